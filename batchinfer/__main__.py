@@ -1,0 +1,6 @@
+"""`python -m batchinfer`."""
+
+from batchinfer.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""Cache → one version's folder: predictions.parquet, then, once the gate is passed, lookup.lmdb and the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import lmdb
+
+import batchinfer
+from batchinfer.errors import StoreError
+from batchinfer.gate import Check, Figures
+from batchinfer.jobfile import Job
+from batchinfer.keys import Column, quoted
+from batchinfer.plan import Plan
+from batchinfer.snapshot import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, Snapshot
+from batchinfer.source import ROW
+from batchinfer.spec import JobSpec, OutputSpec
+from batchinfer.store import Store, one
+from batchinfer.tables import iso, now
+
+SQL_TYPES = {
+    "string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "date": "DATE", "timestamp": "TIMESTAMP",
+}  # fmt: skip
+VALUE_COLUMNS = "prediction, text, scores, score, mass, source, model, run_id, generated_at, carried"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a candidate holds. entries = covered keys of the list + imports beyond it; carried: kept from the version before."""
+
+    entries: int
+    covered: int
+    carried: int
+    served: int = 0
+    added: int = 0
+    missing: int = 0
+    changed: int = 0
+    same: bool = False  # every served body is equal to the version's that is served now
+
+
+def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Contents:
+    """Makes the table `entries` in the plan's scratch database: what a version would hold now.
+
+    before: the folder of the version served now; its values are kept for keys that have none (on_failure: keep).
+    """
+    db, names = plan.db, [quoted(column.name) for column in plan.source.key]
+    plain = "prediction" if is_json(spec.output) else "json_extract_string(prediction, '$')"
+    listed = ", ".join(names)
+    with store.attached(db):
+        db.execute(
+            f"""CREATE OR REPLACE TABLE entries AS
+            WITH latest AS (SELECT * FROM cache.imports QUALIFY row_number() OVER (PARTITION BY lookup ORDER BY import_id DESC) = 1),
+            keyed AS (SELECT lookup, any_value(key) AS key, {", ".join(f"first({name} ORDER BY {quoted(ROW)}) AS {name}" for name in names)}
+                      FROM list GROUP BY lookup)
+            SELECT k.lookup, {", ".join(f"k.{name}" for name in names)}, {plain} AS prediction, g.text, g.scores, g.score, g.mass,
+                   'model' AS source, g.model, g.run_id, g.created_at AS generated_at, false AS carried
+            FROM keyed k JOIN cache.generations g USING (key) ANTI JOIN latest USING (lookup) WHERE g.prediction IS NOT NULL
+            UNION ALL BY NAME
+            SELECT lookup, {_from_query(plan.source.key)}, {plain} AS prediction, NULL AS text, NULL AS scores, score, NULL AS mass,
+                   'import' AS source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
+            FROM latest"""
+        )
+    served, carried = 0, 0
+    if before is not None:
+        db.execute(f"CREATE OR REPLACE VIEW before AS SELECT * FROM read_parquet('{_path(before / PREDICTIONS)}')")
+        served = one(db, "SELECT count(*) FROM before")
+        if spec.on_failure == "keep":
+            wanted = "SELECT lookup FROM list UNION SELECT lookup FROM conflicts"
+            carried = one(
+                db,
+                f"INSERT INTO entries BY NAME SELECT lookup, {listed}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} FROM before "
+                f"WHERE lookup NOT IN (SELECT lookup FROM entries) AND lookup IN ({wanted})",
+            )
+    entries = one(db, "SELECT count(*) FROM entries")
+    covered = one(db, "SELECT count(*) FROM entries SEMI JOIN list USING (lookup)")
+    return Contents(entries, covered, carried, served, *_compared(db, served, entries))
+
+
+def _compared(db: duckdb.DuckDBPyConnection, served: int, entries: int) -> tuple[int, int, int, bool]:
+    """(added, missing, changed, same) against the version served now."""
+    if not served:
+        return entries, 0, 0, False
+    added = one(db, "SELECT count(*) FROM entries ANTI JOIN before USING (lookup)")
+    missing = one(db, "SELECT count(*) FROM before ANTI JOIN entries USING (lookup)")
+    changed = one(db, "SELECT count(*) FROM entries e JOIN before b USING (lookup) WHERE e.prediction <> b.prediction")
+    body = "prediction, scores, score, source, model, generated_at"
+    differing = one(
+        db,
+        f"SELECT count(*) FROM (SELECT lookup, {body} FROM entries EXCEPT SELECT lookup, {body} FROM before)",
+    )
+    return added, missing, changed, not (added or missing or differing)
+
+
+def write_predictions(plan: Plan, target: Path) -> None:
+    """The copy of record as Parquet, in the order of the lookup hash."""
+    names = ", ".join(quoted(column.name) for column in plan.source.key)
+    plan.db.execute(
+        f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO '{_path(target)}' "
+        "(FORMAT parquet, COMPRESSION zstd)"
+    )
+
+
+def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
+    """lookup.lmdb: hash of the lookup key → the finished JSON body. Returns the number of entries."""
+    db = plan.db
+    prediction = "prediction::JSON" if is_json(spec.output) else "prediction"
+    query = ", ".join(f"'{_text(column.name)}', {quoted(column.name)}" for column in plan.source.key)
+    reader = db.sql(
+        f"""SELECT lookup, json_object(
+            'job', '{spec.name}', 'query', json_object({query}), 'prediction', {prediction}, 'scores', scores::JSON,
+            'score', score, 'source', source, 'model', model,
+            'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR AS body
+        FROM read_parquet('{_path(target / PREDICTIONS)}') ORDER BY lookup"""
+    ).to_arrow_reader(65_536)
+    path = target / LOOKUP
+    size = 64 << 20
+    environment = lmdb.open(
+        str(path), subdir=False, lock=False, map_size=size, sync=False, metasync=False, writemap=False
+    )
+    count = 0
+    with environment:
+        for batch in reader:
+            items = [
+                (key, body.encode())
+                for key, body in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+            ]
+            needed = sum(len(key) + len(body) + 64 for key, body in items)
+            size += 2 * needed  # sparse: the file only takes what is written
+            environment.set_mapsize(size)
+            with environment.begin(write=True) as transaction:
+                transaction.cursor().putmulti(items, append=True)
+            count += len(items)
+        environment.sync(force=True)
+    return count
+
+
+def write_manifest(target: Path, facts: Mapping[str, Any]) -> None:
+    """manifest.json, last: it means that the version is complete."""
+    files = {path.name: _file_facts(path) for path in sorted(target.iterdir()) if path.name != MANIFEST}
+    content = {"format": FORMAT, **facts, "files": files}
+    (target / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+
+
+def manifest_facts(
+    job: Job,
+    plan: Plan,
+    contents: Contents,
+    checks: Sequence[Check],
+    *,
+    version: int | None,
+    run: Mapping[str, Any],
+    parent: int | None,
+) -> dict[str, Any]:
+    """What a manifest says, but for its files. version: None for a rejected candidate."""
+    failed = [check.name for check in checks if not check.passed]
+    return {
+        "job": job.name,
+        "version": version,
+        "created_at": iso(now()),
+        "rows": contents.entries,
+        "carried": contents.carried,
+        "key": [{"name": column.name, "kind": column.kind} for column in plan.source.key],
+        "normalize": list(job.spec.input.normalize),
+        "prediction": "json" if is_json(job.spec.output) else "string",
+        "unicode": unicodedata.unidata_version,
+        "gate": {"status": "failed" if failed else "passed", "checks": [asdict(check) for check in checks]},
+        "parent": parent,
+        "run": dict(run),
+        "spec": job.spec.model_dump(mode="json", by_alias=True),
+        "made_by": f"batchinfer {batchinfer.__version__}",
+    }
+
+
+def is_json(output: OutputSpec) -> bool:
+    """Whether predictions are JSON values rather than plain strings."""
+    return output.type == "json" or any(not isinstance(step, str) for step in output.steps)
+
+
+def check(folder: Path) -> None:
+    """Reopens what was written: every checksum, the count, and a sample of entries. Raises StoreError."""
+    with Snapshot(folder) as version:
+        version.verify()
+        with duckdb.connect() as db:
+            names = ", ".join(quoted(column.name) for column in version.manifest.key)
+            sample = db.execute(
+                f"SELECT {names} FROM read_parquet('{_path(folder / PREDICTIONS)}') USING SAMPLE 100 ROWS"
+            ).fetchall()
+        for values in sample:
+            query = {column.name: value for column, value in zip(version.manifest.key, values, strict=True)}
+            if version.get(query) is None:
+                raise StoreError(
+                    f"{folder}: the entry {query} cannot be looked up again; the version is not published."
+                )
+
+
+def figures(plan: Plan, contents: Contents, failed: int) -> Figures:
+    """What the gate looks at."""
+    counts = plan.counts
+    return Figures(
+        keys=counts.lookups, covered=contents.covered, asked=counts.unique + counts.bad, failed=failed + counts.bad,
+        served=contents.served, missing=contents.missing, changed=contents.changed,
+    )  # fmt: skip
+
+
+def _from_query(key: Sequence[Column]) -> str:
+    """Typed key columns out of an import's query text."""
+    return ", ".join(
+        f"CAST(json_extract_string(query, '$.\"{_text(column.name)}\"') AS {SQL_TYPES[column.kind]}) AS {quoted(column.name)}"
+        for column in key
+    )
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _path(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _text(text: str) -> str:
+    return text.replace("'", "''")

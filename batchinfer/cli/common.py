@@ -1,0 +1,90 @@
+"""What several commands share: the JOB argument, --json, COLUMN=VALUE, tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from batchinfer import jobfile
+from batchinfer.errors import UsageError
+from batchinfer.home import JobHome, data_folder
+from batchinfer.jobfile import Job
+
+job_argument = click.argument("job")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value for machines.")
+input_option = click.option(
+    "--input",
+    "input_path",
+    type=click.Path(exists=False),
+    metavar="PATH",
+    help="A Parquet file, glob or folder in place of the job's.",
+)
+
+
+def open_job(name: str) -> tuple[Job, JobHome]:
+    """The job of that name, and its part of the data folder."""
+    job = jobfile.load(name, os.environ)
+    return job, JobHome(home_root(), job.name)
+
+
+def home_root() -> Any:
+    """The data folder that the command was given."""
+    return data_folder(click.get_current_context().find_root().obj, os.environ)
+
+
+def served_home(name: str) -> JobHome:
+    """The data of a job by its name, or by its job file; a served version needs no job file."""
+    root = home_root()
+    if (root / name).is_dir() and "/" not in name:
+        return JobHome(root, name)
+    return JobHome(root, jobfile.load(name, os.environ).name)
+
+
+def pairs(arguments: Sequence[str]) -> dict[str, str]:
+    """COLUMN=VALUE arguments. Raises UsageError."""
+    found = {}
+    for argument in arguments:
+        name, sign, value = argument.partition("=")
+        if not sign or not name:
+            raise UsageError(f"{argument} should be COLUMN=VALUE, such as language=de.")
+        found[name] = value
+    return found
+
+
+def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
+    """Prints a result, for a machine or for a person."""
+    if as_json:
+        click.echo(json.dumps(value, ensure_ascii=False, default=str))
+    else:
+        text()
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
+    """Prints a table as wide as the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(
+        title=title or None,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in columns:
+        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
+    for row in rows:
+        drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    Console().print(drawn)
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it."""
+    return "-" if share is None else f"{share:.1%}"

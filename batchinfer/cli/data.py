@@ -1,0 +1,143 @@
+"""import, export, failures, runs: the commands that read and write the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batchinfer.cli.common import emit, home_root, input_option, job_argument, json_option, open_job, percent, table
+from batchinfer.errors import NotFound, UsageError
+from batchinfer.home import JobHome
+
+
+@click.command("failures")
+@job_argument
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Show at most N.")
+@json_option
+def failures_(job: str, limit: int, as_json: bool) -> None:
+    """The dead letters: rows without a prediction, and why."""
+    from batchinfer.store import Store
+
+    opened, home = open_job(job)
+    store = _existing(Store(home.cache), home)
+    rows = store.failures(None if as_json else limit)
+
+    def text() -> None:
+        reasons = store.failure_reasons()
+        if not reasons:
+            click.echo("No failures.")
+            return
+        click.echo(", ".join(f"{count:,} {reason}" for _, reason, count in reasons) + ".")
+        shown = [[row["reason"], _query(row["query"]), row["detail"]] for row in rows]
+        table("", ["reason", "query", "what happened"], shown)
+        if sum(count for *_, count in reasons) > len(rows):
+            click.echo(f"The newest {len(rows)} are shown; --limit or --json shows more.")
+        click.echo(f"Try them again: batchinfer run {opened.name} --retry-failed")
+
+    emit(rows, as_json, text)
+
+
+@click.command("runs")
+@job_argument
+@json_option
+def runs_(job: str, as_json: bool) -> None:
+    """The history of runs, newest first."""
+    from batchinfer.store import Store
+
+    _, home = open_job(job)
+    reports = _existing(Store(home.cache), home).runs()
+    columns = ["run", "started (UTC)", "status", "rows", "hits", "made", "failed", "left", "ver.", "rows/s", "saved"]
+
+    def text() -> None:
+        rows = [
+            [
+                report["run_id"], report["started_at"][5:16].replace("T", " "), report["status"], report.get("rows"), report.get("hits"),
+                report.get("generated"), report.get("failures"), report.get("left"), report.get("version"),
+                report.get("rows_per_second") and f"{report['rows_per_second']:.1f}", percent(report.get("prefix_saving")),
+            ]
+            for report in reports
+        ]  # fmt: skip
+        table("", columns, rows, right=[name for name in columns if name not in ("started (UTC)", "status")])
+
+    emit(reports, as_json, text)
+
+
+@click.command("export")
+@job_argument
+@click.argument("file", type=click.Path(dir_okay=False))
+@input_option
+@json_option
+def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
+    """Write FILE.parquet: what the cache has for the job's list, with raw text and scores."""
+    from batchinfer.run import Options, export
+
+    opened, home = open_job(job)
+    target = Path(file).absolute()
+    if not target.parent.is_dir():
+        raise UsageError(f"The folder {target.parent} does not exist: make it first.")
+    count = export(opened, home, Options(input=None if input_path is None else Path(input_path).absolute()), target)
+    emit(
+        {"job": opened.name, "file": str(target), "rows": count},
+        as_json,
+        lambda: click.echo(f"Wrote {count:,} rows to {file}."),
+    )
+
+
+@click.command("import")
+@job_argument
+@click.argument("file", type=click.Path(dir_okay=False), required=False, metavar="[FILE.parquet]")
+@click.option("--author", help="Who made the predictions, where the file has no column author.")
+@click.option("--list", "list_", is_flag=True, help="List the imports there are.")
+@click.option("--undo", type=int, metavar="ID", help="Take an import back.")
+@json_option
+def import_(job: str, file: str | None, author: str | None, list_: bool, undo: int | None, as_json: bool) -> None:
+    """Take in predictions made elsewhere or corrected by people; they win over the model's.
+
+    FILE has the job's key columns and a column prediction; score and author are optional.
+    """
+    from batchinfer import imports
+
+    opened, home = open_job(job)
+    if sum([file is not None, list_, undo is not None]) != 1:
+        raise UsageError("Give either a FILE.parquet, or --list, or --undo ID.")
+    result: Any
+    if list_:
+        result = imports.listing(home)
+        columns = ["import_id", "created_at", "author", "rows"]
+        emit(
+            result,
+            as_json,
+            lambda: table("", columns, [[row[name] for name in columns] for row in result], right=["rows"]),
+        )
+    elif undo is not None:
+        count = imports.undo(opened, home, undo)
+        emit(
+            {"import_id": undo, "rows": count},
+            as_json,
+            lambda: click.echo(f"Took back import {undo} ({count:,} rows). {_next(job)}"),
+        )
+    else:
+        assert file is not None
+        number, count = imports.add(opened, home, Path(file).absolute(), author)
+        emit(
+            {"import_id": number, "rows": count},
+            as_json,
+            lambda: click.echo(f"Import {number}: {count:,} rows. {_next(job)}"),
+        )
+
+
+def _next(job: str) -> str:
+    return f"batchinfer publish {job} makes a version with it."
+
+
+def _existing(store: Any, home: JobHome) -> Any:
+    if not store.path.exists():
+        raise NotFound(f"The job {home.name} has not been run yet in {home_root()}.")
+    store.prepare()
+    return store
+
+
+def _query(query: dict[str, Any] | None) -> str:
+    return ", ".join(f"{name}={value}" for name, value in (query or {}).items())

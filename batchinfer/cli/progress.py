@@ -1,0 +1,97 @@
+"""How a run shows itself: a live bar on a terminal, a line every ten seconds elsewhere. All of it on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from batchinfer.generate import Tally
+
+LINE_SECONDS = 10.0
+DRAWS_PER_SECOND = 4
+MINUTE = 60
+
+
+class ProgressShow:
+    """Implements `run.Show`. A context manager: leaving it takes the bar down."""
+
+    def __init__(self, *, yes: bool = False) -> None:
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._drawn = 0.0
+        self._yes = yes
+        self._interactive = sys.stdin.isatty() and sys.stderr.isatty()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, style="dim", highlight=False, soft_wrap=True)
+
+    def confirm(self, text: str) -> bool:
+        return self._yes or (self._interactive and click.confirm(text, default=False, err=True))
+
+    def progress(self, tally: Tally, hits: int) -> None:
+        wait = 1 / DRAWS_PER_SECOND if self._console.is_terminal else LINE_SECONDS
+        now = time.monotonic()
+        if now - self._drawn < wait and tally.done < tally.todo:
+            return
+        self._drawn = now
+        if not self._console.is_terminal:
+            self.say(line(tally, hits))
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.update(_drawing(tally, hits), refresh=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+def line(tally: Tally, hits: int) -> str:
+    """One line with all that there is to say."""
+    rate, left = tally.rate(tally.done), tally.todo - tally.done
+    parts = [
+        f"{tally.done:,}/{tally.todo:,} rows",
+        f"{hits:,} from cache",
+        f"{tally.failures:,} failed",
+        f"{rate or 0:.1f} rows/s",
+        f"{tally.rate(tally.prompt_tokens) or 0:,.0f} prompt + {tally.rate(tally.output_tokens) or 0:,.0f} output tokens/s",
+    ]
+    if tally.prefix_saving is not None:
+        parts.append(f"{tally.prefix_saving:.0%} of prompt tokens saved")
+    if rate and left:
+        parts.append(f"{duration(left / rate)} left")
+    return ", ".join(parts)
+
+
+def _drawing(tally: Tally, hits: int) -> Table:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(
+        ProgressBar(total=max(tally.todo, 1), completed=tally.done, width=40), f"{tally.done / max(tally.todo, 1):.0%}"
+    )
+    outer = Table.grid()
+    outer.add_row(grid)
+    outer.add_row(line(tally, hits))
+    return outer
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < MINUTE:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), MINUTE)
+    hours, minutes = divmod(minutes, MINUTE)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

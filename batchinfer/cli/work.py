@@ -1,0 +1,141 @@
+"""plan, run, publish: the commands that need the query list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batchinfer.cli.common import emit, input_option, job_argument, json_option, open_job, pairs, percent, table
+from batchinfer.cli.progress import ProgressShow, duration
+
+
+@click.command("plan")
+@job_argument
+@input_option
+@json_option
+def plan_(job: str, input_path: str | None, as_json: bool) -> None:
+    """The dry run: rows, unique prompts, cache hits, what a run would generate and cost."""
+    from batchinfer.estimate import estimate
+    from batchinfer.run import Options, planned
+
+    opened, home = open_job(job)
+    with planned(opened, home, Options(input=_path(input_path))) as p:
+        result = estimate(p)
+
+    def text() -> None:
+        rows: list[tuple[str, Any]] = [
+            ("rows in the list", f"{result['rows']:,}"),
+            ("  bad rows", f"{result['bad']:,}"),
+            ("  duplicates of another row's prompt", f"{result['duplicates']:,}"),
+            ("unique prompts", f"{result['unique']:,}"),
+            ("  answered by the cache", f"{result['hits']:,}"),
+            ("  failed before, not tried again by themselves", f"{result['failures']:,}"),
+            ("to generate", f"{result['to_generate']:,}"),
+            (
+                "prompt tokens",
+                f"{result['prompt_tokens']:,}{'' if result['prompt_tokens_exact'] else ' (from a sample)'}",
+            ),
+            ("  of which prefix caching will save", percent(result["prefix_saving"])),
+            (
+                "time, from earlier runs here",
+                "unknown" if result["estimate_seconds"] is None else duration(result["estimate_seconds"]),
+            ),
+        ]
+        table(f"Plan of {result['job']}", ["what", "figure"], rows, right=["figure"])
+
+    emit(result, as_json, text)
+
+
+@click.command("run")
+@job_argument
+@input_option
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Generate at most N prompts; publishes nothing.")
+@click.option(
+    "--max-hours", type=click.FloatRange(min=0, min_open=True), metavar="H", help="Stop as with Ctrl-C after so long."
+)
+@click.option("--no-publish", is_flag=True, help="Fill the cache only.")
+@click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
+@click.option(
+    "--refresh",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    metavar="[COLUMN=VALUE]",
+    help="Make all rows again, or those.",
+)
+@click.option("--update-model", is_flag=True, help="Take the model as it is now, in place of the recorded one.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def run_(job: str, input_path: str | None, limit: int | None, max_hours: float | None, no_publish: bool, retry_failed: bool,
+         refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
+    """Plan, generate what the cache lacks, store it, gate it, publish a version."""
+    from batchinfer.run import Options, run
+
+    opened, home = open_job(job)
+    options = Options(
+        input=_path(input_path), limit=limit, max_hours=max_hours, publish=not no_publish, retry_failed=retry_failed,
+        refresh=refresh is not None, refresh_where=next(iter(pairs([refresh]).items())) if refresh else None,
+        update_model=update_model, yes=yes,
+    )  # fmt: skip
+    with ProgressShow(yes=yes) as show:
+        report = run(opened, home, options, show)
+    emit(report, as_json, lambda: _print_report(report))
+
+
+@click.command("publish")
+@job_argument
+@input_option
+@json_option
+def publish_(job: str, input_path: str | None, as_json: bool) -> None:
+    """Build a version from what the cache has now, gate it, and make it current."""
+    from batchinfer.run import Options, publish_job
+
+    opened, home = open_job(job)
+    with ProgressShow() as show:
+        report = publish_job(opened, home, Options(input=_path(input_path)), show)
+    emit(report, as_json, lambda: _print_published(report))
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    click.echo(
+        f"{report['job']}, run {report['run_id']}: {report['rows']:,} rows = {report['bad']:,} bad + {report['duplicates']:,} duplicates "
+        f"+ {report['unique']:,} prompts; of these {report['hits']:,} from cache, {report['generated']:,} generated, "
+        f"{report['failures']:,} failed, {report['left']:,} left."
+    )
+    if report["rows_per_second"]:
+        click.echo(
+            f"{report['rows_per_second']:.1f} rows/s, {report['prompt_tokens_per_second'] or 0:,.0f} prompt and "
+            f"{report['output_tokens_per_second'] or 0:,.0f} output tokens/s, {percent(report['prefix_saving'])} of prompt tokens saved "
+            f"by prefix caching; {duration(report['seconds'])} in all, {duration(report['engine_load_seconds'])} of it to load the model."
+        )
+    else:
+        click.echo(f"The model was not needed; {report['seconds']:.1f} s in all.")
+    if "mass" in report:
+        mass = report["mass"]
+        click.echo(
+            f"Probability of all choices together: median {mass['median']:.2f}, 5th percentile {mass['p05']:.2f}."
+            + (
+                f" In {mass['below_0.1']:,} rows it is under 0.10: the model wanted to say something else."
+                if mass["below_0.1"]
+                else ""
+            )
+        )
+    _print_published(report)
+
+
+def _print_published(report: dict[str, Any]) -> None:
+    if report["version"] is not None:
+        carried = f", {report['carried']:,} of them kept from the version before" if report["carried"] else ""
+        click.echo(f"Published version {report['version']} with {report['entries']:,} entries{carried}.")
+    elif report["unchanged"]:
+        click.echo("Nothing new to publish: the version that is served says the same.")
+    else:
+        click.echo("Nothing was published.")
+    if report["failures"] or report["bad"]:
+        click.echo(f"See batchinfer failures {report['job']}.")
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text).absolute()

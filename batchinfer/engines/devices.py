@@ -1,0 +1,122 @@
+"""What there is to run a model on: GPUs, or all cores of the CPU; and who may use it when."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchinfer.errors import UsageError
+from batchinfer.home import lock, readable_faults
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU that this process may see. index: as in CUDA_VISIBLE_DEVICES; memory in MiB."""
+
+    index: str
+    uuid: str
+    name: str
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one engine process runs: on some GPUs, or on some CPU cores."""
+
+    gpus: tuple[Gpu, ...] = ()
+    cores: tuple[int, ...] = ()
+
+    @property
+    def is_cpu(self) -> bool:
+        return not self.gpus
+
+    @property
+    def description(self) -> str:
+        if self.is_cpu:
+            return f"{len(self.cores)} CPU core{'s' if len(self.cores) != 1 else ''}"
+        return " + ".join(gpu.name for gpu in self.gpus)
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        """Names of the machine-wide locks that an engine here needs."""
+        return tuple(gpu.uuid for gpu in self.gpus) or ("cpu",)
+
+
+def find_gpus() -> list[Gpu]:
+    """The NVIDIA GPUs of this machine that CUDA_VISIBLE_DEVICES allows, without loading torch."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    fields = "--query-gpu=index,uuid,name,memory.total"
+    listing = subprocess.run(
+        ["nvidia-smi", fields, "--format=csv,noheader,nounits"], capture_output=True, text=True, check=False, timeout=30
+    )
+    if listing.returncode != 0:
+        return []
+    gpus = []
+    for line in listing.stdout.splitlines():
+        index, uuid, name, memory = (part.strip() for part in line.split(",", 3))
+        gpus.append(Gpu(index, uuid, name, int(memory) if memory.isdigit() else 0))
+    return _visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _visible(gpus: list[Gpu], allowed: str | None) -> list[Gpu]:
+    if allowed is None:
+        return gpus
+    wanted = [part.strip() for part in allowed.split(",") if part.strip()]
+    return [gpu for want in wanted for gpu in gpus if want in (gpu.index, gpu.uuid)]
+
+
+def place(replicas: int | str, tensor_parallel: int, gpus: list[Gpu], cores: list[int]) -> list[Placement]:
+    """Where each replica goes: a group of `tensor_parallel` GPUs each, or an equal share of the cores.
+
+    replicas: a number, or "auto": one per group of GPUs; on CPU one. Raises UsageError if it does not fit.
+    """
+    if not gpus:
+        if tensor_parallel > 1:
+            raise UsageError(f"engine.tensor_parallel is {tensor_parallel}, but this machine has no GPU: remove it.")
+        count = 1 if replicas == "auto" else int(replicas)
+        if count > len(cores):
+            raise UsageError(f"engine.replicas is {count}, but only {len(cores)} CPU cores are there: use fewer.")
+        share = len(cores) // count
+        return [Placement(cores=tuple(cores[i * share : (i + 1) * share])) for i in range(count)]
+    groups = [tuple(gpus[i : i + tensor_parallel]) for i in range(0, len(gpus) - tensor_parallel + 1, tensor_parallel)]
+    count = len(groups) if replicas == "auto" else int(replicas)
+    if not groups or count > len(groups):
+        needed = tensor_parallel * max(count, 1)
+        raise UsageError(
+            f"The job asks for {max(count, 1)} replica(s) on {tensor_parallel} GPU(s) each, {needed} in all, "
+            f"but {len(gpus)} can be seen: lower engine.replicas or engine.tensor_parallel."
+        )
+    return [Placement(gpus=group) for group in groups[:count]]
+
+
+def place_here(replicas: int | str, tensor_parallel: int) -> list[Placement]:
+    """`place` on this machine as it is."""
+    return place(replicas, tensor_parallel, find_gpus(), sorted(os.sched_getaffinity(0)))
+
+
+@contextlib.contextmanager
+def hold(placements: list[Placement], doing: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds the machine-wide lock of every device in `placements`, waiting for other jobs and saying for whom."""
+    folder = Path(tempfile.gettempdir()) / "batchinfer-devices"
+    with readable_faults(folder):
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o1777)  # jobs of all users share the devices
+    with contextlib.ExitStack() as held:
+        for name in sorted({name for placement in placements for name in placement.locks}):
+            device = "the CPU" if name == "cpu" else f"GPU {name}"
+            wait = functools.partial(_say_waiting, say, device)
+            held.enter_context(lock(folder / f"{name}.lock", doing, wait))
+        yield
+
+
+def _say_waiting(say: Callable[[str], None], device: str, holder: str) -> None:
+    say(f"Waiting for {device}, used by {holder} ...")

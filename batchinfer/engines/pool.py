@@ -1,0 +1,199 @@
+"""The engine as the run sees it: one or more child processes, fed from one queue, watched and rebuilt."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from batchinfer.engines import child
+from batchinfer.engines.devices import Placement
+from batchinfer.errors import ModelError, Stopped
+from batchinfer.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
+
+VLLM_DRIVER = "batchinfer.engines.vllm:VllmDriver"
+BATCH = 32  # prompts per message: few enough that a process starts on the first while the rest is being made
+MAX_DEATHS = 5  # in a row, without one answer in between
+STOP_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Member:
+    """One child process and what it is working on."""
+
+    process: BaseProcess
+    pipe: Connection
+    placement: Placement
+    info: EngineInfo | None = None  # None while it loads
+    prompts: dict[bytes, Prompt] = field(default_factory=dict)
+    alone: bool = False  # it works on one suspect of a crash and on nothing else
+    heard: float = field(default_factory=time.monotonic)
+
+    def send(self, kind: str, content: Any = None) -> None:
+        with contextlib.suppress(OSError):  # it died: reading from it will say so
+            self.pipe.send((kind, content))
+
+    def give(self, prompts: list[Prompt], *, alone: bool = False) -> None:
+        self.prompts |= {prompt.key: prompt for prompt in prompts}
+        self.alone = alone
+        self.heard = time.monotonic()
+        self.send("prompts", prompts)
+
+    def room(self) -> int:
+        """How many more prompts it can take now."""
+        if self.info is None or (self.alone and self.prompts):
+            return 0
+        return self.info.max_in_flight - len(self.prompts)
+
+    def kill(self) -> None:
+        """Ends it and the processes that vLLM started below it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid or 0, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+class EnginePool:
+    """Engine processes on `placements`. See `engines.Engine` for what its methods promise.
+
+    driver: module:class of what runs in each process. log: file for all that the processes print.
+    stall_seconds: a process that is silent for longer while it has work is taken for hung.
+    say: told, in a sentence, when a process had to be replaced.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        placements: list[Placement],
+        log: Path,
+        *,
+        driver: str = VLLM_DRIVER,
+        stall_seconds: float = 600.0,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._config, self._placements, self._log = config, placements, log
+        self._driver, self._stall_seconds, self._say = driver, stall_seconds, say
+        self._members: list[_Member] = []
+        self._task: Task | None = None
+        self._suspects: deque[Prompt] = deque()  # were under way when a process died
+        self._deaths = 0
+
+    def start(self) -> None:
+        self._members = [self._spawn(placement) for placement in self._placements]
+
+    def wait_ready(self) -> EngineInfo:
+        while any(member.info is None for member in self._members):
+            for _ in self._listen():
+                pass
+        return next(member.info for member in self._members if member.info is not None)
+
+    def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
+        self._task = task
+        for member in self._members:
+            member.send("task", task)
+        source = iter(prompts)
+        more = True
+        while True:
+            more = self._feed(source) if more or self._suspects else False
+            if not (more or self._suspects or any(member.prompts for member in self._members)):
+                return
+            yield from self._listen()
+
+    def _feed(self, source: Iterator[Prompt]) -> bool:
+        """Fills the processes; False once `source` is empty. Suspects of a crash go first, each alone."""
+        for member in self._members:
+            if self._suspects:
+                if member.info is not None and not member.prompts:
+                    member.give([self._suspects.popleft()], alone=True)
+                continue
+            while (room := min(member.room(), BATCH)) > 0:
+                batch = list(itertools.islice(source, room))
+                if batch:
+                    member.give(batch)
+                if len(batch) < room:
+                    return False
+        return True
+
+    def _listen(self) -> Iterator[Generation | Failure]:
+        """Waits up to a second for the processes; yields what they finished, replaces those that died."""
+        ready = wait([member.pipe for member in self._members], timeout=1.0)
+        for member in list(self._members):
+            if member.pipe in ready:
+                yield from self._read(member)
+            elif (member.prompts or member.info is None) and time.monotonic() - member.heard > self._stall_seconds:
+                yield from self._replace(member, f"gave no sign for {self._stall_seconds:.0f} s")
+
+    def _read(self, member: _Member) -> Iterator[Generation | Failure]:
+        try:
+            kind, content = member.pipe.recv()
+        except (EOFError, OSError):
+            member.process.join(STOP_SECONDS)
+            yield from self._replace(member, f"died (exit code {member.process.exitcode})")
+            return
+        member.heard = time.monotonic()
+        if kind == "failed":
+            raise ModelError(content)
+        if kind == "ready":
+            member.info = content
+            if self._task is not None:
+                member.send("task", self._task)
+            return
+        for result in content:
+            member.prompts.pop(result.key, None)
+            self._deaths = 0
+            yield result
+
+    def _replace(self, member: _Member, what: str) -> Iterator[Failure]:
+        """Starts a new process in place of one that died; a prompt that it worked on alone is to blame."""
+        member.kill()
+        self._deaths += 1
+        if member.info is None or self._deaths > MAX_DEATHS:
+            when = "while it loaded the model" if member.info is None else f"{self._deaths} times in a row"
+            raise Stopped(f"The engine {what} {when}. What it printed is in {self._log}; run the job again to go on.")
+        self._say(f"The engine {what}; it is started again. What it printed is in {self._log}.")
+        self._members[self._members.index(member)] = self._spawn(member.placement)
+        if member.alone:
+            for key in member.prompts:
+                yield Failure(key, "engine", "engine_died", f"The engine {what} each time it worked on this prompt.")
+        else:
+            self._suspects.extend(member.prompts.values())
+
+    def _spawn(self, placement: Placement) -> _Member:
+        context = multiprocessing.get_context("spawn")  # a fork would copy threads and DuckDB's state
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=child.main, args=(theirs, self._driver, self._config, placement, self._log), name="batchinfer-engine"
+        )
+        process.start()
+        theirs.close()
+        return _Member(process, ours, placement)
+
+    def close(self) -> None:
+        for member in self._members:
+            member.send("stop")
+        for member in self._members:
+            if not member.prompts and member.info is not None:
+                member.process.join(STOP_SECONDS)
+            member.kill()
+        self._members = []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

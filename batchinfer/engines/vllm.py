@@ -1,0 +1,161 @@
+"""Drives vLLM inside an engine process, request by request, so that rows come out as they finish.
+
+`LLM.generate` returns only when everything is done, and one bad prompt aborts it all; the engine
+below it takes and returns single requests. Written against vLLM 0.32.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from batchinfer.engines import environment
+from batchinfer.engines.devices import Placement
+from batchinfer.errors import ModelError
+from batchinfer.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
+
+CPU_BLOCK_SIZE = 32  # vLLM's 128 on CPU would miss every shared prefix shorter than that
+MAX_CPU_KV_BYTES = 2 << 30
+UNSUPPORTED_KEYWORDS = frozenset({"uniqueItems", "minContains", "maxContains", "contains"})
+
+
+class VllmDriver:
+    """One loaded vLLM engine. Not thread-safe; lives in a process of its own."""
+
+    def __init__(self, config: EngineConfig, placement: Placement) -> None:
+        """Loads the model; slow. Raises ModelError in words for the user."""
+        self._on_cpu = placement.is_cpu
+        os.environ.update(VLLM_NO_USAGE_STATS="1", TOKENIZERS_PARALLELISM="false")
+        if self._on_cpu:
+            environment.hide_vision_packages()
+            environment.prepare_cpu(list(placement.cores))
+        import vllm
+        from vllm.exceptions import VLLMClientError
+
+        self._vllm, self._client_error = vllm, VLLMClientError
+        try:
+            llm = vllm.LLM(**self._arguments(config))
+        except (ValueError, OSError, RuntimeError, ImportError, KeyError) as exc:
+            raise ModelError(f"vLLM could not load {config.model}: {first_sentence(exc)}") from exc
+        self._engine = llm.llm_engine
+        self._llm = llm
+        settings = self._engine.vllm_config
+        self._max_len = int(settings.model_config.max_model_len)
+        self.info = EngineInfo(
+            max_model_len=self._max_len,
+            max_in_flight=2 * int(settings.scheduler_config.max_num_seqs),
+            block_size=int(settings.cache_config.block_size),
+            description=f"vLLM {vllm.__version__} on {placement.description}",
+        )
+        self._task: Task | None = None
+        self._sampling: Any = None
+        self._lora: Any = None
+        self._adapters: dict[str, int] = {}
+
+    def _arguments(self, config: EngineConfig) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": config.model,
+            "revision": config.revision,
+            "dtype": config.dtype,
+            "quantization": config.quantization,
+            "tensor_parallel_size": config.tensor_parallel,
+            "runner": "generate",
+            "disable_log_stats": True,
+            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        }
+        if config.adapter:
+            arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": config.adapter_rank}
+        if self._on_cpu:
+            arguments |= {
+                "enforce_eager": True,
+                "block_size": CPU_BLOCK_SIZE,
+                "kv_cache_memory_bytes": cpu_kv_bytes(),
+                "max_num_seqs": 128,
+            }
+        return arguments | config.options
+
+    def begin(self, task: Task) -> None:
+        """Sets what is done with the prompts that follow."""
+        from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+        arguments = dict(task.sampling)
+        if task.score_tokens is not None:
+            arguments |= {"max_tokens": 1, "logprob_token_ids": list(task.score_tokens), "detokenize": False}
+        if task.constraint is not None:
+            kind, value = task.constraint
+            value = without_unsupported(value) if kind == "json" else value
+            arguments["structured_outputs"] = StructuredOutputsParams(**{kind: value})
+        self._sampling = SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
+        self._lora = self._lora_request(task.adapter) if task.adapter else None
+        self._task = task
+
+    def _lora_request(self, folder: str) -> Any:
+        from vllm.lora.request import LoRARequest
+
+        number = self._adapters.setdefault(folder, len(self._adapters) + 1)
+        return LoRARequest(f"adapter-{number}", number, folder)
+
+    def add(self, prompt: Prompt) -> Failure | None:
+        """Takes one prompt; a Failure if vLLM refuses it, and then only this one is lost."""
+        try:
+            self._engine.add_request(
+                prompt.key.hex(),
+                self._vllm.TokensPrompt(prompt_token_ids=list(prompt.token_ids)),
+                self._sampling,
+                lora_request=self._lora,
+            )
+        except (ValueError, self._client_error) as exc:
+            return Failure(prompt.key, "engine", "refused", f"vLLM refused the prompt: {first_sentence(exc)}")
+        return None
+
+    def busy(self) -> bool:
+        """Whether requests are under way."""
+        return bool(self._engine.has_unfinished_requests())
+
+    def step(self) -> list[Generation | Failure]:
+        """One iteration of the engine; returns what finished in it."""
+        return [self._generation(output) for output in self._engine.step() if output.finished]
+
+    def _generation(self, output: Any) -> Generation | Failure:
+        key = bytes.fromhex(output.request_id)
+        completion = output.outputs[0]
+        if completion.finish_reason in ("error", "abort"):
+            return Failure(key, "engine", "engine_error", f"vLLM gave up on the prompt ({completion.stop_reason}).")
+        logprobs = None
+        if self._task is not None and self._task.score_tokens is not None:
+            first = completion.logprobs[0]
+            logprobs = tuple(float(first[token].logprob) for token in self._task.score_tokens)
+        return Generation(
+            key=key,
+            text=completion.text,
+            finish_reason=completion.finish_reason or "unknown",
+            prompt_tokens=len(output.prompt_token_ids or ()),
+            cached_tokens=int(output.num_cached_tokens or 0),
+            output_tokens=len(completion.token_ids),
+            logprobs=logprobs,
+        )
+
+
+def first_sentence(exc: BaseException) -> str:
+    """The innermost cause's first line: vLLM wraps the real reason in several layers."""
+    while exc.__cause__ is not None:
+        exc = exc.__cause__
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    if lines and lines[0].endswith("validation error for ModelConfig") and len(lines) > 1:
+        lines = lines[1:]
+    return (lines[0] if lines else type(exc).__name__)[:400]
+
+
+def cpu_kv_bytes() -> int:
+    """An eighth of the memory that is free now, at most 2 GiB: enough for small models, and the machine lives."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(MAX_CPU_KV_BYTES, free // 8)
+
+
+def without_unsupported(schema: Any) -> Any:
+    """The JSON schema less the keywords that xgrammar refuses; parsing checks them afterwards."""
+    if isinstance(schema, dict):
+        return {name: without_unsupported(value) for name, value in schema.items() if name not in UNSUPPORTED_KEYWORDS}
+    if isinstance(schema, list):
+        return [without_unsupported(item) for item in schema]
+    return schema

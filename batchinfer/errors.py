@@ -1,0 +1,94 @@
+"""What can go wrong, as one tree. Each leaf carries the exit code of the command line's contract.
+
+BatchinferError (1)
+├── UsageError (2)          the call's words are off
+│   └── MissingExtra        a part that is not installed; names the extra
+├── SpecError (2)           the job file is off; lists every problem with its place
+├── InputError (2)          the query list cannot be used at all
+├── ModelError (2)          the model cannot be found, loaded or used for this job
+├── NotFound (1)            nothing is stored or served under that name
+├── StoreError (1)          the data folder or a file in it cannot be used
+├── GateFailed (3)          a candidate did not pass its checks
+├── Stopped (4)             the run ended before its work did; it can be resumed
+│   └── Interrupted (130)   the same, by Ctrl-C
+└── Busy (5)                another process holds what this one needs
+"""
+
+from __future__ import annotations
+
+
+class BatchinferError(Exception):
+    """Base of all errors that a person is meant to read: one sentence, no traceback."""
+
+    exit_code = 1
+
+
+class UsageError(BatchinferError):
+    """The call's words are off."""
+
+    exit_code = 2
+
+
+class MissingExtra(UsageError):
+    """A part of batchinfer that is not installed."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} is not installed: pip install 'batchinfer-cache[vllm]' on a machine with a GPU, "
+            f"'batchinfer-cache[cpu]' on one without."
+        )
+
+
+class SpecError(BatchinferError):
+    """The job file is off; `problems` holds one sentence for each fault."""
+
+    exit_code = 2
+
+    def __init__(self, path: str, problems: list[str]) -> None:
+        self.problems = problems
+        head = f"{path} has {len(problems)} problem{'s' if len(problems) != 1 else ''}:"
+        super().__init__("\n".join([head, *(f"  {problem}" for problem in problems)]))
+
+
+class InputError(BatchinferError):
+    """The query list, or another file handed in, cannot be used at all."""
+
+    exit_code = 2
+
+
+class ModelError(BatchinferError):
+    """The model cannot be found, loaded or used for this job."""
+
+    exit_code = 2
+
+
+class NotFound(BatchinferError):
+    """Nothing is stored or served under that name."""
+
+
+class StoreError(BatchinferError):
+    """The data folder, or a file in it, cannot be used."""
+
+
+class GateFailed(BatchinferError):
+    """A candidate did not pass its checks; what was served before still is."""
+
+    exit_code = 3
+
+
+class Stopped(BatchinferError):
+    """The run ended before its work did; the next run goes on from there."""
+
+    exit_code = 4
+
+
+class Interrupted(Stopped):
+    """The run was stopped by Ctrl-C."""
+
+    exit_code = 130
+
+
+class Busy(BatchinferError):
+    """Another process holds what this one needs."""
+
+    exit_code = 5

@@ -1,0 +1,140 @@
+"""The long part of a run: planned rows → prompts → engine → parser → committed chunks."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchinfer.engines import Engine
+from batchinfer.plan import Plan
+from batchinfer.prompt import TemplateFault
+from batchinfer.question import Question
+from batchinfer.records import Failure, Generation, Message, Prompt, Task
+from batchinfer.source import template_values
+from batchinfer.stopping import Stop
+from batchinfer.store import Store
+from batchinfer.tables import Answer
+from batchinfer.tokens import Tokenizer
+
+CHUNK = 256
+CHUNK_SECONDS = 5.0
+TOKENIZE = 32  # rows tokenised at a time
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the generation came to so far. Seconds are those since the engine was ready; masses only for choices."""
+
+    todo: int = 0
+    generated: int = 0
+    failures: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    load_seconds: float = 0.0
+    seconds: float = 0.0
+    masses: list[float] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        return self.generated + self.failures
+
+    @property
+    def prefix_saving(self) -> float | None:
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
+
+    def rate(self, count: int) -> float | None:
+        """Per second of generation."""
+        return count / self.seconds if self.seconds > 0 else None
+
+
+class Generating:
+    """One pass over a plan's `todo`. `made` is what is stored with every generation: fingerprint, parser, model, run_id."""
+
+    def __init__(
+        self, plan: Plan, question: Question, store: Store, stop: Stop, made: Mapping[str, Any], *, replace: bool
+    ) -> None:
+        self._plan, self._question, self._store, self._stop = plan, question, store, stop
+        self._made, self._replace = made, replace
+        self._underway: dict[bytes, dict[str, Any]] = {}  # key → query, for failures
+        self._answers: list[Answer] = []
+        self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
+        self._committed = time.monotonic()
+        self.tally = Tally()
+
+    def run(
+        self,
+        engine: Engine,
+        task: Task,
+        tokenizer: Tokenizer,
+        max_len: int,
+        limit: int | None,
+        progress: Callable[[Tally], None],
+    ) -> None:
+        """Answers all that is to do, or until a stop is requested; commits as it goes."""
+        started = time.monotonic()
+        self.tally.todo = self._plan.counts.to_generate if limit is None else min(limit, self._plan.counts.to_generate)
+        prompts = self._prompts(tokenizer, max_len, limit)
+        self._stop.graceful = True
+        for result in engine.generate(task, prompts):
+            self._take(result)
+            self.tally.seconds = time.monotonic() - started
+            if len(self._answers) + len(self._failures) >= CHUNK or time.monotonic() - self._committed > CHUNK_SECONDS:
+                self._commit()
+            progress(self.tally)
+        self._commit()
+        self.tally.seconds = time.monotonic() - started
+        self._stop.graceful = False
+
+    def _prompts(self, tokenizer: Tokenizer, max_len: int, limit: int | None) -> Iterator[Prompt]:
+        """The prompts, made as the engine asks for them. Rows that give none become failures on the way."""
+        rows = self._plan.todo(limit)
+        while not self._stop.requested() and (batch := list(itertools.islice(rows, TOKENIZE))):
+            filled = [(key, messages) for key, row in batch if (messages := self._fill(key, row)) is not None]
+            encoded = tokenizer.encode([tokenizer.text(messages) for _, messages in filled], chat=self._question.chat)
+            for (key, messages), ids in zip(filled, encoded, strict=True):
+                if len(ids) >= max_len:
+                    detail = f"The prompt has {len(ids)} tokens; the model's window of {max_len} leaves no room for an answer."
+                    self._take(Failure(key, "engine", "prompt_too_long", detail))
+                else:
+                    yield Prompt(key, messages, tuple(ids))
+
+    def _fill(self, key: bytes, row: dict[str, Any]) -> tuple[Message, ...] | None:
+        self._underway[key] = self._plan.query_of(row)
+        try:
+            return self._question.template.messages(template_values(row, self._plan.source.kinds))
+        except TemplateFault as exc:
+            self._take(Failure(key, "engine", "template", f"For this row {exc}"))
+            return None
+
+    def _take(self, result: Generation | Failure) -> None:
+        tally = self.tally
+        if isinstance(result, Generation):
+            read = self._question.parser(result)
+            self._answers.append(Answer(result, read))
+            tally.prompt_tokens += result.prompt_tokens
+            tally.cached_tokens += result.cached_tokens
+            tally.output_tokens += result.output_tokens
+        else:
+            read = result
+        query = self._underway.pop(read.key if isinstance(read, Failure) and read.key else _key(result), {})
+        if isinstance(read, Failure):
+            tally.failures += 1
+            self._failures.append((read, query))
+        else:
+            tally.generated += 1
+            if read.mass is not None:
+                tally.masses.append(read.mass)
+
+    def _commit(self) -> None:
+        if self._answers or self._failures:
+            self._store.commit(self._answers, self._failures, self._made, replace=self._replace)
+        self._answers, self._failures = [], []
+        self._committed = time.monotonic()
+
+
+def _key(result: Generation | Failure) -> bytes:
+    return result.key or b""

@@ -1,0 +1,135 @@
+"""Predictions made elsewhere, or corrected by people: Parquet → the cache's table `imports`. They win over the model's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchinfer import keys
+from batchinfer.build import is_json
+from batchinfer.errors import InputError, NotFound
+from batchinfer.home import JobHome
+from batchinfer.jobfile import Job
+from batchinfer.keys import Column
+from batchinfer.source import BATCH_ROWS, Source, find_files
+from batchinfer.store import Store
+
+SCHEMA = pa.schema(
+    {
+        "lookup": pa.binary(),
+        "query": pa.string(),
+        "prediction": pa.string(),
+        "score": pa.float64(),
+        "author": pa.string(),
+    }
+)
+PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
+
+
+def add(job: Job, home: JobHome, path: Path, author: str | None) -> tuple[int, int]:
+    """Takes a file in, whole or not at all; returns the import's number and its rows. Raises InputError."""
+    files = find_files(path)
+    spec = job.spec.input.model_copy(update={"where": {}, "optional": []})
+    source = Source(files, spec, [])  # checks that the key columns are there, and of which kinds
+    _check_kinds(job, source)
+    _check_all_good(source, path)
+    home.prepare(job.path)
+    with home.run_lock(f"batchinfer import {job.name}"):
+        store = Store(home.cache)
+        store.prepare()
+        counted: list[int] = []
+        reader = pa.RecordBatchReader.from_batches(SCHEMA, _batches(job, source.key, files, author, counted))
+        number = store.add_import(reader)
+    return number, sum(counted)
+
+
+def listing(home: JobHome) -> list[dict[str, Any]]:
+    """One row an import."""
+    return Store(home.cache).imports() if home.cache.exists() else []
+
+
+def undo(job: Job, home: JobHome, number: int) -> int:
+    """Takes an import back; returns its rows. Raises NotFound."""
+    known = [row["import_id"] for row in listing(home)]
+    if number not in known:
+        raise NotFound(f"There is no import {number}; there are {', '.join(map(str, known)) or 'none'}.")
+    with home.run_lock(f"batchinfer import {job.name}"):
+        return Store(home.cache).undo_import(number)
+
+
+def _check_kinds(job: Job, source: Source) -> None:
+    """The key must be of the kinds that the job's own list has, or its entries would never be found."""
+    if job.spec.input.path is None:
+        return
+    try:
+        listed = Source(find_files(job.inside("input.path", job.spec.input.path)), job.spec.input, [])
+    except InputError:
+        return  # no list yet: a job may begin with imports
+    for ours, theirs in zip(source.key, listed.key, strict=True):
+        if ours.kind != theirs.kind:
+            raise InputError(
+                f"The column {ours.name} holds {ours.kind} values, but the job's list has {theirs.kind}: convert it."
+            )
+
+
+def _check_all_good(source: Source, path: Path) -> None:
+    seen: set[bytes] = set()
+    for batch in source.batches():
+        if batch.bad:
+            raise InputError(f"{path}, row {batch.bad[0].row}: {batch.bad[0].detail} Nothing was taken in.")
+        for row in batch.good.select([column.name for column in source.key]).to_pylist():
+            key = keys.lookup_key(list(row.values()), source.key, source.normalize)
+            if key in seen:
+                raise InputError(f"{path} has two predictions for {row}: keep one. Nothing was taken in.")
+            seen.add(key)
+
+
+def _batches(
+    job: Job, key: list[Column], files: list[Path], author: str | None, counted: list[int]
+) -> Iterator[pa.RecordBatch]:
+    as_json = is_json(job.spec.output)
+    for path in files:
+        names = pq.read_schema(path).names
+        if PREDICTION not in names:
+            raise InputError(f"{path.name} has no column {PREDICTION}: it has {', '.join(names)}.")
+        wanted = [column.name for column in key] + [name for name in (PREDICTION, SCORE, AUTHOR) if name in names]
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
+                rows = [_row(row, key, job, author, as_json=as_json) for row in batch.to_pylist()]
+                counted.append(len(rows))
+                yield pa.RecordBatch.from_pylist(rows, SCHEMA)
+
+
+def _row(row: dict[str, Any], key: list[Column], job: Job, author: str | None, *, as_json: bool) -> dict[str, Any]:
+    query = {column.name: row[column.name] for column in key}
+    value = row[PREDICTION]
+    if value is None:
+        raise InputError(
+            f"The prediction of {query} is null: leave the row out, or give a value. Nothing was taken in."
+        )
+    if as_json and isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as exc:
+            raise InputError(
+                f"The prediction of {query} should be JSON, but is {value[:80]!r}: {exc}. Nothing was taken in."
+            ) from exc
+    if not as_json and not isinstance(value, str):
+        value = json.dumps(value, default=str)
+    return {
+        "lookup": keys.lookup_key(list(query.values()), key, job.spec.input.normalize),
+        "query": json.dumps({name: _plain(part) for name, part in query.items()}, ensure_ascii=False),
+        "prediction": json.dumps(value, ensure_ascii=False),
+        "score": row.get(SCORE),
+        "author": row.get(AUTHOR) or author,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date | datetime) else value

@@ -1,0 +1,220 @@
+"""Reads job.yaml: finds it, parses it, and says every fault with its line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from batchinfer.errors import SpecError, UsageError
+from batchinfer.spec import JobSpec
+
+FILE = "job.yaml"
+ROOTS_VARIABLE = "BATCHINFER_INPUT_ROOTS"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job file that was read: what it says and where it stands."""
+
+    spec: JobSpec
+    path: Path
+    roots: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def inside(self, field: str, text: str) -> Path:
+        """A path named in the job file, made absolute. Raises SpecError if it leaves the folder and allowed roots."""
+        path = Path(os.path.expandvars(text))
+        full = Path(os.path.normpath(self.folder / path))
+        # What the path resolves to counts too: a link must not lead out. A glob's fixed part is what can be resolved.
+        fixed = Path(*(part for part in _until_glob(full)))
+        for root in (self.folder, *self.roots):
+            if full.is_relative_to(root) and fixed.resolve().is_relative_to(root.resolve()):
+                return full
+        raise SpecError(
+            str(self.path),
+            [f"{field}: {text} is outside the job's folder: put it there, or name its root in ${ROOTS_VARIABLE}."],
+        )
+
+
+def _until_glob(path: Path) -> list[str]:
+    parts = []
+    for part in path.parts:
+        if any(sign in part for sign in "*?["):
+            break
+        parts.append(part)
+    return parts
+
+
+def load(name: str, environment: Mapping[str, str]) -> Job:
+    """The job of that name under ./jobs, or of that folder or file. Raises UsageError or SpecError."""
+    path = find(name)
+    roots = tuple(Path(root).absolute() for root in environment.get(ROOTS_VARIABLE, "").split(os.pathsep) if root)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{path} cannot be read: {exc}.") from exc
+    return Job(parse(text, str(path)), path, roots)
+
+
+def find(name: str) -> Path:
+    """The absolute path of a job's file."""
+    candidates = [Path("jobs") / name / FILE, Path(name) / FILE, Path(name)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.absolute()
+    known = sorted(path.parent.name for path in Path("jobs").glob(f"*/{FILE}"))
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = (
+        f"Did you mean {near[0]}?"
+        if near
+        else f"There are: {', '.join(known)}."
+        if known
+        else "Make one: batchinfer init."
+    )
+    raise UsageError(f"There is no job {name}: neither jobs/{name}/{FILE} nor {Path(name) / FILE} exists. {hint}")
+
+
+def parse(text: str, name: str) -> JobSpec:
+    """The job that a YAML text describes. `name` is the file's, for messages."""
+    try:
+        tree = yaml.compose(text, Loader=_Loader)
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
+        raise SpecError(name, [f"line {line}: not valid YAML: {exc.problem}"]) from exc
+    except yaml.YAMLError as exc:
+        raise SpecError(name, [f"not valid YAML: {exc}"]) from exc
+    if not isinstance(content, dict):
+        raise SpecError(name, ["line 1: a job file is a mapping that begins with name: …"])
+    try:
+        return JobSpec.model_validate(content)
+    except ValidationError as exc:
+        problems = sorted({_problem(error, tree) for error in _clearest(exc.errors())})
+        raise SpecError(name, [f"line {line}: {text}" for line, text in problems]) from exc
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's idea of scalars: Yes, No, on and dates are plain text, as a choice or a value should be."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise yaml.MarkedYAMLError(problem=f"{key.value} stands here a second time", problem_mark=key.start_mark)
+        seen.add(key.value)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _no_duplicates)
+
+
+def _clearest(errors: list[Any]) -> list[Any]:
+    """Where a value may be of several kinds, pydantic complains for each: keep what speaks of the kind that was meant."""
+    vague = ("string_type", "literal_error", "list_type", "model_type", "int_parsing", "int_type")
+    places = [tuple(str(part) for part in error["loc"][:2]) for error in errors]
+    return [
+        error
+        for error, place in zip(errors, places, strict=True)
+        if not (
+            error["type"] in vague
+            and any(other["type"] not in vague for other, at in zip(errors, places, strict=True) if at == place)
+        )
+    ]
+
+
+def _problem(error: Any, tree: yaml.Node | None) -> tuple[int, str]:
+    """(line, sentence) for one of pydantic's errors."""
+    place, line, model = _locate(error["loc"], tree)
+    kind, message = error["type"], error["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        unknown = str(error["loc"][-1])
+        names = [field.alias or name for name, field in model.model_fields.items()] if model else []
+        near = difflib.get_close_matches(unknown, names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}."
+        return line, f"{place}: there is no such field; {hint}"
+    if kind == "missing":
+        return line, f"{place}: is missing."
+    sentence = message[0].lower() + message[1:]
+    got = error.get("input")
+    shown = f" (it is {got!r})" if isinstance(got, str | int | float | bool) and kind != "value_error" else ""
+    return line, f"{place or 'the file'}: {sentence}{shown}."
+
+
+def _locate(loc: tuple[int | str, ...], tree: yaml.Node | None) -> tuple[str, int, type[BaseModel] | None]:
+    """(dotted place, line, model that owns the last name). pydantic's union tags name nothing in the file: skipped."""
+    node, line = tree, 1
+    names: list[str] = []
+    model: type[BaseModel] | None = JobSpec
+    owner = model
+    for position, part in enumerate(loc):
+        last = position == len(loc) - 1
+        child = _child(node, part)
+        if child is None and not (last and _is_field(model, part)) and (names or not last):
+            continue
+        names.append(str(part))
+        owner, model = model, _section(model, part)
+        if child is not None:
+            line, node = child[0], child[1]
+    return ".".join(names), line, owner
+
+
+def _child(node: yaml.Node | None, part: int | str) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(part):
+                return key.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part].start_mark.line + 1, node.value[part]
+    return None
+
+
+def _is_field(model: type[BaseModel] | None, part: int | str) -> bool:
+    return model is not None and any(part in (name, field.alias) for name, field in model.model_fields.items())
+
+
+def _section(model: type[BaseModel] | None, part: int | str) -> type[BaseModel] | None:
+    """The section that a field holds; a list's items are of the section that the list names."""
+    if model is None or isinstance(part, int):
+        return model
+    for name, field in model.model_fields.items():
+        if part in (name, field.alias):
+            return _first_model(field.annotation)
+    return None
+
+
+def _first_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in get_args(annotation):
+        if (found := _first_model(inner)) is not None:
+            return found
+    return None

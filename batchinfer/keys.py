@@ -1,0 +1,210 @@
+"""The only place where keys are made: fingerprints, generation keys and lookup keys.
+
+A key is the first 16 bytes of SHA-256. Rows are hashed in bulk by SQL, single queries in Python;
+both hash the same canonical bytes. A value is encoded with its type and, where its length varies,
+its length, so that no two different rows share their bytes:
+
+    null n    true b1    -7 i-7;    1.5 f<bits of the double as a signed integer>;
+    "é" s2:é    2026-01-31 d2026-01-31;    timestamp t<microseconds since 1970, UTC>;    nested j<length>:<JSON>
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+from batchinfer.errors import UsageError
+
+SIZE = 16
+Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
+
+# Settings that cannot change an answer. All others do, by default: a new setting changes the key.
+NOT_IN_KEY = frozenset({
+    "name", "description", "input", "engine", "on_failure", "cache", "gate", "match", "serve", "schedule", "keep_versions",
+})  # fmt: skip
+OUTPUT_NOT_IN_KEY = frozenset({"steps", "min_mass"})  # how an answer is read, not what it is
+OPTIONS_NOT_IN_KEY = frozenset({
+    "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "kv_cache_memory_bytes", "block_size", "swap_space",
+    "cpu_offload_gb", "enforce_eager", "enable_prefix_caching", "enable_chunked_prefill", "disable_log_stats", "load_format",
+    "download_dir", "pipeline_parallel_size", "distributed_executor_backend", "max_parallel_loading_workers",
+})  # fmt: skip
+PARSER = "1"  # raise it when parse.py reads the same text differently
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that is part of a key: its name and the kind of its values."""
+
+    name: str
+    kind: Kind
+
+
+def short(data: bytes) -> bytes:
+    """The first 16 bytes of SHA-256."""
+    return hashlib.sha256(data).digest()[:SIZE]
+
+
+def answer_parts(
+    spec: Mapping[str, Any], examples: Iterable[tuple[Mapping[str, Any], str]], model: str, adapter: str | None
+) -> dict[str, Any]:
+    """All that can change an answer, but for the row: what the fingerprint is made of.
+
+    spec: the job file as plain values. examples: those that are shown, in order.
+    model, adapter: what identifies their weights.
+    """
+    parts = {name: value for name, value in spec.items() if name not in NOT_IN_KEY}
+    parts["output"] = {name: value for name, value in spec["output"].items() if name not in OUTPUT_NOT_IN_KEY}
+    prompt = {name: value for name, value in spec["prompt"].items() if name != "shots"}
+    parts["prompt"] = prompt | {"examples": [[dict(given), output] for given, output in examples]}
+    written = {name: value for name, value in spec["model"].items() if name not in ("id", "revision", "adapter")}
+    options = {name: value for name, value in written["options"].items() if name not in OPTIONS_NOT_IN_KEY}
+    parts["model"] = written | {"identity": model, "adapter": adapter, "options": options}
+    if spec["output"]["type"] == "choice":
+        parts["sampling"] = None  # a choice is scored from the raw distribution: nothing is drawn
+        parts["scoring"] = "first-token"
+    return parts
+
+
+def fingerprint(parts: Mapping[str, Any]) -> bytes:
+    """16 bytes that stand for `answer_parts`."""
+    return short(canonical_json(parts).encode())
+
+
+def parser_fingerprint(output: Mapping[str, Any]) -> str:
+    """Stands for how answers are read: when it changes, stored texts are read again without asking the model."""
+    return short(f"{PARSER}:{canonical_json(output)}".encode()).hex()
+
+
+def canonical_json(value: Any) -> str:
+    """One text for equal values: sorted names, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def changes(before: Any, after: Any, place: str = "") -> list[str]:
+    """The dotted places at which two `answer_parts` differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = sorted(before.keys() | after.keys())
+        return [
+            change
+            for name in names
+            for change in changes(before.get(name), after.get(name), f"{place}.{name}" if place else name)
+        ]
+    return [] if before == after else [place]
+
+
+def encode(value: Any, kind: Kind) -> bytes:  # noqa: PLR0911 - one return for each kind reads best
+    """The canonical bytes of one value of a column of this kind."""
+    if value is None:
+        return b"n"
+    if kind in ("string", "json"):
+        data = str(value).encode()
+        return (b"s" if kind == "string" else b"j") + b"%d:" % len(data) + data
+    if kind == "boolean":
+        return b"b1" if value else b"b0"
+    if kind == "integer":
+        return b"i%d;" % value
+    if kind == "number":
+        return b"f%d;" % number_bits(float(value))
+    if kind == "date":
+        return f"d{value.isoformat()};".encode()
+    moment: datetime = value if value.tzinfo else value.replace(tzinfo=UTC)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return b"t%d;" % ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds)
+
+
+def number_bits(value: float) -> int:
+    """The bits of a double, as a signed integer; -0.0 counts as 0.0."""
+    bits: int = struct.unpack("<q", struct.pack("<d", value + 0.0))[0]
+    return bits
+
+
+def encode_sql(column: Column) -> str:
+    """SQL whose value is `encode`'s, for columns as `source` gives them (numbers as their bits)."""
+    name = quoted(column.name)
+    if column.kind in ("string", "json"):
+        tag = "s" if column.kind == "string" else "j"
+        text = f"'{tag}' || strlen({name}) || ':' || {name}"
+    elif column.kind == "boolean":
+        text = f"CASE WHEN {name} THEN 'b1' ELSE 'b0' END"
+    elif column.kind == "integer":
+        text = f"'i' || {name} || ';'"
+    elif column.kind == "number":
+        text = f"'f' || {quoted(bits_column(column.name))} || ';'"
+    elif column.kind == "date":
+        text = f"'d' || strftime({name}, '%Y-%m-%d') || ';'"
+    else:
+        text = f"'t' || epoch_us({name}) || ';'"
+    return f"coalesce({text}, 'n')"
+
+
+def bits_column(name: str) -> str:
+    """The name of the column that holds the bits of a column of numbers."""
+    return f"{name}\x1fbits"
+
+
+def row_key(prefix: bytes, values: Sequence[Any], columns: Sequence[Column]) -> bytes:
+    """The key of one row. prefix: a fingerprint, or nothing; hashed as hexadecimal text, since SQL hashes text."""
+    encoded = (encode(value, column.kind) for value, column in zip(values, columns, strict=True))
+    return short(prefix.hex().encode() + b"".join(encoded))
+
+
+def row_key_sql(prefix: bytes, columns: Sequence[Column]) -> str:
+    """SQL whose value is `row_key`'s, a BLOB of 16 bytes."""
+    text = " || ".join([f"'{prefix.hex()}'", *(encode_sql(column) for column in columns)])
+    return f"unhex(left(sha256({text}), {2 * SIZE}))"
+
+
+def lookup_key(values: Sequence[Any], columns: Sequence[Column], normalize: Sequence[str]) -> bytes:
+    """The key that live queries are looked up by; `values` in the order of `columns`."""
+    normal = [
+        normalized(value, normalize) if column.kind == "string" else value
+        for value, column in zip(values, columns, strict=True)
+    ]
+    return row_key(b"", normal, columns)
+
+
+def normalized(text: str, steps: Sequence[str]) -> str:
+    """A key string made comparable: nfkc, casefold and trim, in that order, as far as the job asks for them."""
+    if "nfkc" in steps:
+        text = unicodedata.normalize("NFKC", text)
+    if "casefold" in steps:
+        text = text.casefold()
+        if "nfkc" in steps:  # case folding can undo the normal form; once more makes it idempotent
+            text = unicodedata.normalize("NFKC", text)
+    return text.strip() if "trim" in steps else text
+
+
+def normal_column(name: str) -> str:
+    """The name of the column that holds the normalized strings of a key column."""
+    return f"{name}\x1fnormal"
+
+
+def typed(text: str, column: Column) -> Any:
+    """A value of the column's kind from its text, as in COLUMN=VALUE. Raises UsageError."""
+    try:
+        if column.kind == "integer":
+            return int(text)
+        if column.kind == "number":
+            return float(text)
+        if column.kind == "boolean":
+            return {"true": True, "false": False}[text.lower()]
+        if column.kind == "date":
+            return date.fromisoformat(text)
+        if column.kind == "timestamp":
+            return datetime.fromisoformat(text)
+        return json.loads(text) if column.kind == "json" else text
+    except (ValueError, KeyError) as exc:
+        raise UsageError(
+            f"{column.name}={text}: the column {column.name} holds a {column.kind}, and this is none."
+        ) from exc
+
+
+def quoted(name: str) -> str:
+    """A column's name as SQL."""
+    return '"' + name.replace('"', '""') + '"'

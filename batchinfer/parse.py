@@ -1,0 +1,116 @@
+"""Generation → prediction or failure. Pure: stored texts can be read again with a better parser at no cost."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from batchinfer.records import Failure, Generation, Prediction
+from batchinfer.spec import OutputSpec, SplitStep
+
+
+class Parser:
+    """Reads generations as a job's `output` section says."""
+
+    def __init__(self, spec: OutputSpec) -> None:
+        self._spec = spec
+        self._schema = Draft202012Validator(spec.schema_) if spec.schema_ is not None else None
+        self._pattern = re.compile(spec.pattern) if spec.pattern is not None else None
+
+    def __call__(self, generation: Generation) -> Prediction | Failure:
+        """The prediction, or why there is none."""
+        try:
+            if self._spec.type == "choice":
+                return self._choice(generation)
+            return Prediction(self._value(generation))
+        except Unreadable as exc:
+            return Failure(generation.key, "parse", exc.reason, exc.detail)
+
+    def _choice(self, generation: Generation) -> Prediction:
+        """The likeliest choice; scores are renormalised over the choices, mass is what they had before."""
+        choices = self._spec.choices or []
+        if generation.logprobs is None or len(generation.logprobs) != len(choices):
+            raise Unreadable("no_scores", "The engine returned no scores for the choices.")
+        masses = [math.exp(logprob) for logprob in generation.logprobs]
+        mass = math.fsum(masses)
+        if not mass > 0 or not math.isfinite(mass):
+            raise Unreadable("off_choice", "The model gave none of the choices any probability.")
+        least = self._spec.min_mass
+        if least is not None and mass < least:
+            raise Unreadable(
+                "off_choice", f"The choices together had a probability of {mass:.4f}, under output.min_mass {least}."
+            )
+        scores = {choice: part / mass for choice, part in zip(choices, masses, strict=True)}
+        best = max(choices, key=lambda choice: scores[choice])  # the first listed among equals
+        return Prediction(best, scores[best], scores, min(mass, 1.0))
+
+    def _value(self, generation: Generation) -> Any:
+        value: Any = generation.text
+        if generation.finish_reason == "length":
+            detail = f"The answer was cut off after {generation.output_tokens} tokens: raise sampling.max_tokens."
+            raise Unreadable("cut_off", detail)
+        if self._spec.type == "json":
+            try:
+                value = json.loads(generation.text)
+            except ValueError as exc:
+                raise Unreadable("not_json", f"The answer is not JSON: {exc}.") from exc
+        for step in self._spec.steps:
+            value = _apply(step, value)
+        if self._schema is not None:
+            try:
+                self._schema.validate(value)
+            except ValidationError as exc:
+                place = exc.json_path.removeprefix("$").lstrip(".") or "the whole"
+                raise Unreadable(
+                    "not_in_schema", f"The answer breaks the schema at {place}: {exc.message[:200]}."
+                ) from exc
+        if self._pattern is not None and not (isinstance(value, str) and self._pattern.fullmatch(value)):
+            raise Unreadable("not_in_pattern", f"The answer {str(value)[:80]!r} does not match output.pattern.")
+        if value in ("", []):
+            raise Unreadable("empty", "The answer is empty.")
+        return value
+
+
+class Unreadable(Exception):
+    """An answer that gives no prediction."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def _apply(step: str | SplitStep, value: Any) -> Any:
+    """One step on a text, or on all texts within a JSON value; dedupe and drop_empty work on its lists."""
+    if isinstance(step, SplitStep):
+        return value.split(step.split) if isinstance(value, str) else value
+    if isinstance(value, dict):
+        return {name: _apply(step, item) for name, item in value.items()}
+    if isinstance(value, list):
+        items = [_apply(step, item) for item in value]
+        if step == "dedupe":
+            return _deduped(items)
+        return [item for item in items if item not in ("", None)] if step == "drop_empty" else items
+    return _TEXT_STEPS[step](value) if isinstance(value, str) and step in _TEXT_STEPS else value
+
+
+_TEXT_STEPS: dict[str, Callable[[str], str]] = {
+    "strip": str.strip,
+    "casefold": str.casefold,
+    "squeeze": lambda text: " ".join(text.split()),
+    "first_line": lambda text: text.strip().split("\n", 1)[0],
+}
+
+
+def _deduped(items: list[Any]) -> list[Any]:
+    seen, kept = set(), []
+    for item in items:
+        key = json.dumps(item, sort_keys=True)
+        if key not in seen:
+            seen.add(key)
+            kept.append(item)
+    return kept

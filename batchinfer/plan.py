@@ -1,0 +1,241 @@
+"""Which prompts to generate, in which order. All of it streams through a scratch DuckDB file, in bounded memory.
+
+Source rows → keys → unique prompts → less what the cache holds → ordered by shared prefix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from batchinfer import keys
+from batchinfer.keys import Column, quoted
+from batchinfer.source import ROW, BadRow, Source
+from batchinfer.store import Store, one, vendor_faults
+from batchinfer.tables import FAILURE_SCHEMA, now
+
+SCRATCH_MEMORY = "1GB"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a list comes to: rows = bad + duplicates + unique; unique = hits + failed + to_generate (before a run).
+
+    unique counts prompts; failed are those that failed before and are not tried again by themselves.
+    """
+
+    rows: int
+    bad: int
+    duplicates: int
+    unique: int
+    hits: int
+    failed: int
+    to_generate: int
+    lookups: int  # distinct lookup keys in the list, those of bad rows included as far as they have one
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to make again although the cache has it."""
+
+    retry_failed: bool = False
+    refresh: bool = False
+    refresh_where: tuple[str, str] | None = None  # column, value
+    max_age: timedelta | None = None
+    limit: int | None = None
+
+    @property
+    def replaces(self) -> bool:
+        """Whether keys that are in the cache may be generated."""
+        return self.retry_failed or self.refresh or self.max_age is not None
+
+
+class Plan:
+    """The planned list in a scratch database: tables `list` (good rows), `prompts` (unique) and `todo` (ordered)."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection, source: Source, columns: Sequence[str]) -> None:
+        self._db = db
+        self.source = source
+        self.columns = list(columns)  # of the template, in order of appearance
+        self.counts = Counts(0, 0, 0, 0, 0, 0, 0, 0)
+
+    @property
+    def db(self) -> duckdb.DuckDBPyConnection:
+        """The scratch database, for steps that join more to it."""
+        return self._db
+
+    def load(self, fingerprint: bytes) -> None:
+        """Reads the list and makes every row's keys. Bad rows, and keys with two contents, go to `bad`."""
+        lookup = keys.row_key_sql(b"", [self._key_column(column) for column in self.source.key])
+        generation = keys.row_key_sql(
+            fingerprint, [Column(name, self.source.kinds[name]) for name in sorted(self.columns)]
+        )
+        kept = ", ".join(quoted(name) for name in self._kept())
+        bad: list[dict[str, Any]] = []
+        self._db.execute(f"CREATE TABLE bad AS SELECT * FROM {_empty(self._db, FAILURE_SCHEMA)}")
+        for number, batch in enumerate(self.source.batches()):
+            self._db.register("batch", batch.good)
+            select = (
+                f"SELECT {quoted(ROW)} AS {quoted(ROW)}, {kept}, {lookup} AS lookup, {generation} AS key FROM batch"
+            )
+            self._db.execute(f"CREATE TABLE list AS {select}" if number == 0 else f"INSERT INTO list {select}")
+            self._db.unregister("batch")
+            bad = [_bad_record(row) for row in batch.bad]
+            if bad:
+                self._insert_bad(bad)
+        self._set_conflicts_aside()
+        self._db.execute(f"CREATE TABLE prompts AS SELECT key, min({quoted(ROW)}) AS first FROM list GROUP BY key")
+
+    def _kept(self) -> list[str]:
+        return list(dict.fromkeys([*(column.name for column in self.source.key), *self.columns]))
+
+    def _key_column(self, column: Column) -> Column:
+        if column.kind == "string" and self.source.normalize:
+            return Column(keys.normal_column(column.name), "string")
+        return column
+
+    def _insert_bad(self, records: list[dict[str, Any]]) -> None:
+        self._db.register("records", pa.Table.from_pylist(records, FAILURE_SCHEMA))
+        self._db.execute("INSERT INTO bad BY NAME SELECT * FROM records")
+        self._db.unregister("records")
+
+    def _set_conflicts_aside(self) -> None:
+        """Rows that share a lookup key but ask different things: no answer would be right for the key."""
+        self._db.execute(
+            "CREATE TABLE conflicts AS SELECT lookup FROM list GROUP BY lookup HAVING min(key) <> max(key)"
+        )
+        if not self._count("SELECT count(*) FROM conflicts"):
+            return
+        query = ", ".join(f"'{name}', {quoted(name)}" for name in (column.name for column in self.source.key))
+        self._db.execute(
+            f"""INSERT INTO bad BY NAME
+            SELECT NULL::BLOB AS key, {quoted(ROW)} AS row, json_object({query})::VARCHAR AS query, 'input' AS stage,
+                   'conflicting_rows' AS reason, 'Rows ' || numbers || ' have the same lookup key but different content.' AS detail,
+                   NULL AS parser, NULL AS run_id, ?::TIMESTAMP AS created_at
+            FROM list JOIN (
+                SELECT lookup, list_aggregate((list_sort(list({quoted(ROW)})))[:5], 'string_agg', ', ') AS numbers
+                FROM list SEMI JOIN conflicts USING (lookup) GROUP BY lookup) USING (lookup)""",
+            [now()],
+        )
+        self._db.execute("DELETE FROM list WHERE lookup IN (SELECT lookup FROM conflicts)")
+
+    def compare(self, store: Store, parser: str, selection: Selection) -> None:
+        """Works out what the cache has, and orders the rest. Sets `counts`."""
+        with store.attached(self._db):
+            # Prompts of which every row has an imported prediction need no model.
+            self._db.execute(
+                "CREATE OR REPLACE TABLE covered AS SELECT key FROM "
+                "(SELECT key, lookup IN (SELECT lookup FROM cache.imports) AS imported FROM list) GROUP BY key HAVING bool_and(imported)"
+            )
+            self._db.execute(
+                f"""CREATE OR REPLACE TABLE state AS
+                SELECT key, first, key IN (SELECT key FROM covered) AS covered,
+                       key IN (SELECT key FROM cache.generations {_fresh(selection)}) AS made,
+                       key IN (SELECT key FROM cache.failures WHERE key IS NOT NULL AND (stage = 'engine' OR parser = ?)) AS failed
+                FROM prompts""",
+                [parser],
+            )
+        again = self._again(selection)
+        self._db.execute(
+            f"""CREATE OR REPLACE TABLE todo AS SELECT s.key, l.* EXCLUDE (key, lookup)
+            FROM state s JOIN list l ON l.{quoted(ROW)} = s.first
+            WHERE NOT covered AND ((NOT made AND NOT failed) OR {again})
+            ORDER BY {", ".join(["s.first"] if not self.columns else [f"l.{quoted(name)}" for name in self.columns])}"""
+        )
+        self.counts = self._counted()
+
+    def _again(self, selection: Selection) -> str:
+        """SQL for what is made again although it is there."""
+        tests = []
+        if selection.retry_failed:
+            tests.append("failed")
+        if selection.refresh and selection.refresh_where is None:
+            tests.append("true")
+        if selection.refresh_where is not None:
+            name, value = selection.refresh_where
+            tests.append(f"l.{quoted(name)}::VARCHAR = '{value.replace(chr(39), chr(39) * 2)}'")
+        return " OR ".join(tests) or "false"
+
+    def _counted(self) -> Counts:
+        rows_good = self._count("SELECT count(*) FROM list")
+        bad = self._count("SELECT count(*) FROM bad")
+        unique = self._count("SELECT count(*) FROM prompts")
+        to_generate = self._count("SELECT count(*) FROM todo")
+        failed = self._count(
+            "SELECT count(*) FROM state WHERE failed AND NOT covered AND key NOT IN (SELECT key FROM todo)"
+        )
+        return Counts(
+            rows=rows_good + bad,
+            bad=bad,
+            duplicates=rows_good - unique,
+            unique=unique,
+            hits=unique - failed - to_generate,
+            failed=failed,
+            to_generate=to_generate,
+            lookups=self._count("SELECT count(DISTINCT lookup) FROM list")
+            + self._count("SELECT count(DISTINCT query) FROM bad"),
+        )
+
+    def _count(self, sql: str) -> int:
+        return int(one(self._db, sql))
+
+    def bad_rows(self) -> pa.Table:
+        """The bad rows, as the store takes them."""
+        return self._db.sql("SELECT * FROM bad").to_arrow_table()
+
+    def todo(self, limit: int | None = None, start: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """(key, row) of what is to be generated, in the order in which shared prefixes lie together."""
+        cursor = self._db.cursor()
+        clause = ("" if limit is None else f" LIMIT {limit}") + (f" OFFSET {start}" if start else "")
+        reader = cursor.sql(f"SELECT * FROM todo{clause}").to_arrow_reader(1024)
+        for batch in reader:
+            for record in batch.to_pylist():
+                yield record.pop("key"), record
+        cursor.close()
+
+    def query_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The lookup key of a row, for people."""
+        return {column.name: row[column.name] for column in self.source.key}
+
+
+@contextlib.contextmanager
+def scratch_plan(folder: Path, source: Source, columns: Sequence[str]) -> Iterator[Plan]:
+    """A plan in a scratch database below `folder`. Raises StoreError when that cannot be written."""
+    with vendor_faults(folder):
+        db = duckdb.connect(str(folder / "plan.duckdb"))
+        try:
+            db.execute(f"SET memory_limit = '{SCRATCH_MEMORY}'")
+            db.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
+            db.execute(f"SET temp_directory = '{folder / 'spill'}'")
+            db.execute("SET preserve_insertion_order = true")
+            yield Plan(db, source, columns)
+        finally:
+            db.close()
+
+
+def _fresh(selection: Selection) -> str:
+    if selection.max_age is None:
+        return ""
+    oldest = now() - selection.max_age
+    return f"WHERE created_at >= TIMESTAMP '{oldest.isoformat(sep=' ')}'"
+
+
+def _bad_record(row: BadRow) -> dict[str, Any]:
+    return {
+        "key": None, "row": row.row, "query": json.dumps(row.query, ensure_ascii=False), "stage": "input", "reason": row.reason,
+        "detail": f"{row.file}, row {row.row}: {row.detail}", "parser": None, "run_id": None, "created_at": now(),
+    }  # fmt: skip
+
+
+def _empty(db: duckdb.DuckDBPyConnection, schema: pa.Schema) -> str:
+    db.register("nothing", schema.empty_table())
+    return "nothing"

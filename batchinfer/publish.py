@@ -1,0 +1,110 @@
+"""Which version is served: CURRENT and PIN, and the list of those there are. Imports neither duckdb nor pyarrow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchinfer.errors import NotFound, StoreError
+from batchinfer.home import JobHome, readable_faults, sync_folder, write_atomically
+from batchinfer.snapshot import MANIFEST, Manifest
+
+CURRENT = "CURRENT"
+PIN = "PIN"
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What CURRENT or PIN says: a version's number and its manifest's SHA-256."""
+
+    version: int
+    manifest: str
+
+
+def folder_of(home: JobHome, version: int) -> Path:
+    """Where a version lies."""
+    return home.versions / f"{version:06d}"
+
+
+def pointer(home: JobHome, name: str = CURRENT) -> Pointer | None:
+    """What the file CURRENT or PIN says, or None without one. Raises StoreError if it is damaged."""
+    path = home.folder / name
+    try:
+        content = json.loads(path.read_bytes())
+        return Pointer(int(content["version"]), str(content["manifest_sha256"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise StoreError(f"{path} is damaged: {exc!r}. Publish again, or restore it.") from exc
+
+
+def served(home: JobHome) -> Pointer:
+    """The version that is served: the pinned one, else the current one. Raises NotFound."""
+    found = pointer(home, PIN) or pointer(home)
+    if found is None:
+        raise NotFound(f"The job {home.name} has no published version in {home.root}: batchinfer run makes one.")
+    return found
+
+
+def numbers(home: JobHome) -> list[int]:
+    """The complete versions, oldest first: a manifest means that a version is complete."""
+    if not home.versions.is_dir():
+        return []
+    return sorted(
+        int(path.name) for path in home.versions.iterdir() if path.name.isdigit() and (path / MANIFEST).is_file()
+    )
+
+
+def next_number(home: JobHome) -> int:
+    """The number of the version to come; never one that was used, also where its folder is gone."""
+    current = pointer(home)
+    return max([0, *numbers(home), current.version if current else 0]) + 1
+
+
+def install(home: JobHome, draft: Path, version: int) -> Path:
+    """Moves a finished draft into place. It is not served yet."""
+    target = folder_of(home, version)
+    with readable_faults(target):
+        draft.rename(target)
+        sync_folder(target.parent)
+    return target
+
+
+def make_current(home: JobHome, version: int) -> None:
+    """Flips CURRENT, atomically."""
+    digest = hashlib.sha256((folder_of(home, version) / MANIFEST).read_bytes()).hexdigest()
+    write_atomically(home.folder / CURRENT, json.dumps({"version": version, "manifest_sha256": digest}).encode())
+
+
+def listing(home: JobHome) -> list[dict[str, Any]]:
+    """One row a version, newest first, as `versions --json` prints it."""
+    current, pinned = pointer(home), pointer(home, PIN)
+    rows = []
+    for number in reversed(numbers(home)):
+        manifest = Manifest.read(folder_of(home, number))
+        rows.append(
+            {
+                "version": number,
+                "created_at": manifest.content["created_at"],
+                "rows": manifest.rows,
+                "current": current is not None and current.version == number,
+                "pinned": pinned is not None and pinned.version == number,
+                "gate": manifest.content["gate"]["status"],
+            }
+        )
+    return rows
+
+
+def sync_files(folder: Path) -> None:
+    """Makes every file of a draft durable before it is named in public."""
+    for path in folder.iterdir():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    sync_folder(folder)

@@ -1,0 +1,108 @@
+"""The records that cross the borders between modules. All are frozen; none knows how to do anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Message = tuple[str, str]
+"""(role, content); roles as in chat templates: system, user, assistant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question, ready for an engine.
+
+    key: 16 bytes, the generation key; engines hand it back to say which prompt they answered.
+    messages: the chat turns, or one ("text", …) for plain completion.
+    token_ids: the same, as the model reads it.
+    """
+
+    key: bytes
+    messages: tuple[Message, ...]
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What the model returned for one prompt.
+
+    logprobs: natural logarithms of the first token's probability for each of the task's
+    score tokens, in the task's order; None where the task asks for no scores.
+    """
+
+    key: bytes
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A row or prompt with no prediction, and why.
+
+    stage: where it failed: in the query list, at the engine, or when its answer was read.
+    reason: a short stable word for machines, such as cut_off; detail: a sentence for people.
+    """
+
+    key: bytes | None
+    stage: Literal["input", "engine", "parse"]
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A generation that was parsed and checked.
+
+    value: a string, or any JSON value. score: the probability of the value where the job
+    has scores, renormalised over the choices. mass: what the model gave all choices together.
+    """
+
+    value: Any
+    score: float | None = None
+    scores: dict[str, float] | None = None
+    mass: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What an engine is to do with every prompt of one `generate` call.
+
+    sampling: keyword arguments of vLLM's SamplingParams.
+    constraint: ("json", schema), ("regex", pattern) or None: what the text must obey.
+    score_tokens: score exactly these tokens as the first one; nothing is generated then.
+    adapter: folder of a LoRA adapter, or None.
+    """
+
+    sampling: dict[str, Any]
+    constraint: tuple[str, Any] | None = None
+    score_tokens: tuple[int, ...] | None = None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What an engine process loads. options are passed on to vLLM as they are."""
+
+    model: str
+    revision: str | None = None
+    dtype: str = "auto"
+    quantization: str | None = None
+    tensor_parallel: int = 1
+    adapter: str | None = None
+    adapter_rank: int = 16
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine says of itself once it is loaded."""
+
+    max_model_len: int
+    max_in_flight: int
+    block_size: int
+    description: str

@@ -1,0 +1,320 @@
+"""The job file as frozen models. `jobfile.py` reads one from YAML; this file says what may stand in it.
+
+The descriptions here are the field's documentation: the JSON Schema and docs/job-file.md are made from them.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+Scalar = str | int | float | bool
+Share = Annotated[float, Field(ge=0, le=1)]
+ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)([smhdw])", value)):
+        return timedelta(seconds=int(match[1]) * SECONDS[match[2]])
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError("must be a number and a unit, such as 60s, 15m, 12h, 7d or 2w")
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(lambda value: f"{int(value.total_seconds())}s", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+[smhdw]$"}),
+]
+
+
+def _timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError) as exc:
+        raise ValueError(f"{value!r} is no time zone; use a name such as UTC or Europe/Berlin") from exc
+    return value
+
+
+def _distinct(values: list[str]) -> list[str]:
+    if repeated := sorted({value for value in values if values.count(value) > 1}):
+        raise ValueError(f"names {', '.join(repeated)} more than once")
+    return values
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+
+class InputSpec(Section):
+    """Where the queries come from."""
+
+    path: str | None = Field(
+        None, description="Parquet file, glob or folder, below the job's folder or an allowed root."
+    )
+    job: str | None = Field(None, description="Take the current version of this job instead of a path.")
+    explode: str | None = Field(
+        None, description="With job: the list whose items become rows, such as prediction.names."
+    )
+    as_: str | None = Field(None, alias="as", description="With explode: the name of the column that holds the item.")
+    key: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)] = Field(
+        description="The lookup key: the columns that other services will ask with."
+    )
+    types: dict[str, ColumnType] = Field({}, description="What a column must be; values that are not are bad rows.")
+    normalize: list[Literal["nfkc", "casefold", "trim"]] = Field(
+        [], description="Done to key strings before they are compared, when publishing and when looking up."
+    )
+    where: dict[str, Scalar | list[Scalar]] = Field({}, description="Keep only rows whose columns have these values.")
+    optional: list[str] = Field(
+        [], description="Template columns that may be null or empty; others make a bad row then."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> InputSpec:
+        if (self.path is None) == (self.job is None):
+            raise ValueError("needs either path or job")
+        if (self.explode is None) != (self.as_ is None) or (self.explode and not self.job):
+            raise ValueError("explode and as belong together, and to job")
+        return self
+
+
+class Example(Section):
+    """One worked example for few-shot prompts."""
+
+    input: dict[str, Any] = Field(description="A value for each column that the template uses.")
+    output: str = Field(description="The right answer, as the model should write it.")
+
+
+class PromptSpec(Section):
+    """How a row becomes a question."""
+
+    format: Literal["chat", "completion"] = Field("chat", description="Chat turns, or one text to be continued.")
+    system: str | None = Field(None, description="What the model is told ahead of all questions.")
+    template: str = Field(description="Jinja2; the columns of the query list are its variables.")
+    examples: list[Example] | str = Field(
+        [], description="Inline, or a Parquet file with the columns input and output."
+    )
+    shots: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
+        "all", description="How many of the examples are shown."
+    )
+    chat_template_kwargs: dict[str, Any] = Field({}, description="Passed to the model's chat template.")
+
+
+OWNED_OPTIONS = {
+    "model": "model.id",
+    "tokenizer": "model.id",
+    "revision": "model.revision",
+    "dtype": "model.dtype",
+    "quantization": "model.quantization",
+    "enable_lora": "model.adapter",
+    "tensor_parallel_size": "engine.tensor_parallel",
+    "data_parallel_size": "engine.replicas",
+}
+
+
+class ModelSpec(Section):
+    """Which model answers."""
+
+    id: Annotated[str, Field(min_length=1)] = Field(description="A hub id, a local folder, or a bundled/ model.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model; resolved once and recorded.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Precision of the weights.")
+    quantization: str | None = Field(None, description="A quantisation method that vLLM knows.")
+    adapter: str | None = Field(
+        None, description="Folder of a LoRA adapter, below the job's folder or an allowed root."
+    )
+    options: dict[str, Any] = Field({}, description="Passed on to vLLM's engine as they are.")
+
+    @field_validator("options")
+    @classmethod
+    def _not_owned(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in options:
+            if name in OWNED_OPTIONS:
+                raise ValueError(f"{name} is set by {OWNED_OPTIONS[name]}, not here")
+        return options
+
+
+class EngineSpec(Section):
+    """How the model is run. Nothing here changes an answer, so nothing here is part of the cache's key."""
+
+    kind: Literal["vllm"] = "vllm"
+    replicas: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="auto: one per group of GPUs.")
+    tensor_parallel: Annotated[int, Field(ge=1)] = Field(1, description="GPUs that share one copy of the model.")
+    stall: Duration = Field(timedelta(minutes=10), description="An engine silent for longer is restarted.")
+
+
+class SamplingSpec(Section):
+    """How tokens are drawn. The names and meanings are vLLM's."""
+
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    max_tokens: Annotated[int, Field(ge=1)] = 128
+    seed: int | None = 0
+    stop: list[str] = []
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    min_p: Share = 0.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+
+
+class SplitStep(Section):
+    """Cuts a text into a list."""
+
+    split: Annotated[str, Field(min_length=1)] = Field(description="The separator.")
+
+
+Step = Literal["strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty"] | SplitStep
+
+
+class OutputSpec(Section):
+    """What an answer must look like. The engine is made to obey type, schema, choices and pattern."""
+
+    type: Literal["text", "choice", "regex", "json"] = "text"
+    schema_: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema, with type: json.")
+    choices: Annotated[list[str], Field(min_length=2), AfterValidator(_distinct)] | None = Field(
+        None, description="The labels, with type: choice. Each gets a score."
+    )
+    pattern: str | None = Field(None, description="Regular expression of the whole answer, with type: regex.")
+    steps: list[Step] = Field([], description="Done to the answer, in this order: strip, casefold, squeeze, split, …")
+    min_mass: Share | None = Field(None, description="With choices: a row fails if all together have less probability.")
+
+    @model_validator(mode="after")
+    def _fits_type(self) -> OutputSpec:
+        needs = {"json": "schema", "choice": "choices", "regex": "pattern"}
+        given = {"schema": self.schema_, "choices": self.choices, "pattern": self.pattern}
+        for kind, name in needs.items():
+            if self.type == kind and given[name] is None:
+                raise ValueError(f"type: {kind} needs {name}")
+            if self.type != kind and given[name] is not None:
+                raise ValueError(f"{name} belongs to type: {kind}, but type is {self.type}")
+        if self.type != "choice" and self.min_mass is not None:
+            raise ValueError("min_mass belongs to type: choice")
+        if self.type == "choice" and self.steps:
+            raise ValueError("steps do not apply to a choice: the answer is one of the choices as they stand")
+        return self
+
+    @field_validator("choices")
+    @classmethod
+    def _no_blank_choice(cls, choices: list[str] | None) -> list[str] | None:
+        if any(choice.strip() != choice or not choice for choice in choices or ()):
+            raise ValueError("a choice must not be empty, nor begin or end with a space")
+        return choices
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as exc:
+            raise ValueError(f"is no regular expression: {exc}") from exc
+        return pattern
+
+    @field_validator("schema_")
+    @classmethod
+    def _is_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema is not None:
+            from jsonschema import Draft202012Validator, SchemaError
+
+            try:
+                Draft202012Validator.check_schema(schema)
+            except SchemaError as exc:
+                raise ValueError(f"is no JSON Schema: {exc.message}") from exc
+        return schema
+
+
+class CacheSpec(Section):
+    """How long a generation may be used."""
+
+    max_age: Duration | None = Field(None, description="Older generations are made again.")
+
+
+class GateSpec(Section):
+    """What a candidate must pass before anyone is served it; shares from 0 to 1."""
+
+    coverage: Share = Field(0.95, description="Least share of the list's keys that have a prediction.")
+    failures: Share = Field(0.05, description="Most failed and bad rows, as a share of the prompts and bad rows.")
+    shrink: Share = Field(0.10, description="Most entries of the served version that may be missing.")
+    changed: Share = Field(0.50, description="Most entries of the served version whose value may differ.")
+
+
+class MatchSpec(Section):
+    """Which parts of a version are terms to be found in live text."""
+
+    terms: Annotated[list[str], Field(min_length=1)]
+    concept: str
+    language: str | None = None
+    where: dict[str, Scalar | list[Scalar]] = {}
+    min_score: Share | None = None
+
+
+class ServeSpec(Section):
+    """How the lookup service answers."""
+
+    max_age: Duration = Field(timedelta(seconds=60), description="How long clients may keep an answer.")
+
+
+CRON_FIELDS = 5
+CRON_FIELD = re.compile(r"(\*|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(/\d+)?(,(\*|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(/\d+)?)*")
+
+
+class ScheduleSpec(Section):
+    """When the job is to run."""
+
+    cron: str
+    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, cron: str) -> str:
+        fields = cron.split()
+        if len(fields) != CRON_FIELDS or not all(CRON_FIELD.fullmatch(field) for field in fields):
+            raise ValueError("must be five cron fields, such as 0 3 * * 1 (Mondays at 3:00)")
+        return cron
+
+
+class JobSpec(Section):
+    """A whole job file."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = Field(description="The job's name.")
+    description: str = Field("", description="What the job is for, in a sentence.")
+    input: InputSpec
+    prompt: PromptSpec | None = Field(None, description="Without prompt and model, a job lives by imports.")
+    model: ModelSpec | None = None
+    engine: EngineSpec = EngineSpec()
+    sampling: SamplingSpec = SamplingSpec()
+    output: OutputSpec = OutputSpec()
+    on_failure: Literal["keep", "drop"] = Field(
+        "keep", description="keep: a row without a new prediction keeps the one served now."
+    )
+    cache: CacheSpec = CacheSpec()
+    gate: GateSpec = GateSpec()
+    match: MatchSpec | None = None
+    serve: ServeSpec = ServeSpec()
+    schedule: ScheduleSpec | None = None
+    keep_versions: Annotated[int, Field(ge=1)] = Field(5, description="How many versions are kept.")
+
+    @model_validator(mode="after")
+    def _prompt_and_model(self) -> JobSpec:
+        if (self.prompt is None) != (self.model is None):
+            there, missing = ("prompt", "model") if self.prompt else ("model", "prompt")
+            raise ValueError(f"has {there} but no {missing}: give both, or neither for a job that lives by imports")
+        return self

@@ -1,0 +1,322 @@
+"""The DuckDB file of a job: generations, failures, imports, runs, versions. Nothing that serves ever opens it.
+
+DuckDB allows one read-write process or many read-only ones, so the file is opened for each piece of
+work and closed again, and both sides try again for a moment. The big tables have no index: a commit
+stays at 1.5 ms with 10 million rows (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from batchinfer.errors import Busy, StoreError
+from batchinfer.keys import canonical_json
+from batchinfer.records import Failure, Generation
+from batchinfer.tables import (
+    FAILURE_SCHEMA,
+    GENERATION_SCHEMA,
+    MIGRATIONS,
+    Answer,
+    failure_row,
+    generation_row,
+    iso,
+    now,
+)
+
+PATIENCE_SECONDS = 10.0
+
+
+class Store:
+    """The cache file of one job. Each method opens it, does one thing in one transaction, and closes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def open(self, *, write: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection inside a transaction; rolled back if anything is raised. Raises StoreError or Busy."""
+        with vendor_faults(self.path):
+            connection = _connect(self.path, read_only=not write)
+            try:
+                connection.begin()
+                yield connection
+                connection.commit()
+            except BaseException:
+                with contextlib.suppress(duckdb.Error):
+                    connection.rollback()
+                raise
+            finally:
+                connection.close()
+
+    @contextlib.contextmanager
+    def attached(self, db: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """The cache as the schema `cache` of another database, read-only. Raises StoreError or Busy."""
+        with vendor_faults(self.path):
+            text = str(self.path).replace("'", "''")
+            _patiently(self.path, lambda: db.execute(f"ATTACH '{text}' AS cache (READ_ONLY)"))
+            try:
+                yield
+            finally:
+                db.execute("DETACH cache")
+
+    def prepare(self) -> None:
+        """Creates the file, or brings an older one up to date. Raises StoreError for a newer one."""
+        if self.path.exists():
+            with self.open() as db:
+                if _applied(db) == len(MIGRATIONS):
+                    return
+        with self.open(write=True) as db:
+            db.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER, name VARCHAR, applied_at TIMESTAMP)")
+            for number, (name, statements) in list(enumerate(MIGRATIONS, 1))[_applied(db) :]:
+                db.execute(statements)
+                db.execute("INSERT INTO migrations VALUES (?, ?, ?)", [number, name, now()])
+
+    def start_run(self, fingerprint: bytes, parts: Mapping[str, Any] | None) -> int:
+        """Records that a run began; returns its number."""
+        with self.open(write=True) as db:
+            run_id = int(one(db, "SELECT coalesce(max(run_id), 0) + 1 FROM runs"))
+            # A run that was killed cannot say so itself.
+            db.execute("UPDATE runs SET status = 'killed' WHERE status = 'running'")
+            db.execute(
+                "INSERT INTO runs VALUES (?, 'running', ?, NULL, ?, ?, NULL)",
+                [run_id, now(), fingerprint, canonical_json(parts)],
+            )
+        return run_id
+
+    def finish_run(self, run_id: int, status: str, report: Mapping[str, Any]) -> None:
+        with self.open(write=True) as db:
+            db.execute(
+                "UPDATE runs SET status = ?, finished_at = ?, report = ? WHERE run_id = ?",
+                [status, now(), json.dumps(report), run_id],
+            )
+            if report.get("version") is not None:
+                db.execute(
+                    "INSERT INTO versions VALUES (?, ?, ?, ?)", [report["version"], run_id, report["entries"], now()]
+                )
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Reports of all runs, newest first; a run without one has only its number, status and times."""
+        with self.open() as db:
+            rows = db.execute(
+                "SELECT run_id, status, started_at, finished_at, report FROM runs ORDER BY run_id DESC"
+            ).fetchall()
+        return [
+            json.loads(report or "{}")
+            | {"run_id": run_id, "status": status, "started_at": iso(started), "finished_at": iso(finished)}
+            for run_id, status, started, finished, report in rows
+        ]
+
+    def last_parts(self) -> tuple[bytes, dict[str, Any]] | None:
+        """Fingerprint and answer parts of the newest run that asked a model."""
+        with self.open() as db:
+            rows = db.execute(
+                "SELECT fingerprint, parts FROM runs WHERE parts <> 'null' ORDER BY run_id DESC LIMIT 1"
+            ).fetchall()
+        return (bytes(rows[0][0]), json.loads(rows[0][1])) if rows else None
+
+    def cached(self, fingerprint: bytes) -> int:
+        """How many generations were made with this fingerprint."""
+        with self.open() as db:
+            return int(one(db, "SELECT count(*) FROM generations WHERE fingerprint = ?", [fingerprint]))
+
+    def commit(
+        self,
+        answers: Sequence[Answer],
+        failures: Sequence[tuple[Failure, Mapping[str, Any]]],
+        made: Mapping[str, Any],
+        *,
+        replace: bool,
+    ) -> None:
+        """One chunk, in one transaction.
+
+        answers: generations with what was read from them. failures: those, and prompts that got no generation, each with its query.
+        made: fingerprint, parser, model and run_id, the same for all. replace: keys may be there already (a refresh).
+        """
+        generations = pa.Table.from_pylist([generation_row(answer, made) for answer in answers], GENERATION_SCHEMA)
+        failed = pa.Table.from_pylist([failure_row(failure, row, made) for failure, row in failures], FAILURE_SCHEMA)
+        with self.open(write=True) as db:
+            db.register("chunk", generations)
+            db.register("failed", failed)
+            if replace:
+                db.execute("DELETE FROM generations WHERE key IN (SELECT key FROM chunk)")
+                db.execute("DELETE FROM failures WHERE key IN (SELECT key FROM chunk UNION ALL SELECT key FROM failed)")
+            db.execute("INSERT INTO generations BY NAME SELECT * FROM chunk")
+            db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
+
+    def replace_bad_rows(self, bad: pa.Table) -> None:
+        """The bad rows of the list as it is now, in place of those of an earlier run."""
+        with self.open(write=True) as db:
+            db.register("bad", bad)
+            db.execute("DELETE FROM failures WHERE stage = 'input'")
+            db.execute("INSERT INTO failures BY NAME SELECT * FROM bad")
+
+    def reread(self, parser: str, read: Any, made: Mapping[str, Any]) -> int:
+        """Reads stored texts again that another parser judged; returns how many. `read` is a parse.Parser."""
+        total = 0
+        while True:
+            with self.open(write=True) as db:
+                rows = db.execute(
+                    "SELECT key, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs FROM generations "
+                    "WHERE fingerprint = ? AND parser <> ? LIMIT 50000",
+                    [made["fingerprint"], parser],
+                ).fetchall()
+                if not rows:
+                    return total
+                total += len(rows)
+                self._judge_again(
+                    db,
+                    [_generation(row) for row in rows],
+                    read,
+                    made,
+                )
+
+    def _judge_again(
+        self, db: duckdb.DuckDBPyConnection, generations: list[Generation], read: Any, made: Mapping[str, Any]
+    ) -> None:
+        answers = [Answer(generation, read(generation)) for generation in generations]
+        old = {
+            bytes(key): query
+            for key, query in db.execute("SELECT key, query FROM failures WHERE stage = 'parse'").fetchall()
+        }
+        failed = [
+            failure_row(answer.result, json.loads(old.get(answer.result.key or b"", "null")), made)
+            for answer in answers
+            if isinstance(answer.result, Failure)
+        ]
+        db.register(
+            "judged", pa.Table.from_pylist([generation_row(answer, made) for answer in answers], GENERATION_SCHEMA)
+        )
+        db.register("failed", pa.Table.from_pylist(failed, FAILURE_SCHEMA))
+        db.execute(
+            "UPDATE generations SET parser = j.parser, prediction = j.prediction, score = j.score, scores = j.scores, mass = j.mass "
+            "FROM judged j WHERE generations.key = j.key"
+        )
+        db.execute("DELETE FROM failures WHERE stage = 'parse' AND key IN (SELECT key FROM judged)")
+        db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
+
+    def add_import(self, rows: pa.RecordBatchReader) -> int:
+        """Stores predictions made elsewhere; returns the import's number. rows: IMPORT_SCHEMA less import_id and time."""
+        with self.open(write=True) as db:
+            number = int(one(db, "SELECT coalesce(max(import_id), 0) + 1 FROM imports"))
+            db.register("incoming", rows)
+            db.execute(
+                "INSERT INTO imports BY NAME SELECT *, ? AS import_id, ? AS created_at FROM incoming", [number, now()]
+            )
+            return number
+
+    def imports(self) -> list[dict[str, Any]]:
+        """One row an import: its number, time, author and size."""
+        with self.open() as db:
+            rows = db.execute(
+                "SELECT import_id, min(created_at), string_agg(DISTINCT author, ', '), count(*) FROM imports "
+                "GROUP BY import_id ORDER BY import_id"
+            ).fetchall()
+        return [
+            {"import_id": number, "created_at": iso(at), "author": author, "rows": count}
+            for number, at, author, count in rows
+        ]
+
+    def undo_import(self, number: int) -> int:
+        """Removes an import; returns how many rows it had."""
+        with self.open(write=True) as db:
+            count = int(one(db, "SELECT count(*) FROM imports WHERE import_id = ?", [number]))
+            db.execute("DELETE FROM imports WHERE import_id = ?", [number])
+        return count
+
+    def failures(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """The dead letters, newest first."""
+        with self.open() as db:
+            rows = db.execute(
+                "SELECT stage, reason, detail, query, row, run_id, created_at FROM failures ORDER BY created_at DESC, row LIMIT ?",
+                [limit if limit is not None else 2**62],
+            ).fetchall()
+        return [
+            {
+                "stage": stage,
+                "reason": reason,
+                "detail": detail,
+                "query": json.loads(query or "null"),
+                "row": row,
+                "run_id": run,
+                "at": iso(at),
+            }
+            for stage, reason, detail, query, row, run, at in rows
+        ]
+
+    def failure_reasons(self) -> list[tuple[str, str, int]]:
+        """(stage, reason, count), most first."""
+        with self.open() as db:
+            return db.execute("SELECT stage, reason, count(*) FROM failures GROUP BY ALL ORDER BY 3 DESC, 2").fetchall()
+
+
+def _generation(row: Sequence[Any]) -> Generation:
+    key, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs = row
+    scores = None if logprobs is None else tuple(logprobs)
+    return Generation(bytes(key), text, finish_reason, prompt_tokens, cached_tokens, output_tokens, scores)
+
+
+def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    return _patiently(path, lambda: duckdb.connect(str(path), read_only=read_only))
+
+
+def _patiently(path: Path, action: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
+    """Does it, trying again while another process has the file open. Raises Busy in the end."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return action()
+        except duckdb.IOException as exc:
+            if "lock" not in str(exc):
+                raise
+            if time.monotonic() > deadline:
+                raise Busy(f"Another process has {path} open: wait for it, or stop it.") from exc
+            time.sleep(0.05)
+
+
+def _applied(db: duckdb.DuckDBPyConnection) -> int:
+    """How many migrations the file has seen. Raises StoreError for a file that is not ours, or newer."""
+    tables = {name for (name,) in db.execute("SELECT table_name FROM information_schema.tables").fetchall()}
+    if "migrations" not in tables:
+        if tables:
+            raise StoreError("cache.duckdb in the data folder is some other DuckDB file: move it away.")
+        return 0
+    number = int(one(db, "SELECT count(*) FROM migrations"))
+    if number > len(MIGRATIONS):
+        raise StoreError(
+            f"The cache was written by a newer batchinfer (its format is {number}, this one knows {len(MIGRATIONS)}): "
+            "install the newer version; the cache is left as it is."
+        )
+    return number
+
+
+def one(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> Any:
+    """The single value of a query. Fetches all of it: DuckDB 2 refuses other work beside a half-read result."""
+    return db.execute(sql, list(values)).fetchall()[0][0]
+
+
+@contextlib.contextmanager
+def vendor_faults(path: Path) -> Iterator[None]:
+    """Says of DuckDB's errors what they mean for the user."""
+    try:
+        yield
+    except duckdb.Error as exc:
+        text = str(exc).splitlines()[0]
+        if "Permission denied" in text:
+            raise StoreError(f"{path} may not be opened by this user: mend its permissions, or use --home.") from exc
+        if "No space left" in text or "Could not write" in text:
+            raise StoreError(
+                f"{path} cannot be written: the disk is full. Free space, then run again; nothing committed is lost."
+            ) from exc
+        if "newer version" in text or "storage version" in text.lower() or "serialization" in text.lower():
+            raise StoreError(
+                f"{path} was written by a newer DuckDB: install the newer batchinfer; the cache is left as it is."
+            ) from exc
+        raise StoreError(f"{path} cannot be used: {text}") from exc

@@ -1,0 +1,85 @@
+"""One prompt, shown and asked, nothing stored: how people engineer a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from batchinfer import model, question
+from batchinfer.engines import Engine
+from batchinfer.errors import InputError, SpecError, UsageError
+from batchinfer.home import JobHome
+from batchinfer.jobfile import Job
+from batchinfer.keys import Column, typed
+from batchinfer.prompt import TemplateFault
+from batchinfer.question import Question
+from batchinfer.records import Failure, Generation, Prediction, Prompt, Task
+from batchinfer.run import engine_for
+from batchinfer.source import Source, find_files
+from batchinfer.tokens import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What was asked and what came back. prompt: the whole text as the model sees it."""
+
+    prompt: str
+    prompt_tokens: int
+    generation: Generation | None
+    result: Prediction | Failure
+
+
+def try_prompt(
+    job: Job,
+    home: JobHome,
+    texts: Mapping[str, str],
+    *,
+    shots: int | None,
+    say: Callable[[str], None],
+    shown: Callable[[str, int], None],
+    engine: Engine | None = None,
+) -> Trial:
+    """Renders the prompt for a row given as texts, hands it to `shown`, asks the model."""
+    if job.spec.prompt is None:
+        raise UsageError(f"The job {job.name} has no prompt to try: it lives by imports.")
+    home.prepare(job.path)
+    asked = question.make(job, home, shots=shots)
+    row = {name: typed(texts[name], column) for name, column in _columns(job, asked, texts).items()}
+    try:
+        messages = asked.template.messages(row)
+    except TemplateFault as exc:
+        raise InputError(f"With these values {exc}") from exc
+    source = model.weights(asked.identity, home, say)
+    tokenizer = Tokenizer(source, asked.identity.revision, asked.prompt.chat_template_kwargs)
+    text = tokenizer.text(messages)
+    ids = tokenizer.encode([text], chat=asked.chat)[0]
+    shown(text, len(ids))
+    task = asked.task(tokenizer)
+    if engine is not None:
+        return _ask(engine, asked, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
+    with engine_for(job, home, asked, source, say) as started:
+        return _ask(started, asked, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
+
+
+def _ask(engine: Engine, asked: Question, prompt: Prompt, text: str, task: Task) -> Trial:
+    engine.wait_ready()
+    [answer] = engine.generate(task, [prompt])
+    if isinstance(answer, Failure):
+        return Trial(text, len(prompt.token_ids), None, answer)
+    return Trial(text, len(prompt.token_ids), answer, asked.parser(answer))
+
+
+def _columns(job: Job, asked: Question, texts: Mapping[str, str]) -> dict[str, Column]:
+    """The template's columns with the kinds that the list has, or text where there is no list."""
+    missing = [name for name in asked.template.columns if name not in texts]
+    if missing:
+        raise UsageError(f"The template uses {', '.join(missing)}: say {missing[0]}=VALUE.")
+    unknown = [name for name in texts if name not in asked.template.columns]
+    if unknown:
+        raise UsageError(f"The template does not use {unknown[0]}; it uses {', '.join(asked.template.columns)}.")
+    try:
+        path = job.inside("input.path", job.spec.input.path or "")
+        kinds = Source(find_files(path), job.spec.input, asked.template.columns).kinds
+        return {name: Column(name, kinds[name]) for name in asked.template.columns}
+    except (InputError, SpecError):
+        return {name: Column(name, "string") for name in asked.template.columns}
