@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,9 @@ import batchinfer
 from batchinfer.errors import StoreError
 from batchinfer.gate import Check, Figures
 from batchinfer.jobfile import Job
-from batchinfer.keys import Column, quoted
-from batchinfer.plan import Plan
-from batchinfer.snapshot import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, Snapshot
-from batchinfer.source import ROW
+from batchinfer.keys import Column, literal, quoted
+from batchinfer.plan import Plan, listed
+from batchinfer.snapshot import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, Manifest, Snapshot
 from batchinfer.spec import JobSpec, OutputSpec
 from batchinfer.store import Store, one
 from batchinfer.tables import iso, now
@@ -28,7 +28,10 @@ from batchinfer.tables import iso, now
 SQL_TYPES = {
     "string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "date": "DATE", "timestamp": "TIMESTAMP",
 }  # fmt: skip
-VALUE_COLUMNS = "prediction, text, scores, score, mass, source, model, run_id, generated_at, carried"
+VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
+
+
+RESERVED = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +53,50 @@ def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Con
 
     before: the folder of the version served now; its values are kept for keys that have none (on_failure: keep).
     """
-    db, names = plan.db, [quoted(column.name) for column in plan.source.key]
+    db, names = plan.db, [listed(column.name) for column in plan.source.key]
     plain = "prediction" if is_json(spec.output) else "json_extract_string(prediction, '$')"
-    listed = ", ".join(names)
     with store.attached(db):
         db.execute(
             f"""CREATE OR REPLACE TABLE entries AS
-            WITH latest AS (SELECT * FROM cache.imports QUALIFY row_number() OVER (PARTITION BY lookup ORDER BY import_id DESC) = 1),
-            keyed AS (SELECT lookup, any_value(key) AS key, {", ".join(f"first({name} ORDER BY {quoted(ROW)}) AS {name}" for name in names)}
-                      FROM list GROUP BY lookup)
-            SELECT k.lookup, {", ".join(f"k.{name}" for name in names)}, {plain} AS prediction, g.text, g.scores, g.score, g.mass,
+            WITH latest AS (
+                SELECT * FROM cache.imports QUALIFY row_number() OVER (PARTITION BY lookup ORDER BY import_id DESC) = 1),
+            keyed AS (
+                SELECT lookup, any_value(key) AS key, {", ".join(f"first({name} ORDER BY row) AS {name}" for name in names)}
+                FROM list GROUP BY lookup)
+            SELECT k.lookup, {", ".join(f"k.{name}" for name in names)}, {plain} AS prediction, g.text AS raw_text, g.scores, g.score, g.mass,
                    'model' AS source, g.model, g.run_id, g.created_at AS generated_at, false AS carried
             FROM keyed k JOIN cache.generations g USING (key) ANTI JOIN latest USING (lookup) WHERE g.prediction IS NOT NULL
             UNION ALL BY NAME
-            SELECT lookup, {_from_query(plan.source.key)}, {plain} AS prediction, NULL AS text, NULL AS scores, score, NULL AS mass,
+            SELECT lookup, {_from_query(plan.source.key)}, {plain} AS prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
                    'import' AS source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
             FROM latest"""
         )
     served, carried = 0, 0
     if before is not None:
-        db.execute(f"CREATE OR REPLACE VIEW before AS SELECT * FROM read_parquet('{_path(before / PREDICTIONS)}')")
+        db.execute(f"CREATE OR REPLACE VIEW before AS SELECT * FROM read_parquet({literal(str(before / PREDICTIONS))})")
         served = one(db, "SELECT count(*) FROM before")
-        if spec.on_failure == "keep":
-            wanted = "SELECT lookup FROM list UNION SELECT lookup FROM conflicts"
-            carried = one(
-                db,
-                f"INSERT INTO entries BY NAME SELECT lookup, {listed}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} FROM before "
-                f"WHERE lookup NOT IN (SELECT lookup FROM entries) AND lookup IN ({wanted})",
-            )
+        if spec.on_failure == "keep" and Manifest.read(before).key == tuple(plan.source.key):
+            carried = _carry(plan)
     entries = one(db, "SELECT count(*) FROM entries")
-    covered = one(db, "SELECT count(*) FROM entries SEMI JOIN list USING (lookup)")
+    covered = one(db, "SELECT count(*) FROM entries SEMI JOIN wanted USING (lookup)")
     return Contents(entries, covered, carried, served, *_compared(db, served, entries))
+
+
+def _carry(plan: Plan) -> int:
+    """Keeps what is served now for keys of the list that have no prediction this time; returns how many."""
+    names = ", ".join(f"{version_column(column.name)} AS {listed(column.name)}" for column in plan.source.key)
+    kept = one(
+        plan.db,
+        f"INSERT INTO entries BY NAME SELECT lookup, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} FROM before "
+        "WHERE lookup NOT IN (SELECT lookup FROM entries) "
+        "AND lookup IN (SELECT lookup FROM wanted)",
+    )
+    return int(kept)
+
+
+def version_column(name: str) -> str:
+    """SQL for a key column's name in predictions.parquet: its own, or key_NAME where that is one of ours."""
+    return quoted(f"key_{name}" if name in RESERVED else name)
 
 
 def _compared(db: duckdb.DuckDBPyConnection, served: int, entries: int) -> tuple[int, int, int, bool]:
@@ -100,9 +116,9 @@ def _compared(db: duckdb.DuckDBPyConnection, served: int, entries: int) -> tuple
 
 def write_predictions(plan: Plan, target: Path) -> None:
     """The copy of record as Parquet, in the order of the lookup hash."""
-    names = ", ".join(quoted(column.name) for column in plan.source.key)
+    names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in plan.source.key)
     plan.db.execute(
-        f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO '{_path(target)}' "
+        f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO {literal(str(target))} "
         "(FORMAT parquet, COMPRESSION zstd)"
     )
 
@@ -111,21 +127,23 @@ def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
     """lookup.lmdb: hash of the lookup key → the finished JSON body. Returns the number of entries."""
     db = plan.db
     prediction = "prediction::JSON" if is_json(spec.output) else "prediction"
-    query = ", ".join(f"'{_text(column.name)}', {quoted(column.name)}" for column in plan.source.key)
+    query = ", ".join(f"{literal(column.name)}, {version_column(column.name)}" for column in plan.source.key)
     reader = db.sql(
         f"""SELECT lookup, json_object(
             'job', '{spec.name}', 'query', json_object({query}), 'prediction', {prediction}, 'scores', scores::JSON,
             'score', score, 'source', source, 'model', model,
             'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR AS body
-        FROM read_parquet('{_path(target / PREDICTIONS)}') ORDER BY lookup"""
+        FROM read_parquet({literal(str(target / PREDICTIONS))}) ORDER BY lookup"""
     ).to_arrow_reader(65_536)
     path = target / LOOKUP
     size = 64 << 20
-    environment = lmdb.open(
-        str(path), subdir=False, lock=False, map_size=size, sync=False, metasync=False, writemap=False
-    )
     count = 0
-    with environment:
+    with (
+        _lookup_faults(path),
+        lmdb.open(
+            str(path), subdir=False, lock=False, map_size=size, sync=False, metasync=False, writemap=False
+        ) as environment,
+    ):
         for batch in reader:
             items = [
                 (key, body.encode())
@@ -139,6 +157,14 @@ def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
             count += len(items)
         environment.sync(force=True)
     return count
+
+
+@contextlib.contextmanager
+def _lookup_faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except lmdb.Error as exc:
+        raise StoreError(f"{path} cannot be written: {exc}. Free space on the disk, then run again.") from exc
 
 
 def write_manifest(target: Path, facts: Mapping[str, Any]) -> None:
@@ -188,9 +214,9 @@ def check(folder: Path) -> None:
     with Snapshot(folder) as version:
         version.verify()
         with duckdb.connect() as db:
-            names = ", ".join(quoted(column.name) for column in version.manifest.key)
+            names = ", ".join(version_column(column.name) for column in version.manifest.key)
             sample = db.execute(
-                f"SELECT {names} FROM read_parquet('{_path(folder / PREDICTIONS)}') USING SAMPLE 100 ROWS"
+                f"SELECT {names} FROM read_parquet({literal(str(folder / PREDICTIONS))}) USING SAMPLE 100 ROWS"
             ).fetchall()
         for values in sample:
             query = {column.name: value for column, value in zip(version.manifest.key, values, strict=True)}
@@ -212,19 +238,15 @@ def figures(plan: Plan, contents: Contents, failed: int) -> Figures:
 def _from_query(key: Sequence[Column]) -> str:
     """Typed key columns out of an import's query text."""
     return ", ".join(
-        f"CAST(json_extract_string(query, '$.\"{_text(column.name)}\"') AS {SQL_TYPES[column.kind]}) AS {quoted(column.name)}"
+        f"CAST(json_extract_string(query, {literal(_json_path(column.name))}) AS {SQL_TYPES[column.kind]}) AS {listed(column.name)}"
         for column in key
     )
+
+
+def _json_path(name: str) -> str:
+    return '$."' + name.replace('"', '\\"') + '"'
 
 
 def _file_facts(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _path(path: Path) -> str:
-    return str(path).replace("'", "''")
-
-
-def _text(text: str) -> str:
-    return text.replace("'", "''")

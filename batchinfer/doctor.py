@@ -40,11 +40,8 @@ def machine(root: Path) -> Iterator[Finding]:
     gpus = find_gpus()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
     cores = len(os.sched_getaffinity(0))
-    yield Finding(
-        "GPU",
-        True,
-        ", ".join(f"{gpu.name} ({gpu.memory_mib // 1024} GiB)" for gpu in gpus) or "none: models run on the CPU",
-    )
+    named = ", ".join(f"{gpu.name} ({gpu.memory_mib // 1024} GiB)" for gpu in gpus)
+    yield Finding("GPU", named or "none: models run on the CPU")
     yield Finding("CPU", f"{cores} cores, {memory:.0f} GiB of memory")
     yield _vllm(has_gpu=bool(gpus))
     if not gpus:

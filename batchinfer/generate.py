@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchinfer.engines import Engine
+from batchinfer.errors import Stopped
 from batchinfer.plan import Plan
 from batchinfer.prompt import TemplateFault
 from batchinfer.question import Question
-from batchinfer.records import Failure, Generation, Message, Prompt, Task
+from batchinfer.records import Failure, Generation, Message, Prediction, Prompt, Task
 from batchinfer.source import template_values
 from batchinfer.stopping import Stop
 from batchinfer.store import Store
@@ -52,46 +53,57 @@ class Tally:
 
 
 class Generating:
-    """One pass over a plan's `todo`. `made` is what is stored with every generation: fingerprint, parser, model, run_id."""
+    """One pass over a plan's `todo`, or its first `limit`. replace: what is made may be in the cache already."""
 
     def __init__(
-        self, plan: Plan, question: Question, store: Store, stop: Stop, made: Mapping[str, Any], *, replace: bool
+        self,
+        plan: Plan,
+        question: Question,
+        store: Store,
+        stop: Stop,
+        run_id: int,
+        tally: Tally,
+        *,
+        replace: bool,
+        limit: int | None,
     ) -> None:
         self._plan, self._question, self._store, self._stop = plan, question, store, stop
-        self._made, self._replace = made, replace
+        self._made, self._tally, self._replace, self._limit = question.made(run_id), tally, replace, limit
         self._underway: dict[bytes, dict[str, Any]] = {}  # key → query, for failures
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
         self._committed = time.monotonic()
-        self.tally = Tally()
 
-    def run(
-        self,
-        engine: Engine,
-        task: Task,
-        tokenizer: Tokenizer,
-        max_len: int,
-        limit: int | None,
-        progress: Callable[[Tally], None],
-    ) -> None:
-        """Answers all that is to do, or until a stop is requested; commits as it goes."""
-        started = time.monotonic()
-        self.tally.todo = self._plan.counts.to_generate if limit is None else min(limit, self._plan.counts.to_generate)
-        prompts = self._prompts(tokenizer, max_len, limit)
+    def run(self, engine: Engine, task: Task, tokenizer: Tokenizer, max_len: int, progress: Callable[[], None]) -> None:
+        """Answers all that is to do, or until a stop is requested; commits as it goes.
+
+        However it ends, the tally counts what was committed.
+        """
+        count, started = self._plan.counts.to_generate, time.monotonic()
+        self._tally.todo = count if self._limit is None else min(self._limit, count)
         self._stop.graceful = True
-        for result in engine.generate(task, prompts):
-            self._take(result)
-            self.tally.seconds = time.monotonic() - started
-            if len(self._answers) + len(self._failures) >= CHUNK or time.monotonic() - self._committed > CHUNK_SECONDS:
+        try:
+            for result in engine.generate(task, self._prompts(tokenizer, max_len)):
+                self._take(result)
+                self._tally.seconds = time.monotonic() - started
+                waiting = len(self._answers) + len(self._failures)
+                if waiting >= CHUNK or time.monotonic() - self._committed > CHUNK_SECONDS:
+                    self._commit()
+                progress()
+            self._commit()
+        except Stopped:
+            if self._stop.reason is None:  # the engine cannot be kept alive: the next run must not die of the same rows
                 self._commit()
-            progress(self.tally)
-        self._commit()
-        self.tally.seconds = time.monotonic() - started
-        self._stop.graceful = False
+            raise
+        finally:
+            self._stop.graceful = False
+            self._tally.seconds = time.monotonic() - started
+            self._tally.failures -= len(self._failures)  # what was not committed is not there
+            self._tally.generated -= sum(isinstance(answer.result, Prediction) for answer in self._answers)
 
-    def _prompts(self, tokenizer: Tokenizer, max_len: int, limit: int | None) -> Iterator[Prompt]:
+    def _prompts(self, tokenizer: Tokenizer, max_len: int) -> Iterator[Prompt]:
         """The prompts, made as the engine asks for them. Rows that give none become failures on the way."""
-        rows = self._plan.todo(limit)
+        rows = self._plan.todo(self._limit)
         while not self._stop.requested() and (batch := list(itertools.islice(rows, TOKENIZE))):
             filled = [(key, messages) for key, row in batch if (messages := self._fill(key, row)) is not None]
             encoded = tokenizer.encode([tokenizer.text(messages) for _, messages in filled], chat=self._question.chat)
@@ -111,16 +123,14 @@ class Generating:
             return None
 
     def _take(self, result: Generation | Failure) -> None:
-        tally = self.tally
+        tally = self._tally
+        query = self._underway.pop(result.key or b"")
+        read = self._question.parser(result) if isinstance(result, Generation) else result
         if isinstance(result, Generation):
-            read = self._question.parser(result)
             self._answers.append(Answer(result, read))
             tally.prompt_tokens += result.prompt_tokens
             tally.cached_tokens += result.cached_tokens
             tally.output_tokens += result.output_tokens
-        else:
-            read = result
-        query = self._underway.pop(read.key if isinstance(read, Failure) and read.key else _key(result), {})
         if isinstance(read, Failure):
             tally.failures += 1
             self._failures.append((read, query))
@@ -134,7 +144,3 @@ class Generating:
             self._store.commit(self._answers, self._failures, self._made, replace=self._replace)
         self._answers, self._failures = [], []
         self._committed = time.monotonic()
-
-
-def _key(result: Generation | Failure) -> bytes:
-    return result.key or b""

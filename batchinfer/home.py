@@ -130,7 +130,10 @@ def lock(path: Path, doing: str, wait: Callable[[str], None] | None = None) -> I
     """
     with readable_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            handle = os.open(path, os.O_RDWR)  # in a folder for all, Linux lets only its maker open a file with O_CREAT
+        except FileNotFoundError:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         with contextlib.suppress(PermissionError):
             os.fchmod(handle, 0o666)  # whatever the umask: other users take turns with us
     try:

@@ -44,8 +44,7 @@ def add(job: Job, home: JobHome, path: Path, author: str | None) -> tuple[int, i
         store = Store(home.cache)
         store.prepare()
         counted: list[int] = []
-        reader = pa.RecordBatchReader.from_batches(SCHEMA, _batches(job, source.key, files, author, counted))
-        number = store.add_import(reader)
+        number = store.add_import(_batches(job, source.key, files, author, counted))
     return number, sum(counted)
 
 

@@ -40,10 +40,9 @@ class Job:
         """A path named in the job file, made absolute. Raises SpecError if it leaves the folder and allowed roots."""
         path = Path(os.path.expandvars(text))
         full = Path(os.path.normpath(self.folder / path))
-        # What the path resolves to counts too: a link must not lead out. A glob's fixed part is what can be resolved.
-        fixed = Path(*(part for part in _until_glob(full)))
+        # What the path resolves to counts too: a link must not lead out. Of a glob, its fixed part is resolved.
         for root in (self.folder, *self.roots):
-            if full.is_relative_to(root) and fixed.resolve().is_relative_to(root.resolve()):
+            if full.is_relative_to(root) and full.resolve().is_relative_to(root.resolve()):
                 return full
         raise SpecError(
             str(self.path),
@@ -51,19 +50,10 @@ class Job:
         )
 
 
-def _until_glob(path: Path) -> list[str]:
-    parts = []
-    for part in path.parts:
-        if any(sign in part for sign in "*?["):
-            break
-        parts.append(part)
-    return parts
-
-
 def load(name: str, environment: Mapping[str, str]) -> Job:
     """The job of that name under ./jobs, or of that folder or file. Raises UsageError or SpecError."""
     path = find(name)
-    roots = tuple(Path(root).absolute() for root in environment.get(ROOTS_VARIABLE, "").split(os.pathsep) if root)
+    roots = tuple(_absolute(Path(root)) for root in environment.get(ROOTS_VARIABLE, "").split(os.pathsep) if root)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
@@ -76,7 +66,7 @@ def find(name: str) -> Path:
     candidates = [Path("jobs") / name / FILE, Path(name) / FILE, Path(name)]
     for candidate in candidates:
         if candidate.is_file():
-            return candidate.absolute()
+            return _absolute(candidate)
     known = sorted(path.parent.name for path in Path("jobs").glob(f"*/{FILE}"))
     near = difflib.get_close_matches(name, known, n=1)
     hint = (
@@ -89,6 +79,10 @@ def find(name: str) -> Path:
     raise UsageError(f"There is no job {name}: neither jobs/{name}/{FILE} nor {Path(name) / FILE} exists. {hint}")
 
 
+def _absolute(path: Path) -> Path:
+    return Path(os.path.normpath(path.absolute()))  # without .., so that paths can be compared
+
+
 def parse(text: str, name: str) -> JobSpec:
     """The job that a YAML text describes. `name` is the file's, for messages."""
     try:
@@ -97,37 +91,45 @@ def parse(text: str, name: str) -> JobSpec:
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise SpecError(name, [f"line {line}: not valid YAML: {exc.problem}"]) from exc
-    except yaml.YAMLError as exc:
+    except yaml.reader.ReaderError as exc:
+        line = text.count("\n", 0, exc.position) + 1
+        fault = f"the character U+{exc.character:04X} may not stand in it"
+        raise SpecError(name, [f"line {line}: not valid YAML: {fault}"]) from exc
+    except (yaml.YAMLError, ValueError) as exc:  # ValueError: a tag, such as !!int, on what it is not
         raise SpecError(name, [f"not valid YAML: {exc}"]) from exc
     if not isinstance(content, dict):
         raise SpecError(name, ["line 1: a job file is a mapping that begins with name: …"])
     try:
         return JobSpec.model_validate(content)
     except ValidationError as exc:
-        problems = sorted({_problem(error, tree) for error in _clearest(exc.errors())})
+        problems = sorted({_problem(error, tree) for error in _clearest(exc.errors(), tree)})
         raise SpecError(name, [f"line {line}: {text}" for line, text in problems]) from exc
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's idea of scalars: Yes, No, on and dates are plain text, as a choice or a value should be."""
+    """YAML 1.2's idea of scalars: Yes, No, on, dates and 10:30 are plain text, as a choice or a value should be.
+
+    So are digits after a zero (a postal code), which 1.1 reads as octal and 1.2 robs of the zero.
+    """
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
-    ]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
+for _kind, _pattern, _first in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", "[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.MarkedYAMLError(problem="a field's name must be plain text", problem_mark=key.start_mark)
         if key.value in seen:
             raise yaml.MarkedYAMLError(problem=f"{key.value} stands here a second time", problem_mark=key.start_mark)
         seen.add(key.value)
@@ -137,18 +139,26 @@ def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor("tag:yaml.org,2002:map", _no_duplicates)
 
 
-def _clearest(errors: list[Any]) -> list[Any]:
+def _clearest(errors: list[Any], tree: yaml.Node | None) -> list[Any]:
     """Where a value may be of several kinds, pydantic complains for each: keep what speaks of the kind that was meant."""
     vague = ("string_type", "literal_error", "list_type", "model_type", "int_parsing", "int_type")
-    places = [tuple(str(part) for part in error["loc"][:2]) for error in errors]
+    clear = [error["loc"] for error in errors if error["type"] not in vague]
     return [
         error
-        for error, place in zip(errors, places, strict=True)
-        if not (
-            error["type"] in vague
-            and any(other["type"] not in vague for other, at in zip(errors, places, strict=True) if at == place)
-        )
+        for error in errors
+        if error["type"] not in vague
+        or _is_in_file(error["loc"], tree)
+        or not any(loc[: len(error["loc"]) - 1] == error["loc"][:-1] for loc in clear)
     ]
+
+
+def _is_in_file(loc: tuple[int | str, ...], tree: yaml.Node | None) -> bool:
+    """Whether the place's last part stands in the file; else it is pydantic's name for one of several kinds."""
+    node, child = tree, None
+    for part in loc:
+        child = _child(node, part)
+        node = child[1] if child is not None else node
+    return child is not None
 
 
 def _problem(error: Any, tree: yaml.Node | None) -> tuple[int, str]:

@@ -31,7 +31,7 @@ NOT_IN_KEY = frozenset({
 OUTPUT_NOT_IN_KEY = frozenset({"steps", "min_mass"})  # how an answer is read, not what it is
 OPTIONS_NOT_IN_KEY = frozenset({
     "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "kv_cache_memory_bytes", "block_size", "swap_space",
-    "cpu_offload_gb", "enforce_eager", "enable_prefix_caching", "enable_chunked_prefill", "disable_log_stats", "load_format",
+    "cpu_offload_gb", "enforce_eager", "enable_prefix_caching", "enable_chunked_prefill", "disable_log_stats",
     "download_dir", "pipeline_parallel_size", "distributed_executor_backend", "max_parallel_loading_workers",
 })  # fmt: skip
 PARSER = "1"  # raise it when parse.py reads the same text differently
@@ -131,7 +131,7 @@ def encode_sql(column: Column) -> str:
         tag = "s" if column.kind == "string" else "j"
         text = f"'{tag}' || strlen({name}) || ':' || {name}"
     elif column.kind == "boolean":
-        text = f"CASE WHEN {name} THEN 'b1' ELSE 'b0' END"
+        text = f"CASE {name} WHEN true THEN 'b1' WHEN false THEN 'b0' END"
     elif column.kind == "integer":
         text = f"'i' || {name} || ';'"
     elif column.kind == "number":
@@ -198,6 +198,7 @@ def typed(text: str, column: Column) -> Any:
             return date.fromisoformat(text)
         if column.kind == "timestamp":
             return datetime.fromisoformat(text)
+        text.encode()  # an argument of the command line may be no UTF-8
         return json.loads(text) if column.kind == "json" else text
     except (ValueError, KeyError) as exc:
         raise UsageError(
@@ -208,3 +209,8 @@ def typed(text: str, column: Column) -> Any:
 def quoted(name: str) -> str:
     """A column's name as SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as SQL, where it cannot be bound."""
+    return "'" + text.replace("'", "''") + "'"

@@ -57,7 +57,9 @@ class Parser:
         if self._spec.type == "json":
             try:
                 value = json.loads(generation.text)
-            except ValueError as exc:
+                # NaN, 1e999 and half a surrogate pair can be read, but not written again.
+                json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+            except (ValueError, RecursionError) as exc:
                 raise Unreadable("not_json", f"The answer is not JSON: {exc}.") from exc
         for step in self._spec.steps:
             value = _apply(step, value)

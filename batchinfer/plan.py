@@ -18,12 +18,13 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer import keys
-from batchinfer.keys import Column, quoted
+from batchinfer.keys import Column, literal, quoted
 from batchinfer.source import ROW, BadRow, Source
 from batchinfer.store import Store, one, vendor_faults
 from batchinfer.tables import FAILURE_SCHEMA, now
 
-SCRATCH_MEMORY = "1GB"
+LISTED = "q_"  # the list's own columns bear it in the scratch tables, so that none is taken for one of ours
+SCRATCH_MEMORY = "768MB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Selection:
     @property
     def replaces(self) -> bool:
         """Whether keys that are in the cache may be generated."""
-        return self.retry_failed or self.refresh or self.max_age is not None
+        return self.retry_failed or self.refresh or self.refresh_where is not None or self.max_age is not None
 
 
 class Plan:
@@ -74,26 +75,34 @@ class Plan:
         return self._db
 
     def load(self, fingerprint: bytes) -> None:
-        """Reads the list and makes every row's keys. Bad rows, and keys with two contents, go to `bad`."""
+        """Reads the list and makes every row's keys. Bad rows, and keys with two contents, go to `bad`.
+
+        fingerprint: empty for a job that asks no model; its keys cannot conflict.
+        """
         lookup = keys.row_key_sql(b"", [self._key_column(column) for column in self.source.key])
-        generation = keys.row_key_sql(
-            fingerprint, [Column(name, self.source.kinds[name]) for name in sorted(self.columns)]
-        )
-        kept = ", ".join(quoted(name) for name in self._kept())
+        asked = [Column(name, self.source.kinds[name]) for name in sorted(self.columns)]
+        generation = keys.row_key_sql(fingerprint, asked) if fingerprint else lookup
+        kept = ", ".join(f"{quoted(name)} AS {listed(name)}" for name in self._kept())
+        whole = " AND ".join(f"{quoted(column.name)} IS NOT NULL" for column in self.source.key)
         bad: list[dict[str, Any]] = []
         self._db.execute(f"CREATE TABLE bad AS SELECT * FROM {_empty(self._db, FAILURE_SCHEMA)}")
         for number, batch in enumerate(self.source.batches()):
             self._db.register("batch", batch.good)
-            select = (
-                f"SELECT {quoted(ROW)} AS {quoted(ROW)}, {kept}, {lookup} AS lookup, {generation} AS key FROM batch"
-            )
+            select = f"SELECT {quoted(ROW)} AS row, {kept}, {lookup} AS lookup, {generation} AS key FROM batch"
             self._db.execute(f"CREATE TABLE list AS {select}" if number == 0 else f"INSERT INTO list {select}")
+            self._db.unregister("batch")
+            self._db.register("batch", batch.lost)
+            select = f"SELECT {lookup} AS lookup FROM batch WHERE {whole}"
+            self._db.execute(f"CREATE TABLE lost AS {select}" if number == 0 else f"INSERT INTO lost {select}")
             self._db.unregister("batch")
             bad = [_bad_record(row) for row in batch.bad]
             if bad:
                 self._insert_bad(bad)
         self._set_conflicts_aside()
-        self._db.execute(f"CREATE TABLE prompts AS SELECT key, min({quoted(ROW)}) AS first FROM list GROUP BY key")
+        self._db.execute(  # every lookup key of the list, those of bad rows too
+            "CREATE VIEW wanted AS SELECT lookup FROM list UNION SELECT lookup FROM conflicts UNION SELECT lookup FROM lost"
+        )
+        self._db.execute("CREATE TABLE prompts AS SELECT key, min(row) AS first FROM list GROUP BY key")
 
     def _kept(self) -> list[str]:
         return list(dict.fromkeys([*(column.name for column in self.source.key), *self.columns]))
@@ -115,14 +124,14 @@ class Plan:
         )
         if not self._count("SELECT count(*) FROM conflicts"):
             return
-        query = ", ".join(f"'{name}', {quoted(name)}" for name in (column.name for column in self.source.key))
+        query = ", ".join(f"{literal(name)}, {listed(name)}" for name in (column.name for column in self.source.key))
         self._db.execute(
             f"""INSERT INTO bad BY NAME
-            SELECT NULL::BLOB AS key, {quoted(ROW)} AS row, json_object({query})::VARCHAR AS query, 'input' AS stage,
+            SELECT NULL::BLOB AS key, row, json_object({query})::VARCHAR AS query, 'input' AS stage,
                    'conflicting_rows' AS reason, 'Rows ' || numbers || ' have the same lookup key but different content.' AS detail,
                    NULL AS parser, NULL AS run_id, ?::TIMESTAMP AS created_at
             FROM list JOIN (
-                SELECT lookup, list_aggregate((list_sort(list({quoted(ROW)})))[:5], 'string_agg', ', ') AS numbers
+                SELECT lookup, list_aggregate((list_sort(list(row)))[:5], 'string_agg', ', ') AS numbers
                 FROM list SEMI JOIN conflicts USING (lookup) GROUP BY lookup) USING (lookup)""",
             [now()],
         )
@@ -147,9 +156,9 @@ class Plan:
         again = self._again(selection)
         self._db.execute(
             f"""CREATE OR REPLACE TABLE todo AS SELECT s.key, l.* EXCLUDE (key, lookup)
-            FROM state s JOIN list l ON l.{quoted(ROW)} = s.first
+            FROM state s JOIN list l ON l.row = s.first
             WHERE NOT covered AND ((NOT made AND NOT failed) OR {again})
-            ORDER BY {", ".join(["s.first"] if not self.columns else [f"l.{quoted(name)}" for name in self.columns])}"""
+            ORDER BY {", ".join(["s.first"] if not self.columns else [f"l.{listed(name)}" for name in self.columns])}"""
         )
         self.counts = self._counted()
 
@@ -162,7 +171,7 @@ class Plan:
             tests.append("true")
         if selection.refresh_where is not None:
             name, value = selection.refresh_where
-            tests.append(f"l.{quoted(name)}::VARCHAR = '{value.replace(chr(39), chr(39) * 2)}'")
+            tests.append(f"s.key IN (SELECT key FROM list WHERE {listed(name)}::VARCHAR = {literal(value)})")
         return " OR ".join(tests) or "false"
 
     def _counted(self) -> Counts:
@@ -181,8 +190,7 @@ class Plan:
             hits=unique - failed - to_generate,
             failed=failed,
             to_generate=to_generate,
-            lookups=self._count("SELECT count(DISTINCT lookup) FROM list")
-            + self._count("SELECT count(DISTINCT query) FROM bad"),
+            lookups=self._count("SELECT count(*) FROM wanted"),
         )
 
     def _count(self, sql: str) -> int:
@@ -199,12 +207,18 @@ class Plan:
         reader = cursor.sql(f"SELECT * FROM todo{clause}").to_arrow_reader(1024)
         for batch in reader:
             for record in batch.to_pylist():
-                yield record.pop("key"), record
+                row = {name.removeprefix(LISTED): value for name, value in record.items() if name.startswith(LISTED)}
+                yield record["key"], row
         cursor.close()
 
     def query_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The lookup key of a row, for people."""
         return {column.name: row[column.name] for column in self.source.key}
+
+
+def listed(name: str) -> str:
+    """SQL for a column of the list in the scratch tables."""
+    return quoted(LISTED + name)
 
 
 @contextlib.contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
-from jinja2.exceptions import SecurityError, TemplateError, UndefinedError
+from jinja2.exceptions import SecurityError, UndefinedError
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -33,6 +34,9 @@ class PromptTemplate:
         environment = ImmutableSandboxedEnvironment(
             undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
         )
+        # The same row must give the same prompt: nothing that draws lots, and no names that columns may have.
+        environment.globals = {name: environment.globals[name] for name in ("range", "namespace")}
+        del environment.filters["random"]
         try:
             tree = environment.parse(spec.template)
             self._template = environment.from_string(spec.template)
@@ -42,7 +46,9 @@ class PromptTemplate:
             raise SpecError(
                 path, [f"prompt.template: {forbidden} reaches into Python's insides, which a template may not."]
             )
-        unknown = find_undeclared_variables(tree)
+        functions = {call.node.name for call in tree.find_all(nodes.Call) if isinstance(call.node, nodes.Name)}
+        # A column may be called range, too: then nothing calls it.
+        unknown = find_undeclared_variables(tree) | (environment.globals.keys() - functions)
         self.columns = list(dict.fromkeys(node.name for node in tree.find_all(nodes.Name) if node.name in unknown))
         if not self.columns:
             raise SpecError(
@@ -78,8 +84,8 @@ class PromptTemplate:
             raise TemplateFault(f"the template needs a value that is not there: {exc.message}.") from exc
         except SecurityError as exc:
             raise TemplateFault(f"the template may not do that: {exc}.") from exc
-        except (TemplateError, TypeError, ValueError, ArithmeticError, OverflowError) as exc:
-            raise TemplateFault(f"the template could not be filled: {exc}.") from exc
+        except Exception as exc:  # a template calls methods of values, and those raise what they like
+            raise TemplateFault(f"the template could not be filled: {str(exc) or repr(exc)}.") from exc
 
 
 def _private_names(tree: nodes.Template) -> str | None:
@@ -88,7 +94,7 @@ def _private_names(tree: nodes.Template) -> str | None:
         if attribute.attr.startswith("_"):
             return attribute.attr
     for constant in tree.find_all(nodes.Const):  # x["__class__"], x|attr("__class__")
-        if isinstance(constant.value, str) and constant.value.startswith("__"):
+        if isinstance(constant.value, str) and re.match("__[a-zA-Z]", constant.value):  # but not a gap, "____"
             return constant.value
     return None
 

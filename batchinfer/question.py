@@ -19,6 +19,7 @@ from batchinfer.parse import Parser
 from batchinfer.prompt import PromptTemplate, shown
 from batchinfer.records import EngineConfig, Task
 from batchinfer.spec import Example, JobSpec, PromptSpec
+from batchinfer.tables import Made
 from batchinfer.tokens import Tokenizer
 
 
@@ -45,6 +46,10 @@ class Question:
     def prompt(self) -> PromptSpec:
         assert self.spec.prompt is not None  # a question is only made of jobs that have one
         return self.spec.prompt
+
+    def made(self, run_id: int | None) -> Made:
+        """What is stored with everything that a run makes of it."""
+        return Made(self.fingerprint, self.parser_id, self.identity.label, run_id)
 
     def task(self, tokenizer: Tokenizer) -> Task:
         """What an engine is to do with each prompt. Raises ModelError if the choices cannot be told apart."""

@@ -16,7 +16,7 @@ from batchinfer.engines.devices import hold, place_here
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import BatchinferError, GateFailed, Interrupted, SpecError, Stopped, UsageError
 from batchinfer.generate import Generating, Tally
-from batchinfer.home import JobHome
+from batchinfer.home import JobHome, readable_faults
 from batchinfer.jobfile import Job
 from batchinfer.plan import Plan, Selection, scratch_plan
 from batchinfer.question import Question
@@ -62,6 +62,7 @@ class Planned:
     store: Store
     plan: Plan
     question: Question | None
+    selection: Selection
 
 
 Report = dict[str, Any]
@@ -92,7 +93,7 @@ def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | 
         }
         tally, outcome = Tally(), None
         try:
-            tally = _generate(p, options, show, stop, run_id, engine)
+            _generate(p, options, show, stop, run_id, tally, engine)
             if stop.reason is not None:
                 raise stop.reason
             if options.publish and options.limit is None:
@@ -129,20 +130,14 @@ def planned(job: Job, home: JobHome, options: Options, *, reread: bool = False) 
     store = Store(home.cache)
     store.prepare()
     source = Source(find_files(path), spec.input, columns)
-    if options.refresh_where and options.refresh_where[0] not in source.kinds:
+    if options.refresh_where and options.refresh_where[0] not in [*spec.input.key, *columns]:
         raise UsageError(f"--refresh: the list has no column {options.refresh_where[0]} that the job uses.")
     with home.scratch() as scratch, scratch_plan(scratch, source, columns) as plan:
         plan.load(asked.fingerprint if asked else b"")
         if asked is not None and reread:
-            made = {
-                "fingerprint": asked.fingerprint,
-                "parser": asked.parser_id,
-                "model": asked.identity.label,
-                "run_id": None,
-            }
-            store.reread(asked.parser_id, asked.parser, made)
+            store.reread(asked.parser, asked.made(None))
         plan.compare(store, asked.parser_id if asked else "", selection)
-        yield Planned(job, home, store, plan, asked)
+        yield Planned(job, home, store, plan, asked, selection)
 
 
 def confirm_regeneration(p: Planned, options: Options, show: Show) -> None:
@@ -164,39 +159,26 @@ def confirm_regeneration(p: Planned, options: Options, show: Show) -> None:
         raise UsageError(f"{text} Say --yes to go on, or undo the change.")
 
 
-def _generate(p: Planned, options: Options, show: Show, stop: Stop, run_id: int, engine: Engine | None) -> Tally:
-    """Asks the model for what is missing; loads nothing if nothing is."""
+def _generate(
+    p: Planned, options: Options, show: Show, stop: Stop, run_id: int, tally: Tally, engine: Engine | None
+) -> None:
+    """Asks the model for what is missing; loads nothing if nothing is. What it came to is in `tally`, however it ends."""
     if p.question is None or p.plan.counts.to_generate == 0:
-        return Tally()
-    made = {
-        "fingerprint": p.question.fingerprint, "parser": p.question.parser_id, "model": p.question.identity.label, "run_id": run_id,
-    }  # fmt: skip
-    selection = Selection(
-        options.retry_failed, options.refresh or options.refresh_where is not None, max_age=p.job.spec.cache.max_age
+        return
+    generating = Generating(
+        p.plan, p.question, p.store, stop, run_id, tally, replace=p.selection.replaces, limit=options.limit
     )
-    generating = Generating(p.plan, p.question, p.store, stop, made, replace=selection.replaces)
     source = model.weights(p.question.identity, p.home, show.say)
     began = time.monotonic()
-    with (
-        engine_for(p.job, p.home, p.question, source, show.say)
-        if engine is None
-        else contextlib.nullcontext(engine) as ready
-    ):
+    own = engine_for(p.job, p.home, p.question, source, show.say) if engine is None else contextlib.nullcontext(engine)
+    with own as ready:
         show.say("Loading the model ...")
         tokenizer = Tokenizer(source, p.question.identity.revision, p.question.prompt.chat_template_kwargs)
         task = p.question.task(tokenizer)
         info = ready.wait_ready()
-        generating.tally.load_seconds = time.monotonic() - began
-        show.say(f"{info.description}, ready after {generating.tally.load_seconds:.0f} s.")
-        generating.run(
-            ready,
-            task,
-            tokenizer,
-            info.max_model_len,
-            options.limit,
-            lambda tally: show.progress(tally, p.plan.counts.hits),
-        )
-    return generating.tally
+        tally.load_seconds = time.monotonic() - began
+        show.say(f"{info.description}, ready after {tally.load_seconds:.0f} s.")
+        generating.run(ready, task, tokenizer, info.max_model_len, lambda: show.progress(tally, p.plan.counts.hits))
 
 
 @contextlib.contextmanager
@@ -218,7 +200,8 @@ def engine_for(job: Job, home: JobHome, asked: Question, source: str, say: Calla
 def _publish(p: Planned, tally: Tally, run_id: int, show: Show) -> Release:
     facts = {"run_id": run_id, "model": asdict(p.question.identity) if p.question else None}
     failed = p.plan.counts.failed + tally.failures
-    return release(p.job, p.home, p.plan, p.store, failed=failed, run=facts, say=show.say)
+    with readable_faults(p.home.versions):
+        return release(p.job, p.home, p.plan, p.store, failed=failed, run=facts, say=show.say)
 
 
 def publish_job(job: Job, home: JobHome, options: Options, show: Show) -> Report:

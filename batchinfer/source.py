@@ -47,9 +47,10 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Up to BATCH_ROWS rows. good: columns ROW, the columns asked for, and helper columns for keys."""
+    """Up to BATCH_ROWS rows. good: columns ROW, the columns asked for, and helper columns for keys. lost: the same of bad rows."""
 
     good: pa.Table
+    lost: pa.Table
     bad: list[BadRow]
 
 
@@ -66,6 +67,12 @@ class Source:
         _check_columns(self._names, schema, self.files[0])
         self.kinds: dict[str, Kind] = {
             name: spec.types.get(name) or kind_of(schema.field(name)) for name in self._names
+        }
+        self._types = {  # integers too large for 64 bits with a sign stay without one, if the first file has them so
+            name: pa.uint64()
+            if kind == "integer" and pa.types.is_uint64(schema.field(name).type)
+            else ARROW_TYPES[kind]
+            for name, kind in self.kinds.items()
         }
         for name in spec.key:
             if self.kinds[name] == "json":
@@ -102,7 +109,7 @@ class Source:
     def _check(self, raw: pa.RecordBatch, start: int, path: Path) -> Batch:
         columns, faults = {}, Faults(raw.num_rows)
         for name in self._names:
-            columns[name] = _convert(raw.column(name), self.kinds[name], name, faults)
+            columns[name] = _convert(raw.column(name), self.kinds[name], self._types[name], name, faults)
         keep = self._wanted(columns, faults)
         for name in self._used:
             self._check_presence(name, columns[name], faults)
@@ -111,9 +118,9 @@ class Source:
         table = pa.table(
             {ROW: pa.array(range(start + 1, start + 1 + raw.num_rows), pa.int64()), **columns, **self._helpers(columns)}
         )
-        table = _filtered(table, keep, mask)
         return Batch(
-            table,
+            _filtered(table, keep, mask),
+            table.take(pa.array(bad, pa.int64())),
             [
                 BadRow(
                     start + 1 + row,
@@ -188,7 +195,7 @@ def find_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(path.rglob("*.parquet"))
+        found = sorted(file for file in path.rglob("*.parquet") if file.is_file())
         problem = f"The folder {path} holds no .parquet file."
     else:
         anchor = Path(path.anchor or ".")
@@ -227,24 +234,43 @@ def _check_columns(names: Sequence[str], schema: pa.Schema, path: Path) -> None:
             near = difflib.get_close_matches(name, schema.names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(schema.names)}."
             raise InputError(f"{path.name} has no column {name}: {hint}")
+        if schema.names.count(name) > 1:
+            raise InputError(f"{path.name} has the column {name} more than once: rename one of them.")
 
 
-def _convert(column: pa.Array, kind: Kind, name: str, faults: Faults) -> pa.Array:
+def _convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults: Faults) -> pa.Array:
     """The column as its kind's Arrow type; values that cannot be are null, and a fault of their row."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if kind == "json":
-        texts = [None if value is None else keys.canonical_json(value) for value in column.to_pylist()]
-        return pa.array(texts, pa.string())
+        return _as_json(column, name, faults)
     if _is_text(column.type):
         column = _decode(column.cast(pa.large_binary()), name, faults)
-    if pa.types.is_uint64(column.type) and kind == "integer":
-        return column
-    target = ARROW_TYPES[kind]
     try:
-        return column.cast(target)
+        column = column.cast(target)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return _cast_each(column, target, kind, name, faults)
+        column = _cast_each(column, target, kind, name, faults)
+    if kind in ("date", "timestamp"):  # Python has none beyond the years 1 to 9999
+        years = pc.year(column)
+        beyond = pc.or_(pc.less(years, 1), pc.greater(years, 9999))
+        faults.add_where(beyond, "wrong_type", f"The column {name} holds a {kind} outside the years 1 to 9999.")
+        column = pc.if_else(beyond, pa.scalar(None, column.type), column)
+    return column
+
+
+def _as_json(column: pa.Array, name: str, faults: Faults) -> pa.Array:
+    texts: list[str | None] = []
+    for row, value in enumerate(column):
+        try:
+            plain = value.as_py()
+        except UnicodeDecodeError:
+            plain = None
+            faults.add(row, "not_utf8", f"The column {name} holds text that is not valid UTF-8.")
+        except (ValueError, OverflowError):
+            plain = None
+            faults.add(row, "wrong_type", f"The column {name} holds a time finer than a microsecond, or too far away.")
+        texts.append(None if plain is None else keys.canonical_json(plain))
+    return pa.array(texts, pa.string())
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -280,12 +306,19 @@ def _cast_each(column: pa.Array, target: pa.DataType, kind: Kind, name: str, fau
     for row in range(len(column)):
         try:
             values.append(column.slice(row, 1).cast(target)[0].as_py())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        except (ValueError, OverflowError, NotImplementedError):  # Arrow's errors are among them
             values.append(None)
             faults.add(
-                row, "wrong_type", f"The column {name} should hold a {kind}, but here it is {column[row].as_py()!r}."
+                row, "wrong_type", f"The column {name} should hold a {kind}, but here it is {_shown(column[row])}."
             )
     return pa.array(values, target)
+
+
+def _shown(value: pa.Scalar) -> str:
+    try:
+        return repr(value.as_py())
+    except (ValueError, OverflowError):  # a time that Python has none for
+        return str(value.cast(pa.string()).as_py())
 
 
 def _filtered(table: pa.Table, keep: pa.Array | None, good: pa.Array | None) -> pa.Table:

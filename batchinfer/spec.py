@@ -238,7 +238,24 @@ class OutputSpec(Section):
                 Draft202012Validator.check_schema(schema)
             except SchemaError as exc:
                 raise ValueError(f"is no JSON Schema: {exc.message}") from exc
+            _check_references(schema)
         return schema
+
+
+def _check_references(schema: dict[str, Any]) -> None:
+    from referencing import Registry, exceptions
+    from referencing.jsonschema import DRAFT202012
+
+    registry: Registry[Any] = Registry()
+    resolver = registry.resolver_with_root(DRAFT202012.create_resource(schema))
+    nodes: list[Any] = [schema]
+    for node in nodes:  # grows as it is walked
+        nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        if isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
+            try:
+                resolver.lookup(reference)
+            except (exceptions.Unresolvable, ValueError) as exc:
+                raise ValueError(f"refers to {reference}, which is not in it, and nothing is fetched") from exc
 
 
 class CacheSpec(Section):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ import pyarrow as pa
 
 from batchinfer.errors import Busy, StoreError
 from batchinfer.keys import canonical_json
-from batchinfer.records import Failure, Generation
+from batchinfer.records import Failure, Generation, Prediction
 from batchinfer.tables import (
     FAILURE_SCHEMA,
     GENERATION_SCHEMA,
     MIGRATIONS,
     Answer,
+    Made,
     failure_row,
     generation_row,
     iso,
@@ -131,7 +132,7 @@ class Store:
         self,
         answers: Sequence[Answer],
         failures: Sequence[tuple[Failure, Mapping[str, Any]]],
-        made: Mapping[str, Any],
+        made: Made,
         *,
         replace: bool,
     ) -> None:
@@ -158,15 +159,15 @@ class Store:
             db.execute("DELETE FROM failures WHERE stage = 'input'")
             db.execute("INSERT INTO failures BY NAME SELECT * FROM bad")
 
-    def reread(self, parser: str, read: Any, made: Mapping[str, Any]) -> int:
-        """Reads stored texts again that another parser judged; returns how many. `read` is a parse.Parser."""
+    def reread(self, read: Callable[[Generation], Prediction | Failure], made: Made) -> int:
+        """Reads stored texts again that another parser judged; returns how many. `read` is the job's parser."""
         total = 0
         while True:
             with self.open(write=True) as db:
                 rows = db.execute(
                     "SELECT key, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs FROM generations "
                     "WHERE fingerprint = ? AND parser <> ? LIMIT 50000",
-                    [made["fingerprint"], parser],
+                    [made.fingerprint, made.parser],
                 ).fetchall()
                 if not rows:
                     return total
@@ -179,7 +180,11 @@ class Store:
                 )
 
     def _judge_again(
-        self, db: duckdb.DuckDBPyConnection, generations: list[Generation], read: Any, made: Mapping[str, Any]
+        self,
+        db: duckdb.DuckDBPyConnection,
+        generations: list[Generation],
+        read: Callable[[Generation], Prediction | Failure],
+        made: Made,
     ) -> None:
         answers = [Answer(generation, read(generation)) for generation in generations]
         old = {
@@ -202,14 +207,14 @@ class Store:
         db.execute("DELETE FROM failures WHERE stage = 'parse' AND key IN (SELECT key FROM judged)")
         db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
 
-    def add_import(self, rows: pa.RecordBatchReader) -> int:
-        """Stores predictions made elsewhere; returns the import's number. rows: IMPORT_SCHEMA less import_id and time."""
+    def add_import(self, batches: Iterable[pa.RecordBatch]) -> int:
+        """Stores predictions made elsewhere, all or none; returns the import's number. batches: of imports.SCHEMA."""
         with self.open(write=True) as db:
             number = int(one(db, "SELECT coalesce(max(import_id), 0) + 1 FROM imports"))
-            db.register("incoming", rows)
-            db.execute(
-                "INSERT INTO imports BY NAME SELECT *, ? AS import_id, ? AS created_at FROM incoming", [number, now()]
-            )
+            sql, moment = "INSERT INTO imports BY NAME SELECT *, ? AS import_id, ? AS created_at FROM incoming", now()
+            for batch in batches:  # not as one stream: DuckDB would turn the errors of the rows' maker into its own
+                db.register("incoming", pa.Table.from_batches([batch]))
+                db.execute(sql, [number, moment])
             return number
 
     def imports(self) -> list[dict[str, Any]]:
@@ -274,7 +279,7 @@ def _patiently(path: Path, action: Callable[[], duckdb.DuckDBPyConnection]) -> d
         try:
             return action()
         except duckdb.IOException as exc:
-            if "lock" not in str(exc):
+            if "Could not set lock" not in str(exc):
                 raise
             if time.monotonic() > deadline:
                 raise Busy(f"Another process has {path} open: wait for it, or stop it.") from exc

@@ -34,6 +34,16 @@ MIGRATIONS: list[tuple[str, str]] = [
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What is the same for all that a run makes, and stored with each row."""
+
+    fingerprint: bytes
+    parser: str
+    model: str
+    run_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A generation and what was made of it, ready to be stored."""
 
@@ -57,9 +67,9 @@ FAILURE_SCHEMA = pa.schema(
 )  # fmt: skip
 
 
-def generation_row(answer: Answer, made: Mapping[str, Any]) -> dict[str, Any]:
+def generation_row(answer: Answer, made: Made) -> dict[str, Any]:
     """A row of `generations`. made: what is the same for a whole run."""
-    row = asdict(answer.generation) | dict(made) | {"created_at": now()}
+    row = asdict(answer.generation) | asdict(made) | {"created_at": now()}
     if isinstance(answer.result, Prediction):
         scores = answer.result.scores
         row |= {
@@ -71,12 +81,12 @@ def generation_row(answer: Answer, made: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def failure_row(failure: Failure, query: Mapping[str, Any] | None, made: Mapping[str, Any]) -> dict[str, Any]:
+def failure_row(failure: Failure, query: Mapping[str, Any] | None, made: Made) -> dict[str, Any]:
     """A row of `failures`. query: the lookup key of the row that failed."""
     return {
         "key": failure.key, "row": None, "query": json.dumps(query, ensure_ascii=False, default=str),
         "stage": failure.stage, "reason": failure.reason, "detail": failure.detail,
-        "parser": made["parser"], "run_id": made["run_id"], "created_at": now(),
+        "parser": made.parser, "run_id": made.run_id, "created_at": now(),
     }  # fmt: skip
 
 

@@ -39,6 +39,7 @@ def main(pipe: Connection, driver_path: str, config: EngineConfig, placement: Pl
     """Entry point of the process. Returns only when told to stop; a crash ends the process."""
     _detach_from_terminal(log)
     if not placement.is_cpu:
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts them
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.index for gpu in placement.gpus)
     try:
         module, _, name = driver_path.partition(":")

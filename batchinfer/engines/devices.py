@@ -70,7 +70,11 @@ def _visible(gpus: list[Gpu], allowed: str | None) -> list[Gpu]:
     if allowed is None:
         return gpus
     wanted = [part.strip() for part in allowed.split(",") if part.strip()]
-    return [gpu for want in wanted for gpu in gpus if want in (gpu.index, gpu.uuid)]
+    # CUDA takes the start of an id too, as long as it says that it is one.
+    return [
+        gpu for want in wanted for gpu in gpus
+        if want == gpu.index or (want.startswith("GPU-") and gpu.uuid.startswith(want))
+    ]  # fmt: skip
 
 
 def place(replicas: int | str, tensor_parallel: int, gpus: list[Gpu], cores: list[int]) -> list[Placement]:

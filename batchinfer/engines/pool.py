@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -100,6 +101,10 @@ class EnginePool:
         return next(member.info for member in self._members if member.info is not None)
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
+        self._suspects.clear()
+        while any(member.prompts for member in self._members):  # of a call that was not read to its end
+            deque(self._listen(), maxlen=0)
+            self._suspects.clear()
         self._task = task
         for member in self._members:
             member.send("task", task)
@@ -114,16 +119,17 @@ class EnginePool:
     def _feed(self, source: Iterator[Prompt]) -> bool:
         """Fills the processes; False once `source` is empty. Suspects of a crash go first, each alone."""
         for member in self._members:
-            if self._suspects:
-                if member.info is not None and not member.prompts:
-                    member.give([self._suspects.popleft()], alone=True)
-                continue
-            while (room := min(member.room(), BATCH)) > 0:
-                batch = list(itertools.islice(source, room))
-                if batch:
-                    member.give(batch)
-                if len(batch) < room:
-                    return False
+            if self._suspects and member.info is not None and not member.prompts:
+                member.give([self._suspects.popleft()], alone=True)
+        while not self._suspects:
+            member = max(self._members, key=_Member.room)  # the idlest: a short list is to keep all of them busy
+            if (room := min(member.room(), BATCH)) <= 0:
+                break
+            batch = list(itertools.islice(source, room))
+            if batch:
+                member.give(batch)
+            if len(batch) < room:
+                return False
         return True
 
     def _listen(self) -> Iterator[Generation | Failure]:
@@ -153,7 +159,7 @@ class EnginePool:
         for result in content:
             member.prompts.pop(result.key, None)
             self._deaths = 0
-            yield result
+        yield from content
 
     def _replace(self, member: _Member, what: str) -> Iterator[Failure]:
         """Starts a new process in place of one that died; a prompt that it worked on alone is to blame."""
@@ -176,7 +182,13 @@ class EnginePool:
         process = context.Process(
             target=child.main, args=(theirs, self._driver, self._config, placement, self._log), name="batchinfer-engine"
         )
-        process.start()
+        # Ctrl-C must not hit it before it can say that it is deaf; the tracker's start would lift the block.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
         return _Member(process, ours, placement)
 

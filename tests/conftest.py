@@ -1,0 +1,143 @@
+"""The real engine for tests: vLLM on CPU with the bundled model, loaded once per session, never two at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from batchinfer import bundled, jobfile
+from batchinfer.engines.devices import place_here
+from batchinfer.engines.pool import EnginePool
+from batchinfer.generate import Tally
+from batchinfer.home import JobHome
+from batchinfer.jobfile import Job
+from batchinfer.records import EngineConfig
+
+MODEL = bundled.PREFIX + bundled.NAME
+WINDOW = 512
+
+
+@dataclass
+class Told:
+    """A `run.Show` that remembers what it was told."""
+
+    said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    tallies: list[Tally] = field(default_factory=list)
+    answer: bool = False
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def progress(self, tally: Tally, hits: int) -> None:
+        self.tallies.append(tally)
+
+    def confirm(self, text: str) -> bool:
+        self.asked.append(text)
+        return self.answer
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Makes jobs below one folder, all with one data folder that has the converted model."""
+
+    folder: Path
+    models: Path
+
+    def job(self, rows: dict[str, list[Any]] | pa.Table, **sections: Any) -> tuple[Job, JobHome]:
+        """A job with these rows; `sections` replace or add to those of a plain choice job."""
+        name = sections.get("name", "shop")
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        pq.write_table(rows if isinstance(rows, pa.Table) else pa.table(rows), folder / "queries.parquet")
+        content = {
+            "name": name,
+            "input": {"path": "queries.parquet", "key": ["text"]},
+            "prompt": {"template": "{{ text }}"},
+            "model": {"id": MODEL, "options": {"max_model_len": WINDOW}},
+        } | sections
+        (folder / "job.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+        home = JobHome(self.folder / "home", name)
+        home.root.mkdir(exist_ok=True)
+        if not home.models.exists():
+            home.models.symlink_to(self.models)
+        return jobfile.load(str(folder), {}), home
+
+
+class EngineSlot:
+    """Room for one loaded engine. Asking for other settings closes the one that is in."""
+
+    def __init__(self, model: Path, logs: Path) -> None:
+        self._model, self._logs = model, logs
+        self._settings: str | None = None
+        self._pool: EnginePool | None = None
+
+    def get(self, *, replicas: int = 1, adapter: str | None = None, dtype: str = "auto") -> EnginePool:
+        """An engine with these settings, the one that is loaded if it has them."""
+        options = {"max_model_len": WINDOW, "kv_cache_memory_bytes": 1 << 28}
+        settings = json.dumps([replicas, adapter, dtype])
+        if self._settings != settings:
+            self.close()
+            config = EngineConfig(str(self._model), dtype=dtype, adapter=adapter, adapter_rank=8, options=options)
+            self._pool = EnginePool(config, place_here(replicas, 1), self._logs / "engine.log")
+            self._pool.start()
+            self._pool.wait_ready()
+            self._settings = settings
+        assert self._pool is not None
+        return self._pool
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+        self._pool, self._settings = None, None
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the converted bundled model."""
+    folder = tmp_path_factory.mktemp("models")
+    bundled.ensure(folder, bundled.digest(), print)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(models: Path) -> Path:
+    """The converted bundled model."""
+    return bundled.folder(models, bundled.digest())
+
+
+@pytest.fixture(scope="session")
+def engine_slot(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineSlot]:
+    """The session's only place for an engine."""
+    slot = EngineSlot(model_folder, tmp_path_factory.mktemp("logs"))
+    yield slot
+    slot.close()
+
+
+@pytest.fixture
+def engine(engine_slot: EngineSlot) -> EnginePool:
+    """The plain engine: one process, no adapter."""
+    return engine_slot.get()
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, models: Path) -> Workshop:
+    """Makes jobs for the real model."""
+    return Workshop(tmp_path, models)
+
+
+@pytest.fixture
+def told() -> Told:
+    """A run's audience."""
+    return Told()
+
+
+MakeJob = Callable[..., tuple[Job, JobHome]]
