@@ -17,17 +17,15 @@ import lmdb
 import batchinfer
 from batchinfer.errors import StoreError
 from batchinfer.gate import Check, Figures
+from batchinfer.home import readable_faults
 from batchinfer.jobfile import Job
-from batchinfer.keys import Column, literal, quoted
-from batchinfer.plan import Plan, listed
+from batchinfer.keys import literal, quoted
+from batchinfer.plan import LISTED, Plan, listed
 from batchinfer.snapshot import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, Manifest, Snapshot
 from batchinfer.spec import JobSpec, OutputSpec
 from batchinfer.store import Store, one
 from batchinfer.tables import iso, now
 
-SQL_TYPES = {
-    "string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "date": "DATE", "timestamp": "TIMESTAMP",
-}  # fmt: skip
 VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
 
 
@@ -63,11 +61,11 @@ def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Con
             keyed AS (
                 SELECT lookup, any_value(key) AS key, {", ".join(f"first({name} ORDER BY row) AS {name}" for name in names)}
                 FROM list GROUP BY lookup)
-            SELECT k.lookup, {", ".join(f"k.{name}" for name in names)}, {plain} AS prediction, g.text AS raw_text, g.scores, g.score, g.mass,
-                   'model' AS source, g.model, g.run_id, g.created_at AS generated_at, false AS carried
+            SELECT k.lookup, {", ".join(f"k.{name}" for name in names)}, {plain} AS prediction, g.text AS raw_text, g.scores,
+                   g.score, g.mass, 'model' AS source, g.model, g.run_id, g.created_at AS generated_at, false AS carried
             FROM keyed k JOIN cache.generations g USING (key) ANTI JOIN latest USING (lookup) WHERE g.prediction IS NOT NULL
             UNION ALL BY NAME
-            SELECT lookup, {_from_query(plan.source.key)}, {plain} AS prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
+            SELECT lookup, {_from_query(plan)}, {plain} AS prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
                    'import' AS source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
             FROM latest"""
         )
@@ -75,7 +73,9 @@ def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Con
     if before is not None:
         db.execute(f"CREATE OR REPLACE VIEW before AS SELECT * FROM read_parquet({literal(str(before / PREDICTIONS))})")
         served = one(db, "SELECT count(*) FROM before")
-        if spec.on_failure == "keep" and Manifest.read(before).key == tuple(plan.source.key):
+        manifest, prediction = Manifest.read(before), "json" if is_json(spec.output) else "string"
+        alike = manifest.key == tuple(plan.source.key) and manifest.content["prediction"] == prediction
+        if spec.on_failure == "keep" and alike:
             carried = _carry(plan)
     entries = one(db, "SELECT count(*) FROM entries")
     covered = one(db, "SELECT count(*) FROM entries SEMI JOIN wanted USING (lookup)")
@@ -88,15 +88,15 @@ def _carry(plan: Plan) -> int:
     kept = one(
         plan.db,
         f"INSERT INTO entries BY NAME SELECT lookup, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} FROM before "
-        "WHERE lookup NOT IN (SELECT lookup FROM entries) "
-        "AND lookup IN (SELECT lookup FROM wanted)",
+        "WHERE lookup NOT IN (SELECT lookup FROM entries) AND lookup IN (SELECT lookup FROM wanted) "
+        "AND source <> 'import'",  # an import that is there no more was taken back
     )
     return int(kept)
 
 
 def version_column(name: str) -> str:
     """SQL for a key column's name in predictions.parquet: its own, or key_NAME where that is one of ours."""
-    return quoted(f"key_{name}" if name in RESERVED else name)
+    return quoted(f"key_{name}" if name.lower() in RESERVED else name)
 
 
 def _compared(db: duckdb.DuckDBPyConnection, served: int, entries: int) -> tuple[int, int, int, bool]:
@@ -169,9 +169,10 @@ def _lookup_faults(path: Path) -> Iterator[None]:
 
 def write_manifest(target: Path, facts: Mapping[str, Any]) -> None:
     """manifest.json, last: it means that the version is complete."""
-    files = {path.name: _file_facts(path) for path in sorted(target.iterdir()) if path.name != MANIFEST}
-    content = {"format": FORMAT, **facts, "files": files}
-    (target / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+    with readable_faults(target):
+        files = {path.name: _file_facts(path) for path in sorted(target.iterdir()) if path.name != MANIFEST}
+        content = {"format": FORMAT, **facts, "files": files}
+        (target / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
 
 
 def manifest_facts(
@@ -235,11 +236,12 @@ def figures(plan: Plan, contents: Contents, failed: int) -> Figures:
     )  # fmt: skip
 
 
-def _from_query(key: Sequence[Column]) -> str:
-    """Typed key columns out of an import's query text."""
+def _from_query(plan: Plan) -> str:
+    """Key columns out of an import's query text, of the types that the list has."""
+    types = dict(plan.db.execute("SELECT column_name, column_type FROM (DESCRIBE list)").fetchall())
     return ", ".join(
-        f"CAST(json_extract_string(query, {literal(_json_path(column.name))}) AS {SQL_TYPES[column.kind]}) AS {listed(column.name)}"
-        for column in key
+        f"CAST(json_extract_string(query, {literal(_json_path(name))}) AS {types[LISTED + name]}) AS {listed(name)}"
+        for name in (column.name for column in plan.source.key)
     )
 
 

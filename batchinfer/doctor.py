@@ -17,7 +17,7 @@ from batchinfer.engines.environment import intel_openmp
 from batchinfer.errors import BatchinferError
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
-from batchinfer.source import Source, find_files
+from batchinfer.source import Source, job_files
 from batchinfer.store import Store
 
 LOW_DISK = 5 << 30
@@ -46,9 +46,7 @@ def machine(root: Path) -> Iterator[Finding]:
     yield _vllm(has_gpu=bool(gpus))
     if not gpus:
         library = intel_openmp()
-        yield Finding(
-            "Intel OpenMP", str(library) if library else "not installed: models run at half the speed without it"
-        )
+        yield Finding("Intel OpenMP", str(library) if library else "not installed: models may run slower without it")
     try:
         yield Finding("bundled model", f"{bundled.weights()}")
     except BatchinferError as exc:
@@ -83,7 +81,7 @@ def job(opened: Job, home: JobHome) -> Iterator[Finding]:
     yield Finding("job file", str(opened.path))
     if opened.spec.input.path is not None:
         try:
-            files = find_files(opened.inside("input.path", opened.spec.input.path))
+            files = job_files(opened)
             Source(files, opened.spec.input, [])
             yield Finding("query list", f"{len(files)} file{'s' if len(files) != 1 else ''}, {files[0]}")
         except BatchinferError as exc:

@@ -72,7 +72,7 @@ class Generating:
         self._underway: dict[bytes, dict[str, Any]] = {}  # key → query, for failures
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
-        self._committed = time.monotonic()
+        self._committed = 0.0
 
     def run(self, engine: Engine, task: Task, tokenizer: Tokenizer, max_len: int, progress: Callable[[], None]) -> None:
         """Answers all that is to do, or until a stop is requested; commits as it goes.
@@ -80,6 +80,7 @@ class Generating:
         However it ends, the tally counts what was committed.
         """
         count, started = self._plan.counts.to_generate, time.monotonic()
+        self._committed = started
         self._tally.todo = count if self._limit is None else min(self._limit, count)
         self._stop.graceful = True
         try:
@@ -108,6 +109,8 @@ class Generating:
             filled = [(key, messages) for key, row in batch if (messages := self._fill(key, row)) is not None]
             encoded = tokenizer.encode([tokenizer.text(messages) for _, messages in filled], chat=self._question.chat)
             for (key, messages), ids in zip(filled, encoded, strict=True):
+                if self._stop.requested():
+                    return
                 if len(ids) >= max_len:
                     detail = f"The prompt has {len(ids)} tokens; the model's window of {max_len} leaves no room for an answer."
                     self._take(Failure(key, "engine", "prompt_too_long", detail))

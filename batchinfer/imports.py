@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,7 @@ from batchinfer.build import is_json
 from batchinfer.errors import InputError, NotFound
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
-from batchinfer.keys import Column
-from batchinfer.source import BATCH_ROWS, Source, find_files
+from batchinfer.source import BATCH_ROWS, Source, find_files, job_files
 from batchinfer.store import Store
 
 SCHEMA = pa.schema(
@@ -44,7 +45,7 @@ def add(job: Job, home: JobHome, path: Path, author: str | None) -> tuple[int, i
         store = Store(home.cache)
         store.prepare()
         counted: list[int] = []
-        number = store.add_import(_batches(job, source.key, files, author, counted))
+        number = store.add_import(_batches(job, source, files, author, counted))
     return number, sum(counted)
 
 
@@ -67,7 +68,7 @@ def _check_kinds(job: Job, source: Source) -> None:
     if job.spec.input.path is None:
         return
     try:
-        listed = Source(find_files(job.inside("input.path", job.spec.input.path)), job.spec.input, [])
+        listed = Source(job_files(job), job.spec.input, [])
     except InputError:
         return  # no list yet: a job may begin with imports
     for ours, theirs in zip(source.key, listed.key, strict=True):
@@ -90,45 +91,63 @@ def _check_all_good(source: Source, path: Path) -> None:
 
 
 def _batches(
-    job: Job, key: list[Column], files: list[Path], author: str | None, counted: list[int]
+    job: Job, source: Source, files: list[Path], author: str | None, counted: list[int]
 ) -> Iterator[pa.RecordBatch]:
-    as_json = is_json(job.spec.output)
+    as_json, key = is_json(job.spec.output), [column.name for column in source.key]
     for path in files:
         names = pq.read_schema(path).names
         if PREDICTION not in names:
             raise InputError(f"{path.name} has no column {PREDICTION}: it has {', '.join(names)}.")
-        wanted = [column.name for column in key] + [name for name in (PREDICTION, SCORE, AUTHOR) if name in names]
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
-                rows = [_row(row, key, job, author, as_json=as_json) for row in batch.to_pylist()]
-                counted.append(len(rows))
-                yield pa.RecordBatch.from_pylist(rows, SCHEMA)
+        if PREDICTION in key:
+            raise InputError(f"The key column {PREDICTION} bears the name of what is imported: rename it in the list.")
+        values = [PREDICTION, *(name for name in (SCORE, AUTHOR) if name in names and name not in key)]
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(BATCH_ROWS, columns=[*key, *values]):
+                    queries = source.check(batch, 0, path).good.select(key).to_pylist()
+                    found = batch.select(values).to_pylist()
+                    rows = [
+                        _row(query, row, source, author, as_json=as_json)
+                        for query, row in zip(queries, found, strict=True)
+                    ]
+                    counted.append(len(rows))
+                    yield pa.RecordBatch.from_pylist(rows, SCHEMA)
+        except (pa.ArrowException, OSError, TypeError, ValueError) as exc:  # of another type, not UTF-8, damaged
+            raise InputError(f"{path}: a value cannot be used: {exc}. Nothing was taken in.") from exc
 
 
-def _row(row: dict[str, Any], key: list[Column], job: Job, author: str | None, *, as_json: bool) -> dict[str, Any]:
-    query = {column.name: row[column.name] for column in key}
-    value = row[PREDICTION]
+def _row(
+    query: dict[str, Any], row: dict[str, Any], source: Source, author: str | None, *, as_json: bool
+) -> dict[str, Any]:
+    value, score = _plain(row[PREDICTION]), row.get(SCORE)
     if value is None:
         raise InputError(
             f"The prediction of {query} is null: leave the row out, or give a value. Nothing was taken in."
         )
     if as_json and isinstance(value, str):
+        text = value
         try:
-            value = json.loads(value)
-        except ValueError as exc:
+            value = json.loads(text)
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # NaN and half characters can be read only
+        except (ValueError, RecursionError) as exc:
             raise InputError(
-                f"The prediction of {query} should be JSON, but is {value[:80]!r}: {exc}. Nothing was taken in."
+                f"The prediction of {query} should be JSON, but is {text[:80]!r}: {exc}. Nothing was taken in."
             ) from exc
     if not as_json and not isinstance(value, str):
-        value = json.dumps(value, default=str)
+        value = json.dumps(value, ensure_ascii=False, default=_plain)
     return {
-        "lookup": keys.lookup_key(list(query.values()), key, job.spec.input.normalize),
+        "lookup": keys.lookup_key(list(query.values()), source.key, source.normalize),
         "query": json.dumps({name: _plain(part) for name, part in query.items()}, ensure_ascii=False),
-        "prediction": json.dumps(value, ensure_ascii=False),
-        "score": row.get(SCORE),
+        "prediction": json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain),
+        "score": score if score is None or math.isfinite(score) else None,
         "author": row.get(AUTHOR) or author,
     }
 
 
 def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date | datetime) else value
+    """A value as JSON or text can hold it."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Decimal):
+        return str(value)
+    return value.isoformat() if isinstance(value, date | datetime | time) else value

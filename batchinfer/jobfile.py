@@ -40,9 +40,9 @@ class Job:
         """A path named in the job file, made absolute. Raises SpecError if it leaves the folder and allowed roots."""
         path = Path(os.path.expandvars(text))
         full = Path(os.path.normpath(self.folder / path))
-        # What the path resolves to counts too: a link must not lead out. Of a glob, its fixed part is resolved.
+        # What the path resolves to counts: a link must not lead out. Of a glob, its fixed part is resolved.
         for root in (self.folder, *self.roots):
-            if full.is_relative_to(root) and full.resolve().is_relative_to(root.resolve()):
+            if full.resolve().is_relative_to(root.resolve()):
                 return full
         raise SpecError(
             str(self.path),

@@ -95,7 +95,7 @@ def changes(before: Any, after: Any, place: str = "") -> list[str]:
             for name in names
             for change in changes(before.get(name), after.get(name), f"{place}.{name}" if place else name)
         ]
-    return [] if before == after else [place]
+    return [] if canonical_json(before) == canonical_json(after) else [place]
 
 
 def encode(value: Any, kind: Kind) -> bytes:  # noqa: PLR0911 - one return for each kind reads best

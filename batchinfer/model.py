@@ -108,9 +108,11 @@ def hub_commit(model: str, revision: str | None) -> str:
     try:
         from huggingface_hub import HfApi, try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+        from huggingface_hub.utils import validate_repo_id
     except ImportError as exc:
         raise MissingExtra("vLLM") from exc
     try:
+        validate_repo_id(model)
         found = (
             None
             if os.environ.get("HF_HUB_OFFLINE") == "1"
@@ -123,7 +125,7 @@ def hub_commit(model: str, revision: str | None) -> str:
     except (RepositoryNotFoundError, RevisionNotFoundError) as exc:
         at = f" at revision {revision}" if revision else ""
         raise ModelError(f"The hub has no model {model}{at}, or it wants a login: check model.id.") from exc
-    except (OSError, ValueError, RuntimeError):  # no network, or a hub that answers something odd
+    except Exception:  # noqa: BLE001, S110 - no network, or a hub that answers oddly: its client's errors share no base
         pass
     cached = try_to_load_from_cache(model, "config.json", revision=revision)
     if isinstance(cached, str):
@@ -149,7 +151,8 @@ def folder_digest(folder: Path, home: JobHome) -> str:
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.relative_to(folder)}\0{inner}\n".encode())
-    write_atomically(cache, json.dumps(known | {str(folder): [stamp, whole.hexdigest()]}).encode())
+    if home.root.is_dir():  # who only looks makes no data folder
+        write_atomically(cache, json.dumps(known | {str(folder): [stamp, whole.hexdigest()]}).encode())
     return whole.hexdigest()
 
 

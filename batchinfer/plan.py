@@ -127,7 +127,7 @@ class Plan:
         query = ", ".join(f"{literal(name)}, {listed(name)}" for name in (column.name for column in self.source.key))
         self._db.execute(
             f"""INSERT INTO bad BY NAME
-            SELECT NULL::BLOB AS key, row, json_object({query})::VARCHAR AS query, 'input' AS stage,
+            SELECT NULL::BLOB AS key, NULL::BLOB AS fingerprint, row, json_object({query})::VARCHAR AS query, 'input' AS stage,
                    'conflicting_rows' AS reason, 'Rows ' || numbers || ' have the same lookup key but different content.' AS detail,
                    NULL AS parser, NULL AS run_id, ?::TIMESTAMP AS created_at
             FROM list JOIN (
@@ -207,13 +207,25 @@ class Plan:
         reader = cursor.sql(f"SELECT * FROM todo{clause}").to_arrow_reader(1024)
         for batch in reader:
             for record in batch.to_pylist():
-                row = {name.removeprefix(LISTED): value for name, value in record.items() if name.startswith(LISTED)}
-                yield record["key"], row
+                yield record["key"], _own(record)
         cursor.close()
+
+    def queries(self, keys_: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+        """For each of these prompts, the lookup key of the first row that asks it."""
+        self._db.register("asked", pa.table({"key": pa.array(keys_, pa.binary())}))
+        sql = "SELECT l.* FROM asked JOIN prompts USING (key) JOIN list l ON l.row = first"
+        rows = self._db.sql(sql).to_arrow_table()
+        self._db.unregister("asked")
+        return {record["key"]: self.query_of(_own(record)) for record in rows.to_pylist()}
 
     def query_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The lookup key of a row, for people."""
         return {column.name: row[column.name] for column in self.source.key}
+
+
+def _own(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The list's own columns of a record."""
+    return {name.removeprefix(LISTED): value for name, value in record.items() if name.startswith(LISTED)}
 
 
 def listed(name: str) -> str:
@@ -245,7 +257,8 @@ def _fresh(selection: Selection) -> str:
 
 def _bad_record(row: BadRow) -> dict[str, Any]:
     return {
-        "key": None, "row": row.row, "query": json.dumps(row.query, ensure_ascii=False), "stage": "input", "reason": row.reason,
+        "key": None, "fingerprint": None, "row": row.row, "query": json.dumps(row.query, ensure_ascii=False), "stage": "input",
+        "reason": row.reason,
         "detail": f"{row.file}, row {row.row}: {row.detail}", "parser": None, "run_id": None, "created_at": now(),
     }  # fmt: skip
 

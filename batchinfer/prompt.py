@@ -32,7 +32,7 @@ class PromptTemplate:
         """examples: only those that are shown. Raises SpecError, naming `path`."""
         self._spec = spec
         environment = ImmutableSandboxedEnvironment(
-            undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+            undefined=StrictUndefined, keep_trailing_newline=False, autoescape=False
         )
         # The same row must give the same prompt: nothing that draws lots, and no names that columns may have.
         environment.globals = {name: environment.globals[name] for name in ("range", "namespace")}

@@ -101,10 +101,11 @@ def listing(home: JobHome) -> list[dict[str, Any]]:
 
 def sync_files(folder: Path) -> None:
     """Makes every file of a draft durable before it is named in public."""
-    for path in folder.iterdir():
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    sync_folder(folder)
+    with readable_faults(folder):
+        for path in folder.iterdir():
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_folder(folder)

@@ -91,7 +91,7 @@ def make(job: Job, home: JobHome, *, update_model: bool = False, shots: int | st
     identity = model.resolve(job, home, update=update_model)
     parts = keys.answer_parts(
         spec.model_dump(mode="json", by_alias=True),
-        [(example.input, example.output) for example in examples],
+        [({name: example.input[name] for name in template.columns}, example.output) for example in examples],
         identity.digest,
         identity.adapter_digest,
     )

@@ -56,6 +56,8 @@ def release(
     passed = all(check.passed for check in checks)
     with readable_faults(home.versions):
         home.versions.mkdir(parents=True, exist_ok=True)
+        for left in home.versions.glob(".building-*"):  # by a process that was killed: this one holds the run lock
+            shutil.rmtree(left, ignore_errors=True)
         draft = Path(tempfile.mkdtemp(prefix=".building-", dir=home.versions)) / "version"
     try:
         say("Building the version ...")

@@ -21,7 +21,7 @@ from batchinfer.jobfile import Job
 from batchinfer.plan import Plan, Selection, scratch_plan
 from batchinfer.question import Question
 from batchinfer.release import Release, release
-from batchinfer.source import Source, find_files
+from batchinfer.source import Source, find_files, job_files
 from batchinfer.stopping import Stop, stopping
 from batchinfer.store import Store
 from batchinfer.tokens import Tokenizer
@@ -123,19 +123,19 @@ def planned(job: Job, home: JobHome, options: Options, *, reread: bool = False) 
         raise SpecError(
             str(job.path), ["input.job: chained jobs cannot be run yet: name a Parquet file with input.path."]
         )
-    path = options.input or job.inside("input.path", spec.input.path or "")
+    files = find_files(options.input) if options.input else job_files(job)
     asked = question.make(job, home, update_model=options.update_model) if spec.prompt else None
     columns = asked.template.columns if asked else list(spec.input.key)
     selection = Selection(options.retry_failed, options.refresh, options.refresh_where, spec.cache.max_age)
     store = Store(home.cache)
     store.prepare()
-    source = Source(find_files(path), spec.input, columns)
+    source = Source(files, spec.input, columns)
     if options.refresh_where and options.refresh_where[0] not in [*spec.input.key, *columns]:
         raise UsageError(f"--refresh: the list has no column {options.refresh_where[0]} that the job uses.")
     with home.scratch() as scratch, scratch_plan(scratch, source, columns) as plan:
         plan.load(asked.fingerprint if asked else b"")
         if asked is not None and reread:
-            store.reread(asked.parser, asked.made(None))
+            store.reread(asked.parser, asked.made(None), plan.queries)
         plan.compare(store, asked.parser_id if asked else "", selection)
         yield Planned(job, home, store, plan, asked, selection)
 

@@ -10,11 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 
 from batchinfer import bundled
-from batchinfer.errors import InputError, UsageError
+from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.home import readable_faults
 from batchinfer.jobfile import FILE
+from batchinfer.prompt import PromptTemplate
+from batchinfer.spec import PromptSpec
 
 LOOK_AT_ROWS = 100_000
 LONG_TEXT = 200
@@ -28,7 +31,7 @@ description: Say in a sentence what this list of answers is for.
 input:
   path: queries.parquet
   # What other services will look an answer up by. These columns tell all rows apart.
-  key: [{key}]
+  key: {key}
 
 prompt:
   format: chat
@@ -41,13 +44,13 @@ model:
   id: {model}
   options: {{max_model_len: 1024}}
 
-sampling: {{temperature: 0, max_tokens: 64}}
+# The answer ends with its first sentence or line. An answer that is cut off by max_tokens is a failure.
+sampling: {{temperature: 0, max_tokens: 128, stop: ["\\n", ". "]}}
 
 output:
   # text, or choice (one of some labels, with scores), regex, json
   type: text
-  # a cut-off answer is a failure; this keeps only the first line of a whole one
-  steps: [first_line, strip]
+  steps: [strip]
 
 # What must hold before a new version is served.
 gate: {{coverage: 0.95, failures: 0.05}}
@@ -93,7 +96,7 @@ def propose(table: pa.Table) -> Proposal:
         for field in table.schema
         if _usable(field.type) and table.num_rows and not table[field.name].null_count
     ]
-    texts = [name for name in usable if pa.types.is_string(table.schema.field(name).type)]
+    texts = [name for name in usable if not pa.types.is_integer(table.schema.field(name).type)]
     if not usable:
         raise InputError(
             "The list has no column of texts or whole numbers without nulls: such a column must be the key."
@@ -101,7 +104,20 @@ def propose(table: pa.Table) -> Proposal:
     unique = [name for name in usable if pc.count_distinct(table[name]).as_py() == table.num_rows]
     short = [name for name in unique if name not in texts or pc.max(pc.utf8_length(table[name])).as_py() <= LONG_TEXT]
     key = short[:1] or unique[:1] or usable
-    return Proposal(key, texts or key)
+    shown = [name for name in texts or key if _is_variable(name)]
+    if not shown:
+        raise InputError(
+            f"The list has no column whose name a template can use: rename {(texts or key)[0]!r} to letters, digits and _."
+        )
+    return Proposal(key, shown)
+
+
+def _is_variable(name: str) -> bool:
+    """Whether {{ name }} means the column of that name."""
+    try:
+        return PromptTemplate(PromptSpec(template=f"{{{{ {name} }}}}"), [], "").columns == [name]
+    except SpecError:
+        return False
 
 
 def _usable(kind: pa.DataType) -> bool:
@@ -122,4 +138,5 @@ def _job_file(name: str, found: Proposal) -> str:
         template = f"What is meant by: {template}?"
     pairs = " ".join(f"{column}=..." for column in found.columns)
     model = bundled.PREFIX + bundled.NAME
-    return TEXT.format(name=name, key=", ".join(found.key), template=template, pairs=pairs, model=model)
+    key = yaml.safe_dump(found.key, default_flow_style=True, allow_unicode=True, width=10_000).strip()
+    return TEXT.format(name=name, key=key, template=template, pairs=pairs, model=model)

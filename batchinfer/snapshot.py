@@ -99,9 +99,13 @@ class Snapshot:
     def verify(self) -> None:
         """Compares every file with the manifest. Raises StoreError."""
         for name, facts in self.manifest.files.items():
-            with (self.folder / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != facts["sha256"]:
-                    raise StoreError(f"{self.folder / name} is damaged: its checksum differs from the manifest's.")
+            try:
+                with (self.folder / name).open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as exc:
+                raise StoreError(f"{self.folder / name} is missing or cannot be read: {exc.strerror}.") from exc
+            if digest != facts["sha256"]:
+                raise StoreError(f"{self.folder / name} is damaged: its checksum differs from the manifest's.")
         if len(self) != self.manifest.rows:
             raise StoreError(
                 f"{self.folder / LOOKUP} holds {len(self)} entries, the manifest says {self.manifest.rows}."

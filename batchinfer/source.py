@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from batchinfer import keys
 from batchinfer.errors import InputError
+from batchinfer.jobfile import Job
 from batchinfer.keys import Column, Kind
 from batchinfer.spec import InputSpec
 
@@ -65,6 +66,8 @@ class Source:
         self._used = list(dict.fromkeys([*spec.key, *columns]))
         schema = _schema(self.files[0])
         _check_columns(self._names, schema, self.files[0])
+        if alike := [name for name in self._names if sum(name.lower() == other.lower() for other in self._names) > 1]:
+            raise InputError(f"The columns {' and '.join(alike)} differ only in case: rename one of them.")
         self.kinds: dict[str, Kind] = {
             name: spec.types.get(name) or kind_of(schema.field(name)) for name in self._names
         }
@@ -99,14 +102,15 @@ class Source:
             try:
                 with pq.ParquetFile(path) as file:
                     for raw in file.iter_batches(BATCH_ROWS, columns=self._names):
-                        yield self._check(raw, number, path)
+                        yield self.check(raw, number, path)
                         number += raw.num_rows
             except (pa.ArrowInvalid, OSError) as exc:
                 raise InputError(f"{path} breaks off or is damaged: {exc}") from exc
         if number == 0:
             raise InputError(f"{self.files[0]} has no rows: an empty list would replace all that is served by nothing.")
 
-    def _check(self, raw: pa.RecordBatch, start: int, path: Path) -> Batch:
+    def check(self, raw: pa.RecordBatch, start: int, path: Path) -> Batch:
+        """Rows as they stand in a file, converted and told apart; `start` rows came before them."""
         columns, faults = {}, Faults(raw.num_rows)
         for name in self._names:
             columns[name] = _convert(raw.column(name), self.kinds[name], self._types[name], name, faults)
@@ -188,6 +192,13 @@ class Faults:
         if mask.true_count:
             for row in pc.indices_nonzero(mask).to_pylist():
                 self.add(row, reason, detail)
+
+
+def job_files(job: Job) -> list[Path]:
+    """The files of a job's own list. Raises InputError if there is none, SpecError if one lies where it may not."""
+    field = "input.path"
+    files = find_files(job.inside(field, job.spec.input.path or ""))
+    return [job.inside(field, str(file)) for file in files]  # a folder or glob may hold links that lead out
 
 
 def find_files(path: Path) -> list[Path]:

@@ -2,13 +2,14 @@
 
 DuckDB allows one read-write process or many read-only ones, so the file is opened for each piece of
 work and closed again, and both sides try again for a moment. The big tables have no index: a commit
-stays at 1.5 ms with 10 million rows (docs/performance.md).
+costs the same however large they grow (docs/performance.md).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.errors import Busy, StoreError
+from batchinfer.home import readable_faults
 from batchinfer.keys import canonical_json
 from batchinfer.records import Failure, Generation, Prediction
 from batchinfer.tables import (
@@ -33,6 +35,12 @@ from batchinfer.tables import (
 )
 
 PATIENCE_SECONDS = 10.0
+Queries = Callable[[Sequence[bytes]], Mapping[bytes, Mapping[str, Any]]]
+# Failures of an earlier prompt or model stay stored, since one may go back to it, but nobody need look at them.
+LETTERS = (
+    "(FROM failures WHERE stage = 'input' "
+    "OR fingerprint = coalesce((SELECT fingerprint FROM runs ORDER BY run_id DESC LIMIT 1), fingerprint)) AS letters"
+)
 
 
 class Store:
@@ -70,10 +78,26 @@ class Store:
 
     def prepare(self) -> None:
         """Creates the file, or brings an older one up to date. Raises StoreError for a newer one."""
-        if self.path.exists():
-            with self.open() as db:
-                if _applied(db) == len(MIGRATIONS):
-                    return
+        if not self.path.exists():
+            self._create()
+        with self.open() as db:
+            if _applied(db) == len(MIGRATIONS):
+                return
+        self._migrate()
+
+    def _create(self) -> None:
+        """Makes the file beside its place and puts it there whole: DuckDB could not open one that was left half made."""
+        draft = Store(self.path.with_name(f".{self.path.name}.{os.getpid()}"))
+        try:
+            draft._migrate()
+            # Another process may have been faster: its file is as good.
+            with readable_faults(self.path), contextlib.suppress(FileExistsError):
+                os.link(draft.path, self.path)
+        finally:
+            for path in (draft.path, draft.path.with_name(f"{draft.path.name}.wal")):
+                path.unlink(missing_ok=True)
+
+    def _migrate(self) -> None:
         with self.open(write=True) as db:
             db.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER, name VARCHAR, applied_at TIMESTAMP)")
             for number, (name, statements) in list(enumerate(MIGRATIONS, 1))[_applied(db) :]:
@@ -159,8 +183,11 @@ class Store:
             db.execute("DELETE FROM failures WHERE stage = 'input'")
             db.execute("INSERT INTO failures BY NAME SELECT * FROM bad")
 
-    def reread(self, read: Callable[[Generation], Prediction | Failure], made: Made) -> int:
-        """Reads stored texts again that another parser judged; returns how many. `read` is the job's parser."""
+    def reread(self, read: Callable[[Generation], Prediction | Failure], made: Made, queries: Queries) -> int:
+        """Reads stored texts again that another parser judged; returns how many.
+
+        read: the job's parser. queries: says which rows ask the prompts of these keys, for those that fail now.
+        """
         total = 0
         while True:
             with self.open(write=True) as db:
@@ -177,6 +204,7 @@ class Store:
                     [_generation(row) for row in rows],
                     read,
                     made,
+                    queries,
                 )
 
     def _judge_again(
@@ -185,17 +213,14 @@ class Store:
         generations: list[Generation],
         read: Callable[[Generation], Prediction | Failure],
         made: Made,
+        queries: Queries,
     ) -> None:
         answers = [Answer(generation, read(generation)) for generation in generations]
-        old = {
-            bytes(key): query
-            for key, query in db.execute("SELECT key, query FROM failures WHERE stage = 'parse'").fetchall()
-        }
-        failed = [
-            failure_row(answer.result, json.loads(old.get(answer.result.key or b"", "null")), made)
-            for answer in answers
-            if isinstance(answer.result, Failure)
-        ]
+        failures = [answer.result for answer in answers if isinstance(answer.result, Failure)]
+        old = db.execute("SELECT key, query FROM failures WHERE stage = 'parse'").fetchall()
+        asked = {bytes(key): json.loads(query) for key, query in old}
+        asked |= queries([failure.key for failure in failures if failure.key and failure.key not in asked])
+        failed = [failure_row(failure, asked.get(failure.key or b""), made) for failure in failures]
         db.register(
             "judged", pa.Table.from_pylist([generation_row(answer, made) for answer in answers], GENERATION_SCHEMA)
         )
@@ -240,7 +265,7 @@ class Store:
         """The dead letters, newest first."""
         with self.open() as db:
             rows = db.execute(
-                "SELECT stage, reason, detail, query, row, run_id, created_at FROM failures ORDER BY created_at DESC, row LIMIT ?",
+                f"SELECT stage, reason, detail, query, row, run_id, created_at FROM {LETTERS} ORDER BY created_at DESC, row LIMIT ?",
                 [limit if limit is not None else 2**62],
             ).fetchall()
         return [
@@ -259,7 +284,9 @@ class Store:
     def failure_reasons(self) -> list[tuple[str, str, int]]:
         """(stage, reason, count), most first."""
         with self.open() as db:
-            return db.execute("SELECT stage, reason, count(*) FROM failures GROUP BY ALL ORDER BY 3 DESC, 2").fetchall()
+            return db.execute(
+                f"SELECT stage, reason, count(*) FROM {LETTERS} GROUP BY ALL ORDER BY 3 DESC, 2"
+            ).fetchall()
 
 
 def _generation(row: Sequence[Any]) -> Generation:

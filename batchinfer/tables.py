@@ -21,8 +21,8 @@ MIGRATIONS: list[tuple[str, str]] = [
             output_tokens INTEGER, logprobs DOUBLE[], parser VARCHAR, prediction VARCHAR, score DOUBLE, scores VARCHAR,
             mass DOUBLE, model VARCHAR, run_id INTEGER, created_at TIMESTAMP);
         CREATE TABLE failures (
-            key BLOB, row BIGINT, query VARCHAR, stage VARCHAR, reason VARCHAR, detail VARCHAR, parser VARCHAR,
-            run_id INTEGER, created_at TIMESTAMP);
+            key BLOB, fingerprint BLOB, row BIGINT, query VARCHAR, stage VARCHAR, reason VARCHAR, detail VARCHAR,
+            parser VARCHAR, run_id INTEGER, created_at TIMESTAMP);
         CREATE TABLE imports (
             import_id INTEGER, lookup BLOB, query VARCHAR, prediction VARCHAR, score DOUBLE, author VARCHAR, created_at TIMESTAMP);
         CREATE TABLE runs (
@@ -61,8 +61,8 @@ GENERATION_SCHEMA = pa.schema(
 )  # fmt: skip
 FAILURE_SCHEMA = pa.schema(
     {
-        "key": pa.binary(), "row": pa.int64(), "query": pa.string(), "stage": pa.string(), "reason": pa.string(), "detail": pa.string(),
-        "parser": pa.string(), "run_id": pa.int32(), "created_at": pa.timestamp("us"),
+        "key": pa.binary(), "fingerprint": pa.binary(), "row": pa.int64(), "query": pa.string(), "stage": pa.string(),
+        "reason": pa.string(), "detail": pa.string(), "parser": pa.string(), "run_id": pa.int32(), "created_at": pa.timestamp("us"),
     }
 )  # fmt: skip
 
@@ -84,7 +84,7 @@ def generation_row(answer: Answer, made: Made) -> dict[str, Any]:
 def failure_row(failure: Failure, query: Mapping[str, Any] | None, made: Made) -> dict[str, Any]:
     """A row of `failures`. query: the lookup key of the row that failed."""
     return {
-        "key": failure.key, "row": None, "query": json.dumps(query, ensure_ascii=False, default=str),
+        "key": failure.key, "fingerprint": made.fingerprint, "row": None, "query": json.dumps(query, ensure_ascii=False, default=str),
         "stage": failure.stage, "reason": failure.reason, "detail": failure.detail,
         "parser": made.parser, "run_id": made.run_id, "created_at": now(),
     }  # fmt: skip

@@ -15,7 +15,7 @@ from batchinfer.prompt import TemplateFault
 from batchinfer.question import Question
 from batchinfer.records import Failure, Generation, Prediction, Prompt, Task
 from batchinfer.run import engine_for
-from batchinfer.source import Source, find_files
+from batchinfer.source import Source, job_files
 from batchinfer.tokens import Tokenizer
 
 
@@ -78,8 +78,7 @@ def _columns(job: Job, asked: Question, texts: Mapping[str, str]) -> dict[str, C
     if unknown:
         raise UsageError(f"The template does not use {unknown[0]}; it uses {', '.join(asked.template.columns)}.")
     try:
-        path = job.inside("input.path", job.spec.input.path or "")
-        kinds = Source(find_files(path), job.spec.input, asked.template.columns).kinds
+        kinds = Source(job_files(job), job.spec.input, asked.template.columns).kinds
         return {name: Column(name, kinds[name]) for name in asked.template.columns}
     except (InputError, SpecError):
         return {name: Column(name, "string") for name in asked.template.columns}

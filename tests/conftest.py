@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import settings
 
 from batchinfer import bundled, jobfile
 from batchinfer.engines.devices import place_here
@@ -20,6 +21,9 @@ from batchinfer.generate import Tally
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
 from batchinfer.records import EngineConfig
+
+settings.register_profile("batchinfer", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("batchinfer")
 
 MODEL = bundled.PREFIX + bundled.NAME
 WINDOW = 512

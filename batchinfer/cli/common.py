@@ -85,6 +85,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     Console().print(drawn)
 
 
+def tell(text: str) -> None:
+    """Prints a sentence, broken at words on a terminal."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+
+
 def percent(share: float | None) -> str:
     """A share as people read it."""
     return "-" if share is None else f"{share:.1%}"

@@ -18,6 +18,7 @@ from batchinfer.generate import Tally
 LINE_SECONDS = 10.0
 DRAWS_PER_SECOND = 4
 MINUTE = 60
+SETTLED_SECONDS = 5.0  # before that a rate says little
 
 
 class ProgressShow:
@@ -31,7 +32,8 @@ class ProgressShow:
         self._interactive = sys.stdin.isatty() and sys.stderr.isatty()
 
     def say(self, text: str) -> None:
-        self._console.print(text, style="dim", highlight=False, soft_wrap=True)
+        # Broken at words for people; one line each in a log.
+        self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=not self._console.is_terminal)
 
     def confirm(self, text: str) -> bool:
         return self._yes or (self._interactive and click.confirm(text, default=False, err=True))
@@ -39,6 +41,7 @@ class ProgressShow:
     def progress(self, tally: Tally, hits: int) -> None:
         wait = 1 / DRAWS_PER_SECOND if self._console.is_terminal else LINE_SECONDS
         now = time.monotonic()
+        self._drawn = self._drawn or now
         if now - self._drawn < wait and tally.done < tally.todo:
             return
         self._drawn = now
@@ -72,7 +75,7 @@ def line(tally: Tally, hits: int) -> str:
     ]
     if tally.prefix_saving is not None:
         parts.append(f"{tally.prefix_saving:.0%} of prompt tokens saved")
-    if rate and left:
+    if rate and left and tally.seconds > SETTLED_SECONDS:
         parts.append(f"{duration(left / rate)} left")
     return ", ".join(parts)
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from batchinfer.cli.common import emit, input_option, job_argument, json_option, open_job, pairs, percent, table
-from batchinfer.cli.progress import ProgressShow, duration
+from batchinfer.cli.common import emit, input_option, job_argument, json_option, open_job, pairs, percent, table, tell
 
 
 @click.command("plan")
@@ -17,6 +16,7 @@ from batchinfer.cli.progress import ProgressShow, duration
 @json_option
 def plan_(job: str, input_path: str | None, as_json: bool) -> None:
     """The dry run: rows, unique prompts, cache hits, what a run would generate and cost."""
+    from batchinfer.cli.progress import duration
     from batchinfer.estimate import estimate
     from batchinfer.run import Options, planned
 
@@ -71,6 +71,7 @@ def plan_(job: str, input_path: str | None, as_json: bool) -> None:
 def run_(job: str, input_path: str | None, limit: int | None, max_hours: float | None, no_publish: bool, retry_failed: bool,
          refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
     """Plan, generate what the cache lacks, store it, gate it, publish a version."""
+    from batchinfer.cli.progress import ProgressShow
     from batchinfer.run import Options, run
 
     opened, home = open_job(job)
@@ -90,6 +91,7 @@ def run_(job: str, input_path: str | None, limit: int | None, max_hours: float |
 @json_option
 def publish_(job: str, input_path: str | None, as_json: bool) -> None:
     """Build a version from what the cache has now, gate it, and make it current."""
+    from batchinfer.cli.progress import ProgressShow
     from batchinfer.run import Options, publish_job
 
     opened, home = open_job(job)
@@ -99,22 +101,24 @@ def publish_(job: str, input_path: str | None, as_json: bool) -> None:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    click.echo(
+    from batchinfer.cli.progress import duration
+
+    tell(
         f"{report['job']}, run {report['run_id']}: {report['rows']:,} rows = {report['bad']:,} bad + {report['duplicates']:,} duplicates "
         f"+ {report['unique']:,} prompts; of these {report['hits']:,} from cache, {report['generated']:,} generated, "
         f"{report['failures']:,} failed, {report['left']:,} left."
     )
     if report["rows_per_second"]:
-        click.echo(
+        tell(
             f"{report['rows_per_second']:.1f} rows/s, {report['prompt_tokens_per_second'] or 0:,.0f} prompt and "
             f"{report['output_tokens_per_second'] or 0:,.0f} output tokens/s, {percent(report['prefix_saving'])} of prompt tokens saved "
             f"by prefix caching; {duration(report['seconds'])} in all, {duration(report['engine_load_seconds'])} of it to load the model."
         )
     else:
-        click.echo(f"The model was not needed; {report['seconds']:.1f} s in all.")
+        tell(f"The model was not needed; {report['seconds']:.1f} s in all.")
     if "mass" in report:
         mass = report["mass"]
-        click.echo(
+        tell(
             f"Probability of all choices together: median {mass['median']:.2f}, 5th percentile {mass['p05']:.2f}."
             + (
                 f" In {mass['below_0.1']:,} rows it is under 0.10: the model wanted to say something else."
@@ -128,13 +132,13 @@ def _print_report(report: dict[str, Any]) -> None:
 def _print_published(report: dict[str, Any]) -> None:
     if report["version"] is not None:
         carried = f", {report['carried']:,} of them kept from the version before" if report["carried"] else ""
-        click.echo(f"Published version {report['version']} with {report['entries']:,} entries{carried}.")
+        tell(f"Published version {report['version']} with {report['entries']:,} entries{carried}.")
     elif report["unchanged"]:
-        click.echo("Nothing new to publish: the version that is served says the same.")
+        tell("Nothing new to publish: the version that is served says the same.")
     else:
-        click.echo("Nothing was published.")
+        tell("Nothing was published.")
     if report["failures"] or report["bad"]:
-        click.echo(f"See batchinfer failures {report['job']}.")
+        tell(f"See batchinfer failures {report['job']}.")
 
 
 def _path(text: str | None) -> Path | None:

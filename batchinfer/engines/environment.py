@@ -25,7 +25,7 @@ def hide_vision_packages() -> None:
 
 
 def intel_openmp() -> Path | None:
-    """Intel's OpenMP runtime, if it is installed: twice the speed of torch's own on CPUs (docs/performance.md)."""
+    """Intel's OpenMP runtime, if it is installed: vLLM's own choice for CPUs."""
     library = Path(sys.prefix) / "lib" / "libiomp5.so"
     return library if library.is_file() else None
 

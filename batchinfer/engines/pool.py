@@ -27,6 +27,7 @@ VLLM_DRIVER = "batchinfer.engines.vllm:VllmDriver"
 BATCH = 32  # prompts per message: few enough that a process starts on the first while the rest is being made
 MAX_DEATHS = 5  # in a row, without one answer in between
 STOP_SECONDS = 5.0
+LOAD_SECONDS = 7200.0  # a first load may have to download a large model, and says nothing meanwhile
 
 
 @dataclass(slots=True)
@@ -56,6 +57,12 @@ class _Member:
         if self.info is None or (self.alone and self.prompts):
             return 0
         return self.info.max_in_flight - len(self.prompts)
+
+    def overdue(self, stall_seconds: float) -> bool:
+        """Whether it has been silent for longer than what it does explains."""
+        if self.info is not None and not self.prompts:
+            return False
+        return time.monotonic() - self.heard > (stall_seconds if self.info is not None else LOAD_SECONDS)
 
     def kill(self) -> None:
         """Ends it and the processes that vLLM started below it."""
@@ -138,8 +145,8 @@ class EnginePool:
         for member in list(self._members):
             if member.pipe in ready:
                 yield from self._read(member)
-            elif (member.prompts or member.info is None) and time.monotonic() - member.heard > self._stall_seconds:
-                yield from self._replace(member, f"gave no sign for {self._stall_seconds:.0f} s")
+            elif member.overdue(self._stall_seconds):
+                yield from self._replace(member, f"gave no sign for {time.monotonic() - member.heard:.0f} s")
 
     def _read(self, member: _Member) -> Iterator[Generation | Failure]:
         try:

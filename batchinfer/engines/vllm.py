@@ -11,7 +11,7 @@ from typing import Any
 
 from batchinfer.engines import environment
 from batchinfer.engines.devices import Placement
-from batchinfer.errors import ModelError
+from batchinfer.errors import MissingExtra, ModelError
 from batchinfer.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
 
 CPU_BLOCK_SIZE = 32  # vLLM's 128 on CPU would miss every shared prefix shorter than that
@@ -29,8 +29,13 @@ class VllmDriver:
         if self._on_cpu:
             environment.hide_vision_packages()
             environment.prepare_cpu(list(placement.cores))
-        import vllm
-        from vllm.exceptions import VLLMClientError
+        try:
+            import vllm
+            from vllm.exceptions import VLLMClientError
+        except ModuleNotFoundError as exc:
+            raise MissingExtra("vLLM") from exc
+        except ImportError as exc:
+            raise ModelError(f"vLLM is installed, but cannot be loaded: {first_sentence(exc)}") from exc
 
         self._vllm, self._client_error = vllm, VLLMClientError
         try:

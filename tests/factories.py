@@ -1,0 +1,171 @@
+"""What tests are made of: Parquet files, columns that are not UTF-8, jobs with a cache that was filled without a model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from batchinfer import imports, jobfile, publish, run
+from batchinfer.generate import Tally
+from batchinfer.home import JobHome
+from batchinfer.jobfile import Job
+from batchinfer.records import Failure, Generation
+from batchinfer.run import Options, Planned, Report
+from batchinfer.snapshot import Snapshot
+from batchinfer.store import Store
+from batchinfer.tables import Answer
+
+Rows = Mapping[str, Any]
+Reply = str | list[float] | Failure | None
+"""What a pretended model says to one row: a text, log-probabilities of the choices, a refusal, or nothing yet."""
+
+
+def write(path: Path, columns: Rows | pa.Table) -> Path:
+    """A Parquet file with these columns: lists or Arrow arrays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(dict(columns)), path)
+    return path
+
+
+def unchecked(values: Sequence[bytes | None], kind: pa.DataType) -> pa.Array:
+    """A column of texts whose bytes Arrow did not check; they need not be UTF-8."""
+    large = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+    raw = pa.array(values, pa.large_binary() if large else pa.binary())
+    return pa.Array.from_buffers(kind, len(raw), raw.buffers())
+
+
+class Quiet:
+    """A `run.Show` for which nothing need be shown."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def progress(self, tally: Tally, hits: int) -> None:
+        """Nothing."""
+
+    def confirm(self, text: str) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class World:
+    """A job in its folder, with a data folder beside it. No model is ever loaded: `answer` pretends one."""
+
+    job: Job
+    home: JobHome
+
+    @property
+    def store(self) -> Store:
+        return Store(self.home.cache)
+
+    @property
+    def list_path(self) -> Path:
+        return self.job.folder / "queries.parquet"
+
+    def rows(self, columns: Rows | pa.Table) -> None:
+        """Replaces the query list."""
+        write(self.list_path, columns)
+
+    def changed(self, **sections: Any) -> World:
+        """The same job after its file was edited; a section that is None is removed."""
+        content = yaml.safe_load(self.job.path.read_text(encoding="utf-8")) | sections
+        kept = {name: section for name, section in content.items() if section is not None}
+        self.job.path.write_text(yaml.safe_dump(kept, allow_unicode=True), encoding="utf-8")
+        return dataclasses.replace(self, job=jobfile.load(str(self.job.folder), {}))
+
+    @contextlib.contextmanager
+    def planned(self, *, reread: bool = False, **options: Any) -> Iterator[Planned]:
+        """The list, compared with the cache."""
+        with run.planned(self.job, self.home, Options(**options), reread=reread) as planned:
+            yield planned
+
+    def answer(self, says: Callable[[dict[str, Any]], Reply], **options: Any) -> int:
+        """Commits what `says` replies to each prompt that a run would generate, as a run does; returns its number."""
+        with self.planned(**options) as p:
+            assert p.question is not None
+            run_id = self.store.start_run(p.question.fingerprint, p.question.parts)
+            answers: list[Answer] = []
+            failures: list[tuple[Failure, Mapping[str, Any]]] = []
+            for key, row in p.plan.todo():
+                reply, query = says(row), p.plan.query_of(row)
+                if isinstance(reply, Failure):
+                    failures.append((dataclasses.replace(reply, key=key), query))
+                elif reply is not None:
+                    result = p.question.parser(generation := _generation(key, reply))
+                    answers.append(Answer(generation, result))
+                    failures += [(result, query)] if isinstance(result, Failure) else []
+            self.store.commit(answers, failures, p.question.made(run_id), replace=bool(options))
+        return run_id
+
+    def take_in(self, columns: Rows | pa.Table, author: str | None = None) -> tuple[int, int]:
+        """Imports these rows; returns the import's number and size."""
+        return imports.add(self.job, self.home, write(self.job.folder / "imported.parquet", columns), author)
+
+    def publish(self, **options: Any) -> Report:
+        """Builds a version from what the cache has. Raises GateFailed."""
+        return run.publish_job(self.job, self.home, Options(**options), Quiet())
+
+    def run(self, **options: Any) -> Report:
+        """A whole run; one that finds anything to generate would load a model."""
+        return run.run(self.job, self.home, Options(**options), Quiet())
+
+    def served(self) -> Snapshot:
+        """The version that is served, opened."""
+        pointer = publish.served(self.home)
+        return Snapshot(publish.folder_of(self.home, pointer.version), digest=pointer.manifest)
+
+    def get(self, **query: Any) -> bytes | None:
+        """One look-up in the version that is served."""
+        with self.served() as snapshot:
+            return snapshot.get(query)
+
+
+def _generation(key: bytes, reply: str | list[float]) -> Generation:
+    if isinstance(reply, str):
+        return Generation(key, reply, "stop", 10, 4, 3)
+    return Generation(key, "", "length", 10, 4, 1, tuple(reply))
+
+
+def imports_job(folder: Path, columns: Rows | pa.Table, **sections: Any) -> World:
+    """A job that lives by imports: no prompt and no model."""
+    return _world(folder, columns, sections)
+
+
+def model_job(folder: Path, columns: Rows | pa.Table, **sections: Any) -> World:
+    """A job that asks a model, which is a folder without weights: enough to be known by, not to be loaded."""
+    model = folder / "job" / "model"
+    model.mkdir(parents=True, exist_ok=True)
+    (model / "config.json").write_text('{"model_type": "none"}', encoding="utf-8")
+    asked = {"prompt": {"template": "{{ text }}"}, "model": {"id": "./model"}}
+    return _world(folder, columns, asked | sections)
+
+
+def _world(folder: Path, columns: Rows | pa.Table, sections: Mapping[str, Any]) -> World:
+    place = folder / "job"
+    write(place / "queries.parquet", columns)
+    content = {"name": "shop", "input": {"path": "queries.parquet", "key": ["id"]}} | dict(sections)
+    (place / "job.yaml").write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    job = jobfile.load(str(place), {})
+    world = World(job, JobHome(folder / "home", job.name))
+    world.home.folder.mkdir(parents=True, exist_ok=True)
+    world.home.cache.write_bytes(_empty_cache())
+    return world
+
+
+@functools.cache
+def _empty_cache() -> bytes:
+    """A cache file as it is made on first use; made once, since DuckDB takes a while to."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "cache.duckdb")
+        store.prepare()
+        return store.path.read_bytes()

@@ -1,0 +1,127 @@
+"""The docs say what is: generated pages are fresh, commands in them parse, examples are valid, links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from batchinfer import jobfile
+from batchinfer.cli.main import COMMANDS, cli
+from batchinfer.store import Store
+
+ROOT = Path(__file__).parents[1]
+GENERATE: dict[str, Any] = runpy.run_path(str(ROOT / "docs/generate.py"))
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("jobs/*/README.md")])
+JOB_FILES = {path.parent.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("jobs/*/job.yaml"))}
+
+
+def commands_in(page: Path) -> Iterator[str]:
+    """The lines of a page's code blocks that call batchinfer, without comments."""
+    for block in re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            if line.removeprefix("$ ").startswith("batchinfer "):
+                yield line.removeprefix("$ ")
+
+
+def check_parses(line: str) -> None:
+    """Takes a command line apart as click would, without running it."""
+    words = shlex.split(line, comments=True)[1:]
+    if words[0] == "--home":
+        words = words[2:]
+    if words == ["--help"]:
+        return
+    name, command, rest = cli.resolve_command(click.Context(cli), words)
+    assert command is not None
+    command.make_context(name, rest)
+
+
+def test_generated_pages_are_fresh() -> None:
+    """Each generated page is what docs/generate.py would write now."""
+    stale = [path.name for path, content in GENERATE["pages"]().items() if path.read_text(encoding="utf-8") != content]
+    assert not stale, f"run make docs: {', '.join(stale)} would change"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_an_example(name: str) -> None:
+    """The example of a command calls that command, and parses."""
+    example, sentence = GENERATE["COMMAND_EXAMPLES"][name]
+    assert example.startswith(f"batchinfer {name} ")
+    assert sentence.endswith(".")
+    check_parses(example)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_the_docs_parse(page: Path) -> None:
+    """Every call of batchinfer in a code block is one that the command line understands."""
+    for line in commands_in(page):
+        try:
+            check_parses(line)
+        except click.ClickException as exc:
+            pytest.fail(f"{page.name}: {line}: {exc.format_message()}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """A relative link names a file that is there."""
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
+
+
+def test_the_queries_of_the_docs_run(tmp_path: Path) -> None:
+    """Each SQL query of docs/cache.md runs on a cache as this version makes it."""
+    store = Store(tmp_path / "cache.duckdb")
+    store.prepare()
+    [block] = re.findall(
+        r"^```sql\n(.*?)^```", (ROOT / "docs/cache.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    queries = [query for query in block.split(";") if query.strip()]
+    with store.open() as db:
+        for query in queries:
+            db.execute(query).fetchall()
+    assert len(queries) > 1
+
+
+def test_the_readme_names_every_module() -> None:
+    """The README's tree has a line for each module."""
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What is where")[2]
+    named = set(re.findall(r"^ +([a-z_]+\.py) ", tree, re.MULTILINE))
+    there = {path.name for path in ROOT.glob("batchinfer/**/*.py") if not path.name.startswith("__")}
+    assert there - named - {"sitecustomize.py"} == set()
+
+
+def test_the_example_job_file_is_valid() -> None:
+    """The job file that docs/job-file.md shows can be read."""
+    assert jobfile.parse(GENERATE["EXAMPLE"], "example").name == "vaccine_names"
+
+
+@pytest.mark.parametrize("name", ["the docs' example", *JOB_FILES])
+def test_the_json_schema_takes_what_is_valid(name: str) -> None:
+    """Editors that use the schema find no fault with the jobs that are there."""
+    text = JOB_FILES.get(name, GENERATE["EXAMPLE"])
+    Draft202012Validator(GENERATE["schema"]()).validate(yaml.safe_load(text))
+
+
+def test_the_json_schema_refuses_a_typo() -> None:
+    """Editors that use the schema show an unknown field."""
+    content = yaml.safe_load(GENERATE["EXAMPLE"])
+    content["promt"] = content.pop("prompt")
+    assert not Draft202012Validator(GENERATE["schema"]()).is_valid(content)
+
+
+def test_every_field_is_described() -> None:
+    """No field of the job file is without a sentence."""
+    schema = json.loads((ROOT / "docs/job.schema.json").read_text(encoding="utf-8"))
+    objects = [schema, *schema["$defs"].values()]
+    bare = [name for part in objects for name, field in part["properties"].items() if not field.get("description")]
+    assert not bare

@@ -1,0 +1,275 @@
+"""Predictions made elsewhere: taken in whole or not at all, found again by the list's keys, and taken back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchinfer import imports, source
+from batchinfer.errors import Busy, InputError, NotFound
+from tests.factories import World, imports_job, unchecked, write
+
+Make = Callable[..., World]
+JSON = {"type": "json", "schema": {}}
+OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1}
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Makes a job without a model whose list has these keys."""
+
+    def job(ids: Any = ("a", "b"), **sections: Any) -> World:
+        return imports_job(tmp_path, {"id": ids}, **({"gate": OPEN} | sections))
+
+    return job
+
+
+def stored(world: World) -> list[tuple[Any, ...]]:
+    with world.store.open() as db:
+        return db.execute("SELECT query, prediction, score, author FROM imports ORDER BY import_id, query").fetchall()
+
+
+def served(world: World, **query: Any) -> Any:
+    """The prediction that is served for a key."""
+    body = world.get(**query)
+    assert body is not None
+    return json.loads(body)["prediction"]
+
+
+def test_texts_are_taken_in(make: Make) -> None:
+    """An import keeps key, prediction, score and author; a column `author` goes before the option."""
+    world = make()
+    columns = {
+        "id": ["a", "é"],
+        "prediction": ["[1]", "👩🏽‍🚀"],
+        "score": [0.25, None],
+        "author": ["Ada", None],
+        "note": [1, 2],
+    }
+    assert world.take_in(columns, author="Bob") == (1, 2)
+    assert stored(world) == [('{"id": "a"}', '"[1]"', 0.25, "Ada"), ('{"id": "é"}', '"👩🏽‍🚀"', None, "Bob")]
+    world.publish()
+    assert (served(world, id="a"), served(world, id="é")) == ("[1]", "👩🏽‍🚀")
+
+
+def test_json_texts_are_taken_in_as_values(make: Make) -> None:
+    """Where the job's output is JSON, a text is parsed, and a nested column is a value as it is."""
+    world = make(output=JSON)
+    world.take_in({"id": ["a", "b"], "prediction": ['{"names": ["é", null]}', '"text"']})
+    world.take_in({"id": ["c"], "prediction": [{"names": ["x"], "day": date(2026, 1, 31), "price": Decimal("1.50")}]})
+    world.publish()
+    assert served(world, id="a") == {"names": ["é", None]}
+    assert served(world, id="b") == "text"
+    assert served(world, id="c") == {"names": ["x"], "day": "2026-01-31", "price": "1.50"}
+
+
+def test_values_that_are_no_text_become_one(make: Make) -> None:
+    """In a job of texts a prediction of another type is served as its text."""
+    expected: dict[str, tuple[Any, str]] = {
+        "integer": ([7], "7"),
+        "number": ([1.5], "1.5"),
+        "boolean": ([True], "true"),
+        "decimal": ([Decimal("1.50")], "1.50"),
+        "date": ([date(2026, 1, 31)], "2026-01-31"),
+        "binary": ([b"caf\xc3\xa9"], "café"),
+        "list": ([["x", "é"]], '["x", "é"]'),
+        "dictionary": (pa.array(["yes"]).dictionary_encode(), "yes"),
+    }
+    world = make()
+    for name, (column, _) in expected.items():
+        world.take_in({"id": [name], "prediction": column})
+    world.publish()
+    assert {name: served(world, id=name) for name in expected} == {name: text for name, (_, text) in expected.items()}
+
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SAME: dict[str, tuple[Any, Any, Any]] = {  # as the list has it, as the import has it, as Python asks for it
+    "large_string": (["a"], pa.array(["a"], pa.large_string()), "a"),
+    "binary": (["é"], ["é".encode()], "é"),
+    "dictionary": (["a"], pa.array(["a"]).dictionary_encode(), "a"),
+    "decimal": ([Decimal("1.50")], [Decimal("1.50")], "1.50"),
+    "int8": ([7], pa.array([7], pa.int8()), 7),
+    "uint64": (pa.array([2**63], pa.uint64()), pa.array([2**63], pa.uint64()), 2**63),
+    "float32": ([0.5], pa.array([0.5], pa.float32()), 0.5),
+    "zero": ([0.0], [-0.0], 0.0),
+    "boolean": ([True], [True], True),
+    "date": ([date(2026, 1, 31)], pa.array([date(2026, 1, 31)], pa.date64()), date(2026, 1, 31)),
+    "timestamp": ([NOON], pa.array([NOON], pa.timestamp("ms", "Asia/Tokyo")), NOON),
+}
+
+
+def test_an_import_is_found_by_the_lists_key(tmp_path: Path) -> None:
+    """A key is the same key however the file stores it: the list is covered and the look-up hits."""
+    columns = {name: listed for name, (listed, _, _) in SAME.items()}
+    world = imports_job(tmp_path, columns, input={"path": "queries.parquet", "key": list(SAME)})
+    world.take_in({name: imported for name, (_, imported, _) in SAME.items()} | {"prediction": ["x"]})
+    with world.planned() as p:
+        assert (p.plan.counts.hits, p.plan.counts.to_generate) == (1, 0)
+    world.publish()
+    assert served(world, **{name: asked for name, (_, _, asked) in SAME.items()}) == "x"
+
+
+def test_declared_types_hold_for_imports_too(make: Make) -> None:
+    """input.types converts an import's keys as it converts the list's."""
+    world = make(["7"], input={"path": "queries.parquet", "key": ["id"], "types": {"id": "integer"}})
+    world.take_in({"id": ["7"], "prediction": ["x"]})
+    world.publish()
+    assert served(world, id=7) == "x"
+
+
+def test_the_lists_filter_does_not_apply(make: Make) -> None:
+    """An import needs only the key's columns, not those that the list is filtered by."""
+    world = make(input={"path": "queries.parquet", "key": ["id"], "where": {"lang": "de"}})
+    assert world.take_in({"id": ["a"], "prediction": ["x"]}) == (1, 1)
+
+
+def test_a_job_may_begin_with_imports(make: Make) -> None:
+    """Imports can be taken in before there is a list."""
+    world = make()
+    world.list_path.unlink()
+    assert world.take_in({"id": ["a"], "prediction": ["x"]}) == (1, 1)
+
+
+def test_several_files_are_one_import(make: Make, tmp_path: Path) -> None:
+    """A folder of files is taken in as one import, in batches."""
+    world = make()
+    write(tmp_path / "in" / "1.parquet", {"id": ["a"], "prediction": ["x"]})
+    write(tmp_path / "in" / "2.parquet", {"prediction": ["y", "z"], "id": ["b", "c"]})
+    assert imports.add(world.job, world.home, tmp_path / "in", None) == (1, 3)
+    assert [prediction for _, prediction, _, _ in stored(world)] == ['"x"', '"y"', '"z"']
+
+
+BROKEN = [
+    pytest.param({"id": ["a", "b", "a"], "prediction": ["x", "y", "x"]}, {}, "two predictions for .'id': 'a'.: keep one", id="key twice"),
+    pytest.param({"id": ["a", "b"], "prediction": ["x", None]}, {}, "The prediction of .'id': 'b'. is null", id="null"),
+    pytest.param({"id": ["a", None], "prediction": ["x", "y"]}, {}, r"row 2: The column id is null\.", id="null key"),
+    pytest.param({"id": ["a", ""], "prediction": ["x", "y"]}, {}, r"row 2: The column id is an empty text\.", id="empty key"),
+    pytest.param({"id": unchecked([b"a", b"\xff"], pa.string()), "prediction": ["x", "y"]}, {}, "not valid UTF-8", id="key not UTF-8"),
+    pytest.param({"id": ["a", "b"], "prediction": unchecked([b"x", b"\xff"], pa.string())}, {}, "can't decode byte 0xff", id="not UTF-8"),
+    pytest.param({"id": ["a"], "prediction": [b"\xff"]}, {}, "can't decode byte 0xff", id="binary not UTF-8"),
+    pytest.param({"id": [1], "prediction": ["x"]}, {}, "id holds integer values, but the job's list has string", id="key of another kind"),
+    pytest.param({"id": [["a"]], "prediction": ["x"]}, {}, "a lookup key must be a plain value", id="nested key"),
+    pytest.param({"name": ["a"], "prediction": ["x"]}, {}, "has no column id", id="no key"),
+    pytest.param({"id": ["a"], "predicted": ["x"]}, {}, "has no column prediction: it has id, predicted", id="no prediction"),
+    pytest.param({"id": pa.array([], pa.string()), "prediction": pa.array([], pa.string())}, {}, "has no rows", id="empty"),
+    pytest.param({"id": ["a"], "prediction": ["x"], "score": ["high"]}, {}, "a value cannot be used", id="score of another type"),
+    pytest.param({"id": ["a"], "prediction": ["x"], "author": [7]}, {}, "a value cannot be used", id="author of another type"),
+    pytest.param({"id": ["a", "b"], "prediction": ["[1]", "[1"]}, JSON, "of .'id': 'b'. should be JSON, but is '.1'", id="JSON cut off"),
+    pytest.param({"id": ["a"], "prediction": ["NaN"]}, JSON, "should be JSON, but is 'NaN'", id="JSON NaN"),
+    pytest.param({"id": ["a"], "prediction": ["[1e999]"]}, JSON, "should be JSON", id="JSON too large"),
+    pytest.param({"id": ["a"], "prediction": ['"\\ud83d"']}, JSON, "should be JSON", id="JSON half a character"),
+    pytest.param({"id": ["a"], "prediction": ["[" * 100_000]}, JSON, "should be JSON", id="JSON too deep"),
+    pytest.param({"id": ["a"], "prediction": [float("nan")]}, JSON, "not JSON compliant", id="NaN"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "output", "said"), BROKEN)
+def test_a_file_that_is_off_is_taken_in_not_at_all(
+    make: Make, monkeypatch: pytest.MonkeyPatch, columns: dict[str, Any], output: dict[str, Any], said: str
+) -> None:
+    """One fault anywhere refuses the whole file in one sentence, though earlier batches were fine; the next import is whole."""
+    monkeypatch.setattr(imports, "BATCH_ROWS", 1)
+    monkeypatch.setattr(source, "BATCH_ROWS", 1)
+    world = make(output=output) if output else make()
+    with pytest.raises(InputError, match=said) as raised:
+        world.take_in(columns)
+    assert "\n" not in str(raised.value)
+    assert imports.listing(world.home) == []
+    assert world.take_in({"id": ["a"], "prediction": ["1"]}) == (1, 1)
+
+
+def test_keys_that_normalise_alike_are_one_key(make: Make) -> None:
+    """Two spellings of one key in a file are two predictions for it."""
+    world = make(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})
+    with pytest.raises(InputError, match=r"two predictions for \{'id': 'TEA'\}"):
+        world.take_in({"id": ["tea", "TEA"], "prediction": ["x", "y"]})
+
+
+def test_a_damaged_file_is_refused(make: Make, tmp_path: Path) -> None:
+    """A file of which a part cannot be read is taken in not at all."""
+    world = make()
+    path = tmp_path / "damaged.parquet"
+    predictions = [f"prediction {number}" for number in range(5000)]
+    table = pa.table({"id": [f"{number}" for number in range(5000)], "prediction": predictions})
+    pq.write_table(table, path, use_dictionary=False, compression="none")
+    data = bytearray(path.read_bytes())
+    start = data.index(b"prediction 0")
+    data[start - 40 : start + 2000] = bytes(2040)
+    path.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="Nothing was taken in"):
+        imports.add(world.job, world.home, path, None)
+    assert imports.listing(world.home) == []
+
+
+def test_a_score_that_is_no_number_is_none(make: Make) -> None:
+    """A score of NaN is served as null, since JSON has no such number."""
+    world = make()
+    world.take_in({"id": ["a"], "prediction": ["x"], "score": [float("nan")]})
+    world.publish()
+    assert json.loads(world.get(id="a") or b"")["score"] is None
+
+
+def test_a_key_named_prediction_is_refused(make: Make, tmp_path: Path) -> None:
+    """One column cannot be both key and prediction."""
+    world = imports_job(tmp_path, {"prediction": ["a"]}, input={"path": "queries.parquet", "key": ["prediction"]})
+    with pytest.raises(InputError, match="key column prediction bears the name of what is imported"):
+        world.take_in({"prediction": ["a"]})
+
+
+def test_imports_are_listed_and_taken_back(make: Make) -> None:
+    """An import can be taken back by its number; others stay, the newest of them for each key is served again."""
+    world = make()
+    assert imports.listing(world.home) == []
+    world.take_in({"id": ["a", "b"], "prediction": ["1", "1"]}, author="Ada")
+    world.take_in({"id": ["a"], "prediction": ["2"]}, author="Bob")
+    world.take_in({"id": ["a"], "prediction": ["3"]})
+    world.publish()
+    assert served(world, id="a") == "3"
+    assert [(row["import_id"], row["author"], row["rows"]) for row in imports.listing(world.home)] == [
+        (1, "Ada", 2), (2, "Bob", 1), (3, None, 1),
+    ]  # fmt: skip
+    assert imports.undo(world.job, world.home, 3) == 1
+    world.publish()
+    assert (served(world, id="a"), served(world, id="b")) == ("2", "1")
+    assert [row["import_id"] for row in imports.listing(world.home)] == [1, 2]
+
+
+def test_taking_back_what_is_not_there_is_refused(make: Make) -> None:
+    """An unknown number is refused with those that there are."""
+    world = make()
+    with pytest.raises(NotFound, match=r"There is no import 1; there are none\."):
+        imports.undo(world.job, world.home, 1)
+    world.take_in({"id": ["a"], "prediction": ["1"]})
+    world.take_in({"id": ["b"], "prediction": ["1"]})
+    with pytest.raises(NotFound, match=r"There is no import 7; there are 1, 2\."):
+        imports.undo(world.job, world.home, 7)
+
+
+def test_the_next_import_has_the_highest_number(make: Make) -> None:
+    """Numbers grow, so that a later import wins over an earlier one."""
+    world = make()
+    assert [world.take_in({"id": ["a"], "prediction": [str(number)]})[0] for number in range(3)] == [1, 2, 3]
+    imports.undo(world.job, world.home, 1)
+    assert world.take_in({"id": ["a"], "prediction": ["last"]})[0] == 4
+    world.publish()
+    assert served(world, id="a") == "last"
+
+
+def test_a_job_in_use_takes_nothing_in(make: Make) -> None:
+    """While a run holds the job, imports and undoing them are refused, naming the run."""
+    world = make()
+    world.take_in({"id": ["a"], "prediction": ["1"]})
+    with world.home.run_lock("batchinfer run shop"):
+        with pytest.raises(Busy, match=r"in use by batchinfer run shop .process"):
+            world.take_in({"id": ["b"], "prediction": ["1"]})
+        with pytest.raises(Busy, match="in use by batchinfer run shop"):
+            imports.undo(world.job, world.home, 1)
+    assert len(imports.listing(world.home)) == 1

@@ -1,0 +1,446 @@
+"""The plan: what is counted, what is asked again, in which order."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchinfer import source
+from batchinfer.errors import UsageError
+from batchinfer.plan import Counts
+from batchinfer.records import Failure
+from batchinfer.run import Planned
+from tests.factories import Reply, World, imports_job, model_job, write
+
+Make = Callable[..., World]
+TEXT = {"prompt": {"template": "{{ text }}"}}
+REFUSED = Failure(None, "engine", "refused", "The engine would not.")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Makes a job with these rows."""
+
+    def job(rows: dict[str, Any], **sections: Any) -> World:
+        return model_job(tmp_path, rows, **sections)
+
+    return job
+
+
+def counts(world: World, **options: Any) -> Counts:
+    with world.planned(**options) as p:
+        adds_up(p.plan.counts)
+        return p.plan.counts
+
+
+def adds_up(found: Counts) -> None:
+    assert found.rows == found.bad + found.duplicates + found.unique
+    assert found.unique == found.hits + found.failed + found.to_generate
+
+
+def asked(world: World, column: str = "text", **options: Any) -> list[Any]:
+    """The column's value in each row that a run would generate, in order."""
+    with world.planned(**options) as p:
+        adds_up(p.plan.counts)
+        rows = [row[column] for _, row in p.plan.todo()]
+        assert len(rows) == p.plan.counts.to_generate
+        return rows
+
+
+def bad_rows(p: Planned) -> list[tuple[int, str]]:
+    table = p.plan.bad_rows().to_pydict()
+    return sorted(zip(table["row"], table["reason"], strict=True))
+
+
+def echo(row: dict[str, Any]) -> Reply:
+    return f"about {row['text']}"
+
+
+def test_a_fresh_list_is_asked_once_for_each_question(make: Make) -> None:
+    """Without a cache every different prompt is to be generated, once."""
+    world = make({"id": [1, 2, 3, 4], "text": ["a", "b", "a", "c"]})
+    assert counts(world) == Counts(
+        rows=4, bad=0, duplicates=1, unique=3, hits=0, failed=0, to_generate=3, lookups=4
+    )  # fmt: skip
+    assert sorted(asked(world)) == ["a", "b", "c"]
+
+
+LISTS = st.lists(
+    st.tuples(
+        st.sampled_from([None, 1, 2, 3, 4, 5, 6]), st.sampled_from([None, "", "a", "b", "c", "ç"]), st.sampled_from("xy")
+    ),
+    min_size=1,
+    max_size=25,
+)  # fmt: skip
+REPLIES = st.fixed_dictionaries(
+    {text: st.sampled_from(["answer", "refusal", "nothing"]) for text in ("a", "b", "c", "ç")}
+)
+
+
+@given(rows=LISTS, replies=REPLIES, imported=st.sets(st.integers(1, 8), max_size=4))
+@settings(max_examples=8, deadline=None)
+def test_counts_add_up(
+    rows: list[tuple[int | None, str | None, str]], replies: dict[str, str], imported: set[int]
+) -> None:
+    """For any list and any outcome: rows = bad + duplicates + unique, and unique = hits + failed + to_generate."""
+    ids, texts, notes = (list(column) for column in zip(*rows, strict=True))
+    columns = {"id": pa.array(ids, pa.int64()), "text": pa.array(texts, pa.string()), "note": notes}
+    contents: dict[int, set[str]] = {}  # what each lookup key asks
+    for key, text in zip(ids, texts, strict=True):
+        if key is not None and text:
+            contents.setdefault(key, set()).add(text)
+    clear = {key: next(iter(found)) for key, found in contents.items() if len(found) == 1}
+    fine = [text for key, text in zip(ids, texts, strict=True) if key is not None and text and clear.get(key) == text]
+    covered = {text for text in fine if all(key in imported for key, asks in clear.items() if asks == text)}
+
+    with tempfile.TemporaryDirectory() as folder:
+        world = model_job(Path(folder), columns)
+        first = counts(world)
+        assert (first.rows, first.bad) == (len(rows), len(rows) - len(fine))
+        assert (first.unique, first.to_generate) == (len(set(fine)), len(set(fine)))
+
+        outcomes: dict[str, Reply] = {"answer": "yes", "refusal": REFUSED, "nothing": None}
+        world.answer(lambda row: outcomes[replies[row["text"]]])
+        by_reply = Counter(replies[text] for text in set(fine))
+        second = counts(world)
+        found = (second.hits, second.failed, second.to_generate)
+        assert found == (by_reply["answer"], by_reply["refusal"], by_reply["nothing"])
+
+        if imported:
+            world.take_in({"id": sorted(imported), "prediction": ["ours"] * len(imported)})
+        assert sorted(asked(world)) == sorted({text for text in fine if replies[text] == "nothing"} - covered)
+        assert counts(world, refresh=True).to_generate == len(set(fine) - covered)
+
+
+def test_equal_template_values_are_one_prompt(make: Make) -> None:
+    """Rows that ask the same are generated once though other services look them up by different keys."""
+    world = make({"id": ["a", "b", "c"], "text": ["same", "same", "same"]})
+    found = counts(world)
+    assert (found.duplicates, found.unique, found.lookups) == (2, 1, 3)
+
+
+def test_a_prompt_is_its_values_not_their_concatenation(make: Make) -> None:
+    """Values that run together to one text in different columns are different prompts."""
+    rows = {"id": [1, 2, 3], "a": ["x", "xy", "x"], "b": ["yz", "z", "yz"]}
+    world = make(rows, prompt={"template": "{{ a }}{{ b }}"})
+    assert counts(world).unique == 2
+    world.answer(lambda row: "yes")
+    assert counts(world.changed(prompt={"template": "{{ b }}{{ a }}"})).hits == 0  # another template asks another thing
+
+
+def test_columns_outside_the_template_never_make_a_miss(make: Make) -> None:
+    """Key columns and other columns may change, come and go without any prompt being asked again."""
+    world = make({"id": [1, 2], "text": ["a", "b"], "note": ["x", "y"]})
+    world.answer(echo)
+    world.rows({"note": [1.5, None, 2.5], "text": ["b", "a", "b"], "id": ["new", "newer", "newest"], "more": [1, 2, 3]})
+    assert counts(world).to_generate == 0
+    assert counts(world.changed(input={"path": "queries.parquet", "key": ["id", "note"]})).to_generate == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(["a", "b"], pa.array(["a", "b"], pa.large_string()), id="large_string"),
+        pytest.param(["a", "b"], pa.array(["a", "b"]).dictionary_encode(), id="dictionary"),
+        pytest.param(["a", "b"], [b"a", b"b"], id="binary"),
+        pytest.param([1, 2], pa.array([1, 2], pa.uint8()), id="uint8"),
+        pytest.param([1, 2], pa.array([1, 2], pa.uint64()), id="uint64"),
+        pytest.param([0.5, -0.0], pa.array([0.5, 0.0], pa.float32()), id="float32"),
+        pytest.param([datetime(2026, 1, 1)], pa.array([datetime(2026, 1, 1)], pa.timestamp("ms")), id="timestamp"),  # noqa: DTZ001
+        pytest.param([["a"], []], pa.array([["a"], []], pa.large_list(pa.large_string())), id="list"),
+    ],
+)  # fmt: skip
+def test_how_a_value_is_stored_never_makes_a_miss(make: Make, before: Any, after: Any) -> None:
+    """The same values in another Arrow type, as another writer would have them, hit the cache."""
+    world = make({"id": list(range(len(before))), "text": before})
+    world.answer(lambda row: "yes")
+    world.rows({"id": list(range(len(before))), "text": after})
+    found = counts(world)
+    assert (found.hits, found.to_generate) == (len(before), 0)
+
+
+def test_a_value_of_another_kind_is_another_question(make: Make) -> None:
+    """The text 1 and the number 1 are not the same question."""
+    world = make({"id": [1], "text": ["1"]})
+    world.answer(echo)
+    world.rows({"id": [1], "text": [1]})
+    assert counts(world).to_generate == 1
+
+
+def test_rows_of_one_key_with_different_content_are_bad(make: Make) -> None:
+    """Where a lookup key stands for two questions no answer would be right: all its rows are bad and name each other."""
+    world = make({"it's a key": ["a", "b", "a", "c", "a", "b"], "text": ["1", "2", "3", "4", "1", "2"]},
+                 input={"path": "queries.parquet", "key": ["it's a key"]})  # fmt: skip
+    with world.planned() as p:
+        assert bad_rows(p) == [(1, "conflicting_rows"), (3, "conflicting_rows"), (5, "conflicting_rows")]
+        (detail,) = set(p.plan.bad_rows()["detail"].to_pylist())
+        assert detail == "Rows 1, 3, 5 have the same lookup key but different content."
+        assert set(p.plan.bad_rows()["query"].to_pylist()) == {'{"it\'s a key":"a"}'}
+        assert p.plan.counts == Counts(
+            rows=6, bad=3, duplicates=1, unique=2, hits=0, failed=0, to_generate=2, lookups=3
+        )  # fmt: skip
+
+
+def test_conflicts_are_found_across_batches_and_files(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key's second meaning is found wherever in the list it stands; of many rows the first five are named."""
+    monkeypatch.setattr(source, "BATCH_ROWS", 2)
+    world = make({"id": [1, 2, 1], "text": ["a", "b", "a"]}, input={"path": "*.parquet", "key": ["id"]})
+    write(world.job.folder / "r.parquet", {"id": [3, 1, 1, 1, 1], "text": ["c", "other", "a", "a", "a"]})
+    with world.planned() as p:
+        assert [row for row, _ in bad_rows(p)] == [1, 3, 5, 6, 7, 8]
+        assert p.plan.bad_rows()["detail"][0].as_py().startswith("Rows 1, 3, 5, 6, 7 have the same lookup key")
+
+
+def test_a_conflict_is_about_what_the_template_uses(make: Make) -> None:
+    """Rows of one key that differ only in columns that the template does not use are duplicates, not conflicts."""
+    found = counts(make({"id": [1, 1], "text": ["a", "a"], "note": ["x", "y"]}))
+    assert (found.bad, found.duplicates, found.unique) == (0, 1, 1)
+
+
+def test_bad_rows_are_told_with_file_row_and_query(make: Make) -> None:
+    """Bad rows carry their place and the key that they would have had."""
+    world = make({"id": ["é", None], "text": ["", "x"]})
+    with world.planned() as p:
+        bad = p.plan.bad_rows().select(["row", "query", "stage", "reason", "detail"]).to_pylist()
+    assert sorted(bad, key=lambda row: int(row["row"])) == [
+        {"row": 1, "query": '{"id": "é"}', "stage": "input", "reason": "empty_value",
+         "detail": "queries.parquet, row 1: The column text is an empty text."},
+        {"row": 2, "query": '{"id": null}', "stage": "input", "reason": "null_key",
+         "detail": "queries.parquet, row 2: The column id is null."},
+    ]  # fmt: skip
+
+
+def test_what_is_committed_is_a_hit(make: Make) -> None:
+    """After a commit only the rest is to be generated, however little was committed."""
+    world = make({"id": [1, 2, 3], "text": ["a", "b", "c"]})
+    world.answer(lambda row: "yes" if row["text"] == "b" else None)
+    found = counts(world)
+    assert (found.hits, found.to_generate) == (1, 2)
+    assert asked(world) == ["a", "c"]
+
+
+def test_another_question_has_another_cache(make: Make) -> None:
+    """A change to what could change an answer makes everything a miss; changing it back finds it all again."""
+    world = make({"id": [1, 2], "text": ["a", "b"]})
+    world.answer(echo)
+    assert counts(world.changed(prompt={"template": "{{ text }}?"})).hits == 0
+    assert counts(world.changed(sampling={"temperature": 0.5})).hits == 0
+    assert counts(world.changed(**TEXT, sampling=None, engine={"replicas": 2}, gate={"coverage": 0.5})).hits == 2
+
+
+def test_failures_are_remembered_until_they_are_asked_for(make: Make) -> None:
+    """What failed is not tried again by itself; with --retry-failed it is, and nothing else is."""
+    world = make({"id": [1, 2, 3], "text": ["a", "b", "c"]}, output={"type": "regex", "pattern": "[0-9]+"})
+    replies: dict[str, Reply] = {"a": "12", "b": "no digits", "c": REFUSED}
+    world.answer(lambda row: replies[row["text"]])
+    found = counts(world)
+    assert (found.hits, found.failed, found.to_generate) == (1, 2, 0)
+    assert asked(world, retry_failed=True) == ["b", "c"]
+    world.answer(lambda row: "13", retry_failed=True)
+    found = counts(world)
+    assert (found.hits, found.failed, found.to_generate) == (3, 0, 0)
+    assert world.store.failures() == []
+
+
+def test_failures_of_another_parser_are_judged_again(make: Make) -> None:
+    """When the way of reading changes, stored texts that failed are read again: those that now pass are hits."""
+    world = make({"id": [1, 2, 3], "text": ["a", "b", "c"]}, output={"type": "regex", "pattern": "[0-9]+"})
+    replies: dict[str, Reply] = {"a": "12 ", "b": "none", "c": REFUSED}
+    world.answer(lambda row: replies[row["text"]])
+    assert counts(world).failed == 3
+    stripped = world.changed(output={"type": "regex", "pattern": "[0-9]+", "steps": ["strip"]})
+    with stripped.planned(reread=True) as p:
+        assert (p.plan.counts.hits, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 2, 0)
+    assert counts(stripped, retry_failed=True).to_generate == 2
+
+
+def test_answers_that_fail_under_another_parser_are_told_with_their_rows(make: Make) -> None:
+    """A prediction that a new way of reading refuses is a failure that names the row which asked."""
+    choice = {"type": "choice", "choices": ["Ja", "Nein"]}
+    world = make({"id": [7, 8, 9], "text": ["a", "b", "b"]}, output=choice)
+    world.answer(lambda row: [-0.1, -3.0] if row["text"] == "a" else [-4.0, -5.0])
+    strict = world.changed(output={**choice, "min_mass": 0.5})
+    with strict.planned(reread=True) as p:
+        assert (p.plan.counts.hits, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 1, 0)
+    assert [(row["reason"], row["query"]) for row in strict.store.failures()] == [("off_choice", {"id": 8})]
+
+
+def test_old_generations_are_made_again_after_max_age(make: Make) -> None:
+    """cache.max_age makes what is older a miss, and only that; what it makes replaces the old."""
+    world = make({"id": [1, 2], "text": ["a", "b"]})
+    world.answer(echo)
+    with world.store.open(write=True) as db:
+        db.execute("UPDATE generations SET created_at = created_at - INTERVAL 30 HOURS WHERE text = 'about a'")
+    assert counts(world).hits == 2
+    aging = world.changed(cache={"max_age": "1d"})
+    assert asked(aging) == ["a"]
+    assert asked(world.changed(cache={"max_age": "2d"})) == []
+    aging = world.changed(cache={"max_age": "1d"})
+    with aging.planned() as p:
+        assert p.selection.replaces
+
+
+def test_refresh_makes_everything_again(make: Make) -> None:
+    """--refresh asks all prompts again, those that failed too, and the new answers replace the old."""
+    world = make({"id": [1, 2], "text": ["a", "b"]})
+    world.answer(lambda row: "old" if row["text"] == "a" else REFUSED)
+    assert asked(world, refresh=True) == ["a", "b"]
+    world.answer(lambda row: "new", refresh=True)
+    with world.store.open() as db:
+        assert db.execute("SELECT text FROM generations").fetchall() == [("new",), ("new",)]
+    assert counts(world) == Counts(rows=2, bad=0, duplicates=0, unique=2, hits=2, failed=0, to_generate=0, lookups=2)
+
+
+def test_refresh_of_a_value_makes_those_rows_again(make: Make) -> None:
+    """--refresh COLUMN=VALUE asks the rows that have the value, of any kind and with any sign in it, and no others."""
+    rows = {
+        "id": [1, 2, 3],
+        "text": ["a", "it's", "c"],
+        "day": [date(2026, 1, 1), date(2026, 1, 2), date(2026, 1, 3)],
+        "flag": [True, True, False],
+    }
+    world = make(rows, input={"path": "queries.parquet", "key": ["id", "day", "flag"]})
+    world.answer(echo)
+    expected = {
+        ("text", "it's"): ["it's"],
+        ("text", "nothing such"): [],
+        ("text", "' OR true --"): [],
+        ("id", "3"): ["c"],
+        ("day", "2026-01-02"): ["it's"],
+        ("flag", "true"): ["a", "it's"],
+    }
+    assert {where: asked(world, refresh=True, refresh_where=where) for where in expected} == expected
+    with world.planned(refresh_where=("id", "3")) as p:
+        assert p.selection.replaces
+
+
+def test_refresh_of_a_column_that_is_not_used_is_refused(make: Make) -> None:
+    """A column by which the list is only filtered, or that it lacks, cannot say what to refresh."""
+    where = {"path": "queries.parquet", "key": ["id"], "where": {"lang": "de"}}
+    world = make({"id": [1], "text": ["a"], "lang": ["de"]}, input=where)
+    for name in ("lang", "nowhere"):
+        with pytest.raises(UsageError, match=f"the list has no column {name} that the job uses"):
+            counts(world, refresh=True, refresh_where=(name, "de"))
+
+
+def test_refresh_of_a_key_reaches_a_prompt_that_others_share(make: Make) -> None:
+    """A row is made again by its key also where another row asked the same question first."""
+    world = make({"id": [1, 2, 3], "text": ["same", "same", "other"]})
+    world.answer(echo)
+    assert asked(world, refresh=True, refresh_where=("id", "2")) == ["same"]
+
+
+def test_prompts_that_share_a_prefix_lie_together(make: Make) -> None:
+    """Prompts are ordered by the template's columns in the order of their appearance, not by the list's order."""
+    rows = {
+        "id": list(range(6)),
+        "first": ["b", "a", "b", "a", "c", "a"],
+        "second": ["2", "9", "1", "1", "0", "10"],
+    }
+    world = make(rows, prompt={"template": "{{ second }} after {{ first }}"})
+    with world.planned() as p:
+        order = [(row["second"], row["first"]) for _, row in p.plan.todo()]
+        assert order == sorted(order)
+        assert [(row["second"], row["first"]) for _, row in p.plan.todo(2)] == order[:2]
+        assert [(row["second"], row["first"]) for _, row in p.plan.todo(2, start=3)] == order[3:5]
+    with world.changed(prompt={"template": "{{ first }} before {{ second }}"}).planned() as p:
+        order = [(row["first"], row["second"]) for _, row in p.plan.todo()]
+        assert order == sorted(order)
+
+
+def test_imports_spare_the_model_where_they_cover_a_prompt(make: Make) -> None:
+    """A prompt is left out if every row that asks it has an imported prediction, not if only some have."""
+    world = make({"id": [1, 2, 3, 4], "text": ["one", "both", "both", "none"]})
+    world.take_in({"id": [1, 2], "prediction": ["x", "y"]})
+    assert asked(world) == ["both", "none"]
+    world.take_in({"id": [3], "prediction": ["z"]})
+    assert asked(world) == ["none"]
+    found = counts(world, refresh=True)
+    assert (found.hits, found.to_generate) == (2, 1)
+
+
+def test_imports_cover_prompts_that_failed(make: Make) -> None:
+    """A failure that people have put right by an import is neither a failure any more nor tried again."""
+    world = make({"id": [1, 2], "text": ["a", "b"]})
+    world.answer(lambda row: REFUSED)
+    world.take_in({"id": [1], "prediction": ["mended"]})
+    found = counts(world)
+    assert (found.hits, found.failed) == (1, 1)
+    assert asked(world, retry_failed=True) == ["b"]
+
+
+def test_normalised_keys_are_one_key(make: Make) -> None:
+    """Under input.normalize, keys that differ only in form are one lookup key; what is asked stays as written."""
+    normal = {"path": "queries.parquet", "key": ["id"], "normalize": ["nfkc", "casefold", "trim"]}
+    world = make({"id": ["Café", "CAFE\u0301 ", "tea"], "text": ["a", "a", "b"]}, input=normal)
+    found = counts(world)
+    assert (found.bad, found.duplicates, found.lookups) == (0, 1, 2)
+    assert counts(world.changed(input={"path": "queries.parquet", "key": ["id"]})).lookups == 3
+    world.rows({"id": ["Café", "cafe\u0301"], "text": ["a", "b"]})
+    with world.changed(input=normal).planned() as p:
+        assert bad_rows(p) == [(1, "conflicting_rows"), (2, "conflicting_rows")]
+
+
+def test_normalised_keys_find_their_imports(make: Make) -> None:
+    """An import's key is normalised as the list's is."""
+    world = make(
+        {"id": ["Tea"], "text": ["a"]}, input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]}
+    )
+    world.take_in({"id": ["TEA"], "prediction": ["x"]})
+    assert asked(world) == []
+
+
+@pytest.mark.parametrize("name", ["key", "Lookup", "row", 'a"b', "größe"])
+def test_any_name_of_a_column_will_do(make: Make, name: str) -> None:
+    """A list's columns may bear the names that the plan uses for itself, and signs that mean something in SQL."""
+    world = make({name: ["x", "y"], "text": ["a", "b"]}, input={"path": "queries.parquet", "key": [name]})
+    world.answer(lambda row: f"about {row['text']}" if row[name] == "x" else None)
+    assert asked(world) == ["b"]
+    assert asked(world, refresh=True, refresh_where=(name, "x")) == ["a", "b"]
+
+
+def test_a_column_named_key_may_be_asked_about(make: Make) -> None:
+    """A template may use columns that bear the plan's own names."""
+    world = make({"id": [1, 2], "key": ["a", "b"], "Lookup": ["x", "y"]}, prompt={"template": "{{ Lookup }} {{ key }}"})
+    assert asked(world, "key") == ["a", "b"]
+    world.answer(lambda row: row["key"])
+    assert counts(world).hits == 2
+
+
+def test_a_bad_row_does_not_count_its_key_twice(make: Make) -> None:
+    """A key that also has a good row is one key of the list; a bad row without a key is none."""
+    world = make({"id": [1, 1, 2, None, 3, 3], "text": ["a", None, None, "x", "a", "b"]})
+    found = counts(world)
+    assert (found.rows, found.bad, found.lookups) == (6, 5, 3)
+
+
+def test_an_imports_job_has_a_plan_without_a_question(tmp_path: Path) -> None:
+    """A job without a prompt counts its list and what imports cover."""
+    world = imports_job(tmp_path, {"id": [1, 2, 2, None]})
+    world.take_in({"id": [1], "prediction": ["x"]})
+    found = counts(world)
+    assert (found.rows, found.bad, found.unique, found.hits, found.to_generate) == (4, 1, 2, 1, 1)
+
+
+def test_an_imports_job_has_no_conflicts(tmp_path: Path) -> None:
+    """Where nothing is asked, two spellings of one normalised key are one key, not two questions."""
+    keyed = {"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]}
+    found = counts(imports_job(tmp_path, {"id": ["Tea", "TEA", "milk"]}, input=keyed))
+    assert (found.bad, found.duplicates, found.unique, found.lookups) == (0, 1, 2, 2)
+
+
+def test_a_filtered_list_counts_only_what_it_keeps(make: Make) -> None:
+    """Rows that input.where drops are no part of the list; a list of which none is left is empty, not an error."""
+    where = {"path": "queries.parquet", "key": ["id"], "where": {"lang": "de"}}
+    world = make({"id": [1, 2, None], "text": ["a", "b", "c"], "lang": ["de", "en", "en"]}, input=where)
+    assert counts(world) == Counts(rows=1, bad=0, duplicates=0, unique=1, hits=0, failed=0, to_generate=1, lookups=1)
+    assert counts(world.changed(input={**where, "where": {"lang": "fr"}})).rows == 0

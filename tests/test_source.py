@@ -1,0 +1,433 @@
+"""The query list: which columns and rows are taken as they are, which become bad rows, which lists are refused."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchinfer import source
+from batchinfer.errors import InputError
+from batchinfer.source import ROW, BadRow, Source, find_files, kind_of, template_values
+from batchinfer.spec import InputSpec
+from tests.factories import unchecked, write
+
+Open = Callable[..., Source]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Open:
+    """Opens a list of these columns: key `id`; further columns are the template's."""
+
+    def make(*files: dict[str, Any], columns: list[str] | None = None, **fields: Any) -> Source:
+        paths = [write(tmp_path / f"{number}.parquet", rows) for number, rows in enumerate(files)]
+        spec = InputSpec(path="list.parquet", **({"key": ["id"]} | fields))
+        used = [name for name in files[0] if name not in spec.key and name not in spec.where]
+        return Source(paths, spec, used if columns is None else columns)
+
+    return make
+
+
+def good(list_: Source) -> dict[str, list[Any]]:
+    """The good rows' columns, less what only makes keys."""
+    tables = [batch.good for batch in list_.batches()]
+    joined: dict[str, list[Any]] = pa.concat_tables(tables).to_pydict()
+    return {name: values for name, values in joined.items() if name == ROW or "\x1f" not in name}
+
+
+def bad(list_: Source) -> list[BadRow]:
+    return [row for batch in list_.batches() for row in batch.bad]
+
+
+def faults(list_: Source) -> list[tuple[int, str]]:
+    """(row, reason) of the bad rows."""
+    return [(row.row, row.reason) for row in bad(list_)]
+
+
+NOON = datetime(2026, 1, 31, 12, 30, 0, 123456)  # noqa: DTZ001 - lists hold times without a zone, too
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "values"),
+    [
+        pytest.param(pa.array(["a", "é"]), "string", ["a", "é"], id="string"),
+        pytest.param(pa.array(["a", "é"], pa.large_string()), "string", ["a", "é"], id="large_string"),
+        pytest.param(pa.array(["a", "é"], pa.string_view()), "string", ["a", "é"], id="string_view"),
+        pytest.param(pa.array([b"a", "é".encode()]), "string", ["a", "é"], id="binary"),
+        pytest.param(pa.array([b"a"], pa.large_binary()), "string", ["a"], id="large_binary"),
+        pytest.param(pa.array(["a", "b", "a"]).dictionary_encode(), "string", ["a", "b", "a"], id="dictionary"),
+        pytest.param(pa.array([7, 9]).dictionary_encode(), "integer", [7, 9], id="dictionary of integers"),
+        pytest.param(
+            pa.array([Decimal("1.50"), Decimal(-2)], pa.decimal128(10, 2)), "string", ["1.50", "-2.00"], id="decimal"
+        ),
+        pytest.param(pa.array([-5, 7], pa.int8()), "integer", [-5, 7], id="int8"),
+        pytest.param(pa.array([2**64 - 1, 1], pa.uint64()), "integer", [2**64 - 1, 1], id="uint64"),
+        pytest.param(pa.array([0.5, 2], pa.float32()), "number", [0.5, 2.0], id="float32"),
+        pytest.param(pa.array([0.5, float("inf")], pa.float64()), "number", [0.5, float("inf")], id="float64"),
+        pytest.param(pa.array([0.5], pa.float16()), "number", [0.5], id="float16"),
+        pytest.param(pa.array([True, False]), "boolean", [True, False], id="boolean"),
+        pytest.param(pa.array([date(1, 1, 1), date(9999, 12, 31)]), "date", [date(1, 1, 1), date(9999, 12, 31)], id="date"),
+        pytest.param(pa.array([86_400_000], pa.date64()), "date", [date(1970, 1, 2)], id="date64"),
+        pytest.param(pa.array([NOON]), "timestamp", [NOON], id="timestamp"),
+        pytest.param(pa.array([NOON], pa.timestamp("ns")), "timestamp", [NOON], id="timestamp in ns"),
+        pytest.param(
+            pa.array([NOON.replace(tzinfo=UTC)], pa.timestamp("us", "Asia/Tokyo")), "timestamp", [NOON], id="timestamp with a zone"
+        ),
+    ],
+)  # fmt: skip
+def test_every_plain_kind_of_column_can_be_a_key(opened: Open, column: pa.Array, kind: str, values: list[Any]) -> None:
+    """A key column of any plain type is read as its kind, value for value."""
+    list_ = opened({"id": column})
+    assert list_.kinds == {"id": kind}
+    assert good(list_)["id"] == values
+    assert [(part.name, part.kind) for part in list_.key] == [("id", kind)]
+    assert bad(list_) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        pytest.param(pa.array([{"b": 1, "a": "é"}]), [{"b": 1, "a": "é"}], id="struct"),
+        pytest.param(pa.array([["x", "y"], []]), [["x", "y"], []], id="list"),
+        pytest.param(pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())), [[["k", 1]]], id="map"),
+    ],
+)
+def test_a_nested_column_reaches_the_template_as_lists_and_mappings(
+    opened: Open, column: pa.Array, values: list[Any]
+) -> None:
+    """A nested column is kept as JSON and unpacked again for the template."""
+    list_ = opened({"id": list(range(len(values))), "n": column})
+    columns = good(list_)
+    rows = [{"id": 0, "n": text} for text in columns["n"]]
+    assert [template_values(row, list_.kinds)["n"] for row in rows] == values
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        pytest.param(pa.array([["x"]]), "a lookup key must be a plain value", id="nested key"),
+        pytest.param(pa.array([1], pa.time64("us")), "cannot be used: convert it", id="time"),
+        pytest.param(pa.array([1], pa.duration("us")), "cannot be used: convert it", id="duration"),
+        pytest.param(pa.array([b"ab"], pa.binary(2)), "cannot be used: convert it", id="fixed-size binary"),
+        pytest.param(pa.nulls(1), "cannot be used: convert it", id="nothing but nulls"),
+    ],
+)
+def test_a_column_that_can_be_no_key_is_refused(opened: Open, column: pa.Array, said: str) -> None:
+    """A key column of a type that has no canonical form is refused with what to do."""
+    with pytest.raises(InputError, match=said):
+        opened({"id": column})
+
+
+def test_kinds_of_dictionaries_are_those_of_their_values() -> None:
+    """A dictionary-encoded column counts as what its dictionary holds."""
+    assert kind_of(pa.field("x", pa.dictionary(pa.int8(), pa.float64()))) == "number"
+
+
+def test_null_and_empty_keys_are_bad_rows(opened: Open) -> None:
+    """A key that is null, NaN, or has no visible character makes a bad row that says so."""
+    texts = opened({"id": ["a", None, "", " \t", "\u00a0", "b"]})
+    assert faults(texts) == [(2, "null_key"), (3, "empty_key"), (4, "empty_key"), (5, "empty_key")]
+    assert good(texts)["id"] == ["a", "b"]
+    assert faults(opened({"id": [1.0, float("nan"), None]})) == [(2, "null_key"), (3, "null_key")]
+
+
+def test_null_and_empty_template_values_are_bad_rows(opened: Open) -> None:
+    """A template column that is null or empty makes a bad row; the detail names the column."""
+    list_ = opened({"id": [1, 2, 3, 4], "t": ["x", None, "  ", "y"], "n": [1.5, 2, 3, float("nan")]})
+    assert [(row.row, row.reason, row.detail) for row in bad(list_)] == [
+        (2, "null_value", "The column t is null."),
+        (3, "empty_value", "The column t is an empty text."),
+        (4, "null_value", "The column n is null."),
+    ]
+    assert good(list_)["id"] == [1]
+
+
+def test_optional_columns_may_be_null_or_empty(opened: Open) -> None:
+    """A column named in input.optional may lack a value, but a key column may not."""
+    list_ = opened({"id": ["a", "b", None], "t": [None, "", "x"]}, optional=["t", "id"])
+    assert good(list_) == {ROW: [1, 2], "id": ["a", "b"], "t": [None, ""]}
+    assert faults(list_) == [(3, "null_key")]
+
+
+def test_a_bad_row_carries_its_number_file_and_key(opened: Open) -> None:
+    """A bad row names its place and what of its key can be shown."""
+    list_ = opened({"id": [date(2026, 1, 31)], "n": [7], "t": [""]}, key=["id", "n"])
+    assert bad(list_) == [
+        BadRow(1, "0.parquet", {"id": "2026-01-31", "n": 7}, "empty_value", "The column t is an empty text.")
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()])
+def test_text_that_is_not_utf8_is_a_bad_row(opened: Open, kind: pa.DataType) -> None:
+    """A row whose bytes are no UTF-8 fails alone, in a text and in a binary column, as key and as value."""
+    data = [b"fine", b"caf\xe9 ole", "café".encode(), None, b"\xf0\x9f\x92"]
+    list_ = opened({"id": [1, 2, 3, 4, 5], "t": unchecked(data, kind)}, optional=["t"])
+    assert faults(list_) == [(2, "not_utf8"), (5, "not_utf8")]
+    assert bad(list_)[0].detail == "The column t is not valid UTF-8 at byte 3."
+    assert good(list_)["t"] == ["fine", "café", None]
+    keys = opened({"id": unchecked([b"\xff", b"a"], kind)})
+    assert (faults(keys), good(keys)["id"]) == ([(1, "not_utf8")], ["a"])
+    assert bad(keys)[0].query == {"id": "\ufffd"}
+
+
+def test_nested_text_that_is_not_utf8_is_a_bad_row(opened: Open) -> None:
+    """Broken bytes inside a list fail their row alone."""
+    inner = unchecked([b"ok", b"\xff", b"fine"], pa.string())
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), inner)
+    list_ = opened({"id": [1, 2, 3], "n": lists})
+    assert faults(list_) == [(2, "not_utf8")]
+    assert good(list_)["n"] == ['["ok"]', '["fine"]']
+
+
+def test_a_dictionary_that_is_not_utf8_is_refused_in_a_sentence(opened: Open) -> None:
+    """Parquet's reader checks dictionaries itself, so such a list is refused as a whole, as an input error."""
+    dictionary = unchecked([b"ok", b"\xff"], pa.string())
+    list_ = opened({"id": pa.DictionaryArray.from_arrays(pa.array([0, 1]), dictionary)})
+    with pytest.raises(InputError, match="UTF8"):
+        bad(list_)
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "values"),
+    [
+        ("integer", ["7", "x", "8"], [7, 8]),
+        ("integer", [1.0, 1.5, 2.0], [1, 2]),
+        ("number", ["1.5", "x", "2"], [1.5, 2.0]),
+        ("boolean", ["true", "x", "false"], [True, False]),
+        ("date", ["2026-01-31", "31.1.2026", "0001-01-01"], [date(2026, 1, 31), date(1, 1, 1)]),
+        ("timestamp", ["2026-01-31 12:30:00.123456", "noon", "2026-01-31 12:30:00.123456"], [NOON, NOON]),
+        ("string", [b"a", b"\xff", b"b"], ["a", "b"]),
+    ],
+)
+def test_values_of_another_type_than_declared_are_bad_rows(
+    opened: Open, kind: str, column: list[Any], values: list[Any]
+) -> None:
+    """Under input.types a value that cannot be of the type is a bad row, and the others are converted."""
+    list_ = opened({"id": [1, 2, 3], "v": column}, types={"v": kind})
+    assert list_.kinds["v"] == kind
+    assert good(list_)["v"] == values
+    assert faults(list_) == [(2, "not_utf8" if kind == "string" else "wrong_type")]
+
+
+def test_a_wrong_value_is_shown(opened: Open) -> None:
+    """The detail of a wrong type shows the value that is there."""
+    (row,) = bad(opened({"id": ["x"]}, types={"id": "integer"}))
+    assert row.detail == "The column id should hold a integer, but here it is 'x'."
+
+
+def test_a_nested_column_declared_as_text_is_wrong(opened: Open) -> None:
+    """A list is not a text, whatever input.types says."""
+    assert faults(opened({"id": [1], "v": [["x"]]}, types={"v": "string"})) == [(1, "wrong_type")]
+
+
+def test_nothing_but_nulls_can_be_declared(opened: Open) -> None:
+    """A column of nulls only is read where input.types says what it should be; its rows are bad."""
+    assert faults(opened({"id": pa.nulls(2)}, types={"id": "integer"})) == [(1, "null_key"), (2, "null_key")]
+
+
+def test_times_that_cannot_be_told_apart_are_bad_rows(opened: Open) -> None:
+    """A time finer than a microsecond, or beyond the year 9999, is a bad row, never a crash."""
+    fine = opened({"id": pa.array([1000, 1001], pa.timestamp("ns"))})
+    assert faults(fine) == [(2, "wrong_type")]
+    assert "00.000001001" in bad(fine)[0].detail
+    far = opened({"id": pa.array([0, 5 * 10**17, -(10**18)], pa.timestamp("us"))})
+    assert faults(far) == [(2, "wrong_type"), (3, "wrong_type")]
+    assert faults(opened({"id": pa.array([0, 10**7], pa.date32())})) == [(2, "wrong_type")]
+
+
+def test_a_second_file_of_another_type_is_converted_or_bad(opened: Open) -> None:
+    """The first file says of which kind a column is; values of later files that are not are bad rows."""
+    list_ = opened({"id": [1, 2]}, {"id": ["3", "four"]}, {"id": [5.0, 5.5]})
+    assert good(list_) == {ROW: [1, 2, 3, 5], "id": [1, 2, 3, 5]}
+    assert [(row.row, row.file, row.reason) for row in bad(list_)] == [
+        (4, "1.parquet", "wrong_type"),
+        (6, "2.parquet", "wrong_type"),
+    ]
+
+
+def test_later_files_hold_what_the_first_can(opened: Open) -> None:
+    """Integers that the first file's column cannot hold are bad rows, so that a list has one type throughout."""
+    signed = opened({"id": [-1]}, {"id": pa.array([7, 2**63], pa.uint64())})
+    assert (good(signed)["id"], faults(signed)) == ([-1, 7], [(3, "wrong_type")])
+    unsigned = opened({"id": pa.array([2**63], pa.uint64())}, {"id": [-1, 7]})
+    assert (good(unsigned)["id"], faults(unsigned)) == ([2**63, 7], [(2, "wrong_type")])
+
+
+def test_rows_are_counted_over_all_files_and_batches(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row numbers go on from one batch, row group and file to the next."""
+    monkeypatch.setattr(source, "BATCH_ROWS", 3)
+    list_ = opened({"id": list("abcde")}, {"id": []} | {"id": pa.array([], pa.string())}, {"id": ["f", "", "h"]})
+    assert good(list_) == {ROW: [1, 2, 3, 4, 5, 6, 8], "id": list("abcdefh")}
+    assert [(row.row, row.file) for row in bad(list_)] == [(7, "2.parquet")]
+
+
+def test_where_keeps_the_rows_that_have_the_values(opened: Open) -> None:
+    """input.where keeps rows by one value or several, of any kind; rows that it drops are neither good nor bad."""
+    rows = {
+        "id": [1, 2, 3, 4, 5],
+        "lang": ["de", "en", None, "fr", "de"],
+        "t": ["a", "", "c", "d", ""],
+        "ok": [True, True, True, False, True],
+        "n": [1.0, 2.0, 3.0, 4.0, 5.0],
+        "day": [date(2026, 1, day) for day in range(1, 6)],
+    }
+    assert good(opened(rows, columns=["t"], where={"lang": "de"})) | {"lang": 0, "t": 0} == {
+        ROW: [1],
+        "id": [1],
+        "lang": 0,
+        "t": 0,
+    }
+    assert faults(opened(rows, columns=["t"], where={"lang": "de"})) == [(5, "empty_value")]
+    assert good(opened(rows, columns=["t"], where={"lang": ["de", "fr"], "ok": False}))["id"] == [4]
+    assert good(opened(rows, columns=[], where={"n": [2, 3]}))["id"] == [2, 3]
+    assert good(opened(rows, columns=[], where={"day": "2026-01-04"}))["id"] == [4]
+    assert good(opened(rows, columns=[], where={"id": 5}))["id"] == [5]
+
+
+def test_a_faulty_filter_value_is_reported(opened: Open) -> None:
+    """A row whose filter column cannot be read is a bad row rather than silently dropped."""
+    list_ = opened({"id": [1, 2, 3], "lang": unchecked([b"de", b"\xff", b"en"], pa.string())}, where={"lang": "de"})
+    assert good(list_)["id"] == [1]
+    assert faults(list_) == [(2, "not_utf8")]
+
+
+@pytest.mark.parametrize("wanted", ["x", 1.5, ["1", "x"]])
+def test_a_filter_of_another_type_is_refused(opened: Open, wanted: Any) -> None:
+    """A filter value that the column could never hold is refused, naming both."""
+    list_ = opened({"id": [1]}, where={"id": wanted})
+    with pytest.raises(InputError, match=r"input\.where\.id is .* but the column holds integer values"):
+        bad(list_)
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=8))
+@settings(max_examples=40, deadline=None)
+def test_any_text_comes_back_byte_for_byte(texts: list[str]) -> None:
+    """Whatever UTF-8 a list holds is handed on as it is, not normalised and not trimmed; only blank texts are bad."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "list.parquet", {"id": texts})
+        list_ = Source([path], InputSpec(path="list.parquet", key=["id"]), [])
+        handed = dict(zip(*good(list_).values(), strict=True)) | {row.row: row.query["id"] for row in bad(list_)}
+        assert [handed[number].encode() for number in range(1, len(texts) + 1)] == [text.encode() for text in texts]
+        assert all(not row.query["id"].strip() for row in bad(list_))
+
+
+WORLD = [
+    "👩🏽‍🚀 family 👨‍👩‍👧‍👦 flag 🏴󠁧󠁢󠁳󠁣󠁴󠁿",  # joined and skin-toned emoji
+    "\u200fשלום \u202bمرحبا بالعالم\u202c",  # noqa: RUF001 - right-to-left, with its marks
+    "e\u0301 is not \u00e9, \u1100\u1161\u11a8 is not \uac01",  # combining characters, composed and not
+    "ZWNJ \u200c, BOM \ufeff, NUL \x00, newline\r\n",
+    "क्षि ไทย 漢字 𠮷",
+]
+
+
+def test_emoji_right_to_left_and_combining_characters_are_kept(opened: Open) -> None:
+    """Scripts and signs that are easily mangled are handed on as the same bytes, as key and as value."""
+    list_ = opened({"id": WORLD, "t": [text.encode() for text in WORLD]})
+    columns = good(list_)
+    assert [text.encode() for text in columns["id"]] == [text.encode() for text in WORLD]
+    assert columns["t"] == columns["id"]
+
+
+def test_normalised_keys_lie_beside_the_texts(opened: Open) -> None:
+    """input.normalize makes comparable texts for keys and leaves the column itself as it is."""
+    list_ = opened({"id": ["  ＣＡＦÉ ", "cafe\u0301"]}, normalize=["nfkc", "casefold", "trim"])
+    (batch,) = list_.batches()
+    assert batch.good["id"].to_pylist() == ["  ＣＡＦÉ ", "cafe\u0301"]
+    assert batch.good["id\x1fnormal"].to_pylist() == ["café", "café"]
+
+
+def test_a_missing_column_is_named_with_the_nearest(opened: Open) -> None:
+    """A column that the list lacks is refused with the nearest name that it has, or with all of them."""
+    with pytest.raises(InputError, match=r"^0\.parquet has no column langauge: did you mean language\?$"):
+        opened({"id": [1], "language": ["de"]}, columns=["langauge"])
+    with pytest.raises(InputError, match=r"has no column zzz: it has id, language\.$"):
+        opened({"id": [1], "language": ["de"]}, columns=[], where={"zzz": 1})
+
+
+def test_a_column_missing_from_a_later_file_is_refused(opened: Open) -> None:
+    """Every file must have every column; the message names the file."""
+    list_ = opened({"id": [1], "t": ["x"]}, {"id": [2]})
+    with pytest.raises(InputError, match=r"1\.parquet has no column t"):
+        bad(list_)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """Two columns of one name leave open which is meant."""
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["id", "id"])
+    with pytest.raises(InputError, match="has the column id more than once"):
+        Source([write(tmp_path / "x.parquet", table)], InputSpec(path="x", key=["id"]), [])
+
+
+def test_columns_that_differ_only_in_case_are_refused(opened: Open) -> None:
+    """The database does not tell such columns apart, so a job must not use both; an unused one does no harm."""
+    with pytest.raises(InputError, match="The columns id and ID differ only in case"):
+        opened({"id": [1], "ID": [2]})
+    assert good(opened({"id": [1], "ID": [2]}, columns=[]))["id"] == [1]
+
+
+def test_an_empty_list_is_refused(opened: Open) -> None:
+    """A list without rows would replace all that is served by nothing, so it is refused."""
+    list_ = opened({"id": pa.array([], pa.string())}, {"id": pa.array([], pa.string())})
+    with pytest.raises(InputError, match="has no rows: an empty list would replace all that is served"):
+        bad(list_)
+
+
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
+    """Text under a Parquet name is refused in a sentence that names the file."""
+    path = tmp_path / "list.parquet"
+    path.write_text("id,text\n1,a\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"list\.parquet is not a Parquet file, or cannot be read"):
+        Source([path], InputSpec(path="x", key=["id"]), [])
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"list\.parquet is not a Parquet file"):
+        Source([path], InputSpec(path="x", key=["id"]), [])
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    """A download that broke off is refused, wherever it did."""
+    path = write(tmp_path / "list.parquet", {"id": [f"row {number}" for number in range(5000)]})
+    whole = path.read_bytes()
+    for length in (3, 8, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"list\.parquet is not a Parquet file"):
+            Source([path], InputSpec(path="x", key=["id"]), [])
+
+
+def test_a_file_damaged_inside_is_refused(tmp_path: Path) -> None:
+    """Damaged pages behind a whole footer are refused when they are reached."""
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"id": [f"row {number}" for number in range(5000)]}), path, use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    data[4:2000] = bytes(1996)
+    path.write_bytes(bytes(data))
+    list_ = Source([path], InputSpec(path="x", key=["id"]), [])
+    with pytest.raises(InputError, match=r"list\.parquet breaks off or is damaged"):
+        bad(list_)
+
+
+def test_files_are_found_by_name_folder_and_glob(tmp_path: Path) -> None:
+    """A path, a folder with folders in it, and a glob each name their files, sorted; folders are never taken for files."""
+    first = write(tmp_path / "lists" / "a.parquet", {"id": [1]})
+    second = write(tmp_path / "lists" / "b.parquet" / "part-0.parquet", {"id": [2]})
+    (tmp_path / "lists" / "notes.txt").write_text("no list", encoding="utf-8")
+    assert find_files(first) == [first]
+    assert find_files(tmp_path / "lists") == [first, second]
+    assert find_files(tmp_path / "lists" / "*.parquet") == [first]
+    assert find_files(tmp_path / "**" / "*.parquet") == [first, second]
+
+
+@pytest.mark.parametrize("name", ["nowhere.parquet", "lists/*.csv", "empty"])
+def test_a_list_that_is_not_there_is_said_to_be_missing(tmp_path: Path, name: str) -> None:
+    """A file, glob or folder that names no list is refused with where to look."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"There is no file .*--input|holds no \.parquet file"):
+        find_files(tmp_path / name)

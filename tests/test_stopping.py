@@ -1,0 +1,252 @@
+"""How a run ends before its end: Ctrl-C, SIGTERM, --max-hours, a kill; and how the next one goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer.engines.pool import EnginePool
+from batchinfer.errors import Interrupted, Stopped
+from batchinfer.home import JobHome
+from batchinfer.jobfile import Job
+from batchinfer.publish import pointer
+from batchinfer.run import Options, run
+from batchinfer.stopping import Stop, stopping
+from batchinfer.store import Store
+from tests.scripted import read_diary
+from tests.tiny import (
+    Audience,
+    adds_up,
+    make_job,
+    model_folder,
+    numbered,
+    press,
+    process,
+    scripted,
+    stored,
+    until,
+    write_job,
+)
+
+ROWS = 1000
+
+
+def handlers() -> list[object]:
+    """What Ctrl-C and SIGTERM do now."""
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_nothing_is_requested_at_first() -> None:
+    """A run goes on as long as nobody asks it to end."""
+    with stopping(None, print) as stop:
+        assert not stop.requested()
+        assert stop.reason is None
+
+
+@pytest.mark.parametrize(("number", "kind", "code"), [(signal.SIGINT, Interrupted, 130), (signal.SIGTERM, Stopped, 4)])
+def test_a_signal_while_nothing_is_in_flight(number: signal.Signals, kind: type[Stopped], code: int) -> None:
+    """Before and after the model is asked, a signal ends the run at once, with its exit code."""
+    before = handlers()
+    with pytest.raises(kind, match="to go on") as stopped, stopping(None, print):
+        press(number)()
+    assert type(stopped.value) is kind
+    assert stopped.value.exit_code == code
+    assert handlers() == before
+
+
+def test_the_first_signal_asks_and_the_second_insists() -> None:
+    """While answers are in flight the first Ctrl-C is a request, which is said; the next one raises."""
+    said: list[str] = []
+    with stopping(None, said.append) as stop:
+        stop.graceful = True
+        press(signal.SIGINT)()
+        assert stop.requested()
+        assert said == ["Ctrl-C: finishing what is in flight; once more stops at once."]
+        with pytest.raises(Interrupted):
+            press(signal.SIGINT)()
+
+
+def test_a_deadline_is_a_request() -> None:
+    """When --max-hours have passed no new prompt is started, and that is said once."""
+    said: list[str] = []
+    stop = Stop(1e-12, said.append)
+    assert stop.requested()
+    assert stop.requested()
+    assert len(said) == 1
+    assert isinstance(stop.reason, Stopped)
+    assert not Stop(1000.0, said.append).requested()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder without weights."""
+    return model_folder(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def shop(tmp_path: Path, tiny: Path) -> tuple[Job, JobHome]:
+    """A job of a thousand rows."""
+    return make_job(tmp_path / "shop", numbered(ROWS), tiny)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[EnginePool]:
+    """An engine that answers everything."""
+    with scripted(tmp_path / "engine.log", answer="echo", per_step=4, in_flight=40) as started:
+        yield started
+
+
+def last_run(home: JobHome) -> dict[str, Any]:
+    """What the cache says of the newest run."""
+    return Store(home.cache).runs()[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "status"), [(signal.SIGINT, Interrupted, "interrupted"), (signal.SIGTERM, Stopped, "stopped")]
+)
+def test_a_signal_finishes_what_is_in_flight(
+    shop: tuple[Job, JobHome], pool: EnginePool, number: signal.Signals, kind: type[Stopped], status: str
+) -> None:
+    """The first Ctrl-C or SIGTERM commits what was in flight and publishes nothing; the next run makes just the rest."""
+    job, home = shop
+    audience = Audience(at={300: press(number)})
+    with pytest.raises(kind) as stopped:
+        run(job, home, Options(), audience, pool)
+    assert type(stopped.value) is kind
+    assert "Run the same command again" in str(stopped.value)
+    report = last_run(home)
+    count, distinct = stored(home)
+    assert 300 < count == distinct == report["generated"] <= 340
+    assert (report["status"], report["left"], report["version"]) == (status, ROWS - count, None)
+    assert adds_up(report)
+    assert pointer(home) is None
+
+    rest = run(job, home, Options(), Audience(), pool)
+    assert (rest["hits"], rest["generated"], rest["version"]) == (count, ROWS - count, 1)
+    assert stored(home) == (ROWS, ROWS)
+
+
+def test_a_second_ctrl_c_stops_at_once(shop: tuple[Job, JobHome], pool: EnginePool) -> None:
+    """A second Ctrl-C drops what is in flight; what was committed stays, and the report counts just that."""
+    job, home = shop
+    audience = Audience(at={600: press(signal.SIGINT), 602: press(signal.SIGINT)})
+    with pytest.raises(Interrupted):
+        run(job, home, Options(), audience, pool)
+    report = last_run(home)
+    count, distinct = stored(home)
+    assert 512 <= count == distinct < 602
+    assert (report["status"], report["generated"], report["left"]) == ("interrupted", count, ROWS - count)
+    assert adds_up(report)
+
+    assert run(job, home, Options(), Audience(), pool)["hits"] == count
+    assert stored(home) == (ROWS, ROWS)
+
+
+def test_the_time_that_a_run_may_take(shop: tuple[Job, JobHome], tmp_path: Path) -> None:
+    """--max-hours ends a run as SIGTERM does: in flight is finished, the rest is left for the next."""
+    job, home = shop
+    with scripted(tmp_path / "engine.log", answer="echo", slow=0.05, in_flight=40) as pool:
+        with pytest.raises(Stopped, match="reached --max-hours") as stopped:
+            run(job, home, Options(max_hours=2 / 3600), Audience(), pool)
+        assert stopped.value.exit_code == 4
+    report = last_run(home)
+    count, _ = stored(home)
+    assert count == report["generated"] < ROWS
+    assert adds_up(report)
+    with scripted(tmp_path / "engine.log", answer="echo", per_step=8) as pool:
+        assert run(job, home, Options(max_hours=1.0), Audience(), pool)["hits"] == count
+
+
+def test_handlers_are_put_back(shop: tuple[Job, JobHome], pool: EnginePool) -> None:
+    """After a run, whole or not, Ctrl-C does what it did before."""
+    before = handlers()
+    with pytest.raises(Interrupted):
+        run(*shop, Options(), Audience(at={100: press(signal.SIGINT)}), pool)
+    run(*shop, Options(), Audience(), pool)
+    assert handlers() == before
+
+
+def arguments(folder: Path, home: Path) -> list[str]:
+    """What starts `batchinfer run` with the scripted engine."""
+    return ["-m", "tests.tiny", "--home", str(home), "run", str(folder)]
+
+
+def answered(diary: Path) -> int:
+    """How many prompts the engine has answered."""
+    return sum(entry[0] == "answer" for entry in read_diary(diary))
+
+
+def test_a_killed_run_is_resumed(tmp_path: Path, tiny: Path) -> None:
+    """After kill -9 the next run goes on: what was committed is not made again, and nothing is there twice."""
+    diary = tmp_path / "diary"
+    script = {"answer": "echo", "slow": 0.01, "per_step": 8, "in_flight": 64, "diary": str(diary)}
+    folder = write_job(tmp_path / "shop", numbered(ROWS), tiny, script=script)
+    home = JobHome(tmp_path / "home", "shop")
+    log = tmp_path / "log"
+    with process(*arguments(folder, home.root), temporary=tmp_path, log=log) as first:
+        until(lambda: answered(diary) > 400)
+        first.kill()
+        first.wait()
+    count, distinct = stored(home)
+    assert count == distinct >= 256
+    assert last_run(home)["status"] == "running"  # it could not say otherwise
+
+    made = answered(diary)
+    with process(*arguments(folder, home.root), temporary=tmp_path, log=log) as second:
+        assert second.wait() == 0, log.read_text(encoding="utf-8")
+    report = last_run(home)
+    assert (report["hits"], report["generated"], report["version"]) == (count, ROWS - count, 1)
+    assert stored(home) == (ROWS, ROWS)
+    assert answered(diary) - made == ROWS - count
+    assert [entry["status"] for entry in Store(home.cache).runs()] == ["done", "killed"]
+
+
+def test_ctrl_c_on_a_terminal(tmp_path: Path, tiny: Path) -> None:
+    """Ctrl-C reaches the command and not its engine: exit code 130, one sentence, no traceback, all in flight committed."""
+    diary = tmp_path / "diary"
+    script = {"answer": "echo", "slow": 0.05, "in_flight": 40, "diary": str(diary)}
+    folder = write_job(tmp_path / "shop", numbered(ROWS), tiny, script=script)
+    home, log = JobHome(tmp_path / "home", "shop"), tmp_path / "log"
+    with process(*arguments(folder, home.root), temporary=tmp_path, log=log) as started:
+        until(lambda: answered(diary) > 10)
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait() == 130, log.read_text(encoding="utf-8")
+    said = log.read_text(encoding="utf-8")
+    assert "Traceback" not in said
+    assert "Ctrl-C: finishing what is in flight" in said
+    assert said.splitlines()[-1].startswith("batchinfer: Stopped by Ctrl-C. Run the same command again")
+    taken = sum(entry[0] == "take" for entry in read_diary(diary))
+    assert stored(home) == (taken, taken)
+
+
+def test_ctrl_c_while_the_model_loads(tmp_path: Path, tiny: Path) -> None:
+    """Ctrl-C before the first answer ends the command at once, in the same way."""
+    folder = write_job(
+        tmp_path / "shop", numbered(3), tiny, script={"loads": ["hang"], "diary": str(tmp_path / "diary")}
+    )
+    log = tmp_path / "log"
+    with process(*arguments(folder, tmp_path / "home"), temporary=tmp_path, log=log) as started:
+        until((tmp_path / "diary").exists)
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait() == 130, log.read_text(encoding="utf-8")
+    assert "Traceback" not in log.read_text(encoding="utf-8")
+    assert "Stopped by Ctrl-C" in log.read_text(encoding="utf-8")
+
+
+def test_a_signal_while_the_engine_is_slow(shop: tuple[Job, JobHome], tmp_path: Path) -> None:
+    """A signal that arrives while the run waits for its engine is heeded: no new prompt is begun."""
+    job, home = shop
+    timer = threading.Timer(0.3, press(signal.SIGINT))
+    with (
+        scripted(tmp_path / "log", answer="echo", slow=0.5, in_flight=2) as pool,
+        pytest.raises(Interrupted),
+    ):
+        run(job, home, Options(), Audience(at={1: timer.start}), pool)
+    timer.join()
+    assert 1 < stored(home)[0] <= 4

@@ -1,0 +1,454 @@
+"""The cache file: migrations, whole chunks or nothing, taking turns, and reading stored texts again."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchinfer import imports, store
+from batchinfer.errors import Busy, InputError, StoreError
+from batchinfer.keys import short
+from batchinfer.parse import Parser
+from batchinfer.records import Failure, Generation, Prediction
+from batchinfer.spec import OutputSpec
+from batchinfer.store import Store
+from batchinfer.tables import FAILURE_SCHEMA, MIGRATIONS, Answer, Made
+
+FINGERPRINT = b"f" * 16
+MADE = Made(FINGERPRINT, "p1", "m", 1)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Store:
+    """A fresh cache."""
+    fresh = Store(tmp_path / "cache.duckdb")
+    fresh.prepare()
+    return fresh
+
+
+@pytest.fixture
+def cache(empty: Store) -> Store:
+    """A cache in which run 1 has begun."""
+    assert empty.start_run(FINGERPRINT, {}) == 1
+    return empty
+
+
+def answer(name: str, text: str = "yes", logprobs: tuple[float, ...] | None = None) -> Answer:
+    """An answer to the prompt `name`, read as plain text."""
+    return Answer(Generation(short(name.encode()), text, "stop", 9, 4, 2, logprobs), Prediction(text))
+
+
+def refused(name: str, stage: str = "engine") -> tuple[Failure, Mapping[str, Any]]:
+    """A failure of the prompt `name`."""
+    assert stage in ("engine", "parse")
+    return Failure(short(name.encode()), "parse" if stage == "parse" else "engine", "cut_off", "Why."), {"id": name}
+
+
+def rows(cache: Store, sql: str) -> list[Any]:
+    with cache.open() as db:
+        return list(db.execute(sql).fetchall())
+
+
+def count(cache: Store, table: str = "generations") -> int:
+    return int(rows(cache, f"SELECT count(*) FROM {table}")[0][0])
+
+
+@contextlib.contextmanager
+def process(source: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A Python process of its own; its lines can be read; killed at the end."""
+    command = [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def heard(running: subprocess.Popen[str]) -> str:
+    """The process's next line."""
+    assert running.stdout is not None
+    return running.stdout.readline().strip()
+
+
+def test_the_first_use_makes_the_tables(tmp_path: Path) -> None:
+    """A cache comes into being with its tables, and every migration is recorded by number and name."""
+    cache = Store(tmp_path / "cache.duckdb")
+    cache.prepare()
+    tables = {name for (name,) in rows(cache, "SELECT table_name FROM information_schema.tables")}
+    assert tables == {"migrations", "generations", "failures", "imports", "runs", "versions"}
+    recorded = rows(cache, "SELECT number, name FROM migrations ORDER BY number")
+    assert recorded == [(number, name) for number, (name, _) in enumerate(MIGRATIONS, 1)]
+
+
+def test_preparing_again_changes_nothing(cache: Store) -> None:
+    """A cache that is up to date is left as it is, contents and all."""
+    cache.commit([answer("a")], [], MADE, replace=False)
+    before = cache.path.read_bytes()
+    cache.prepare()
+    assert cache.path.read_bytes() == before
+    assert count(cache) == 1
+
+
+def test_an_older_cache_is_brought_up_to_date(cache: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the migrations that a cache has not seen are applied to it, and its rows stay."""
+    cache.commit([answer("a")], [], MADE, replace=False)
+    monkeypatch.setattr(store, "MIGRATIONS", [*MIGRATIONS, ("add notes", "CREATE TABLE notes (text VARCHAR)")])
+    cache.prepare()
+    assert rows(cache, "SELECT name FROM migrations ORDER BY number")[-1] == ("add notes",)
+    assert (count(cache), count(cache, "notes")) == (1, 0)
+
+
+def test_a_failing_migration_leaves_the_cache_as_it_was(cache: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Migrations are applied and recorded in one transaction, or not at all."""
+    steps = [("add notes", "CREATE TABLE notes (text VARCHAR)"), ("break", "CREATE TABLE generations (x INTEGER)")]
+    monkeypatch.setattr(store, "MIGRATIONS", [*MIGRATIONS, *steps])
+    with pytest.raises(StoreError, match="already exists"):
+        cache.prepare()
+    assert len(rows(cache, "SELECT * FROM migrations")) == len(MIGRATIONS)
+    assert rows(cache, "SELECT * FROM information_schema.tables WHERE table_name = 'notes'") == []
+
+
+def test_a_cache_of_a_newer_program_is_refused_and_left_as_it_is(cache: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache with migrations that this program does not know is refused, with what to do, and not written to."""
+    with monkeypatch.context() as newer:
+        newer.setattr(store, "MIGRATIONS", [*MIGRATIONS, ("from the future", "CREATE TABLE future (x INTEGER)")])
+        cache.prepare()
+    before = cache.path.read_bytes()
+    said = (
+        f"newer batchinfer .its format is {len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)}.: install the newer"
+    )
+    with pytest.raises(StoreError, match=said):
+        cache.prepare()
+    assert cache.path.read_bytes() == before
+
+
+def test_some_other_duckdb_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """A database of another program that bears the cache's name is not written to."""
+    path = tmp_path / "cache.duckdb"
+    with duckdb.connect(path) as db:
+        db.execute("CREATE TABLE sales (euros INTEGER)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="some other DuckDB file: move it away"):
+        Store(path).prepare()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("folder", ["data", "locks"])
+def test_a_file_that_is_no_database_is_refused_at_once(tmp_path: Path, folder: str) -> None:
+    """A damaged file is said to be unusable, not waited for, whatever the folder is called."""
+    path = tmp_path / folder / "cache.duckdb"
+    path.parent.mkdir()
+    path.write_bytes(b"no database" * 1000)
+    started = time.monotonic()
+    with pytest.raises(StoreError, match="not a valid DuckDB database file"):
+        Store(path).prepare()
+    assert time.monotonic() - started < store.PATIENCE_SECONDS / 2
+
+
+def test_reading_a_cache_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    """Only `prepare` creates a cache; reading a missing one is an error."""
+    path = tmp_path / "cache.duckdb"
+    with pytest.raises(StoreError, match="cannot be used"):
+        Store(path).runs()
+    assert not path.exists()
+
+
+def test_a_chunk_is_stored_with_all_that_is_known_of_it(cache: Store) -> None:
+    """A generation keeps its raw text, token counts, log-probabilities and what was read from it."""
+    scored = Answer(
+        Generation(b"k" * 16, "raw é\n", "length", 9, 4, 1, (-0.5, -1.5)),
+        Prediction({"names": ["é", None]}, 0.75, {"Ja": 0.75, "Nein": 0.25}, 0.5),
+    )
+    cache.commit([scored], [refused("b")], MADE, replace=False)
+    columns = "key, fingerprint, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs"
+    assert rows(cache, f"SELECT {columns} FROM generations") == [
+        (b"k" * 16, FINGERPRINT, "raw é\n", "length", 9, 4, 1, [-0.5, -1.5])
+    ]
+    read = rows(cache, "SELECT parser, prediction, score, scores, mass, model, run_id FROM generations")
+    assert read == [("p1", '{"names": ["é", null]}', 0.75, '{"Ja": 0.75, "Nein": 0.25}', 0.5, "m", 1)]
+    (failure,) = cache.failures()
+    assert failure | {"at": None} == {
+        "stage": "engine", "reason": "cut_off", "detail": "Why.", "query": {"id": "b"}, "row": None, "run_id": 1, "at": None,
+    }  # fmt: skip
+    assert cache.failure_reasons() == [("engine", "cut_off", 1)]
+    assert (cache.cached(FINGERPRINT), cache.cached(b"g" * 16)) == (1, 0)
+
+
+def test_a_commit_is_one_transaction(cache: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where any part of a chunk cannot be stored, none of it is, and what was there before still is."""
+    cache.commit([answer("old")], [refused("older")], MADE, replace=False)
+    monkeypatch.setattr(store, "FAILURE_SCHEMA", pa.schema({"nonsense": pa.string()}))  # the last statement will fail
+    with pytest.raises(StoreError, match="nonsense"):
+        cache.commit([answer("old", "changed"), answer("new")], [refused("x")], MADE, replace=True)
+    assert rows(cache, "SELECT text FROM generations") == [("yes",)]
+    assert [row["query"] for row in cache.failures()] == [{"id": "older"}]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_whatever_is_raised_inside_rolls_back(cache: Store, error: type[BaseException]) -> None:
+    """A transaction ends with its block: an exception of any kind, Ctrl-C too, undoes it and is passed on."""
+
+    def break_off() -> None:
+        with cache.open(write=True) as db:
+            db.execute("INSERT INTO versions VALUES (1, 1, 1, NULL)")
+            raise error
+
+    with pytest.raises(error):
+        break_off()
+    assert count(cache, "versions") == 0
+
+
+def test_a_refresh_replaces_and_a_plain_commit_adds(cache: Store) -> None:
+    """With `replace`, a key's older generation and failures go; nothing is there twice."""
+    cache.commit([answer("a", "old")], [refused("b"), refused("c")], MADE, replace=False)
+    cache.commit([answer("a", "new"), answer("b")], [refused("c")], MADE, replace=True)
+    assert sorted(rows(cache, "SELECT text FROM generations")) == [("new",), ("yes",)]
+    assert [row["query"] for row in cache.failures()] == [{"id": "c"}]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=50))
+@settings(max_examples=6, deadline=None)
+def test_any_text_is_stored_byte_for_byte(texts: list[str]) -> None:
+    """Raw text and prediction come back as they went in, whatever characters they hold."""
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Store(Path(folder) / "cache.duckdb")
+        cache.prepare()
+        cache.commit([answer(str(number), text) for number, text in enumerate(texts)], [], MADE, replace=False)
+        stored = rows(cache, "SELECT text, json_extract_string(prediction, '$') FROM generations")
+        assert stored == [(text, text) for text in texts]
+
+
+HOLD = """
+    import sys, time
+    from pathlib import Path
+    from batchinfer.store import Store
+    with Store(Path(sys.argv[1])).open(write=True) as db:
+        db.execute("INSERT INTO versions VALUES (7, 1, 1, NULL)")
+        print("held", flush=True)
+        time.sleep(float(sys.argv[2]))
+"""
+
+
+def test_a_cache_in_use_is_waited_for(cache: Store) -> None:
+    """While another process writes for a moment, readers and writers wait, and then see what it wrote."""
+    with process(HOLD, cache.path, 1.0) as other:
+        assert heard(other) == "held"
+        assert count(cache, "versions") == 1
+    cache.commit([answer("a")], [], MADE, replace=False)
+    assert count(cache) == 1
+
+
+def test_a_cache_in_use_for_long_is_busy(cache: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another process does not let go, reading, writing and attaching end as Busy, and all is well after."""
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.2)
+    with process(HOLD, cache.path, 600) as other:
+        assert heard(other) == "held"
+        said = f"Another process has {re.escape(str(cache.path))} open: wait for it, or stop it"
+        with pytest.raises(Busy, match=said):
+            cache.runs()
+        with pytest.raises(Busy, match=said):
+            cache.commit([answer("a")], [], MADE, replace=False)
+        with duckdb.connect() as db, pytest.raises(Busy, match=said), cache.attached(db):
+            pass
+    assert (count(cache), count(cache, "versions")) == (0, 0)  # the other was killed before it committed
+
+
+WRITE = """
+    import itertools, sys
+    from pathlib import Path
+    from batchinfer.keys import short
+    from batchinfer.records import Failure, Generation, Prediction
+    from batchinfer.store import Store
+    from batchinfer.tables import Answer, Made
+    made = Made(b"f" * 16, "p1", "m", 1)
+    store = Store(Path(sys.argv[1]))
+    for chunk in itertools.count():
+        names = [f"{chunk}/{number}" for number in range(50)]
+        answers = [Answer(Generation(short(n.encode()), n, "stop", 9, 4, 2), Prediction(n)) for n in names[10:]]
+        failures = [(Failure(short(n.encode()), "engine", "refused", n), {"id": n}) for n in names[:10]]
+        store.commit(answers, failures, made, replace=False)
+        print(chunk, flush=True)
+"""
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.003, 0.009, 0.02])
+def test_a_killed_writer_leaves_whole_chunks(cache: Store, moment: float) -> None:
+    """After kill -9 in the middle of writing, the cache opens and holds every reported chunk, whole, and no half one."""
+    with process(WRITE, cache.path) as writer:
+        for _ in range(4):
+            reported = int(heard(writer))
+        time.sleep(moment)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        assert writer.stdout is not None
+        reported = max([reported, *map(int, writer.stdout.read().split())])
+    whole = "SELECT split_part({}, '/', 1)::INT, count(DISTINCT key), count(*) FROM {} GROUP BY 1 ORDER BY 1"
+    made = rows(cache, whole.format("text", "generations"))
+    failed = rows(cache, whole.format("detail", "failures"))
+    assert made == [(chunk, 40, 40) for chunk in range(len(made))]
+    assert failed == [(chunk, 10, 10) for chunk in range(len(made))]
+    assert reported + 1 <= len(made) <= reported + 2  # the last may have been committed but not yet reported
+    cache.commit([answer("and on")], [], MADE, replace=False)
+    assert count(cache) == 40 * len(made) + 1
+
+
+def reread(cache: Store, parser: str, spec: OutputSpec) -> int:
+    def queries(keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+        return {short(name.encode()): {"id": name} for name in "abc" if short(name.encode()) in keys}
+
+    return cache.reread(Parser(spec), replace(MADE, parser=parser, run_id=None), queries)
+
+
+TEXTS = {"a": "12", "b": "twelve", "c": "13"}
+
+
+def test_another_parser_makes_failures_of_predictions_and_back(cache: Store) -> None:
+    """Stored texts are judged again both ways; their texts, times and other facts stay, and nothing is there twice."""
+    cache.commit([answer(name, text) for name, text in TEXTS.items()], [refused("d")], MADE, replace=False)
+    kept = "SELECT key, text, finish_reason, prompt_tokens, output_tokens, model, run_id, created_at FROM generations ORDER BY key"
+    before = rows(cache, kept)
+    digits = OutputSpec(type="regex", pattern="[0-9]+")
+
+    assert reread(cache, "p2", digits) == 3
+    judged = "SELECT text, prediction, parser FROM generations ORDER BY text"
+    assert rows(cache, judged) == [("12", '"12"', "p2"), ("13", '"13"', "p2"), ("twelve", None, "p2")]
+    assert rows(cache, "SELECT key, stage, reason, parser FROM failures ORDER BY stage DESC") == [
+        (short(b"b"), "parse", "not_in_pattern", "p2"),
+        (short(b"d"), "engine", "cut_off", "p1"),
+    ]
+    assert sorted(row["query"]["id"] for row in cache.failures()) == ["b", "d"]  # the row can be told from its failure
+
+    assert reread(cache, "p3", OutputSpec()) == 3
+    assert [prediction for _, prediction, _ in rows(cache, judged)] == ['"12"', '"13"', '"twelve"']
+    assert rows(cache, "SELECT stage FROM failures") == [("engine",)]
+    assert rows(cache, kept) == before
+
+
+def test_reading_again_keeps_the_failed_rows_queries(cache: Store) -> None:
+    """A row that fails under the next parser too keeps the query by which people know it."""
+    cache.commit([answer("a", "x")], [refused("a", "parse")], MADE, replace=False)
+    reread(cache, "p2", OutputSpec(type="regex", pattern="[0-9]+"))
+    assert [(row["query"], row["reason"]) for row in cache.failures()] == [({"id": "a"}, "not_in_pattern")]
+
+
+def test_only_texts_of_this_question_and_another_parser_are_read_again(cache: Store) -> None:
+    """Texts that this parser has judged, or that answer another question, are left alone."""
+    cache.commit([answer("a")], [], MADE, replace=False)
+    cache.commit([answer("b")], [], replace(MADE, fingerprint=b"g" * 16), replace=False)
+    assert reread(cache, "p1", OutputSpec()) == 0
+    assert reread(cache, "p2", OutputSpec()) == 1
+    assert reread(cache, "p2", OutputSpec()) == 0
+    assert rows(cache, "SELECT parser FROM generations ORDER BY fingerprint") == [("p2",), ("p1",)]
+
+
+def test_choices_are_read_again_from_their_log_probabilities(cache: Store) -> None:
+    """Scores are made again from what was stored, so a bound on the mass can be moved without the model."""
+    cache.commit([answer("a", "", (-3.0, -4.0)), answer("b", "", (-0.5, -1.5))], [], MADE, replace=False)
+    reread(cache, "p2", OutputSpec(type="choice", choices=["Ja", "Nein"], min_mass=0.5))
+    assert rows(cache, "SELECT prediction FROM generations ORDER BY mass NULLS FIRST") == [(None,), ('"Ja"',)]
+    assert cache.failure_reasons() == [("parse", "off_choice", 1)]
+    reread(cache, "p3", OutputSpec(type="choice", choices=["Ja", "Nein"]))
+    assert rows(cache, "SELECT count(prediction), min(score) > 0.5 FROM generations") == [(2, True)]
+
+
+def test_imports_are_numbered_listed_and_taken_back(cache: Store) -> None:
+    """Each import gets the next number; taking one back removes its rows and no others."""
+
+    def batches(size: int, author: str) -> list[pa.RecordBatch]:
+        one = {"lookup": b"l" * 16, "query": "{}", "prediction": '"x"', "score": None, "author": author}
+        return [pa.RecordBatch.from_pylist([one], imports.SCHEMA)] * size
+
+    assert cache.imports() == []
+    assert [cache.add_import(batches(size, author)) for size, author in ((2, "Ada"), (1, "Bob"))] == [1, 2]
+    assert [(row["import_id"], row["author"], row["rows"]) for row in cache.imports()] == [(1, "Ada", 2), (2, "Bob", 1)]
+    assert cache.undo_import(1) == 2
+    assert [row["import_id"] for row in cache.imports()] == [2]
+    assert cache.undo_import(1) == 0
+
+
+def test_an_import_that_breaks_off_leaves_nothing(cache: Store) -> None:
+    """An error while rows are handed in undoes the import and reaches the caller as what it is."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        one = {"lookup": b"l" * 16, "query": "{}", "prediction": '"x"', "score": None, "author": None}
+        yield pa.RecordBatch.from_pylist([one], imports.SCHEMA)
+        raise InputError("row 2 is off")
+
+    with pytest.raises(InputError, match="row 2 is off"):
+        cache.add_import(batches())
+    assert cache.imports() == []
+
+
+def test_runs_are_numbered_and_told_newest_first(empty: Store) -> None:
+    """A run's report comes back with its number, status and times; a run under way has no end yet."""
+    first = empty.start_run(FINGERPRINT, {"prompt": {"template": "é"}})
+    empty.finish_run(first, "done", {"rows": 3, "version": 1, "entries": 2})
+    second = empty.start_run(FINGERPRINT, None)
+    (newest, oldest) = empty.runs()
+    assert (newest["run_id"], newest["status"], newest["finished_at"]) == (second, "running", None)
+    assert oldest.items() >= {"run_id": first, "status": "done", "rows": 3, "version": 1}.items()
+    assert datetime.fromisoformat(oldest["started_at"]) <= datetime.fromisoformat(oldest["finished_at"])
+    assert rows(empty, "SELECT version, run_id, rows FROM versions") == [(1, first, 2)]
+
+
+def test_the_next_run_says_of_a_killed_one_that_it_was(empty: Store) -> None:
+    """A run that never ended is marked as killed when the next one starts; runs that ended keep their status."""
+    killed = empty.start_run(FINGERPRINT, None)
+    stopped = empty.start_run(FINGERPRINT, None)
+    empty.finish_run(stopped, "interrupted", {})
+    empty.start_run(FINGERPRINT, None)
+    assert [(run["run_id"], run["status"]) for run in empty.runs()] == [
+        (3, "running"), (stopped, "interrupted"), (killed, "killed"),
+    ]  # fmt: skip
+
+
+def test_the_last_question_that_asked_a_model_is_known(empty: Store) -> None:
+    """What a new question is compared with is that of the newest run that had one."""
+    assert empty.last_parts() is None
+    empty.start_run(b"1" * 16, {"a": "é"})
+    empty.start_run(b"2" * 16, {"a": [1.5]})
+    empty.start_run(b"", None)  # of a job that lives by imports
+    assert empty.last_parts() == (b"2" * 16, {"a": [1.5]})
+
+
+def test_failures_of_an_earlier_question_are_kept_but_not_told(cache: Store) -> None:
+    """The dead letters are those of the newest run's question; going back to an earlier one brings its own back."""
+    cache.commit([], [refused("a")], MADE, replace=False)
+    cache.start_run(b"g" * 16, {})
+    assert (cache.failures(), cache.failure_reasons(), count(cache, "failures")) == ([], [], 1)
+    cache.start_run(FINGERPRINT, {})
+    assert cache.failure_reasons() == [("engine", "cut_off", 1)]
+
+
+def test_bad_rows_are_those_of_the_list_as_it_is_now(cache: Store) -> None:
+    """Bad rows replace those of an earlier list; failures of prompts stay."""
+
+    def bad(*numbers: int) -> pa.Table:
+        found = [{"row": number, "query": '{"id": null}', "stage": "input", "reason": "null_key"} for number in numbers]
+        return pa.Table.from_pylist(found, FAILURE_SCHEMA)
+
+    cache.commit([], [refused("a")], MADE, replace=False)
+    cache.replace_bad_rows(bad(1, 2, 3))
+    assert cache.failure_reasons() == [("input", "null_key", 3), ("engine", "cut_off", 1)]
+    cache.replace_bad_rows(bad(5))
+    assert sorted(str(row["row"]) for row in cache.failures()) == ["5", "None"]
+    assert len(cache.failures(limit=1)) == 1
+    cache.replace_bad_rows(bad())
+    assert cache.failure_reasons() == [("engine", "cut_off", 1)]
