@@ -17,7 +17,7 @@ help: ## list these targets
 	echo
 	echo "demo, test, lint and bench call setup first. Another Python: make setup PYTHON=python3.12"
 
-setup: $(STAMP) ## make .venv with all that is needed (3.5 GB, some minutes; nothing if it is up to date)
+setup: $(STAMP) ## make .venv with all that is needed (3.9 GB, some minutes; nothing if it is up to date)
 
 demo: setup ## ask a real model 480 sentences, look at the answers, look one up
 	@$(BIN)/python jobs/sentiment/demo.py

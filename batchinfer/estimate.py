@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 from batchinfer import model
@@ -18,10 +19,10 @@ WINDOWS, WINDOW = 50, 200  # a sample keeps neighbours together, since they shar
 BATCH = 256
 
 
-def estimate(p: Planned) -> dict[str, Any]:
+def estimate(p: Planned, say: Callable[[str], None]) -> dict[str, Any]:
     """The result of `plan`, as its --json prints it."""
     counts = p.plan.counts
-    tokens, exact, saving = _prompt_tokens(p) if p.question and counts.to_generate else (0, True, None)
+    tokens, exact, saving = _prompt_tokens(p, say) if p.question and counts.to_generate else (0, True, None)
     return {
         "job": p.job.name, "rows": counts.rows, "bad": counts.bad, "duplicates": counts.duplicates, "unique": counts.unique,
         "hits": counts.hits, "failures": counts.failed, "to_generate": counts.to_generate, "prompt_tokens": tokens,
@@ -29,10 +30,10 @@ def estimate(p: Planned) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _prompt_tokens(p: Planned) -> tuple[int, bool, float | None]:
+def _prompt_tokens(p: Planned, say: Callable[[str], None]) -> tuple[int, bool, float | None]:
     """(prompt tokens of all that is to generate, whether they were all counted, share that prefix caching saves)."""
     assert p.question is not None
-    source = model.weights(p.question.identity, p.home, lambda _: None)
+    source = model.weights(p.question.identity, p.home, say)
     tokenizer = Tokenizer(source, p.question.identity.revision, p.question.prompt.chat_template_kwargs)
     block = 16 if find_gpus() else 32
     count, exact = p.plan.counts.to_generate, p.plan.counts.to_generate <= EXACT_UP_TO

@@ -27,7 +27,7 @@ TOKENIZE = 32  # rows tokenised at a time
 
 @dataclass(slots=True)
 class Tally:
-    """What the generation came to so far. Seconds are those since the engine was ready; masses only for choices."""
+    """What the generation came to so far. started, ended: of generation, by the monotonic clock; masses: only for choices."""
 
     todo: int = 0
     generated: int = 0
@@ -36,8 +36,16 @@ class Tally:
     cached_tokens: int = 0
     output_tokens: int = 0
     load_seconds: float = 0.0
-    seconds: float = 0.0
+    started: float | None = None
+    ended: float | None = None
     masses: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Of generation, so far or in all."""
+        if self.started is None:
+            return 0.0
+        return (time.monotonic() if self.ended is None else self.ended) - self.started
 
     @property
     def done(self) -> int:
@@ -79,14 +87,15 @@ class Generating:
 
         However it ends, the tally counts what was committed.
         """
-        count, started = self._plan.counts.to_generate, time.monotonic()
-        self._committed = started
+        count = self._plan.counts.to_generate
+        self._tally.started = self._committed = time.monotonic()
         self._tally.todo = count if self._limit is None else min(self._limit, count)
         self._stop.graceful = True
+        progress()
         try:
             for result in engine.generate(task, self._prompts(tokenizer, max_len)):
                 self._take(result)
-                self._tally.seconds = time.monotonic() - started
+                self._stop.requested()  # says so soon, if it is
                 waiting = len(self._answers) + len(self._failures)
                 if waiting >= CHUNK or time.monotonic() - self._committed > CHUNK_SECONDS:
                     self._commit()
@@ -98,7 +107,7 @@ class Generating:
             raise
         finally:
             self._stop.graceful = False
-            self._tally.seconds = time.monotonic() - started
+            self._tally.ended = time.monotonic()
             self._tally.failures -= len(self._failures)  # what was not committed is not there
             self._tally.generated -= sum(isinstance(answer.result, Prediction) for answer in self._answers)
 

@@ -22,6 +22,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,19 @@ class JobHome:
         except (OSError, ValueError) as exc:
             raise StoreError(f"{self.folder / 'job.json'} cannot be read: {exc}.") from exc
         return dict(content)
+
+    def refresh_since(self, what: str) -> datetime | None:
+        """When a refresh began that was not finished, if it was the same."""
+        begun = self.record().get("refresh", {})
+        return datetime.fromisoformat(begun["since"]) if begun.get("what") == what else None
+
+    def remember_refresh(self, what: str, since: datetime) -> None:
+        self.write_record(self.record() | {"refresh": {"what": what, "since": since.isoformat()}})
+
+    def forget_refresh(self) -> None:
+        record = self.record()
+        if record.pop("refresh", None) is not None:
+            self.write_record(record)
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         write_atomically(self.folder / "job.json", json.dumps(record, indent=2).encode())

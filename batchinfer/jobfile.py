@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from batchinfer.errors import SpecError, UsageError
-from batchinfer.spec import JobSpec
+from batchinfer.spec import JobSpec, PromptSpec
 
 FILE = "job.yaml"
 ROOTS_VARIABLE = "BATCHINFER_INPUT_ROOTS"
@@ -99,11 +99,44 @@ def parse(text: str, name: str) -> JobSpec:
         raise SpecError(name, [f"not valid YAML: {exc}"]) from exc
     if not isinstance(content, dict):
         raise SpecError(name, ["line 1: a job file is a mapping that begins with name: …"])
+    problems = _prompt_problems(content.get("prompt"), tree)
     try:
-        return JobSpec.model_validate(content)
+        spec = JobSpec.model_validate(content)
     except ValidationError as exc:
-        problems = sorted({_problem(error, tree) for error in _clearest(exc.errors(), tree)})
-        raise SpecError(name, [f"line {line}: {text}" for line, text in problems]) from exc
+        problems |= {_problem(error, tree) for error in _clearest(exc.errors(), tree)}
+    if problems:
+        raise SpecError(name, [f"line {line}: {text}" for line, text in sorted(problems)])
+    return spec
+
+
+def _prompt_problems(prompt: Any, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """(line, sentence) for what is wrong with the template and its inline examples, whatever else is off."""
+    from batchinfer.prompt import PromptTemplate, shown
+
+    if not isinstance(prompt, dict) or not isinstance(template := prompt.get("template"), str):
+        return set()
+    try:
+        spec = PromptSpec.model_validate(prompt)
+    except ValidationError:  # told by whoever checks the whole file
+        spec = PromptSpec(template=template)
+    examples = [] if isinstance(spec.examples, str) else spec.examples
+    found: list[str] = []
+    try:
+        examples = examples if isinstance(spec.examples, str) else shown(examples, spec.shots, "")
+    except SpecError as exc:
+        found += exc.problems
+    try:
+        PromptTemplate(spec, examples, "")
+    except SpecError as exc:
+        found += exc.problems
+    return {(_prompt_line(problem, tree), problem) for problem in found}
+
+
+def _prompt_line(problem: str, tree: yaml.Node | None) -> int:
+    """The line of the field of prompt that a sentence begins with."""
+    named = re.match(r"prompt\.(\w+)(?:, number (\d+))?", problem)
+    assert named is not None
+    return _locate(("prompt", named[1], *([int(named[2]) - 1] if named[2] else [])), tree)[1]
 
 
 class _Loader(yaml.SafeLoader):

@@ -24,7 +24,7 @@ from batchinfer.errors import UsageError
 SIZE = 16
 Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
 
-# Settings that cannot change an answer. All others do, by default: a new setting changes the key.
+# Settings that cannot change an answer. All others do, by default: a new setting changes the key where it is set.
 NOT_IN_KEY = frozenset({
     "name", "description", "input", "engine", "on_failure", "cache", "gate", "match", "serve", "schedule", "keep_versions",
 })  # fmt: skip
@@ -55,17 +55,19 @@ def answer_parts(
 ) -> dict[str, Any]:
     """All that can change an answer, but for the row: what the fingerprint is made of.
 
-    spec: the job file as plain values. examples: those that are shown, in order.
+    spec: the job file as plain values, those at their defaults left out. examples: those that are shown, in order.
     model, adapter: what identifies their weights.
     """
     parts = {name: value for name, value in spec.items() if name not in NOT_IN_KEY}
-    parts["output"] = {name: value for name, value in spec["output"].items() if name not in OUTPUT_NOT_IN_KEY}
+    output = spec.get("output", {})
+    parts["output"] = {name: value for name, value in output.items() if name not in OUTPUT_NOT_IN_KEY}
     prompt = {name: value for name, value in spec["prompt"].items() if name != "shots"}
     parts["prompt"] = prompt | {"examples": [[dict(given), output] for given, output in examples]}
     written = {name: value for name, value in spec["model"].items() if name not in ("id", "revision", "adapter")}
-    options = {name: value for name, value in written["options"].items() if name not in OPTIONS_NOT_IN_KEY}
+    options = {name: value for name, value in written.get("options", {}).items() if name not in OPTIONS_NOT_IN_KEY}
     parts["model"] = written | {"identity": model, "adapter": adapter, "options": options}
-    if spec["output"]["type"] == "choice":
+    parts.setdefault("sampling", {})
+    if output.get("type") == "choice":
         parts["sampling"] = None  # a choice is scored from the raw distribution: nothing is drawn
         parts["scoring"] = "first-token"
     return parts
@@ -77,7 +79,10 @@ def fingerprint(parts: Mapping[str, Any]) -> bytes:
 
 
 def parser_fingerprint(output: Mapping[str, Any]) -> str:
-    """Stands for how answers are read: when it changes, stored texts are read again without asking the model."""
+    """Stands for how answers are read: when it changes, stored texts are read again without asking the model.
+
+    output: that section as plain values, those at their defaults left out.
+    """
     return short(f"{PARSER}:{canonical_json(output)}".encode()).hex()
 
 

@@ -34,34 +34,35 @@ class ModelIdentity:
 
 
 def resolve(job: Job, home: JobHome, *, update: bool = False) -> ModelIdentity:
-    """The recorded identity, or a fresh one that is then recorded. Raises ModelError.
+    """What the job's model is. Raises ModelError.
 
-    A hub model's commit is taken from the record; a folder or adapter whose files changed since is refused
-    unless `update`.
+    Of a model that was used before, a hub commit is taken from the record, and a folder or adapter whose files
+    changed since is refused, unless `update`. Records nothing: `remember` does, once it is used.
     """
     spec = job.spec.model
     if spec is None:
         raise ModelError(f"The job {job.name} has no model: it lives by imports.")
-    record = home.record()
-    asked = {"id": spec.id, "revision": spec.revision, "adapter": spec.adapter}
-    recorded = record.get("model") if record.get("model_asked") == asked and not update else None
-    if recorded and _is_hub(spec, job):
-        return ModelIdentity(**recorded)
-    identity = _identify(spec, job, home)
-    if recorded and (recorded["digest"], recorded["adapter_digest"]) != (identity.digest, identity.adapter_digest):
+    known = None if update else home.record().get("models", {}).get(_asked(spec))
+    identity = _identify(spec, job, home, known["revision"] if known else None)
+    if known and (known["digest"], known["adapter_digest"]) != (identity.digest, identity.adapter_digest):
         raise ModelError(
-            f"The files of {spec.id if recorded['digest'] != identity.digest else spec.adapter} changed since the last run: "
+            f"The files of {spec.id if known['digest'] != identity.digest else spec.adapter} changed since the last run: "
             f"run again with --update-model to take them, or put the old files back."
         )
-    home.write_record(record | {"model_asked": asked, "model": asdict(identity)})
     return identity
 
 
-def peek(job: Job, home: JobHome) -> ModelIdentity:
-    """The recorded identity, or a fresh one that is not recorded. Raises ModelError."""
+def remember(job: Job, home: JobHome, identity: ModelIdentity) -> None:
+    """Records the identity, so that the job's model stays what it is."""
     assert job.spec.model is not None
-    recorded = home.record().get("model")
-    return ModelIdentity(**recorded) if recorded else _identify(job.spec.model, job, home)
+    record = home.record()
+    models = record.get("models", {}) | {_asked(job.spec.model): asdict(identity)}
+    home.write_record(record | {"models": models})
+
+
+def _asked(spec: ModelSpec) -> str:
+    """What the job file says of the model's weights, as one text."""
+    return json.dumps([spec.id, spec.revision, spec.adapter])
 
 
 def weights(identity: ModelIdentity, home: JobHome, say: Callable[[str], None]) -> str:
@@ -72,17 +73,13 @@ def weights(identity: ModelIdentity, home: JobHome, say: Callable[[str], None]) 
     return identity.source
 
 
-def _is_hub(spec: ModelSpec, job: Job) -> bool:
-    return not spec.id.startswith(bundled.PREFIX) and not _local(spec, job) and spec.adapter is None
-
-
 def _local(spec: ModelSpec, job: Job) -> Path | None:
     if spec.id.startswith(("/", ".", "~")) or (job.folder / spec.id).is_dir():
         return (job.folder / Path(spec.id).expanduser()).resolve()
     return None
 
 
-def _identify(spec: ModelSpec, job: Job, home: JobHome) -> ModelIdentity:
+def _identify(spec: ModelSpec, job: Job, home: JobHome, commit: str | None) -> ModelIdentity:
     adapter = job.inside("model.adapter", spec.adapter) if spec.adapter else None
     extra: dict[str, Any] = {}
     if adapter is not None:
@@ -99,7 +96,7 @@ def _identify(spec: ModelSpec, job: Job, home: JobHome) -> ModelIdentity:
                 f"There is no model in {folder}: a model folder holds config.json, weights and a tokenizer."
             )
         return ModelIdentity(str(folder), None, folder_digest(folder, home), spec.id, **extra)
-    commit = hub_commit(spec.id, spec.revision)
+    commit = commit or hub_commit(spec.id, spec.revision)
     return ModelIdentity(spec.id, commit, f"{spec.id}@{commit}", f"{spec.id}@{commit[:12]}", **extra)
 
 

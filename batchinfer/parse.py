@@ -52,8 +52,11 @@ class Parser:
     def _value(self, generation: Generation) -> Any:
         value: Any = generation.text
         if generation.finish_reason == "length":
-            detail = f"The answer was cut off after {generation.output_tokens} tokens: raise sampling.max_tokens."
-            raise Unreadable("cut_off", detail)
+            raise Unreadable(
+                "cut_off",
+                f"The answer was cut off after {generation.output_tokens} tokens: "
+                "it reached sampling.max_tokens or the end of the model's window (model.options.max_model_len).",
+            )
         if self._spec.type == "json":
             try:
                 value = json.loads(generation.text)

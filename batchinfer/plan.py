@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +49,14 @@ class Selection:
     """What to make again although the cache has it."""
 
     retry_failed: bool = False
-    refresh: bool = False
+    refresh_since: datetime | None = None  # what was made before is made again: all, or the rows of refresh_where
     refresh_where: tuple[str, str] | None = None  # column, value
     max_age: timedelta | None = None
-    limit: int | None = None
 
     @property
     def replaces(self) -> bool:
         """Whether keys that are in the cache may be generated."""
-        return self.retry_failed or self.refresh or self.refresh_where is not None or self.max_age is not None
+        return self.retry_failed or self.refresh_since is not None or self.max_age is not None
 
 
 class Plan:
@@ -139,6 +138,7 @@ class Plan:
 
     def compare(self, store: Store, parser: str, selection: Selection) -> None:
         """Works out what the cache has, and orders the rest. Sets `counts`."""
+        oldest = None if selection.max_age is None else now() - selection.max_age
         with store.attached(self._db):
             # Prompts of which every row has an imported prediction need no model.
             self._db.execute(
@@ -148,7 +148,8 @@ class Plan:
             self._db.execute(
                 f"""CREATE OR REPLACE TABLE state AS
                 SELECT key, first, key IN (SELECT key FROM covered) AS covered,
-                       key IN (SELECT key FROM cache.generations {_fresh(selection)}) AS made,
+                       key IN (SELECT key FROM cache.generations {_since(oldest)}) AS made,
+                       key IN (SELECT key FROM cache.generations {_since(selection.refresh_since)}) AS refreshed,
                        key IN (SELECT key FROM cache.failures WHERE key IS NOT NULL AND (stage = 'engine' OR parser = ?)) AS failed
                 FROM prompts""",
                 [parser],
@@ -167,11 +168,12 @@ class Plan:
         tests = []
         if selection.retry_failed:
             tests.append("failed")
-        if selection.refresh and selection.refresh_where is None:
-            tests.append("true")
-        if selection.refresh_where is not None:
-            name, value = selection.refresh_where
-            tests.append(f"s.key IN (SELECT key FROM list WHERE {listed(name)}::VARCHAR = {literal(value)})")
+        if selection.refresh_since is not None:
+            rows = ""
+            if selection.refresh_where is not None:
+                name, value = selection.refresh_where
+                rows = f" AND s.key IN (SELECT key FROM list WHERE {listed(name)}::VARCHAR = {literal(value)})"
+            tests.append(f"(NOT refreshed{rows})")
         return " OR ".join(tests) or "false"
 
     def _counted(self) -> Counts:
@@ -236,23 +238,27 @@ def listed(name: str) -> str:
 @contextlib.contextmanager
 def scratch_plan(folder: Path, source: Source, columns: Sequence[str]) -> Iterator[Plan]:
     """A plan in a scratch database below `folder`. Raises StoreError when that cannot be written."""
+    with scratch_database(folder) as db:
+        yield Plan(db, source, columns)
+
+
+@contextlib.contextmanager
+def scratch_database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database for intermediate tables, of bounded memory. Raises StoreError when it cannot be written."""
     with vendor_faults(folder):
         db = duckdb.connect(str(folder / "plan.duckdb"))
         try:
             db.execute(f"SET memory_limit = '{SCRATCH_MEMORY}'")
             db.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
-            db.execute(f"SET temp_directory = '{folder / 'spill'}'")
+            db.execute(f"SET temp_directory = {literal(str(folder / 'spill'))}")
             db.execute("SET preserve_insertion_order = true")
-            yield Plan(db, source, columns)
+            yield db
         finally:
             db.close()
 
 
-def _fresh(selection: Selection) -> str:
-    if selection.max_age is None:
-        return ""
-    oldest = now() - selection.max_age
-    return f"WHERE created_at >= TIMESTAMP '{oldest.isoformat(sep=' ')}'"
+def _since(oldest: datetime | None) -> str:
+    return "" if oldest is None else f"WHERE created_at >= TIMESTAMP '{oldest.isoformat(sep=' ')}'"
 
 
 def _bad_record(row: BadRow) -> dict[str, Any]:

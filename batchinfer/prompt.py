@@ -56,6 +56,9 @@ class PromptTemplate:
             )
         self._shown: list[tuple[str, str]] = []
         for number, example in enumerate(examples, 1):
+            if missing := [name for name in self.columns if name not in example.input]:
+                fault = f"the template needs a value that is not there: {missing[0]!r} is undefined."
+                raise SpecError(path, [f"prompt.examples, number {number}: {fault}"])
             try:
                 self._shown.append((self._fill(example.input), example.output))
             except TemplateFault as exc:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,11 @@ class Question:
         assert self.spec.prompt is not None  # a question is only made of jobs that have one
         return self.spec.prompt
 
+    def of_kinds(self, kinds: dict[str, keys.Kind]) -> Question:
+        """The same, for template columns of these kinds: 1 and 1.0 make different prompts."""
+        parts = self.parts | {"columns": kinds}
+        return replace(self, parts=parts, fingerprint=keys.fingerprint(parts))
+
     def made(self, run_id: int | None) -> Made:
         """What is stored with everything that a run makes of it."""
         return Made(self.fingerprint, self.parser_id, self.identity.label, run_id)
@@ -90,12 +95,12 @@ def make(job: Job, home: JobHome, *, update_model: bool = False, shots: int | st
     template = PromptTemplate(spec.prompt, examples, str(job.path))
     identity = model.resolve(job, home, update=update_model)
     parts = keys.answer_parts(
-        spec.model_dump(mode="json", by_alias=True),
+        spec.beyond_defaults(),
         [({name: example.input[name] for name in template.columns}, example.output) for example in examples],
         identity.digest,
         identity.adapter_digest,
     )
-    parser_id = keys.parser_fingerprint(spec.output.model_dump(mode="json", by_alias=True))
+    parser_id = keys.parser_fingerprint(spec.output.beyond_defaults())
     return Question(spec, template, Parser(spec.output), parser_id, identity, keys.fingerprint(parts), parts)
 
 

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,19 +15,22 @@ from batchinfer import build, model, question
 from batchinfer.engines import Engine
 from batchinfer.engines.devices import hold, place_here
 from batchinfer.engines.pool import EnginePool
-from batchinfer.errors import BatchinferError, GateFailed, Interrupted, SpecError, Stopped, UsageError
+from batchinfer.errors import BatchinferError, GateFailed, InputError, Interrupted, SpecError, Stopped, UsageError
 from batchinfer.generate import Generating, Tally
 from batchinfer.home import JobHome, readable_faults
 from batchinfer.jobfile import Job
+from batchinfer.keys import changes
 from batchinfer.plan import Plan, Selection, scratch_plan
 from batchinfer.question import Question
-from batchinfer.release import Release, release
+from batchinfer.release import Forced, Release, release, release_candidate
 from batchinfer.source import Source, find_files, job_files
-from batchinfer.stopping import Stop, stopping
+from batchinfer.stopping import AtOnce, Stop, stopping
 from batchinfer.store import Store
+from batchinfer.tables import now
 from batchinfer.tokens import Tokenizer
 
 SMALL_MASS = 0.1
+WRITER_PATIENCE = 600.0  # seconds; a run of hours does not fail because somebody plans beside it
 MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
 
 
@@ -47,10 +51,15 @@ class Options:
     max_hours: float | None = None
     publish: bool = True
     retry_failed: bool = False
-    refresh: bool = False
+    refresh: bool = False  # make again what is cached: all, or the rows of refresh_where
     refresh_where: tuple[str, str] | None = None
     update_model: bool = False
     yes: bool = False
+
+    @property
+    def refresh_text(self) -> str:
+        """The refresh as it was asked for."""
+        return "=".join(self.refresh_where) if self.refresh_where else "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +87,10 @@ def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | 
     with (
         home.run_lock(f"batchinfer run {job.name}"),
         stopping(options.max_hours, show.say) as stop,
-        planned(job, home, options, reread=True) as p,
+        planned(job, home, options, holds_lock=True) as p,
     ):
         confirm_regeneration(p, options, show)
-        p.store.replace_bad_rows(p.plan.bad_rows())
-        run_id = p.store.start_run(
-            p.question.fingerprint if p.question else b"", p.question.parts if p.question else None
-        )
+        run_id = _begin(p, options)
         report: Report = {
             "job": job.name,
             "run_id": run_id,
@@ -99,23 +105,39 @@ def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | 
             if options.publish and options.limit is None:
                 outcome = _publish(p, tally, run_id, show)
             report["status"] = "done" if outcome is None or not outcome.failed_checks else "rejected"
-        except Stopped as exc:
-            report["status"] = "interrupted" if isinstance(exc, Interrupted) else "stopped"
+        except (Stopped, AtOnce) as exc:
+            request = exc.request if isinstance(exc, AtOnce) else exc
+            report["status"] = "interrupted" if isinstance(request, Interrupted) else "stopped"
+            request.report = report
             raise
         finally:
             report |= _figures(p.plan, tally, outcome) | {"seconds": round(time.monotonic() - started, 3)}
             with contextlib.suppress(BatchinferError) if report["status"] == "failed" else contextlib.nullcontext():
                 p.store.finish_run(run_id, report["status"], report)
+        if report["left"] == 0:
+            home.forget_refresh()
         if outcome is not None and outcome.failed_checks:
-            raise GateFailed(gate_sentence(outcome))
+            refused = GateFailed(gate_sentence(outcome))
+            refused.report = report
+            raise refused
         return report
 
 
+def _begin(p: Planned, options: Options) -> int:
+    """Records what is about to be done; returns the run's number."""
+    if p.question is not None:
+        model.remember(p.job, p.home, p.question.identity)
+    if p.selection.refresh_since is not None:
+        p.home.remember_refresh(options.refresh_text, p.selection.refresh_since)
+    p.store.replace_bad_rows(p.plan.bad_rows())
+    return p.store.start_run(p.question.fingerprint if p.question else b"", p.question.parts if p.question else None)
+
+
 @contextlib.contextmanager
-def planned(job: Job, home: JobHome, options: Options, *, reread: bool = False) -> Iterator[Planned]:
+def planned(job: Job, home: JobHome, options: Options, *, holds_lock: bool = False) -> Iterator[Planned]:
     """Reads the list, makes keys, compares them with the cache. Used by every command that needs the list.
 
-    reread: first read stored texts again if the parser changed; only for those that hold the run lock.
+    holds_lock: the caller holds the run lock; stored texts are then read again first if the parser changed.
     """
     home.prepare(job.path)
     spec = job.spec
@@ -126,34 +148,38 @@ def planned(job: Job, home: JobHome, options: Options, *, reread: bool = False) 
     files = find_files(options.input) if options.input else job_files(job)
     asked = question.make(job, home, update_model=options.update_model) if spec.prompt else None
     columns = asked.template.columns if asked else list(spec.input.key)
-    selection = Selection(options.retry_failed, options.refresh, options.refresh_where, spec.cache.max_age)
-    store = Store(home.cache)
+    store = Store(home.cache, patience=WRITER_PATIENCE if holds_lock else None)
     store.prepare()
     source = Source(files, spec.input, columns)
-    if options.refresh_where and options.refresh_where[0] not in [*spec.input.key, *columns]:
-        raise UsageError(f"--refresh: the list has no column {options.refresh_where[0]} that the job uses.")
+    asked = asked and asked.of_kinds({name: source.kinds[name] for name in columns})
     with home.scratch() as scratch, scratch_plan(scratch, source, columns) as plan:
         plan.load(asked.fingerprint if asked else b"")
-        if asked is not None and reread:
+        if asked is not None and holds_lock:
             store.reread(asked.parser, asked.made(None), plan.queries)
+        selection = _selection(options, spec.cache.max_age, home, [*spec.input.key, *columns])
         plan.compare(store, asked.parser_id if asked else "", selection)
         yield Planned(job, home, store, plan, asked, selection)
 
 
+def _selection(options: Options, max_age: timedelta | None, home: JobHome, columns: list[str]) -> Selection:
+    """What is to be made again. A refresh that was stopped goes on: what it made since it began counts as done."""
+    if options.refresh_where and options.refresh_where[0] not in columns:
+        raise UsageError(f"--refresh: the list has no column {options.refresh_where[0]} that the job uses.")
+    since = (home.refresh_since(options.refresh_text) or now()) if options.refresh else None
+    return Selection(options.retry_failed, since, options.refresh_where, max_age)
+
+
 def confirm_regeneration(p: Planned, options: Options, show: Show) -> None:
     """Asks before most of the cache is made again because something in the key changed. Raises UsageError on no."""
-    last = p.store.last_parts()
-    if p.question is None or last is None or last[0] == p.question.fingerprint or options.yes:
+    if p.question is None or options.yes or options.limit is not None:
         return
-    cached, counts = p.store.cached(last[0]), p.plan.counts
-    if not cached or counts.to_generate <= MOSTLY * counts.unique or options.limit is not None:
+    most, counts = p.store.most_cached(), p.plan.counts
+    if most is None or most.fingerprint == p.question.fingerprint or counts.to_generate <= MOSTLY * counts.unique:
         return
-    from batchinfer.keys import changes
-
-    changed = ", ".join(changes(last[1], p.question.parts))
+    changed = ", ".join(changes(most.parts, p.question.parts))
     text = (
         f"{changed} changed since the last run, so {counts.to_generate:,} of {counts.unique:,} prompts would be asked anew; "
-        f"the {cached:,} cached answers would not be used."
+        f"the {most.count:,} cached answers would not be used."
     )
     if not show.confirm(text + " Go on?"):
         raise UsageError(f"{text} Say --yes to go on, or undo the change.")
@@ -197,29 +223,57 @@ def engine_for(job: Job, home: JobHome, asked: Question, source: str, say: Calla
             yield pool
 
 
-def _publish(p: Planned, tally: Tally, run_id: int, show: Show) -> Release:
+def _publish(p: Planned, tally: Tally, run_id: int, show: Show, forced: Forced | None = None) -> Release:
     facts = {"run_id": run_id, "model": asdict(p.question.identity) if p.question else None}
     failed = p.plan.counts.failed + tally.failures
     with readable_faults(p.home.versions):
-        return release(p.job, p.home, p.plan, p.store, failed=failed, run=facts, say=show.say)
+        return release(p.job, p.home, p.plan, p.store, failed=failed, run=facts, say=show.say, forced=forced)
 
 
-def publish_job(job: Job, home: JobHome, options: Options, show: Show) -> Report:
-    """Builds a version from what the cache has now, gates it, and makes it current. Raises GateFailed."""
+def publish_job(
+    job: Job, home: JobHome, options: Options, show: Show, *, candidate: str | None = None, why: str | None = None
+) -> Report:
+    """Builds a version from what the cache has now, gates it, and makes it current. Raises GateFailed, with its report.
+
+    candidate: publish that one's bytes instead. why: a reason to publish although the gate refuses.
+    """
     home.prepare(job.path)
-    with home.run_lock(f"batchinfer publish {job.name}"), planned(job, home, options, reread=True) as p:
-        runs = p.store.runs()
-        outcome = _publish(p, Tally(), runs[0]["run_id"] if runs else 0, show)
-        if outcome.failed_checks:
-            raise GateFailed(gate_sentence(outcome))
-        return {"job": job.name} | _figures(p.plan, Tally(), outcome)
+    forced = None if why is None else Forced(why)
+    with home.run_lock(f"batchinfer publish {job.name}"):
+        if candidate is not None:
+            return _publish_candidate(job, home, options, candidate, forced)
+        with planned(job, home, options, holds_lock=True) as p:
+            runs = p.store.runs()
+            outcome = _publish(p, Tally(), runs[0]["run_id"] if runs else 0, show, forced)
+            report = {"job": job.name, "status": "done"} | _figures(p.plan, Tally(), outcome)
+            if outcome.rejected is not None:
+                refused = GateFailed(gate_sentence(outcome))
+                refused.report = report | {"status": "rejected", "candidate": outcome.rejected.name}
+                raise refused
+            return report
+
+
+def _publish_candidate(job: Job, home: JobHome, options: Options, name: str, forced: Forced | None) -> Report:
+    """Publishes a rejected candidate as it is. The list is only looked at for the kinds of its key."""
+    key = None
+    with contextlib.suppress(InputError, SpecError):
+        files = find_files(options.input) if options.input else job_files(job)
+        key = Source(files, job.spec.input, []).key
+    store = Store(home.cache)
+    store.prepare()
+    version, manifest = release_candidate(job, home, store, name, key, forced)
+    return {
+        "job": job.name, "status": "done", "candidate": name, "version": version, "entries": manifest.rows,
+        "carried": manifest.content["carried"], "unchanged": version is None, "gate": manifest.content["gate"]["checks"],
+    }  # fmt: skip
 
 
 def export(job: Job, home: JobHome, options: Options, target: Path) -> int:
-    """Writes what the cache has for the list, and imports, as Parquet; returns the number of rows."""
-    with planned(job, home, options) as p:
+    """Writes what the cache has for the list, and imports, as Parquet; returns the number of rows. Raises UsageError."""
+    with build.beside(target) as draft, planned(job, home, options) as p:
         contents = build.collect(p.plan, p.store, job.spec, None)
-        build.write_predictions(p.plan, target)
+        with build.copy_faults(target):
+            build.write_predictions(p.plan, draft)
         return contents.entries
 
 

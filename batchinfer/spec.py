@@ -26,6 +26,8 @@ Scalar = str | int | float | bool
 Share = Annotated[float, Field(ge=0, le=1)]
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
 
+NAME = r"[a-z][a-z0-9_-]{0,63}"  # of a job: safe as the name of a folder
+
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -64,6 +66,13 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
+    def beyond_defaults(self) -> dict[str, Any]:
+        """The plain values of the fields that are not at their defaults: what keys are made from.
+
+        A field that is added later, with a default that does what was done before, moves no key.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
 
 class InputSpec(Section):
     """Where the queries come from."""
@@ -97,6 +106,11 @@ class InputSpec(Section):
         return self
 
 
+OWNED_ARGUMENTS = frozenset({
+    "tokenize", "add_generation_prompt", "conversation", "messages", "chat_template", "return_tensors", "return_dict",
+})  # fmt: skip
+
+
 class Example(Section):
     """One worked example for few-shot prompts."""
 
@@ -117,6 +131,13 @@ class PromptSpec(Section):
         "all", description="How many of the examples are shown."
     )
     chat_template_kwargs: dict[str, Any] = Field({}, description="Passed to the model's chat template.")
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _not_owned(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        if owned := [name for name in arguments if name in OWNED_ARGUMENTS]:
+            raise ValueError(f"{', '.join(owned)} cannot be set: the call of the chat template sets it itself")
+        return arguments
 
 
 OWNED_OPTIONS = {
@@ -167,7 +188,7 @@ class SamplingSpec(Section):
     temperature: Annotated[float, Field(ge=0)] = 0.0
     max_tokens: Annotated[int, Field(ge=1)] = 128
     seed: int | None = 0
-    stop: list[str] = []
+    stop: list[Annotated[str, Field(min_length=1)]] = []
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     min_p: Share = 0.0
@@ -185,13 +206,16 @@ class SplitStep(Section):
 Step = Literal["strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty"] | SplitStep
 
 
+MOST_CHOICES = 128  # vLLM's MAX_LOGPROB_TOKEN_IDS: so many tokens can be scored at once
+
+
 class OutputSpec(Section):
     """What an answer must look like. The engine is made to obey type, schema, choices and pattern."""
 
     type: Literal["text", "choice", "regex", "json"] = "text"
     schema_: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema, with type: json.")
     choices: Annotated[list[str], Field(min_length=2), AfterValidator(_distinct)] | None = Field(
-        None, description="The labels, with type: choice. Each gets a score."
+        None, description=f"The labels, with type: choice, at most {MOST_CHOICES}. Each gets a score."
     )
     pattern: str | None = Field(None, description="Regular expression of the whole answer, with type: regex.")
     steps: list[Step] = Field([], description="Done to the answer, in this order: strip, casefold, squeeze, split, …")
@@ -217,6 +241,8 @@ class OutputSpec(Section):
     def _no_blank_choice(cls, choices: list[str] | None) -> list[str] | None:
         if any(choice.strip() != choice or not choice for choice in choices or ()):
             raise ValueError("a choice must not be empty, nor begin or end with a space")
+        if choices is not None and len(choices) > MOST_CHOICES:
+            raise ValueError(f"has {len(choices)} choices, but at most {MOST_CHOICES} can be scored at once")
         return choices
 
     @field_validator("pattern")
@@ -311,7 +337,7 @@ class ScheduleSpec(Section):
 class JobSpec(Section):
     """A whole job file."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")] = Field(description="The job's name.")
+    name: Annotated[str, Field(pattern=f"^{NAME}$")] = Field(description="The job's name.")
     description: str = Field("", description="What the job is for, in a sentence.")
     input: InputSpec
     prompt: PromptSpec | None = Field(None, description="Without prompt and model, a job lives by imports.")

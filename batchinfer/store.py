@@ -28,13 +28,14 @@ from batchinfer.tables import (
     MIGRATIONS,
     Answer,
     Made,
+    MostCached,
     failure_row,
     generation_row,
     iso,
     now,
 )
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 10.0  # while another process has the file open
 Queries = Callable[[Sequence[bytes]], Mapping[bytes, Mapping[str, Any]]]
 # Failures of an earlier prompt or model stay stored, since one may go back to it, but nobody need look at them.
 LETTERS = (
@@ -46,14 +47,15 @@ LETTERS = (
 class Store:
     """The cache file of one job. Each method opens it, does one thing in one transaction, and closes it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, patience: float | None = None) -> None:
+        """patience: seconds to wait while another process has the file open; PATIENCE_SECONDS if not said."""
+        self.path, self._patience = path, PATIENCE_SECONDS if patience is None else patience
 
     @contextlib.contextmanager
     def open(self, *, write: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection inside a transaction; rolled back if anything is raised. Raises StoreError or Busy."""
         with vendor_faults(self.path):
-            connection = _connect(self.path, read_only=not write)
+            connection = _connect(self.path, self._patience, read_only=not write)
             try:
                 connection.begin()
                 yield connection
@@ -70,7 +72,7 @@ class Store:
         """The cache as the schema `cache` of another database, read-only. Raises StoreError or Busy."""
         with vendor_faults(self.path):
             text = str(self.path).replace("'", "''")
-            _patiently(self.path, lambda: db.execute(f"ATTACH '{text}' AS cache (READ_ONLY)"))
+            _patiently(self.path, self._patience, lambda: db.execute(f"ATTACH '{text}' AS cache (READ_ONLY)"))
             try:
                 yield
             finally:
@@ -122,10 +124,11 @@ class Store:
                 "UPDATE runs SET status = ?, finished_at = ?, report = ? WHERE run_id = ?",
                 [status, now(), json.dumps(report), run_id],
             )
-            if report.get("version") is not None:
-                db.execute(
-                    "INSERT INTO versions VALUES (?, ?, ?, ?)", [report["version"], run_id, report["entries"], now()]
-                )
+
+    def add_version(self, version: int, run_id: int, rows: int) -> None:
+        """Records a published version. run_id: the newest run then, whose answers it holds."""
+        with self.open(write=True) as db:
+            db.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", [version, run_id, rows, now()])
 
     def runs(self) -> list[dict[str, Any]]:
         """Reports of all runs, newest first; a run without one has only its number, status and times."""
@@ -139,18 +142,14 @@ class Store:
             for run_id, status, started, finished, report in rows
         ]
 
-    def last_parts(self) -> tuple[bytes, dict[str, Any]] | None:
-        """Fingerprint and answer parts of the newest run that asked a model."""
+    def most_cached(self) -> MostCached | None:
+        """The question that most generations answer, if any do."""
         with self.open() as db:
             rows = db.execute(
-                "SELECT fingerprint, parts FROM runs WHERE parts <> 'null' ORDER BY run_id DESC LIMIT 1"
+                "SELECT fingerprint, count(*), (SELECT first(parts) FROM runs r WHERE r.fingerprint = g.fingerprint) "
+                "FROM generations g GROUP BY fingerprint ORDER BY 2 DESC, max(created_at) DESC LIMIT 1"
             ).fetchall()
-        return (bytes(rows[0][0]), json.loads(rows[0][1])) if rows else None
-
-    def cached(self, fingerprint: bytes) -> int:
-        """How many generations were made with this fingerprint."""
-        with self.open() as db:
-            return int(one(db, "SELECT count(*) FROM generations WHERE fingerprint = ?", [fingerprint]))
+        return MostCached(bytes(rows[0][0]), json.loads(rows[0][2] or "{}"), rows[0][1]) if rows else None
 
     def commit(
         self,
@@ -295,13 +294,15 @@ def _generation(row: Sequence[Any]) -> Generation:
     return Generation(bytes(key), text, finish_reason, prompt_tokens, cached_tokens, output_tokens, scores)
 
 
-def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    return _patiently(path, lambda: duckdb.connect(str(path), read_only=read_only))
+def _connect(path: Path, patience: float, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    return _patiently(path, patience, lambda: duckdb.connect(str(path), read_only=read_only))
 
 
-def _patiently(path: Path, action: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
+def _patiently(
+    path: Path, patience: float, action: Callable[[], duckdb.DuckDBPyConnection]
+) -> duckdb.DuckDBPyConnection:
     """Does it, trying again while another process has the file open. Raises Busy in the end."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience
     while True:
         try:
             return action()

@@ -44,6 +44,15 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class MostCached:
+    """The question that most of the cache's generations answer: its fingerprint, its parts, and how many they are."""
+
+    fingerprint: bytes
+    parts: dict[str, Any]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A generation and what was made of it, ready to be stored."""
 

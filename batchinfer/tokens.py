@@ -60,7 +60,8 @@ class Tokenizer:
 
         In a completion a choice follows a space; in a chat it begins the turn.
         """
-        first = {choice: self._first_token(choice if chat else f" {choice}") for choice in choices}
+        before = self._render([{"role": "user", "content": "?"}], self._kwargs) if chat else "?:"
+        first = {choice: self._first_token(before, choice if chat else f" {choice}") for choice in choices}
         sharing: dict[int, list[str]] = {}
         for choice, token in first.items():
             sharing.setdefault(token, []).append(choice)
@@ -75,12 +76,12 @@ class Tokenizer:
             )
         return tuple(first.values())
 
-    def _first_token(self, text: str) -> int:
-        # After some text, as it will stand: some tokenizers treat the very start of a text differently.
-        lead = self._tokenizer.encode("\n", add_special_tokens=False)
-        both = self._tokenizer.encode("\n" + text, add_special_tokens=False)
-        alone = self._tokenizer.encode(text, add_special_tokens=False)
-        return int(both[len(lead)] if both[: len(lead)] == lead else alone[0])
+    def _first_token(self, before: str, text: str) -> int:
+        # In its place and not alone: some tokenizers treat the start of a text as if a space stood there.
+        lead, both = (self._tokenizer.encode(part, add_special_tokens=False) for part in (before, before + text))
+        if both[: len(lead)] == lead:
+            return int(both[len(lead)])
+        return int(self._tokenizer.encode(text, add_special_tokens=False)[0])
 
     def check_no_thinking(self) -> None:
         """Raises ModelError if an answer would begin with a thinking block, where a choice is to be scored."""

@@ -26,7 +26,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer import bundled
-from batchinfer.home import data_folder
 
 MAX_TOKENS = 32
 SYSTEM = "You write short descriptions."
@@ -55,15 +54,17 @@ llm = vllm.LLM(model=model, enforce_eager=True, block_size=32, **options)
 turns = [
     [{"role": "system", "content": system}, {"role": "user", "content": question.format(i=i)}] for i in range(count)
 ]
+render = llm.get_tokenizer().apply_chat_template
+prompts = [render(turn, tokenize=False, add_generation_prompt=True) for turn in turns]
 began = time.monotonic()
-outputs = llm.chat(turns, vllm.SamplingParams(temperature=0, max_tokens=max_tokens, seed=0), use_tqdm=False)
+outputs = llm.generate(prompts, vllm.SamplingParams(temperature=0, max_tokens=max_tokens, seed=0), use_tqdm=False)
 seconds = time.monotonic() - began
 print("RESULT", json.dumps([seconds, sum(len(output.outputs[0].token_ids) for output in outputs)]))
 """
 
 
 def bare(model: Path, rows: int) -> tuple[float, int]:
-    """(rows per second, output tokens) of one `LLM.chat` call, which is `LLM.generate` on rendered chats."""
+    """(rows per second, output tokens) of one `LLM.generate` call on all prompts, rendered before."""
     arguments = json.dumps([str(model), rows, MAX_TOKENS, OPTIONS, SYSTEM, QUESTION])
     done = subprocess.run([sys.executable, "-c", BARE, arguments], check=True, capture_output=True, text=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
@@ -85,12 +86,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=400)
     asked = parser.parse_args()
-    models = data_folder(None, os.environ) / "models"
-    model = bundled.ensure(models, bundled.digest(), print)
     print(f"{asked.rows} prompts, up to {MAX_TOKENS} new tokens each, {bundled.NAME}, {os.cpu_count()} cores")
     print(f"{'pair':>4}{'bare rows/s':>13}{'run rows/s':>12}{'ratio':>8}{'generation alone':>18}{'ratio':>8}")
     ratios, alone = [], []
     with tempfile.TemporaryDirectory() as temporary:
+        models = Path(temporary) / "models"
+        model = bundled.ensure(models, bundled.digest(), print)
         job = Path(temporary) / "bench_throughput"
         job.mkdir()
         (job / "job.yaml").write_text(JOB, encoding="utf-8")
@@ -110,7 +111,9 @@ def main() -> None:
                 f"{pair + 1:>4}{peer:>13.2f}{whole:>12.2f}{ratios[-1]:>8.3f}"
                 f"{report['rows_per_second']:>18.2f}{alone[-1]:>8.3f}", flush=True,
             )  # fmt: skip
-    print(f"whole run / bare: median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f} (wanted: 0.95)")
+    print(
+        f"whole run / bare: median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f} (wanted: 0.95)"
+    )
     print(f"generation / bare: median {statistics.median(alone):.3f}, from {min(alone):.3f} to {max(alone):.3f}")
 
 

@@ -150,7 +150,10 @@ COMMAND_EXAMPLES = {
     "doctor": ("batchinfer doctor sentiment", "Looks at the machine, the data folder and one job."),
     "plan": ("batchinfer plan sentiment", "Says what a run would ask the model, and what the cache has."),
     "run": ("batchinfer run sentiment --max-hours 8", "Stops after a night; the same command goes on from there."),
-    "publish": ("batchinfer publish sentiment", "Makes a version after an import, without a run."),
+    "publish": (
+        'batchinfer publish sentiment --candidate r7 --force --why "Read by two of us; the list did shrink."',
+        "Publishes what the gate refused as it lies in `rejected/r7`; without options: what the cache has, if it passes.",
+    ),
     "import": (
         'batchinfer import sentiment corrections.parquet --author "A. Reader"',
         "Takes corrections in; `batchinfer publish` serves them.",

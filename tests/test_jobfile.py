@@ -230,6 +230,79 @@ def test_a_value_of_several_kinds_is_told_of_the_kind_that_was_meant() -> None:
     ]
 
 
+TEMPLATES = [
+    ("{{ term", "prompt.template, line 1: unexpected end of template"),
+    ("{{ term | nosuch }}", "prompt.template, line 1: No filter named 'nosuch'."),
+    ("{{ term.__class__ }}", "prompt.template: __class__ reaches into Python's insides, which a template may not."),
+    ("hello", "prompt.template: uses no column, so every row would be the same question: write {{ column }}."),
+]
+
+
+@pytest.mark.parametrize(("template", "sentence"), TEMPLATES)
+def test_a_template_that_cannot_be_used_is_told_with_its_line(template: str, sentence: str) -> None:
+    """A job file that is well-formed but for its template is refused when it is read, with the template's line."""
+    [problem] = problems(f'{SMALLEST}prompt:\n  system: x\n  template: "{template}"\nmodel: {{id: m}}\n')
+    assert problem.startswith(f"line 5: {sentence}")
+
+
+@pytest.mark.parametrize(("template", "sentence"), TEMPLATES)
+def test_a_template_is_checked_whatever_else_is_off(template: str, sentence: str) -> None:
+    """Faults of the template are told together with those of its own section and of others."""
+    text = f'{SMALLEST}keep_versions: 0\nprompt:\n  shots: -1\n  template: "{template}"\n'
+    found = problems(text)
+    assert [problem.split(": ")[:2] for problem in found[:2]] == [
+        ["line 3", "keep_versions"],
+        ["line 5", "prompt.shots"],
+    ]
+    assert len(found) == 3
+    assert found[2].startswith(f"line 6: {sentence}")
+
+
+def test_examples_are_checked_when_the_file_is_read() -> None:
+    """Too many shots and an example that does not fit the template are told at once, each with its line."""
+    text = """\
+prompt:
+  template: "{{ term }} {{ note | default('') }}"
+  examples:
+    - {input: {term: a, note: b}, output: c}
+    - {input: {term: a}, output: c}
+  shots: 3
+model: {id: org/name}
+sampling: {top_p: 2}
+"""
+    assert problems(SMALLEST + text) == [
+        "line 7: prompt.examples, number 2: the template needs a value that is not there: 'note' is undefined.",
+        "line 8: prompt.shots: is 3, but there are only 2 examples.",
+        "line 10: sampling.top_p: input should be less than or equal to 1 (it is 2).",
+    ]
+
+
+def test_examples_in_a_file_are_not_missed() -> None:
+    """Shots of examples that lie in a Parquet file cannot be counted from the job file alone."""
+    asking = "prompt: {template: '{{ term }}', examples: shots.parquet, shots: 3}\nmodel: {id: org/name}\n"
+    spec = jobfile.parse(SMALLEST + asking, "job.yaml")
+    assert spec.prompt is not None
+    assert (spec.prompt.examples, spec.prompt.shots) == ("shots.parquet", 3)
+
+
+def test_as_many_choices_as_can_be_scored_are_allowed() -> None:
+    """128 choices are a job."""
+    choices = ", ".join(f"c{number}" for number in range(128))
+    spec = jobfile.parse(f"{SMALLEST}output: {{type: choice, choices: [{choices}]}}\n", "job.yaml")
+    assert len(spec.output.choices or []) == 128
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tokenize", "add_generation_prompt", "conversation", "messages", "chat_template", "return_tensors", "return_dict"],
+)
+def test_arguments_that_the_call_sets_are_refused(name: str) -> None:
+    """What the chat template is called with by the program itself cannot be set in the job file."""
+    asking = f"prompt: {{template: '{{{{ term }}}}', chat_template_kwargs: {{{name}: x}}}}\nmodel: {{id: m}}\n"
+    [problem] = problems(SMALLEST + asking)
+    assert problem.startswith(f"line 3: prompt.chat_template_kwargs: {name} cannot be set")
+
+
 def test_what_is_missing_is_named() -> None:
     """A required field that is absent is told where it should be."""
     assert problems("description: nothing else\n") == ["line 1: input: is missing.", "line 1: name: is missing."]
@@ -310,17 +383,26 @@ CROSS = [
     ),
     ("input2: 1", "input2: there is no such field; did you mean input?"),
     (
-        "prompt: {template: x}",
+        "prompt: {template: '{{ term }}'}",
         "the file: has prompt but no model: give both, or neither for a job that lives by imports.",
     ),
     ("model: {id: m}", "the file: has model but no prompt: give both, or neither for a job that lives by imports."),
     (
-        "prompt: {template: x}\nmodel: {id: m, options: {dtype: float16}}",
+        "prompt: {template: '{{ term }}'}\nmodel: {id: m, options: {dtype: float16}}",
         "model.options: dtype is set by model.dtype, not here.",
     ),
     (
-        "prompt: {template: x}\nmodel: {id: m, options: {tensor_parallel_size: 2}}",
+        "prompt: {template: '{{ term }}'}\nmodel: {id: m, options: {tensor_parallel_size: 2}}",
         "model.options: tensor_parallel_size is set by engine.tensor_parallel, not here.",
+    ),
+    (
+        f"output: {{type: choice, choices: [{', '.join(f'c{number}' for number in range(129))}]}}",
+        "output.choices: has 129 choices, but at most 128 can be scored at once.",
+    ),
+    ("sampling: {stop: [END, '']}", "sampling.stop.1: string should have at least 1 character"),
+    (
+        "prompt: {template: '{{ term }}', chat_template_kwargs: {tokenize: true, style: x}}\nmodel: {id: m}",
+        "prompt.chat_template_kwargs: tokenize cannot be set: the call of the chat template sets it itself.",
     ),
     ("schedule: {cron: '0 3 * *'}", "schedule.cron: must be five cron fields, such as 0 3 * * 1 (Mondays at 3:00)."),
 ]

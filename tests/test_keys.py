@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import keys
+from batchinfer import keys, question
 from batchinfer.errors import UsageError
 from batchinfer.keys import Column, Kind
 from batchinfer.plan import scratch_plan
 from batchinfer.prompt import PromptTemplate
 from batchinfer.source import ROW, Source
 from batchinfer.spec import InputSpec, JobSpec, PromptSpec
+from tests.factories import World, model_job
 
 Path_ = tuple[str, ...]
 
@@ -216,6 +217,89 @@ def test_the_parser_is_known_by_the_whole_output_section(path: Path_) -> None:
     """Any change of the output section makes stored texts be read again."""
     before = PLAIN["output"]
     assert keys.parser_fingerprint(with_other(before, path)) != keys.parser_fingerprint(before)
+
+
+# Defaults.
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "prompt": {"format": "chat", "system": None, "examples": [], "shots": "all", "chat_template_kwargs": {}},
+    "model": {"revision": None, "dtype": "auto", "quantization": None, "adapter": None, "options": {}},
+    "sampling": {
+        "temperature": 0.0, "max_tokens": 128, "seed": 0, "stop": [], "top_p": 1.0, "top_k": 0, "min_p": 0.0,
+        "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0,
+    },
+    "output": {"type": "text", "schema": None, "choices": None, "pattern": None, "steps": [], "min_mass": None},
+}  # fmt: skip
+BARE = {
+    "name": "bare",
+    "input": {"path": "q.parquet", "key": ["text"]},
+    "prompt": {"template": "{{ text }}"},
+    "model": {"id": "org/name"},
+}
+
+
+def asked(folder: Path, **sections: Any) -> question.Question:
+    """What a job with these sections asks, as a run makes it."""
+    world: World = model_job(folder, {"id": [1], "text": ["one"]}, **sections)
+    return question.make(world.job, world.home)
+
+
+def test_the_defaults_stay_what_they_are() -> None:
+    """A default is left out of the key, so other answers would be served for a default that changed: add a field instead."""
+    full = plain(BARE)
+    found = {name: {field: full[name][field] for field in fields} for name, fields in DEFAULTS.items()}
+    assert found == DEFAULTS
+
+
+def test_a_default_that_is_written_out_moves_no_key(tmp_path: Path) -> None:
+    """A job that says every default asks, and reads answers, as one that leaves them out."""
+    one = asked(tmp_path / "one")
+    written = {name: dict(fields) for name, fields in DEFAULTS.items()}
+    written["prompt"]["template"], written["model"]["id"] = "{{ text }}", "./model"
+    two = asked(tmp_path / "two", **written)
+    assert (one.fingerprint, one.parser_id) == (two.fingerprint, two.parser_id)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"sampling": {"max_tokens": 129}},
+        {"sampling": {"seed": None}},
+        {"sampling": {"stop": ["x"]}},
+        {"prompt": {"template": "{{ text }}", "format": "completion"}},
+        {"prompt": {"template": "{{ text }}", "system": ""}},
+        {"model": {"id": "./model", "dtype": "float32"}},
+        {"model": {"id": "./model", "options": {"max_model_len": 64}}},
+        {"output": {"type": "json", "schema": {}}},
+        {"output": {"type": "regex", "pattern": "x"}},
+        {"output": {"type": "choice", "choices": ["a", "b"]}},
+    ],
+)
+def test_a_setting_that_leaves_its_default_moves_the_key(tmp_path: Path, sections: dict[str, Any]) -> None:
+    """Whatever is set to something else than its default asks another question."""
+    assert asked(tmp_path / "one").fingerprint != asked(tmp_path / "two", **sections).fingerprint
+
+
+@pytest.mark.parametrize("output", [{"steps": ["strip"]}, {"type": "regex", "pattern": "x"}])
+def test_an_output_section_that_leaves_its_defaults_is_read_anew(tmp_path: Path, output: dict[str, Any]) -> None:
+    """Steps that were added change how answers are read."""
+    assert asked(tmp_path / "one").parser_id != asked(tmp_path / "two", output=output).parser_id
+
+
+def test_fingerprints_stay_what_they_were() -> None:
+    """Whole fingerprints are pinned. They may change only on purpose: every cache in use would be made again."""
+    content = BARE | {
+        "sampling": {"max_tokens": 64},
+        "output": {"type": "json", "schema": {"type": "array"}, "steps": ["strip"]},
+    }
+    bare, spec = JobSpec.model_validate(BARE), JobSpec.model_validate(content)
+    parts = keys.answer_parts(bare.beyond_defaults(), [], "weights", None)
+    assert keys.fingerprint(parts).hex() == "6f7c3ccfc34774b2ca18e9858a371d4d"
+    shown: list[tuple[dict[str, Any], str]] = [({"text": "a"}, "b")]
+    parts = keys.answer_parts(spec.beyond_defaults(), shown, "weights", "adapter")
+    assert keys.fingerprint(parts).hex() == "865d190f051aacbd8d0169eaf0fa4d26"
+    assert keys.parser_fingerprint(bare.output.beyond_defaults()) == "798e1fee104b349b1678455f8eb1910c"
+    assert keys.parser_fingerprint(spec.output.beyond_defaults()) == "1cff7f64f0044e4ca4320033d0016873"
 
 
 # Rows.

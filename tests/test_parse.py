@@ -152,10 +152,13 @@ def test_a_text_is_the_answer_as_it_stands(text: str) -> None:
     "output", [{}, {"type": "json", "schema": {}}, {"type": "regex", "pattern": ".*"}, {"steps": ["first_line"]}]
 )
 def test_an_answer_that_was_cut_off_is_a_failure(output: dict[str, Any]) -> None:
-    """An answer that ran into max_tokens is no prediction, even where it would parse, and the setting is named."""
+    """An answer that ran into max_tokens or the window's end is no prediction, even where it would parse; both are named."""
     failure = failed("12", finish_reason="length", **output)
     assert failure.reason == "cut_off"
-    assert failure.detail == "The answer was cut off after 17 tokens: raise sampling.max_tokens."
+    assert failure.detail == (
+        "The answer was cut off after 17 tokens: "
+        "it reached sampling.max_tokens or the end of the model's window (model.options.max_model_len)."
+    )
 
 
 @pytest.mark.parametrize("output", [{}, {"steps": ["strip"]}, {"steps": ["squeeze"]}, {"steps": ["first_line"]}])

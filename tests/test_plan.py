@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -9,13 +10,15 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import source
-from batchinfer.errors import UsageError
+from batchinfer import build, run, source
+from batchinfer.errors import StoreError, UsageError
 from batchinfer.plan import Counts
 from batchinfer.records import Failure
 from batchinfer.run import Planned
@@ -258,7 +261,7 @@ def test_failures_of_another_parser_are_judged_again(make: Make) -> None:
     world.answer(lambda row: replies[row["text"]])
     assert counts(world).failed == 3
     stripped = world.changed(output={"type": "regex", "pattern": "[0-9]+", "steps": ["strip"]})
-    with stripped.planned(reread=True) as p:
+    with stripped.planned(holds_lock=True) as p:
         assert (p.plan.counts.hits, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 2, 0)
     assert counts(stripped, retry_failed=True).to_generate == 2
 
@@ -269,7 +272,7 @@ def test_answers_that_fail_under_another_parser_are_told_with_their_rows(make: M
     world = make({"id": [7, 8, 9], "text": ["a", "b", "b"]}, output=choice)
     world.answer(lambda row: [-0.1, -3.0] if row["text"] == "a" else [-4.0, -5.0])
     strict = world.changed(output={**choice, "min_mass": 0.5})
-    with strict.planned(reread=True) as p:
+    with strict.planned(holds_lock=True) as p:
         assert (p.plan.counts.hits, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 1, 0)
     assert [(row["reason"], row["query"]) for row in strict.store.failures()] == [("off_choice", {"id": 8})]
 
@@ -319,7 +322,7 @@ def test_refresh_of_a_value_makes_those_rows_again(make: Make) -> None:
         ("flag", "true"): ["a", "it's"],
     }
     assert {where: asked(world, refresh=True, refresh_where=where) for where in expected} == expected
-    with world.planned(refresh_where=("id", "3")) as p:
+    with world.planned(refresh=True, refresh_where=("id", "3")) as p:
         assert p.selection.replaces
 
 
@@ -444,3 +447,59 @@ def test_a_filtered_list_counts_only_what_it_keeps(make: Make) -> None:
     world = make({"id": [1, 2, None], "text": ["a", "b", "c"], "lang": ["de", "en", "en"]}, input=where)
     assert counts(world) == Counts(rows=1, bad=0, duplicates=0, unique=1, hits=0, failed=0, to_generate=1, lookups=1)
     assert counts(world.changed(input={**where, "where": {"lang": "fr"}})).rows == 0
+
+
+@pytest.mark.parametrize("name", ["o'brien", 'say "hi"', "a;b -- [c]*", "Köln ☕"])
+def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
+    """Paths reach SQL whole: a quote in one is planned, exported and published like any other."""
+    (tmp_path / name).mkdir()
+    world = model_job(tmp_path / name, {"id": [1], "text": ["a"]})
+    world.answer(echo)
+    assert counts(world).hits == 1
+    assert world.publish()["version"] == 1
+    assert world.publish()["unchanged"]
+    target = tmp_path / name / f"{name}.parquet"
+    assert run.export(world.job, world.home, run.Options(), target) == 1
+    assert pq.read_table(pa.OSFile(str(target)))["prediction"].to_pylist() == ["about a"]
+
+
+def test_an_export_names_its_target(tmp_path: Path) -> None:
+    """A target that will not do is named, in one sentence, before anything is done; nothing is left beside it."""
+    world = model_job(tmp_path, {"id": [1], "text": ["a"]})
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("kept")
+    for target, fault in [
+        (tmp_path / "none" / "out.parquet", "No such file or directory"),
+        (tmp_path / "file" / "out.parquet", "Not a directory"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (tmp_path / "pipe", "is not a file"),
+        (tmp_path, "is not a file"),
+    ]:
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(UsageError, match=fault) as raised:
+            run.export(world.job, world.home, run.Options(), target)
+        assert str(raised.value).startswith(f"{target} ")
+        assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_export_replaces_its_target_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export that breaks off leaves the older file as it was, and nothing beside it; a link stays a link."""
+    world = model_job(tmp_path, {"id": [1], "text": ["a"]})
+    world.answer(echo)
+    real, link = tmp_path / "out" / "real.parquet", tmp_path / "link.parquet"
+    real.parent.mkdir()
+    real.write_text("older")
+    link.symlink_to(real)
+
+    def breaks(plan: Any, target: Path) -> None:
+        target.write_text("half")
+        raise duckdb.IOException("IO Error: the disk went away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "write_predictions", breaks)
+        with pytest.raises(StoreError, match=r"link\.parquet cannot be written: IO Error: the disk went away"):
+            run.export(world.job, world.home, run.Options(), link)
+    assert [path.read_text() for path in real.parent.iterdir()] == ["older"]
+    assert run.export(world.job, world.home, run.Options(), link) == 1
+    assert (link.is_symlink(), pq.read_table(real).num_rows) == (True, 1)
+    assert list(real.parent.iterdir()) == [real]

@@ -195,11 +195,11 @@ def test_death_while_loading_again_stops_the_run(log: Path, diary: str) -> None:
 
 
 def test_a_fault_of_the_model_is_passed_on_in_words(log: Path, diary: str) -> None:
-    """What the engine says about a model that cannot be loaded reaches the caller as it was said."""
+    """What the engine says about a model that cannot be loaded reaches the caller as it was said, with the log's place."""
     sentence = "vLLM could not load x: it is a picture."
     with scripted(log, loads=[sentence], diary=diary) as pool, pytest.raises(ModelError) as refused:
         pool.wait_ready()
-    assert str(refused.value) == sentence
+    assert str(refused.value) == f"{sentence} What the engine printed is in {log}."
 
 
 def test_the_script_makes_nothing_up(log: Path) -> None:

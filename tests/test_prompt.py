@@ -119,6 +119,12 @@ def test_a_chat_keeps_the_spaces_of_its_template() -> None:
 # Columns.
 
 
+def test_an_example_has_a_value_for_each_column() -> None:
+    """An example that lacks a column is refused, even where the template has a default for it."""
+    said = refused("{{ fruit }}{{ note | default('') }}", EXAMPLES[:1])
+    assert said == "prompt.examples, number 1: the template needs a value that is not there: 'note' is undefined."
+
+
 @pytest.mark.parametrize(
     ("text", "columns"),
     [

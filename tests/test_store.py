@@ -29,7 +29,7 @@ from batchinfer.parse import Parser
 from batchinfer.records import Failure, Generation, Prediction
 from batchinfer.spec import OutputSpec
 from batchinfer.store import Store
-from batchinfer.tables import FAILURE_SCHEMA, MIGRATIONS, Answer, Made
+from batchinfer.tables import FAILURE_SCHEMA, MIGRATIONS, Answer, Made, MostCached
 
 FINGERPRINT = b"f" * 16
 MADE = Made(FINGERPRINT, "p1", "m", 1)
@@ -188,7 +188,6 @@ def test_a_chunk_is_stored_with_all_that_is_known_of_it(cache: Store) -> None:
         "stage": "engine", "reason": "cut_off", "detail": "Why.", "query": {"id": "b"}, "row": None, "run_id": 1, "at": None,
     }  # fmt: skip
     assert cache.failure_reasons() == [("engine", "cut_off", 1)]
-    assert (cache.cached(FINGERPRINT), cache.cached(b"g" * 16)) == (1, 0)
 
 
 def test_a_commit_is_one_transaction(cache: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,6 +399,7 @@ def test_runs_are_numbered_and_told_newest_first(empty: Store) -> None:
     """A run's report comes back with its number, status and times; a run under way has no end yet."""
     first = empty.start_run(FINGERPRINT, {"prompt": {"template": "é"}})
     empty.finish_run(first, "done", {"rows": 3, "version": 1, "entries": 2})
+    empty.add_version(1, first, 2)
     second = empty.start_run(FINGERPRINT, None)
     (newest, oldest) = empty.runs()
     assert (newest["run_id"], newest["status"], newest["finished_at"]) == (second, "running", None)
@@ -419,13 +419,13 @@ def test_the_next_run_says_of_a_killed_one_that_it_was(empty: Store) -> None:
     ]  # fmt: skip
 
 
-def test_the_last_question_that_asked_a_model_is_known(empty: Store) -> None:
-    """What a new question is compared with is that of the newest run that had one."""
-    assert empty.last_parts() is None
-    empty.start_run(b"1" * 16, {"a": "é"})
-    empty.start_run(b"2" * 16, {"a": [1.5]})
-    empty.start_run(b"", None)  # of a job that lives by imports
-    assert empty.last_parts() == (b"2" * 16, {"a": [1.5]})
+def test_the_question_that_most_answers_are_of_is_known(empty: Store) -> None:
+    """What a new question is compared with is the one that most of the cache answers, with what it was made of."""
+    assert empty.most_cached() is None
+    empty.start_run(FINGERPRINT, {"a": "é"})
+    empty.start_run(b"2" * 16, {"a": [1.5]})  # it stored nothing
+    empty.commit([Answer(Generation(b"k" * 16, "x", "stop", 1, 0, 1), Prediction("x"))], [], MADE, replace=False)
+    assert empty.most_cached() == MostCached(FINGERPRINT, {"a": "é"}, 1)
 
 
 def test_failures_of_an_earlier_question_are_kept_but_not_told(cache: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import os
@@ -25,11 +26,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import batchinfer
-from batchinfer import build, keys, publish
+from batchinfer import build, keys, publish, run
 from batchinfer.errors import GateFailed, NotFound, StoreError, UsageError
 from batchinfer.records import Failure
+from batchinfer.run import Options
 from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest, Snapshot
-from tests.factories import Reply, World, imports_job, model_job
+from tests.factories import Quiet, Reply, World, imports_job, model_job
 
 Make = Callable[..., World]
 REFUSED = Failure(None, "engine", "refused", "The engine would not.")
@@ -510,6 +512,192 @@ def test_a_list_in_another_order_publishes_nothing(make: Make) -> None:
     world.publish()
     world.rows({"id": [2, 1], "text": ["b", "a"], "note": ["x", "y"]})
     assert world.publish()["version"] is None
+
+
+def test_another_way_to_look_up_is_news(make: Make) -> None:
+    """Equal values are published again where the key's columns, its normal form, or the kind of the values changed."""
+    world = make({"id": ["tea"], "name": ["tea"], "text": ["a"]})
+    world.answer(echo)
+    world.publish()
+    world = world.changed(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})
+    assert world.publish()["version"] == 2
+    assert world.get(id="TEA") is not None
+    assert world.publish()["unchanged"]
+    world = world.changed(input={"path": "queries.parquet", "key": ["name"], "normalize": ["casefold"]})
+    assert world.publish()["version"] == 3
+    assert world.get(name="Tea") is not None
+    assert world.publish()["unchanged"]
+
+
+def test_equal_texts_of_another_kind_are_news(tmp_path: Path) -> None:
+    """A prediction that was the text 1 and is now the number is published, though both are written alike."""
+    world = imports_job(tmp_path, {"id": [1]}, gate=OPEN)
+    world.take_in({"id": [1], "prediction": ["1"]})
+    world.publish()
+    world = world.changed(output={"type": "json", "schema": {}})
+    world.store.undo_import(1)
+    world.take_in({"id": [1], "prediction": ["1"]})
+    with world.store.open(write=True) as db:
+        moment = db.execute("SELECT min(generated_at) FROM read_parquet(?)", [str(folder(world, 1) / PREDICTIONS)])
+        db.execute("UPDATE imports SET created_at = ?", [moment.fetchall()[0][0]])
+    assert world.publish()["version"] == 2
+    assert json.loads(world.get(id=1) or b"")["prediction"] == 1
+
+
+def test_every_version_is_recorded(make: Make) -> None:
+    """The cache's table of versions has those of publish as well as those of run, once each."""
+    world = make({"id": [1, 2], "text": ["a", "b"]}, gate=OPEN)
+    world.answer(echo)
+    world.run()
+    world.take_in({"id": [3], "prediction": ["c"]})
+    world.publish()
+    world.publish()  # nothing new
+    with world.store.open() as db:
+        assert db.execute("SELECT version, run_id, rows FROM versions ORDER BY version").fetchall() == [
+            (1, 2, 2),
+            (2, 2, 3),
+        ]
+
+
+# By force
+
+
+def publish_by_force(world: World, candidate: str | None = None, why: str | None = None) -> dict[str, Any]:
+    return run.publish_job(world.job, world.home, Options(), Quiet(), candidate=candidate, why=why)
+
+
+@pytest.fixture
+def rejected(make: Make) -> World:
+    """A job that serves three keys, and whose run 2 was refused since it would change two of them; a third changed since."""
+    world = make({"id": [1, 2, 3], "text": list("abc")})
+    world.answer(echo)
+    world.publish()
+    world.answer(lambda row: "new" if row["id"] < 3 else echo(row), refresh=True)
+    refused(world, "changed")
+    world.answer(lambda row: "newer", refresh=True)
+    return world
+
+
+def test_a_candidate_is_published_as_its_very_bytes(rejected: World) -> None:
+    """What was refused is served by force exactly as it lay there, whatever the cache has now; it says who, when and why."""
+    candidate = rejected.home.rejected / "r2"
+    data = {path.name: path.read_bytes() for path in candidate.iterdir()}
+    report = publish_by_force(rejected, "r2", "Ann looked at all of it")
+    assert (report["version"], report["entries"], report["candidate"], report["status"]) == (2, 3, "r2", "done")
+    place = folder(rejected, 2)
+    assert (place / PREDICTIONS).read_bytes() == data[PREDICTIONS]
+    assert {path.name: path.read_bytes() for path in candidate.iterdir()} == data
+    with rejected.served() as snapshot:
+        snapshot.verify()
+        served = [json.loads(snapshot.get({"id": number}) or b"")["prediction"] for number in (1, 2, 3)]
+    assert served == ["new", "new", "about c"]
+    content = Manifest.read(place).content
+    forced = content["forced"]
+    assert (forced["why"], forced["by"]) == ("Ann looked at all of it", getpass.getuser())
+    assert re.fullmatch(MOMENT, forced["at"])
+    assert (content["version"], content["parent"], content["candidate"]) == (2, 1, "r2")
+    assert (content["gate"]["status"], content["run"]["run_id"]) == ("failed", 2)
+    with rejected.store.open() as db:
+        assert db.execute("SELECT version, run_id, rows FROM versions WHERE version = 2").fetchall() == [(2, 2, 3)]
+    assert publish_by_force(rejected, "r2", "again")["unchanged"]
+
+
+def test_a_body_by_force_is_as_any_other(rejected: World) -> None:
+    """The bodies made from a candidate's Parquet are, byte for byte, those that its cache would have made."""
+    rejected.answer(lambda row: "new" if row["id"] < 3 else echo(row), refresh=True)
+    with pytest.raises(GateFailed) as raised:
+        rejected.publish()
+    assert raised.value.report is not None
+    name = raised.value.report["candidate"]
+    publish_by_force(rejected, None, "from the cache")
+    from_cache = [rejected.get(id=number) for number in (1, 2, 3)]
+    rejected.take_in({"id": [1], "prediction": ["other"]})
+    rejected.changed(gate=OPEN).publish()
+    publish_by_force(rejected, name, "from the candidate")
+    assert [rejected.get(id=number) for number in (1, 2, 3)] == from_cache
+
+
+def test_the_cache_can_be_published_by_force(rejected: World) -> None:
+    """Without a candidate it is what the cache has now; its failed checks and the reason stay with it."""
+    report = publish_by_force(rejected, None, "meant so")
+    assert (report["version"], [check["name"] for check in report["gate"] if not check["passed"]]) == (2, ["changed"])
+    assert json.loads(rejected.get(id=3) or b"")["prediction"] == "newer"
+    content = Manifest.read(folder(rejected, 2)).content
+    assert (content["gate"]["status"], content["forced"]["why"]) == ("failed", "meant so")
+    assert Manifest.read(folder(rejected, 1)).content["forced"] is None
+    assert publish_by_force(rejected, None, "again")["unchanged"]
+
+
+def test_a_candidate_is_never_overwritten(rejected: World) -> None:
+    """A second refusal under the same run's number takes the next free name, and says it, to machines too."""
+    first = (rejected.home.rejected / "r2" / PREDICTIONS).read_bytes()
+    for name in ("r3", "r3-2", "r3-3"):
+        with pytest.raises(GateFailed, match=f"/{name}\\. ") as raised:
+            rejected.publish()
+        report = raised.value.report
+        assert report is not None
+        assert (report["status"], report["candidate"], report["version"], report["job"]) == (
+            "rejected", name, None, "shop",
+        )  # fmt: skip
+    assert (rejected.home.rejected / "r2" / PREDICTIONS).read_bytes() == first
+    with pytest.raises(NotFound, match=r"has no candidate r4: it has r2, r3, r3-2, r3-3\.$"):
+        publish_by_force(rejected, "r4", "why not")
+
+
+@pytest.mark.parametrize("name", ["r7", "", ".", "..", "../versions/000001", "r2/"])
+def test_a_candidate_that_is_not_there(rejected: World, name: str) -> None:
+    """Only the names of candidates are taken."""
+    with pytest.raises(NotFound, match=r"has no candidate .*: it has r2\.$"):
+        publish_by_force(rejected, name, "why not")
+    assert current(rejected) == 1
+
+
+def test_a_candidate_needs_force(rejected: World) -> None:
+    """What the gate refused is not published by its name alone."""
+    with pytest.raises(UsageError, match=r"The candidate r2 failed its gate \(changed\): --force --why TEXT"):
+        publish_by_force(rejected, "r2")
+    assert publish.numbers(rejected.home) == [1]
+
+
+@pytest.mark.parametrize(
+    ("sections", "sentence"),
+    [
+        ({"input": {"path": "queries.parquet", "key": ["text"]}}, r"its lookup key is id \(integer\), the job's is text \(string\)"),
+        ({"input": {"path": "queries.parquet", "key": ["id"], "normalize": ["trim"]}}, "its normalize is nothing, the job's is trim"),
+        ({"output": {"type": "json", "schema": {}}}, "its kind of prediction is string, the job's is json"),
+    ],
+    ids=["key", "normalize", "kind"],
+)  # fmt: skip
+def test_a_candidate_that_does_not_fit_is_refused(rejected: World, sections: dict[str, Any], sentence: str) -> None:
+    """A candidate that would be looked up or read otherwise than the job now says is not published, not even by force."""
+    with pytest.raises(UsageError, match=f"The candidate r2 does not fit the job as it is now: {sentence}"):
+        publish_by_force(rejected.changed(**sections), "r2", "why not")
+    assert publish.numbers(rejected.home) == [1]
+
+
+def test_a_candidate_of_another_kind_of_key_is_refused(rejected: World) -> None:
+    """The kinds of the list's key columns count; where there is no list any more, their names do."""
+    rejected.rows({"id": ["1"], "text": ["a"]})
+    with pytest.raises(UsageError, match=r"its lookup key is id \(integer\), the job's is id \(string\)"):
+        publish_by_force(rejected, "r2", "why not")
+    rejected.list_path.unlink()
+    assert publish_by_force(rejected, "r2", "the list is gone")["version"] == 2
+
+
+@pytest.mark.parametrize("spoil", ["byte", "cut", "gone", "manifest"])
+def test_a_damaged_candidate_is_refused(rejected: World, spoil: str) -> None:
+    """A candidate that is not whole is not published, whoever wants it; no trace is left."""
+    path = rejected.home.rejected / "r2" / (MANIFEST if spoil == "manifest" else PREDICTIONS)
+    data = bytearray(path.read_bytes())
+    data[-20 if spoil == "byte" else len(data) // 2] ^= 1
+    if spoil == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(data[:100] if spoil in ("cut", "manifest") else data)
+    with pytest.raises(StoreError):
+        publish_by_force(rejected, "r2", "why not")
+    assert (publish.numbers(rejected.home), current(rejected)) == ([1], 1)
+    assert not list(rejected.home.versions.glob(".*"))
 
 
 # Failures keep what is served

@@ -11,18 +11,22 @@ from batchinfer.cli.common import emit, home_root, input_option, job_argument, j
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.home import JobHome
 
+SHOWN = 20
+
 
 @click.command("failures")
 @job_argument
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Show at most N.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help=f"Show at most N.  [default: {SHOWN}; all with --json]"
+)
 @json_option
-def failures_(job: str, limit: int, as_json: bool) -> None:
+def failures_(job: str, limit: int | None, as_json: bool) -> None:
     """The dead letters: rows without a prediction, and why."""
     from batchinfer.store import Store
 
     opened, home = open_job(job)
     store = _existing(Store(home.cache), home)
-    rows = store.failures(None if as_json else limit)
+    rows = store.failures(limit or (None if as_json else SHOWN))
 
     def text() -> None:
         reasons = store.failure_reasons()

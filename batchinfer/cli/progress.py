@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
+import threading
 from types import TracebackType
 from typing import Self
 
@@ -22,14 +22,20 @@ SETTLED_SECONDS = 5.0  # before that a rate says little
 
 
 class ProgressShow:
-    """Implements `run.Show`. A context manager: leaving it takes the bar down."""
+    """Implements `run.Show`. A context manager: leaving it takes the bar down.
+
+    A thread of its own draws, so that the bar lives while no answer comes.
+    """
 
     def __init__(self, *, yes: bool = False) -> None:
         self._console = Console(stderr=True)
-        self._live: Live | None = None
-        self._drawn = 0.0
         self._yes = yes
         self._interactive = sys.stdin.isatty() and sys.stderr.isatty()
+        self._tally: Tally | None = None
+        self._hits = 0
+        self._live: Live | None = None
+        self._over = threading.Event()
+        self._liner = threading.Thread(target=self._write_lines, daemon=True)
 
     def say(self, text: str) -> None:
         # Broken at words for people; one line each in a log.
@@ -39,19 +45,22 @@ class ProgressShow:
         return self._yes or (self._interactive and click.confirm(text, default=False, err=True))
 
     def progress(self, tally: Tally, hits: int) -> None:
-        wait = 1 / DRAWS_PER_SECOND if self._console.is_terminal else LINE_SECONDS
-        now = time.monotonic()
-        self._drawn = self._drawn or now
-        if now - self._drawn < wait and tally.done < tally.todo:
-            return
-        self._drawn = now
-        if not self._console.is_terminal:
-            self.say(line(tally, hits))
-            return
-        if self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        first, self._tally, self._hits = self._tally is None, tally, hits
+        if first and self._console.is_terminal:
+            self._live = Live(
+                console=self._console, get_renderable=self._draw, refresh_per_second=DRAWS_PER_SECOND, transient=True
+            )
             self._live.start()
-        self._live.update(_drawing(tally, hits), refresh=True)
+        elif first:
+            self._liner.start()
+
+    def _draw(self) -> Table:
+        assert self._tally is not None
+        return _drawing(self._tally, self._hits)
+
+    def _write_lines(self) -> None:
+        while not self._over.wait(LINE_SECONDS) and self._tally is not None:
+            self.say(line(self._tally, self._hits))
 
     def __enter__(self) -> Self:
         return self
@@ -59,6 +68,7 @@ class ProgressShow:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
         if self._live is not None:
             self._live.stop()
 

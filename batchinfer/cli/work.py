@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from batchinfer.cli.common import emit, input_option, job_argument, json_option, open_job, pairs, percent, table, tell
+from batchinfer.errors import BatchinferError, UsageError
 
 
 @click.command("plan")
@@ -22,7 +26,7 @@ def plan_(job: str, input_path: str | None, as_json: bool) -> None:
 
     opened, home = open_job(job)
     with planned(opened, home, Options(input=_path(input_path))) as p:
-        result = estimate(p)
+        result = estimate(p, lambda text: click.secho(text, dim=True, err=True))
 
     def text() -> None:
         rows: list[tuple[str, Any]] = [
@@ -80,7 +84,7 @@ def run_(job: str, input_path: str | None, limit: int | None, max_hours: float |
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh]).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
-    with ProgressShow(yes=yes) as show:
+    with reporting(as_json=as_json), ProgressShow(yes=yes) as show:
         report = run(opened, home, options, show)
     emit(report, as_json, lambda: _print_report(report))
 
@@ -88,16 +92,36 @@ def run_(job: str, input_path: str | None, limit: int | None, max_hours: float |
 @click.command("publish")
 @job_argument
 @input_option
+@click.option("--candidate", metavar="rN", help="Publish this rejected candidate as it is, in place of the cache's.")
+@click.option("--force", is_flag=True, help="Publish although the gate refuses; needs --why.")
+@click.option("--why", metavar="TEXT", help="The reason for --force, kept in the version's manifest.")
 @json_option
-def publish_(job: str, input_path: str | None, as_json: bool) -> None:
+def publish_(
+    job: str, input_path: str | None, candidate: str | None, force: bool, why: str | None, as_json: bool
+) -> None:
     """Build a version from what the cache has now, gate it, and make it current."""
     from batchinfer.cli.progress import ProgressShow
     from batchinfer.run import Options, publish_job
 
+    if force and not (why and why.strip()):
+        raise UsageError("--force needs --why TEXT: the reason is kept with the version.")
+    if why is not None and not force:
+        raise UsageError("--why goes with --force: a version that passes its gate needs no reason.")
     opened, home = open_job(job)
-    with ProgressShow() as show:
-        report = publish_job(opened, home, Options(input=_path(input_path)), show)
+    with reporting(as_json=as_json), ProgressShow() as show:
+        report = publish_job(opened, home, Options(input=_path(input_path)), show, candidate=candidate, why=why)
     emit(report, as_json, lambda: _print_published(report))
+
+
+@contextlib.contextmanager
+def reporting(*, as_json: bool) -> Iterator[None]:
+    """With --json, prints the report of a run that did not end well, too."""
+    try:
+        yield
+    except BatchinferError as exc:
+        if as_json and exc.report is not None:
+            click.echo(json.dumps(exc.report, ensure_ascii=False, default=str))
+        raise
 
 
 def _print_report(report: dict[str, Any]) -> None:
@@ -137,7 +161,7 @@ def _print_published(report: dict[str, Any]) -> None:
         tell("Nothing new to publish: the version that is served says the same.")
     else:
         tell("Nothing was published.")
-    if report["failures"] or report["bad"]:
+    if report.get("failures") or report.get("bad"):
         tell(f"See batchinfer failures {report['job']}.")
 
 

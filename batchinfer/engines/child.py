@@ -1,12 +1,13 @@
 """The engine process: takes prompts from a pipe, drives a model, sends back what finishes.
 
-Messages to it:   ("task", Task), ("prompts", [Prompt]), ("stop", None)
+Started as `python -m batchinfer.engines.child FD`, FD being its end of the pipe.
+
+Messages to it:   ("load", (driver, EngineConfig, Placement, log)) first, ("task", Task), ("prompts", [Prompt]), ("stop", None)
 Messages from it: ("ready", EngineInfo), ("failed", sentence), ("results", [Generation | Failure])
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import queue
@@ -17,11 +18,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-from batchinfer.engines.devices import Placement
 from batchinfer.errors import BatchinferError
-from batchinfer.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
+from batchinfer.records import EngineInfo, Failure, Generation, Prompt, Task
 
-PR_SET_PDEATHSIG = 1
+Inbox = queue.SimpleQueue[tuple[str, Any]]
 
 
 class Driver(Protocol):
@@ -35,30 +35,31 @@ class Driver(Protocol):
     def step(self) -> list[Generation | Failure]: ...
 
 
-def main(pipe: Connection, driver_path: str, config: EngineConfig, placement: Placement, log: Path) -> None:
-    """Entry point of the process. Returns only when told to stop; a crash ends the process."""
-    _detach_from_terminal(log)
+def main(pipe: Connection) -> None:
+    """Loads a driver, then serves it. Ends the process when told to stop; a crash ends it, too."""
+    _, (driver_path, config, placement, log) = pipe.recv()
+    _detach(log)
     if not placement.is_cpu:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts them
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.index for gpu in placement.gpus)
+    inbox: Inbox = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
     try:
         module, _, name = driver_path.partition(":")
         driver: Driver = getattr(importlib.import_module(module), name)(config, placement)
         pipe.send(("ready", driver.info))
-        _serve(pipe, driver)
+        _serve(pipe, inbox, driver)
     except BatchinferError as exc:
         pipe.send(("failed", str(exc)))
 
 
-def _serve(pipe: Connection, driver: Driver) -> None:
-    inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
+def _serve(pipe: Connection, inbox: Inbox, driver: Driver) -> None:
     while True:
         results: list[Generation | Failure] = []
         while not inbox.empty() or not (driver.busy() or results):  # sleeps here when there is nothing to do
             kind, content = inbox.get()
             if kind == "stop":
-                return
+                os._exit(0)  # nothing is left to save, and vLLM takes seconds to take itself apart
             if kind == "task":
                 driver.begin(content)
             else:
@@ -68,22 +69,26 @@ def _serve(pipe: Connection, driver: Driver) -> None:
         pipe.send(("results", results))  # also when empty: it says that the engine is alive
 
 
-def _receive(pipe: Connection, inbox: queue.SimpleQueue[tuple[str, Any]]) -> None:
+def _receive(pipe: Connection, inbox: Inbox) -> None:
     """Empties the pipe at all times, so that neither side ever waits for the other to read."""
     while True:
         try:
             inbox.put(pipe.recv())
-        except (EOFError, OSError):  # the run is gone: nobody wants the answers
+        except (EOFError, OSError):  # the run is gone, however it went: nobody wants the answers
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, signal.SIGKILL)  # and the processes that vLLM started on a GPU go, too
             os._exit(1)
 
 
-def _detach_from_terminal(log: Path) -> None:
-    """Ctrl-C is the run's to handle; vLLM's chatter belongs in a file; without the run there is no point."""
-    os.setsid()
+def _detach(log: Path) -> None:
+    """Ctrl-C is the run's to handle, and vLLM's chatter belongs in a file."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     sys.stdout.flush()
     sys.stderr.flush()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
+
+
+if __name__ == "__main__":
+    main(Connection(int(sys.argv[1])))

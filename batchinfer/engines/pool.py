@@ -7,13 +7,13 @@ import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,7 +34,7 @@ LOAD_SECONDS = 7200.0  # a first load may have to download a large model, and sa
 class _Member:
     """One child process and what it is working on."""
 
-    process: BaseProcess
+    process: subprocess.Popen[bytes]
     pipe: Connection
     placement: Placement
     info: EngineInfo | None = None  # None while it loads
@@ -67,10 +67,15 @@ class _Member:
     def kill(self) -> None:
         """Ends it and the processes that vLLM started below it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
-        self.process.kill()
-        self.process.join()
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
         self.pipe.close()
+
+    def wait(self) -> int | None:
+        """Its exit code, once it has ended by itself; None if it has not soon."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(STOP_SECONDS)
+        return None
 
 
 class EnginePool:
@@ -152,12 +157,11 @@ class EnginePool:
         try:
             kind, content = member.pipe.recv()
         except (EOFError, OSError):
-            member.process.join(STOP_SECONDS)
-            yield from self._replace(member, f"died (exit code {member.process.exitcode})")
+            yield from self._replace(member, f"died (exit code {member.wait()})")
             return
         member.heard = time.monotonic()
         if kind == "failed":
-            raise ModelError(content)
+            raise ModelError(f"{content} What the engine printed is in {self._log}.")
         if kind == "ready":
             member.info = content
             if self._task is not None:
@@ -184,27 +188,29 @@ class EnginePool:
             self._suspects.extend(member.prompts.values())
 
     def _spawn(self, placement: Placement) -> _Member:
-        context = multiprocessing.get_context("spawn")  # a fork would copy threads and DuckDB's state
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=child.main, args=(theirs, self._driver, self._config, placement, self._log), name="batchinfer-engine"
+        # A plain process and not one of multiprocessing's: it shares no clean-up with ours that a kill would upset.
+        # In a session of its own the terminal's Ctrl-C does not reach it.
+        ours, theirs = multiprocessing.Pipe()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # nor before it has that session
+        process = subprocess.Popen(
+            [sys.executable, "-m", child.__name__, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
-        # Ctrl-C must not hit it before it can say that it is deaf; the tracker's start would lift the block.
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
-        return _Member(process, ours, placement)
+        member = _Member(process, ours, placement)
+        member.send("load", (self._driver, self._config, placement, self._log))
+        return member
 
     def close(self) -> None:
         for member in self._members:
             member.send("stop")
         for member in self._members:
             if not member.prompts and member.info is not None:
-                member.process.join(STOP_SECONDS)
+                member.wait()
             member.kill()
         self._members = []
 

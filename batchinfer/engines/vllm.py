@@ -16,6 +16,8 @@ from batchinfer.records import EngineConfig, EngineInfo, Failure, Generation, Pr
 
 CPU_BLOCK_SIZE = 32  # vLLM's 128 on CPU would miss every shared prefix shorter than that
 MAX_CPU_KV_BYTES = 2 << 30
+NAMED_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+VALUES = frozenset({"enum", "const", "default", "examples"})
 UNSUPPORTED_KEYWORDS = frozenset({"uniqueItems", "minContains", "maxContains", "contains"})
 
 
@@ -27,20 +29,19 @@ class VllmDriver:
         self._on_cpu = placement.is_cpu
         os.environ.update(VLLM_NO_USAGE_STATS="1", TOKENIZERS_PARALLELISM="false")
         if self._on_cpu:
-            environment.hide_vision_packages()
             environment.prepare_cpu(list(placement.cores))
         try:
             import vllm
             from vllm.exceptions import VLLMClientError
-        except ModuleNotFoundError as exc:
-            raise MissingExtra("vLLM") from exc
         except ImportError as exc:
+            if exc.name == "vllm":
+                raise MissingExtra("vLLM") from exc
             raise ModelError(f"vLLM is installed, but cannot be loaded: {first_sentence(exc)}") from exc
 
         self._vllm, self._client_error = vllm, VLLMClientError
         try:
             llm = vllm.LLM(**self._arguments(config))
-        except (ValueError, OSError, RuntimeError, ImportError, KeyError) as exc:
+        except (ValueError, OSError, RuntimeError, ImportError, LookupError, TypeError, AssertionError) as exc:
             raise ModelError(f"vLLM could not load {config.model}: {first_sentence(exc)}") from exc
         self._engine = llm.llm_engine
         self._llm = llm
@@ -80,17 +81,20 @@ class VllmDriver:
         return arguments | config.options
 
     def begin(self, task: Task) -> None:
-        """Sets what is done with the prompts that follow."""
+        """Sets what is done with the prompts that follow. Raises ModelError if vLLM will not do it."""
         from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         arguments = dict(task.sampling)
         if task.score_tokens is not None:
             arguments |= {"max_tokens": 1, "logprob_token_ids": list(task.score_tokens), "detokenize": False}
-        if task.constraint is not None:
-            kind, value = task.constraint
-            value = without_unsupported(value) if kind == "json" else value
-            arguments["structured_outputs"] = StructuredOutputsParams(**{kind: value})
-        self._sampling = SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
+        try:
+            if task.constraint is not None:
+                kind, value = task.constraint
+                value = without_unsupported(value) if kind == "json" else value
+                arguments["structured_outputs"] = StructuredOutputsParams(**{kind: value})
+            self._sampling = SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
+        except (ValueError, TypeError, self._client_error) as exc:
+            raise ModelError(f"vLLM refuses the job's sampling or output: {first_sentence(exc)}") from exc
         self._lora = self._lora_request(task.adapter) if task.adapter else None
         self._task = task
 
@@ -159,8 +163,16 @@ def cpu_kv_bytes() -> int:
 
 def without_unsupported(schema: Any) -> Any:
     """The JSON schema less the keywords that xgrammar refuses; parsing checks them afterwards."""
-    if isinstance(schema, dict):
-        return {name: without_unsupported(value) for name, value in schema.items() if name not in UNSUPPORTED_KEYWORDS}
     if isinstance(schema, list):
         return [without_unsupported(item) for item in schema]
-    return schema
+    if not isinstance(schema, dict):
+        return schema
+    kept = {name: value for name, value in schema.items() if name not in UNSUPPORTED_KEYWORDS}
+    return {
+        name: {inner: without_unsupported(part) for inner, part in value.items()}  # names of fields, not keywords
+        if name in NAMED_SCHEMAS and isinstance(value, dict)
+        else value
+        if name in VALUES
+        else without_unsupported(value)
+        for name, value in kept.items()
+    }
