@@ -876,7 +876,8 @@ def test_a_model_that_is_no_text_generator(batchinfer: Cli, shop: Callable[..., 
     sentence = "vLLM could not load it: this model does not support text generation."
     shop(script={"loads": [sentence], "diary": str(tmp_path / "diary")})
     done = batchinfer("run", "shop")
-    assert (done.code, done.err.splitlines()[-1]) == (2, f"batchinfer: {sentence}")
+    assert done.code == 2
+    assert done.err.splitlines()[-1].startswith(f"batchinfer: {sentence} What the engine printed is in ")
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
