@@ -114,7 +114,7 @@ def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | 
             report |= _figures(p.plan, tally, outcome) | {"seconds": round(time.monotonic() - started, 3)}
             with contextlib.suppress(BatchinferError) if report["status"] == "failed" else contextlib.nullcontext():
                 p.store.finish_run(run_id, report["status"], report)
-        if report["left"] == 0:
+        if options.refresh and report["left"] == 0:
             home.forget_refresh()
         if outcome is not None and outcome.failed_checks:
             refused = GateFailed(gate_sentence(outcome))

@@ -22,6 +22,7 @@ from batchinfer.errors import StoreError, UsageError
 from batchinfer.plan import Counts
 from batchinfer.records import Failure
 from batchinfer.run import Planned
+from batchinfer.tables import now
 from tests.factories import Reply, World, imports_job, model_job, write
 
 Make = Callable[..., World]
@@ -301,6 +302,19 @@ def test_refresh_makes_everything_again(make: Make) -> None:
     with world.store.open() as db:
         assert db.execute("SELECT text FROM generations").fetchall() == [("new",), ("new",)]
     assert counts(world) == Counts(rows=2, bad=0, duplicates=0, unique=2, hits=2, failed=0, to_generate=0, lookups=2)
+
+
+def test_a_refresh_that_was_stopped_goes_on(make: Make) -> None:
+    """What was made since an unfinished refresh began is done; another refresh, or one after it, begins anew."""
+    world = make({"id": ["1", "2"], "text": ["a", "b"]})
+    world.answer(echo)
+    world.home.remember_refresh("all", now())
+    assert asked(world, refresh=True) == ["a", "b"]
+    world.answer(lambda row: "new", refresh=True)
+    assert asked(world, refresh=True) == []
+    assert asked(world, refresh=True, refresh_where=("id", "2")) == ["b"]
+    world.home.forget_refresh()
+    assert asked(world, refresh=True) == ["a", "b"]
 
 
 def test_refresh_of_a_value_makes_those_rows_again(make: Make) -> None:
