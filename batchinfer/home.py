@@ -18,6 +18,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ from typing import Any
 import platformdirs
 
 from batchinfer.errors import Busy, StoreError, UsageError
+from batchinfer.keys import JOB_NAME
 
 VARIABLE = "BATCHINFER_HOME"
 
@@ -127,6 +129,16 @@ class JobHome:
             if holder is not None:
                 raise Busy(f"The job {self.name} is in use by {holder}: wait for it, or stop it.")
             yield
+
+
+def job_names(root: Path) -> list[str]:
+    """The jobs that a data folder knows, sorted. Raises OSError where it cannot be read."""
+    return sorted(
+        path.name
+        for path in root.iterdir()
+        if re.fullmatch(JOB_NAME, path.name)
+        and any((path / part).exists() for part in ("job.json", "CURRENT", "versions"))
+    )
 
 
 def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:

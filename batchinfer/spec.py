@@ -22,11 +22,11 @@ from pydantic import (
     model_validator,
 )
 
+from batchinfer.keys import JOB_NAME
+
 Scalar = str | int | float | bool
 Share = Annotated[float, Field(ge=0, le=1)]
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
-
-NAME = r"[a-z][a-z0-9_-]{0,63}"  # of a job: safe as the name of a folder
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -337,7 +337,7 @@ class ScheduleSpec(Section):
 class JobSpec(Section):
     """A whole job file."""
 
-    name: Annotated[str, Field(pattern=f"^{NAME}$")] = Field(description="The job's name.")
+    name: Annotated[str, Field(pattern=f"^{JOB_NAME}$")] = Field(description="The job's name.")
     description: str = Field("", description="What the job is for, in a sentence.")
     input: InputSpec
     prompt: PromptSpec | None = Field(None, description="Without prompt and model, a job lives by imports.")
