@@ -8,6 +8,7 @@ $BATCHINFER_HOME/
         versions/000001/   published, immutable
         rejected/r7/       a candidate that failed its gate
         CURRENT, PIN       which version is served
+        misses/            what clients asked for and did not find, a file for each day and server
         logs/, scratch/
 """
 
@@ -57,6 +58,10 @@ class JobHome:
     @property
     def rejected(self) -> Path:
         return self.folder / "rejected"
+
+    @property
+    def misses(self) -> Path:
+        return self.folder / "misses"
 
     @property
     def logs(self) -> Path:

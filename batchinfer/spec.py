@@ -74,6 +74,12 @@ class Section(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
+class MissesSpec(Section):
+    """Which of the queries that clients asked for and did not find become rows."""
+
+    at_least: Annotated[int, Field(ge=1)] = Field(1, description="Only those asked for so often.")
+
+
 class InputSpec(Section):
     """Where the queries come from."""
 
@@ -95,6 +101,10 @@ class InputSpec(Section):
     where: dict[str, Scalar | list[Scalar]] = Field({}, description="Keep only rows whose columns have these values.")
     optional: list[str] = Field(
         [], description="Template columns that may be null or empty; others make a bad row then."
+    )
+    include_misses: MissesSpec | None = Field(
+        None,
+        description="Add what clients asked the service for and did not find, if at least `at_least` times (by default once).",
     )
 
     @model_validator(mode="after")
@@ -313,6 +323,7 @@ class ServeSpec(Section):
     """How the lookup service answers."""
 
     max_age: Duration = Field(timedelta(seconds=60), description="How long clients may keep an answer.")
+    misses: bool = Field(default=True, description="Whether the service records what was asked for and not found.")
 
 
 CRON_FIELDS = 5

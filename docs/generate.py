@@ -62,6 +62,9 @@ Two rows with one lookup key must ask the same: otherwise both are bad rows. A r
 null or empty, if a column that the template uses is (unless `optional` names it), if a value is not of the column's
 type, or if a text is not valid UTF-8. Bad rows are listed by `batchinfer failures`; they never end a run.
 
+`include_misses` is for jobs whose template and `where` use only columns of `key` (the template also those in
+`optional`, which are null then): clients ask with no others. See [misses.md](misses.md).
+
 A path may not leave the job's folder, nor by a link, unless it lies below one of the folders in the environment
 variable `BATCHINFER_INPUT_ROOTS` (separated by `:`). `${VARIABLE}` in a path is filled in.
 """,
@@ -307,7 +310,9 @@ def type_of(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return for eac
     if "anyOf" in field:
         return " or ".join(dict.fromkeys(type_of(kind) for kind in field["anyOf"] if kind.get("type") != "null"))
     if "$ref" in field:
-        return {"SplitStep": '`{split: ","}`', "Example": "example"}[field["$ref"].rpartition("/")[2]]
+        return {"SplitStep": '`{split: ","}`', "Example": "example", "MissesSpec": "`{at_least: 3}`"}[
+            field["$ref"].rpartition("/")[2]
+        ]
     if "const" in field:
         return f"`{field['const']}`"
     if "enum" in field:
