@@ -190,11 +190,14 @@ def _try_lock(handle: int) -> bool:
     return True
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file as a whole: readers see the old content or the new, also after a power cut."""
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Replaces a file as a whole: readers see the old content or the new, also after a power cut.
+
+    mode: who may read it, less what the umask takes away.
+    """
     with readable_faults(path):
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with draft.open("wb") as file:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:  # noqa: PTH123
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -169,6 +169,14 @@ COMMAND_EXAMPLES = {
         'batchinfer lookup sentiment sentence="A masterpiece four years in the making."',
         "Prints one answer as JSON.",
     ),
+    "serve": (
+        "batchinfer serve --host 0.0.0.0 --port 8080 --workers 4",
+        "Answers look-ups over HTTP for every job of the data folder; see [the service](serve.md).",
+    ),
+    "keys": (
+        "batchinfer keys add search-frontend --job sentiment",
+        "Makes a key that may ask for one job; `keys list` names the keys, `keys revoke ID` ends one.",
+    ),
 }
 
 CLI_HEAD = """\
@@ -346,6 +354,9 @@ def cli_page() -> str:
         example, sentence = COMMAND_EXAMPLES[name]
         parts += [f"\n## batchinfer {name}\n", *help_block(command, f"batchinfer {name}"), f"\n{sentence}\n"]
         parts.append(f"```\n{example}\n```")
+        if isinstance(command, click.Group):
+            for sub, inner in command.commands.items():
+                parts += ["", *help_block(inner, f"batchinfer {name} {sub}")]
     return "\n".join(parts) + "\n"
 
 

@@ -24,6 +24,8 @@ COMMANDS = {
     "runs": ("data", "The history of runs."),
     "versions": ("served", "The published versions."),
     "lookup": ("served", "One prediction, from the version that is served."),
+    "serve": ("service", "The lookup service: HTTP for every job of the data folder."),
+    "keys": ("service", "API keys of the lookup service."),
 }
 
 
