@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
+import signal
 import socket
 import subprocess
 import tempfile
@@ -22,6 +24,7 @@ from batchinfer.serve.app import Settings, create
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
 AT_ONCE = 512  # requests in work in one worker; more wait in the system's queue
+PR_SET_PDEATHSIG = 1  # of Linux' <sys/prctl.h>
 STOP_SECONDS = 15  # for what is in flight when the service is stopped
 
 LOGGING: dict[str, Any] = {
@@ -91,6 +94,7 @@ def _stop(gatherer: subprocess.Popen[bytes]) -> None:
 
 def _load(settings: Settings, _target: str) -> Any:
     """Runs in each worker: nothing of a version may be open before it is a process of its own."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # a worker without its server would hold the port
     return create(settings)
 
 
