@@ -1,0 +1,72 @@
+"""Times look-ups in the caller's own process: Lookup on a data folder, hits and misses, single and many.
+
+    python -m benchmarks.inprocess [--entries 5000000] [--rounds 5]
+
+Limit: 10 µs a key. The peer is the bare LMDB get of the same keys, already hashed: the least that any look-up in this
+file must take; and the same with its JSON parsed, since Lookup hands back a dictionary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from batchinfer import Lookup, publish
+from batchinfer.snapshot import Snapshot
+from benchmarks.made import JOB, key_of, make
+
+KEYS = 100_000  # for each measurement
+
+
+def per_key(work: Callable[[Any], Any], arguments: Sequence[Any]) -> float:
+    """Microseconds for one."""
+    began = time.perf_counter()
+    for argument in arguments:
+        work(argument)
+    return (time.perf_counter() - began) / len(arguments) * 1e6
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--entries", type=int, default=5_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="batchinfer-bench-") as name:
+        home = make(Path(name), given.entries)
+        present = [{"id": key_of(random.randrange(given.entries))} for _ in range(KEYS)]
+        absent = [{"id": key_of(given.entries + random.randrange(given.entries))} for _ in range(KEYS)]
+        with Snapshot(publish.folder_of(home, 1)) as snapshot, Lookup(name, JOB) as lookup:
+            hashed = [snapshot.reader.key((query["id"],)) for query in present]
+            ways: dict[str, Callable[[], float]] = {
+                "LMDB get of a hashed key": lambda: per_key(snapshot.find, hashed),
+                "the same, JSON parsed": lambda: per_key(lambda key: json.loads(snapshot.find(key) or b""), hashed),
+                "Lookup.get, a hit": lambda: per_key(lookup.get, present),
+                "Lookup.get, a miss": lambda: per_key(lookup.get, absent),
+                "Lookup.get_many of 1,000 hits, a key": lambda: per_key(
+                    lookup.get_many, [present[at : at + 1000] for at in range(0, KEYS, 1000)]
+                ) / 1000,
+            }  # fmt: skip
+            for work in ways.values():
+                work()  # once, so that the pages are in memory
+            taken = {way: [work() for _ in range(given.rounds)] for way, work in ways.items()}
+    drawn = Table(title=f"{given.entries:,} entries, random keys, {KEYS:,} a round", title_justify="left")
+    drawn.add_column("what")
+    drawn.add_column("µs a key: median (range)", justify="right")
+    for way, times in taken.items():
+        drawn.add_row(way, f"{statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})")
+    Console().print(drawn)
+
+
+if __name__ == "__main__":
+    main()
