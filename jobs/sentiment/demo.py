@@ -219,6 +219,7 @@ def show_next() -> None:
         ("batchinfer plan fruit_families", "another job: what a run would do"),
         ("batchinfer init mine --input FILE.parquet", "a job for your own list"),
         ("batchinfer versions sentiment", "what was published, and when"),
+        ("batchinfer serve", "the same look-ups over HTTP; /docs says how"),
         ("batchinfer --help", "all commands; docs/ says more"),
     ):
         table.add_row(Text(line, style="bold green"), what)
