@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from batchinfer.snapshot import MANIFEST, Manifest
 
 CURRENT = "CURRENT"
 PIN = "PIN"
+DRAFT = ".building-"  # what the names of unfinished folders begin with
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,29 @@ def next_number(home: JobHome) -> int:
     return max([0, *numbers(home), current.version if current else 0]) + 1
 
 
+@contextlib.contextmanager
+def draft_folder(home: JobHome) -> Iterator[Path]:
+    """A new folder to build a version in, removed at the end if it was not moved to its place.
+
+    Its user holds the run lock, so what lies there from before is of a process that was killed: it is removed.
+    """
+    with readable_faults(home.versions):
+        home.versions.mkdir(parents=True, exist_ok=True)
+        remove_drafts(home)
+        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=home.versions)) / "version"
+    try:
+        draft.mkdir()
+        yield draft
+    finally:
+        shutil.rmtree(draft.parent, ignore_errors=True)
+
+
+def remove_drafts(home: JobHome) -> None:
+    """Removes what processes that were killed left in the versions' folder."""
+    for left in home.versions.glob(f"{DRAFT}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def install(home: JobHome, draft: Path, version: int) -> Path:
     """Moves a finished draft into place. It is not served yet."""
     target = folder_of(home, version)
@@ -83,11 +111,11 @@ def pointer_to(home: JobHome, version: int) -> Pointer:
         raise StoreError(f"{path} cannot be read: {exc.strerror}.") from exc
 
 
-def make_current(home: JobHome, version: int) -> None:
-    """Flips CURRENT, atomically."""
+def make_current(home: JobHome, version: int, name: str = CURRENT) -> None:
+    """Flips CURRENT, or the pointer of that name, atomically."""
     named = pointer_to(home, version)
     content = {"version": named.version, "manifest_sha256": named.manifest}
-    write_atomically(home.folder / CURRENT, json.dumps(content).encode())
+    write_atomically(home.folder / name, json.dumps(content).encode())
 
 
 def listing(home: JobHome) -> list[dict[str, Any]]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +76,7 @@ def release(
         return Release(None, contents, [])
     checks = gate.judge(job.spec.gate, build.figures(plan, contents, failed))
     passed = forced is not None or all(check.passed for check in checks)
-    with _draft(home) as draft:
+    with publish.draft_folder(home) as draft:
         say("Building the version ...")
         build.write_predictions(plan, draft / PREDICTIONS)
         version = publish.next_number(home) if passed else None
@@ -90,7 +88,7 @@ def release(
             build.write_manifest(draft, facts)
             return Release(None, contents, checks, _reject(home, draft, int(run["run_id"])))
         build.write_lookup(plan, draft, job.spec)
-        _install(home, store, draft, version, facts)
+        install(home, store, draft, version, facts)
         return Release(version, contents, checks)
 
 
@@ -117,7 +115,7 @@ def release_candidate(
     current = publish.pointer(home)
     if current is not None and _equal(Manifest.read(publish.folder_of(home, current.version)), manifest):
         return None, manifest
-    with _draft(home) as draft:
+    with publish.draft_folder(home) as draft:
         with readable_faults(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with home.scratch() as scratch, scratch_database(scratch) as db:
@@ -130,7 +128,7 @@ def release_candidate(
             "candidate": name,
             "forced": asdict(forced) if forced else None,
         }
-        _install(home, store, draft, version, facts, bytes_of=manifest)
+        install(home, store, draft, version, facts, bytes_of=manifest)
     return version, manifest
 
 
@@ -166,33 +164,31 @@ def _equal(served: Manifest, candidate: Manifest) -> bool:
     return digests[0] == digests[1] and (served.key, served.normalize) == (candidate.key, candidate.normalize)
 
 
-@contextlib.contextmanager
-def _draft(home: JobHome) -> Iterator[Path]:
-    """A new folder to build a version in, removed at the end if it was not moved to its place."""
-    with readable_faults(home.versions):
-        home.versions.mkdir(parents=True, exist_ok=True)
-        for left in home.versions.glob(".building-*"):  # by a process that was killed: this one holds the run lock
-            shutil.rmtree(left, ignore_errors=True)
-        draft = Path(tempfile.mkdtemp(prefix=".building-", dir=home.versions)) / "version"
-    try:
-        draft.mkdir()
-        yield draft
-    finally:
-        shutil.rmtree(draft.parent, ignore_errors=True)
-
-
-def _install(
-    home: JobHome, store: Store, draft: Path, version: int, facts: Mapping[str, Any], bytes_of: Manifest | None = None
+def install(
+    home: JobHome,
+    store: Store | None,
+    draft: Path,
+    version: int,
+    facts: Mapping[str, Any],
+    *,
+    bytes_of: Manifest | None = None,
+    names: Sequence[str] = (publish.CURRENT,),
 ) -> None:
-    """The last steps of every publishing. bytes_of: whose predictions.parquet these bytes must be."""
+    """The last steps of every publishing.
+
+    store: None where the data folder has no cache. bytes_of: whose predictions.parquet these bytes must be.
+    names: of the pointers that are to name the version.
+    """
     build.write_manifest(draft, facts)
     publish.sync_files(draft)
     build.check(draft)
     if bytes_of is not None and Manifest.read(draft).files[PREDICTIONS] != bytes_of.files[PREDICTIONS]:
         raise StoreError(f"{PREDICTIONS} of the candidate {facts['candidate']} is damaged: its checksum differs.")
     publish.install(home, draft, version)
-    store.add_version(version, int(facts["run"]["run_id"]), int(facts["rows"]))
-    publish.make_current(home, version)
+    if store is not None:
+        store.add_version(version, int(facts["run"]["run_id"]), int(facts["rows"]))
+    for name in names:
+        publish.make_current(home, version, name)
 
 
 def _reject(home: JobHome, draft: Path, run_id: int) -> Path:

@@ -177,6 +177,18 @@ COMMAND_EXAMPLES = {
         "batchinfer keys add search-frontend --job sentiment",
         "Makes a key that may ask for one job; `keys list` names the keys, `keys revoke ID` ends one.",
     ),
+    "diff": (
+        "batchinfer diff sentiment current r7 --out changes.parquet",
+        "Compares what is served with what the gate refused, and writes every difference; see [upkeep.md](upkeep.md).",
+    ),
+    "copy": (
+        "batchinfer copy sentiment /mnt/replica",
+        "Makes what is served here current there; see [upkeep.md](upkeep.md).",
+    ),
+    "forget": (
+        'batchinfer forget sentiment sentence="Call me on 0151 55 01 23." --yes',
+        "Removes one entry for good; see [upkeep.md](upkeep.md) for what it reaches.",
+    ),
 }
 
 CLI_HEAD = """\
@@ -208,6 +220,11 @@ Fields of `--json` that stay (more may be added):
 - `lookup`: `job`, `query`, `prediction`, `scores`, `score`, `source`, `model`, `generated_at`
 - `versions`: a list, newest first, of `version`, `created_at`, `rows`, `current`, `pinned`, `gate`
 - `runs`: a list, newest first, of what `run` printed
+- `diff`: `from`, `to`, `added`, `removed`, `changed` (counts)
+- `copy`: `job`, `version`, `destination`, `copied` (false if it was there already), `bytes`, `pinned` (what is served
+  there instead, or null)
+- `forget`: `job`, `generations`, `imports`, `failures`, `misses`, `versions_rebuilt`, `versions_removed`, `in_list`,
+  `remarks`
 
 `rows = bad + duplicates + unique`, and `unique = hits + generated + failures + left`.
 """

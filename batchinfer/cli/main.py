@@ -26,6 +26,9 @@ COMMANDS = {
     "lookup": ("served", "One prediction, from the version that is served."),
     "serve": ("service", "The lookup service: HTTP for every job of the data folder."),
     "keys": ("service", "API keys of the lookup service."),
+    "diff": ("upkeep", "What was added, removed and changed between two versions."),
+    "copy": ("upkeep", "Ship the served version to another data folder."),
+    "forget": ("upkeep", "Remove one entry from everything."),
 }
 
 
