@@ -23,6 +23,9 @@ COMMANDS = {
     "failures": ("data", "Rows without a prediction, and why."),
     "runs": ("data", "The history of runs."),
     "versions": ("served", "The published versions."),
+    "pin": ("served", "Serve one version until it is unpinned."),
+    "unpin": ("served", "Serve the current version again."),
+    "rollback": ("served", "Pin the version before the one that is served."),
     "lookup": ("served", "One prediction, from the version that is served."),
 }
 
