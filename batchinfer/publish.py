@@ -74,7 +74,7 @@ def newest_number(home: JobHome) -> int:
 
 
 def previous(home: JobHome) -> tuple[int | None, str | None]:
-    """The version that a new one follows, and a sentence where it is not the one that CURRENT names.
+    """The version that a new one follows, and what is wrong where it is not the one that CURRENT names.
 
     That is the newest whole one if CURRENT is missing or damaged, or what it names is: it must not block the next.
     """
@@ -91,8 +91,8 @@ def previous(home: JobHome) -> tuple[int | None, str | None]:
         if current is None or number != current.version:
             with contextlib.suppress(StoreError):
                 verify(home, number)
-                return number, f"{fault} Version {number}, the newest whole one, is taken as what was served before."
-    return None, f"{fault} No version is whole, so that the new one follows none." if newest_number(home) else None
+                return number, fault
+    return None, fault if newest_number(home) else None  # before the first version nothing is wrong
 
 
 def verify(home: JobHome, number: int, *, digest: str | None = None) -> None:

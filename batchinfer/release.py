@@ -79,8 +79,7 @@ def release(
     parent = _parent(home, say)
     before = None if parent is None else publish.folder_of(home, parent)
     contents = build.collect(plan, store, job.spec, before)
-    if contents.same and parent is not None:
-        _mend(home, parent)
+    if contents.same:
         outcome = Release(None, contents, [])
     else:
         with _draft(home) as draft:
@@ -90,15 +89,9 @@ def release(
             refused = forced is None and not all(check.passed for check in checks)
             version = None if refused else _next_number(home, store)
             facts = build.manifest_facts(
-                job,
-                plan,
-                contents,
-                checks,
-                version=version,
-                run=run,
-                parent=parent,
+                job, plan, contents, checks, version=version, run=run, parent=parent,
                 forced=asdict(forced) if forced else None,
-            )
+            )  # fmt: skip
             if version is None:
                 build.write_manifest(draft, facts)
                 outcome = Release(None, contents, checks, _reject(home, draft, int(run["run_id"])))
@@ -123,21 +116,15 @@ def _judged(
 
 
 def _parent(home: JobHome, say: Callable[[str], None]) -> int | None:
-    """The version that a new one follows; says so where CURRENT does not tell."""
-    parent, sentence = publish.previous(home)
-    if sentence:
-        say(sentence)
+    """The version that a new one follows. Where CURRENT does not tell, it is mended and that is said."""
+    parent, fault = publish.previous(home)
+    if fault is not None and parent is None:
+        say(f"{fault} No version is whole, so that the new one follows none.")
+    elif fault is not None and parent is not None:
+        with home.versions_lock(f"batchinfer publish {home.name}"):
+            publish.make_current(home, parent)
+        say(f"{fault} Version {parent}, the newest whole one, is current again, and what the new one is compared with.")
     return parent
-
-
-def _mend(home: JobHome, version: int) -> None:
-    """Has CURRENT name the version that says what the job says now, where it was missing or damaged."""
-    with contextlib.suppress(StoreError):
-        current = publish.pointer(home)
-        if current is not None and current.version == version:
-            return
-    with home.versions_lock(f"batchinfer publish {home.name}"):
-        publish.make_current(home, version)
 
 
 def _next_number(home: JobHome, store: Store) -> int:
@@ -149,11 +136,10 @@ def _next_number(home: JobHome, store: Store) -> int:
 def pinned(home: JobHome, say: Callable[[str], None]) -> int | None:
     """The version that a pin serves in place of the current one, if it does."""
     try:
-        found = publish.pinned(home)
+        found, current = publish.pinned(home), publish.pointer(home)
     except StoreError as exc:
         say(str(exc))
         return None
-    current = publish.pointer(home)
     return None if current is not None and current.version == found else found
 
 
@@ -186,7 +172,6 @@ def release_candidate(
         )
     parent = _parent(home, say)
     if parent is not None and _equal(Manifest.read(publish.folder_of(home, parent)), manifest):
-        _mend(home, parent)
         return None, manifest
     with _draft(home) as draft:
         with readable_faults(draft):

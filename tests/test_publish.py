@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from batchinfer import publish, run
-from batchinfer.errors import Busy, NotFound, StoreError
+from batchinfer.errors import Busy, GateFailed, NotFound, StoreError
 from batchinfer.home import lock
 from batchinfer.run import Options
 from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest
@@ -199,8 +199,10 @@ def test_publishing_goes_on_from_the_newest_whole_version(broken: tuple[World, i
     world.take_in({"id": [1], "prediction": ["four"]})
     report, said = told_publish(world)
     assert (report["version"], value(world)) == (4, "four")
-    assert said.count("the newest whole one, is taken as what was served before") == 1
-    assert f"Version {whole}, " in said
+    assert (
+        said.count(f"Version {whole}, the newest whole one, is current again, and what the new one is compared with.")
+        == 1
+    )
     assert Manifest.read(folder(world, 4)).content["parent"] == whole
 
 
@@ -213,6 +215,24 @@ def test_publishing_the_same_mends_current(broken: tuple[World, int]) -> None:
     assert (report["version"], report["unchanged"], value(world)) == (None, True, "three" if whole == 3 else "two")
     assert publish.served(world.home).version == whole
     assert told_publish(world)[1] == ""
+
+
+def test_a_refusal_mends_current_too(broken: tuple[World, int]) -> None:
+    """Where the gate refuses what would follow, the newest whole version is served."""
+    world, whole = broken
+    world.take_in({"id": [1], "prediction": ["four"]})
+    with pytest.raises(GateFailed):
+        world.changed(gate={"changed": 0}).publish()
+    assert publish.served(world.home).version == whole
+    assert value(world) == ("three" if whole == 3 else "two")
+
+
+def test_a_refusal_where_nothing_is_whole(world: World) -> None:
+    """A damaged CURRENT and no version: the gate's verdict is told, as ever."""
+    (world.home.folder / publish.CURRENT).write_bytes(b"?")
+    (world.home.versions / "000001").mkdir(parents=True)
+    with pytest.raises(GateFailed, match="rows: 0 entries"):
+        world.publish()
 
 
 def test_a_number_is_never_used_again(world: World) -> None:
@@ -272,7 +292,7 @@ def test_a_run_that_ended_well_is_noted(world: World) -> None:
     assert world.run()["unchanged"]
     assert json.loads(path.read_bytes())["run_id"] == 2
     world.take_in({"id": [1], "prediction": ["two"]})
-    with pytest.raises(Exception, match="The gate refused"):
+    with pytest.raises(GateFailed):
         world.changed(gate={"changed": 0}).run()
     assert json.loads(path.read_bytes())["run_id"] == 2
 

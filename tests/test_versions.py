@@ -631,6 +631,20 @@ def test_a_candidate_is_never_overwritten(rejected: World) -> None:
         publish_by_force(rejected, "r4", "why not")
 
 
+def test_a_candidate_is_published_like_any_version(rejected: World) -> None:
+    """A candidate follows the newest whole version where CURRENT is damaged, says that a pin hides it, and has old versions removed."""
+    publish.pin(rejected.home, 1)
+    (rejected.home.folder / publish.CURRENT).write_bytes(b"")
+    report = publish_by_force(rejected, "r2", "read")
+    assert (report["version"], report["pinned"], current(rejected)) == (2, 1, 1)
+    assert Manifest.read(folder(rejected, 2)).content["parent"] == 1
+    publish.unpin(rejected.home)
+    assert publish_by_force(rejected.changed(keep_versions=1), None, "now the cache")["pinned"] is None
+    assert publish.numbers(rejected.home) == [3]
+    again = publish_by_force(rejected.changed(keep_versions=1), "r2", "back to what was read")
+    assert (again["version"], publish.numbers(rejected.home)) == (4, [4])
+
+
 @pytest.mark.parametrize("name", ["r7", "", ".", "..", "../versions/000001", "r2/"])
 def test_a_candidate_that_is_not_there(rejected: World, name: str) -> None:
     """Only the names of candidates are taken."""
