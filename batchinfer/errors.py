@@ -38,11 +38,14 @@ class UsageError(BatchinferError):
 class MissingExtra(UsageError):
     """A part of batchinfer that is not installed."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what} is not installed: pip install 'batchinfer-cache[vllm]' on a machine with a GPU, "
-            f"'batchinfer-cache[cpu]' on one without."
+    def __init__(self, what: str, extra: str | None = None) -> None:
+        """extra: the one to install; without it, one of the two that bring an engine."""
+        advice = (
+            "pip install 'batchinfer-cache[vllm]' on a machine with a GPU, 'batchinfer-cache[cpu]' on one without."
+            if extra is None
+            else f"pip install 'batchinfer-cache[{extra}]'."
         )
+        super().__init__(f"{what} is not installed: {advice}")
 
 
 class SpecError(BatchinferError):

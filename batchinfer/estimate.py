@@ -24,8 +24,9 @@ def estimate(p: Planned, say: Callable[[str], None]) -> dict[str, Any]:
     counts = p.plan.counts
     tokens, exact, saving = _prompt_tokens(p, say) if p.question and counts.to_generate else (0, True, None)
     return {
-        "job": p.job.name, "rows": counts.rows, "bad": counts.bad, "duplicates": counts.duplicates, "unique": counts.unique,
-        "hits": counts.hits, "failures": counts.failed, "to_generate": counts.to_generate, "prompt_tokens": tokens,
+        "job": p.job.name, "rows": counts.rows, "misses": counts.misses, "bad": counts.bad,
+        "duplicates": counts.duplicates, "unique": counts.unique, "hits": counts.hits, "failures": counts.failed,
+        "to_generate": counts.to_generate, "prompt_tokens": tokens,
         "prompt_tokens_exact": exact, "prefix_saving": saving, "estimate_seconds": _seconds(p),
     }  # fmt: skip
 

@@ -49,8 +49,9 @@ def _uncovered(candidate: Candidate) -> list[str]:
     every = " UNION ALL ".join(f"SELECT {names} FROM {table}" for table in ("list", "conflicts", "lost"))
     rows = _rows(
         plan,
-        f"WITH every AS ({every}) SELECT {_listed_query(plan)} FROM every WHERE row IN ("
-        f"SELECT min(row) FROM every ANTI JOIN entries USING (lookup) GROUP BY lookup ORDER BY 1 LIMIT {MOST}) ORDER BY row",
+        f"WITH every AS ({every}) SELECT {_listed_query(plan)} FROM every SEMI JOIN ("
+        f"SELECT lookup, min(row) AS row FROM every ANTI JOIN entries USING (lookup) GROUP BY lookup ORDER BY 2 LIMIT {MOST}) "
+        "USING (lookup, row) ORDER BY row",
     )
     return [_key(query) for (query,) in rows]
 

@@ -10,6 +10,7 @@ $BATCHINFER_HOME/
         rejected/r7/       a candidate that failed its gate
         CURRENT, PIN       which version is served
         last_run.json      the last run that ended well
+        misses/            what clients asked for and did not find, a file for each day and server
         logs/, scratch/
 """
 
@@ -20,6 +21,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +33,7 @@ from typing import Any
 import platformdirs
 
 from batchinfer.errors import Busy, StoreError, UsageError
+from batchinfer.keys import JOB_NAME
 
 VARIABLE = "BATCHINFER_HOME"
 
@@ -57,6 +60,10 @@ class JobHome:
     @property
     def rejected(self) -> Path:
         return self.folder / "rejected"
+
+    @property
+    def misses(self) -> Path:
+        return self.folder / "misses"
 
     @property
     def logs(self) -> Path:
@@ -145,6 +152,16 @@ class JobHome:
             yield
 
 
+def job_names(root: Path) -> list[str]:
+    """The jobs that a data folder knows, sorted. Raises OSError where it cannot be read."""
+    return sorted(
+        path.name
+        for path in root.iterdir()
+        if re.fullmatch(JOB_NAME, path.name)
+        and any((path / part).exists() for part in ("job.json", "CURRENT", "versions"))
+    )
+
+
 def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:
     """The data folder: --home, or $BATCHINFER_HOME, or the platform's user data folder."""
     chosen = option or environment.get(VARIABLE)
@@ -189,11 +206,14 @@ def _try_lock(handle: int) -> bool:
     return True
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file as a whole: readers see the old content or the new, also after a power cut."""
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Replaces a file as a whole: readers see the old content or the new, also after a power cut.
+
+    mode: who may read it, less what the umask takes away.
+    """
     with readable_faults(path):
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with draft.open("wb") as file:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:  # noqa: PTH123
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

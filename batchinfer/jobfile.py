@@ -99,7 +99,7 @@ def parse(text: str, name: str) -> JobSpec:
         raise SpecError(name, [f"not valid YAML: {exc}"]) from exc
     if not isinstance(content, dict):
         raise SpecError(name, ["line 1: a job file is a mapping that begins with name: …"])
-    problems = _prompt_problems(content.get("prompt"), tree)
+    problems = _prompt_problems(content.get("prompt"), tree) | _miss_problems(content, tree)
     try:
         spec = JobSpec.model_validate(content)
     except ValidationError as exc:
@@ -137,6 +137,40 @@ def _prompt_line(problem: str, tree: yaml.Node | None) -> int:
     named = re.match(r"prompt\.(\w+)(?:, number (\d+))?", problem)
     assert named is not None
     return _locate(("prompt", named[1], *([int(named[2]) - 1] if named[2] else [])), tree)[1]
+
+
+def _miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """(line, sentence) for why a job cannot take misses in: a miss has the columns of the lookup key and no others."""
+    given = content.get("input")
+    if not isinstance(given, dict) or given.get("include_misses") is None:
+        return set()
+    line, found = _locate(("input", "include_misses"), tree)[1], []
+    key, optional, where = given.get("key"), given.get("optional"), given.get("where")
+    if content.get("prompt") is None and content.get("model") is None:
+        found.append("the job has no prompt and no model, so nothing would answer them: leave it out.")
+    if isinstance(key, list):
+        may_lack = [*key, *(optional if isinstance(optional, list) else [])]
+        used = [name for name in _template_columns(content.get("prompt")) if name not in may_lack]
+        filtered = [str(name) for name in where if name not in key] if isinstance(where, dict) else []
+        for names, what in ((used, "prompt.template uses"), (filtered, "input.where names")):
+            if names:
+                it = "it" if len(names) == 1 else "them"
+                found.append(
+                    f"{what} {', '.join(names)}, and a miss has only the columns of input.key: put {it} there."
+                )
+    return {(line, f"input.include_misses: {problem}") for problem in found}
+
+
+def _template_columns(prompt: Any) -> list[str]:
+    """The columns that a template uses; none if it is off, which is told elsewhere."""
+    from batchinfer.prompt import PromptTemplate
+
+    if not isinstance(prompt, dict) or not isinstance(template := prompt.get("template"), str):
+        return []
+    try:
+        return PromptTemplate(PromptSpec(template=template), [], "").columns
+    except SpecError:
+        return []
 
 
 class _Loader(yaml.SafeLoader):

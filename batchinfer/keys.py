@@ -14,7 +14,7 @@ import hashlib
 import json
 import struct
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from typing import Any, Literal
 from batchinfer.errors import UsageError
 
 SIZE = 16
+JOB_NAME = r"[a-z][a-z0-9_-]{0,63}"  # safe as the name of a folder and in a URL
 Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
 
 # Settings that cannot change an answer. All others do, by default: a new setting changes the key where it is set.
@@ -103,24 +104,35 @@ def changes(before: Any, after: Any, place: str = "") -> list[str]:
     return [] if canonical_json(before) == canonical_json(after) else [place]
 
 
-def encode(value: Any, kind: Kind) -> bytes:  # noqa: PLR0911 - one return for each kind reads best
+def encode(value: Any, kind: Kind) -> bytes:
     """The canonical bytes of one value of a column of this kind."""
-    if value is None:
-        return b"n"
-    if kind in ("string", "json"):
-        data = str(value).encode()
-        return (b"s" if kind == "string" else b"j") + b"%d:" % len(data) + data
-    if kind == "boolean":
-        return b"b1" if value else b"b0"
-    if kind == "integer":
-        return b"i%d;" % value
-    if kind == "number":
-        return b"f%d;" % number_bits(float(value))
-    if kind == "date":
-        return f"d{value.isoformat()};".encode()
-    moment: datetime = value if value.tzinfo else value.replace(tzinfo=UTC)
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return b"n" if value is None else ENCODERS[kind](value)
+
+
+def _text(value: Any) -> bytes:
+    data = str(value).encode()
+    return b"s%d:%b" % (len(data), data)
+
+
+def _json(value: Any) -> bytes:
+    data = str(value).encode()
+    return b"j%d:%b" % (len(data), data)
+
+
+def _timestamp(value: datetime) -> bytes:
+    since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
     return b"t%d;" % ((since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds)
+
+
+ENCODERS: Mapping[Kind, Callable[[Any], bytes]] = {
+    "string": _text,
+    "json": _json,
+    "boolean": lambda value: b"b1" if value else b"b0",
+    "integer": lambda value: b"i%d;" % value,
+    "number": lambda value: b"f%d;" % number_bits(float(value)),
+    "date": lambda value: f"d{value.isoformat()};".encode(),
+    "timestamp": _timestamp,
+}
 
 
 def number_bits(value: float) -> int:
@@ -207,8 +219,14 @@ def typed(text: str, column: Column) -> Any:
         return json.loads(text) if column.kind == "json" else text
     except (ValueError, KeyError) as exc:
         raise UsageError(
-            f"{column.name}={text}: the column {column.name} holds a {column.kind}, and this is none."
+            f"{column.name}={shortened(text)}: the column {column.name} holds a {column.kind}, and this is none."
         ) from exc
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """A text that a sentence can hold, and that can be written anywhere."""
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def quoted(name: str) -> str:

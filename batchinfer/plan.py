@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from batchinfer import keys
 from batchinfer.keys import Column, literal, quoted
+from batchinfer.misses import COUNT
 from batchinfer.source import ROW, BadRow, Source
 from batchinfer.store import Store, one, vendor_faults
 from batchinfer.tables import FAILURE_SCHEMA, now
@@ -31,7 +32,8 @@ SCRATCH_MEMORY = "768MB"
 class Counts:
     """What a list comes to: rows = bad + duplicates + unique; unique = hits + failed + to_generate (before a run).
 
-    unique counts prompts; failed are those that failed before and are not tried again by themselves.
+    unique counts prompts; failed are those that failed before and are not tried again by themselves. misses: rows that
+    clients asked for and the list does not have; they count in rows. None if the job does not take them in.
     """
 
     rows: int
@@ -42,6 +44,7 @@ class Counts:
     failed: int
     to_generate: int
     lookups: int  # distinct lookup keys in the list, those of bad rows included as far as they have one
+    misses: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +70,31 @@ class Plan:
         self.source = source
         self.columns = list(columns)  # of the template, in order of appearance
         self.counts = Counts(0, 0, 0, 0, 0, 0, 0, 0)
+        self._misses: int | None = None
 
     @property
     def db(self) -> duckdb.DuckDBPyConnection:
         """The scratch database, for steps that join more to it."""
         return self._db
 
-    def load(self, fingerprint: bytes) -> None:
+    def load(self, fingerprint: bytes, missed: Iterable[pa.Table] | None = None, at_least: int = 1) -> None:
         """Reads the list and makes every row's keys. Bad rows, and keys with two contents, go to `bad`.
 
-        fingerprint: empty for a job that asks no model; its keys cannot conflict.
+        fingerprint: empty for a job that asks no model; its keys cannot conflict. missed: the rows of `misses.rows`; those
+        asked for at least so often, and not in the list, are added to it.
         """
         lookup = keys.row_key_sql(b"", [self._key_column(column) for column in self.source.key])
         asked = [Column(name, self.source.kinds[name]) for name in sorted(self.columns)]
         generation = keys.row_key_sql(fingerprint, asked) if fingerprint else lookup
         kept = ", ".join(f"{quoted(name)} AS {listed(name)}" for name in self._kept())
         own = ", ".join(f"{quoted(column.name)} AS {listed(column.name)}" for column in self.source.key)
+        keyed = f"{quoted(ROW)} AS row, {kept}, {lookup} AS lookup, {generation} AS key"
         whole = " AND ".join(f"{quoted(column.name)} IS NOT NULL" for column in self.source.key)
         bad: list[dict[str, Any]] = []
         self._db.execute(f"CREATE TABLE bad AS SELECT * FROM {_empty(self._db, FAILURE_SCHEMA)}")
         for number, batch in enumerate(self.source.batches()):
             self._db.register("batch", batch.good)
-            select = f"SELECT {quoted(ROW)} AS row, {kept}, {lookup} AS lookup, {generation} AS key FROM batch"
+            select = f"SELECT {keyed} FROM batch"
             self._db.execute(f"CREATE TABLE list AS {select}" if number == 0 else f"INSERT INTO list {select}")
             self._db.unregister("batch")
             self._db.register("batch", batch.lost)
@@ -102,7 +108,27 @@ class Plan:
         self._db.execute(  # every lookup key of the list, those of bad rows too
             "CREATE VIEW wanted AS SELECT lookup FROM list UNION SELECT lookup FROM conflicts UNION SELECT lookup FROM lost"
         )
+        if missed is not None:
+            self._misses = self._take_in(missed, at_least, keyed)
         self._db.execute("CREATE TABLE prompts AS SELECT key, min(row) AS first FROM list GROUP BY key")
+
+    def _take_in(self, missed: Iterable[pa.Table], at_least: int, keyed: str) -> int:
+        """Adds misses to the list, one row for each lookup key that the list does not have; returns how many.
+
+        Of several spellings the one that was asked first stays, so that its answer is found again next time.
+        """
+        self._db.execute("CREATE TABLE missed AS SELECT *, 0::BIGINT AS count FROM list LIMIT 0")
+        for batch in missed:
+            self._db.register("batch", batch)
+            self._db.execute(f"INSERT INTO missed BY NAME SELECT {keyed}, {quoted(COUNT)} AS count FROM batch")
+            self._db.unregister("batch")
+        last = self._count("SELECT coalesce(max(row), 0) FROM list")
+        [(added,)] = self._db.execute(
+            f"""INSERT INTO list BY NAME
+            SELECT * EXCLUDE (count) REPLACE (row + {last} AS row) FROM missed ANTI JOIN wanted USING (lookup)
+            WHERE row IN (SELECT min(row) FROM missed GROUP BY lookup HAVING sum(count) >= {at_least})"""
+        ).fetchall()
+        return int(added)
 
     def _kept(self) -> list[str]:
         return list(dict.fromkeys([*(column.name for column in self.source.key), *self.columns]))
@@ -196,6 +222,7 @@ class Plan:
             failed=failed,
             to_generate=to_generate,
             lookups=self._count("SELECT count(*) FROM wanted"),
+            misses=self._misses,
         )
 
     def _count(self, sql: str) -> int:

@@ -115,6 +115,15 @@ def install(home: JobHome, draft: Path, version: int) -> Path:
     return target
 
 
+def pointer_to(home: JobHome, version: int) -> Pointer:
+    """What CURRENT or PIN would say to name this version. Raises StoreError."""
+    path = folder_of(home, version) / MANIFEST
+    try:
+        return Pointer(version, hashlib.sha256(path.read_bytes()).hexdigest())
+    except OSError as exc:
+        raise StoreError(f"{path} cannot be read: {exc.strerror}.") from exc
+
+
 def make_current(home: JobHome, version: int) -> None:
     """Flips CURRENT, atomically."""
     _point(home, CURRENT, version)
@@ -170,8 +179,9 @@ def candidates(home: JobHome) -> list[str]:
 
 
 def _point(home: JobHome, name: str, version: int) -> None:
-    digest = hashlib.sha256((folder_of(home, version) / MANIFEST).read_bytes()).hexdigest()
-    write_atomically(home.folder / name, json.dumps({"version": version, "manifest_sha256": digest}).encode())
+    named = pointer_to(home, version)
+    content = {"version": named.version, "manifest_sha256": named.manifest}
+    write_atomically(home.folder / name, json.dumps(content).encode())
 
 
 def listing(home: JobHome) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 Message = tuple[str, str]
@@ -106,3 +107,13 @@ class EngineInfo:
     max_in_flight: int
     block_size: int
     description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """What clients of the service asked for and did not find. query: the lookup key's columns, as canonical JSON."""
+
+    query: str
+    count: int
+    first_seen: datetime
+    last_seen: datetime

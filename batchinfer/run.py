@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from batchinfer import build, golden, model, question
+from batchinfer import build, golden, misses, model, question
 from batchinfer.engines import Engine
 from batchinfer.engines.devices import hold, place_here
 from batchinfer.engines.pool import EnginePool
@@ -163,7 +163,12 @@ def planned(
     asked = asked and asked.of_kinds({name: source.kinds[name] for name in columns})
     known = golden.load(job, source.key) if gated else None
     with home.scratch() as scratch, scratch_plan(scratch, source, columns) as plan:
-        plan.load(asked.fingerprint if asked else b"")
+        include = spec.input.include_misses
+        plan.load(
+            asked.fingerprint if asked else b"",
+            misses.rows(home, source) if include else None,
+            include.at_least if include else 1,
+        )
         if asked is not None and holds_lock:
             store.reread(asked.parser, asked.made(None), plan.queries)
         selection = _selection(options, spec.cache.max_age, home, [*spec.input.key, *columns])
@@ -308,7 +313,8 @@ def _figures(plan: Plan, tally: Tally, outcome: Release | None) -> Report:
     """The counts and rates of a report. rows = bad + duplicates + unique; unique = hits + generated + failures + left."""
     counts = plan.counts
     report: Report = {
-        "rows": counts.rows, "bad": counts.bad, "duplicates": counts.duplicates, "unique": counts.unique, "hits": counts.hits,
+        "rows": counts.rows, "misses": counts.misses, "bad": counts.bad, "duplicates": counts.duplicates,
+        "unique": counts.unique, "hits": counts.hits,
         "generated": tally.generated, "failures": counts.failed + tally.failures,
         "left": counts.to_generate - tally.done,
         "carried": outcome.contents.carried if outcome else 0,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +16,9 @@ from typing import Any, Self
 
 import lmdb
 
-from batchinfer import keys
-from batchinfer.errors import StoreError, UsageError
-from batchinfer.keys import Column
+from batchinfer.errors import StoreError
+from batchinfer.keys import ENCODERS, Column
+from batchinfer.query import QueryReader
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -48,50 +52,79 @@ class Manifest:
                 version=content["version"],
                 job=content["job"],
                 rows=content["rows"],
-                key=tuple(Column(column["name"], column["kind"]) for column in content["key"]),
+                key=tuple(_column(column) for column in content["key"]),
                 normalize=tuple(content["normalize"]),
-                files=content["files"],
+                files={name: dict(facts) for name, facts in content["files"].items()},
                 content=content,
             )
-        except (OSError, ValueError, KeyError, TypeError) as exc:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
             raise StoreError(f"{path} is missing or damaged: {exc!r}.") from exc
         if digest is not None and hashlib.sha256(data).hexdigest() != digest:
             raise StoreError(f"{path} is not the manifest that was published: its checksum differs.")
         return manifest
 
-    def lookup_key(self, query: Mapping[str, Any]) -> bytes:
-        """The 16 bytes under which a query's answer lies. Raises UsageError for missing or unknown columns."""
-        names = [column.name for column in self.key]
-        unknown = [name for name in query if name not in names]
-        missing = [name for name in names if name not in query]
-        if unknown or missing:
-            said = [f"{', '.join(missing)} is missing"] if missing else []
-            said += [f"{', '.join(unknown)} is not part of it"] if unknown else []
-            raise UsageError(f"The lookup key of {self.job} is {', '.join(names)}: {' and '.join(said)}.")
-        return keys.lookup_key([query[name] for name in names], self.key, self.normalize)
+
+def _column(content: Mapping[str, Any]) -> Column:
+    if content["kind"] not in ENCODERS:
+        raise ValueError(f"a key column holds values of the unknown kind {content['kind']}")
+    return Column(content["name"], content["kind"])
+
+
+class _Mapped:
+    """A version's lookup file in memory, and a shared lock by which clean-up knows that the version is in use.
+
+    Both are let go with the last Snapshot that holds it.
+    """
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        """Raises OSError or lmdb.Error."""
+        handle = os.open(folder / MANIFEST, os.O_RDONLY)
+        weakref.finalize(self, os.close, handle)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # it fails for a version that is just being removed
+        # No lock file: the folder may be read-only, and nobody writes a published file.
+        self.environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=4)
+
+
+# LMDB can open a file only once in a process, and several Snapshots may want it.
+_MAPPED: weakref.WeakValueDictionary[tuple[int, int], _Mapped] = weakref.WeakValueDictionary()
+_MAPPING = threading.Lock()
 
 
 class Snapshot:
-    """A version, opened for lookups. Open one path at most once per process."""
+    """A version, opened for lookups. Any number of threads may ask it."""
 
     def __init__(self, folder: Path, *, digest: str | None = None) -> None:
         """digest: SHA-256 of the manifest, if known. Raises StoreError."""
         self.folder = folder
         self.manifest = Manifest.read(folder, digest=digest)
+        self.reader = QueryReader(self.manifest.job, self.manifest.key, self.manifest.normalize)
         path = folder / LOOKUP
         try:
-            if path.stat().st_size != self.manifest.files[LOOKUP]["size"]:
+            facts = path.stat()
+            if facts.st_size != self.manifest.files[LOOKUP]["size"]:
                 raise StoreError(f"{path} is not whole: its size differs from the manifest's.")
-            # No lock file: the folder may be read-only, and nobody writes a published file.
-            self._environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=1)
+            with _MAPPING:
+                mapped = _MAPPED.get((facts.st_dev, facts.st_ino)) or _Mapped(folder, path)
+                _MAPPED[facts.st_dev, facts.st_ino] = mapped
         except (OSError, KeyError, lmdb.Error) as exc:
             raise StoreError(f"{path} cannot be opened: {exc}.") from exc
+        self._mapped: _Mapped | None = mapped
+        self._environment: Any = mapped.environment
 
     def get(self, query: Mapping[str, Any]) -> bytes | None:
-        """The body of a hit, as JSON, or None."""
+        """The body of a hit, as JSON, or None. Raises UsageError for a query that the lookup key does not fit."""
+        return self.find(self.reader.key(self.reader.from_values(query)))
+
+    def find(self, key: bytes) -> bytes | None:
+        """The same, by the 16 bytes of the lookup key."""
         with self._environment.begin() as transaction:
-            body: bytes | None = transaction.get(self.manifest.lookup_key(query))
+            body: bytes | None = transaction.get(key)
             return body
+
+    def find_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The same for many, in their order."""
+        with self._environment.begin() as transaction:
+            return [transaction.get(key) for key in keys]
 
     def __len__(self) -> int:
         return int(self._environment.stat()["entries"])
@@ -111,8 +144,19 @@ class Snapshot:
                 f"{self.folder / LOOKUP} holds {len(self)} entries, the manifest says {self.manifest.rows}."
             )
 
+    def probe(self) -> None:
+        """Reads an entry, if there is one. Raises StoreError."""
+        try:
+            with self._environment.begin() as transaction, transaction.cursor() as cursor:
+                readable = not cursor.first() or json.loads(cursor.value()).keys() >= {"job", "prediction"}
+        except (lmdb.Error, ValueError, AttributeError) as exc:
+            raise StoreError(f"{self.folder / LOOKUP} cannot be read: {exc}.") from exc
+        if not readable:
+            raise StoreError(f"{self.folder / LOOKUP} holds something else than predictions.")
+
     def close(self) -> None:
-        self._environment.close()
+        """Lets the version go. One that is not closed is let go with its last reference."""
+        self._mapped = self._environment = None
 
     def __enter__(self) -> Self:
         return self

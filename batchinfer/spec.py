@@ -22,11 +22,11 @@ from pydantic import (
     model_validator,
 )
 
+from batchinfer.keys import JOB_NAME
+
 Scalar = str | int | float | bool
 Share = Annotated[float, Field(ge=0, le=1)]
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
-
-NAME = r"[a-z][a-z0-9_-]{0,63}"  # of a job: safe as the name of a folder
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -74,6 +74,12 @@ class Section(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
+class MissesSpec(Section):
+    """Which of the queries that clients asked for and did not find become rows."""
+
+    at_least: Annotated[int, Field(ge=1)] = Field(1, description="Only those asked for so often.")
+
+
 class InputSpec(Section):
     """Where the queries come from."""
 
@@ -95,6 +101,10 @@ class InputSpec(Section):
     where: dict[str, Scalar | list[Scalar]] = Field({}, description="Keep only rows whose columns have these values.")
     optional: list[str] = Field(
         [], description="Template columns that may be null or empty; others make a bad row then."
+    )
+    include_misses: MissesSpec | None = Field(
+        None,
+        description="Add what clients asked the service for and did not find, if at least `at_least` times (by default once).",
     )
 
     @model_validator(mode="after")
@@ -328,6 +338,7 @@ class ServeSpec(Section):
     """How the lookup service answers."""
 
     max_age: Duration = Field(timedelta(seconds=60), description="How long clients may keep an answer.")
+    misses: bool = Field(default=True, description="Whether the service records what was asked for and not found.")
 
 
 CRON_FIELDS = 5
@@ -352,7 +363,7 @@ class ScheduleSpec(Section):
 class JobSpec(Section):
     """A whole job file."""
 
-    name: Annotated[str, Field(pattern=f"^{NAME}$")] = Field(description="The job's name.")
+    name: Annotated[str, Field(pattern=f"^{JOB_NAME}$")] = Field(description="The job's name.")
     description: str = Field("", description="What the job is for, in a sentence.")
     input: InputSpec
     prompt: PromptSpec | None = Field(None, description="Without prompt and model, a job lives by imports.")

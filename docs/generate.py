@@ -62,6 +62,9 @@ Two rows with one lookup key must ask the same: otherwise both are bad rows. A r
 null or empty, if a column that the template uses is (unless `optional` names it), if a value is not of the column's
 type, or if a text is not valid UTF-8. Bad rows are listed by `batchinfer failures`; they never end a run.
 
+`include_misses` is for jobs whose template and `where` use only columns of `key` (the template also those in
+`optional`, which are null then): clients ask with no others. See [misses.md](misses.md).
+
 A path may not leave the job's folder, nor by a link, unless it lies below one of the folders in the environment
 variable `BATCHINFER_INPUT_ROOTS` (separated by `:`). `${VARIABLE}` in a path is filled in.
 """,
@@ -181,6 +184,14 @@ COMMAND_EXAMPLES = {
     "lookup": (
         'batchinfer lookup sentiment sentence="A masterpiece four years in the making."',
         "Prints one answer as JSON.",
+    ),
+    "serve": (
+        "batchinfer serve --host 0.0.0.0 --port 8080 --workers 4",
+        "Answers look-ups over HTTP for every job of the data folder; see [the service](serve.md).",
+    ),
+    "keys": (
+        "batchinfer keys add search-frontend --job sentiment",
+        "Makes a key that may ask for one job; `keys list` names the keys, `keys revoke ID` ends one.",
     ),
 }
 
@@ -327,9 +338,12 @@ def type_of(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return for eac
     if "anyOf" in field:
         return " or ".join(dict.fromkeys(type_of(kind) for kind in field["anyOf"] if kind.get("type") != "null"))
     if "$ref" in field:
-        return {"SplitStep": '`{split: ","}`', "Example": "example", "GoldenSpec": "[section](#gategolden)"}[
-            field["$ref"].rpartition("/")[2]
-        ]
+        return {
+            "SplitStep": '`{split: ","}`',
+            "Example": "example",
+            "MissesSpec": "`{at_least: 3}`",
+            "GoldenSpec": "[section](#gategolden)",
+        }[field["$ref"].rpartition("/")[2]]
     if "const" in field:
         return f"`{field['const']}`"
     if "enum" in field:
@@ -363,6 +377,9 @@ def cli_page() -> str:
         example, sentence = COMMAND_EXAMPLES[name]
         parts += [f"\n## batchinfer {name}\n", *help_block(command, f"batchinfer {name}"), f"\n{sentence}\n"]
         parts.append(f"```\n{example}\n```")
+        if isinstance(command, click.Group):
+            for sub, inner in command.commands.items():
+                parts += ["", *help_block(inner, f"batchinfer {name} {sub}")]
     return "\n".join(parts) + "\n"
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from batchinfer import __version__, doctor, jobfile
+from batchinfer import __version__, doctor, jobfile, misses
 from batchinfer.cli.main import COMMANDS, cli
 from batchinfer.engines.devices import Gpu
 from batchinfer.engines.pool import VLLM_DRIVER
 from batchinfer.home import JobHome
 from batchinfer.publish import folder_of
+from batchinfer.records import Miss
 from batchinfer.store import Store
 from tests.tiny import ROOT, Cli, Done, model_folder, process, token, until, write_job
 
@@ -597,6 +600,24 @@ def test_versions_of_a_job_that_was_never_run(batchinfer: Cli, shop: Callable[..
     shop()
     done = batchinfer("versions", "shop", "--json")
     assert (done.code, done.json) == (0, [])
+
+
+def test_misses_that_join_the_list_are_told(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """For a job that takes them in, plan and run say how many rows clients asked for and did not find."""
+    shop(input={"path": "queries.parquet", "key": ["text"], "include_misses": {}})
+    home = JobHome(batchinfer.home, "shop")
+    home.folder.mkdir(parents=True)
+    moment = datetime(2026, 1, 5, tzinfo=UTC)
+    misses.merge(home, moment.date(), "one", {"a": [Miss('{"text":"four"}', 2, moment, moment)]})
+    assert re.search(r"asked for and not found +1 ", batchinfer("plan", "shop").out)
+    assert batchinfer("plan", "shop", "--json").json["misses"] == 1
+    assert "4 rows (1 of them asked for and not found) = 0 bad" in batchinfer("run", "shop").out
+    assert batchinfer("run", "shop", "--json").json["misses"] == 1
+    assert batchinfer("lookup", "shop", "text=four", "--json").json["prediction"] == "four"
+    damaged = home.misses / "2026-01-06-host-one.parquet"
+    damaged.write_bytes(b"PAR1")
+    done = batchinfer("run", "shop")
+    assert (done.code, f"{damaged} is damaged" in done.sentence) == (1, True)
 
 
 def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:

@@ -14,7 +14,7 @@ from batchinfer import jobfile
 from batchinfer.errors import UsageError
 from batchinfer.home import JobHome, data_folder
 from batchinfer.jobfile import Job
-from batchinfer.spec import NAME
+from batchinfer.keys import JOB_NAME
 
 job_argument = click.argument("job")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value for machines.")
@@ -41,7 +41,7 @@ def home_root() -> Any:
 def served_home(name: str) -> JobHome:
     """The data of a job by its name, or by its job file; a served version needs no job file."""
     root = home_root()
-    if re.fullmatch(NAME, name) and (root / name / "job.json").is_file():
+    if re.fullmatch(JOB_NAME, name) and (root / name / "job.json").is_file():
         return JobHome(root, name)
     return JobHome(root, jobfile.load(name, os.environ).name)
 

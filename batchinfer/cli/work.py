@@ -31,6 +31,7 @@ def plan_(job: str, input_path: str | None, as_json: bool) -> None:
     def text() -> None:
         rows: list[tuple[str, Any]] = [
             ("rows in the list", f"{result['rows']:,}"),
+            *([] if result["misses"] is None else [("  asked for and not found", f"{result['misses']:,}")]),
             ("  bad rows", f"{result['bad']:,}"),
             ("  duplicates of another row's prompt", f"{result['duplicates']:,}"),
             ("unique prompts", f"{result['unique']:,}"),
@@ -137,10 +138,11 @@ def _print_refused(report: dict[str, Any]) -> None:
 def _print_report(report: dict[str, Any]) -> None:
     from batchinfer.cli.progress import duration
 
+    missed = "" if report["misses"] is None else f" ({report['misses']:,} of them asked for and not found)"
     tell(
-        f"{report['job']}, run {report['run_id']}: {report['rows']:,} rows = {report['bad']:,} bad + {report['duplicates']:,} duplicates "
-        f"+ {report['unique']:,} prompts; of these {report['hits']:,} from cache, {report['generated']:,} generated, "
-        f"{report['failures']:,} failed, {report['left']:,} left."
+        f"{report['job']}, run {report['run_id']}: {report['rows']:,} rows{missed} = {report['bad']:,} bad "
+        f"+ {report['duplicates']:,} duplicates + {report['unique']:,} prompts; of these {report['hits']:,} from cache, "
+        f"{report['generated']:,} generated, {report['failures']:,} failed, {report['left']:,} left."
     )
     if report["rows_per_second"]:
         tell(

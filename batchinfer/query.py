@@ -1,0 +1,160 @@
+"""What clients ask with, as values or as a URL's query, made into the lookup key of one version."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from batchinfer import keys
+from batchinfer.errors import UsageError
+from batchinfer.keys import Column, Kind
+
+NO_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
+INTEGERS = range(-(2**63), 2**64)  # what a column can hold
+
+
+class QueryReader:
+    """Reads queries against the lookup key of one version. Immutable, so threads may share it."""
+
+    __slots__ = ("_encoders", "_job", "_raw_names", "_single", "columns", "names")
+
+    def __init__(self, job: str, columns: Sequence[Column], normalize: Sequence[str]) -> None:
+        self._job = job
+        self.columns = tuple(columns)
+        self.names = tuple(column.name for column in columns)
+        self._raw_names = {name.encode(): position for position, name in enumerate(self.names)}
+        self._encoders = tuple(_encoder(column, normalize) for column in columns)
+        self._single = self._encoders[0] if len(columns) == 1 else None
+
+    def key(self, values: Sequence[Any]) -> bytes:
+        """The 16 bytes under which the answer lies. values: of the columns' kinds, in their order."""
+        if self._single is not None:
+            return keys.short(self._single(values[0]))
+        return keys.short(b"".join([encode(value) for encode, value in zip(self._encoders, values, strict=True)]))
+
+    def from_values(self, query: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Checked values, in the key's order, from Python's or JSON's; times may be ISO 8601 text. Raises UsageError."""
+        if len(query) != len(self.names) or not all(name in query for name in self.names):
+            self._refuse_names(list(query))
+        return tuple([CHECKS[column.kind](query[column.name], column) for column in self.columns])
+
+    def from_url(self, query_string: bytes) -> tuple[Any, ...]:
+        """The same from the query of a URL, percent-encoded UTF-8. Raises UsageError."""
+        found: list[Any] = [None] * len(self.names)
+        unknown = []
+        for pair in query_string.split(b"&"):
+            if not pair:
+                continue
+            raw_name, _, raw = pair.partition(b"=")
+            position = self._raw_names.get(raw_name)
+            if position is None:
+                name = _unescaped(raw_name)
+                position = self._raw_names.get(name.encode())
+                if position is None:
+                    unknown.append(name)
+                    continue
+            if found[position] is not None:
+                raise UsageError(f"{self.names[position]} is given more than once.")
+            text = _unescaped(raw)
+            column = self.columns[position]
+            found[position] = text if column.kind == "string" else _in_range(keys.typed(text, column), column)
+        if unknown or None in found:
+            given = [name for name, value in zip(self.names, found, strict=True) if value is not None]
+            self._refuse_names([*given, *unknown])
+        return tuple(found)
+
+    def _refuse_names(self, given: list[str]) -> None:
+        missing = [name for name in self.names if name not in given]
+        unknown = [keys.shortened(str(name)) for name in given if name not in self.names]
+        said = [f"{', '.join(missing)} is missing"] if missing else []
+        said += [f"{', '.join(unknown[:5])} is not part of it"] if unknown else []
+        raise UsageError(f"The lookup key of {self._job} is {', '.join(self.names)}: {' and '.join(said)}.")
+
+
+def _unescaped(raw: bytes) -> str:
+    """Text out of a URL; + is a space there. Raises UsageError."""
+    if b"%" in raw or b"+" in raw:
+        if NO_ESCAPE.search(raw):
+            raise UsageError("The URL has a % that no two hexadecimal digits follow: write %25 for a % sign.")
+        raw = unquote_to_bytes(raw.replace(b"+", b" "))
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as exc:
+        raise UsageError("The URL is not valid UTF-8: percent-encode the UTF-8 bytes of each value.") from exc
+
+
+def _encoder(column: Column, normalize: Sequence[str]) -> Callable[[Any], bytes]:
+    encode = keys.ENCODERS[column.kind]
+    if column.kind == "string" and normalize:
+        return lambda text: encode(keys.normalized(text, normalize))
+    return encode
+
+
+def _string(value: Any, column: Column) -> str:
+    if not isinstance(value, str):
+        raise _wrong_kind(value, column)
+    try:
+        value.encode()
+    except UnicodeEncodeError as exc:
+        raise UsageError(f"{column.name} holds half of a surrogate pair, which is no text.") from exc
+    return value
+
+
+def _integer(value: Any, column: Column) -> int:
+    try:
+        if not isinstance(value, bool):
+            return int(_in_range(operator.index(value), column))
+    except TypeError:
+        pass
+    raise _wrong_kind(value, column)
+
+
+def _in_range(value: Any, column: Column) -> Any:
+    if column.kind == "integer" and value not in INTEGERS:
+        raise UsageError(f"{column.name} is an integer beyond 64 bits.")
+    return value
+
+
+def _number(value: Any, column: Column) -> float:
+    if isinstance(value, bool | str | bytes):
+        raise _wrong_kind(value, column)
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise _wrong_kind(value, column) from exc
+
+
+def _boolean(value: Any, column: Column) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong_kind(value, column)
+    return value
+
+
+def _date(value: Any, column: Column) -> date:
+    if isinstance(value, str):
+        return keys.typed(value, column)  # type: ignore[no-any-return]
+    if not isinstance(value, date) or isinstance(value, datetime):
+        raise _wrong_kind(value, column)
+    return value
+
+
+def _timestamp(value: Any, column: Column) -> datetime:
+    if isinstance(value, str):
+        return keys.typed(value, column)  # type: ignore[no-any-return]
+    if not isinstance(value, datetime):
+        raise _wrong_kind(value, column)
+    return value
+
+
+def _wrong_kind(value: Any, column: Column) -> UsageError:
+    shown = keys.shortened(repr(value))
+    return UsageError(f"{column.name} is {shown}, but the column holds a {column.kind}.")
+
+
+CHECKS: Mapping[Kind, Callable[[Any, Column], Any]] = {
+    "string": _string, "integer": _integer, "number": _number, "boolean": _boolean, "date": _date, "timestamp": _timestamp,
+}  # fmt: skip

@@ -1,0 +1,99 @@
+"""POST /v1/jobs/{job}/lookup: up to 1,000 queries, answered in order from one version."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from typing import Any
+
+from batchinfer.errors import UsageError
+from batchinfer.serve.board import Open
+from batchinfer.serve.problems import Problem
+
+MAX_QUERIES = 1000
+MAX_BODY = 1 << 20  # bytes
+BODY_SECONDS = 10.0
+WORTH_COMPRESSING = 1024  # bytes
+
+
+async def read_body(headers: Any, receive: Any) -> bytes:
+    """The body of a request, bounded in size and time. Raises Problem."""
+    declared = next((value for name, value in headers if name == b"content-length"), b"0")
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        raise _too_large()
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Problem("bad-body", "The body broke off.")
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > MAX_BODY:
+                    raise _too_large()
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError as exc:
+        raise Problem("slow-body", f"The body did not come within {BODY_SECONDS:.0f} s.") from exc
+
+
+def _too_large() -> Problem:
+    return Problem(
+        "too-large", f"A body may have {MAX_BODY:,} bytes: send fewer queries at a time.", ((b"connection", b"close"),)
+    )
+
+
+def read_queries(body: bytes) -> list[Any]:
+    """The queries of {"queries": [...]}. Raises Problem."""
+    try:
+        content = json.loads(body.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError
+        raise Problem("bad-body", f"The body is not valid JSON: {str(exc)[:200]}.") from exc
+    if not isinstance(content, dict) or content.keys() != {"queries"} or not isinstance(content["queries"], list):
+        raise Problem("bad-body", 'The body should be {"queries": [{"COLUMN": VALUE, …}, …]}, and no more.')
+    if len(content["queries"]) > MAX_QUERIES:
+        raise Problem(
+            "too-large", f"A batch may have {MAX_QUERIES:,} queries; this one has {len(content['queries']):,}."
+        )
+    return content["queries"]
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def answer(opened: Open, queries: list[Any]) -> tuple[bytes, list[tuple[Any, ...]]]:
+    """The body of the reply, and the values of the queries that were not found. Raises Problem."""
+    reader = opened.reader
+    rows: list[tuple[Any, ...]] = []
+    for number, query in enumerate(queries):
+        if not isinstance(query, dict):
+            raise Problem("bad-query", f"queries[{number}] should be an object of the lookup key's columns.")
+        try:
+            rows.append(reader.from_values(query))
+        except UsageError as exc:
+            raise Problem("bad-query", f"queries[{number}]: {exc}") from exc
+    bodies = opened.snapshot.find_many([reader.key(values) for values in rows])
+    results = [
+        b'{"found":true,' + body[1:] if body is not None else _missed(query)
+        for body, query in zip(bodies, queries, strict=True)
+    ]
+    missed = [values for values, body in zip(rows, bodies, strict=True) if body is None]
+    return b'{"version":%d,"results":[%b]}' % (opened.version, b",".join(results)), missed
+
+
+def _missed(query: dict[str, Any]) -> bytes:
+    return json.dumps({"found": False, "query": query}, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def compressed(body: bytes, headers: Any) -> bytes | None:
+    """The body as gzip, where the client takes that and it is worth it."""
+    accepted = b",".join(value for name, value in headers if name == b"accept-encoding").lower()
+    codings = [part.strip().split(b";") for part in accepted.split(b",")]
+    wanted = any(
+        coding[0].strip() in (b"gzip", b"*") and b"q=0" not in [part.strip() for part in coding[1:]]
+        for coding in codings
+    )
+    return gzip.compress(body, compresslevel=1, mtime=0) if wanted and len(body) >= WORTH_COMPRESSING else None

@@ -1,0 +1,154 @@
+"""What the service counts. Each worker counts in plain numbers of its own; who is asked for /metrics adds all up.
+
+Counting must cost next to nothing on the hot path, so no lock and no shared memory is touched there. Every
+second a worker writes its numbers into a file of its own in the server's run folder. The files of workers that
+died stay until the server ends, so that no counter goes back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from prometheus_client.core import (
+    CollectorRegistry,
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from batchinfer.serve.board import Board
+
+BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # seconds
+Labels = tuple[str, ...]
+
+
+class Series:
+    """How long the requests of one kind took: counts between BOUNDS, and their sum in seconds."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+    def add(self, counts: Iterable[int], seconds: float) -> None:
+        """Adds another worker's."""
+        self.counts = [mine + other for mine, other in zip(self.counts, counts, strict=True)]
+        self.seconds += seconds
+
+
+class Tally:
+    """One worker's numbers. series: by job, route and status; counters: by name and job."""
+
+    def __init__(self) -> None:
+        self.series: dict[Labels, Series] = defaultdict(Series)
+        self.counters: dict[Labels, int] = defaultdict(int)
+
+    def text(self) -> str:
+        """The numbers, to be read by other workers."""
+        return json.dumps(
+            {
+                "series": [[*labels, series.counts, series.seconds] for labels, series in list(self.series.items())],
+                "counters": [[*labels, count] for labels, count in list(self.counters.items())],
+            }
+        )
+
+    def add(self, text: str) -> None:
+        """Adds what another worker wrote."""
+        content = json.loads(text)
+        for *labels, counts, seconds in content["series"]:
+            self.series[tuple(labels)].add(counts, seconds)
+        for *labels, count in content["counters"]:
+            self.counters[tuple(labels)] += count
+
+
+def write_tally(tally: Tally, folder: Path) -> None:
+    """Where the other workers find it. Raises OSError."""
+    draft = folder / f".{os.getpid()}"
+    draft.write_text(tally.text(), encoding="utf-8")
+    draft.replace(folder / f"{os.getpid()}.json")
+
+
+def exposition(tally: Tally, folder: Path, board: Board) -> bytes:
+    """What /metrics answers: the numbers of all workers, and the state as this one sees it."""
+    total = Tally()
+    total.add(tally.text())
+    for path in folder.glob("*.json"):
+        if path.stem != str(os.getpid()):
+            total.add(path.read_text(encoding="utf-8"))
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(total, board))
+    return generate_latest(registry)
+
+
+class _Collector(Collector):
+    def __init__(self, total: Tally, board: Board) -> None:
+        self._total, self._board = total, board
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._requests()
+        yield from self._states()
+
+    def _requests(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily("batchinfer_requests", "Requests answered.", labels=["job", "route", "status"])
+        seconds = HistogramMetricFamily(
+            "batchinfer_request_seconds", "How long an answer took, in seconds.", labels=["job", "route"]
+        )
+        latencies: dict[Labels, Series] = defaultdict(Series)
+        for (job, route, status), series in sorted(self._total.series.items()):
+            requests.add_metric([job, route, status], sum(series.counts))
+            latencies[job, route].add(series.counts, series.seconds)
+        for labels, series in latencies.items():
+            seconds.add_metric(list(labels), _cumulated(series.counts), series.seconds)
+        yield requests
+        yield seconds
+        for name, text in (
+            ("hits", "Lookups that found a prediction, those in batches too."),
+            ("misses", "Lookups that found none."),
+            ("misses_dropped", "Misses that were not recorded, for want of room."),
+        ):
+            family = CounterMetricFamily(f"batchinfer_{name}", text, labels=["job"])
+            for (counted, job), count in sorted(self._total.counters.items()):
+                if counted == name:
+                    family.add_metric([job], count)
+            yield family
+
+    def _states(self) -> Iterator[Metric]:
+        states = self._board.states()
+        for name, text, field in (
+            ("version", "The version that is served.", "version"),
+            ("version_age_seconds", "Time since it was made.", "age_seconds"),
+            ("entries", "Entries of the version that is served.", "entries"),
+            ("pinned", "1 if a pin, not the newest publish, decides what is served.", "pinned"),
+            ("degraded", "1 if something else is served than what should be.", "degraded"),
+            ("last_success_timestamp_seconds", "When the job's last successful run ended.", "last_success"),
+        ):
+            gauge = GaugeMetricFamily(f"batchinfer_{name}", text, labels=["job"])
+            for state in states:
+                if (value := getattr(state, field)) is not None:
+                    gauge.add_metric([state.job], float(value))
+            yield gauge
+        failed = CounterMetricFamily("batchinfer_failed_loads", "Versions that could not be opened.", labels=["job"])
+        for state in states:
+            failed.add_metric([state.job], state.failed_loads)
+        yield failed
+
+
+def _cumulated(counts: list[int]) -> list[tuple[str, float]]:
+    rows, below = [], 0
+    for bound, count in zip([*map(str, BOUNDS), "+Inf"], counts, strict=True):
+        below += count
+        rows.append((bound, float(below)))
+    return rows

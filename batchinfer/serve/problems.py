@@ -1,0 +1,71 @@
+"""What the service says when it has no answer: problem details as RFC 9457 has them, one kind for each cause."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MEDIA_TYPE = "application/problem+json"
+
+# slug: (status, title). The type of a problem is urn:batchinfer:<slug>: a name to compare with, not a page to open.
+KINDS = {
+    "miss": (404, "No prediction"),
+    "unknown-job": (404, "No such job"),
+    "not-found": (404, "No such page"),
+    "bad-query": (400, "The query does not fit"),
+    "bad-body": (400, "The body does not fit"),
+    "no-key": (401, "An API key is needed"),
+    "forbidden": (403, "The API key is not for this"),
+    "method-not-allowed": (405, "Method not allowed"),
+    "slow-body": (408, "The body did not come in time"),
+    "too-large": (413, "The body is too large"),
+    "long-url": (414, "The URL is too long"),
+    "broken": (500, "The service failed"),
+    "not-published": (503, "No version is open"),
+}
+
+
+class Problem(Exception):
+    """Ends a request with an error. headers: beyond the content type."""
+
+    def __init__(self, slug: str, detail: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(detail)
+        self.slug, self.detail, self.headers = slug, detail, headers
+
+    @property
+    def status(self) -> int:
+        return KINDS[self.slug][0]
+
+    @property
+    def body(self) -> bytes:
+        return problem_body(self.slug, self.detail)
+
+    def messages(self) -> Reply:
+        """The same, as an ASGI server takes it."""
+        return reply(self.status, self.body, MEDIA_TYPE, self.headers)
+
+
+Reply = tuple[dict[str, Any], dict[str, Any]]
+"""The two messages of an ASGI response."""
+
+
+def problem_body(slug: str, detail: str) -> bytes:
+    """A problem's JSON."""
+    status, title = KINDS[slug]
+    content = {"type": f"urn:batchinfer:{slug}", "title": title, "status": status, "detail": detail}
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
+def reply(status: int, body: bytes, media_type: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
+    """A whole response. An answer that is not a hit is not to be stored."""
+    fixed = [
+        (b"content-type", media_type.encode()),
+        (b"content-length", b"%d" % len(body)),
+        *headers,
+    ]
+    if not any(name == b"cache-control" for name, _ in headers):
+        fixed.append((b"cache-control", b"no-store"))
+    return (
+        {"type": "http.response.start", "status": status, "headers": fixed},
+        {"type": "http.response.body", "body": body},
+    )

@@ -1,0 +1,123 @@
+"""Starts the service: granian with worker processes, and beside them the collector of misses."""
+
+from __future__ import annotations
+
+import ctypes
+import ipaddress
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+
+from batchinfer.errors import UsageError
+from batchinfer.serve import collector
+from batchinfer.serve.app import Settings, create
+
+HEADER_BYTES = 32 << 10  # of a request's line and headers together
+HEADER_SECONDS = 10
+AT_ONCE = 512  # requests in work in one worker; more wait in the system's queue
+PR_SET_PDEATHSIG = 1  # of Linux' <sys/prctl.h>
+STOP_SECONDS = 15  # for what is in flight when the service is stopped
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s [%(process)d] %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+    "loggers": {
+        "batchinfer": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "_granian": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+    },
+}
+
+
+def serve(home: Path, host: str, port: int, *, workers: int, no_auth: bool, misses: bool, access_log: bool,
+          say: Callable[[str], None]) -> None:  # fmt: skip
+    """Serves until SIGINT or SIGTERM. Raises UsageError for an address that cannot be had."""
+    _try_address(host, port)
+    with tempfile.TemporaryDirectory(prefix="batchinfer-serve-") as folder:
+        settings = Settings(
+            home,
+            Path(folder),
+            keys_always=not is_loopback(host),
+            keys_never=no_auth,
+            misses=misses,
+            access_log=access_log,
+        )
+        settings.tallies.mkdir()
+        settings.spool.mkdir()
+        server = Granian(
+            "batchinfer.serve.app",
+            address=host,
+            port=port,
+            interface=Interfaces.ASGI,
+            workers=workers,
+            http=HTTPModes.http1,
+            websockets=False,
+            backpressure=AT_ONCE,
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES),
+            log_dictconfig=LOGGING,
+            respawn_failed_workers=True,
+            respawn_interval=0.5,
+            workers_kill_timeout=STOP_SECONDS,
+            process_name="batchinfer serve",
+        )
+        gatherer = collector.start(home, settings.spool, f"{port}") if misses else None
+        try:
+            say(
+                f"Serving {home} on http://{_shown(host)}:{port}, {workers} worker{'s' if workers > 1 else ''}. Stop with Ctrl-C."
+            )
+            server.serve(target_loader=partial(_load, settings))
+        finally:
+            if gatherer is not None:
+                _stop(gatherer)
+
+
+def _stop(gatherer: subprocess.Popen[bytes]) -> None:
+    """Lets the collector take in what the workers left, and waits for it."""
+    assert gatherer.stdin is not None
+    gatherer.stdin.close()
+    try:
+        gatherer.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        gatherer.kill()
+        gatherer.wait()
+
+
+def _load(settings: Settings, _target: str) -> Any:
+    """Runs in each worker: nothing of a version may be open before it is a process of its own."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # a worker without its server would hold the port
+    return create(settings)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _try_address(host: str, port: int) -> None:
+    """Raises UsageError where nothing can listen: the workers could only say so one by one."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as exc:
+        raise UsageError(
+            f"Nothing can listen on {host}:{port}: {exc.strerror}. Name another --host or --port."
+        ) from exc
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,61 @@
+"""Makes a published version of any size without a model or a cache: what the benchmarks of serving look up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+
+from batchinfer import build, keys, publish
+from batchinfer.home import JobHome
+from batchinfer.keys import Column, literal
+from batchinfer.snapshot import PREDICTIONS
+
+JOB = "bench"
+KEY = [Column("id", "string")]
+
+
+def key_of(number: int) -> str:
+    """The lookup key of an entry: 13 characters."""
+    return f"k{number:012d}"
+
+
+def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> JobHome:
+    """Publishes a version of `entries` entries, with bodies of about 250 bytes. Entry i says in which version it was made."""
+    home = JobHome(root, JOB)
+    draft = home.versions / ".making"
+    draft.mkdir(parents=True)
+    with duckdb.connect() as db:
+        db.execute(f"SET memory_limit = '{memory}'")
+        db.execute(f"SET temp_directory = {literal(str(root / 'spill'))}")
+        db.execute(
+            f"""COPY (
+            SELECT id, 'prediction ' || i || ' of version {version}' AS prediction, 'raw text' AS raw_text,
+                   '{{"Negative":0.25,"Positive":0.75}}' AS scores, 0.75 AS score, 0.5 AS mass, 'model' AS source,
+                   'org/some-model-8B-Instruct' AS model, 1 AS run_id, TIMESTAMP '2026-01-05 03:00:00' AS generated_at,
+                   false AS carried, {keys.row_key_sql(b"", KEY)} AS lookup
+            FROM (SELECT i, printf('k%012d', i) AS id FROM range({entries}) t(i)) ORDER BY lookup)
+            TO {literal(str(draft / PREDICTIONS))} (FORMAT parquet, COMPRESSION zstd)"""
+        )
+        build.index(db, KEY, draft, JOB, "string")
+    facts = {
+        "job": JOB, "version": version, "created_at": "2026-01-05T03:00:00Z", "rows": entries, "carried": 0,
+        "key": [{"name": "id", "kind": "string"}], "normalize": [], "prediction": "string", "spec": {"serve": {"max_age": "60s"}},
+        "gate": {"status": "passed", "checks": []},
+    }  # fmt: skip
+    build.write_manifest(draft, facts)
+    publish.install(home, draft, version)
+    publish.make_current(home, version)
+    return home
+
+
+def body(home: JobHome, number: int) -> bytes:
+    """What publishing made for an entry."""
+    from batchinfer.snapshot import Snapshot
+
+    with Snapshot(publish.folder_of(home, publish.served(home).version)) as snapshot:
+        found = snapshot.get({"id": key_of(number)})
+    assert found is not None
+    assert json.loads(found)["query"] == {"id": key_of(number)}
+    return found

@@ -1,0 +1,312 @@
+"""Measures look-ups over HTTP against the most that the server can do, and against Redis and DuckDB behind Starlette.
+
+    python -m benchmarks.serving [--entries 5000000] [--rounds 5] [--seconds 5] [--wrk2 PATH]
+
+One server process on core 0, the load generator (and Redis) on core 1; all servers are granian, all are asked with wrk for random
+keys over 32 connections, in turns, so that what else the machine does hits them alike. Ratios are of one round; their
+median and range are printed. The tail is measured with an open loop, which holds its rate whatever comes back, at half
+of the fixed reply's top rate: that needs wrk2 (github.com/giltene/wrk2), since wrk waits for answers.
+
+Needs wrk, redis-server and the Python package redis; a peer that is missing is left out, and said so. It does not show
+several workers, a network, or data that is not in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from batchinfer import publish
+from batchinfer.home import JobHome
+from batchinfer.snapshot import PREDICTIONS
+from benchmarks.made import JOB, body, key_of, make
+
+HERE = Path(__file__).parent
+SERVER_CORE, LOAD_CORE = 0, 1
+CONNECTIONS = 32
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What wrk said: requests/s, and times in milliseconds."""
+
+    rate: float
+    median: float
+    p99: float
+    failed: int
+
+
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(command: list[str], core: int | str, environment: dict[str, str], url: str | None = None) -> Iterator[int]:
+    """A process on one core; ready when `url` answers. Yields its process id."""
+    process = subprocess.Popen(
+        ["taskset", "-c", str(core), *command], cwd=HERE.parent, env=os.environ | environment, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while url is not None:
+            assert process.poll() is None and time.monotonic() < deadline, f"{command} does not answer"  # noqa: PT018
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 - ours, on loopback
+                break
+            time.sleep(0.1)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def script(folder: Path, entries: int) -> Path:
+    """wrk's: a random key for each request."""
+    path = folder / "random.lua"
+    path.write_text(
+        f"math.randomseed({os.getpid()})\n"
+        'request = function() return wrk.format("GET", string.format('
+        f'"/v1/jobs/{JOB}/lookup?id=k%012d", math.random(0, {entries - 1}))) end\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+def load(tool: str, port: int, seconds: float, lua: Path, *options: str) -> Measured:
+    """Asks a server, and reads what wrk says. Any answer that is not 2xx, or any broken connection, counts as failed."""
+    command = [
+        "taskset",
+        "-c",
+        str(LOAD_CORE),
+        tool,
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{seconds:.0f}s",
+        "--latency",
+        "-s",
+        str(lua),
+    ]
+    said = subprocess.run(
+        [*command, *options, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True
+    ).stdout
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    failed = sum(map(int, broken.groups())) if broken else 0
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    assert rate is not None, said
+    return Measured(float(rate[1]), _time(said, "50"), _time(said, "99"), failed + (int(refused[1]) if refused else 0))
+
+
+def _time(said: str, percent: str) -> float:
+    found = re.search(rf"\b{percent}(?:\.000)?%\s+([\d.]+)(us|ms|s)", said)
+    assert found is not None, said
+    return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
+
+
+def granian(app: str, port: int) -> list[str]:
+    """The same server for a peer."""
+    return [
+        sys.executable, "-m", "granian", f"benchmarks.peers:{app}", "--factory", "--interface", "asgi", "--http", "1", "--no-ws",
+        "--port", str(port), "--backpressure", "512",
+    ]  # fmt: skip
+
+
+def fill_duckdb(home: JobHome, path: Path) -> None:
+    """The bodies, by their key."""
+    version = publish.folder_of(home, publish.served(home).version)
+    with duckdb.connect(str(path)) as db:
+        db.execute("CREATE TABLE bodies (id VARCHAR PRIMARY KEY, body BLOB)")
+        db.execute(f"INSERT INTO bodies SELECT id, json_object('job', '{JOB}', 'query', json_object('id', id), 'prediction', "
+                   "prediction, 'scores', scores::JSON, 'score', score, 'source', source, 'model', model, 'generated_at', "
+                   f"'2026-01-05T03:00:00Z')::VARCHAR::BLOB FROM read_parquet('{version / PREDICTIONS}')")  # fmt: skip
+
+
+def fill_redis(database: Path, unix: Path) -> None:
+    """The same bodies, through Redis' own bulk protocol."""
+    with duckdb.connect(str(database), read_only=True) as db, socket.socket(socket.AF_UNIX) as pipe:
+        pipe.connect(str(unix))
+        for batch in db.sql("SELECT id, body FROM bodies").to_arrow_reader(50_000):
+            ids, bodies = batch.column(0).to_pylist(), batch.column(1).to_pylist()
+            parts = [
+                b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(i), i.encode(), len(b), b)
+                for i, b in zip(ids, bodies, strict=True)
+            ]
+            pipe.sendall(b"".join(parts))
+            wanted = 5 * len(parts)  # +OK\r\n each
+            while wanted > 0:
+                wanted -= len(pipe.recv(1 << 16))
+
+
+def private_memory(parent: int) -> float:
+    """MB that the one worker below `parent` has for itself."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
+    sizes = []
+    for child in children:
+        rows = Path(f"/proc/{child}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        if b"collector" not in Path(f"/proc/{child}/cmdline").read_bytes():
+            sizes.append(sum(int(row.split()[1]) for row in rows if row.startswith("Private_")) / 1000)
+    return max(sizes)
+
+
+def keys_per_second(port: int, entries: int, seconds: float, folder: Path) -> float:
+    """Keys answered in batches of 1,000, asked one after the other over one connection by wrk."""
+    lua = folder / "batch.lua"
+    numbers = [(i * 7919) % entries for i in range(BATCH)]
+    content = json.dumps({"queries": [{"id": key_of(number)} for number in numbers]}).replace("'", "")
+    lua.write_text(
+        f"wrk.method = 'POST'\nwrk.path = '/v1/jobs/{JOB}/lookup'\nwrk.body = '{content}'\n", encoding="utf-8"
+    )
+    command = [
+        "taskset",
+        "-c",
+        str(LOAD_CORE),
+        "wrk",
+        "-t1",
+        "-c2",
+        f"-d{seconds:.0f}s",
+        "-s",
+        str(lua),
+        f"http://127.0.0.1:{port}",
+    ]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in said, said
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    assert rate is not None
+    return float(rate[1]) * BATCH
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--entries", type=int, default=5_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--wrk2", default="wrk2", help="wrk2's binary, for the tail")
+    given = parser.parse_args()
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="batchinfer-bench-") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        console.print(f"Making a version of {given.entries:,} entries …")
+        home = make(folder / "home", given.entries)
+        (folder / "body").write_bytes(body(home, 1))
+        lua = script(folder, given.entries)
+        ports = {"batchinfer": free_port()}
+        ours = [
+            sys.executable, "-m", "batchinfer", "--home", str(folder / "home"), "serve", "--workers", "1", "--port",
+            str(ports["batchinfer"]), "--no-misses",
+        ]  # fmt: skip
+        parent = stack.enter_context(running(ours, SERVER_CORE, {}, f"http://127.0.0.1:{ports['batchinfer']}/readyz"))
+        peers = {"fixed reply": ("fixed", {"BENCH_BODY": str(folder / "body")})}
+        database, unix = folder / "bodies.duckdb", folder / "redis.sock"
+        console.print("Filling DuckDB …")
+        fill_duckdb(home, database)
+        if shutil.which("redis-server"):
+            console.print("Filling Redis …")
+            quiet = [
+                "redis-server",
+                "--port",
+                "0",
+                "--unixsocket",
+                str(unix),
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+                name,
+            ]
+            stack.enter_context(running(quiet, LOAD_CORE, {}))
+            while not unix.exists():
+                time.sleep(0.1)
+            fill_redis(database, unix)
+            peers["Starlette + Redis"] = ("redis", {"BENCH_SOCKET": str(unix)})
+        else:
+            console.print("redis-server is not installed: left out.")
+        peers["Starlette + DuckDB"] = ("duckdb", {"BENCH_DUCKDB": str(database)})
+        for peer, (app, environment) in peers.items():
+            ports[peer] = free_port()
+            url = f"http://127.0.0.1:{ports[peer]}/v1/jobs/{JOB}/lookup?id={key_of(1)}"
+            stack.enter_context(running(granian(app, ports[peer]), SERVER_CORE, environment, url))
+        console.print("Warming up …")
+        load("wrk", ports["batchinfer"], 10, lua)
+        rounds = [
+            {peer: load("wrk", port, given.seconds, lua) for peer, port in ports.items()} for _ in range(given.rounds)
+        ]
+        batches = [keys_per_second(ports["batchinfer"], given.entries, 3, folder) for _ in range(given.rounds)]
+        rate = int(statistics.median(row["fixed reply"].rate for row in rounds) / 2)
+        tails: list[tuple[Measured, Measured]] = []
+        if shutil.which(given.wrk2):
+            ask = ("fixed reply", "batchinfer")
+            for _ in range(given.rounds):
+                one, other = (load(given.wrk2, ports[peer], max(given.seconds, 12), lua, f"-R{rate}") for peer in ask)
+                tails.append((one, other))
+        else:
+            console.print("wrk2 is not installed: the tail is left out.")
+        memory = private_memory(parent)
+    report(given.entries, rounds, batches, rate, tails, memory)
+
+
+def report(
+    entries: int,
+    rounds: list[dict[str, Measured]],
+    batches: list[float],
+    rate: int,
+    tails: list[tuple[Measured, Measured]],
+    memory: float,
+) -> None:
+    """Prints what was measured."""
+    console = Console()
+    drawn = Table(
+        title=f"One server process on one core, {entries:,} entries, random keys, {CONNECTIONS} connections",
+        title_justify="left",
+    )
+    for column in ("server", "requests/s", "median ms", "p99 ms", "failed", "batchinfer's rate over it"):
+        drawn.add_column(column, justify="left" if column == "server" else "right")
+    for peer in rounds[0]:
+        row = [measured[peer] for measured in rounds]
+        ratios = [measured["batchinfer"].rate / measured[peer].rate for measured in rounds]
+        drawn.add_row(
+            peer, spread([one.rate for one in row], 0), spread([one.median for one in row]), spread([one.p99 for one in row]),
+            str(sum(one.failed for one in row)), "" if peer == "batchinfer" else spread(ratios),
+        )  # fmt: skip
+    console.print(drawn)
+    console.print(f"Batches of {BATCH:,}: {spread(batches, 0)} keys/s.")
+    if tails:
+        ratio = [ours.p99 / fixed.median for fixed, ours in tails]
+        console.print(
+            f"Open loop at {rate:,} requests/s: fixed reply median {spread([fixed.median for fixed, _ in tails])} ms, "
+            f"p99 {spread([fixed.p99 for fixed, _ in tails])} ms; batchinfer median {spread([ours.median for _, ours in tails])} ms, "
+            f"p99 {spread([ours.p99 for _, ours in tails])} ms, which is {spread(ratio)} of the fixed reply's median."
+        )
+    console.print(f"Private memory of the worker: {memory:.0f} MB.")
+
+
+if __name__ == "__main__":
+    main()
