@@ -19,7 +19,6 @@ from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.home import JobHome
 from batchinfer.keys import Column, canonical_json, literal, quoted
 from batchinfer.plan import listed, scratch_database
-from batchinfer.release import candidates
 from batchinfer.snapshot import PREDICTIONS, Manifest
 
 CURRENT = "current"
@@ -104,7 +103,7 @@ def _side(home: JobHome, name: str) -> Side:
         folder = publish.folder_of(home, served.version)
         return Side(served.version, folder, Manifest.read(folder, digest=served.manifest))
     if CANDIDATE.fullmatch(name):
-        if name not in (known := candidates(home)):
+        if name not in (known := publish.candidates(home)):
             raise NotFound(f"The job {home.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
         return Side(name, home.rejected / name, Manifest.read(home.rejected / name))
     if not (name.isascii() and name.isdigit()):

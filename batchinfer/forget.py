@@ -18,19 +18,19 @@ import duckdb
 from batchinfer import build, erase, misses, publish
 from batchinfer.entry import Entry, Kept, blobs, folders, published, search
 from batchinfer.erase import Erased, Listed
-from batchinfer.errors import InputError, NotFound, UsageError
+from batchinfer.errors import Busy, InputError, NotFound, UsageError
 from batchinfer.home import JobHome, readable_faults, sync_folder, write_atomically
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column, literal
 from batchinfer.plan import scratch_database
-from batchinfer.publish import CURRENT, PIN
-from batchinfer.release import install
+from batchinfer.publish import CURRENT, PIN, Pointer
+from batchinfer.release import install, next_number
+from batchinfer.retention import REMOVED
 from batchinfer.snapshot import MANIFEST, PREDICTIONS, Manifest
 from batchinfer.source import Source, find_files, job_files
 from batchinfer.store import Store, one
 from batchinfer.tables import iso, now
 
-REMOVED = ".removed-"
 Report = dict[str, Any]
 
 
@@ -196,27 +196,35 @@ def _replace_versions(
 
     A gate's examples may quote the entry, shortened, also where the version does not hold it: they go in any case.
     """
-    rebuilt, removed = [], []
-    pointers = {name: publish.pointer(home, name) for name in (PIN, CURRENT)}
-    for place in kept:
-        names = [name for name, pointer in pointers.items() if pointer is not None and pointer.version == place.name]
-        if names and (place.lookups or place.quotes):
-            rebuilt.append(_rebuild(home, db, store, place, names))
-            removed.append(place)
-        elif place.lookups:
-            removed.append(place)
-        elif place.quotes:
+    served = {pointer.version for pointer in _pointers(home).values()}
+    rebuilt = {
+        place.name: _rebuild(home, db, store, place)
+        for place in kept
+        if place.name in served and (place.lookups or place.quotes)
+    }
+    removed = [place for place in kept if place.lookups or place.name in rebuilt]
+    quoting = [place for place in kept if place.quotes and place not in removed]
+    with home.versions_lock(f"batchinfer forget {home.name}"):
+        for name, pointer in _pointers(home).items():
+            if pointer.version in rebuilt:
+                publish.point(home, name, rebuilt[pointer.version])
+            elif pointer.version in [place.name for place in [*removed, *quoting]]:
+                raise Busy(f"Version {pointer.version} was pinned meanwhile: forget again.")
+        for place in quoting:
             gate = place.manifest.content["gate"]
             content = place.manifest.content | {"gate": gate | {"checks": erase.plain_checks(gate["checks"])}}
             write_atomically(place.folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode())
-    for place in removed:
-        _remove(place.folder)
-    return rebuilt, [place.name for place in removed]
+        for place in removed:
+            _remove(place.folder)
+    return list(rebuilt.values()), [place.name for place in removed]
 
 
-def _rebuild(
-    home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, place: Kept, names: Sequence[str]
-) -> int:
+def _pointers(home: JobHome) -> dict[str, Pointer]:
+    found = {name: publish.pointer(home, name) for name in (PIN, CURRENT)}
+    return {name: pointer for name, pointer in found.items() if pointer is not None}
+
+
+def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, place: Kept) -> int:
     """A new version from an old one's predictions.parquet, less the entry. Its gate is not asked again."""
     content = place.manifest.content
     with publish.draft_folder(home) as draft:
@@ -226,7 +234,7 @@ def _rebuild(
             f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} (FORMAT parquet, COMPRESSION zstd)"
         )
         rows = build.index(db, place.manifest.key, draft, place.manifest.job, content["prediction"])
-        version = publish.next_number(home)
+        version = next_number(home, store)
         facts = {part: fact for part, fact in content.items() if part not in ("format", "files")} | {
             "version": version,
             "created_at": iso(now()),
@@ -236,7 +244,7 @@ def _rebuild(
             "forgot": content.get("forgot", 0) + 1,
             "gate": content["gate"] | {"checks": erase.plain_checks(content["gate"]["checks"])},
         }
-        install(home, store, draft, version, facts, names=names)
+        install(home, store, draft, version, facts, current=False)
     return version
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer import publish
+from batchinfer import publish, retention
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.home import JobHome, readable_faults, write_atomically
 from batchinfer.publish import Pointer
@@ -44,7 +44,9 @@ def ship(home: JobHome, root: Path, say: Callable[[str], None]) -> Shipped:
         for name in CARRIED:
             if (home.folder / name).is_file():
                 write_atomically(there.folder / name, (home.folder / name).read_bytes())
-        publish.make_current(there, found.version)
+        with there.versions_lock(f"batchinfer copy {home.name}"):
+            publish.make_current(there, found.version)
+        retention.retain(there, int(manifest.content["spec"]["keep_versions"]))
         pin = publish.pointer(there, publish.PIN)
     return Shipped(found.version, copied, size, None if pin is None or pin.version == found.version else pin.version)
 
@@ -87,7 +89,8 @@ def _copy(source: Path, manifest: Manifest, found: Pointer, there: JobHome, say:
         publish.sync_files(draft)
         with Snapshot(draft, digest=found.manifest) as snapshot:
             snapshot.verify()
-        publish.install(there, draft, found.version)
+        with there.versions_lock(f"batchinfer copy {there.name}"):
+            publish.install(there, draft, found.version)
     return sum(int(facts["size"]) for facts in manifest.files.values())
 
 

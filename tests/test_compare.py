@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer import compare
+from batchinfer import compare, publish
 from batchinfer.errors import GateFailed, NotFound, StoreError, UsageError
-from batchinfer.publish import PIN, folder_of, make_current
+from batchinfer.publish import folder_of
 from batchinfer.snapshot import PREDICTIONS
 from tests.factories import World, imports_job, model_job
 from tests.tiny import Cli
@@ -52,7 +52,7 @@ def test_the_other_way_round(two: World, batchinfer: Cli) -> None:
     """What was added in one direction was removed in the other, and current is what is served."""
     found = batchinfer("diff", "shop", "current", "1", "--json").json
     assert (found["from"], found["to"], found["added"], found["removed"], found["changed"]) == (2, 1, 1, 1, 1)
-    make_current(two.home, 1, PIN)
+    publish.pin(two.home, 1)
     assert batchinfer("diff", "shop", "current", "2", "--json").json["from"] == 1
 
 

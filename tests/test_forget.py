@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchinfer import forget as forgetting
-from batchinfer import imports, publish, ship
+from batchinfer import imports, publish, release, ship
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError, UsageError
 from batchinfer.home import JobHome
-from batchinfer.publish import PIN, folder_of, make_current
+from batchinfer.publish import PIN, folder_of
 from batchinfer.records import Failure
 from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest
 from tests.factories import World, imports_job, model_job, write
@@ -223,7 +223,7 @@ def test_both_what_is_pinned_and_what_is_hidden(world: World) -> None:
     """Where a pin hides the current version, both are rebuilt, and each name moves to its own."""
     world.answer(lambda row: f"second {row['text']}", refresh=True)
     world.publish()
-    make_current(world.home, 1, PIN)
+    publish.pin(world.home, 1)
     assert forget(world)["versions_rebuilt"] == [3, 4]
     pinned, current = publish.pointer(world.home, PIN), publish.pointer(world.home)
     assert pinned is not None
@@ -232,6 +232,27 @@ def test_both_what_is_pinned_and_what_is_hidden(world: World) -> None:
     assert world.get(name="Ann") == world.served().get({"name": "Ann"})
     assert b"first about Ann" in (world.get(name="Ann") or b"")
     assert publish.numbers(world.home) == [3, 4]
+
+
+def test_pinned_while_it_works(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that is pinned while forget is at work is not taken away under the pin; said again, it is rebuilt."""
+    world.answer(lambda row: f"second {row['text']}", refresh=True)
+    world.publish()
+    whole = release.install
+
+    def pinning(*given: Any, **named: Any) -> None:
+        whole(*given, **named)
+        publish.pin(world.home, 1)
+
+    monkeypatch.setattr("batchinfer.forget.install", pinning)
+    with pytest.raises(Busy, match="Version 1 was pinned meanwhile"):
+        forget(world)
+    monkeypatch.undo()
+    with world.served() as snapshot:
+        snapshot.verify()
+    forget(world)
+    assert traces(world.home.folder) == []
+    assert b"first about Ann" in (world.get(name="Ann") or b"")
 
 
 def test_versions_without_the_entry_stay(world: World) -> None:
@@ -442,7 +463,7 @@ STEPS = [
     "forget.misses.forget",
     "erase.rewrite",
     "erase.remove_drafts",
-    "publish.make_current",
+    "publish.point",
     "publish.install",
     "forget._remove",
     "forget.shutil.rmtree",

@@ -17,7 +17,7 @@ import pytest
 from batchinfer import publish, ship
 from batchinfer.errors import Busy, StoreError
 from batchinfer.home import JobHome
-from batchinfer.publish import PIN, folder_of, make_current
+from batchinfer.publish import folder_of
 from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Snapshot
 from tests.factories import World, imports_job
 from tests.tiny import ROOT, Cli
@@ -91,7 +91,7 @@ def test_a_copy_of_a_copy(world: World, dest: Path, batchinfer: Cli, tmp_path: P
 def test_a_pinned_version_is_what_is_copied(world: World, dest: Path, batchinfer: Cli) -> None:
     """The version that is pinned here is shipped, and is current there."""
     say(world, "two")
-    make_current(world.home, 1, PIN)
+    publish.pin(world.home, 1)
     assert batchinfer("copy", "shop", dest, "--json").json["version"] == 1
     assert served(dest) == (1, "one")
 
@@ -102,7 +102,7 @@ def test_again_copies_nothing(world: World, dest: Path, batchinfer: Cli) -> None
     say(world, "two")
     batchinfer("copy", "shop", dest)
     assert served(dest) == (2, "two")
-    make_current(world.home, 1, PIN)
+    publish.pin(world.home, 1)
     before = (dest / "shop" / "versions" / "000001" / LOOKUP).stat().st_mtime_ns
     done = batchinfer("copy", "shop", dest)
     assert "has version 1 already" in done.out.replace("\n", " ")
@@ -113,7 +113,7 @@ def test_again_copies_nothing(world: World, dest: Path, batchinfer: Cli) -> None
 def test_a_pin_there_stays(world: World, dest: Path, batchinfer: Cli) -> None:
     """A pin in the other folder goes on deciding what is served there, and the copy warns of it."""
     batchinfer("copy", "shop", dest)
-    make_current(JobHome(dest, "shop"), 1, PIN)
+    publish.pin(JobHome(dest, "shop"), 1)
     say(world, "two")
     done = batchinfer("copy", "shop", dest, "--json")
     assert done.json["pinned"] == 1
@@ -129,6 +129,16 @@ def test_what_a_server_tells_comes_along(world: World, dest: Path) -> None:
     (world.home.folder / "last_run.json").write_text('{"status": "done"}')
     ship.ship(world.home, dest, quiet)
     assert (dest / "shop" / "last_run.json").read_text() == '{"status": "done"}'
+
+
+def test_old_copies_go(tmp_path: Path, dest: Path) -> None:
+    """The other folder keeps as many versions as the job file says."""
+    made = imports_job(tmp_path, {"id": [1, 2]}, gate=OPEN, keep_versions=2)
+    for text in ("one", "two", "three"):
+        say(made, text)
+        ship.ship(made.home, dest, quiet)
+    assert served(dest) == (3, "three")
+    assert publish.numbers(JobHome(dest, "shop")) == [2, 3]
 
 
 def test_another_version_of_that_number(world: World, dest: Path, batchinfer: Cli, tmp_path: Path) -> None:
@@ -156,7 +166,7 @@ def test_a_damaged_version_there(world: World, dest: Path) -> None:
     ship.ship(world.home, dest, quiet)
     place = dest / "shop" / "versions" / "000001" / PREDICTIONS
     place.write_bytes(place.read_bytes()[:-1] + b"x")
-    make_current(world.home, 1, PIN)
+    publish.pin(world.home, 1)
     with pytest.raises(StoreError, match="is damaged"):
         ship.ship(world.home, dest, quiet)
     assert served(dest) == (2, "two")
