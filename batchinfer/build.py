@@ -44,7 +44,9 @@ class Contents:
     added: int = 0
     missing: int = 0
     changed: int = 0
-    same: bool = False  # every served body is equal to the version's that is served now, and is found in the same way
+    same: bool = (
+        False  # every served body is equal to the version's that is served now, and is found and served in the same way
+    )
 
 
 def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Contents:
@@ -76,13 +78,19 @@ def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Con
         served = one(db, "SELECT count(*) FROM before")
         manifest = Manifest.read(before)
         alike = manifest.key == tuple(plan.source.key) and manifest.content["prediction"] == prediction_kind(spec)
-        found_alike = alike and list(manifest.normalize) == list(spec.input.normalize)
+        found_alike = alike and list(manifest.normalize) == list(spec.input.normalize) and _served_alike(manifest, spec)
         if spec.on_failure == "keep" and alike:
             carried = _carry(plan)
     entries = one(db, "SELECT count(*) FROM entries")
     covered = one(db, "SELECT count(*) FROM entries SEMI JOIN wanted USING (lookup)")
     added, missing, changed, equal = _compared(db, served, entries)
     return Contents(entries, covered, carried, served, added, missing, changed, same=equal and found_alike)
+
+
+def _served_alike(manifest: Manifest, spec: JobSpec) -> bool:
+    """Whether a version says of how it is served what the job says now."""
+    said, says = manifest.content["spec"], spec.model_dump(mode="json", by_alias=True)
+    return all(said.get(section) == says[section] for section in ("serve", "match"))
 
 
 def _carry(plan: Plan) -> int:
@@ -275,12 +283,13 @@ def check(folder: Path) -> None:
                 )
 
 
-def figures(plan: Plan, contents: Contents, failed: int) -> Figures:
-    """What the gate looks at."""
+def figures(plan: Plan, contents: Contents, failed: int, *, golden: int = 0, right: int = 0) -> Figures:
+    """What the gate looks at. golden: rows whose answer is known; right: those answered so."""
     counts = plan.counts
     return Figures(
         keys=counts.lookups, covered=contents.covered, asked=counts.unique + counts.bad, failed=failed + counts.bad,
-        served=contents.served, missing=contents.missing, changed=contents.changed,
+        entries=contents.entries, carried=contents.carried, served=contents.served, missing=contents.missing,
+        changed=contents.changed, golden=golden, right=right,
     )  # fmt: skip
 
 

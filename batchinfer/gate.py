@@ -12,57 +12,70 @@ class Figures:
     """What the gate looks at.
 
     keys: distinct lookup keys of the list; covered: those with a prediction. asked: prompts and bad rows;
-    failed: those of them without an answer. served: entries of the version served now; missing and
-    changed: how many of them the candidate lacks, or answers otherwise.
+    failed: those of them without an answer. entries: of the candidate; carried: those of them kept from the
+    version before. served: entries of the version served now; missing and changed: how many of them the
+    candidate lacks, or answers otherwise. golden: rows whose answer is known; right: those answered so.
     """
 
     keys: int
     covered: int
     asked: int
     failed: int
+    entries: int
+    carried: int = 0
     served: int = 0
     missing: int = 0
     changed: int = 0
+    golden: int = 0
+    right: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One verdict. value and limit are shares from 0 to 1; `says` is a sentence."""
+    """One verdict. value and limit are shares from 0 to 1 (for rows: counts); `says` is a sentence.
+
+    examples: where it failed, a few of the rows that it failed for.
+    """
 
     name: str
     value: float
     limit: float
     passed: bool
     says: str
+    examples: tuple[str, ...] = ()
 
 
 def judge(spec: GateSpec, figures: Figures) -> list[Check]:
     """All checks of the job's gate, passed or not."""
-    coverage = _share(figures.covered, figures.keys)
-    failures = _share(figures.failed, figures.asked)
     checks = [
+        _least("coverage", spec.coverage, figures.covered, figures.keys, "keys have a prediction"),
+        _most("failures", spec.failures, figures.failed, figures.asked, "prompts and bad rows failed"),
         Check(
-            "coverage", coverage, spec.coverage, coverage >= spec.coverage,
-            f"{figures.covered:,} of {figures.keys:,} keys have a prediction ({coverage:.1%}; at least {spec.coverage:.1%} wanted)",
-        ),
-        Check(
-            "failures", failures, spec.failures, failures <= spec.failures,
-            f"{figures.failed:,} of {figures.asked:,} prompts and bad rows failed ({failures:.1%}; at most {spec.failures:.1%} allowed)",
+            "rows", figures.entries, spec.rows, figures.entries >= spec.rows,
+            f"{figures.entries:,} entries would be served (at least {spec.rows:,} wanted)",
         ),
     ]  # fmt: skip
     if figures.served:
-        shrink, changed = _share(figures.missing, figures.served), _share(figures.changed, figures.served)
         checks += [
-            Check(
-                "shrink", shrink, spec.shrink, shrink <= spec.shrink,
-                f"{figures.missing:,} of {figures.served:,} served entries are gone ({shrink:.1%}; at most {spec.shrink:.1%} allowed)",
-            ),
-            Check(
-                "changed", changed, spec.changed, changed <= spec.changed,
-                f"{figures.changed:,} of {figures.served:,} served values differ ({changed:.1%}; at most {spec.changed:.1%} allowed)",
-            ),
+            _most("shrink", spec.shrink, figures.missing, figures.served, "served entries are gone"),
+            _most("changed", spec.changed, figures.changed, figures.served, "served values differ"),
+            _most("carried", spec.carried, figures.carried, figures.entries, "entries are kept from the version before"),
         ]  # fmt: skip
+    if spec.golden is not None:
+        checks.append(_least("golden", spec.golden.accuracy, figures.right, figures.golden, "golden rows are right"))
     return checks
+
+
+def _least(name: str, limit: float, part: int, whole: int, what: str) -> Check:
+    share = _share(part, whole)
+    says = f"{part:,} of {whole:,} {what} ({share:.1%}; at least {limit:.1%} wanted)"
+    return Check(name, share, limit, share >= limit, says)
+
+
+def _most(name: str, limit: float, part: int, whole: int, what: str) -> Check:
+    share = _share(part, whole)
+    says = f"{part:,} of {whole:,} {what} ({share:.1%}; at most {limit:.1%} allowed)"
+    return Check(name, share, limit, share <= limit, says)
 
 
 def _share(part: int, whole: int) -> float:

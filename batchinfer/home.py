@@ -5,9 +5,11 @@ $BATCHINFER_HOME/
   <job>/cache.duckdb       the cache of truth
         job.json           which job file the name belongs to, and which model it was resolved to
         run.lock           held by a run, with its process id
+        versions.lock      held for a moment by whoever changes which versions there are, or which is served
         versions/000001/   published, immutable
         rejected/r7/       a candidate that failed its gate
         CURRENT, PIN       which version is served
+        last_run.json      the last run that ended well
         misses/            what clients asked for and did not find, a file for each day and server
         logs/, scratch/
 """
@@ -111,6 +113,11 @@ class JobHome:
     def write_record(self, record: Mapping[str, Any]) -> None:
         write_atomically(self.folder / "job.json", json.dumps(record, indent=2).encode())
 
+    def record_success(self, run_id: int, finished_at: str) -> None:
+        """Notes a run that ended well, for those who serve: they do not open the cache."""
+        content = {"run_id": run_id, "finished_at": finished_at}
+        write_atomically(self.folder / "last_run.json", json.dumps(content).encode())
+
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder for one process's temporary files, removed at the end; those of dead processes are removed too."""
@@ -133,6 +140,15 @@ class JobHome:
         with lock(self.folder / "run.lock", doing) as holder:
             if holder is not None:
                 raise Busy(f"The job {self.name} is in use by {holder}: wait for it, or stop it.")
+            yield
+
+    @contextlib.contextmanager
+    def versions_lock(self, doing: str) -> Iterator[None]:
+        """Held while versions come, go, or take their turn at being served; waited for, since that takes moments.
+
+        Apart from run.lock, so that an operator can pin a version while a run of hours goes on.
+        """
+        with lock(self.folder / "versions.lock", doing, wait=lambda _: None):
             yield
 
 

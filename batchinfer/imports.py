@@ -119,29 +119,42 @@ def _batches(
 def _row(
     query: dict[str, Any], row: dict[str, Any], source: Source, author: str | None, *, as_json: bool
 ) -> dict[str, Any]:
-    value, score = _plain(row[PREDICTION]), row.get(SCORE)
-    if value is None:
+    score = row.get(SCORE)
+    if row[PREDICTION] is None:
         raise InputError(
             f"The prediction of {query} is null: leave the row out, or give a value. Nothing was taken in."
         )
-    if as_json and isinstance(value, str):
-        text = value
-        try:
-            value = json.loads(text)
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # NaN and half characters can be read only
-        except (ValueError, RecursionError) as exc:
-            raise InputError(
-                f"The prediction of {query} should be JSON, but is {text[:80]!r}: {exc}. Nothing was taken in."
-            ) from exc
-    if not as_json and not isinstance(value, str):
-        value = json.dumps(value, ensure_ascii=False, default=_plain)
+    try:
+        prediction = as_prediction(row[PREDICTION], as_json=as_json)
+    except ValueError as exc:
+        raise InputError(f"The prediction of {query} {exc}. Nothing was taken in.") from exc
     return {
         "lookup": keys.lookup_key(list(query.values()), source.key, source.normalize),
         "query": json.dumps({name: _plain(part) for name, part in query.items()}, ensure_ascii=False),
-        "prediction": json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain),
+        "prediction": prediction,
         "score": score if score is None or math.isfinite(score) else None,
         "author": row.get(AUTHOR) or author,
     }
+
+
+def as_prediction(given: Any, *, as_json: bool) -> str:
+    """A value of a Parquet column as the JSON text of a prediction. as_json: a text is JSON already, and is checked.
+
+    Raises ValueError, which says what is wrong after the value's name.
+    """
+    value = _plain(given)
+    if as_json and isinstance(value, str):
+        try:
+            value = json.loads(text := value)
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # NaN and half characters can be read only
+        except (ValueError, RecursionError) as exc:
+            raise ValueError(f"should be JSON, but is {text[:80]!r}: {exc}") from exc
+    if not as_json and not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False, default=_plain)
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError as exc:
+        raise ValueError(f"cannot be JSON: {exc}") from exc
 
 
 def _plain(value: Any) -> Any:

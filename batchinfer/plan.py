@@ -87,6 +87,7 @@ class Plan:
         asked = [Column(name, self.source.kinds[name]) for name in sorted(self.columns)]
         generation = keys.row_key_sql(fingerprint, asked) if fingerprint else lookup
         kept = ", ".join(f"{quoted(name)} AS {listed(name)}" for name in self._kept())
+        own = ", ".join(f"{quoted(column.name)} AS {listed(column.name)}" for column in self.source.key)
         keyed = f"{quoted(ROW)} AS row, {kept}, {lookup} AS lookup, {generation} AS key"
         whole = " AND ".join(f"{quoted(column.name)} IS NOT NULL" for column in self.source.key)
         bad: list[dict[str, Any]] = []
@@ -97,7 +98,7 @@ class Plan:
             self._db.execute(f"CREATE TABLE list AS {select}" if number == 0 else f"INSERT INTO list {select}")
             self._db.unregister("batch")
             self._db.register("batch", batch.lost)
-            select = f"SELECT {lookup} AS lookup FROM batch WHERE {whole}"
+            select = f"SELECT {quoted(ROW)} AS row, {own}, {lookup} AS lookup FROM batch WHERE {whole}"
             self._db.execute(f"CREATE TABLE lost AS {select}" if number == 0 else f"INSERT INTO lost {select}")
             self._db.unregister("batch")
             bad = [_bad_record(row) for row in batch.bad]
@@ -144,8 +145,10 @@ class Plan:
 
     def _set_conflicts_aside(self) -> None:
         """Rows that share a lookup key but ask different things: no answer would be right for the key."""
+        names = ", ".join(["lookup", "row", *(listed(column.name) for column in self.source.key)])
         self._db.execute(
-            "CREATE TABLE conflicts AS SELECT lookup FROM list GROUP BY lookup HAVING min(key) <> max(key)"
+            f"CREATE TABLE conflicts AS SELECT {names} FROM list WHERE row IN "
+            "(SELECT min(row) FROM list GROUP BY lookup HAVING min(key) <> max(key))"
         )
         if not self._count("SELECT count(*) FROM conflicts"):
             return

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
-import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from batchinfer import build, gate, publish
+from batchinfer import build, examples, gate, golden, publish, retention
 from batchinfer.build import Contents
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.gate import Check
+from batchinfer.golden import Golden, Wrong
 from batchinfer.home import JobHome, readable_faults
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column
 from batchinfer.plan import Plan, scratch_database
-from batchinfer.snapshot import MANIFEST, PREDICTIONS, Manifest
-from batchinfer.store import Store
+from batchinfer.snapshot import PREDICTIONS, Manifest
+from batchinfer.store import Store, one
 from batchinfer.tables import iso, now
 
 
@@ -44,12 +42,16 @@ class Forced:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """How a release ended. version: None if nothing was published; rejected: where the failed candidate lies."""
+    """How a release ended. version: None if nothing was published; rejected: where the failed candidate lies.
+
+    pinned: the version that is served in place of what was published, if one is.
+    """
 
     version: int | None
     contents: Contents
     checks: list[Check]
     rejected: Path | None = None
+    pinned: int | None = None
 
     @property
     def failed_checks(self) -> list[Check]:
@@ -63,39 +65,93 @@ def release(
     store: Store,
     *,
     failed: int,
+    known: Golden | None,
     run: Mapping[str, Any],
     say: Callable[[str], None],
     forced: Forced | None = None,
 ) -> Release:
     """Builds a candidate and publishes it if its gate passes, or it is forced, and it says anything new.
 
-    failed: prompts without an answer. run: facts of the run, for the manifest.
+    failed: prompts without an answer. known: the job's golden rows. run: facts of the run, for the manifest.
     """
-    current = publish.pointer(home)
-    before = publish.folder_of(home, current.version) if current else None
+    parent = _parent(home, say)
+    before = None if parent is None else publish.folder_of(home, parent)
     contents = build.collect(plan, store, job.spec, before)
     if contents.same:
-        return Release(None, contents, [])
-    checks = gate.judge(job.spec.gate, build.figures(plan, contents, failed))
-    passed = forced is not None or all(check.passed for check in checks)
-    with _draft(home) as draft:
-        say("Building the version ...")
-        build.write_predictions(plan, draft / PREDICTIONS)
-        version = publish.next_number(home) if passed else None
-        facts = build.manifest_facts(
-            job, plan, contents, checks, version=version, run=run, parent=current.version if current else None,
-            forced=asdict(forced) if forced else None,
-        )  # fmt: skip
-        if version is None:
-            build.write_manifest(draft, facts)
-            return Release(None, contents, checks, _reject(home, draft, int(run["run_id"])))
-        build.write_lookup(plan, draft, job.spec)
-        _install(home, store, draft, version, facts)
-        return Release(version, contents, checks)
+        outcome = Release(None, contents, [])
+    else:
+        with publish.draft_folder(home) as draft:
+            say("Building the version ...")
+            build.write_predictions(plan, draft / PREDICTIONS)
+            checks = _judged(job, plan, store, contents, before, failed, known)
+            refused = forced is None and not all(check.passed for check in checks)
+            version = None if refused else next_number(home, store)
+            facts = build.manifest_facts(
+                job, plan, contents, checks, version=version, run=run, parent=parent,
+                forced=asdict(forced) if forced else None,
+            )  # fmt: skip
+            if version is None:
+                build.write_manifest(draft, facts)
+                outcome = Release(None, contents, checks, _reject(home, draft, int(run["run_id"])))
+            else:
+                build.write_lookup(plan, draft, job.spec)
+                install(home, store, draft, version, facts)
+                outcome = Release(version, contents, checks)
+    retention.retain(home, job.spec.keep_versions)
+    return replace(outcome, pinned=pinned(home, say))
+
+
+def _judged(
+    job: Job, plan: Plan, store: Store, contents: Contents, before: Path | None, failed: int, known: Golden | None
+) -> list[Check]:
+    """What the gate says of a candidate, with examples of what it refuses."""
+    right, wrong = 0, list[Wrong]()
+    if known is not None:
+        right, wrong = golden.score(plan.db, known, examples.MOST, as_json=build.is_json(job.spec.output))
+    candidate = examples.Candidate(plan, store, before, wrong)
+    figures = build.figures(plan, contents, failed, golden=known.rows.num_rows if known else 0, right=right)
+    return examples.attach(gate.judge(job.spec.gate, figures), candidate)
+
+
+def _parent(home: JobHome, say: Callable[[str], None]) -> int | None:
+    """The version that a new one follows. Where CURRENT does not tell, it is mended and that is said."""
+    parent, fault = publish.previous(home)
+    if fault is not None and parent is None:
+        say(f"{fault} No version is whole, so that the new one follows none.")
+    elif fault is not None and parent is not None:
+        with home.versions_lock(f"batchinfer publish {home.name}"):
+            publish.make_current(home, parent)
+        say(f"{fault} Version {parent}, the newest whole one, is current again, and what the new one is compared with.")
+    return parent
+
+
+def next_number(home: JobHome, store: Store | None) -> int:
+    """The number of the version to come; never one that was used, whatever became of it."""
+    if store is None:
+        return publish.newest_number(home) + 1
+    with store.open() as db:
+        return max(publish.newest_number(home), int(one(db, "SELECT coalesce(max(version), 0) FROM versions"))) + 1
+
+
+def pinned(home: JobHome, say: Callable[[str], None]) -> int | None:
+    """The version that a pin serves in place of the current one, if it does."""
+    try:
+        found, current = publish.pinned(home), publish.pointer(home)
+    except StoreError as exc:
+        say(str(exc))
+        return None
+    return None if current is not None and current.version == found else found
 
 
 def release_candidate(
-    job: Job, home: JobHome, store: Store, name: str, key: Sequence[Column] | None, forced: Forced | None
+    job: Job,
+    home: JobHome,
+    store: Store,
+    name: str,
+    *,
+    key: Sequence[Column] | None,
+    say: Callable[[str], None],
+    forced: Forced | None,
 ) -> tuple[int | None, Manifest]:
     """Publishes exactly the bytes of a rejected candidate; its gate is not asked again.
 
@@ -103,7 +159,7 @@ def release_candidate(
     Returns the version, or None if these very bytes are served already, and the candidate's manifest.
     Raises NotFound, UsageError or StoreError.
     """
-    known = candidates(home)
+    known = publish.candidates(home)
     if name not in known:
         raise NotFound(f"The job {home.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
     place = home.rejected / name
@@ -114,32 +170,25 @@ def release_candidate(
         raise UsageError(
             f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it all the same."
         )
-    current = publish.pointer(home)
-    if current is not None and _equal(Manifest.read(publish.folder_of(home, current.version)), manifest):
+    parent = _parent(home, say)
+    if parent is not None and _equal(Manifest.read(publish.folder_of(home, parent)), manifest):
         return None, manifest
-    with _draft(home) as draft:
+    with publish.draft_folder(home) as draft:
         with readable_faults(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with home.scratch() as scratch, scratch_database(scratch) as db:
             build.index(db, manifest.key, draft, job.name, manifest.content["prediction"])
-        version = publish.next_number(home)
+        version = next_number(home, store)
         facts = {part: fact for part, fact in manifest.content.items() if part not in ("format", "files")} | {
             "version": version,
             "created_at": iso(now()),
-            "parent": current.version if current else None,
+            "parent": parent,
             "candidate": name,
             "forced": asdict(forced) if forced else None,
         }
-        _install(home, store, draft, version, facts, bytes_of=manifest)
+        install(home, store, draft, version, facts, bytes_of=manifest)
+    retention.retain(home, job.spec.keep_versions)
     return version, manifest
-
-
-def candidates(home: JobHome) -> list[str]:
-    """The names of what the gate refused, in the order of their runs."""
-    if not home.rejected.is_dir():
-        return []
-    names = [path.name for path in home.rejected.iterdir() if (path / MANIFEST).is_file()]
-    return sorted(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
 
 
 def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] | None) -> None:
@@ -166,33 +215,32 @@ def _equal(served: Manifest, candidate: Manifest) -> bool:
     return digests[0] == digests[1] and (served.key, served.normalize) == (candidate.key, candidate.normalize)
 
 
-@contextlib.contextmanager
-def _draft(home: JobHome) -> Iterator[Path]:
-    """A new folder to build a version in, removed at the end if it was not moved to its place."""
-    with readable_faults(home.versions):
-        home.versions.mkdir(parents=True, exist_ok=True)
-        for left in home.versions.glob(".building-*"):  # by a process that was killed: this one holds the run lock
-            shutil.rmtree(left, ignore_errors=True)
-        draft = Path(tempfile.mkdtemp(prefix=".building-", dir=home.versions)) / "version"
-    try:
-        draft.mkdir()
-        yield draft
-    finally:
-        shutil.rmtree(draft.parent, ignore_errors=True)
-
-
-def _install(
-    home: JobHome, store: Store, draft: Path, version: int, facts: Mapping[str, Any], bytes_of: Manifest | None = None
+def install(
+    home: JobHome,
+    store: Store | None,
+    draft: Path,
+    version: int,
+    facts: Mapping[str, Any],
+    *,
+    bytes_of: Manifest | None = None,
+    current: bool = True,
 ) -> None:
-    """The last steps of every publishing. bytes_of: whose predictions.parquet these bytes must be."""
+    """The last steps of every publishing.
+
+    store: None where the data folder has no cache. bytes_of: whose predictions.parquet these bytes must be.
+    current: whether it is to be served.
+    """
     build.write_manifest(draft, facts)
     publish.sync_files(draft)
     build.check(draft)
     if bytes_of is not None and Manifest.read(draft).files[PREDICTIONS] != bytes_of.files[PREDICTIONS]:
         raise StoreError(f"{PREDICTIONS} of the candidate {facts['candidate']} is damaged: its checksum differs.")
-    publish.install(home, draft, version)
-    store.add_version(version, int(facts["run"]["run_id"]), int(facts["rows"]))
-    publish.make_current(home, version)
+    if store is not None:
+        store.add_version(version, int(facts["run"]["run_id"]), int(facts["rows"]))
+    with home.versions_lock(f"batchinfer publish {home.name}"):
+        publish.install(home, draft, version)
+        if current:
+            publish.make_current(home, version)
 
 
 def _reject(home: JobHome, draft: Path, run_id: int) -> Path:

@@ -11,22 +11,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from batchinfer import build, misses, model, question
+from batchinfer import build, golden, misses, model, question
 from batchinfer.engines import Engine
 from batchinfer.engines.devices import hold, place_here
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import BatchinferError, GateFailed, InputError, Interrupted, SpecError, Stopped, UsageError
 from batchinfer.generate import Generating, Tally
+from batchinfer.golden import Golden
 from batchinfer.home import JobHome, readable_faults
 from batchinfer.jobfile import Job
 from batchinfer.keys import changes
 from batchinfer.plan import Plan, Selection, scratch_plan
 from batchinfer.question import Question
-from batchinfer.release import Forced, Release, release, release_candidate
+from batchinfer.release import Forced, Release, pinned, release, release_candidate
 from batchinfer.source import Source, find_files, job_files
 from batchinfer.stopping import AtOnce, Stop, stopping
 from batchinfer.store import Store
-from batchinfer.tables import now
+from batchinfer.tables import iso, now
 from batchinfer.tokens import Tokenizer
 
 SMALL_MASS = 0.1
@@ -64,7 +65,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A job whose list was read and compared with its cache. question: None for a job that lives by imports."""
+    """A job whose list was read and compared with its cache. question: None for a job that lives by imports.
+
+    known: the job's golden rows, if it names any.
+    """
 
     job: Job
     home: JobHome
@@ -72,6 +76,7 @@ class Planned:
     plan: Plan
     question: Question | None
     selection: Selection
+    known: Golden | None
 
 
 Report = dict[str, Any]
@@ -117,9 +122,10 @@ def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | 
         if options.refresh and report["left"] == 0:
             home.forget_refresh()
         if outcome is not None and outcome.failed_checks:
-            refused = GateFailed(gate_sentence(outcome))
+            refused = GateFailed(gate_sentence(job.name, outcome))
             refused.report = report
             raise refused
+        home.record_success(run_id, str(iso(now())))
         return report
 
 
@@ -134,10 +140,13 @@ def _begin(p: Planned, options: Options) -> int:
 
 
 @contextlib.contextmanager
-def planned(job: Job, home: JobHome, options: Options, *, holds_lock: bool = False) -> Iterator[Planned]:
+def planned(
+    job: Job, home: JobHome, options: Options, *, holds_lock: bool = False, gated: bool = True
+) -> Iterator[Planned]:
     """Reads the list, makes keys, compares them with the cache. Used by every command that needs the list.
 
     holds_lock: the caller holds the run lock; stored texts are then read again first if the parser changed.
+    gated: what comes of it is to pass the gate, whose golden file is then read: before hours of work, not after.
     """
     home.prepare(job.path)
     spec = job.spec
@@ -152,6 +161,7 @@ def planned(job: Job, home: JobHome, options: Options, *, holds_lock: bool = Fal
     store.prepare()
     source = Source(files, spec.input, columns)
     asked = asked and asked.of_kinds({name: source.kinds[name] for name in columns})
+    known = golden.load(job, source.key) if gated else None
     with home.scratch() as scratch, scratch_plan(scratch, source, columns) as plan:
         include = spec.input.include_misses
         plan.load(
@@ -163,7 +173,7 @@ def planned(job: Job, home: JobHome, options: Options, *, holds_lock: bool = Fal
             store.reread(asked.parser, asked.made(None), plan.queries)
         selection = _selection(options, spec.cache.max_age, home, [*spec.input.key, *columns])
         plan.compare(store, asked.parser_id if asked else "", selection)
-        yield Planned(job, home, store, plan, asked, selection)
+        yield Planned(job, home, store, plan, asked, selection, known)
 
 
 def _selection(options: Options, max_age: timedelta | None, home: JobHome, columns: list[str]) -> Selection:
@@ -232,7 +242,9 @@ def _publish(p: Planned, tally: Tally, run_id: int, show: Show, forced: Forced |
     facts = {"run_id": run_id, "model": asdict(p.question.identity) if p.question else None}
     failed = p.plan.counts.failed + tally.failures
     with readable_faults(p.home.versions):
-        return release(p.job, p.home, p.plan, p.store, failed=failed, run=facts, say=show.say, forced=forced)
+        return release(
+            p.job, p.home, p.plan, p.store, failed=failed, known=p.known, run=facts, say=show.say, forced=forced
+        )
 
 
 def publish_job(
@@ -246,19 +258,21 @@ def publish_job(
     forced = None if why is None else Forced(why)
     with home.run_lock(f"batchinfer publish {job.name}"):
         if candidate is not None:
-            return _publish_candidate(job, home, options, candidate, forced)
+            return _publish_candidate(job, home, options, show, candidate, forced)
         with planned(job, home, options, holds_lock=True) as p:
             runs = p.store.runs()
             outcome = _publish(p, Tally(), runs[0]["run_id"] if runs else 0, show, forced)
             report = {"job": job.name, "status": "done"} | _figures(p.plan, Tally(), outcome)
             if outcome.rejected is not None:
-                refused = GateFailed(gate_sentence(outcome))
-                refused.report = report | {"status": "rejected", "candidate": outcome.rejected.name}
+                refused = GateFailed(gate_sentence(job.name, outcome))
+                refused.report = report | {"status": "rejected"}
                 raise refused
             return report
 
 
-def _publish_candidate(job: Job, home: JobHome, options: Options, name: str, forced: Forced | None) -> Report:
+def _publish_candidate(
+    job: Job, home: JobHome, options: Options, show: Show, name: str, forced: Forced | None
+) -> Report:
     """Publishes a rejected candidate as it is. The list is only looked at for the kinds of its key."""
     key = None
     with contextlib.suppress(InputError, SpecError):
@@ -266,28 +280,32 @@ def _publish_candidate(job: Job, home: JobHome, options: Options, name: str, for
         key = Source(files, job.spec.input, []).key
     store = Store(home.cache)
     store.prepare()
-    version, manifest = release_candidate(job, home, store, name, key, forced)
+    with readable_faults(home.versions):
+        version, manifest = release_candidate(job, home, store, name, key=key, say=show.say, forced=forced)
     return {
         "job": job.name, "status": "done", "candidate": name, "version": version, "entries": manifest.rows,
-        "carried": manifest.content["carried"], "unchanged": version is None, "gate": manifest.content["gate"]["checks"],
+        "carried": manifest.content["carried"], "unchanged": version is None, "pinned": pinned(home, show.say),
+        "gate": manifest.content["gate"]["checks"],
     }  # fmt: skip
 
 
 def export(job: Job, home: JobHome, options: Options, target: Path) -> int:
     """Writes what the cache has for the list, and imports, as Parquet; returns the number of rows. Raises UsageError."""
-    with build.beside(target) as draft, planned(job, home, options) as p:
+    with build.beside(target) as draft, planned(job, home, options, gated=False) as p:
         contents = build.collect(p.plan, p.store, job.spec, None)
         with build.copy_faults(target):
             build.write_predictions(p.plan, draft)
         return contents.entries
 
 
-def gate_sentence(outcome: Release) -> str:
-    """Which checks failed, and where the candidate lies."""
+def gate_sentence(name: str, outcome: Release) -> str:
+    """Which checks failed, where the candidate lies, and what to do with it. name: the job's."""
     failed = "; ".join(f"{check.name}: {check.says}" for check in outcome.failed_checks)
+    candidate = outcome.rejected.name if outcome.rejected else ""
     return (
         f"The gate refused the new version: {failed}. What was served before still is; the candidate lies in {outcome.rejected}. "
-        f"See batchinfer failures, or change gate in the job file."
+        f"Compare it with batchinfer diff {name} current {candidate}; "
+        f"to publish it all the same: batchinfer publish {name} --candidate {candidate} --force --why TEXT"
     )
 
 
@@ -302,7 +320,9 @@ def _figures(plan: Plan, tally: Tally, outcome: Release | None) -> Report:
         "carried": outcome.contents.carried if outcome else 0,
         "version": outcome.version if outcome else None,
         "entries": outcome.contents.entries if outcome else None,
+        "candidate": outcome.rejected.name if outcome and outcome.rejected else None,
         "unchanged": bool(outcome and outcome.contents.same),
+        "pinned": outcome.pinned if outcome else None,
         "gate": [asdict(check) for check in outcome.checks] if outcome else [],
         "engine_load_seconds": _rounded(tally.load_seconds),
         "rows_per_second": _rounded(tally.rate(tally.done)),

@@ -300,6 +300,18 @@ class CacheSpec(Section):
     max_age: Duration | None = Field(None, description="Older generations are made again.")
 
 
+class GoldenSpec(Section):
+    """Keys whose right answers are known, to judge a version by."""
+
+    path: Annotated[str, Field(min_length=1)] = Field(
+        description="Parquet file with the key columns and a column answer, below the job's folder or an allowed root."
+    )
+    compare: Literal["equal", "contains"] = Field(
+        "equal", description="Whether a prediction must be the answer, or may hold it among other things."
+    )
+    accuracy: Share = Field(0.90, description="Least share of the golden rows that must be right.")
+
+
 class GateSpec(Section):
     """What a candidate must pass before anyone is served it; shares from 0 to 1."""
 
@@ -307,6 +319,9 @@ class GateSpec(Section):
     failures: Share = Field(0.05, description="Most failed and bad rows, as a share of the prompts and bad rows.")
     shrink: Share = Field(0.10, description="Most entries of the served version that may be missing.")
     changed: Share = Field(0.50, description="Most entries of the served version whose value may differ.")
+    rows: Annotated[int, Field(ge=1)] = Field(1, description="Fewest entries of a version.")
+    carried: Share = Field(0.10, description="Most entries that may be kept from the version before.")
+    golden: GoldenSpec | None = Field(None, description="Keys whose right answers are known; most must be answered so.")
 
 
 class MatchSpec(Section):

@@ -54,7 +54,7 @@ NOTES = {
 }
 
 # Checked and kept, so that job files can have them already; no command uses them yet.
-UNUSED = frozenset({"input.job", "input.explode", "input.as", "match", "serve", "schedule", "keep_versions"})
+UNUSED = frozenset({"input.job", "input.explode", "input.as", "match", "schedule"})
 
 MORE = {
     "input": """\
@@ -106,8 +106,18 @@ How an answer is read (`steps`, `min_mass`) is not in the cache's key: after a c
 without the model.
 """,
     "gate": """\
-`shrink` and `changed` compare with the version that is served now. A candidate that fails is kept in the data folder
-under `rejected/`, and what was served before still is.
+`shrink` and `changed` compare with the version that was published last. A candidate that fails is kept in the data
+folder under `rejected/`, and what was served before still is: see [versions.md](versions.md).
+
+A golden file has one row a key. Its answers are read as imports are: where predictions are JSON, a text is JSON too and
+has quotes of its own. With `compare: equal` texts must be equal, or JSON values (`1` is `1.0`; the order of an object's
+fields does not matter). With `compare: contains`
+
+- a text holds a part of it,
+- a list holds its items, and a list of some of its items,
+- an object holds what any of its values holds, and an object of which each field is held by its own of that name.
+
+A golden key without a prediction counts as wrong. A golden file that cannot be used is told before the model is loaded.
 """,
     "cache": "An answer that is too old is made again by the next run.\n",
 }
@@ -141,7 +151,10 @@ output:
   steps: [strip, dedupe]
 on_failure: keep
 cache: {max_age: 26w}
-gate: {coverage: 0.95, failures: 0.05, shrink: 0.10, changed: 0.50}
+gate:
+  coverage: 0.95
+  shrink: 0.10
+  golden: {path: golden.parquet, compare: contains, accuracy: 0.90}
 """
 
 COMMAND_EXAMPLES = {
@@ -165,6 +178,9 @@ COMMAND_EXAMPLES = {
     "failures": ("batchinfer failures sentiment --limit 50", "Shows what has no prediction, and why."),
     "runs": ("batchinfer runs sentiment", "Shows what each run did, and at what rate."),
     "versions": ("batchinfer versions sentiment", "Shows what was published, and what is served."),
+    "pin": ("batchinfer pin sentiment 3", "Serves version 3 from now on, also after later runs."),
+    "unpin": ("batchinfer unpin sentiment", "Serves the newest published version again."),
+    "rollback": ("batchinfer rollback sentiment", "Serves the version before, at once; `unpin` ends it."),
     "lookup": (
         'batchinfer lookup sentiment sentence="A masterpiece four years in the making."',
         "Prints one answer as JSON.",
@@ -176,6 +192,18 @@ COMMAND_EXAMPLES = {
     "keys": (
         "batchinfer keys add search-frontend --job sentiment",
         "Makes a key that may ask for one job; `keys list` names the keys, `keys revoke ID` ends one.",
+    ),
+    "diff": (
+        "batchinfer diff sentiment current r7 --out changes.parquet",
+        "Compares what is served with what the gate refused, and writes every difference; see [upkeep.md](upkeep.md).",
+    ),
+    "copy": (
+        "batchinfer copy sentiment /mnt/replica",
+        "Makes what is served here current there; see [upkeep.md](upkeep.md).",
+    ),
+    "forget": (
+        'batchinfer forget sentiment sentence="Call me on 0151 55 01 23." --yes',
+        "Removes one entry for good; see [upkeep.md](upkeep.md) for what it reaches.",
     ),
 }
 
@@ -207,7 +235,13 @@ Fields of `--json` that stay (more may be added):
   `prefix_saving`, `estimate_seconds`
 - `lookup`: `job`, `query`, `prediction`, `scores`, `score`, `source`, `model`, `generated_at`
 - `versions`: a list, newest first, of `version`, `created_at`, `rows`, `current`, `pinned`, `gate`
+- `pin`, `unpin`, `rollback`: `job`, `version` (the one that is served now), `pinned` (null if none is)
 - `runs`: a list, newest first, of what `run` printed
+- `diff`: `from`, `to`, `added`, `removed`, `changed` (counts)
+- `copy`: `job`, `version`, `destination`, `copied` (false if it was there already), `bytes`, `pinned` (what is served
+  there instead, or null)
+- `forget`: `job`, `generations`, `imports`, `failures`, `misses`, `versions_rebuilt`, `versions_removed`, `in_list`,
+  `remarks`
 
 `rows = bad + duplicates + unique`, and `unique = hits + generated + failures + left`.
 """
@@ -282,6 +316,9 @@ def job_file_page() -> str:
         if name in UNUSED:
             parts.append("Checked and kept, so that a job file can have it already; no command uses it yet.\n")
         parts += table(f"{name}.", section, whole)
+        for inner, inner_ref in section_refs(section).items():
+            below = whole["$defs"][inner_ref]
+            parts += [f"\n### {name}.{inner}\n", f"{below['description']}\n", *table(f"{name}.{inner}.", below, whole)]
         if name in MORE:
             options = ", ".join(f"`{option}`" for option in sorted(keys.OPTIONS_NOT_IN_KEY))
             parts.append("\n" + MORE[name].replace("{options}", options))
@@ -307,7 +344,7 @@ def table(prefix: str, section: dict[str, Any], whole: dict[str, Any]) -> list[s
 
 def anew(prefix: str, name: str) -> str:
     """Whether a change of the field is one of the cache's key."""
-    section = prefix.rstrip(".") or name
+    section = prefix.partition(".")[0] or name
     if section in keys.NOT_IN_KEY or (section == "output" and name in keys.OUTPUT_NOT_IN_KEY):
         return ""
     return "yes"
@@ -318,9 +355,12 @@ def type_of(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return for eac
     if "anyOf" in field:
         return " or ".join(dict.fromkeys(type_of(kind) for kind in field["anyOf"] if kind.get("type") != "null"))
     if "$ref" in field:
-        return {"SplitStep": '`{split: ","}`', "Example": "example", "MissesSpec": "`{at_least: 3}`"}[
-            field["$ref"].rpartition("/")[2]
-        ]
+        return {
+            "SplitStep": '`{split: ","}`',
+            "Example": "example",
+            "MissesSpec": "`{at_least: 3}`",
+            "GoldenSpec": "[section](#gategolden)",
+        }[field["$ref"].rpartition("/")[2]]
     if "const" in field:
         return f"`{field['const']}`"
     if "enum" in field:

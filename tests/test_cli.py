@@ -324,6 +324,61 @@ def test_lookup_and_versions_for_machines(batchinfer: Cli, shop: Callable[..., P
     assert all(row.keys() == {"version", "created_at", "rows", "current", "pinned", "gate"} for row in rows)
 
 
+def test_pinning_for_people_and_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """pin, unpin and rollback say what is served then, and which command ends that; a run says that a pin hides its version."""
+    shop({"text": ["one"]}, gate=LENIENT)
+    batchinfer("run", "shop")
+    shop({"text": ["one", "two"]}, gate=LENIENT)
+    batchinfer("run", "shop")
+    done = batchinfer("pin", "shop", 1)
+    assert (done.code, done.out) == (0, "Version 1 is pinned: it is served until batchinfer unpin shop.\n")
+    assert [row["pinned"] for row in batchinfer("versions", "shop", "--json").json] == [False, True]
+    assert batchinfer("lookup", "shop", "text=two").code == 1
+    shop({"text": ["one", "two", "three"]}, gate=LENIENT)
+    done = batchinfer("run", "shop")
+    assert done.code == 0
+    assert "Version 1 is pinned and served in place of version 3: batchinfer unpin shop ends that.\n" in done.out
+    assert batchinfer("publish", "shop", "--json").json["pinned"] == 1
+    assert batchinfer("unpin", "shop", "--json").json == {"job": "shop", "version": 3, "pinned": None}
+    assert batchinfer("unpin", "shop").out == "Nothing was pinned: version 3 is served.\n"
+    assert batchinfer("rollback", "shop", "--json").json == {"job": "shop", "version": 2, "pinned": 2}
+    done = batchinfer("rollback", "shop")
+    assert done.out == "Version 1 is pinned and served in place of 2, until batchinfer unpin shop.\n"
+    assert batchinfer("unpin", "shop").out == "The pin is gone: version 3 is served.\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "sentence"),
+    [
+        (["pin", "shop", "7"], 1, "The job shop has no version 7: there are 1."),
+        (["pin", "shop", "0"], 2, "0 is not in the range x>=1"),
+        (["pin", "shop", "one"], 2, "'one' is not a valid integer range"),
+        (["pin", "shop"], 2, "Missing argument 'N'"),
+        (["rollback", "shop"], 1, "has no whole version below 1, which is served."),
+        (["pin", "nothing", "1"], 2, "There is no job nothing"),
+    ],
+)
+def test_pins_that_cannot_be(
+    batchinfer: Cli, shop: Callable[..., Path], command: list[str], code: int, sentence: str
+) -> None:
+    """A version that is not there is a miss, a number that is none is bad usage; both are told in a sentence."""
+    shop()
+    batchinfer("run", "shop")
+    done = batchinfer(*command)
+    assert (done.code, done.out) == (code, "")
+    assert sentence in done.err
+
+
+def test_a_damaged_version_is_listed(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """The list of versions can be had although one of them is damaged, and says which."""
+    shop()
+    batchinfer("run", "shop")
+    (folder_of(JobHome(batchinfer.home, "shop"), 1) / "manifest.json").write_bytes(b"{")
+    [row] = batchinfer("versions", "shop", "--json").json
+    assert (row["version"], row["created_at"], row["rows"], row["gate"]) == (1, None, None, "damaged")
+    assert "damaged" in batchinfer("versions", "shop").out
+
+
 def test_lookup_knows_the_kinds_of_the_key(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """COLUMN=VALUE is read as the column's kind: whole numbers, truth values and dates are found, and text with = in it."""
     rows = {"text": ["a=b"], "number": [7], "good": [True]}
@@ -575,6 +630,12 @@ def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     assert done.code == 3
     last = done.err.splitlines()[-1]
     assert last.startswith("batchinfer: The gate refused the new version: coverage: 1 of 4 keys have a prediction")
+    assert last.endswith(
+        "Compare it with batchinfer diff shop current r2; "
+        "to publish it all the same: batchinfer publish shop --candidate r2 --force --why TEXT"
+    )
+    shown = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert {"coverage text=R1", "failures text=R2: refused", "shrink text=two"} <= set(shown)
     assert "Traceback" not in done.err
     assert batchinfer("lookup", "shop", "text=two").code == 0
     assert batchinfer("runs", "shop", "--json").json[0]["status"] == "rejected"

@@ -146,6 +146,29 @@ def test_anything_else_is_no_duration(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("gate", "problem"),
+    [
+        ("rows: 0", "gate.rows: input should be greater than or equal to 1 (it is 0)."),
+        ("carried: 2", "gate.carried: input should be less than or equal to 1 (it is 2)."),
+        ("golden: {}", "gate.golden.path: is missing."),
+        ("golden: {path: ''}", "gate.golden.path: string should have at least 1 character (it is '')."),
+        (
+            "golden: {path: a, compare: like}",
+            "gate.golden.compare: input should be 'equal' or 'contains' (it is 'like').",
+        ),
+        (
+            "golden: {path: a, accuracy: 90}",
+            "gate.golden.accuracy: input should be less than or equal to 1 (it is 90).",
+        ),
+        ("golden: {path: a, acuracy: 1}", "gate.golden.acuracy: there is no such field; did you mean accuracy?"),
+    ],
+)
+def test_a_gate_that_cannot_be(gate: str, problem: str) -> None:
+    """Limits that no version can be held to are refused, with their place."""
+    assert problems(f"{SMALLEST}gate: {{{gate}}}\n") == [f"line 3: {problem}"]
+
+
+@pytest.mark.parametrize(
     ("line", "sentence"),
     [
         ("promt: {template: x}", "promt: there is no such field; did you mean prompt?"),
@@ -153,7 +176,10 @@ def test_anything_else_is_no_duration(text: str) -> None:
         ("sampling: {temprature: 1}", "sampling.temprature: there is no such field; did you mean temperature?"),
         ("output: {shema: {}}", "output.shema: there is no such field; did you mean schema?"),
         ("output: {steps: [{splitt: ','}]}", "output.steps.0.splitt: there is no such field; did you mean split?"),
-        ("gate: {zzz: 1}", "gate.zzz: there is no such field; known are coverage, failures, shrink, changed."),
+        (
+            "gate: {zzz: 1}",
+            "gate.zzz: there is no such field; known are coverage, failures, shrink, changed, rows, carried, golden.",
+        ),
         (
             "prompt: {template: x, examples: [{input: {}, output: a, outptu: b}]}\nmodel: {id: m}",
             "prompt.examples.0.outptu: there is no such field; did you mean output?",

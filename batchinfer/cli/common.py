@@ -41,8 +41,9 @@ def home_root() -> Any:
 def served_home(name: str) -> JobHome:
     """The data of a job by its name, or by its job file; a served version needs no job file."""
     root = home_root()
-    if re.fullmatch(JOB_NAME, name) and (root / name / "job.json").is_file():
-        return JobHome(root, name)
+    home = JobHome(root, name)
+    if re.fullmatch(JOB_NAME, name) and any(path.exists() for path in (home.folder / "job.json", home.versions)):
+        return home
     return JobHome(root, jobfile.load(name, os.environ).name)
 
 

@@ -23,9 +23,15 @@ COMMANDS = {
     "failures": ("data", "Rows without a prediction, and why."),
     "runs": ("data", "The history of runs."),
     "versions": ("served", "The published versions."),
+    "pin": ("served", "Serve one version until it is unpinned."),
+    "unpin": ("served", "Serve the current version again."),
+    "rollback": ("served", "Pin the version before the one that is served."),
     "lookup": ("served", "One prediction, from the version that is served."),
     "serve": ("service", "The lookup service: HTTP for every job of the data folder."),
     "keys": ("service", "API keys of the lookup service."),
+    "diff": ("upkeep", "What was added, removed and changed between two versions."),
+    "copy": ("upkeep", "Ship the served version to another data folder."),
+    "forget": ("upkeep", "Remove one entry from everything."),
 }
 
 

@@ -1,4 +1,4 @@
-"""versions, lookup: the commands that read what is served. They open neither DuckDB nor Parquet."""
+"""versions, pin, unpin, rollback, lookup: what is served, and which version. They open neither DuckDB nor Parquet."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 
 import click
 
-from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_home, table
+from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_home, table, tell
 from batchinfer.errors import NotFound, UsageError
+from batchinfer.home import JobHome
 
 
 @click.command("versions")
@@ -28,6 +29,52 @@ def versions_(job: str, as_json: bool) -> None:
             else click.echo("No version is published yet: batchinfer run makes one.")
         ),
     )
+
+
+@click.command("pin")
+@job_argument
+@click.argument("version", type=click.IntRange(min=1), metavar="N")
+@json_option
+def pin_(job: str, version: int, as_json: bool) -> None:
+    """Serve version N, whatever is published, until it is unpinned. Works beside a run."""
+    from batchinfer.publish import pin
+
+    home = served_home(job)
+    pin(home, version)
+    _emit_served(
+        home,
+        version,
+        version,
+        as_json,
+        f"Version {version} is pinned: it is served until batchinfer unpin {home.name}.",
+    )
+
+
+@click.command("unpin")
+@job_argument
+@json_option
+def unpin_(job: str, as_json: bool) -> None:
+    """Serve the current version again. Works beside a run."""
+    from batchinfer.publish import pointer, unpin
+
+    home = served_home(job)
+    was, current = unpin(home), pointer(home)
+    said = "Nothing was pinned" if not was else "The pin is gone"
+    now = "nothing is published" if current is None else f"version {current.version} is served"
+    _emit_served(home, None if current is None else current.version, None, as_json, f"{said}: {now}.")
+
+
+@click.command("rollback")
+@job_argument
+@json_option
+def rollback_(job: str, as_json: bool) -> None:
+    """Pin the newest whole version below the one that is served. Works beside a run."""
+    from batchinfer.publish import roll_back
+
+    home = served_home(job)
+    was, now = roll_back(home)
+    said = f"Version {now} is pinned and served in place of {was}, until batchinfer unpin {home.name}."
+    _emit_served(home, now, now, as_json, said)
 
 
 @click.command("lookup")
@@ -52,6 +99,11 @@ def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
     if body is None:
         raise NotFound(f"{home.name} has no prediction for {', '.join(pair)} in version {found.version}.")
     click.echo(body.decode() if as_json else json.dumps(json.loads(body), indent=2, ensure_ascii=False))
+
+
+def _emit_served(home: JobHome, version: int | None, pinned: int | None, as_json: bool, sentence: str) -> None:
+    """Says what is served after a change of the pin."""
+    emit({"job": home.name, "version": version, "pinned": pinned}, as_json, lambda: tell(sentence))
 
 
 def _mark(value: object) -> object:

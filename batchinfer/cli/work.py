@@ -116,13 +116,23 @@ def publish_(
 
 @contextlib.contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """With --json, prints the report of a run that did not end well, too."""
+    """Prints what there is to see of a run that did not end well, too: with --json its report, else what the gate refused."""
     try:
         yield
     except BatchinferError as exc:
-        if as_json and exc.report is not None:
-            click.echo(json.dumps(exc.report, ensure_ascii=False, default=str))
+        if exc.report is not None:
+            if as_json:
+                click.echo(json.dumps(exc.report, ensure_ascii=False, default=str))
+            else:
+                _print_refused(exc.report)
         raise
+
+
+def _print_refused(report: dict[str, Any]) -> None:
+    """Some of the rows for which checks of the gate failed."""
+    rows = [(check["name"], example) for check in report["gate"] for example in check["examples"]]
+    if rows:
+        table("Refused by the gate, for example", ["check", "row"], rows)
 
 
 def _print_report(report: dict[str, Any]) -> None:
@@ -163,6 +173,11 @@ def _print_published(report: dict[str, Any]) -> None:
         tell("Nothing new to publish: the version that is served says the same.")
     else:
         tell("Nothing was published.")
+    if report["pinned"] is not None:
+        hidden = "the current one" if report["version"] is None else f"version {report['version']}"
+        tell(
+            f"Version {report['pinned']} is pinned and served in place of {hidden}: batchinfer unpin {report['job']} ends that."
+        )
     if report.get("failures") or report.get("bad"):
         tell(f"See batchinfer failures {report['job']}.")
 

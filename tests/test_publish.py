@@ -1,0 +1,473 @@
+"""Which version is served: pins, a CURRENT that is no help, numbers, and publishing that is killed at any step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer import publish, run
+from batchinfer.errors import Busy, GateFailed, NotFound, StoreError
+from batchinfer.home import lock
+from batchinfer.run import Options
+from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest
+from tests.conftest import Told
+from tests.factories import World, imports_job
+
+ROOT = Path(__file__).parents[1]
+OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A job that lives by imports, with nothing published yet."""
+    return imports_job(tmp_path, {"id": [1]}, gate=OPEN)
+
+
+def add(world: World, value: str) -> Any:
+    """Imports a value and publishes it; returns the report."""
+    world.take_in({"id": [1], "prediction": [value]})
+    return world.publish()
+
+
+def told_publish(world: World) -> tuple[Any, str]:
+    """Publishes; returns the report and all that was said."""
+    told = Told()
+    return run.publish_job(world.job, world.home, Options(), told), "\n".join(told.said)
+
+
+def value(world: World) -> str:
+    """The one entry that is served, out of a version that is whole."""
+    with world.served() as snapshot:
+        snapshot.verify()
+        found: str = json.loads(snapshot.get({"id": 1}) or b"")["prediction"]
+        return found
+
+
+def folder(world: World, version: int) -> Path:
+    return publish.folder_of(world.home, version)
+
+
+# Pins
+
+
+def test_a_pin_survives_publishes(world: World) -> None:
+    """A pinned version is served whatever is published, and the report says that it hides that; unpinning shows the newest."""
+    assert add(world, "one")["pinned"] is None
+    add(world, "two")
+    publish.pin(world.home, 1)
+    report = add(world, "three")
+    assert (report["version"], report["pinned"], value(world)) == (3, 1, "one")
+    assert [(row["version"], row["current"], row["pinned"]) for row in publish.listing(world.home)] == [
+        (3, True, False), (2, False, False), (1, False, True),
+    ]  # fmt: skip
+    publish.pin(world.home, 2)
+    assert value(world) == "two"
+    assert publish.unpin(world.home)
+    assert value(world) == "three"
+    assert not publish.unpin(world.home)
+
+
+def test_a_run_says_that_a_pin_hides_what_it_published(world: World) -> None:
+    """The report of a run names the pin in the way, also where nothing new was published; a pin on the current version hides nothing."""
+    add(world, "one")
+    world.take_in({"id": [1], "prediction": ["two"]})
+    publish.pin(world.home, 1)
+    assert (world.run()["pinned"], world.run()["pinned"]) == (1, 1)
+    publish.pin(world.home, 2)
+    assert world.run()["pinned"] is None
+
+
+def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
+    """A damaged PIN is said to be so and left alone; unpinning removes it."""
+    add(world, "one")
+    (world.home.folder / publish.PIN).write_bytes(b"{")
+    world.take_in({"id": [1], "prediction": ["two"]})
+    report, said = told_publish(world)
+    assert (report["version"], report["pinned"]) == (2, None)
+    assert "PIN is damaged" in said
+    assert "batchinfer unpin shop mends it." in said
+    with pytest.raises(StoreError, match="PIN is damaged"):
+        world.served()
+    assert publish.unpin(world.home)
+    assert value(world) == "two"
+
+
+@pytest.mark.parametrize("number", [0, 2, 99])
+def test_only_versions_that_there_are_can_be_pinned(world: World, number: int) -> None:
+    """A number without a version is refused with those that there are, and nothing is pinned."""
+    add(world, "one")
+    with pytest.raises(NotFound, match=rf"The job shop has no version {number}: there are 1\."):
+        publish.pin(world.home, number)
+    assert publish.pinned(world.home) is None
+
+
+@pytest.mark.parametrize("name", [LOOKUP, PREDICTIONS, MANIFEST])
+def test_a_damaged_version_is_not_pinned(world: World, name: str) -> None:
+    """What is not whole is not pinned, and what is served stays."""
+    add(world, "one")
+    add(world, "two")
+    path = folder(world, 1) / name
+    data = bytearray(path.read_bytes())
+    data[-20 if name != MANIFEST else 0] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(StoreError, match="damaged"):
+        publish.pin(world.home, 1)
+    assert (publish.pinned(world.home), value(world)) == (None, "two")
+
+
+def test_a_version_of_another_job_is_not_pinned(world: World, tmp_path: Path) -> None:
+    """A version that was put into the wrong job's folder, or under another number, is not pinned."""
+    add(world, "one")
+    other = imports_job(tmp_path / "other", {"id": [1]}, name="bar", gate=OPEN)
+    add(other, "theirs")
+    shutil.copytree(folder(other, 1), folder(world, 7))
+    with pytest.raises(StoreError, match="holds version 1 of the job bar, not what its place says"):
+        publish.pin(world.home, 7)
+    shutil.copytree(folder(world, 1), folder(world, 8))
+    with pytest.raises(StoreError, match="holds version 1 of the job shop, not what its place says"):
+        publish.pin(world.home, 8)
+    assert publish.pinned(world.home) is None
+
+
+def test_rolling_back_goes_down_one_by_one(world: World) -> None:
+    """Each rollback pins the newest whole version below the one that is served; below the oldest there is none."""
+    for text in ("one", "two", "three", "four"):
+        add(world, text)
+    (folder(world, 3) / LOOKUP).unlink()
+    assert publish.roll_back(world.home) == (4, 2)
+    assert value(world) == "two"
+    assert publish.roll_back(world.home) == (2, 1)
+    with pytest.raises(NotFound, match="has no whole version below 1, which is served"):
+        publish.roll_back(world.home)
+    assert value(world) == "one"
+
+
+def test_nothing_can_be_rolled_back_before_the_first_version(world: World) -> None:
+    """Without a version there is nothing to go back from."""
+    with pytest.raises(NotFound, match="has no published version"):
+        publish.roll_back(world.home)
+
+
+def test_a_pin_does_not_wait_for_a_run(world: World) -> None:
+    """While a run of hours holds its lock, versions can be pinned, unpinned and rolled back."""
+    add(world, "one")
+    add(world, "two")
+    with world.home.run_lock("batchinfer run shop"):
+        publish.roll_back(world.home)
+        assert value(world) == "one"
+        publish.unpin(world.home)
+        publish.pin(world.home, 2)
+    assert value(world) == "two"
+
+
+# A CURRENT that is no help
+
+BROKEN: dict[str, Callable[[World], Any]] = {
+    "missing": lambda world: (world.home.folder / publish.CURRENT).unlink(),
+    "empty": lambda world: (world.home.folder / publish.CURRENT).write_bytes(b""),
+    "damaged": lambda world: (world.home.folder / publish.CURRENT).write_bytes(b'{"version": 1'),
+    "dangling": lambda world: shutil.rmtree(folder(world, 3)),
+    "truncated": lambda world: os.truncate(folder(world, 3) / PREDICTIONS, 100),
+    "other manifest": lambda world: (folder(world, 3) / MANIFEST).write_bytes((folder(world, 2) / MANIFEST).read_bytes()),
+}  # fmt: skip
+
+
+@pytest.fixture(params=BROKEN)
+def broken(world: World, request: pytest.FixtureRequest) -> tuple[World, int]:
+    """A job of three versions whose CURRENT is no help, and the newest whole version."""
+    for text in ("one", "two", "three"):
+        add(world, text)
+    BROKEN[request.param](world)
+    return world, 3 if request.param in ("missing", "empty", "damaged") else 2
+
+
+def test_publishing_goes_on_from_the_newest_whole_version(broken: tuple[World, int]) -> None:
+    """A CURRENT that is missing or damaged, or names what is, does not block publishing; it says so, and no number is used again."""
+    world, whole = broken
+    world.take_in({"id": [1], "prediction": ["four"]})
+    report, said = told_publish(world)
+    assert (report["version"], value(world)) == (4, "four")
+    assert (
+        said.count(f"Version {whole}, the newest whole one, is current again, and what the new one is compared with.")
+        == 1
+    )
+    assert Manifest.read(folder(world, 4)).content["parent"] == whole
+
+
+def test_publishing_the_same_mends_current(broken: tuple[World, int]) -> None:
+    """Where the newest whole version says what the job says, CURRENT names it again and nothing new is published."""
+    world, whole = broken
+    if whole == 2:
+        world.store.undo_import(3)
+    report, _ = told_publish(world)
+    assert (report["version"], report["unchanged"], value(world)) == (None, True, "three" if whole == 3 else "two")
+    assert publish.served(world.home).version == whole
+    assert told_publish(world)[1] == ""
+
+
+def test_a_refusal_mends_current_too(broken: tuple[World, int]) -> None:
+    """Where the gate refuses what would follow, the newest whole version is served."""
+    world, whole = broken
+    world.take_in({"id": [1], "prediction": ["four"]})
+    with pytest.raises(GateFailed):
+        world.changed(gate={"changed": 0}).publish()
+    assert publish.served(world.home).version == whole
+    assert value(world) == ("three" if whole == 3 else "two")
+
+
+def test_a_refusal_where_nothing_is_whole(world: World) -> None:
+    """A damaged CURRENT and no version: the gate's verdict is told, as ever."""
+    (world.home.folder / publish.CURRENT).write_bytes(b"?")
+    (world.home.versions / "000001").mkdir(parents=True)
+    with pytest.raises(GateFailed, match="rows: 0 entries"):
+        world.publish()
+
+
+def test_a_number_is_never_used_again(world: World) -> None:
+    """Numbers go up also where folders, CURRENT and PIN are gone, and past a folder that is no version."""
+    add(world, "one")
+    add(world, "two")
+    shutil.rmtree(world.home.versions)
+    world.take_in({"id": [1], "prediction": ["three"]})
+    report, said = told_publish(world)
+    assert report["version"] == 3
+    assert "No version is whole, so that the new one follows none." in said
+    assert Manifest.read(folder(world, 3)).content["parent"] is None
+    shutil.rmtree(world.home.versions)
+    (world.home.folder / publish.CURRENT).unlink()
+    assert add(world, "four")["version"] == 4
+    (folder(world, 9)).mkdir()
+    assert add(world, "five")["version"] == 10
+    assert value(world) == "five"
+
+
+def test_a_first_publish_says_nothing_of_current(world: World) -> None:
+    """Before the first version there is no CURRENT, and that is no fault."""
+    world.take_in({"id": [1], "prediction": ["one"]})
+    assert "CURRENT" not in told_publish(world)[1]
+
+
+# How it is served
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [{"serve": {"max_age": "5m"}}, {"match": {"terms": ["prediction"], "concept": "id"}}],
+    ids=lambda sections: next(iter(sections)),
+)
+def test_another_way_to_serve_is_news(world: World, sections: dict[str, Any]) -> None:
+    """A change of how the job is served or matched reaches a new version; one of keep_versions alone does not make one."""
+    add(world, "one")
+    assert world.changed(keep_versions=3).publish()["unchanged"]
+    changed = world.changed(**sections)
+    assert changed.publish()["version"] == 2
+    [section] = sections
+    assert Manifest.read(folder(world, 2)).content["spec"][section] == json.loads(
+        changed.job.spec.model_dump_json(by_alias=True)
+    )[section]  # fmt: skip
+    assert changed.publish()["unchanged"]
+
+
+def test_a_run_that_ended_well_is_noted(world: World) -> None:
+    """last_run.json names the last run that was done, also one that published nothing; a refused one is not noted."""
+    path = world.home.folder / "last_run.json"
+    world.take_in({"id": [1], "prediction": ["one"]})
+    world.run()
+    noted = json.loads(path.read_bytes())
+    assert noted.keys() == {"run_id", "finished_at"}
+    assert noted["run_id"] == 1
+    assert noted["finished_at"].endswith("Z")
+    assert world.run()["unchanged"]
+    assert json.loads(path.read_bytes())["run_id"] == 2
+    world.take_in({"id": [1], "prediction": ["two"]})
+    with pytest.raises(GateFailed):
+        world.changed(gate={"changed": 0}).run()
+    assert json.loads(path.read_bytes())["run_id"] == 2
+
+
+# Publishing that is killed
+
+KILLED = """
+    import importlib, os, signal, sys
+    from pathlib import Path
+    from batchinfer import jobfile, run
+    from batchinfer.home import JobHome
+    from tests.factories import Quiet
+    folder, home, name, when = sys.argv[1:]
+    module, step = name.split(".")
+    module = importlib.import_module(f"batchinfer.{module}")
+    real = getattr(module, step)
+    def killed(*arguments, **named):
+        if when == "after":
+            real(*arguments, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(module, step, killed)
+    job = jobfile.load(folder, {})
+    run.publish_job(job, JobHome(Path(home), job.name), run.Options(), Quiet())
+"""
+STEPS = [  # in order; what is served then, and which complete versions there are
+    ("build.collect", "after", "old", [1]),
+    ("build.write_predictions", "after", "old", [1]),
+    ("gate.judge", "after", "old", [1]),
+    ("build.write_lookup", "after", "old", [1]),
+    ("build.write_manifest", "after", "old", [1]),
+    ("publish.sync_files", "after", "old", [1]),
+    ("build.check", "after", "old", [1]),
+    ("publish.install", "after", "old", [1, 2]),
+    ("publish.make_current", "before", "old", [1, 2]),
+    ("publish.make_current", "after", "new", [1, 2]),
+    ("retention.retain", "before", "new", [1, 2]),
+    ("retention.sync_folder", "after", "new", [2]),
+    ("retention.retain", "after", "new", [2]),
+]
+
+
+@pytest.mark.parametrize(("step", "when", "served", "there"), STEPS, ids=[f"{when} {step}" for step, when, *_ in STEPS])
+def test_a_killed_publish_leaves_a_whole_version_served(
+    world: World, step: str, when: str, served: str, there: list[int]
+) -> None:
+    """After kill -9 at any step the old version is served or the new one, whole; the next attempt publishes and clears up."""
+    world = world.changed(keep_versions=1)
+    add(world, "old")
+    world.take_in({"id": [1], "prediction": ["new"]})
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(world.job.folder), str(world.home.root), step, when]
+    ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert value(world) == served
+    assert publish.numbers(world.home) == there
+    assert (world.publish()["version"] is None) == (served == "new")
+    assert value(world) == "new"
+    add(world, "newer")
+    assert value(world) == "newer"
+    assert [path.name for path in world.home.versions.iterdir()] == [f"{publish.numbers(world.home)[-1]:06d}"]
+
+
+@contextlib.contextmanager
+def child(program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python process with this program; it does not outlive the test."""
+    command = [sys.executable, "-c", textwrap.dedent(program), *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for it, at most a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+SLOW = """
+    import sys, time
+    from pathlib import Path
+    from batchinfer import build, jobfile, run
+    from batchinfer.home import JobHome
+    from tests.factories import Quiet
+    folder, home, sign = sys.argv[1:]
+    real = build.write_lookup
+    def slow(*arguments):
+        Path(sign, "building").touch()
+        while not Path(sign, "go").exists():
+            time.sleep(0.02)
+        return real(*arguments)
+    build.write_lookup = slow
+    job = jobfile.load(folder, {})
+    run.publish_job(job, JobHome(Path(home), job.name), run.Options(), Quiet())
+"""
+
+
+def test_two_publishers_at_once(world: World, tmp_path: Path) -> None:
+    """While one publishes, another ends at once with exit code 5 and its name; the first one's version is served."""
+    world.take_in({"id": [1], "prediction": ["one"]})
+    with child(SLOW, str(world.job.folder), str(world.home.root), str(tmp_path)) as first:
+        until((tmp_path / "building").exists)
+        with pytest.raises(Busy, match=rf"in use by batchinfer publish shop \(process {first.pid}\)") as raised:
+            world.publish()
+        assert raised.value.exit_code == 5
+        (tmp_path / "go").touch()
+        assert first.wait(60) == 0
+    assert (publish.numbers(world.home), value(world)) == ([1], "one")
+    assert world.publish()["unchanged"]
+
+
+HOLDS = """
+    import sys, time
+    from pathlib import Path
+    from batchinfer.home import lock
+    with lock(Path(sys.argv[1]), "somebody"):
+        Path(sys.argv[2]).touch()
+        time.sleep(1.5)
+"""
+
+
+def test_a_short_lock_is_waited_for(world: World, tmp_path: Path) -> None:
+    """Who would change what is served waits for another who does so just now; the lock goes with its process."""
+    add(world, "one")
+    path = world.home.folder / "versions.lock"
+    with child(HOLDS, str(path), str(tmp_path / "held")):
+        until((tmp_path / "held").exists)
+        with lock(path, "me") as holder:
+            assert holder is not None
+            assert holder.startswith("somebody")
+        publish.pin(world.home, 1)
+    assert publish.pinned(world.home) == 1
+
+
+# No space
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(place)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("A small file system can be mounted by root only.")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)  # files of the failed attempt may still be mapped
+
+
+@pytest.mark.parametrize("left", [0, 600, 1500])
+def test_no_space_while_publishing(small_disk: Path, left: int) -> None:
+    """Where the disk fills up at whatever point, one sentence says so, the old version is served, and the next attempt publishes."""
+    count = 3000
+    world = imports_job(small_disk, {"id": range(count)}, gate=OPEN)
+    world.take_in({"id": range(count), "prediction": [f"old {number}" * 9 for number in range(count)]})
+    world.publish()
+    world.take_in({"id": range(count), "prediction": [f"{number} new {number**5}" * 9 for number in range(count)]})
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 12))
+    os.truncate(filler, filler.stat().st_size - (left << 10))
+    with pytest.raises(StoreError, match=r"(?i)space|full|cannot be") as raised:
+        world.publish()
+    assert "\n" not in str(raised.value)
+    filler.unlink()
+    with world.served() as snapshot:
+        snapshot.verify()
+        assert json.loads(snapshot.get({"id": 7}) or b"")["prediction"].startswith("old 7")
+    assert publish.numbers(world.home) == [1]
+    assert world.publish()["version"] is not None
+    with world.served() as snapshot:
+        assert json.loads(snapshot.get({"id": 7}) or b"")["prediction"].startswith("7 new")

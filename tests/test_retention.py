@@ -1,0 +1,188 @@
+"""Which old versions and refused candidates are removed, and which stay."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer import publish, retention
+from batchinfer.errors import GateFailed, StoreError
+from batchinfer.home import JobHome
+from batchinfer.snapshot import MANIFEST, PREDICTIONS
+from tests.factories import World, imports_job
+
+OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A job that keeps two versions."""
+    return imports_job(tmp_path, {"id": [1]}, gate=OPEN, keep_versions=2)
+
+
+def add(world: World, *values: str) -> None:
+    """Imports and publishes one value after another."""
+    for value in values:
+        world.take_in({"id": [1], "prediction": [value]})
+        world.publish()
+
+
+def value(world: World) -> str:
+    with world.served() as snapshot:
+        snapshot.verify()
+        found: str = json.loads(snapshot.get({"id": 1}) or b"")["prediction"]
+        return found
+
+
+def opened(folder: Path) -> int:
+    """Holds a version as a server does, that has it open."""
+    handle = os.open(folder / MANIFEST, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    return handle
+
+
+def test_the_newest_versions_stay(world: World) -> None:
+    """After each publish the newest keep_versions stay, with nothing else beside them."""
+    add(world, "one", "two", "three", "four")
+    assert publish.numbers(world.home) == [3, 4]
+    assert sorted(path.name for path in world.home.versions.iterdir()) == ["000003", "000004"]
+    assert value(world) == "four"
+    world = world.changed(keep_versions=1)
+    assert world.publish()["unchanged"]
+    assert publish.numbers(world.home) == [4]
+
+
+def test_the_pinned_version_stays(world: World) -> None:
+    """A pinned version is kept beside the newest, for as long as it is pinned."""
+    add(world, "one", "two")
+    publish.pin(world.home, 1)
+    add(world, "three", "four")
+    assert (publish.numbers(world.home), value(world)) == ([1, 3, 4], "one")
+    publish.unpin(world.home)
+    add(world, "five")
+    assert publish.numbers(world.home) == [4, 5]
+
+
+def test_the_current_version_stays(world: World) -> None:
+    """The version that CURRENT names stays, though newer ones lie beside it."""
+    add(world, "one", "two")
+    for number in (3, 4, 5):  # as publishers leave them that are killed before the flip
+        shutil.copytree(publish.folder_of(world.home, 2), publish.folder_of(world.home, number))
+    assert retention.retain(world.home, 1) == [1, 3, 4]
+    assert (publish.numbers(world.home), value(world)) == ([2, 5], "two")
+
+
+def test_a_version_that_a_server_has_open_stays(world: World) -> None:
+    """A version is left alone while anybody holds a shared lock on its manifest, and goes with the next clean-up after that."""
+    add(world, "one")
+    handle = opened(publish.folder_of(world.home, 1))
+    try:
+        add(world, "two", "three")
+        assert publish.numbers(world.home) == [1, 2, 3]
+    finally:
+        os.close(handle)
+    add(world, "four")
+    assert publish.numbers(world.home) == [3, 4]
+
+
+def test_a_version_cannot_be_opened_while_it_is_removed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes while a version is being removed cannot take the lock, and finds it gone afterwards."""
+    add(world, "one", "two")
+    tried: list[Path] = []
+    real = shutil.rmtree
+
+    def watched(path: Path, **options: Any) -> None:
+        if (path / MANIFEST).exists() and path.parent == world.home.versions and not path.name.startswith(".building"):
+            assert publish.numbers(world.home) == [2, 3]
+            tried.append(path)
+            handle = os.open(path / MANIFEST, os.O_RDONLY)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            os.close(handle)
+        real(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    add(world, "three")
+    assert [path.name for path in tried] == [".removing-000001"]
+    assert publish.numbers(world.home) == [2, 3]
+
+
+@pytest.mark.parametrize("name", [publish.CURRENT, publish.PIN])
+def test_nothing_goes_while_it_is_unclear_what_is_served(world: World, name: str) -> None:
+    """Where CURRENT or PIN is damaged, no version is removed."""
+    add(world, "one", "two")
+    (world.home.folder / name).write_bytes(b"?")
+    assert retention.retain(world.home, 1) == []
+    assert publish.numbers(world.home) == [1, 2]
+
+
+def test_what_a_killed_removal_left_is_cleared(world: World) -> None:
+    """Half-removed versions and candidates are never listed, and go with the next clean-up."""
+    add(world, "one", "two")
+    for place in (world.home.versions / ".removing-000009", world.home.rejected / ".removing-r9"):
+        shutil.copytree(publish.folder_of(world.home, 1), place)
+        (place / PREDICTIONS).unlink()
+    assert publish.numbers(world.home) == [1, 2]
+    assert publish.candidates(world.home) == []
+    retention.retain(world.home, 2)
+    assert not list(world.home.folder.glob("*/.removing-*"))
+    assert publish.numbers(world.home) == [1, 2]
+
+
+def test_a_version_that_cannot_be_removed_ends_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publish whose clean-up fails has published all the same."""
+    add(world, "one", "two")
+
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(retention, "sync_folder", refuse)
+        patched.setattr(Path, "rename", rename_or(refuse, world.home))
+        world.take_in({"id": [1], "prediction": ["three"]})
+        assert world.publish()["version"] == 3
+    assert (publish.numbers(world.home), value(world)) == ([1, 2, 3], "three")
+    add(world, "four")
+    assert publish.numbers(world.home) == [3, 4]
+
+
+def rename_or(refuse: Callable[..., None], home: JobHome) -> Callable[[Path, Path], Path]:
+    """A rename that will not touch versions that there are."""
+    real = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.parent == home.versions and path.name.isdigit():
+            refuse()
+        return real(path, target)
+
+    return rename
+
+
+def test_the_newest_candidates_stay(world: World) -> None:
+    """Refused candidates are kept as long as they are among the newest keep_versions, whether anything is published or not."""
+    add(world, "one")
+    world = world.changed(gate={"changed": 0})
+    for text in ("two", "three", "four"):
+        world.take_in({"id": [1], "prediction": [text]})
+        with pytest.raises(GateFailed):
+            world.run()
+    assert publish.candidates(world.home) == ["r2", "r3"]
+    with pytest.raises(GateFailed):
+        world.publish()
+    assert publish.candidates(world.home) == ["r3", "r3-2"]
+    assert publish.numbers(world.home) == [1]
+
+
+def test_a_rollback_needs_a_version_that_was_kept(world: World) -> None:
+    """What was removed is gone: it can neither be pinned nor rolled back to."""
+    add(world, "one", "two", "three")
+    assert publish.roll_back(world.home) == (3, 2)
+    with pytest.raises(StoreError, match="damaged"):
+        publish.verify(world.home, 1)

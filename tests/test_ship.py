@@ -1,0 +1,271 @@
+"""copy: a version reaches another data folder whole, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchinfer import publish, ship
+from batchinfer.errors import Busy, StoreError
+from batchinfer.home import JobHome
+from batchinfer.publish import folder_of
+from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Snapshot
+from tests.factories import World, imports_job
+from tests.tiny import ROOT, Cli
+
+OPEN = {"coverage": 0.0, "failures": 1.0, "shrink": 1.0, "changed": 1.0}
+
+
+@pytest.fixture
+def batchinfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command, with the data folder of `world`."""
+    monkeypatch.chdir(tmp_path)
+    return Cli(monkeypatch, capsys, tmp_path / "home")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A job with one version, in which 1 is one."""
+    made = imports_job(tmp_path, {"id": [1, 2]}, gate=OPEN)
+    say(made, "one")
+    return made
+
+
+def say(world: World, text: str) -> None:
+    """Publishes a version in which 1 is this text."""
+    world.take_in({"id": [1], "prediction": [text]})
+    world.publish()
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    """Another data folder, still empty."""
+    (tmp_path / "dest").mkdir()
+    return tmp_path / "dest"
+
+
+def served(root: Path) -> tuple[int, str]:
+    """What a data folder serves: the version, and what it says of 1. Everything is checked on the way."""
+    home = JobHome(root, "shop")
+    found = publish.served(home)
+    with Snapshot(folder_of(home, found.version), digest=found.manifest) as snapshot:
+        snapshot.verify()
+        return found.version, json.loads(snapshot.get({"id": 1}) or b"{}")["prediction"]
+
+
+def quiet(text: str) -> None:
+    """Takes no notice."""
+
+
+def test_what_is_served_arrives(world: World, dest: Path, batchinfer: Cli) -> None:
+    """A copy has the same bytes under the same number, is served, and needs no job file."""
+    done = batchinfer("copy", "shop", dest, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert (done.json["version"], done.json["copied"], done.json["pinned"]) == (1, True, None)
+    assert served(dest) == (1, "one")
+    for name in (PREDICTIONS, LOOKUP, MANIFEST):
+        there = dest / "shop" / "versions" / "000001" / name
+        assert there.read_bytes() == (folder_of(world.home, 1) / name).read_bytes()
+    assert not (dest / "shop" / "job.json").exists()
+    assert batchinfer("--home", dest, "lookup", "shop", "id=1", "--json").json["prediction"] == "one"
+    assert len(batchinfer("--home", dest, "versions", "shop", "--json").json) == 1
+
+
+def test_a_copy_of_a_copy(world: World, dest: Path, batchinfer: Cli, tmp_path: Path) -> None:
+    """A copy can be copied on, from a data folder that knows no job file."""
+    (tmp_path / "third").mkdir()
+    assert batchinfer("copy", "shop", dest).code == 0
+    assert batchinfer("--home", dest, "copy", "shop", tmp_path / "third").code == 0
+    assert served(tmp_path / "third") == (1, "one")
+
+
+def test_a_pinned_version_is_what_is_copied(world: World, dest: Path, batchinfer: Cli) -> None:
+    """The version that is pinned here is shipped, and is current there."""
+    say(world, "two")
+    publish.pin(world.home, 1)
+    assert batchinfer("copy", "shop", dest, "--json").json["version"] == 1
+    assert served(dest) == (1, "one")
+
+
+def test_again_copies_nothing(world: World, dest: Path, batchinfer: Cli) -> None:
+    """A version that is there already is not copied again, but made current, also after a newer one."""
+    batchinfer("copy", "shop", dest)
+    say(world, "two")
+    batchinfer("copy", "shop", dest)
+    assert served(dest) == (2, "two")
+    publish.pin(world.home, 1)
+    before = (dest / "shop" / "versions" / "000001" / LOOKUP).stat().st_mtime_ns
+    done = batchinfer("copy", "shop", dest)
+    assert "has version 1 already" in done.out.replace("\n", " ")
+    assert served(dest) == (1, "one")
+    assert (dest / "shop" / "versions" / "000001" / LOOKUP).stat().st_mtime_ns == before
+
+
+def test_a_pin_there_stays(world: World, dest: Path, batchinfer: Cli) -> None:
+    """A pin in the other folder goes on deciding what is served there, and the copy warns of it."""
+    batchinfer("copy", "shop", dest)
+    publish.pin(JobHome(dest, "shop"), 1)
+    say(world, "two")
+    done = batchinfer("copy", "shop", dest, "--json")
+    assert done.json["pinned"] == 1
+    assert "Version 1 is pinned" in done.err
+    assert served(dest) == (1, "one")
+    current = publish.pointer(JobHome(dest, "shop"))
+    assert current is not None
+    assert current.version == 2
+
+
+def test_what_a_server_tells_comes_along(world: World, dest: Path) -> None:
+    """The report of the last run is carried over with the version."""
+    (world.home.folder / "last_run.json").write_text('{"status": "done"}')
+    ship.ship(world.home, dest, quiet)
+    assert (dest / "shop" / "last_run.json").read_text() == '{"status": "done"}'
+
+
+def test_old_copies_go(tmp_path: Path, dest: Path) -> None:
+    """The other folder keeps as many versions as the job file says."""
+    made = imports_job(tmp_path, {"id": [1, 2]}, gate=OPEN, keep_versions=2)
+    for text in ("one", "two", "three"):
+        say(made, text)
+        ship.ship(made.home, dest, quiet)
+    assert served(dest) == (3, "three")
+    assert publish.numbers(JobHome(dest, "shop")) == [2, 3]
+
+
+def test_another_version_of_that_number(world: World, dest: Path, batchinfer: Cli, tmp_path: Path) -> None:
+    """A number that the other folder gave to something else is refused, with what to do; nothing changes there."""
+    other = imports_job(tmp_path / "other", {"id": [1, 2]}, gate=OPEN)
+    say(other, "theirs")
+    shutil.copytree(other.home.folder, dest / "shop")
+    done = batchinfer("copy", "shop", dest)
+    assert done.code == 2
+    assert "has another version 1 of its own: remove" in done.sentence
+    assert served(dest) == (1, "theirs")
+
+
+def test_half_a_version_there(world: World, dest: Path, batchinfer: Cli) -> None:
+    """A folder of that number that is not whole is neither trusted nor overwritten."""
+    (dest / "shop" / "versions" / "000001").mkdir(parents=True)
+    done = batchinfer("copy", "shop", dest)
+    assert (done.code, "is not a whole version: remove that folder" in done.sentence) == (2, True)
+
+
+def test_a_damaged_version_there(world: World, dest: Path) -> None:
+    """A version that is there but damaged is not made current."""
+    ship.ship(world.home, dest, quiet)
+    say(world, "two")
+    ship.ship(world.home, dest, quiet)
+    place = dest / "shop" / "versions" / "000001" / PREDICTIONS
+    place.write_bytes(place.read_bytes()[:-1] + b"x")
+    publish.pin(world.home, 1)
+    with pytest.raises(StoreError, match="is damaged"):
+        ship.ship(world.home, dest, quiet)
+    assert served(dest) == (2, "two")
+
+
+@pytest.mark.parametrize("name", [PREDICTIONS, LOOKUP])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x")])
+def test_a_damaged_source_is_not_shipped(world: World, dest: Path, name: str, damage: Callable[[Path], object]) -> None:
+    """A file that is missing here, or not what was published, stops the copy; the other folder serves what it did."""
+    ship.ship(world.home, dest, quiet)
+    say(world, "two")
+    damage(folder_of(world.home, 2) / name)
+    with pytest.raises(StoreError, match=f"000002/{name} is (missing|damaged)"):
+        ship.ship(world.home, dest, quiet)
+    assert served(dest) == (1, "one")
+    assert [path.name for path in (dest / "shop" / "versions").iterdir()] == ["000001"]
+
+
+def test_places_that_will_not_do(world: World, tmp_path: Path, batchinfer: Cli) -> None:
+    """The data folder itself, also by a link, a file, and what does not exist are each refused in a sentence."""
+    (tmp_path / "link").symlink_to(world.home.root)
+    (tmp_path / "file").touch()
+    for place, says in (
+        (world.home.root, "is the data folder that the version lies in"),
+        (tmp_path / "link", "is the data folder that the version lies in"),
+        (tmp_path / "file", "is not a folder: make it first"),
+        (tmp_path / "none", "is not a folder: make it first"),
+    ):
+        done = batchinfer("copy", "shop", place)
+        assert done.code == 2
+        assert says in done.sentence
+
+
+def test_no_version_to_ship(tmp_path: Path, dest: Path, batchinfer: Cli) -> None:
+    """A job without a version has nothing to copy."""
+    made = imports_job(tmp_path, {"id": [1]})
+    done = batchinfer("copy", made.job.path, dest)
+    assert (done.code, "no published version" in done.sentence) == (1, True)
+
+
+def test_no_right_to_write(world: World, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that may not be written is a sentence."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dest / "shop"))
+
+    monkeypatch.setattr(Path, "mkdir", refused)  # not by permissions: root may write anywhere
+    with pytest.raises(StoreError, match="may not be written by this user"):
+        ship.ship(world.home, dest, quiet)
+
+
+def test_no_space(world: World, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is a sentence; what was written goes, and the other folder serves what it did."""
+    ship.ship(world.home, dest, quiet)
+    say(world, "two")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreError, match="Free space"):
+        ship.ship(world.home, dest, quiet)
+    monkeypatch.undo()
+    assert served(dest) == (1, "one")
+    assert [path.name for path in (dest / "shop" / "versions").iterdir()] == ["000001"]
+
+
+def test_somebody_else_at_work_there(world: World, dest: Path) -> None:
+    """While the other folder's job is in use, nothing is copied, and its user is named."""
+    with (
+        JobHome(dest, "shop").run_lock("batchinfer run shop"),
+        pytest.raises(Busy, match="in use by batchinfer run shop"),
+    ):
+        ship.ship(world.home, dest, quiet)
+
+
+@pytest.mark.parametrize("step", ["publish.sync_files", "publish.install", "publish.make_current"])
+def test_killed_half_way(world: World, dest: Path, step: str) -> None:
+    """A copy that is killed at any step leaves the other folder serving what it did; the next one finishes the work."""
+    ship.ship(world.home, dest, quiet)
+    say(world, "two")
+    script = (
+        f"import os, sys; from pathlib import Path; from batchinfer import publish, ship; from batchinfer.home import JobHome\n"
+        f"{step} = lambda *_: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
+        "ship.ship(JobHome(Path(sys.argv[1]), 'shop'), Path(sys.argv[2]), print)"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script, str(world.home.root), str(dest)], cwd=ROOT, env=dict(os.environ), check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert served(dest) == (1, "one")
+    ship.ship(world.home, dest, quiet)
+    assert served(dest) == (2, "two")
+    assert sorted(path.name for path in (dest / "shop" / "versions").iterdir()) == ["000001", "000002"]
+
+
+def test_big_files_are_told_of(world: World, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that takes a while to copy is announced, once."""
+    monkeypatch.setattr(ship, "BIG", 0)
+    said: list[str] = []
+    ship.ship(world.home, dest, said.append)
+    assert [text.split()[1] for text in said] == [LOOKUP, PREDICTIONS]
