@@ -24,14 +24,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import lmdb
 
-from batchinfer import build, gate, jobfile, plan, publish, run, store
+from batchinfer import build, gate, jobfile, plan, publish, store
 from batchinfer.cli import main as command_line
 from batchinfer.home import JobHome
 from batchinfer.run import Options, planned
@@ -133,21 +134,33 @@ def child(report: Path, arguments: list[str]) -> None:
         # Not getrusage: a new process inherits there what its parent used before it.
         peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
         assert peak is not None
-        report.write_text(json.dumps({"seconds": seconds, "peak_gib": int(peak[1]) / (1 << 20)}), encoding="utf-8")
+        report.write_text(json.dumps({"steps": seconds, "peak_gib": int(peak[1]) / (1 << 20)}), encoding="utf-8")
 
 
-def measured(folder: Path, home: JobHome) -> dict[str, Any]:
-    """One publish: its seconds, in all and by step, its peak memory, what it says itself, and the sizes of its files."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One publish: its seconds, in all and by step, its peak memory, what it printed, and its version's files in MiB."""
+
+    took: float
+    steps: dict[str, float]
+    peak_gib: float
+    said: dict[str, Any]
+    files: dict[str, float]
+    load: float
+
+
+def measured(folder: Path, home: JobHome) -> Measured:
+    """Publishes what the cache has, in a process of its own."""
     report = folder / "report.json"
     command = [sys.executable, __file__, "--child", str(report)]
     command += ["--home", str(home.root), "publish", str(folder / "bench_publish"), "--json"]
     began = time.monotonic()
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     took = time.monotonic() - began
     said = json.loads(done.stdout)
     version = publish.folder_of(home, said["version"])
-    sizes = {name: (version / name).stat().st_size / (1 << 20) for name in (PREDICTIONS, LOOKUP)}
-    return json.loads(report.read_text(encoding="utf-8")) | {"took": took, "said": said, "sizes": sizes, "load": os.getloadavg()[0]}
+    files = {name: (version / name).stat().st_size / (1 << 20) for name in (PREDICTIONS, LOOKUP)}
+    return Measured(took=took, said=said, files=files, load=os.getloadavg()[0], **json.loads(report.read_text("utf-8")))
 
 
 def alone(version: Path, folder: Path) -> dict[str, float]:
@@ -184,31 +197,28 @@ def appended(source: Path, target: Path) -> float:
                 writing.cursor().putmulti(items, append=True)
             took += time.monotonic() - began
         began = time.monotonic()
-        new.sync(True)
+        new.sync(force=True)
         return took + time.monotonic() - began
 
 
-def show(rows: int, output: str, publishes: list[dict[str, Any]], peers: dict[str, float]) -> None:
+def show(rows: int, output: str, publishes: list[Measured], peers: dict[str, float]) -> None:
     """Prints the table."""
 
-    def line(what: str, values: list[str], limit: object = "") -> None:
+    def line(what: str, values: Iterable[str], limit: str = "") -> None:
         print(f"{what:<48}{''.join(f'{value:>12}' for value in values)}{limit:>8}")
 
-    def each(pick: Callable[[dict[str, Any]], Any], form: str) -> list[str]:
-        return [format(pick(one), form) for one in publishes]
-
     line(f"{rows:,} rows, {output}", ["first", "on top"], "limit")
-    line("entries", each(lambda one: one["said"]["entries"], ","))
-    line("of them carried from the version before", each(lambda one: one["said"]["carried"], ","))
-    line("publish (seconds)", each(lambda one: one["took"], ".1f"), 120)
-    line("peak memory (GiB)", each(lambda one: one["peak_gib"], ".2f"), 2)
+    line("entries", (f"{one.said['entries']:,}" for one in publishes))
+    line("of them carried from the version before", (f"{one.said['carried']:,}" for one in publishes))
+    line("publish (seconds)", (f"{one.took:.1f}" for one in publishes), "120")
+    line("peak memory (GiB)", (f"{one.peak_gib:.2f}" for one in publishes), "2")
     for name in (PREDICTIONS, LOOKUP):
-        line(f"{name} (MiB)", each(lambda one, name=name: one["sizes"][name], ",.0f"))
-    line("load of the machine at the end", each(lambda one: one["load"], ".1f"))
+        line(f"{name} (MiB)", (f"{one.files[name]:,.0f}" for one in publishes))
+    line("load of the machine at the end", (f"{one.load:.1f}" for one in publishes))
     print("\nseconds by step")
     for _, _, what in STEPS:
-        line(f"  {what}", each(lambda one, what=what: one["seconds"].get(what, 0.0), ".1f"))
-    line("  all else: start, imports, clearing up", each(lambda one: one["took"] - sum(one["seconds"].values()), ".1f"))
+        line(f"  {what}", (f"{one.steps.get(what, 0.0):.1f}" for one in publishes))
+    line("  all else: start, imports, clearing up", (f"{one.took - sum(one.steps.values()):.1f}" for one in publishes))
     print("\nseconds that a part takes alone")
     for what, seconds in peers.items():
         line(f"  {what}", [f"{seconds:.1f}"])
@@ -222,7 +232,8 @@ def main() -> None:
     parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        return child(Path(given.child[0]), given.child[1:])
+        child(Path(given.child[0]), given.child[1:])
+        return
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as temporary:
         folder = Path(temporary)
         home = make(folder, given.rows, given.output)
