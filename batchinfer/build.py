@@ -32,6 +32,7 @@ VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_i
 
 RESERVED = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
 INDEX_ROWS = 16_384  # put into lookup.lmdb at once
+ROW_GROUP = 20_480  # of predictions.parquet; whoever reads it holds one in memory for each thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,14 @@ def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Con
 def _carry(plan: Plan) -> int:
     """Keeps what is served now for keys of the list that have no prediction this time; returns how many."""
     names = ", ".join(f"{version_column(column.name)} AS {listed(column.name)}" for column in plan.source.key)
+    plan.db.execute(  # their keys first, which are few: the texts of all entries would not fit into the memory
+        "CREATE OR REPLACE TABLE kept AS SELECT lookup FROM before ANTI JOIN entries USING (lookup) "
+        "WHERE source <> 'import'"  # an import that is there no more was taken back
+    )
     kept = one(
         plan.db,
-        f"INSERT INTO entries BY NAME SELECT lookup, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} FROM before "
-        "WHERE lookup NOT IN (SELECT lookup FROM entries) AND lookup IN (SELECT lookup FROM wanted) "
-        "AND source <> 'import'",  # an import that is there no more was taken back
+        f"INSERT INTO entries BY NAME SELECT lookup, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} "
+        "FROM before SEMI JOIN (FROM kept SEMI JOIN wanted USING (lookup)) USING (lookup)",
     )
     return int(kept)
 
@@ -125,7 +129,7 @@ def write_predictions(plan: Plan, target: Path) -> None:
     names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in plan.source.key)
     plan.db.execute(
         f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO {literal(str(target))} "
-        "(FORMAT parquet, COMPRESSION zstd)"
+        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
     )
 
 
