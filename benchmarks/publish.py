@@ -134,16 +134,18 @@ def child(report: Path, arguments: list[str]) -> None:
         # Not getrusage: a new process inherits there what its parent used before it.
         peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
         assert peak is not None
-        report.write_text(json.dumps({"steps": seconds, "peak_gib": int(peak[1]) / (1 << 20)}), encoding="utf-8")
+        facts = {"steps": seconds, "peak_gib": int(peak[1]) / (1 << 20), "cores": sum(os.times()[:2])}
+        report.write_text(json.dumps(facts), encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One publish: its seconds, in all and by step, its peak memory, what it printed, and its version's files in MiB."""
+    """One publish: its seconds, in all, by step and of all cores, its peak memory, what it printed, its files in MiB."""
 
     took: float
     steps: dict[str, float]
     peak_gib: float
+    cores: float
     said: dict[str, Any]
     files: dict[str, float]
     load: float
@@ -211,6 +213,7 @@ def show(rows: int, output: str, publishes: list[Measured], peers: dict[str, flo
     line("entries", (f"{one.said['entries']:,}" for one in publishes))
     line("of them carried from the version before", (f"{one.said['carried']:,}" for one in publishes))
     line("publish (seconds)", (f"{one.took:.1f}" for one in publishes), "120")
+    line("  of all cores (seconds)", (f"{one.cores:.1f}" for one in publishes))
     line("peak memory (GiB)", (f"{one.peak_gib:.2f}" for one in publishes), "2")
     for name in (PREDICTIONS, LOOKUP):
         line(f"{name} (MiB)", (f"{one.files[name]:,.0f}" for one in publishes))
