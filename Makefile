@@ -34,6 +34,8 @@ lint: setup ## ruff, mypy and the arrows between modules
 bench: setup ## run the benchmarks (minutes, all cores)
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/publish.py
+	$(BIN)/python benchmarks/publish.py --output json
 
 docs: setup ## write the generated pages of docs/ again
 	$(BIN)/python docs/generate.py

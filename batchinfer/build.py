@@ -31,6 +31,8 @@ VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_i
 
 
 RESERVED = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
+INDEX_ROWS = 16_384  # put into lookup.lmdb at once
+ROW_GROUP = 20_480  # of predictions.parquet; whoever reads it holds one in memory for each thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,8 @@ def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Con
             f"""CREATE OR REPLACE TABLE entries AS
             WITH latest AS (
                 SELECT * FROM cache.imports QUALIFY row_number() OVER (PARTITION BY lookup ORDER BY import_id DESC) = 1),
-            keyed AS (
-                SELECT lookup, any_value(key) AS key, {", ".join(f"first({name} ORDER BY row) AS {name}" for name in names)}
-                FROM list GROUP BY lookup)
+            later AS (SELECT row FROM list JOIN repeats USING (lookup) WHERE row > first),
+            keyed AS (SELECT lookup, key, {", ".join(names)} FROM list ANTI JOIN later USING (row))
             SELECT k.lookup, {", ".join(f"k.{name}" for name in names)}, {plain} AS prediction, g.text AS raw_text, g.scores,
                    g.score, g.mass, 'model' AS source, g.model, g.run_id, g.created_at AS generated_at, false AS carried
             FROM keyed k JOIN cache.generations g USING (key) ANTI JOIN latest USING (lookup) WHERE g.prediction IS NOT NULL
@@ -82,7 +83,8 @@ def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Con
         if spec.on_failure == "keep" and alike:
             carried = _carry(plan)
     entries = one(db, "SELECT count(*) FROM entries")
-    covered = one(db, "SELECT count(*) FROM entries SEMI JOIN wanted USING (lookup)")
+    beyond = one(db, "SELECT count(*) FROM (FROM entries WHERE source = 'import') ANTI JOIN wanted USING (lookup)")
+    covered = entries - beyond  # what is not imported is there for the list alone
     added, missing, changed, equal = _compared(db, served, entries)
     return Contents(entries, covered, carried, served, added, missing, changed, same=equal and found_alike)
 
@@ -96,11 +98,14 @@ def _served_alike(manifest: Manifest, spec: JobSpec) -> bool:
 def _carry(plan: Plan) -> int:
     """Keeps what is served now for keys of the list that have no prediction this time; returns how many."""
     names = ", ".join(f"{version_column(column.name)} AS {listed(column.name)}" for column in plan.source.key)
+    plan.db.execute(  # their keys first, which are few: the texts of all entries would not fit into the memory
+        "CREATE OR REPLACE TABLE kept AS SELECT lookup FROM before ANTI JOIN entries USING (lookup) "
+        "WHERE source <> 'import'"  # an import that is there no more was taken back
+    )
     kept = one(
         plan.db,
-        f"INSERT INTO entries BY NAME SELECT lookup, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} FROM before "
-        "WHERE lookup NOT IN (SELECT lookup FROM entries) AND lookup IN (SELECT lookup FROM wanted) "
-        "AND source <> 'import'",  # an import that is there no more was taken back
+        f"INSERT INTO entries BY NAME SELECT lookup, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} "
+        "FROM before SEMI JOIN (FROM kept SEMI JOIN wanted USING (lookup)) USING (lookup)",
     )
     return int(kept)
 
@@ -114,14 +119,16 @@ def _compared(db: duckdb.DuckDBPyConnection, served: int, entries: int) -> tuple
     """(added, missing, changed, same) against the version served now."""
     if not served:
         return entries, 0, 0, False
-    added = one(db, "SELECT count(*) FROM entries ANTI JOIN before USING (lookup)")
-    missing = one(db, "SELECT count(*) FROM before ANTI JOIN entries USING (lookup)")
-    changed = one(db, "SELECT count(*) FROM entries e JOIN before b USING (lookup) WHERE e.prediction <> b.prediction")
-    body = "prediction, scores, score, source, model, generated_at"
-    differing = one(
-        db,
-        f"SELECT count(*) FROM (SELECT lookup, {body} FROM entries EXCEPT SELECT lookup, {body} FROM before)",
+    # Hashes are compared, not the values: a join that holds all texts would not fit into the memory that it may have.
+    hashed = (
+        "SELECT lookup, md5_number(prediction) AS prediction, "
+        "md5_number(json_array(prediction, scores, score, source, model, generated_at)) AS body"
     )
+    added, missing, changed, differing = db.execute(
+        f"""SELECT count(*) FILTER (b.lookup IS NULL), count(*) FILTER (e.lookup IS NULL),
+                   count(*) FILTER (e.prediction <> b.prediction), count(*) FILTER (e.body <> b.body)
+        FROM ({hashed} FROM entries) e FULL JOIN ({hashed} FROM before) b USING (lookup)"""
+    ).fetchall()[0]
     return added, missing, changed, not (added or missing or differing)
 
 
@@ -130,7 +137,7 @@ def write_predictions(plan: Plan, target: Path) -> None:
     names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in plan.source.key)
     plan.db.execute(
         f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO {literal(str(target))} "
-        "(FORMAT parquet, COMPRESSION zstd)"
+        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
     )
 
 
@@ -177,13 +184,13 @@ def index(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, jo
     """The same, from predictions.parquet in `target` alone. kind: of the predictions, as the manifest says it."""
     prediction = "prediction::JSON" if kind == "json" else "prediction"
     query = ", ".join(f"{literal(column.name)}, {version_column(column.name)}" for column in key)
-    reader = db.sql(
-        f"""SELECT lookup, json_object(
+    rows = db.execute(  # in the order of the file, which is that of the hashes
+        f"""SELECT lookup, encode(json_object(
             'job', {literal(job)}, 'query', json_object({query}), 'prediction', {prediction}, 'scores', scores::JSON,
             'score', score, 'source', source, 'model', model,
-            'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR AS body
-        FROM read_parquet({literal(str(target / PREDICTIONS))}) ORDER BY lookup"""
-    ).to_arrow_reader(65_536)
+            'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR) AS body
+        FROM read_parquet({literal(str(target / PREDICTIONS))})"""
+    )
     path = target / LOOKUP
     size = 64 << 20
     count = 0
@@ -193,17 +200,13 @@ def index(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, jo
             str(path), subdir=False, lock=False, map_size=size, sync=False, metasync=False, writemap=False
         ) as environment,
     ):
-        for batch in reader:
-            items = [
-                (key, body.encode())
-                for key, body in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
-            ]
+        while items := rows.fetchmany(INDEX_ROWS):
             needed = sum(len(key) + len(body) + 64 for key, body in items)
             size += 2 * needed  # sparse: the file only takes what is written
             environment.set_mapsize(size)
             with environment.begin(write=True) as transaction:
-                transaction.cursor().putmulti(items, append=True)
-            count += len(items)
+                _, added = transaction.cursor().putmulti(items, append=True)
+            count += added
         environment.sync(force=True)
     return count
 

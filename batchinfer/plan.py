@@ -106,7 +106,8 @@ class Plan:
                 self._insert_bad(bad)
         self._set_conflicts_aside()
         self._db.execute(  # every lookup key of the list, those of bad rows too
-            "CREATE VIEW wanted AS SELECT lookup FROM list UNION SELECT lookup FROM conflicts UNION SELECT lookup FROM lost"
+            "CREATE VIEW wanted AS "
+            "SELECT lookup FROM list UNION ALL SELECT lookup FROM conflicts UNION ALL SELECT lookup FROM lost"
         )
         if missed is not None:
             self._misses = self._take_in(missed, at_least, keyed)
@@ -145,10 +146,13 @@ class Plan:
 
     def _set_conflicts_aside(self) -> None:
         """Rows that share a lookup key but ask different things: no answer would be right for the key."""
+        self._db.execute(  # few, as a rule: what is done with them need not be done with the whole list
+            "CREATE TABLE repeats AS SELECT lookup, min(row) AS first FROM list GROUP BY lookup HAVING count(*) > 1"
+        )
         names = ", ".join(["lookup", "row", *(listed(column.name) for column in self.source.key)])
         self._db.execute(
             f"CREATE TABLE conflicts AS SELECT {names} FROM list WHERE row IN "
-            "(SELECT min(row) FROM list GROUP BY lookup HAVING min(key) <> max(key))"
+            "(SELECT min(row) FROM list SEMI JOIN repeats USING (lookup) GROUP BY lookup HAVING min(key) <> max(key))"
         )
         if not self._count("SELECT count(*) FROM conflicts"):
             return
@@ -168,17 +172,22 @@ class Plan:
     def compare(self, store: Store, parser: str, selection: Selection) -> None:
         """Works out what the cache has, and orders the rest. Sets `counts`."""
         oldest = None if selection.max_age is None else now() - selection.max_age
+        refreshed = "false"
+        if selection.refresh_since is not None:
+            refreshed = f"key IN (SELECT key FROM cache.generations {_since(selection.refresh_since)})"
         with store.attached(self._db):
             # Prompts of which every row has an imported prediction need no model.
             self._db.execute(
-                "CREATE OR REPLACE TABLE covered AS SELECT key FROM "
-                "(SELECT key, lookup IN (SELECT lookup FROM cache.imports) AS imported FROM list) GROUP BY key HAVING bool_and(imported)"
+                """CREATE OR REPLACE TABLE covered AS
+                WITH imported AS MATERIALIZED (SELECT row, key FROM list SEMI JOIN cache.imports USING (lookup)),
+                     partly AS (SELECT key FROM list SEMI JOIN imported USING (key) ANTI JOIN imported USING (row))
+                SELECT DISTINCT key FROM imported ANTI JOIN partly USING (key)"""
             )
             self._db.execute(
                 f"""CREATE OR REPLACE TABLE state AS
                 SELECT key, first, key IN (SELECT key FROM covered) AS covered,
                        key IN (SELECT key FROM cache.generations {_since(oldest)}) AS made,
-                       key IN (SELECT key FROM cache.generations {_since(selection.refresh_since)}) AS refreshed,
+                       {refreshed} AS refreshed,
                        key IN (SELECT key FROM cache.failures WHERE key IS NOT NULL AND (stage = 'engine' OR parser = ?)) AS failed
                 FROM prompts""",
                 [parser],
@@ -221,7 +230,7 @@ class Plan:
             hits=unique - failed - to_generate,
             failed=failed,
             to_generate=to_generate,
-            lookups=self._count("SELECT count(*) FROM wanted"),
+            lookups=self._count("SELECT count(DISTINCT lookup) FROM wanted"),
             misses=self._misses,
         )
 
@@ -276,7 +285,7 @@ def scratch_plan(folder: Path, source: Source, columns: Sequence[str]) -> Iterat
 def scratch_database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database for intermediate tables, of bounded memory. Raises StoreError when it cannot be written."""
     with vendor_faults(folder):
-        db = duckdb.connect(str(folder / "plan.duckdb"))
+        db = duckdb.connect()  # not a file: that would log, compress and write even what fits into memory
         try:
             db.execute(f"SET memory_limit = '{SCRATCH_MEMORY}'")
             db.execute(f"SET threads = {len(os.sched_getaffinity(0))}")

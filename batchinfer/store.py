@@ -344,7 +344,7 @@ def vendor_faults(path: Path) -> Iterator[None]:
         text = str(exc).splitlines()[0]
         if "Permission denied" in text:
             raise StoreError(f"{path} may not be opened by this user: mend its permissions, or use --home.") from exc
-        if "No space left" in text or "Could not write" in text:
+        if any(sign in text for sign in ("No space left", "Could not write", "failed to offload")):
             raise StoreError(
                 f"{path} cannot be written: the disk is full. Free space, then run again; nothing committed is lost."
             ) from exc

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from batchinfer import build, run, source
 from batchinfer.errors import StoreError, UsageError
-from batchinfer.plan import Counts
+from batchinfer.plan import Counts, scratch_database
 from batchinfer.records import Failure
 from batchinfer.run import Planned
 from batchinfer.tables import now
@@ -517,3 +517,19 @@ def test_an_export_replaces_its_target_as_a_whole(tmp_path: Path, monkeypatch: p
     assert run.export(world.job, world.home, run.Options(), link) == 1
     assert (link.is_symlink(), pq.read_table(real).num_rows) == (True, 1)
     assert list(real.parent.iterdir()) == [real]
+
+
+def in_scratch(folder: Path, *statements: str) -> None:
+    """Does these in a scratch database that has little memory."""
+    with scratch_database(folder) as db:
+        for statement in ("SET memory_limit = '20MB'", *statements):
+            db.execute(statement)
+        assert any((folder / "spill").iterdir())
+
+
+def test_scratch_tables_that_find_no_room(tmp_path: Path) -> None:
+    """Intermediate tables beyond the memory go to the disk; where that is full, a sentence says so."""
+    table = "CREATE TABLE t AS SELECT sha256(i::VARCHAR) AS text FROM range(1_000_000) r(i)"
+    in_scratch(tmp_path, table)
+    with pytest.raises(StoreError, match=r"the disk is full\. Free space"):
+        in_scratch(tmp_path, "SET max_temp_directory_size = '5MB'", table)
