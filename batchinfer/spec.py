@@ -8,57 +8,18 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
+from batchinfer.fields import ColumnType, Duration, Names, Scalar, Share, Timezone, distinct
 from batchinfer.keys import JOB_NAME
-
-Scalar = str | int | float | bool
-Share = Annotated[float, Field(ge=0, le=1)]
-ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
-
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def _duration(value: Any) -> Any:
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)([smhdw])", value)):
-        return timedelta(seconds=int(match[1]) * SECONDS[match[2]])
-    if isinstance(value, timedelta):
-        return value
-    raise ValueError("must be a number and a unit, such as 60s, 15m, 12h, 7d or 2w")
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(lambda value: f"{int(value.total_seconds())}s", return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+[smhdw]$"}),
-]
-
-
-def _timezone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError) as exc:
-        raise ValueError(f"{value!r} is no time zone; use a name such as UTC or Europe/Berlin") from exc
-    return value
-
-
-def _distinct(values: list[str]) -> list[str]:
-    if repeated := sorted({value for value in values if values.count(value) > 1}):
-        raise ValueError(f"names {', '.join(repeated)} more than once")
-    return values
 
 
 class Section(BaseModel):
@@ -91,9 +52,7 @@ class InputSpec(Section):
         None, description="With job: the list whose items become rows, such as prediction.names."
     )
     as_: str | None = Field(None, alias="as", description="With explode: the name of the column that holds the item.")
-    key: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)] = Field(
-        description="The lookup key: the columns that other services will ask with."
-    )
+    key: Names = Field(description="The lookup key: the columns that other services will ask with.")
     types: dict[str, ColumnType] = Field({}, description="What a column must be; values that are not are bad rows.")
     normalize: list[Literal["nfkc", "casefold", "trim"]] = Field(
         [], description="Done to key strings before they are compared, when publishing and when looking up."
@@ -224,7 +183,7 @@ class OutputSpec(Section):
 
     type: Literal["text", "choice", "regex", "json"] = "text"
     schema_: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema, with type: json.")
-    choices: Annotated[list[str], Field(min_length=2), AfterValidator(_distinct)] | None = Field(
+    choices: Annotated[list[str], Field(min_length=2), AfterValidator(distinct)] | None = Field(
         None, description=f"The labels, with type: choice, at most {MOST_CHOICES}. Each gets a score."
     )
     pattern: str | None = Field(None, description="Regular expression of the whole answer, with type: regex.")
@@ -349,7 +308,7 @@ class ScheduleSpec(Section):
     """When the job is to run."""
 
     cron: str
-    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+    timezone: Timezone = "UTC"
 
     @field_validator("cron")
     @classmethod
