@@ -1,0 +1,53 @@
+"""The kinds of values that stand in a job file: durations, shares, time zones. `spec.py` makes its sections from them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+Scalar = str | int | float | bool
+Share = Annotated[float, Field(ge=0, le=1)]
+ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)([smhdw])", value)):
+        return timedelta(seconds=int(match[1]) * SECONDS[match[2]])
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError("must be a number and a unit, such as 60s, 15m, 12h, 7d or 2w")
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(lambda value: f"{int(value.total_seconds())}s", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+[smhdw]$"}),
+]
+
+
+def _timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError) as exc:
+        raise ValueError(f"{value!r} is no time zone; use a name such as UTC or Europe/Berlin") from exc
+    return value
+
+
+Timezone = Annotated[str, AfterValidator(_timezone)]
+
+
+def distinct(values: list[str]) -> list[str]:
+    """Raises ValueError for a name that stands twice."""
+    if repeated := sorted({value for value in values if values.count(value) > 1}):
+        raise ValueError(f"names {', '.join(repeated)} more than once")
+    return values
+
+
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
