@@ -120,19 +120,23 @@ class JobHome:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder for one process's temporary files, removed at the end; those of dead processes are removed too."""
+        """A folder for one process's temporary files, removed at the end; those of dead processes are removed too.
+
+        Who uses a folder holds the lock in it: process ids mean nothing to containers that share the data folder.
+        """
         parent = self.folder / "scratch"
-        with readable_faults(parent):
-            parent.mkdir(parents=True, exist_ok=True)
-            for old in parent.iterdir():
-                pid = old.name.partition("-")[0]
-                if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-                    shutil.rmtree(old, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.ExitStack() as held:
+            with readable_faults(parent), lock(parent / "lock", "making a scratch folder", wait=lambda _: None):
+                for old in filter(Path.is_dir, parent.iterdir()):
+                    with contextlib.suppress(StoreError), lock(old / "lock", "clearing away") as holder:
+                        if holder is None:
+                            shutil.rmtree(old, ignore_errors=True)
+                folder = Path(tempfile.mkdtemp(dir=parent))
+                held.enter_context(lock(folder / "lock", "using this folder"))
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def run_lock(self, doing: str) -> Iterator[None]:

@@ -207,19 +207,39 @@ def test_scratch_is_removed(home: JobHome) -> None:
     with contextlib.suppress(ZeroDivisionError), home.scratch() as folder:
         (folder / "file").touch()
         raise ZeroDivisionError
-    assert not folder.exists()
-    assert list((home.folder / "scratch").iterdir()) == []
+    assert [path.name for path in (home.folder / "scratch").iterdir()] == ["lock"]
+
+
+USE_SCRATCH = """
+import sys, time
+from pathlib import Path
+from batchinfer.home import JobHome
+
+with JobHome(Path(sys.argv[1]), "shop").scratch() as folder:
+    (folder / "plan.duckdb").touch()
+    print(folder, flush=True)
+    time.sleep(3600)
+"""
 
 
 def test_scratch_of_the_dead_is_removed(home: JobHome) -> None:
-    """What a dead process left is cleared away; what a living one uses is not."""
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    for name in (f"{dead.pid}-left", f"{os.getpid()}-mine"):
-        (home.folder / "scratch" / name).mkdir(parents=True)
-        (home.folder / "scratch" / name / "plan.duckdb").touch()
-    with home.scratch() as folder:
-        assert {path.name for path in folder.parent.iterdir()} == {f"{os.getpid()}-mine", folder.name}
+    """What a dead process left is cleared away; what a living one uses is not, whatever its number."""
+    users = [
+        subprocess.Popen([sys.executable, "-c", USE_SCRATCH, str(home.root)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        dead, living = (Path(user.stdout.readline().strip()) for user in users if user.stdout is not None)
+        users[0].kill()
+        users[0].wait()
+        assert (dead / "plan.duckdb").exists()
+        with home.scratch() as folder:
+            assert {path for path in folder.parent.iterdir() if path.is_dir()} == {living, folder}
+            assert (living / "plan.duckdb").exists()
+    finally:
+        for user in users:
+            with user:
+                user.kill()
 
 
 AS_NOBODY = (
