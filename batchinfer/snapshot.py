@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 LOOKUP = "lookup.lmdb"
 PREDICTIONS = "predictions.parquet"
+CLOSING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,20 @@ class _Mapped:
         handle = os.open(folder / MANIFEST, os.O_RDONLY)
         weakref.finalize(self, os.close, handle)
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # it fails for a version that is just being removed
-        # No lock file: the folder may be read-only, and nobody writes a published file.
-        self.environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=4)
+        self.environment = _open(path)
+
+
+def _open(path: Path) -> Any:
+    """Raises lmdb.Error."""
+    patience = time.monotonic() + CLOSING_SECONDS
+    while True:
+        try:
+            # No lock file: the folder may be read-only, and nobody writes a published file.
+            return lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=4)
+        except lmdb.Error as exc:
+            if "already open" not in str(exc) or time.monotonic() > patience:
+                raise
+        time.sleep(0.001)  # another thread has just let go of it, and LMDB is still closing it
 
 
 # LMDB can open a file only once in a process, and several Snapshots may want it.
