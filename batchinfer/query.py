@@ -42,6 +42,19 @@ class QueryReader:
             self._refuse_names(list(query))
         return tuple([CHECKS[column.kind](query[column.name], column) for column in self.columns])
 
+    def from_many(self, queries: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The same for each of many. Raises UsageError, which says which one it is about."""
+        rows = []
+        for number, query in enumerate(queries):
+            if not isinstance(query, Mapping):
+                shown = keys.shortened(repr(query))
+                raise UsageError(f"queries[{number}] should be a mapping of columns to values, not {shown}.")
+            try:
+                rows.append(self.from_values(query))
+            except UsageError as exc:
+                raise UsageError(f"queries[{number}]: {exc}") from exc
+        return rows
+
     def from_url(self, query_string: bytes) -> tuple[Any, ...]:
         """The same from the query of a URL, percent-encoded UTF-8. Raises UsageError."""
         found: list[Any] = [None] * len(self.names)
@@ -101,7 +114,7 @@ def _string(value: Any, column: Column) -> str:
         value.encode()
     except UnicodeEncodeError as exc:
         raise UsageError(f"{column.name} holds half of a surrogate pair, which is no text.") from exc
-    return value
+    return value if type(value) is str else str.__str__(value)  # an enum's member is the text that it stands for
 
 
 def _integer(value: Any, column: Column) -> int:
@@ -123,9 +136,12 @@ def _number(value: Any, column: Column) -> float:
     if isinstance(value, bool | str | bytes):
         raise _wrong_kind(value, column)
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError) as exc:
         raise _wrong_kind(value, column) from exc
+    if number != number:  # noqa: PLR0124 - not a number; in a list it counts as missing, so it is never part of a key
+        raise _wrong_kind(value, column)
+    return number
 
 
 def _boolean(value: Any, column: Column) -> bool:
