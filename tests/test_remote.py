@@ -1,0 +1,369 @@
+"""What only HTTP can bring: batches and their limits, keys, faults of the network, and services that are none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchinfer import Lookup, remote
+from batchinfer.apikeys import KeyFile
+from batchinfer.errors import NotFound, StoreError, UsageError
+from batchinfer.serve import batch, hot
+from tests.services import job, say, serving, until
+
+STATE = {"job": "shop", "version": 1, "problem": None, "key": [{"name": "id", "kind": "string"}]}
+HIT = {"job": "shop", "query": {"id": "a"}, "prediction": "one"}
+Answer = tuple[int, dict[str, str], bytes] | Literal["drop", "hang"]
+
+
+class Scripted(ThreadingHTTPServer):
+    """A server that gives these answers first, and from then on those of a service with one entry.
+
+    idle: seconds after which it closes a connection that nothing comes on.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.connections = 0
+        self.idle = 60.0
+        self.released = threading.Event()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def first(self, *answers: Answer) -> None:
+        self.answers[:] = answers
+        self.asked.clear()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Scripted
+
+    def setup(self) -> None:
+        self.server.connections += 1
+        super().setup()
+        self.connection.settimeout(self.server.idle)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Nothing."""
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.server.asked.append((self.command, self.path, dict(self.headers), body))
+        answer = self.server.answers.pop(0) if self.server.answers else self._usual(body)
+        if answer == "hang":
+            self.server.released.wait(20)
+        if isinstance(answer, str):
+            self.close_connection = True
+            return
+        status, headers, content = answer
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET  # noqa: N815 - the base class calls it so
+
+    def _usual(self, body: bytes) -> Answer:
+        if body:
+            results = [HIT | {"found": True, "query": query} for query in json.loads(body)["queries"]]
+            content: Any = {"version": 1, "results": results}
+        else:
+            content = HIT if "/lookup?" in self.path else STATE
+        return 200, {"Batchinfer-Version": "1"}, json.dumps(content).encode()
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    """A scripted one, since the real service does not fail on demand."""
+    with Scripted() as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+        thread.start()
+        yield made
+        made.released.set()
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def lookup(server: Scripted) -> Iterator[Lookup]:
+    """One that has asked before, so that it knows the lookup key."""
+    with Lookup(server.url, "shop", timeout=1) as made:
+        assert made.get(id="a") == HIT
+        server.asked.clear()
+        yield made
+
+
+def problem(status: int, kind: str, detail: str, **headers: str) -> Answer:
+    content = {"type": f"urn:batchinfer:{kind}", "title": "", "status": status, "detail": detail}
+    return status, headers, json.dumps(content).encode()
+
+
+def test_the_limits_are_the_services() -> None:
+    """The client keeps within what the service takes."""
+    assert (remote.MAX_URL, remote.MAX_QUERIES) == (hot.MAX_URL, batch.MAX_QUERIES)
+    assert remote.MAX_BODY == batch.MAX_BODY
+
+
+@given(sizes=st.lists(st.integers(1, 300_000), max_size=20), many=st.integers(0, 2500))
+def test_batches_keep_within_the_limits(sizes: list[int], many: int) -> None:
+    """In order, none lost, none empty, none of too many queries or bytes."""
+    queries = [b"x" * size for size in sizes] + [b"{}"] * many
+    made = list(remote.batches(queries))
+    assert [query for part in made for query in part] == queries
+    assert all(0 < len(part) <= batch.MAX_QUERIES for part in made)
+    assert all(len(b'{"queries":[%b]}' % b",".join(part)) <= batch.MAX_BODY for part in made)
+
+
+def test_long_values_go_round_the_limit_of_a_url(tmp_path: Path) -> None:
+    """A value that no URL can hold is looked up, many of them are split by size, and one of over 1 MiB is refused."""
+    values = [f"{number}{'ü' * 100_000}" for number in range(8)]
+    world = job(tmp_path / "home", "shop", {"id": values})
+    say(world, "one", id=values)
+    with serving(world.home.root, tmp_path / "log") as url, Lookup(url, "shop", retries=10) as made:
+        until(lambda: _found(made))
+        for key in ("x" * 8000, values[0]):
+            assert (made.get(id=key) is None) == (key not in values)
+        assert [hit and hit["query"]["id"] for hit in made.get_many([{"id": key} for key in values])] == values
+        with pytest.raises(UsageError, match=r"^A query has 1,048,585 bytes; the service takes 1,048,544\.$"):
+            made.get(id="x" * (1 << 20))
+
+
+def _found(made: Lookup) -> bool:
+    try:
+        return made.get(id="x") is None
+    except NotFound:
+        return False
+
+
+def test_a_key_is_sent_and_a_wrong_one_told(tmp_path: Path) -> None:
+    """With its key a Lookup answers; without, with a wrong one and for another job it says what is the matter."""
+    world = job(tmp_path / "home", "shop", {"id": ["a"]})
+    say(world, "one", id=["a"])
+    _, key = KeyFile(world.home.root).add("test", None)
+    _, limited = KeyFile(world.home.root).add("test", ["other"])
+    with serving(world.home.root, tmp_path / "log") as url:
+        with Lookup(url, "shop", key=key, retries=10) as made:
+            until(lambda: _found(made))
+            assert made.get(id="a") is not None
+            assert made.get_many([{"id": "a"}]) == [made.get(id="a")]
+        for wrong, sentence in (
+            (None, "^Send the header Authorization"),
+            (f"{key}x", r"^The API key is wrong, or was revoked\.$"),
+            (limited, "may not ask for the job shop"),
+        ):
+            with Lookup(url, "shop", key=wrong) as made, pytest.raises(UsageError, match=sentence):
+                made.get(id="a")
+
+
+@pytest.mark.parametrize("key", ["bi_1\n", "bi_ü"])
+def test_a_key_that_no_header_can_hold_is_refused(key: str) -> None:
+    """And not shown."""
+    with pytest.raises(UsageError, match=r"^The API key holds characters that none has: copy it again\.$"):
+        Lookup("http://127.0.0.1:1", "shop", key=key)
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host:port", "https://host?x=1", "://", "http://[::1"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    """Before anything is asked."""
+    with pytest.raises(UsageError, match=r"is not the address of a service: write http://HOST:PORT\.$"):
+        Lookup(url, "shop")
+
+
+@pytest.mark.parametrize("words", [{"timeout": 0}, {"timeout": -1}, {"retries": -1}])
+def test_times_and_counts_below_nothing_are_refused(words: dict[str, Any]) -> None:
+    """A time-out of 0 would never let an answer come."""
+    with pytest.raises(UsageError, match=r"^A Lookup's timeout is above 0, and its retries are 0 or more\.$"):
+        Lookup("http://127.0.0.1:1", "shop", **words)
+
+
+def test_an_address_may_have_a_path(server: Scripted) -> None:
+    """As it has behind a proxy."""
+    with Lookup(f"{server.url}/predictions/", "shop", key="bi_1_x") as made:
+        assert made.get(id="a b&c/ü") == HIT
+    asked = [(method, path) for method, path, _, _ in server.asked]
+    query = "id=a+b%26c%2F%C3%BC"
+    assert asked == [("GET", "/predictions/v1/jobs/shop"), ("GET", f"/predictions/v1/jobs/shop/lookup?{query}")]
+    assert {headers["authorization"] for _, _, headers, _ in server.asked} == {"Bearer bi_1_x"}
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_service_that_is_away_is_asked_again(server: Scripted, lookup: Lookup, status: int) -> None:
+    """Also by a batch, and after a connection that broke off."""
+    server.first((status, {}, b"<html>"), "drop", "drop", (status, {}, b""))
+    assert lookup.get(id="a") == HIT
+    assert len(server.asked) == 5
+    server.first((status, {}, b"<html>"), (status, {}, b""))
+    assert lookup.get_many([{"id": "a"}]) == [HIT]
+    assert len(server.asked) == 3
+
+
+def test_it_gives_up_in_the_end(server: Scripted, lookup: Lookup) -> None:
+    """With the service's own sentence, if it has one."""
+    server.first(*[(502, {}, b"<html>")] * 4)
+    with pytest.raises(StoreError, match=rf"^{server.url} answered with the status 502: Bad Gateway$"):
+        lookup.get(id="a")
+    assert len(server.asked) == 4
+    server.first(*[problem(503, "not-published", "The job shop has no published version yet.")] * 4)
+    with pytest.raises(NotFound, match=r"^The job shop has no published version yet\.$"):
+        lookup.get(id="a")
+
+
+def test_retry_after_is_honoured_within_the_time_out(server: Scripted) -> None:
+    """A service that asks for a minute gets no more than the time-out; what is no number is not waited for."""
+    with Lookup(server.url, "shop", timeout=0.6) as made:
+        made.get(id="a")
+        server.first(
+            (503, {"Retry-After": "60"}, b""), (503, {"Retry-After": "0"}, b""), (503, {"Retry-After": "Mon"}, b"")
+        )
+        began = time.monotonic()
+        assert made.get(id="a") == HIT
+        assert 0.6 <= time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("status", [500, 404, 301, 204])
+def test_other_answers_are_not_asked_for_again(server: Scripted, lookup: Lookup, status: int) -> None:
+    """What is not the service's own refusal is a StoreError with the address and the status; nothing is taken for a miss."""
+    server.first((status, {"Location": "/elsewhere"}, b"" if status == 204 else b"<html>"))
+    with pytest.raises(StoreError, match=rf"^{server.url} answered with the status {status}: "):
+        lookup.get(id="a")
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"\xff", b"{}"])
+def test_answers_of_something_else_are_told(server: Scripted, lookup: Lookup, body: bytes) -> None:
+    """Such as a login page, or a service of another kind."""
+    server.first((200, {}, body))
+    with pytest.raises(StoreError, match="answered what this batchinfer does not understand"):
+        lookup.get_many([{"id": "a"}])
+    server.first((200, {}, body))
+    with Lookup(server.url, "shop") as made, pytest.raises(StoreError, match="does not understand"):
+        made.get(id="a")
+
+
+def test_a_batch_with_too_few_results_is_told(server: Scripted, lookup: Lookup) -> None:
+    """Answers must not slip to other queries."""
+    server.first((200, {}, json.dumps({"version": 1, "results": [HIT | {"found": True}]}).encode()))
+    with pytest.raises(StoreError, match="1 results for 2 queries"):
+        lookup.get_many([{"id": "a"}, {"id": "b"}])
+
+
+def test_nobody_there(server: Scripted) -> None:
+    """A StoreError that names the address and the cause, after the tries that were allowed."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and not listening
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        sentence = rf"^{url} cannot be reached after 3 tries: .*refused\.$"
+        with Lookup(url, "shop", retries=2) as made, pytest.raises(StoreError, match=sentence):
+            made.get(id="a")
+    sentence = r"^http://nosuch\.invalid cannot be reached: "
+    with Lookup("http://nosuch.invalid", "shop", retries=0) as made, pytest.raises(StoreError, match=sentence):
+        made.get(id="a")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="a certificate is made with openssl")
+def test_an_encrypted_connection_needs_a_certificate_that_is_trusted(
+    server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's is a StoreError that says so; with one that the system trusts it answers."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = server.url.replace("http:", "https:")
+    with Lookup(url, "shop", retries=0) as made, pytest.raises(StoreError, match="certificate verify failed"):
+        made.get(id="a")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with Lookup(url, "shop", retries=0) as made:
+        assert made.get(id="a") == HIT
+
+
+def test_no_answer_in_time(server: Scripted) -> None:
+    """The time-out holds for each try."""
+    with Lookup(server.url, "shop", timeout=0.3, retries=1) as made:
+        server.first("hang")
+        assert made.get(id="a") == HIT
+        server.first("hang", "hang")
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=r"cannot be reached after 2 tries: timed out\.$"):
+            made.get(id="a")
+        assert time.monotonic() - began < 5
+
+
+def test_a_connection_that_was_closed_while_idle_is_never_an_error(server: Scripted) -> None:
+    """Not even without retries, and not even if it closes just as the request is under way."""
+    server.idle = 0.1
+    with Lookup(server.url, "shop", retries=0) as made:
+        for _ in range(3):
+            assert made.get(id="a") == HIT
+            before = server.connections
+            time.sleep(0.4)
+        assert made.get_many([{"id": "a"}]) == [HIT]
+        assert server.connections > before
+        server.idle = 60
+        server.first("drop")
+        assert made.get(id="a") == HIT
+
+
+def test_connections_are_used_again(server: Scripted, lookup: Lookup) -> None:
+    """A hundred look-ups in turn need one connection, and the lookup key is asked for once."""
+    for _ in range(100):
+        assert lookup.get(id="a") == HIT
+    assert server.connections == 1
+    assert len(server.asked) == 100
+
+
+def test_a_bad_query_costs_one_look_at_the_lookup_key(server: Scripted, lookup: Lookup) -> None:
+    """The key may have changed; what it refuses is not sent."""
+    with pytest.raises(UsageError, match="odd is not part of it"):
+        lookup.get(id="a", odd=1)
+    assert [path for _, path, _, _ in server.asked] == ["/v1/jobs/shop"]
+
+
+def test_a_job_of_which_nothing_is_whole(server: Scripted) -> None:
+    """Is told with what the service says of it."""
+    server.first((200, {}, json.dumps(STATE | {"version": None, "key": [], "problem": "It is damaged."}).encode()))
+    sentence = rf"^{server.url} can serve nothing of the job shop: It is damaged\.$"
+    with Lookup(server.url, "shop") as made, pytest.raises(StoreError, match=sentence):
+        made.get(id="a")
+
+
+def test_a_service_that_is_just_starting_is_waited_for(server: Scripted) -> None:
+    """It knows the job and has not opened it yet."""
+    empty = STATE | {"version": None, "key": []}
+    server.first(
+        (200, {}, json.dumps(empty).encode()),
+        problem(503, "not-published", "shop: it has just started.", **{"Retry-After": "0"}),
+        problem(400, "bad-query", "The lookup key of shop is id: id is missing."),
+    )
+    with Lookup(server.url, "shop") as made:
+        assert made.get(id="a") == HIT
