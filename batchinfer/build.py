@@ -71,7 +71,7 @@ def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Con
             UNION ALL BY NAME
             SELECT lookup, {_from_query(plan)}, {plain} AS prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
                    'import' AS source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
-            FROM latest"""
+            FROM latest WHERE {_of_this_key(plan)}"""
         )
     served, carried, found_alike = 0, 0, False
     if before is not None:
@@ -303,6 +303,12 @@ def _from_query(plan: Plan) -> str:
         f"CAST(json_extract_string(query, {literal(_json_path(name))}) AS {types[LISTED + name]}) AS {listed(name)}"
         for name in (column.name for column in plan.source.key)
     )
+
+
+def _of_this_key(plan: Plan) -> str:
+    """SQL for whether an import was made for the lookup key as it is now: one made for another can never be found."""
+    names = ", ".join(literal(column.name) for column in plan.source.key)
+    return f"json_keys(query) = [{names}]"
 
 
 def _json_path(name: str) -> str:

@@ -817,6 +817,16 @@ def test_imports_win_and_may_lie_beyond_the_list(make: Make) -> None:
     }  # a key beyond the list covers nothing
 
 
+def test_an_import_for_another_lookup_key_is_left_out(tmp_path: Path) -> None:
+    """An import whose query has not the columns of today's lookup key does not stop a publish, and is not served."""
+    world = imports_job(tmp_path, {"id": [1], "size": [9]}, gate=OPEN)
+    world.take_in({"id": [1], "prediction": ["old"]})
+    world = world.changed(input={"path": "queries.parquet", "key": ["id", "size"]})
+    world.take_in({"id": [2], "size": [7], "prediction": ["new"]})
+    assert world.publish()["entries"] == 1
+    assert json.loads(world.get(id=2, size=7) or b"")["prediction"] == "new"
+
+
 def test_an_import_that_was_taken_back_is_not_carried(make: Make) -> None:
     """After an undo the model's answer is served again, or none: what people took back is never kept."""
     world = make({"id": [1, 2], "text": ["a", "b"]}, gate=OPEN)
