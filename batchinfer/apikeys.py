@@ -9,17 +9,20 @@ import contextlib
 import hashlib
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from batchinfer.errors import NotFound, StoreError
 from batchinfer.home import lock, write_atomically
 
 FILE = "api-keys.json"
 PREFIX = "bi"
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,17 @@ class KeyFile:
             return None
         return facts.st_ino, facts.st_mtime_ns, facts.st_size
 
-    def read(self) -> list[Record]:
-        """All keys, revoked ones too. Raises StoreError."""
+    def read(self, *, missing_ok: bool = True) -> list[Record]:
+        """All keys, revoked ones too. missing_ok: no file, no keys. Raises StoreError."""
         try:
-            content = json.loads(self.path.read_bytes())
-            return [Record(**(key | {"jobs": key["jobs"] and tuple(key["jobs"])})) for key in content["keys"]]
-        except FileNotFoundError:
-            return []
+            return [_record(key) for key in json.loads(self.path.read_bytes())["keys"]]
+        except FileNotFoundError as exc:
+            if missing_ok:
+                return []
+            raise StoreError(f"{self.path} is missing.") from exc
         except OSError as exc:
             raise StoreError(f"{self.path} cannot be read: {exc.strerror}. Its owner must be who serves.") from exc
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise StoreError(f"{self.path} is damaged: {exc!r}. Restore it, or remove it and make new keys.") from exc
 
     def add(self, name: str, jobs: list[str] | None) -> tuple[Record, str]:
@@ -96,6 +100,16 @@ class KeyFile:
     def _write(self, records: list[Record]) -> None:
         content = {"keys": [asdict(record) for record in records]}
         write_atomically(self.path, json.dumps(content, indent=2).encode(), mode=0o600)
+
+
+def _record(content: dict[str, Any]) -> Record:
+    """Raises ValueError, KeyError or TypeError for what is no key."""
+    jobs = content["jobs"]
+    record = Record(**(content | {"jobs": None if jobs is None else tuple(jobs)}))
+    texts = [record.id, record.sha256, record.name, record.created_at, record.revoked_at or "", *(record.jobs or ())]
+    if isinstance(jobs, str) or not all(isinstance(text, str) for text in texts) or not SHA256.fullmatch(record.sha256):
+        raise ValueError(f"the key {record.id!r} is none")
+    return record
 
 
 def split(key: str) -> tuple[str, str] | None:

@@ -52,13 +52,13 @@ class Follower:
         self._retry_at = 0.0
 
     def refresh(self) -> bool:
-        """Looks at CURRENT and PIN, and takes what they name; returns whether anything changed. Raises nothing of ours."""
+        """Looks at CURRENT and PIN, and takes what they name; returns whether anything changed. Raises nothing."""
         seen = tuple(_signature(self.home, name) for name in (PIN, CURRENT))
         if seen == self._seen and (not self.served.degraded or time.monotonic() < self._retry_at):
             return False
-        before, self._seen = self.served, seen
+        before = self.served
         self._retry_at = time.monotonic() + RETRY_SECONDS
-        self.served = self._look()
+        self.served, self._seen = self._look(), seen
         return self.served != before
 
     def _look(self) -> Served:
@@ -71,14 +71,15 @@ class Follower:
             if self.served.snapshot is not None and named == self.served.pointer:
                 return replace(self.served, pinned=pin, problem=None)
             return Served(self._open(named), named, pin, published=True)
-        except BatchinferError as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with a version, what is open must go on
             self.failed_loads += 1
             pin = pin or _signature(self.home, PIN) is not None
-            return self._fall_back(str(exc), pin=pin)
+            sentence = str(exc) if isinstance(exc, BatchinferError) else f"{self.home.folder} cannot be used: {exc!r}."
+            return self._fall_back(sentence, pin=pin)
 
     def _without_name(self) -> Served:
         """CURRENT is missing: nothing was ever published, or somebody took it away."""
-        if self.served.snapshot is None and not publish.numbers(self.home):
+        if self.served.snapshot is None and not self._numbers():
             return Served()
         self.failed_loads += 1
         return self._fall_back(f"{self.home.folder / CURRENT} is missing.", pin=False)
@@ -88,13 +89,20 @@ class Follower:
         if self.served.snapshot is not None:
             return replace(self.served, problem=problem)
         if not pin:
-            for number in reversed(publish.numbers(self.home)):
+            for number in reversed(self._numbers()):
                 try:
                     pointer = publish.pointer_to(self.home, number)
                     return Served(self._open(pointer), pointer, problem=problem, published=True)
-                except BatchinferError:
+                except Exception:  # noqa: BLE001, S112 - the one before it may be whole
                     continue
         return Served(problem=problem, published=True)
+
+    def _numbers(self) -> list[int]:
+        """The complete versions; none where their folder cannot be read."""
+        try:
+            return publish.numbers(self.home)
+        except OSError:
+            return []
 
     def _open(self, named: Pointer) -> Snapshot:
         """Raises StoreError."""

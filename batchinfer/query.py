@@ -20,13 +20,15 @@ INTEGERS = range(-(2**63), 2**64)  # what a column can hold
 class QueryReader:
     """Reads queries against the lookup key of one version. Immutable, so threads may share it."""
 
-    __slots__ = ("_encoders", "_job", "_raw_names", "_single", "columns", "names")
+    __slots__ = ("_encoders", "_job", "_plain", "_positions", "_single", "columns", "names")
 
     def __init__(self, job: str, columns: Sequence[Column], normalize: Sequence[str]) -> None:
         self._job = job
         self.columns = tuple(columns)
         self.names = tuple(column.name for column in columns)
-        self._raw_names = {name.encode(): position for position, name in enumerate(self.names)}
+        self._positions = {name: position for position, name in enumerate(self.names)}
+        # Names that stand for themselves in a URL need not be unescaped.
+        self._plain = {name.encode(): at for name, at in self._positions.items() if not set(name) & set("%+")}
         self._encoders = tuple(_encoder(column, normalize) for column in columns)
         self._single = self._encoders[0] if len(columns) == 1 else None
 
@@ -63,10 +65,10 @@ class QueryReader:
             if not pair:
                 continue
             raw_name, _, raw = pair.partition(b"=")
-            position = self._raw_names.get(raw_name)
+            position = self._plain.get(raw_name)
             if position is None:
                 name = _unescaped(raw_name)
-                position = self._raw_names.get(name.encode())
+                position = self._positions.get(name)
                 if position is None:
                     unknown.append(name)
                     continue

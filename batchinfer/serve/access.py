@@ -42,7 +42,7 @@ class AccessLog:
                 "seconds": round(time.perf_counter() - began, 6),
                 "key": _key_id(scope["headers"]),
             }
-            sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
 
 

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from batchinfer.serve import batch, hot, openapi
 from batchinfer.serve.access import AccessLog
 from batchinfer.serve.auth import Guard
-from batchinfer.serve.board import Board, Desk
+from batchinfer.serve.board import NOT_LOADED, Board, Desk
 from batchinfer.serve.metrics import Tally, exposition, write_tally
 from batchinfer.serve.problems import Problem
 
@@ -31,6 +31,7 @@ log = logging.getLogger("batchinfer.serve")
 LOOK_SECONDS = 0.5  # between two looks for new versions
 WRITE_SECONDS = 1.0  # between two writings of a worker's numbers
 SPOOL_SECONDS = 5.0  # between two writings of misses
+SOON = ((b"retry-after", b"1"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Service:
         if scope["type"] != "http":
             await self._starlette(scope, receive, send)
             return
-        route = self._hot.get(scope["path"]) if scope["method"] == "GET" else None
+        route = self._hot.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None  # granian sends HEAD no body
         await (route or self._through_router)(scope, receive, send)
 
     async def _through_router(self, scope: Any, receive: Any, send: Any) -> None:
@@ -125,13 +126,20 @@ class Service:
         """Raises Problem for a key that may not ask, and for a job that there is not, in this order."""
         name = request.path_params["job"]
         self.guard.check(request.scope["headers"], name)
+        self._need_listed()
         desk = self.board.desks.get(name)
         if desk is None:
             raise Problem("unknown-job", "There is no such job in the data folder. GET /v1/jobs lists those there are.")
         return desk
 
+    def _need_listed(self) -> None:
+        """Raises Problem as long as this worker does not know which jobs there are: then no job is unknown."""
+        if not self.board.listed:
+            raise Problem("not-published", "The service has not read the data folder yet: ask again in a moment.", SOON)
+
     async def jobs(self, request: Request) -> Response:
         record = self.guard.check(request.scope["headers"], None)
+        self._need_listed()
         states = [asdict(state) for state in self.board.states() if record is None or record.allows(state.job)]
         return JSONResponse({"jobs": states}, headers={"cache-control": "no-store"})
 
@@ -139,23 +147,10 @@ class Service:
         return JSONResponse(asdict(self._desk(request).state()), headers={"cache-control": "no-store"})
 
     async def lookup(self, request: Request) -> Response:
-        """A batch; or HEAD; or GET of a job that is not there, since those that are there never come here."""
+        """A batch; or GET of a job that there is not, since those that there are never come here."""
         desk = self._desk(request)
-        return await (self._lookup_batch if request.method == "POST" else self._lookup_head)(request, desk)
-
-    async def _lookup_head(self, request: Request, desk: Desk) -> Response:
-        captured: list[Any] = []
-
-        async def capture(message: Any) -> None:
-            captured.append(message)
-
-        await self._hot[f"/v1/jobs/{desk.job}/lookup"](request.scope, request.receive, capture)
-        start, body = captured
-        response = Response(body["body"], start["status"])
-        response.raw_headers = list(start["headers"])
-        return response
-
-    async def _lookup_batch(self, request: Request, desk: Desk) -> Response:
+        if request.method != "POST":  # the job appeared this very moment
+            raise Problem("not-published", f"{desk.job}: {NOT_LOADED}", SOON)
         headers = request.scope["headers"]
         queries = batch.read_queries(await batch.read_body(headers, request.receive))
         opened = desk.opened()
@@ -176,9 +171,7 @@ class Service:
 
     async def readyz(self, _request: Request) -> Response:
         if not self.board.ready:
-            raise Problem(
-                "not-published", "A job that has a published version has none open yet.", ((b"retry-after", b"1"),)
-            )
+            raise Problem("not-published", "A job that has a published version has none open yet.", SOON)
         return JSONResponse({"status": "ready"}, headers={"cache-control": "no-store"})
 
     async def metrics(self, request: Request) -> Response:

@@ -32,10 +32,13 @@ class Guard:
     def refresh(self) -> None:
         """Takes up what `batchinfer keys` changed."""
         seen = self._file.signature()
-        if self._never or seen == self._seen:
+        if self._never:
+            return
+        if seen == self._seen:
+            self._problem = None
             return
         try:
-            records = self._file.read()
+            records = self._file.read(missing_ok=self._seen is None)
         except StoreError as exc:
             self.required = True
             if str(exc) != self._problem:

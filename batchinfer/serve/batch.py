@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import math
 from typing import Any
 
 from batchinfer.errors import UsageError
+from batchinfer.keys import shortened
 from batchinfer.serve.board import Open
 from batchinfer.serve.problems import Problem
 
@@ -48,7 +50,7 @@ def _too_large() -> Problem:
 def read_queries(body: bytes) -> list[Any]:
     """The queries of {"queries": [...]}. Raises Problem."""
     try:
-        content = json.loads(body.decode(), parse_constant=_no_constant)
+        content = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError
         raise Problem("bad-body", f"The body is not valid JSON: {str(exc)[:200]}.") from exc
     if not isinstance(content, dict) or content.keys() != {"queries"} or not isinstance(content["queries"], list):
@@ -62,6 +64,14 @@ def read_queries(body: bytes) -> list[Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    """A reply could not repeat an infinite number: JSON has none."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{shortened(text)} is beyond what a number can be")
+    return number
 
 
 def answer(opened: Open, queries: list[Any]) -> tuple[bytes, list[tuple[Any, ...]]]:
@@ -91,9 +101,10 @@ def _missed(query: dict[str, Any]) -> bytes:
 def compressed(body: bytes, headers: Any) -> bytes | None:
     """The body as gzip, where the client takes that and it is worth it."""
     accepted = b",".join(value for name, value in headers if name == b"accept-encoding").lower()
-    codings = [part.strip().split(b";") for part in accepted.split(b",")]
-    wanted = any(
-        coding[0].strip() in (b"gzip", b"*") and b"q=0" not in [part.strip() for part in coding[1:]]
-        for coding in codings
-    )
-    return gzip.compress(body, compresslevel=1, mtime=0) if wanted and len(body) >= WORTH_COMPRESSING else None
+    wanted: dict[bytes, bool] = {}
+    for part in accepted.split(b","):
+        coding, *parameters = [word.strip() for word in part.split(b";")]
+        weights = [word[2:] for word in parameters if word.startswith(b"q=")]
+        wanted[coding] = all(weight.strip(b"0.") for weight in weights)  # q=0 and q=0.000 mean: not this one
+    takes_gzip = wanted.get(b"gzip", wanted.get(b"*", False))
+    return gzip.compress(body, compresslevel=1, mtime=0) if takes_gzip and len(body) >= WORTH_COMPRESSING else None

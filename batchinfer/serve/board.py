@@ -165,7 +165,7 @@ class Board:
     def __init__(self, root: Path, welcome: Callable[[Desk], None], *, records_misses: bool) -> None:
         """welcome: called for each new job, before anyone can ask for it."""
         self.desks: dict[str, Desk] = {}
-        self.scanned = False
+        self.listed = False  # whether it is known which jobs there are
         self._root = root
         self._welcome = welcome
         self._records_misses = records_misses
@@ -173,23 +173,26 @@ class Board:
 
     def refresh(self) -> None:
         """Looks for new jobs and new versions. A data folder that cannot be read takes nothing away."""
-        for name in self._names():
+        names = self._names()
+        for name in names or ():
             if name not in self.desks:
                 desk = Desk(JobHome(self._root, name), records_misses=self._records_misses)
                 self._welcome(desk)
                 self.desks = self.desks | {name: desk}
+        self.listed = self.listed or names is not None
         for desk in self.desks.values():
             try:
                 desk.refresh()
             except Exception:  # one job must not keep the others from being refreshed
                 log.exception("%s: could not be refreshed", desk.job)
-        self.scanned = True
 
-    def _names(self) -> list[str]:
+    def _names(self) -> list[str] | None:
+        """The jobs that there are, or None where the data folder cannot be read."""
+        names, problem = None, None
         try:
-            names, problem = job_names(self._root), None
+            names = job_names(self._root)
         except OSError as exc:
-            names, problem = [], exc.strerror
+            problem = exc.strerror
         if problem != self._problem:
             log.error(
                 "The data folder %s %s", self._root, f"cannot be read: {problem}." if problem else "is there again."
@@ -204,7 +207,7 @@ class Board:
     @property
     def ready(self) -> bool:
         """Whether each job that has a published version has one open."""
-        return self.scanned and not any(desk.waited_for for desk in self.desks.values())
+        return self.listed and not any(desk.waited_for for desk in self.desks.values())
 
 
 def _finished_at(path: Path) -> float | None:

@@ -164,11 +164,12 @@ def document() -> Schema:
         },
     )  # fmt: skip
     jobs = _operation(
-        "jobs", "What is served, which version, how old.", {"200": _json("Jobs", "All jobs.")} | _problems(*ASKING)
-    )
+        "jobs", "What is served, which version, how old.",
+        {"200": _json("Jobs", "All jobs.")} | _problems(*ASKING, "not-published"),
+    )  # fmt: skip
     job = _operation(
         "job", "The same for one job, with the columns of its lookup key.",
-        {"200": _json("Job", "The job.")} | _problems(*OF_A_JOB), parameters=[JOB],
+        {"200": _json("Job", "The job.")} | _problems(*OF_A_JOB, "not-published"), parameters=[JOB],
     )  # fmt: skip
     alive = _operation(
         "livez", "Whether the process answers.", {"200": _json("Status", "It does.")} | _problems("long-url")

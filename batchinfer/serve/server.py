@@ -113,10 +113,9 @@ def _try_address(host: str, port: int) -> None:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except OSError as exc:
-        raise UsageError(
-            f"Nothing can listen on {host}:{port}: {exc.strerror}. Name another --host or --port."
-        ) from exc
+    except (OSError, UnicodeError) as exc:  # a name may be none that the network's names can be
+        why = exc.strerror if isinstance(exc, OSError) else "it is no name of a machine"
+        raise UsageError(f"Nothing can listen on {host}:{port}: {why}. Name another --host or --port.") from exc
 
 
 def _shown(host: str) -> str:

@@ -1,0 +1,168 @@
+"""Versions that are not whole, and pointers to nothing: what a disk, a half copy or a stranger can leave behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from batchinfer.home import JobHome
+from batchinfer.publish import CURRENT, folder_of
+from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS
+
+
+def next_version(home: JobHome, like: int, number: int, damage: Callable[[Path], None] | None = None) -> None:
+    """Publishes a copy of a version under a new number; `damage` comes first, and CURRENT names what it leaves."""
+    folder = folder_of(home, number)
+    shutil.copytree(folder_of(home, like), folder)
+    edit_manifest(folder, version=number)
+    digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    if damage is not None:
+        damage(folder)
+        if (folder / MANIFEST).is_file() and damage in HONEST:
+            digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    point(home, number, digest)
+
+
+def point(home: JobHome, number: int, digest: str | None = None, name: str = CURRENT) -> None:
+    """Makes CURRENT or PIN name a version, whole or not."""
+    if digest is None:
+        digest = hashlib.sha256((folder_of(home, number) / MANIFEST).read_bytes()).hexdigest()
+    draft = home.folder / ".draft"
+    draft.write_text(json.dumps({"version": number, "manifest_sha256": digest}), encoding="utf-8")
+    draft.rename(home.folder / name)
+
+
+def edit_manifest(folder: Path, **changes: Any) -> None:
+    """Changes what a manifest says."""
+    path = folder / MANIFEST
+    content = json.loads(path.read_bytes()) | changes
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def without(name: str) -> Callable[[Path], None]:
+    """Half-copied: a file has not come yet."""
+    return lambda folder: (folder / name).unlink()
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    """Truncated: a file ends in its middle."""
+
+    def damage(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+
+    return damage
+
+
+def emptied(name: str) -> Callable[[Path], None]:
+    """A file has no content, as after a power cut."""
+    return lambda folder: (folder / name).write_bytes(b"")
+
+
+def flipped(name: str) -> Callable[[Path], None]:
+    """One bit of a file is wrong; its size is right."""
+
+    def damage(folder: Path) -> None:
+        data = bytearray((folder / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / name).write_bytes(data)
+
+    return damage
+
+
+def zeroed(name: str) -> Callable[[Path], None]:
+    """A file of the right size was never written."""
+    return lambda folder: (folder / name).write_bytes(bytes((folder / name).stat().st_size))
+
+
+def unknown_format(folder: Path) -> None:
+    """Made by a batchinfer to come."""
+    edit_manifest(folder, format=2)
+
+
+def of_another_job(folder: Path) -> None:
+    """Somebody copied the folder of another job here."""
+    edit_manifest(folder, job="shoes")
+
+
+def unknown_kind(folder: Path) -> None:
+    """A key column of a kind that this program does not know."""
+    edit_manifest(folder, key=[{"name": "id", "kind": "colour"}])
+
+
+def no_list(folder: Path) -> None:
+    """A manifest that is JSON, and none."""
+    (folder / MANIFEST).write_text("[]", encoding="utf-8")
+
+
+def nested(folder: Path) -> None:
+    """A manifest that no parser takes."""
+    (folder / MANIFEST).write_bytes(b"[" * 200_000)
+
+
+def fewer_entries(folder: Path) -> None:
+    """The lookup file has other entries than the manifest counts, and all checksums are right."""
+    content = json.loads((folder / MANIFEST).read_bytes())
+    edit_manifest(folder, rows=content["rows"] + 1)
+
+
+def other_entries(folder: Path) -> None:
+    """The lookup file holds something else than predictions, and all checksums are right."""
+    path = folder / LOOKUP
+    path.unlink()
+    content = json.loads((folder / MANIFEST).read_bytes())
+    with (
+        lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 20) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        for number in range(content["rows"]):
+            transaction.put(b"%016d" % number, b'{"no": "prediction"}')
+    facts = {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    edit_manifest(folder, files=content["files"] | {LOOKUP: facts})
+
+
+HONEST = (unknown_format, of_another_job, unknown_kind, no_list, nested, fewer_entries, other_entries)
+"""Damages after which the manifest is still the one that CURRENT names."""
+
+VERSIONS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "half-copied: no manifest yet": (without(MANIFEST), "manifest.json is missing or damaged"),
+    "half-copied: no lookup file yet": (without(LOOKUP), "lookup.lmdb cannot be opened"),
+    "half-copied: no predictions yet": (without(PREDICTIONS), "predictions.parquet is missing or cannot be read"),
+    "truncated manifest": (cut(MANIFEST), "manifest.json is missing or damaged"),
+    "truncated lookup file": (cut(LOOKUP), "lookup.lmdb is not whole: its size differs from the manifest's"),
+    "truncated predictions": (cut(PREDICTIONS), "predictions.parquet is damaged: its checksum differs"),
+    "empty manifest": (emptied(MANIFEST), "manifest.json is missing or damaged"),
+    "empty lookup file": (emptied(LOOKUP), "lookup.lmdb is not whole"),
+    "wrong checksum of the lookup file": (flipped(LOOKUP), "lookup.lmdb is damaged: its checksum differs"),
+    "wrong checksum of the predictions": (flipped(PREDICTIONS), "predictions.parquet is damaged: its checksum"),
+    "wrong checksum of the manifest": (flipped(MANIFEST), "manifest.json is"),
+    "lookup file of zeros": (zeroed(LOOKUP), "lookup.lmdb cannot be opened"),
+    "unknown format": (unknown_format, "has format 2, and this batchinfer knows 1: upgrade it"),
+    "a manifest of another job": (of_another_job, "is a version of the job shoes, not of shop"),
+    "unknown kind of a key column": (unknown_kind, "holds values of the unknown kind colour"),
+    "a manifest that is none": (no_list, "manifest.json is missing or damaged"),
+    "a manifest that cannot be parsed": (nested, "cannot be used"),
+    "other entries than counted": (fewer_entries, "the manifest says"),
+    "something else than predictions": (other_entries, "holds something else than predictions"),
+}
+"""By name: what is done to a version's folder, and what is said of it."""
+
+POINTERS: dict[str, bytes] = {
+    "empty": b"",
+    "no JSON": b"\xff{",
+    "half written": b'{"version": 3, "manifest',
+    "a list": b"[3]",
+    "no version": b'{"manifest_sha256": "0"}',
+    "no number": b'{"version": "three", "manifest_sha256": "0"}',
+    "an infinite number": b'{"version": Infinity, "manifest_sha256": "0"}',
+    "too deep": b"[" * 200_000,
+    "nowhere": b'{"version": 99, "manifest_sha256": "0"}',
+    "another manifest": b'{"version": 3, "manifest_sha256": "0"}',
+}
+"""What CURRENT or PIN can hold that names no version."""

@@ -1,0 +1,222 @@
+"""A real lookup service for tests: `batchinfer serve` as a child process, and plain clients for it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from batchinfer.home import JobHome
+from tests.factories import World
+from tests.tiny import ROOT
+
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer. headers: by their names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def problem(self) -> tuple[int, str, str]:
+        """(status, kind, sentence) of an error, which must be a whole problem document."""
+        assert self.headers["content-type"] == "application/problem+json", self
+        content = self.json
+        assert content.keys() == {"type", "title", "status", "detail"}
+        assert content["status"] == self.status
+        return self.status, content["type"].removeprefix("urn:batchinfer:"), content["detail"]
+
+
+@dataclass
+class Server:
+    """`batchinfer serve` on a free port of the loopback."""
+
+    home: Path
+    folder: Path
+    workers: int = 1
+    options: tuple[str, ...] = ()
+    port: int = 0
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self, *, ready: bool = True) -> None:
+        """ready: wait until /readyz says 200; otherwise until the service answers at all."""
+        self.port = self.port or free_port()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "out").open("ab") as out, (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "batchinfer", "--home", str(self.home), "serve", "--port", str(self.port),
+                 "--workers", str(self.workers), *self.options],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=ROOT, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.folder)},
+            )  # fmt: skip
+        eventually(lambda: self._status("/readyz") in ((200,) if ready else (200, 503)), self.said)
+
+    def _status(self, path: str) -> int:
+        assert self.process.poll() is None, self.log
+        try:
+            return self.get(path).status
+        except OSError:
+            return 0
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code. What still runs after the time that the service gives itself is killed."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(PATIENCE)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    @property
+    def log(self) -> str:
+        """What it wrote to stderr."""
+        return (self.folder / "log").read_text(encoding="utf-8")
+
+    @property
+    def out(self) -> str:
+        """What it wrote to stdout."""
+        return (self.folder / "out").read_text(encoding="utf-8")
+
+    def said(self) -> str:
+        return f"the server wrote: {self.log}"
+
+    def children(self) -> list[int]:
+        """The ids of its worker processes."""
+        found = []
+        for pid in map(int, Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()):
+            with contextlib.suppress(OSError):
+                if b"collector" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
+
+    def connect(self, seconds: float = PATIENCE) -> socket.socket:
+        """A bare connection, for what no well-behaved client sends."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=seconds)
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            return reply_of(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Reply:
+        return self.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+    def lookup(self, job: str, headers: Mapping[str, str] | None = None, **query: Any) -> Reply:
+        return self.request("GET", f"/v1/jobs/{job}/lookup?{urlencode(query)}", headers=headers)
+
+    def batch(self, job: str, queries: Any, **headers: str) -> Reply:
+        """Asks with a list of queries, or with a body as it is."""
+        body = queries if isinstance(queries, bytes) else json.dumps({"queries": queries}).encode()
+        said = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.request("POST", f"/v1/jobs/{job}/lookup", body, {"content-type": "application/json"} | said)
+
+    def raw(self, data: bytes) -> bytes:
+        """Sends these bytes; returns all that comes back until the other side closes or is silent for two seconds."""
+        with self.connect() as connection:
+            connection.sendall(data)
+            return drained(connection)
+
+    def settled(self, job: str, version: int | None) -> None:
+        """Waits until every worker serves this version: a connection may reach any of them."""
+        eventually(lambda: all(self.version(job) == version for _ in range(6 * self.workers)), self.said)
+
+    def version(self, job: str) -> int | None:
+        """The version that answers now."""
+        version = self.get(f"/v1/jobs/{job}").json["version"]
+        return None if version is None else int(version)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A sample of /metrics; 0 if there is none."""
+        return sum(
+            sample.value
+            for sample in self.samples()
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def samples(self) -> list[Any]:
+        from prometheus_client.parser import text_string_to_metric_families
+
+        families = text_string_to_metric_families(self.get("/metrics").body.decode())
+        return [sample for family in families for sample in family.samples]
+
+
+def reply_of(response: http.client.HTTPResponse) -> Reply:
+    """The answer that a client of the standard library got, whole."""
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Reply(response.status, headers, response.read())
+
+
+def drained(connection: socket.socket, seconds: float = 2.0) -> bytes:
+    """All that comes until the other side closes or is silent for this long."""
+    connection.settimeout(seconds)
+    pieces = []
+    with contextlib.suppress(OSError):
+        while piece := connection.recv(65536):
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+@contextlib.contextmanager
+def serving(home: Path, folder: Path, *options: str, workers: int = 1, ready: bool = True) -> Iterator[Server]:
+    """A server that runs for a while. folder: for its output, and for its temporary files."""
+    server = Server(home, folder, workers, options)
+    try:
+        server.start(ready=ready)
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(condition: Callable[[], Any], why: Callable[[], str] | None = None, seconds: float = PATIENCE) -> Any:
+    """Waits until something is so, and returns it."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, why() if why else "waited in vain"
+        time.sleep(0.02)
+    return value
+
+
+LENIENT = {"coverage": 0.0, "failures": 1.0, "shrink": 1.0, "changed": 1.0}
+
+
+def moved(world: World, root: Path) -> World:
+    """The same job with its part of the data folder below `root`, so that one server serves several."""
+    root.mkdir(parents=True, exist_ok=True)
+    home = JobHome(root, world.home.name)
+    shutil.move(str(world.home.folder), str(home.folder))
+    return dataclasses.replace(world, home=home)

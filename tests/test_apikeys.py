@@ -1,0 +1,270 @@
+"""API keys: how they are kept, whom they let in, and what becomes of them when their file is damaged or gone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer import apikeys
+from batchinfer.apikeys import KeyFile, split
+from batchinfer.errors import NotFound, StoreError
+from batchinfer.serve.auth import Guard
+from batchinfer.serve.problems import Problem
+from tests.tiny import Cli
+
+DAMAGES: list[bytes] = [
+    b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}", b'{"keys": 7}', b'{"keys": [7]}', b'{"keys": [{}]}', b"[" * 100_000,
+]  # fmt: skip
+
+
+@pytest.fixture
+def batchinfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command."""
+    return Cli(monkeypatch, capsys, tmp_path / "home")
+
+
+def bearer(key: str) -> list[tuple[bytes, bytes]]:
+    """The headers of a request with this key."""
+    return [(b"host", b"x"), (b"authorization", f"Bearer {key}".encode("latin-1"))]
+
+
+def refusal(guard: Guard, headers: list[tuple[bytes, bytes]], job: str | None = "shop") -> str:
+    """The kind of problem that a request meets; empty if it is let in."""
+    try:
+        guard.check(headers, job)
+    except Problem as problem:
+        return problem.slug
+    return ""
+
+
+def guarding(root: Path, *, always: bool = False, never: bool = False) -> Guard:
+    """A guard that has looked at the key file."""
+    guard = Guard(root, always=always, never=never)
+    guard.refresh()
+    return guard
+
+
+def test_a_key_is_shown_once_and_kept_nowhere(batchinfer: Cli) -> None:
+    """keys add prints the key; no file of the data folder has its secret, and the file is its owner's alone."""
+    done = batchinfer("keys", "add", "search", "--json")
+    assert done.code == 0
+    key_id, secret = split(done.json["key"]) or ("", "")
+    assert done.json["id"] == key_id
+    assert len(secret) == 43  # 256 bits as base64
+    written = [path for path in batchinfer.home.rglob("*") if path.is_file()]
+    assert written
+    assert not any(secret.encode() in path.read_bytes() for path in written)
+    path = batchinfer.home / "api-keys.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    [kept] = json.loads(path.read_bytes())["keys"]
+    assert kept["sha256"] == hashlib.sha256(secret.encode()).hexdigest()
+    listed = batchinfer("keys", "list", "--json")
+    assert listed.json == [{"id": key_id, "name": "search", "jobs": None, "created_at": kept["created_at"], "revoked_at": None}]
+    shown = batchinfer("keys", "list")
+    assert key_id in shown.out
+    assert kept["sha256"] not in listed.out + shown.out
+
+
+def test_a_key_is_printed_alone_for_scripts(batchinfer: Cli) -> None:
+    """Without --json stdout holds the key and nothing else; the advice goes to stderr, without the secret."""
+    done = batchinfer("keys", "add", "search", "--job", "shop", "--job", "shoes")
+    [key] = done.out.splitlines()
+    assert split(key) is not None
+    assert key not in done.err
+    assert [row["jobs"] for row in batchinfer("keys", "list", "--json").json] == [["shop", "shoes"]]
+
+
+def test_a_key_that_there_is_not_cannot_be_revoked(batchinfer: Cli) -> None:
+    """keys revoke of an unknown id says so, exits with 1 and changes nothing."""
+    batchinfer("keys", "add", "search")
+    before = (batchinfer.home / "api-keys.json").read_bytes()
+    done = batchinfer("keys", "revoke", "00000000")
+    assert (done.code, done.sentence) == (1, "There is no key 00000000: batchinfer keys list names them.")
+    assert (batchinfer.home / "api-keys.json").read_bytes() == before
+
+
+def test_a_key_is_revoked_once(batchinfer: Cli) -> None:
+    """Revoking twice keeps the first time; the key stays in the list, for the record."""
+    made = batchinfer("keys", "add", "search", "--json").json["id"]
+    first = batchinfer("keys", "revoke", made, "--json").json["revoked_at"]
+    assert batchinfer("keys", "revoke", made, "--json").json == {"id": made, "revoked_at": first}
+    assert [row["revoked_at"] for row in batchinfer("keys", "list", "--json").json] == [first]
+
+
+def test_no_keys_is_said(batchinfer: Cli) -> None:
+    """keys list of a data folder without keys says how one is made."""
+    assert batchinfer("keys", "list").out == "There are no keys: batchinfer keys add NAME makes one.\n"
+    assert batchinfer("keys", "list", "--json").json == []
+
+
+@pytest.mark.parametrize("content", DAMAGES)
+def test_a_damaged_file_stops_the_command_with_a_sentence(batchinfer: Cli, content: bytes) -> None:
+    """keys add and list refuse to go on from a damaged file, and leave it as it is."""
+    batchinfer.home.mkdir()
+    path = batchinfer.home / "api-keys.json"
+    path.write_bytes(content)
+    for command in (["list"], ["add", "search"], ["revoke", "00000000"]):
+        done = batchinfer("keys", *command)
+        assert done.code == 1
+        assert done.sentence.startswith(f"{path} is damaged: ")
+        assert done.sentence.endswith("Restore it, or remove it and make new keys.")
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"id": 7}, {"id": ["a"]}, {"sha256": 7}, {"sha256": "é" * 64}, {"sha256": ""}, {"name": None}, {"jobs": "shop"},
+     {"jobs": [7]}, {"jobs": 7}, {"created_at": 7}, {"revoked_at": 7}, {"more": 1}],
+)  # fmt: skip
+def test_a_record_that_is_none_damages_the_file(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Values of wrong types are found when the file is read, not by the request that meets them."""
+    KeyFile(tmp_path).add("search", None)
+    path = tmp_path / "api-keys.json"
+    content = json.loads(path.read_bytes())
+    content["keys"][0] |= change
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(StoreError, match="is damaged"):
+        KeyFile(tmp_path).read()
+
+
+def _add(root: str) -> str:
+    return KeyFile(Path(root)).add("one of many", None)[1]
+
+
+def test_keys_made_at_once_are_all_kept(tmp_path: Path) -> None:
+    """Several processes that add and revoke at the same time lose nothing of each other's."""
+    old = [KeyFile(tmp_path).add("old", None)[0].id for _ in range(4)]
+    with multiprocessing.get_context("spawn").Pool(2) as pool, ThreadPoolExecutor(4) as threads:
+        made = pool.map_async(_add, [str(tmp_path)] * 12)
+        list(threads.map(KeyFile(tmp_path).revoke, old))
+        keys = made.get(60)
+    records = {record.id: record for record in KeyFile(tmp_path).read()}
+    assert len(records) == 16
+    assert all(records[key_id].revoked_at for key_id in old)
+    for key in keys:
+        key_id, secret = split(key) or ("", "")
+        assert records[key_id].fits(secret)
+
+
+@pytest.mark.parametrize("text", ["", "bi", "bi_1", "sk_1_2", "BI_1_2", "bi-1-2"])
+def test_what_is_no_key(text: str) -> None:
+    """A text that does not look like a key is none."""
+    assert split(text) is None
+
+
+def test_a_secret_may_hold_underscores() -> None:
+    """Secrets are base64 for URLs, which has underscores: only the first two of a key divide it."""
+    assert split("bi_1f_a_b_") == ("1f", "a_b_")
+
+
+def test_comparing_takes_any_text(tmp_path: Path) -> None:
+    """Whatever is sent as a secret is compared and found wrong; nothing is raised."""
+    record, key = KeyFile(tmp_path).add("search", None)
+    assert record.fits(key.split("_", 2)[2])
+    for text in ("", "é", "\udc80", "x" * 100_000, key):
+        assert not record.fits(text)
+
+
+def test_a_key_lets_in_what_it_is_for(tmp_path: Path) -> None:
+    """A right key is let in, one limited to some jobs only for those; wrong, revoked and missing ones are not."""
+    file = KeyFile(tmp_path)
+    (_, everything), (_, shoes), (old, gone) = file.add("a", None), file.add("b", ["shoes"]), file.add("c", None)
+    file.revoke(old.id)
+    guard = guarding(tmp_path)
+    assert refusal(guard, bearer(everything)) == ""
+    assert refusal(guard, bearer(shoes), "shoes") == ""
+    assert refusal(guard, bearer(shoes), None) == ""
+    assert refusal(guard, bearer(shoes)) == "forbidden"
+    assert refusal(guard, [(b"authorization", f"bearer  {everything} ".encode())]) == ""
+    for headers in (
+        [], bearer(gone), bearer(everything[:-1]), bearer(everything + "x"), bearer("bi_00000000_" + everything[12:]),
+        bearer(shoes[:12] + everything[12:]), bearer(""), bearer("bi_é_é"), [(b"authorization", b"\xff\xfe")],
+        [(b"authorization", everything.encode())], [(b"authorization", b"Basic " + everything.encode())],
+    ):  # fmt: skip
+        assert refusal(guard, headers) == "no-key"
+
+
+def test_none_is_needed_until_there_is_one(tmp_path: Path) -> None:
+    """On loopback nobody needs a key until the first is made, and everybody from then on, also if it is revoked."""
+    guard = guarding(tmp_path)
+    assert refusal(guard, []) == ""
+    record, key = KeyFile(tmp_path).add("search", None)
+    guard.refresh()
+    assert (refusal(guard, []), refusal(guard, bearer(key))) == ("no-key", "")
+    KeyFile(tmp_path).revoke(record.id)
+    guard.refresh()
+    assert (refusal(guard, []), refusal(guard, bearer(key))) == ("no-key", "no-key")
+    assert refusal(guarding(tmp_path), []) == "no-key"
+
+
+def test_elsewhere_one_is_needed_from_the_start(tmp_path: Path) -> None:
+    """Where others can reach the service nobody is let in without a key, even if there is none; --no-auth lets all in."""
+    assert refusal(guarding(tmp_path, always=True), []) == "no-key"
+    KeyFile(tmp_path).add("search", None)
+    assert refusal(guarding(tmp_path, always=True, never=True), []) == ""
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, None])
+def test_a_damaged_or_missing_file_keeps_strangers_out(
+    tmp_path: Path, damage: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the file is damaged, or gone, the keys known before stay in force, strangers stay out, and the log says so once."""
+    _, key = KeyFile(tmp_path).add("search", None)
+    guard = guarding(tmp_path)
+    path, good = tmp_path / "api-keys.json", (tmp_path / "api-keys.json").read_bytes()
+    logger = logging.getLogger("batchinfer")
+    before, logger.propagate = logger.propagate, True
+    for _ in range(2):
+        path.unlink() if damage is None else path.write_bytes(damage)
+        for _ in range(3):
+            guard.refresh()
+        assert (refusal(guard, []), refusal(guard, bearer(key))) == ("no-key", "")
+        path.write_bytes(good)
+        guard.refresh()
+        assert (refusal(guard, []), refusal(guard, bearer(key))) == ("no-key", "")
+    logger.propagate = before
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert all(str(path) in line and line.endswith("The keys known before stay in force.") for line in said)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_that_is_damaged_from_the_start_lets_nobody_in(tmp_path: Path, damage: bytes) -> None:
+    """On loopback too: there were keys, so strangers must stay out."""
+    (tmp_path / "api-keys.json").write_bytes(damage)
+    assert refusal(guarding(tmp_path), []) == "no-key"
+
+
+def test_a_data_folder_that_is_away_locks_nobody_out(tmp_path: Path) -> None:
+    """While the data folder is away its clients keep their access, as they keep its versions."""
+    home, away = tmp_path / "home", tmp_path / "away"
+    home.mkdir()
+    _, key = KeyFile(home).add("search", None)
+    guard = guarding(home)
+    home.rename(away)
+    guard.refresh()
+    assert (refusal(guard, []), refusal(guard, bearer(key))) == ("no-key", "")
+    _, newer = KeyFile(away).add("newer", None)
+    away.rename(home)
+    guard.refresh()
+    assert (refusal(guard, bearer(newer)), refusal(guard, bearer(key))) == ("", "")
+
+
+def test_revoking_needs_a_known_id(tmp_path: Path) -> None:
+    """The library says the same as the command."""
+    with pytest.raises(NotFound, match="There is no key x"):
+        KeyFile(tmp_path).revoke("x")
+
+
+def test_two_keys_differ(tmp_path: Path) -> None:
+    """Ids and secrets are drawn anew for each key, also under one name."""
+    made = [KeyFile(tmp_path).add("search", None)[1] for _ in range(3)]
+    assert len({part for key in made for part in apikeys.split(key) or ()}) == 6

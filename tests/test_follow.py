@@ -1,0 +1,288 @@
+"""Following the served version: taken when it is whole, never otherwise, and what is served in the meantime."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchinfer import checked, follow, publish
+from batchinfer.follow import Follower
+from batchinfer.home import JobHome
+from batchinfer.publish import CURRENT, PIN, folder_of
+from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Snapshot
+from tests.damage import POINTERS, VERSIONS, next_version, point
+from tests.factories import imports_job
+
+LENIENT = {"coverage": 0.0, "failures": 1.0, "shrink": 1.0, "changed": 1.0}
+Damage = Callable[[Path], None]
+DAMAGED = pytest.mark.parametrize(("damage", "sentence"), VERSIONS.values(), ids=VERSIONS)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with three versions of the job shop, which say 1, 2 and 3 of the entry a."""
+    world = imports_job(tmp_path_factory.mktemp("world"), {"id": ["a", "b"]}, gate=LENIENT)
+    for number in (1, 2, 3):
+        world.take_in({"id": ["a", "b"], "prediction": [str(number), "b"]})
+        assert world.publish()["version"] == number
+    return world.home.root
+
+
+@pytest.fixture
+def home(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobHome:
+    """A copy of it. What was compared with its checksums is remembered beside it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    shutil.copytree(published, tmp_path / "home")
+    return JobHome(tmp_path / "home", "shop")
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be opened is looked at again without waiting."""
+    monkeypatch.setattr(follow, "RETRY_SECONDS", 0.0)
+
+
+def following(home: JobHome) -> Follower:
+    """A follower that has looked once."""
+    follower = Follower(home)
+    follower.refresh()
+    return follower
+
+
+def says(follower: Follower) -> str | None:
+    """What is served for the entry a."""
+    snapshot = follower.served.snapshot
+    body = None if snapshot is None else snapshot.get({"id": "a"})
+    return None if body is None else str(json.loads(body)["prediction"])
+
+
+def test_a_new_version_is_taken(home: JobHome) -> None:
+    """A publish is noticed by the next look, and only then does anything change."""
+    point(home, 1)
+    follower = following(home)
+    assert (says(follower), follower.served.degraded, follower.served.published) == ("1", False, True)
+    assert not follower.refresh()
+    point(home, 2)
+    assert says(follower) == "1"
+    assert follower.refresh()
+    assert (says(follower), follower.failed_loads) == ("2", 0)
+
+
+def test_a_pin_goes_before_current(home: JobHome) -> None:
+    """While there is a PIN it is what is served, also over publishes; without it, CURRENT is again."""
+    follower = following(home)
+    assert (says(follower), follower.served.pinned) == ("3", False)
+    point(home, 1, name=PIN)
+    assert follower.refresh()
+    assert (says(follower), follower.served.pinned) == ("1", True)
+    point(home, 2)
+    follower.refresh()
+    assert (says(follower), follower.served.pinned) == ("1", True)
+    (home.folder / PIN).unlink()
+    follower.refresh()
+    assert (says(follower), follower.served.pinned, follower.served.degraded) == ("2", False, False)
+
+
+def test_a_pin_of_what_is_served_opens_nothing_anew(home: JobHome) -> None:
+    """Pinning the version that is open only changes what is said of it."""
+    follower = following(home)
+    before = follower.served.snapshot
+    point(home, 3, name=PIN)
+    assert follower.refresh()
+    assert follower.served.snapshot is before
+    assert follower.served.pinned
+
+
+def test_a_version_in_use_stays_open_until_its_user_is_done(home: JobHome) -> None:
+    """Who holds a version goes on reading it after the swap, and its lock goes with the last user."""
+    point(home, 1)
+    follower = following(home)
+    held = follower.served.snapshot
+    assert held is not None
+    point(home, 2)
+    follower.refresh()
+    body = held.get({"id": "a"})
+    assert body is not None
+    assert json.loads(body)["prediction"] == "1"
+    assert locks(folder_of(home, 1)) == 1
+    del held
+    assert locks(folder_of(home, 1)) == 0
+    assert locks(folder_of(home, 2)) == 1
+
+
+def locks(folder: Path) -> int:
+    """How often this process has the manifest of a version open."""
+    opened = [path.resolve() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum(path == (folder / MANIFEST).resolve() for path in opened)
+
+
+@DAMAGED
+def test_a_damaged_version_leaves_the_old_one(home: JobHome, damage: Damage, sentence: str) -> None:
+    """Whatever is wrong with a new version, the old one goes on, the load is counted as failed, and it is said why."""
+    follower = following(home)
+    next_version(home, 3, 4, damage)
+    assert follower.refresh()
+    assert (says(follower), follower.served.pointer, follower.failed_loads) == ("3", publish.pointer_to(home, 3), 1)
+    assert sentence in str(follower.served.problem)
+    assert not follower.refresh()  # it is not looked at again and again
+    next_version(home, 2, 5)
+    assert follower.refresh()
+    assert (says(follower), follower.served.problem, follower.failed_loads) == ("2", None, 1)
+
+
+@DAMAGED
+def test_at_the_start_the_newest_whole_version_is_taken(home: JobHome, damage: Damage, sentence: str) -> None:
+    """A follower that starts on a damaged current version takes the newest that is whole, and says that it is degraded."""
+    next_version(home, 3, 4, damage)
+    shutil.copytree(folder_of(home, 3), folder_of(home, 9))
+    (folder_of(home, 9) / LOOKUP).unlink()
+    follower = following(home)
+    assert (says(follower), follower.served.degraded, follower.failed_loads) == ("3", True, 1)
+    assert sentence in str(follower.served.problem)
+
+
+@DAMAGED
+def test_a_damaged_pin_is_never_replaced_in_silence(home: JobHome, damage: Damage, sentence: str) -> None:
+    """A follower that starts on a pin whose version is damaged serves nothing until that is mended."""
+    next_version(home, 3, 4, damage)
+    (home.folder / CURRENT).rename(home.folder / PIN)
+    point(home, 3)
+    follower = following(home)
+    assert (says(follower), follower.served.published) == (None, True)
+    assert sentence in str(follower.served.problem)
+    (home.folder / PIN).unlink()
+    follower.refresh()
+    assert (says(follower), follower.served.degraded) == ("3", False)
+
+
+@pytest.mark.parametrize("content", [*POINTERS.values(), None], ids=[*POINTERS, "missing"])
+def test_a_current_that_names_nothing(home: JobHome, content: bytes | None, at_once: None) -> None:
+    """CURRENT missing, empty, damaged or pointing nowhere: the old version stays; at the start, the newest is taken."""
+    point(home, 2)
+    follower = following(home)
+    good = (home.folder / CURRENT).read_bytes()
+    (home.folder / CURRENT).unlink() if content is None else (home.folder / CURRENT).write_bytes(content)
+    assert follower.refresh()
+    assert (says(follower), follower.served.degraded, follower.failed_loads) == ("2", True, 1)
+    assert str(home.folder) in str(follower.served.problem)
+    late = following(home)
+    assert (says(late), late.served.degraded, late.failed_loads) == ("3", True, 1)
+    (home.folder / CURRENT).write_bytes(good)
+    for each in (follower, late):
+        each.refresh()
+        assert (says(each), each.served.problem) == ("2", None)
+
+
+@pytest.mark.parametrize("content", POINTERS.values(), ids=POINTERS)
+def test_a_pin_that_names_nothing(home: JobHome, content: bytes, at_once: None) -> None:
+    """A damaged PIN leaves what is open; at the start it means that nothing is served."""
+    follower = following(home)
+    (home.folder / PIN).write_bytes(content)
+    follower.refresh()
+    assert (says(follower), follower.served.degraded) == ("3", True)
+    late = following(home)
+    assert (says(late), late.served.degraded, late.served.published) == (None, True, True)
+    (home.folder / PIN).unlink()
+    late.refresh()
+    assert (says(late), late.served.problem) == ("3", None)
+
+
+def test_a_version_that_is_mended_is_taken(home: JobHome, at_once: None) -> None:
+    """A half-copied version is taken once the rest of it has come, though CURRENT does not change again."""
+    follower = following(home)
+    next_version(home, 2, 4, lambda folder: (folder / PREDICTIONS).rename(folder.parent / "late"))
+    follower.refresh()
+    assert (says(follower), follower.served.degraded) == ("3", True)
+    (folder_of(home, 4).parent / "late").rename(folder_of(home, 4) / PREDICTIONS)
+    assert follower.refresh()
+    assert (says(follower), follower.served.degraded) == ("2", False)
+
+
+def test_a_data_folder_that_vanishes_and_comes_back(home: JobHome, at_once: None) -> None:
+    """The version that is open goes on while its files are away, and what was published meanwhile is taken after."""
+    follower = following(home)
+    home.root.rename(home.root.with_name("away"))
+    follower.refresh()
+    assert (says(follower), follower.served.degraded) == ("3", True)
+    home.root.with_name("away").rename(home.root)
+    follower.refresh()
+    assert (says(follower), follower.served.degraded) == ("3", False)
+    point(home, 1)
+    follower.refresh()
+    assert says(follower) == "1"
+
+
+def test_a_folder_that_vanishes_while_it_is_read(
+    home: JobHome, at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the file system in the middle of a look ends in the same sentence, and is got over."""
+
+    def gone(_home: JobHome) -> list[int]:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(publish, "numbers", gone)
+    (home.folder / CURRENT).write_bytes(b"")
+    follower = following(home)
+    assert (says(follower), follower.served.published) == (None, True)
+    monkeypatch.undo()
+    follower.refresh()
+    assert says(follower) == "3"
+
+
+def test_a_job_without_a_version(home: JobHome) -> None:
+    """It serves nothing, and nothing is wrong with that."""
+    follower = following(JobHome(home.root, "shoes"))
+    assert (follower.served.published, follower.served.degraded, follower.failed_loads) == (False, False, 0)
+
+
+def test_nothing_whole_at_all(home: JobHome) -> None:
+    """Where no version is whole, nothing is served, and it is said why."""
+    for number in (1, 2, 3):
+        (folder_of(home, number) / LOOKUP).unlink()
+    follower = following(home)
+    assert (says(follower), follower.served.published, follower.served.degraded) == (None, True, True)
+
+
+def test_checksums_are_compared_once(home: JobHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second process of this user trusts what the first compared; a changed file is compared again."""
+    compared = []
+    verify = Snapshot.verify
+
+    def counting(snapshot: Snapshot) -> None:
+        compared.append(snapshot.folder.name)
+        verify(snapshot)
+
+    monkeypatch.setattr(Snapshot, "verify", counting)
+    following(home)
+    following(home)
+    assert compared == ["000003"]
+    os.utime(folder_of(home, 3) / PREDICTIONS)
+    following(home)
+    assert compared == ["000003"] * 2
+    marks = [path for path in tmp_path.glob("batchinfer-checked-*/*") if path.suffix != ".lock"]
+    assert len(marks) == 2
+
+
+@pytest.mark.parametrize("spoilt", ["a file", "open to others", "a link"])
+def test_what_others_could_write_is_not_trusted(home: JobHome, tmp_path: Path, spoilt: str) -> None:
+    """If the folder that remembers is not this user's alone, each process compares for itself."""
+    folder = tmp_path / f"batchinfer-checked-{os.getuid()}"
+    if spoilt == "a file":
+        folder.touch()
+    elif spoilt == "a link":
+        (tmp_path / "theirs").mkdir()
+        folder.symlink_to(tmp_path / "theirs")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    assert checked._memory() is None
+    assert says(following(home)) == "3"
+    (folder_of(home, 3) / PREDICTIONS).write_bytes(b"x")
+    follower = following(home)
+    assert (says(follower), follower.served.degraded) == ("2", True)

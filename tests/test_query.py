@@ -1,0 +1,184 @@
+"""Queries, as values and as URLs, make the keys that the build made; what is no query gets its sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any, get_args
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchinfer.errors import UsageError
+from batchinfer.keys import Column, Kind, lookup_key
+from batchinfer.query import CHECKS, QueryReader
+
+STEPS = ("nfkc", "casefold", "trim")
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "string": TEXTS,
+    "integer": st.integers(-(2**63), 2**64 - 1),
+    "number": st.floats(allow_nan=False, allow_infinity=False),
+    "boolean": st.booleans(),
+    "date": st.dates(),
+    "timestamp": st.datetimes(timezones=st.none() | st.sampled_from([UTC, timezone(timedelta(hours=14))])),
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def as_text(value: Any) -> str:
+    """A value as people write it into a URL."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def as_json(value: Any) -> Any:
+    """A value as it comes out of a JSON body."""
+    return json.loads(json.dumps(value.isoformat() if isinstance(value, date) else value))
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> tuple[list[Column], list[Any], list[str]]:
+    """Columns of any kinds and names, a value for each, and steps that make strings comparable."""
+    names = draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4), min_size=1, max_size=4,
+                          unique=True))  # fmt: skip
+    columns = [Column(name, draw(st.sampled_from(sorted(VALUES)))) for name in names]  # type: ignore[arg-type]
+    return columns, [draw(VALUES[column.kind]) for column in columns], draw(st.lists(st.sampled_from(STEPS), unique=True))
+
+
+@given(asked(), st.randoms(use_true_random=False), st.sampled_from([quote, quote_plus]))
+def test_every_way_of_asking_makes_the_key_of_the_build(
+    drawn: tuple[list[Column], list[Any], list[str]], random: Any, escape: Any
+) -> None:
+    """Python's values, JSON's and a URL's, in whatever order, all lead to `keys.lookup_key`, for each kind and step."""
+    columns, values, steps = drawn
+    reader = QueryReader("shop", columns, steps)
+    expected = lookup_key(values, columns, steps)
+    given_here = {column.name: value for column, value in zip(columns, values, strict=True)}
+    assert reader.key(reader.from_values(given_here)) == expected
+    assert reader.key(reader.from_values({name: as_json(value) for name, value in given_here.items()})) == expected
+    pairs = [f"{escape(name, safe='')}={escape(as_text(value), safe='')}" for name, value in given_here.items()]
+    random.shuffle(pairs)
+    assert reader.key(reader.from_url("&".join(pairs).encode())) == expected
+
+
+@given(st.sampled_from(sorted(VALUES)), JSON)
+def test_junk_is_refused_with_a_sentence(kind: Kind, value: Any) -> None:
+    """Any JSON value either makes a key or gets one sentence; nothing else is ever raised."""
+    reader = QueryReader("shop", [Column("a", kind)], STEPS)
+    try:
+        assert len(reader.key(reader.from_values({"a": value}))) == 16
+    except UsageError as exc:
+        assert "a" in str(exc)
+        assert len(str(exc)) < 300
+
+
+@given(st.sampled_from(sorted(VALUES)), st.binary(max_size=40))
+def test_any_bytes_of_a_url_are_read_or_refused(kind: Kind, raw: bytes) -> None:
+    """The query of a URL may be any bytes: it makes a key or gets one sentence that can be sent."""
+    reader = QueryReader("shop", [Column("a", kind)], ())
+    for query in (raw, b"a=" + raw):
+        try:
+            assert len(reader.key(reader.from_url(query))) == 16
+        except UsageError as exc:
+            assert len(str(exc).encode()) < 700
+
+
+def test_every_kind_that_a_key_can_have_can_be_asked_for() -> None:
+    """There is a check for each kind but nested JSON, which no key column can have."""
+    assert CHECKS.keys() | {"json"} == set(get_args(Kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "sentence"),
+    [
+        ("string", b"", "The lookup key of shop is a, b: a, b is missing."),
+        ("string", b"a=1", "The lookup key of shop is a, b: b is missing."),
+        ("string", b"a=1&c=2", "The lookup key of shop is a, b: b is missing and c is not part of it."),
+        ("string", b"a=1&b=2&c=3&d=", "The lookup key of shop is a, b: c, d is not part of it."),
+        ("string", b"a=1&b=2&a=1", "a is given more than once."),
+        ("string", b"a=%4&b=2", "The URL has a % that no two hexadecimal digits follow: write %25 for a % sign."),
+        ("string", b"a=%&b=2", "The URL has a % that no two hexadecimal digits follow: write %25 for a % sign."),
+        ("string", b"%zz=1", "The URL has a % that no two hexadecimal digits follow: write %25 for a % sign."),
+        ("string", b"a=%ff&b=2", "The URL is not valid UTF-8: percent-encode the UTF-8 bytes of each value."),
+        ("string", b"a=\xff&b=2", "The URL is not valid UTF-8: percent-encode the UTF-8 bytes of each value."),
+        ("string", b"a=%ed%a0%80&b=", "The URL is not valid UTF-8: percent-encode the UTF-8 bytes of each value."),
+        ("integer", b"a=1.0&b=2", "a=1.0: the column a holds a integer, and this is none."),
+        ("integer", b"a=&b=2", "a=: the column a holds a integer, and this is none."),
+        ("integer", b"a=18446744073709551616&b=2", "a is an integer beyond 64 bits."),
+        ("integer", b"a=" + b"9" * 5000 + b"&b=2", f"a={'9' * 59}…: the column a holds a integer, and this is none."),
+        ("number", b"a=one&b=2", "a=one: the column a holds a number, and this is none."),
+        ("boolean", b"a=1&b=2", "a=1: the column a holds a boolean, and this is none."),
+        ("date", b"a=2026-02-30&b=2", "a=2026-02-30: the column a holds a date, and this is none."),
+        ("timestamp", b"a=noon&b=2", "a=noon: the column a holds a timestamp, and this is none."),
+    ],
+)  # fmt: skip
+def test_a_url_that_does_not_fit_is_refused(kind: Kind, query: bytes, sentence: str) -> None:
+    """What is missing, unknown, doubled, badly escaped or of another kind is named in one sentence."""
+    with pytest.raises(UsageError) as refused:
+        QueryReader("shop", [Column("a", kind), Column("b", kind)], ()).from_url(query)
+    assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "sentence"),
+    [
+        ("string", {}, "The lookup key of shop is a: a is missing."),
+        ("string", {"a": "x", "b": 1}, "The lookup key of shop is a: b is not part of it."),
+        ("string", {"b" * 100: 1}, f"The lookup key of shop is a: a is missing and {'b' * 59}… is not part of it."),
+        ("string", {"a": None}, "a is None, but the column holds a string."),
+        ("string", {"a": 7}, "a is 7, but the column holds a string."),
+        ("string", {"a": "\ud800"}, "a holds half of a surrogate pair, which is no text."),
+        ("integer", {"a": "7"}, "a is '7', but the column holds a integer."),
+        ("integer", {"a": 7.0}, "a is 7.0, but the column holds a integer."),
+        ("integer", {"a": True}, "a is True, but the column holds a integer."),
+        ("integer", {"a": 2**64}, "a is an integer beyond 64 bits."),
+        ("integer", {"a": -(2**63) - 1}, "a is an integer beyond 64 bits."),
+        ("number", {"a": "1.5"}, "a is '1.5', but the column holds a number."),
+        ("number", {"a": 10**400}, f"a is 1{'0' * 58}…, but the column holds a number."),
+        ("boolean", {"a": "true"}, "a is 'true', but the column holds a boolean."),
+        ("boolean", {"a": 1}, "a is 1, but the column holds a boolean."),
+        ("date", {"a": 20260131}, "a is 20260131, but the column holds a date."),
+        ("date", {"a": "soon"}, "a=soon: the column a holds a date, and this is none."),
+        ("date", {"a": datetime(2026, 1, 31)}, "a is datetime.datetime(2026, 1, 31, 0, 0), but the column holds a date."),
+        ("timestamp", {"a": date(2026, 1, 31)}, "a is datetime.date(2026, 1, 31), but the column holds a timestamp."),
+        ("timestamp", {"a": 1769860800}, "a is 1769860800, but the column holds a timestamp."),
+    ],
+)  # fmt: skip
+def test_values_that_do_not_fit_are_refused(kind: Kind, query: dict[str, Any], sentence: str) -> None:
+    """JSON's types must be the column's: text is no number, 7.0 no integer, 1 no boolean."""
+    with pytest.raises(UsageError) as refused:
+        QueryReader("shop", [Column("a", kind)], ()).from_values(query)
+    assert str(refused.value) == sentence
+
+
+def test_a_plus_is_a_space_also_in_a_columns_name() -> None:
+    """Two columns whose names differ only as escaped and unescaped text do are told apart."""
+    reader = QueryReader("shop", [Column("a b", "string"), Column("a+b", "string"), Column("%41", "string")], ())
+    assert reader.from_url(b"a+b=1&a%2Bb=2&%2541=3") == ("1", "2", "3")
+    assert reader.from_url(b"a%20b=x+y&a%2bb=x%2By&%2541=%E2%82%AC") == ("x y", "x+y", "€")
+
+
+def test_zeros_are_one_number() -> None:
+    """-0.0 and 0 are found where 0.0 was listed; every other double has a key of its own."""
+    reader = QueryReader("shop", [Column("a", "number")], ())
+    keys = {reader.key(reader.from_values({"a": value})) for value in (0, 0.0, -0.0)}
+    assert keys == {reader.key(reader.from_url(b"a=-0"))}
+    assert reader.key((math.nextafter(0.1, 1),)) != reader.key((0.1,))
+    assert struct.pack("<d", reader.from_url(b"a=1e-320")[0]) == struct.pack("<d", 1e-320)
+
+
+def test_a_time_may_come_with_its_zone() -> None:
+    """The same moment has the same key, whatever zone it is written in; without one it is UTC."""
+    reader = QueryReader("shop", [Column("a", "timestamp")], ())
+    texts = [b"2026-01-31T12:00:00Z", b"2026-01-31T14:00:00%2B02:00", b"2026-01-31T12:00:00", b"2026-01-31+12:00"]
+    assert len({reader.key(reader.from_url(b"a=" + text)) for text in texts}) == 1
