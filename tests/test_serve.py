@@ -27,7 +27,7 @@ from tests.tiny import Cli
 NORMALIZED = {"path": "queries.parquet", "key": ["text"], "normalize": ["nfkc", "casefold", "trim"]}
 NOON = datetime(2026, 1, 31, 12, 30, 0, 123456, tzinfo=UTC)
 TYPED: dict[str, list[Any]] = {
-    "näme & co": ["ü +%&=?#/\\\"'", "", "日本語 😀"],
+    "näme & co": ["ü +%&=?#/\\\"'", " a ", "日本語 😀"],
     "n": [-(2**63), 7, 2**62],
     "f": [1.5, -0.0, 1e-320],
     "b": [True, False, True],
