@@ -15,8 +15,11 @@ from batchinfer.home import JobHome
 from batchinfer.publish import CURRENT, folder_of
 from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS
 
+Damage = Callable[[Path], object]
+"""Does something to a version's folder."""
 
-def next_version(home: JobHome, like: int, number: int, damage: Callable[[Path], None] | None = None) -> None:
+
+def next_version(home: JobHome, like: int, number: int, damage: Damage | None = None) -> None:
     """Publishes a copy of a version under a new number; `damage` comes first, and CURRENT names what it leaves."""
     folder = folder_of(home, number)
     shutil.copytree(folder_of(home, like), folder)
@@ -45,12 +48,12 @@ def edit_manifest(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def without(name: str) -> Callable[[Path], None]:
+def without(name: str) -> Damage:
     """Half-copied: a file has not come yet."""
     return lambda folder: (folder / name).unlink()
 
 
-def cut(name: str) -> Callable[[Path], None]:
+def cut(name: str) -> Damage:
     """Truncated: a file ends in its middle."""
 
     def damage(folder: Path) -> None:
@@ -60,12 +63,12 @@ def cut(name: str) -> Callable[[Path], None]:
     return damage
 
 
-def emptied(name: str) -> Callable[[Path], None]:
+def emptied(name: str) -> Damage:
     """A file has no content, as after a power cut."""
     return lambda folder: (folder / name).write_bytes(b"")
 
 
-def flipped(name: str) -> Callable[[Path], None]:
+def flipped(name: str) -> Damage:
     """One bit of a file is wrong; its size is right."""
 
     def damage(folder: Path) -> None:
@@ -76,7 +79,7 @@ def flipped(name: str) -> Callable[[Path], None]:
     return damage
 
 
-def zeroed(name: str) -> Callable[[Path], None]:
+def zeroed(name: str) -> Damage:
     """A file of the right size was never written."""
     return lambda folder: (folder / name).write_bytes(bytes((folder / name).stat().st_size))
 
@@ -130,7 +133,7 @@ def other_entries(folder: Path) -> None:
 HONEST = (unknown_format, of_another_job, unknown_kind, no_list, nested, fewer_entries, other_entries)
 """Damages after which the manifest is still the one that CURRENT names."""
 
-VERSIONS: dict[str, tuple[Callable[[Path], None], str]] = {
+VERSIONS: dict[str, tuple[Damage, str]] = {
     "half-copied: no manifest yet": (without(MANIFEST), "manifest.json is missing or damaged"),
     "half-copied: no lookup file yet": (without(LOOKUP), "lookup.lmdb cannot be opened"),
     "half-copied: no predictions yet": (without(PREDICTIONS), "predictions.parquet is missing or cannot be read"),

@@ -154,11 +154,10 @@ class Server:
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample of /metrics; 0 if there is none."""
-        return sum(
-            sample.value
-            for sample in self.samples()
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        labelled = [
+            sample for sample in self.samples() if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return float(sum(sample.value for sample in labelled))
 
     def samples(self) -> list[Any]:
         from prometheus_client.parser import text_string_to_metric_families

@@ -53,7 +53,7 @@ def guarding(root: Path, *, always: bool = False, never: bool = False) -> Guard:
 
 
 def test_a_key_is_shown_once_and_kept_nowhere(batchinfer: Cli) -> None:
-    """keys add prints the key; no file of the data folder has its secret, and the file is its owner's alone."""
+    """What keys add prints is the key; no file of the data folder has its secret, and the file is its owner's alone."""
     done = batchinfer("keys", "add", "search", "--json")
     assert done.code == 0
     key_id, secret = split(done.json["key"]) or ("", "")
@@ -67,7 +67,9 @@ def test_a_key_is_shown_once_and_kept_nowhere(batchinfer: Cli) -> None:
     [kept] = json.loads(path.read_bytes())["keys"]
     assert kept["sha256"] == hashlib.sha256(secret.encode()).hexdigest()
     listed = batchinfer("keys", "list", "--json")
-    assert listed.json == [{"id": key_id, "name": "search", "jobs": None, "created_at": kept["created_at"], "revoked_at": None}]
+    assert listed.json == [
+        {"id": key_id, "name": "search", "jobs": None, "created_at": kept["created_at"], "revoked_at": None}
+    ]
     shown = batchinfer("keys", "list")
     assert key_id in shown.out
     assert kept["sha256"] not in listed.out + shown.out
@@ -83,7 +85,7 @@ def test_a_key_is_printed_alone_for_scripts(batchinfer: Cli) -> None:
 
 
 def test_a_key_that_there_is_not_cannot_be_revoked(batchinfer: Cli) -> None:
-    """keys revoke of an unknown id says so, exits with 1 and changes nothing."""
+    """An unknown id is said to be one, exits with 1 and changes nothing."""
     batchinfer("keys", "add", "search")
     before = (batchinfer.home / "api-keys.json").read_bytes()
     done = batchinfer("keys", "revoke", "00000000")
@@ -100,14 +102,14 @@ def test_a_key_is_revoked_once(batchinfer: Cli) -> None:
 
 
 def test_no_keys_is_said(batchinfer: Cli) -> None:
-    """keys list of a data folder without keys says how one is made."""
+    """The list of a data folder without keys says how one is made."""
     assert batchinfer("keys", "list").out == "There are no keys: batchinfer keys add NAME makes one.\n"
     assert batchinfer("keys", "list", "--json").json == []
 
 
 @pytest.mark.parametrize("content", DAMAGES)
 def test_a_damaged_file_stops_the_command_with_a_sentence(batchinfer: Cli, content: bytes) -> None:
-    """keys add and list refuse to go on from a damaged file, and leave it as it is."""
+    """Adding, listing and revoking refuse to go on from a damaged file, and leave it as it is."""
     batchinfer.home.mkdir()
     path = batchinfer.home / "api-keys.json"
     path.write_bytes(content)

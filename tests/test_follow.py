@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,10 @@ from batchinfer.follow import Follower
 from batchinfer.home import JobHome
 from batchinfer.publish import CURRENT, PIN, folder_of
 from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Snapshot
-from tests.damage import POINTERS, VERSIONS, next_version, point
+from tests.damage import POINTERS, VERSIONS, Damage, next_version, point
 from tests.factories import imports_job
 
 LENIENT = {"coverage": 0.0, "failures": 1.0, "shrink": 1.0, "changed": 1.0}
-Damage = Callable[[Path], None]
 DAMAGED = pytest.mark.parametrize(("damage", "sentence"), VERSIONS.values(), ids=VERSIONS)
 
 
@@ -218,9 +216,7 @@ def test_a_data_folder_that_vanishes_and_comes_back(home: JobHome, at_once: None
     assert says(follower) == "1"
 
 
-def test_a_folder_that_vanishes_while_it_is_read(
-    home: JobHome, at_once: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_vanishes_while_it_is_read(home: JobHome, at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the file system in the middle of a look ends in the same sentence, and is got over."""
 
     def gone(_home: JobHome) -> list[int]:

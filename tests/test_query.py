@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, get_args
 from urllib.parse import quote, quote_plus
@@ -17,6 +18,7 @@ from batchinfer.errors import UsageError
 from batchinfer.keys import Column, Kind, lookup_key
 from batchinfer.query import CHECKS, QueryReader
 
+NOON = datetime(2026, 1, 31, 12)  # noqa: DTZ001 - lists hold times without a zone
 STEPS = ("nfkc", "casefold", "trim")
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -51,8 +53,12 @@ def asked(draw: st.DrawFn) -> tuple[list[Column], list[Any], list[str]]:
     """Columns of any kinds and names, a value for each, and steps that make strings comparable."""
     names = draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4), min_size=1, max_size=4,
                           unique=True))  # fmt: skip
-    columns = [Column(name, draw(st.sampled_from(sorted(VALUES)))) for name in names]  # type: ignore[arg-type]
-    return columns, [draw(VALUES[column.kind]) for column in columns], draw(st.lists(st.sampled_from(STEPS), unique=True))
+    columns = [Column(name, draw(st.sampled_from(sorted(VALUES)))) for name in names]
+    return (
+        columns,
+        [draw(VALUES[column.kind]) for column in columns],
+        draw(st.lists(st.sampled_from(STEPS), unique=True)),
+    )
 
 
 @given(asked(), st.randoms(use_true_random=False), st.sampled_from([quote, quote_plus]))
@@ -75,11 +81,9 @@ def test_every_way_of_asking_makes_the_key_of_the_build(
 def test_junk_is_refused_with_a_sentence(kind: Kind, value: Any) -> None:
     """Any JSON value either makes a key or gets one sentence; nothing else is ever raised."""
     reader = QueryReader("shop", [Column("a", kind)], STEPS)
-    try:
-        assert len(reader.key(reader.from_values({"a": value}))) == 16
-    except UsageError as exc:
-        assert "a" in str(exc)
-        assert len(str(exc)) < 300
+    refused = refusal(lambda: reader.key(reader.from_values({"a": value})))
+    assert not refused or refused.startswith("a")
+    assert len(refused) < 300
 
 
 @given(st.sampled_from(sorted(VALUES)), st.binary(max_size=40))
@@ -87,10 +91,17 @@ def test_any_bytes_of_a_url_are_read_or_refused(kind: Kind, raw: bytes) -> None:
     """The query of a URL may be any bytes: it makes a key or gets one sentence that can be sent."""
     reader = QueryReader("shop", [Column("a", kind)], ())
     for query in (raw, b"a=" + raw):
-        try:
-            assert len(reader.key(reader.from_url(query))) == 16
-        except UsageError as exc:
-            assert len(str(exc).encode()) < 700
+        assert len(refusal(lambda query=query: reader.key(reader.from_url(query))).encode()) < 700  # type: ignore[misc]
+
+
+def refusal(make: Callable[[], bytes]) -> str:
+    """The sentence with which a query is refused; empty if it has a key."""
+    try:
+        key = make()
+    except UsageError as exc:
+        return str(exc)
+    assert len(key) == 16
+    return ""
 
 
 def test_every_kind_that_a_key_can_have_can_be_asked_for() -> None:
@@ -149,7 +160,7 @@ def test_a_url_that_does_not_fit_is_refused(kind: Kind, query: bytes, sentence: 
         ("boolean", {"a": 1}, "a is 1, but the column holds a boolean."),
         ("date", {"a": 20260131}, "a is 20260131, but the column holds a date."),
         ("date", {"a": "soon"}, "a=soon: the column a holds a date, and this is none."),
-        ("date", {"a": datetime(2026, 1, 31)}, "a is datetime.datetime(2026, 1, 31, 0, 0), but the column holds a date."),
+        ("date", {"a": NOON}, "a is datetime.datetime(2026, 1, 31, 12, 0), but the column holds a date."),
         ("timestamp", {"a": date(2026, 1, 31)}, "a is datetime.date(2026, 1, 31), but the column holds a timestamp."),
         ("timestamp", {"a": 1769860800}, "a is 1769860800, but the column holds a timestamp."),
     ],

@@ -401,7 +401,7 @@ def test_a_worker_that_is_killed_comes_back(home: JobHome, tmp_path: Path) -> No
         eventually(lambda: all(server.metric("batchinfer_hits_total", job="shop") == 10 for _ in range(8)))
         first, second = server.children()
         os.kill(first, signal.SIGKILL)
-        answered = []
+        answered: list[int] = []
         deadline = time.monotonic() + 20
         while len(set(server.children()) - {first}) < 2 or len(answered) < 100:
             assert time.monotonic() < deadline, server.log

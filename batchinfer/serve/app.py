@@ -86,7 +86,9 @@ class Service:
         if scope["type"] != "http":
             await self._starlette(scope, receive, send)
             return
-        route = self._hot.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None  # granian sends HEAD no body
+        route = (
+            self._hot.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
+        )  # granian sends HEAD no body
         await (route or self._through_router)(scope, receive, send)
 
     async def _through_router(self, scope: Any, receive: Any, send: Any) -> None:

@@ -110,10 +110,14 @@ COLUMNS: Schema = {
 CONDITION: Schema = {
     "name": "If-None-Match", "in": "header", "description": "An ETag that the client has: 304 if it still holds.", "schema": TEXT,
 }  # fmt: skip
-VERSION_HEADER: Schema = {"description": "The version that answered.", "schema": {"type": "integer"}}
+VERSION_HEADER: Schema = {"required": True, "description": "The version that answered.", "schema": {"type": "integer"}}
 HIT_HEADERS: Schema = {
-    "ETag": {"description": "Of this entry; it survives a publish that did not change it.", "schema": TEXT},
-    "Cache-Control": {"description": "max-age from the job's serve section.", "schema": TEXT},
+    "ETag": {
+        "required": True,
+        "description": "Of this entry; it survives a publish that did not change it.",
+        "schema": TEXT,
+    },
+    "Cache-Control": {"required": True, "description": "max-age from the job's serve section.", "schema": TEXT},
     "Batchinfer-Version": VERSION_HEADER,
 }
 
@@ -149,7 +153,10 @@ def document() -> Schema:
     """The OpenAPI document."""
     lookup = _operation(
         "lookup", "One prediction.",
-        {"200": _json("Hit", "The prediction.", HIT_HEADERS), "304": {"description": "The client's copy still holds."}}
+        {
+            "200": _json("Hit", "The prediction.", HIT_HEADERS),
+            "304": {"description": "The client's copy still holds.", "headers": HIT_HEADERS},
+        }
         | _problems("bad-query", "miss", *OF_A_JOB, "not-published"),
         parameters=[JOB, COLUMNS, CONDITION],
     )  # fmt: skip
