@@ -109,6 +109,11 @@ def nested(folder: Path) -> None:
     (folder / MANIFEST).write_bytes(b"[" * 200_000)
 
 
+def other_key(folder: Path) -> None:
+    """No damage: a version that is looked up by another column."""
+    edit_manifest(folder, key=[{"name": "size", "kind": "integer"}])
+
+
 def fewer_entries(folder: Path) -> None:
     """The lookup file has other entries than the manifest counts, and all checksums are right."""
     content = json.loads((folder / MANIFEST).read_bytes())
@@ -130,7 +135,7 @@ def other_entries(folder: Path) -> None:
     edit_manifest(folder, files=content["files"] | {LOOKUP: facts})
 
 
-HONEST = (unknown_format, of_another_job, unknown_kind, no_list, nested, fewer_entries, other_entries)
+HONEST = (unknown_format, of_another_job, unknown_kind, no_list, nested, fewer_entries, other_entries, other_key)
 """Damages after which the manifest is still the one that CURRENT names."""
 
 VERSIONS: dict[str, tuple[Damage, str]] = {

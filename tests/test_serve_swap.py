@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from batchinfer import publish as publishing
 from tests.factories import World, imports_job
 from tests.serving import LENIENT, Reply, Server, reply_of, serving
 
@@ -123,11 +124,13 @@ def test_versions_are_swapped_under_load(tmp_path: Path) -> None:
             load.published[version] = time.monotonic()
             time.sleep(max(0.0, began + 0.5 - time.monotonic()))
         server.settled("shop", version)
+        kept = publishing.numbers(world.home)
         load.over.set()
         for thread in threads:
             thread.join()
         assert not load.wrong
         assert version > 3
+        assert len(kept) < version  # old versions were removed meanwhile, but none that a worker had open
         assert len(load.seen) > 3
         assert sum(load.seen.values()) > 300
         assert server.stop() == 0

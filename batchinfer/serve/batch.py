@@ -15,6 +15,7 @@ from batchinfer.serve.problems import Problem
 
 MAX_QUERIES = 1000
 MAX_BODY = 1 << 20  # bytes
+MOST_TAKEN = 8 << 20  # bytes of a body that is too large; who is cut off while sending gets to read no answer
 BODY_SECONDS = 10.0
 WORTH_COMPRESSING = 1024  # bytes
 
@@ -22,23 +23,26 @@ WORTH_COMPRESSING = 1024  # bytes
 async def read_body(headers: Any, receive: Any) -> bytes:
     """The body of a request, bounded in size and time. Raises Problem."""
     declared = next((value for name, value in headers if name == b"content-length"), b"0")
-    if declared.isdigit() and int(declared) > MAX_BODY:
+    if declared.isdigit() and int(declared) > MOST_TAKEN:
         raise _too_large()
-    chunks, size = [], 0
+    chunks: list[bytes] = []
+    size, more = 0, True
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            while True:
+            while more and size <= MOST_TAKEN:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Problem("bad-body", "The body broke off.")
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                if size > MAX_BODY:
-                    raise _too_large()
-                if not message.get("more_body", False):
-                    return b"".join(chunks)
+                piece = message.get("body", b"")
+                size += len(piece)
+                if size <= MAX_BODY:
+                    chunks.append(piece)
+                more = message.get("more_body", False)
     except TimeoutError as exc:
         raise Problem("slow-body", f"The body did not come within {BODY_SECONDS:.0f} s.") from exc
+    if size > MAX_BODY:
+        raise _too_large()
+    return b"".join(chunks)
 
 
 def _too_large() -> Problem:

@@ -1,0 +1,148 @@
+"""The jobs of a data folder as one worker serves them: which version is open, and where its misses are noted."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from batchinfer.serve.board import Board, Desk
+from batchinfer.serve.misses import spooled
+from tests.damage import VERSIONS, next_version, other_key, point
+from tests.factories import World, imports_job
+from tests.serving import LENIENT
+
+
+def published(folder: Path, **sections: object) -> World:
+    """A job with one version."""
+    world = imports_job(folder, {"id": ["a"]}, gate=LENIENT, **sections)
+    world.take_in({"id": ["a"], "prediction": ["x"]})
+    world.publish()
+    return world
+
+
+def board_of(world: World, *, records_misses: bool = True) -> Board:
+    """A board that has looked once."""
+    board = Board(world.home.root, lambda _: None, records_misses=records_misses)
+    board.refresh()
+    return board
+
+
+def spooled_by(desk: Desk, folder: Path) -> list[list[str]]:
+    """The queries in each file that a desk writes now."""
+    before = set(spooled(folder / desk.job)) if (folder / desk.job).exists() else set()
+    desk.spool_misses(folder)
+    files = [path for path in spooled(folder / desk.job) if path not in before] if (folder / desk.job).exists() else []
+    return [[query for query, _ in json.loads(path.read_bytes())["misses"]] for path in files]
+
+
+def test_misses_are_kept_over_a_swap(tmp_path: Path) -> None:
+    """A new version with the same lookup key goes on with the misses noted so far."""
+    world = published(tmp_path)
+    desk = board_of(world).desks["shop"]
+    first = desk.opened()
+    assert first.misses is not None
+    first.misses.add(("b",))
+    next_version(world.home, 1, 2)
+    desk.refresh()
+    second = desk.opened()
+    assert (second.version, second.misses) == (2, first.misses)
+    assert spooled_by(desk, tmp_path / "spool") == [['{"id":"b"}']]
+    assert spooled_by(desk, tmp_path / "spool") == []
+
+
+def test_misses_of_another_key_are_spooled_too(tmp_path: Path) -> None:
+    """When a version with another lookup key comes, the old one's misses are written under their own columns."""
+    world = published(tmp_path)
+    board = board_of(world)
+    desk = board.desks["shop"]
+    first = desk.opened().misses
+    assert first is not None
+    first.add(("b",))
+    next_version(world.home, 1, 2, other_key)
+    board.refresh()
+    second = desk.opened().misses
+    assert second is not None
+    assert second is not first
+    second.add((7,))
+    first.add(("late",))  # a request that took the old version
+    assert sorted(spooled_by(desk, tmp_path / "spool")) == [['{"id":"b"}', '{"id":"late"}'], ['{"size":7}']]
+
+
+def test_misses_are_not_noted_where_somebody_said_so(tmp_path: Path) -> None:
+    """The job's serve section and the server's option turn it off."""
+    assert board_of(published(tmp_path / "on")).desks["shop"].opened().misses is not None
+    assert board_of(published(tmp_path / "off", serve={"misses": False})).desks["shop"].opened().misses is None
+    assert board_of(published(tmp_path / "server"), records_misses=False).desks["shop"].opened().misses is None
+
+
+def test_a_job_is_heard_of_before_it_can_be_asked_for(tmp_path: Path) -> None:
+    """Each new job is announced once, while it has no desk yet; readiness waits for its version."""
+    world = published(tmp_path)
+    heard: list[str] = []
+
+    def welcome(desk: Desk) -> None:
+        assert desk.job not in board.desks
+        heard.append(desk.job)
+
+    board = Board(world.home.root, welcome, records_misses=True)
+    assert not board.ready
+    board.refresh()
+    assert (heard, board.ready) == (["shop"], True)
+    (world.home.root / "late").mkdir()
+    (world.home.root / "Not_a_job" / "versions").mkdir(parents=True)
+    (world.home.root / "late" / "job.json").touch()
+    for _ in range(2):
+        board.refresh()
+    assert (heard, board.ready) == (["shop", "late"], True)
+
+
+def test_ready_means_that_what_is_published_is_open(tmp_path: Path) -> None:
+    """A job whose only version is damaged holds readiness back until it is mended or another is published."""
+    world = published(tmp_path)
+    next_version(world.home, 1, 2, VERSIONS["truncated lookup file"][0])
+    (world.home.versions / "000001").rename(tmp_path / "away")
+    board = board_of(world)
+    assert not board.ready
+    (tmp_path / "away").rename(world.home.versions / "000001")
+    point(world.home, 1)
+    board.refresh()
+    assert board.ready
+
+
+def test_one_broken_job_does_not_hold_the_others_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault that nobody thought of, in one job, is logged, and the next job is brought up to date all the same."""
+    world = published(tmp_path)
+    board = board_of(world)
+    (world.home.root / "aaa").mkdir()
+    (world.home.root / "aaa" / "job.json").touch()
+    board.refresh()
+    refresh = Desk.refresh
+
+    def broken(desk: Desk) -> None:
+        if desk.job == "aaa":
+            raise ZeroDivisionError
+        refresh(desk)
+
+    monkeypatch.setattr(Desk, "refresh", broken)
+    monkeypatch.setattr(logging.getLogger("batchinfer"), "propagate", True)
+    next_version(world.home, 1, 2)
+    board.refresh()
+    assert board.desks["shop"].opened().version == 2
+    assert "aaa: could not be refreshed" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"finished_at": 7}', b'{"finished_at": "soon"}', b"\xff"])
+def test_a_damaged_note_of_the_last_run_is_no_fault(tmp_path: Path, content: bytes) -> None:
+    """The time of the last success stays what it was while its file cannot be read."""
+    world = published(tmp_path)
+    note = world.home.folder / "last_run.json"
+    note.write_text('{"finished_at": "2026-01-31T12:00:00+00:00"}')
+    board = board_of(world)
+    note.write_bytes(content)
+    board.refresh()
+    assert [state.last_success for state in board.states()] == [1769860800.0]
