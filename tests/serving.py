@@ -148,8 +148,8 @@ class Server:
         eventually(lambda: all(self.version(job) == version for _ in range(6 * self.workers)), self.said)
 
     def version(self, job: str) -> int | None:
-        """The version that answers now."""
-        version = self.get(f"/v1/jobs/{job}").json["version"]
+        """The version that answers now; None if there is none, or a worker has just started."""
+        version = self.get(f"/v1/jobs/{job}").json.get("version")
         return None if version is None else int(version)
 
     def metric(self, name: str, **labels: str) -> float:

@@ -357,15 +357,14 @@ def test_a_start_on_damaged_data(home: JobHome, tmp_path: Path) -> None:
     point(pinned, 2, name=PIN)
     (folder_of(pinned, 2) / LOOKUP).unlink()
     with serving(home.root, tmp_path / "server", ready=False) as server:
-        eventually(lambda: server.get("/v1/jobs").status == 200)
-        eventually(lambda: prediction(server) == "3", server.said)
+        eventually(lambda: server.lookup("whole", id="a").status == 200, server.said)  # the last to be opened
+        assert prediction(server) == "3"
         state = server.get("/v1/jobs/shop").json
         assert (state["version"], state["degraded"]) == (3, True)
-        eventually(lambda: "lookup.lmdb cannot be opened" in server.log, server.said)
         refused = server.lookup("pinned", id="a").problem
         assert refused == (503, "not-published", "The version of pinned that should be served is damaged.")
         assert server.get("/readyz").problem[:2] == (503, "not-published")
-        assert server.lookup("whole", id="a").status == 200
+        assert "lookup.lmdb cannot be opened" in server.log
         assert "Nothing can be served." in server.log
         (home.root / "pinned" / PIN).unlink()
         eventually(lambda: server.get("/readyz").status == 200, server.said)
