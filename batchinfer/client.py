@@ -117,13 +117,10 @@ class _Files:
 
     def __init__(self, root: Path, job: str) -> None:
         self._follower = Follower(JobHome(root, job))
-        try:
-            with _REFRESHING:
-                self._follower.refresh()
-            if self._follower.served.snapshot is None:
-                raise _nothing(self._follower)
-        except OSError as exc:
-            raise StoreError(f"{exc.filename or root} cannot be read: {exc.strerror}.") from exc
+        with _REFRESHING:
+            self._follower.refresh()
+        if self._follower.served.snapshot is None:
+            raise _nothing(self._follower)
         self._start()
 
     def _start(self) -> None:

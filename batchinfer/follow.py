@@ -74,12 +74,18 @@ class Follower:
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a version, what is open must go on
             self.failed_loads += 1
             pin = pin or _signature(self.home, PIN) is not None
-            sentence = str(exc) if isinstance(exc, BatchinferError) else f"{self.home.folder} cannot be used: {exc!r}."
-            return self._fall_back(sentence, pin=pin)
+            return self._fall_back(self._sentence(exc), pin=pin)
+
+    def _sentence(self, exc: Exception) -> str:
+        if isinstance(exc, BatchinferError):
+            return str(exc)
+        if isinstance(exc, OSError):
+            return f"{exc.filename or self.home.folder} cannot be read: {exc.strerror}."
+        return f"{self.home.folder} cannot be used: {exc!r}."
 
     def _without_name(self) -> Served:
         """CURRENT is missing: nothing was ever published, or somebody took it away."""
-        if self.served.snapshot is None and not self._numbers():
+        if self.served.snapshot is None and not publish.numbers(self.home):
             return Served()
         self.failed_loads += 1
         return self._fall_back(f"{self.home.folder / CURRENT} is missing.", pin=False)

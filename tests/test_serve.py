@@ -222,6 +222,17 @@ def test_a_batch_keeps_the_order(server: Server, shop: World) -> None:
     assert reply.headers["vary"] == "accept-encoding"
 
 
+def test_a_reply_is_json_whatever_was_asked(server: Server) -> None:
+    """JSON has no infinity: a number that is too large for a double is repeated as such a number."""
+    asked = in_json(columns(0))
+    for written in ("1e999", "-1e999"):
+        body = json.dumps({"queries": [asked | {"f": 7.5}]}).replace("7.5", written).encode()
+        reply = server.batch("typed", body)
+        assert (reply.status, reply.json["results"][0]["found"]) == (200, False)
+        assert b"Infinity" not in reply.body
+        assert reply.json["results"][0]["query"] == asked | {"f": float(written)}
+
+
 def test_a_batch_may_be_empty_or_full(server: Server) -> None:
     """None and 1,000 queries are a batch; 1,001 are refused."""
     assert server.batch("shop", []).json["results"] == []

@@ -9,7 +9,6 @@ import math
 from typing import Any
 
 from batchinfer.errors import UsageError
-from batchinfer.keys import shortened
 from batchinfer.serve.board import Open
 from batchinfer.serve.problems import Problem
 
@@ -54,7 +53,7 @@ def _too_large() -> Problem:
 def read_queries(body: bytes) -> list[Any]:
     """The queries of {"queries": [...]}. Raises Problem."""
     try:
-        content = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
+        content = json.loads(body.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError
         raise Problem("bad-body", f"The body is not valid JSON: {str(exc)[:200]}.") from exc
     if not isinstance(content, dict) or content.keys() != {"queries"} or not isinstance(content["queries"], list):
@@ -68,14 +67,6 @@ def read_queries(body: bytes) -> list[Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
-
-
-def _finite(text: str) -> float:
-    """A reply could not repeat an infinite number: JSON has none."""
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{shortened(text)} is beyond what a number can be")
-    return number
 
 
 def answer(opened: Open, queries: list[Any]) -> tuple[bytes, list[tuple[Any, ...]]]:
@@ -99,7 +90,17 @@ def answer(opened: Open, queries: list[Any]) -> tuple[bytes, list[tuple[Any, ...
 
 
 def _missed(query: dict[str, Any]) -> bytes:
-    return json.dumps({"found": False, "query": query}, ensure_ascii=False, separators=(",", ":")).encode()
+    """JSON has no infinity; a number that was too large to be told from it is repeated as one."""
+    try:
+        text = json.dumps(query, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = "{" + ",".join(f"{_plain(name)}:{_plain(value)}" for name, value in query.items()) + "}"
+    return b'{"found":false,"query":%b}' % text.encode()
+
+
+def _plain(value: str | float) -> str:
+    endless = isinstance(value, float) and math.isinf(value)
+    return f"{'-' * (value < 0)}1e999" if endless else json.dumps(value, ensure_ascii=False)  # type: ignore[operator]
 
 
 def compressed(body: bytes, headers: Any) -> bytes | None:
