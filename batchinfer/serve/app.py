@@ -31,6 +31,7 @@ log = logging.getLogger("batchinfer.serve")
 LOOK_SECONDS = 0.5  # between two looks for new versions
 WRITE_SECONDS = 1.0  # between two writings of a worker's numbers
 SPOOL_SECONDS = 5.0  # between two writings of misses
+FIRST_SECONDS = 5.0  # that a worker takes no connections for while it opens versions
 SOON = ((b"retry-after", b"1"),)
 
 
@@ -215,6 +216,9 @@ class Service:
             asyncio.create_task(_again_and_again(self.write_tally, WRITE_SECONDS)),
             asyncio.create_task(_again_and_again(self.spool, SPOOL_SECONDS)),
         ]
+        until = time.monotonic() + FIRST_SECONDS
+        while not self.board.looked and time.monotonic() < until:  # noqa: ASYNC110 - a thread sets it
+            await asyncio.sleep(0.01)
         try:
             yield
         finally:

@@ -166,6 +166,7 @@ class Board:
         """welcome: called for each new job, before anyone can ask for it."""
         self.desks: dict[str, Desk] = {}
         self.listed = False  # whether it is known which jobs there are
+        self.looked = False  # whether every job of the first list was looked at
         self._root = root
         self._welcome = welcome
         self._records_misses = records_misses
@@ -185,6 +186,7 @@ class Board:
                 desk.refresh()
             except Exception:  # one job must not keep the others from being refreshed
                 log.exception("%s: could not be refreshed", desk.job)
+        self.looked = True
 
     def _names(self) -> list[str] | None:
         """The jobs that there are, or None where the data folder cannot be read."""
