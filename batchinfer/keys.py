@@ -219,7 +219,7 @@ def typed(text: str, column: Column) -> Any:
         return json.loads(text) if column.kind == "json" else text
     except (ValueError, KeyError) as exc:
         raise UsageError(
-            f"{column.name}={shortened(text)}: the column {column.name} holds a {column.kind}, and this is none."
+            f"{column.name}={shortened(text)}: the column {column.name} holds values of the kind {column.kind}, and this is none."
         ) from exc
 
 

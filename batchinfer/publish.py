@@ -45,7 +45,7 @@ def pointer(home: JobHome, name: str = CURRENT) -> Pointer | None:
         return Pointer(int(content["version"]), str(content["manifest_sha256"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
         advice = f"batchinfer {'unpin' if name == PIN else 'publish'} {home.name} mends it"
         raise StoreError(f"{path} is damaged: {exc!r}. {advice}.") from exc
 

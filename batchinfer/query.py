@@ -170,7 +170,7 @@ def _timestamp(value: Any, column: Column) -> datetime:
 
 def _wrong_kind(value: Any, column: Column) -> UsageError:
     shown = keys.shortened(repr(value))
-    return UsageError(f"{column.name} is {shown}, but the column holds a {column.kind}.")
+    return UsageError(f"{column.name} is {shown}, but the column holds values of the kind {column.kind}.")
 
 
 CHECKS: Mapping[Kind, Callable[[Any, Column], Any]] = {

@@ -30,7 +30,7 @@ CLOSING_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a version says of itself. `content` is all of it: an open map."""
+    """What a version says of itself. serve: the job's section of that name; `content` is all of it: an open map."""
 
     version: int | None
     job: str
@@ -38,6 +38,7 @@ class Manifest:
     key: tuple[Column, ...]
     normalize: tuple[str, ...]
     files: dict[str, dict[str, Any]]
+    serve: dict[str, Any]
     content: dict[str, Any]
 
     @classmethod
@@ -57,9 +58,10 @@ class Manifest:
                 key=tuple(_column(column) for column in content["key"]),
                 normalize=tuple(content["normalize"]),
                 files={name: dict(facts) for name, facts in content["files"].items()},
+                serve=dict(content["spec"].get("serve", {})),
                 content=content,
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
             raise StoreError(f"{path} is missing or damaged: {exc!r}.") from exc
         if digest is not None and hashlib.sha256(data).hexdigest() != digest:
             raise StoreError(f"{path} is not the manifest that was published: its checksum differs.")

@@ -320,7 +320,9 @@ def _cast_each(column: pa.Array, target: pa.DataType, kind: Kind, name: str, fau
         except (ValueError, OverflowError, NotImplementedError):  # Arrow's errors are among them
             values.append(None)
             faults.add(
-                row, "wrong_type", f"The column {name} should hold a {kind}, but here it is {_shown(column[row])}."
+                row,
+                "wrong_type",
+                f"The column {name} should hold values of the kind {kind}, but here it is {_shown(column[row])}.",
             )
     return pa.array(values, target)
 

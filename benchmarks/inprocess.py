@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from batchinfer import Lookup, publish
+from batchinfer.home import JobHome
 from batchinfer.snapshot import Snapshot
 from benchmarks.made import JOB, key_of, make
 
@@ -36,6 +37,25 @@ def per_key(work: Callable[[Any], Any], arguments: Sequence[Any]) -> float:
     return (time.perf_counter() - began) / len(arguments) * 1e6
 
 
+def measure(root: Path, entries: int, rounds: int) -> dict[str, list[float]]:
+    """Microseconds a key, by way. root: a data folder with a version that `made` made."""
+    present = [{"id": key_of(random.randrange(entries))} for _ in range(KEYS)]
+    absent = [{"id": key_of(entries + random.randrange(entries))} for _ in range(KEYS)]
+    batches = [present[at : at + 1000] for at in range(0, KEYS, 1000)]
+    with Snapshot(publish.folder_of(JobHome(root, JOB), 1)) as snapshot, Lookup(root, JOB) as lookup:
+        hashed = [snapshot.reader.key((query["id"],)) for query in present]
+        ways: dict[str, Callable[[], float]] = {
+            "LMDB get of a hashed key": lambda: per_key(snapshot.find, hashed),
+            "the same, JSON parsed": lambda: per_key(lambda key: json.loads(snapshot.find(key) or b""), hashed),
+            "Lookup.get, a hit": lambda: per_key(lookup.get, present),
+            "Lookup.get, a miss": lambda: per_key(lookup.get, absent),
+            "Lookup.get_many of 1,000 hits": lambda: per_key(lookup.get_many, batches) / 1000,
+        }
+        for work in ways.values():
+            work()  # once, so that the pages are in memory
+        return {way: [work() for _ in range(rounds)] for way, work in ways.items()}
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,23 +63,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="batchinfer-bench-") as name:
-        home = make(Path(name), given.entries)
-        present = [{"id": key_of(random.randrange(given.entries))} for _ in range(KEYS)]
-        absent = [{"id": key_of(given.entries + random.randrange(given.entries))} for _ in range(KEYS)]
-        with Snapshot(publish.folder_of(home, 1)) as snapshot, Lookup(name, JOB) as lookup:
-            hashed = [snapshot.reader.key((query["id"],)) for query in present]
-            ways: dict[str, Callable[[], float]] = {
-                "LMDB get of a hashed key": lambda: per_key(snapshot.find, hashed),
-                "the same, JSON parsed": lambda: per_key(lambda key: json.loads(snapshot.find(key) or b""), hashed),
-                "Lookup.get, a hit": lambda: per_key(lookup.get, present),
-                "Lookup.get, a miss": lambda: per_key(lookup.get, absent),
-                "Lookup.get_many of 1,000 hits, a key": lambda: per_key(
-                    lookup.get_many, [present[at : at + 1000] for at in range(0, KEYS, 1000)]
-                ) / 1000,
-            }  # fmt: skip
-            for work in ways.values():
-                work()  # once, so that the pages are in memory
-            taken = {way: [work() for _ in range(given.rounds)] for way, work in ways.items()}
+        make(Path(name), given.entries)
+        taken = measure(Path(name), given.entries, given.rounds)
     drawn = Table(title=f"{given.entries:,} entries, random keys, {KEYS:,} a round", title_justify="left")
     drawn.add_column("what")
     drawn.add_column("µs a key: median (range)", justify="right")

@@ -1,6 +1,6 @@
 """Measures look-ups over HTTP against the most that the server can do, and against Redis and DuckDB behind Starlette.
 
-    python -m benchmarks.serving [--entries 5000000] [--rounds 5] [--seconds 5] [--wrk2 PATH]
+    python -m benchmarks.serving [--entries 5000000] [--memory-entries 10000000] [--rounds 5] [--wrk2 PATH]
 
 One server process on core 0, the load generator (and Redis) on core 1; all servers are granian, all are asked with wrk for random
 keys over 32 connections, in turns, so that what else the machine does hits them alike. Ratios are of one round; their
@@ -37,6 +37,7 @@ from rich.table import Table
 from batchinfer import publish
 from batchinfer.home import JobHome
 from batchinfer.snapshot import PREDICTIONS
+from benchmarks import inprocess
 from benchmarks.made import JOB, body, key_of, make
 
 HERE = Path(__file__).parent
@@ -202,110 +203,183 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
+@dataclass(frozen=True)
+class Results:
+    """All that was measured. tails: of the fixed reply and of batchinfer, with an open loop; local: microseconds a key."""
+
+    entries: int
+    rounds: list[dict[str, Measured]]
+    batches: list[float]
+    rate: int
+    tails: list[tuple[Measured, Measured]]
+    local: dict[str, list[float]]
+    memory_entries: int
+    memory: float
+
+
 def main() -> None:
-    """Prints the table."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=5_000_000)
+    parser.add_argument("--memory-entries", type=int, default=10_000_000, help="for the worker's private memory")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--wrk2", default="wrk2", help="wrk2's binary, for the tail")
     given = parser.parse_args()
-    console = Console(stderr=True)
-    with tempfile.TemporaryDirectory(prefix="batchinfer-bench-") as name, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="batchinfer-bench-") as name:
         folder = Path(name)
-        console.print(f"Making a version of {given.entries:,} entries …")
+        rounds, batches, rate, tails = by_http(folder, given)
+        say("Looking up in this process …")
+        local = inprocess.measure(folder / "home", given.entries, given.rounds)
+    with tempfile.TemporaryDirectory(prefix="batchinfer-bench-") as name:
+        memory = worker_memory(Path(name), given.memory_entries)
+    report(Results(given.entries, rounds, batches, rate, tails, local, given.memory_entries, memory))
+
+
+def say(text: str) -> None:
+    """What is under way."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def service(root: Path, port: int) -> list[str]:
+    """Batchinfer with one worker."""
+    return [
+        sys.executable,
+        "-m",
+        "batchinfer",
+        "--home",
+        str(root),
+        "serve",
+        "--workers",
+        "1",
+        "--port",
+        str(port),
+        "--no-misses",
+    ]
+
+
+def worker_memory(folder: Path, entries: int) -> float:
+    """MB of private memory after half a minute of random look-ups."""
+    say(f"Making a version of {entries:,} entries, for the memory …")
+    make(folder / "home", entries)
+    port = free_port()
+    with running(service(folder / "home", port), SERVER_CORE, {}, f"http://127.0.0.1:{port}/readyz") as parent:
+        load("wrk", port, 30, script(folder, entries))
+        return private_memory(parent)
+
+
+def by_http(
+    folder: Path, given: argparse.Namespace
+) -> tuple[list[dict[str, Measured]], list[float], int, list[tuple[Measured, Measured]]]:
+    """Rounds over all servers; keys/s in batches; the rate of the open loop, and the tails at it."""
+    with contextlib.ExitStack() as stack:
+        say(f"Making a version of {given.entries:,} entries …")
         home = make(folder / "home", given.entries)
         (folder / "body").write_bytes(body(home, 1))
         lua = script(folder, given.entries)
         ports = {"batchinfer": free_port()}
-        ours = [
-            sys.executable, "-m", "batchinfer", "--home", str(folder / "home"), "serve", "--workers", "1", "--port",
-            str(ports["batchinfer"]), "--no-misses",
-        ]  # fmt: skip
-        parent = stack.enter_context(running(ours, SERVER_CORE, {}, f"http://127.0.0.1:{ports['batchinfer']}/readyz"))
-        peers = {"fixed reply": ("fixed", {"BENCH_BODY": str(folder / "body")})}
-        database, unix = folder / "bodies.duckdb", folder / "redis.sock"
-        console.print("Filling DuckDB …")
-        fill_duckdb(home, database)
-        if shutil.which("redis-server"):
-            console.print("Filling Redis …")
-            quiet = [
-                "redis-server",
-                "--port",
-                "0",
-                "--unixsocket",
-                str(unix),
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--dir",
-                name,
-            ]
-            stack.enter_context(running(quiet, LOAD_CORE, {}))
-            while not unix.exists():
-                time.sleep(0.1)
-            fill_redis(database, unix)
-            peers["Starlette + Redis"] = ("redis", {"BENCH_SOCKET": str(unix)})
-        else:
-            console.print("redis-server is not installed: left out.")
-        peers["Starlette + DuckDB"] = ("duckdb", {"BENCH_DUCKDB": str(database)})
+        ready = f"http://127.0.0.1:{ports['batchinfer']}/readyz"
+        stack.enter_context(running(service(folder / "home", ports["batchinfer"]), SERVER_CORE, {}, ready))
+        peers = {"fixed reply": ("fixed", {"BENCH_BODY": str(folder / "body")})} | databases(folder, home, stack)
         for peer, (app, environment) in peers.items():
             ports[peer] = free_port()
             url = f"http://127.0.0.1:{ports[peer]}/v1/jobs/{JOB}/lookup?id={key_of(1)}"
             stack.enter_context(running(granian(app, ports[peer]), SERVER_CORE, environment, url))
-        console.print("Warming up …")
+        say("Warming up …")
         load("wrk", ports["batchinfer"], 10, lua)
+        say(f"{given.rounds} rounds over {len(ports)} servers …")
         rounds = [
             {peer: load("wrk", port, given.seconds, lua) for peer, port in ports.items()} for _ in range(given.rounds)
         ]
         batches = [keys_per_second(ports["batchinfer"], given.entries, 3, folder) for _ in range(given.rounds)]
         rate = int(statistics.median(row["fixed reply"].rate for row in rounds) / 2)
-        tails: list[tuple[Measured, Measured]] = []
-        if shutil.which(given.wrk2):
-            ask = ("fixed reply", "batchinfer")
-            for _ in range(given.rounds):
-                one, other = (load(given.wrk2, ports[peer], max(given.seconds, 12), lua, f"-R{rate}") for peer in ask)
-                tails.append((one, other))
-        else:
-            console.print("wrk2 is not installed: the tail is left out.")
-        memory = private_memory(parent)
-    report(given.entries, rounds, batches, rate, tails, memory)
+        if not shutil.which(given.wrk2):
+            say("wrk2 is not installed: the tail is left out.")
+            return rounds, batches, rate, []
+        say(f"{given.rounds} rounds of an open loop at {rate:,} requests/s …")
+        long = max(given.seconds, 12)  # wrk2 needs its first 10 s to find its pace
+        tails = [
+            (
+                load(given.wrk2, ports["fixed reply"], long, lua, f"-R{rate}"),
+                load(given.wrk2, ports["batchinfer"], long, lua, f"-R{rate}"),
+            )
+            for _ in range(given.rounds)
+        ]
+        return rounds, batches, rate, tails
 
 
-def report(
-    entries: int,
-    rounds: list[dict[str, Measured]],
-    batches: list[float],
-    rate: int,
-    tails: list[tuple[Measured, Measured]],
-    memory: float,
-) -> None:
-    """Prints what was measured."""
-    console = Console()
+def databases(folder: Path, home: JobHome, stack: contextlib.ExitStack) -> dict[str, tuple[str, dict[str, str]]]:
+    """The peers that look up in a database, filled: name → (application in peers.py, its environment)."""
+    database, unix = folder / "bodies.duckdb", folder / "redis.sock"
+    say("Filling DuckDB …")
+    fill_duckdb(home, database)
+    found = {"Starlette + DuckDB": ("duckdb", {"BENCH_DUCKDB": str(database)})}
+    if not shutil.which("redis-server"):
+        say("redis-server is not installed: left out.")
+        return found
+    say("Filling Redis …")
+    quiet = [
+        "redis-server",
+        "--port",
+        "0",
+        "--unixsocket",
+        str(unix),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(folder),
+    ]
+    stack.enter_context(running(quiet, LOAD_CORE, {}))
+    while not unix.exists():
+        time.sleep(0.1)
+    fill_redis(database, unix)
+    return {"Starlette + Redis": ("redis", {"BENCH_SOCKET": str(unix)})} | found
+
+
+def report(found: Results) -> None:
+    """Prints what was measured, then each figure beside its limit."""
+    console = Console(width=120)
     drawn = Table(
-        title=f"One server process on one core, {entries:,} entries, random keys, {CONNECTIONS} connections",
+        title=f"One server process on one core, {found.entries:,} entries, random keys, {CONNECTIONS} connections",
         title_justify="left",
     )
     for column in ("server", "requests/s", "median ms", "p99 ms", "failed", "batchinfer's rate over it"):
         drawn.add_column(column, justify="left" if column == "server" else "right")
-    for peer in rounds[0]:
-        row = [measured[peer] for measured in rounds]
-        ratios = [measured["batchinfer"].rate / measured[peer].rate for measured in rounds]
+    ratios = {peer: [row["batchinfer"].rate / row[peer].rate for row in found.rounds] for peer in found.rounds[0]}
+    for peer, ratio in ratios.items():
+        row = [measured[peer] for measured in found.rounds]
         drawn.add_row(
             peer, spread([one.rate for one in row], 0), spread([one.median for one in row]), spread([one.p99 for one in row]),
-            str(sum(one.failed for one in row)), "" if peer == "batchinfer" else spread(ratios),
+            str(sum(one.failed for one in row)), "" if peer == "batchinfer" else spread(ratio),
         )  # fmt: skip
     console.print(drawn)
-    console.print(f"Batches of {BATCH:,}: {spread(batches, 0)} keys/s.")
-    if tails:
-        ratio = [ours.p99 / fixed.median for fixed, ours in tails]
-        console.print(
-            f"Open loop at {rate:,} requests/s: fixed reply median {spread([fixed.median for fixed, _ in tails])} ms, "
-            f"p99 {spread([fixed.p99 for fixed, _ in tails])} ms; batchinfer median {spread([ours.median for _, ours in tails])} ms, "
-            f"p99 {spread([ours.p99 for _, ours in tails])} ms, which is {spread(ratio)} of the fixed reply's median."
+    limits = Table(title="Beside the limits: median (range)", title_justify="left")
+    for column in ("what", "figure", "limit"):
+        limits.add_column(column, justify="left" if column == "what" else "right")
+    for peer, limit in (
+        ("fixed reply", "at least 0.80"),
+        ("Starlette + Redis", "at least 3"),
+        ("Starlette + DuckDB", "at least 15"),
+    ):
+        if peer in ratios:
+            limits.add_row(f"look-ups/s over those of: {peer}", spread(ratios[peer]), limit)
+    if found.tails:
+        fixed, ours = [one for one, _ in found.tails], [other for _, other in found.tails]
+        limits.add_row(
+            f"open loop at {found.rate:,}/s: median of the fixed reply, ms", spread([one.median for one in fixed]), ""
         )
-    console.print(f"Private memory of the worker: {memory:.0f} MB.")
+        limits.add_row("  its p99, ms", spread([one.p99 for one in fixed]), "")
+        limits.add_row("  batchinfer's median, ms", spread([one.median for one in ours]), "")
+        limits.add_row("  batchinfer's p99, ms", spread([one.p99 for one in ours]), "")
+        tail = [other.p99 / one.median for one, other in found.tails]
+        limits.add_row("  batchinfer's p99 over the fixed reply's median", spread(tail), "under 5")
+    limits.add_row(f"keys/s in batches of {BATCH:,}", spread(found.batches, 0), "at least 150000")
+    for way, times in found.local.items():
+        limits.add_row(f"in process, µs a key: {way}", spread(times), "under 10" if way.startswith("Lookup") else "")
+    limits.add_row(f"private MB of a worker, {found.memory_entries:,} entries", f"{found.memory:.0f}", "under 120")
+    console.print(limits)
 
 
 if __name__ == "__main__":

@@ -387,7 +387,10 @@ def test_lookup_knows_the_kinds_of_the_key(batchinfer: Cli, shop: Callable[..., 
     assert batchinfer("run", "shop").code == 0
     assert batchinfer("lookup", "shop", "good=true", "number=7", "text=a=b").code == 0
     done = batchinfer("lookup", "shop", "good=true", "number=seven", "text=a=b")
-    assert (done.code, done.sentence) == (2, "number=seven: the column number holds a integer, and this is none.")
+    assert (done.code, done.sentence) == (
+        2,
+        "number=seven: the column number holds values of the kind integer, and this is none.",
+    )
 
 
 def test_failures_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:

@@ -163,15 +163,18 @@ def test_infinity_can_be_asked_for(typed: Lookup) -> None:
 BAD: list[tuple[Any, str]] = [
     ({}, "The lookup key of typed is text, count, ratio, fresh, day, at: text, count, ratio, fresh, day, at is missing."),
     (TYPED[0] | {"odd": 1}, "The lookup key of typed is text, count, ratio, fresh, day, at: odd is not part of it."),
-    (TYPED[0] | {"count": "7"}, "count is '7', but the column holds a integer."),
-    (TYPED[0] | {"count": True}, "count is True, but the column holds a integer."),
+    (TYPED[0] | {"count": "7"}, "count is '7', but the column holds values of the kind integer."),
+    (TYPED[0] | {"count": True}, "count is True, but the column holds values of the kind integer."),
     (TYPED[0] | {"count": 2**70}, "count is an integer beyond 64 bits."),
-    (TYPED[0] | {"text": date(2026, 1, 31)}, "text is datetime.date(2026, 1, 31), but the column holds a string."),
-    (TYPED[0] | {"text": None}, "text is None, but the column holds a string."),
+    (TYPED[0] | {"text": date(2026, 1, 31)}, "text is datetime.date(2026, 1, 31), but the column holds values of the kind string."),
+    (TYPED[0] | {"text": None}, "text is None, but the column holds values of the kind string."),
     (TYPED[0] | {"text": "\ud800"}, "text holds half of a surrogate pair, which is no text."),
-    (TYPED[0] | {"ratio": math.nan}, "ratio is nan, but the column holds a number."),
-    (TYPED[0] | {"day": NOON}, "day is datetime.datetime(2026, 1, 31, 12, 0, 0, 250, tzinfo=dateti…, but the column holds a date."),
-    (TYPED[0] | {"at": "noon"}, "at=noon: the column at holds a timestamp, and this is none."),
+    (TYPED[0] | {"ratio": math.nan}, "ratio is nan, but the column holds values of the kind number."),
+    (
+        TYPED[0] | {"day": NOON},
+        "day is datetime.datetime(2026, 1, 31, 12, 0, 0, 250, tzinfo=dateti…, but the column holds values of the kind date.",
+    ),
+    (TYPED[0] | {"at": "noon"}, "at=noon: the column at holds values of the kind timestamp, and this is none."),
 ]  # fmt: skip
 
 

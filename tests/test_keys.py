@@ -588,7 +588,7 @@ def test_a_text_that_is_no_value_of_its_column_is_refused(text: str, kind: Kind)
     with pytest.raises(UsageError) as caught:
         keys.typed(text, Column("size", kind))
     said = text.encode(errors="replace").decode()  # a sentence that can be written anywhere
-    assert str(caught.value) == f"size={said}: the column size holds a {kind}, and this is none."
+    assert str(caught.value) == f"size={said}: the column size holds values of the kind {kind}, and this is none."
 
 
 @given(st.sampled_from(["string", "integer", "number", "boolean", "date", "timestamp"]).flatmap(

@@ -295,7 +295,11 @@ def test_a_refusal_names_what_is_wrong(server: Server) -> None:
     refused = server.get("/v1/jobs/shop/lookup?sentence=x")
     assert refused.problem[2] == "The lookup key of shop is text: text is missing and sentence is not part of it."
     refused = server.batch("shop", [{"text": "Tee"}, {"text": None}])
-    assert refused.problem == (400, "bad-query", "queries[1]: text is None, but the column holds a string.")
+    assert refused.problem == (
+        400,
+        "bad-query",
+        "queries[1]: text is None, but the column holds values of the kind string.",
+    )
     refused = server.batch("shop", [{"text": "Tee"}, ["Tee"]])
     assert refused.problem[2] == "queries[1] should be an object of the lookup key's columns."
 

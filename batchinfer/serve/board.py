@@ -36,7 +36,7 @@ class Open:
 
     @classmethod
     def of(cls, snapshot: Snapshot, version: int, misses: MissCounter | None) -> Open:
-        serve = snapshot.manifest.content["spec"].get("serve", {})
+        serve = snapshot.manifest.serve
         seconds = int(str(serve.get("max_age", "60s")).removesuffix("s"))
         at = (b"batchinfer-version", b"%d" % version)
         body = problem_body("miss", f"{snapshot.manifest.job} has no prediction for this query.")
@@ -105,7 +105,7 @@ class Desk:
     def _counter(self, snapshot: Snapshot) -> MissCounter | None:
         """The one in use as long as the lookup key stays as it is."""
         before = self.open.misses if self.open else None
-        wanted = self._records_misses and snapshot.manifest.content["spec"].get("serve", {}).get("misses", True)
+        wanted = self._records_misses and snapshot.manifest.serve.get("misses", True)
         if before is not None and wanted and before.names == snapshot.reader.names:
             return before
         if before is not None:
