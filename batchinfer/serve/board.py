@@ -15,12 +15,12 @@ from batchinfer.follow import Follower, Served
 from batchinfer.home import JobHome, job_names
 from batchinfer.query import QueryReader
 from batchinfer.serve.misses import MissCounter
-from batchinfer.serve.problems import Problem, Reply, problem_body, reply
+from batchinfer.serve.problems import Answer, Problem, problem_body, reply
 from batchinfer.snapshot import Snapshot
 
 log = logging.getLogger("batchinfer.serve")
 NOT_LOADED = "The service has just started and has not opened it yet: ask again in a moment."
-RETRY_AFTER = ((b"retry-after", b"5"),)
+RETRY_AFTER = (("retry-after", "5"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +30,22 @@ class Open:
     snapshot: Snapshot
     reader: QueryReader
     version: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    miss: Reply
+    headers: tuple[tuple[str, str], ...]  # of a hit; the first is the content type
+    miss: Answer
     misses: MissCounter | None  # where to note what was not found
 
     @classmethod
     def of(cls, snapshot: Snapshot, version: int, misses: MissCounter | None) -> Open:
         serve = snapshot.manifest.serve
         seconds = int(str(serve.get("max_age", "60s")).removesuffix("s"))
-        at = (b"batchinfer-version", b"%d" % version)
+        at = ("batchinfer-version", str(version))
         body = problem_body("miss", f"{snapshot.manifest.job} has no prediction for this query.")
         return cls(
             snapshot=snapshot,
             reader=snapshot.reader,
             version=version,
-            headers=((b"content-type", b"application/json"), (b"cache-control", b"max-age=%d" % seconds), at),
-            miss=reply(404, body, "application/problem+json", ((b"cache-control", b"no-cache"), at)),
+            headers=(("content-type", "application/json"), ("cache-control", f"max-age={seconds}"), at),
+            miss=reply(404, body, "application/problem+json", (("cache-control", "no-cache"), at)),
             misses=misses,
         )
 
