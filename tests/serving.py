@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from batchinfer.home import JobHome
-from tests.factories import World, imports_job
+from tests.factories import LENIENT, World, imports_job
 from tests.tiny import ROOT
 
 PATIENCE = 30.0
@@ -213,9 +213,6 @@ def eventually(condition: Callable[[], Any], why: Callable[[], str] | None = Non
         assert time.monotonic() < deadline, why() if why else "waited in vain"
         time.sleep(0.02)
     return value
-
-
-LENIENT = {"coverage": 0.0, "failures": 1.0, "shrink": 1.0, "changed": 1.0}
 
 
 def moved(world: World, root: Path) -> World:
