@@ -31,11 +31,13 @@ lint: setup ## ruff, mypy and the arrows between modules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## run the benchmarks (minutes, all cores)
-	$(BIN)/python benchmarks/throughput.py
-	$(BIN)/python benchmarks/plan.py
-	$(BIN)/python benchmarks/publish.py
-	$(BIN)/python benchmarks/publish.py --output json
+bench: setup ## run the benchmarks (an hour, all cores; those of serving need wrk)
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.publish
+	$(BIN)/python -m benchmarks.publish --output json
+	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.swapping
 
 docs: setup ## write the generated pages of docs/ again
 	$(BIN)/python docs/generate.py

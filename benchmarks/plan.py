@@ -1,6 +1,6 @@
 """Times `batchinfer plan` of a million rows, of which the cache holds 99 %, and measures its peak memory.
 
-    python benchmarks/plan.py [--rows 1000000]
+    python -m benchmarks.plan [--rows 1000000]
 
 Limit: 15 s and 1.5 GiB on 2 cores. For scale it also prints how long DuckDB alone takes to read the list
 and anti-join it by a plain text column, which is the least that any plan must do. It does not show the

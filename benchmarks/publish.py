@@ -1,6 +1,6 @@
 """Times `batchinfer publish` of five million predictions, step by step, and measures its peak memory.
 
-    python benchmarks/publish.py [--rows 5000000] [--output choice|json]
+    python -m benchmarks.publish [--rows 5000000] [--output choice|json]
 
 Limit: 2 minutes and 2 GiB on 2 cores. The job scores two choices for each key of 12 to 16 letters; with
 `--output json` its predictions are JSON values, and the bodies that are served have about 500 bytes. No model is

@@ -2,10 +2,10 @@
 
     python -m benchmarks.serving [--entries 5000000] [--memory-entries 10000000] [--rounds 5] [--wrk2 PATH]
 
-One server process on core 0, the load generator (and Redis) on core 1; all servers are granian, all are asked with wrk for random
-keys over 32 connections, in turns, so that what else the machine does hits them alike. Ratios are of one round; their
-median and range are printed. The tail is measured with an open loop, which holds its rate whatever comes back, at half
-of the fixed reply's top rate: that needs wrk2 (github.com/giltene/wrk2), since wrk waits for answers.
+One server process on core 0, the load generator (and Redis) on core 1; all servers are granian, all are asked with wrk
+for random keys over 32 connections, in turns, so that what else the machine does hits them alike. Ratios are of one
+round; their median and range are printed. The tail is measured with an open loop, which holds its rate whatever comes
+back, at half of the fixed reply's top rate: that needs wrk2 (github.com/giltene/wrk2), since wrk waits for answers.
 
 Needs wrk, redis-server and the Python package redis; a peer that is missing is left out, and said so. It does not show
 several workers, a network, or data that is not in memory.
@@ -19,29 +19,19 @@ import json
 import os
 import re
 import shutil
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from batchinfer import publish
-from batchinfer.home import JobHome
-from batchinfer.snapshot import PREDICTIONS
 from benchmarks import inprocess
 from benchmarks.made import JOB, body, key_of, make
+from benchmarks.servers import LOAD_CORE, SERVER_CORE, databases, free_port, granian, need_wrk, running, say, service
 
-HERE = Path(__file__).parent
-SERVER_CORE, LOAD_CORE = 0, 1
 CONNECTIONS = 32
 BATCH = 1000
 
@@ -54,33 +44,6 @@ class Measured:
     median: float
     p99: float
     failed: int
-
-
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def running(command: list[str], core: int | str, environment: dict[str, str], url: str | None = None) -> Iterator[int]:
-    """A process on one core; ready when `url` answers. Yields its process id."""
-    process = subprocess.Popen(
-        ["taskset", "-c", str(core), *command], cwd=HERE.parent, env=os.environ | environment, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 120
-        while url is not None:
-            assert process.poll() is None and time.monotonic() < deadline, f"{command} does not answer"  # noqa: PT018
-            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 - ours, on loopback
-                break
-            time.sleep(0.1)
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def script(folder: Path, entries: int) -> Path:
@@ -98,17 +61,8 @@ def script(folder: Path, entries: int) -> Path:
 def load(tool: str, port: int, seconds: float, lua: Path, *options: str) -> Measured:
     """Asks a server, and reads what wrk says. Any answer that is not 2xx, or any broken connection, counts as failed."""
     command = [
-        "taskset",
-        "-c",
-        str(LOAD_CORE),
-        tool,
-        "-t1",
-        f"-c{CONNECTIONS}",
-        f"-d{seconds:.0f}s",
-        "--latency",
-        "-s",
-        str(lua),
-    ]
+        "taskset", "-c", str(LOAD_CORE), tool, "-t1", f"-c{CONNECTIONS}", f"-d{seconds:.0f}s", "--latency", "-s", str(lua),
+    ]  # fmt: skip
     said = subprocess.run(
         [*command, *options, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True
     ).stdout
@@ -126,48 +80,18 @@ def _time(said: str, percent: str) -> float:
     return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
 
 
-def granian(app: str, port: int) -> list[str]:
-    """The same server for a peer."""
-    return [
-        sys.executable, "-m", "granian", f"benchmarks.peers:{app}", "--factory", "--interface", "asgi", "--http", "1", "--no-ws",
-        "--port", str(port), "--backpressure", "512",
-    ]  # fmt: skip
-
-
-def fill_duckdb(home: JobHome, path: Path) -> None:
-    """The bodies, by their key."""
-    version = publish.folder_of(home, publish.served(home).version)
-    with duckdb.connect(str(path)) as db:
-        db.execute("CREATE TABLE bodies (id VARCHAR PRIMARY KEY, body BLOB)")
-        db.execute(f"INSERT INTO bodies SELECT id, json_object('job', '{JOB}', 'query', json_object('id', id), 'prediction', "
-                   "prediction, 'scores', scores::JSON, 'score', score, 'source', source, 'model', model, 'generated_at', "
-                   f"'2026-01-05T03:00:00Z')::VARCHAR::BLOB FROM read_parquet('{version / PREDICTIONS}')")  # fmt: skip
-
-
-def fill_redis(database: Path, unix: Path) -> None:
-    """The same bodies, through Redis' own bulk protocol."""
-    with duckdb.connect(str(database), read_only=True) as db, socket.socket(socket.AF_UNIX) as pipe:
-        pipe.connect(str(unix))
-        for batch in db.sql("SELECT id, body FROM bodies").to_arrow_reader(50_000):
-            ids, bodies = batch.column(0).to_pylist(), batch.column(1).to_pylist()
-            parts = [
-                b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(i), i.encode(), len(b), b)
-                for i, b in zip(ids, bodies, strict=True)
-            ]
-            pipe.sendall(b"".join(parts))
-            wanted = 5 * len(parts)  # +OK\r\n each
-            while wanted > 0:
-                wanted -= len(pipe.recv(1 << 16))
-
-
 def private_memory(parent: int) -> float:
-    """MB that the one worker below `parent` has for itself."""
+    """MB that the one worker below `parent` has for itself: what it wrote, Private_Dirty.
+
+    Clean private pages are left out: those of the mapped file count as private while only one process has them mapped,
+    and the kernel can take them back.
+    """
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
     sizes = []
     for child in children:
         rows = Path(f"/proc/{child}/smaps_rollup").read_text(encoding="ascii").splitlines()
         if b"collector" not in Path(f"/proc/{child}/cmdline").read_bytes():
-            sizes.append(sum(int(row.split()[1]) for row in rows if row.startswith("Private_")) / 1000)
+            sizes.append(sum(int(row.split()[1]) for row in rows if row.startswith("Private_Dirty:")) / 1000)
     return max(sizes)
 
 
@@ -180,17 +104,8 @@ def keys_per_second(port: int, entries: int, seconds: float, folder: Path) -> fl
         f"wrk.method = 'POST'\nwrk.path = '/v1/jobs/{JOB}/lookup'\nwrk.body = '{content}'\n", encoding="utf-8"
     )
     command = [
-        "taskset",
-        "-c",
-        str(LOAD_CORE),
-        "wrk",
-        "-t1",
-        "-c2",
-        f"-d{seconds:.0f}s",
-        "-s",
-        str(lua),
-        f"http://127.0.0.1:{port}",
-    ]
+        "taskset", "-c", str(LOAD_CORE), "wrk", "-t1", "-c2", f"-d{seconds:.0f}s", "-s", str(lua), f"http://127.0.0.1:{port}",
+    ]  # fmt: skip
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "Non-2xx" not in said, said
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
@@ -226,6 +141,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--wrk2", default="wrk2", help="wrk2's binary, for the tail")
     given = parser.parse_args()
+    need_wrk()
     with tempfile.TemporaryDirectory(prefix="batchinfer-bench-") as name:
         folder = Path(name)
         rounds, batches, rate, tails = by_http(folder, given)
@@ -236,26 +152,9 @@ def main() -> None:
     report(Results(given.entries, rounds, batches, rate, tails, local, given.memory_entries, memory))
 
 
-def say(text: str) -> None:
-    """What is under way."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def service(root: Path, port: int) -> list[str]:
-    """Batchinfer with one worker."""
-    return [
-        sys.executable,
-        "-m",
-        "batchinfer",
-        "--home",
-        str(root),
-        "serve",
-        "--workers",
-        "1",
-        "--port",
-        str(port),
-        "--no-misses",
-    ]
+def one_worker(folder: Path, port: int) -> list[str]:
+    """What is measured."""
+    return service(folder / "home", port, "--workers", "1", "--no-misses")
 
 
 def worker_memory(folder: Path, entries: int) -> float:
@@ -263,7 +162,7 @@ def worker_memory(folder: Path, entries: int) -> float:
     say(f"Making a version of {entries:,} entries, for the memory …")
     make(folder / "home", entries)
     port = free_port()
-    with running(service(folder / "home", port), SERVER_CORE, {}, f"http://127.0.0.1:{port}/readyz") as parent:
+    with running(one_worker(folder, port), SERVER_CORE, {}, f"http://127.0.0.1:{port}/readyz") as parent:
         load("wrk", port, 30, script(folder, entries))
         return private_memory(parent)
 
@@ -279,7 +178,7 @@ def by_http(
         lua = script(folder, given.entries)
         ports = {"batchinfer": free_port()}
         ready = f"http://127.0.0.1:{ports['batchinfer']}/readyz"
-        stack.enter_context(running(service(folder / "home", ports["batchinfer"]), SERVER_CORE, {}, ready))
+        stack.enter_context(running(one_worker(folder, ports["batchinfer"]), SERVER_CORE, {}, ready))
         peers = {"fixed reply": ("fixed", {"BENCH_BODY": str(folder / "body")})} | databases(folder, home, stack)
         for peer, (app, environment) in peers.items():
             ports[peer] = free_port()
@@ -306,36 +205,6 @@ def by_http(
             for _ in range(given.rounds)
         ]
         return rounds, batches, rate, tails
-
-
-def databases(folder: Path, home: JobHome, stack: contextlib.ExitStack) -> dict[str, tuple[str, dict[str, str]]]:
-    """The peers that look up in a database, filled: name → (application in peers.py, its environment)."""
-    database, unix = folder / "bodies.duckdb", folder / "redis.sock"
-    say("Filling DuckDB …")
-    fill_duckdb(home, database)
-    found = {"Starlette + DuckDB": ("duckdb", {"BENCH_DUCKDB": str(database)})}
-    if not shutil.which("redis-server"):
-        say("redis-server is not installed: left out.")
-        return found
-    say("Filling Redis …")
-    quiet = [
-        "redis-server",
-        "--port",
-        "0",
-        "--unixsocket",
-        str(unix),
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--dir",
-        str(folder),
-    ]
-    stack.enter_context(running(quiet, LOAD_CORE, {}))
-    while not unix.exists():
-        time.sleep(0.1)
-    fill_redis(database, unix)
-    return {"Starlette + Redis": ("redis", {"BENCH_SOCKET": str(unix)})} | found
 
 
 def report(found: Results) -> None:

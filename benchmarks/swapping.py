@@ -5,7 +5,8 @@
 wrk asks for random keys, one in twenty of which there is no entry for, and looks at every reply: status, the whole
 body, and that body and header name one version. Beside it a checker asks single keys and batches and notes how old the
 version is that answers: the time since the next one was published. Every second version lacks the upper tenth of the
-keys, so that a 404 can be honest or not. Limits: no wrong reply, and no version older than 3 s.
+keys, so that a 404 can be honest or not. Limits: no wrong reply and no broken connection,
+no version older than 3 s, and at least ten replies a second to either of the two.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from pathlib import Path
 from batchinfer import retention
 from batchinfer.home import JobHome
 from benchmarks.made import JOB, key_of, make
-from benchmarks.serving import free_port, running
+from benchmarks.servers import free_port, need_wrk, running, service
 
 CHECK = """
-local entries, wrong, seen, missed = %d, 0, 0, 0
+local entries, threads, first = %d, {}, nil
+seen, wrong, missed = 0, 0, 0  -- not local, so that done() can ask each thread for its own
 math.randomseed(%d)
-local first = nil
+setup = function(thread) table.insert(threads, thread) end
 request = function()
   return wrk.format("GET", string.format("/v1/jobs/bench/lookup?id=k%%012d", math.random(0, entries * 1.05)))
 end
@@ -49,11 +51,17 @@ response = function(status, headers, body)
     wrong = wrong + 1
     if first == nil then first = tostring(status) .. " " .. body; io.stderr:write(first .. "\\n") end
   end
-  if seen %% 1000 == 0 then
-    local file = io.open("%s", "w"); file:write(seen .. " " .. wrong .. " " .. missed); file:close()
+end
+done = function()
+  local file = io.open("%s", "w")
+  for _, thread in ipairs(threads) do
+    file:write(thread:get("seen"), " ", thread:get("wrong"), " ", thread:get("missed"), "\\n")
   end
+  file:close()
 end
 """
+LEAST = 10  # replies a second; with fewer nothing was tested
+OLDEST = 3.0  # seconds
 
 
 @dataclass
@@ -91,7 +99,15 @@ class Publisher:
 
 
 def check(port: int, publisher: Publisher, entries: int, over: threading.Event, found: Checked) -> None:
-    """Asks single keys and batches until it is over."""
+    """Asks single keys and batches until it is over. What ends it sooner is wrong, too."""
+    try:
+        ask(port, publisher, entries, over, found)
+    except Exception as exc:  # noqa: BLE001 - a thread's exception would go unseen
+        found.wrong.append(repr(exc))
+
+
+def ask(port: int, publisher: Publisher, entries: int, over: threading.Event, found: Checked) -> None:
+    """The checker's loop."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     while not over.is_set():
         numbers = [random.randrange(int(entries * 1.05)) for _ in range(20)]
@@ -126,6 +142,7 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
+    need_wrk()
     with tempfile.TemporaryDirectory(prefix="batchinfer-bench-") as name:
         folder = Path(name)
         publisher = Publisher(folder / "home", given.entries)
@@ -133,10 +150,7 @@ def main() -> None:
         counts, lua = folder / "counts", folder / "check.lua"
         lua.write_text(CHECK % (given.entries, given.seconds, counts), encoding="utf-8")
         port = free_port()
-        command = [
-            sys.executable, "-m", "batchinfer", "--home", str(folder / "home"), "serve", "--workers", str(given.workers),
-            "--port", str(port),
-        ]  # fmt: skip
+        command = service(folder / "home", port, "--workers", str(given.workers))
         found, over = Checked(), threading.Event()
         with running(command, "0,1", {}, f"http://127.0.0.1:{port}/readyz"):
             checker = threading.Thread(target=check, args=(port, publisher, given.entries, over, found))
@@ -151,7 +165,8 @@ def main() -> None:
             over.set()
             checker.join()
             said, _ = load.communicate()
-        seen, wrong, missed = (int(number) for number in counts.read_text(encoding="ascii").split())
+        rows = [map(int, line.split()) for line in counts.read_text(encoding="ascii").splitlines()]
+        seen, wrong, missed = (sum(column) for column in zip(*rows, strict=True))
     print(said)
     print(
         f"{len(publisher.published)} versions in {given.seconds} s, {given.workers} workers, {given.entries:,} entries."
@@ -164,7 +179,10 @@ def main() -> None:
     )
     for line in found.wrong[:3]:
         print(f"  {line}")
-    sys.exit(bool(wrong or found.wrong or found.oldest > 3 or "Socket errors" in said))  # noqa: PLR2004
+    few = min(seen, found.replies) < LEAST * given.seconds
+    if few:
+        print(f"Too few replies: fewer than {LEAST} a second.")
+    sys.exit(bool(few or wrong or found.wrong or found.oldest > OLDEST or "Socket errors" in said))
 
 
 if __name__ == "__main__":

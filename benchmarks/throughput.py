@@ -1,6 +1,6 @@
 """Rows per second of `batchinfer run` over the bare `LLM.generate` loop, same model, settings and prompts.
 
-    python benchmarks/throughput.py [--pairs 5] [--rows 400]
+    python -m benchmarks.throughput [--pairs 5] [--rows 400]
 
 Each pair is one process that loads vLLM and calls `LLM.generate` once on all prompts, and one
 `batchinfer run` of the same rows into an empty cache, in turns. Loading the engine is left out of both;

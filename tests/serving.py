@@ -13,14 +13,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from batchinfer.home import JobHome
-from tests.factories import World
+from tests.factories import LENIENT, World, imports_job
 from tests.tiny import ROOT
 
 PATIENCE = 30.0
@@ -88,6 +88,11 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:
@@ -210,12 +215,22 @@ def eventually(condition: Callable[[], Any], why: Callable[[], str] | None = Non
     return value
 
 
-LENIENT = {"coverage": 0.0, "failures": 1.0, "shrink": 1.0, "changed": 1.0}
-
-
 def moved(world: World, root: Path) -> World:
     """The same job with its part of the data folder below `root`, so that one server serves several."""
     root.mkdir(parents=True, exist_ok=True)
     home = JobHome(root, world.home.name)
     shutil.move(str(world.home.folder), str(home.folder))
     return dataclasses.replace(world, home=home)
+
+
+def job(root: Path, name: str, columns: Mapping[str, Any], **sections: Any) -> World:
+    """A job of imports without versions, in a data folder that others may share."""
+    return moved(imports_job(root.parent / f"{name}-job", columns, name=name, gate=LENIENT, **sections), root)
+
+
+def say(world: World, prediction: str, **columns: Sequence[Any]) -> None:
+    """Publishes one prediction for all these keys."""
+    rows = len(next(iter(columns.values())))
+    world.rows(columns)
+    world.take_in(columns | {"prediction": [prediction] * rows})
+    world.publish()

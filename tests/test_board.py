@@ -11,8 +11,7 @@ import pytest
 from batchinfer.serve.board import Board, Desk
 from batchinfer.serve.misses import spooled
 from tests.damage import VERSIONS, next_version, other_key, point
-from tests.factories import World, imports_job
-from tests.serving import LENIENT
+from tests.factories import LENIENT, World, imports_job
 
 
 def published(folder: Path, **sections: object) -> World:

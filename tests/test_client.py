@@ -28,9 +28,9 @@ from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
 from batchinfer.home import JobHome
 from batchinfer.snapshot import LOOKUP, MANIFEST, Snapshot
 from tests.factories import World
-from tests.services import SOON, job, say, serving, until
+from tests.serving import PATIENCE, eventually, job, say, serving
+from tests.tiny import ROOT
 
-ROOT = Path(__file__).parents[1]
 NOON = datetime(2026, 1, 31, 12, 0, 0, 250, tzinfo=UTC)
 NAMES = ("text", "count", "ratio", "fresh", "day", "at")
 VALUES: list[tuple[Any, ...]] = [
@@ -63,17 +63,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(root: Path) -> Iterator[str]:
     """A service of that data folder."""
-    with serving(root, root.parent / "serve.log") as url:
-        with Lookup(url, "typed", retries=10) as ready:
-            until(lambda: _answers(ready))
-        yield url
-
-
-def _answers(lookup: Lookup) -> bool:
-    try:
-        return lookup.version > 0
-    except NotFound:  # the service has not looked into its folder yet
-        return False
+    with serving(root, root.parent / "server", "--no-misses") as server:
+        yield server.url
 
 
 @pytest.fixture(params=["http", "folder"])
@@ -289,10 +280,8 @@ def live(way: str, world: World, tmp_path: Path) -> Iterator[str | Path]:
     if way == "folder":
         yield world.home.root
         return
-    with serving(world.home.root, tmp_path / "serve.log") as url:
-        with Lookup(url, "shop", retries=10) as ready:
-            until(lambda: _answers(ready))
-        yield url
+    with serving(world.home.root, tmp_path / "server", "--no-misses") as server:
+        yield server.url
 
 
 def test_a_publish_is_followed_and_the_key_may_change(live: str | Path, world: World) -> None:
@@ -302,7 +291,7 @@ def test_a_publish_is_followed_and_the_key_may_change(live: str | Path, world: W
         assert before is not None
         assert (before["prediction"], lookup.version) == ("one", 1)
         say(world, "two", id=["a", "c"])
-        until(lambda: lookup.get(id="c"))
+        eventually(lambda: lookup.get(id="c"))
         assert lookup.version == 2
         after = lookup.get(id="a")
         assert after is not None
@@ -311,7 +300,7 @@ def test_a_publish_is_followed_and_the_key_may_change(live: str | Path, world: W
             imports.undo(world.job, world.home, number)
         other = world.changed(input={"path": "queries.parquet", "key": ["id", "size"]})
         say(other, "three", id=["a"], size=[7])
-        until(lambda: not isinstance(outcome(lambda: lookup.get(id="a", size=7)), tuple))
+        eventually(lambda: not isinstance(outcome(lambda: lookup.get(id="a", size=7)), tuple))
         hit = lookup.get(id="a", size=7)
         assert hit is not None
         assert (hit["prediction"], lookup.version) == ("three", 3)
@@ -342,10 +331,10 @@ def test_threads_share_one_while_versions_change(live: str | Path, world: World)
         try:
             for number, word in enumerate(["two", "three", "four"], 2):
                 say(world, word, id=["a", "b"])
-                until(lambda number=number: lookup.version == number)  # type: ignore[misc]
+                eventually(lambda number=number: lookup.version == number)  # type: ignore[misc]
         finally:
             stop.set()
-        assert all(future.result(SOON) > 0 for future in asking)
+        assert all(future.result(PATIENCE) > 0 for future in asking)
 
 
 def test_a_version_that_is_damaged_leaves_the_old_one(
@@ -357,12 +346,12 @@ def test_a_version_that_is_damaged_leaves_the_old_one(
         publish.make_current(world.home, 1)
         pointer = world.home.folder / publish.CURRENT
         pointer.write_bytes(b"not JSON")
-        until(lambda: caplog.records)
+        eventually(lambda: caplog.records)
         assert "is damaged" in caplog.text
         assert lookup.get(id="a") is not None
         publish.make_current(world.home, 1)
         say(world, "two", id=["a"])
-        until(lambda: lookup.version == 2)
+        eventually(lambda: lookup.version == 2)
 
 
 def test_a_folder_that_vanishes_takes_nothing_away(world: World, tmp_path: Path) -> None:
@@ -373,7 +362,7 @@ def test_a_folder_that_vanishes_takes_nothing_away(world: World, tmp_path: Path)
         assert lookup.get(id="a") is not None
         (tmp_path / "away").rename(world.home.root)
         say(world, "two", id=["a"])
-        until(lambda: lookup.version == 2)
+        eventually(lambda: lookup.version == 2)
 
 
 def test_a_folder_that_cannot_be_used_is_told_at_once(world: World, tmp_path: Path) -> None:
@@ -415,14 +404,14 @@ def test_a_lookup_lets_everything_go(world: World) -> None:
     assert len(followers()) == 1
     assert locked(world)
     lookup.close()
-    until(lambda: not followers())
+    eventually(lambda: not followers())
     assert not locked(world)
     lookup = Lookup(world.home.root, "shop")
     assert locked(world)
     lookup = None
     gc.collect()
-    until(lambda: not followers())
-    until(lambda: not locked(world))
+    eventually(lambda: not followers())
+    eventually(lambda: not locked(world))
 
 
 FORK = """

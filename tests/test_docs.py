@@ -100,6 +100,15 @@ def test_the_readme_names_every_module() -> None:
     assert there - named - {"sitecustomize.py"} == set()
 
 
+def test_the_architecture_places_every_module() -> None:
+    """The table of layers has a place for each module that is in no folder of its own."""
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    table = "".join(re.findall(r"^\|.*\n", page, re.MULTILINE))
+    named = re.findall(r"`(\w+)`", table)
+    there = {path.stem for path in ROOT.glob("batchinfer/*.py") if not path.name.startswith("__")}
+    assert there - set(named) == set()
+
+
 def test_the_example_job_file_is_valid() -> None:
     """The job file that docs/job-file.md shows can be read."""
     assert jobfile.parse(GENERATE["EXAMPLE"], "example").name == "vaccine_names"

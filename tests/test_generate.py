@@ -17,6 +17,7 @@ from batchinfer.publish import folder_of, pointer, served
 from batchinfer.run import Options, planned, run
 from batchinfer.snapshot import Snapshot
 from batchinfer.store import Store
+from tests.factories import LENIENT
 from tests.scripted import read_diary
 from tests.tiny import (
     THINKING_TEMPLATE,
@@ -32,7 +33,6 @@ from tests.tiny import (
     until,
 )
 
-LENIENT = {"coverage": 0.0, "failures": 1.0, "shrink": 1.0, "changed": 1.0}
 CHOICE = {"type": "choice", "choices": ["Positive", "Negative"]}
 
 

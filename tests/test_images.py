@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import pytest
 from batchinfer.serve.server import STOP_SECONDS
 from tests.dockerfiles import INSTALLING, RUN, SERVE, USER, Build, environment, only, steps
 from tests.factories import imports_job
+from tests.serving import free_port
 
 
 def _reachable(program: str) -> bool:
@@ -106,12 +106,6 @@ def call(build: Build, words: Sequence[str]) -> subprocess.CompletedProcess[str]
 def children(pid: int) -> list[int]:
     """The processes that a process started."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.slow

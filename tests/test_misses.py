@@ -33,13 +33,12 @@ from batchinfer.serve import collector
 from batchinfer.serve import misses as counting
 from batchinfer.serve.collector import Collector
 from batchinfer.serve.misses import MissCounter, read_spooled, spooled
-from tests.factories import World, imports_job, model_job, unchecked
+from tests.factories import LENIENT, World, imports_job, model_job, unchecked
 from tests.tiny import ROOT
 
 Query = tuple[Any, ...]
 NOON = datetime(2026, 1, 31, 12, 30, 0, 123456)  # noqa: DTZ001 - lists hold times without a zone
 INCLUDE = {"path": "queries.parquet", "key": ["text"], "include_misses": {"at_least": 1}}
-LENIENT = {"coverage": 0.0, "failures": 1.0, "shrink": 1.0, "changed": 1.0}
 
 
 @pytest.fixture

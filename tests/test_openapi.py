@@ -27,8 +27,8 @@ from batchinfer.apikeys import KeyFile
 from batchinfer.serve import openapi
 from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.problems import KINDS
-from tests.factories import imports_job
-from tests.serving import LENIENT, Server, moved, serving
+from tests.factories import LENIENT, imports_job
+from tests.serving import Server, moved, serving
 
 CHECKS: list[Any] = [
     not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance,

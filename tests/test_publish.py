@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from batchinfer.run import Options
 from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest
 from tests.conftest import Told
 from tests.factories import World, imports_job
+from tests.tiny import ROOT, until
 
-ROOT = Path(__file__).parents[1]
 OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
 
 
@@ -364,14 +363,6 @@ def child(program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for it, at most a minute."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 SLOW = """

@@ -20,8 +20,8 @@ import pytest
 
 from batchinfer.apikeys import KeyFile
 from batchinfer.serve.hot import matches
-from tests.factories import World, imports_job, model_job
-from tests.serving import LENIENT, Reply, Server, eventually, moved, serving
+from tests.factories import LENIENT, World, imports_job, model_job
+from tests.serving import Reply, Server, eventually, moved, serving
 from tests.tiny import Cli
 
 NORMALIZED = {"path": "queries.parquet", "key": ["text"], "normalize": ["nfkc", "casefold", "trim"]}

@@ -25,8 +25,8 @@ from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.problems import Problem
 from batchinfer.snapshot import LOOKUP
 from tests.damage import VERSIONS, next_version, point
-from tests.factories import imports_job
-from tests.serving import LENIENT, Server, drained, eventually, serving
+from tests.factories import LENIENT, imports_job
+from tests.serving import Server, drained, eventually, serving
 
 REQUEST = b"%b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 POST = b"POST /v1/jobs/shop/lookup HTTP/1.1\r\nhost: x\r\n"

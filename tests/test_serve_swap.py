@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from batchinfer import publish as publishing
-from tests.factories import World, imports_job
-from tests.serving import LENIENT, Reply, Server, reply_of, serving
+from tests.factories import LENIENT, World, imports_job
+from tests.serving import Reply, Server, reply_of, serving
 
 SECONDS = 5.0
 BEHIND = 3.0  # seconds that a version may still be served after the next one is out
