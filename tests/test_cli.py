@@ -599,6 +599,36 @@ def test_a_job_that_was_never_run(batchinfer: Cli, shop: Callable[..., Path], co
     assert not batchinfer.home.exists()
 
 
+def test_a_damaged_current_is_told_by_what_mends_it(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """With a damaged CURRENT, versions and unpin do their work, and say that it is damaged."""
+    shop()
+    batchinfer("run", "shop")
+    batchinfer("pin", "shop", "1")
+    (batchinfer.home / "shop" / "CURRENT").write_bytes(b"{")
+    done = batchinfer("versions", "shop", "--json")
+    assert (done.code, [(row["version"], row["current"], row["pinned"]) for row in done.json]) == (
+        0,
+        [(1, False, True)],
+    )
+    assert "CURRENT is damaged" in done.err
+    done = batchinfer("unpin", "shop")
+    assert done.code == 0
+    assert "The pin is gone: " in done.out
+    assert "CURRENT is damaged" in done.out
+
+
+@pytest.mark.parametrize("command", [("versions", "shop"), ("pin", "shop", "1"), ("lookup", "shop", "id=1")])
+def test_a_data_folder_that_cannot_be_read(
+    batchinfer: Cli, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """What the file system refuses is told with the file that it is about."""
+    home = batchinfer.home / ("x" * 300)  # a name that no file system takes: root may read anything else
+    monkeypatch.setenv("BATCHINFER_HOME", str(home))
+    done = batchinfer(*command)
+    assert (done.code, done.out) == (1, "")
+    assert re.fullmatch(rf"batchinfer: {home}/shop/[\w.]+: File name too long\n", done.err)
+
+
 def test_versions_of_a_job_that_was_never_run(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """A job without versions has an empty list of them."""
     shop()
