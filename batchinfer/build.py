@@ -28,33 +28,36 @@ from batchinfer.store import Store, one
 from batchinfer.tables import iso, now
 
 VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
-
-
 RESERVED = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
 INDEX_ROWS = 16_384  # put into lookup.lmdb at once
-ROW_GROUP = 20_480  # of predictions.parquet; whoever reads it holds one in memory for each thread
+ROW_GROUP = 20_480  # whoever reads predictions.parquet holds one in memory for each thread
+COPY_OPTIONS = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a candidate holds. entries = covered keys of the list + imports beyond it; carried: kept from the version before."""
+    """What a candidate holds. entries = covered keys of the list + imports beyond it; carried: kept from what is served.
+
+    served: entries of the version served now, 0 without one. same: every body is equal to the current version's, and
+    is found and served in the same way.
+    """
 
     entries: int
     covered: int
     carried: int
     served: int = 0
-    added: int = 0
     missing: int = 0
     changed: int = 0
-    same: bool = (
-        False  # every served body is equal to the version's that is served now, and is found and served in the same way
-    )
+    same: bool = False
 
 
-def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Contents:
+def collect(
+    plan: Plan, store: Store, spec: JobSpec, before: Path | None = None, current: Path | None = None
+) -> Contents:
     """Makes the table `entries` in the plan's scratch database: what a version would hold now.
 
     before: the folder of the version served now; its values are kept for keys that have none (on_failure: keep).
+    current: that of the version published last, which is another one while `before` is pinned.
     """
     db, names = plan.db, [listed(column.name) for column in plan.source.key]
     plain = "prediction" if is_json(spec.output) else "json_extract_string(prediction, '$')"
@@ -73,26 +76,35 @@ def collect(plan: Plan, store: Store, spec: JobSpec, before: Path | None) -> Con
                    'import' AS source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
             FROM latest WHERE {_of_this_key(plan)}"""
         )
-    served, carried, found_alike = 0, 0, False
+    carried, compared = 0, Compared()
     if before is not None:
-        db.execute(f"CREATE OR REPLACE VIEW before AS SELECT * FROM read_parquet({literal(str(before / PREDICTIONS))})")
-        served = one(db, "SELECT count(*) FROM before")
-        manifest = Manifest.read(before)
-        alike = manifest.key == tuple(plan.source.key) and manifest.content["prediction"] == prediction_kind(spec)
-        found_alike = alike and list(manifest.normalize) == list(spec.input.normalize) and _served_alike(manifest, spec)
-        if spec.on_failure == "keep" and alike:
+        db.execute(f"CREATE OR REPLACE VIEW before AS {_predictions(before)}")
+        if spec.on_failure == "keep" and _alike(Manifest.read(before), plan, spec):
             carried = _carry(plan)
+        compared = _compared(db, before)
     entries = one(db, "SELECT count(*) FROM entries")
     beyond = one(db, "SELECT count(*) FROM (FROM entries WHERE source = 'import') ANTI JOIN wanted USING (lookup)")
     covered = entries - beyond  # what is not imported is there for the list alone
-    added, missing, changed, equal = _compared(db, served, entries)
-    return Contents(entries, covered, carried, served, added, missing, changed, same=equal and found_alike)
+    same = current is not None and _served_alike(Manifest.read(current), plan, spec)
+    if same and current is not None:
+        same = (compared if current == before else _compared(db, current)).equal
+    return Contents(entries, covered, carried, compared.served, compared.missing, compared.changed, same)
 
 
-def _served_alike(manifest: Manifest, spec: JobSpec) -> bool:
-    """Whether a version says of how it is served what the job says now."""
+def _predictions(folder: Path) -> str:
+    return f"SELECT * FROM read_parquet({literal(str(folder / PREDICTIONS))})"
+
+
+def _alike(manifest: Manifest, plan: Plan, spec: JobSpec) -> bool:
+    """Whether a version's entries could be the job's: by the kinds of key and prediction."""
+    return manifest.key == tuple(plan.source.key) and manifest.content["prediction"] == prediction_kind(spec)
+
+
+def _served_alike(manifest: Manifest, plan: Plan, spec: JobSpec) -> bool:
+    """Whether a version's entries are found and served as the job says now."""
     said, says = manifest.content["spec"], spec.model_dump(mode="json", by_alias=True)
-    return all(said.get(section) == says[section] for section in ("serve", "match"))
+    as_said = all(said.get(section) == says[section] for section in ("serve", "match"))
+    return as_said and _alike(manifest, plan, spec) and list(manifest.normalize) == list(spec.input.normalize)
 
 
 def _carry(plan: Plan) -> int:
@@ -115,10 +127,21 @@ def version_column(name: str) -> str:
     return quoted(f"key_{name}" if name.lower() in RESERVED else name)
 
 
-def _compared(db: duckdb.DuckDBPyConnection, served: int, entries: int) -> tuple[int, int, int, bool]:
-    """(added, missing, changed, same) against the version served now."""
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The candidate against a version of `served` entries. missing, changed: of them; equal: whether all bodies are."""
+
+    served: int = 0
+    missing: int = 0
+    changed: int = 0
+    equal: bool = False
+
+
+def _compared(db: duckdb.DuckDBPyConnection, version: Path) -> Compared:
+    """Compares `entries` with a version's."""
+    served = one(db, f"SELECT count(*) FROM ({_predictions(version)})")
     if not served:
-        return entries, 0, 0, False
+        return Compared()
     # Hashes are compared, not the values: a join that holds all texts would not fit into the memory that it may have.
     hashed = (
         "SELECT lookup, md5_number(prediction) AS prediction, "
@@ -127,9 +150,9 @@ def _compared(db: duckdb.DuckDBPyConnection, served: int, entries: int) -> tuple
     added, missing, changed, differing = db.execute(
         f"""SELECT count(*) FILTER (b.lookup IS NULL), count(*) FILTER (e.lookup IS NULL),
                    count(*) FILTER (e.prediction <> b.prediction), count(*) FILTER (e.body <> b.body)
-        FROM ({hashed} FROM entries) e FULL JOIN ({hashed} FROM before) b USING (lookup)"""
+        FROM ({hashed} FROM entries) e FULL JOIN ({hashed} FROM ({_predictions(version)})) b USING (lookup)"""
     ).fetchall()[0]
-    return added, missing, changed, not (added or missing or differing)
+    return Compared(served, missing, changed, not (added or missing or differing))
 
 
 def write_predictions(plan: Plan, target: Path) -> None:
@@ -137,7 +160,7 @@ def write_predictions(plan: Plan, target: Path) -> None:
     names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in plan.source.key)
     plan.db.execute(
         f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO {literal(str(target))} "
-        f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+        f"{COPY_OPTIONS}"
     )
 
 

@@ -64,7 +64,7 @@ def compare(home: JobHome, names: Sequence[str], out: Path | None, show: int) ->
     if start.manifest.key != end.manifest.key:
         keys = [", ".join(f"{key.name} ({key.kind})" for key in side.manifest.key) for side in (start, end)]
         raise UsageError(
-            f"The {start} is looked up by {keys[0]} and the {end} by {keys[1]}, so they cannot be compared."
+            f"{str(start).capitalize()} is looked up by {keys[0]} and {end} by {keys[1]}, so they cannot be compared."
         )
     with (
         contextlib.nullcontext() if out is None else build.beside(out) as draft,
@@ -123,7 +123,7 @@ def _damage(start: Side, end: Side) -> Iterator[None]:
         yield
     except (duckdb.IOException, duckdb.InvalidInputException) as exc:
         reason = str(exc).splitlines()[0]
-        raise StoreError(f"{PREDICTIONS} of the {start} or the {end} is missing or damaged: {reason}") from exc
+        raise StoreError(f"{PREDICTIONS} of {start} or {end} is missing or damaged: {reason}") from exc
 
 
 def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
@@ -179,5 +179,5 @@ def _write(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path) -
     columns = [f"{listed(name)} AS {quoted(shown)}" for name, shown in names.items()]
     db.execute(
         f"COPY (SELECT {', '.join([*columns, *OWN_COLUMNS])} FROM differences ORDER BY change, lookup) "
-        f"TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)"
+        f"TO {literal(str(target))} {build.COPY_OPTIONS}"
     )

@@ -59,9 +59,8 @@ class Listed:
 
     def __init__(self, files: Sequence[Path], spec: InputSpec, asked: Sequence[Question], entry: Entry) -> None:
         self._files, self._entry = files, entry
-        self._spec = spec.model_copy(
-            update={"where": {}, "optional": []}
-        )  # a row may have been asked before it was left out
+        # A row may have been asked before it was left out.
+        self._spec = spec.model_copy(update={"where": {}, "optional": []})
         self._groups: dict[tuple[Column, ...], list[Question]] = {(): []}
         for question in asked:
             self._groups.setdefault(question.columns, []).append(question)

@@ -15,17 +15,16 @@ from typing import Any
 
 import duckdb
 
-from batchinfer import build, erase, misses, publish
+from batchinfer import build, erase, misses, publish, retention
 from batchinfer.entry import Entry, Kept, blobs, folders, published, search
 from batchinfer.erase import Erased, Listed
 from batchinfer.errors import Busy, InputError, NotFound, UsageError
-from batchinfer.home import JobHome, readable_faults, sync_folder, write_atomically
+from batchinfer.home import JobHome, readable_faults, write_atomically
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column, literal
 from batchinfer.plan import scratch_database
 from batchinfer.publish import CURRENT, PIN, Pointer
 from batchinfer.release import install, next_number
-from batchinfer.retention import REMOVED
 from batchinfer.snapshot import MANIFEST, PREDICTIONS, Manifest
 from batchinfer.source import Source, find_files, job_files
 from batchinfer.store import Store, one
@@ -215,7 +214,8 @@ def _replace_versions(
             content = place.manifest.content | {"gate": gate | {"checks": erase.plain_checks(gate["checks"])}}
             write_atomically(place.folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode())
         for place in removed:
-            _remove(place.folder)
+            with readable_faults(place.folder):  # a server that has it open reads on until it takes the new one
+                retention.remove(place.folder)
     return list(rebuilt.values()), [place.name for place in removed]
 
 
@@ -230,9 +230,7 @@ def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, 
     with publish.draft_folder(home) as draft:
         less = f"WHERE lookup NOT IN ({blobs(place.lookups)})" if place.lookups else ""
         target = literal(str(draft / PREDICTIONS))
-        db.execute(
-            f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} (FORMAT parquet, COMPRESSION zstd)"
-        )
+        db.execute(f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} {build.COPY_OPTIONS}")
         rows = build.index(db, place.manifest.key, draft, place.manifest.job, content["prediction"])
         version = next_number(home, store)
         facts = {part: fact for part, fact in content.items() if part not in ("format", "files")} | {
@@ -246,15 +244,6 @@ def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, 
         }
         install(home, store, draft, version, facts, current=False)
     return version
-
-
-def _remove(folder: Path) -> None:
-    """Takes a version away as a whole; a server that has it open reads on until it takes the new one."""
-    target = folder.with_name(REMOVED + folder.name)
-    with readable_faults(folder):
-        folder.rename(target)
-        sync_folder(folder.parent)
-        shutil.rmtree(target)
 
 
 def remarks(found: Found) -> list[str]:

@@ -2,16 +2,19 @@
 
 $BATCHINFER_HOME/
   models/                  converted bundled models
+  api-keys.json            who may ask the service; no file: everybody
   <job>/cache.duckdb       the cache of truth
         job.json           which job file the name belongs to, and which model it was resolved to
         run.lock           held by a run, with its process id
         versions.lock      held for a moment by whoever changes which versions there are, or which is served
-        versions/000001/   published, immutable
+        versions/000001/   published: predictions.parquet, lookup.lmdb, manifest.json
         rejected/r7/       a candidate that failed its gate
-        CURRENT, PIN       which version is served
+        CURRENT            the version that was published last
+        PIN                the version that is served in its place, if there is one
         last_run.json      the last run that ended well
         misses/            what clients asked for and did not find, a file for each day and server
-        logs/, scratch/
+        logs/engine.log    what vLLM printed in the last run
+        scratch/           a folder for each process's temporary files
 """
 
 from __future__ import annotations
@@ -241,7 +244,7 @@ def readable_faults(path: Path) -> Iterator[None]:
         yield
     except PermissionError as exc:
         raise StoreError(
-            f"{exc.filename or path} may not be written by this user: mend its permissions, or use --home."
+            f"{exc.filename or path} may not be used by this user: mend its permissions, or use --home."
         ) from exc
     except OSError as exc:
         advice = "Free space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that"

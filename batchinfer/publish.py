@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ CURRENT = "CURRENT"
 PIN = "PIN"
 DRAFT = ".building-"  # what the names of unfinished folders begin with
 LISTED = ("version", "created_at", "rows", "current", "pinned", "gate")
+
+
+class Unreadable(StoreError):
+    """CURRENT or PIN is there, and may be right, but cannot be read: nothing is guessed in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +42,16 @@ def folder_of(home: JobHome, version: int) -> Path:
 
 
 def pointer(home: JobHome, name: str = CURRENT) -> Pointer | None:
-    """What the file CURRENT or PIN says, or None without one. Raises StoreError if it is damaged."""
+    """What the file CURRENT or PIN says, or None without one. Raises StoreError if it is damaged or Unreadable."""
     path = home.folder / name
     try:
         content = json.loads(path.read_bytes())
         return Pointer(int(content["version"]), str(content["manifest_sha256"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
+    except OSError as exc:
+        raise Unreadable(f"{path} cannot be read: {exc.strerror}.") from exc
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
         advice = f"batchinfer {'unpin' if name == PIN else 'publish'} {home.name} mends it"
         raise StoreError(f"{path} is damaged: {exc!r}. {advice}.") from exc
 
@@ -81,6 +87,7 @@ def previous(home: JobHome) -> tuple[int | None, str | None]:
     """The version that a new one follows, and what is wrong where it is not the one that CURRENT names.
 
     That is the newest whole one if CURRENT is missing or damaged, or what it names is: it must not block the next.
+    Raises Unreadable.
     """
     current = None
     try:
@@ -89,6 +96,8 @@ def previous(home: JobHome) -> tuple[int | None, str | None]:
             verify(home, current.version, digest=current.manifest)
             return current.version, None
         fault = f"{home.folder / CURRENT} is missing."
+    except Unreadable:
+        raise
     except StoreError as exc:
         fault = str(exc)
     for number in reversed(numbers(home)):
@@ -212,9 +221,18 @@ def point(home: JobHome, name: str, version: int) -> None:
     write_atomically(home.folder / name, json.dumps(content).encode())
 
 
-def listing(home: JobHome) -> list[dict[str, Any]]:
-    """One row a version, newest first, as `versions --json` prints it. One without a readable manifest is called damaged."""
-    current, pin_ = pointer(home), pointer(home, PIN)
+def listing(home: JobHome, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One row a version, newest first, as `versions --json` prints it. One without a readable manifest is called damaged.
+
+    A CURRENT or PIN that is damaged counts as none, and that is said: the list is where to look for what can be pinned.
+    """
+    named: dict[str, int] = {}
+    for name in (CURRENT, PIN):
+        try:
+            if (found := pointer(home, name)) is not None:
+                named[name] = found.version
+        except StoreError as exc:
+            say(str(exc))
     rows = []
     for number in reversed(numbers(home)):
         row: dict[str, Any] = {"version": number, "created_at": None, "rows": None, "gate": "damaged"}
@@ -222,8 +240,7 @@ def listing(home: JobHome) -> list[dict[str, Any]]:
             manifest = Manifest.read(folder_of(home, number))
             content = manifest.content
             row |= {"created_at": content["created_at"], "rows": manifest.rows, "gate": content["gate"]["status"]}
-        row["current"] = current is not None and current.version == number
-        row["pinned"] = pin_ is not None and pin_.version == number
+        row |= {"current": named.get(CURRENT) == number, "pinned": named.get(PIN) == number}
         rows.append({name: row[name] for name in LISTED})
     return rows
 

@@ -15,7 +15,7 @@ from batchinfer.build import Contents
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.gate import Check
 from batchinfer.golden import Golden, Wrong
-from batchinfer.home import JobHome, readable_faults
+from batchinfer.home import JobHome, readable_faults, sync_folder
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column
 from batchinfer.plan import Plan, scratch_database
@@ -72,11 +72,15 @@ def release(
 ) -> Release:
     """Builds a candidate and publishes it if its gate passes, or it is forced, and it says anything new.
 
+    It is compared with what is served now, which is the pinned version where there is one. What it says is new if the
+    current version does not say it: that is what is served once nothing is pinned any more.
+
     failed: prompts without an answer. known: the job's golden rows. run: facts of the run, for the manifest.
     """
-    parent = _parent(home, say)
-    before = None if parent is None else publish.folder_of(home, parent)
-    contents = build.collect(plan, store, job.spec, before)
+    current = _current(home, say)
+    parent = _served(home, current, say)
+    before, latest = (None if number is None else publish.folder_of(home, number) for number in (parent, current))
+    contents = build.collect(plan, store, job.spec, before, latest)
     if contents.same:
         outcome = Release(None, contents, [])
     else:
@@ -113,16 +117,32 @@ def _judged(
     return examples.attach(gate.judge(job.spec.gate, figures), candidate)
 
 
-def _parent(home: JobHome, say: Callable[[str], None]) -> int | None:
-    """The version that a new one follows. Where CURRENT does not tell, it is mended and that is said."""
-    parent, fault = publish.previous(home)
-    if fault is not None and parent is None:
+def _current(home: JobHome, say: Callable[[str], None]) -> int | None:
+    """The version that was published last. Where CURRENT does not tell, it is mended and that is said."""
+    current, fault = publish.previous(home)
+    if fault is not None and current is None:
         say(f"{fault} No version is whole, so that the new one follows none.")
-    elif fault is not None and parent is not None:
+    elif fault is not None and current is not None:
         with home.versions_lock(f"batchinfer publish {home.name}"):
-            publish.make_current(home, parent)
-        say(f"{fault} Version {parent}, the newest whole one, is current again, and what the new one is compared with.")
-    return parent
+            publish.make_current(home, current)
+        say(f"{fault} Version {current}, the newest whole one, is current again.")
+    return current
+
+
+def _served(home: JobHome, current: int | None, say: Callable[[str], None]) -> int | None:
+    """The version that a new one follows: the one that is served now, so the pinned one, if it is whole."""
+    try:
+        pin = publish.pointer(home, publish.PIN)
+    except StoreError:  # said at the end, by `pinned`
+        return current
+    if pin is None or pin.version == current:
+        return current
+    try:
+        publish.verify(home, pin.version, digest=pin.manifest)
+    except StoreError as exc:
+        say(f"{exc} It is pinned, but the new version is compared with the current one in its place.")
+        return current
+    return pin.version
 
 
 def next_number(home: JobHome, store: Store | None) -> int:
@@ -156,7 +176,7 @@ def release_candidate(
     """Publishes exactly the bytes of a rejected candidate; its gate is not asked again.
 
     key: of the job's list, or None where there is no list; then its names alone must agree.
-    Returns the version, or None if these very bytes are served already, and the candidate's manifest.
+    Returns the version, or None if the current version has these very bytes, and the candidate's manifest.
     Raises NotFound, UsageError or StoreError.
     """
     known = publish.candidates(home)
@@ -170,9 +190,10 @@ def release_candidate(
         raise UsageError(
             f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it all the same."
         )
-    parent = _parent(home, say)
-    if parent is not None and _equal(Manifest.read(publish.folder_of(home, parent)), manifest):
+    current = _current(home, say)
+    if current is not None and _equal(Manifest.read(publish.folder_of(home, current)), manifest):
         return None, manifest
+    parent = _served(home, current, say)
     with publish.draft_folder(home) as draft:
         with readable_faults(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
@@ -209,10 +230,10 @@ def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] |
             )
 
 
-def _equal(served: Manifest, candidate: Manifest) -> bool:
+def _equal(current: Manifest, candidate: Manifest) -> bool:
     """Whether both are looked up alike, and hold the same bytes."""
-    digests = [manifest.files[PREDICTIONS]["sha256"] for manifest in (served, candidate)]
-    return digests[0] == digests[1] and (served.key, served.normalize) == (candidate.key, candidate.normalize)
+    digests = [manifest.files[PREDICTIONS]["sha256"] for manifest in (current, candidate)]
+    return digests[0] == digests[1] and (current.key, current.normalize) == (candidate.key, candidate.normalize)
 
 
 def install(
@@ -246,10 +267,12 @@ def install(
 def _reject(home: JobHome, draft: Path, run_id: int) -> Path:
     """Keeps a candidate under its run's name, or that with a number: an older one is never overwritten."""
     with readable_faults(home.rejected):
+        publish.sync_files(draft)
         home.rejected.mkdir(parents=True, exist_ok=True)
         target, count = home.rejected / f"r{run_id}", 1
         while target.exists():
             count += 1
             target = home.rejected / f"r{run_id}-{count}"
         draft.rename(target)
+        sync_folder(home.rejected)
     return target

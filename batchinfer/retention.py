@@ -26,7 +26,7 @@ def retain(home: JobHome, keep: int) -> list[int]:
         for folder in (home.versions, home.rejected):
             _clear(folder)  # what an earlier removal left when it was killed
         for name in publish.candidates(home)[:-keep]:
-            _remove(home.rejected / name)
+            _try_to_remove(home.rejected / name)
         try:
             pointers = [publish.pointer(home, name) for name in (publish.CURRENT, publish.PIN)]
         except StoreError:
@@ -38,7 +38,7 @@ def retain(home: JobHome, keep: int) -> list[int]:
 
 def _remove_unused(folder: Path) -> bool:
     with _unused(folder) as unused:
-        return unused and _remove(folder)
+        return unused and _try_to_remove(folder)
 
 
 @contextlib.contextmanager
@@ -59,16 +59,19 @@ def _unused(folder: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def _remove(folder: Path) -> bool:
-    """Removes a folder, under another name first: what is half removed must not look whole. False if it cannot be."""
+def _try_to_remove(folder: Path) -> bool:
+    """Whether the folder went. What is left under its other name goes with the next clean-up."""
+    with contextlib.suppress(OSError):
+        remove(folder)
+    return not folder.exists()
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder, under another name first: what is half removed must not look whole. Raises OSError."""
     target = folder.with_name(f"{REMOVED}{folder.name}")
-    try:
-        folder.rename(target)
-        sync_folder(folder.parent)
-    except OSError:
-        return False
-    shutil.rmtree(target, ignore_errors=True)
-    return True
+    folder.rename(target)
+    sync_folder(folder.parent)
+    shutil.rmtree(target)
 
 
 def _clear(folder: Path) -> None:

@@ -292,7 +292,7 @@ def _publish_candidate(
 def export(job: Job, home: JobHome, options: Options, target: Path) -> int:
     """Writes what the cache has for the list, and imports, as Parquet; returns the number of rows. Raises UsageError."""
     with build.beside(target) as draft, planned(job, home, options, gated=False) as p:
-        contents = build.collect(p.plan, p.store, job.spec, None)
+        contents = build.collect(p.plan, p.store, job.spec)
         with build.copy_faults(target):
             build.write_predictions(p.plan, draft)
         return contents.entries
@@ -302,10 +302,12 @@ def gate_sentence(name: str, outcome: Release) -> str:
     """Which checks failed, where the candidate lies, and what to do with it. name: the job's."""
     failed = "; ".join(f"{check.name}: {check.says}" for check in outcome.failed_checks)
     candidate = outcome.rejected.name if outcome.rejected else ""
+    force = f"to publish it all the same: batchinfer publish {name} --candidate {candidate} --force --why TEXT"
+    if not outcome.contents.served:  # there is nothing to compare it with
+        return f"The gate refused the new version: {failed}. The candidate lies in {outcome.rejected}; {force}"
     return (
         f"The gate refused the new version: {failed}. What was served before still is; the candidate lies in {outcome.rejected}. "
-        f"Compare it with batchinfer diff {name} current {candidate}; "
-        f"to publish it all the same: batchinfer publish {name} --candidate {candidate} --force --why TEXT"
+        f"Compare it with batchinfer diff {name} current {candidate}; {force}"
     )
 
 

@@ -60,7 +60,7 @@ def _destination(home: JobHome, root: Path) -> JobHome:
 
 
 def _is_there(there: JobHome, found: Pointer) -> bool:
-    """Whether the very same version is there already. Raises UsageError if another one bears its number."""
+    """Whether the very same version is there already. Raises UsageError if another one bears its number, StoreError if it is damaged."""
     place = publish.folder_of(there, found.version)
     if not place.exists():
         return False
@@ -73,8 +73,11 @@ def _is_there(there: JobHome, found: Pointer) -> bool:
             f"{there.root} has another version {found.version} of its own: remove {place} if nobody needs it, "
             "or publish once more here, then copy again."
         )
-    with Snapshot(place, digest=found.manifest) as snapshot:
-        snapshot.verify()
+    try:
+        with Snapshot(place, digest=found.manifest) as snapshot:
+            snapshot.verify()
+    except StoreError as exc:
+        raise StoreError(f"{exc} Remove {place}, then copy again.") from exc
     return True
 
 

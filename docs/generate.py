@@ -106,7 +106,8 @@ How an answer is read (`steps`, `min_mass`) is not in the cache's key: after a c
 without the model.
 """,
     "gate": """\
-`shrink` and `changed` compare with the version that was published last. A candidate that fails is kept in the data
+`shrink`, `changed` and `carried` compare with the version that is served now: the pinned one, or else the current one.
+A candidate that fails is kept in the data
 folder under `rejected/`, and what was served before still is: see [versions.md](versions.md).
 
 A golden file has one row a key. Its answers are read as imports are: where predictions are JSON, a text is JSON too and
@@ -179,7 +180,7 @@ COMMAND_EXAMPLES = {
     "runs": ("batchinfer runs sentiment", "Shows what each run did, and at what rate."),
     "versions": ("batchinfer versions sentiment", "Shows what was published, and what is served."),
     "pin": ("batchinfer pin sentiment 3", "Serves version 3 from now on, also after later runs."),
-    "unpin": ("batchinfer unpin sentiment", "Serves the newest published version again."),
+    "unpin": ("batchinfer unpin sentiment", "Serves the current version again."),
     "rollback": ("batchinfer rollback sentiment", "Serves the version before, at once; `unpin` ends it."),
     "lookup": (
         'batchinfer lookup sentiment sentence="A masterpiece four years in the making."',

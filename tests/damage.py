@@ -155,7 +155,7 @@ VERSIONS: dict[str, tuple[Damage, str]] = {
     "a manifest of another job": (of_another_job, "is a version of the job shoes, not of shop"),
     "unknown kind of a key column": (unknown_kind, "holds values of the unknown kind colour"),
     "a manifest that is none": (no_list, "manifest.json is missing or damaged"),
-    "a manifest that cannot be parsed": (nested, "cannot be used"),
+    "a manifest that cannot be parsed": (nested, "manifest.json is missing or damaged"),
     "other entries than counted": (fewer_entries, "the manifest says"),
     "something else than predictions": (other_entries, "holds something else than predictions"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import re
@@ -597,6 +598,35 @@ def test_a_job_that_was_never_run(batchinfer: Cli, shop: Callable[..., Path], co
     done = batchinfer(*command)
     assert (done.code, "has not been run yet" in done.sentence) == (1, True)
     assert not batchinfer.home.exists()
+
+
+def test_a_damaged_current_is_told_by_what_mends_it(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """With a damaged CURRENT, versions and unpin do their work, and say that it is damaged."""
+    shop()
+    batchinfer("run", "shop")
+    batchinfer("pin", "shop", "1")
+    (batchinfer.home / "shop" / "CURRENT").write_bytes(b"{")
+    done = batchinfer("versions", "shop", "--json")
+    assert (done.code, [(row["version"], row["current"], row["pinned"]) for row in done.json]) == (
+        0,
+        [(1, False, True)],
+    )
+    assert "CURRENT is damaged" in done.err
+    done = batchinfer("unpin", "shop")
+    assert done.code == 0
+    assert "The pin is gone: " in done.out
+    assert "CURRENT is damaged" in done.out
+
+
+def test_a_data_folder_that_cannot_be_read(batchinfer: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file system refuses is told with the file that it is about."""
+
+    def refused(*_: object) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/shop/job.json")
+
+    monkeypatch.setattr(Path, "exists", refused)  # not by permissions: root may read anything
+    done = batchinfer("versions", "shop")
+    assert (done.code, done.out, done.err) == (1, "", "batchinfer: /data/shop/job.json: Permission denied\n")
 
 
 def test_versions_of_a_job_that_was_never_run(batchinfer: Cli, shop: Callable[..., Path]) -> None:

@@ -209,7 +209,7 @@ def test_other_keys_are_refused(tmp_path: Path) -> None:
         db.execute("DELETE FROM imports")
     world.take_in({"id": ["1"], "prediction": ["x"]})
     world.publish()
-    with pytest.raises(UsageError, match=r"looked up by id \(integer\) and the version 2 by id \(string\)"):
+    with pytest.raises(UsageError, match=r"Version 1 is looked up by id \(integer\) and version 2 by id \(string\)"):
         compare.compare(world.home, [], None, 20)
 
 
@@ -221,9 +221,7 @@ def test_a_damaged_version_is_said(two: World, damage: Damage) -> None:
     """A version whose Parquet file is gone or broken is one sentence; --out leaves no file behind."""
     damage(folder_of(two.home, 1) / PREDICTIONS)
     out = two.job.folder / "diff.parquet"
-    with pytest.raises(
-        StoreError, match=r"predictions.parquet of the version 1 or the version 2 is missing or damaged"
-    ):
+    with pytest.raises(StoreError, match=r"predictions.parquet of version 1 or version 2 is missing or damaged"):
         compare.compare(two.home, [], out, 20)
     assert not list(two.job.folder.glob("*diff*"))
     assert not list(two.job.folder.glob(".batchinfer*"))

@@ -352,12 +352,12 @@ def test_the_parquet_file_is_the_copy_of_record(make: Make) -> None:
 def test_versions_are_listed_newest_first(make: Make) -> None:
     """The listing says of each version its number, size, time, gate, and whether it is current or pinned."""
     world = make({"id": [1], "text": ["a"]})
-    assert publish.listing(world.home) == []
+    assert publish.listing(world.home, pytest.fail) == []
     world.answer(echo)
     world.publish()
     world.take_in({"id": [2], "prediction": ["x"]})
     world.publish()
-    newest, oldest = publish.listing(world.home)
+    newest, oldest = publish.listing(world.home, pytest.fail)
     assert newest | {"created_at": None} == {
         "version": 2, "created_at": None, "rows": 2, "current": True, "pinned": False, "gate": "passed",
     }  # fmt: skip
@@ -374,7 +374,7 @@ def test_a_pin_is_served_in_place_of_the_current_version(make: Make) -> None:
     world.take_in({"id": [1], "prediction": ["corrected"]})
     assert world.changed(gate=OPEN).publish()["version"] == 2
     assert json.loads(world.get(id=1) or b"")["prediction"] == "about a"
-    assert [(row["version"], row["current"], row["pinned"]) for row in publish.listing(world.home)] == [
+    assert [(row["version"], row["current"], row["pinned"]) for row in publish.listing(world.home, pytest.fail)] == [
         (2, True, False), (1, False, True),
     ]  # fmt: skip
 
@@ -406,8 +406,8 @@ def refused(world: World, check: str) -> Path:
     versions = publish.numbers(world.home)
     with pytest.raises(GateFailed, match=f"The gate refused the new version: {check}: ") as raised:
         world.publish()
-    assert str(raised.value).partition("What was served")[0].count(" wanted)") <= 1
-    assert str(raised.value).partition("What was served")[0].count("%; at ") == 1  # one check, not several
+    assert str(raised.value).partition("andidate lies")[0].count(" wanted)") <= 1
+    assert str(raised.value).partition("andidate lies")[0].count("%; at ") == 1  # one check, not several
     assert {path: path.read_bytes() for path in sorted(world.home.folder.glob("CURRENT"))} == before
     assert publish.numbers(world.home) == versions
     assert not list(world.home.versions.glob(".*"))
@@ -631,6 +631,34 @@ def test_a_candidate_is_never_overwritten(rejected: World) -> None:
         publish_by_force(rejected, "r4", "why not")
 
 
+def test_a_first_refusal_is_told_as_such(make: Make) -> None:
+    """Where nothing is served yet, the sentence names no version to compare with."""
+    world = make({"id": [1, 2], "text": ["a", "b"]})
+    world.answer(lambda row: REFUSED if row["id"] == 1 else echo(row))
+    with pytest.raises(GateFailed) as raised:
+        world.publish()
+    said = str(raised.value)
+    assert "What was served" not in said
+    assert "batchinfer diff" not in said
+    assert f"The candidate lies in {world.home.rejected / 'r1'}; to publish it all the same: batchinfer publish" in said
+
+
+def test_a_candidate_is_durable_before_it_has_its_name(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of what the gate refused are synced while they lie in a draft."""
+    world = make({"id": [1, 2], "text": ["a", "b"]})
+    world.answer(lambda row: REFUSED if row["id"] == 1 else echo(row))
+    synced: list[set[str]] = []
+
+    def watched(draft: Path) -> None:
+        assert publish.candidates(world.home) == []
+        synced.append({path.name for path in draft.iterdir()})
+
+    monkeypatch.setattr(publish, "sync_files", watched)
+    with pytest.raises(GateFailed):
+        world.publish()
+    assert (synced, publish.candidates(world.home)) == ([{MANIFEST, PREDICTIONS}], ["r1"])
+
+
 def test_a_candidate_is_published_like_any_version(rejected: World) -> None:
     """A candidate follows the newest whole version where CURRENT is damaged, says that a pin hides it, and has old versions removed."""
     publish.pin(rejected.home, 1)
@@ -725,6 +753,21 @@ def test_what_fails_keeps_what_is_served(make: Make) -> None:
     assert {number: row["carried"] for number, row in entries(world, 2).items()} == {1: False, 2: True, 3: True}
     assert Manifest.read(folder(world, 2)).content["carried"] == 2
     assert world.publish()["version"] is None  # and carrying on is no news
+
+
+def test_what_fails_keeps_what_a_pin_serves(make: Make) -> None:
+    """While a version is pinned, rows that fail keep its predictions, not those of the one that was rolled back from."""
+    world = make({"id": [1, 2], "text": ["a", "b"]}, on_failure="keep", gate=OPEN)
+    world.answer(lambda row: "good")
+    world.publish()
+    world.answer(lambda row: "bad", refresh=True)
+    world.publish()
+    publish.roll_back(world.home)
+    world = world.changed(prompt={"template": "{{ text }}!"})
+    world.answer(lambda row: REFUSED if row["id"] == 2 else "new")
+    report = world.publish()
+    assert (report["version"], report["carried"], report["pinned"]) == (3, 1, 1)
+    assert {number: row["prediction"] for number, row in entries(world, 3).items()} == {1: "new", 2: "good"}
 
 
 def test_what_is_carried_is_carried_on(make: Make) -> None:

@@ -94,4 +94,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()
         code = 1
+    except OSError as exc:  # a folder or file that may not be read, wherever it was met first
+        said = f"{exc.filename}: {exc.strerror}" if exc.filename is not None else str(exc)
+        click.echo(f"batchinfer: {said}", err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -7,7 +7,7 @@ import json
 import click
 
 from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_home, table, tell
-from batchinfer.errors import NotFound, UsageError
+from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.home import JobHome
 
 
@@ -18,7 +18,7 @@ def versions_(job: str, as_json: bool) -> None:
     """The published versions, newest first."""
     from batchinfer.publish import listing
 
-    rows = listing(served_home(job))
+    rows = listing(served_home(job), lambda fault: click.echo(f"batchinfer: {fault}", err=True))
     columns = ["version", "created_at", "rows", "current", "pinned", "gate"]
     emit(
         rows,
@@ -58,10 +58,14 @@ def unpin_(job: str, as_json: bool) -> None:
     from batchinfer.publish import pointer, unpin
 
     home = served_home(job)
-    was, current = unpin(home), pointer(home)
-    said = "Nothing was pinned" if not was else "The pin is gone"
-    now = "nothing is published" if current is None else f"version {current.version} is served"
-    _emit_served(home, None if current is None else current.version, None, as_json, f"{said}: {now}.")
+    said = "The pin is gone" if unpin(home) else "Nothing was pinned"
+    current = None
+    try:
+        current = pointer(home)
+        now = "nothing is published." if current is None else f"version {current.version} is served."
+    except StoreError as exc:  # the pin is gone all the same
+        now = str(exc)
+    _emit_served(home, None if current is None else current.version, None, as_json, f"{said}: {now}")
 
 
 @click.command("rollback")
