@@ -8,6 +8,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from batchinfer.serve.auth import sent
+
 
 class AccessLog:
     """Wraps the service."""
@@ -40,14 +42,7 @@ class AccessLog:
                 "status": status,
                 "bytes": size,
                 "seconds": round(time.perf_counter() - began, 6),
-                "key": _key_id(scope["headers"]),
+                "key": key[0][:16] if (key := sent(scope["headers"])) else None,  # its public part, right or wrong
             }
             sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
-
-
-def _key_id(headers: Any) -> str | None:
-    """The public part of the key that was sent, whether it was right or not."""
-    given = next((value for name, value in headers if name == b"authorization"), b"").decode("latin-1")
-    parts = given.removeprefix("Bearer ").split("_", 2)
-    return parts[1][:16] if len(parts) == 3 and parts[0] == "bi" else None  # noqa: PLR2004

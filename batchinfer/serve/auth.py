@@ -53,9 +53,7 @@ class Guard:
         """The key that a request brings. job: the one it asks for, or None for what concerns all. Raises Problem."""
         if not self.required:
             return None
-        given = next((value for name, value in headers if name == b"authorization"), b"")
-        scheme, _, token = given.partition(b" ")
-        parts = split(token.strip().decode("latin-1")) if scheme.lower() == b"bearer" else None
+        parts = sent(headers)
         if parts is None:
             raise Problem(
                 "no-key", "Send the header Authorization: Bearer bi_…, with a key from batchinfer keys add.", CHALLENGE
@@ -66,3 +64,10 @@ class Guard:
         if job is not None and not record.allows(job):
             raise Problem("forbidden", f"The API key {record.id} may not ask for the job {job}.")
         return record
+
+
+def sent(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str] | None:
+    """(id, secret) of the key that a request brings, right or wrong; None without one."""
+    given = next((value for name, value in headers if name == b"authorization"), b"")
+    scheme, _, token = given.partition(b" ")
+    return split(token.strip().decode("latin-1")) if scheme.lower() == b"bearer" else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
 
@@ -20,7 +19,6 @@ from batchinfer.serve.metrics import Series, Tally
 from batchinfer.serve.problems import Problem, Reply
 
 log = logging.getLogger("batchinfer.serve")
-Headers = Iterable[tuple[bytes, bytes]]
 MAX_URL = 8192  # bytes of path and query
 
 
@@ -29,6 +27,7 @@ class LookupRoute:
 
     def __init__(self, desk: Desk, guard: Guard, tally: Tally) -> None:
         self._desk, self._guard, self._tally = desk, guard, tally
+        self._most_query = MAX_URL - len(f"/v1/jobs/{desk.job}/lookup")
         self._hits = tally.series[desk.job, "lookup", "200"]
         self._not_found = tally.series[desk.job, "lookup", "404"]
         self._unchanged = tally.series[desk.job, "lookup", "304"]
@@ -58,7 +57,7 @@ class LookupRoute:
         if self._guard.required:
             self._guard.check(headers, self._desk.job)
         opened = self._desk.open or self._desk.opened()
-        if len(query) > MAX_URL:
+        if len(query) > self._most_query:
             raise Problem("long-url", f"The URL has more than {MAX_URL:,} bytes: ask with POST.")
         try:
             values = opened.reader.from_url(query)
