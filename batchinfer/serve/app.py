@@ -1,7 +1,4 @@
-"""The service as an ASGI application: one per worker process.
-
-GET /v1/jobs/{job}/lookup goes straight to its job's LookupRoute; all else goes through Starlette's router.
-"""
+"""The service as an ASGI application: one per worker process. front.py takes single look-ups past it."""
 
 from __future__ import annotations
 
@@ -21,18 +18,17 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from batchinfer.serve import batch, hot, openapi
-from batchinfer.serve.access import AccessLog
 from batchinfer.serve.auth import Guard
-from batchinfer.serve.board import Board, Desk, not_loaded
+from batchinfer.serve.board import Board, Desk
 from batchinfer.serve.metrics import Tally, exposition, write_tally
-from batchinfer.serve.problems import Problem
+from batchinfer.serve.problems import Answer, Problem
 
 log = logging.getLogger("batchinfer.serve")
 LOOK_SECONDS = 0.5  # between two looks for new versions
 WRITE_SECONDS = 1.0  # between two writings of a worker's numbers
 SPOOL_SECONDS = 5.0  # between two writings of misses
 FIRST_SECONDS = 5.0  # that a worker takes no connections for while it opens versions
-SOON = ((b"retry-after", b"1"),)
+SOON = (("retry-after", "1"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +72,18 @@ class Service:
                 Route("/docs", self.docs),
             ],
             exception_handlers={Problem: _as_response, HTTPException: _as_problem, Exception: _as_broken},
-            lifespan=self.lifespan,
         )
         self._starlette.router.redirect_slashes = False
 
     def _welcome(self, desk: Desk) -> None:
         self._hot = self._hot | {f"/v1/jobs/{desk.job}/lookup": hot.LookupRoute(desk, self.guard, self.tally)}
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self._starlette(scope, receive, send)
-            return
-        route = (
-            self._hot.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
-        )  # granian sends HEAD no body
-        await (route or self._through_router)(scope, receive, send)
+    def route(self, path: str) -> hot.LookupRoute | None:
+        """What answers single look-ups at a path, if it is one of a job that there is."""
+        return self._hot.get(path)
 
-    async def _through_router(self, scope: Any, receive: Any, send: Any) -> None:
-        """The other routes, counted too."""
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answers and counts."""
         began, status = time.perf_counter(), "500"
 
         async def noting(message: Any) -> None:
@@ -105,8 +95,7 @@ class Service:
         try:
             if len(scope["path"]) + len(scope["query_string"]) > hot.MAX_URL:
                 problem = Problem("long-url", f"The URL has more than {hot.MAX_URL:,} bytes.")
-                for message in problem.messages():
-                    await noting(message)
+                await _as_asgi(problem.answer())(scope, receive, noting)
                 return
             await self._starlette(scope, receive, noting)
         except Exception:  # it was answered with 500 already
@@ -128,7 +117,7 @@ class Service:
     def _desk(self, request: Request) -> Desk:
         """Raises Problem for a key that may not ask, and for a job that there is not, in this order."""
         name = request.path_params["job"]
-        self.guard.check(request.scope["headers"], name)
+        self.guard.check(request.headers.get("authorization"), name)
         self._need_listed()
         desk = self.board.desks.get(name)
         if desk is None:
@@ -141,7 +130,7 @@ class Service:
             raise Problem("not-published", "The service has not read the data folder yet: ask again in a moment.", SOON)
 
     async def jobs(self, request: Request) -> Response:
-        record = self.guard.check(request.scope["headers"], None)
+        record = self.guard.check(request.headers.get("authorization"), None)
         self._need_listed()
         states = [asdict(state) for state in self.board.states() if record is None or record.allows(state.job)]
         return JSONResponse({"jobs": states}, headers={"cache-control": "no-store"})
@@ -150,10 +139,10 @@ class Service:
         return JSONResponse(asdict(self._desk(request).state()), headers={"cache-control": "no-store"})
 
     async def lookup(self, request: Request) -> Response:
-        """A batch; or GET of a job that there is not, since those that there are never come here."""
         desk = self._desk(request)
-        if request.method != "POST":  # the job appeared this very moment
-            raise Problem("not-published", not_loaded(desk.job), SOON)
+        if request.method != "POST":
+            given = (request.headers.get(name) for name in ("authorization", "if-none-match"))
+            return _as_asgi(self._hot[f"/v1/jobs/{desk.job}/lookup"].answer(request.scope["query_string"], *given))
         headers = request.scope["headers"]
         queries = batch.read_queries(await batch.read_body(headers, request.receive))
         opened = desk.opened()
@@ -178,7 +167,7 @@ class Service:
         return JSONResponse({"status": "ready"}, headers={"cache-control": "no-store"})
 
     async def metrics(self, request: Request) -> Response:
-        record = self.guard.check(request.scope["headers"], None)
+        record = self.guard.check(request.headers.get("authorization"), None)
         if record is not None and record.jobs is not None:
             raise Problem("forbidden", f"The API key {record.id} is limited to some jobs: /metrics tells of all.")
         text = await asyncio.to_thread(exposition, self.tally, self._settings.tallies, self.board)
@@ -214,7 +203,7 @@ class Service:
         write_tally(self.tally, self._settings.tallies)
 
     @contextlib.asynccontextmanager
-    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncIterator[None]:
         """Keeps the service up to date beside the event loop, and puts everything away at the end."""
         self.guard.refresh()  # no request may come before the keys are known
         tasks = [
@@ -246,24 +235,23 @@ async def _again_and_again(work: Callable[[], None], seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-def create(settings: Settings) -> Any:
-    """The application for one worker process."""
-    service = Service(settings)
-    return AccessLog(service) if settings.access_log else service
+def _as_asgi(answer: Answer) -> Response:
+    status, headers, body = answer
+    response = Response(body, status)
+    length = [] if status == 304 else [("content-length", str(len(body)))]  # noqa: PLR2004
+    response.raw_headers = [(name.encode(), value.encode("latin-1")) for name, value in [*headers, *length]]
+    return response
 
 
 async def _as_response(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, Problem)
-    start, body = exc.messages()
-    response = Response(body["body"], start["status"])
-    response.raw_headers = list(start["headers"])
-    return response
+    return _as_asgi(exc.answer())
 
 
 async def _as_problem(request: Request, exc: Exception) -> Response:
     """Starlette's own errors: a path that there is not, a method that is not allowed."""
     assert isinstance(exc, HTTPException)
-    headers = tuple((name.lower().encode(), value.encode()) for name, value in (exc.headers or {}).items())
+    headers = tuple((name.lower(), value) for name, value in (exc.headers or {}).items())
     if exc.status_code == 405:  # noqa: PLR2004
         return await _as_response(
             request, Problem("method-not-allowed", f"{request.method} is not for this URL.", headers)

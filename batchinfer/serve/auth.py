@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
 from batchinfer.apikeys import KeyFile, Record, split
@@ -11,7 +10,7 @@ from batchinfer.errors import StoreError
 from batchinfer.serve.problems import Problem
 
 log = logging.getLogger("batchinfer.serve")
-CHALLENGE = ((b"www-authenticate", b"Bearer"),)
+CHALLENGE = (("www-authenticate", "Bearer"),)
 
 
 class Guard:
@@ -49,11 +48,14 @@ class Guard:
         self._records = {record.id: record for record in records}
         self.required = self.required or bool(records)
 
-    def check(self, headers: Iterable[tuple[bytes, bytes]], job: str | None) -> Record | None:
-        """The key that a request brings. job: the one it asks for, or None for what concerns all. Raises Problem."""
+    def check(self, authorization: str | None, job: str | None) -> Record | None:
+        """The key that a request brings in its header of that name.
+
+        job: the one it asks for, or None for what concerns all. Raises Problem.
+        """
         if not self.required:
             return None
-        parts = sent(headers)
+        parts = sent(authorization)
         if parts is None:
             raise Problem(
                 "no-key", "Send the header Authorization: Bearer bi_…, with a key from batchinfer keys add.", CHALLENGE
@@ -66,8 +68,7 @@ class Guard:
         return record
 
 
-def sent(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str] | None:
-    """(id, secret) of the key that a request brings, right or wrong; None without one."""
-    given = next((value for name, value in headers if name == b"authorization"), b"")
-    scheme, _, token = given.partition(b" ")
-    return split(token.strip().decode("latin-1")) if scheme.lower() == b"bearer" else None
+def sent(authorization: str | None) -> tuple[str, str] | None:
+    """(id, secret) of the key that a header holds, right or wrong, or None without one."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return split(token.strip()) if scheme.lower() == "bearer" else None

@@ -47,7 +47,7 @@ async def read_body(headers: Any, receive: Any) -> bytes:
 
 def _too_large() -> Problem:
     return Problem(
-        "too-large", f"A body may have {MAX_BODY:,} bytes: send fewer queries at a time.", ((b"connection", b"close"),)
+        "too-large", f"A body may have {MAX_BODY:,} bytes: send fewer queries at a time.", (("connection", "close"),)
     )
 
 

@@ -17,11 +17,11 @@ from batchinfer.follow import Follower, Served
 from batchinfer.home import JobHome, job_names
 from batchinfer.query import QueryReader
 from batchinfer.serve.misses import MissCounter
-from batchinfer.serve.problems import Problem, Reply, problem_body, reply
+from batchinfer.serve.problems import Answer, Problem, problem_body, reply
 from batchinfer.snapshot import Snapshot
 
 log = logging.getLogger("batchinfer.serve")
-RETRY_AFTER = ((b"retry-after", b"5"),)
+RETRY_AFTER = (("retry-after", "5"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +31,21 @@ class Open:
     snapshot: Snapshot
     reader: QueryReader
     version: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    miss: Reply
+    headers: tuple[tuple[str, str], ...]  # of a hit; the first is the content type
+    miss: Answer
     misses: MissCounter | None  # where to note what was not found
 
     @classmethod
     def of(cls, snapshot: Snapshot, version: int, misses: MissCounter | None) -> Open:
         seconds = snapshot.manifest.max_age
-        at = (b"batchinfer-version", b"%d" % version)
+        at = ("batchinfer-version", str(version))
         body = problem_body("miss", f"{snapshot.manifest.job} has no prediction for this query.")
         return cls(
             snapshot=snapshot,
             reader=snapshot.reader,
             version=version,
-            headers=((b"content-type", b"application/json"), (b"cache-control", b"max-age=%d" % seconds), at),
-            miss=reply(404, body, "application/problem+json", ((b"cache-control", b"no-cache"), at)),
+            headers=(("content-type", "application/json"), ("cache-control", f"max-age={seconds}"), at),
+            miss=reply(404, body, "application/problem+json", (("cache-control", "no-cache"), at)),
             misses=misses,
         )
 
@@ -157,7 +157,8 @@ class Desk:
         if self.open is not None:
             return self.open
         if not self.loaded:
-            raise Problem("not-published", not_loaded(self.job), RETRY_AFTER)
+            said = f"The service has just started and has not opened {self.job} yet: ask again in a moment."
+            raise Problem("not-published", said, RETRY_AFTER)
         if self.served.published:
             raise Problem("not-published", f"The version of {self.job} that should be served is damaged.", RETRY_AFTER)
         raise Problem("not-published", f"The job {self.job} has no published version yet.", RETRY_AFTER)
@@ -236,11 +237,6 @@ class Board:
     def ready(self) -> bool:
         """Whether each job that has a published version has one open."""
         return self.listed and not any(desk.waited_for for desk in self.desks.values())
-
-
-def not_loaded(job: str) -> str:
-    """What is said before it is known what is published of a job."""
-    return f"The service has just started and has not opened {job} yet: ask again in a moment."
 
 
 def _finished_at(path: Path) -> str | None:

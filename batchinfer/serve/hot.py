@@ -9,55 +9,45 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from time import perf_counter
-from typing import Any
 
 from batchinfer.errors import UsageError
 from batchinfer.serve.auth import Guard
-from batchinfer.serve.board import Desk, Open
-from batchinfer.serve.metrics import Series, Tally
-from batchinfer.serve.problems import Problem, Reply
+from batchinfer.serve.board import Desk
+from batchinfer.serve.metrics import Tally
+from batchinfer.serve.problems import Answer, Problem
 
 log = logging.getLogger("batchinfer.serve")
 MAX_URL = 8192  # bytes of path and query
 
 
 class LookupRoute:
-    """GET /v1/jobs/{job}/lookup of one job, as an ASGI application without a router before it."""
+    """GET /v1/jobs/{job}/lookup of one job."""
 
     def __init__(self, desk: Desk, guard: Guard, tally: Tally) -> None:
-        self._desk, self._guard, self._tally = desk, guard, tally
-        self._most_query = MAX_URL - len(f"/v1/jobs/{desk.job}/lookup")
-        self._hits = tally.series[desk.job, "lookup", "200"]
-        self._not_found = tally.series[desk.job, "lookup", "404"]
-        self._unchanged = tally.series[desk.job, "lookup", "304"]
+        self.job = desk.job
+        self._desk, self._guard = desk, guard
+        self._room = MAX_URL - len(f"/v1/jobs/{desk.job}/lookup")
         self._counters = tally.counters
-        self._hit_counter, self._miss_counter = ("hits", desk.job), ("misses", desk.job)
-        self._counters[self._hit_counter] += 0
-        self._counters[self._miss_counter] += 0
+        self._hits, self._misses = ("hits", desk.job), ("misses", desk.job)
+        for counter in (self._hits, self._misses):
+            self._counters[counter] += 0  # so that it is there before it is first counted
+        _ = [tally.series[desk.job, "lookup", status] for status in ("200", "304", "404")]
 
-    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
-        began = perf_counter()
+    def answer(self, query: bytes, authorization: str | None, condition: str | None) -> Answer:
+        """query: of the URL, as it came; authorization and condition: the headers of that name, If-None-Match the latter."""
         try:
-            (start, body), series = self._answer(scope)
+            return self._answer(query, authorization, condition)
         except Problem as problem:
-            (start, body), series = self._refusal(problem)
+            return problem.answer()
         except Exception:  # a bug must not cost the client its answer, nor the log its trace
             log.exception("a look-up in %s failed", self._desk.job)
-            (start, body), series = self._refusal(Problem("broken", "The service failed; its log says more."))
-        await send(start)
-        await send(body)
-        series.observe(perf_counter() - began)
+            return Problem("broken", "The service failed; its log says more.").answer()
 
-    def _refusal(self, problem: Problem) -> tuple[Reply, Series]:
-        return problem.messages(), self._tally.series[self._desk.job, "lookup", str(problem.status)]
-
-    def _answer(self, scope: Any) -> tuple[Reply, Series]:
-        headers, query = scope["headers"], scope["query_string"]
+    def _answer(self, query: bytes, authorization: str | None, condition: str | None) -> Answer:
         if self._guard.required:
-            self._guard.check(headers, self._desk.job)
+            self._guard.check(authorization, self._desk.job)
         opened = self._desk.open or self._desk.opened()
-        if len(query) > self._most_query:
+        if len(query) > self._room:
             raise Problem("long-url", f"The URL has more than {MAX_URL:,} bytes: ask with POST.")
         try:
             values = opened.reader.from_url(query)
@@ -65,42 +55,23 @@ class LookupRoute:
         except UsageError as exc:
             raise Problem("bad-query", str(exc)) from exc
         if body is None:
-            self._counters[self._miss_counter] += 1
+            self._counters[self._misses] += 1
             if opened.misses is not None:
                 opened.misses.add(values)
-            return opened.miss, self._not_found
-        self._counters[self._hit_counter] += 1
+            return opened.miss
+        self._counters[self._hits] += 1
         etag = etag_of(body)
-        for name, value in headers:
-            if name == b"if-none-match" and matches(value, etag):
-                return not_modified(opened, etag), self._unchanged
-        return hit(opened, etag, body), self._hits
+        if condition is not None and matches(condition, etag):
+            return 304, [*opened.headers[1:], ("etag", etag)], b""
+        return 200, [*opened.headers, ("etag", etag)], body
 
 
-def etag_of(body: bytes) -> bytes:
+def etag_of(body: bytes) -> str:
     """The strong ETag of a body."""
-    return b'"%b"' % hashlib.sha256(body).hexdigest()[:32].encode()
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
-def matches(condition: bytes, etag: bytes) -> bool:
+def matches(condition: str, etag: str) -> bool:
     """Whether an If-None-Match names this ETag; it compares weakly (RFC 9110, 13.1.2)."""
-    named = [part.strip().removeprefix(b"W/") for part in condition.split(b",")]
-    return etag in named or named == [b"*"]
-
-
-def hit(opened: Open, etag: bytes, body: bytes) -> Reply:
-    """200 with the body."""
-    headers = (*opened.headers, (b"etag", etag), (b"content-length", b"%d" % len(body)))
-    return (
-        {"type": "http.response.start", "status": 200, "headers": headers},
-        {"type": "http.response.body", "body": body},
-    )
-
-
-def not_modified(opened: Open, etag: bytes) -> Reply:
-    """304 without one."""
-    headers = (*opened.headers[1:], (b"etag", etag))
-    return {"type": "http.response.start", "status": 304, "headers": headers}, {
-        "type": "http.response.body",
-        "body": b"",
-    }
+    named = [part.strip().removeprefix("W/") for part in condition.split(",")]
+    return etag in named or named == ["*"]

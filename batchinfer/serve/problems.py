@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -25,10 +25,15 @@ KINDS = {
 }
 
 
+Headers = Sequence[tuple[str, str]]
+Answer = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers and body. The server adds the length."""
+
+
 class Problem(Exception):
     """Ends a request with an error. headers: beyond the content type."""
 
-    def __init__(self, slug: str, detail: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def __init__(self, slug: str, detail: str, headers: Headers = ()) -> None:
         super().__init__(detail)
         self.slug, self.detail, self.headers = slug, detail, headers
 
@@ -40,13 +45,9 @@ class Problem(Exception):
     def body(self) -> bytes:
         return problem_body(self.slug, self.detail)
 
-    def messages(self) -> Reply:
-        """The same, as an ASGI server takes it."""
+    def answer(self) -> Answer:
+        """What is sent."""
         return reply(self.status, self.body, MEDIA_TYPE, self.headers)
-
-
-Reply = tuple[dict[str, Any], dict[str, Any]]
-"""The two messages of an ASGI response."""
 
 
 def problem_body(slug: str, detail: str) -> bytes:
@@ -56,16 +57,7 @@ def problem_body(slug: str, detail: str) -> bytes:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
-def reply(status: int, body: bytes, media_type: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
-    """A whole response. An answer that is not a hit is not to be stored."""
-    fixed = [
-        (b"content-type", media_type.encode()),
-        (b"content-length", b"%d" % len(body)),
-        *headers,
-    ]
-    if not any(name == b"cache-control" for name, _ in headers):
-        fixed.append((b"cache-control", b"no-store"))
-    return (
-        {"type": "http.response.start", "status": status, "headers": fixed},
-        {"type": "http.response.body", "body": body},
-    )
+def reply(status: int, body: bytes, media_type: str, headers: Headers = ()) -> Answer:
+    """An answer that is not a hit; it is not to be stored, if the headers do not say otherwise."""
+    stored = () if any(name == "cache-control" for name, _ in headers) else (("cache-control", "no-store"),)
+    return status, [("content-type", media_type), *headers, *stored], body

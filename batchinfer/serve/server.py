@@ -20,7 +20,8 @@ from granian.http import HTTP1Settings
 
 from batchinfer.errors import UsageError
 from batchinfer.serve import collector
-from batchinfer.serve.app import Settings, create
+from batchinfer.serve.app import Settings
+from batchinfer.serve.front import Front
 
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
@@ -58,10 +59,10 @@ def serve(home: Path, host: str, port: int, *, workers: int, no_auth: bool, miss
         settings.tallies.mkdir()
         settings.spool.mkdir()
         server = Granian(
-            "batchinfer.serve.app",
+            "batchinfer.serve.front",
             address=host,
             port=port,
-            interface=Interfaces.ASGI,
+            interface=Interfaces.RSGI,
             workers=workers,
             http=HTTPModes.http1,
             websockets=False,
@@ -98,7 +99,7 @@ def _stop(gatherer: subprocess.Popen[bytes]) -> None:
 def _load(settings: Settings, _target: str) -> Any:
     """Runs in each worker: nothing of a version may be open before it is a process of its own."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # a worker without its server would hold the port
-    return create(settings)
+    return Front(settings)
 
 
 def is_loopback(host: str) -> bool:
