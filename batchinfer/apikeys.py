@@ -68,7 +68,9 @@ class KeyFile:
                 return []
             raise StoreError(f"{self.path} is missing.") from exc
         except OSError as exc:
-            raise StoreError(f"{self.path} cannot be read: {exc.strerror}. Its owner must be who serves.") from exc
+            raise StoreError(
+                f"{self.path} cannot be read: {exc.strerror}. The user who runs the service must own it."
+            ) from exc
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise StoreError(f"{self.path} is damaged: {exc!r}. Restore it, or remove it and make new keys.") from exc
 
@@ -108,7 +110,7 @@ def _record(content: dict[str, Any]) -> Record:
     record = Record(**(content | {"jobs": None if jobs is None else tuple(jobs)}))
     texts = [record.id, record.sha256, record.name, record.created_at, record.revoked_at or "", *(record.jobs or ())]
     if isinstance(jobs, str) or not all(isinstance(text, str) for text in texts) or not SHA256.fullmatch(record.sha256):
-        raise ValueError(f"the key {record.id!r} is none")
+        raise ValueError(f"{record.id!r} is not a key's record")
     return record
 
 

@@ -161,12 +161,15 @@ class JobHome:
 
 def job_names(root: Path) -> list[str]:
     """The jobs that a data folder knows, sorted. Raises OSError where it cannot be read."""
-    return sorted(
-        path.name
-        for path in root.iterdir()
-        if re.fullmatch(JOB_NAME, path.name)
-        and any((path / part).exists() for part in ("job.json", "CURRENT", "versions"))
-    )
+    return sorted(path.name for path in root.iterdir() if re.fullmatch(JOB_NAME, path.name) and _is_job(path))
+
+
+def _is_job(folder: Path) -> bool:
+    """Whether a folder is a job's. One that this user may not look into is none: it must not hide the others."""
+    try:
+        return any((folder / part).exists() for part in ("job.json", "CURRENT", "versions"))
+    except OSError:
+        return False
 
 
 def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:

@@ -218,9 +218,14 @@ def typed(text: str, column: Column) -> Any:
         text.encode()  # an argument of the command line may be no UTF-8
         return json.loads(text) if column.kind == "json" else text
     except (ValueError, KeyError) as exc:
-        raise UsageError(
-            f"{column.name}={shortened(text)}: the column {column.name} holds values of the kind {column.kind}, and this is none."
-        ) from exc
+        raise no_value(text, column) from exc
+
+
+def no_value(text: str, column: Column) -> UsageError:
+    """Says that a text is no value of the column's kind."""
+    return UsageError(
+        f"{column.name}={shortened(text)}: the column {column.name} holds values of the kind {column.kind}, and this is none."
+    )
 
 
 def shortened(text: str, most: int = 60) -> str:

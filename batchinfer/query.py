@@ -14,6 +14,10 @@ from batchinfer.errors import UsageError
 from batchinfer.keys import Column, Kind
 
 NO_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
+AS_IN_JSON = {  # how a URL has them: Python itself reads 1_0, nan and digits of other scripts too
+    "integer": re.compile(r"-?(0|[1-9][0-9]*)"),
+    "number": re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"),
+}
 INTEGERS = range(-(2**63), 2**64)  # what a column can hold
 
 
@@ -76,7 +80,7 @@ class QueryReader:
                 raise UsageError(f"{self.names[position]} is given more than once.")
             text = _unescaped(raw)
             column = self.columns[position]
-            found[position] = text if column.kind == "string" else _in_range(keys.typed(text, column), column)
+            found[position] = text if column.kind == "string" else _typed(text, column)
         if unknown or None in found:
             given = [name for name, value in zip(self.names, found, strict=True) if value is not None]
             self._refuse_names([*given, *unknown])
@@ -100,6 +104,13 @@ def _unescaped(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError as exc:
         raise UsageError("The URL is not valid UTF-8: percent-encode the UTF-8 bytes of each value.") from exc
+
+
+def _typed(text: str, column: Column) -> Any:
+    pattern = AS_IN_JSON.get(column.kind)
+    if pattern is not None and not pattern.fullmatch(text):
+        raise keys.no_value(text, column)
+    return _in_range(keys.typed(text, column), column)
 
 
 def _encoder(column: Column, normalize: Sequence[str]) -> Callable[[Any], bytes]:

@@ -35,13 +35,18 @@ BACKOFF_SECONDS = 0.1  # before the first repetition; doubled with each
 
 ROOM = 32  # bytes of a batch beside its queries
 
+
+class _TooLarge(UsageError):
+    """The batch, or what it would be answered with."""
+
+
 MISS = "urn:batchinfer:miss"
 REFUSALS: Mapping[str, type[BatchinferError]] = {
     "urn:batchinfer:unknown-job": NotFound,
     "urn:batchinfer:not-published": NotFound,
     "urn:batchinfer:bad-query": UsageError,
     "urn:batchinfer:bad-body": UsageError,
-    "urn:batchinfer:too-large": UsageError,
+    "urn:batchinfer:too-large": _TooLarge,
     "urn:batchinfer:long-url": UsageError,
     "urn:batchinfer:no-key": UsageError,
     "urn:batchinfer:forbidden": UsageError,
@@ -102,7 +107,13 @@ class Remote:
         return [result for batch in batches(encoded) for result in self._batch(batch)]
 
     def _batch(self, queries: list[bytes]) -> list[dict[str, Any] | None]:
-        data = self._ask("POST", f"{self._path}/lookup", b'{"queries":[%b]}' % b",".join(queries))
+        try:
+            data = self._ask("POST", f"{self._path}/lookup", b'{"queries":[%b]}' % b",".join(queries))
+        except _TooLarge:  # the predictions are long
+            middle = len(queries) // 2
+            if not middle:
+                raise
+            return self._batch(queries[:middle]) + self._batch(queries[middle:])
         with self._understood():
             content = self._content(data or b"")
             self._version = int(content["version"])
@@ -254,6 +265,8 @@ def _as_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, date):  # a datetime is one too
         return value.isoformat()
+    if isinstance(value, float):
+        return repr(value).replace("inf", "1e999")  # which is read as infinity, for which JSON has no word
     return value if isinstance(value, str) else repr(value)
 
 
@@ -262,9 +275,7 @@ def _as_json(reader: QueryReader, values: Sequence[Any]) -> bytes:
     parts = []
     for name, value in zip(reader.names, values, strict=True):
         text = _as_text(value)
-        if isinstance(value, float):
-            text = text.replace("inf", "1e999")  # which is read as infinity, for which JSON has no word
-        elif isinstance(value, str | date):
+        if isinstance(value, str | date):
             text = json.dumps(text, ensure_ascii=False)
         parts.append(f"{json.dumps(name, ensure_ascii=False)}:{text}")
     data = f"{{{','.join(parts)}}}".encode()

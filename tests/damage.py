@@ -109,6 +109,23 @@ def nested(folder: Path) -> None:
     (folder / MANIFEST).write_bytes(b"[" * 200_000)
 
 
+def odd_max_age(folder: Path) -> None:
+    """What clients may keep for how long is no number of seconds."""
+    content = json.loads((folder / MANIFEST).read_bytes())
+    edit_manifest(folder, spec=content["spec"] | {"serve": {"max_age": "5m"}})
+
+
+def undated(folder: Path) -> None:
+    """When it was made is no time."""
+    edit_manifest(folder, created_at="soon")
+
+
+def escaping(folder: Path) -> None:
+    """One of its files lies elsewhere."""
+    content = json.loads((folder / MANIFEST).read_bytes())
+    edit_manifest(folder, files=content["files"] | {"../../CURRENT": content["files"][LOOKUP]})
+
+
 def other_key(folder: Path) -> None:
     """No damage: a version that is looked up by another column."""
     edit_manifest(folder, key=[{"name": "size", "kind": "integer"}])
@@ -135,17 +152,18 @@ def other_entries(folder: Path) -> None:
     edit_manifest(folder, files=content["files"] | {LOOKUP: facts})
 
 
-HONEST = (unknown_format, of_another_job, unknown_kind, no_list, nested, fewer_entries, other_entries, other_key)
+HONEST = (unknown_format, of_another_job, unknown_kind, no_list, nested, odd_max_age, undated, escaping, fewer_entries,
+          other_entries, other_key)  # fmt: skip
 """Damages after which the manifest is still the one that CURRENT names."""
 
 VERSIONS: dict[str, tuple[Damage, str]] = {
-    "half-copied: no manifest yet": (without(MANIFEST), "manifest.json is missing or damaged"),
+    "half-copied: no manifest yet": (without(MANIFEST), "manifest.json is missing"),
     "half-copied: no lookup file yet": (without(LOOKUP), "lookup.lmdb cannot be opened"),
     "half-copied: no predictions yet": (without(PREDICTIONS), "predictions.parquet is missing or cannot be read"),
-    "truncated manifest": (cut(MANIFEST), "manifest.json is missing or damaged"),
+    "truncated manifest": (cut(MANIFEST), "manifest.json is damaged"),
     "truncated lookup file": (cut(LOOKUP), "lookup.lmdb is not whole: its size differs from the manifest's"),
     "truncated predictions": (cut(PREDICTIONS), "predictions.parquet is damaged: its checksum differs"),
-    "empty manifest": (emptied(MANIFEST), "manifest.json is missing or damaged"),
+    "empty manifest": (emptied(MANIFEST), "manifest.json is damaged"),
     "empty lookup file": (emptied(LOOKUP), "lookup.lmdb is not whole"),
     "wrong checksum of the lookup file": (flipped(LOOKUP), "lookup.lmdb is damaged: its checksum differs"),
     "wrong checksum of the predictions": (flipped(PREDICTIONS), "predictions.parquet is damaged: its checksum"),
@@ -154,8 +172,11 @@ VERSIONS: dict[str, tuple[Damage, str]] = {
     "unknown format": (unknown_format, "has format 2, and this batchinfer knows 1: upgrade it"),
     "a manifest of another job": (of_another_job, "is a version of the job shoes, not of shop"),
     "unknown kind of a key column": (unknown_kind, "holds values of the unknown kind colour"),
-    "a manifest that is none": (no_list, "manifest.json is missing or damaged"),
-    "a manifest that cannot be parsed": (nested, "manifest.json is missing or damaged"),
+    "a manifest that is none": (no_list, "manifest.json is damaged"),
+    "a manifest that cannot be parsed": (nested, "manifest.json is damaged"),
+    "an odd time to keep": (odd_max_age, "serve.max_age is '5m'"),
+    "no time at which it was made": (undated, "manifest.json is damaged: ValueError("),
+    "a file elsewhere": (escaping, "'../../CURRENT' is no name of a file in it"),
     "other entries than counted": (fewer_entries, "the manifest says"),
     "something else than predictions": (other_entries, "holds something else than predictions"),
 }

@@ -16,7 +16,7 @@ import pytest
 from batchinfer import apikeys
 from batchinfer.apikeys import KeyFile, split
 from batchinfer.errors import NotFound, StoreError
-from batchinfer.serve.auth import Guard
+from batchinfer.serve.auth import Guard, sent
 from batchinfer.serve.problems import Problem
 from tests.tiny import Cli
 
@@ -82,6 +82,33 @@ def test_a_key_is_printed_alone_for_scripts(batchinfer: Cli) -> None:
     assert split(key) is not None
     assert key not in done.err
     assert [row["jobs"] for row in batchinfer("keys", "list", "--json").json] == [["shop", "shoes"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([" "], "A key's NAME says whom or what it is for: it cannot be empty."),
+        (
+            ["x", "--job", "../../etc"],
+            "'../../etc' is no name of a job: it begins with a letter, then a-z, 0-9, _ and -.",
+        ),
+        (["x", "--job", "Shop"], "'Shop' is no name of a job: it begins with a letter, then a-z, 0-9, _ and -."),
+    ],
+)
+def test_a_key_for_nothing_is_refused(batchinfer: Cli, words: list[str], sentence: str) -> None:
+    """A key without a name, or for what no job can be called, is not made."""
+    done = batchinfer("keys", "add", *words)
+    assert (done.code, done.sentence) == (2, sentence)
+    assert batchinfer("keys", "list", "--json").json == []
+
+
+def test_a_key_for_a_job_that_is_not_there_yet_is_made_with_a_hint(batchinfer: Cli) -> None:
+    """The job may come later, or its name be mistyped."""
+    (batchinfer.home / "shop" / "versions").mkdir(parents=True)
+    done = batchinfer("keys", "add", "search", "--job", "shop", "--job", "shpo")
+    assert done.code == 0
+    assert "There is no job shpo in the data folder yet.\n" in done.err
+    assert "no job shop " not in done.err
 
 
 def test_a_key_that_there_is_not_cannot_be_revoked(batchinfer: Cli) -> None:
@@ -270,3 +297,10 @@ def test_two_keys_differ(tmp_path: Path) -> None:
     """Ids and secrets are drawn anew for each key, also under one name."""
     made = [KeyFile(tmp_path).add("search", None)[1] for _ in range(3)]
     assert len({part for key in made for part in apikeys.split(key) or ()}) == 6
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_key_that_is_sent_is_named_however_its_scheme_is_written(scheme: str) -> None:
+    """The access log and the check read one and the same key."""
+    assert sent(f"{scheme} bi_0a1b2c3d_secret") == ("0a1b2c3d", "secret")
+    assert sent("Basic bi_0a1b2c3d_secret") is None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from batchinfer.serve.board import Board, Desk
+from batchinfer.serve import batch
+from batchinfer.serve.board import Board, Desk, Open
 from batchinfer.serve.misses import spooled
-from tests.damage import VERSIONS, next_version, other_key, point
+from batchinfer.serve.problems import Problem
+from tests.damage import VERSIONS, edit_manifest, next_version, other_key, point
 from tests.factories import LENIENT, World, imports_job
 
 
@@ -144,4 +147,69 @@ def test_a_damaged_note_of_the_last_run_is_no_fault(tmp_path: Path, content: byt
     board = board_of(world)
     note.write_bytes(content)
     board.refresh()
-    assert [state.last_success for state in board.states()] == [1769860800.0]
+    assert [(state.last_success_at, state.last_success) for state in board.states()] == [
+        ("2026-01-31T12:00:00+00:00", 1769860800.0)
+    ]
+
+
+def test_a_version_that_cannot_be_taken_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that nobody thought of counts as a failed load and is told; what is open goes on."""
+    world = published(tmp_path)
+    board = board_of(world)
+
+    def broken(*_: object) -> Open:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Open, "of", broken)
+    next_version(world.home, 1, 2)
+    board.refresh()
+    [state] = board.states()
+    assert (state.version, state.degraded, state.failed_loads) == (1, True, 1)
+    assert state.problem == "What is published of shop cannot be served: ZeroDivisionError()."
+
+
+def test_another_unicode_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A version that normalizes by another Unicode than this Python's is served, and the log says so; others need not be."""
+    monkeypatch.setattr(logging.getLogger("batchinfer"), "propagate", True)
+    world = published(tmp_path)
+    edit = {"normalize": ["nfkc"], "unicode": unicodedata.unidata_version}
+    next_version(world.home, 1, 2, lambda folder: edit_manifest(folder, **edit))
+    point(world.home, 2)
+    board = board_of(world)
+    assert "Unicode" not in caplog.text
+    next_version(world.home, 2, 3, lambda folder: edit_manifest(folder, unicode="1.1"))
+    point(world.home, 3)
+    board.refresh()
+    assert board.desks["shop"].opened().version == 3
+    assert f"shop: version 3 normalizes by Unicode 1.1, and this Python by {unicodedata.unidata_version}" in caplog.text
+
+
+def test_a_large_reply_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions that are too long together are refused; one alone is answered, however long."""
+    opened = board_of(published(tmp_path)).desks["shop"].opened()
+    body = opened.snapshot.get({"id": "a"})
+    assert body is not None
+    monkeypatch.setattr(batch, "MAX_REPLY", 2 * len(body))
+    assert len(json.loads(batch.answer(opened, [{"id": "a"}] * 2)[0])["results"]) == 2
+    with pytest.raises(Problem) as refused:
+        batch.answer(opened, [{"id": "a"}] * 3)
+    assert (refused.value.slug, refused.value.status) == ("too-large", 413)
+    monkeypatch.setattr(batch, "MAX_REPLY", 0)
+    assert json.loads(batch.answer(opened, [{"id": "a"}])[0])["results"][0]["prediction"] == "x"
+
+
+def test_a_folder_that_may_not_be_looked_into_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other jobs of the data folder are served."""
+    world = published(tmp_path)
+    (world.home.root / "private").mkdir()
+    exists = Path.exists
+
+    def denied(path: Path) -> bool:
+        if path.parent.name == "private":
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", denied)
+    assert list(board_of(world).desks) == ["shop"]

@@ -166,6 +166,47 @@ def test_what_cannot_be_spooled_is_kept(tmp_path: Path) -> None:
     assert [(miss.query, miss.count) for miss in read_spooled(path)] == [('{"text":"Ulm"}', 2)]
 
 
+def test_the_last_spool_waits_for_the_one_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that spool at once take turns: what the first could not write is written by the second, once."""
+    counter, writing, go_on = counted([("Ulm",)]), threading.Event(), threading.Event()
+    write = counting._write
+
+    def failing(*_: Any) -> None:
+        monkeypatch.setattr(counting, "_write", write)
+        writing.set()
+        go_on.wait(20)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(counting, "_write", failing)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(counter.spool, tmp_path)
+        assert writing.wait(20)
+        last = pool.submit(counter.spool, tmp_path)
+        with pytest.raises(TimeoutError):
+            last.result(0.2)
+        go_on.set()
+        with pytest.raises(StoreError):
+            first.result()
+        last.result()
+    [path] = spooled(tmp_path)
+    assert [(miss.query, miss.count) for miss in read_spooled(path)] == [('{"text":"Ulm"}', 1)]
+
+
+def test_a_spool_folder_that_nobody_empties_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the collector has ended, a worker writes so many files and no more; what comes then is counted as dropped."""
+    assert counting.MOST_FILES > collector.MOST_FILES, "the collector's own bound comes first"
+    monkeypatch.setattr(counting, "MOST_FILES", 2)
+    counter = counted([])
+    for number in range(4):
+        counter.add((str(number),))
+        if number < 2:
+            counter.spool(tmp_path)
+        else:
+            with pytest.raises(StoreError, match="holds 2 files that nobody takes in"):
+                counter.spool(tmp_path)
+    assert (len(spooled(tmp_path)), counter.dropped, len(counter)) == (2, 2, 0)
+
+
 def test_a_worker_that_counts_imports_nothing_big() -> None:
     """Neither the counter nor a collector that finds nothing loads pyarrow or duckdb."""
     code = (

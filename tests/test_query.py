@@ -127,6 +127,10 @@ def test_every_kind_that_a_key_can_have_can_be_asked_for() -> None:
         ("integer", b"a=&b=2", "a=: the column a holds values of the kind integer, and this is none."),
         ("integer", b"a=18446744073709551616&b=2", "a is an integer beyond 64 bits."),
         ("integer", b"a=" + b"9" * 5000 + b"&b=2", f"a={'9' * 59}…: the column a holds values of the kind integer, and this is none."),
+        *[("integer", f"a={quote(text)}&b=2".encode(), f"a={text}: the column a holds values of the kind integer, and this is none.")
+          for text in ("1_0", "+7", "\u0667", " 7", "07", "nan")],
+        *[("number", f"a={quote(text)}&b=2".encode(), f"a={text}: the column a holds values of the kind number, and this is none.")
+          for text in ("nan", "inf", "-Infinity", "1_0.5", "+7", "\u0667", ".5", "1.")],
         ("number", b"a=one&b=2", "a=one: the column a holds values of the kind number, and this is none."),
         ("boolean", b"a=1&b=2", "a=1: the column a holds values of the kind boolean, and this is none."),
         ("date", b"a=2026-02-30&b=2", "a=2026-02-30: the column a holds values of the kind date, and this is none."),
@@ -170,6 +174,13 @@ def test_values_that_do_not_fit_are_refused(kind: Kind, query: dict[str, Any], s
     with pytest.raises(UsageError) as refused:
         QueryReader("shop", [Column("a", kind)], ()).from_values(query)
     assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize("text", ["0", "-7", "1.5", "1e3", "1E-07", "-1e999"])
+def test_numbers_of_a_url_are_read_as_in_json(text: str) -> None:
+    """A number has the same key whether a URL or a body brings it, one beyond all doubles too."""
+    reader = QueryReader("shop", [Column("a", "number")], ())
+    assert reader.from_url(f"a={text}".encode()) == reader.from_values({"a": json.loads(text)})
 
 
 def test_a_plus_is_a_space_also_in_a_columns_name() -> None:

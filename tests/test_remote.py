@@ -256,6 +256,18 @@ def test_answers_of_something_else_are_told(server: Scripted, lookup: Lookup, bo
         made.get(id="a")
 
 
+def test_a_reply_that_is_too_large_is_asked_for_in_halves(server: Scripted, lookup: Lookup) -> None:
+    """A batch whose predictions are too long comes in parts, in order; one that cannot be halved is refused."""
+    large = problem(413, "too-large", "The reply would be too large.")
+    server.first(large)
+    found = lookup.get_many([{"id": name} for name in "abc"])
+    assert [hit["query"]["id"] for hit in found if hit] == ["a", "b", "c"]
+    assert [len(json.loads(body)["queries"]) for *_, body in server.asked] == [3, 1, 2]
+    server.first(large)
+    with pytest.raises(UsageError, match="would be too large"):
+        lookup.get_many([{"id": "a"}])
+
+
 def test_a_batch_with_too_few_results_is_told(server: Scripted, lookup: Lookup) -> None:
     """Answers must not slip to other queries."""
     server.first((200, {}, json.dumps({"version": 1, "results": [HIT | {"found": True}]}).encode()))

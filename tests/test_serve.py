@@ -301,7 +301,7 @@ def test_a_refusal_names_what_is_wrong(server: Server) -> None:
         "queries[1]: text is None, but the column holds values of the kind string.",
     )
     refused = server.batch("shop", [{"text": "Tee"}, ["Tee"]])
-    assert refused.problem[2] == "queries[1] should be an object of the lookup key's columns."
+    assert refused.problem[2] == "queries[1] should be a mapping of columns to values, not ['Tee']."
 
 
 def test_what_is_served_is_listed(server: Server, shop: World, typed: World) -> None:
@@ -310,7 +310,7 @@ def test_what_is_served_is_listed(server: Server, shop: World, typed: World) -> 
     assert list(jobs) == ["empty", "shop", "typed"]
     assert jobs["empty"] == {
         "job": "empty", "version": None, "created_at": None, "age_seconds": None, "entries": None, "key": [], "pinned": False,
-        "degraded": False, "problem": None, "last_success": None, "failed_loads": 0,
+        "degraded": False, "problem": None, "last_success_at": None, "failed_loads": 0,
     }  # fmt: skip
     manifest = typed.served().manifest
     one = jobs["typed"]

@@ -18,9 +18,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from batchinfer.apikeys import KeyFile
 from batchinfer.home import JobHome
 from batchinfer.publish import CURRENT, PIN, folder_of
-from batchinfer.serve import batch
+from batchinfer.serve import app, batch
 from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.problems import Problem
 from batchinfer.snapshot import LOOKUP
@@ -289,6 +290,55 @@ def test_a_worker_that_starts_while_the_data_folder_is_away(published: Path, tmp
     shutil.copytree(published, tmp_path / "home")
     service.refresh()
     assert (asked(service, "/readyz"), asked(service, "/v1/jobs/shop/lookup")) == (200, 200)
+
+
+def test_a_revoked_key_is_dropped_while_a_version_is_being_checked(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening versions can take long; keys are taken up beside it."""
+    home = tmp_path / "home"
+    shutil.copytree(published, home)
+    record, key = KeyFile(home).add("search", None)
+    (tmp_path / "tallies").mkdir()
+    service, opened = Service(Settings(home, tmp_path)), threading.Event()
+    monkeypatch.setattr(service.board, "refresh", lambda: opened.wait(20))
+    monkeypatch.setattr(app, "FIRST_SECONDS", 0.1)
+
+    async def asking() -> None:
+        for _ in range(200):
+            service.guard.check(header, "shop")
+            await asyncio.sleep(0.05)
+
+    async def revoking() -> None:
+        async with service.lifespan():
+            assert service.guard.check(header, "shop") == record
+            KeyFile(home).revoke(record.id)
+            try:
+                with pytest.raises(Problem, match="revoked"):
+                    await asking()
+            finally:
+                opened.set()
+
+    header = f"Bearer {key}"
+    asyncio.run(revoking())
+
+
+def test_failed_loads_are_among_a_workers_numbers(home: JobHome, tmp_path: Path) -> None:
+    """So whoever is asked for /metrics adds up those of all workers."""
+    service = Service(Settings(home.root, tmp_path))
+    service.refresh()
+    assert service.tally.counters["failed_loads", "shop"] == 0
+    next_version(home, 1, 4, VERSIONS["truncated lookup file"][0])
+    service.refresh()
+    assert service.tally.counters["failed_loads", "shop"] == 1
+
+
+def test_the_limit_of_a_url_counts_path_and_query(server: Server) -> None:
+    """A look-up's URL may have so many bytes and not one more, as any other's."""
+    path = "/v1/jobs/shop/lookup"
+    room = 8192 - len(path) - len("id=")
+    assert server.get(f"{path}?id={'a' * room}").problem[:2] == (404, "miss")
+    assert server.get(f"{path}?id={'a' * (room + 1)}").problem[:2] == (414, "long-url")
 
 
 def asked(service: Service, path: str) -> int:

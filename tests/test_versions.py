@@ -950,10 +950,10 @@ def test_a_damaged_manifest_is_refused(published: World) -> None:
     path = folder(published, 1) / MANIFEST
     for content in (b"", b"{", b"[]", b"null", b'{"format": 1}', b"\xff", path.read_bytes()[:-1]):
         path.write_bytes(content)
-        with pytest.raises(StoreError, match=r"manifest\.json is missing or damaged"):
+        with pytest.raises(StoreError, match=r"manifest\.json is (missing|damaged)"):
             published.served()
     path.unlink()
-    with pytest.raises(StoreError, match=r"manifest\.json is missing or damaged"):
+    with pytest.raises(StoreError, match=r"manifest\.json is (missing|damaged)"):
         published.served()
 
 

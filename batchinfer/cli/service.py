@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from batchinfer.cli.common import emit, home_root, json_option, table
 from batchinfer.errors import MissingExtra, NotFound, UsageError
+from batchinfer.home import job_names
+from batchinfer.keys import JOB_NAME, shortened
 
 MOST_WORKERS = 4
 
@@ -72,7 +77,10 @@ def add(name: str, jobs: tuple[str, ...], as_json: bool) -> None:
     """Make a key. NAME says whom or what it is for. The key is shown once and kept nowhere."""
     from batchinfer.apikeys import KeyFile
 
+    if not name.strip():
+        raise UsageError("A key's NAME says whom or what it is for: it cannot be empty.")
     root = home_root()
+    _check_jobs(root, jobs)
     root.mkdir(parents=True, exist_ok=True)
     record, key = KeyFile(root).add(name, list(jobs))
     result = {"id": record.id, "name": record.name, "jobs": record.jobs, "key": key}
@@ -82,6 +90,20 @@ def add(name: str, jobs: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"It is shown only now. Send it as: Authorization: Bearer {key[:6]}…", err=True)
 
     emit(result, as_json, text)
+
+
+def _check_jobs(root: Path, jobs: tuple[str, ...]) -> None:
+    """Raises UsageError for what no job can be called; of one that there is not yet it is only told."""
+    known: list[str] = []
+    with contextlib.suppress(OSError):
+        known = job_names(root)
+    for job in jobs:
+        if not re.fullmatch(JOB_NAME, job):
+            raise UsageError(
+                f"{shortened(job)!r} is no name of a job: it begins with a letter, then a-z, 0-9, _ and -."
+            )
+        if job not in known:
+            click.echo(f"There is no job {job} in the data folder yet.", err=True)
 
 
 @keys_.command("list")

@@ -152,11 +152,11 @@ class Service:
         if opened.misses is not None:
             for values in missed:
                 opened.misses.add(values)
-        packed = batch.compressed(content, headers)
         said = {"cache-control": "no-store", "batchinfer-version": str(opened.version), "vary": "accept-encoding"}
-        if packed is not None:
+        if batch.is_to_be_compressed(content, headers):
             said["content-encoding"] = "gzip"
-        return Response(packed or content, headers=said, media_type="application/json")
+            content = await asyncio.to_thread(batch.compressed, content)
+        return Response(content, headers=said, media_type="application/json")
 
     async def livez(self, _request: Request) -> Response:
         return JSONResponse({"status": "alive"}, headers={"cache-control": "no-store"})
@@ -185,7 +185,13 @@ class Service:
     def refresh(self) -> None:
         """Takes up new keys, jobs and versions. Blocks: call it beside the event loop."""
         self.guard.refresh()
+        self.look()
+
+    def look(self) -> None:
+        """Takes up new jobs and versions, which can take long: it must not keep a revoked key valid."""
         self.board.refresh()
+        for desk in self.board.desks.values():
+            self.tally.counters["failed_loads", desk.job] = desk.failed_loads
 
     def spool(self) -> None:
         """Writes misses where the collector finds them."""
@@ -201,7 +207,8 @@ class Service:
         """Keeps the service up to date beside the event loop, and puts everything away at the end."""
         self.guard.refresh()  # no request may come before the keys are known
         tasks = [
-            asyncio.create_task(_again_and_again(self.refresh, LOOK_SECONDS)),
+            asyncio.create_task(_again_and_again(self.guard.refresh, LOOK_SECONDS)),
+            asyncio.create_task(_again_and_again(self.look, LOOK_SECONDS)),
             asyncio.create_task(_again_and_again(self.write_tally, WRITE_SECONDS)),
             asyncio.create_task(_again_and_again(self.spool, SPOOL_SECONDS)),
         ]

@@ -14,6 +14,7 @@ from batchinfer.serve.problems import Problem
 
 MAX_QUERIES = 1000
 MAX_BODY = 1 << 20  # bytes
+MAX_REPLY = 16 << 20  # bytes of the predictions in one reply
 MOST_TAKEN = 8 << 20  # bytes of a body that is too large; who is cut off while sending gets to read no answer
 BODY_SECONDS = 10.0
 WORTH_COMPRESSING = 1024  # bytes
@@ -71,22 +72,31 @@ def _no_constant(name: str) -> None:
 
 def answer(opened: Open, queries: list[Any]) -> tuple[bytes, list[tuple[Any, ...]]]:
     """The body of the reply, and the values of the queries that were not found. Raises Problem."""
-    reader = opened.reader
-    rows: list[tuple[Any, ...]] = []
-    for number, query in enumerate(queries):
-        if not isinstance(query, dict):
-            raise Problem("bad-query", f"queries[{number}] should be an object of the lookup key's columns.")
-        try:
-            rows.append(reader.from_values(query))
-        except UsageError as exc:
-            raise Problem("bad-query", f"queries[{number}]: {exc}") from exc
-    bodies = opened.snapshot.find_many([reader.key(values) for values in rows])
+    try:
+        rows = opened.reader.from_many(queries)
+    except UsageError as exc:
+        raise Problem("bad-query", str(exc)) from exc
+    bodies = _bodies(opened, rows)
     results = [
         b'{"found":true,' + body[1:] if body is not None else _missed(query)
         for body, query in zip(bodies, queries, strict=True)
     ]
     missed = [values for values, body in zip(rows, bodies, strict=True) if body is None]
     return b'{"version":%d,"results":[%b]}' % (opened.version, b",".join(results)), missed
+
+
+def _bodies(opened: Open, rows: list[tuple[Any, ...]]) -> list[bytes | None]:
+    """What is found, in the order of the queries. Raises Problem for more than a reply may have; one always may come."""
+    bodies: list[bytes | None] = []
+    size = 0
+    for body in opened.snapshot.find_many(opened.reader.key(values) for values in rows):
+        size += len(body or b"")
+        if size > MAX_REPLY and len(rows) > 1:
+            raise Problem(
+                "too-large", f"The reply would have more than {MAX_REPLY:,} bytes: send fewer queries at a time."
+            )
+        bodies.append(body)
+    return bodies
 
 
 def _missed(query: dict[str, Any]) -> bytes:
@@ -103,13 +113,17 @@ def _plain(value: str | float) -> str:
     return f"{'-' * (value < 0)}1e999" if endless else json.dumps(value, ensure_ascii=False)  # type: ignore[operator]
 
 
-def compressed(body: bytes, headers: Any) -> bytes | None:
-    """The body as gzip, where the client takes that and it is worth it."""
+def is_to_be_compressed(body: bytes, headers: Any) -> bool:
+    """Whether the client takes gzip, and it is worth it."""
     accepted = b",".join(value for name, value in headers if name == b"accept-encoding").lower()
     wanted: dict[bytes, bool] = {}
     for part in accepted.split(b","):
         coding, *parameters = [word.strip() for word in part.split(b";")]
         weights = [word[2:] for word in parameters if word.startswith(b"q=")]
         wanted[coding] = all(weight.strip(b"0.") for weight in weights)  # q=0 and q=0.000 mean: not this one
-    takes_gzip = wanted.get(b"gzip", wanted.get(b"*", False))
-    return gzip.compress(body, compresslevel=1, mtime=0) if takes_gzip and len(body) >= WORTH_COMPRESSING else None
+    return len(body) >= WORTH_COMPRESSING and wanted.get(b"gzip", wanted.get(b"*", False))
+
+
+def compressed(body: bytes) -> bytes:
+    """The body as gzip. It takes a while for a large one: call it beside the event loop."""
+    return gzip.compress(body, compresslevel=1, mtime=0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import time
+import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ from batchinfer.serve.problems import Answer, Problem, problem_body, reply
 from batchinfer.snapshot import Snapshot
 
 log = logging.getLogger("batchinfer.serve")
-NOT_LOADED = "The service has just started and has not opened it yet: ask again in a moment."
 RETRY_AFTER = (("retry-after", "5"),)
 
 
@@ -36,8 +37,7 @@ class Open:
 
     @classmethod
     def of(cls, snapshot: Snapshot, version: int, misses: MissCounter | None) -> Open:
-        serve = snapshot.manifest.serve
-        seconds = int(str(serve.get("max_age", "60s")).removesuffix("s"))
+        seconds = snapshot.manifest.max_age
         at = ("batchinfer-version", str(version))
         body = problem_body("miss", f"{snapshot.manifest.job} has no prediction for this query.")
         return cls(
@@ -52,7 +52,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the service says of a job. Times are seconds since 1970, ages seconds."""
+    """What the service says of a job. Times are ISO 8601 text, ages seconds. failed_loads: this worker's."""
 
     job: str
     version: int | None
@@ -63,8 +63,13 @@ class State:
     pinned: bool
     degraded: bool
     problem: str | None
-    last_success: float | None
+    last_success_at: str | None
     failed_loads: int
+
+    @property
+    def last_success(self) -> float | None:
+        """In seconds since 1970, as metrics have it."""
+        return None if self.last_success_at is None else datetime.fromisoformat(self.last_success_at).timestamp()
 
 
 class Desk:
@@ -77,7 +82,8 @@ class Desk:
         self.loaded = False
         self._follower = Follower(home)
         self._last_run = home.folder / "last_run.json"
-        self._last_success: float | None = None
+        self._last_success: str | None = None
+        self._failed_takes = 0
         self._records_misses = records_misses
         self._retired: list[MissCounter] = []
 
@@ -90,17 +96,38 @@ class Desk:
         self.loaded = True
 
     def _take(self, served: Served) -> None:
-        opened = self.open
-        if served.snapshot is None:
-            opened = None
-        elif opened is None or opened.snapshot is not served.snapshot:
-            assert served.pointer is not None
-            opened = Open.of(served.snapshot, served.pointer.version, self._counter(served.snapshot))
-            log.info("%s: version %d is served, %d entries", self.job, opened.version, len(served.snapshot))
+        try:
+            opened = self._open(served)
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with a version, what is open must go on
+            self._failed_takes += 1
+            opened = self.open
+            served = replace(served, problem=f"What is published of {self.job} cannot be served: {exc!r}.")
         if served.problem is not None and served.problem != self.served.problem:
             still = f"version {opened.version} is served instead" if opened else "nothing can be served"
             log.error("%s: %s %s.", self.job, served.problem, still.capitalize())
         self.served, self.open = served, opened
+
+    def _open(self, served: Served) -> Open | None:
+        if served.snapshot is None:
+            return None
+        if self.open is not None and self.open.snapshot is served.snapshot:
+            return self.open
+        assert served.pointer is not None
+        opened = Open.of(served.snapshot, served.pointer.version, self._counter(served.snapshot))
+        log.info("%s: version %d is served, %d entries", self.job, opened.version, len(served.snapshot))
+        made = served.snapshot.manifest.content.get("unicode")
+        if served.snapshot.manifest.normalize and made != unicodedata.unidata_version:
+            log.warning(
+                "%s: version %d normalizes by Unicode %s, and this Python by %s: rare spellings may not be found. "
+                "Serve and publish with one version of Python.",
+                self.job, opened.version, made, unicodedata.unidata_version,
+            )  # fmt: skip
+        return opened
+
+    @property
+    def failed_loads(self) -> int:
+        """How often a version could not be opened, in this worker."""
+        return self._follower.failed_loads + self._failed_takes
 
     def _counter(self, snapshot: Snapshot) -> MissCounter | None:
         """The one in use as long as the lookup key stays as it is."""
@@ -130,7 +157,8 @@ class Desk:
         if self.open is not None:
             return self.open
         if not self.loaded:
-            raise Problem("not-published", f"{self.job}: {NOT_LOADED}", RETRY_AFTER)
+            said = f"The service has just started and has not opened {self.job} yet: ask again in a moment."
+            raise Problem("not-published", said, RETRY_AFTER)
         if self.served.published:
             raise Problem("not-published", f"The version of {self.job} that should be served is damaged.", RETRY_AFTER)
         raise Problem("not-published", f"The job {self.job} has no published version yet.", RETRY_AFTER)
@@ -143,19 +171,18 @@ class Desk:
     def state(self) -> State:
         """As of now."""
         manifest = self.open.snapshot.manifest if self.open else None
-        created = None if manifest is None else str(manifest.content["created_at"])
         return State(
             job=self.job,
             version=self.open.version if self.open else None,
-            created_at=created,
-            age_seconds=None if created is None else round(datetime.now(UTC).timestamp() - _seconds(created), 1),
+            created_at=manifest.content["created_at"] if manifest else None,
+            age_seconds=round(time.time() - manifest.created_at.timestamp(), 1) if manifest else None,
             entries=manifest.rows if manifest else None,
             key=[{"name": column.name, "kind": column.kind} for column in manifest.key] if manifest else [],
             pinned=self.served.pinned,
             degraded=self.served.degraded,
             problem=self.served.problem,
-            last_success=self._last_success,
-            failed_loads=self._follower.failed_loads,
+            last_success_at=self._last_success,
+            failed_loads=self.failed_loads,
         )
 
 
@@ -212,13 +239,11 @@ class Board:
         return self.listed and not any(desk.waited_for for desk in self.desks.values())
 
 
-def _finished_at(path: Path) -> float | None:
+def _finished_at(path: Path) -> str | None:
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
-        return _seconds(str(content["finished_at"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        moment: str = content["finished_at"]
+        datetime.fromisoformat(moment).timestamp()
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-
-
-def _seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()
+    return moment

@@ -117,6 +117,7 @@ class _Collector(Collector):
         for name, text in (
             ("hits", "Lookups that found a prediction, those in batches too."),
             ("misses", "Lookups that found none."),
+            ("failed_loads", "Times that a worker could not open a version."),
             ("misses_dropped", "Misses that were not recorded, for want of room."),
         ):
             family = CounterMetricFamily(f"batchinfer_{name}", text, labels=["job"])
@@ -140,10 +141,6 @@ class _Collector(Collector):
                 if (value := getattr(state, field)) is not None:
                     gauge.add_metric([state.job], float(value))
             yield gauge
-        failed = CounterMetricFamily("batchinfer_failed_loads", "Versions that could not be opened.", labels=["job"])
-        for state in states:
-            failed.add_metric([state.job], state.failed_loads)
-        yield failed
 
 
 def _cumulated(counts: list[int]) -> list[tuple[str, float]]:

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import threading
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from batchinfer.records import Miss
 
 MOST_QUERIES = 10_000  # in memory, for one job in one worker
 MOST_BYTES = 1024  # of one query as JSON
+MOST_FILES = 2000  # of a job in the spool folder; the collector leaves half of them, so with more it has ended
 MOST_COUNT = 1 << 53
 SPOOLED = re.compile(r"(\d{8})T\d{12}-\d+-\d+\.json")
 
@@ -40,6 +42,7 @@ class MissCounter:
         self.dropped = 0
         self._counts: dict[tuple[Any, ...], int] = {}
         self._since = datetime.now(UTC)
+        self._spooling = threading.Lock()  # the last spool can come while one is under way
 
     def __len__(self) -> int:
         """How many different queries wait to be spooled."""
@@ -65,12 +68,21 @@ class MissCounter:
         """Writes what was counted as one file into `folder`, and forgets it. Writes nothing if nothing was counted.
 
         May be called in another thread than `add`: of a query that comes in that very moment, one count may be lost.
-        Raises StoreError if it cannot be written; it is then kept.
+        Raises StoreError if it cannot be written; it is then kept, unless nobody takes in what lies there.
         """
+        with self._spooling:
+            self._spool(folder)
+
+    def _spool(self, folder: Path) -> None:
         since, counts = self._since, self._counts
         if not counts:
             return
         self._counts = {}
+        if _is_full(folder):
+            self.dropped += sum(counts.values())
+            raise StoreError(
+                f"{folder} holds {MOST_FILES:,} files that nobody takes in: misses are not counted. Restart the service."
+            )
         until = datetime.now(UTC)
         try:
             _write(folder, until, self._content(since, until, counts))
@@ -110,6 +122,13 @@ def _text(query: dict[str, Any]) -> str | None:
         return text if len(text.encode()) <= MOST_BYTES else None
     except ValueError:  # half a character, or an integer of more digits than Python prints
         return None
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return len(os.listdir(folder)) >= MOST_FILES  # noqa: PTH208 - only their number is wanted
+    except OSError:  # writing says what is wrong
+        return False
 
 
 def _write(folder: Path, moment: datetime, content: bytes) -> None:

@@ -44,8 +44,8 @@ STATE_FIELDS: dict[str, Schema] = {
     "pinned": {"type": "boolean"},
     "degraded": {"type": "boolean"},
     "problem": {"type": ["string", "null"]},
-    "last_success": NUMBER_OR_NULL,
-    "failed_loads": {"type": "integer"},
+    "last_success_at": {"type": ["string", "null"], "format": "date-time"},
+    "failed_loads": {"type": "integer", "description": "Of the worker that answers; /metrics has those of all."},
 }
 SCHEMAS: dict[str, Schema] = {
     "Hit": {"type": "object", "properties": HIT_FIELDS, "required": list(HIT_FIELDS)},

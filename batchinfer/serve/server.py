@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import ipaddress
+import resource
 import signal
 import socket
 import subprocess
@@ -24,9 +25,10 @@ from batchinfer.serve.front import Front
 
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
-AT_ONCE = 512  # requests in work in one worker; more wait in the system's queue
+CONNECTIONS = 4096  # open at once in one worker, idle ones too; more wait in the system's queue
 PR_SET_PDEATHSIG = 1  # of Linux' <sys/prctl.h>
 STOP_SECONDS = 15  # for what is in flight when the service is stopped
+LAST_ROUND_SECONDS = 4  # after that, for the collector to take in what the workers left
 
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -44,6 +46,7 @@ def serve(home: Path, host: str, port: int, *, workers: int, no_auth: bool, miss
           say: Callable[[str], None]) -> None:  # fmt: skip
     """Serves until SIGINT or SIGTERM. Raises UsageError for an address that cannot be had."""
     _try_address(host, port)
+    _allow_connections()
     with tempfile.TemporaryDirectory(prefix="batchinfer-serve-") as folder:
         settings = Settings(
             home,
@@ -63,7 +66,7 @@ def serve(home: Path, host: str, port: int, *, workers: int, no_auth: bool, miss
             workers=workers,
             http=HTTPModes.http1,
             websockets=False,
-            backpressure=AT_ONCE,
+            backpressure=CONNECTIONS,
             http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES),
             log_dictconfig=LOGGING,
             respawn_failed_workers=True,
@@ -87,7 +90,7 @@ def _stop(gatherer: subprocess.Popen[bytes]) -> None:
     assert gatherer.stdin is not None
     gatherer.stdin.close()
     try:
-        gatherer.wait(STOP_SECONDS)
+        gatherer.wait(LAST_ROUND_SECONDS)
     except subprocess.TimeoutExpired:
         gatherer.kill()
         gatherer.wait()
@@ -117,6 +120,12 @@ def _try_address(host: str, port: int) -> None:
     except (OSError, UnicodeError) as exc:  # a name may be none that the network's names can be
         why = exc.strerror if isinstance(exc, OSError) else "it is no name of a machine"
         raise UsageError(f"Nothing can listen on {host}:{port}: {why}. Name another --host or --port.") from exc
+
+
+def _allow_connections() -> None:
+    """Each connection is an open file, of which many systems allow a process a thousand until it asks for more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _shown(host: str) -> str:
