@@ -464,7 +464,7 @@ STEPS = [
     "erase.remove_drafts",
     "publish.point",
     "publish.install",
-    "forget._remove",
+    "forget.retention.remove",
     "forget.shutil.rmtree",
 ]
 
