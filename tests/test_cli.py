@@ -683,7 +683,7 @@ def test_publishing_by_force(batchinfer: Cli, shop: Callable[..., Path]) -> None
     assert batchinfer("run", "shop").code == 3
     done = batchinfer("publish", "shop", "--json")
     assert (done.code, done.json["status"], done.json["candidate"]) == (3, "rejected", "r1-2")
-    assert "rejected/r1-2. " in done.err.splitlines()[-1]
+    assert "rejected/r1-2; " in done.err.splitlines()[-1]
     for flags, sentence in [
         (["--force"], "--force needs --why TEXT"),
         (["--force", "--why", " "], "--force needs --why TEXT"),
