@@ -24,7 +24,7 @@ INTEGERS = range(-(2**63), 2**64)  # what a column can hold
 class QueryReader:
     """Reads queries against the lookup key of one version. Immutable, so threads may share it."""
 
-    __slots__ = ("_encoders", "_job", "_plain", "_positions", "_single", "columns", "names")
+    __slots__ = ("_alone", "_encoders", "_job", "_plain", "_positions", "_single", "columns", "names")
 
     def __init__(self, job: str, columns: Sequence[Column], normalize: Sequence[str]) -> None:
         self._job = job
@@ -35,6 +35,9 @@ class QueryReader:
         self._plain = {name.encode(): at for name, at in self._positions.items() if not set(name) & set("%+")}
         self._encoders = tuple(_encoder(column, normalize) for column in columns)
         self._single = self._encoders[0] if len(columns) == 1 else None
+        # Most jobs have one text for their key: that is read without a list.
+        alone = len(self._plain) == len(columns) == 1 and columns[0].kind == "string"
+        self._alone = self.names[0].encode() + b"=" if alone else None
 
     def key(self, values: Sequence[Any]) -> bytes:
         """The 16 bytes under which the answer lies. values: of the columns' kinds, in their order."""
@@ -63,6 +66,8 @@ class QueryReader:
 
     def from_url(self, query_string: bytes) -> tuple[Any, ...]:
         """The same from the query of a URL, percent-encoded UTF-8. Raises UsageError."""
+        if self._alone is not None and query_string.startswith(self._alone) and b"&" not in query_string:
+            return (_unescaped(query_string[len(self._alone) :]),)
         found: list[Any] = [None] * len(self.names)
         unknown = []
         for pair in query_string.split(b"&"):

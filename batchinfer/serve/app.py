@@ -141,8 +141,8 @@ class Service:
     async def lookup(self, request: Request) -> Response:
         desk = self._desk(request)
         if request.method != "POST":
-            given = (request.headers.get(name) for name in ("authorization", "if-none-match"))
-            return _as_asgi(self._hot[f"/v1/jobs/{desk.job}/lookup"].answer(request.scope["query_string"], *given))
+            route = self._hot[f"/v1/jobs/{desk.job}/lookup"]
+            return _as_asgi(route.answer(request.scope["query_string"], request.headers.get))
         headers = request.scope["headers"]
         queries = batch.read_queries(await batch.read_body(headers, request.receive))
         opened = desk.opened()

@@ -23,7 +23,6 @@ class Front:
 
     def __init__(self, settings: Settings) -> None:
         self._service = Service(settings)
-        self._series = self._service.tally.series
         self._lifespan = self._service.lifespan()
         self._logged = settings.access_log
 
@@ -45,13 +44,12 @@ class Front:
         if route is None:
             answer = await self._through_asgi(scope, protocol)
         else:
-            header = scope.headers.get
-            answer = route.answer(scope.query_string.encode(), header("authorization"), header("if-none-match"))
+            answer = route.answer(scope.query_string.encode(), scope.headers.get)
         status, headers, body = answer
         protocol.response_bytes(status, headers, body)  # for HEAD, and with 304, granian leaves the body out
         seconds = perf_counter() - began
         if route is not None:
-            self._series[route.job, "lookup", str(status)].observe(seconds)
+            route.observe(status, seconds)
         if self._logged:
             client = scope.client.rpartition(":")[0]
             key = scope.headers.get("authorization")
