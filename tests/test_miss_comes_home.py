@@ -1,0 +1,45 @@
+"""The whole way of a miss: asked over HTTP, recorded beside the job, asked of the model by the next run, and then served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.factories import LENIENT, World, model_job
+from tests.serving import serving
+
+LIST = {"path": "queries.parquet", "key": ["text"], "include_misses": {"at_least": 3}}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A published job of one row that takes in what was asked for three times."""
+    made = model_job(tmp_path, {"text": ["tea"]}, input=LIST, gate=LENIENT)
+    made.answer(lambda row: f"about {row['text']}")
+    made.publish()
+    return made
+
+
+def test_a_miss_comes_home(world: World, tmp_path: Path) -> None:
+    """What was asked for three times is answered by the next version, what was asked for twice is not."""
+    with serving(world.home.root, tmp_path / "server") as server:
+        for text in ["milk"] * 3 + ["rum"] * 2:
+            assert server.lookup("shop", text=text).status == 404
+    world.answer(lambda row: f"about {row['text']}")
+    report = world.publish()
+    assert (report["misses"], report["entries"]) == (1, 2)
+    assert json.loads(world.get(text="milk") or b"")["prediction"] == "about milk"
+    assert world.get(text="rum") is None
+
+
+@pytest.mark.parametrize("off", ["for the service", "in the job file"])
+def test_recording_can_be_turned_off(world: World, tmp_path: Path, off: str) -> None:
+    """With --no-misses, or serve.misses: false in the job file, nothing of a miss is stored."""
+    options = ["--no-misses"] if off == "for the service" else []
+    if not options:
+        world.changed(serve={"misses": False}).publish()
+    with serving(world.home.root, tmp_path / "server", *options) as server:
+        assert server.lookup("shop", text="milk").status == 404
+    assert not list(world.home.misses.glob("*.parquet"))
