@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer import build, publish
-from batchinfer.build import RESERVED, version_column
+from batchinfer.entries import RESERVED, version_column
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.home import JobHome
 from batchinfer.keys import Column, canonical_json, literal, quoted

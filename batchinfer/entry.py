@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from batchinfer import keys
-from batchinfer.build import version_column
+from batchinfer.entries import version_column
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.home import JobHome
 from batchinfer.keys import Column, literal, lookup_key

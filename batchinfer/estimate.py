@@ -9,8 +9,8 @@ from typing import Any
 
 from batchinfer import model
 from batchinfer.engines.devices import find_gpus
+from batchinfer.planned import Planned
 from batchinfer.prompt import TemplateFault
-from batchinfer.run import Planned
 from batchinfer.source import template_values
 from batchinfer.tokens import Tokenizer
 

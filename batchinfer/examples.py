@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from batchinfer.build import version_column
+from batchinfer.entries import version_column
 from batchinfer.gate import Check
 from batchinfer.golden import Wrong
 from batchinfer.keys import literal

@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 Scalar = str | int | float | bool
 Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[str, Field(min_length=1)]  # of an entry: a key column, prediction, or prediction.NAME
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -51,3 +52,16 @@ def distinct(values: list[str]) -> list[str]:
 
 
 Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    def beyond_defaults(self) -> dict[str, Any]:
+        """The plain values of the fields that are not at their defaults: what keys are made from.
+
+        A field that is added later, with a default that does what was done before, moves no key.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer import keys
-from batchinfer.build import is_json
+from batchinfer.entries import is_json
 from batchinfer.errors import InputError
 from batchinfer.imports import as_prediction
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column
+from batchinfer.output import OutputSpec
 from batchinfer.source import BATCH_ROWS, Source
-from batchinfer.spec import OutputSpec
 
 ANSWER = "answer"
 SCHEMA = pa.schema({"lookup": pa.binary(), "query": pa.string(), "answer": pa.string()})

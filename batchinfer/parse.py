@@ -10,8 +10,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
 
+from batchinfer.output import OutputSpec, SplitStep
 from batchinfer.records import Failure, Generation, Prediction
-from batchinfer.spec import OutputSpec, SplitStep
 
 
 class Parser:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from batchinfer import build, examples, gate, golden, publish, retention
-from batchinfer.build import Contents
+from batchinfer import build, entries, examples, gate, golden, publish, retention
+from batchinfer.entries import Contents
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.gate import Check
 from batchinfer.golden import Golden, Wrong
@@ -80,7 +80,7 @@ def release(
     current = _current(home, say)
     parent = _served(home, current, say)
     before, latest = (None if number is None else publish.folder_of(home, number) for number in (parent, current))
-    contents = build.collect(plan, store, job.spec, before, latest)
+    contents = entries.collect(plan, store, job.spec, before, latest)
     if contents.same:
         outcome = Release(None, contents, [])
     else:
@@ -111,7 +111,7 @@ def _judged(
     """What the gate says of a candidate, with examples of what it refuses."""
     right, wrong = 0, list[Wrong]()
     if known is not None:
-        right, wrong = golden.score(plan.db, known, examples.MOST, as_json=build.is_json(job.spec.output))
+        right, wrong = golden.score(plan.db, known, examples.MOST, as_json=entries.is_json(job.spec.output))
     candidate = examples.Candidate(plan, store, before, wrong)
     figures = build.figures(plan, contents, failed, golden=known.rows.num_rows if known else 0, right=right)
     return examples.attach(gate.judge(job.spec.gate, figures), candidate)
@@ -221,7 +221,7 @@ def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] |
         ("job", manifest.job, job.name),
         ("lookup key", ", ".join(has), ", ".join(wanted)),
         ("normalize", ", ".join(manifest.normalize) or "nothing", ", ".join(spec.input.normalize) or "nothing"),
-        ("kind of prediction", manifest.content["prediction"], build.prediction_kind(spec)),
+        ("kind of prediction", manifest.content["prediction"], entries.prediction_kind(spec)),
     ):
         if theirs != ours:
             raise UsageError(

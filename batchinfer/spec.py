@@ -11,28 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
 )
 
-from batchinfer.fields import ColumnType, Duration, Names, Scalar, Share, Timezone, distinct
+from batchinfer.fields import ColumnType, Duration, Names, Part, Scalar, Section, Share, Timezone, distinct
 from batchinfer.keys import JOB_NAME
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, and unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
-
-    def beyond_defaults(self) -> dict[str, Any]:
-        """The plain values of the fields that are not at their defaults: what keys are made from.
-
-        A field that is added later, with a default that does what was done before, moves no key.
-        """
-        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+from batchinfer.output import OutputSpec
 
 
 class MissesSpec(Section):
@@ -157,100 +143,13 @@ class SamplingSpec(Section):
     temperature: Annotated[float, Field(ge=0)] = 0.0
     max_tokens: Annotated[int, Field(ge=1)] = 128
     seed: int | None = 0
-    stop: list[Annotated[str, Field(min_length=1)]] = []
+    stop: list[Annotated[str, Field(min_length=1)]] = Field([])
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     min_p: Share = 0.0
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-
-
-class SplitStep(Section):
-    """Cuts a text into a list."""
-
-    split: Annotated[str, Field(min_length=1)] = Field(description="The separator.")
-
-
-Step = Literal["strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty"] | SplitStep
-
-
-MOST_CHOICES = 128  # vLLM's MAX_LOGPROB_TOKEN_IDS: so many tokens can be scored at once
-
-
-class OutputSpec(Section):
-    """What an answer must look like. The engine is made to obey type, schema, choices and pattern."""
-
-    type: Literal["text", "choice", "regex", "json"] = "text"
-    schema_: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema, with type: json.")
-    choices: Annotated[list[str], Field(min_length=2), AfterValidator(distinct)] | None = Field(
-        None, description=f"The labels, with type: choice, at most {MOST_CHOICES}. Each gets a score."
-    )
-    pattern: str | None = Field(None, description="Regular expression of the whole answer, with type: regex.")
-    steps: list[Step] = Field([], description="Done to the answer, in this order: strip, casefold, squeeze, split, …")
-    min_mass: Share | None = Field(None, description="With choices: a row fails if all together have less probability.")
-
-    @model_validator(mode="after")
-    def _fits_type(self) -> OutputSpec:
-        needs = {"json": "schema", "choice": "choices", "regex": "pattern"}
-        given = {"schema": self.schema_, "choices": self.choices, "pattern": self.pattern}
-        for kind, name in needs.items():
-            if self.type == kind and given[name] is None:
-                raise ValueError(f"type: {kind} needs {name}")
-            if self.type != kind and given[name] is not None:
-                raise ValueError(f"{name} belongs to type: {kind}, but type is {self.type}")
-        if self.type != "choice" and self.min_mass is not None:
-            raise ValueError("min_mass belongs to type: choice")
-        if self.type == "choice" and self.steps:
-            raise ValueError("steps do not apply to a choice: the answer is one of the choices as they stand")
-        return self
-
-    @field_validator("choices")
-    @classmethod
-    def _no_blank_choice(cls, choices: list[str] | None) -> list[str] | None:
-        if any(choice.strip() != choice or not choice for choice in choices or ()):
-            raise ValueError("a choice must not be empty, nor begin or end with a space")
-        if choices is not None and len(choices) > MOST_CHOICES:
-            raise ValueError(f"has {len(choices)} choices, but at most {MOST_CHOICES} can be scored at once")
-        return choices
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as exc:
-            raise ValueError(f"is no regular expression: {exc}") from exc
-        return pattern
-
-    @field_validator("schema_")
-    @classmethod
-    def _is_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        if schema is not None:
-            from jsonschema import Draft202012Validator, SchemaError
-
-            try:
-                Draft202012Validator.check_schema(schema)
-            except SchemaError as exc:
-                raise ValueError(f"is no JSON Schema: {exc.message}") from exc
-            _check_references(schema)
-        return schema
-
-
-def _check_references(schema: dict[str, Any]) -> None:
-    from referencing import Registry, exceptions
-    from referencing.jsonschema import DRAFT202012
-
-    registry: Registry[Any] = Registry()
-    resolver = registry.resolver_with_root(DRAFT202012.create_resource(schema))
-    nodes: list[Any] = [schema]
-    for node in nodes:  # grows as it is walked
-        nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-        if isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
-            try:
-                resolver.lookup(reference)
-            except (exceptions.Unresolvable, ValueError) as exc:
-                raise ValueError(f"refers to {reference}, which is not in it, and nothing is fetched") from exc
 
 
 class CacheSpec(Section):
@@ -284,13 +183,33 @@ class GateSpec(Section):
 
 
 class MatchSpec(Section):
-    """Which parts of a version are terms to be found in live text."""
+    """Which parts of a version are terms to be found in live text, and what they name.
 
-    terms: Annotated[list[str], Field(min_length=1)]
-    concept: str
-    language: str | None = None
-    where: dict[str, Scalar | list[Scalar]] = {}
-    min_score: Share | None = None
+    A part is a column of the lookup key, `prediction`, or a place in a JSON prediction, such as prediction.names.
+    """
+
+    terms: Annotated[list[Part], Field(min_length=1), AfterValidator(distinct)] = Field(
+        description="The parts that hold terms: a text, or a list of texts."
+    )
+    concept: Part = Field(description="The part that says what a term names.")
+    language: Part | None = Field(None, description="The part that says a term's language, as a BCP 47 tag.")
+    where: dict[str, Scalar | list[Scalar]] = Field({}, description="Only entries whose parts have these values.")
+    min_score: Share | None = Field(
+        None, description="Only entries with at least this score; what people imported without one passes."
+    )
+    min_length: Annotated[int, Field(ge=1)] = Field(2, description="Terms of fewer characters are left out.")
+    stop_terms: list[str] = Field(
+        [], description="Terms that are left out, in any spelling that matching takes for equal."
+    )
+    overlaps: bool = Field(
+        default=False,
+        description="Whether matches may overlap; otherwise the leftmost of them is taken, then the longest.",
+    )
+    accents: Literal["keep", "ignore"] = Field("keep", description="ignore: é is e, in terms and in texts.")
+    most_concepts: Annotated[int, Field(ge=1)] = Field(
+        20, description="A term that names more concepts than this is too generic, which publishing reports."
+    )
+    generic: Literal["report", "drop"] = Field("report", description="drop: leave terms out that are too generic.")
 
 
 class ServeSpec(Section):

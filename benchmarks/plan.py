@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from batchinfer import jobfile
 from batchinfer.home import JobHome
-from batchinfer.run import Options, planned
+from batchinfer.planned import Options, planned
 
 JOB = """\
 name: bench_plan

@@ -35,7 +35,7 @@ import lmdb
 from batchinfer import build, gate, jobfile, plan, publish, store
 from batchinfer.cli import main as command_line
 from batchinfer.home import JobHome
-from batchinfer.run import Options, planned
+from batchinfer.planned import Options, planned
 from batchinfer.snapshot import LOOKUP, PREDICTIONS
 
 JOB = """\

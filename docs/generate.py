@@ -44,17 +44,12 @@ NOTES = {
     "sampling.frequency_penalty": "The same, more so the more often they were used.",
     "sampling.repetition_penalty": "Above 1: makes tokens less likely that are in the prompt or the answer.",
     "output.type": "The kind of answer.",
-    "match.terms": "The fields that hold terms.",
-    "match.concept": "The column that names what a term stands for.",
-    "match.language": "The column that names a term's language.",
-    "match.where": "Only entries whose columns have these values.",
-    "match.min_score": "Only entries with at least this score.",
     "schedule.cron": "Five cron fields.",
     "schedule.timezone": "In which they are meant.",
 }
 
 # Checked and kept, so that job files can have them already; no command uses them yet.
-UNUSED = frozenset({"input.job", "input.explode", "input.as", "match", "schedule"})
+UNUSED = frozenset({"input.job", "input.explode", "input.as", "schedule"})
 
 MORE = {
     "input": """\

@@ -19,8 +19,9 @@ from batchinfer import imports, jobfile, publish, run
 from batchinfer.generate import Tally
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
+from batchinfer.planned import Options, Planned, planned
 from batchinfer.records import Failure, Generation
-from batchinfer.run import Options, Planned, Report
+from batchinfer.report import Report
 from batchinfer.snapshot import Snapshot
 from batchinfer.store import Store
 from batchinfer.tables import Answer
@@ -88,8 +89,8 @@ class World:
     @contextlib.contextmanager
     def planned(self, *, holds_lock: bool = False, **options: Any) -> Iterator[Planned]:
         """The list, compared with the cache."""
-        with run.planned(self.job, self.home, Options(**options), holds_lock=holds_lock) as planned:
-            yield planned
+        with planned(self.job, self.home, Options(**options), holds_lock=holds_lock) as p:
+            yield p
 
     def answer(self, says: Callable[[dict[str, Any]], Reply], **options: Any) -> int:
         """Commits what `says` replies to each prompt that a run would generate, as a run does; returns its number."""

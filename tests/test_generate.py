@@ -13,8 +13,9 @@ import pytest
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import Busy, GateFailed, ModelError, Stopped, UsageError
 from batchinfer.home import JobHome
+from batchinfer.planned import Options, planned
 from batchinfer.publish import folder_of, pointer, served
-from batchinfer.run import Options, planned, run
+from batchinfer.run import run
 from batchinfer.snapshot import Snapshot
 from batchinfer.store import Store
 from tests.factories import LENIENT

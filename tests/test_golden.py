@@ -13,6 +13,7 @@ import pytest
 from batchinfer import publish, run
 from batchinfer.errors import GateFailed, InputError, SpecError
 from batchinfer.golden import is_right
+from batchinfer.planned import Options
 from batchinfer.snapshot import Manifest
 from tests.factories import World, model_job, unchecked, write
 
@@ -174,7 +175,7 @@ def test_an_export_needs_no_golden_file(make: Make, tmp_path: Path) -> None:
     world = make({"id": [1], "answer": ["x"]})
     world.answer(lambda row: "x")
     (world.job.folder / "golden.parquet").unlink()
-    assert run.export(world.job, world.home, run.Options(), tmp_path / "out.parquet") == 4
+    assert run.export(world.job, world.home, Options(), tmp_path / "out.parquet") == 4
 
 
 def test_a_file_that_is_no_parquet_is_told(make: Make) -> None:

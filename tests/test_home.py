@@ -16,7 +16,8 @@ import pytest
 
 from batchinfer.errors import Busy, StoreError, UsageError
 from batchinfer.home import JobHome, data_folder, lock
-from batchinfer.run import Options, run
+from batchinfer.planned import Options
+from batchinfer.run import run
 from batchinfer.store import Store
 from tests.tiny import (
     BECOME_NOBODY,

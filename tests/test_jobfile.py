@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 from batchinfer import jobfile
 from batchinfer.errors import BatchinferError, SpecError, UsageError
 from batchinfer.jobfile import ROOTS_VARIABLE, Job
-from batchinfer.spec import JobSpec, SplitStep
+from batchinfer.output import SplitStep
+from batchinfer.spec import JobSpec
 
 EXAMPLE_JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*/job.yaml"))
 SMALLEST = "name: shop\ninput: {path: queries.parquet, key: [term]}\n"
@@ -63,13 +64,14 @@ engine: {replicas: 2, tensor_parallel: 4, stall: 90s}
 
 
 def test_sections_of_later_work_are_kept() -> None:
-    """match, serve and schedule are read and kept as they were written, though nothing uses them yet."""
+    """match, serve and schedule are read and kept as they were written."""
     spec = jobfile.parse(SMALLEST + LATER, "job.yaml")
     assert spec.match is not None
     assert spec.schedule is not None
     assert spec.match.model_dump() == {
         "terms": ["prediction.names", "vaccine"], "concept": "vaccine", "language": "language",
-        "where": {"market": ["EU", "US"]}, "min_score": 0.5,
+        "where": {"market": ["EU", "US"]}, "min_score": 0.5, "min_length": 2, "stop_terms": [], "overlaps": False,
+        "accents": "keep", "most_concepts": 20, "generic": "report",
     }  # fmt: skip
     assert (spec.schedule.cron, spec.schedule.timezone) == ("0 3 * * 1", "Europe/Berlin")
     assert (spec.serve.max_age, spec.cache.max_age) == (timedelta(minutes=15), timedelta(weeks=2))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from batchinfer.output import OutputSpec
 from batchinfer.parse import Parser
 from batchinfer.records import Failure, Generation, Prediction
-from batchinfer.spec import OutputSpec
 
 KEY = b"k" * 16
 INF = math.inf

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from batchinfer import build, run, source
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.plan import Counts, scratch_database
+from batchinfer.planned import Options, Planned
 from batchinfer.records import Failure
-from batchinfer.run import Planned
 from batchinfer.tables import now
 from tests.factories import Reply, World, imports_job, model_job, write
 
@@ -473,7 +473,7 @@ def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
     assert world.publish()["version"] == 1
     assert world.publish()["unchanged"]
     target = tmp_path / name / f"{name}.parquet"
-    assert run.export(world.job, world.home, run.Options(), target) == 1
+    assert run.export(world.job, world.home, Options(), target) == 1
     assert pq.read_table(pa.OSFile(str(target)))["prediction"].to_pylist() == ["about a"]
 
 
@@ -491,7 +491,7 @@ def test_an_export_names_its_target(tmp_path: Path) -> None:
     ]:
         before = sorted(tmp_path.iterdir())
         with pytest.raises(UsageError, match=fault) as raised:
-            run.export(world.job, world.home, run.Options(), target)
+            run.export(world.job, world.home, Options(), target)
         assert str(raised.value).startswith(f"{target} ")
         assert sorted(tmp_path.iterdir()) == before
 
@@ -512,9 +512,9 @@ def test_an_export_replaces_its_target_as_a_whole(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patched:
         patched.setattr(build, "write_predictions", breaks)
         with pytest.raises(StoreError, match=r"link\.parquet cannot be written: IO Error: the disk went away"):
-            run.export(world.job, world.home, run.Options(), link)
+            run.export(world.job, world.home, Options(), link)
     assert [path.read_text() for path in real.parent.iterdir()] == ["older"]
-    assert run.export(world.job, world.home, run.Options(), link) == 1
+    assert run.export(world.job, world.home, Options(), link) == 1
     assert (link.is_symlink(), pq.read_table(real).num_rows) == (True, 1)
     assert list(real.parent.iterdir()) == [real]
 

@@ -19,7 +19,7 @@ import pytest
 from batchinfer import publish, run
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError
 from batchinfer.home import lock
-from batchinfer.run import Options
+from batchinfer.planned import Options
 from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest
 from tests.conftest import Told
 from tests.factories import World, imports_job
@@ -393,7 +393,7 @@ KILLED = """
     run.publish_job(job, JobHome(Path(home), job.name), run.Options(), Quiet())
 """
 STEPS = [  # in order; what is served then, and which complete versions there are
-    ("build.collect", "after", "old", [1]),
+    ("entries.collect", "after", "old", [1]),
     ("build.write_predictions", "after", "old", [1]),
     ("gate.judge", "after", "old", [1]),
     ("build.write_lookup", "after", "old", [1]),

@@ -19,8 +19,9 @@ from batchinfer import jobfile
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import ModelError
 from batchinfer.home import JobHome
+from batchinfer.planned import Options
 from batchinfer.publish import folder_of, served
-from batchinfer.run import Options, run
+from batchinfer.run import run
 from batchinfer.snapshot import Snapshot
 from batchinfer.store import Store
 from batchinfer.tables import iso, now

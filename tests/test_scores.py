@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchinfer import jobfile, question
-from batchinfer.run import Options, run
+from batchinfer.planned import Options
+from batchinfer.run import run
 from batchinfer.tokens import Tokenizer
 from tests.conftest import MODEL, WINDOW, EngineSlot, Told, Workshop
 

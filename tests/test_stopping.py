@@ -16,8 +16,9 @@ from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import Interrupted, Stopped
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
+from batchinfer.planned import Options
 from batchinfer.publish import pointer
-from batchinfer.run import Options, run
+from batchinfer.run import run
 from batchinfer.stopping import Stop, stopping
 from batchinfer.store import Store
 from tests.scripted import read_diary

@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from batchinfer import imports, store
 from batchinfer.errors import Busy, InputError, StoreError
 from batchinfer.keys import short
+from batchinfer.output import OutputSpec
 from batchinfer.parse import Parser
 from batchinfer.records import Failure, Generation, Prediction
-from batchinfer.spec import OutputSpec
 from batchinfer.store import Store
 from batchinfer.tables import FAILURE_SCHEMA, MIGRATIONS, Answer, Made, MostCached
 

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 import batchinfer
 from batchinfer import build, keys, publish, run
+from batchinfer import entries as contents
 from batchinfer.errors import GateFailed, NotFound, StoreError, UsageError
+from batchinfer.planned import Options
 from batchinfer.records import Failure
-from batchinfer.run import Options
 from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest, Snapshot
 from tests.factories import Quiet, Reply, World, imports_job, model_job
 
@@ -1014,7 +1015,7 @@ def test_a_damaged_draft_is_never_published(published: World, monkeypatch: pytes
 # Publishing that breaks off
 
 STEPS = [
-    (build, "collect"), (build, "write_predictions"), (build, "write_lookup"), (build, "write_manifest"), (publish, "sync_files"),
+    (contents, "collect"), (build, "write_predictions"), (build, "write_lookup"), (build, "write_manifest"), (publish, "sync_files"),
     (build, "check"), (publish, "install"), (publish, "make_current"),
 ]  # fmt: skip
 

@@ -22,7 +22,7 @@ def plan_(job: str, input_path: str | None, as_json: bool) -> None:
     """The dry run: rows, unique prompts, cache hits, what a run would generate and cost."""
     from batchinfer.cli.progress import duration
     from batchinfer.estimate import estimate
-    from batchinfer.run import Options, planned
+    from batchinfer.planned import Options, planned
 
     opened, home = open_job(job)
     with planned(opened, home, Options(input=_path(input_path))) as p:
@@ -77,7 +77,8 @@ def run_(job: str, input_path: str | None, limit: int | None, max_hours: float |
          refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
     """Plan, generate what the cache lacks, store it, gate it, publish a version."""
     from batchinfer.cli.progress import ProgressShow
-    from batchinfer.run import Options, run
+    from batchinfer.planned import Options
+    from batchinfer.run import run
 
     opened, home = open_job(job)
     options = Options(
@@ -102,7 +103,8 @@ def publish_(
 ) -> None:
     """Build a version from what the cache has now, gate it, and make it current."""
     from batchinfer.cli.progress import ProgressShow
-    from batchinfer.run import Options, publish_job
+    from batchinfer.planned import Options
+    from batchinfer.run import publish_job
 
     if force and not (why and why.strip()):
         raise UsageError("--force needs --why TEXT: the reason is kept with the version.")

@@ -1,0 +1,103 @@
+"""What every command that needs the list begins with: the list read, keys made, compared with the cache."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from batchinfer import golden, misses, question
+from batchinfer.errors import SpecError, UsageError
+from batchinfer.golden import Golden
+from batchinfer.home import JobHome
+from batchinfer.jobfile import Job
+from batchinfer.plan import Plan, Selection, scratch_plan
+from batchinfer.question import Question
+from batchinfer.source import Source, find_files, job_files
+from batchinfer.store import Store
+from batchinfer.tables import now
+
+WRITER_PATIENCE = 600.0  # seconds; a run of hours does not fail because somebody plans beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The flags of `batchinfer run`."""
+
+    input: Path | None = None
+    limit: int | None = None
+    max_hours: float | None = None
+    publish: bool = True
+    retry_failed: bool = False
+    refresh: bool = False  # make again what is cached: all, or the rows of refresh_where
+    refresh_where: tuple[str, str] | None = None
+    update_model: bool = False
+    yes: bool = False
+
+    @property
+    def refresh_text(self) -> str:
+        """The refresh as it was asked for."""
+        return "=".join(self.refresh_where) if self.refresh_where else "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A job whose list was read and compared with its cache. question: None for a job that lives by imports.
+
+    known: the job's golden rows, if it names any.
+    """
+
+    job: Job
+    home: JobHome
+    store: Store
+    plan: Plan
+    question: Question | None
+    selection: Selection
+    known: Golden | None
+
+
+@contextlib.contextmanager
+def planned(
+    job: Job, home: JobHome, options: Options, *, holds_lock: bool = False, gated: bool = True
+) -> Iterator[Planned]:
+    """Reads the list, makes keys, compares them with the cache. Used by every command that needs the list.
+
+    holds_lock: the caller holds the run lock; stored texts are then read again first if the parser changed.
+    gated: what comes of it is to pass the gate, whose golden file is then read: before hours of work, not after.
+    """
+    home.prepare(job.path)
+    spec = job.spec
+    if spec.input.path is None and options.input is None:
+        raise SpecError(
+            str(job.path), ["input.job: chained jobs cannot be run yet: name a Parquet file with input.path."]
+        )
+    files = find_files(options.input) if options.input else job_files(job)
+    asked = question.make(job, home, update_model=options.update_model) if spec.prompt else None
+    columns = asked.template.columns if asked else list(spec.input.key)
+    store = Store(home.cache, patience=WRITER_PATIENCE if holds_lock else None)
+    store.prepare()
+    source = Source(files, spec.input, columns)
+    asked = asked and asked.of_kinds({name: source.kinds[name] for name in columns})
+    known = golden.load(job, source.key) if gated else None
+    with home.scratch() as scratch, scratch_plan(scratch, source, columns) as plan:
+        include = spec.input.include_misses
+        plan.load(
+            asked.fingerprint if asked else b"",
+            misses.rows(home, source) if include else None,
+            include.at_least if include else 1,
+        )
+        if asked is not None and holds_lock:
+            store.reread(asked.parser, asked.made(None), plan.queries)
+        selection = _selection(options, spec.cache.max_age, home, [*spec.input.key, *columns])
+        plan.compare(store, asked.parser_id if asked else "", selection)
+        yield Planned(job, home, store, plan, asked, selection, known)
+
+
+def _selection(options: Options, max_age: timedelta | None, home: JobHome, columns: list[str]) -> Selection:
+    """What is to be made again. A refresh that was stopped goes on: what it made since it began counts as done."""
+    if options.refresh_where and options.refresh_where[0] not in columns:
+        raise UsageError(f"--refresh: the list has no column {options.refresh_where[0]} that the job uses.")
+    since = (home.refresh_since(options.refresh_text) or now()) if options.refresh else None
+    return Selection(options.retry_failed, since, options.refresh_where, max_age)
