@@ -31,13 +31,14 @@ lint: setup ## ruff, mypy and the arrows between modules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## run the benchmarks (an hour, all cores; those of serving need wrk)
+bench: setup ## run the benchmarks (an hour, all cores; some need wrk or npm)
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.publish
 	$(BIN)/python -m benchmarks.publish --output json
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.swapping
+	$(BIN)/python -m benchmarks.matching
 
 docs: setup ## write the generated pages of docs/ again
 	$(BIN)/python docs/generate.py

@@ -6,13 +6,15 @@ import importlib
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from benchmarks import cldr
 from tests.tiny import ROOT
 
 MODULES = sorted(path.stem for path in ROOT.glob("benchmarks/*.py"))
-HELPERS = {"made", "peers", "servers"}
+HELPERS = {"builds", "carriers", "cldr", "made", "matched", "peers", "servers"}
 BENCHMARKS = [name for name in MODULES if name not in HELPERS]
 
 
@@ -53,10 +55,24 @@ def test_the_docs_call_benchmarks_that_are_there() -> None:
     assert called
 
 
-@pytest.mark.parametrize("name", ["serving", "swapping"])
+@pytest.mark.parametrize("name", ["matching", "serving", "swapping"])
 def test_without_wrk_they_say_so(name: str) -> None:
     """They end with one sentence before they make anything."""
     done = start(name, PATH="/nonexistent")
     assert done.returncode == 1
     assert done.stderr.startswith("wrk is not installed.")
     assert done.stderr.count("\n") == 1
+
+
+def test_without_its_data_matching_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with one sentence where the terms are not to be had."""
+    missing = tmp_path / "nothing.tgz"
+    monkeypatch.setenv("PATH", "/nonexistent")
+    for given, said in (
+        (missing, f"There is no {missing}: "),
+        (tmp_path, f"{tmp_path} has no annotations.json below it: "),
+        (None, "npm is not installed. "),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cldr.read(given, tmp_path)
+        assert str(ended.value).startswith(said)
