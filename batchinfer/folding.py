@@ -31,9 +31,20 @@ _WORD = rf"[[\p{{L}}\p{{N}}\p{{M}}]--{_NO_WORD}--{_HANGUL}]"
 _split_words = regex.compile(f"({_WORD}+|{_HANGUL}+)", regex.V1).split
 _is_word = regex.compile(_WORD, regex.V1).fullmatch
 _is_hangul = regex.compile(_HANGUL, regex.V1).fullmatch
-# What may melt into the character before it: marks, Korean letters in their several forms, and what is taken away.
+
+
+def _jamo(first: int, last: int, more: str) -> str:
+    """A set of Korean letters, for a regular expression, with those that NFKC makes into them; more: ranges beyond."""
+    compatible = map(chr, (*range(0x3131, 0x318F), *range(0xFFA0, 0xFFDD)))
+    alike = [sign for sign in compatible if first <= ord(unicodedata.normalize("NFKC", sign)[0]) <= last]
+    return f"[{chr(first)}-{chr(last)}{more}{''.join(alike)}]"
+
+
+# A character with what melts into it: marks, what is taken away, and the letters of one Korean syllable.
+_LEAD, _VOWEL = _jamo(0x1100, 0x115F, "\uA960-\uA97C"), _jamo(0x1160, 0x11A7, "\uD7B0-\uD7C6")
+_TAIL = rf"(?:\p{{Cf}}*{_jamo(0x11A8, 0x11FF, chr(0xD7CB) + '-' + chr(0xD7FB))})?"
 _find_clusters = regex.compile(
-    r".[\p{M}\p{Cf}\u1160-\u11FF\u3130-\u318F\uD7B0-\uD7FF\uFF9E-\uFFDC]*", regex.V1 | regex.DOTALL
+    rf"(?:{_LEAD}\p{{Cf}}*{_VOWEL}{_TAIL}|[가-힣]{_TAIL}|.)[\p{{M}}\p{{Cf}}\uFF9E\uFF9F]*", regex.V1 | regex.DOTALL
 ).findall
 _mark_words = re.compile(r"\b").sub
 _mark_ascii_words = re.compile(r"\b", re.ASCII).sub
