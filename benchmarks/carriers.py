@@ -15,9 +15,11 @@ from typing import Any, Literal
 
 import regex
 
+from batchinfer.match import Match
+
 Kind = Literal["spaced", "particles", "unspaced"]
-Find = Callable[..., list[dict[str, Any]]]
-"""As Matcher.find: a text, and whether offsets are to count UTF-16 units."""
+Find = Callable[..., list[Match]]
+"""Matcher.find, or one that is to be checked beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,19 +180,18 @@ def wrong(find: Find, case: Case, concepts: Collection[Any]) -> str | None:
     A term is found if its span, in code points and in UTF-16 units, bears each of the concepts and the text there.
     """
     whole = find(case.text)
-    found = [match for match in whole if (match["start"], match["end"]) == (case.start, case.end)]
+    found = [match for match in whole if (match.start, match.end) == (case.start, case.end)]
     there = f"{case.text[case.start : case.end]!r} at {case.start} of {case.text!r}"
     if not case.found:
         return f"{there} is found inside a word" if found else None
     if not found:
-        spans = sorted({(match["start"], match["end"]) for match in whole})
-        return f"{there} is not found; there are matches at {spans}"
-    if missing := set(concepts) - {match["concept"] for match in found}:
+        return f"{there} is not found; there are matches at {sorted((match.start, match.end) for match in whole)}"
+    if missing := set(concepts) - {name.concept for match in found for name in match.names}:
         return f"{there} lacks the concepts {sorted(missing)}"
-    if any(match["text"] != case.text[case.start : case.end] for match in found):
-        return f"{there} comes with the text {found[0]['text']!r}"
+    if any(match.text != case.text[case.start : case.end] for match in found):
+        return f"{there} comes with the text {found[0].text!r}"
     span = tuple(units(case.text[:end]) for end in (case.start, case.end))
-    if not any((match["start"], match["end"]) == span for match in find(case.text, utf16=True)):
+    if not any((match.start, match.end) == span for match in find(case.text, utf16=True)):
         return f"{there} is not found in UTF-16 units"
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +20,10 @@ MOST_SHOWN = 40  # failures
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Microseconds a text, in one round: of the bare automaton, of Matcher.find, and of what that takes beyond it."""
+    """Microseconds of each text, in one round: of the bare automaton, and of Matcher.find."""
 
     bare: list[float]
     whole: list[float]
-
-    @property
-    def beyond(self) -> list[float]:
-        return [whole - bare for bare, whole in zip(self.bare, self.whole, strict=True)]
 
 
 @dataclass
@@ -43,14 +40,17 @@ class Answers:
 
 @dataclass(frozen=True)
 class Results:
-    """All that was measured. texts: with how many matches each; memory: private MB of a worker, before and after load."""
+    """All that was measured. texts: with how many names are told of each; ways: rounds of µs, by way to ask.
+
+    memory: private MB of a worker, before and after load.
+    """
 
     locales: Sequence[Locale]
     texts: Sequence[tuple[Text, int]]
     built: dict[str, dict[str, Any]]
     libraries: dict[str, dict[str, Any]]
     times: list[Times]
-    narrowed: list[list[float]]
+    ways: dict[str, list[list[float]]]
     rates: list[float]
     memory: tuple[float, float]
     start: dict[str, Any]
@@ -97,48 +97,45 @@ def building(found: Results) -> Table:
 
 
 def searching(found: Results) -> Table:
-    """One text in this process, by kind of text."""
+    """One text in this process, by kind of text and by how much is found."""
     drawn = table(
-        "One text of 60 characters in this process, µs: median of all texts (range over rounds), 95th percentile",
-        "texts", "how many", "matches", "bare automaton", "p95", "Matcher.find", "p95", "beyond the bare one", "p95",
+        "One text of 60 characters in this process, µs: median of the texts (range over rounds), and 95th percentile",
+        "texts", "how many", "names told", "bare automaton", "p95", "Matcher", "p95", "beyond the bare one", "p95",
     )  # fmt: skip
+    bare, whole = [one.bare for one in found.times], [one.whole for one in found.times]
     for what, chosen in groups(found.texts):
-        cells = []
-        for values in (
-            [one.bare for one in found.times],
-            [one.whole for one in found.times],
-            [one.beyond for one in found.times],
-        ):
-            taken = [[row[number] for number in chosen] for row in values]
-            cells += [spread([statistics.median(row) for row in taken], 1), f"{statistics.median(map(p95, taken)):.1f}"]
-        matches = statistics.median(found.texts[number][1] for number in chosen)
-        drawn.add_row(what, f"{len(chosen):,}", f"{matches:.0f}", *cells)
-    drawn.add_row("limit", "", "", "", "", "", "", "15", "")
-    narrowed = [
-        [narrow - bare for narrow, bare in zip(row, one.bare, strict=True)]
-        for row, one in zip(found.narrowed, found.times, strict=True)
-    ]
-    drawn.add_row(
-        "all, in their language only", f"{len(found.texts):,}", "", "", "", spread([statistics.median(row) for row in found.narrowed], 1),
-        f"{statistics.median(map(p95, found.narrowed)):.1f}", spread([statistics.median(row) for row in narrowed], 1),
-        f"{statistics.median(map(p95, narrowed)):.1f}",
-    )  # fmt: skip
+        drawn.add_row(what, *searched(found, chosen, bare, whole))
+        if what == "all":
+            drawn.add_row("  limit", "", "", "", "", "", "", "15", "")
+            for way, rounds in found.ways.items():
+                drawn.add_row(way, *searched(found, chosen, bare, rounds))
     for name, one in found.libraries.items():
-        drawn.add_row(
-            f"{name} alone, mean", f"{len(found.texts):,}", "", spread(one["microseconds"], 1), "", "", "", "", ""
-        )
+        drawn.add_row(f"{name}: mean of all", "", "", spread(one["microseconds"], 1), "", "", "", "", "")
     return drawn
 
 
+def searched(
+    found: Results, chosen: Sequence[int], bare: Sequence[Sequence[float]], whole: Sequence[Sequence[float]]
+) -> list[str]:
+    """The cells of a row, for the texts of these numbers."""
+    beyond = [[one - least for one, least in zip(*rows, strict=True)] for rows in zip(whole, bare, strict=True)]
+    told = statistics.median(found.texts[number][1] for number in chosen)
+    cells = [f"{len(chosen):,}", f"{told:.0f}"]
+    for rounds in (bare, whole, beyond):
+        taken = [[row[number] for number in chosen] for row in rounds]
+        cells += [spread([statistics.median(row) for row in taken], 1), f"{statistics.median(map(p95, taken)):.1f}"]
+    return cells
+
+
 def groups(asked: Sequence[tuple[Text, int]]) -> Iterator[tuple[str, list[int]]]:
-    """All texts, then those of each kind of script, then those with so many matches; by their numbers."""
+    """All texts, then those of each kind of script, then those of which so many names are told; by their numbers."""
     yield "all", list(range(len(asked)))
     for kind in sorted({text.kind for text, _ in asked}):
         yield kind, [number for number, (text, _) in enumerate(asked) if text.kind == kind]
-    for least, most in ((0, 3), (4, 15), (16, 63), (64, 10_000)):
-        chosen = [number for number, (_, matches) in enumerate(asked) if least <= matches <= most]
+    for least, most in itertools.pairwise((0, 4, 16, 64, 10_000)):
+        chosen = [number for number, (_, told) in enumerate(asked) if least <= told < most]
         if chosen:
-            yield f"with {least} to {most} matches" if most < 10_000 else f"with {least} or more", chosen  # noqa: PLR2004
+            yield f"{least} names or more", chosen
 
 
 def p95(values: Sequence[float]) -> float:

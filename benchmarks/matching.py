@@ -69,11 +69,13 @@ def in_process(matcher: Matcher, forms: Sequence[str], asked: Sequence[Text], ro
     return [Times(timed(bare, marked), timed(matcher.find, plain)) for _ in range(rounds)]
 
 
-def in_language(matcher: Matcher, asked: Sequence[Text], rounds: int) -> list[list[float]]:
-    """The same, kept to the language that each text is in."""
-    return [
-        timed(lambda text: matcher.find(text.text, languages=[text.locale]), asked) for _ in range(rounds + 1)
-    ][1:]  # fmt: skip
+def otherwise(matcher: Matcher, asked: Sequence[Text], rounds: int) -> dict[str, list[list[float]]]:
+    """The same of other ways to ask: rounds by way."""
+    ways: dict[str, Callable[[Text], Any]] = {
+        "all, as JSON": lambda text: matcher.find_json(text.text),
+        "all, in their language alone": lambda text: matcher.find(text.text, languages=[text.locale]),
+    }
+    return {way: [timed(work, asked) for _ in range(rounds + 1)][1:] for way, work in ways.items()}
 
 
 def candidate(
@@ -140,7 +142,7 @@ def compare(port: int, body: str, matcher: Matcher) -> None:
     with contextlib.closing(connection):
         connection.request("POST", f"/v1/jobs/{JOB}/match", body.encode(), {"Content-Type": "application/json"})
         content = json.loads(connection.getresponse().read())
-    expected = [{"matches": matcher.find(text)} for text in json.loads(body)["texts"]]
+    expected = [{"matches": json.loads(matcher.find_json(text))} for text in json.loads(body)["texts"]]
     assert content["results"] == expected, "the service answers otherwise than the library"
 
 
@@ -166,7 +168,7 @@ def answers(matcher: Matcher, apart: Matcher, locales: Sequence[Locale], most: i
 
 def _bears(apart: Matcher, case: carriers.Case) -> bool:
     """Whether the span is found among those that do not overlap."""
-    return any((match["start"], match["end"]) == (case.start, case.end) for match in apart.find(case.text))
+    return any((match.start, match.end) == (case.start, case.end) for match in apart.find(case.text))
 
 
 def measure(folder: Path, given: argparse.Namespace) -> Results:
@@ -207,7 +209,7 @@ def measure(folder: Path, given: argparse.Namespace) -> Results:
     matcher = Matcher(version / MATCHER)
     say(f"{given.rounds} rounds over {len(asked):,} texts in this process …")
     times = in_process(matcher, forms, asked, given.rounds)
-    narrowed = in_language(matcher, asked, given.rounds)
+    ways = otherwise(matcher, asked, given.rounds)
     say("Asking the service …")
     port = free_port()
     command = service(home.root, port, "--workers", "1", "--no-misses")
@@ -215,8 +217,8 @@ def measure(folder: Path, given: argparse.Namespace) -> Results:
         before = private_memory(parent)
         rates = by_http(port, asked, given, folder, matcher)
         memory = before, private_memory(parent)
-    counted = [(text, len(matcher.find(text.text))) for text in asked]
-    return Results(locales, counted, built, libraries, times, narrowed, rates, memory, start, right)
+    counted = [(text, sum(len(match.names) for match in matcher.find(text.text))) for text in asked]
+    return Results(locales, counted, built, libraries, times, ways, rates, memory, start, right)
 
 
 def forms_of(locales: Sequence[Locale]) -> list[str]:

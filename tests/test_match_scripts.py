@@ -49,7 +49,7 @@ def test_terms_of_every_script(matcher: Matcher, script: str, language: str, ter
     """In a sentence of its script each is found with its span, in both countings; inside a longer word of spaced scripts not."""
     looked_at = list(cases(term, script))
     assert [complaint for case in looked_at if (complaint := wrong(matcher.find, case, [term]))] == []
-    assert language in {match["language"] for match in matcher.find(looked_at[0].text)}
+    assert language in {name.language for match in matcher.find(looked_at[0].text) for name in match.names}
 
 
 @pytest.mark.parametrize(
