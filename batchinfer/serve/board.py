@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.errors import StoreError
+from batchinfer.errors import MissingExtra, StoreError, UsageError
 from batchinfer.follow import Follower, Served
 from batchinfer.home import JobHome, job_names
 from batchinfer.query import QueryReader
@@ -80,7 +80,7 @@ class Desk:
         self.open: Open | None = None
         self.served = Served()
         self.loaded = False
-        self._follower = Follower(home)
+        self._follower = Follower(home, matching=True)
         self._last_run = home.folder / "last_run.json"
         self._last_success: str | None = None
         self._failed_takes = 0
@@ -122,6 +122,12 @@ class Desk:
                 "Serve and publish with one version of Python.",
                 self.job, opened.version, made, unicodedata.unidata_version,
             )  # fmt: skip
+        try:
+            _ = served.snapshot.matcher
+        except MissingExtra as exc:
+            log.warning("%s: texts cannot be matched. %s", self.job, exc)
+        except UsageError:
+            pass  # the job has no match section
         return opened
 
     @property
