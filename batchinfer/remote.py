@@ -134,7 +134,7 @@ class Remote:
             self._version = version = int(content["version"])
             results = [read(result, version) for result in content["results"]]
             if len(results) != len(items):
-                raise ValueError(f"{len(results)} results for {len(items)} that were asked")
+                raise ValueError(f"{len(results)} results for {len(items)} queries")
             return results
 
     def _checked(self, check: Callable[[QueryReader], Checked]) -> tuple[QueryReader, Checked]:

@@ -142,7 +142,7 @@ def test_the_schemas_have_teeth() -> None:
         ("Hit", {"job": "shop"}), ("Results", {"version": 1, "results": [{"found": True}]}), ("Job", {}), ("Jobs", {}),
         ("Problem", {"type": "urn:batchinfer:made-up", "title": "", "status": 400, "detail": ""}),
         ("Queries", {"queries": [], "more": 1}), ("Queries", {"queries": [{"id": None}]}),
-        ("Texts", {"texts": "a"}), ("Texts", {"texts": [], "offsets": "bytes"}), ("Texts", {"texts": [], "languages": ["d\n"]}),
+        ("Texts", {"texts": "a"}), ("Texts", {"texts": [], "offsets": "bytes"}), ("Texts", {"texts": [], "languages": ["zh_Hans"]}),
         ("Matches", {"matches": [{"concept": "a"}], "version": 1}), ("MatchesOfMany", {"version": 1, "results": [{}]}),
     ]:  # fmt: skip
         with pytest.raises(jsonschema.ValidationError):

@@ -13,6 +13,7 @@ import click
 from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_home, table, tell
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.home import JobHome
+from batchinfer.query import OFFSETS, language_ranges
 
 
 @click.command("versions")
@@ -113,7 +114,7 @@ def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
 @job_argument
 @click.argument("text")
 @click.option("--language", "languages", multiple=True, metavar="TAG", help="Only terms of this language; repeatable.")
-@click.option("--offsets", default="code_points", metavar="UNIT", help="What spans count: code_points or utf16.")
+@click.option("--offsets", type=click.Choice(list(OFFSETS)), default="code_points", help="What spans count.")
 @json_option
 def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_json: bool) -> None:
     """Which concepts TEXT mentions, and where, by the version that is served.
@@ -121,12 +122,11 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
     With - for TEXT, each line of standard input is a text, and gets a line. Exits with 1 if nothing is found.
     """
     from batchinfer.publish import folder_of, served
-    from batchinfer.query import in_utf16, language_ranges
     from batchinfer.snapshot import Snapshot
 
     home = served_home(job)
     version = served(home)
-    asked = {"languages": language_ranges(languages), "utf16": in_utf16(offsets)}
+    asked = {"languages": language_ranges(languages), "utf16": OFFSETS[offsets]}
     found = False
     with Snapshot(folder_of(home, version.version), digest=version.manifest) as snapshot:
         matcher = snapshot.matcher
