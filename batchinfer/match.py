@@ -11,11 +11,12 @@ import functools
 import json
 import mmap
 import struct
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchinfer.errors import MissingExtra, StoreError
+from batchinfer.errors import MissingExtra, StoreError, UsageError
 
 MATCHER = "matcher.bin"
 MAGIC = b"batchinfer match"
@@ -25,6 +26,10 @@ TRAILER = struct.Struct("<Q16s")  # the length of the JSON object before it, and
 
 Span = tuple[int, int]
 Match = dict[str, Any]
+
+
+class TooManyMatches(UsageError):
+    """More were found than were wanted."""
 
 
 class Matcher:
@@ -66,11 +71,14 @@ class Matcher:
         """How many different terms there are."""
         return len(self._offsets) - 1
 
-    def find(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> list[Match]:
+    def find(
+        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, most: int | None = None
+    ) -> list[Match]:
         """The terms that stand in a text, by where they begin, and what each names.
 
         languages: BCP 47 tags to which to keep (de: de-AT, too); terms of no language are always found. utf16: count
-        offsets in UTF-16 units, as JavaScript and Java do, rather than in code points.
+        offsets in UTF-16 units, as JavaScript and Java do, rather than in code points. most: raises TooManyMatches
+        for more, before memory is spent on them.
         """
         if self._automaton is None:
             return []
@@ -88,6 +96,8 @@ class Matcher:
         matches.sort(key=_leftmost_longest)
         if not self._overlaps:
             matches = _apart(matches)
+        if most is not None and (number := sum(len(entries) for _, entries in matches)) > most:
+            raise TooManyMatches(f"A text has {number:,} matches.")
         count = _utf16_counter(text) if utf16 else None
         return [
             {
@@ -154,4 +164,5 @@ def _utf16_counter(text: str) -> Any:
     """Turns an offset in code points into one in UTF-16 units."""
     if text.isascii() or max(text) < "\U00010000":
         return None
-    return lambda offset: len(text[:offset].encode("utf-16-le", "surrogatepass")) // 2
+    wide = [place for place, sign in enumerate(text) if sign > "\uffff"]
+    return lambda offset: offset + bisect_left(wide, offset)

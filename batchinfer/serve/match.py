@@ -9,7 +9,7 @@ from typing import Any
 
 from batchinfer.errors import MissingExtra, UsageError
 from batchinfer.keys import shortened
-from batchinfer.match import Matcher
+from batchinfer.match import Matcher, TooManyMatches
 from batchinfer.query import in_utf16, language_ranges, parameters
 from batchinfer.serve.batch import MAX_REPLY, read_json
 from batchinfer.serve.board import Open
@@ -17,7 +17,7 @@ from batchinfer.serve.problems import Problem
 
 MAX_TEXTS = 1000
 BESIDE = 20_000  # characters; more are matched beside the event loop, so that look-ups go on
-LEAST_MATCH = 96  # bytes of a match as JSON: no reply has room for more than MAX_REPLY // LEAST_MATCH
+MOST_MATCHES = MAX_REPLY // 96  # each takes more bytes than that
 IN_URL = ("text", "language", "offsets")
 IN_BODY = {"texts", "languages", "offsets"}
 
@@ -102,18 +102,19 @@ def _matcher(opened: Open) -> Matcher:
 
 
 def _answer(matcher: Matcher, version: int, asked: Asked) -> tuple[bytes, int]:
-    results, count = [], 0
+    results, room = [], MOST_MATCHES
     for text in asked.texts:
-        matches = matcher.find(text, languages=asked.languages, utf16=asked.utf16)
-        count += len(matches)
-        if count * LEAST_MATCH > MAX_REPLY:
-            raise _too_large()
+        try:
+            matches = matcher.find(text, languages=asked.languages, utf16=asked.utf16, most=room)
+        except TooManyMatches as exc:
+            raise _too_large() from exc
+        room -= len(matches)
         results.append({"matches": matches})
     content = {"version": version, "results": results} if asked.batch else results[0] | {"version": version}
     body = _encode(content).encode()
     if len(body) > MAX_REPLY:
         raise _too_large()
-    return body, count
+    return body, MOST_MATCHES - room
 
 
 def _too_large() -> Problem:
