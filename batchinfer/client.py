@@ -179,9 +179,7 @@ class _Files:
         assert served.snapshot is not None
         assert served.pointer is not None
         matcher, version = served.snapshot.matcher, served.pointer.version
-        return [
-            {"matches": matcher.find(text, languages=languages, utf16=utf16), "version": version} for text in texts
-        ]
+        return [{"matches": matcher.find(text, languages=languages, utf16=utf16), "version": version} for text in texts]
 
     def _with_matcher(self) -> Served:
         """What is open. The first match loads the matcher; later versions come with theirs. Raises UsageError."""

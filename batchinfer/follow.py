@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from batchinfer import publish
 from batchinfer.checked import verify_once
-from batchinfer.errors import BatchinferError, StoreError, UsageError
+from batchinfer.errors import BatchinferError, MissingExtra, StoreError
 from batchinfer.home import JobHome
 from batchinfer.publish import CURRENT, PIN, Pointer
 from batchinfer.snapshot import Snapshot
@@ -125,8 +125,8 @@ class Follower:
             )
         verify_once(snapshot)
         snapshot.probe()
-        if self.matching:
-            with contextlib.suppress(UsageError):  # no match section, or not installed: who asks to match is told
+        if self.matching and snapshot.matches:
+            with contextlib.suppress(MissingExtra):  # who asks for a match is told
                 _ = snapshot.matcher
         return snapshot
 

@@ -144,7 +144,9 @@ class Server:
 
     def match(self, job: str, text: str, headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
         """Asks by URL."""
-        return self.request("GET", f"/v1/jobs/{job}/match?{urlencode({'text': text} | more, doseq=True)}", headers=headers)
+        return self.request(
+            "GET", f"/v1/jobs/{job}/match?{urlencode({'text': text} | more, doseq=True)}", headers=headers
+        )
 
     def matches(self, job: str, texts: Any, headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
         """Asks with a list of texts, or with a body as it is."""

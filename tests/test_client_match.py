@@ -158,7 +158,11 @@ TEXTS = st.lists(
 
 
 @settings(max_examples=150)
-@given(texts=st.lists(TEXTS, min_size=1, max_size=3), utf16=st.booleans(), languages=st.lists(st.sampled_from(["de", "en", "zh", "fr"])))
+@given(
+    texts=st.lists(TEXTS, min_size=1, max_size=3),
+    utf16=st.booleans(),
+    languages=st.lists(st.sampled_from(["de", "en", "zh", "fr"])),
+)
 def test_both_ways_give_the_same(
     both: tuple[Lookup, Lookup], texts: list[str], utf16: bool, languages: list[str]
 ) -> None:

@@ -88,7 +88,7 @@ def test_languages_and_offsets(batchinfer: Cli) -> None:
 
 def test_each_line_of_standard_input_is_a_text(batchinfer: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each gets one line, in its order, also an empty one, and whatever ends the lines; one match is enough for exit code 0."""
-    data = "I had the jab\r\n\nnothing\nSputnik-Impfstoff, the jab".encode()
+    data = b"I had the jab\r\n\nnothing\nSputnik-Impfstoff, the jab"
     give(monkeypatch, data)
     done = batchinfer("match", "vaccines", "-", "--json")
     results = [json.loads(line) for line in done.out.splitlines()]

@@ -65,6 +65,7 @@ REAL: list[tuple[str, dict[str, Any]]] = [
     ("shop", {"id": "a"}), ("shop", {"id": "ü +%"}), ("shop", {"id": "not there"}), ("sizes", {"size": 38, "wide": True}),
     ("sizes", {"size": 39, "wide": False}), ("sizes", {"size": "38"}),
     ("names", {"thing": "a cup of tea", "language": "en"}), ("names", {"thing": "Tee", "language": "de"}),
+    ("names", {"thing": "tea", "language": "en_GB"}),
 ]  # fmt: skip
 
 
@@ -75,11 +76,11 @@ def made_real(case: Any, job: str, query: dict[str, Any], *, keep_query: bool) -
     if keep_query:
         return
     if case.path.endswith("/match"):
-        text = " ".join(str(value) for value in query.values())
+        text, languages = str(query), [query.get("language", "en"), "de"]
         if case.method == "POST":
-            case.body = {"texts": [text], "languages": ["en"]}
+            case.body = {"texts": [text], "languages": languages}
         else:
-            case.query = {"text": text, "language": ["en", "de"], "offsets": "utf16"}
+            case.query = {"text": text, "language": languages, "offsets": "utf16"}
     elif case.method == "POST":
         case.body = {"queries": [query, *(other for name, other in REAL[:3] if name == job)]}
     elif case.path.endswith("/lookup"):

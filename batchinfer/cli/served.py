@@ -126,12 +126,12 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
 
     home = served_home(job)
     version = served(home)
-    asked = {"languages": language_ranges(languages), "utf16": OFFSETS[offsets]}
+    ranges, utf16 = language_ranges(languages), OFFSETS[offsets]
     found = False
     with Snapshot(folder_of(home, version.version), digest=version.manifest) as snapshot:
         matcher = snapshot.matcher
         for each in _lines() if text == "-" else [text]:
-            matches = matcher.find(each, **asked)
+            matches = matcher.find(each, languages=ranges, utf16=utf16)
             found = found or bool(matches)
             show = _match_line if text == "-" else _match_table
             emit({"matches": matches, "version": version.version}, as_json, partial(show, matches))

@@ -46,9 +46,7 @@ async def read_body(headers: Any, receive: Any) -> bytes:
 
 
 def _too_large() -> Problem:
-    return Problem(
-        "too-large", f"A body may have {MAX_BODY:,} bytes: send less at a time.", (("connection", "close"),)
-    )
+    return Problem("too-large", f"A body may have {MAX_BODY:,} bytes: send less at a time.", (("connection", "close"),))
 
 
 def read_json(body: bytes) -> Any:
