@@ -179,7 +179,10 @@ class _Files:
         assert served.snapshot is not None
         assert served.pointer is not None
         matcher, version = served.snapshot.matcher, served.pointer.version
-        return [{"matches": matcher.find(text, languages=languages, utf16=utf16), "version": version} for text in texts]
+        found = [matcher.find(text, languages=languages, utf16=utf16) for text in texts]
+        return [
+            {"matches": [flat for match in matches for flat in match.flat()], "version": version} for matches in found
+        ]
 
     def _with_matcher(self) -> Served:
         """What is open. The first match loads the matcher; later versions come with theirs. Raises UsageError."""

@@ -305,12 +305,14 @@ def test_long_texts_are_matched_beside_the_event_loop() -> None:
     released = threading.Event()
     threads = []
 
-    def find(text: str, **_: Any) -> list[Any]:
+    def find_json(text: str, **_: Any) -> str:
         threads.append(threading.current_thread())
         assert len(text) < match.BESIDE or released.wait(20)
-        return []
+        return "[]"
 
-    opened = cast("Open", SimpleNamespace(version=1, snapshot=SimpleNamespace(matcher=SimpleNamespace(find=find))))
+    opened = cast(
+        "Open", SimpleNamespace(version=1, snapshot=SimpleNamespace(matcher=SimpleNamespace(find_json=find_json)))
+    )
 
     async def ask() -> None:
         long = asyncio.create_task(match.answer(opened, Asked(["x" * (match.BESIDE + 1)], (), utf16=False, batch=True)))

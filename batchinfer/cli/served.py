@@ -131,7 +131,8 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
     with Snapshot(folder_of(home, version.version), digest=version.manifest) as snapshot:
         matcher = snapshot.matcher
         for each in _lines() if text == "-" else [text]:
-            matches = matcher.find(each, languages=ranges, utf16=utf16)
+            places = matcher.find(each, languages=ranges, utf16=utf16)
+            matches = [flat for place in places for flat in place.flat()]
             found = found or bool(matches)
             show = _match_line if text == "-" else _match_table
             emit({"matches": matches, "version": version.version}, as_json, partial(show, matches))

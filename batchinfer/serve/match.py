@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from batchinfer.errors import MissingExtra, UsageError
 from batchinfer.keys import shortened
-from batchinfer.match import Matcher, TooManyMatches
+from batchinfer.match import Matcher, TooMuch
 from batchinfer.query import in_utf16, language_ranges, parameters
 from batchinfer.serve.batch import MAX_REPLY, read_json
 from batchinfer.serve.board import Open
@@ -17,11 +16,8 @@ from batchinfer.serve.problems import Problem
 
 MAX_TEXTS = 1000
 BESIDE = 20_000  # characters; more are matched beside the event loop, so that look-ups go on
-MOST_MATCHES = MAX_REPLY // 96  # each takes more bytes than that
 IN_URL = ("text", "language", "offsets")
 IN_BODY = {"texts", "languages", "offsets"}
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +98,21 @@ def _matcher(opened: Open) -> Matcher:
 
 
 def _answer(matcher: Matcher, version: int, asked: Asked) -> tuple[bytes, int]:
-    results, room = [], MOST_MATCHES
+    results, room = [], MAX_REPLY
     for text in asked.texts:
         try:
-            matches = matcher.find(text, languages=asked.languages, utf16=asked.utf16, most=room)
-        except TooManyMatches as exc:
+            found = matcher.find_json(text, languages=asked.languages, utf16=asked.utf16, room=room).encode()
+        except TooMuch as exc:
             raise _too_large() from exc
-        room -= len(matches)
-        results.append({"matches": matches})
-    content = {"version": version, "results": results} if asked.batch else results[0] | {"version": version}
-    body = _encode(content).encode()
-    if len(body) > MAX_REPLY:
-        raise _too_large()
-    return body, MOST_MATCHES - room
+        room -= len(found)
+        if room < 0:
+            raise _too_large()
+        results.append(b'"matches":%b' % found)
+    if asked.batch:
+        body = b'{"version":%d,"results":[%b]}' % (version, b",".join([b"{%b}" % result for result in results]))
+    else:
+        body = b'{%b,"version":%d}' % (results[0], version)
+    return body, body.count(b'{"concept":')  # which stands in no value: quotes are escaped there
 
 
 def _too_large() -> Problem:
