@@ -238,6 +238,14 @@ def test_a_megabyte_of_text(server: Server) -> None:
     assert spans(result["matches"]) == [("Comirnaty", len(text) - 11, len(text))]
 
 
+def test_a_text_full_of_terms(server: Server) -> None:
+    """Very many matches take no longer each than few, also where spans are counted in UTF-16 units."""
+    many = 50_000
+    [result] = server.matches("vaccines", ["\N{SYRINGE} " + "the jab " * many], offsets="utf16").json["results"]
+    assert len(result["matches"]) == 2 * many
+    assert spans(result["matches"])[-1][1:] == (8 * many - 5, 8 * many + 2)
+
+
 def test_a_reply_is_bounded(server: Server) -> None:
     """More matches than a reply has room for are refused with a sentence; the service goes on."""
     refused = server.matches("vaccines", ["the jab " * 100] * 1000)
