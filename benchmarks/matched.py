@@ -108,7 +108,7 @@ def searching(found: Results) -> Table:
         if what == "all":
             drawn.add_row("  limit", "", "", "", "", "", "", "15", "")
             for way, rounds in found.ways.items():
-                drawn.add_row(way, *searched(found, chosen, bare, rounds))
+                drawn.add_row(way, *searched(found, chosen, bare[: len(rounds)], rounds))
     for name, one in found.libraries.items():
         drawn.add_row(f"{name}: mean of all", "", "", spread(one["microseconds"], 1), "", "", "", "", "")
     return drawn
