@@ -6,7 +6,6 @@ All of it streams: the rows are checked, and wait in a scratch database until th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -27,15 +26,6 @@ from batchinfer.source import ROW, Batch, Source, find_files, job_files
 from batchinfer.store import Store
 from batchinfer.tabular import as_parquet
 
-SCHEMA = pa.schema(
-    {
-        "lookup": pa.binary(),
-        "query": pa.string(),
-        "prediction": pa.string(),
-        "score": pa.float64(),
-        "author": pa.string(),
-    }
-)
 PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
 READY = "\x1fprediction"  # the column of predictions as JSON
 BATCH_ROWS = 16_384  # fewer than of a list: predictions may be long
@@ -55,7 +45,7 @@ def add(job: Job, home: JobHome, path: Path, author: str | None) -> tuple[int, i
         incoming.check_whole(path)
         store = Store(home.cache)
         store.prepare()
-        return store.add_import(incoming.batches()), incoming.rows
+        return store.add_import(db, "SELECT * EXCLUDE (row) FROM incoming"), incoming.rows
 
 
 def listing(home: JobHome) -> list[dict[str, Any]]:
@@ -82,8 +72,10 @@ class _Incoming:
         self._key = _listed_key(job)
         self._files: list[tuple[int, Path]] = []  # with the rows that came before each
         self.rows = 0
-        db.register("nothing", SCHEMA.empty_table())
-        db.execute("CREATE TABLE incoming AS SELECT 0::BIGINT AS row, * FROM nothing")
+        db.execute(
+            "CREATE TABLE incoming "
+            "(row BIGINT, lookup BLOB, query VARCHAR, prediction VARCHAR, score DOUBLE, author VARCHAR)"
+        )
 
     def take(self, path: Path, parquet: Path) -> None:
         """Adds a file's rows. parquet: where they are, if `path` is no Parquet itself. Raises InputError."""
@@ -172,10 +164,6 @@ class _Incoming:
     def _place(self, row: int) -> str:
         before, path = next(file for file in reversed(self._files) if file[0] < row)
         return f"{path.name}, row {row - before}"
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """All rows, as the store takes them."""
-        yield from self._db.sql("SELECT * EXCLUDE (row) FROM incoming").to_arrow_reader(BATCH_ROWS)
 
 
 def _listed_key(job: Job) -> list[Column] | None:
