@@ -22,12 +22,13 @@ from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column, literal, quoted
 from batchinfer.plan import scratch_database
-from batchinfer.source import ROW, Batch, Source, find_files, job_files
-from batchinfer.store import Store
+from batchinfer.source import ROW, Source, find_files, job_files
+from batchinfer.store import Store, one
 from batchinfer.tabular import as_parquet
 
 PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
-READY = "\x1fprediction"  # the column of predictions as JSON
+# Columns that a batch gets beside the file's own: predictions as JSON; the line of a CSV; that, or the row of a Parquet file.
+READY, LINE, NUMBER = "\x1fprediction", "\x1fline", "\x1fnumber"
 BATCH_ROWS = 16_384  # fewer than of a list: predictions may be long
 
 
@@ -39,13 +40,13 @@ def add(job: Job, home: JobHome, path: Path, author: str | None) -> tuple[int, i
         home.scratch() as scratch,
         scratch_database(scratch) as db,
     ):
-        incoming = _Incoming(db, job, author)
+        incoming = _Incoming(db, job, _listed_key(job), author)
         for file in find_files(path):
-            incoming.take(file, as_parquet(file, scratch))
+            incoming.take(file, as_parquet(file, scratch, LINE))
         incoming.check_whole(path)
         store = Store(home.cache)
         store.prepare()
-        return store.add_import(db, "SELECT * EXCLUDE (row) FROM incoming"), incoming.rows
+        return store.add_import(db, "SELECT * EXCLUDE (row, number) FROM incoming"), incoming.rows
 
 
 def listing(home: JobHome) -> list[dict[str, Any]]:
@@ -65,35 +66,42 @@ def undo(job: Job, home: JobHome, number: int) -> int:
 class _Incoming:
     """The rows of one import, in the table `incoming` of a scratch database."""
 
-    def __init__(self, db: duckdb.DuckDBPyConnection, job: Job, author: str | None) -> None:
-        """author: of rows that name none."""
+    def __init__(self, db: duckdb.DuckDBPyConnection, job: Job, key: list[Column] | None, author: str | None) -> None:
+        """key: of the job's own list; without one, the first file's key is the job's. author: of rows that name none."""
         self._db, self._spec, self._author = db, job.spec.input, author
         self._as_json = is_json(job.spec.output)
-        self._key = _listed_key(job)
-        self._files: list[tuple[int, Path]] = []  # with the rows that came before each
+        self._key = key
+        self._files: list[tuple[int, str]] = []  # the rows that came before, and how to say where one is
         self.rows = 0
         db.execute(
             "CREATE TABLE incoming "
-            "(row BIGINT, lookup BLOB, query VARCHAR, prediction VARCHAR, score DOUBLE, author VARCHAR)"
+            "(row BIGINT, number BIGINT, lookup BLOB, query VARCHAR, prediction VARCHAR, score DOUBLE, author VARCHAR)"
         )
 
     def take(self, path: Path, parquet: Path) -> None:
         """Adds a file's rows. parquet: where they are, if `path` is no Parquet itself. Raises InputError."""
         source = self._opened(path, parquet)
-        self._files.append((self.rows, path))
-        number = 0
+        word = "row" if path == parquet else "line"
+        self._files.append((self.rows, f"{path.name}, {word}"))
+        more, before = [PREDICTION] if path == parquet else [PREDICTION, LINE], 0
         try:
             with pq.ParquetFile(parquet) as file:
-                for raw in file.iter_batches(BATCH_ROWS, columns=[*source.kinds, PREDICTION]):
-                    batch = source.check(raw, number, path)
+                for raw in file.iter_batches(BATCH_ROWS, columns=[*source.kinds, *more]):
+                    batch = source.check(raw, before, path)
+                    rows = pa.array(range(before + 1, before + 1 + raw.num_rows), pa.int64())
+                    numbers = rows if path == parquet else raw.column(LINE)
                     if batch.bad:
-                        raise _refused(path, batch.bad[0].row, batch.bad[0].detail)
-                    self._insert(source, batch, self._predictions(raw, batch, source, path))
-                    number += raw.num_rows
-        except (pa.ArrowException, OSError, TypeError, ValueError) as exc:  # damaged, or of a type that nothing can use
+                        bad = batch.bad[0]
+                        raise _refused(f"{path}, {word} {numbers[bad.row - before - 1]}", bad.detail)
+                    good = batch.good.append_column(NUMBER, numbers)
+                    self._insert(
+                        source, good, self._predictions(raw.column(PREDICTION), good, source, f"{path}, {word}")
+                    )
+                    before += raw.num_rows
+        except (pa.ArrowException, OSError, TypeError, ValueError, OverflowError) as exc:  # damaged, or of no use
             why = next(iter(str(exc).splitlines()), repr(exc))
             raise InputError(f"{path}: a value cannot be used: {why}. Nothing was taken in.") from exc
-        self.rows += number
+        self.rows += before
 
     def _opened(self, path: Path, parquet: Path) -> Source:
         """The key, score and author of a file. Its keys must be of the job's kinds, or nobody would ever find them."""
@@ -115,30 +123,29 @@ class _Incoming:
         types = {SCORE: "number", AUTHOR: "string"} | {column.name: column.kind for column in self._key}
         return Source([parquet], plain.model_copy(update={"types": types, "optional": more}), more)
 
-    def _predictions(self, raw: pa.RecordBatch, batch: Batch, source: Source, path: Path) -> pa.Array:
+    def _predictions(self, column: pa.Array, good: pa.Table, source: Source, place: str) -> pa.Array:
         """The predictions of a batch as JSON. Raises InputError for the first that cannot be one."""
-        column = raw.column(PREDICTION)
         try:
             texts = [as_prediction(given, as_json=self._as_json) for given in column.to_pylist()]
             return pa.array(texts, pa.string())
-        except ValueError:
-            pass  # one of them; which, is found out value by value
-        for number, value in enumerate(column):
-            try:
-                as_prediction(value.as_py(), as_json=self._as_json)
-            except ValueError as exc:
-                why = f"is not UTF-8: {exc}" if isinstance(exc, UnicodeDecodeError) else exc
-                row = batch.good.slice(number, 1)
-                query = row.select([column.name for column in source.key]).to_pylist()[0]
-                raise _refused(path, row[ROW][0].as_py(), f"The prediction of {query} {why}.") from exc
-        raise AssertionError("unreachable")
+        except ValueError:  # one of them; which, is found out value by value
+            for number, value in enumerate(column):
+                try:
+                    as_prediction(value.as_py(), as_json=self._as_json)
+                except ValueError as exc:
+                    why = f"is not UTF-8: {exc}" if isinstance(exc, UnicodeDecodeError) else exc
+                    row = good.slice(number, 1)
+                    query = row.select([part.name for part in source.key]).to_pylist()[0]
+                    raise _refused(f"{place} {row[NUMBER][0]}", f"The prediction of {query} {why}.") from exc
+            raise
 
-    def _insert(self, source: Source, batch: Batch, predictions: pa.Array) -> None:
+    def _insert(self, source: Source, good: pa.Table, predictions: pa.Array) -> None:
         score, author = (quoted(name) if name in source.kinds else "NULL" for name in (SCORE, AUTHOR))
-        self._db.register("batch", batch.good.append_column(READY, predictions))
+        self._db.register("batch", good.append_column(READY, predictions))
         self._db.execute(
             f"""INSERT INTO incoming BY NAME
-            SELECT {self.rows} + {quoted(ROW)} AS row, {keys.lookup_key_sql(source.key, source.normalize)} AS lookup,
+            SELECT {self.rows} + {quoted(ROW)} AS row, {quoted(NUMBER)} AS number,
+                   {keys.lookup_key_sql(source.key, source.normalize)} AS lookup,
                    {_query_sql(source.key)} AS query, {quoted(READY)} AS prediction,
                    CASE WHEN isfinite({score}::DOUBLE) THEN {score} END AS score,
                    coalesce(nullif({author}, ''), ?) AS author
@@ -162,8 +169,8 @@ class _Incoming:
             )
 
     def _place(self, row: int) -> str:
-        before, path = next(file for file in reversed(self._files) if file[0] < row)
-        return f"{path.name}, row {row - before}"
+        file = next(name for before, name in reversed(self._files) if before < row)
+        return f"{file} {one(self._db, 'SELECT number FROM incoming WHERE row = ?', [row])}"
 
 
 def _listed_key(job: Job) -> list[Column] | None:
@@ -191,8 +198,8 @@ def _json_sql(column: Column) -> str:
     return f"strftime({name}, '\"%Y-%m-%dT%H:%M:%S') || {fraction} || '\"'"
 
 
-def _refused(path: Path, row: int, detail: str) -> InputError:
-    return InputError(f"{path}, row {row}: {detail} Nothing was taken in.")
+def _refused(place: str, detail: str) -> InputError:
+    return InputError(f"{place}: {detail} Nothing was taken in.")
 
 
 def as_prediction(given: Any, *, as_json: bool) -> str:

@@ -286,10 +286,13 @@ def test_a_csv_is_taken_in_with_the_kinds_of_the_list(tmp_path: Path) -> None:
     world.publish()
     assert served(world, id=7, day=date(2026, 1, 31)) == "a;\nb"
     path.write_text("id,day,prediction\n7,2026-01-31,x\nseven,2026-01-31,x\n", "utf-8")
-    with pytest.raises(InputError, match=r"in\.csv, row 2: The column id should hold values of the kind integer"):
+    with pytest.raises(InputError, match=r"in\.csv, line 3: The column id should hold values of the kind integer"):
         imports.add(world.job, world.home, path, None)
-    path.write_text("id,day,prediction\n7,2026-01-31,x\n8,2026-01-31,\n", "utf-8")
-    with pytest.raises(InputError, match=r"in\.csv, row 2: The prediction of .* is null"):
+    path.write_text('id,day,prediction\n7,2026-01-31,"x\n\n"\n8,2026-01-31,\n', "utf-8")
+    with pytest.raises(InputError, match=r"in\.csv, line 5: The prediction of .* is null"):
+        imports.add(world.job, world.home, path, None)
+    path.write_text('id,day,prediction\n7,2026-01-31,"x\n\n"\n8,2026-01-31,y\n07,2026-01-31,z', "utf-8")
+    with pytest.raises(InputError, match=r"keep one of those in in\.csv, line 2, and in\.csv, line 6\."):
         imports.add(world.job, world.home, path, None)
     assert len(imports.listing(world.home)) == 1
 
