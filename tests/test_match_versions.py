@@ -34,7 +34,7 @@ def found(home: JobHome, text: str = "alpha beta gamma delta") -> Sequence[str]:
     pointer = publish.served(home)
     with Snapshot(publish.folder_of(home, pointer.version), digest=pointer.manifest) as version:
         version.verify()
-        return [match["concept"] for match in version.matcher.find(text)]
+        return [name.concept for match in version.matcher.find(text) for name in match.names]
 
 
 def test_a_forgotten_entry_is_found_no_more(world: World) -> None:
