@@ -79,7 +79,7 @@ def otherwise(matcher: Matcher, asked: Sequence[Text], rounds: int) -> dict[str,
     """The same of other ways to ask: rounds by way."""
     ways: dict[str, Callable[[Text], Any]] = {
         "all, as JSON": lambda text: matcher.find_json(text.text),
-        "all, in their language alone": lambda text: matcher.find(text.text, languages=[text.locale]),
+        "all, in their language": lambda text: matcher.find(text.text, languages=[text.locale]),
     }
     return {way: [timed(work, asked) for _ in range(rounds + 1)][1:] for way, work in ways.items()}
 
