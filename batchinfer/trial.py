@@ -56,17 +56,17 @@ def try_prompt(
     shown(text, len(ids))
     task = asked.task(tokenizer)
     if engine is not None:
-        return _ask(engine, asked, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
+        return _ask(engine, asked, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
     with engine_for(job, home, asked, source, say) as started:
-        return _ask(started, asked, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
+        return _ask(started, asked, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
 
 
-def _ask(engine: Engine, asked: Question, prompt: Prompt, text: str, task: Task) -> Trial:
+def _ask(engine: Engine, asked: Question, row: Mapping[str, Any], prompt: Prompt, text: str, task: Task) -> Trial:
     engine.wait_ready()
     [answer] = engine.generate(task, [prompt])
     if isinstance(answer, Failure):
         return Trial(text, len(prompt.token_ids), None, answer)
-    return Trial(text, len(prompt.token_ids), answer, asked.parser(answer))
+    return Trial(text, len(prompt.token_ids), answer, asked.parser(answer, row))
 
 
 def _columns(job: Job, asked: Question, texts: Mapping[str, str]) -> dict[str, Column]:

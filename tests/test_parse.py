@@ -25,7 +25,7 @@ def generation(text: str = "", logprobs: tuple[float, ...] | None = None, finish
 
 def read(text: str, **output: Any) -> Any:
     """The value that is read from a text; the test fails if there is none."""
-    result = Parser(OutputSpec.model_validate(output))(generation(text))
+    result = Parser(OutputSpec.model_validate(output))(generation(text), {})
     assert isinstance(result, Prediction), result
     assert (result.score, result.scores, result.mass) == (None, None, None)
     return result.value
@@ -33,7 +33,7 @@ def read(text: str, **output: Any) -> Any:
 
 def failed(text: str, finish_reason: str = "stop", **output: Any) -> Failure:
     """Why a text gives no prediction; the test fails if it gives one."""
-    result = Parser(OutputSpec.model_validate(output))(generation(text, finish_reason=finish_reason))
+    result = Parser(OutputSpec.model_validate(output))(generation(text, finish_reason=finish_reason), {})
     assert isinstance(result, Failure), result
     assert (result.key, result.stage) == (KEY, "parse")
     return result
@@ -43,7 +43,7 @@ def chosen(logprobs: tuple[float, ...] | None, finish_reason: str = "stop", **ou
     """What is read from the scores of as many choices as the labels a, b, c and so on."""
     labels = output.pop("choices", None) or ["a", "b", "c", "d", "e", "f"][: max(2, len(logprobs or ()))]
     parser = Parser(OutputSpec.model_validate({"type": "choice", "choices": labels, **output}))
-    return parser(generation("whatever the token spells", logprobs, finish_reason))
+    return parser(generation("whatever the token spells", logprobs, finish_reason), {})
 
 
 # Choices.
@@ -356,7 +356,7 @@ def test_reading_changes_nothing() -> None:
     """A parser is pure: the same generation gives an equal prediction each time, with none of its parts shared."""
     parser = Parser(OutputSpec.model_validate({"type": "json", "schema": NAMES}))
     asked = generation('{"names": ["a"]}')
-    first, second = parser(asked), parser(asked)
+    first, second = parser(asked, {}), parser(asked, {})
     assert isinstance(first, Prediction)
     assert isinstance(second, Prediction)
     first.value["names"].append("b")
