@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer import keys
+from batchinfer import chain, keys
 from batchinfer.entries import is_json
 from batchinfer.errors import InputError, NotFound
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
-from batchinfer.source import BATCH_ROWS, Source, find_files, job_files
+from batchinfer.source import BATCH_ROWS, Source, find_files
 from batchinfer.store import Store
 
 SCHEMA = pa.schema(
@@ -38,7 +38,7 @@ def add(job: Job, home: JobHome, path: Path, author: str | None) -> tuple[int, i
     files = find_files(path)
     spec = job.spec.input.model_copy(update={"where": {}, "optional": []})
     source = Source(files, spec, [])  # checks that the key columns are there, and of which kinds
-    _check_kinds(job, source)
+    _check_kinds(job, home, source)
     _check_all_good(source, path)
     home.prepare(job.path)
     with home.run_lock(f"batchinfer import {job.name}"):
@@ -63,12 +63,10 @@ def undo(job: Job, home: JobHome, number: int) -> int:
         return Store(home.cache).undo_import(number)
 
 
-def _check_kinds(job: Job, source: Source) -> None:
+def _check_kinds(job: Job, home: JobHome, source: Source) -> None:
     """The key must be of the kinds that the job's own list has, or its entries would never be found."""
-    if job.spec.input.path is None:
-        return
     try:
-        listed = Source(job_files(job), job.spec.input, [])
+        listed, _ = chain.columns(job, home)
     except InputError:
         return  # no list yet: a job may begin with imports
     for ours, theirs in zip(source.key, listed.key, strict=True):

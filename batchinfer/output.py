@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from batchinfer.fields import Part, Section, Share, distinct
 
@@ -43,13 +43,30 @@ class DropWrongScriptStep(Section):
     drop_wrong_script: Part = Field(description="The column of the BCP 47 tag, one that the template uses.")
 
 
-Step = (
-    Literal["strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty"]
-    | SplitStep
-    | DropStep
-    | DropEchoStep
-    | DropWrongScriptStep
-)
+WORDS = ("strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty")
+SETTINGS = ("split", "drop", "drop_echo", "drop_wrong_script")
+
+
+def _kind_of_step(step: Any) -> str | None:
+    """Which kind a step is meant to be, so that only what is wrong with that kind is told."""
+    if isinstance(step, str):
+        return "a word" if step in WORDS else None
+    given = step if isinstance(step, dict) else type(step).model_fields if isinstance(step, Section) else ()
+    return next((f"a {name}" for name in given if name in SETTINGS), None)
+
+
+Step = Annotated[
+    Annotated[Literal["strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty"], Tag("a word")]
+    | Annotated[SplitStep, Tag("a split")]
+    | Annotated[DropStep, Tag("a drop")]
+    | Annotated[DropEchoStep, Tag("a drop_echo")]
+    | Annotated[DropWrongScriptStep, Tag("a drop_wrong_script")],
+    Discriminator(
+        _kind_of_step,
+        custom_error_type="step",
+        custom_error_message=f"is no step; there are {', '.join(WORDS)}, {', '.join(f'{{{name}: …}}' for name in SETTINGS)}",
+    ),
+]
 
 
 MOST_CHOICES = 128  # vLLM's MAX_LOGPROB_TOKEN_IDS: so many tokens can be scored at once

@@ -28,6 +28,12 @@ class MissesSpec(Section):
     at_least: Annotated[int, Field(ge=1)] = Field(1, description="Only those asked for so often.")
 
 
+def _part_of_prediction(part: str) -> str:
+    if not re.fullmatch(r"prediction(\.[^.]+)*", part):
+        raise ValueError("must be prediction, or a place in it, such as prediction.names")
+    return part
+
+
 class InputSpec(Section):
     """Where the queries come from."""
 
@@ -37,7 +43,7 @@ class InputSpec(Section):
     job: Annotated[str, Field(pattern=f"^{JOB_NAME}$")] | None = Field(
         None, description="Take the version of this job that is served instead of a path; see [chain.md](chain.md)."
     )
-    explode: Annotated[str, Field(pattern=r"^prediction(\.[^.]+)*$")] | None = Field(
+    explode: Annotated[str, AfterValidator(_part_of_prediction)] | None = Field(
         None, description="With job: the list whose items become rows, such as prediction.names."
     )
     as_: Annotated[str, Field(min_length=1)] | None = Field(

@@ -202,12 +202,9 @@ class Store:
                     return total
                 last = bytes(rows[-1][0])
                 generations = [_generation(row) for row in rows]
-                known = (
-                    dict.fromkeys((one.key for one in generations), {})
-                    if values is None
-                    else values([one.key for one in generations])
-                )
-                answers = [Answer(one, read(one, known[one.key])) for one in generations if one.key in known]
+                asked = [generation.key for generation in generations]
+                known = {key: {} for key in asked} if values is None else values(asked)
+                answers = [Answer(text, read(text, known[text.key])) for text in generations if text.key in known]
                 total += len(answers)
                 self._judge_again(db, answers, made, queries)
 
