@@ -98,15 +98,17 @@ Steps, done in the order in which they are listed, on the text or on all texts w
 | `{split: ","}` | cuts a text into a list; the prediction is a list then |
 | `dedupe` | removes repeated items of a list |
 | `drop_empty` | removes empty items of a list |
-| `{drop: "N/A|I cannot .*"}` | removes items that the pattern matches as a whole, such as refusals |
+| `{drop: "I cannot .*"}` | removes items that the pattern matches as a whole, such as refusals |
 | `{drop_echo: vaccine}` | removes items that only repeat the row's column, in whatever case, width or spacing at the ends |
 | `{drop_wrong_script: language}` | removes items that have letters, but none of the script of the language that the row's column names |
 
 A text that stands alone, outside a list, becomes empty instead of being removed. An answer of which the steps leave
-nothing is a failure, `empty`; so is one whose lists are all empty where the schema says `minItems`. The last two steps look at the row, and only at
-columns that the template uses, since rows with one prompt share one answer. `drop_wrong_script` reads BCP 47 tags and
-takes the script that the language is mostly written in: Serbian is Cyrillic under `sr` and Latin under `sr-Latn`. Where
-the tag is none, or names no language, nothing is removed. It needs `pip install 'batchinfer-cache[match]'`.
+nothing is a failure, `empty`; so is one whose lists are all empty where the schema says `minItems`.
+
+`drop_echo` and `drop_wrong_script` look at columns of the row; the template must use them, since rows with one prompt
+share one answer. `drop_wrong_script` reads BCP 47 tags and takes the script that the language is mostly written in:
+Serbian is Cyrillic under `sr` and Latin under `sr-Latn`. Where the tag is none, or names no language, nothing is
+removed. It needs `pip install 'batchinfer-cache[match]'`.
 
 How an answer is read (`steps`, `min_mass`) is not in the cache's key: after a change the stored texts are read again,
 without the model.
