@@ -66,7 +66,8 @@ class InputSpec(Section):
     @field_validator("key")
     @classmethod
     def _holds_the_item(cls, key: list[str], info: ValidationInfo) -> list[str]:
-        if (item := info.data.get("as_")) is not None and item not in key:
+        item = info.data.get("as_")
+        if info.data.get("explode") and item and item not in key:
             raise ValueError(f"lacks {item}: by it the items of one list are told apart")
         return key
 

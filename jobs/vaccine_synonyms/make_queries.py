@@ -39,11 +39,12 @@ VACCINES = [
     "ZyCoV-D",
 ]
 PLATFORMS = ["mRNA", "viral vector", "inactivated", "protein subunit"]
-LANGUAGES = """
-am ar az bg bn bs ca cs da de el en es et fa fi fr gu he hi hr hu hy id it ja ka
-kk ko lt lv mk mn mr ms my nb ne nl pl pt ro ru sk sl sq sr sv sw ta th tr uk ur
-vi zh-Hans zh-Hant
-""".split()
+LANGUAGES = [
+    "am", "ar", "az", "bg", "bn", "bs", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa",
+    "fi", "fr", "gu", "he", "hi", "hr", "hu", "hy", "id", "it", "ja", "ka", "kk", "ko", "lt",
+    "lv", "mk", "mn", "mr", "ms", "my", "nb", "ne", "nl", "pl", "pt", "ro", "ru", "sk", "sl",
+    "sq", "sr", "sv", "sw", "ta", "th", "tr", "uk", "ur", "vi", "zh-Hans", "zh-Hant",
+]  # fmt: skip
 
 # Vaccine; language; a name that any right list must have.
 GOLDEN = """
@@ -78,16 +79,12 @@ inactivated; ja; 不活化ワクチン
 
 def queries() -> pa.Table:
     """One row for each vaccine or platform and language."""
-    pairs = [
-        (vaccine, tag) for vaccine in [*VACCINES, *PLATFORMS] for tag in LANGUAGES
-    ]
+    pairs = [(vaccine, tag) for vaccine in [*VACCINES, *PLATFORMS] for tag in LANGUAGES]
     return pa.table(
         {
             "vaccine": [vaccine for vaccine, _ in pairs],
             "language": [tag for _, tag in pairs],
-            "language_name": [
-                langcodes.Language.get(tag).display_name() for _, tag in pairs
-            ],
+            "language_name": [langcodes.Language.get(tag).display_name() for _, tag in pairs],
         },
     )
 
@@ -99,19 +96,14 @@ def golden() -> pa.Table:
         {
             "vaccine": [vaccine for vaccine, _, _ in rows],
             "language": [tag for _, tag, _ in rows],
-            "answer": [
-                json.dumps({"names": [name]}, ensure_ascii=False)
-                for _, _, name in rows
-            ],
+            "answer": [json.dumps({"names": [name]}, ensure_ascii=False) for _, _, name in rows],
         },
     )
 
 
 def main() -> None:
     """Write both files beside this script."""
-    parser = argparse.ArgumentParser(
-        description="Make queries.parquet and golden.parquet."
-    )
+    parser = argparse.ArgumentParser(description="Make queries.parquet and golden.parquet.")
     parser.add_argument("--out", type=Path, default=HERE)
     out: Path = parser.parse_args().out
     for name, table in {"queries": queries(), "golden": golden()}.items():
