@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from batchinfer import jobfile, publish
-from batchinfer.entries import version_column
+from batchinfer.entries import json_path, version_column
 from batchinfer.errors import BatchinferError, InputError, NotFound, SpecError
 from batchinfer.home import JobHome, job_names
 from batchinfer.jobfile import Job
@@ -138,7 +138,7 @@ def _write(db: duckdb.DuckDBPyConnection, version: Snapshot, job: Job, target: P
     if spec.explode is None or not rows:
         sql = f"SELECT {own}, {PREDICTION} AS {quoted(value)} FROM {parquet}{'' if rows else ' LIMIT 0'}"
     else:
-        place = _json_path(spec.explode)
+        place = json_path(*spec.explode.split(".")[1:])
         _check_lists(db, version, spec, f"SELECT {PREDICTION} AS value FROM {parquet}", place)
         # Equal items of one list are one row. What is neither text nor number becomes null, and so a bad row.
         sql = (
@@ -171,9 +171,3 @@ def _lists(value: Any, place: str) -> Iterator[str]:
     elif isinstance(value, dict):
         for name, part in value.items():
             yield from _lists(part, f"{place}.{name}")
-
-
-def _json_path(part: str) -> str:
-    """prediction.names as a path of DuckDB's."""
-    names = part.split(".")[1:]
-    return "$" + "".join('."' + name.replace('"', '\\"') + '"' for name in names)

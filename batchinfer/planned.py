@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from batchinfer import chain, golden, misses, question
+from batchinfer import chain, golden, misses, question, terms
 from batchinfer.chain import Upstream
 from batchinfer.errors import UsageError
 from batchinfer.golden import Golden
@@ -73,6 +73,8 @@ def planned(
     """
     home.prepare(job.path)
     spec = job.spec
+    if gated and spec.match is not None:
+        terms.need_libraries()
     asked = question.make(job, home, update_model=options.update_model) if spec.prompt else None
     columns = asked.template.columns if asked else list(spec.input.key)
     store = Store(home.cache, patience=WRITER_PATIENCE if holds_lock else None)
