@@ -67,7 +67,7 @@ class InputSpec(Section):
     @classmethod
     def _holds_the_item(cls, key: list[str], info: ValidationInfo) -> list[str]:
         item = info.data.get("as_")
-        if info.data.get("explode") and item and item not in key:
+        if info.data.get("job") and info.data.get("explode") and item and item not in key:
             raise ValueError(f"lacks {item}: by it the items of one list are told apart")
         return key
 
