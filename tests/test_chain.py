@@ -389,19 +389,20 @@ def test_forget_looks_into_the_upstreams_list(tmp_path: Path) -> None:
 
 
 def test_the_list_is_made_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list whose items come to several times the memory of the scratch database is made all the same."""
-    count, each = 2_000, 50
-    filler = "x" * 400
+    """A list whose items come to twice the memory of the scratch database is made all the same."""
+    count, each, filler = 20_000, 40, "x" * 100
     predictions = {
         (f"v{number}", "de"): {"names": [f"{filler}{number}-{item}" for item in range(each)]} for number in range(count)
     }
     world = downstream(upstream(tmp_path, predictions))
-    monkeypatch.setattr(plan, "SCRATCH_MEMORY", "24MB")
+    monkeypatch.setattr(plan, "SCRATCH_MEMORY", "48MB")
     with world.home.scratch() as scratch:
         files, read = chain.list_files(world.job, world.home, None, scratch)
-        source = Source(files, world.job.spec.input, ["term"])
         assert read == chain.Upstream("shop", 1)
-        assert sum(batch.good.num_rows for batch in source.batches()) == count * each
+        assert (
+            sum(batch.good.num_rows for batch in Source(files, world.job.spec.input, ["term"]).batches())
+            == count * each
+        )
 
 
 # From the chain to live text.
