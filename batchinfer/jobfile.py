@@ -104,6 +104,7 @@ def parse(text: str, name: str) -> JobSpec:
     )
     try:
         spec = JobSpec.model_validate(content)
+        problems |= _match_problems(spec, tree)
     except ValidationError as exc:
         problems |= {_problem(error, tree) for error in _clearest(exc.errors(), tree)}
     if problems:
@@ -177,6 +178,32 @@ def _step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tu
                 line = _locate(("output", "steps", number), tree)[1]
                 says = f"the template does not use the column {column}, which rows with one answer need not share"
                 found.add((line, f"output.steps.{number}: {says}; it uses {', '.join(used)}."))
+    return found
+
+
+def _match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """(line, sentence) for each name in the match section that is no part of the job's entries."""
+    if spec.match is None:
+        return set()
+    match, key = spec.match, spec.input.key
+    named: list[tuple[tuple[str | int, ...], str | None]] = [
+        *(((("terms", number)), part) for number, part in enumerate(match.terms)),
+        (("concept",), match.concept),
+        (("language",), match.language),
+        *((("where", part), part) for part in match.where),
+    ]
+    found = set()
+    for place, part in named:
+        if part is None or part in key or part == "prediction":
+            continue
+        line = _locate(("match", *place), tree)[1]
+        where = f"match.{'.'.join(map(str, place[:1]))}"
+        if not part.startswith("prediction."):
+            found.add((line, f"{where}: {part} is no column of input.key ({', '.join(key)}), and not prediction."))
+        elif spec.output.type != "json":
+            found.add(
+                (line, f"{where}: {part} is within a prediction, but output.type is {spec.output.type}, not json.")
+            )
     return found
 
 

@@ -388,21 +388,21 @@ def test_forget_looks_into_the_upstreams_list(tmp_path: Path) -> None:
         assert [row["term"] for _, row in p.plan.todo()] == [term]
 
 
+@pytest.mark.slow
 def test_the_list_is_made_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list whose items come to twice the memory of the scratch database is made all the same."""
-    count, each, filler = 20_000, 40, "x" * 100
+    """A list that comes to twice the memory of the scratch database is made all the same."""
+    count, each, filler = 90_000, 12, "x" * 150
     predictions = {
         (f"v{number}", "de"): {"names": [f"{filler}{number}-{item}" for item in range(each)]} for number in range(count)
     }
     world = downstream(upstream(tmp_path, predictions))
-    monkeypatch.setattr(plan, "SCRATCH_MEMORY", "48MB")
+    monkeypatch.setattr(
+        plan, "SCRATCH_MEMORY", "96MB"
+    )  # a part of predictions.parquet for each thread needs half of it
     with world.home.scratch() as scratch:
-        files, read = chain.list_files(world.job, world.home, None, scratch)
-        assert read == chain.Upstream("shop", 1)
-        assert (
-            sum(batch.good.num_rows for batch in Source(files, world.job.spec.input, ["term"]).batches())
-            == count * each
-        )
+        files, _ = chain.list_files(world.job, world.home, None, scratch)
+        rows = sum(batch.good.num_rows for batch in Source(files, world.job.spec.input, ["term"]).batches())
+    assert rows == count * each
 
 
 # From the chain to live text.
