@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 
 from batchinfer import jobfile, publish
 from batchinfer.entries import json_path, version_column
 from batchinfer.errors import BatchinferError, InputError, NotFound, SpecError
-from batchinfer.home import JobHome, job_names
+from batchinfer.home import JobHome, job_names, readable_faults
 from batchinfer.jobfile import Job
 from batchinfer.keys import literal, quoted
 from batchinfer.plan import scratch_database
 from batchinfer.snapshot import PREDICTIONS, Manifest, Snapshot
-from batchinfer.source import Source, find_files, job_files
+from batchinfer.source import BATCH_ROWS, Source, find_files, job_files
 from batchinfer.spec import InputSpec
 
 PREDICTION = "prediction"
@@ -140,14 +141,18 @@ def _write(db: duckdb.DuckDBPyConnection, version: Snapshot, job: Job, target: P
     else:
         place = json_path(*spec.explode.split(".")[1:])
         _check_lists(db, version, spec, f"SELECT {PREDICTION} AS value FROM {parquet}", place)
-        # Equal items of one list are one row. What is neither text nor number becomes null, and so a bad row.
+        # Equal items of one list are one row, told list by list: DISTINCT over all rows would hold them in memory.
+        items = f"list_sort(list_distinct(json_extract({PREDICTION}::JSON, {literal(place + '[*]')})))"
+        # What is neither text nor number becomes null, and so a bad row.
+        text = "CASE WHEN json_type(item) IN ('VARCHAR', 'UBIGINT', 'BIGINT', 'DOUBLE') THEN item ->> '$' END"
         sql = (
-            f"SELECT DISTINCT {', '.join(map(quoted, key))}, "
-            "CASE WHEN json_type(item) IN ('VARCHAR', 'UBIGINT', 'BIGINT', 'DOUBLE') THEN item ->> '$' END "
-            f"AS {quoted(value)} FROM (SELECT {own}, "
-            f"unnest(json_extract({PREDICTION}::JSON, {literal(place + '[*]')})) AS item FROM {parquet}) ORDER BY ALL"
+            f"SELECT {', '.join(map(quoted, key))}, {text} AS {quoted(value)} "
+            f"FROM (SELECT {own}, unnest({items}) AS item FROM {parquet})"
         )
-    db.execute(f"COPY ({sql}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)")
+    reader = db.sql(sql).to_arrow_reader(BATCH_ROWS)
+    with readable_faults(target), pq.ParquetWriter(target, reader.schema, compression="zstd") as writer:
+        for batch in reader:  # by COPY, DuckDB would hold many of them so as to keep their order
+            writer.write_batch(batch)
 
 
 def _check_lists(
