@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchinfer import bundled, model
+from batchinfer import bundled, chain, model
 from batchinfer.engines.devices import find_gpus, place_here
 from batchinfer.engines.environment import intel_openmp
 from batchinfer.errors import BatchinferError
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
-from batchinfer.source import Source, job_files
 from batchinfer.store import Store
 
 LOW_DISK = 5 << 30
@@ -85,13 +84,12 @@ def _data_folder(root: Path) -> Iterator[Finding]:
 def job(opened: Job, home: JobHome) -> Iterator[Finding]:
     """Findings about one job."""
     yield Finding("job file", str(opened.path))
-    if opened.spec.input.path is not None:
-        try:
-            files = job_files(opened)
-            Source(files, opened.spec.input, [])
-            yield Finding("query list", f"{len(files)} file{'s' if len(files) != 1 else ''}, {files[0]}")
-        except BatchinferError as exc:
-            yield Finding("query list", "cannot be used", fine=False, mend=str(exc))
+    try:
+        source, upstream = chain.columns(opened, home)
+        count, first = len(source.files), source.files[0]
+        yield Finding("query list", str(upstream or f"{count} file{'s' if count != 1 else ''}, {first}"))
+    except BatchinferError as exc:
+        yield Finding("query list", "cannot be used", fine=False, mend=str(exc))
     if opened.spec.model is not None:
         try:
             yield Finding("model", model.resolve(opened, home).label)

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from batchinfer.keys import literal, quoted
-from batchinfer.output import OutputSpec
+from batchinfer.output import OutputSpec, SplitStep
 from batchinfer.plan import LISTED, Plan, listed
 from batchinfer.snapshot import PREDICTIONS, Manifest
 from batchinfer.spec import JobSpec
@@ -143,7 +143,7 @@ def _compared(db: duckdb.DuckDBPyConnection, version: Path) -> Compared:
 
 def is_json(output: OutputSpec) -> bool:
     """Whether predictions are JSON values rather than plain strings."""
-    return output.type == "json" or any(not isinstance(step, str) for step in output.steps)
+    return output.type == "json" or any(isinstance(step, SplitStep) for step in output.steps)
 
 
 def prediction_kind(spec: JobSpec) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from batchinfer import build, erase, misses, publish, retention
+from batchinfer import build, chain, erase, misses, publish, retention
 from batchinfer.entry import Entry, Kept, blobs, folders, published, search
 from batchinfer.erase import Erased, Listed
 from batchinfer.errors import Busy, InputError, NotFound, UsageError
@@ -27,7 +27,7 @@ from batchinfer.plan import scratch_database
 from batchinfer.publish import CURRENT, PIN, Pointer
 from batchinfer.release import install, next_number
 from batchinfer.snapshot import MANIFEST, PREDICTIONS, Manifest
-from batchinfer.source import Source, find_files, job_files
+from batchinfer.source import Source
 from batchinfer.spec import MatchSpec
 from batchinfer.store import Store, one
 from batchinfer.tables import iso, now
@@ -64,7 +64,7 @@ def forget(job: Job | None, home: JobHome, texts: Mapping[str, str], given: Path
         _sweep(home, store)
         if has_cache := store.path.exists():
             store.prepare()
-        files, unread = _list_files(job, given)
+        files, unread = _list_files(job, home, given, scratch)
         places = folders(home)
         entry = _entry(job, files, [manifest for _, manifest in places.values()], texts)
         kept = [search(db, name, folder, manifest, entry) for name, (folder, manifest) in places.items()]
@@ -101,14 +101,12 @@ def _sweep(home: JobHome, store: Store) -> None:
                 shutil.rmtree(left)
 
 
-def _list_files(job: Job | None, given: Path | None) -> tuple[list[Path], str | None]:
+def _list_files(job: Job | None, home: JobHome, given: Path | None, scratch: Path) -> tuple[list[Path], str | None]:
     """The files of the list, or none and why."""
     if job is None:
         return [], None
-    if given is None and job.spec.input.path is None:
-        return [], "the job takes its list from another job"
     try:
-        return (find_files(given) if given is not None else job_files(job)), None
+        return chain.list_files(job, home, given, scratch)[0], None
     except InputError as exc:
         return [], str(exc)
 

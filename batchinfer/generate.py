@@ -77,7 +77,7 @@ class Generating:
     ) -> None:
         self._plan, self._question, self._store, self._stop = plan, question, store, stop
         self._made, self._tally, self._replace, self._limit = question.made(run_id), tally, replace, limit
-        self._underway: dict[bytes, dict[str, Any]] = {}  # key → query, for failures
+        self._underway: dict[bytes, dict[str, Any]] = {}  # key → row of the list
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
         self._committed = 0.0
@@ -127,17 +127,20 @@ class Generating:
                     yield Prompt(key, messages, tuple(ids))
 
     def _fill(self, key: bytes, row: dict[str, Any]) -> tuple[Message, ...] | None:
-        self._underway[key] = self._plan.query_of(row)
+        self._underway[key] = row
         try:
-            return self._question.template.messages(template_values(row, self._plan.source.kinds))
+            return self._question.template.messages(self._values(row))
         except TemplateFault as exc:
             self._take(Failure(key, "engine", "template", f"For this row {exc}"))
             return None
 
+    def _values(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        return template_values(row, self._plan.source.kinds)
+
     def _take(self, result: Generation | Failure) -> None:
         tally = self._tally
-        query = self._underway.pop(result.key or b"")
-        read = self._question.parser(result) if isinstance(result, Generation) else result
+        row = self._underway.pop(result.key or b"")
+        read = self._question.parser(result, self._values(row)) if isinstance(result, Generation) else result
         if isinstance(result, Generation):
             self._answers.append(Answer(result, read))
             tally.prompt_tokens += result.prompt_tokens
@@ -145,7 +148,7 @@ class Generating:
             tally.output_tokens += result.output_tokens
         if isinstance(read, Failure):
             tally.failures += 1
-            self._failures.append((read, query))
+            self._failures.append((read, self._plan.query_of(row)))
         else:
             tally.generated += 1
             if read.mass is not None:

@@ -15,14 +15,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer import keys
+from batchinfer import chain, keys
 from batchinfer.entries import is_json
 from batchinfer.errors import InputError, NotFound
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column, literal, quoted
 from batchinfer.plan import scratch_database
-from batchinfer.source import ROW, Source, find_files, job_files
+from batchinfer.source import ROW, Source, find_files
 from batchinfer.store import Store, one
 from batchinfer.tabular import as_parquet
 
@@ -40,7 +40,7 @@ def add(job: Job, home: JobHome, path: Path, author: str | None) -> tuple[int, i
         home.scratch() as scratch,
         scratch_database(scratch) as db,
     ):
-        incoming = _Incoming(db, job, _listed_key(job), author)
+        incoming = _Incoming(db, job, _listed_key(job, home), author)
         for file in find_files(path):
             incoming.take(file, as_parquet(file, scratch, LINE))
         incoming.check_whole(path)
@@ -174,14 +174,13 @@ class _Incoming:
         return f"{file} {one(self._db, 'SELECT number FROM incoming WHERE row = ?', [row])}"
 
 
-def _listed_key(job: Job) -> list[Column] | None:
+def _listed_key(job: Job, home: JobHome) -> list[Column] | None:
     """The key of the job's own list; None where there is none yet: a job may begin with imports."""
-    if job.spec.input.path is None:
-        return None
     try:
-        return Source(job_files(job), job.spec.input, []).key
+        listed, _ = chain.columns(job, home)
     except InputError:
         return None
+    return listed.key
 
 
 def _query_sql(key: list[Column]) -> str:

@@ -99,7 +99,9 @@ def parse(text: str, name: str) -> JobSpec:
         raise SpecError(name, [f"not valid YAML: {exc}"]) from exc
     if not isinstance(content, dict):
         raise SpecError(name, ["line 1: a job file is a mapping that begins with name: …"])
-    problems = _prompt_problems(content.get("prompt"), tree) | _miss_problems(content, tree)
+    problems = (
+        _prompt_problems(content.get("prompt"), tree) | _miss_problems(content, tree) | _step_problems(content, tree)
+    )
     try:
         spec = JobSpec.model_validate(content)
         problems |= _match_problems(spec, tree)
@@ -160,6 +162,23 @@ def _miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tu
                     f"{what} {', '.join(names)}, and a miss has only the columns of input.key: put {it} there."
                 )
     return {(line, f"input.include_misses: {problem}") for problem in found}
+
+
+def _step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """(line, sentence) for steps that look at a column which the template does not use.
+
+    An answer is read once for all rows with one prompt; they share no other columns.
+    """
+    output, used = content.get("output"), _template_columns(content.get("prompt"))
+    steps = output.get("steps") if isinstance(output, dict) else None
+    found = set()
+    for number, step in enumerate(steps if isinstance(steps, list) else []):
+        for name, column in step.items() if isinstance(step, dict) else ():
+            if name in ("drop_echo", "drop_wrong_script") and isinstance(column, str) and used and column not in used:
+                line = _locate(("output", "steps", number), tree)[1]
+                says = f"the template does not use the column {column}, which rows with one answer need not share"
+                found.add((line, f"output.steps.{number}: {says}; it uses {', '.join(used)}."))
+    return found
 
 
 def _match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:

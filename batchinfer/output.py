@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from batchinfer.fields import Section, Share, distinct
+from batchinfer.fields import Part, Section, Share, distinct
 
 
 class SplitStep(Section):
@@ -16,7 +16,57 @@ class SplitStep(Section):
     split: Annotated[str, Field(min_length=1)] = Field(description="The separator.")
 
 
-Step = Literal["strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty"] | SplitStep
+def compiles(pattern: str) -> str:
+    """Raises ValueError for what is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as exc:
+        raise ValueError(f"is no regular expression: {exc}") from exc
+    return pattern
+
+
+class DropStep(Section):
+    """Drops what a pattern matches as a whole: refusals, such as *N/A*."""
+
+    drop: Annotated[str, Field(min_length=1), AfterValidator(compiles)] = Field(description="The regular expression.")
+
+
+class DropEchoStep(Section):
+    """Drops what only repeats a column of the row."""
+
+    drop_echo: Part = Field(description="The column, one that the template uses.")
+
+
+class DropWrongScriptStep(Section):
+    """Drops what is written in a script that the row's language is not written in."""
+
+    drop_wrong_script: Part = Field(description="The column of the BCP 47 tag, one that the template uses.")
+
+
+WORDS = ("strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty")
+SETTINGS = ("split", "drop", "drop_echo", "drop_wrong_script")
+
+
+def _kind_of_step(step: Any) -> str | None:
+    """Which kind a step is meant to be, so that only what is wrong with that kind is told."""
+    if isinstance(step, str):
+        return "a word" if step in WORDS else None
+    given = step if isinstance(step, dict) else type(step).model_fields if isinstance(step, Section) else ()
+    return next((f"a {name}" for name in given if name in SETTINGS), None)
+
+
+Step = Annotated[
+    Annotated[Literal["strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty"], Tag("a word")]
+    | Annotated[SplitStep, Tag("a split")]
+    | Annotated[DropStep, Tag("a drop")]
+    | Annotated[DropEchoStep, Tag("a drop_echo")]
+    | Annotated[DropWrongScriptStep, Tag("a drop_wrong_script")],
+    Discriminator(
+        _kind_of_step,
+        custom_error_type="step",
+        custom_error_message=f"is no step; there are {', '.join(WORDS)}, {', '.join(f'{{{name}: …}}' for name in SETTINGS)}",
+    ),
+]
 
 
 MOST_CHOICES = 128  # vLLM's MAX_LOGPROB_TOKEN_IDS: so many tokens can be scored at once
@@ -30,7 +80,9 @@ class OutputSpec(Section):
     choices: Annotated[list[str], Field(min_length=2), AfterValidator(distinct)] | None = Field(
         None, description=f"The labels, with type: choice, at most {MOST_CHOICES}. Each gets a score."
     )
-    pattern: str | None = Field(None, description="Regular expression of the whole answer, with type: regex.")
+    pattern: Annotated[str, AfterValidator(compiles)] | None = Field(
+        None, description="Regular expression of the whole answer, with type: regex."
+    )
     steps: list[Step] = Field([], description="Done to the answer, in this order: strip, casefold, squeeze, split, …")
     min_mass: Share | None = Field(None, description="With choices: a row fails if all together have less probability.")
 
@@ -57,15 +109,6 @@ class OutputSpec(Section):
         if choices is not None and len(choices) > MOST_CHOICES:
             raise ValueError(f"has {len(choices)} choices, but at most {MOST_CHOICES} can be scored at once")
         return choices
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as exc:
-            raise ValueError(f"is no regular expression: {exc}") from exc
-        return pattern
 
     @field_validator("schema_")
     @classmethod

@@ -5,29 +5,36 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
 
-from batchinfer.output import OutputSpec, SplitStep
+from batchinfer import steps
+from batchinfer.output import OutputSpec
 from batchinfer.records import Failure, Generation, Prediction
 
 
 class Parser:
-    """Reads generations as a job's `output` section says."""
+    """Reads generations as a job's `output` section says.
+
+    columns: those of the row that reading looks at; they are the template's, so that all rows with one prompt share them.
+    """
 
     def __init__(self, spec: OutputSpec) -> None:
+        """Raises MissingExtra for a step that needs what is not installed."""
         self._spec = spec
+        self._steps = [steps.made(step) for step in spec.steps]
+        self.columns = steps.columns_of(spec.steps)
         self._schema = Draft202012Validator(spec.schema_) if spec.schema_ is not None else None
         self._pattern = re.compile(spec.pattern) if spec.pattern is not None else None
 
-    def __call__(self, generation: Generation) -> Prediction | Failure:
-        """The prediction, or why there is none."""
+    def __call__(self, generation: Generation, row: Mapping[str, Any]) -> Prediction | Failure:
+        """The prediction, or why there is none. row: what the template was filled with; `columns` of it are looked at."""
         try:
             if self._spec.type == "choice":
                 return self._choice(generation)
-            return Prediction(self._value(generation))
+            return Prediction(self._value(generation, row))
         except Unreadable as exc:
             return Failure(generation.key, "parse", exc.reason, exc.detail)
 
@@ -49,7 +56,7 @@ class Parser:
         best = max(choices, key=lambda choice: scores[choice])  # the first listed among equals
         return Prediction(best, scores[best], scores, min(mass, 1.0))
 
-    def _value(self, generation: Generation) -> Any:
+    def _value(self, generation: Generation, row: Mapping[str, Any]) -> Any:
         value: Any = generation.text
         if generation.finish_reason == "length":
             raise Unreadable(
@@ -64,12 +71,14 @@ class Parser:
                 json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
             except (ValueError, RecursionError) as exc:
                 raise Unreadable("not_json", f"The answer is not JSON: {exc}.") from exc
-        for step in self._spec.steps:
-            value = _apply(step, value)
+        for step in self._steps:
+            value = step(value, row)
         if self._schema is not None:
             try:
                 self._schema.validate(value)
             except ValidationError as exc:
+                if exc.validator == "minItems" and _is_bare(value):
+                    raise Unreadable("empty", "The answer's list is empty.") from exc
                 place = exc.json_path.removeprefix("$").lstrip(".") or "the whole"
                 raise Unreadable(
                     "not_in_schema", f"The answer breaks the schema at {place}: {exc.message[:200]}."
@@ -89,33 +98,7 @@ class Unreadable(Exception):
         self.reason, self.detail = reason, detail
 
 
-def _apply(step: str | SplitStep, value: Any) -> Any:
-    """One step on a text, or on all texts within a JSON value; dedupe and drop_empty work on its lists."""
-    if isinstance(step, SplitStep):
-        return value.split(step.split) if isinstance(value, str) else value
-    if isinstance(value, dict):
-        return {name: _apply(step, item) for name, item in value.items()}
-    if isinstance(value, list):
-        items = [_apply(step, item) for item in value]
-        if step == "dedupe":
-            return _deduped(items)
-        return [item for item in items if item not in ("", None)] if step == "drop_empty" else items
-    return _TEXT_STEPS[step](value) if isinstance(value, str) and step in _TEXT_STEPS else value
-
-
-_TEXT_STEPS: dict[str, Callable[[str], str]] = {
-    "strip": str.strip,
-    "casefold": str.casefold,
-    "squeeze": lambda text: " ".join(text.split()),
-    "first_line": lambda text: text.strip().split("\n", 1)[0],
-}
-
-
-def _deduped(items: list[Any]) -> list[Any]:
-    seen, kept = set(), []
-    for item in items:
-        key = json.dumps(item, sort_keys=True)
-        if key not in seen:
-            seen.add(key)
-            kept.append(item)
-    return kept
+def _is_bare(value: Any) -> bool:
+    """Whether all lists of a value are empty."""
+    lists = [part for part in (value.values() if isinstance(value, dict) else [value]) if isinstance(part, list)]
+    return bool(lists) and not any(lists)

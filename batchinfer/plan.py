@@ -246,13 +246,17 @@ class Plan:
                 yield record["key"], _own(record)
         cursor.close()
 
-    def queries(self, keys_: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
-        """For each of these prompts, the lookup key of the first row that asks it."""
+    def rows(self, keys_: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+        """For each of these prompts that the list has, the first row that asks it."""
         self._db.register("asked", pa.table({"key": pa.array(keys_, pa.binary())}))
         sql = "SELECT l.* FROM asked JOIN prompts USING (key) JOIN list l ON l.row = first"
         rows = self._db.sql(sql).to_arrow_table()
         self._db.unregister("asked")
-        return {record["key"]: self.query_of(_own(record)) for record in rows.to_pylist()}
+        return {record["key"]: _own(record) for record in rows.to_pylist()}
+
+    def queries(self, keys_: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+        """The same, but of each row only its lookup key, for people."""
+        return {key: self.query_of(row) for key, row in self.rows(keys_).items()}
 
     def query_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The lookup key of a row, for people."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from batchinfer import golden, misses, question, terms
-from batchinfer.errors import SpecError, UsageError
+from batchinfer import chain, golden, misses, question, terms
+from batchinfer.chain import Upstream
+from batchinfer.errors import UsageError
 from batchinfer.golden import Golden
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
 from batchinfer.plan import Plan, Selection, scratch_plan
 from batchinfer.question import Question
-from batchinfer.source import Source, find_files, job_files
+from batchinfer.source import Source, template_values
 from batchinfer.store import Store
 from batchinfer.tables import now
 
@@ -46,7 +49,7 @@ class Options:
 class Planned:
     """A job whose list was read and compared with its cache. question: None for a job that lives by imports.
 
-    known: the job's golden rows, if it names any.
+    known: the job's golden rows, if it names any. upstream: what the list was made of, if the job is chained.
     """
 
     job: Job
@@ -56,6 +59,7 @@ class Planned:
     question: Question | None
     selection: Selection
     known: Golden | None
+    upstream: Upstream | None
 
 
 @contextlib.contextmanager
@@ -71,30 +75,33 @@ def planned(
     spec = job.spec
     if gated and spec.match is not None:
         terms.need_libraries()
-    if spec.input.path is None and options.input is None:
-        raise SpecError(
-            str(job.path), ["input.job: chained jobs cannot be run yet: name a Parquet file with input.path."]
-        )
-    files = find_files(options.input) if options.input else job_files(job)
     asked = question.make(job, home, update_model=options.update_model) if spec.prompt else None
     columns = asked.template.columns if asked else list(spec.input.key)
     store = Store(home.cache, patience=WRITER_PATIENCE if holds_lock else None)
     store.prepare()
-    source = Source(files, spec.input, columns)
-    asked = asked and asked.of_kinds({name: source.kinds[name] for name in columns})
-    known = golden.load(job, source.key) if gated else None
-    with home.scratch() as scratch, scratch_plan(scratch, source, columns) as plan:
-        include = spec.input.include_misses
-        plan.load(
-            asked.fingerprint if asked else b"",
-            misses.rows(home, source) if include else None,
-            include.at_least if include else 1,
-        )
-        if asked is not None and holds_lock:
-            store.reread(asked.parser, asked.made(None), plan.queries)
-        selection = _selection(options, spec.cache.max_age, home, [*spec.input.key, *columns])
-        plan.compare(store, asked.parser_id if asked else "", selection)
-        yield Planned(job, home, store, plan, asked, selection, known)
+    with home.scratch() as scratch:
+        files, upstream = chain.list_files(job, home, options.input, scratch)
+        source = Source(files, spec.input, columns)
+        asked = asked and asked.of_kinds({name: source.kinds[name] for name in columns})
+        known = golden.load(job, source.key) if gated else None
+        with scratch_plan(scratch, source, columns) as plan:
+            include = spec.input.include_misses
+            plan.load(
+                asked.fingerprint if asked else b"",
+                misses.rows(home, source) if include else None,
+                include.at_least if include else 1,
+            )
+            if asked is not None and holds_lock:
+                values = partial(_template_values, plan) if asked.parser.columns else None
+                store.reread(asked.parser, asked.made(None), plan.queries, values)
+            selection = _selection(options, spec.cache.max_age, home, [*spec.input.key, *columns])
+            plan.compare(store, asked.parser_id if asked else "", selection)
+            yield Planned(job, home, store, plan, asked, selection, known, upstream)
+
+
+def _template_values(plan: Plan, keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+    """What the template is filled with for these prompts, as far as the list has them."""
+    return {key: template_values(row, plan.source.kinds) for key, row in plan.rows(keys).items()}
 
 
 def _selection(options: Options, max_age: timedelta | None, home: JobHome, columns: list[str]) -> Selection:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from batchinfer import build, entries, model
+from batchinfer import build, chain, entries, model
 from batchinfer.engines import Engine
 from batchinfer.engines.devices import hold, place_here
 from batchinfer.engines.pool import EnginePool
@@ -22,7 +22,6 @@ from batchinfer.planned import Options, Planned, planned
 from batchinfer.question import Question
 from batchinfer.release import Forced, Release, pinned, release, release_candidate
 from batchinfer.report import Report, figures, gate_sentence
-from batchinfer.source import Source, find_files, job_files
 from batchinfer.stopping import AtOnce, Stop, stopping
 from batchinfer.store import Store
 from batchinfer.tables import iso, now
@@ -57,7 +56,8 @@ def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | 
             "job": job.name,
             "run_id": run_id,
             "status": "failed",
-            "input": str(options.input or job.spec.input.path),
+            "input": str(options.input or p.upstream or job.spec.input.path),
+            "upstream": asdict(p.upstream) if p.upstream else None,
         }
         tally, outcome = Tally(), None
         try:
@@ -151,7 +151,11 @@ def engine_for(job: Job, home: JobHome, asked: Question, source: str, say: Calla
 
 
 def _publish(p: Planned, tally: Tally, run_id: int, show: Show, forced: Forced | None = None) -> Release:
-    facts = {"run_id": run_id, "model": asdict(p.question.identity) if p.question else None}
+    facts = {
+        "run_id": run_id,
+        "model": asdict(p.question.identity) if p.question else None,
+        "upstream": asdict(p.upstream) if p.upstream else None,
+    }
     failed = p.plan.counts.failed + tally.failures
     with readable_faults(p.home.versions):
         return release(
@@ -174,7 +178,8 @@ def publish_job(
         with planned(job, home, options, holds_lock=True) as p:
             runs = p.store.runs()
             outcome = _publish(p, Tally(), runs[0]["run_id"] if runs else 0, show, forced)
-            report = {"job": job.name, "status": "done"} | figures(p.plan, Tally(), outcome)
+            upstream = asdict(p.upstream) if p.upstream else None
+            report = {"job": job.name, "status": "done", "upstream": upstream} | figures(p.plan, Tally(), outcome)
             if outcome.rejected is not None:
                 refused = GateFailed(gate_sentence(job.name, outcome))
                 refused.report = report | {"status": "rejected"}
@@ -188,8 +193,7 @@ def _publish_candidate(
     """Publishes a rejected candidate as it is. The list is only looked at for the kinds of its key."""
     key = None
     with contextlib.suppress(InputError, SpecError):
-        files = find_files(options.input) if options.input else job_files(job)
-        key = Source(files, job.spec.input, []).key
+        key = chain.columns(job, home, options.input)[0].key
     store = Store(home.cache)
     store.prepare()
     with readable_faults(home.versions):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -27,17 +28,27 @@ class MissesSpec(Section):
     at_least: Annotated[int, Field(ge=1)] = Field(1, description="Only those asked for so often.")
 
 
+def _part_of_prediction(part: str) -> str:
+    if not re.fullmatch(r"prediction(\.[^.]+)*", part):
+        raise ValueError("must be prediction, or a place in it, such as prediction.names")
+    return part
+
+
 class InputSpec(Section):
     """Where the queries come from."""
 
     path: str | None = Field(
         None, description="Parquet file, glob or folder, below the job's folder or an allowed root."
     )
-    job: str | None = Field(None, description="Take the current version of this job instead of a path.")
-    explode: str | None = Field(
+    job: Annotated[str, Field(pattern=f"^{JOB_NAME}$")] | None = Field(
+        None, description="Take the version of this job that is served instead of a path; see [chain.md](chain.md)."
+    )
+    explode: Annotated[str, AfterValidator(_part_of_prediction)] | None = Field(
         None, description="With job: the list whose items become rows, such as prediction.names."
     )
-    as_: str | None = Field(None, alias="as", description="With explode: the name of the column that holds the item.")
+    as_: Annotated[str, Field(min_length=1)] | None = Field(
+        None, alias="as", description="With explode: the name of the column that holds the item; a column of the key."
+    )
     key: Names = Field(description="The lookup key: the columns that other services will ask with.")
     types: dict[str, ColumnType] = Field({}, description="What a column must be; values that are not are bad rows.")
     normalize: list[Literal["nfkc", "casefold", "trim"]] = Field(
@@ -51,6 +62,14 @@ class InputSpec(Section):
         None,
         description="Add what clients asked the service for and did not find, if at least `at_least` times (by default once).",
     )
+
+    @field_validator("key")
+    @classmethod
+    def _holds_the_item(cls, key: list[str], info: ValidationInfo) -> list[str]:
+        item = info.data.get("as_")
+        if info.data.get("job") and info.data.get("explode") and item and item not in key:
+            raise ValueError(f"lacks {item}: by it the items of one list are told apart")
+        return key
 
     @model_validator(mode="after")
     def _one_source(self) -> InputSpec:

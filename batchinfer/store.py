@@ -36,6 +36,7 @@ from batchinfer.tables import (
 )
 
 PATIENCE_SECONDS = 10.0  # while another process has the file open
+Read = Callable[[Generation, Mapping[str, Any]], Prediction | Failure]
 Queries = Callable[[Sequence[bytes]], Mapping[bytes, Mapping[str, Any]]]
 # Failures of an earlier prompt or model stay stored, since one may go back to it, but nobody need look at them.
 LETTERS = (
@@ -177,39 +178,38 @@ class Store:
             db.execute("DELETE FROM failures WHERE stage = 'input'")
             db.execute("INSERT INTO failures BY NAME SELECT * FROM bad")
 
-    def reread(self, read: Callable[[Generation], Prediction | Failure], made: Made, queries: Queries) -> int:
+    def reread(self, read: Read, made: Made, queries: Queries, values: Queries | None = None) -> int:
         """Reads stored texts again that another parser judged; returns how many.
 
         read: the job's parser. queries: says which rows ask the prompts of these keys, for those that fail now.
+        values: what their templates are filled with, for a parser that looks at it. A text whose prompt is not in the list
+        then waits, unread, until it is.
         """
-        total = 0
+        total, last = 0, b""
         while True:
             with self.open(write=True) as db:
                 rows = db.execute(
                     "SELECT key, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs FROM generations "
-                    "WHERE fingerprint = ? AND parser <> ? LIMIT 50000",
-                    [made.fingerprint, made.parser],
+                    "WHERE fingerprint = ? AND parser <> ? AND key > ? ORDER BY key LIMIT 50000",
+                    [made.fingerprint, made.parser, last],
                 ).fetchall()
                 if not rows:
                     return total
-                total += len(rows)
-                self._judge_again(
-                    db,
-                    [_generation(row) for row in rows],
-                    read,
-                    made,
-                    queries,
-                )
+                last = bytes(rows[-1][0])
+                generations = [_generation(row) for row in rows]
+                asked = [generation.key for generation in generations]
+                known = {key: {} for key in asked} if values is None else values(asked)
+                answers = [Answer(text, read(text, known[text.key])) for text in generations if text.key in known]
+                total += len(answers)
+                self._judge_again(db, answers, made, queries)
 
     def _judge_again(
         self,
         db: duckdb.DuckDBPyConnection,
-        generations: list[Generation],
-        read: Callable[[Generation], Prediction | Failure],
+        answers: list[Answer],
         made: Made,
         queries: Queries,
     ) -> None:
-        answers = [Answer(generation, read(generation)) for generation in generations]
         failures = [answer.result for answer in answers if isinstance(answer.result, Failure)]
         old = db.execute("SELECT key, query FROM failures WHERE stage = 'parse'").fetchall()
         asked = {bytes(key): json.loads(query) for key, query in old}

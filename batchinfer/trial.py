@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from batchinfer import model, question
+from batchinfer import chain, model, question
 from batchinfer.engines import Engine
 from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.home import JobHome
@@ -15,7 +16,6 @@ from batchinfer.prompt import TemplateFault
 from batchinfer.question import Question
 from batchinfer.records import Failure, Generation, Prediction, Prompt, Task
 from batchinfer.run import engine_for
-from batchinfer.source import Source, job_files
 from batchinfer.tokens import Tokenizer
 
 
@@ -44,7 +44,7 @@ def try_prompt(
         raise UsageError(f"The job {job.name} has no prompt to try: it lives by imports.")
     home.prepare(job.path)
     asked = question.make(job, home, shots=shots)
-    row = {name: typed(texts[name], column) for name, column in _columns(job, asked, texts).items()}
+    row = {name: typed(texts[name], column) for name, column in _columns(job, home, asked, texts).items()}
     try:
         messages = asked.template.messages(row)
     except TemplateFault as exc:
@@ -56,20 +56,20 @@ def try_prompt(
     shown(text, len(ids))
     task = asked.task(tokenizer)
     if engine is not None:
-        return _ask(engine, asked, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
+        return _ask(engine, asked, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
     with engine_for(job, home, asked, source, say) as started:
-        return _ask(started, asked, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
+        return _ask(started, asked, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
 
 
-def _ask(engine: Engine, asked: Question, prompt: Prompt, text: str, task: Task) -> Trial:
+def _ask(engine: Engine, asked: Question, row: Mapping[str, Any], prompt: Prompt, text: str, task: Task) -> Trial:
     engine.wait_ready()
     [answer] = engine.generate(task, [prompt])
     if isinstance(answer, Failure):
         return Trial(text, len(prompt.token_ids), None, answer)
-    return Trial(text, len(prompt.token_ids), answer, asked.parser(answer))
+    return Trial(text, len(prompt.token_ids), answer, asked.parser(answer, row))
 
 
-def _columns(job: Job, asked: Question, texts: Mapping[str, str]) -> dict[str, Column]:
+def _columns(job: Job, home: JobHome, asked: Question, texts: Mapping[str, str]) -> dict[str, Column]:
     """The template's columns with the kinds that the list has, or text where there is no list."""
     missing = [name for name in asked.template.columns if name not in texts]
     if missing:
@@ -78,7 +78,7 @@ def _columns(job: Job, asked: Question, texts: Mapping[str, str]) -> dict[str, C
     if unknown:
         raise UsageError(f"The template does not use {unknown[0]}; it uses {', '.join(asked.template.columns)}.")
     try:
-        kinds = Source(job_files(job), job.spec.input, asked.template.columns).kinds
+        kinds = chain.columns(job, home, used=asked.template.columns)[0].kinds
         return {name: Column(name, kinds[name]) for name in asked.template.columns}
     except (InputError, SpecError):
         return {name: Column(name, "string") for name in asked.template.columns}

@@ -49,7 +49,7 @@ NOTES = {
 }
 
 # Checked and kept, so that job files can have them already; no command uses them yet.
-UNUSED = frozenset({"input.job", "input.explode", "input.as", "schedule"})
+UNUSED = frozenset({"schedule"})
 
 MORE = {
     "input": """\
@@ -59,6 +59,8 @@ type, or if a text is not valid UTF-8. Bad rows are listed by `batchinfer failur
 
 `include_misses` is for jobs whose template and `where` use only columns of `key` (the template also those in
 `optional`, which are null then): clients ask with no others. See [misses.md](misses.md).
+
+With `job`, the list is the served version of another job: see [chain.md](chain.md).
 
 A path may not leave the job's folder, nor by a link, unless it lies below one of the folders in the environment
 variable `BATCHINFER_INPUT_ROOTS` (separated by `:`). `${VARIABLE}` in a path is filled in.
@@ -96,6 +98,17 @@ Steps, done in the order in which they are listed, on the text or on all texts w
 | `{split: ","}` | cuts a text into a list; the prediction is a list then |
 | `dedupe` | removes repeated items of a list |
 | `drop_empty` | removes empty items of a list |
+| `{drop: "I cannot .*"}` | removes items that the pattern matches as a whole, such as refusals |
+| `{drop_echo: vaccine}` | removes items that only repeat the row's column, in whatever case, width or spacing at the ends |
+| `{drop_wrong_script: language}` | removes items that have letters, but none of the script of the language that the row's column names |
+
+A text that stands alone, outside a list, becomes empty instead of being removed. An answer of which the steps leave
+nothing is a failure, `empty`; so is one whose lists are all empty where the schema says `minItems`.
+
+`drop_echo` and `drop_wrong_script` look at columns of the row; the template must use them, since rows with one prompt
+share one answer. `drop_wrong_script` reads BCP 47 tags and takes the script that the language is mostly written in:
+Serbian is Cyrillic under `sr` and Latin under `sr-Latn`. Where the tag is none, or names no language, nothing is
+removed. It needs `pip install 'batchinfer-cache[match]'`.
 
 How an answer is read (`steps`, `min_mass`) is not in the cache's key: after a change the stored texts are read again,
 without the model.
@@ -353,11 +366,14 @@ def anew(prefix: str, name: str) -> str:
 
 def type_of(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return for each kind reads best
     """A JSON Schema type in words."""
-    if "anyOf" in field:
-        return " or ".join(dict.fromkeys(type_of(kind) for kind in field["anyOf"] if kind.get("type") != "null"))
+    if kinds := field.get("anyOf") or field.get("oneOf"):
+        return " or ".join(dict.fromkeys(type_of(kind) for kind in kinds if kind.get("type") != "null"))
     if "$ref" in field:
         return {
             "SplitStep": '`{split: ","}`',
+            "DropStep": "`{drop: N/A}`",
+            "DropEchoStep": "`{drop_echo: vaccine}`",
+            "DropWrongScriptStep": "`{drop_wrong_script: language}`",
             "Example": "example",
             "MissesSpec": "`{at_least: 3}`",
             "GoldenSpec": "[section](#gategolden)",

@@ -23,6 +23,7 @@ from batchinfer.planned import Options, Planned, planned
 from batchinfer.records import Failure, Generation
 from batchinfer.report import Report
 from batchinfer.snapshot import Snapshot
+from batchinfer.source import template_values
 from batchinfer.store import Store
 from batchinfer.tables import Answer
 
@@ -104,7 +105,9 @@ class World:
                 if isinstance(reply, Failure):
                     failures.append((dataclasses.replace(reply, key=key), query))
                 elif reply is not None:
-                    result = p.question.parser(generation := _generation(key, reply))
+                    result = p.question.parser(
+                        generation := _generation(key, reply), template_values(row, p.plan.source.kinds)
+                    )
                     answers.append(Answer(generation, result))
                     failures += [(result, query)] if isinstance(result, Failure) else []
             self.store.commit(answers, failures, p.question.made(run_id), replace=bool(options))

@@ -195,7 +195,10 @@ def test_a_gate_that_cannot_be(gate: str, problem: str) -> None:
         ("keep_version: 3", "keep_version: there is no such field; did you mean keep_versions?"),
         ("sampling: {temprature: 1}", "sampling.temprature: there is no such field; did you mean temperature?"),
         ("output: {shema: {}}", "output.shema: there is no such field; did you mean schema?"),
-        ("output: {steps: [{splitt: ','}]}", "output.steps.0.splitt: there is no such field; did you mean split?"),
+        (
+            "output: {steps: [{split: ',', spilt: ';'}]}",
+            "output.steps.0.spilt: there is no such field; did you mean split?",
+        ),
         (
             "gate: {zzz: 1}",
             "gate.zzz: there is no such field; known are coverage, failures, shrink, changed, rows, carried, golden.",
@@ -262,7 +265,7 @@ output:
     found = [problem.split(": ")[:2] for problem in problems(SMALLEST + text)]
     for place in (
         ["line 6", "prompt.examples.0.output"], ["line 7", "prompt.examples.1.output"], ["line 8", "prompt.examples.2.output"],
-        ["line 12", "output.steps.0"], ["line 13", "output.steps.1.split"], ["line 13", "output.steps.1.splitt"],
+        ["line 12", "output.steps.0"], ["line 13", "output.steps.1"],
     ):  # fmt: skip
         assert place in found
 
@@ -476,6 +479,51 @@ def test_the_input_has_one_source(fields: str, sentence: str) -> None:
     assert problems(f"name: shop\ninput: {{{fields}}}\n") == [f"line 2: input: {sentence}"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            "job: other, explode: names, as: term, key: [term]",
+            "input.explode: must be prediction, or a place in it, such as prediction.names.",
+        ),
+        (
+            "job: other, explode: prediction., as: term, key: [term]",
+            "input.explode: must be prediction, or a place in it, such as prediction.names.",
+        ),
+        (
+            "job: other, explode: prediction, as: term, key: [k]",
+            "input.key: lacks term: by it the items of one list are told apart.",
+        ),
+    ],
+)
+def test_a_chained_job_names_its_list_and_its_item(fields: str, sentence: str) -> None:
+    """The list is a part of a prediction, and its item is a column of the key."""
+    assert problems(f"name: shop\ninput: {{{fields}}}\n") == [f"line 2: {sentence}"]
+
+
+@pytest.mark.parametrize(
+    ("step", "sentence"),
+    [
+        ("{drop: '['}", "output.steps.0.drop: is no regular expression: unterminated character set at position 0."),
+        (
+            "{drop_echo: id}",
+            "output.steps.0: the template does not use the column id, which rows with one answer need not share;",
+        ),
+        (
+            "{drop_wrong_script: id}",
+            "output.steps.0: the template does not use the column id, which rows with one answer",
+        ),
+        ("{drip: x}", "output.steps.0: is no step; there are strip, casefold, squeeze,"),
+        ("strap", "output.steps.0: is no step; there are strip, casefold, squeeze,"),
+    ],
+)
+def test_a_step_that_cannot_be_done_is_refused(step: str, sentence: str) -> None:
+    """One sentence for each: an unknown step, a broken pattern, a column that rows with one prompt need not share."""
+    text = "name: shop\ninput: {path: q.parquet, key: [id]}\nprompt: {template: '{{ text }}'}\nmodel: {id: m}\n"
+    [problem] = problems(f"{text}output:\n  steps:\n    - {step}\n")
+    assert problem.startswith(f"line 7: {sentence}")
+
+
 def test_another_job_can_be_the_input() -> None:
     """The items of another job's predictions can be the rows."""
     spec = jobfile.parse(
@@ -583,11 +631,13 @@ def test_a_faulty_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLE_JOBS, ids=[path.parent.name for path in EXAMPLE_JOBS])
 def test_the_example_jobs_can_be_read(path: Path) -> None:
-    """Each job that comes with the program is valid, bears its folder's name, and has its list."""
+    """Each job that comes with the program is valid, bears its folder's name, and has its list, or the job before it."""
     job = jobfile.load(str(path), {})
     assert job.name == path.parent.name
-    assert job.spec.input.path is not None
-    assert job.inside("input.path", job.spec.input.path).is_file()
+    if job.spec.input.path is None:
+        assert (path.parents[1] / str(job.spec.input.job) / "job.yaml").is_file()
+    else:
+        assert job.inside("input.path", job.spec.input.path).is_file()
 
 
 def test_there_are_example_jobs() -> None:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from batchinfer.parse import Parser
 from batchinfer.records import Failure, Generation, Prediction
 from batchinfer.store import Store
 from batchinfer.tables import FAILURE_SCHEMA, MIGRATIONS, Answer, Made, MostCached
+from tests.factories import LENIENT, model_job
 
 FINGERPRINT = b"f" * 16
 MADE = Made(FINGERPRINT, "p1", "m", 1)
@@ -454,3 +455,40 @@ def test_bad_rows_are_those_of_the_list_as_it_is_now(cache: Store) -> None:
     assert len(cache.failures(limit=1)) == 1
     cache.replace_bad_rows(bad())
     assert cache.failure_reasons() == [("engine", "cut_off", 1)]
+
+
+def test_a_parser_that_looks_at_rows_leaves_what_the_list_lacks(cache: Store) -> None:
+    """Texts whose rows are at hand are read again; the others wait, however many there are, and are read once they are."""
+    cache.commit([answer(name, "a,b,c") for name in "abc"], [], MADE, replace=False)
+    parser = Parser(OutputSpec.model_validate({"steps": [{"split": ","}, {"drop_echo": "name"}]}))
+    made = replace(MADE, parser="p2", run_id=None)
+
+    def rows_of(names: str) -> Callable[[Sequence[bytes]], dict[bytes, dict[str, Any]]]:
+        return lambda keys: {key: {"name": name} for name in names if (key := short(name.encode())) in keys}
+
+    read = "SELECT prediction FROM generations WHERE parser = 'p2' ORDER BY prediction"
+    assert cache.reread(parser, made, rows_of(""), rows_of("")) == 0
+    assert cache.reread(parser, made, rows_of(""), rows_of("a")) == 1
+    assert rows(cache, read) == [('["b", "c"]',)]
+    assert cache.reread(parser, made, rows_of(""), rows_of("abc")) == 2
+    assert rows(cache, read) == [('["a", "b"]',), ('["a", "c"]',), ('["b", "c"]',)]
+
+
+def test_steps_that_look_at_the_row_need_no_model(tmp_path: Path) -> None:
+    """A new step reads the stored answers of the list again, each with its own row; a row that comes back is read then."""
+    template = "{{ name }} in {{ language }}"
+    both: dict[str, list[Any]] = {"id": [1, 2], "name": ["Ä", "b"], "language": ["de", "ru"]}
+    sections = {"prompt": {"template": template}, "output": {"steps": [{"split": ","}]}, "gate": LENIENT}
+    world = model_job(tmp_path, both, **sections)
+    world.answer(lambda row: "a\u0308,b,б")
+    world.rows({name: values[:1] for name, values in both.items()})
+    world = world.changed(output={"steps": [{"split": ","}, {"drop_echo": "name"}]})
+    with world.planned(holds_lock=True) as p:
+        assert p.plan.counts.to_generate == 0
+    found = "SELECT prediction FROM generations ORDER BY prediction"
+    assert rows(world.store, found) == [('["a\u0308", "b", "б"]',), ('["b", "б"]',)]
+    world.rows(both)
+    world = world.changed(output={"steps": [{"split": ","}, {"drop_echo": "name"}, {"drop_wrong_script": "language"}]})
+    with world.planned(holds_lock=True) as p:
+        assert p.plan.counts.to_generate == 0
+    assert rows(world.store, found) == [('["b"]',), ('["б"]',)]

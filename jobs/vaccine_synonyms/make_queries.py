@@ -1,0 +1,115 @@
+"""Make queries.parquet and golden.parquet: COVID vaccines and vaccine platforms, in 57 languages.
+
+Languages are BCP 47 tags; their English names come from langcodes. The golden rows are
+names that any right list must have; they were compiled by hand for this project.
+
+    pip install langcodes language_data
+    python jobs/vaccine_synonyms/make_queries.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import langcodes
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+HERE = Path(__file__).parent
+
+VACCINES = [
+    "Pfizer-BioNTech",
+    "Moderna",
+    "AstraZeneca",
+    "Janssen",
+    "Sputnik V",
+    "Sputnik Light",
+    "Sinopharm BIBP",
+    "CoronaVac",
+    "Covaxin",
+    "Novavax",
+    "Convidecia",
+    "Soberana 02",
+    "Abdala",
+    "EpiVacCorona",
+    "ZF2001",
+    "Corbevax",
+    "ZyCoV-D",
+]
+PLATFORMS = ["mRNA", "viral vector", "inactivated", "protein subunit"]
+LANGUAGES = [
+    "am", "ar", "az", "bg", "bn", "bs", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa",
+    "fi", "fr", "gu", "he", "hi", "hr", "hu", "hy", "id", "it", "ja", "ka", "kk", "ko", "lt",
+    "lv", "mk", "mn", "mr", "ms", "my", "nb", "ne", "nl", "pl", "pt", "ro", "ru", "sk", "sl",
+    "sq", "sr", "sv", "sw", "ta", "th", "tr", "uk", "ur", "vi", "zh-Hans", "zh-Hant",
+]  # fmt: skip
+
+# Vaccine; language; a name that any right list must have.
+GOLDEN = """
+Pfizer-BioNTech; en; Comirnaty
+Pfizer-BioNTech; ko; 화이자
+Pfizer-BioNTech; ja; ファイザー
+Pfizer-BioNTech; ar; فايزر
+Pfizer-BioNTech; he; פייזר
+Pfizer-BioNTech; ru; Пфайзер
+Moderna; en; Spikevax
+Moderna; ko; 모더나
+Moderna; ja; モデルナ
+Moderna; th; โมเดอร์นา
+Moderna; zh-Hans; 莫德纳
+Moderna; zh-Hant; 莫德納
+AstraZeneca; en; Vaxzevria
+AstraZeneca; hi; कोविशील्ड
+Novavax; en; Nuvaxovid
+Sputnik V; ru; Спутник V
+Sputnik Light; ru; Спутник Лайт
+EpiVacCorona; ru; ЭпиВакКорона
+CoronaVac; zh-Hans; 克尔来福
+Convidecia; zh-Hans; 克威莎
+mRNA; de; mRNA-Impfstoff
+mRNA; ru; мРНК-вакцина
+mRNA; ja; mRNAワクチン
+viral vector; de; Vektorimpfstoff
+inactivated; zh-Hans; 灭活疫苗
+inactivated; ja; 不活化ワクチン
+"""
+
+
+def queries() -> pa.Table:
+    """One row for each vaccine or platform and language."""
+    pairs = [(vaccine, tag) for vaccine in [*VACCINES, *PLATFORMS] for tag in LANGUAGES]
+    return pa.table(
+        {
+            "vaccine": [vaccine for vaccine, _ in pairs],
+            "language": [tag for _, tag in pairs],
+            "language_name": [langcodes.Language.get(tag).display_name() for _, tag in pairs],
+        },
+    )
+
+
+def golden() -> pa.Table:
+    """The names that must be there, as the predictions that hold them."""
+    rows = [line.split("; ") for line in GOLDEN.strip().splitlines()]
+    return pa.table(
+        {
+            "vaccine": [vaccine for vaccine, _, _ in rows],
+            "language": [tag for _, tag, _ in rows],
+            "answer": [json.dumps({"names": [name]}, ensure_ascii=False) for _, _, name in rows],
+        },
+    )
+
+
+def main() -> None:
+    """Write both files beside this script."""
+    parser = argparse.ArgumentParser(description="Make queries.parquet and golden.parquet.")
+    parser.add_argument("--out", type=Path, default=HERE)
+    out: Path = parser.parse_args().out
+    for name, table in {"queries": queries(), "golden": golden()}.items():
+        pq.write_table(table, out / f"{name}.parquet", compression="zstd")
+        print(f"{name}.parquet: {table.num_rows} rows")
+
+
+if __name__ == "__main__":
+    main()

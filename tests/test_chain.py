@@ -1,0 +1,414 @@
+"""Chained jobs: the served version of one job as the list of the next, and every reason why it cannot be."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from batchinfer import chain, doctor, forget, jobfile, plan, publish
+from batchinfer.errors import BatchinferError, InputError, SpecError
+from batchinfer.home import JobHome
+from batchinfer.snapshot import Manifest
+from tests.factories import LENIENT, World, imports_job, write
+
+KEY = ["vaccine", "language"]
+ANY = {"type": "json", "schema": {}}
+CHAINED = {"job": "shop", "explode": "prediction.names", "as": "term", "key": [*KEY, "term"]}
+NAMES = {
+    ("Moderna", "de"): {"names": ["Spikevax", "Moderna-Impfstoff"], "sure": True},
+    ("Moderna", "ru"): {"names": ["Модерна"], "sure": False},
+}
+
+
+def upstream(folder: Path, predictions: Mapping[tuple[str, str], Any] = NAMES, **sections: Any) -> World:
+    """The first job of a chain, published with these predictions."""
+    columns = {name: [key[number] for key in predictions] for number, name in enumerate(KEY)}
+    settings = {"input": {"path": "queries.parquet", "key": KEY}, "output": ANY, "gate": LENIENT}
+    world = imports_job(folder, columns, **(settings | sections))
+    bring(world, predictions)
+    return world
+
+
+def bring(world: World, predictions: Mapping[tuple[str, str], Any], **options: Any) -> None:
+    """Imports predictions and publishes them."""
+    columns = {name: [key[number] for key in predictions] for number, name in enumerate(KEY)}
+    as_json = world.job.spec.output.type == "json"
+    values = [json.dumps(value) if as_json else value for value in predictions.values()]
+    world.take_in(columns | {"prediction": values})
+    world.publish(**options)
+
+
+def downstream(first: World, name: str = "check", source: Mapping[str, Any] | None = None, **sections: Any) -> World:
+    """A job that takes its list from another one in the same data folder; it asks a model without weights."""
+    place = first.job.folder.parent / name
+    (place / "model").mkdir(parents=True)
+    (place / "model" / "config.json").write_text('{"model_type": "none"}', encoding="utf-8")
+    content = {
+        "name": name,
+        "input": dict(source or CHAINED),
+        "prompt": {"template": "{{ term }} for {{ vaccine }} in {{ language }}"},
+        "model": {"id": "./model"},
+        "output": {"type": "choice", "choices": ["Yes", "No"]},
+        "gate": LENIENT,
+    } | sections
+    text = yaml.safe_dump({part: value for part, value in content.items() if value is not None}, allow_unicode=True)
+    (place / "job.yaml").write_text(text, encoding="utf-8")
+    return World(jobfile.load(str(place), {}), JobHome(first.home.root, name))
+
+
+def listed(world: World, **options: Any) -> list[tuple[Any, ...]]:
+    """The rows that a run would ask, by their keys, sorted."""
+    with world.planned(**options) as p:
+        names = ", ".join(plan.listed(column.name) for column in p.plan.source.key)
+        return sorted(p.plan.db.execute(f"SELECT {names} FROM list").fetchall())
+
+
+def refusal(world: World) -> str:
+    """The sentence with which a job's list is refused."""
+    with pytest.raises((InputError, SpecError)) as refused, world.planned():
+        pass
+    return str(refused.value)
+
+
+ALL = [("Moderna", "de", "Moderna-Impfstoff"), ("Moderna", "de", "Spikevax"), ("Moderna", "ru", "Модерна")]
+
+
+def test_each_item_of_a_list_is_a_row(tmp_path: Path) -> None:
+    """The key of the entry comes with each item of its list."""
+    assert listed(downstream(upstream(tmp_path))) == ALL
+
+
+def test_equal_items_of_a_list_are_one_row(tmp_path: Path) -> None:
+    """A name that the model repeats is asked once; the same name in another list is another row."""
+    predictions = {("a", "de"): {"names": ["x", "x", "y", "x"]}, ("b", "de"): {"names": ["x"]}}
+    with downstream(upstream(tmp_path, predictions)).planned() as p:
+        assert (p.plan.counts.rows, p.plan.counts.duplicates) == (3, 0)
+
+
+def test_numbers_are_texts_and_other_items_are_bad_rows(tmp_path: Path) -> None:
+    """Texts keep each character, numbers their digits; nulls and what is no plain value are bad rows, told apart by their key."""
+    items = ['say "x"\n', "\u00e9", 7, -1.5, 12345678901234567890, None, True, {"a": 1}, ["b"], "", " "]
+    world = downstream(upstream(tmp_path, {("a", "de"): {"names": items}}))
+    texts = [row[2] for row in listed(world)]
+    assert texts == sorted(['say "x"\n', "\u00e9", "7", "-1.5", "12345678901234567890"])
+    with world.planned() as p:
+        bad = p.plan.bad_rows().to_pylist()
+    assert sorted(row["reason"] for row in bad) == ["empty_key"] * 2 + ["null_key"] * 4
+    assert {json.loads(row["query"])["vaccine"] for row in bad} == {"a"}
+    assert all(row["detail"].startswith("shop-1.parquet, row ") for row in bad)
+
+
+def test_types_make_items_numbers_again(tmp_path: Path) -> None:
+    """input.types applies to the item's column as to any other."""
+    first = upstream(tmp_path, {("a", "de"): {"names": [10, 9, "no number"]}})
+    world = downstream(first, source=CHAINED | {"types": {"term": "integer"}})
+    assert [row[2] for row in listed(world)] == [9, 10]
+    with world.planned() as p:
+        assert [row["reason"] for row in p.plan.bad_rows().to_pylist()] == ["wrong_type"]
+
+
+@pytest.mark.parametrize(
+    ("explode", "value"),
+    [
+        ("prediction", ["x", "y"]),
+        ("prediction.a.b", {"a": {"b": ["x", "y"]}}),
+        ("prediction.it's", {"it's": ["x", "y"]}),
+        ('prediction.a"b', {'a"b': ["x", "y"]}),
+        ("prediction.Größe", {"Größe": ["x", "y"]}),
+    ],
+)
+def test_a_list_may_lie_anywhere_in_a_prediction(tmp_path: Path, explode: str, value: Any) -> None:
+    """The whole prediction, a field of a field, and fields of any name."""
+    first = upstream(tmp_path, {("a", "de"): value})
+    assert [row[2] for row in listed(downstream(first, source=CHAINED | {"explode": explode}))] == ["x", "y"]
+
+
+def test_entries_without_a_list_there_add_no_rows(tmp_path: Path) -> None:
+    """What holds a text, an empty list or nothing at the place is passed over while others hold a list."""
+    values = [
+        {"names": ["x"]},
+        {"names": "text"},
+        {"names": []},
+        {"other": ["y"]},
+        "text",
+        None,
+        {"names": {"a": ["z"]}},
+    ]
+    first = upstream(tmp_path, {(str(number), "de"): value for number, value in enumerate(values)})
+    assert listed(downstream(first)) == [("0", "de", "x")]
+
+
+def test_without_explode_the_prediction_is_a_column(tmp_path: Path) -> None:
+    """Each entry is a row, with its prediction as a text."""
+    first = upstream(tmp_path, {("a", "de"): "gut", ("b", "ru"): "плохо"}, output={"type": "text"})
+    prompt = {"template": "{{ vaccine }}: {{ prediction }}"}
+    world = downstream(first, source={"job": "shop", "key": KEY}, prompt=prompt)
+    with world.planned() as p:
+        rows = sorted((row["vaccine"], row["prediction"]) for _, row in p.plan.todo())
+    assert rows == [("a", "gut"), ("b", "плохо")]
+
+
+def test_the_filter_works_on_the_upstreams_columns(tmp_path: Path) -> None:
+    """input.where keeps rows of a chained job, too."""
+    world = downstream(upstream(tmp_path), source=CHAINED | {"where": {"language": "ru"}})
+    assert listed(world) == ALL[2:]
+
+
+def test_key_columns_with_names_of_ours_come_back_under_their_own(tmp_path: Path) -> None:
+    """An upstream key column that a version must rename, such as model, bears its own name in the list."""
+    first = imports_job(
+        tmp_path, {"model": ["m"]}, input={"path": "queries.parquet", "key": ["model"]}, output=ANY, gate=LENIENT
+    )
+    first.take_in({"model": ["m"], "prediction": ['["x"]']})
+    first.publish()
+    source = {"job": "shop", "explode": "prediction", "as": "score", "key": ["model", "score"]}
+    world = downstream(first, source=source, prompt={"template": "{{ model }} {{ score }}"})
+    assert listed(world) == [("m", "x")]
+
+
+def test_the_kinds_of_the_upstreams_key_stay(tmp_path: Path) -> None:
+    """A number in the upstream's key is a number in the list, so that look-ups find it."""
+    first = imports_job(tmp_path, {"id": [7]}, output=ANY, gate=LENIENT)
+    first.take_in({"id": [7], "prediction": ['["x"]']})
+    first.publish()
+    source = {"job": "shop", "explode": "prediction", "as": "term", "key": ["id", "term"]}
+    with downstream(first, source=source, prompt={"template": "{{ id }} {{ term }}"}).planned() as p:
+        assert [(column.name, column.kind) for column in p.plan.source.key] == [("id", "integer"), ("term", "string")]
+
+
+def answered(row: Mapping[str, Any]) -> list[float]:
+    """A model that is fairly sure of everything."""
+    return [-0.1, -2.5]
+
+
+def test_a_new_version_changes_the_list_and_nothing_else(tmp_path: Path) -> None:
+    """After a new upstream version only new items are asked; those that were answered before are found in the cache."""
+    first = upstream(tmp_path)
+    world = downstream(first)
+    world.answer(answered)
+    assert world.publish()["upstream"] == {"job": "shop", "version": 1}
+    bring(first, {("Moderna", "ru"): {"names": ["Модерна", "Спайквакс"]}})
+    with world.planned() as p:
+        assert (p.plan.counts.hits, p.plan.counts.to_generate) == (3, 1)
+        assert [row["term"] for _, row in p.plan.todo()] == ["Спайквакс"]
+        assert p.upstream == chain.Upstream("shop", 2)
+    bring(first, {("Moderna", "ru"): {"names": ["Спайквакс"]}})
+    assert ALL[2] not in listed(world)
+
+
+def test_the_pinned_version_is_read(tmp_path: Path) -> None:
+    """Who pins the upstream goes on with its list."""
+    first = upstream(tmp_path)
+    bring(first, {("Moderna", "ru"): {"names": ["Спайквакс"]}})
+    world = downstream(first)
+    assert ("Moderna", "ru", "Спайквакс") in listed(world)
+    publish.pin(first.home, 1)
+    assert listed(world) == ALL
+
+
+def test_the_version_that_was_read_is_recorded(tmp_path: Path) -> None:
+    """A run's report, the stored run and the manifest of what it publishes name the upstream version."""
+    world = downstream(upstream(tmp_path))
+    world.answer(answered)
+    report = world.run()
+    said = {"job": "shop", "version": 1}
+    assert (report["input"], report["upstream"]) == ("shop, version 1", said)
+    assert world.store.runs()[0]["upstream"] == said
+    assert Manifest.read(publish.folder_of(world.home, report["version"])).content["run"]["upstream"] == said
+
+
+def test_a_file_takes_the_place_of_the_other_job(tmp_path: Path) -> None:
+    """--input reads a Parquet file instead, also where the other job has nothing."""
+    first = upstream(tmp_path)
+    world = downstream(first, source=CHAINED | {"job": "nobody"})
+    path = write(tmp_path / "terms.parquet", {"vaccine": ["a"], "language": ["de"], "term": ["x"]})
+    assert listed(world, input=path) == [("a", "de", "x")]
+    with world.planned(input=path) as p:
+        assert p.upstream is None
+
+
+# What cannot be a list.
+
+
+def test_an_unknown_job_is_refused(tmp_path: Path) -> None:
+    """The sentence names the jobs that are there and the command that would make the other."""
+    world = downstream(upstream(tmp_path), source=CHAINED | {"job": "nobody"})
+    assert refusal(world) == (
+        f"check takes its list from nobody, but the data folder {world.home.root} has no such job: it has shop. "
+        "Check input.job, or make it: batchinfer run nobody"
+    )
+
+
+def test_a_job_without_a_version_is_refused(tmp_path: Path) -> None:
+    """The sentence names the command that makes one."""
+    first = imports_job(tmp_path, {"id": ["a"]})
+    assert refusal(downstream(first)) == (
+        "check takes its list from shop, which has no published version yet: batchinfer run shop"
+    )
+
+
+@pytest.mark.parametrize(
+    ("explode", "end"),
+    [
+        ("prediction.nams", "there is one at prediction.names."),
+        ("prediction", "there is one at prediction.names."),
+        ("prediction.sure", "there is one at prediction.names."),
+    ],
+)
+def test_a_place_without_a_list_is_refused(tmp_path: Path, explode: str, end: str) -> None:
+    """Where no prediction has a list, the sentence says where there is one."""
+    world = downstream(upstream(tmp_path), source=CHAINED | {"explode": explode})
+    assert (
+        refusal(world) == f"No prediction of shop, version 1, has a list at {explode}, which input.explode names: {end}"
+    )
+
+
+def test_predictions_without_any_list_are_refused(tmp_path: Path) -> None:
+    """So are JSON predictions that hold no list at all, and plain texts."""
+    first = upstream(tmp_path / "json", {("a", "de"): {"names": "x"}})
+    assert refusal(downstream(first)).endswith(": they hold no lists.")
+    first = upstream(tmp_path / "text", {("a", "de"): "x"}, output={"type": "text"})
+    assert refusal(downstream(first)).endswith(": its predictions are texts.")
+
+
+def test_only_empty_lists_are_no_list(tmp_path: Path) -> None:
+    """An upstream whose lists are all empty would replace all that is served by nothing."""
+    assert "has no rows" in refusal(downstream(upstream(tmp_path, {("a", "de"): {"names": []}})))
+
+
+@pytest.mark.parametrize("name", ["language", "Language"])
+def test_an_item_cannot_bear_the_name_of_a_key_column(tmp_path: Path, name: str) -> None:
+    """Names that differ only in case are one name, too."""
+    source = {"job": "shop", "explode": "prediction.names", "as": name, "key": ["vaccine", name]}
+    world = downstream(upstream(tmp_path), source=source, prompt={"template": f"{{{{ {name} }}}}"})
+    assert refusal(world) == (
+        f"shop has a key column {name} already: name the item otherwise, with input.as in {world.job.path}."
+    )
+
+
+def test_a_key_column_must_be_the_upstreams(tmp_path: Path) -> None:
+    """The sentence says which columns there are."""
+    world = downstream(upstream(tmp_path), source=CHAINED | {"key": ["vaccine", "tongue", "term"]})
+    assert refusal(world) == "shop has no column tongue for the key of check: it has vaccine, language, term."
+
+
+def test_a_damaged_upstream_is_refused(tmp_path: Path) -> None:
+    """A version whose bytes are not those that were published is not read."""
+    first = upstream(tmp_path)
+    path = publish.folder_of(first.home, 1) / "predictions.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    with pytest.raises(BatchinferError, match=r"predictions\.parquet"), downstream(first).planned():
+        pass
+
+
+def test_a_chain_on_itself_is_refused(tmp_path: Path) -> None:
+    """A job cannot be its own list."""
+    first = upstream(tmp_path)
+    world = downstream(first, source=CHAINED | {"job": "check"})
+    assert "input.job: the chain closes on itself (check → check): let one of them read a file instead." in refusal(
+        world
+    )
+
+
+def test_a_chain_that_closes_through_others_is_refused(tmp_path: Path) -> None:
+    """The way is followed by the job files that the data folder is bound to, however long it is."""
+    first = upstream(tmp_path)
+    second = downstream(first, "second")
+    third = downstream(first, "third", source=CHAINED | {"job": "second"})
+    second.home.prepare(second.job.path)
+    third.home.prepare(third.job.path)
+    looped = first.changed(input={"job": "third", "key": KEY})
+    assert "(shop → third → second → shop)" in refusal(looped)
+    assert "(second → shop → third → second)" in refusal(second)
+
+
+def test_a_chain_is_followed_by_manifests_where_job_files_are_gone(tmp_path: Path) -> None:
+    """A version that was copied here says itself which job its list came from."""
+    first = upstream(tmp_path)
+    second = downstream(first, "second")
+    second.answer(answered)
+    second.publish()
+    second.job.path.unlink()
+    looped = first.changed(input={"job": "second", "key": KEY})
+    assert "(shop → second → shop)" in refusal(looped)
+
+
+def test_a_chain_beside_a_loop_ends(tmp_path: Path) -> None:
+    """A job that leads into others' loop is refused as well, and the search for its end comes to one."""
+    first = upstream(tmp_path)
+    second = downstream(first, "second")
+    second.home.prepare(second.job.path)
+    first.changed(input={"job": "second", "key": KEY})
+    assert "the chain closes on itself" in refusal(downstream(first, "third"))
+
+
+# Everyone else who reads the list.
+
+
+def test_doctor_names_the_upstream_version(tmp_path: Path) -> None:
+    """The command doctor says which version the list would come from, or why there is none; it makes nothing in the data folder."""
+    first = upstream(tmp_path)
+    world = downstream(first, model=None, prompt=None)
+    found = {finding.what: finding for finding in doctor.job(world.job, world.home)}
+    assert (found["query list"].says, found["query list"].fine) == ("shop, version 1", True)
+    nowhere = JobHome(tmp_path / "elsewhere", "check")
+    found = {finding.what: finding for finding in doctor.job(world.job, nowhere)}
+    assert not found["query list"].fine
+    assert "has no such job: it has no other job" in str(found["query list"].mend)
+    assert not nowhere.root.exists()
+
+
+def test_imports_into_a_chained_job_must_have_its_kinds(tmp_path: Path) -> None:
+    """An import with a number where the upstream's key has texts is refused, and one of its kinds is taken in."""
+    world = downstream(upstream(tmp_path))
+    assert world.take_in({"vaccine": ["a"], "language": ["de"], "term": ["x"], "prediction": ["Yes"]}) == (1, 1)
+    with pytest.raises(InputError, match="language holds integer values, but the job's list has string"):
+        world.take_in({"vaccine": ["a"], "language": [1], "term": ["x"], "prediction": ["Yes"]})
+
+
+def test_forget_looks_into_the_upstreams_list(tmp_path: Path) -> None:
+    """An entry of a chained job is removed, and it is said that the list still has it."""
+    world = downstream(upstream(tmp_path))
+    world.answer(answered)
+    world.publish()
+    vaccine, language, term = ALL[0]
+    done = forget.forget(world.job, world.home, {"vaccine": vaccine, "language": language, "term": term})
+    assert done["in_list"]
+    with world.planned() as p:
+        assert [row["term"] for _, row in p.plan.todo()] == [term]
+
+
+# From the chain to live text.
+
+
+def test_a_confident_no_never_matches(tmp_path: Path) -> None:
+    """Of a sure Yes, an unsure Yes and a sure No, live text is recognised by the first alone."""
+    first = upstream(tmp_path, {("Sputnik V", "de"): {"names": ["Sputnik-Impfstoff", "Russenimpfstoff", "Virus"]}})
+    says = {"Sputnik-Impfstoff": (0.95, 0.05), "Russenimpfstoff": (0.60, 0.40), "Virus": (0.01, 0.99)}
+    match = {
+        "terms": ["term"], "concept": "vaccine", "language": "language", "where": {"prediction": "Yes"}, "min_score": 0.8,
+    }  # fmt: skip
+    world = downstream(first, match=match)
+    world.answer(lambda row: [math.log(share) for share in says[row["term"]]])
+    world.publish()
+    with world.served() as snapshot:
+        text = "Der Sputnik-Impfstoff, der Russenimpfstoff und das Virus"
+        found = [match for place in snapshot.matcher.find(text) for match in place.flat()]
+        predictions = [
+            json.loads(snapshot.get({"vaccine": "Sputnik V", "language": "de", "term": term}) or "")["prediction"]
+            for term in says
+        ]
+    assert predictions == ["Yes", "Yes", "No"]
+    assert [(match["term"], match["concept"], match["language"]) for match in found] == [
+        ("Sputnik-Impfstoff", "Sputnik V", "de")
+    ]
+    assert found[0]["score"] == pytest.approx(0.95)

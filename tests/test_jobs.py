@@ -1,0 +1,182 @@
+"""The example jobs on vaccines: their lists, their prompts, and what their match sections find."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from batchinfer import imports, jobfile, publish
+from batchinfer.engines.pool import EnginePool
+from batchinfer.home import JobHome
+from batchinfer.jobfile import Job
+from batchinfer.parse import Parser
+from batchinfer.planned import Options
+from batchinfer.records import Generation, Prediction
+from batchinfer.run import publish_job, run
+from batchinfer.snapshot import Snapshot
+from batchinfer.spec import Example
+from tests.conftest import Told
+from tests.factories import Quiet, write
+
+JOBS = Path(__file__).parents[1] / "jobs"
+SYNONYMS, CHECK = "vaccine_synonyms", "vaccine_synonyms_check"
+MAKE: dict[str, Any] = runpy.run_path(str(JOBS / SYNONYMS / "make_queries.py"))
+
+
+def job(name: str) -> Job:
+    return jobfile.load(str(JOBS / name), {})
+
+
+def examples(name: str) -> list[Example]:
+    """The few-shot examples of a job."""
+    prompt = job(name).spec.prompt
+    assert prompt is not None
+    assert isinstance(prompt.examples, list)
+    return prompt.examples
+
+
+def test_the_list_is_as_large_as_it_says() -> None:
+    """At least 16 vaccines and platforms, at least 52 languages, each pair once."""
+    rows = pq.read_table(JOBS / SYNONYMS / "queries.parquet").to_pylist()
+    vaccines, languages = ({row[name] for row in rows} for name in ("vaccine", "language"))
+    assert len(vaccines) >= 16
+    assert len(languages) >= 52
+    assert (
+        len(rows) == len({(row["vaccine"], row["language"]) for row in rows}) == len(vaccines) * len(languages) >= 832
+    )
+
+
+@pytest.mark.parametrize("name", ["queries", "golden"])
+def test_the_script_makes_the_files_that_are_there(name: str) -> None:
+    """The committed files hold what make_queries.py makes."""
+    made = MAKE[name]()
+    assert made.equals(pq.read_table(JOBS / SYNONYMS / f"{name}.parquet").replace_schema_metadata())
+
+
+def test_every_language_is_one_with_a_name() -> None:
+    """Tags are BCP 47, of languages whose script is known, and no two have one name."""
+    import langcodes
+
+    rows = pq.read_table(JOBS / SYNONYMS / "queries.parquet").to_pylist()
+    names = {row["language"]: row["language_name"] for row in rows}
+    assert all(langcodes.tag_is_valid(tag) and langcodes.Language.get(tag).maximize().script for tag in names)
+    assert len(set(names.values())) == len(names)
+    assert not any(name.startswith("Unknown") or name in names for name in names.values())
+
+
+def read(row: dict[str, Any], text: str) -> Any:
+    """What the parser of vaccine_synonyms makes of an answer to a row."""
+    result = Parser(job(SYNONYMS).spec.output)(Generation(b"k" * 16, text, "stop", 1, 0, 1), row)
+    return result.value if isinstance(result, Prediction) else result.reason
+
+
+def test_golden_rows_are_rows_that_can_be_answered() -> None:
+    """Each golden key is in the list, is shown in no example, and its answer passes the steps and the schema unchanged."""
+    listed = {(row["vaccine"], row["language"]) for row in MAKE["queries"]().to_pylist()}
+    shown = {(example.input["vaccine"], example.input["language"]) for example in examples(SYNONYMS)}
+    rows = MAKE["golden"]().to_pylist()
+    assert len(rows) >= 20
+    for row in rows:
+        assert (row["vaccine"], row["language"]) in listed - shown
+        assert read(row, row["answer"]) == json.loads(row["answer"])
+
+
+def test_examples_are_answers_as_the_job_wants_them() -> None:
+    """Each example obeys the schema and keeps all of its names through the steps; together they show several scripts."""
+    output = job(SYNONYMS).spec.output
+    assert output.schema_ is not None
+    for example in examples(SYNONYMS):
+        value = json.loads(example.output)
+        Draft202012Validator(output.schema_).validate(value)
+        assert read(example.input, example.output) == value
+    text = "".join(example.output for example in examples(SYNONYMS))
+    for script in ("[a-z]", "[а-я]", "[\u0600-\u06ff]", "[\u0900-\u097f]", "[\u4e00-\u9fff]", "[\uac00-\ud7a3]"):
+        assert re.search(script, text)
+
+
+def test_the_steps_drop_what_real_models_add() -> None:
+    """Echoes, refusals, repetitions and other languages' scripts go; names stay."""
+    row = {"vaccine": "Sputnik V", "language": "ru", "language_name": "Russian"}
+    names = ["Sputnik V", "Спутник V", "N/A", " Спутник  V ", "Gam-COVID-Vac", "疫苗", "Гам-КОВИД-Вак"]
+    assert read(row, json.dumps({"names": names})) == {"names": ["Спутник V", "Гам-КОВИД-Вак"]}
+    assert read(row, '{"names": ["Sputnik V", "N/A", "Sorry, I do not know."]}') == "empty"
+
+
+def test_the_check_asks_of_terms_that_are_broader_or_of_another_language() -> None:
+    """Its examples have both answers, and each is one of the choices."""
+    answers = [example.output for example in examples(CHECK)]
+    assert set(answers) == {"Yes", "No"} == set(job(CHECK).spec.output.choices or [])
+    refused = {example.input["term"] for example in examples(CHECK) if example.output == "No"}
+    assert {"virus", "vaccine", "mRNA-Impfstoff"} <= refused
+
+
+# With the real model.
+
+
+def borrowed(name: str, folder: Path, **prompt: Any) -> Job:
+    """An example job as it is, in a folder of its own; its prompt's fields can be replaced."""
+    place = shutil.copytree(JOBS / name, folder / name)
+    content = yaml.safe_load((place / "job.yaml").read_text(encoding="utf-8"))
+    content["prompt"] |= prompt
+    (place / "job.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    return jobfile.load(str(place), {})
+
+
+@pytest.fixture
+def root(tmp_path: Path, models: Path) -> Path:
+    """A data folder with the converted model."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "models").symlink_to(models)
+    return folder
+
+
+@pytest.mark.slow
+def test_vaccine_synonyms_runs_with_the_bundled_model(
+    root: Path, tmp_path: Path, engine: EnginePool, told: Told
+) -> None:
+    """The smoke test: every answer is a list within the schema or a failure with its reason; nothing is published."""
+    job = borrowed(SYNONYMS, tmp_path, shots=1)  # the tests' engine has a small window
+    home = JobHome(root, SYNONYMS)
+    report = run(job, home, Options(limit=8, publish=False), told, engine)
+    assert (report["status"], report["version"]) == ("done", None)
+    assert report["generated"] + report["failures"] == 8
+    assert report["generated"] > 0
+    assert not home.versions.exists()
+
+
+@pytest.mark.slow
+def test_the_check_runs_on_a_published_list(root: Path, tmp_path: Path, engine: EnginePool, told: Told) -> None:
+    """From imported lists to a served version of the check: every term is asked once, and a matcher is made."""
+    lists = {"names": ["Moderna-Impfstoff", "Spikevax"]}, {"names": ["мРНК-вакцина", "virus"]}
+    rows = {
+        "vaccine": ["Moderna", "mRNA"], "language": ["de", "ru"], "prediction": [json.dumps(value) for value in lists],
+    }  # fmt: skip
+    first, home = borrowed(SYNONYMS, tmp_path), JobHome(root, SYNONYMS)
+    write(
+        first.folder / "queries.parquet",
+        {name: rows[name] for name in ("vaccine", "language")} | {"language_name": ["German", "Russian"]},
+    )
+    write(first.folder / "golden.parquet", {"vaccine": ["Moderna"], "language": ["de"], "answer": ['"Spikevax"']})
+    imports.add(first, home, write(tmp_path / "lists.parquet", rows), "a test")
+    assert publish_job(first, home, Options(), Quiet())["version"] == 1
+
+    second, checked = borrowed(CHECK, tmp_path, shots=2), JobHome(root, CHECK)
+    report = run(second, checked, Options(), told, engine)
+    assert (report["status"], report["upstream"]) == ("done", {"job": SYNONYMS, "version": 1})
+    assert (report["rows"], report["generated"], report["version"]) == (4, 4, 1)
+    with Snapshot(publish.folder_of(checked, 1)) as version:
+        body = json.loads(version.get({"vaccine": "Moderna", "language": "de", "term": "Spikevax"}) or "null")
+        found = {name.term for match in version.matcher.find("Спросили про Spikevax и virus") for name in match.names}
+    assert body["prediction"] in ("Yes", "No")
+    assert found <= {"Spikevax", "virus"}
+    assert ("Spikevax" in found) == (body["prediction"] == "Yes" and body["score"] >= 0.8)
