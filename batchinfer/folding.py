@@ -41,7 +41,7 @@ def _jamo(first: int, last: int, more: str) -> str:
 
 
 # A character with what melts into it: marks, what is taken away, and the letters of one Korean syllable.
-_LEAD, _VOWEL = _jamo(0x1100, 0x115F, "\uA960-\uA97C"), _jamo(0x1160, 0x11A7, "\uD7B0-\uD7C6")
+_LEAD, _VOWEL = _jamo(0x1100, 0x115F, "\ua960-\ua97c"), _jamo(0x1160, 0x11A7, "\ud7b0-\ud7c6")
 _TAIL = rf"(?:\p{{Cf}}*{_jamo(0x11A8, 0x11FF, chr(0xD7CB) + '-' + chr(0xD7FB))})?"
 _find_clusters = regex.compile(
     rf"(?:{_LEAD}\p{{Cf}}*{_VOWEL}{_TAIL}|[가-힣]{_TAIL}|.)[\p{{M}}\p{{Cf}}\uFF9E\uFF9F]*", regex.V1 | regex.DOTALL
