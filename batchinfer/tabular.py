@@ -1,0 +1,101 @@
+"""Files that people hand in: CSV as spreadsheets write it → Parquet in the scratch folder; Parquet as it is.
+
+Python's own csv module reads them: it refuses a quote that is never closed, and knows in which line it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchinfer.errors import InputError
+
+BATCH_ROWS = 32_768
+MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read all of a large file into one cell
+
+
+def as_parquet(path: Path, scratch: Path) -> Path:
+    """A Parquet file with what a CSV holds: all columns text, empty cells null. A path with another suffix is given back.
+
+    The CSV is UTF-8 with or without a byte-order mark, has commas or semicolons between its cells, and a header. The
+    file is made below `scratch` and bears the CSV's name. Raises InputError, with the line.
+    """
+    if path.suffix.lower() != ".csv":
+        return path
+    target = Path(tempfile.mkdtemp(dir=scratch)) / path.name
+    try:
+        _convert(path, target)
+    except UnicodeDecodeError as exc:
+        raise InputError(
+            f"{path}, line {_first_not_utf8(path)}: the text is not UTF-8: save the file as CSV in UTF-8."
+        ) from exc
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror}.") from exc
+    return target
+
+
+def _convert(path: Path, target: Path) -> None:
+    csv.field_size_limit(MOST_CELL)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = file.readline()
+        delimiter = ";" if first.count(";") > first.count(",") else ","
+        rows = _rows(path, itertools.chain([first], file), delimiter)
+        schema = pa.schema([(name, pa.string()) for name in next(rows)])
+        with pq.ParquetWriter(target, schema) as writer:
+            while batch := list(itertools.islice(rows, BATCH_ROWS)):
+                columns = zip(*batch, strict=True)
+                cells = [pa.array([cell or None for cell in column], pa.string()) for column in columns]
+                writer.write_batch(pa.record_batch(cells, schema=schema))
+
+
+def _rows(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    """The header, then rows that are as long; empty lines are left out. Raises InputError."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    width = 0
+    try:
+        for row in filter(None, reader):
+            fault = _fault_of_row(row, width) if width else _fault_of_header(row)
+            if fault:
+                raise InputError(f"{path}, line {reader.line_num}: {fault}")
+            width = len(row)
+            yield row
+    except csv.Error as exc:
+        raise InputError(
+            f"{path}, line {reader.line_num}: this is no CSV: {exc}. Look for a quote that is not closed."
+        ) from exc
+    if not width:
+        raise InputError(f"{path} is empty: its first line should name the columns.")
+
+
+def _fault_of_header(names: list[str]) -> str | None:
+    for number, name in enumerate(names, 1):
+        if not name:
+            return f"column {number} of the header has no name: give it one, or remove the column."
+        if names.count(name) > 1:
+            return f"the header has the column {name} more than once: rename one of them."
+    return None
+
+
+def _fault_of_row(row: list[str], width: int) -> str | None:
+    if len(row) == width:
+        return None
+    return (
+        f"the row has {len(row)} cells, but the header has {width}: "
+        "put quotes around cells that hold the delimiter, and leave none out."
+    )
+
+
+def _first_not_utf8(path: Path) -> int:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 0
