@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer import keys
-from batchinfer.entries import is_json
 from batchinfer.errors import InputError, NotFound
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
+from batchinfer.output import is_json
 from batchinfer.source import BATCH_ROWS, Source, find_files, job_files
 from batchinfer.store import Store
 

@@ -91,7 +91,7 @@ def planned(
         if asked is not None and holds_lock:
             store.reread(asked.parser, asked.made(None), plan.queries)
         selection = _selection(options, spec.cache.max_age, home, [*spec.input.key, *columns])
-        plan.compare(store, asked.parser_id if asked else "", selection)
+        plan.compare(store, spec, asked.parser_id if asked else "", selection)
         yield Planned(job, home, store, plan, asked, selection, known)
 
 

@@ -18,6 +18,7 @@ from batchinfer.golden import Golden, Wrong
 from batchinfer.home import JobHome, readable_faults, sync_folder
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column
+from batchinfer.output import is_json
 from batchinfer.plan import Plan, scratch_database
 from batchinfer.snapshot import PREDICTIONS, Manifest
 from batchinfer.store import Store, one
@@ -111,7 +112,7 @@ def _judged(
     """What the gate says of a candidate, with examples of what it refuses."""
     right, wrong = 0, list[Wrong]()
     if known is not None:
-        right, wrong = golden.score(plan.db, known, examples.MOST, as_json=entries.is_json(job.spec.output))
+        right, wrong = golden.score(plan.db, known, examples.MOST, as_json=is_json(job.spec.output))
     candidate = examples.Candidate(plan, store, before, wrong)
     figures = build.figures(plan, contents, failed, golden=known.rows.num_rows if known else 0, right=right)
     return examples.attach(gate.judge(job.spec.gate, figures), candidate)
