@@ -99,7 +99,9 @@ def _gather(plan: Plan, store: Store, spec: JobSpec) -> None:
 
 def _lost(db: duckdb.DuckDBPyConnection, where: str) -> int:
     """How many keys of a table have no entry since people rejected it."""
-    sql = f"SELECT count(DISTINCT lookup) FROM refused ANTI JOIN entries USING (lookup) SEMI JOIN {where} USING (lookup)"
+    sql = (
+        f"SELECT count(DISTINCT lookup) FROM refused ANTI JOIN entries USING (lookup) SEMI JOIN {where} USING (lookup)"
+    )
     return int(one(db, sql))
 
 
@@ -109,7 +111,9 @@ def _reviewable(plan: Plan, spec: JobSpec, before: Path | None) -> tuple[int, in
         return 0, 0
     served = version_column if before is not None and _alike(Manifest.read(before), plan, spec) else None
     plan.db.execute(f"CREATE OR REPLACE VIEW to_review AS FROM {verdicts.to_review(spec, listed, served)}")
-    plan.db.execute(f"CREATE OR REPLACE VIEW awaiting AS FROM to_review SEMI JOIN {verdicts.unseen(spec)} USING (lookup)")
+    plan.db.execute(
+        f"CREATE OR REPLACE VIEW awaiting AS FROM to_review SEMI JOIN {verdicts.unseen(spec)} USING (lookup)"
+    )
     return one(plan.db, "SELECT count(*) FROM to_review"), one(plan.db, "SELECT count(*) FROM awaiting")
 
 

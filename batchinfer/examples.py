@@ -50,7 +50,8 @@ def _uncovered(candidate: Candidate) -> list[str]:
     rows = _rows(
         plan,
         f"WITH every AS ({every}) SELECT {_listed_query(plan)} FROM every SEMI JOIN ("
-        f"SELECT lookup, min(row) AS row FROM every ANTI JOIN entries USING (lookup) ANTI JOIN refused USING (lookup) GROUP BY lookup ORDER BY 2 LIMIT {MOST}) "
+        "SELECT lookup, min(row) AS row FROM every ANTI JOIN entries USING (lookup) ANTI JOIN refused USING (lookup) "
+        f"GROUP BY lookup ORDER BY 2 LIMIT {MOST}) "
         "USING (lookup, row) ORDER BY row",
     )
     return [_key(query) for (query,) in rows]

@@ -20,17 +20,18 @@ BATCH_ROWS = 32_768
 MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read all of a large file into one cell
 
 
-def as_parquet(path: Path, scratch: Path) -> Path:
+def as_parquet(path: Path, scratch: Path, line: str | None = None) -> Path:
     """A Parquet file with what a CSV holds: all columns text, empty cells null. A path with another suffix is given back.
 
     The CSV is UTF-8 with or without a byte-order mark, has commas or semicolons between its cells, and a header. The
-    file is made below `scratch` and bears the CSV's name. Raises InputError, with the line.
+    file is made below `scratch` and bears the CSV's name. line: the name of a column to add, with the line in which each
+    row begins; the header is line 1. Raises InputError, with the line.
     """
     if path.suffix.lower() != ".csv":
         return path
     target = Path(tempfile.mkdtemp(dir=scratch)) / path.name
     try:
-        _convert(path, target)
+        _convert(path, target, line)
     except UnicodeDecodeError as exc:
         raise InputError(
             f"{path}, line {_first_not_utf8(path)}: the text is not UTF-8: save the file as CSV in UTF-8."
@@ -40,31 +41,40 @@ def as_parquet(path: Path, scratch: Path) -> Path:
     return target
 
 
-def _convert(path: Path, target: Path) -> None:
+def _convert(path: Path, target: Path, line: str | None) -> None:
     csv.field_size_limit(MOST_CELL)
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = file.readline()
         delimiter = ";" if first.count(";") > first.count(",") else ","
         rows = _rows(path, itertools.chain([first], file), delimiter)
-        schema = pa.schema([(name, pa.string()) for name in next(rows)])
+        _, names = next(rows)
+        texts = pa.schema([(name, pa.string()) for name in names])
+        schema = texts if line is None else texts.append(pa.field(line, pa.int64()))
         with pq.ParquetWriter(target, schema) as writer:
             while batch := list(itertools.islice(rows, BATCH_ROWS)):
-                columns = zip(*batch, strict=True)
+                columns = zip(*(row for _, row in batch), strict=True)
                 cells = [pa.array([cell or None for cell in column], pa.string()) for column in columns]
+                cells += [] if line is None else [pa.array([number for number, _ in batch], pa.int64())]
                 writer.write_batch(pa.record_batch(cells, schema=schema))
 
 
-def _rows(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
-    """The header, then rows that are as long; empty lines are left out. Raises InputError."""
+def _rows(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The header, then rows that are as long, each with the line in which it begins; empty lines are left out.
+
+    Raises InputError.
+    """
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    width = 0
+    width, next_line = 0, 1
     try:
-        for row in filter(None, reader):
+        for row in reader:
+            begun, next_line = next_line, reader.line_num + 1
+            if not row:
+                continue
             fault = _fault_of_row(row, width) if width else _fault_of_header(row)
             if fault:
                 raise InputError(f"{path}, line {reader.line_num}: {fault}")
             width = len(row)
-            yield row
+            yield begun, row
     except csv.Error as exc:
         raise InputError(
             f"{path}, line {reader.line_num}: this is no CSV: {exc}. Look for a quote that is not closed."

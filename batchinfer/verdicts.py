@@ -43,10 +43,11 @@ def settle(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
     seen (lookup, value, shown, import_id): what a person accepted, or gave as a correction. fallen (lookup): keys whose
     last answer by people was rejected since. Values stand as `same` makes them.
     """
-    if is_json(spec.output) and not db.execute(
-        "SELECT 1 FROM duckdb_functions() WHERE function_name = ?", [CANONICAL]
-    ).fetchall():
-        db.create_function(CANONICAL, _canonical, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[arg-type]
+    if (
+        is_json(spec.output)
+        and not db.execute("SELECT 1 FROM duckdb_functions() WHERE function_name = ?", [CANONICAL]).fetchall()
+    ):
+        db.create_function(CANONICAL, _canonical, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]
     answer, value = plain(spec, answer_of(spec)), plain(spec, "value")
     db.execute(
         f"""CREATE OR REPLACE TABLE judged AS
