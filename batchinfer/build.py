@@ -16,6 +16,7 @@ import duckdb
 import lmdb
 
 import batchinfer
+from batchinfer import terms
 from batchinfer.entries import VALUE_COLUMNS, Contents, prediction_kind, version_column
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.gate import Check, Figures
@@ -24,7 +25,7 @@ from batchinfer.jobfile import Job
 from batchinfer.keys import Column, literal
 from batchinfer.plan import Plan, listed
 from batchinfer.snapshot import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, Snapshot
-from batchinfer.spec import JobSpec
+from batchinfer.spec import JobSpec, MatchSpec
 from batchinfer.tables import iso, now
 
 INDEX_ROWS = 16_384  # put into lookup.lmdb at once
@@ -78,6 +79,16 @@ def copy_faults(target: Path) -> Iterator[None]:
 def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
     """lookup.lmdb: hash of the lookup key → the finished JSON body. Returns the number of entries."""
     return index(plan.db, plan.source.key, target, spec.name, prediction_kind(spec))
+
+
+def write_matcher(
+    db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, spec: MatchSpec | None, kind: str
+) -> dict[str, Any] | None:
+    """matcher.bin, from predictions.parquet in `target`, if the job has a match section; what it holds, for the manifest."""
+    if spec is None:
+        return None
+    held = terms.write_matcher(db, key, target, spec, kind)
+    return asdict(held) | {"says": held.says}
 
 
 def index(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, kind: str) -> int:
@@ -163,6 +174,8 @@ def check(folder: Path) -> None:
     """Reopens what was written: every checksum, the count, and a sample of entries. Raises StoreError."""
     with Snapshot(folder) as version:
         version.verify()
+        if version.matches and len(version.matcher) != version.manifest.content["match"]["terms"]:
+            raise StoreError(f"{folder}: the matcher does not hold the terms that were written; nothing is published.")
         with duckdb.connect() as db:
             names = ", ".join(version_column(column.name) for column in version.manifest.key)
             sample = db.execute(

@@ -198,7 +198,7 @@ def _from_query(plan: Plan) -> str:
     """Key columns out of an import's query text, of the types that the list has."""
     types = dict(plan.db.execute("SELECT column_name, column_type FROM (DESCRIBE list)").fetchall())
     return ", ".join(
-        f"CAST(json_extract_string(query, {literal(_json_path(name))}) AS {types[LISTED + name]}) AS {listed(name)}"
+        f"CAST(json_extract_string(query, {literal(json_path(name))}) AS {types[LISTED + name]}) AS {listed(name)}"
         for name in (column.name for column in plan.source.key)
     )
 
@@ -209,5 +209,6 @@ def _of_this_key(plan: Plan) -> str:
     return f"json_keys(query) = [{names}]"
 
 
-def _json_path(name: str) -> str:
-    return '$."' + name.replace('"', '\\"') + '"'
+def json_path(*names: str) -> str:
+    """Where DuckDB finds a field of a JSON object, or one within it."""
+    return "$" + "".join('."' + name.replace('"', '\\"') + '"' for name in names)

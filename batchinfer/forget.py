@@ -22,11 +22,13 @@ from batchinfer.errors import Busy, InputError, NotFound, UsageError
 from batchinfer.home import JobHome, readable_faults, write_atomically
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column, literal
+from batchinfer.match import MATCHER
 from batchinfer.plan import scratch_database
 from batchinfer.publish import CURRENT, PIN, Pointer
 from batchinfer.release import install, next_number
 from batchinfer.snapshot import MANIFEST, PREDICTIONS, Manifest
 from batchinfer.source import Source, find_files, job_files
+from batchinfer.spec import MatchSpec
 from batchinfer.store import Store, one
 from batchinfer.tables import iso, now
 
@@ -232,11 +234,15 @@ def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, 
         target = literal(str(draft / PREDICTIONS))
         db.execute(f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} {build.COPY_OPTIONS}")
         rows = build.index(db, place.manifest.key, draft, place.manifest.job, content["prediction"])
+        match = content["spec"].get("match") if MATCHER in place.manifest.files else None
+        spec = None if match is None else MatchSpec.model_validate(match)
+        held = build.write_matcher(db, place.manifest.key, draft, spec, content["prediction"])
         version = next_number(home, store)
         facts = {part: fact for part, fact in content.items() if part not in ("format", "files")} | {
             "version": version,
             "created_at": iso(now()),
             "rows": rows,
+            "match": held,
             "carried": one(db, f"SELECT count(*) FROM read_parquet({target}) WHERE carried"),
             "parent": place.name,
             "forgot": content.get("forgot", 0) + 1,

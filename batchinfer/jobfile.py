@@ -102,6 +102,7 @@ def parse(text: str, name: str) -> JobSpec:
     problems = _prompt_problems(content.get("prompt"), tree) | _miss_problems(content, tree)
     try:
         spec = JobSpec.model_validate(content)
+        problems |= _match_problems(spec, tree)
     except ValidationError as exc:
         problems |= {_problem(error, tree) for error in _clearest(exc.errors(), tree)}
     if problems:
@@ -159,6 +160,32 @@ def _miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tu
                     f"{what} {', '.join(names)}, and a miss has only the columns of input.key: put {it} there."
                 )
     return {(line, f"input.include_misses: {problem}") for problem in found}
+
+
+def _match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """(line, sentence) for each name in the match section that is no part of the job's entries."""
+    if spec.match is None:
+        return set()
+    match, key = spec.match, spec.input.key
+    named: list[tuple[tuple[str | int, ...], str | None]] = [
+        *(((("terms", number)), part) for number, part in enumerate(match.terms)),
+        (("concept",), match.concept),
+        (("language",), match.language),
+        *((("where", part), part) for part in match.where),
+    ]
+    found = set()
+    for place, part in named:
+        if part is None or part in key or part == "prediction":
+            continue
+        line = _locate(("match", *place), tree)[1]
+        where = f"match.{'.'.join(map(str, place[:1]))}"
+        if not part.startswith("prediction."):
+            found.add((line, f"{where}: {part} is no column of input.key ({', '.join(key)}), and not prediction."))
+        elif spec.output.type != "json":
+            found.add(
+                (line, f"{where}: {part} is within a prediction, but output.type is {spec.output.type}, not json.")
+            )
+    return found
 
 
 def _template_columns(prompt: Any) -> list[str]:

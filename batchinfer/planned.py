@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from batchinfer import golden, misses, question
+from batchinfer import golden, misses, question, terms
 from batchinfer.errors import SpecError, UsageError
 from batchinfer.golden import Golden
 from batchinfer.home import JobHome
@@ -69,6 +69,8 @@ def planned(
     """
     home.prepare(job.path)
     spec = job.spec
+    if gated and spec.match is not None:
+        terms.need_libraries()
     if spec.input.path is None and options.input is None:
         raise SpecError(
             str(job.path), ["input.job: chained jobs cannot be run yet: name a Parquet file with input.path."]

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from batchinfer import build, entries, examples, gate, golden, publish, retention
 from batchinfer.entries import Contents
 from batchinfer.errors import NotFound, StoreError, UsageError
@@ -19,6 +21,7 @@ from batchinfer.keys import Column
 from batchinfer.output import is_json
 from batchinfer.plan import Plan, scratch_database
 from batchinfer.snapshot import PREDICTIONS, Manifest
+from batchinfer.spec import JobSpec
 from batchinfer.store import Store, one
 from batchinfer.tables import iso, now
 
@@ -36,7 +39,7 @@ class Forced:
 class Release:
     """How a release ended. version: None if nothing was published; rejected: where the failed candidate lies.
 
-    pinned: the version that is served in place of what was published, if one is.
+    pinned: the version that is served in place of what was published, if one is. match: what its matcher holds.
     """
 
     version: int | None
@@ -44,6 +47,7 @@ class Release:
     checks: list[Check]
     rejected: Path | None = None
     pinned: int | None = None
+    match: Mapping[str, Any] | None = None
 
     @property
     def failed_checks(self) -> list[Check]:
@@ -91,10 +95,20 @@ def release(
                 outcome = Release(None, contents, checks, _reject(home, draft, int(run["run_id"])))
             else:
                 build.write_lookup(plan, draft, job.spec)
+                facts["match"] = _matcher(plan.db, plan.source.key, draft, job.spec, say)
                 install(home, store, draft, version, facts)
-                outcome = Release(version, contents, checks)
+                outcome = Release(version, contents, checks, match=facts["match"])
     retention.retain(home, job.spec.keep_versions)
     return replace(outcome, pinned=pinned(home, say))
+
+
+def _matcher(
+    db: duckdb.DuckDBPyConnection, key: Sequence[Column], draft: Path, spec: JobSpec, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    held = build.write_matcher(db, key, draft, spec.match, entries.prediction_kind(spec))
+    if held is not None:
+        say(held["says"])
+    return held
 
 
 def _judged(
@@ -191,12 +205,14 @@ def release_candidate(
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with home.scratch() as scratch, scratch_database(scratch) as db:
             build.index(db, manifest.key, draft, job.name, manifest.content["prediction"])
+            held = _matcher(db, manifest.key, draft, job.spec, say)
         version = next_number(home, store)
         facts = {part: fact for part, fact in manifest.content.items() if part not in ("format", "files")} | {
             "version": version,
             "created_at": iso(now()),
             "parent": parent,
             "candidate": name,
+            "match": held,
             "forced": asdict(forced) if forced else None,
         }
         install(home, store, draft, version, facts, bytes_of=manifest)

@@ -43,6 +43,7 @@ def figures(plan: Plan, tally: Tally, outcome: Release | None) -> Report:
         "candidate": outcome.rejected.name if outcome and outcome.rejected else None,
         "unchanged": bool(outcome and outcome.contents.same),
         "pinned": outcome.pinned if outcome else None,
+        "match": outcome.match if outcome else None,
         "gate": [asdict(check) for check in outcome.checks] if outcome else [],
         "engine_load_seconds": _rounded(tally.load_seconds),
         "rows_per_second": _rounded(tally.rate(tally.done)),

@@ -13,14 +13,16 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import lmdb
 
-from batchinfer.errors import StoreError
+from batchinfer.errors import StoreError, UsageError
 from batchinfer.keys import ENCODERS, Column
+from batchinfer.match import MATCHER, Matcher
 from batchinfer.query import QueryReader
 
 FORMAT = 1
@@ -199,9 +201,25 @@ class Snapshot:
         if not readable:
             raise StoreError(f"{self.folder / LOOKUP} holds something else than predictions.")
 
+    @cached_property
+    def matcher(self) -> Matcher:
+        """What finds the version's terms in texts, opened when it is first asked for.
+
+        Raises UsageError for a version that has none, StoreError for one that is damaged, MissingExtra.
+        """
+        if not self.matches:
+            raise UsageError(f"The job {self.manifest.job} has no match section, so that it has no terms to be found.")
+        return Matcher(self.folder / MATCHER)
+
+    @property
+    def matches(self) -> bool:
+        """Whether the version has terms to be found in texts."""
+        return MATCHER in self.manifest.files
+
     def close(self) -> None:
         """Lets the version go. One that is not closed is let go with its last reference."""
         self._mapped = self._environment = None
+        self.__dict__.pop("matcher", None)
 
     def __enter__(self) -> Self:
         return self

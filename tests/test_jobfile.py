@@ -54,7 +54,7 @@ def test_name_and_input_are_enough() -> None:
 
 
 LATER = """\
-match: {terms: [prediction.names, vaccine], concept: vaccine, language: language, where: {market: [EU, US]}, min_score: 0.5}
+match: {terms: [prediction, term], concept: term, language: term, where: {prediction: [EU, US]}, min_score: 0.5}
 serve: {max_age: 15m}
 schedule: {cron: "0 3 * * 1", timezone: Europe/Berlin}
 keep_versions: 2
@@ -63,14 +63,32 @@ engine: {replicas: 2, tensor_parallel: 4, stall: 90s}
 """
 
 
+def test_a_match_section_names_parts_of_the_entries() -> None:
+    """Each name that is neither a key column nor within a JSON prediction is told, with its line."""
+    text = (
+        SMALLEST
+        + "match:\n  terms: [term,\n    prediction.names,\n    nmae]\n  concept: brand\n  where: {prediction.a: 1, x: 2}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        jobfile.parse(text, "job.yaml")
+    first = SMALLEST.count("\n") + 2
+    assert caught.value.problems == [
+        f"line {first + 1}: match.terms: prediction.names is within a prediction, but output.type is text, not json.",
+        f"line {first + 2}: match.terms: nmae is no column of input.key (term), and not prediction.",
+        f"line {first + 3}: match.concept: brand is no column of input.key (term), and not prediction.",
+        f"line {first + 4}: match.where: prediction.a is within a prediction, but output.type is text, not json.",
+        f"line {first + 4}: match.where: x is no column of input.key (term), and not prediction.",
+    ]
+
+
 def test_sections_of_later_work_are_kept() -> None:
     """match, serve and schedule are read and kept as they were written."""
     spec = jobfile.parse(SMALLEST + LATER, "job.yaml")
     assert spec.match is not None
     assert spec.schedule is not None
     assert spec.match.model_dump() == {
-        "terms": ["prediction.names", "vaccine"], "concept": "vaccine", "language": "language",
-        "where": {"market": ["EU", "US"]}, "min_score": 0.5, "min_length": 2, "stop_terms": [], "overlaps": False,
+        "terms": ["prediction", "term"], "concept": "term", "language": "term",
+        "where": {"prediction": ["EU", "US"]}, "min_score": 0.5, "min_length": 2, "stop_terms": [], "overlaps": False,
         "accents": "keep", "most_concepts": 20, "generic": "report",
     }  # fmt: skip
     assert (spec.schedule.cron, spec.schedule.timezone) == ("0 3 * * 1", "Europe/Berlin")

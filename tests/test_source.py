@@ -322,7 +322,7 @@ def test_any_text_comes_back_byte_for_byte(texts: list[str]) -> None:
 
 WORLD = [
     "👩🏽‍🚀 family 👨‍👩‍👧‍👦 flag 🏴󠁧󠁢󠁳󠁣󠁴󠁿",  # joined and skin-toned emoji
-    "\u200fשלום \u202bمرحبا بالعالم\u202c",  # noqa: RUF001 - right-to-left, with its marks
+    "\u200fשלום \u202bمرحبا بالعالم\u202c",
     "e\u0301 is not \u00e9, \u1100\u1161\u11a8 is not \uac01",  # combining characters, composed and not
     "ZWNJ \u200c, BOM \ufeff, NUL \x00, newline\r\n",
     "क्षि ไทย 漢字 𠮷",

@@ -270,7 +270,7 @@ def test_normalised_keys_are_found_however_they_are_written(make: Make) -> None:
     world.answer(echo)
     world.take_in({"id": ["FIN"], "prediction": ["imported"]})
     world.publish()
-    assert json.loads(world.get(id="ＳＴＲＡＳＳＥ ") or b"")["query"] == {"id": " Straße"}  # noqa: RUF001
+    assert json.loads(world.get(id="ＳＴＲＡＳＳＥ ") or b"")["query"] == {"id": " Straße"}
     assert json.loads(world.get(id="Fin") or b"")["prediction"] == "imported"
     assert world.get(id="Strase") is None
     with world.served() as snapshot:

@@ -1,0 +1,180 @@
+"""The normal form in which terms and live texts are compared, with word boundaries by script and a way back to offsets.
+
+    text ─► NFKC, case folding, NFKC ─► one space, one dash, one apostrophe; nothing of zero width ─► boundaries marked
+
+Where words are set apart by spaces, a mark stands before and after each. Where particles attach behind a word (Hangul),
+only the mark before it counts; where words are not set apart (Han, Kana, Thai, …) there are none. So the automaton
+itself finds a term, which was folded in the same way, at boundaries alone. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import regex
+
+VERSION = 1  # raise it when a text is folded differently: it would not meet the terms of matchers that are there
+EDGE = "\x1f"  # the mark; of a text's own it is white space
+ODD = "\x01"  # stands for the underscore, which Python's \b would take for a letter
+REPLACEMENT = "\ufffd"  # stands for half of a surrogate pair
+
+_UNSPACED = (
+    "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tai_Le", "New_Tai_Lue", "Tai_Tham",
+    "Tai_Viet", "Ahom", "Yi", "Tangut", "Nushu", "Khitan_Small_Script",
+)  # fmt: skip
+_HANGUL = r"[\p{scx=Hangul}&&\p{L}]"
+_NO_WORD = "[[" + "".join(rf"\p{{scx={script}}}" for script in _UNSPACED) + r"]--\p{sc=Inherited}]"
+_WORD = rf"[[\p{{L}}\p{{N}}\p{{M}}]--{_NO_WORD}--{_HANGUL}]"
+_split_words = regex.compile(f"({_WORD}+|{_HANGUL}+)", regex.V1).split
+_is_word = regex.compile(_WORD, regex.V1).fullmatch
+_is_hangul = regex.compile(_HANGUL, regex.V1).fullmatch
+# What may melt into the character before it: marks, Korean letters in their several forms, and what is taken away.
+_find_clusters = regex.compile(
+    r".[\p{M}\p{Cf}\u1160-\u11FF\u3130-\u318F\uD7B0-\uD7FF\uFF9E-\uFFDC]*", regex.V1 | regex.DOTALL
+).findall
+_mark_words = re.compile(r"\b").sub
+_mark_ascii_words = re.compile(r"\b", re.ASCII).sub
+_drop_accents = regex.compile(r"[\u0300-\u036F\u1AB0-\u1AFF\u1DC0-\u1DFF\u20D0-\u20FF\uFE20-\uFE2F]+").sub
+
+_ALIKE = {  # beyond what categories say
+    **dict.fromkeys(map(ord, "'`´ʹʻʼʽˈ‘’‛′＇ꞌ"), "'"),
+    **dict.fromkeys(map(ord, "⁃−"), "-"),
+    **dict.fromkeys(map(ord, "_＿"), ODD),
+    # Variation selectors, the combining grapheme joiner, and the Arabic stroke that only stretches a word.
+    **dict.fromkeys([*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), 0x034F, 0x0640], ""),
+}
+_BY_CATEGORY = {"Pd": "-", "Cf": "", "Cs": REPLACEMENT, "Zs": " ", "Zl": " ", "Zp": " "}
+Sizes = tuple[int, int, int]
+Piece = tuple[str, Sizes]
+MOST_CACHED = 50_000  # clusters; all living languages have fewer
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A folded text. marked: with EDGE at word boundaries.
+
+    clusters: of each piece of the text, in order, its length, that without what it ends in that has no width, and that
+    of its folded form; None where each character was folded to one. plain: no character in it is a mark on another.
+    """
+
+    marked: str
+    clusters: Sequence[Sizes] | None = None
+    plain: bool = True
+
+    def cuts(self, end: int) -> bool:
+        """Whether something that ends there in `marked` would leave a mark behind that belongs to its last character."""
+        if self.plain:
+            return False
+        after = self.marked[end : end + 2].lstrip(EDGE)[:1]
+        return after != "" and unicodedata.category(after)[0] == "M"
+
+    def spans(self, found: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Offsets in the text, in code points, for those in `marked`; characters that were folded to several are whole."""
+        count = self.marked.count
+        bare = [(start - count(EDGE, 0, start), end - count(EDGE, 0, end)) for start, end in found]
+        if self.clusters is None:
+            return bare
+        starts, ends, at = list[int](), list[int](), 0
+        for length, visible, folded in self.clusters:
+            starts += [at] * folded
+            ends += [at + visible] * folded
+            at += length
+        return [(starts[start], ends[end - 1]) for start, end in bare]
+
+
+class Folding:
+    """Folds texts. Threads may share one: all that it remembers are facts about characters."""
+
+    def __init__(self, *, accents: bool = True) -> None:
+        """accents: whether they count; without them, é is e."""
+        self._accents = accents
+        self._simple = set[str]()  # folded to one, by case alone, and rightly told by \b to be part of a word or not
+        self._stable = set[str]()  # folded to one, by case alone, if they do not melt into another
+        self._known = set[str]()
+        self._cache = dict[str, Piece]()
+
+    def __call__(self, text: str) -> Folded:
+        """The folded text."""
+        if "  " not in text:
+            if text.isascii() and text.isprintable():
+                return Folded(_mark_ascii_words(EDGE, text.lower().replace("_", ODD).replace("`", "'")))
+            common = text.replace("’", "'").replace("–", "-")
+            if self._simple.issuperset(common):
+                return Folded(_mark_words(EDGE, common.casefold()))
+            if self._stable.issuperset(common) and unicodedata.is_normalized("NFKC", common):
+                folded = common.casefold()
+                if unicodedata.is_normalized("NFKC", folded):
+                    return Folded(EDGE.join(_split_words(folded)), plain=False)
+        return self._by_cluster(text)
+
+    def term(self, text: str) -> str:
+        """The pattern by which a term is found in `marked`; empty if it has no letter, digit or symbol."""
+        pattern = self(text).marked.strip(" ")
+        if not any(unicodedata.category(sign)[0] in "LNS" for sign in pattern):
+            return ""
+        if pattern.endswith(EDGE) and _is_hangul(pattern[-2]):  # a particle may follow
+            return pattern[:-1]
+        return pattern
+
+    def _by_cluster(self, text: str) -> Folded:
+        """The general way, which the quicker ones must agree with."""
+        if unknown := set(text) - self._known:
+            self._learn(unknown)
+        found = self._cache.get
+        pieces = [found(cluster) or self._remember(cluster) for cluster in _find_clusters(text)]
+        folded, clusters = "".join([piece for piece, _ in pieces]), [sizes for _, sizes in pieces]
+        if "  " in folded:
+            folded, clusters = _squeezed(pieces)
+        return Folded(EDGE.join(_split_words(folded)), clusters, plain=False)
+
+    def _remember(self, cluster: str) -> Piece:
+        if len(self._cache) >= MOST_CACHED:
+            self._cache.clear()
+        folded = self._fold(cluster)
+        return self._cache.setdefault(cluster, (folded, (len(cluster), _visible(cluster), len(folded))))
+
+    def _fold(self, cluster: str) -> str:
+        """A character, with what melts into it, in its normal form."""
+        alike = "".join(map(_made_alike, cluster))
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", alike).casefold())
+        if not self._accents:
+            folded = unicodedata.normalize("NFKC", _drop_accents("", unicodedata.normalize("NFD", folded)))
+        return "".join(map(_made_alike, folded))  # full-width forms are dashes and apostrophes only now
+
+    def _learn(self, signs: set[str]) -> None:
+        for sign in signs:
+            folded = self._fold(sign)
+            if len(folded) == 1 and folded == sign.casefold():
+                self._stable.add(sign)
+                if sign.isalnum() == bool(_is_word(sign)) and unicodedata.category(sign)[0] != "M":
+                    self._simple.add(sign)
+        self._known |= signs
+
+
+def _squeezed(pieces: list[Piece]) -> tuple[str, list[Sizes]]:
+    """The folded text and the sizes, with one space where there are several in a row."""
+    folded, clusters, after_space = list[str](), list[Sizes](), False
+    for piece, (length, visible, _) in pieces:
+        kept = piece.lstrip(" ") if after_space else piece
+        after_space = kept.endswith(" ") if kept else after_space
+        folded.append(kept)
+        clusters.append((length, visible, len(kept)))
+    return "".join(folded), clusters
+
+
+def _made_alike(sign: str) -> str:
+    found = _ALIKE.get(ord(sign))
+    if found is None:
+        found = " " if sign.isspace() else _BY_CATEGORY.get(unicodedata.category(sign), sign)
+    return found
+
+
+def _visible(cluster: str) -> int:
+    """The length without what has no width at its end."""
+    length = len(cluster)
+    while length > 1 and unicodedata.category(cluster[length - 1]) == "Cf":
+        length -= 1
+    return length

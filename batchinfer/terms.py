@@ -1,0 +1,221 @@
+"""predictions.parquet → matcher.bin: the terms of a version in their folded form, each with all that it names."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from batchinfer.entries import json_path, version_column
+from batchinfer.errors import MissingExtra
+from batchinfer.fields import Scalar
+from batchinfer.home import readable_faults
+from batchinfer.keys import Column, literal
+from batchinfer.match import FORMAT, MAGIC, MATCHER, TRAILER
+from batchinfer.snapshot import PREDICTIONS
+from batchinfer.spec import MatchSpec
+from batchinfer.store import one
+
+BATCH_ROWS = 16_384
+MOST_EXAMPLES = 5
+FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, score DOUBLE, source VARCHAR"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a matcher holds. terms: different ones, by their folded form; entries: how many things these name in all.
+
+    empty, short, stopped: how many were left out, and why. generic: how many name too many concepts; examples: the worst
+    of them, as (term, concepts); dropped: whether they were left out too.
+    """
+
+    terms: int
+    entries: int
+    empty: int
+    short: int
+    stopped: int
+    generic: int
+    dropped: bool
+    examples: tuple[tuple[str, int], ...]
+
+    @property
+    def says(self) -> str:
+        """The same as a sentence."""
+        reasons = ((self.empty, "empty"), (self.short, "too short"), (self.stopped, "stop terms"))
+        out = [f"{count:,} {why}" for count, why in reasons if count]
+        said = f"The matcher finds {self.terms:,} terms" + (f"; left out: {', '.join(out)}" if out else "")
+        if self.generic:
+            worst = ", ".join(f"{term} ({count:,} concepts)" for term, count in self.examples)
+            said += f"; too generic{' and dropped' if self.dropped else ''}: {self.generic:,}, such as {worst}"
+        return said + "."
+
+
+def write_matcher(
+    db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, spec: MatchSpec, kind: str
+) -> Terms:
+    """Writes matcher.bin from predictions.parquet, both in `target`. db: any, for tables that may spill.
+
+    kind: of the predictions, as the manifest says it. Raises MissingExtra or StoreError.
+    """
+    need_libraries()
+    sieve = _Sieve(spec)
+    db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
+    reading = db.cursor()
+    for batch in reading.sql(_proposed(key, target, spec, kind)).to_arrow_reader(BATCH_ROWS):
+        db.register("sieved", sieve(batch))
+        db.execute("INSERT INTO folded BY NAME FROM sieved")
+        db.unregister("sieved")
+    reading.close()
+    db.execute(  # of equal ones that a model and a person gave, the person's
+        "CREATE OR REPLACE TABLE named AS FROM folded QUALIFY row_number() OVER "
+        "(PARTITION BY pattern, concept, language ORDER BY source = 'model', score DESC NULLS LAST, term) = 1"
+    )
+    db.execute(
+        "CREATE OR REPLACE TABLE generic AS SELECT pattern, first(term ORDER BY term) AS term, "
+        f"count(DISTINCT concept) AS concepts FROM named GROUP BY pattern HAVING concepts > {spec.most_concepts}"
+    )
+    drop = spec.generic == "drop"
+    if drop:
+        db.execute("DELETE FROM named WHERE pattern IN (SELECT pattern FROM generic)")
+    worst = db.execute(f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}").fetchall()
+    with readable_faults(target):
+        terms = _write(target / MATCHER, _payloads(db), spec)
+    return Terms(
+        terms, one(db, "SELECT count(*) FROM named"), sieve.left_out["empty"], sieve.left_out["short"],
+        sieve.left_out["stopped"], one(db, "SELECT count(*) FROM generic"), drop, tuple(worst),
+    )  # fmt: skip
+
+
+def need_libraries() -> None:
+    """Raises MissingExtra where what matching needs is not installed: before hours of work, not after."""
+    for name in ("daachorse", "regex"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtra(f"{name}, which a job with a match section needs,", "match")
+
+
+class _Sieve:
+    """Folds proposed terms, and leaves out what should not be found. left_out: how many, by the reason."""
+
+    def __init__(self, spec: MatchSpec) -> None:
+        from batchinfer import folding
+
+        self._term, self._edge = folding.Folding(accents=spec.accents == "keep").term, folding.EDGE
+        self._stopped = {self._term(term) for term in spec.stop_terms}
+        self._least = spec.min_length
+        self.left_out = Counter[str]()
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.Table:
+        patterns = [self._pattern(term) for term in batch.column("term").to_pylist()]
+        table = pa.Table.from_batches([batch]).append_column("pattern", pa.array(patterns, pa.string()))
+        return table.filter(pa.array([pattern is not None for pattern in patterns]))
+
+    def _pattern(self, term: str) -> str | None:
+        pattern = self._term(term)
+        why = (
+            "empty" if not pattern
+            else "stopped" if pattern in self._stopped
+            else "short" if len(pattern) - pattern.count(self._edge) < self._least
+            else None
+        )  # fmt: skip
+        if why is None:
+            return pattern
+        self.left_out[why] += 1
+        return None
+
+
+def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
+    """(pattern, JSON of all that it names), by pattern."""
+    reading = db.cursor()
+    rows = reading.sql(
+        "SELECT pattern, '[' || string_agg(json_array(concept::JSON, language, term, score, source)::VARCHAR, ',' "
+        "ORDER BY concept, language) || ']' AS entries FROM named GROUP BY pattern ORDER BY pattern"
+    ).to_arrow_reader(BATCH_ROWS)
+    for batch in rows:
+        yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+    reading.close()
+
+
+def _write(path: Path, payloads: Iterator[tuple[str, str]], spec: MatchSpec) -> int:
+    """Writes the file in the order that `match` describes; returns how many patterns it has. Raises OSError."""
+    from batchinfer import folding
+
+    patterns, offsets = list[str](), array("Q", [0])
+    with path.open("wb") as file:
+        for pattern, entries in payloads:
+            patterns.append(pattern)
+            file.write(entries.encode())
+            offsets.append(file.tell())
+        begin = file.tell()
+        file.write(offsets.tobytes())
+        facts: dict[str, Any] = {"offsets": [begin, file.tell()]}
+        begin = file.tell()
+        file.write(_automaton(patterns))
+        facts |= {
+            "automaton": [begin, file.tell()], "format": FORMAT, "folding": folding.VERSION, "terms": len(patterns),
+            "accents": spec.accents == "keep", "overlaps": spec.overlaps, "unicode": unicodedata.unidata_version,
+        }  # fmt: skip
+        end = json.dumps(facts).encode()
+        file.write(end + TRAILER.pack(len(end), MAGIC))
+    return len(patterns)
+
+
+def _automaton(patterns: list[str]) -> bytes:
+    """The automaton as a file can hold it. patterns: different, sorted, which makes it quicker to build."""
+    if not patterns:
+        return b""
+    from daachorse import CharwiseDoubleArrayAhoCorasick
+
+    made: bytes = CharwiseDoubleArrayAhoCorasick(patterns).serialize()
+    return made
+
+
+def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> str:
+    """SQL for each proposed term with what it names: concept as JSON, language, term, score, source."""
+    names = {column.name for column in key}
+    parts = [part_sql(part, names, kind) for part in spec.terms]
+    each = ", ".join(
+        f"CASE json_type({part}) WHEN 'ARRAY' THEN json_extract({part}, '$[*]') ELSE [{part}] END" for part in parts
+    )
+    concept = part_sql(spec.concept, names, kind)
+    language = "NULL" if spec.language is None else f"json_extract_string({part_sql(spec.language, names, kind)}, '$')"
+    return f"""SELECT concept, language, json_extract_string(item, '$') AS term, score, source FROM (
+            SELECT {concept}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,
+                   unnest(list_concat({each}, [])) AS item
+            FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE {matched_sql(spec, names, kind)})
+        WHERE json_type(item) NOT IN ('NULL', 'OBJECT', 'ARRAY') AND concept <> 'null'"""
+
+
+def matched_sql(spec: MatchSpec, key: set[str], kind: str) -> str:
+    """SQL for whether an entry's terms are to be found, by `where` and `min_score`."""
+    tests = ["true"]
+    for part, wanted in spec.where.items():
+        text = f"json_extract_string({part_sql(part, key, kind)}, '$')"
+        values = wanted if isinstance(wanted, list) else [wanted]
+        tests.append("(" + " OR ".join(_equal(text, value) for value in values) + ")" if values else "false")
+    if spec.min_score is not None:  # what people said has no score
+        tests.append(f"(score >= {spec.min_score} OR (score IS NULL AND source <> 'model'))")
+    return " AND ".join(tests)
+
+
+def _equal(text: str, value: Scalar) -> str:
+    if isinstance(value, bool):
+        return f"{text} = {literal(str(value).lower())}"
+    return f"{text} = {literal(value)}" if isinstance(value, str) else f"try_cast({text} AS DOUBLE) = {value!r}"
+
+
+def part_sql(part: str, key: set[str], kind: str) -> str:
+    """SQL for a part of an entry, as JSON: a key column, the prediction, or a place in it; NULL where there is none."""
+    if part in key:
+        return f"to_json({version_column(part)})"
+    prediction = "prediction::JSON" if kind == "json" else "to_json(prediction)"
+    names = part.split(".")[1:]
+    return f"json_extract({prediction}, {literal(json_path(*names))})" if names else prediction

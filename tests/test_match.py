@@ -1,0 +1,321 @@
+"""Terms of a version found in live texts: by script, with exact spans, and all that they name."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer import publish
+from batchinfer.errors import MissingExtra, StoreError, UsageError
+from batchinfer.match import Matcher
+from batchinfer.snapshot import Manifest
+from tests.factories import LENIENT, World, imports_job, model_job
+
+Named = tuple[str, str, Sequence[Any]]  # concept, language, terms
+
+
+def job(folder: Path, named: Sequence[Named], **match: Any) -> World:
+    """A published job of imported lists of names."""
+    world = imports_job(
+        folder,
+        {"vaccine": [row[0] for row in named], "language": [row[1] for row in named]},
+        input={"path": "queries.parquet", "key": ["vaccine", "language"]},
+        output={"type": "json", "schema": {"type": "object"}},
+        match={"terms": ["prediction.names"], "concept": "vaccine", "language": "language", **match},
+        gate=LENIENT,
+    )
+    world.take_in(
+        {
+            "vaccine": [row[0] for row in named],
+            "language": [row[1] for row in named],
+            "prediction": [json.dumps({"names": list(row[2])}) for row in named],
+            "score": [0.5 + 0.01 * number for number in range(len(named))],
+        }
+    )
+    world.publish()
+    return world
+
+
+def found(world: World, text: str, **options: Any) -> list[tuple[str, str]]:
+    """(concept, what stands in the text) for each match."""
+    with world.served() as version:
+        return [(match["concept"], match["text"]) for match in version.matcher.find(text, **options)]
+
+
+def manifest(world: World) -> Manifest:
+    """What the current version says of itself."""
+    pointer = publish.served(world.home)
+    return Manifest.read(publish.folder_of(world.home, pointer.version))
+
+
+def test_a_match_says_all(tmp_path: Path) -> None:
+    """Concept, language, the term as it was listed, span, score and source of the prediction."""
+    world = job(tmp_path, [("Sputnik V", "de", ["Sputnik-Impfstoff", "Sputnik V"]), ("Sputnik V", "ru", ["Спутник V"])])
+    with world.served() as version:
+        assert version.matcher.find("Ist der SPUTNIK‑Impfstoff gut?") == [
+            {
+                "concept": "Sputnik V", "language": "de", "term": "Sputnik-Impfstoff", "start": 8, "end": 25,
+                "text": "SPUTNIK‑Impfstoff", "score": 0.5, "source": "import",
+            }
+        ]  # fmt: skip
+        assert len(version.matcher) == 3
+
+
+SCRIPTS = [  # a term, a text with it, what stands there; None if it must not be found
+    ("Impfung", "eine Impfung.", "Impfung"), ("Impfung", "Impfungen", None), ("Impfung", "Schutzimpfung", None),
+    ("Straße", "an der STRASSE 5", "STRASSE"), ("ig", "İğ ig", "ig"), ("İğne", "bir i̇ğne", "i̇ğne"),
+    ("вакцина", "эта «Вакцина»", "Вакцина"), ("вакцина", "вакцинация", None),
+    ("εμβόλιο", "το ΕΜΒΌΛΙΟ;", "ΕΜΒΌΛΙΟ"), ("لقاح", "هذا لقاح جيد", "لقاح"), ("لقاح", "اللقاح", None),
+    ("חיסון", "חיסון טוב", "חיסון"), ("टीका", "यह टीका है", "टीका"), ("टीक", "यह टीका है", None), ("ीका", "यह टीका है", None),
+    ("টিকা", "টিকা দিন", "টিকা"), ("தடுப்பூசி", "தடுப்பூசி.", "தடுப்பூசி"), ("ვაქცინა", "(ვაქცინა)", "ვაქცინა"),
+    ("ክትባት", "ክትባት፡", "ክትባት"), ("պատվաստանյութ", "Պատվաստանյութ", "Պատվաստանյութ"),
+    ("백신", "이 백신을 맞다", "백신"), ("백신", "코로나백신", None), ("백신", "AZ백신", "백신"), ("백신 접종", "백신 접종을", "백신 접종"),
+    ("疫苗", "新冠疫苗接种", "疫苗"), ("ワクチン", "新型ワクチンの", "ワクチン"), ("ワクチン", "ﾜｸﾁﾝ", "ﾜｸﾁﾝ"),
+    ("わく", "めわくち", "わく"),
+    ("วัคซีน", "ฉีดวัคซีนแล้ว", "วัคซีน"), ("ก", "กำ", None), ("ວັກຊີນ", "ສັກວັກຊີນ", "ວັກຊີນ"),
+    ("វ៉ាក់សាំង", "ចាក់វ៉ាក់សាំងហើយ", "វ៉ាក់សាំង"), ("ကာကွယ်ဆေး", "ကိုဗစ်ကာကွယ်ဆေးထိုး", "ကာကွယ်ဆေး"), ("က", "ကို", None),
+    ("Pfizer", "打Pfizer疫苗", "Pfizer"), ("Pfizer", "PfizerBioNTech", None), ("C++", "in C++ geht", "C++"),
+    ("a.b", "axb", None), ("(x|y)", "die (x|y) da", "(x|y)"), (".*", ".* a", None), ("[a-z]+", "abc [A-Z]+", "[A-Z]+"),
+    ("covid_19", "#covid_19", "covid_19"), ("covid", "#covid_19", "covid"), ("19", "covid19", None), ("o'r", "l’o’r", "o’r"),
+    ("\u0e01\u0e33", "\u0e01\u0e4d\u0e32", "\u0e01\u0e4d\u0e32"), ("é", "e\u0301 ", "e\u0301"),
+    ("né", "ne\u0301 ", "ne\u0301"), ("ne", "ne\u0301 ", None),
+    ("\U00010400\U00010401", "x \U00010428\U00010429 y", "\U00010428\U00010429"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("term", "text", "there"), SCRIPTS)
+def test_boundaries_by_script(tmp_path: Path, term: str, text: str, there: str | None) -> None:
+    """Whole words in spaced scripts, with room for particles in Hangul, anywhere in Han, Kana, Thai, Lao, Khmer, Myanmar."""
+    world = job(tmp_path, [("it", "x", [term])], min_length=1)
+    wanted = [] if there is None or term == ".*" else [("it", there)]
+    assert found(world, text) == wanted
+
+
+def test_offsets_in_both_countings(tmp_path: Path) -> None:
+    """Code points, as Python counts; or UTF-16 units, as JavaScript and Java do."""
+    world = job(tmp_path, [("it", "x", ["covid"])])
+    text = "😀\ud800𐐀 covid 😀"
+    with world.served() as version:
+        (points,) = version.matcher.find(text)
+        (units,) = version.matcher.find(text, utf16=True)
+        assert (points["start"], points["end"], points["text"]) == (4, 9, "covid")
+        assert (units["start"], units["end"]) == (6, 11)
+        assert text.encode("utf-16-le", "surrogatepass")[12:22].decode("utf-16-le") == "covid"
+        assert version.matcher.find("covid", utf16=True)[0]["end"] == 5
+
+
+def test_the_leftmost_then_the_longest(tmp_path: Path) -> None:
+    """Of matches that overlap one is taken, and a longer one that no boundary allows hides none."""
+    named = [
+        ("a", "x", ["covid vaccine"]),
+        ("b", "x", ["covid"]),
+        ("c", "x", ["vaccine side"]),
+        ("d", "x", ["covid vacc"]),
+    ]
+    world = job(tmp_path, named)
+    assert found(world, "the covid vaccine side effects") == [("a", "covid vaccine")]
+    assert found(world, "covid vaccines") == [("b", "covid")]
+    assert found(world, "covid covid") == [("b", "covid"), ("b", "covid")]
+
+
+def test_overlaps_on_demand(tmp_path: Path) -> None:
+    """With overlaps every term that stands in the text is found, by where it begins, the longer first."""
+    named = [
+        ("a", "x", ["covid vaccine"]),
+        ("b", "x", ["covid"]),
+        ("c", "x", ["vaccine side"]),
+        ("d", "x", ["vaccine"]),
+    ]
+    world = job(tmp_path, named, overlaps=True)
+    assert [concept for concept, _ in found(world, "covid vaccine side")] == ["a", "b", "c", "d"]
+
+
+def test_one_term_of_several_concepts(tmp_path: Path) -> None:
+    """All of them are returned, and of two spellings of one concept and language the better scored."""
+    world = job(
+        tmp_path,
+        [("Moderna", "en", ["the jab"]), ("Pfizer", "en", ["The Jab", "the  jab"]), ("Pfizer", "de", ["the jab"])],
+    )
+    with world.served() as version:
+        matches = version.matcher.find("had the jab?")
+    assert [(match["concept"], match["language"]) for match in matches] == [
+        ("Moderna", "en"),
+        ("Pfizer", "de"),
+        ("Pfizer", "en"),
+    ]
+    assert {(match["start"], match["end"]) for match in matches} == {(4, 11)}
+
+
+def test_languages_restrict(tmp_path: Path) -> None:
+    """The word gift is one thing in English and another in German; a longer term of another language hides nothing."""
+    named = [
+        ("present", "en", ["gift"]),
+        ("poison", "de", ["Gift", "gift shop"]),
+        ("poison", "de-AT", ["Gift"]),
+        ("dent", "den", ["gift"]),
+    ]
+    world = job(tmp_path, named)
+    assert found(world, "a gift", languages=["en"]) == [("present", "gift")]
+    assert found(world, "a gift", languages=["DE"]) == [("poison", "gift"), ("poison", "gift")]
+    assert found(world, "a gift", languages=["de-AT"]) == [("poison", "gift")]
+    assert found(world, "a gift shop", languages=["en"]) == [("present", "gift")]
+    assert found(world, "a gift shop") == [("poison", "gift shop")]
+    assert found(world, "a gift", languages=["fr"]) == []
+    assert len(found(world, "a gift")) == 4
+
+
+def test_terms_of_no_language_are_found_in_all(tmp_path: Path) -> None:
+    """Where the job names no language part, a restriction takes nothing away."""
+    world = job(tmp_path, [("it", "de", ["covid"])], language=None)
+    assert found(world, "covid", languages=["fr"]) == [("it", "covid")]
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    """Empty after folding, too short, or a stop term in whatever spelling: the manifest and the report say how many."""
+    world = job(
+        tmp_path,
+        [("it", "x", ["\u200b", "...", "x", "The Virus", "covid", "Covid", 7])],
+        stop_terms=["the virus"],
+        min_length=2,
+    )
+    held = manifest(world).content["match"]
+    assert (held["terms"], held["entries"], held["empty"], held["short"], held["stopped"]) == (1, 1, 2, 2, 1)
+    assert held["says"] == "The matcher finds 1 terms; left out: 2 empty, 2 too short, 1 stop terms."
+    assert found(world, "the virus x covid 7") == [("it", "covid")]
+
+
+@pytest.mark.parametrize(("generic", "there"), [("report", 3), ("drop", 0)])
+def test_generic_terms(tmp_path: Path, generic: str, there: int) -> None:
+    """A term that names more than so many concepts is reported, and dropped if the job says so."""
+    world = job(
+        tmp_path,
+        [(name, "en", ["the vaccine", f"{name} jab"]) for name in ("a1", "b1", "c1")],
+        most_concepts=2,
+        generic=generic,
+    )
+    held = manifest(world).content["match"]
+    assert (held["generic"], held["dropped"], held["examples"]) == (1, generic == "drop", [["the vaccine", 3]])
+    assert len(found(world, "the vaccine")) == there
+    assert found(world, "b1 jab") == [("b1", "b1 jab")]
+
+
+def test_a_hundred_thousand_equal_terms(tmp_path: Path) -> None:
+    """They are one term; of one concept and language they are one entry."""
+    count = 100_000
+    world = imports_job(
+        tmp_path, {"id": list(range(count))}, input={"path": "queries.parquet", "key": ["id"]},
+        match={"terms": ["prediction"], "concept": "prediction"}, gate=LENIENT,
+    )  # fmt: skip
+    world.take_in(
+        {"id": list(range(count)), "prediction": ["Covid" if number % 2 else "covid" for number in range(count)]}
+    )
+    world.publish()
+    assert manifest(world).content["match"]["terms"] == 1
+    assert [match["term"] for match in world.served().matcher.find("covid")] == ["Covid", "covid"]
+
+
+def test_no_term_at_all(tmp_path: Path) -> None:
+    """A version whose predictions hold no term finds nothing, and can be published and opened."""
+    assert found(job(tmp_path, [("it", "x", [])]), "anything") == []
+
+
+BAD_TEXTS = {
+    "empty": "", "space": " \t\n ", "surrogates": "\ud800\udfff\udc00", "unassigned": "\u0378\U000e0fff\u0380",
+    "marks": "\u0301\u0308\u0e49",
+    "controls": "\x00\x01\x1e\x1f\x7f", "zero width": "\u200b\u200d\u2060\ufeff", "long": "covi " * 200_000, "one word": "x" * 1_000_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BAD_TEXTS.values(), ids=list(BAD_TEXTS))
+def test_odd_texts(tmp_path: Path, text: str) -> None:
+    """Nothing is found in them, and a term right after them is."""
+    world = job(tmp_path, [("it", "x", ["covid"])])
+    assert found(world, text) == []
+    with world.served() as version:
+        (match,) = version.matcher.find(f"{text} covid")
+    assert (match["start"], match["text"]) == (len(text) + 1, "covid")
+
+
+def test_where_and_score_choose_the_entries(tmp_path: Path) -> None:
+    """A checking job's terms are found where the answer is Yes with enough probability: a confident No never matches."""
+    import math
+
+    terms = {"jab one": 0.95, "jab two": 0.6, "jab three": 0.01}
+    world = model_job(
+        tmp_path,
+        {"vaccine": ["it"] * 3, "language": ["en"] * 3, "term": list(terms)},
+        input={"path": "queries.parquet", "key": ["vaccine", "language", "term"]},
+        prompt={"template": "{{ term }}", "format": "completion"},
+        output={"type": "choice", "choices": ["Yes", "No"]},
+        match={
+            "terms": ["term"], "concept": "vaccine", "language": "language", "where": {"prediction": "Yes"}, "min_score": 0.8,
+        },
+        gate=LENIENT,
+    )  # fmt: skip
+    world.answer(lambda row: [math.log(terms[row["term"]]), math.log(1 - terms[row["term"]])])
+    world.publish()
+    with world.served() as version:
+        found = version.matcher.find("jab one, jab two, jab three")
+    assert [(match["text"], round(match["score"], 2), match["source"]) for match in found] == [
+        ("jab one", 0.95, "model")
+    ]
+
+
+def test_a_job_without_terms_says_so(tmp_path: Path) -> None:
+    """Asking a version that has no matcher is a mistake in the call."""
+    world = imports_job(tmp_path, {"id": [1]}, gate=LENIENT)
+    world.take_in({"id": [1], "prediction": ["x"]})
+    world.publish()
+    with world.served() as version, pytest.raises(UsageError, match="has no match section"):
+        _ = version.matcher
+
+
+def test_a_changed_match_section_makes_a_new_version(tmp_path: Path) -> None:
+    """The terms are part of what is served: the same predictions are published again with another matcher."""
+    world = job(tmp_path, [("it", "x", ["covid"])])
+    assert world.publish()["version"] is None
+    changed = world.changed(match={"terms": ["prediction.names"], "concept": "vaccine", "stop_terms": ["covid"]})
+    assert changed.publish()["version"] == 2
+    assert found(changed, "covid") == []
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Iterator[Path]:
+    """A version's matcher.bin."""
+    world = job(tmp_path, [("it", "x", ["covid", "corona"])])
+    with world.served() as version:
+        yield version.folder / "matcher.bin"
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "magic", "automaton", "missing", "format"])
+def test_a_damaged_matcher_is_refused(published: Path, damage: str) -> None:
+    """One sentence, with the file's name; never a crash."""
+    data = published.read_bytes()
+    rnd = random.Random(7)
+    facts = json.loads(data[data.rindex(b'{"offsets"') : -24])
+    begin, end = facts["automaton"]
+    whole = {
+        "empty": b"", "cut": data[: len(data) // 2], "noise": rnd.randbytes(len(data)), "magic": data[:-1] + b"X",
+        "automaton": data[:begin] + rnd.randbytes(end - begin) + data[end:], "missing": None,
+        "format": data.replace(b'"format": 1', b'"format": 9'),
+    }[damage]  # fmt: skip
+    if whole is None:
+        published.unlink()
+    else:
+        published.write_bytes(whole)
+    with pytest.raises(StoreError, match=r"matcher\.bin"):
+        Matcher(published)
+
+
+def test_a_missing_library_is_named(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without daachorse the sentence says which extra brings it."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "daachorse", None)
+    with pytest.raises(MissingExtra, match=r"batchinfer-cache\[match\]"):
+        Matcher(published)
