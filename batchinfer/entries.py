@@ -10,6 +10,7 @@ import duckdb
 from batchinfer import verdicts
 from batchinfer.keys import literal, quoted
 from batchinfer.output import is_json
+from batchinfer.parts import json_path
 from batchinfer.plan import LISTED, Plan, listed
 from batchinfer.snapshot import PREDICTIONS, Manifest
 from batchinfer.spec import JobSpec
@@ -207,8 +208,3 @@ def _of_this_key(plan: Plan) -> str:
     """SQL for whether an import was made for the lookup key as it is now: one made for another can never be found."""
     names = ", ".join(literal(column.name) for column in plan.source.key)
     return f"json_keys(query) = [{names}]"
-
-
-def json_path(*names: str) -> str:
-    """Where DuckDB finds a field of a JSON object, or one within it."""
-    return "$" + "".join('."' + name.replace('"', '\\"') + '"' for name in names)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from batchinfer.keys import canonical_json, literal
 from batchinfer.output import is_json
+from batchinfer.parts import matched_sql, part_sql
 from batchinfer.spec import JobSpec
 
 ACCEPT, REJECT, CORRECT = "accept", "reject", "correct"
@@ -92,7 +93,8 @@ def answer_of(spec: JobSpec) -> str:
     """
     if (value := wanted(spec)) is None:
         return "prediction"
-    text = literal(json.dumps(value, ensure_ascii=False))
+    given = value if isinstance(value, str) or is_json(spec.output) else json.dumps(value)
+    text = literal(json.dumps(given, ensure_ascii=False))
     return f"CASE WHEN verdict = '{ACCEPT}' AND value IS NULL THEN {text} ELSE prediction END"
 
 
@@ -143,29 +145,19 @@ def to_review(spec: JobSpec, column: Callable[[str], str], served: Callable[[str
 
 def matched(spec: JobSpec, column: Callable[[str], str]) -> str:
     """In a checking job, whether an entry would be matched; elsewhere true."""
-    match = spec.match
-    if match is None or not is_checking(spec):
+    if spec.match is None or not is_checking(spec):
         return "true"
-    tests = [f"{part(spec, name, column)} IN ({_texts(value)})" for name, value in match.where.items()]
-    if match.min_score is not None:
-        tests.append(f"(score >= {match.min_score} OR (score IS NULL AND source IN {PEOPLE}))")
-    return " AND ".join(tests) or "true"
+    return matched_sql(spec.match, spec.input.key, _kind(spec), column)
 
 
 def part(spec: JobSpec, name: str, column: Callable[[str], str]) -> str:
-    """A part of an entry, as text: a column of its key, its prediction, or a place in that."""
-    if name in spec.input.key:
-        return f"{column(name)}::VARCHAR"
-    _, _, place = name.partition(".")
-    if not place:
-        return "json_extract_string(prediction, '$')" if is_json(spec.output) else "prediction"
-    names = "".join(f'."{step}"' for step in place.replace('"', '\\"').split("."))
-    return f"json_extract_string(prediction, {literal('$' + names)})"
+    """A part of an entry, as text."""
+    made = part_sql(name, spec.input.key, _kind(spec), column)
+    return f"json_extract_string({made}, '$')"
 
 
-def _texts(value: Any) -> str:
-    values = value if isinstance(value, list) else [value]
-    return ", ".join(literal(one if isinstance(one, str) else json.dumps(one)) for one in values)
+def _kind(spec: JobSpec) -> str:
+    return "json" if is_json(spec.output) else "string"
 
 
 def plain(spec: JobSpec, text: str) -> str:
