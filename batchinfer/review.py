@@ -54,6 +54,8 @@ def write(job: Job, home: JobHome, options: Options, target: Path, where: Mappin
         columns = _columns(job.spec)
         _check_where(where, columns)
         chosen = " AND ".join(f"{quoted(name)}::VARCHAR = {literal(text)}" for name, text in where.items())
+        with p.store.attached(p.plan.db):
+            p.plan.db.execute(f"CREATE OR REPLACE TABLE approved AS {_approved(job.spec)}")
         rows = _rows(job.spec, version)
         p.plan.db.execute(f"CREATE OR REPLACE TABLE review AS SELECT * FROM ({rows}) WHERE {chosen or 'true'}")
         order = ", ".join(["score NULLS LAST", "state", *(quoted(column_of(name)) for name in job.spec.input.key)])
@@ -116,14 +118,13 @@ def _rows(spec: JobSpec, version: int) -> str:
     key = ", ".join(f"{listed(name)} AS {quoted(column_of(name))}" for name in spec.input.key)
     about = f"e.lookup, {key}, {value} AS value, e.prediction, e.score, e.source, e.model, e.generated_at"
     served = "SELECT lookup, prediction FROM before" if version else "SELECT lookup, prediction FROM entries LIMIT 0"
-    changed = "served.prediction <> e.prediction" if checking else "judged.shown IS NOT NULL"
+    changed = "served.prediction <> e.prediction" if checking else "approved.value IS NOT NULL"
     concepts = f"LEFT JOIN ({_concepts(spec)}) c ON lower({value}) = c.term" if checking else ""
     inner = f"""
         SELECT {about}, CASE WHEN {changed} THEN 'changed' ELSE 'new' END AS state,
-               coalesce(judged.shown, served.prediction) AS before, {"coalesce(c.concepts, 0)" if checking else "0"} AS concepts
+               coalesce(approved.value, served.prediction) AS before, {"coalesce(c.concepts, 0)" if checking else "0"} AS concepts
         FROM {verdicts.unseen(spec)} e
-        LEFT JOIN (SELECT lookup, arg_max(shown, import_id) AS shown FROM seen WHERE shown IS NOT NULL GROUP BY lookup) judged
-            ON e.lookup = judged.lookup
+        LEFT JOIN approved ON e.lookup = approved.lookup
         LEFT JOIN ({served}) served ON e.lookup = served.lookup
         {concepts}"""
     person = ", ".join(f"NULL::VARCHAR AS {name}" for name in PERSON)
@@ -131,6 +132,16 @@ def _rows(spec: JobSpec, version: int) -> str:
         SELECT {literal(spec.name)} AS job, {version} AS version, * REPLACE (
             strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {_digest_sql(spec)} AS "check", {person}
         FROM ({inner})"""
+
+
+def _approved(spec: JobSpec) -> str:
+    """The value that people accepted last, or gave as a correction, for each key that has another one now."""
+    value = f"CASE WHEN verdict = '{verdicts.ACCEPT}' THEN value ELSE prediction END"
+    return (
+        f"SELECT lookup, arg_max({verdicts.plain(spec, value)}, import_id) AS value FROM cache.imports "
+        f"SEMI JOIN {verdicts.unseen(spec)} USING (lookup) "
+        f"WHERE verdict <> '{verdicts.REJECT}' AND ({value}) IS NOT NULL AND value IS NOT NULL GROUP BY lookup"
+    )
 
 
 def _concepts(spec: JobSpec) -> str:

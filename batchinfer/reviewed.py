@@ -243,7 +243,7 @@ def _clashes(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> list[str]:
         f"DELETE FROM marked WHERE follows AND rowid NOT IN "
         f"(SELECT arg_min(rowid, follows) FROM marked WHERE verdict = '{ACCEPT}' GROUP BY lookup)"
     )
-    value, answer = (verdicts.same(spec, verdicts.plain(spec, name)) for name in ("value", "prediction"))
+    value, answer = (verdicts.hashed(spec, verdicts.plain(spec, name)) for name in ("value", "prediction"))
     found = db.execute(
         f"""SELECT list(place ORDER BY line), any_value(query), min(line) AS first, 'two verdicts for one value' AS fault
             FROM marked GROUP BY lookup, {value} HAVING count(*) > 1
@@ -268,11 +268,14 @@ def _refusal(path: Path, faults: Sequence[str], more: int) -> str:
 
 def _no_longer_proposed(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> int:
     """Verdicts on what would not be published now, even if nobody had rejected it."""
-    value = verdicts.same(spec, verdicts.plain(spec, "m.value"))
+    value = verdicts.hashed(spec, verdicts.plain(spec, "value"))
+    proposed = (
+        f"SELECT lookup, {verdicts.hashed(spec, 'prediction')} AS value FROM entries SEMI JOIN marked USING (lookup) "
+        "UNION ALL SELECT lookup, value FROM refused"
+    )
     sql = f"""
-        SELECT count(DISTINCT line) FROM marked m JOIN (
-            SELECT lookup, prediction FROM entries UNION ALL SELECT lookup, prediction FROM refused) e USING (lookup)
-        WHERE NOT follows AND (m.value IS NULL OR {value} = {verdicts.same(spec, "e.prediction")})"""
+        SELECT count(DISTINCT line) FROM (SELECT line, lookup, {value} AS value FROM marked WHERE NOT follows) m
+        JOIN ({proposed}) e USING (lookup) WHERE m.value IS NULL OR m.value = e.value"""
     return int(one(db, "SELECT count(*) FROM marked WHERE NOT follows")) - int(one(db, sql))
 
 

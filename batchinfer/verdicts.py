@@ -41,23 +41,21 @@ def settle(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
     """Makes tables of what verdicts come to, from the cache that is attached.
 
     rejected (lookup, value): must not be served, wherever it comes from; value is NULL for a key as a whole.
-    seen (lookup, value, shown, import_id): what a person accepted, or gave as a correction. fallen (lookup): keys whose
-    last answer by people was rejected since. Values stand as `same` makes them.
+    seen (lookup, value): what a person accepted, or gave as a correction. fallen (lookup): keys whose last answer by
+    people was rejected since. Values stand as `hashed` makes them, so that the tables of millions of verdicts are small.
     """
-    if (
-        is_json(spec.output)
-        and not db.execute("SELECT 1 FROM duckdb_functions() WHERE function_name = ?", [CANONICAL]).fetchall()
-    ):
+    known = "SELECT 1 FROM duckdb_functions() WHERE function_name = ?"
+    if is_json(spec.output) and not db.execute(known, [CANONICAL]).fetchall():
         db.create_function(CANONICAL, _canonical, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]
-    answer, value = plain(spec, answer_of(spec)), plain(spec, "value")
+    answer, value = (hashed(spec, plain(spec, text)) for text in (answer_of(spec), "value"))
     db.execute(
         f"""CREATE OR REPLACE TABLE judged AS
-        SELECT import_id, lookup, verdict, {same(spec, value)} AS value, {answer} AS answer, {value} AS shown
+        SELECT import_id, lookup, verdict, {value} AS value, {answer} AS answer
         FROM cache.imports WHERE verdict IS NOT NULL"""
     )
     db.execute(  # what people gave for the keys that verdicts are about: for those alone its order in time matters
         f"""CREATE OR REPLACE TABLE given AS
-        SELECT import_id, lookup, {same(spec, answer)} AS value FROM cache.imports SEMI JOIN judged USING (lookup)
+        SELECT import_id, lookup, {answer} AS value FROM cache.imports SEMI JOIN judged USING (lookup)
         WHERE {answer_of(spec)} IS NOT NULL"""
     )
     db.execute(
@@ -70,9 +68,8 @@ def settle(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
     )
     db.execute(
         f"""CREATE OR REPLACE TABLE seen AS
-        SELECT lookup, value, shown, import_id FROM judged WHERE verdict = '{ACCEPT}'
-        UNION ALL
-        SELECT lookup, {same(spec, "answer")}, answer, import_id FROM judged WHERE verdict = '{CORRECT}' AND answer IS NOT NULL"""
+        SELECT lookup, value FROM judged WHERE verdict = '{ACCEPT}'
+        UNION SELECT lookup, answer FROM judged WHERE verdict = '{CORRECT}' AND answer IS NOT NULL"""
     )
     db.execute(
         """CREATE OR REPLACE TABLE fallen AS
@@ -112,12 +109,9 @@ def answers(spec: JobSpec) -> str:
 
 
 def hits(spec: JobSpec, entries: str, verdicts: str) -> str:
-    """The lookup and prediction of those entries whose value is in a table of values, or whose key is as a whole."""
-    value = same(spec, "e.prediction")
-    return (
-        f"SELECT DISTINCT e.lookup, e.prediction FROM {entries} e JOIN {verdicts} v USING (lookup) "
-        f"WHERE v.value IS NULL OR v.value = {value}"
-    )
+    """The lookup and hashed value of those entries whose value is in a table of values, or whose key is as a whole."""
+    hashes = f"SELECT lookup, {hashed(spec, 'prediction')} AS value FROM {entries} SEMI JOIN {verdicts} USING (lookup)"
+    return f"SELECT e.* FROM ({hashes}) e JOIN {verdicts} v USING (lookup) WHERE v.value IS NULL OR v.value = e.value"
 
 
 def unseen(spec: JobSpec) -> str:
@@ -171,3 +165,8 @@ def same(spec: JobSpec, value: str) -> str:
     JSON values may differ in the order of names; texts in their line ends, which spreadsheets change.
     """
     return f"{CANONICAL}({value})" if is_json(spec.output) else rf"regexp_replace({value}, '\r\n?', chr(10), 'g')"
+
+
+def hashed(spec: JobSpec, value: str) -> str:
+    """The same, as a hash: all that is needed to tell values apart."""
+    return f"md5_number({same(spec, value)})"
