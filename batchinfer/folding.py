@@ -19,7 +19,7 @@ import regex
 VERSION = 1  # raise it when a text is folded differently: it would not meet the terms of matchers that are there
 EDGE = "\x1f"  # the mark; of a text's own it is white space
 ODD = "\x01"  # stands for the underscore, which Python's \b would take for a letter
-REPLACEMENT = "\ufffd"  # stands for half of a surrogate pair
+HALF = "\x02"  # stands for half of a surrogate pair, which no term may have: it could not be written as UTF-8
 
 _UNSPACED = (
     "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tai_Le", "New_Tai_Lue", "Tai_Tham",
@@ -46,7 +46,7 @@ _ALIKE = {  # beyond what categories say
     # Variation selectors, the combining grapheme joiner, and the Arabic stroke that only stretches a word.
     **dict.fromkeys([*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), 0x034F, 0x0640], ""),
 }
-_BY_CATEGORY = {"Pd": "-", "Cf": "", "Cs": REPLACEMENT, "Zs": " ", "Zl": " ", "Zp": " "}
+_BY_CATEGORY = {"Pd": "-", "Cf": "", "Cs": HALF, "Zs": " ", "Zl": " ", "Zp": " "}
 Sizes = tuple[int, int, int]
 Piece = tuple[str, Sizes]
 MOST_CACHED = 50_000  # clusters; all living languages have fewer
@@ -113,7 +113,7 @@ class Folding:
     def term(self, text: str) -> str:
         """The pattern by which a term is found in `marked`; empty if it has no letter, digit or symbol."""
         pattern = self(text).marked.strip(" ")
-        if not any(unicodedata.category(sign)[0] in "LNS" for sign in pattern):
+        if HALF in pattern or not any(unicodedata.category(sign)[0] in "LNS" for sign in pattern):
             return ""
         if pattern.endswith(EDGE) and _is_hangul(pattern[-2]):  # a particle may follow
             return pattern[:-1]

@@ -8,23 +8,68 @@ so that workers share it; daachorse makes a copy of the automaton for each proce
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import mmap
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchinfer.errors import MissingExtra, StoreError
 
 MATCHER = "matcher.bin"
 MAGIC = b"batchinfer match"
 FORMAT = 1
-MOST_CACHED = 4096  # patterns; a common one is read once
+MOST_CACHED = 16_384  # patterns; a common one is read once
 TRAILER = struct.Struct("<Q16s")  # the length of the JSON object before it, and MAGIC
 
 Span = tuple[int, int]
-Match = dict[str, Any]
+
+
+class Name(NamedTuple):
+    """One thing that a term names. term: as it was listed; source: whose prediction it comes from."""
+
+    concept: Any
+    language: str | None
+    term: str
+    score: float | None
+    source: str
+
+
+class Match(NamedTuple):
+    """A place in a text where a term stands, and all that it names. start, end: offsets; text: what stands there."""
+
+    start: int
+    end: int
+    text: str
+    names: tuple[Name, ...]
+
+    def flat(self) -> list[dict[str, Any]]:
+        """One mapping for each thing named, as HTTP and the command line give them."""
+        return [
+            {
+                "concept": name.concept, "language": name.language, "term": name.term, "start": self.start,
+                "end": self.end, "text": self.text, "score": name.score, "source": name.source,
+            }
+            for name in self.names
+        ]  # fmt: skip
+
+
+class _Entries:
+    """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common."""
+
+    __slots__ = ("_parts", "names")
+
+    def __init__(self, names: tuple[Name, ...]) -> None:
+        self.names = names
+        self._parts: list[str] | None = None
+
+    def json(self, start: int, end: int, text: str) -> str:
+        """`Match.flat` as JSON, without its brackets: all but the span is the same each time, and written once."""
+        if self._parts is None:
+            self._parts = _parts(self.names)
+        return f'"start":{start},"end":{end},"text":{_quoted(text)},'.join(self._parts)
 
 
 class Matcher:
@@ -58,7 +103,7 @@ class Matcher:
                 f"{path} was made by a batchinfer that matches otherwise: serve with that one, or publish again."
             )
         self._data = data
-        self._entries = functools.lru_cache(MOST_CACHED)(self._read)  # some terms are much more common than others
+        self._entries = functools.lru_cache(MOST_CACHED)(self._read)
         self._fold = folding.Folding(accents=facts["accents"])
         self._overlaps: bool = facts["overlaps"]
 
@@ -72,49 +117,61 @@ class Matcher:
         languages: BCP 47 tags to which to keep (de: de-AT, too); terms of no language are always found. utf16: count
         offsets in UTF-16 units, as JavaScript and Java do, rather than in code points.
         """
+        return [
+            Match(*place, text[start:end], entries.names)
+            for (start, end), place, entries in self._places(text, languages, utf16=utf16)
+        ]
+
+    def find_json(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> str:
+        """The same as a JSON list of flat matches."""
+        places = self._places(text, languages, utf16=utf16)
+        return f"[{','.join([entries.json(*place, text[start:end]) for (start, end), place, entries in places])}]"
+
+    def _places(self, text: str, languages: Collection[str], *, utf16: bool) -> Iterable[tuple[Span, Span, _Entries]]:
+        """Where terms stand, in code points and as asked for, and what each stands for."""
         if self._automaton is None:
-            return []
+            return ()
         folded = self._fold(text)
         found = self._automaton.find_overlapping(folded.marked)
         if not found:
-            return []
-        named = self._named(found, tuple(tag.lower() for tag in languages))
+            return ()
+        ranges = tuple(sorted(tag.lower() for tag in languages)) if languages else ()
         spans = folded.spans([(start, end) for start, end, _ in found])
         matches = [
             (span, entries)
-            for (_, end, _), span, entries in zip(found, spans, named, strict=True)
-            if entries and not folded.cuts(end)
+            for (_, end, number), span in zip(found, spans, strict=True)
+            if (entries := self._entries(number, ranges)).names and not folded.cuts(end)
         ]
-        matches.sort(key=_leftmost_longest)
-        if not self._overlaps:
-            matches = _apart(matches)
-        count = _utf16_counter(text) if utf16 else None
-        return [
-            {
-                "concept": concept,
-                "language": language,
-                "term": term,
-                "start": span[0] if count is None else count(span[0]),
-                "end": span[1] if count is None else count(span[1]),
-                "text": text[span[0] : span[1]],
-                "score": score,
-                "source": source,
-            }
-            for span, entries in matches
-            for concept, language, term, score, source in entries
-        ]
+        if len(matches) > 1:
+            matches.sort(key=_leftmost_longest)
+            if not self._overlaps:
+                matches = _apart(matches)
+        if utf16 and not text.isascii() and max(text) > "\uffff":
+            return [(span, (_units(text, span[0]), _units(text, span[1])), entries) for span, entries in matches]
+        return [(span, span, entries) for span, entries in matches]
 
-    def _read(self, number: int) -> list[Any]:
-        begin, end = self._offsets[number : number + 2]
-        entries: list[Any] = json.loads(self._data[begin:end])
-        return entries
+    def _read(self, number: int, ranges: tuple[str, ...]) -> _Entries:
+        """What a pattern stands for. The file has it by columns, as one value where all of a column are equal."""
+        columns, _ = _decode(str(self._data[self._offsets[number] : self._offsets[number + 1]], "utf-8"))
+        count = len(columns[0])
+        whole = [column if isinstance(column, list) else itertools.repeat(column, count) for column in columns]
+        names = tuple(map(Name._make, zip(*whole, strict=False)))
+        return _Entries(tuple(name for name in names if _is_in(name.language, ranges)) if ranges else names)
 
-    def _named(self, found: Sequence[tuple[int, int, int]], ranges: tuple[str, ...]) -> list[list[Any]]:
-        """What each pattern stands for: [concept, language, term, score, source] for each thing that it names."""
-        named = [self._entries(number) for _, _, number in found]
-        if ranges:
-            named = [[entry for entry in entries if _is_in(entry[1], ranges)] for entries in named]
-        return named
+
+_decode = json.JSONDecoder().raw_decode
+_quoted = json.encoder.encode_basestring
+
+
+def _parts(names: Sequence[Name]) -> list[str]:
+    """JSON texts between which the span is put."""
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    parts = [""]
+    for name in names:
+        head = f'{{"concept":{encode(name.concept)},"language":{encode(name.language)},"term":{encode(name.term)},'
+        parts[-1] += ("," if len(parts) > 1 else "") + head
+        parts.append(f'"score":{encode(name.score)},"source":{encode(name.source)}}}')
+    return parts
 
 
 def _facts(data: mmap.mmap) -> dict[str, Any]:
@@ -134,12 +191,12 @@ def _is_in(language: str | None, ranges: tuple[str, ...]) -> bool:
     return any(tag.startswith(f"{part}-") for part in ranges)
 
 
-def _leftmost_longest(match: tuple[Span, Any]) -> Span:
+def _leftmost_longest(match: tuple[Span, _Entries]) -> Span:
     (start, end), _ = match
     return start, -end
 
 
-def _apart(matches: list[tuple[Span, list[Any]]]) -> list[tuple[Span, list[Any]]]:
+def _apart(matches: list[tuple[Span, _Entries]]) -> list[tuple[Span, _Entries]]:
     """Of matches that overlap, the leftmost, then the longest; several of the very same span stay together."""
     kept, last = [], (-1, -1)
     for match in matches:
@@ -150,8 +207,6 @@ def _apart(matches: list[tuple[Span, list[Any]]]) -> list[tuple[Span, list[Any]]
     return kept
 
 
-def _utf16_counter(text: str) -> Any:
-    """Turns an offset in code points into one in UTF-16 units."""
-    if text.isascii() or max(text) < "\U00010000":
-        return None
-    return lambda offset: len(text[:offset].encode("utf-16-le", "surrogatepass")) // 2
+def _units(text: str, offset: int) -> int:
+    """An offset in UTF-16 units from one in code points."""
+    return len(text[:offset].encode("utf-16-le", "surrogatepass")) // 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
+import operator
 import unicodedata
 from array import array
 from collections import Counter
@@ -135,12 +137,14 @@ class _Sieve:
 def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
     """(pattern, JSON of all that it names), by pattern."""
     reading = db.cursor()
-    rows = reading.sql(
-        "SELECT pattern, '[' || string_agg(json_array(concept::JSON, language, term, score, source)::VARCHAR, ',' "
-        "ORDER BY concept, language) || ']' AS entries FROM named GROUP BY pattern ORDER BY pattern"
-    ).to_arrow_reader(BATCH_ROWS)
-    for batch in rows:
-        yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+    rows = reading.sql("FROM named ORDER BY pattern, concept, language").to_arrow_reader(BATCH_ROWS)
+    records = (record for batch in rows for record in zip(*batch.to_pydict().values(), strict=True))
+    for pattern, named in itertools.groupby(records, key=operator.itemgetter(0)):
+        _, concepts, *others = zip(*named, strict=True)
+        # One value where all are equal is shorter, and sooner read.
+        columns = [column[0] if column.count(column[0]) == len(column) else column for column in others]
+        told = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
+        yield pattern, f"[[{','.join(concepts)}],{told[1:]}"
     reading.close()
 
 
@@ -195,4 +199,4 @@ def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -
             SELECT {concept}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,
                    unnest(list_concat({each}, [])) AS item
             FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE {matched_sql(spec, names, kind, version_column)})
-        WHERE json_type(item) NOT IN ('NULL', 'OBJECT', 'ARRAY') AND concept <> 'null'"""
+        WHERE json_type(item) NOT IN ('NULL', 'OBJECT', 'ARRAY') AND json_type(concept) NOT IN ('NULL', 'OBJECT', 'ARRAY')"""

@@ -75,9 +75,11 @@ def test_a_hangul_term_leaves_room_for_a_particle() -> None:
     assert FOLD.term("백신 az").replace(EDGE, "¦") == "¦백신¦ ¦az¦"
 
 
-@pytest.mark.parametrize("text", ["", " ", "\u200b", "\u0301", "\u0301\u0308", "...", "-", "\ufe0f", "\u00ad "])
+@pytest.mark.parametrize(
+    "text", ["", " ", "\u200b", "\u0301", "\u0301\u0308", "...", "-", "\ufe0f", "\u00ad ", "a\x02", "a\ud800"]
+)
 def test_terms_of_nothing(text: str) -> None:
-    """What has no letter, digit or symbol is no term."""
+    """What has no letter, digit or symbol is no term, nor is what could be taken for half a character."""
     assert FOLD.term(text) == ""
 
 

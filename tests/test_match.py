@@ -12,7 +12,7 @@ import pytest
 
 from batchinfer import publish
 from batchinfer.errors import MissingExtra, StoreError, UsageError
-from batchinfer.match import Matcher
+from batchinfer.match import Match, Matcher
 from batchinfer.snapshot import Manifest
 from tests.factories import LENIENT, World, imports_job, model_job
 
@@ -41,10 +41,15 @@ def job(folder: Path, named: Sequence[Named], **match: Any) -> World:
     return world
 
 
+def flat(matches: Sequence[Match]) -> list[dict[str, Any]]:
+    """As HTTP gives them."""
+    return [mapping for match in matches for mapping in match.flat()]
+
+
 def found(world: World, text: str, **options: Any) -> list[tuple[str, str]]:
     """(concept, what stands in the text) for each match."""
     with world.served() as version:
-        return [(match["concept"], match["text"]) for match in version.matcher.find(text, **options)]
+        return [(match["concept"], match["text"]) for match in flat(version.matcher.find(text, **options))]
 
 
 def manifest(world: World) -> Manifest:
@@ -57,7 +62,7 @@ def test_a_match_says_all(tmp_path: Path) -> None:
     """Concept, language, the term as it was listed, span, score and source of the prediction."""
     world = job(tmp_path, [("Sputnik V", "de", ["Sputnik-Impfstoff", "Sputnik V"]), ("Sputnik V", "ru", ["Спутник V"])])
     with world.served() as version:
-        assert version.matcher.find("Ist der SPUTNIK‑Impfstoff gut?") == [
+        assert flat(version.matcher.find("Ist der SPUTNIK‑Impfstoff gut?")) == [
             {
                 "concept": "Sputnik V", "language": "de", "term": "Sputnik-Impfstoff", "start": 8, "end": 25,
                 "text": "SPUTNIK‑Impfstoff", "score": 0.5, "source": "import",
@@ -103,10 +108,10 @@ def test_offsets_in_both_countings(tmp_path: Path) -> None:
     with world.served() as version:
         (points,) = version.matcher.find(text)
         (units,) = version.matcher.find(text, utf16=True)
-        assert (points["start"], points["end"], points["text"]) == (4, 9, "covid")
-        assert (units["start"], units["end"]) == (6, 11)
+        assert points[:3] == (4, 9, "covid")
+        assert units[:3] == (6, 11, "covid")
         assert text.encode("utf-16-le", "surrogatepass")[12:22].decode("utf-16-le") == "covid"
-        assert version.matcher.find("covid", utf16=True)[0]["end"] == 5
+        assert version.matcher.find("covid", utf16=True)[0].end == 5
 
 
 def test_the_leftmost_then_the_longest(tmp_path: Path) -> None:
@@ -142,7 +147,7 @@ def test_one_term_of_several_concepts(tmp_path: Path) -> None:
         [("Moderna", "en", ["the jab"]), ("Pfizer", "en", ["The Jab", "the  jab"]), ("Pfizer", "de", ["the jab"])],
     )
     with world.served() as version:
-        matches = version.matcher.find("had the jab?")
+        matches = flat(version.matcher.find("had the jab?"))
     assert [(match["concept"], match["language"]) for match in matches] == [
         ("Moderna", "en"),
         ("Pfizer", "de"),
@@ -216,7 +221,7 @@ def test_a_hundred_thousand_equal_terms(tmp_path: Path) -> None:
     )
     world.publish()
     assert manifest(world).content["match"]["terms"] == 1
-    assert [match["term"] for match in world.served().matcher.find("covid")] == ["Covid", "covid"]
+    assert [match["term"] for match in flat(world.served().matcher.find("covid"))] == ["Covid", "covid"]
 
 
 def test_no_term_at_all(tmp_path: Path) -> None:
@@ -238,7 +243,7 @@ def test_odd_texts(tmp_path: Path, text: str) -> None:
     assert found(world, text) == []
     with world.served() as version:
         (match,) = version.matcher.find(f"{text} covid")
-    assert (match["start"], match["text"]) == (len(text) + 1, "covid")
+    assert (match.start, match.text) == (len(text) + 1, "covid")
 
 
 def test_where_and_score_choose_the_entries(tmp_path: Path) -> None:
@@ -260,10 +265,20 @@ def test_where_and_score_choose_the_entries(tmp_path: Path) -> None:
     world.answer(lambda row: [math.log(terms[row["term"]]), math.log(1 - terms[row["term"]])])
     world.publish()
     with world.served() as version:
-        found = version.matcher.find("jab one, jab two, jab three")
+        found = flat(version.matcher.find("jab one, jab two, jab three"))
     assert [(match["text"], round(match["score"], 2), match["source"]) for match in found] == [
         ("jab one", 0.95, "model")
     ]
+
+
+@pytest.mark.parametrize("options", [{}, {"utf16": True}, {"languages": ["de"]}])
+@pytest.mark.parametrize("text", ["", "none", 'a "Gift" and\\ a 😀\tgift\u2028shop', "gift\x01 \ud800 gift"])
+def test_json_says_the_same(tmp_path: Path, text: str, options: dict[str, Any]) -> None:
+    """What the service sends is what is found, whatever stands in the text."""
+    world = job(tmp_path, [("present", "en", ["gift", '"gift" and\\']), ('po"ison\n', "de", ["Gift", "gift shop"])])
+    with world.served() as version:
+        matches = flat(version.matcher.find(text, **options))
+        assert json.loads(version.matcher.find_json(text, **options).encode()) == matches
 
 
 def test_a_job_without_terms_says_so(tmp_path: Path) -> None:

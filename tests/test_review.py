@@ -534,11 +534,8 @@ def test_the_commands(make: Make) -> None:
         writer.writeheader()
         writer.writerows([rows[0] | {"verdict": "accept"}, rows[1] | {"corrected": "by Ann"}, rows[2]])
     code, said = call(world, "import", job, file, "--author", "Ann")
-    assert (code, said) == (
-        0,
-        "Import 1: 1 accepted, 0 rejected, 1 corrected, 1 not judged, 0 no longer proposed. "
-        f"batchinfer publish {job} makes a version with it.",
-    )
+    counts = "1 accepted, 0 rejected, 1 corrected, 1 not judged, 0 no longer proposed"
+    assert (code, said) == (0, f"Import 1: {counts}. batchinfer publish {job} makes a version with it.")
     code, said = call(world, "import", job, "--list", "--json")
     [listed] = json.loads(said)
     assert {name: listed[name] for name in ("kind", "rows", "accepted", "corrected", "author")} == {
@@ -563,7 +560,7 @@ def test_another_list_goes_with_a_review_only(make: Make, tmp_path: Path) -> Non
         writer = csv.DictWriter(out, list(rows[0]))
         writer.writeheader()
         writer.writerows([rows[0] | {"verdict": "accept"}])
-    code, said = call(world, "import", job, file, "--input", str(other), "--json")
+    _, said = call(world, "import", job, file, "--input", str(other), "--json")
     assert (json.loads(said)["accepted"], json.loads(said)["no_longer_proposed"]) == (1, 0)
     plain = write(tmp_path / "plain.parquet", {"id": ["q"], "prediction": ["x"]})
     result = CliRunner().invoke(cli, ["--home", str(world.home.root), "import", job, str(plain), "--input", str(other)])

@@ -1,0 +1,73 @@
+"""A version's matcher wherever versions come from or go to: forgotten entries, candidates, copies, carried entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from batchinfer import forget, publish, run, ship
+from batchinfer.errors import GateFailed
+from batchinfer.home import JobHome
+from batchinfer.planned import Options
+from batchinfer.snapshot import Snapshot
+from tests.factories import LENIENT, Quiet, World, imports_job
+
+MATCH = {"terms": ["prediction"], "concept": "name"}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A published job of three names with a term each."""
+    made = imports_job(
+        tmp_path, {"name": ["Ann", "Ben", "Cay"]}, input={"path": "queries.parquet", "key": ["name"]},
+        match=MATCH, gate=LENIENT,
+    )  # fmt: skip
+    made.take_in({"name": ["Ann", "Ben", "Cay"], "prediction": ["alpha", "beta", "gamma"]})
+    made.publish()
+    return made
+
+
+def found(home: JobHome, text: str = "alpha beta gamma delta") -> Sequence[str]:
+    """What the served version finds."""
+    pointer = publish.served(home)
+    with Snapshot(publish.folder_of(home, pointer.version), digest=pointer.manifest) as version:
+        version.verify()
+        return [name.concept for match in version.matcher.find(text) for name in match.names]
+
+
+def test_a_forgotten_entry_is_found_no_more(world: World) -> None:
+    """Its terms leave the matcher of the version that is built again, and no byte of them stays."""
+    forget.forget(world.job, world.home, {"name": "Ben"})
+    assert found(world.home) == ["Ann", "Cay"]
+    files = [path.read_bytes() for path in world.home.versions.rglob("matcher.bin")]
+    assert len(files) == 1
+    assert b"beta" not in files[0]
+
+
+def test_a_candidate_has_its_matcher_when_it_is_published(world: World) -> None:
+    """A candidate that the gate refused is published with the terms that it holds."""
+    strict = world.changed(gate=LENIENT | {"changed": 0.0})
+    strict.take_in({"name": ["Ann"], "prediction": ["delta"]})
+    with pytest.raises(GateFailed):
+        strict.publish()
+    assert found(world.home) == ["Ann", "Ben", "Cay"]
+    (candidate,) = publish.candidates(world.home)
+    report = run.publish_job(strict.job, strict.home, Options(), Quiet(), candidate=candidate, why="they are right")
+    assert report["version"] == 2
+    assert found(world.home) == ["Ben", "Cay", "Ann"]
+
+
+def test_a_copy_finds_the_same(world: World, tmp_path: Path) -> None:
+    """The matcher goes with the version to another data folder."""
+    (tmp_path / "elsewhere").mkdir()
+    ship.ship(world.home, tmp_path / "elsewhere", lambda _: None)
+    assert found(JobHome(tmp_path / "elsewhere", world.home.name)) == ["Ann", "Ben", "Cay"]
+
+
+def test_the_report_says_what_was_made_findable(world: World) -> None:
+    """A publishing's report has the matcher's counts; one that publishes nothing has none."""
+    assert world.publish()["match"] is None
+    world.take_in({"name": ["Ann"], "prediction": ["delta"]})
+    assert world.publish()["match"]["terms"] == 3
