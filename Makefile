@@ -36,6 +36,7 @@ bench: setup ## run the benchmarks (an hour, all cores; those of serving need wr
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.publish
 	$(BIN)/python -m benchmarks.publish --output json
+	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.swapping
 

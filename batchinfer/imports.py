@@ -1,15 +1,17 @@
-"""Predictions made elsewhere, or corrected by people: Parquet → the cache's table `imports`. They win over the model's."""
+"""Predictions made elsewhere, or corrected by people: Parquet or CSV → the cache's table `imports`. They win over the model's.
+
+All of it streams: the rows are checked, and wait in a scratch database until the last of them was found good.
+"""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,36 +19,34 @@ from batchinfer import keys
 from batchinfer.errors import InputError, NotFound
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
+from batchinfer.keys import Column, literal, quoted
 from batchinfer.output import is_json
-from batchinfer.source import BATCH_ROWS, Source, find_files, job_files
-from batchinfer.store import Store
+from batchinfer.plan import scratch_database
+from batchinfer.source import ROW, Source, find_files, job_files
+from batchinfer.store import Store, one
+from batchinfer.tabular import as_parquet
 
-SCHEMA = pa.schema(
-    {
-        "lookup": pa.binary(),
-        "query": pa.string(),
-        "prediction": pa.string(),
-        "score": pa.float64(),
-        "author": pa.string(),
-    }
-)
 PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
+# Columns that a batch gets beside the file's own: predictions as JSON; the line of a CSV; that, or the row of a Parquet file.
+READY, LINE, NUMBER = "\x1fprediction", "\x1fline", "\x1fnumber"
+BATCH_ROWS = 16_384  # fewer than of a list: predictions may be long
 
 
 def add(job: Job, home: JobHome, path: Path, author: str | None) -> tuple[int, int]:
     """Takes a file in, whole or not at all; returns the import's number and its rows. Raises InputError."""
-    files = find_files(path)
-    spec = job.spec.input.model_copy(update={"where": {}, "optional": []})
-    source = Source(files, spec, [])  # checks that the key columns are there, and of which kinds
-    _check_kinds(job, source)
-    _check_all_good(source, path)
     home.prepare(job.path)
-    with home.run_lock(f"batchinfer import {job.name}"):
+    with (
+        home.run_lock(f"batchinfer import {job.name}"),
+        home.scratch() as scratch,
+        scratch_database(scratch) as db,
+    ):
+        incoming = _Incoming(db, job, _listed_key(job), author)
+        for file in find_files(path):
+            incoming.take(file, as_parquet(file, scratch, LINE))
+        incoming.check_whole(path)
         store = Store(home.cache)
         store.prepare()
-        counted: list[int] = []
-        number = store.add_import(_batches(job, source, files, author, counted))
-    return number, sum(counted)
+        return store.add_import(db, "SELECT * EXCLUDE (row, number) FROM incoming"), incoming.rows
 
 
 def listing(home: JobHome) -> list[dict[str, Any]]:
@@ -63,78 +63,143 @@ def undo(job: Job, home: JobHome, number: int) -> int:
         return Store(home.cache).undo_import(number)
 
 
-def _check_kinds(job: Job, source: Source) -> None:
-    """The key must be of the kinds that the job's own list has, or its entries would never be found."""
-    if job.spec.input.path is None:
-        return
-    try:
-        listed = Source(job_files(job), job.spec.input, [])
-    except InputError:
-        return  # no list yet: a job may begin with imports
-    for ours, theirs in zip(source.key, listed.key, strict=True):
-        if ours.kind != theirs.kind:
+class _Incoming:
+    """The rows of one import, in the table `incoming` of a scratch database."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection, job: Job, key: list[Column] | None, author: str | None) -> None:
+        """key: of the job's own list; without one, the first file's key is the job's. author: of rows that name none."""
+        self._db, self._spec, self._author = db, job.spec.input, author
+        self._as_json = is_json(job.spec.output)
+        self._key = key
+        self._files: list[tuple[int, str]] = []  # the rows that came before, and how to say where one is
+        self.rows = 0
+        db.execute(
+            "CREATE TABLE incoming "
+            "(row BIGINT, number BIGINT, lookup BLOB, query VARCHAR, prediction VARCHAR, score DOUBLE, author VARCHAR)"
+        )
+
+    def take(self, path: Path, parquet: Path) -> None:
+        """Adds a file's rows. parquet: where they are, if `path` is no Parquet itself. Raises InputError."""
+        source = self._opened(path, parquet)
+        word = "row" if path == parquet else "line"
+        self._files.append((self.rows, f"{path.name}, {word}"))
+        more, before = [PREDICTION] if path == parquet else [PREDICTION, LINE], 0
+        try:
+            with pq.ParquetFile(parquet) as file:
+                for raw in file.iter_batches(BATCH_ROWS, columns=[*source.kinds, *more]):
+                    batch = source.check(raw, before, path)
+                    rows = pa.array(range(before + 1, before + 1 + raw.num_rows), pa.int64())
+                    numbers = rows if path == parquet else raw.column(LINE)
+                    if batch.bad:
+                        bad = batch.bad[0]
+                        raise _refused(f"{path}, {word} {numbers[bad.row - before - 1]}", bad.detail)
+                    good = batch.good.append_column(NUMBER, numbers)
+                    self._insert(
+                        source, good, self._predictions(raw.column(PREDICTION), good, source, f"{path}, {word}")
+                    )
+                    before += raw.num_rows
+        except (pa.ArrowException, OSError, TypeError, ValueError, OverflowError) as exc:  # damaged, or of no use
+            why = next(iter(str(exc).splitlines()), repr(exc))
+            raise InputError(f"{path}: a value cannot be used: {why}. Nothing was taken in.") from exc
+        self.rows += before
+
+    def _opened(self, path: Path, parquet: Path) -> Source:
+        """The key, score and author of a file. Its keys must be of the job's kinds, or nobody would ever find them."""
+        plain = self._spec.model_copy(update={"where": {}, "optional": []})
+        key = Source([parquet], plain, []).key
+        names = pq.read_schema(parquet).names
+        if PREDICTION in plain.key:
+            raise InputError(f"The key column {PREDICTION} bears the name of what is imported: rename it in the list.")
+        if names.count(PREDICTION) != 1:
+            count = "more than one" if PREDICTION in names else "no"
+            raise InputError(f"{path.name} has {count} column {PREDICTION}: it has {', '.join(names)}.")
+        self._key = self._key or key
+        for ours, theirs in zip(key, self._key, strict=True):
+            if path == parquet and ours.kind != theirs.kind:  # a CSV has but texts, which say what they stand for
+                raise InputError(
+                    f"The column {ours.name} holds {ours.kind} values, but the job's list has {theirs.kind}: convert it."
+                )
+        more = [name for name in (SCORE, AUTHOR) if name in names and name not in plain.key]
+        types = {SCORE: "number", AUTHOR: "string"} | {column.name: column.kind for column in self._key}
+        return Source([parquet], plain.model_copy(update={"types": types, "optional": more}), more)
+
+    def _predictions(self, column: pa.Array, good: pa.Table, source: Source, place: str) -> pa.Array:
+        """The predictions of a batch as JSON. Raises InputError for the first that cannot be one."""
+        try:
+            texts = [as_prediction(given, as_json=self._as_json) for given in column.to_pylist()]
+            return pa.array(texts, pa.string())
+        except ValueError:  # one of them; which, is found out value by value
+            for number, value in enumerate(column):
+                try:
+                    as_prediction(value.as_py(), as_json=self._as_json)
+                except ValueError as exc:
+                    why = f"is not UTF-8: {exc}" if isinstance(exc, UnicodeDecodeError) else exc
+                    row = good.slice(number, 1)
+                    query = row.select([part.name for part in source.key]).to_pylist()[0]
+                    raise _refused(f"{place} {row[NUMBER][0]}", f"The prediction of {query} {why}.") from exc
+            raise
+
+    def _insert(self, source: Source, good: pa.Table, predictions: pa.Array) -> None:
+        score, author = (quoted(name) if name in source.kinds else "NULL" for name in (SCORE, AUTHOR))
+        self._db.register("batch", good.append_column(READY, predictions))
+        self._db.execute(
+            f"""INSERT INTO incoming BY NAME
+            SELECT {self.rows} + {quoted(ROW)} AS row, {quoted(NUMBER)} AS number,
+                   {keys.lookup_key_sql(source.key, source.normalize)} AS lookup,
+                   {_query_sql(source.key)} AS query, {quoted(READY)} AS prediction,
+                   CASE WHEN isfinite({score}::DOUBLE) THEN {score} END AS score,
+                   coalesce(nullif({author}, ''), ?) AS author
+            FROM batch""",
+            [self._author],
+        )
+        self._db.unregister("batch")
+
+    def check_whole(self, path: Path) -> None:
+        """Raises InputError where there are no rows, or two for one key."""
+        if not self.rows:
+            raise InputError(f"{path} has no rows: there is nothing to take in.")
+        twice = self._db.execute(
+            """WITH repeats AS (SELECT lookup, min(row) AS first FROM incoming GROUP BY lookup HAVING count(*) > 1)
+            SELECT first, row, query FROM incoming JOIN repeats USING (lookup) WHERE row > first ORDER BY row LIMIT 1"""
+        ).fetchall()
+        for first, second, query in twice:
             raise InputError(
-                f"The column {ours.name} holds {ours.kind} values, but the job's list has {theirs.kind}: convert it."
+                f"{path} has two predictions for {json.loads(query)}: keep one of those in "
+                f"{self._place(first)}, and {self._place(second)}. Nothing was taken in."
             )
 
-
-def _check_all_good(source: Source, path: Path) -> None:
-    seen: set[bytes] = set()
-    for batch in source.batches():
-        if batch.bad:
-            raise InputError(f"{path}, row {batch.bad[0].row}: {batch.bad[0].detail} Nothing was taken in.")
-        for row in batch.good.select([column.name for column in source.key]).to_pylist():
-            key = keys.lookup_key(list(row.values()), source.key, source.normalize)
-            if key in seen:
-                raise InputError(f"{path} has two predictions for {row}: keep one. Nothing was taken in.")
-            seen.add(key)
+    def _place(self, row: int) -> str:
+        file = next(name for before, name in reversed(self._files) if before < row)
+        return f"{file} {one(self._db, 'SELECT number FROM incoming WHERE row = ?', [row])}"
 
 
-def _batches(
-    job: Job, source: Source, files: list[Path], author: str | None, counted: list[int]
-) -> Iterator[pa.RecordBatch]:
-    as_json, key = is_json(job.spec.output), [column.name for column in source.key]
-    for path in files:
-        names = pq.read_schema(path).names
-        if PREDICTION not in names:
-            raise InputError(f"{path.name} has no column {PREDICTION}: it has {', '.join(names)}.")
-        if PREDICTION in key:
-            raise InputError(f"The key column {PREDICTION} bears the name of what is imported: rename it in the list.")
-        values = [PREDICTION, *(name for name in (SCORE, AUTHOR) if name in names and name not in key)]
-        try:
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(BATCH_ROWS, columns=[*key, *values]):
-                    queries = source.check(batch, 0, path).good.select(key).to_pylist()
-                    found = batch.select(values).to_pylist()
-                    rows = [
-                        _row(query, row, source, author, as_json=as_json)
-                        for query, row in zip(queries, found, strict=True)
-                    ]
-                    counted.append(len(rows))
-                    yield pa.RecordBatch.from_pylist(rows, SCHEMA)
-        except (pa.ArrowException, OSError, TypeError, ValueError) as exc:  # of another type, not UTF-8, damaged
-            raise InputError(f"{path}: a value cannot be used: {exc}. Nothing was taken in.") from exc
-
-
-def _row(
-    query: dict[str, Any], row: dict[str, Any], source: Source, author: str | None, *, as_json: bool
-) -> dict[str, Any]:
-    score = row.get(SCORE)
-    if row[PREDICTION] is None:
-        raise InputError(
-            f"The prediction of {query} is null: leave the row out, or give a value. Nothing was taken in."
-        )
+def _listed_key(job: Job) -> list[Column] | None:
+    """The key of the job's own list; None where there is none yet: a job may begin with imports."""
+    if job.spec.input.path is None:
+        return None
     try:
-        prediction = as_prediction(row[PREDICTION], as_json=as_json)
-    except ValueError as exc:
-        raise InputError(f"The prediction of {query} {exc}. Nothing was taken in.") from exc
-    return {
-        "lookup": keys.lookup_key(list(query.values()), source.key, source.normalize),
-        "query": json.dumps({name: _plain(part) for name, part in query.items()}, ensure_ascii=False),
-        "prediction": prediction,
-        "score": score if score is None or math.isfinite(score) else None,
-        "author": row.get(AUTHOR) or author,
-    }
+        return Source(job_files(job), job.spec.input, []).key
+    except InputError:
+        return None
+
+
+def _query_sql(key: list[Column]) -> str:
+    """SQL for a key as JSON text, as Python's json writes it."""
+    members = [f"{literal(_ENCODE(column.name) + ': ')} || {_json_sql(column)}" for column in key]
+    between = " || ', ' || "
+    return f"'{{' || {between.join(members)} || '}}'"
+
+
+def _json_sql(column: Column) -> str:
+    name = quoted(column.name)
+    if column.kind != "timestamp":
+        return f"to_json({name})::VARCHAR"
+    fraction = f"CASE WHEN epoch_us({name}) % 1000000 <> 0 THEN strftime({name}, '.%f') ELSE '' END"
+    return f"strftime({name}, '\"%Y-%m-%dT%H:%M:%S') || {fraction} || '\"'"
+
+
+def _refused(place: str, detail: str) -> InputError:
+    return InputError(f"{place}: {detail} Nothing was taken in.")
 
 
 def as_prediction(given: Any, *, as_json: bool) -> str:
@@ -143,16 +208,19 @@ def as_prediction(given: Any, *, as_json: bool) -> str:
     Raises ValueError, which says what is wrong after the value's name.
     """
     value = _plain(given)
+    if value is None:
+        raise ValueError("is null: leave the row out, or give a value")
     if as_json and isinstance(value, str):
         try:
-            value = json.loads(text := value)
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # NaN and half characters can be read only
+            text = _ENCODE(json.loads(value))
+            text.encode()  # half characters can be read only, as NaN can
         except (ValueError, RecursionError) as exc:
-            raise ValueError(f"should be JSON, but is {text[:80]!r}: {exc}") from exc
+            raise ValueError(f"should be JSON, but is {value[:80]!r}: {exc}") from exc
+        return text
     if not as_json and not isinstance(value, str):
         value = json.dumps(value, ensure_ascii=False, default=_plain)
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+        return _ENCODE(value)
     except ValueError as exc:
         raise ValueError(f"cannot be JSON: {exc}") from exc
 
@@ -164,3 +232,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return str(value)
     return value.isoformat() if isinstance(value, date | datetime | time) else value
+
+
+_ENCODE = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, default=_plain
+).encode  # made once: it is called for each row

@@ -186,6 +186,15 @@ def lookup_key(values: Sequence[Any], columns: Sequence[Column], normalize: Sequ
     return row_key(b"", normal, columns)
 
 
+def lookup_key_sql(columns: Sequence[Column], normalize: Sequence[str]) -> str:
+    """SQL whose value is `lookup_key`'s, for columns as `source` gives them."""
+    normal = [
+        Column(normal_column(column.name), "string") if normalize and column.kind == "string" else column
+        for column in columns
+    ]
+    return row_key_sql(b"", normal)
+
+
 def normalized(text: str, steps: Sequence[str]) -> str:
     """A key string made comparable: nfkc, casefold and trim, in that order, as far as the job asks for them."""
     if "nfkc" in steps:

@@ -84,7 +84,7 @@ class Plan:
         fingerprint: empty for a job that asks no model; its keys cannot conflict. missed: the rows of `misses.rows`; those
         asked for at least so often, and not in the list, are added to it.
         """
-        lookup = keys.row_key_sql(b"", [self._key_column(column) for column in self.source.key])
+        lookup = keys.lookup_key_sql(self.source.key, self.source.normalize)
         asked = [Column(name, self.source.kinds[name]) for name in sorted(self.columns)]
         generation = keys.row_key_sql(fingerprint, asked) if fingerprint else lookup
         kept = ", ".join(f"{quoted(name)} AS {listed(name)}" for name in self._kept())
@@ -134,11 +134,6 @@ class Plan:
 
     def _kept(self) -> list[str]:
         return list(dict.fromkeys([*(column.name for column in self.source.key), *self.columns]))
-
-    def _key_column(self, column: Column) -> Column:
-        if column.kind == "string" and self.source.normalize:
-            return Column(keys.normal_column(column.name), "string")
-        return column
 
     def _insert_bad(self, records: list[dict[str, Any]]) -> None:
         self._db.register("records", pa.Table.from_pylist(records, FAILURE_SCHEMA))

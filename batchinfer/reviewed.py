@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from batchinfer.keys import Column
 from batchinfer.output import is_json
 from batchinfer.planned import Options, planned
 from batchinfer.review import column_of, digest, served_now, uncell
-from batchinfer.source import BATCH_ROWS
 from batchinfer.spec import JobSpec
 from batchinfer.store import one
 from batchinfer.tabular import as_parquet
@@ -33,6 +32,7 @@ from batchinfer.verdicts import ACCEPT, CORRECT, REJECT
 MARKS = {"verdict", "check"}  # by these columns a review file is known
 LINE = "\x1fline"
 SHOWN = 5  # faults that are named
+BATCH_ROWS = 16_384
 SCHEMA = pa.schema(
     {
         "line": pa.int64(), "place": pa.string(), "lookup": pa.binary(), "query": pa.string(), "verdict": pa.string(), "value": pa.string(),
@@ -84,7 +84,10 @@ def add(job: Job, home: JobHome, path: Path, author: str | None, options: Option
         number = None
         if counts:
             entries.collect(p.plan, p.store, job.spec, served_now(home)[1])
-            number = p.store.add_import(_batches(p.plan.db))
+            number = p.store.add_import(
+                p.plan.db,
+                "SELECT lookup, query, prediction, author, verdict, value FROM marked ORDER BY line, follows",
+            )
         stale = _no_longer_proposed(p.plan.db, job.spec) if counts else 0
         accepted, rejected, corrected = (counts.get(word, 0) for word in (ACCEPT, REJECT, CORRECT))
         return Taken(number, accepted, rejected, corrected, reader.blank, stale)
@@ -277,12 +280,3 @@ def _no_longer_proposed(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> int:
         SELECT count(DISTINCT line) FROM (SELECT line, lookup, {value} AS value FROM marked WHERE NOT follows) m
         JOIN ({proposed}) e USING (lookup) WHERE m.value IS NULL OR m.value = e.value"""
     return int(one(db, "SELECT count(*) FROM marked WHERE NOT follows")) - int(one(db, sql))
-
-
-def _batches(db: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
-    """The verdicts, as rows of the cache's table `imports`."""
-    cursor = db.cursor()
-    yield from cursor.sql(
-        "SELECT lookup, query, prediction, NULL::DOUBLE AS score, author, verdict, value FROM marked ORDER BY line, follows"
-    ).to_arrow_reader(BATCH_ROWS)
-    cursor.close()

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from batchinfer.errors import Busy, StoreError
 from batchinfer.home import readable_faults
-from batchinfer.keys import canonical_json
+from batchinfer.keys import canonical_json, literal
 from batchinfer.records import Failure, Generation, Prediction
 from batchinfer.tables import (
     FAILURE_SCHEMA,
@@ -57,22 +57,17 @@ class Store:
         with vendor_faults(self.path):
             connection = _connect(self.path, self._patience, read_only=not write)
             try:
-                connection.begin()
-                yield connection
-                connection.commit()
-            except BaseException:
-                with contextlib.suppress(duckdb.Error):
-                    connection.rollback()
-                raise
+                with _transaction(connection):
+                    yield connection
             finally:
                 connection.close()
 
     @contextlib.contextmanager
-    def attached(self, db: duckdb.DuckDBPyConnection) -> Iterator[None]:
-        """The cache as the schema `cache` of another database, read-only. Raises StoreError or Busy."""
+    def attached(self, db: duckdb.DuckDBPyConnection, *, write: bool = False) -> Iterator[None]:
+        """The cache as the schema `cache` of another database, within whose memory it stays. Raises StoreError or Busy."""
+        attach = f"ATTACH {literal(str(self.path))} AS cache{'' if write else ' (READ_ONLY)'}"
         with vendor_faults(self.path):
-            text = str(self.path).replace("'", "''")
-            _patiently(self.path, self._patience, lambda: db.execute(f"ATTACH '{text}' AS cache (READ_ONLY)"))
+            _patiently(self.path, self._patience, lambda: db.execute(attach))
             try:
                 yield
             finally:
@@ -231,14 +226,17 @@ class Store:
         db.execute("DELETE FROM failures WHERE stage = 'parse' AND key IN (SELECT key FROM judged)")
         db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
 
-    def add_import(self, batches: Iterable[pa.RecordBatch]) -> int:
-        """Stores predictions made elsewhere, all or none; returns the import's number. batches: of imports.SCHEMA."""
-        with self.open(write=True) as db:
-            number = int(one(db, "SELECT coalesce(max(import_id), 0) + 1 FROM imports"))
-            sql, moment = "INSERT INTO imports BY NAME SELECT *, ? AS import_id, ? AS created_at FROM incoming", now()
-            for batch in batches:  # not as one stream: DuckDB would turn the errors of the rows' maker into its own
-                db.register("incoming", pa.Table.from_batches([batch]))
-                db.execute(sql, [number, moment])
+    def add_import(self, db: duckdb.DuckDBPyConnection, rows: str) -> int:
+        """Stores predictions made elsewhere, all or none; returns the import's number.
+
+        rows: a query on `db` with the columns of `imports`, but for import_id and created_at.
+        """
+        with self.attached(db, write=True), _transaction(db):
+            number = int(one(db, "SELECT coalesce(max(import_id), 0) + 1 FROM cache.imports"))
+            db.execute(
+                f"INSERT INTO cache.imports BY NAME SELECT *, ? AS import_id, ? AS created_at FROM ({rows})",
+                [number, now()],
+            )
             return number
 
     def imports(self) -> list[dict[str, Any]]:
@@ -290,6 +288,19 @@ class Store:
             return db.execute(
                 f"SELECT stage, reason, count(*) FROM {LETTERS} GROUP BY ALL ORDER BY 3 DESC, 2"
             ).fetchall()
+
+
+@contextlib.contextmanager
+def _transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commits what is done within; rolls it back if anything is raised."""
+    try:
+        db.begin()
+        yield
+        db.commit()
+    except BaseException:
+        with contextlib.suppress(duckdb.Error):
+            db.rollback()
+        raise
 
 
 def _generation(row: Sequence[Any]) -> Generation:

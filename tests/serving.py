@@ -107,12 +107,13 @@ class Server:
     def said(self) -> str:
         return f"the server wrote: {self.log}"
 
-    def children(self) -> list[int]:
-        """The ids of its worker processes."""
+    def children(self, *, collector: bool = False) -> list[int]:
+        """The ids of its worker processes; or of its collector of misses."""
         found = []
-        for pid in map(int, Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()):
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()  # each thread has the children that it started
+        for pid in (int(child) for task in tasks for child in (task / "children").read_text().split()):
             with contextlib.suppress(OSError):
-                if b"collector" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if (b"collector" in Path(f"/proc/{pid}/cmdline").read_bytes()) is collector:
                     found.append(pid)
         return found
 

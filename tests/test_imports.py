@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from batchinfer import imports, source
+from batchinfer import imports, plan, source
 from batchinfer.errors import Busy, InputError, NotFound
+from batchinfer.keys import Column, Kind, row_key
 from tests.factories import LENIENT, World, imports_job, unchecked, write
 
 Make = Callable[..., World]
@@ -147,20 +152,25 @@ def test_several_files_are_one_import(make: Make, tmp_path: Path) -> None:
 
 
 BROKEN = [
-    pytest.param({"id": ["a", "b", "a"], "prediction": ["x", "y", "x"]}, {}, "two predictions for .'id': 'a'.: keep one", id="key twice"),
+    pytest.param({"id": ["a", "b", "a"], "prediction": ["x", "y", "x"]}, {},
+                 "for .'id': 'a'.: keep one of those in .*, row 1, and .*, row 3", id="key twice"),
     pytest.param({"id": ["a", "b"], "prediction": ["x", None]}, {}, "The prediction of .'id': 'b'. is null", id="null"),
     pytest.param({"id": ["a", None], "prediction": ["x", "y"]}, {}, r"row 2: The column id is null\.", id="null key"),
     pytest.param({"id": ["a", ""], "prediction": ["x", "y"]}, {}, r"row 2: The column id is an empty text\.", id="empty key"),
     pytest.param({"id": unchecked([b"a", b"\xff"], pa.string()), "prediction": ["x", "y"]}, {}, "not valid UTF-8", id="key not UTF-8"),
-    pytest.param({"id": ["a", "b"], "prediction": unchecked([b"x", b"\xff"], pa.string())}, {}, "can't decode byte 0xff", id="not UTF-8"),
+    pytest.param({"id": ["a", "b"], "prediction": unchecked([b"x", b"\xff"], pa.string())}, {},
+                 "row 2: The prediction .* is not UTF-8", id="not UTF-8"),
     pytest.param({"id": ["a"], "prediction": [b"\xff"]}, {}, "can't decode byte 0xff", id="binary not UTF-8"),
     pytest.param({"id": [1], "prediction": ["x"]}, {}, "id holds integer values, but the job's list has string", id="key of another kind"),
     pytest.param({"id": [["a"]], "prediction": ["x"]}, {}, "a lookup key must be a plain value", id="nested key"),
     pytest.param({"name": ["a"], "prediction": ["x"]}, {}, "has no column id", id="no key"),
     pytest.param({"id": ["a"], "predicted": ["x"]}, {}, "has no column prediction: it has id, predicted", id="no prediction"),
     pytest.param({"id": pa.array([], pa.string()), "prediction": pa.array([], pa.string())}, {}, "has no rows", id="empty"),
-    pytest.param({"id": ["a"], "prediction": ["x"], "score": ["high"]}, {}, "a value cannot be used", id="score of another type"),
-    pytest.param({"id": ["a"], "prediction": ["x"], "author": [7]}, {}, "a value cannot be used", id="author of another type"),
+    pytest.param({"id": ["a", "b"], "prediction": ["x", "y"], "score": ["1", "high"]}, {},
+                 "row 2: The column score .* 'high'", id="score of another type"),
+    pytest.param({"id": ["a"], "prediction": ["x"], "author": [["Ada"]]}, {}, "row 1: The column author", id="author of another type"),
+    pytest.param({"id": ["a"], "prediction": ["x"], "author": unchecked([b"\xff"], pa.string())}, {},
+                 "author is not valid UTF-8", id="author not UTF-8"),
     pytest.param({"id": ["a", "b"], "prediction": ["[1]", "[1"]}, JSON, "of .'id': 'b'. should be JSON, but is '.1'", id="JSON cut off"),
     pytest.param({"id": ["a"], "prediction": ["NaN"]}, JSON, "should be JSON, but is 'NaN'", id="JSON NaN"),
     pytest.param({"id": ["a"], "prediction": ["[1e999]"]}, JSON, "should be JSON", id="JSON too large"),
@@ -186,10 +196,105 @@ def test_a_file_that_is_off_is_taken_in_not_at_all(
 
 
 def test_keys_that_normalise_alike_are_one_key(make: Make) -> None:
-    """Two spellings of one key in a file are two predictions for it."""
+    """Two spellings of one key in a file are two predictions for it; the later one is named."""
     world = make(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})
     with pytest.raises(InputError, match=r"two predictions for \{'id': 'TEA'\}"):
         world.take_in({"id": ["tea", "TEA"], "prediction": ["x", "y"]})
+
+
+def test_a_key_may_come_once_in_all_files(make: Make, tmp_path: Path) -> None:
+    """Two predictions for a key are found across files, and each is named by its file and its row in there."""
+    world = make()
+    write(tmp_path / "in" / "1.parquet", {"id": ["a", "b"], "prediction": ["x", "x"]})
+    write(tmp_path / "in" / "2.parquet", {"id": ["c"], "prediction": ["x"]})
+    write(tmp_path / "in" / "3.parquet", {"id": ["d", "e", "b"], "prediction": ["x", "x", "x"]})
+    with pytest.raises(InputError, match=r"keep one of those in 1\.parquet, row 2, and 3\.parquet, row 3\."):
+        imports.add(world.job, world.home, tmp_path / "in", None)
+    assert imports.listing(world.home) == []
+
+
+def test_files_need_not_have_the_same_columns(make: Make, tmp_path: Path) -> None:
+    """A score and an author are taken from the files that have them; a row's fault names its own file."""
+    world = make()
+    write(tmp_path / "in" / "1.parquet", {"id": ["a"], "prediction": ["x"], "score": [1]})
+    write(tmp_path / "in" / "2.parquet", {"author": ["Ada"], "prediction": ["y"], "id": ["b"]})
+    assert imports.add(world.job, world.home, tmp_path / "in", "Bob") == (1, 2)
+    assert stored(world) == [('{"id": "a"}', '"x"', 1.0, "Bob"), ('{"id": "b"}', '"y"', None, "Ada")]
+    write(tmp_path / "in" / "2.parquet", {"prediction": ["y"], "id": [""]})
+    with pytest.raises(InputError, match=r"2\.parquet, row 1: The column id is an empty text"):
+        imports.add(world.job, world.home, tmp_path / "in", None)
+
+
+def test_a_large_import_is_of_bounded_memory(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """More rows than the memory may hold go in, over the disk; the one key that comes twice among them is found."""
+    world, count = make(), 300_000
+    with duckdb.connect() as db:
+        sql = f"SELECT sha256(i::VARCHAR) AS id, repeat('x', 100) || i AS prediction FROM range({count}) r(i)"
+        db.execute(f"COPY ({sql}) TO '{tmp_path / 'large.parquet'}'")
+        db.execute(f"COPY ({sql} UNION ALL FROM ({sql}) LIMIT {count + 1}) TO '{tmp_path / 'twice.parquet'}'")
+    monkeypatch.setattr(plan, "SCRATCH_MEMORY", "48MB")
+    with pytest.raises(InputError, match=rf"twice.parquet, row 1, and twice.parquet, row {count + 1}"):
+        imports.add(world.job, world.home, tmp_path / "twice.parquet", None)
+    assert imports.listing(world.home) == []
+    assert imports.add(world.job, world.home, tmp_path / "large.parquet", None) == (1, count)
+    with world.store.open() as db:
+        assert db.sql("SELECT count(DISTINCT lookup), count(DISTINCT prediction) FROM imports").fetchall() == [
+            (count, count)
+        ]
+    assert not list((world.home.folder / "scratch").glob("*/")), "nothing is left on the disk"
+
+
+def test_json_is_stored_in_one_form(make: Make) -> None:
+    """However a file writes a JSON value, it is stored as a model's answer is: equal values are equal texts."""
+    world = make(output=JSON)
+    texts = ['{"b":1,"a":[1.50,1e2]}', ' {"b" : 1, "a": [1.5, 100.0]}', '"\\u00e9\\/\\u000B"', '"é/\\u000b"']
+    world.take_in({"id": ["1", "2", "3", "4"], "prediction": texts})
+    same = '{"b": 1, "a": [1.5, 100.0]}'
+    assert [prediction for _, prediction, _, _ in stored(world)] == [same, same, '"é/\\u000b"', '"é/\\u000b"']
+
+
+@given(values=st.tuples(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip),
+                        st.datetimes(), st.dates(), st.booleans(),
+                        st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False)))  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_a_stored_query_holds_the_keys_values(values: tuple[Any, ...]) -> None:
+    """An import's query is JSON from which every kind of value comes back as it was; the look-up key is Python's."""
+    names = ["text", "at", "day", "yes", "count", "size \"'"]
+    with tempfile.TemporaryDirectory() as folder:
+        columns = {name: [value] for name, value in zip(names, values, strict=True)}
+        world = imports_job(Path(folder), columns, input={"path": "queries.parquet", "key": names})
+        world.take_in(columns | {"prediction": ["x"]})
+        with world.store.open() as db:
+            [(query, lookup)] = db.execute("SELECT query, lookup FROM imports").fetchall()
+    text, at, day, yes, count, size = values
+    assert json.loads(query) == dict(zip(names, [text, at.isoformat(), day.isoformat(), yes, count, size], strict=True))
+    kinds: list[Kind] = ["string", "timestamp", "date", "boolean", "integer", "number"]
+    assert lookup == row_key(b"", values, [Column(name, kind) for name, kind in zip(names, kinds, strict=True)])
+
+
+def test_a_csv_is_taken_in_with_the_kinds_of_the_list(tmp_path: Path) -> None:
+    """Cells are texts that stand for what the list's key holds; empty ones are null, and a score is a number."""
+    columns = {"id": [7, 8], "day": [date(2026, 1, 31), date(2026, 2, 1)]}
+    world = imports_job(tmp_path, columns, input={"path": "queries.parquet", "key": ["id", "day"]}, gate=LENIENT)
+    path = tmp_path / "in.csv"
+    path.write_text('\ufeffprediction;id;score;day;author\n"a;\nb";7;0.5;2026-01-31;Ada\né;8;;2026-02-01;\n', "utf-8")
+    assert imports.add(world.job, world.home, path, "Bob") == (1, 2)
+    assert stored(world) == [
+        ('{"id": 7, "day": "2026-01-31"}', '"a;\\nb"', 0.5, "Ada"),
+        ('{"id": 8, "day": "2026-02-01"}', '"é"', None, "Bob"),
+    ]
+    world.publish()
+    assert served(world, id=7, day=date(2026, 1, 31)) == "a;\nb"
+    path.write_text("id,day,prediction\n7,2026-01-31,x\nseven,2026-01-31,x\n", "utf-8")
+    with pytest.raises(InputError, match=r"in\.csv, line 3: The column id should hold values of the kind integer"):
+        imports.add(world.job, world.home, path, None)
+    path.write_text('id,day,prediction\n7,2026-01-31,"x\n\n"\n8,2026-01-31,\n', "utf-8")
+    with pytest.raises(InputError, match=r"in\.csv, line 5: The prediction of .* is null"):
+        imports.add(world.job, world.home, path, None)
+    path.write_text('id,day,prediction\n7,2026-01-31,"x\n\n"\n8,2026-01-31,y\n07,2026-01-31,z', "utf-8")
+    with pytest.raises(InputError, match=r"keep one of those in in\.csv, line 2, and in\.csv, line 6\."):
+        imports.add(world.job, world.home, path, None)
+    assert len(imports.listing(world.home)) == 1
 
 
 def test_a_damaged_file_is_refused(make: Make, tmp_path: Path) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from functools import partial
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from batchinfer import misses
 from tests.factories import LENIENT, World, model_job
-from tests.serving import serving
+from tests.serving import Server, eventually, serving
 
 LIST = {"path": "queries.parquet", "key": ["text"], "include_misses": {"at_least": 3}}
 
@@ -32,6 +37,25 @@ def test_a_miss_comes_home(world: World, tmp_path: Path) -> None:
     assert (report["misses"], report["entries"]) == (1, 2)
     assert json.loads(world.get(text="milk") or b"")["prediction"] == "about milk"
     assert world.get(text="rum") is None
+
+
+def another(server: Server, collector: int) -> bool:
+    """Whether the server has a collector that is not this process."""
+    return server.children(collector=True) not in ([], [collector])
+
+
+def test_a_collector_that_dies_is_started_again(world: World, tmp_path: Path) -> None:
+    """What was asked before and after the collector was killed, twice, is recorded; the log says that it was."""
+    with serving(world.home.root, tmp_path / "server") as server:
+        for text in ("milk", "rum"):
+            assert server.lookup("shop", text=text).status == 404
+            [killed] = eventually(lambda: server.children(collector=True))
+            os.kill(killed, signal.SIGKILL)
+            eventually(partial(another, server, killed), server.said)
+        assert server.lookup("shop", text="tea, please").status == 404
+        assert server.log.count("The collector of misses ended with the exit code -9: it is started again.") == 2
+    recorded = {query for path in misses.files(world.home) for query in pq.read_table(path)["query"].to_pylist()}
+    assert recorded == {'{"text":"milk"}', '{"text":"rum"}', '{"text":"tea, please"}'}
 
 
 @pytest.mark.parametrize("off", ["for the service", "in the job file"])

@@ -424,6 +424,38 @@ def test_the_server_can_start_it(home: JobHome, tmp_path: Path, monkeypatch: pyt
     assert found(home) == {'{"text":"Ulm"}': 1}
 
 
+def test_one_that_has_just_died_makes_its_last_round(
+    home: JobHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the collector dies in the moment in which the server stops, what the workers left is taken in all the same."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    keeper = collector.Keeper(home.root, tmp_path / "spool", "one")
+    keeper._stopping.set()
+    keeper._process.kill()
+    keeper._process.wait(30)
+    counted([("Ulm",)]).spool(tmp_path / "spool" / "shop")
+    keeper.stop(30)
+    assert keeper._process.poll() == 0
+    assert found(home) == {'{"text":"Ulm"}': 1}
+
+
+def test_one_that_goes_on_dying_is_started_ever_more_rarely(
+    home: JobHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A collector that cannot run fills no log and keeps no core busy; the server still stops at once."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(sys, "executable", "false")
+    keeper = collector.Keeper(home.root, tmp_path / "spool", "one")
+    until = time.monotonic() + 30
+    while not caplog.records and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    keeper.stop(30)
+    assert [record.message for record in caplog.records] == [
+        "The collector of misses ended with the exit code 1: it is started again."
+    ]
+
+
 def test_a_query_can_be_forgotten(home: JobHome) -> None:
     """A query goes out of all files in every spelling, others stay, and merged files are still known."""
     asked(home, [("Ulm", 7), ("ULM", 7), ("Bonn", 7)], ("town", "year"), server="a")

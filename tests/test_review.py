@@ -23,7 +23,7 @@ from tests.factories import LENIENT, World, model_job, write
 
 Make = Callable[..., World]
 LIST = {"id": ["a", "b", "c"], "text": ["x", "y", "z"]}
-CHECK = {
+CHECK: dict[str, Any] = {
     "input": {"path": "queries.parquet", "key": ["thing", "term"]},
     "prompt": {"template": "{{ thing }} {{ term }}"},
     "output": {"type": "choice", "choices": ["Yes", "No"]},
@@ -299,7 +299,7 @@ def test_terms_that_are_corrected_alike_are_one(make: Make) -> None:
     ]  # fmt: skip
     world.publish()
     with world.served() as snapshot:
-        assert [match["term"] for match in snapshot.matcher.find("jab jabs jabz")] == ["jab"]
+        assert [match.text for match in snapshot.matcher.find("jab jabs jabz")] == ["jab"]
 
 
 def test_key_columns_may_bear_our_names(make: Make) -> None:

@@ -22,8 +22,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import imports, store
-from batchinfer.errors import Busy, InputError, StoreError
+from batchinfer import store
+from batchinfer.errors import Busy, StoreError
 from batchinfer.keys import short
 from batchinfer.output import OutputSpec
 from batchinfer.parse import Parser
@@ -367,15 +367,18 @@ def test_choices_are_read_again_from_their_log_probabilities(cache: Store) -> No
     assert rows(cache, "SELECT count(prediction), min(score) > 0.5 FROM generations") == [(2, True)]
 
 
+IMPORT = "SELECT unhex('00') AS lookup, '{}' AS query, '\"x\"' AS prediction, 0.5 AS score"
+
+
 def test_imports_are_numbered_listed_and_taken_back(cache: Store) -> None:
     """Each import gets the next number; taking one back removes its rows and no others."""
 
-    def batches(size: int, author: str) -> list[pa.RecordBatch]:
-        one = {"lookup": b"l" * 16, "query": "{}", "prediction": '"x"', "score": None, "author": author}
-        return [pa.RecordBatch.from_pylist([one], imports.SCHEMA)] * size
+    def add(size: int, author: str) -> int:
+        with duckdb.connect() as db:
+            return cache.add_import(db, f"{IMPORT}, '{author}' AS author FROM range({size})")
 
     assert cache.imports() == []
-    assert [cache.add_import(batches(size, author)) for size, author in ((2, "Ada"), (1, "Bob"))] == [1, 2]
+    assert [add(2, "Ada"), add(1, "Bob")] == [1, 2]
     assert [(row["import_id"], row["author"], row["rows"]) for row in cache.imports()] == [(1, "Ada", 2), (2, "Bob", 1)]
     assert cache.undo_import(1) == 2
     assert [row["import_id"] for row in cache.imports()] == [2]
@@ -383,16 +386,15 @@ def test_imports_are_numbered_listed_and_taken_back(cache: Store) -> None:
 
 
 def test_an_import_that_breaks_off_leaves_nothing(cache: Store) -> None:
-    """An error while rows are handed in undoes the import and reaches the caller as what it is."""
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        one = {"lookup": b"l" * 16, "query": "{}", "prediction": '"x"', "score": None, "author": None}
-        yield pa.RecordBatch.from_pylist([one], imports.SCHEMA)
-        raise InputError("row 2 is off")
-
-    with pytest.raises(InputError, match="row 2 is off"):
-        cache.add_import(batches())
-    assert cache.imports() == []
+    """An error while rows are handed in undoes the import; the database of the rows can be used again."""
+    with duckdb.connect() as db:
+        with pytest.raises(StoreError, match="row 200000 is off"):
+            cache.add_import(
+                db, f"{IMPORT}, if(i = 200000, error('row 200000 is off'), 'Ada') AS author FROM range(300000) r(i)"
+            )
+        assert cache.imports() == []
+        assert cache.add_import(db, f"{IMPORT}, 'Ada' AS author") == 1
+    assert [row["rows"] for row in cache.imports()] == [1]
 
 
 def test_runs_are_numbered_and_told_newest_first(empty: Store) -> None:

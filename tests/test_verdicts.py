@@ -23,7 +23,7 @@ Make = Callable[..., World]
 OPEN = LENIENT | {"carried": 1.0}
 LIST = {"id": ["a", "b", "c"], "text": ["x", "y", "z"]}
 JSON = {"type": "json", "schema": {"type": "object"}}
-CHECK = {
+CHECK: dict[str, Any] = {
     "input": {"path": "queries.parquet", "key": ["thing", "term"]},
     "prompt": {"template": "{{ thing }} {{ term }}"},
     "output": {"type": "choice", "choices": ["Yes", "No"]},
@@ -298,7 +298,7 @@ def test_accepted_terms_are_what_the_match_wants(checking: World) -> None:
 def test_an_accept_follows_the_match_section(checking: World) -> None:
     """When the match section wants another prediction later, terms that were accepted have that."""
     mark(checking, {"mrna shot": "accept"}, "term")
-    changed = checking.changed(match=CHECK["match"] | {"where": {"prediction": ["No", "Yes"]}})  # type: ignore[operator]
+    changed = checking.changed(match=CHECK["match"] | {"where": {"prediction": ["No", "Yes"]}})
     changed.publish()
     assert entry(changed, thing="mRNA", term="mrna shot") == ("No", None, "review")
 
@@ -334,7 +334,7 @@ def test_a_corrected_term_is_another_key(checking: World) -> None:
     assert entry(checking, thing="mRNA", term="mRNA shot") == ("Yes", None, "review")
     with checking.served() as snapshot:
         found = snapshot.matcher.find("The mRNA shot, or the jab?")
-    assert {(match["concept"], match["term"], match["source"]) for match in found} == {
+    assert {(name.concept, name.term, name.source) for match in found for name in match.names} == {
         ("mRNA", "mRNA shot", "review"), ("mRNA", "jab", "model"), ("Covaxin", "jab", "model"),
     }  # fmt: skip
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -21,7 +24,9 @@ from batchinfer.home import JobHome, readable_faults
 from batchinfer.records import Miss
 from batchinfer.serve.misses import day_of, read_spooled, spooled
 
+log = logging.getLogger("batchinfer.serve")
 INTERVAL = 5.0  # seconds between two looks
+MOST_WAIT = 60.0  # seconds before it is started again, if it goes on dying
 MOST_FILES, MOST_BYTES = 1000, 64 << 20  # that wait for one job while they cannot be taken in
 
 
@@ -33,6 +38,50 @@ def start(home: Path, spool: Path, server: str) -> subprocess.Popen[bytes]:
     """
     command = [sys.executable, "-m", "batchinfer.serve.collector", str(home), str(spool), server]
     return subprocess.Popen(command, stdin=subprocess.PIPE)
+
+
+class Keeper:
+    """Starts the process, and starts it again where it dies: at once, then after ever longer waits."""
+
+    def __init__(self, home: Path, spool: Path, server: str) -> None:
+        self._start = partial(start, home, spool, server)
+        self._process = self._start()
+        self._turn, self._stopping = threading.Lock(), threading.Event()
+        threading.Thread(target=self._watch, name="collector", daemon=True).start()
+
+    def _watch(self) -> None:
+        wait = 0.0
+        while True:
+            code = self._process.wait()
+            if self._stopping.wait(wait):
+                return
+            with self._turn:
+                if self._stopping.is_set():
+                    return
+                log.warning("The collector of misses ended with the exit code %d: it is started again.", code)
+                self._start_again()
+            wait = min(2 * wait + 1, MOST_WAIT)
+
+    def stop(self, seconds: float) -> None:
+        """Lets it take in what the workers left, and waits for it so long."""
+        with self._turn:
+            self._stopping.set()
+            if self._process.poll() is not None:
+                self._start_again()
+        self._close()
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _start_again(self) -> None:
+        self._close()
+        self._process = self._start()
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
 
 class Collector:

@@ -7,7 +7,6 @@ import ipaddress
 import resource
 import signal
 import socket
-import subprocess
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -74,7 +73,7 @@ def serve(home: Path, host: str, port: int, *, workers: int, no_auth: bool, miss
             workers_kill_timeout=STOP_SECONDS,
             process_name="batchinfer serve",
         )
-        gatherer = collector.start(home, settings.spool, f"{port}") if misses else None
+        gatherer = collector.Keeper(home, settings.spool, f"{port}") if misses else None
         try:
             say(
                 f"Serving {home} on http://{_shown(host)}:{port}, {workers} worker{'s' if workers > 1 else ''}. Stop with Ctrl-C."
@@ -82,18 +81,7 @@ def serve(home: Path, host: str, port: int, *, workers: int, no_auth: bool, miss
             server.serve(target_loader=partial(_load, settings))
         finally:
             if gatherer is not None:
-                _stop(gatherer)
-
-
-def _stop(gatherer: subprocess.Popen[bytes]) -> None:
-    """Lets the collector take in what the workers left, and waits for it."""
-    assert gatherer.stdin is not None
-    gatherer.stdin.close()
-    try:
-        gatherer.wait(LAST_ROUND_SECONDS)
-    except subprocess.TimeoutExpired:
-        gatherer.kill()
-        gatherer.wait()
+                gatherer.stop(LAST_ROUND_SECONDS)
 
 
 def _load(settings: Settings, _target: str) -> Any:

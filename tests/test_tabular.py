@@ -1,0 +1,78 @@
+"""CSV files that people hand in: read as spreadsheets write them, or refused with the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from batchinfer import tabular
+from batchinfer.errors import InputError
+from batchinfer.tabular import as_parquet
+from tests.factories import write
+
+READ = [
+    pytest.param(b"a,b\n1,x\n", [("1", "x")], id="plain"),
+    pytest.param(b"\xef\xbb\xbfa,b\r\n1,\xc3\xa9\r\n", [("1", "é")], id="as spreadsheets write it"),
+    pytest.param(b"a;b\n1,5;x\n", [("1,5", "x")], id="semicolons"),
+    pytest.param(b'a,b\n"1\n\n2","say ""x"", y"\n', [("1\n\n2", 'say "x", y')], id="lines and quotes in cells"),
+    pytest.param(b'a,b\n,""\n1,x\n', [(None, None), ("1", "x")], id="empty cells"),
+    pytest.param(b"a,b\n\n1,x\n\n", [("1", "x")], id="empty lines"),
+    pytest.param(b"a,b\n007, x \n", [("007", " x ")], id="texts as they are"),
+    pytest.param(b'a,b\n1,5 inch (5")\n', [("1", '5 inch (5")')], id="a quote within a cell"),
+    pytest.param(b"a,b\n1,NULL", [("1", "NULL")], id="no line end"),
+    pytest.param(b"a,b\n", [], id="no rows"),
+]  # fmt: skip
+REFUSED = [
+    pytest.param(b"", "is empty: its first line should name the columns", id="empty"),
+    pytest.param(b"\xef\xbb\xbf\n\n", "is empty", id="empty lines alone"),
+    pytest.param(b"a,b\n1,x\n\n2,x,3\n", "line 4: the row has 3 cells, but the header has 2", id="a cell too many"),
+    pytest.param(b'a,b\n"1\n2",x\n3\n', "line 4: the row has 1 cells", id="a cell too few"),
+    pytest.param(b'a,b\n1,"x\n2,x\n', "line 3: this is no CSV: unexpected end", id="quote never closed"),
+    pytest.param(b'a,b\n1,"x\n2,"y"\n', "line 3: this is no CSV", id="quote closed by another"),
+    pytest.param(b'a,b\n1,"' + b"x" * 2000 + b'"\n', "line 2: this is no CSV: field larger", id="endless cell"),
+    pytest.param(b"a,b\n1,x\n2,\xff\n", "line 3: the text is not UTF-8: save the file", id="not UTF-8"),
+    pytest.param("a,b\n1,x\n".encode("utf-16"), "line 1: the text is not UTF-8", id="UTF-16"),
+    pytest.param(b"a,a\n1,2\n", "line 1: the header has the column a more than once", id="name twice"),
+    pytest.param(b"a,,b\n1,2,3\n", "line 1: column 2 of the header has no name", id="no name"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "expected"), READ)
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_a_csv_becomes_columns_of_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, expected: list[tuple[str | None, ...]], batch: int
+) -> None:
+    """Cells come as they stand there, however many are read at once; only the empty ones are null."""
+    monkeypatch.setattr(tabular, "BATCH_ROWS", batch)
+    path = tmp_path / "words.CSV"
+    path.write_bytes(content)
+    parquet = as_parquet(path, tmp_path)
+    assert parquet.name == path.name, "sentences about the file name what was handed in"
+    table = pq.read_table(parquet)
+    assert table.column_names == ["a", "b"]
+    assert [tuple(row.values()) for row in table.to_pylist()] == expected
+
+
+@pytest.mark.parametrize(("content", "said"), REFUSED)
+def test_what_is_no_csv_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, said: str) -> None:
+    """Rows are never merged or lost in silence: the sentence names the file, the line, and what to do."""
+    monkeypatch.setattr(tabular, "MOST_CELL", 1000)
+    path = tmp_path / "words.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said) as raised:
+        as_parquet(path, tmp_path)
+    assert str(raised.value).startswith(str(path))
+
+
+def test_other_files_are_left_as_they_are(tmp_path: Path) -> None:
+    """A Parquet file is used where it lies."""
+    path = write(tmp_path / "words.parquet", {"a": [1]})
+    assert as_parquet(path, tmp_path / "nowhere") == path
+
+
+def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """A file that is not there is one sentence."""
+    with pytest.raises(InputError, match=r"words\.csv cannot be read: No such file or directory"):
+        as_parquet(tmp_path / "words.csv", tmp_path)
