@@ -124,6 +124,8 @@ class Reader:
 
     def __init__(self, spec: JobSpec, key: Sequence[Column], normalize: Sequence[str], author: str) -> None:
         self._spec, self._key, self._normalize, self._author = spec, list(key), normalize, author
+        schema = spec.output.schema_
+        self._schema = None if schema is None else Draft202012Validator(schema)
         self._checking, self._wanted = verdicts.is_checking(spec), verdicts.wanted(spec)
         self.faults: list[str] = []
         self.more = 0
@@ -221,9 +223,9 @@ class Reader:
             text = as_prediction(corrected, as_json=True)
         except ValueError as exc:
             raise ValueError(f"the corrected value {exc}") from exc
-        if output.schema_ is not None:
+        if self._schema is not None:
             try:
-                Draft202012Validator(output.schema_).validate(json.loads(text))
+                self._schema.validate(json.loads(text))
             except ValidationError as exc:
                 raise ValueError(f"the corrected value breaks output.schema: {exc.message[:200]}") from exc
         return text

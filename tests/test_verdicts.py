@@ -10,12 +10,15 @@ from typing import Any
 
 import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from batchinfer import imports
+from batchinfer import imports, jobfile, verdicts
 from batchinfer.errors import GateFailed
-from batchinfer.keys import Column, lookup_key
+from batchinfer.keys import Column, literal, lookup_key
 from batchinfer.records import Failure
 from batchinfer.review import digest
+from batchinfer.store import one
 from batchinfer.tables import MIGRATIONS
 from tests.factories import LENIENT, World, imports_job, model_job
 
@@ -71,6 +74,61 @@ def entry(world: World, **query: Any) -> Any:
     """(prediction, score, source) of a key in the version that is served, or None."""
     body = world.get(**query)
     return None if body is None else tuple(json.loads(body)[name] for name in ("prediction", "score", "source"))
+
+
+Act = tuple[str, str, str]
+"""A verdict or an import, the value that it is about, and the corrected one, which another verdict does not have."""
+ACTS = st.tuples(st.sampled_from(["import", "accept", "reject", "correct"]), *[st.sampled_from("xyz")] * 2)
+
+
+def expected(acts: list[Act]) -> tuple[set[str], str | None]:
+    """What is rejected after these acts, one by one, and which answer by people stands."""
+    rejected, answer = set[str](), None
+    for word, value, corrected in acts:
+        if word == "import":
+            answer = value
+        if word == "correct":
+            answer = corrected
+        if word in ("import", "accept", "correct"):
+            rejected.discard(corrected if word == "correct" else value)
+        if word in ("reject", "correct"):
+            rejected.add(value)
+    return rejected, None if answer in rejected else answer
+
+
+def record(db: duckdb.DuckDBPyConnection, number: int, act: Act) -> None:
+    """Stores an act as the import of that number."""
+    word, value, corrected = act
+    answer = {"import": value, "correct": corrected}.get(word)
+    verdict, judged = (None, None) if word == "import" else (word, json.dumps(value))
+    db.execute(
+        "INSERT INTO cache.imports (import_id, lookup, prediction, value, verdict) VALUES (?, 'key'::BLOB, ?, ?, ?)",
+        [number, None if answer is None else json.dumps(answer), judged, verdict],
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ACTS.filter(lambda act: act[0] != "correct" or act[1] != act[2])), st.booleans())
+def test_the_last_word_on_a_value_holds(acts: list[Act], as_json: bool) -> None:
+    """Whatever people said in which order: rejected is what was rejected last, and the last answer stands unless it is."""
+    output = "output: {type: json, schema: {}}" if as_json else ""
+    spec = jobfile.parse(f"name: shop\ninput: {{path: q.parquet, key: [id]}}\n{output}", "job.yaml")
+    quote = json.dumps if as_json else str
+    with duckdb.connect() as db:
+        db.execute("ATTACH ':memory:' AS cache")
+        for _, statements in MIGRATIONS:
+            db.execute(statements.replace("TABLE ", "TABLE cache."))
+        for number, act in enumerate(acts, 1):
+            record(db, number, act)
+        verdicts.settle(db, spec)
+        hashes = {row[0] for row in db.execute("SELECT value FROM rejected").fetchall()}
+        found = {text: one(db, f"SELECT {verdicts.hashed(spec, literal(quote(text)))}") in hashes for text in "xyz"}
+        stands = [row[0] for row in db.execute(f"SELECT prediction FROM ({verdicts.answers(spec)})").fetchall()]
+        answered = db.execute(f"SELECT lookup FROM {verdicts.answered(spec)}").fetchall()
+    rejected, answer = expected(acts)
+    assert {text for text, is_rejected in found.items() if is_rejected} == rejected
+    assert stands == ([] if answer is None else [quote(answer)])
+    assert bool(answered) == bool(stands)
 
 
 def test_a_rejected_value_is_not_served(make: Make) -> None:
@@ -359,6 +417,8 @@ def test_a_gate_can_demand_that_all_was_reviewed(make: Make) -> None:
     world.take_in({"id": ["c"], "prediction": ["c"]})
     mark(world, {"a": "accept"})
     assert reviewed_check(world)[::2] == (False, ("id=b: about y",))
+    with pytest.raises(GateFailed, match=r"await review .*\(batchinfer review shop --out FILE\.csv writes them"):
+        world.publish()
     mark(world, {"b": ("correct", "by Ann")})
     assert world.publish()["version"] == 1
     world.answer(lambda row: "news" if row["id"] == "a" else echo(row), refresh=True)
