@@ -30,6 +30,7 @@ PERSON = ("verdict", "corrected", "author", "comment")
 RESERVED = frozenset(["job", "version", *ABOUT, "check", *PERSON, "line"])
 CSV_ROWS = 16_384  # written at once
 DIGITS = 16  # of a check: no two of a million rows share theirs, and it is short enough to be looked at
+LETTERS = ("0123456789", "ghijklmnop")  # in place of digits: a spreadsheet would take 12e45678 for a number
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would reckon with; apostrophes stand before what we marked
 
 
@@ -88,16 +89,23 @@ def digest(spec: JobSpec, lookup: bytes, value: str) -> str:
 
     Raises ValueError for a value that is not JSON where it should be.
     """
+    told = f"{spec.name}\x1f{lookup.hex()}\x1f{comparable(spec, value)}"
+    return hashlib.sha256(told.encode()).hexdigest()[:DIGITS].translate(str.maketrans(*LETTERS))
+
+
+def comparable(spec: JobSpec, value: str) -> str:
+    """What `verdicts.same` makes of a value, or a term in a checking job."""
     if is_json(spec.output) and not verdicts.is_checking(spec):
-        value = canonical_json(json.loads(value))
-    value = re.sub(r"\r\n?", "\n", value)
-    return hashlib.sha256(f"{spec.name}\x1f{lookup.hex()}\x1f{value}".encode()).hexdigest()[:DIGITS]
+        return canonical_json(json.loads(value))
+    return re.sub(r"\r\n?", "\n", value)
 
 
 def _digest_sql(spec: JobSpec) -> str:
-    value = "value" if verdicts.is_checking(spec) else verdicts.same(spec, "value")
-    unbroken = rf"regexp_replace({value}, '\r\n?', chr(10), 'g')"
-    return f"left(sha256(concat_ws(chr(31), {literal(spec.name)}, lower(hex(lookup)), {unbroken})), {DIGITS})"
+    value = (
+        r"regexp_replace(value, '\r\n?', chr(10), 'g')" if verdicts.is_checking(spec) else verdicts.same(spec, "value")
+    )
+    told = f"concat_ws(chr(31), {literal(spec.name)}, lower(hex(lookup)), {value})"
+    return f"translate(left(sha256({told}), {DIGITS}), '{LETTERS[0]}', '{LETTERS[1]}')"
 
 
 def _columns(spec: JobSpec) -> list[str]:

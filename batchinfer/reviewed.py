@@ -23,7 +23,7 @@ from batchinfer.jobfile import Job
 from batchinfer.keys import Column
 from batchinfer.output import is_json
 from batchinfer.planned import Options, planned
-from batchinfer.review import column_of, digest, served_now, uncell
+from batchinfer.review import column_of, comparable, digest, served_now, uncell
 from batchinfer.spec import JobSpec
 from batchinfer.store import one
 from batchinfer.tabular import as_parquet
@@ -162,7 +162,7 @@ class Reader:
         if verdict == CORRECT and not corrected:
             raise ValueError("the verdict is correct, but there is no corrected value")
         answer = self._fitting(corrected) if corrected else None
-        if answer is not None and answer == (value if self._checking else self._stored(value)):
+        if answer is not None and self._is_no_change(answer, query, value):
             answer, verdict = None, ACCEPT if verdict == CORRECT else verdict
         if answer is not None and verdict != CORRECT:
             raise ValueError(f"the verdict is {verdict}, but there is a corrected value: say correct, or clear it")
@@ -182,6 +182,13 @@ class Reader:
                 "follows": True,
             },
         ]  # fmt: skip
+
+    def _is_no_change(self, answer: Any, query: dict[str, Any], value: str) -> bool:
+        """Whether a corrected value is the value, or a corrected term the same key."""
+        if self._checking:
+            return self._lookup(query | {self._term.name: answer}) == self._lookup(query)
+        given = answer if is_json(self._spec.output) else json.loads(answer)
+        return comparable(self._spec, given) == comparable(self._spec, value)
 
     def _known(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], bytes, str]:
         """The row's key, its hash, and the value that is judged. Raises ValueError where they are not what they were."""

@@ -277,13 +277,39 @@ def test_rows_that_are_not_judged_are_counted(make: Make) -> None:
     assert len(stored(world)) == 2
 
 
-def test_a_correction_to_the_same_value_is_an_accept(make: Make) -> None:
-    """Who copies the value into the corrected column has accepted it."""
-    world = make()
-    world.answer(echo)
-    rows = world.review()
-    taken = world.judge([rows[0] | {"verdict": "correct", "corrected": rows[0]["value"]}])
+@pytest.mark.parametrize(
+    ("output", "said", "corrected"),
+    [
+        pytest.param({}, "one\r\ntwo", "one\ntwo", id="line ends"),
+        pytest.param(NAMES, '{"names": ["x"], "sure": true}', '{"sure":true, "names":["x"]}', id="order of names"),
+    ],
+)
+def test_a_correction_to_the_same_value_is_an_accept(
+    make: Make, output: dict[str, Any], said: str, corrected: str
+) -> None:
+    """Who gives the value itself as the corrected one has accepted it."""
+    world = make(output=output)
+    world.answer(lambda row: said)
+    taken = world.judge([world.review()[0] | {"verdict": "correct", "corrected": corrected}])
     assert (taken.accepted, taken.corrected) == (1, 0)
+    assert len(world.review()) == 2
+
+
+def test_a_correction_to_the_same_key_is_an_accept(make: Make) -> None:
+    """Where keys are compared without case, a term that is corrected in its case alone is the same key."""
+    world = make(
+        {"thing": ["mRNA"], "term": ["Jab"]}, **(CHECK | {"input": CHECK["input"] | {"normalize": ["casefold"]}})
+    )
+    world.answer(lambda row: scores(0.9))
+    taken = world.judge([world.review()[0] | {"corrected": "jab"}])
+    assert (taken.accepted, taken.corrected) == (1, 0)
+
+
+def test_no_check_looks_like_a_number(make: Make) -> None:
+    """A check has letters only, since spreadsheets write what looks like a number in another way."""
+    world = make({"id": [f"{n}" for n in range(300)], "text": ["x"] * 300})
+    world.answer(echo)
+    assert all(row["check"].isalpha() and len(row["check"]) == 16 for row in world.review())
 
 
 def test_terms_that_are_corrected_alike_are_one(make: Make) -> None:
