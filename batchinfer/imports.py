@@ -140,7 +140,8 @@ class _Incoming:
             raise
 
     def _insert(self, source: Source, good: pa.Table, predictions: pa.Array) -> None:
-        score, author = (quoted(name) if name in source.kinds else "NULL" for name in (SCORE, AUTHOR))
+        own = source.kinds.keys() - {column.name for column in source.key}  # a key column may bear the name of either
+        score, author = (quoted(name) if name in own else "NULL" for name in (SCORE, AUTHOR))
         self._db.register("batch", good.append_column(READY, predictions))
         self._db.execute(
             f"""INSERT INTO incoming BY NAME
