@@ -1,4 +1,4 @@
-"""Lookup: the predictions of a job, over HTTP or straight from the data folder, by one interface."""
+"""Lookup: the predictions of a job and its matches, over HTTP or straight from the data folder, by one interface."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from batchinfer.errors import BatchinferError, MissingExtra, NotFound, StoreError, UsageError
-from batchinfer.follow import Follower
+from batchinfer.follow import Follower, Served
 from batchinfer.home import JobHome
 from batchinfer.keys import JOB_NAME, shortened
+from batchinfer.query import language_ranges
 
 log = logging.getLogger("batchinfer.client")
 LOOK_SECONDS = 0.5  # between two looks for a new version
 Query = Mapping[str, Any]
 Hit = dict[str, Any]
+Matches = dict[str, Any]
 
 
 class _Way(Protocol):
@@ -31,12 +33,13 @@ class _Way(Protocol):
     def version(self) -> int: ...
     def get(self, query: Query) -> Hit | None: ...
     def get_many(self, queries: list[Query]) -> list[Hit | None]: ...
+    def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]: ...
     def close(self) -> None: ...
     def after_fork(self) -> None: ...
 
 
 class Lookup:
-    """Looks predictions of one job up. Threads may share it, and it goes on working in the child of a fork.
+    """Looks predictions of one job up, and finds its terms in texts. Threads may share it, and it goes on working in the child of a fork.
 
     source: the address of a service ("http://host:port" or "https://…"), or a data folder, which is then read in this
     process. For a service: key is an API key; timeout is in seconds, for connecting and for each wait for data;
@@ -74,6 +77,26 @@ class Lookup:
     def get_many(self, queries: Iterable[Query]) -> list[Hit | None]:
         """The same for many, in their order. Raises UsageError if the lookup key does not fit one of them."""
         return self._opened.get_many(list(queries))
+
+    def match(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> Matches:
+        """The terms of the job that a text mentions: {"matches": [...], "version": N}.
+
+        languages: BCP 47 tags that matches are restricted to; de stands for de-AT too. utf16: spans count UTF-16 units,
+        as JavaScript and Java do, and not code points. Raises UsageError for a job without a match section.
+        """
+        return self.match_many([text], languages=languages, utf16=utf16)[0]
+
+    def match_many(
+        self, texts: Iterable[str], *, languages: Collection[str] = (), utf16: bool = False
+    ) -> list[Matches]:
+        """The same for many texts, in their order."""
+        if isinstance(texts, str | bytes | Mapping):
+            raise UsageError(f"Texts are a list of strings, not {shortened(repr(texts))}.")
+        asked = list(texts)
+        for text in asked:
+            if not isinstance(text, str):
+                raise UsageError(f"A text is a string, not {shortened(repr(text))}.")
+        return self._opened.match_many(asked, language_ranges(languages), utf16=utf16)
 
     @property
     def version(self) -> int:
@@ -150,6 +173,26 @@ class _Files:
         reader = snapshot.reader
         bodies = snapshot.find_many([reader.key(values) for values in reader.from_many(queries)])
         return [None if body is None else _decode(body.decode()) for body in bodies]
+
+    def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]:
+        served = self._with_matcher()
+        assert served.snapshot is not None
+        assert served.pointer is not None
+        matcher, version = served.snapshot.matcher, served.pointer.version
+        found = [matcher.find(text, languages=languages, utf16=utf16) for text in texts]
+        return [
+            {"matches": [flat for match in matches for flat in match.flat()], "version": version} for matches in found
+        ]
+
+    def _with_matcher(self) -> Served:
+        """What is open. The first match loads the matcher; later versions come with theirs. Raises UsageError."""
+        if not self._follower.matching:
+            with _REFRESHING:  # neither a fork nor a version without its matcher may come in between
+                snapshot = self._follower.served.snapshot
+                assert snapshot is not None
+                _ = snapshot.matcher
+                self._follower.matching = True
+        return self._follower.served
 
     def close(self) -> None:
         """The version itself goes with the last reference: other threads may just be asking it."""

@@ -49,6 +49,7 @@ _ALIKE = {  # beyond what categories say
 _BY_CATEGORY = {"Pd": "-", "Cf": "", "Cs": HALF, "Zs": " ", "Zl": " ", "Zp": " "}
 Sizes = tuple[int, int, int]
 Piece = tuple[str, Sizes]
+FEW = 8  # spans; the marks before each of more are not counted from the beginning: a long text can hold very many
 MOST_CACHED = 50_000  # clusters; all living languages have fewer
 
 
@@ -73,16 +74,29 @@ class Folded:
 
     def spans(self, found: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Offsets in the text, in code points, for those in `marked`; characters that were folded to several are whole."""
-        count = self.marked.count
-        bare = [(start - count(EDGE, 0, start), end - count(EDGE, 0, end)) for start, end in found]
+        if len(found) <= FEW:
+            count = self.marked.count
+            bare = [(start - count(EDGE, 0, start), end - count(EDGE, 0, end)) for start, end in found]
+        else:
+            at = self._unmarked({offset for span in found for offset in span})
+            bare = [(at[start], at[end]) for start, end in found]
         if self.clusters is None:
             return bare
-        starts, ends, at = list[int](), list[int](), 0
+        starts, ends, here = list[int](), list[int](), 0
         for length, visible, folded in self.clusters:
-            starts += [at] * folded
-            ends += [at + visible] * folded
-            at += length
+            starts += [here] * folded
+            ends += [here + visible] * folded
+            here += length
         return [(starts[start], ends[end - 1]) for start, end in bare]
+
+    def _unmarked(self, offsets: set[int]) -> dict[int, int]:
+        """Where they were before the marks came in, in one pass."""
+        bare, edges, before = dict[int, int](), 0, 0
+        for offset in sorted(offsets):
+            edges += self.marked.count(EDGE, before, offset)
+            bare[offset] = offset - edges
+            before = offset
+        return bare
 
 
 class Folding:

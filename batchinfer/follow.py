@@ -1,6 +1,6 @@
 """Keeps the version of a job that is served open, and swaps it when CURRENT or PIN change, without a restart.
 
-    CURRENT or PIN changed ─► open by its new path ─► checksums ─► probe ─► swap one reference
+    CURRENT or PIN changed ─► open by its new path ─► checksums ─► probe ─► matcher ─► swap one reference
                                      └────── anything wrong: the old one stays, and `problem` says why
 
 Who asks takes the reference once and uses it to its end; the last user's letting go closes the old version.
@@ -8,12 +8,13 @@ Who asks takes the reference once and uses it to its end; the last user's lettin
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 
 from batchinfer import publish
 from batchinfer.checked import verify_once
-from batchinfer.errors import BatchinferError, StoreError
+from batchinfer.errors import BatchinferError, MissingExtra, StoreError
 from batchinfer.home import JobHome
 from batchinfer.publish import CURRENT, PIN, Pointer
 from batchinfer.snapshot import Snapshot
@@ -42,10 +43,15 @@ class Served:
 
 
 class Follower:
-    """One job's served version. One thread calls `refresh` now and then; any may read `served`."""
+    """One job's served version. One thread calls `refresh` now and then; any may read `served`.
 
-    def __init__(self, home: JobHome) -> None:
+    matching: whether texts are matched too. A version's matcher is then loaded before it is served, so that nobody who
+    asks waits for that.
+    """
+
+    def __init__(self, home: JobHome, *, matching: bool = False) -> None:
         self.home = home
+        self.matching = matching
         self.served = Served()
         self.failed_loads = 0
         self._seen: object = None
@@ -119,6 +125,9 @@ class Follower:
             )
         verify_once(snapshot)
         snapshot.probe()
+        if self.matching and snapshot.matches:
+            with contextlib.suppress(MissingExtra):  # who asks for a match is told
+                _ = snapshot.matcher
         return snapshot
 
 

@@ -12,11 +12,12 @@ import itertools
 import json
 import mmap
 import struct
-from collections.abc import Collection, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from batchinfer.errors import MissingExtra, StoreError
+from batchinfer.errors import MissingExtra, StoreError, UsageError
 
 MATCHER = "matcher.bin"
 MAGIC = b"batchinfer match"
@@ -72,6 +73,10 @@ class _Entries:
         return f'"start":{start},"end":{end},"text":{_quoted(text)},'.join(self._parts)
 
 
+class TooMuch(UsageError):
+    """More was found than there is room for."""
+
+
 class Matcher:
     """The terms of a version. Any number of threads may ask it."""
 
@@ -122,10 +127,18 @@ class Matcher:
             for (start, end), place, entries in self._places(text, languages, utf16=utf16)
         ]
 
-    def find_json(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> str:
-        """The same as a JSON list of flat matches."""
-        places = self._places(text, languages, utf16=utf16)
-        return f"[{','.join([entries.json(*place, text[start:end]) for (start, end), place, entries in places])}]"
+    def find_json(
+        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, room: int | None = None
+    ) -> str:
+        """The same as a JSON list of flat matches. room: raises TooMuch for more characters, soon after that many."""
+        parts, size = [], 0
+        for (start, end), place, entries in self._places(text, languages, utf16=utf16):
+            part = entries.json(*place, text[start:end])
+            size += len(part) + 1
+            if room is not None and size > room:
+                raise TooMuch(f"What is found in a text takes more than {room:,} characters.")
+            parts.append(part)
+        return f"[{','.join(parts)}]"
 
     def _places(self, text: str, languages: Collection[str], *, utf16: bool) -> Iterable[tuple[Span, Span, _Entries]]:
         """Where terms stand, in code points and as asked for, and what each stands for."""
@@ -147,7 +160,8 @@ class Matcher:
             if not self._overlaps:
                 matches = _apart(matches)
         if utf16 and not text.isascii() and max(text) > "\uffff":
-            return [(span, (_units(text, span[0]), _units(text, span[1])), entries) for span, entries in matches]
+            units = _utf16_units(text)
+            return [(span, (units(span[0]), units(span[1])), entries) for span, entries in matches]
         return [(span, span, entries) for span, entries in matches]
 
     def _read(self, number: int, ranges: tuple[str, ...]) -> _Entries:
@@ -207,6 +221,7 @@ def _apart(matches: list[tuple[Span, _Entries]]) -> list[tuple[Span, _Entries]]:
     return kept
 
 
-def _units(text: str, offset: int) -> int:
-    """An offset in UTF-16 units from one in code points."""
-    return len(text[:offset].encode("utf-16-le", "surrogatepass")) // 2
+def _utf16_units(text: str) -> Callable[[int], int]:
+    """What turns an offset in code points into one in UTF-16 units; a long text can hold very many."""
+    wide = [place for place, sign in enumerate(text) if sign > "\uffff"]
+    return lambda offset: offset + bisect_left(wide, offset)

@@ -1,10 +1,10 @@
-"""What clients ask with, as values or as a URL's query, made into the lookup key of one version."""
+"""What clients ask with, as values or as a URL's query: checked, and made into the lookup key of one version."""
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -19,6 +19,9 @@ AS_IN_JSON = {  # how a URL has them: Python itself reads 1_0, nan and digits of
     "number": re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"),
 }
 INTEGERS = range(-(2**63), 2**64)  # what a column can hold
+LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # a basic language range of RFC 4647
+MAX_LANGUAGES = 200
+OFFSETS = {"code_points": False, "utf16": True}  # how spans can be counted, and whether that is in UTF-16 units
 
 
 class QueryReader:
@@ -97,6 +100,36 @@ class QueryReader:
         said = [f"{', '.join(missing)} is missing"] if missing else []
         said += [f"{', '.join(unknown[:5])} is not part of it"] if unknown else []
         raise UsageError(f"The lookup key of {self._job} is {', '.join(self.names)}: {' and '.join(said)}.")
+
+
+def parameters(query_string: bytes) -> dict[str, list[str]]:
+    """The values in the query of a URL by their names, percent-encoded UTF-8. Raises UsageError."""
+    found: dict[str, list[str]] = {}
+    for pair in query_string.split(b"&"):
+        if pair:
+            name, _, value = pair.partition(b"=")
+            found.setdefault(_unescaped(name), []).append(_unescaped(value))
+    return found
+
+
+def language_ranges(asked: Iterable[Any]) -> tuple[str, ...]:
+    """Checked BCP 47 tags, each of which also stands for its more special ones. Raises UsageError."""
+    if isinstance(asked, str | bytes | Mapping):
+        raise UsageError(f"Languages are a list of BCP 47 tags, such as ['de'], not {keys.shortened(repr(asked))}.")
+    ranges = tuple(asked)
+    if len(ranges) > MAX_LANGUAGES:
+        raise UsageError(f"A match can be restricted to {MAX_LANGUAGES} languages; these are {len(ranges):,}.")
+    for language in ranges:
+        if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
+            raise UsageError(f"{keys.shortened(repr(language))} is not a BCP 47 tag, such as de or pt-BR.")
+    return ranges
+
+
+def in_utf16(offsets: Any) -> bool:
+    """Whether spans are wanted in UTF-16 units. Raises UsageError for what is no way of counting."""
+    if not isinstance(offsets, str) or offsets not in OFFSETS:
+        raise UsageError(f"offsets is {keys.shortened(repr(offsets))}; it can be {' or '.join(OFFSETS)}.")
+    return OFFSETS[offsets]
 
 
 def _unescaped(raw: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Looks up over HTTP for `client.Lookup`: one service, one job, a pool of connections.
+"""Looks up and matches over HTTP for `client.Lookup`: one service, one job, a pool of connections.
 
 Queries are checked here, by the very code and with the very sentences that reading a folder has. For that the job's
 lookup key is asked for once, again when another version has answered, and again before a query is refused.
@@ -28,12 +28,12 @@ from batchinfer.query import QueryReader
 
 CONNECTIONS = 32  # kept open; threads beyond that number make their own for each request
 MAX_URL = 8192  # this and the next two are the service's
-MAX_QUERIES = 1000
+MAX_QUERIES = 1000  # in a batch, and as many texts
 MAX_BODY = 1 << 20
 AGAIN = (502, 503, 504)
 BACKOFF_SECONDS = 0.1  # before the first repetition; doubled with each
 
-ROOM = 32  # bytes of a batch beside its queries
+ROOM = 32  # bytes of a batch beside its queries or texts
 
 
 class _TooLarge(UsageError):
@@ -44,6 +44,7 @@ MISS = "urn:batchinfer:miss"
 REFUSALS: Mapping[str, type[BatchinferError]] = {
     "urn:batchinfer:unknown-job": NotFound,
     "urn:batchinfer:not-published": NotFound,
+    "urn:batchinfer:no-match-section": UsageError,
     "urn:batchinfer:bad-query": UsageError,
     "urn:batchinfer:bad-body": UsageError,
     "urn:batchinfer:too-large": _TooLarge,
@@ -54,6 +55,8 @@ REFUSALS: Mapping[str, type[BatchinferError]] = {
 
 
 Checked = TypeVar("Checked")
+Result = TypeVar("Result")
+QUERIES = b'{"queries":[%b]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +100,41 @@ class Remote:
         columns = zip(reader.names, [_as_text(value) for value in values], strict=True)
         target = f"{self._path}/lookup?{urlencode(list(columns))}"
         if len(target) > MAX_URL:
-            return self._batch([_as_json(reader, values)])[0]
+            return self._batch("lookup", QUERIES, [_as_json(reader, values)], _hit)[0]
         data = self._ask("GET", target)
         return None if data is None else self._content(data)
 
     def get_many(self, queries: list[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
         reader, rows = self._checked(lambda reader: reader.from_many(queries))
         encoded = [_as_json(reader, values) for values in rows]
-        return [result for batch in batches(encoded) for result in self._batch(batch)]
+        return [result for batch in batches(encoded) for result in self._batch("lookup", QUERIES, batch, _hit)]
 
-    def _batch(self, queries: list[bytes]) -> list[dict[str, Any] | None]:
+    def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[dict[str, Any]]:
+        restricted = f',"languages":{json.dumps(languages)}' if languages else ""
+        counted = ',"offsets":"utf16"' if utf16 else ""
+        frame = f'{{"texts":[%b]{restricted}{counted}}}'.encode()
+        encoded = [_text_as_json(text, len(frame)) for text in texts]
+        asked = list(batches(encoded, len(frame))) or [[]]  # without texts too, a job that matches none is told of
+        return [result for batch in asked for result in self._batch("match", frame, batch, _matches)]
+
+    def _batch(
+        self, route: str, frame: bytes, items: list[bytes], read: Callable[[dict[str, Any], int], Result]
+    ) -> list[Result]:
+        """What `read` makes of each result and the version. frame: the body around the items."""
         try:
-            data = self._ask("POST", f"{self._path}/lookup", b'{"queries":[%b]}' % b",".join(queries))
-        except _TooLarge:  # the predictions are long
-            middle = len(queries) // 2
+            data = self._ask("POST", f"{self._path}/{route}", frame % b",".join(items))
+        except _TooLarge:  # what is found is long
+            middle = len(items) // 2
             if not middle:
                 raise
-            return self._batch(queries[:middle]) + self._batch(queries[middle:])
+            halves = items[:middle], items[middle:]
+            return [result for half in halves for result in self._batch(route, frame, half, read)]
         with self._understood():
             content = self._content(data or b"")
-            self._version = int(content["version"])
-            results = [result if result.pop("found") else None for result in content["results"]]
-            if len(results) != len(queries):
-                raise ValueError(f"{len(results)} results for {len(queries)} queries")
+            self._version = version = int(content["version"])
+            results = [read(result, version) for result in content["results"]]
+            if len(results) != len(items):
+                raise ValueError(f"{len(results)} results for {len(items)} queries")
             return results
 
     def _checked(self, check: Callable[[QueryReader], Checked]) -> tuple[QueryReader, Checked]:
@@ -245,18 +260,37 @@ def _prefix(url: str) -> str:
     raise UsageError(f"{url} is not the address of a service: write http://HOST:PORT.")
 
 
-def batches(queries: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Queries in the portions that the service takes."""
+def batches(queries: Sequence[bytes], room: int = ROOM) -> Iterator[list[bytes]]:
+    """Queries or texts in the portions that the service takes. room: bytes of a batch beside them."""
     batch: list[bytes] = []
-    size = ROOM
+    size = room
     for query in queries:
         if batch and (len(batch) == MAX_QUERIES or size + len(query) > MAX_BODY):
             yield batch
-            batch, size = [], ROOM
+            batch, size = [], room
         batch.append(query)
         size += len(query) + 1
     if batch:
         yield batch
+
+
+def _hit(result: dict[str, Any], _version: int) -> dict[str, Any] | None:
+    return result if result.pop("found") else None
+
+
+def _matches(result: dict[str, Any], version: int) -> dict[str, Any]:
+    return {"matches": result["matches"], "version": version}
+
+
+def _text_as_json(text: str, room: int) -> bytes:
+    """A text as a batch has it. Raises UsageError for one that no batch can hold."""
+    try:
+        data = json.dumps(text, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold as an escape alone
+        data = json.dumps(text).encode()
+    if len(data) + room > MAX_BODY:
+        raise UsageError(f"A text has {len(data):,} bytes; the service takes {MAX_BODY - room:,}.")
+    return data
 
 
 def _as_text(value: Any) -> str:

@@ -9,7 +9,7 @@ COPY batchinfer batchinfer
 RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
     && python -m venv /opt/batchinfer \
     && set -- /wheels/*.whl \
-    && /opt/batchinfer/bin/python -m pip install --no-cache-dir "${1}[serve]"
+    && /opt/batchinfer/bin/python -m pip install --no-cache-dir "${1}[serve,match]"
 
 FROM python:3.12-slim-trixie
 

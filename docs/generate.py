@@ -188,6 +188,10 @@ COMMAND_EXAMPLES = {
         'batchinfer lookup sentiment sentence="A masterpiece four years in the making."',
         "Prints one answer as JSON.",
     ),
+    "match": (
+        'batchinfer match vaccine_synonyms "Wer bekommt Sputnik V?" --language de',
+        "Prints what the text mentions; see [matching](match.md).",
+    ),
     "serve": (
         "batchinfer serve --host 0.0.0.0 --port 8080 --workers 4",
         "Answers look-ups over HTTP for every job of the data folder; see [the service](serve.md).",
@@ -237,6 +241,7 @@ Fields of `--json` that stay (more may be added):
 - `plan`: `job`, `rows`, `bad`, `duplicates`, `unique`, `hits`, `to_generate`, `prompt_tokens`, `prompt_tokens_exact`,
   `prefix_saving`, `estimate_seconds`
 - `lookup`: `job`, `query`, `prediction`, `scores`, `score`, `source`, `model`, `generated_at`
+- `match`: `matches`, a list of `concept`, `language`, `term`, `start`, `end`, `text`, `score`, `source`; and `version`
 - `versions`: a list, newest first, of `version`, `created_at`, `rows`, `current`, `pinned`, `gate`
 - `pin`, `unpin`, `rollback`: `job`, `version` (the one that is served now), `pinned` (null if none is)
 - `runs`: a list, newest first, of what `run` printed

@@ -143,6 +143,18 @@ class Server:
         said = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.request("POST", f"/v1/jobs/{job}/lookup", body, {"content-type": "application/json"} | said)
 
+    def match(self, job: str, text: str, headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
+        """Asks by URL."""
+        return self.request(
+            "GET", f"/v1/jobs/{job}/match?{urlencode({'text': text} | more, doseq=True)}", headers=headers
+        )
+
+    def matches(self, job: str, texts: Any, headers: Mapping[str, str] | None = None, **more: Any) -> Reply:
+        """Asks with a list of texts, or with a body as it is."""
+        body = texts if isinstance(texts, bytes) else json.dumps({"texts": texts} | more).encode()
+        said = {"content-type": "application/json"} | dict(headers or {})
+        return self.request("POST", f"/v1/jobs/{job}/match", body, said)
+
     def raw(self, data: bytes) -> bytes:
         """Sends these bytes; returns all that comes back until the other side closes or is silent for two seconds."""
         with self.connect() as connection:
@@ -227,6 +239,30 @@ def moved(world: World, root: Path) -> World:
 def job(root: Path, name: str, columns: Mapping[str, Any], **sections: Any) -> World:
     """A job of imports without versions, in a data folder that others may share."""
     return moved(imports_job(root.parent / f"{name}-job", columns, name=name, gate=LENIENT, **sections), root)
+
+
+NAMES: dict[str, Any] = {
+    "input": {"path": "queries.parquet", "key": ["thing", "language"]},
+    "output": {"type": "json", "schema": {"type": "object"}},
+    "match": {"terms": ["prediction.names", "thing"], "concept": "thing", "language": "language"},
+}
+"""The sections of a job whose predictions are names of things, to be found in texts."""
+
+
+def names_job(root: Path, name: str, named: Mapping[tuple[str, str], Sequence[str]], **sections: Any) -> World:
+    """A job with one version of such names. named: the names by thing and language."""
+    world = job(root, name, {"thing": ["x"], "language": ["en"]}, **NAMES | sections)
+    name_things(world, named)
+    return world
+
+
+def name_things(world: World, named: Mapping[tuple[str, str], Sequence[str]]) -> None:
+    """Publishes these names."""
+    things, languages = [thing for thing, _ in named], [language for _, language in named]
+    said = [json.dumps({"names": list(names)}, ensure_ascii=False) for names in named.values()]
+    world.rows({"thing": things, "language": languages})
+    world.take_in({"thing": things, "language": languages, "prediction": said})
+    world.publish()
 
 
 def say(world: World, prediction: str, **columns: Sequence[Any]) -> None:

@@ -85,14 +85,15 @@ def test_help_is_quick() -> None:
         (["run", "--help"], ["duckdb", "pyarrow", "vllm", "torch", "transformers", "rich"]),
         (["lookup", "shop", "text=one"], ["duckdb", "pyarrow", "vllm", "torch", "transformers"]),
         (["versions", "shop"], ["duckdb", "pyarrow", "vllm", "torch", "transformers"]),
+        (["match", "shop", "one, two"], ["duckdb", "pyarrow", "vllm", "torch", "transformers"]),
     ],
 )
 def test_nothing_heavy_is_imported_unasked(
     batchinfer: Cli, shop: Callable[..., Path], command: list[str], forbidden: list[str]
 ) -> None:
     """Help imports none of the big libraries, and what serves imports none of those that generate."""
-    if command[0] in ("lookup", "versions"):
-        shop()
+    if command[0] in ("lookup", "match", "versions"):
+        shop(match={"terms": ["text"], "concept": "text"})
         assert batchinfer("run", "shop").code == 0
     program = (
         "import sys; sys.argv[0] = 'batchinfer'; from batchinfer.cli.main import main\n"

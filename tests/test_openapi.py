@@ -28,7 +28,7 @@ from batchinfer.serve import openapi
 from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.problems import KINDS
 from tests.factories import LENIENT, imports_job
-from tests.serving import Server, moved, serving
+from tests.serving import Server, moved, names_job, serving
 
 CHECKS: list[Any] = [
     not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance,
@@ -42,7 +42,7 @@ OPERATIONS = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service of two jobs, one with a text and one with two columns as its key. It wants an API key."""
+    """A service of three jobs: with a text as its key, with two columns, and with terms. It wants an API key."""
     root = tmp_path_factory.mktemp("openapi")
     shop = imports_job(root / "shop", {"id": ["a", "ü +%"]}, gate=LENIENT)
     shop.take_in({"id": ["a", "ü +%"], "prediction": ["x", "y"]})
@@ -54,6 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for world in (shop, sizes):
         world.publish()
         moved(world, root / "home")
+    names_job(root / "home", "names", {("tea", "en"): ["tea", "cup of tea"], ("tea", "de"): ["Tee"]})
     keys["key"] = KeyFile(root / "home").add("tests", None)[1]
     with serving(root / "home", root / "server") as server:
         yield server
@@ -63,6 +64,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 REAL: list[tuple[str, dict[str, Any]]] = [
     ("shop", {"id": "a"}), ("shop", {"id": "ü +%"}), ("shop", {"id": "not there"}), ("sizes", {"size": 38, "wide": True}),
     ("sizes", {"size": 39, "wide": False}), ("sizes", {"size": "38"}),
+    ("names", {"thing": "a cup of tea", "language": "en"}), ("names", {"thing": "Tee", "language": "de"}),
+    ("names", {"thing": "tea", "language": "en_GB"}),
 ]  # fmt: skip
 
 
@@ -72,7 +75,13 @@ def made_real(case: Any, job: str, query: dict[str, Any], *, keep_query: bool) -
         case.path_parameters["job"] = job
     if keep_query:
         return
-    if case.method == "POST":
+    if case.path.endswith("/match"):
+        text, language = str(query), query.get("size", query.get("language", "en"))  # a size is no language
+        if case.method == "POST":
+            case.body = {"texts": [text], "languages": [language, "de"]}
+        else:
+            case.query = {"text": text, "language": [language, "de"], "offsets": "utf16"}
+    elif case.method == "POST":
         case.body = {"queries": [query, *(other for name, other in REAL[:3] if name == job)]}
     elif case.path.endswith("/lookup"):
         case.query = {name: str(value).lower() if value in (True, False) else value for name, value in query.items()}
@@ -89,9 +98,9 @@ def test_the_service_is_as_its_document_says(server: Server, path: str, method: 
     session = requests.Session()
 
     @settings(max_examples=80, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(cases.flatmap(lambda mode: operation.as_strategy(generation_mode=mode)), st.none() | st.sampled_from(REAL),
-           st.booleans(), st.sampled_from([True, True, True, False]))  # fmt: skip
-    def ask(case: Any, real: tuple[str, dict[str, Any]] | None, keep_query: bool, with_key: bool) -> None:
+    @given(st.sampled_from([None, *REAL]), st.booleans(), st.sampled_from([True, True, True, False]),
+           cases.flatmap(lambda mode: operation.as_strategy(generation_mode=mode)))  # fmt: skip
+    def ask(real: tuple[str, dict[str, Any]] | None, keep_query: bool, with_key: bool, case: Any) -> None:
         if real is not None:
             made_real(case, *real, keep_query=keep_query)
         headers = {"authorization": f"Bearer {keys['key']}"} if with_key else {}
@@ -100,7 +109,8 @@ def test_the_service_is_as_its_document_says(server: Server, path: str, method: 
         case.validate_response(response, checks=CHECKS)
 
     ask()
-    wanted = {"/v1/jobs/{job}/lookup": {200, 400, 401, 404}, "/v1/jobs/{job}": {200, 401, 404}}
+    asked = {200, 400, 401, 404}
+    wanted = {"/v1/jobs/{job}/lookup": asked, "/v1/jobs/{job}/match": asked, "/v1/jobs/{job}": {200, 401, 404}}
     assert wanted.get(path, {200}) <= statuses.keys()
 
 
@@ -133,6 +143,8 @@ def test_the_schemas_have_teeth() -> None:
         ("Hit", {"job": "shop"}), ("Results", {"version": 1, "results": [{"found": True}]}), ("Job", {}), ("Jobs", {}),
         ("Problem", {"type": "urn:batchinfer:made-up", "title": "", "status": 400, "detail": ""}),
         ("Queries", {"queries": [], "more": 1}), ("Queries", {"queries": [{"id": None}]}),
+        ("Texts", {"texts": "a"}), ("Texts", {"texts": [], "offsets": "bytes"}), ("Texts", {"texts": [], "languages": ["zh_Hans"]}),
+        ("Matches", {"matches": [{"concept": "a"}], "version": 1}), ("MatchesOfMany", {"version": 1, "results": [{}]}),
     ]:  # fmt: skip
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, {"$ref": f"#/components/schemas/{name}", "components": described})

@@ -272,7 +272,7 @@ def test_small_batches_and_single_hits_are_never_compressed(server: Server, shop
     [
         ("GET", "/v1/jobs/nosuch/lookup?text=x", 404, "unknown-job"), ("POST", "/v1/jobs/nosuch/lookup", 404, "unknown-job"),
         ("GET", "/v1/jobs/nosuch", 404, "unknown-job"), ("GET", "/", 404, "not-found"), ("GET", "/v1", 404, "not-found"),
-        ("GET", "/v1/jobs/shop/lookup/", 404, "not-found"), ("GET", "/v1/jobs/shop/match?text=x", 404, "not-found"),
+        ("GET", "/v1/jobs/shop/lookup/", 404, "not-found"), ("GET", "/v1/jobs/shop/match?text=x", 404, "no-match-section"),
         ("GET", "/v1/jobs/shop/lookup", 400, "bad-query"), ("GET", "/v1/jobs/shop/lookup?text=a&text=b", 400, "bad-query"),
         ("GET", "/v1/jobs/shop/lookup?txt=a", 400, "bad-query"), ("POST", "/v1/jobs/shop/lookup", 400, "bad-body"),
         ("PUT", "/v1/jobs/shop/lookup", 405, "method-not-allowed"), ("POST", "/v1/jobs", 405, "method-not-allowed"),

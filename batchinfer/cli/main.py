@@ -28,6 +28,7 @@ COMMANDS = {
     "unpin": ("served", "Serve the current version again."),
     "rollback": ("served", "Pin the version before the one that is served."),
     "lookup": ("served", "One prediction, from the version that is served."),
+    "match": ("served", "Which concepts a text mentions, and where."),
     "serve": ("service", "The lookup service: HTTP for every job of the data folder."),
     "keys": ("service", "API keys of the lookup service."),
     "diff": ("upkeep", "What was added, removed and changed between two versions."),

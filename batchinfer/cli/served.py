@@ -1,14 +1,19 @@
-"""versions, pin, unpin, rollback, lookup: what is served, and which version. They open neither DuckDB nor Parquet."""
+"""versions, pin, unpin, rollback, lookup, match: what is served, and which version. No DuckDB and no Parquet is opened."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import click
 
 from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_home, table, tell
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.home import JobHome
+from batchinfer.query import OFFSETS, language_ranges
 
 
 @click.command("versions")
@@ -103,6 +108,62 @@ def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
     if body is None:
         raise NotFound(f"{home.name} has no prediction for {', '.join(pair)} in version {found.version}.")
     click.echo(body.decode() if as_json else json.dumps(json.loads(body), indent=2, ensure_ascii=False))
+
+
+@click.command("match")
+@job_argument
+@click.argument("text")
+@click.option("--language", "languages", multiple=True, metavar="TAG", help="Only terms of this language; repeatable.")
+@click.option("--offsets", type=click.Choice(list(OFFSETS)), default="code_points", help="What spans count.")
+@json_option
+def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_json: bool) -> None:
+    """Which concepts TEXT mentions, and where, by the version that is served.
+
+    With - for TEXT, each line of standard input is a text, and gets a line. Exits with 1 if nothing is found.
+    """
+    from batchinfer.publish import folder_of, served
+    from batchinfer.snapshot import Snapshot
+
+    home = served_home(job)
+    version = served(home)
+    ranges, utf16 = language_ranges(languages), OFFSETS[offsets]
+    found = False
+    with Snapshot(folder_of(home, version.version), digest=version.manifest) as snapshot:
+        matcher = snapshot.matcher
+        for each in _lines() if text == "-" else [text]:
+            places = matcher.find(each, languages=ranges, utf16=utf16)
+            matches = [flat for place in places for flat in place.flat()]
+            found = found or bool(matches)
+            show = _match_line if text == "-" else _match_table
+            emit({"matches": matches, "version": version.version}, as_json, partial(show, matches))
+    if not found:
+        raise NotFound(f"Nothing of {home.name} is mentioned, by version {version.version}.")
+
+
+def _lines() -> Iterator[str]:
+    """The lines of standard input. Raises UsageError."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError as exc:
+            raise UsageError(f"Line {number} of standard input is not valid UTF-8.") from exc
+
+
+def _match_table(matches: list[dict[str, Any]]) -> None:
+    columns = ["text", "concept", "language", "term", "score", "source"]
+    rows = [[_span(match), *(match[name] for name in columns)] for match in matches]
+    if rows:
+        table("", ["span", *columns], rows, right=["score"])
+
+
+def _match_line(matches: list[dict[str, Any]]) -> None:
+    """All of a text's matches, for people who read many."""
+    said = [f"{_span(match)} {match['text']} = {match['concept']}" for match in matches]
+    click.echo(" ".join("; ".join(said).split()) or "-")
+
+
+def _span(match: dict[str, Any]) -> str:
+    return f"{match['start']}-{match['end']}"
 
 
 def _emit_served(home: JobHome, version: int | None, pinned: int | None, as_json: bool, sentence: str) -> None:

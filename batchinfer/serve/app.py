@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from batchinfer.serve import batch, hot, openapi
+from batchinfer.serve import batch, hot, match, openapi
 from batchinfer.serve.auth import Guard
 from batchinfer.serve.board import Board, Desk
 from batchinfer.serve.metrics import Tally, exposition, write_tally
@@ -65,6 +65,7 @@ class Service:
                 Route("/v1/jobs", self.jobs),
                 Route("/v1/jobs/{job}", self.job),
                 Route("/v1/jobs/{job}/lookup", self.lookup, methods=["GET", "POST"]),
+                Route("/v1/jobs/{job}/match", self.match, methods=["GET", "POST"]),
                 Route("/livez", self.livez),
                 Route("/readyz", self.readyz),
                 Route("/metrics", self.metrics),
@@ -111,7 +112,8 @@ class Service:
         parts = path.split("/")
         known = parts[3] if len(parts) > 3 and parts[3] in self.board.desks else ""  # noqa: PLR2004 - /v1/jobs/NAME
         if path.startswith("/v1/jobs"):
-            return known, "lookup" if path.endswith("/lookup") else "jobs"
+            asked = "".join(parts[4:])
+            return known, asked if asked in ("lookup", "match") else "jobs"
         return "", "other"
 
     def _desk(self, request: Request) -> Desk:
@@ -152,11 +154,22 @@ class Service:
         if opened.misses is not None:
             for values in missed:
                 opened.misses.add(values)
-        said = {"cache-control": "no-store", "batchinfer-version": str(opened.version), "vary": "accept-encoding"}
-        if batch.is_to_be_compressed(content, headers):
-            said["content-encoding"] = "gzip"
-            content = await asyncio.to_thread(batch.compressed, content)
-        return Response(content, headers=said, media_type="application/json")
+        return await _as_batch(content, opened.version, headers)
+
+    async def match(self, request: Request) -> Response:
+        desk = self._desk(request)
+        headers = request.scope["headers"]
+        if request.method == "POST":
+            asked = match.Asked.from_body(await batch.read_body(headers, request.receive))
+        else:
+            asked = match.Asked.from_url(request.scope["query_string"])
+        opened = desk.opened()
+        content, found = await match.answer(opened, asked)
+        self.tally.counters["texts", desk.job] += len(asked.texts)
+        self.tally.counters["matches", desk.job] += found
+        if asked.batch:
+            return await _as_batch(content, opened.version, headers)
+        return _as_asgi((200, [*opened.headers], content))
 
     async def livez(self, _request: Request) -> Response:
         return JSONResponse({"status": "alive"}, headers={"cache-control": "no-store"})
@@ -241,6 +254,15 @@ def _as_asgi(answer: Answer) -> Response:
     length = [] if status == 304 else [("content-length", str(len(body)))]  # noqa: PLR2004
     response.raw_headers = [(name.encode(), value.encode("latin-1")) for name, value in [*headers, *length]]
     return response
+
+
+async def _as_batch(content: bytes, version: int, headers: Any) -> Response:
+    """The reply to a batch, compressed for who takes it."""
+    said = {"cache-control": "no-store", "batchinfer-version": str(version), "vary": "accept-encoding"}
+    if batch.is_to_be_compressed(content, headers):
+        said["content-encoding"] = "gzip"
+        content = await asyncio.to_thread(batch.compressed, content)
+    return Response(content, headers=said, media_type="application/json")
 
 
 async def _as_response(_request: Request, exc: Exception) -> Response:

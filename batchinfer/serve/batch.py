@@ -46,17 +46,20 @@ async def read_body(headers: Any, receive: Any) -> bytes:
 
 
 def _too_large() -> Problem:
-    return Problem(
-        "too-large", f"A body may have {MAX_BODY:,} bytes: send fewer queries at a time.", (("connection", "close"),)
-    )
+    return Problem("too-large", f"A body may have {MAX_BODY:,} bytes: send less at a time.", (("connection", "close"),))
+
+
+def read_json(body: bytes) -> Any:
+    """What a body holds. Raises Problem."""
+    try:
+        return json.loads(body.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError
+        raise Problem("bad-body", f"The body is not valid JSON: {str(exc)[:200]}.") from exc
 
 
 def read_queries(body: bytes) -> list[Any]:
     """The queries of {"queries": [...]}. Raises Problem."""
-    try:
-        content = json.loads(body.decode(), parse_constant=_no_constant)
-    except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError
-        raise Problem("bad-body", f"The body is not valid JSON: {str(exc)[:200]}.") from exc
+    content = read_json(body)
     if not isinstance(content, dict) or content.keys() != {"queries"} or not isinstance(content["queries"], list):
         raise Problem("bad-body", 'The body should be {"queries": [{"COLUMN": VALUE, …}, …]}, and no more.')
     if len(content["queries"]) > MAX_QUERIES:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.errors import StoreError
+from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.follow import Follower, Served
 from batchinfer.home import JobHome, job_names
 from batchinfer.query import QueryReader
@@ -80,7 +80,7 @@ class Desk:
         self.open: Open | None = None
         self.served = Served()
         self.loaded = False
-        self._follower = Follower(home)
+        self._follower = Follower(home, matching=True)
         self._last_run = home.folder / "last_run.json"
         self._last_success: str | None = None
         self._failed_takes = 0
@@ -116,12 +116,16 @@ class Desk:
         opened = Open.of(served.snapshot, served.pointer.version, self._counter(served.snapshot))
         log.info("%s: version %d is served, %d entries", self.job, opened.version, len(served.snapshot))
         made = served.snapshot.manifest.content.get("unicode")
-        if served.snapshot.manifest.normalize and made != unicodedata.unidata_version:
+        if (served.snapshot.manifest.normalize or served.snapshot.matches) and made != unicodedata.unidata_version:
             log.warning(
                 "%s: version %d normalizes by Unicode %s, and this Python by %s: rare spellings may not be found. "
                 "Serve and publish with one version of Python.",
                 self.job, opened.version, made, unicodedata.unidata_version,
             )  # fmt: skip
+        try:
+            _ = served.snapshot.matches and served.snapshot.matcher
+        except MissingExtra as exc:
+            log.warning("%s: texts cannot be matched. %s", self.job, exc)
         return opened
 
     @property

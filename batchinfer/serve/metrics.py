@@ -117,6 +117,8 @@ class _Collector(Collector):
         for name, text in (
             ("hits", "Lookups that found a prediction, those in batches too."),
             ("misses", "Lookups that found none."),
+            ("texts", "Texts that were matched, those in batches too."),
+            ("matches", "Matches that were found in them."),
             ("failed_loads", "Times that a worker could not open a version."),
             ("misses_dropped", "Misses that were not recorded, for want of room."),
         ):

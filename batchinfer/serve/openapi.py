@@ -8,7 +8,9 @@ from typing import Any
 
 import batchinfer
 from batchinfer.keys import JOB_NAME
+from batchinfer.query import LANGUAGE, MAX_LANGUAGES, OFFSETS
 from batchinfer.serve.batch import MAX_BODY, MAX_QUERIES
+from batchinfer.serve.match import MAX_TEXTS
 from batchinfer.serve.problems import KINDS, MEDIA_TYPE
 
 Schema = dict[str, Any]
@@ -31,6 +33,23 @@ HIT_FIELDS: dict[str, Schema] = {
     "model": {"type": ["string", "null"]},
     "generated_at": {"type": ["string", "null"], "format": "date-time"},
 }
+MATCH_FIELDS: dict[str, Schema] = {
+    "concept": {"description": "What the term names."},
+    "language": {"type": ["string", "null"], "description": "The term's, as a BCP 47 tag."},
+    "term": {**TEXT, "description": "As the prediction has it."},
+    "start": {"type": "integer", "minimum": 0, "description": "Where the match begins in the text as it was sent."},
+    "end": {"type": "integer", "minimum": 1, "description": "Where it ends: the first place after it."},
+    "text": {**TEXT, "description": "What stands there."},
+    "score": NUMBER_OR_NULL,
+    "source": {**TEXT, "description": "Who made the prediction: model or import. More may come."},
+}
+MATCHES: Schema = {"type": "array", "items": {"$ref": "#/components/schemas/Match"}}
+LANGUAGES: Schema = {
+    "type": "array",
+    "maxItems": MAX_LANGUAGES,
+    "items": {"type": "string", "pattern": f"^{LANGUAGE.pattern}$"},
+}
+UNIT: Schema = {"type": "string", "enum": list(OFFSETS), "default": "code_points"}
 STATE_FIELDS: dict[str, Schema] = {
     "job": TEXT,
     "version": {"type": ["integer", "null"]},
@@ -77,6 +96,33 @@ SCHEMAS: dict[str, Schema] = {
         "required": ["queries"],
         "additionalProperties": False,
     },
+    "Match": {"type": "object", "properties": MATCH_FIELDS, "required": list(MATCH_FIELDS)},
+    "Matches": {
+        "type": "object",
+        "properties": {"matches": MATCHES, "version": {"type": "integer"}},
+        "required": ["matches", "version"],
+    },
+    "MatchesOfMany": {
+        "type": "object",
+        "properties": {
+            "version": {"type": "integer"},
+            "results": {
+                "type": "array",
+                "items": {"type": "object", "properties": {"matches": MATCHES}, "required": ["matches"]},
+            },
+        },
+        "required": ["version", "results"],
+    },
+    "Texts": {
+        "type": "object",
+        "properties": {
+            "texts": {"type": "array", "maxItems": MAX_TEXTS, "items": TEXT},
+            "languages": LANGUAGES,
+            "offsets": UNIT,
+        },
+        "required": ["texts"],
+        "additionalProperties": False,
+    },
     "Job": {"type": "object", "properties": STATE_FIELDS, "required": list(STATE_FIELDS)},
     "Jobs": {
         "type": "object",
@@ -111,15 +157,27 @@ CONDITION: Schema = {
     "name": "If-None-Match", "in": "header", "description": "An ETag that the client has: 304 if it still holds.", "schema": TEXT,
 }  # fmt: skip
 VERSION_HEADER: Schema = {"required": True, "description": "The version that answered.", "schema": {"type": "integer"}}
+CACHE_HEADER: Schema = {"required": True, "description": "max-age from the job's serve section.", "schema": TEXT}
 HIT_HEADERS: Schema = {
     "ETag": {
         "required": True,
         "description": "Of this entry; it survives a publish that did not change it.",
         "schema": TEXT,
     },
-    "Cache-Control": {"required": True, "description": "max-age from the job's serve section.", "schema": TEXT},
+    "Cache-Control": CACHE_HEADER,
     "Batchinfer-Version": VERSION_HEADER,
 }
+TEXT_TO_MATCH: Schema = {
+    "name": "text", "in": "query", "required": True, "description": "The text, as UTF-8. Long ones are sent by POST.",
+    "schema": TEXT,
+}  # fmt: skip
+LANGUAGE_OF_MATCHES: Schema = {
+    "name": "language", "in": "query", "style": "form", "explode": True, "schema": LANGUAGES,
+    "description": "Only terms of these languages; de stands for de-AT too. As often as wanted: ?language=de&language=en.",
+}  # fmt: skip
+UNIT_OF_SPANS: Schema = {
+    "name": "offsets", "in": "query", "description": "What start and end count.", "schema": UNIT,
+}  # fmt: skip
 
 
 def _json(name: str, text: str, headers: Schema | None = None) -> Schema:
@@ -142,6 +200,7 @@ def _problems(*slugs: str) -> Schema:
 
 ASKING = ("no-key", "forbidden", "long-url")
 OF_A_JOB = (*ASKING, "unknown-job")
+MATCHING = ("no-match-section", "not-installed")
 
 
 def _operation(name: str, summary: str, responses: Schema, **more: Any) -> Schema:
@@ -170,6 +229,27 @@ def document() -> Schema:
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Queries"}}},
         },
     )  # fmt: skip
+    matches = _operation(
+        "match", "Which concepts a text mentions, and where.",
+        {
+            "200": _json(
+                "Matches", "The matches, by where they begin; none is no error.",
+                {"Cache-Control": CACHE_HEADER, "Batchinfer-Version": VERSION_HEADER},
+            )
+        }
+        | _problems("bad-query", *OF_A_JOB, *MATCHING, "too-large", "not-published"),
+        parameters=[JOB, TEXT_TO_MATCH, LANGUAGE_OF_MATCHES, UNIT_OF_SPANS],
+    )  # fmt: skip
+    matches_of_many = _operation(
+        "match_batch", f"The same for up to {MAX_TEXTS:,} texts, in the order asked, all from one version.",
+        {"200": _json("MatchesOfMany", "The matches of each text.", {"Batchinfer-Version": VERSION_HEADER})}
+        | _problems("bad-body", *OF_A_JOB, *MATCHING, "slow-body", "too-large", "not-published"),
+        parameters=[JOB],
+        requestBody={
+            "required": True, "description": f"At most {MAX_BODY:,} bytes.",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Texts"}}},
+        },
+    )  # fmt: skip
     jobs = _operation(
         "jobs", "What is served, which version, how old.",
         {"200": _json("Jobs", "All jobs.")} | _problems(*ASKING, "not-published"),
@@ -193,12 +273,13 @@ def document() -> Schema:
         "openapi": "3.1.0",
         "info": {
             "title": "batchinfer", "version": batchinfer.__version__,
-            "description": "Looks up predictions that a large model made ahead of time.",
+            "description": "Looks up predictions that a large model made ahead of time, and finds their terms in texts.",
         },
         "paths": {
             "/v1/jobs": {"get": jobs},
             "/v1/jobs/{job}": {"get": job},
             "/v1/jobs/{job}/lookup": {"get": lookup, "post": batch},
+            "/v1/jobs/{job}/match": {"get": matches, "post": matches_of_many},
             "/livez": {"get": alive | {"security": []}},
             "/readyz": {"get": ready | {"security": []}},
             "/metrics": {"get": metrics},
@@ -225,6 +306,8 @@ a{color:#7ab7ff}}
 EXAMPLES = {
     "lookup": "curl 'HOST/v1/jobs/vaccines/lookup?vaccine=Sputnik%20V&language=de'",
     "lookup_batch": 'curl HOST/v1/jobs/vaccines/lookup -d \'{"queries": [{"vaccine": "Sputnik V", "language": "de"}]}\'',
+    "match": "curl 'HOST/v1/jobs/vaccines/match?text=Wer+bekommt+Sputnik+V%3F&language=de'",
+    "match_batch": 'curl HOST/v1/jobs/vaccines/match -d \'{"texts": ["Wer bekommt Sputnik V?"], "languages": ["de"]}\'',
     "jobs": "curl HOST/v1/jobs",
     "job": "curl HOST/v1/jobs/vaccines",
 }

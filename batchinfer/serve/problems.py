@@ -11,6 +11,7 @@ MEDIA_TYPE = "application/problem+json"
 KINDS = {
     "miss": (404, "No prediction"),
     "unknown-job": (404, "No such job"),
+    "no-match-section": (404, "The job matches no texts"),
     "not-found": (404, "No such page"),
     "bad-query": (400, "The query does not fit"),
     "bad-body": (400, "The body does not fit"),
@@ -21,6 +22,7 @@ KINDS = {
     "too-large": (413, "The body is too large"),
     "long-url": (414, "The URL is too long"),
     "broken": (500, "The service failed"),
+    "not-installed": (501, "A part of the service is not installed"),
     "not-published": (503, "No version is open"),
 }
 

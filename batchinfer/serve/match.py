@@ -1,0 +1,119 @@
+"""GET and POST /v1/jobs/{job}/match: which concepts live texts mention, and where, from one version."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from batchinfer.errors import MissingExtra, UsageError
+from batchinfer.keys import shortened
+from batchinfer.match import Matcher, TooMuch
+from batchinfer.query import in_utf16, language_ranges, parameters
+from batchinfer.serve.batch import MAX_REPLY, read_json
+from batchinfer.serve.board import Open
+from batchinfer.serve.problems import Problem
+
+MAX_TEXTS = 1000
+BESIDE = 20_000  # characters; more are matched beside the event loop, so that look-ups go on
+IN_URL = ("text", "language", "offsets")
+IN_BODY = {"texts", "languages", "offsets"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Texts to be matched. languages: what the matches are restricted to, if to any; batch: whether they came in a list."""
+
+    texts: list[str]
+    languages: tuple[str, ...]
+    utf16: bool
+    batch: bool
+
+    @classmethod
+    def from_url(cls, query_string: bytes) -> Asked:
+        """One text. Raises Problem."""
+        try:
+            return _in_url(parameters(query_string))
+        except UsageError as exc:
+            raise Problem("bad-query", str(exc)) from exc
+
+    @classmethod
+    def from_body(cls, body: bytes) -> Asked:
+        """Many texts. Raises Problem."""
+        content = read_json(body)
+        try:
+            return _in_body(content)
+        except UsageError as exc:
+            raise Problem("bad-body", str(exc)) from exc
+
+
+def _in_url(given: dict[str, list[str]]) -> Asked:
+    """Raises UsageError."""
+    unknown = [name for name in given if name not in IN_URL]
+    if unknown:
+        raise UsageError(f"{shortened(unknown[0])} is not asked for here; the URL can have {', '.join(IN_URL)}.")
+    for name in ("text", "offsets"):
+        if len(given.get(name, ())) > 1:
+            raise UsageError(f"{name} is given more than once.")
+    if "text" not in given:
+        raise UsageError("text is missing.")
+    [offsets] = given.get("offsets", ["code_points"])
+    return Asked(given["text"], language_ranges(given.get("language", ())), in_utf16(offsets), batch=False)
+
+
+def _in_body(content: Any) -> Asked:
+    """Raises UsageError, or Problem for too many texts."""
+    if not isinstance(content, dict) or not {"texts"} <= content.keys() <= IN_BODY:
+        raise UsageError(
+            'The body should be {"texts": ["…", …]}, and can have "languages" and "offsets" beside it, and no more.'
+        )
+    texts, languages = content["texts"], content.get("languages", [])
+    for name, value in (("texts", texts), ("languages", languages)):
+        if not isinstance(value, list):
+            raise UsageError(f"{name} should be a list of strings.")
+    if len(texts) > MAX_TEXTS:
+        raise Problem("too-large", f"A batch may have {MAX_TEXTS:,} texts; this one has {len(texts):,}.")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UsageError(f"texts[{number}] should be a string.")
+    return Asked(texts, language_ranges(languages), in_utf16(content.get("offsets", "code_points")), batch=True)
+
+
+async def answer(opened: Open, asked: Asked) -> tuple[bytes, int]:
+    """The body of the reply, and how many matches it tells of. Raises Problem."""
+    matcher = _matcher(opened)
+    if sum(map(len, asked.texts)) > BESIDE:
+        return await asyncio.to_thread(_answer, matcher, opened.version, asked)
+    return _answer(matcher, opened.version, asked)
+
+
+def _matcher(opened: Open) -> Matcher:
+    """It was loaded when the version was opened. Raises Problem where there is none."""
+    try:
+        return opened.snapshot.matcher
+    except MissingExtra as exc:
+        raise Problem("not-installed", f"The service cannot match texts: {exc}") from exc
+    except UsageError as exc:
+        raise Problem("no-match-section", str(exc)) from exc
+
+
+def _answer(matcher: Matcher, version: int, asked: Asked) -> tuple[bytes, int]:
+    results, room = [], MAX_REPLY
+    for text in asked.texts:
+        try:
+            found = matcher.find_json(text, languages=asked.languages, utf16=asked.utf16, room=room).encode()
+        except TooMuch as exc:
+            raise _too_large() from exc
+        room -= len(found)
+        if room < 0:
+            raise _too_large()
+        results.append(b'"matches":%b' % found)
+    if asked.batch:
+        body = b'{"version":%d,"results":[%b]}' % (version, b",".join([b"{%b}" % result for result in results]))
+    else:
+        body = b'{%b,"version":%d}' % (results[0], version)
+    return body, body.count(b'{"concept":')  # which stands in no value: quotes are escaped there
+
+
+def _too_large() -> Problem:
+    return Problem("too-large", f"The reply would have more than {MAX_REPLY:,} bytes: send fewer or shorter texts.")

@@ -1,0 +1,142 @@
+"""batchinfer match: the same matches for people and for machines, of one text or of each line of standard input."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.serving import job, names_job, say
+from tests.tiny import Cli
+
+NAMED = {
+    ("Sputnik V", "de"): ["Sputnik-Impfstoff"],
+    ("Sputnik V", "en"): ["the jab"],
+    ("Comirnaty", "en"): ["the jab"],
+}
+
+
+@pytest.fixture
+def batchinfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command, with a data folder that has the jobs `vaccines`, whose terms are matched, and `plain`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")
+    names_job(tmp_path / "home", "vaccines", NAMED)
+    say(job(tmp_path / "home", "plain", {"id": ["a"]}), "x", id=["a"])
+    return Cli(monkeypatch, capsys, tmp_path / "home")
+
+
+def give(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    """Standard input."""
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+
+
+def test_for_machines_it_is_the_contracts_object(batchinfer: Cli) -> None:
+    """One object with matches and version."""
+    done = batchinfer("match", "vaccines", "Der SPUTNIK-Impfstoff!", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json == {
+        "matches": [
+            {
+                "concept": "Sputnik V", "language": "de", "term": "Sputnik-Impfstoff", "start": 4, "end": 21,
+                "text": "SPUTNIK-Impfstoff", "score": None, "source": "import",
+            }
+        ],
+        "version": 1,
+    }  # fmt: skip
+
+
+def test_for_people_each_match_is_a_row(batchinfer: Cli) -> None:
+    """A term of two concepts has two rows."""
+    done = batchinfer("match", "vaccines", "I had the jab.")
+    assert done.code == 0
+    head, *rows = [line.split() for line in done.out.splitlines() if line.strip(" ─")]
+    assert head == ["span", "text", "concept", "language", "term", "score", "source"]
+    assert sorted(rows) == [
+        ["6-13", "the", "jab", "Comirnaty", "en", "the", "jab", "import"],
+        ["6-13", "the", "jab", "Sputnik", "V", "en", "the", "jab", "import"],
+    ]
+
+
+def test_no_match_is_a_miss(batchinfer: Cli) -> None:
+    """It is said, and the exit code is 1; for machines the object comes all the same."""
+    sentence = "Nothing of vaccines is mentioned, by version 1."
+    done = batchinfer("match", "vaccines", "Guten Tag")
+    assert (done.code, done.out, done.sentence) == (1, "", sentence)
+    for text in ("Guten Tag", "", "\udcff"):
+        done = batchinfer("match", "vaccines", text, "--json")
+        assert (done.code, done.json, done.sentence) == (1, {"matches": [], "version": 1}, sentence)
+
+
+def test_languages_and_offsets(batchinfer: Cli) -> None:
+    """--language can be repeated; --offsets utf16 counts as JavaScript does."""
+    text = "\N{SYRINGE} the jab, Sputnik-Impfstoff"
+
+    def spans(*options: str) -> list[tuple[str, int]]:
+        matches = batchinfer("match", "vaccines", text, "--json", *options).json["matches"]
+        return sorted((found["language"], found["start"]) for found in matches)
+
+    assert spans() == spans("--language", "de", "--language", "en") == [("de", 11), ("en", 2), ("en", 2)]
+    assert spans("--language", "de") == [("de", 11)]
+    assert spans("--language", "de", "--offsets", "utf16") == [("de", 12)]
+    assert spans("--offsets", "code_points") == spans()
+
+
+def test_each_line_of_standard_input_is_a_text(batchinfer: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each gets one line, in its order, also an empty one, and whatever ends the lines; one match is enough for exit code 0."""
+    data = b"I had the jab\r\n\nnothing\nSputnik-Impfstoff, the jab"
+    give(monkeypatch, data)
+    done = batchinfer("match", "vaccines", "-", "--json")
+    results = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == 0
+    assert [len(result["matches"]) for result in results] == [2, 0, 0, 3]
+    assert results[0]["matches"][0]["end"] == 13
+    assert {result["version"] for result in results} == {1}
+    give(monkeypatch, data)
+    first, *others = batchinfer("match", "vaccines", "-", "--language", "de").out.splitlines()
+    assert (first, others) == ("-", ["-", "-", "0-17 Sputnik-Impfstoff = Sputnik V"])
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"nothing\nGuten Tag\n"])
+def test_lines_that_mention_nothing_are_a_miss(batchinfer: Cli, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    """Also when there are none."""
+    give(monkeypatch, data)
+    done = batchinfer("match", "vaccines", "-")
+    assert (done.code, done.out) == (1, "-\n" * len(data.splitlines()))
+    assert "is mentioned" in done.sentence
+
+
+def test_a_line_that_is_no_text_is_named(batchinfer: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those before it are answered."""
+    give(monkeypatch, b"the jab\n\xff\n")
+    done = batchinfer("match", "vaccines", "-")
+    assert (done.code, done.sentence) == (2, "Line 2 of standard input is not valid UTF-8.")
+    assert done.out.startswith("0-7 the jab = ")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["vaccines"], 2, "Missing argument 'TEXT'."), (["vaccines", "a", "--offsets", "bytes"], 2, "'bytes' is not one of"),
+        (["vaccines", "a", "--language", "zh_Hans"], 2, "'zh_Hans' is not a BCP 47 tag, such as de or pt-BR."),
+        (["plain", "a"], 2, "The job plain has no match section"), (["nosuch", "a"], 2, "There is no job nosuch"),
+    ],
+)  # fmt: skip
+def test_bad_words_are_refused(batchinfer: Cli, words: list[str], code: int, sentence: str) -> None:
+    """With one sentence, and nothing on stdout."""
+    done = batchinfer("match", *words)
+    assert (done.code, done.out) == (code, "")
+    assert sentence in done.sentence
+
+
+def test_nothing_is_published_yet(batchinfer: Cli, tmp_path: Path) -> None:
+    """Said as look-ups say it."""
+    bare = job(tmp_path / "home", "bare", {"id": ["a"]})
+    bare.home.prepare(bare.job.path)
+    done = batchinfer("match", "bare", "a")
+    assert done.code == 1
+    assert "no published version" in done.sentence
