@@ -19,7 +19,7 @@ COMMANDS = {
     "run": ("work", "Plan, generate, store, gate, publish."),
     "publish": ("work", "Build a version from the cache and make it current."),
     "review": ("data", "What is new or changed, as a file for people to judge."),
-    "import": ("data", "Take in predictions or people's verdicts, which win over the model's."),
+    "import": ("data", "Take in predictions or verdicts; they win over the model's."),
     "export": ("data", "Predictions with raw text and scores, as Parquet."),
     "failures": ("data", "Rows without a prediction, and why."),
     "runs": ("data", "The history of runs."),
