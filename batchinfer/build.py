@@ -195,7 +195,7 @@ def figures(plan: Plan, contents: Contents, failed: int, *, golden: int = 0, rig
     return Figures(
         keys=counts.lookups, covered=contents.covered, asked=counts.unique + counts.bad, failed=failed + counts.bad,
         entries=contents.entries, carried=contents.carried, served=contents.served, missing=contents.missing,
-        changed=contents.changed, golden=golden, right=right,
+        changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen, golden=golden, right=right,
     )  # fmt: skip
 
 

@@ -14,11 +14,12 @@ import duckdb
 import pyarrow.parquet as pq
 
 from batchinfer import jobfile, publish
-from batchinfer.entries import json_path, version_column
+from batchinfer.entries import version_column
 from batchinfer.errors import BatchinferError, InputError, NotFound, SpecError
 from batchinfer.home import JobHome, job_names, readable_faults
 from batchinfer.jobfile import Job
 from batchinfer.keys import literal, quoted
+from batchinfer.parts import json_path
 from batchinfer.plan import scratch_database
 from batchinfer.snapshot import PREDICTIONS, Manifest, Snapshot
 from batchinfer.source import BATCH_ROWS, Source, find_files, job_files

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import duckdb
 
+from batchinfer import verdicts
 from batchinfer.keys import literal, quoted
-from batchinfer.output import OutputSpec, SplitStep
+from batchinfer.output import is_json
+from batchinfer.parts import json_path
 from batchinfer.plan import LISTED, Plan, listed
 from batchinfer.snapshot import PREDICTIONS, Manifest
 from batchinfer.spec import JobSpec
@@ -22,10 +24,12 @@ RESERVED = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a candidate holds. entries = covered keys of the list + imports beyond it; carried: kept from what is served.
+    """What a candidate holds. covered: keys of the list that have an entry, or lost theirs since people rejected it.
 
-    served: entries of the version served now, 0 without one. same: every body is equal to the current version's, and
-    is found and served in the same way.
+    carried: entries kept from what is served. served: entries of the version served now, 0 without one; missing: those
+    of them that are gone otherwise than by people's word. same: every body is equal to the current version's, and is
+    found and served in the same way. to_review: the model's entries that gate.reviewed is about; unseen: those of them
+    that nobody has looked at.
     """
 
     entries: int
@@ -35,6 +39,8 @@ class Contents:
     missing: int = 0
     changed: int = 0
     same: bool = False
+    to_review: int = 0
+    unseen: int = 0
 
 
 def collect(
@@ -42,39 +48,74 @@ def collect(
 ) -> Contents:
     """Makes the table `entries` in the plan's scratch database: what a version would hold now.
 
+    Beside it stand the tables of `verdicts.settle`, and `refused`: what would be in it if people had not rejected it.
+
     before: the folder of the version served now; its values are kept for keys that have none (on_failure: keep).
     current: that of the version published last, which is another one while `before` is pinned.
     """
-    db, names = plan.db, [listed(column.name) for column in plan.source.key]
-    plain = "prediction" if is_json(spec.output) else "json_extract_string(prediction, '$')"
-    with store.attached(db):
-        db.execute(
-            f"""CREATE OR REPLACE TABLE entries AS
-            WITH latest AS (
-                SELECT * FROM cache.imports QUALIFY row_number() OVER (PARTITION BY lookup ORDER BY import_id DESC) = 1),
-            later AS (SELECT row FROM list JOIN repeats USING (lookup) WHERE row > first),
-            keyed AS (SELECT lookup, key, {", ".join(names)} FROM list ANTI JOIN later USING (row))
-            SELECT k.lookup, {", ".join(f"k.{name}" for name in names)}, {plain} AS prediction, g.text AS raw_text, g.scores,
-                   g.score, g.mass, 'model' AS source, g.model, g.run_id, g.created_at AS generated_at, false AS carried
-            FROM keyed k JOIN cache.generations g USING (key) ANTI JOIN latest USING (lookup) WHERE g.prediction IS NOT NULL
-            UNION ALL BY NAME
-            SELECT lookup, {_from_query(plan)}, {plain} AS prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
-                   'import' AS source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
-            FROM latest WHERE {_of_this_key(plan)}"""
-        )
+    db = plan.db
+    _gather(plan, store, spec)
+    db.execute(f"CREATE OR REPLACE TABLE refused AS {verdicts.hits(spec, 'entries', 'rejected')}")
+    db.execute("DELETE FROM entries WHERE lookup IN (SELECT lookup FROM refused)")
     carried, compared = 0, Compared()
     if before is not None:
         db.execute(f"CREATE OR REPLACE VIEW before AS {_predictions(before)}")
-        if spec.on_failure == "keep" and _alike(Manifest.read(before), plan, spec):
-            carried = _carry(plan)
+        if _alike(Manifest.read(before), plan, spec):
+            carried = _carry(plan, spec)
         compared = _compared(db, before)
     entries = one(db, "SELECT count(*) FROM entries")
-    beyond = one(db, "SELECT count(*) FROM (FROM entries WHERE source = 'import') ANTI JOIN wanted USING (lookup)")
-    covered = entries - beyond  # what is not imported is there for the list alone
+    beyond = one(
+        db, f"SELECT count(*) FROM (FROM entries WHERE source IN {verdicts.PEOPLE}) ANTI JOIN wanted USING (lookup)"
+    )
+    # What people did not give is there for the list alone.
+    covered = entries - beyond + _lost(db, "wanted")
+    missing = compared.missing - (_lost(db, "before") if before is not None else 0)
     same = current is not None and _served_alike(Manifest.read(current), plan, spec)
     if same and current is not None:
         same = (compared if current == before else _compared(db, current)).equal
-    return Contents(entries, covered, carried, compared.served, compared.missing, compared.changed, same)
+    to_review, unseen = _reviewable(plan, spec, before)
+    return Contents(entries, covered, carried, compared.served, missing, compared.changed, same, to_review, unseen)
+
+
+def _gather(plan: Plan, store: Store, spec: JobSpec) -> None:
+    """What the cache has for the list, and what people gave, whose last word on a key wins over the model's."""
+    db, names = plan.db, [listed(column.name) for column in plan.source.key]
+    with store.attached(db):
+        verdicts.settle(db, spec)
+        db.execute(
+            f"""CREATE OR REPLACE TABLE entries AS
+            WITH latest AS ({verdicts.answers(spec)}),
+            later AS (SELECT row FROM list JOIN repeats USING (lookup) WHERE row > first),
+            keyed AS (SELECT lookup, key, {", ".join(names)} FROM list ANTI JOIN later USING (row))
+            SELECT k.lookup, {", ".join(f"k.{name}" for name in names)}, {verdicts.plain(spec, "g.prediction")} AS prediction,
+                   g.text AS raw_text, g.scores, g.score, g.mass, 'model' AS source, g.model, g.run_id,
+                   g.created_at AS generated_at, false AS carried
+            FROM keyed k JOIN cache.generations g USING (key) ANTI JOIN latest USING (lookup) WHERE g.prediction IS NOT NULL
+            UNION ALL BY NAME
+            SELECT lookup, {_from_query(plan)}, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
+                   source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
+            FROM latest WHERE {_of_this_key(plan)}"""
+        )
+
+
+def _lost(db: duckdb.DuckDBPyConnection, where: str) -> int:
+    """How many keys of a table have no entry since people rejected it."""
+    sql = (
+        f"SELECT count(DISTINCT lookup) FROM refused ANTI JOIN entries USING (lookup) SEMI JOIN {where} USING (lookup)"
+    )
+    return int(one(db, sql))
+
+
+def _reviewable(plan: Plan, spec: JobSpec, before: Path | None) -> tuple[int, int]:
+    """How many entries gate.reviewed is about, and how many of them nobody has looked at. Makes the view `to_review`."""
+    if spec.gate.reviewed == "none":
+        return 0, 0
+    served = version_column if before is not None and _alike(Manifest.read(before), plan, spec) else None
+    plan.db.execute(f"CREATE OR REPLACE VIEW to_review AS FROM {verdicts.to_review(spec, listed, served)}")
+    plan.db.execute(
+        f"CREATE OR REPLACE VIEW awaiting AS FROM to_review SEMI JOIN {verdicts.unseen(spec)} USING (lookup)"
+    )
+    return one(plan.db, "SELECT count(*) FROM to_review"), one(plan.db, "SELECT count(*) FROM awaiting")
 
 
 def _predictions(folder: Path) -> str:
@@ -93,12 +134,20 @@ def _served_alike(manifest: Manifest, plan: Plan, spec: JobSpec) -> bool:
     return as_said and _alike(manifest, plan, spec) and list(manifest.normalize) == list(spec.input.normalize)
 
 
-def _carry(plan: Plan) -> int:
-    """Keeps what is served now for keys of the list that have no prediction this time; returns how many."""
+def _carry(plan: Plan, spec: JobSpec) -> int:
+    """Keeps what is served now for keys of the list that have no prediction this time; returns how many.
+
+    What people rejected is noted in `refused` instead, whether or not the job keeps anything.
+    """
     names = ", ".join(f"{version_column(column.name)} AS {listed(column.name)}" for column in plan.source.key)
+    plan.db.execute(f"CREATE OR REPLACE TABLE rejected_before AS {verdicts.hits(spec, 'before', 'rejected')}")
+    plan.db.execute("INSERT INTO refused FROM rejected_before")
+    if spec.on_failure != "keep":
+        return 0
     plan.db.execute(  # their keys first, which are few: the texts of all entries would not fit into the memory
         "CREATE OR REPLACE TABLE kept AS SELECT lookup FROM before ANTI JOIN entries USING (lookup) "
-        "WHERE source <> 'import'"  # an import that is there no more was taken back
+        "ANTI JOIN rejected_before USING (lookup) "
+        f"WHERE source NOT IN {verdicts.PEOPLE}"  # what people gave and is there no more was taken back
     )
     kept = one(
         plan.db,
@@ -141,11 +190,6 @@ def _compared(db: duckdb.DuckDBPyConnection, version: Path) -> Compared:
     return Compared(served, missing, changed, not (added or missing or differing))
 
 
-def is_json(output: OutputSpec) -> bool:
-    """Whether predictions are JSON values rather than plain strings."""
-    return output.type == "json" or any(isinstance(step, SplitStep) for step in output.steps)
-
-
 def prediction_kind(spec: JobSpec) -> str:
     """How a manifest calls it."""
     return "json" if is_json(spec.output) else "string"
@@ -164,8 +208,3 @@ def _of_this_key(plan: Plan) -> str:
     """SQL for whether an import was made for the lookup key as it is now: one made for another can never be found."""
     names = ", ".join(literal(column.name) for column in plan.source.key)
     return f"json_keys(query) = [{names}]"
-
-
-def json_path(*names: str) -> str:
-    """Where DuckDB finds a field of a JSON object, or one within it."""
-    return "$" + "".join('."' + name.replace('"', '\\"') + '"' for name in names)

@@ -50,7 +50,8 @@ def _uncovered(candidate: Candidate) -> list[str]:
     rows = _rows(
         plan,
         f"WITH every AS ({every}) SELECT {_listed_query(plan)} FROM every SEMI JOIN ("
-        f"SELECT lookup, min(row) AS row FROM every ANTI JOIN entries USING (lookup) GROUP BY lookup ORDER BY 2 LIMIT {MOST}) "
+        "SELECT lookup, min(row) AS row FROM every ANTI JOIN entries USING (lookup) ANTI JOIN refused USING (lookup) "
+        f"GROUP BY lookup ORDER BY 2 LIMIT {MOST}) "
         "USING (lookup, row) ORDER BY row",
     )
     return [_key(query) for (query,) in rows]
@@ -70,7 +71,7 @@ def _failed(candidate: Candidate) -> list[str]:
 
 def _gone(candidate: Candidate) -> list[str]:
     query = _served_query(candidate)
-    sql = f"SELECT {query} FROM before b ANTI JOIN entries USING (lookup) ORDER BY lookup LIMIT {MOST}"
+    sql = f"SELECT {query} FROM before b ANTI JOIN entries USING (lookup) ANTI JOIN refused USING (lookup) ORDER BY lookup LIMIT {MOST}"
     return [_key(query) for (query,) in _rows(candidate.plan, sql)]
 
 
@@ -89,6 +90,12 @@ def _carried(candidate: Candidate) -> list[str]:
     return [_key(query) for (query,) in _rows(candidate.plan, sql)]
 
 
+def _unreviewed(candidate: Candidate) -> list[str]:
+    query = _listed_query(candidate.plan)
+    sql = f"SELECT {query}, prediction FROM awaiting ORDER BY score NULLS LAST, lookup LIMIT {MOST}"
+    return [f"{_key(query)}: {_short(value)}" for query, value in _rows(candidate.plan, sql)]
+
+
 def _wrong(candidate: Candidate) -> list[str]:
     return [
         f"{_key(row.query)}: wanted {_short(row.wanted)}, got {'no prediction' if row.got is None else _short(row.got)}"
@@ -97,7 +104,8 @@ def _wrong(candidate: Candidate) -> list[str]:
 
 
 FINDERS: dict[str, Callable[[Candidate], list[str]]] = {
-    "coverage": _uncovered, "failures": _failed, "shrink": _gone, "changed": _changed, "carried": _carried, "golden": _wrong,
+    "coverage": _uncovered, "failures": _failed, "shrink": _gone, "changed": _changed, "carried": _carried,
+    "reviewed": _unreviewed, "golden": _wrong,
 }  # fmt: skip
 
 

@@ -14,7 +14,8 @@ class Figures:
     keys: distinct lookup keys of the list; covered: those with a prediction. asked: prompts and bad rows;
     failed: those of them without an answer. entries: of the candidate; carried: those of them kept from the
     version before. served: entries of the version served now; missing and changed: how many of them the
-    candidate lacks, or answers otherwise. golden: rows whose answer is known; right: those answered so.
+    candidate lacks, or answers otherwise. to_review: entries that people should have reviewed; unseen: those of them
+    that nobody has. golden: rows whose answer is known; right: those answered so.
     """
 
     keys: int
@@ -26,6 +27,8 @@ class Figures:
     served: int = 0
     missing: int = 0
     changed: int = 0
+    to_review: int = 0
+    unseen: int = 0
     golden: int = 0
     right: int = 0
 
@@ -61,6 +64,9 @@ def judge(spec: GateSpec, figures: Figures) -> list[Check]:
             _most("changed", spec.changed, figures.changed, figures.served, "served values differ"),
             _most("carried", spec.carried, figures.carried, figures.entries, "entries are kept from the version before"),
         ]  # fmt: skip
+    if spec.reviewed != "none":
+        which = "model's entries" if spec.reviewed == "all" else "model's new or changed entries"
+        checks.append(_most("reviewed", 0.0, figures.unseen, figures.to_review, f"{which} await review"))
     if spec.golden is not None:
         checks.append(_least("golden", spec.golden.accuracy, figures.right, figures.golden, "golden rows are right"))
     return checks

@@ -12,12 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer import keys
-from batchinfer.entries import is_json
 from batchinfer.errors import InputError
 from batchinfer.imports import as_prediction
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column
-from batchinfer.output import OutputSpec
+from batchinfer.output import OutputSpec, is_json
 from batchinfer.source import BATCH_ROWS, Source
 
 ANSWER = "answer"

@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import getpass
 import json
 import os
 import re
@@ -176,6 +177,14 @@ def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:
     """The data folder: --home, or $BATCHINFER_HOME, or the platform's user data folder."""
     chosen = option or environment.get(VARIABLE)
     return Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("batchinfer"))
+
+
+def user_name() -> str:
+    """Who runs this process, for what is recorded of people's acts."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return str(os.getuid())
 
 
 @contextlib.contextmanager

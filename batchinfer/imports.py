@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer import chain, keys
-from batchinfer.entries import is_json
 from batchinfer.errors import InputError, NotFound
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column, literal, quoted
+from batchinfer.output import is_json
 from batchinfer.plan import scratch_database
 from batchinfer.source import ROW, Source, find_files
 from batchinfer.store import Store, one

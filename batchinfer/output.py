@@ -124,6 +124,11 @@ class OutputSpec(Section):
         return schema
 
 
+def is_json(output: OutputSpec) -> bool:
+    """Whether predictions are JSON values rather than plain strings."""
+    return output.type == "json" or any(isinstance(step, SplitStep) for step in output.steps)
+
+
 def _check_references(schema: dict[str, Any]) -> None:
     from referencing import Registry, exceptions
     from referencing.jsonschema import DRAFT202012

@@ -17,10 +17,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from batchinfer import keys
+from batchinfer import keys, verdicts
 from batchinfer.keys import Column, literal, quoted
 from batchinfer.misses import COUNT
 from batchinfer.source import ROW, BadRow, Source
+from batchinfer.spec import JobSpec
 from batchinfer.store import Store, one, vendor_faults
 from batchinfer.tables import FAILURE_SCHEMA, now
 
@@ -164,17 +165,18 @@ class Plan:
         )
         self._db.execute("DELETE FROM list WHERE lookup IN (SELECT lookup FROM conflicts)")
 
-    def compare(self, store: Store, parser: str, selection: Selection) -> None:
+    def compare(self, store: Store, spec: JobSpec, parser: str, selection: Selection) -> None:
         """Works out what the cache has, and orders the rest. Sets `counts`."""
         oldest = None if selection.max_age is None else now() - selection.max_age
         refreshed = "false"
         if selection.refresh_since is not None:
             refreshed = f"key IN (SELECT key FROM cache.generations {_since(selection.refresh_since)})"
         with store.attached(self._db):
-            # Prompts of which every row has an imported prediction need no model.
+            verdicts.settle(self._db, spec)
+            # Prompts of which every row has an answer by people need no model.
             self._db.execute(
-                """CREATE OR REPLACE TABLE covered AS
-                WITH imported AS MATERIALIZED (SELECT row, key FROM list SEMI JOIN cache.imports USING (lookup)),
+                f"""CREATE OR REPLACE TABLE covered AS
+                WITH imported AS MATERIALIZED (SELECT row, key FROM list SEMI JOIN {verdicts.answered(spec)} USING (lookup)),
                      partly AS (SELECT key FROM list SEMI JOIN imported USING (key) ANTI JOIN imported USING (row))
                 SELECT DISTINCT key FROM imported ANTI JOIN partly USING (key)"""
             )

@@ -95,7 +95,7 @@ def planned(
                 values = partial(_template_values, plan) if asked.parser.columns else None
                 store.reread(asked.parser, asked.made(None), plan.queries, values)
             selection = _selection(options, spec.cache.max_age, home, [*spec.input.key, *columns])
-            plan.compare(store, asked.parser_id if asked else "", selection)
+            plan.compare(store, spec, asked.parser_id if asked else "", selection)
             yield Planned(job, home, store, plan, asked, selection, known, upstream)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,9 +15,10 @@ from batchinfer.entries import Contents
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.gate import Check
 from batchinfer.golden import Golden, Wrong
-from batchinfer.home import JobHome, readable_faults, sync_folder
+from batchinfer.home import JobHome, readable_faults, sync_folder, user_name
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column
+from batchinfer.output import is_json
 from batchinfer.plan import Plan, scratch_database
 from batchinfer.snapshot import PREDICTIONS, Manifest
 from batchinfer.spec import JobSpec
@@ -27,19 +26,12 @@ from batchinfer.store import Store, one
 from batchinfer.tables import iso, now
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        return str(os.getuid())
-
-
 @dataclass(frozen=True, slots=True)
 class Forced:
     """Why someone publishes what the gate refuses; kept in the manifest."""
 
     why: str
-    by: str = field(default_factory=_user)
+    by: str = field(default_factory=user_name)
     at: str | None = field(default_factory=lambda: iso(now()))
 
 
@@ -125,7 +117,7 @@ def _judged(
     """What the gate says of a candidate, with examples of what it refuses."""
     right, wrong = 0, list[Wrong]()
     if known is not None:
-        right, wrong = golden.score(plan.db, known, examples.MOST, as_json=entries.is_json(job.spec.output))
+        right, wrong = golden.score(plan.db, known, examples.MOST, as_json=is_json(job.spec.output))
     candidate = examples.Candidate(plan, store, before, wrong)
     figures = build.figures(plan, contents, failed, golden=known.rows.num_rows if known else 0, right=right)
     return examples.attach(gate.judge(job.spec.gate, figures), candidate)

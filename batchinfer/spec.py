@@ -198,6 +198,10 @@ class GateSpec(Section):
     changed: Share = Field(0.50, description="Most entries of the served version whose value may differ.")
     rows: Annotated[int, Field(ge=1)] = Field(1, description="Fewest entries of a version.")
     carried: Share = Field(0.10, description="Most entries that may be kept from the version before.")
+    reviewed: Literal["all", "changed", "none"] = Field(
+        "none",
+        description="Which of the model's entries people must have reviewed: all, or those that are new or changed.",
+    )
     golden: GoldenSpec | None = Field(None, description="Keys whose right answers are known; most must be answered so.")
 
 

@@ -240,16 +240,20 @@ class Store:
             return number
 
     def imports(self) -> list[dict[str, Any]]:
-        """One row an import: its number, time, author and size."""
+        """One row an import: its number, time, kind (plain or review), author and size, and how many verdicts of which kind."""
         with self.open() as db:
             rows = db.execute(
-                "SELECT import_id, min(created_at), string_agg(DISTINCT author, ', '), count(*) FROM imports "
-                "GROUP BY import_id ORDER BY import_id"
+                "SELECT import_id, min(created_at), string_agg(DISTINCT author, ', '), count(*), count(verdict), "
+                "count(*) FILTER (verdict = 'accept'), count(*) FILTER (verdict = 'reject'), "
+                "count(*) FILTER (verdict = 'correct') FROM imports GROUP BY import_id ORDER BY import_id"
             ).fetchall()
         return [
-            {"import_id": number, "created_at": iso(at), "author": author, "rows": count}
-            for number, at, author, count in rows
-        ]
+            {
+                "import_id": number, "created_at": iso(at), "kind": "review" if verdicts else "plain", "author": author,
+                "rows": count, "accepted": accepted, "rejected": rejected, "corrected": corrected,
+            }
+            for number, at, author, count, verdicts, accepted, rejected, corrected in rows
+        ]  # fmt: skip
 
     def undo_import(self, number: int) -> int:
         """Removes an import; returns how many rows it had."""

@@ -30,6 +30,13 @@ MIGRATIONS: list[tuple[str, str]] = [
         CREATE TABLE versions (version INTEGER, run_id INTEGER, rows BIGINT, created_at TIMESTAMP);
         """,
     ),
+    (
+        "verdicts by people",
+        """
+        ALTER TABLE imports ADD COLUMN verdict VARCHAR;
+        ALTER TABLE imports ADD COLUMN value VARCHAR;
+        """,
+    ),
 ]
 
 

@@ -17,12 +17,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from batchinfer.entries import json_path, version_column
+from batchinfer.entries import version_column
 from batchinfer.errors import MissingExtra
-from batchinfer.fields import Scalar
 from batchinfer.home import readable_faults
 from batchinfer.keys import Column, literal
 from batchinfer.match import FORMAT, MAGIC, MATCHER, TRAILER
+from batchinfer.parts import matched_sql, part_sql
 from batchinfer.snapshot import PREDICTIONS
 from batchinfer.spec import MatchSpec
 from batchinfer.store import one
@@ -185,41 +185,18 @@ def _automaton(patterns: list[str]) -> bytes:
 def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> str:
     """SQL for each proposed term with what it names: concept as JSON, language, term, score, source."""
     names = {column.name for column in key}
-    parts = [part_sql(part, names, kind) for part in spec.terms]
+    parts = [part_sql(part, names, kind, version_column) for part in spec.terms]
     each = ", ".join(
         f"CASE json_type({part}) WHEN 'ARRAY' THEN json_extract({part}, '$[*]') ELSE [{part}] END" for part in parts
     )
-    concept = part_sql(spec.concept, names, kind)
-    language = "NULL" if spec.language is None else f"json_extract_string({part_sql(spec.language, names, kind)}, '$')"
+    concept = part_sql(spec.concept, names, kind, version_column)
+    language = (
+        "NULL"
+        if spec.language is None
+        else f"json_extract_string({part_sql(spec.language, names, kind, version_column)}, '$')"
+    )
     return f"""SELECT concept, language, json_extract_string(item, '$') AS term, score, source FROM (
             SELECT {concept}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,
                    unnest(list_concat({each}, [])) AS item
-            FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE {matched_sql(spec, names, kind)})
+            FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE {matched_sql(spec, names, kind, version_column)})
         WHERE json_type(item) NOT IN ('NULL', 'OBJECT', 'ARRAY') AND json_type(concept) NOT IN ('NULL', 'OBJECT', 'ARRAY')"""
-
-
-def matched_sql(spec: MatchSpec, key: set[str], kind: str) -> str:
-    """SQL for whether an entry's terms are to be found, by `where` and `min_score`."""
-    tests = ["true"]
-    for part, wanted in spec.where.items():
-        text = f"json_extract_string({part_sql(part, key, kind)}, '$')"
-        values = wanted if isinstance(wanted, list) else [wanted]
-        tests.append("(" + " OR ".join(_equal(text, value) for value in values) + ")" if values else "false")
-    if spec.min_score is not None:  # what people said has no score
-        tests.append(f"(score >= {spec.min_score} OR (score IS NULL AND source <> 'model'))")
-    return " AND ".join(tests)
-
-
-def _equal(text: str, value: Scalar) -> str:
-    if isinstance(value, bool):
-        return f"{text} = {literal(str(value).lower())}"
-    return f"{text} = {literal(value)}" if isinstance(value, str) else f"try_cast({text} AS DOUBLE) = {value!r}"
-
-
-def part_sql(part: str, key: set[str], kind: str) -> str:
-    """SQL for a part of an entry, as JSON: a key column, the prediction, or a place in it; NULL where there is none."""
-    if part in key:
-        return f"to_json({version_column(part)})"
-    prediction = "prediction::JSON" if kind == "json" else "to_json(prediction)"
-    names = part.split(".")[1:]
-    return f"json_extract({prediction}, {literal(json_path(*names))})" if names else prediction

@@ -118,6 +118,9 @@ without the model.
 A candidate that fails is kept in the data
 folder under `rejected/`, and what was served before still is: see [versions.md](versions.md).
 
+`reviewed` wants people to have accepted what the model made, all of it or what is new or changed: see
+[review.md](review.md).
+
 A golden file has one row a key. Its answers are read as imports are: where predictions are JSON, a text is JSON too and
 has quotes of its own. With `compare: equal` texts must be equal, or JSON values (`1` is `1.0`; the order of an object's
 fields does not matter). With `compare: contains`
@@ -178,6 +181,10 @@ COMMAND_EXAMPLES = {
     "publish": (
         'batchinfer publish sentiment --candidate r7 --force --why "Read by two of us; the list did shrink."',
         "Publishes what the gate refused as it lies in `rejected/r7`; without options: what the cache has, if it passes.",
+    ),
+    "review": (
+        "batchinfer review sentiment --out review.csv --where source=model",
+        "Writes what nobody has judged yet, worst first; see [review.md](review.md).",
     ),
     "import": (
         'batchinfer import sentiment corrections.parquet --author "A. Reader"',

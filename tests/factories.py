@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import functools
 import tempfile
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from batchinfer import imports, jobfile, publish, run
+from batchinfer import imports, jobfile, publish, review, reviewed, run
 from batchinfer.generate import Tally
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
@@ -116,6 +117,24 @@ class World:
     def take_in(self, columns: Rows | pa.Table, author: str | None = None) -> tuple[int, int]:
         """Imports these rows; returns the import's number and size."""
         return imports.add(self.job, self.home, write(self.job.folder / "imported.parquet", columns), author)
+
+    def review(self, **where: str) -> list[dict[str, str]]:
+        """What people should look at, as they find it in a spreadsheet."""
+        review.write(self.job, self.home, Options(), self.review_path, where)
+        with self.review_path.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+
+    @property
+    def review_path(self) -> Path:
+        return self.job.folder / "review.csv"
+
+    def judge(self, rows: Sequence[Mapping[str, str]], *, author: str | None = None) -> reviewed.Taken:
+        """Saves a review as a person marked it, and takes it in."""
+        with self.review_path.open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return reviewed.add(self.job, self.home, self.review_path, author, Options())
 
     def publish(self, **options: Any) -> Report:
         """Builds a version from what the cache has. Raises GateFailed."""

@@ -146,8 +146,8 @@ def test_the_version_is_shown(batchinfer: Cli) -> None:
         (["run", "shop", "--refresh", "text"], "text should be COLUMN=VALUE"),
         (["lookup", "shop"], "Missing argument 'COLUMN=VALUE...'"),
         (["lookup", "shop", "one"], "one should be COLUMN=VALUE, such as language=de."),
-        (["import", "shop"], "Give either a FILE.parquet, or --list, or --undo ID."),
-        (["import", "shop", "x.parquet", "--list"], "Give either a FILE.parquet, or --list, or --undo ID."),
+        (["import", "shop"], "Give either a FILE, or --list, or --undo ID."),
+        (["import", "shop", "x.parquet", "--list"], "Give either a FILE, or --list, or --undo ID."),
         (["export", "shop", "nowhere/x.parquet"], "does not exist: make it first."),
         (
             ["plan", "shpo"],

@@ -514,3 +514,16 @@ def test_home_of_the_copy(world: World) -> None:
     home.folder.mkdir()
     with pytest.raises(NotFound, match="Nothing is stored"):
         forgetting.forget(None, home, {"name": "x"})
+
+
+def test_verdicts_are_forgotten_too(world: World) -> None:
+    """What people said of the entry goes with it, corrected values too; what they said of others stays."""
+    rows = [
+        row | {"corrected": f"{row['name']} by hand", "author": f"who knows {row['name']}"} for row in world.review()
+    ]
+    assert world.judge(rows).corrected == len(NAMES)
+    world.review_path.unlink()
+    world.publish()
+    assert forget(world)["imports"] == 1
+    assert traces(world.home.folder) == []
+    assert json.loads(world.get(name="Ann") or b"{}")["prediction"] == "Ann by hand"

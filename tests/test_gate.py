@@ -129,3 +129,13 @@ def test_a_verdict_says_its_figures() -> None:
         (0.75, 0.95, False), (0.125, 0.05, False), (8_000, 10_000, False), (0.25, 0.1, False), (0.75, 0.5, False), (0.25, 0.1, False),
         (0.25, 0.9, False),
     ]  # fmt: skip
+
+
+def test_what_awaits_review_fails_its_check() -> None:
+    """With reviewed, no entry may be unseen that people should have reviewed; without it, nobody need look."""
+    spec = GateSpec(reviewed="changed")
+    assert verdict("reviewed", spec, FINE).passed
+    assert verdict("reviewed", spec, replace(FINE, to_review=10)).passed
+    check = verdict("reviewed", spec, replace(FINE, to_review=10, unseen=1))
+    assert (check.passed, check.value) == (False, 0.1)
+    assert "reviewed" not in [check.name for check in judge(GateSpec(), replace(FINE, to_review=1, unseen=1))]

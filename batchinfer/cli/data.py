@@ -1,13 +1,25 @@
-"""import, export, failures, runs: the commands that read and write the cache."""
+"""review, import, export, failures, runs: the commands that read and write the cache."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchinfer.cli.common import emit, home_root, input_option, job_argument, json_option, open_job, percent, table
+from batchinfer.cli.common import (
+    emit,
+    home_root,
+    input_option,
+    job_argument,
+    json_option,
+    open_job,
+    pairs,
+    percent,
+    table,
+    tell,
+)
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.home import JobHome
 
@@ -75,14 +87,13 @@ def runs_(job: str, as_json: bool) -> None:
 @json_option
 def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
     """Write FILE.parquet: what the cache has for the job's list, with raw text and scores."""
-    from batchinfer.planned import Options
     from batchinfer.run import export
 
     opened, home = open_job(job)
     target = Path(file).absolute()
     if not target.parent.is_dir():
         raise UsageError(f"The folder {target.parent} does not exist: make it first.")
-    count = export(opened, home, Options(input=None if input_path is None else Path(input_path).absolute()), target)
+    count = export(opened, home, _options(input_path), target)
     emit(
         {"job": opened.name, "file": str(target), "rows": count},
         as_json,
@@ -90,31 +101,66 @@ def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
     )
 
 
+@click.command("review")
+@job_argument
+@click.option("--out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="A .csv or .parquet file.")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows with this value; may be repeated.")
+@input_option
+@json_option
+def review_(job: str, out: str, where: tuple[str, ...], input_path: str | None, as_json: bool) -> None:
+    """Write what people should look at: what is new or changed, worst first.
+
+    Mark each row's verdict as accept, reject or correct (with the corrected value), then: batchinfer import JOB FILE.
+    """
+    from batchinfer.review import write
+
+    opened, home = open_job(job)
+    target = Path(out).absolute()
+    if not target.parent.is_dir():
+        raise UsageError(f"The folder {target.parent} does not exist: make it first.")
+    listed = write(opened, home, _options(input_path), target, pairs(where))
+    changed = listed.rows - listed.new
+    done = (
+        f"Wrote {listed.rows:,} rows to {out}: {listed.new:,} new, {changed:,} changed. "
+        f"Mark verdict as accept, reject or correct, then: batchinfer import {job} {out}"
+    )
+    nothing = f"There is nothing to review; {out} holds the header only."
+    emit(
+        {"job": opened.name, "file": str(target), "rows": listed.rows, "new": listed.new, "changed": changed},
+        as_json,
+        lambda: tell(done if listed.rows else nothing),
+    )
+
+
 @click.command("import")
 @job_argument
-@click.argument("file", type=click.Path(dir_okay=False), required=False, metavar="[FILE.parquet]")
-@click.option("--author", help="Who made the predictions, where the file has no column author.")
+@click.argument("file", type=click.Path(dir_okay=False), required=False, metavar="[FILE]")
+@click.option("--author", help="Who made the predictions or verdicts, where the file has no column author.")
+@input_option
 @click.option("--list", "list_", is_flag=True, help="List the imports there are.")
 @click.option("--undo", type=int, metavar="ID", help="Take an import back.")
 @json_option
-def import_(job: str, file: str | None, author: str | None, list_: bool, undo: int | None, as_json: bool) -> None:
-    """Take in predictions made elsewhere or corrected by people; they win over the model's.
+def import_(
+    job: str, file: str | None, author: str | None, input_path: str | None, list_: bool, undo: int | None, as_json: bool
+) -> None:
+    """Take in predictions made elsewhere, or a review that people have marked; they win over the model's.
 
-    FILE has the job's key columns and a column prediction; score and author are optional.
+    FILE has the job's key columns and a column prediction (score and author are optional), or is what batchinfer review
+    wrote, with verdicts; --input is the list that it was made with.
     """
-    from batchinfer import imports
+    from batchinfer import imports, reviewed
 
     opened, home = open_job(job)
     if sum([file is not None, list_, undo is not None]) != 1:
-        raise UsageError("Give either a FILE.parquet, or --list, or --undo ID.")
-    result: Any
+        raise UsageError("Give either a FILE, or --list, or --undo ID.")
     if list_:
         result = imports.listing(home)
-        columns = ["import_id", "created_at", "author", "rows"]
+        counts = ["rows", "accepted", "rejected", "corrected"]
+        columns = ["import_id", "created_at", "kind", "author", *counts]
         emit(
             result,
             as_json,
-            lambda: table("", columns, [[row[name] for name in columns] for row in result], right=["rows"]),
+            lambda: table("", columns, [[row[name] for name in columns] for row in result], right=counts),
         )
     elif undo is not None:
         count = imports.undo(opened, home, undo)
@@ -123,14 +169,32 @@ def import_(job: str, file: str | None, author: str | None, list_: bool, undo: i
             as_json,
             lambda: click.echo(f"Took back import {undo} ({count:,} rows). {_next(job)}"),
         )
+    elif reviewed.is_review(path := Path(str(file)).absolute()):
+        taken = reviewed.add(opened, home, path, author, _options(input_path))
+        emit(asdict(taken), as_json, lambda: tell(_taken(taken, job)))
     else:
-        assert file is not None
-        number, count = imports.add(opened, home, Path(file).absolute(), author)
+        if input_path is not None:
+            raise UsageError(f"--input goes with a review, and {file} is none: it has no columns verdict and check.")
+        number, count = imports.add(opened, home, path, author)
         emit(
             {"import_id": number, "rows": count},
             as_json,
             lambda: click.echo(f"Import {number}: {count:,} rows. {_next(job)}"),
         )
+
+
+def _taken(taken: Any, job: str) -> str:
+    """What a review came to, as a sentence."""
+    counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in asdict(taken).items() if name != "import_id"]
+    if taken.import_id is None:
+        return f"No row has a verdict ({taken.not_judged:,} not judged): nothing was taken in."
+    return f"Import {taken.import_id}: {', '.join(counts)}. {_next(job)}"
+
+
+def _options(input_path: str | None) -> Any:
+    from batchinfer.planned import Options
+
+    return Options(input=None if input_path is None else Path(input_path).absolute())
 
 
 def _next(job: str) -> str:

@@ -1,0 +1,184 @@
+"""What people should look at: the entries that nobody has judged yet, as a file for a spreadsheet, worst first.
+
+`reviewed.py` reads such a file back.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchinfer import build, entries, publish, verdicts
+from batchinfer.errors import NotFound, UsageError
+from batchinfer.home import JobHome
+from batchinfer.jobfile import Job
+from batchinfer.keys import canonical_json, literal, quoted
+from batchinfer.output import is_json
+from batchinfer.plan import Plan, listed
+from batchinfer.planned import Options, planned
+from batchinfer.spec import JobSpec
+from batchinfer.store import one
+
+ABOUT = ("value", "state", "before", "prediction", "score", "source", "model", "generated_at", "concepts")
+CHECKING_ONLY = ("prediction", "concepts")
+PERSON = ("verdict", "corrected", "author", "comment")
+RESERVED = frozenset(["job", "version", *ABOUT, "check", *PERSON, "line"])
+CSV_ROWS = 16_384  # written at once
+DIGITS = 16  # of a check: no two of a million rows share theirs, and it is short enough to be looked at
+LETTERS = ("0123456789", "ghijklmnop")  # in place of digits: a spreadsheet would take 12e45678 for a number
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would reckon with; apostrophes stand before what we marked
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """How many rows were written, and how many of them are new; the others replace what people accepted before."""
+
+    rows: int
+    new: int
+
+
+def write(job: Job, home: JobHome, options: Options, target: Path, where: Mapping[str, str]) -> Listed:
+    """Writes what would be published now and has no verdict yet. where: only rows with these values.
+
+    Raises UsageError where the file or a column of `where` will not do.
+    """
+    if target.suffix.lower() not in (".csv", ".parquet"):
+        raise UsageError(f"{target} is neither .csv nor .parquet: name a file that ends so.")
+    with build.beside(target) as draft, planned(job, home, options, gated=False) as p:
+        version, before = served_now(home)
+        entries.collect(p.plan, p.store, job.spec, before)
+        columns = _columns(job.spec)
+        _check_where(where, columns)
+        chosen = " AND ".join(f"{quoted(name)}::VARCHAR = {literal(text)}" for name, text in where.items())
+        with p.store.attached(p.plan.db):
+            p.plan.db.execute(f"CREATE OR REPLACE TABLE approved AS {_approved(job.spec)}")
+        rows = _rows(job.spec, version)
+        p.plan.db.execute(f"CREATE OR REPLACE TABLE review AS SELECT * FROM ({rows}) WHERE {chosen or 'true'}")
+        order = ", ".join(["score NULLS LAST", "state", *(quoted(column_of(name)) for name in job.spec.input.key)])
+        sql = f"SELECT {', '.join(map(quoted, columns))} FROM review ORDER BY {order}"
+        with build.copy_faults(target):
+            if target.suffix.lower() == ".parquet":
+                p.plan.db.execute(f"COPY ({sql}) TO {literal(str(draft))} {build.COPY_OPTIONS}")
+            else:
+                _write_csv(p.plan, sql, draft)
+        count = one(p.plan.db, "SELECT count(*) FROM review")
+        return Listed(count, one(p.plan.db, "SELECT count(*) FROM review WHERE state = 'new'"))
+
+
+def served_now(home: JobHome) -> tuple[int, Path | None]:
+    """The number and folder of the version that is served; 0 and None without one."""
+    try:
+        found = publish.served(home)
+    except NotFound:
+        return 0, None
+    return found.version, publish.folder_of(home, found.version)
+
+
+def column_of(name: str) -> str:
+    """A key column's name in a review file: its own, or key_NAME where that is one of ours."""
+    return f"key_{name}" if name.lower() in RESERVED else name
+
+
+def digest(spec: JobSpec, lookup: bytes, value: str) -> str:
+    """The check of a row, by which it is noticed that its key or value was changed. value: as the row has it.
+
+    Raises ValueError for a value that is not JSON where it should be.
+    """
+    told = f"{spec.name}\x1f{lookup.hex()}\x1f{comparable(spec, value)}"
+    return hashlib.sha256(told.encode()).hexdigest()[:DIGITS].translate(str.maketrans(*LETTERS))
+
+
+def comparable(spec: JobSpec, value: str) -> str:
+    """What `verdicts.same` makes of a value, or a term in a checking job."""
+    if is_json(spec.output) and not verdicts.is_checking(spec):
+        return canonical_json(json.loads(value))
+    return re.sub(r"\r\n?", "\n", value)
+
+
+def _digest_sql(spec: JobSpec) -> str:
+    value = (
+        r"regexp_replace(value, '\r\n?', chr(10), 'g')" if verdicts.is_checking(spec) else verdicts.same(spec, "value")
+    )
+    told = f"concat_ws(chr(31), {literal(spec.name)}, lower(hex(lookup)), {value})"
+    return f"translate(left(sha256({told}), {DIGITS}), '{LETTERS[0]}', '{LETTERS[1]}')"
+
+
+def _columns(spec: JobSpec) -> list[str]:
+    about = [name for name in ABOUT if name not in CHECKING_ONLY or verdicts.is_checking(spec)]
+    return ["job", "version", *(column_of(name) for name in spec.input.key), *about, "check", *PERSON]
+
+
+def _check_where(where: Mapping[str, str], columns: list[str]) -> None:
+    known = [name for name in columns if name not in PERSON]
+    if unknown := [name for name in where if name not in known]:
+        raise UsageError(f"--where: a review has no column {unknown[0]}: it has {', '.join(known)}.")
+
+
+def _rows(spec: JobSpec, version: int) -> str:
+    """SQL for all rows of the review. The tables of `entries.collect` are there."""
+    checking = verdicts.is_checking(spec)
+    value = f"{listed(spec.match.terms[0])}::VARCHAR" if checking and spec.match else "e.prediction"
+    key = ", ".join(f"{listed(name)} AS {quoted(column_of(name))}" for name in spec.input.key)
+    about = f"e.lookup, {key}, {value} AS value, e.prediction, e.score, e.source, e.model, e.generated_at"
+    served = "SELECT lookup, prediction FROM before" if version else "SELECT lookup, prediction FROM entries LIMIT 0"
+    changed = "served.prediction <> e.prediction" if checking else "approved.value IS NOT NULL"
+    concepts = f"LEFT JOIN ({_concepts(spec)}) c ON lower({value}) = c.term" if checking else ""
+    inner = f"""
+        SELECT {about}, CASE WHEN {changed} THEN 'changed' ELSE 'new' END AS state,
+               coalesce(approved.value, served.prediction) AS before, {"coalesce(c.concepts, 0)" if checking else "0"} AS concepts
+        FROM {verdicts.unseen(spec)} e
+        LEFT JOIN approved ON e.lookup = approved.lookup
+        LEFT JOIN ({served}) served ON e.lookup = served.lookup
+        {concepts}"""
+    person = ", ".join(f"NULL::VARCHAR AS {name}" for name in PERSON)
+    return f"""
+        SELECT {literal(spec.name)} AS job, {version} AS version, * REPLACE (
+            strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {_digest_sql(spec)} AS "check", {person}
+        FROM ({inner})"""
+
+
+def _approved(spec: JobSpec) -> str:
+    """The value that people accepted last, or gave as a correction, for each key that has another one now."""
+    value = f"CASE WHEN verdict = '{verdicts.ACCEPT}' THEN value ELSE prediction END"
+    return (
+        f"SELECT lookup, arg_max({verdicts.plain(spec, value)}, import_id) AS value FROM cache.imports "
+        f"SEMI JOIN {verdicts.unseen(spec)} USING (lookup) "
+        f"WHERE verdict <> '{verdicts.REJECT}' AND ({value}) IS NOT NULL AND value IS NOT NULL GROUP BY lookup"
+    )
+
+
+def _concepts(spec: JobSpec) -> str:
+    """How many concepts each term of a checking job names."""
+    assert spec.match is not None
+    term, concept = (verdicts.part(spec, name, listed) for name in (spec.match.terms[0], spec.match.concept))
+    return (
+        f"SELECT lower({term}) AS term, count(DISTINCT {concept}) AS concepts FROM entries "
+        f"WHERE {verdicts.matched(spec, listed)} GROUP BY 1"
+    )
+
+
+def _write_csv(plan: Plan, sql: str, target: Path) -> None:
+    """UTF-8 with a byte-order mark, so that spreadsheets read it right."""
+    cursor = plan.db.cursor()
+    with target.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file, lineterminator="\r\n")
+        reader = cursor.sql(f"SELECT COLUMNS(*)::VARCHAR FROM ({sql})").to_arrow_reader(CSV_ROWS)
+        writer.writerow(reader.schema.names)
+        for batch in reader:
+            writer.writerows([_cell(cell) for cell in row.values()] for row in batch.to_pylist())
+    cursor.close()
+
+
+def _cell(text: str | None) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return "" if text is None else f"'{text}" if FORMULA.match(text) else text
+
+
+def uncell(text: str) -> str:
+    """The text that such a cell stands for."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
