@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import regex
@@ -19,6 +19,8 @@ import regex
 VERSION = 1  # raise it when a text is folded differently: it would not meet the terms of matchers that are there
 EDGE = "\x1f"  # the mark; of a text's own it is white space
 ODD = "\x01"  # stands for the underscore, which Python's \b would take for a letter
+IOTA_BELOW = "\u0345"  # the only mark that case folding makes a letter of: other marks must be put before it first
+NEVER_NORMAL = "\u0340"  # which NFKC always replaces
 HALF = "\x02"  # stands for half of a surrogate pair, which no term may have: it could not be written as UTF-8
 
 _UNSPACED = (
@@ -68,12 +70,12 @@ MOST_CACHED = 50_000  # clusters; all living languages have fewer
 class Folded:
     """A folded text. marked: with EDGE at word boundaries.
 
-    clusters: of each piece of the text, in order, its length, that without what it ends in that has no width, and that
-    of its folded form; None where each character was folded to one. plain: no character in it is a mark on another.
+    clusters: gives for each piece of the text, in order, its length, that without what it ends in that has no width, and
+    that of its folded form; None where each character was folded to one. plain: no character in it is a mark on another.
     """
 
     marked: str
-    clusters: Sequence[Sizes] | None = None
+    clusters: Callable[[], Iterable[Sizes]] | None = None
     plain: bool = True
 
     def cuts(self, end: int) -> bool:
@@ -94,7 +96,7 @@ class Folded:
         if self.clusters is None:
             return bare
         starts, ends, here = list[int](), list[int](), 0
-        for length, visible, folded in self.clusters:
+        for length, visible, folded in self.clusters():
             starts += [here] * folded
             ends += [here + visible] * folded
             here += length
@@ -116,24 +118,23 @@ class Folding:
     def __init__(self, *, accents: bool = True) -> None:
         """accents: whether they count; without them, é is e."""
         self._accents = accents
-        self._simple = set[str]()  # folded to one, by case alone, and rightly told by \b to be part of a word or not
-        self._stable = set[str]()  # folded to one, by case alone, if they do not melt into another
-        self._known = set[str]()
-        self._cache = dict[str, Piece]()
+        self._signs = _Signs(self._fold)
+        self._clusters = dict[str, Piece]()
 
     def __call__(self, text: str) -> Folded:
         """The folded text."""
+        signs = self._signs
         if "  " not in text:
             if text.isascii() and text.isprintable():
                 return Folded(_mark_ascii_words(EDGE, text.lower().replace("_", ODD).replace("`", "'")))
             common = text.replace("’", "'").replace("–", "-")
-            if self._simple.issuperset(common):
+            if signs.simple.issuperset(common):
                 return Folded(_mark_words(EDGE, common.casefold()))
-            if self._stable.issuperset(common) and unicodedata.is_normalized("NFKC", common):
-                folded = common.casefold()
-                if unicodedata.is_normalized("NFKC", folded):
-                    return Folded(EDGE.join(_split_words(folded)), plain=False)
-        return self._by_cluster(text)
+        folded = text.translate(signs)
+        if "  " in folded or not unicodedata.is_normalized("NFKC", folded):
+            return self._by_cluster(text)  # one has melted into another, or should
+        each = None if signs.single.issuperset(text) else lambda: [(1, 1, len(signs[ord(sign)])) for sign in text]
+        return Folded(EDGE.join(_split_words(folded)), each, plain=False)
 
     def term(self, text: str) -> str:
         """The pattern by which a term is found in `marked`; empty if it has no letter, digit or symbol."""
@@ -146,20 +147,18 @@ class Folding:
 
     def _by_cluster(self, text: str) -> Folded:
         """The general way, which the quicker ones must agree with."""
-        if unknown := set(text) - self._known:
-            self._learn(unknown)
-        found = self._cache.get
+        found = self._clusters.get
         pieces = [found(cluster) or self._remember(cluster) for cluster in _find_clusters(text)]
         folded, clusters = "".join([piece for piece, _ in pieces]), [sizes for _, sizes in pieces]
         if "  " in folded:
             folded, clusters = _squeezed(pieces)
-        return Folded(EDGE.join(_split_words(folded)), clusters, plain=False)
+        return Folded(EDGE.join(_split_words(folded)), lambda: clusters, plain=False)
 
     def _remember(self, cluster: str) -> Piece:
-        if len(self._cache) >= MOST_CACHED:
-            self._cache.clear()
+        if len(self._clusters) >= MOST_CACHED:
+            self._clusters.clear()
         folded = self._fold(cluster)
-        return self._cache.setdefault(cluster, (folded, (len(cluster), _visible(cluster), len(folded))))
+        return self._clusters.setdefault(cluster, (folded, (len(cluster), _visible(cluster), len(folded))))
 
     def _fold(self, cluster: str) -> str:
         """A character, with what melts into it, in its normal form."""
@@ -169,14 +168,30 @@ class Folding:
             folded = unicodedata.normalize("NFKC", _drop_accents("", unicodedata.normalize("NFD", folded)))
         return "".join(map(_made_alike, folded))  # full-width forms are dashes and apostrophes only now
 
-    def _learn(self, signs: set[str]) -> None:
-        for sign in signs:
-            folded = self._fold(sign)
-            if len(folded) == 1 and folded == sign.casefold():
-                self._stable.add(sign)
-                if sign.isalnum() == bool(_is_word(sign)) and unicodedata.category(sign)[0] != "M":
-                    self._simple.add(sign)
-        self._known |= signs
+
+class _Signs(dict[int, str]):
+    """The folded form of each character that was met, by its number, as str.translate wants it.
+
+    single: those that are folded to one. simple: those that casefold folds rightly too, and that Python's own
+    idea of a word takes rightly for part of one, or not.
+    """
+
+    def __init__(self, fold: Callable[[str], str]) -> None:
+        super().__init__()
+        self._fold = fold
+        self.single, self.simple = set[str](), set[str]()
+
+    def __missing__(self, number: int) -> str:
+        sign = chr(number)
+        if IOTA_BELOW in unicodedata.normalize("NFKD", sign):
+            return self.setdefault(number, NEVER_NORMAL)  # a text with it is folded the general way
+        folded = self._fold(sign)
+        if len(folded) == 1:
+            self.single.add(sign)
+            is_word, is_mark = bool(_is_word(sign)), unicodedata.category(sign)[0] == "M"
+            if folded == sign.casefold() and sign.isalnum() == is_word and not is_mark:
+                self.simple.add(sign)
+        return self.setdefault(number, folded)
 
 
 def _squeezed(pieces: list[Piece]) -> tuple[str, list[Sizes]]:

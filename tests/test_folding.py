@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchinfer.folding import EDGE, Folding
@@ -84,10 +84,15 @@ def test_terms_of_nothing(text: str) -> None:
 
 
 SIGNS = st.characters() | st.sampled_from(
-    list("ßİŉﬁｶﾞ한ᄒ\u1161\u11abคำเ\u0e49\u0eba\u0301\u0345\u200d_'’– \t疫ーあ백az")
+    list("ßİŉﬁｶﾞ한ᄒ\u1161\u11abคำเ\u0e49\u0eba\u0301\u0345\u0656\u0338=\u200d_'’– \t，疫ーあ백az")
 )
 
 
+@settings(max_examples=1000)
+@example("\u0ed6\u0345\u064d")
+@example("\u037a\u0354")
+@example("ᾳ\u0354")
+@example("=\u0338")
 @given(st.text(SIGNS))
 def test_the_quick_ways_agree_with_the_general_one(text: str) -> None:
     """Whatever was folded before, a text has one folded form."""
