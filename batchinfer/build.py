@@ -81,13 +81,11 @@ def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
     return index(plan.db, plan.source.key, target, spec.name, prediction_kind(spec))
 
 
-def write_matcher(
-    db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, spec: MatchSpec | None, kind: str
-) -> dict[str, Any] | None:
+def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, kind: str) -> dict[str, Any] | None:
     """matcher.bin, from predictions.parquet in `target`, if the job has a match section; what it holds, for the manifest."""
     if spec is None:
         return None
-    held = terms.write_matcher(db, key, target, spec, kind)
+    held = terms.write_matcher(key, target, spec, kind)
     return asdict(held) | {"says": held.says}
 
 

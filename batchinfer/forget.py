@@ -234,7 +234,7 @@ def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, 
         rows = build.index(db, place.manifest.key, draft, place.manifest.job, content["prediction"])
         match = content["spec"].get("match") if MATCHER in place.manifest.files else None
         spec = None if match is None else MatchSpec.model_validate(match)
-        held = build.write_matcher(db, place.manifest.key, draft, spec, content["prediction"])
+        held = build.write_matcher(place.manifest.key, draft, spec, content["prediction"])
         version = next_number(home, store)
         facts = {part: fact for part, fact in content.items() if part not in ("format", "files")} | {
             "version": version,

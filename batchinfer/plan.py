@@ -283,12 +283,12 @@ def scratch_plan(folder: Path, source: Source, columns: Sequence[str]) -> Iterat
 
 
 @contextlib.contextmanager
-def scratch_database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def scratch_database(folder: Path, memory: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database for intermediate tables, of bounded memory. Raises StoreError when it cannot be written."""
     with vendor_faults(folder):
         db = duckdb.connect()  # not a file: that would log, compress and write even what fits into memory
         try:
-            db.execute(f"SET memory_limit = '{SCRATCH_MEMORY}'")
+            db.execute(f"SET memory_limit = '{memory or SCRATCH_MEMORY}'")
             db.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
             db.execute(f"SET temp_directory = {literal(str(folder / 'spill'))}")
             db.execute("SET preserve_insertion_order = true")

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from batchinfer import build, entries, examples, gate, golden, publish, retention
 from batchinfer.entries import Contents
 from batchinfer.errors import NotFound, StoreError, UsageError
@@ -95,17 +93,15 @@ def release(
                 outcome = Release(None, contents, checks, _reject(home, draft, int(run["run_id"])))
             else:
                 build.write_lookup(plan, draft, job.spec)
-                facts["match"] = _matcher(plan.db, plan.source.key, draft, job.spec, say)
+                facts["match"] = _matcher(plan.source.key, draft, job.spec, say)
                 install(home, store, draft, version, facts)
                 outcome = Release(version, contents, checks, match=facts["match"])
     retention.retain(home, job.spec.keep_versions)
     return replace(outcome, pinned=pinned(home, say))
 
 
-def _matcher(
-    db: duckdb.DuckDBPyConnection, key: Sequence[Column], draft: Path, spec: JobSpec, say: Callable[[str], None]
-) -> dict[str, Any] | None:
-    held = build.write_matcher(db, key, draft, spec.match, entries.prediction_kind(spec))
+def _matcher(key: Sequence[Column], draft: Path, spec: JobSpec, say: Callable[[str], None]) -> dict[str, Any] | None:
+    held = build.write_matcher(key, draft, spec.match, entries.prediction_kind(spec))
     if held is not None:
         say(held["says"])
     return held
@@ -205,7 +201,7 @@ def release_candidate(
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with home.scratch() as scratch, scratch_database(scratch) as db:
             build.index(db, manifest.key, draft, job.name, manifest.content["prediction"])
-            held = _matcher(db, manifest.key, draft, job.spec, say)
+            held = _matcher(manifest.key, draft, job.spec, say)
         version = next_number(home, store)
         facts = {part: fact for part, fact in manifest.content.items() if part not in ("format", "files")} | {
             "version": version,

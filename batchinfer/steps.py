@@ -22,6 +22,8 @@ TOGETHER = {
     "Hans": ("Hani",),
     "Hant": ("Hani", "Bopo"),
 }
+# Languages that are written in a second script, beside their likeliest.
+BESIDES = {"sr": "Latn", "uz": "Cyrl", "pa": "Arab", "ks": "Deva"}
 
 
 def columns_of(steps: Sequence[Step]) -> list[str]:
@@ -119,7 +121,10 @@ def _letters(tag: str) -> tuple[Callable[[str], Any], Callable[[str], Any] | Non
         if not language.is_valid() or language.language in (None, "und"):
             return letter, None
         script = language.maximize().script or "Zyyy"
-        names = "".join(rf"\p{{Script={name}}}" for name in TOGETHER.get(script, (script,)))
+        scripts = [*TOGETHER.get(script, (script,))]
+        if language.script is None and (second := BESIDES.get(language.language or "")):
+            scripts.append(second)
+        names = "".join(rf"\p{{Script={name}}}" for name in scripts)
         return letter, regex.compile(f"[{names}]").search
     except (LanguageTagError, regex.error):
         return letter, None

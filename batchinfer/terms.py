@@ -6,13 +6,14 @@ import importlib.util
 import itertools
 import json
 import operator
+import tempfile
 import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import duckdb
 import pyarrow as pa
@@ -23,11 +24,13 @@ from batchinfer.home import readable_faults
 from batchinfer.keys import Column, literal
 from batchinfer.match import FORMAT, MAGIC, MATCHER, TRAILER
 from batchinfer.parts import matched_sql, part_sql
+from batchinfer.plan import scratch_database
 from batchinfer.snapshot import PREDICTIONS
 from batchinfer.spec import MatchSpec
 from batchinfer.store import one
 
 BATCH_ROWS = 16_384
+MEMORY = "256MB"  # for tables; what does not fit goes to a file
 MOST_EXAMPLES = 5
 FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, score DOUBLE, source VARCHAR"
 
@@ -61,18 +64,37 @@ class Terms:
         return said + "."
 
 
-def write_matcher(
-    db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, spec: MatchSpec, kind: str
-) -> Terms:
-    """Writes matcher.bin from predictions.parquet, both in `target`. db: any, for tables that may spill.
+def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> Terms:
+    """Writes matcher.bin from predictions.parquet, both in `target`.
 
     kind: of the predictions, as the manifest says it. Raises MissingExtra or StoreError.
     """
     need_libraries()
-    sieve = _Sieve(spec)
+    sieve, drop = _Sieve(spec), spec.generic == "drop"
+    with readable_faults(target), (target / MATCHER).open("wb") as file:
+        # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
+        with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), MEMORY) as db:
+            _gather(db, sieve, _proposed(key, target, spec, kind), spec)
+            generic = one(db, "SELECT count(*) FROM generic")
+            worst = db.execute(
+                f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
+            ).fetchall()
+            if drop:
+                db.execute("DELETE FROM named WHERE pattern IN (SELECT pattern FROM generic)")
+            entries = one(db, "SELECT count(*) FROM named")
+            patterns, offsets = _write_payloads(file, _payloads(db))
+        _write_rest(file, patterns, offsets, spec)
+    out = sieve.left_out
+    return Terms(
+        len(patterns), entries, out["empty"], out["short"], out["stopped"], generic, dropped=drop, examples=tuple(worst)
+    )
+
+
+def _gather(db: duckdb.DuckDBPyConnection, sieve: _Sieve, proposed: str, spec: MatchSpec) -> None:
+    """Makes the tables `named`, of all that each pattern names, and `generic`, of patterns that name too much."""
     db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
     reading = db.cursor()
-    for batch in reading.sql(_proposed(key, target, spec, kind)).to_arrow_reader(BATCH_ROWS):
+    for batch in reading.sql(proposed).to_arrow_reader(BATCH_ROWS):
         db.register("sieved", sieve(batch))
         db.execute("INSERT INTO folded BY NAME FROM sieved")
         db.unregister("sieved")
@@ -85,16 +107,6 @@ def write_matcher(
         "CREATE OR REPLACE TABLE generic AS SELECT pattern, first(term ORDER BY term) AS term, "
         f"count(DISTINCT concept) AS concepts FROM named GROUP BY pattern HAVING concepts > {spec.most_concepts}"
     )
-    drop = spec.generic == "drop"
-    if drop:
-        db.execute("DELETE FROM named WHERE pattern IN (SELECT pattern FROM generic)")
-    worst = db.execute(f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}").fetchall()
-    with readable_faults(target):
-        terms = _write(target / MATCHER, _payloads(db), spec)
-    return Terms(
-        terms, one(db, "SELECT count(*) FROM named"), sieve.left_out["empty"], sieve.left_out["short"],
-        sieve.left_out["stopped"], one(db, "SELECT count(*) FROM generic"), drop, tuple(worst),
-    )  # fmt: skip
 
 
 def need_libraries() -> None:
@@ -148,28 +160,28 @@ def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
     reading.close()
 
 
-def _write(path: Path, payloads: Iterator[tuple[str, str]], spec: MatchSpec) -> int:
-    """Writes the file in the order that `match` describes; returns how many patterns it has. Raises OSError."""
+def _write_payloads(file: BinaryIO, payloads: Iterator[tuple[str, str]]) -> tuple[list[str], array[int]]:
+    """Writes what each pattern names; returns the patterns, and where each of these texts begins, and the last one ends."""
+    patterns, offsets = list[str](), array("Q", [0])
+    for pattern, entries in payloads:
+        patterns.append(pattern)
+        offsets.append(offsets[-1] + file.write(entries.encode()))
+    return patterns, offsets
+
+
+def _write_rest(file: BinaryIO, patterns: list[str], offsets: array[int], spec: MatchSpec) -> None:
+    """Writes what follows, in the order that `match` describes."""
     from batchinfer import folding
 
-    patterns, offsets = list[str](), array("Q", [0])
-    with path.open("wb") as file:
-        for pattern, entries in payloads:
-            patterns.append(pattern)
-            file.write(entries.encode())
-            offsets.append(file.tell())
+    facts: dict[str, Any] = {
+        "format": FORMAT, "folding": folding.VERSION, "unicode": unicodedata.unidata_version, "terms": len(patterns),
+        "accents": spec.accents == "keep", "overlaps": spec.overlaps,
+    }  # fmt: skip
+    for name, data in (("offsets", offsets.tobytes()), ("automaton", _automaton(patterns))):
         begin = file.tell()
-        file.write(offsets.tobytes())
-        facts: dict[str, Any] = {"offsets": [begin, file.tell()]}
-        begin = file.tell()
-        file.write(_automaton(patterns))
-        facts |= {
-            "automaton": [begin, file.tell()], "format": FORMAT, "folding": folding.VERSION, "terms": len(patterns),
-            "accents": spec.accents == "keep", "overlaps": spec.overlaps, "unicode": unicodedata.unidata_version,
-        }  # fmt: skip
-        end = json.dumps(facts).encode()
-        file.write(end + TRAILER.pack(len(end), MAGIC))
-    return len(patterns)
+        facts[name] = [begin, begin + file.write(data)]
+    end = json.dumps(facts).encode()
+    file.write(end + TRAILER.pack(len(end), MAGIC))
 
 
 def _automaton(patterns: list[str]) -> bytes:

@@ -79,20 +79,16 @@ def memory(row: str, process: str = "self") -> float:
 
 def terms(folder: Path, section: Path) -> dict[str, Any]:
     """Writes a matcher from the predictions in a folder: seconds, peak GiB of the whole process, and what it holds."""
-    import duckdb
-
     from batchinfer import terms as step
     from batchinfer.keys import Column
     from batchinfer.match import MATCHER
-    from batchinfer.plan import SCRATCH_MEMORY
     from batchinfer.spec import MatchSpec
 
     manifest = json.loads((folder / "manifest.json").read_bytes())
     key = [Column(column["name"], column["kind"]) for column in manifest["key"]]
     spec = MatchSpec.model_validate_json(section.read_bytes())
     began = time.perf_counter()
-    with duckdb.connect(config={"memory_limit": SCRATCH_MEMORY, "temp_directory": str(folder / "spill")}) as db:
-        found = step.write_matcher(db, key, folder, spec, manifest["prediction"])
+    found = step.write_matcher(key, folder, spec, manifest["prediction"])
     seconds = time.perf_counter() - began
     held = {"terms": found.terms, "entries": found.entries, "mib": (folder / MATCHER).stat().st_size / (1 << 20)}
     return held | {"seconds": seconds, "peak_gib": memory("VmHWM")}

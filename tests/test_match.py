@@ -314,7 +314,7 @@ def test_a_damaged_matcher_is_refused(published: Path, damage: str) -> None:
     """One sentence, with the file's name; never a crash."""
     data = published.read_bytes()
     rnd = random.Random(7)
-    facts = json.loads(data[data.rindex(b'{"offsets"') : -24])
+    facts = json.loads(data[data.rindex(b'{"format"') : -24])
     begin, end = facts["automaton"]
     whole = {
         "empty": b"", "cut": data[: len(data) // 2], "noise": rnd.randbytes(len(data)), "magic": data[:-1] + b"X",

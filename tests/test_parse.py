@@ -427,10 +427,11 @@ def test_an_echo_of_the_row_is_dropped(value: Any, items: list[Any], left: list[
         ("zh-TW", ["疫苗", "ㄧㄇㄧㄠ"], ["vaccine"]),
         ("hi", ["टीका", "कोविशील्ड"], ["vaccine", "টিকা"]),
         ("fa", ["واکسن"], ["vaccine"]),
-        ("sr", ["вакцина"], ["vakcina"]),
         ("sr-Latn", ["vakcina"], ["вакцина"]),
         ("el", ["εμβόλιο"], ["vaccine"]),
         ("am", ["ክትባት"], ["vaccine"]),
+        ("sr", ["Спутњик В", "Sputnjik V"], ["스푸트니크"]),
+        ("sr-Cyrl", ["Спутњик В"], ["Sputnjik V"]),
     ],
 )
 def test_a_name_in_the_wrong_script_is_dropped(tag: str, own: list[str], foreign: list[str]) -> None:
