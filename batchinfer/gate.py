@@ -65,7 +65,7 @@ def judge(spec: GateSpec, figures: Figures) -> list[Check]:
             _most("carried", spec.carried, figures.carried, figures.entries, "entries are kept from the version before"),
         ]  # fmt: skip
     if spec.reviewed != "none":
-        which = "model's entries" if spec.reviewed == "all" else "model's new or changed entries"
+        which = "entries of the model" if spec.reviewed == "all" else "new or changed entries of the model"
         checks.append(_most("reviewed", 0.0, figures.unseen, figures.to_review, f"{which} await review"))
     if spec.golden is not None:
         checks.append(_least("golden", spec.golden.accuracy, figures.right, figures.golden, "golden rows are right"))

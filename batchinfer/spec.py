@@ -74,7 +74,7 @@ class InputSpec(Section):
     @model_validator(mode="after")
     def _one_source(self) -> InputSpec:
         if (self.path is None) == (self.job is None):
-            raise ValueError("needs either path or job")
+            raise ValueError("needs path or job, and not both")
         if (self.explode is None) != (self.as_ is None) or (self.explode and not self.job):
             raise ValueError("explode and as belong together, and to job")
         return self

@@ -38,12 +38,14 @@ FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, scor
 class Terms:
     """What a matcher holds. terms: different ones, by their folded form; entries: how many things these name in all.
 
-    empty, short, stopped: how many were left out, and why. generic: how many name too many concepts; examples: the worst
+    unwanted: entries that `where` and `min_score` leave out, with their terms. empty, short, stopped: terms that were left
+    out, and why. generic: how many name too many concepts; examples: the worst
     of them, as (term, concepts); dropped: whether they were left out too.
     """
 
     terms: int
     entries: int
+    unwanted: int
     empty: int
     short: int
     stopped: int
@@ -54,19 +56,19 @@ class Terms:
     @property
     def says(self) -> str:
         """The same as a sentence."""
-        reasons = ((self.empty, "empty"), (self.short, "too short"), (self.stopped, "stop terms"))
-        out = [f"{count:,} {why}" for count, why in reasons if count]
+        reasons = (
+            (self.unwanted, "entries by match.where or match.min_score"), (self.empty, "empty terms"),
+            (self.short, "terms that are too short"), (self.stopped, "stop terms"),
+        )  # fmt: skip
+        out = ", ".join(f"{count:,} {why}" for count, why in reasons if count)
+        left = f"; left out: {out}" if out else ""
         if not self.terms:
-            return f"The matcher finds no terms: see whether match.terms and match.where say what is meant{_left(out)}."
-        said = f"The matcher finds {self.terms:,} term{'s' if self.terms != 1 else ''}{_left(out)}"
+            return f"The matcher finds no terms: see whether the match section says what is meant{left}."
+        said = f"The matcher finds {self.terms:,} term{'s' if self.terms != 1 else ''}{left}"
         if self.generic:
             worst = ", ".join(f"{term} ({count:,} concepts)" for term, count in self.examples)
             said += f"; too generic{' and dropped' if self.dropped else ''}: {self.generic:,}, such as {worst}"
         return said + "."
-
-
-def _left(out: Sequence[str]) -> str:
-    return f"; left out: {', '.join(out)}" if out else ""
 
 
 def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> Terms:
@@ -79,6 +81,7 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec, kind: st
     with readable_faults(target), (target / MATCHER).open("wb") as file:
         # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
         with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), MEMORY) as db:
+            unwanted = one(db, _unwanted(key, target, spec, kind))
             _gather(db, sieve, _proposed(key, target, spec, kind), spec)
             generic = one(db, "SELECT count(*) FROM generic")
             worst = db.execute(
@@ -91,7 +94,15 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec, kind: st
         _write_rest(file, patterns, offsets, spec)
     out = sieve.left_out
     return Terms(
-        len(patterns), entries, out["empty"], out["short"], out["stopped"], generic, dropped=drop, examples=tuple(worst)
+        len(patterns),
+        entries,
+        unwanted,
+        out["empty"],
+        out["short"],
+        out["stopped"],
+        generic,
+        dropped=drop,
+        examples=tuple(worst),
     )
 
 
@@ -192,6 +203,12 @@ def _automaton(patterns: list[str]) -> bytes:
 
     made: bytes = CharwiseDoubleArrayAhoCorasick(patterns).serialize()
     return made
+
+
+def _unwanted(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> str:
+    """SQL for how many entries the section's conditions leave out."""
+    wanted = matched_sql(spec, {column.name for column in key}, kind, version_column)
+    return f"SELECT count(*) FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE ({wanted}) IS NOT TRUE"
 
 
 def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> str:

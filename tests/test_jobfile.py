@@ -482,8 +482,8 @@ def test_fields_that_do_not_fit_together_are_refused(lines: str, sentence: str) 
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ("key: [k]", "needs either path or job."),
-        ("path: q, job: other, key: [k]", "needs either path or job."),
+        ("key: [k]", "needs path or job, and not both."),
+        ("path: q, job: other, key: [k]", "needs path or job, and not both."),
         ("path: q, explode: prediction.names, as: term, key: [k]", "explode and as belong together, and to job."),
         ("job: other, explode: prediction.names, key: [k]", "explode and as belong together, and to job."),
         ("job: other, as: term, key: [k]", "explode and as belong together, and to job."),

@@ -64,7 +64,7 @@ def test_for_people_each_match_is_a_row(batchinfer: Cli) -> None:
 
 def test_no_match_is_a_miss(batchinfer: Cli) -> None:
     """It is said, and the exit code is 1; for machines the object comes all the same."""
-    sentence = "Nothing of vaccines is mentioned, by version 1."
+    sentence = "Version 1 of vaccines finds nothing in this text."
     done = batchinfer("match", "vaccines", "Guten Tag")
     assert (done.code, done.out, done.sentence) == (1, "", sentence)
     for text in ("Guten Tag", "", "\udcff"):

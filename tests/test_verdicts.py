@@ -413,7 +413,7 @@ def test_a_gate_can_demand_that_all_was_reviewed(make: Make) -> None:
     world.answer(echo)
     passed, says, examples = reviewed_check(world)
     assert (passed, sorted(examples)) == (False, ["id=a: about x", "id=b: about y", "id=c: about z"])
-    assert says == "3 of 3 model's entries await review (100.0%; at most 0.0% allowed)"
+    assert says == "3 of 3 entries of the model await review (100.0%; at most 0.0% allowed)"
     world.take_in({"id": ["c"], "prediction": ["c"]})
     mark(world, {"a": "accept"})
     assert reviewed_check(world)[::2] == (False, ("id=b: about y",))
@@ -435,7 +435,7 @@ def test_a_gate_can_demand_that_what_changed_was_reviewed(make: Make) -> None:
     world.answer(lambda row: "news" if row["id"] == "a" else echo(row), refresh=True)
     passed, says, examples = reviewed_check(world)
     assert (passed, sorted(examples)) == (False, ["id=a: news", "id=d: about w"])
-    assert says == "2 of 2 model's new or changed entries await review (100.0%; at most 0.0% allowed)"
+    assert says == "2 of 2 new or changed entries of the model await review (100.0%; at most 0.0% allowed)"
     mark(world, {"a": "accept", "d": "reject"})
     assert world.publish()["version"] == 2
 

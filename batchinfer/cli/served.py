@@ -137,7 +137,8 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
             show = _match_line if text == "-" else _match_table
             emit({"matches": matches, "version": version.version}, as_json, partial(show, matches))
     if not found:
-        raise NotFound(f"Nothing of {home.name} is mentioned, by version {version.version}.")
+        what = "this text" if text != "-" else "these texts"
+        raise NotFound(f"Version {version.version} of {home.name} finds nothing in {what}.")
 
 
 def _lines() -> Iterator[str]:
@@ -146,7 +147,7 @@ def _lines() -> Iterator[str]:
         try:
             yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
         except UnicodeDecodeError as exc:
-            raise UsageError(f"Line {number} of standard input is not valid UTF-8.") from exc
+            raise UsageError(f"Line {number} of standard input is not valid UTF-8: convert the text first.") from exc
 
 
 def _match_table(matches: list[dict[str, Any]]) -> None:
@@ -158,7 +159,9 @@ def _match_table(matches: list[dict[str, Any]]) -> None:
 
 def _match_line(matches: list[dict[str, Any]]) -> None:
     """All of a text's matches, for people who read many."""
-    said = [f"{_span(match)} {match['text']} = {match['concept']}" for match in matches]
+    said = dict.fromkeys(
+        f"{_span(match)} {match['text']} = {match['concept']}" for match in matches
+    )  # of all languages
     click.echo(" ".join("; ".join(said).split()) or "-")
 
 

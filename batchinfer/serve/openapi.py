@@ -92,7 +92,14 @@ SCHEMAS: dict[str, Schema] = {
     },
     "Queries": {
         "type": "object",
-        "properties": {"queries": {"type": "array", "maxItems": MAX_QUERIES, "items": QUERY}},
+        "properties": {
+            "queries": {
+                "type": "array",
+                "maxItems": MAX_QUERIES,
+                "items": QUERY,
+                "description": "A value for each column of the job's lookup key, in each.",
+            }
+        },
         "required": ["queries"],
         "additionalProperties": False,
     },
@@ -116,7 +123,7 @@ SCHEMAS: dict[str, Schema] = {
     "Texts": {
         "type": "object",
         "properties": {
-            "texts": {"type": "array", "maxItems": MAX_TEXTS, "items": TEXT},
+            "texts": {"type": "array", "maxItems": MAX_TEXTS, "items": TEXT, "description": "Those to be matched."},
             "languages": LANGUAGES,
             "offsets": UNIT,
         },
@@ -332,8 +339,17 @@ def page() -> str:
     return "".join(parts)
 
 
+def _body_fields(operation: Schema) -> list[tuple[str, str]]:
+    """The fields of an operation's body, as parameters are shown."""
+    content = operation.get("requestBody", {}).get("content", {})
+    [schema] = [media["schema"] for media in content.values()] or [{}]
+    fields = SCHEMAS[schema["$ref"].rpartition("/")[2]]["properties"] if schema else {}
+    return [(name, f"In the body. {field['description']}") for name, field in fields.items()]
+
+
 def _section(title: str, operation: Schema) -> list[str]:
     rows = [(parameter["name"], parameter["description"]) for parameter in operation.get("parameters", [])]
+    rows += _body_fields(operation)
     answers = [(status, response["description"]) for status, response in sorted(operation["responses"].items())]
     parts = [f"<h2>{escape(title)}</h2><p>{escape(operation['summary'])}</p>"]
     if operation["operationId"] in EXAMPLES:
