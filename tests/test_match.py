@@ -196,7 +196,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     )
     held = manifest(world).content["match"]
     assert (held["terms"], held["entries"], held["empty"], held["short"], held["stopped"]) == (1, 1, 2, 2, 1)
-    assert held["says"] == "The matcher finds 1 term; left out: 2 empty, 2 too short, 1 stop terms."
+    assert held["says"] == "The matcher finds 1 term; left out: 2 empty terms, 2 terms that are too short, 1 stop terms."
     assert found(world, "the virus x covid 7") == [("it", "covid")]
 
 
@@ -235,7 +235,7 @@ def test_no_term_at_all(tmp_path: Path) -> None:
     world = job(tmp_path, [("it", "x", ["?"])])
     assert found(world, "anything") == []
     assert manifest(world).content["match"]["says"] == (
-        "The matcher finds no terms: see whether match.terms and match.where say what is meant; left out: 1 empty."
+        "The matcher finds no terms: see whether the match section says what is meant; left out: 1 empty terms."
     )
 
 
@@ -279,6 +279,7 @@ def test_where_and_score_choose_the_entries(tmp_path: Path) -> None:
     assert [(match["text"], round(match["score"], 2), match["source"]) for match in found] == [
         ("jab one", 0.95, "model")
     ]
+    assert manifest(world).content["match"]["unwanted"] == 2
 
 
 @pytest.mark.parametrize("options", [{}, {"utf16": True}, {"languages": ["de"]}])

@@ -107,14 +107,14 @@ def test_lines_that_mention_nothing_are_a_miss(batchinfer: Cli, monkeypatch: pyt
     give(monkeypatch, data)
     done = batchinfer("match", "vaccines", "-")
     assert (done.code, done.out) == (1, "-\n" * len(data.splitlines()))
-    assert "is mentioned" in done.sentence
+    assert "finds nothing in these texts" in done.sentence
 
 
 def test_a_line_that_is_no_text_is_named(batchinfer: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those before it are answered."""
     give(monkeypatch, b"the jab\n\xff\n")
     done = batchinfer("match", "vaccines", "-")
-    assert (done.code, done.sentence) == (2, "Line 2 of standard input is not valid UTF-8.")
+    assert (done.code, done.sentence) == (2, "Line 2 of standard input is not valid UTF-8: convert the text first.")
     assert done.out.startswith("0-7 the jab = ")
 
 
