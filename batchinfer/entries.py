@@ -7,11 +7,10 @@ from pathlib import Path
 
 import duckdb
 
-from batchinfer import verdicts
+from batchinfer import imported, verdicts
 from batchinfer.keys import literal, quoted
 from batchinfer.output import is_json
-from batchinfer.parts import json_path
-from batchinfer.plan import LISTED, Plan, listed
+from batchinfer.plan import Plan, listed
 from batchinfer.snapshot import PREDICTIONS, Manifest
 from batchinfer.spec import JobSpec
 from batchinfer.store import Store, one
@@ -27,7 +26,7 @@ class Contents:
     """What a candidate holds. covered: keys of the list that have an entry, or lost theirs since people rejected it.
 
     carried: entries kept from what is served. served: entries of the version served now, 0 without one; missing: those
-    of them that are gone otherwise than by people's word. same: every body is equal to the current version's, and is
+    of them that are gone otherwise than by people's word; changed: whose value differs, if people did not give it. same: every body is equal to the current version's, and is
     found and served in the same way. to_review: the model's entries that gate.reviewed is about; unseen: those of them
     that nobody has looked at.
     """
@@ -80,6 +79,7 @@ def collect(
 def _gather(plan: Plan, store: Store, spec: JobSpec) -> None:
     """What the cache has for the list, and what people gave, whose last word on a key wins over the model's."""
     db, names = plan.db, [listed(column.name) for column in plan.source.key]
+    asked = ", ".join(f"{sql} AS {listed(name)}" for name, sql in imported.values_sql(db, plan.source).items())
     with store.attached(db):
         verdicts.settle(db, spec)
         db.execute(
@@ -92,9 +92,9 @@ def _gather(plan: Plan, store: Store, spec: JobSpec) -> None:
                    g.created_at AS generated_at, false AS carried
             FROM keyed k JOIN cache.generations g USING (key) ANTI JOIN latest USING (lookup) WHERE g.prediction IS NOT NULL
             UNION ALL BY NAME
-            SELECT lookup, {_from_query(plan)}, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
+            SELECT lookup, {asked}, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
                    source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
-            FROM latest WHERE {_of_this_key(plan)}"""
+            FROM latest"""
         )
 
 
@@ -179,12 +179,12 @@ def _compared(db: duckdb.DuckDBPyConnection, version: Path) -> Compared:
         return Compared()
     # Hashes are compared, not the values: a join that holds all texts would not fit into the memory that it may have.
     hashed = (
-        "SELECT lookup, md5_number(prediction) AS prediction, "
+        f"SELECT lookup, source IN {verdicts.PEOPLE} AS given, md5_number(prediction) AS prediction, "
         "md5_number(json_array(prediction, scores, score, source, model, generated_at)) AS body"
     )
     added, missing, changed, differing = db.execute(
         f"""SELECT count(*) FILTER (b.lookup IS NULL), count(*) FILTER (e.lookup IS NULL),
-                   count(*) FILTER (e.prediction <> b.prediction), count(*) FILTER (e.body <> b.body)
+                   count(*) FILTER (e.prediction <> b.prediction AND NOT e.given), count(*) FILTER (e.body <> b.body)
         FROM ({hashed} FROM entries) e FULL JOIN ({hashed} FROM ({_predictions(version)})) b USING (lookup)"""
     ).fetchall()[0]
     return Compared(served, missing, changed, not (added or missing or differing))
@@ -193,18 +193,3 @@ def _compared(db: duckdb.DuckDBPyConnection, version: Path) -> Compared:
 def prediction_kind(spec: JobSpec) -> str:
     """How a manifest calls it."""
     return "json" if is_json(spec.output) else "string"
-
-
-def _from_query(plan: Plan) -> str:
-    """Key columns out of an import's query text, of the types that the list has."""
-    types = dict(plan.db.execute("SELECT column_name, column_type FROM (DESCRIBE list)").fetchall())
-    return ", ".join(
-        f"CAST(json_extract_string(query, {literal(json_path(name))}) AS {types[LISTED + name]}) AS {listed(name)}"
-        for name in (column.name for column in plan.source.key)
-    )
-
-
-def _of_this_key(plan: Plan) -> str:
-    """SQL for whether an import was made for the lookup key as it is now: one made for another can never be found."""
-    names = ", ".join(literal(column.name) for column in plan.source.key)
-    return f"json_keys(query) = [{names}]"

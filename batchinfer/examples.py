@@ -14,6 +14,7 @@ from batchinfer.keys import literal
 from batchinfer.plan import Plan, listed
 from batchinfer.snapshot import Manifest
 from batchinfer.store import Store
+from batchinfer.verdicts import PEOPLE
 
 MOST = 5
 LONGEST = 60  # characters of a value
@@ -79,7 +80,7 @@ def _changed(candidate: Candidate) -> list[str]:
     rows = _rows(
         candidate.plan,
         f"SELECT {_served_query(candidate)}, b.prediction, e.prediction FROM before b JOIN entries e USING (lookup) "
-        f"WHERE b.prediction <> e.prediction ORDER BY lookup LIMIT {MOST}",
+        f"WHERE b.prediction <> e.prediction AND e.source NOT IN {PEOPLE} ORDER BY lookup LIMIT {MOST}",
     )
     return [f"{_key(query)}: {_short(old)} → {_short(new)}" for query, old, new in rows]
 

@@ -9,7 +9,7 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from batchinfer.jobfile import Job
 from batchinfer.keys import canonical_json, literal, quoted
 from batchinfer.output import is_json
 from batchinfer.plan import Plan, listed
-from batchinfer.planned import Options, planned
+from batchinfer.planned import Options, planned, quiet
 from batchinfer.spec import JobSpec
 from batchinfer.store import one
 
@@ -42,14 +42,21 @@ class Listed:
     new: int
 
 
-def write(job: Job, home: JobHome, options: Options, target: Path, where: Mapping[str, str]) -> Listed:
+def write(
+    job: Job,
+    home: JobHome,
+    options: Options,
+    target: Path,
+    where: Mapping[str, str],
+    say: Callable[[str], None] = quiet,
+) -> Listed:
     """Writes what would be published now and has no verdict yet. where: only rows with these values.
 
     Raises UsageError where the file or a column of `where` will not do.
     """
     if target.suffix.lower() not in (".csv", ".parquet"):
         raise UsageError(f"{target} is neither .csv nor .parquet: name a file that ends so.")
-    with build.beside(target) as draft, planned(job, home, options, gated=False) as p:
+    with build.beside(target) as draft, planned(job, home, options, gated=False, say=say) as p:
         version, before = served_now(home)
         entries.collect(p.plan, p.store, job.spec, before)
         columns = _columns(job.spec)
@@ -110,7 +117,7 @@ def _digest_sql(spec: JobSpec) -> str:
 
 def _columns(spec: JobSpec) -> list[str]:
     about = [name for name in ABOUT if name not in CHECKING_ONLY or verdicts.is_checking(spec)]
-    return ["job", "version", *(column_of(name) for name in spec.input.key), *about, "check", *PERSON]
+    return ["job", "version", *(column_of(name) for name in spec.input.key), *about, *PERSON, "check"]
 
 
 def _check_where(where: Mapping[str, str], columns: list[str]) -> None:
@@ -138,7 +145,7 @@ def _rows(spec: JobSpec, version: int) -> str:
     person = ", ".join(f"NULL::VARCHAR AS {name}" for name in PERSON)
     return f"""
         SELECT {literal(spec.name)} AS job, {version} AS version, * REPLACE (
-            strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {_digest_sql(spec)} AS "check", {person}
+            strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {person}, {_digest_sql(spec)} AS "check"
         FROM ({inner})"""
 
 

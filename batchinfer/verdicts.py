@@ -51,7 +51,7 @@ def settle(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
     db.execute(
         f"""CREATE OR REPLACE TABLE judged AS
         SELECT import_id, lookup, verdict, {value} AS value, {answer} AS answer
-        FROM cache.imports WHERE verdict IS NOT NULL"""
+        FROM cache.imports WHERE verdict IS NOT NULL AND lookup IS NOT NULL"""
     )
     db.execute(  # what people gave for the keys that verdicts are about: for those alone its order in time matters
         f"""CREATE OR REPLACE TABLE given AS
@@ -97,7 +97,10 @@ def answer_of(spec: JobSpec) -> str:
 
 def answered(spec: JobSpec) -> str:
     """The rows of `imports` whose answers are not rejected; several of a key, if it was answered several times."""
-    return f"(FROM cache.imports ANTI JOIN fallen USING (lookup) WHERE {answer_of(spec)} IS NOT NULL)"
+    return (
+        "(FROM cache.imports ANTI JOIN fallen USING (lookup) "
+        f"WHERE lookup IS NOT NULL AND {answer_of(spec)} IS NOT NULL)"
+    )
 
 
 def answers(spec: JobSpec) -> str:

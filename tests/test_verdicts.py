@@ -116,8 +116,10 @@ def test_the_last_word_on_a_value_holds(acts: list[Act], as_json: bool) -> None:
     quote = json.dumps if as_json else str
     with duckdb.connect() as db:
         db.execute("ATTACH ':memory:' AS cache")
+        db.execute("USE cache")
         for _, statements in MIGRATIONS:
-            db.execute(statements.replace("TABLE ", "TABLE cache."))
+            db.execute(statements)
+        db.execute("USE memory")
         for number, act in enumerate(acts, 1):
             record(db, number, act)
         verdicts.settle(db, spec)
