@@ -132,7 +132,7 @@ class Reader:
         self._spec, self._key, self._normalize, self._author = spec, list(key), normalize, author
         schema = spec.output.schema_
         self._schema = None if schema is None else Draft202012Validator(schema)
-        self._checking, self._wanted = verdicts.is_checking(spec), verdicts.wanted(spec)
+        self._checking, self._given = verdicts.is_checking(spec), "prediction" in verdicts.wanted(spec)
         self.faults: list[str] = []
         self.more = 0
         self.blank = 0
@@ -188,7 +188,7 @@ class Reader:
         record = {"lookup": lookup, "query": _as_json(query), "verdict": verdict, "author": author, "follows": False}
         if not self._checking:
             return [record | {"value": self._stored(value), "prediction": answer}]
-        accepted = None if self._wanted is not None else self._stored(str(row["prediction"]))
+        accepted = None if self._given else self._stored(str(row["prediction"]))
         if verdict != CORRECT:
             return [record | {"prediction": accepted if verdict == ACCEPT else None}]
         new = query | {self._term.name: answer}

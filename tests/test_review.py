@@ -74,8 +74,8 @@ def test_a_review_lists_what_nobody_has_judged(make: Make) -> None:
     world.answer(echo)
     rows = world.review()
     assert list(rows[0]) == [
-        "job", "version", "id", "value", "state", "before", "score", "source", "model", "generated_at", "check",
-        "verdict", "corrected", "author", "comment",
+        "job", "version", "id", "text", "value", "state", "before", "score", "source", "model", "generated_at",
+        "verdict", "corrected", "author", "comment", "check",
     ]  # fmt: skip
     assert shown(rows, "job", "version", "id", "value", "state", "before", "source") == [
         ("shop", "0", "a", "about x", "new", "", "model"),

@@ -101,6 +101,12 @@ def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
     )
 
 
+_TERMS = (
+    "\nHere people judge the term, whatever the model said of it: accept means that the term is right, also where the "
+    "prediction is No; reject, that it is wrong."
+)
+
+
 @click.command("review")
 @job_argument
 @click.option("--out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="A .csv or .parquet file.")
@@ -113,6 +119,7 @@ def review_(job: str, out: str, where: tuple[str, ...], input_path: str | None, 
     Mark each row's verdict as accept, reject or correct (with the corrected value), then: batchinfer import JOB FILE.
     """
     from batchinfer.review import write
+    from batchinfer.verdicts import is_checking
 
     opened, home = open_job(job)
     target = Path(out).absolute()
@@ -123,6 +130,7 @@ def review_(job: str, out: str, where: tuple[str, ...], input_path: str | None, 
     done = (
         f"Wrote {listed.rows:,} rows to {out}: {listed.new:,} new, {changed:,} changed. "
         f"Mark verdict as accept, reject or correct, then: batchinfer import {job} {out}"
+        f"{_TERMS if is_checking(opened.spec) else ''}"
     )
     nothing = f"There is nothing to review; {out} holds the header only."
     emit(
