@@ -26,9 +26,9 @@ class Contents:
     """What a candidate holds. covered: keys of the list that have an entry, or lost theirs since people rejected it.
 
     carried: entries kept from what is served. served: entries of the version served now, 0 without one; missing: those
-    of them that are gone otherwise than by people's word; changed: whose value differs, if people did not give it. same: every body is equal to the current version's, and is
-    found and served in the same way. to_review: the model's entries that gate.reviewed is about; unseen: those of them
-    that nobody has looked at.
+    of them that are gone otherwise than by people's word; changed: those whose value differs, and is not from people.
+    same: every body is equal to the current version's, and is found and served in the same way. to_review: the model's
+    entries that gate.reviewed is about; unseen: those of them that nobody has looked at.
     """
 
     entries: int

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -180,12 +181,11 @@ def _approved(spec: JobSpec) -> str:
 def _add_folding(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
     """Adds the function that terms are compared by: that of matching, or lower case where its library is not installed."""
     assert spec.match is not None
-    try:
+    term: Callable[[str], str] = str.lower
+    with contextlib.suppress(ImportError):
         from batchinfer import folding
 
         term = folding.Folding(accents=spec.match.accents == "keep").term
-    except ImportError:
-        term = str.lower
 
     def folded(texts: pa.ChunkedArray) -> pa.Array:
         return pa.array([None if text is None else term(text) for text in texts.to_pylist()], pa.string())

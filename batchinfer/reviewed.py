@@ -152,7 +152,9 @@ class Reader:
                 )
         for name in ours.values():
             if names.count(name) > 1:
-                raise InputError(f"The review {path} has the column {name} more than once: remove one. Nothing was taken in.")
+                raise InputError(
+                    f"The review {path} has the column {name} more than once: remove one. Nothing was taken in."
+                )
         return names
 
     def read(self, row: Mapping[str, Any], place: str, number: int) -> list[dict[str, Any]]:

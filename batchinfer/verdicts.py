@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import duckdb
@@ -100,9 +101,8 @@ def answer_of(spec: JobSpec) -> str:
         given = value if isinstance(value, str) or is_json(spec.output) else json.dumps(value)
         answer = literal(json.dumps(given, ensure_ascii=False))
     for part, value in asked.items():  # a place in the model's own value, the rest of which stays
-        for name in reversed(part.split(".")[1:]):
-            value = {name: value}
-        answer = f"json_merge_patch(coalesce({answer}, '{{}}'), {literal(json.dumps(value, ensure_ascii=False))})"
+        patch = reduce(lambda inner, name: {name: inner}, reversed(part.split(".")[1:]), value)
+        answer = f"json_merge_patch(coalesce({answer}, '{{}}'), {literal(json.dumps(patch, ensure_ascii=False))})"
     return f"CASE WHEN verdict = '{ACCEPT}' AND value IS NULL THEN {answer}::VARCHAR ELSE prediction END"
 
 

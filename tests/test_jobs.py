@@ -106,7 +106,19 @@ def test_examples_are_answers_as_the_job_wants_them() -> None:
 def test_the_steps_drop_what_real_models_add() -> None:
     """Echoes, refusals, repetitions and other languages' scripts go; names stay."""
     row = {"vaccine": "Sputnik V", "language": "ru", "language_name": "Russian"}
-    names = ["Sputnik V", "", "Ъ", "Спутник V", "N/A", "I’m sorry, I can’t.", "I can’t say.", " Спутник  V ", "Gam-COVID-Vac", "疫苗", "Гам-КОВИД-Вак"]
+    names = [
+        "Sputnik V",
+        "",
+        "Ъ",
+        "Спутник V",
+        "N/A",
+        "I’m sorry, I can’t.",
+        "I can’t say.",
+        " Спутник  V ",
+        "Gam-COVID-Vac",
+        "疫苗",
+        "Гам-КОВИД-Вак",
+    ]
     assert read(row, json.dumps({"names": names})) == {"names": ["Спутник V", "Гам-КОВИД-Вак"]}
     assert read(row, '{"names": ["Sputnik V", "N/A", "Sorry, I do not know."]}') == "empty"
 

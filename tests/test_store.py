@@ -380,7 +380,10 @@ def test_imports_are_numbered_listed_and_taken_back(cache: Store) -> None:
 
     assert imported.listing(cache) == []
     assert [add(2, "Ada"), add(1, "Bob")] == [1, 2]
-    assert [(row["import_id"], row["author"], row["rows"]) for row in imported.listing(cache)] == [(1, "Ada", 2), (2, "Bob", 1)]
+    assert [(row["import_id"], row["author"], row["rows"]) for row in imported.listing(cache)] == [
+        (1, "Ada", 2),
+        (2, "Bob", 1),
+    ]
     assert imported.undo(cache, 1) == 2
     assert [row["import_id"] for row in imported.listing(cache)] == [2]
     assert imported.undo(cache, 1) == 0
@@ -391,8 +394,8 @@ def test_imports_are_numbered_listed_and_taken_back(cache: Store) -> None:
 def test_an_import_that_breaks_off_leaves_nothing(cache: Store) -> None:
     """An error while rows are handed in undoes the import; the database of the rows can be used again."""
     with duckdb.connect() as db:
+        rows = f"{IMPORT}, if(i = 200000, error('row 200000 is off'), 'Ada') AS author FROM range(300000) r(i)"
         with pytest.raises(StoreError, match="row 200000 is off"):
-            rows = f"{IMPORT}, if(i = 200000, error('row 200000 is off'), 'Ada') AS author FROM range(300000) r(i)"
             imported.add(cache, db, rows, "{}")
         assert imported.listing(cache) == []
         assert imported.add(cache, db, f"{IMPORT}, 'Ada' AS author", "{}") == 1

@@ -182,7 +182,9 @@ def import_(
         emit(asdict(taken), as_json, lambda: tell(_taken(taken, job)))
     else:
         if input_path is not None:
-            raise UsageError(f"--input goes with a review, and {file} is none: it has none of the columns verdict, check and corrected.")
+            raise UsageError(
+                f"--input goes with a review, and {file} is none: it has none of the columns verdict, check and corrected."
+            )
         number, count = imports.add(opened, home, path, author)
         emit(
             {"import_id": number, "rows": count},
