@@ -154,7 +154,7 @@ def test_where_splits_the_work(make: Make) -> None:
     world = make()
     world.answer(echo)
     assert shown(world.review(id="b", source="model"), "id") == [("b",)]
-    with pytest.raises(UsageError, match="--where: a review has no column language: it has job, version, id, value"):
+    with pytest.raises(UsageError, match="--where: a review has no column language: it has job, version, id, text, value"):
         world.review(language="de")
 
 
@@ -470,7 +470,7 @@ def test_lines_are_those_of_the_file(make: Make) -> None:
         writer.writerow(rows[0])
         file.write("\r\n")
         writer.writerow(rows[1] | {"verdict": "ok"})
-    with pytest.raises(InputError, match="line 6: the verdict is ok"):
+    with pytest.raises(InputError, match="line 8: the verdict is ok"):
         reviewed.add(world.job, world.home, world.review_path, None, Options())
 
 
@@ -591,7 +591,7 @@ def test_another_list_goes_with_a_review_only(make: Make, tmp_path: Path) -> Non
     plain = write(tmp_path / "plain.parquet", {"id": ["q"], "prediction": ["x"]})
     result = CliRunner().invoke(cli, ["--home", str(world.home.root), "import", job, str(plain), "--input", str(other)])
     assert isinstance(result.exception, UsageError)
-    assert "it has no columns verdict and check" in str(result.exception)
+    assert "it has none of the columns verdict, check and corrected" in str(result.exception)
 
 
 def test_a_review_is_never_taken_for_predictions(make: Make, tmp_path: Path) -> None:
