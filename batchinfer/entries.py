@@ -26,7 +26,7 @@ class Contents:
     """What a candidate holds. covered: keys of the list that have an entry, or lost theirs since people rejected it.
 
     carried: entries kept from what is served. served: entries of the version served now, 0 without one; missing: those
-    of them that are gone otherwise than by people's word; changed: those whose value differs, and is not from people.
+    of them that are gone otherwise than by people's word; changed: those whose value differs, and not by people's word.
     same: every body is equal to the current version's, and is found and served in the same way. to_review: the model's
     entries that gate.reviewed is about; unseen: those of them that nobody has looked at.
     """
@@ -61,7 +61,7 @@ def collect(
         db.execute(f"CREATE OR REPLACE VIEW before AS {_predictions(before)}")
         if _alike(Manifest.read(before), plan, spec):
             carried = _carry(plan, spec)
-        compared = _compared(db, before)
+        compared = _compared(db, before, spec)
     entries = one(db, "SELECT count(*) FROM entries")
     beyond = one(
         db, f"SELECT count(*) FROM (FROM entries WHERE source IN {verdicts.PEOPLE}) ANTI JOIN wanted USING (lookup)"
@@ -71,7 +71,7 @@ def collect(
     missing = compared.missing - (_lost(db, "before") if before is not None else 0)
     same = current is not None and _served_alike(Manifest.read(current), plan, spec)
     if same and current is not None:
-        same = (compared if current == before else _compared(db, current)).equal
+        same = (compared if current == before else _compared(db, current, spec)).equal
     to_review, unseen = _reviewable(plan, spec, before)
     return Contents(entries, covered, carried, compared.served, missing, compared.changed, same, to_review, unseen)
 
@@ -172,14 +172,14 @@ class Compared:
     equal: bool = False
 
 
-def _compared(db: duckdb.DuckDBPyConnection, version: Path) -> Compared:
+def _compared(db: duckdb.DuckDBPyConnection, version: Path, spec: JobSpec) -> Compared:
     """Compares `entries` with a version's."""
     served = one(db, f"SELECT count(*) FROM ({_predictions(version)})")
     if not served:
         return Compared()
     # Hashes are compared, not the values: a join that holds all texts would not fit into the memory that it may have.
     hashed = (
-        f"SELECT lookup, source IN {verdicts.PEOPLE} AS given, md5_number(prediction) AS prediction, "
+        f"SELECT lookup, source IN {verdicts.corrections(spec)} AS given, md5_number(prediction) AS prediction, "
         "md5_number(json_array(prediction, scores, score, source, model, generated_at)) AS body"
     )
     added, missing, changed, differing = db.execute(

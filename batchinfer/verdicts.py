@@ -25,6 +25,11 @@ PEOPLE = "('import', 'review')"  # the sources of entries whose value people gav
 CANONICAL = "canonical_json"
 
 
+def corrections(spec: JobSpec) -> str:
+    """The sources of entries that people meant to change; in a job without a model, imports are the predictions."""
+    return PEOPLE if spec.prompt else "('review')"
+
+
 def is_checking(spec: JobSpec) -> bool:
     """Whether the job's rows are terms that its predictions judge: people then judge the term, not the Yes or No."""
     return spec.match is not None and {*spec.match.terms, spec.match.concept} <= set(spec.input.key)

@@ -154,7 +154,9 @@ def test_where_splits_the_work(make: Make) -> None:
     world = make()
     world.answer(echo)
     assert shown(world.review(id="b", source="model"), "id") == [("b",)]
-    with pytest.raises(UsageError, match="--where: a review has no column language: it has job, version, id, text, value"):
+    with pytest.raises(
+        UsageError, match="--where: a review has no column language: it has job, version, id, text, value"
+    ):
         world.review(language="de")
 
 

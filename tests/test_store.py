@@ -93,7 +93,7 @@ def test_the_first_use_makes_the_tables(tmp_path: Path) -> None:
     cache = Store(tmp_path / "cache.duckdb")
     cache.prepare()
     tables = {name for (name,) in rows(cache, "SELECT table_name FROM information_schema.tables")}
-    assert tables == {"migrations", "generations", "failures", "imports", "runs", "versions"}
+    assert tables == {"migrations", "generations", "failures", "imports", "import_keys", "runs", "versions"}
     recorded = rows(cache, "SELECT number, name FROM migrations ORDER BY number")
     assert recorded == [(number, name) for number, (name, _) in enumerate(MIGRATIONS, 1)]
 
