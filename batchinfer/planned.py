@@ -117,7 +117,8 @@ def _find_imports_again(
     if not imported.stale(store, plan.source):
         return
     with contextlib.nullcontext() if holds_lock else home.run_lock(f"batchinfer, on imports of {home.name}"):
-        lost = imported.make_anew(store, plan.db, plan.source, imported.stale(store, plan.source))
+        numbers = imported.stale(store, plan.source)  # another process may have been faster
+        lost = imported.make_anew(store, plan.db, plan.source, numbers) if numbers else 0
     if lost:
         names = ", ".join(column.name for column in plan.source.key)
         say(
