@@ -23,6 +23,7 @@ from batchinfer.gate import Check, Figures
 from batchinfer.home import readable_faults, sync_folder
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column, literal
+from batchinfer.match import made_now
 from batchinfer.plan import Plan, listed
 from batchinfer.snapshot import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, Snapshot
 from batchinfer.spec import JobSpec, MatchSpec
@@ -86,7 +87,7 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, k
     if spec is None:
         return None
     held = terms.write_matcher(key, target, spec, kind)
-    return asdict(held) | {"says": held.says}
+    return asdict(held) | {"says": held.says, **made_now()}
 
 
 def index(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, kind: str) -> int:

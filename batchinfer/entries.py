@@ -9,6 +9,7 @@ import duckdb
 
 from batchinfer import imported, verdicts
 from batchinfer.keys import literal, quoted
+from batchinfer.match import made_now
 from batchinfer.output import is_json
 from batchinfer.plan import Plan, listed
 from batchinfer.snapshot import PREDICTIONS, Manifest
@@ -131,6 +132,9 @@ def _served_alike(manifest: Manifest, plan: Plan, spec: JobSpec) -> bool:
     """Whether a version's entries are found and served as the job says now."""
     said, says = manifest.content["spec"], spec.model_dump(mode="json", by_alias=True)
     as_said = all(said.get(section) == says[section] for section in ("serve", "match"))
+    if spec.match is not None:
+        held = manifest.content.get("match") or {}
+        as_said = as_said and made_now().items() <= held.items()
     return as_said and _alike(manifest, plan, spec) and list(manifest.normalize) == list(spec.input.normalize)
 
 

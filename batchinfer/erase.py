@@ -222,8 +222,13 @@ def _write(db: duckdb.DuckDBPyConnection, draft: Path) -> None:
 
 
 def without_examples(report: dict[str, Any]) -> dict[str, Any]:
-    """A run's report whose gate quotes no rows."""
-    return report | {"gate": plain_checks(report["gate"])} if report.get("gate") else report
+    """A run's report that quotes neither rows, as its gate does, nor terms."""
+    less = dict(report)
+    if less.get("gate"):
+        less["gate"] = plain_checks(less["gate"])
+    if less.get("match"):
+        less["match"] = {name: fact for name, fact in less["match"].items() if name not in ("examples", "says")}
+    return less
 
 
 def plain_checks(checks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

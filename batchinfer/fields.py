@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-Scalar = str | int | float | bool
+Scalar = str | int | Annotated[float, Field(allow_inf_nan=False)] | bool
 Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[str, Field(min_length=1)]  # of an entry: a key column, prediction, or prediction.NAME
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]

@@ -23,6 +23,9 @@ IOTA_BELOW = "\u0345"  # the only mark that case folding makes a letter of: othe
 NEVER_NORMAL = "\u0340"  # which NFKC always replaces
 HALF = "\x02"  # stands for half of a surrogate pair, which no term may have: it could not be written as UTF-8
 
+MOST_MARKS = 30  # on one character, as Unicode's stream-safe format has it: normalising takes their number squared
+LONG = 1000  # characters; what is longer is not normalised as a whole, for the same reason
+
 _UNSPACED = (
     "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tai_Le", "New_Tai_Lue", "Tai_Tham",
     "Tai_Viet", "Ahom", "Yi", "Tangut", "Nushu", "Khitan_Small_Script",
@@ -44,16 +47,17 @@ def _jamo(first: int, last: int, more: str) -> str:
 
 # A character with what melts into it: marks, what is taken away, and the letters of one Korean syllable.
 _LEAD, _VOWEL = _jamo(0x1100, 0x115F, "\ua960-\ua97c"), _jamo(0x1160, 0x11A7, "\ud7b0-\ud7c6")
-_TAIL = rf"(?:\p{{Cf}}*{_jamo(0x11A8, 0x11FF, chr(0xD7CB) + '-' + chr(0xD7FB))})?"
+_TAIL = rf"(?:\p{{Cf}}{{0,4}}{_jamo(0x11A8, 0x11FF, chr(0xD7CB) + '-' + chr(0xD7FB))})?"
 _find_clusters = regex.compile(
-    rf"(?:{_LEAD}\p{{Cf}}*{_VOWEL}{_TAIL}|[가-힣]{_TAIL}|.)[\p{{M}}\p{{Cf}}\uFF9E\uFF9F]*", regex.V1 | regex.DOTALL
+    rf"(?:{_LEAD}\p{{Cf}}{{0,4}}{_VOWEL}{_TAIL}|[가-힣]{_TAIL}|.)[\p{{M}}\p{{Cf}}\uFF9E\uFF9F]{{0,{MOST_MARKS}}}",
+    regex.V1 | regex.DOTALL,
 ).findall
 _mark_words = re.compile(r"\b").sub
 _mark_ascii_words = re.compile(r"\b", re.ASCII).sub
 _drop_accents = regex.compile(r"[\u0300-\u036F\u1AB0-\u1AFF\u1DC0-\u1DFF\u20D0-\u20FF\uFE20-\uFE2F]+").sub
 
 _ALIKE = {  # beyond what categories say
-    **dict.fromkeys(map(ord, "'`´ʹʻʼʽˈ‘’‛′＇ꞌ"), "'"),
+    **dict.fromkeys(map(ord, "'`´\u1ffdʹʻʼʽˈ‘’‛′＇ꞌ"), "'"),
     **dict.fromkeys(map(ord, "⁃−"), "-"),
     **dict.fromkeys(map(ord, "_＿"), ODD),
     # Variation selectors, the combining grapheme joiner, and the Arabic stroke that only stretches a word.
@@ -82,7 +86,7 @@ class Folded:
         """Whether something that ends there in `marked` would leave a mark behind that belongs to its last character."""
         if self.plain:
             return False
-        after = self.marked[end : end + 2].lstrip(EDGE)[:1]
+        after = self.marked[end : end + 3].lstrip(EDGE)[:1]
         return after != "" and unicodedata.category(after)[0] == "M"
 
     def spans(self, found: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -131,7 +135,7 @@ class Folding:
             if signs.simple.issuperset(common):
                 return Folded(_mark_words(EDGE, common.casefold()))
         folded = text.translate(signs)
-        if "  " in folded or not unicodedata.is_normalized("NFKC", folded):
+        if "  " in folded or len(text) > LONG or not unicodedata.is_normalized("NFKC", folded):
             return self._by_cluster(text)  # one has melted into another, or should
         each = None if signs.single.issuperset(text) else lambda: [(1, 1, len(signs[ord(sign)])) for sign in text]
         return Folded(EDGE.join(_split_words(folded)), each, plain=False)

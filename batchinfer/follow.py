@@ -16,6 +16,7 @@ from batchinfer import publish
 from batchinfer.checked import verify_once
 from batchinfer.errors import BatchinferError, MissingExtra, StoreError
 from batchinfer.home import JobHome
+from batchinfer.match import Foreign
 from batchinfer.publish import CURRENT, PIN, Pointer
 from batchinfer.snapshot import Snapshot
 
@@ -126,7 +127,7 @@ class Follower:
         verify_once(snapshot)
         snapshot.probe()
         if self.matching and snapshot.matches:
-            with contextlib.suppress(MissingExtra):  # who asks for a match is told
+            with contextlib.suppress(MissingExtra, Foreign):  # who asks for a match is told
                 _ = snapshot.matcher
         return snapshot
 

@@ -198,7 +198,7 @@ def _match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str
             continue
         line = _locate(("match", *place), tree)[1]
         where = f"match.{'.'.join(map(str, place[:1]))}"
-        if not part.startswith("prediction."):
+        if not re.fullmatch(r"prediction(\.[^.]+)+", part):
             found.add((line, f"{where}: {part} is no column of input.key ({', '.join(key)}), and not prediction."))
         elif spec.output.type != "json":
             found.add(

@@ -7,11 +7,11 @@ so that workers share it; daachorse makes a copy of the automaton for each proce
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import mmap
 import struct
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from batchinfer.errors import MissingExtra, StoreError, UsageError
 MATCHER = "matcher.bin"
 MAGIC = b"batchinfer match"
 FORMAT = 1
-MOST_CACHED = 16_384  # patterns; a common one is read once
+MOST_KEPT = 100_000  # names: some 30 MB; what common terms name is read once
 TRAILER = struct.Struct("<Q16s")  # the length of the JSON object before it, and MAGIC
 
 Span = tuple[int, int]
@@ -73,8 +73,47 @@ class _Entries:
         return f'"start":{start},"end":{end},"text":{_quoted(text)},'.join(self._parts)
 
 
+class _Named:
+    """What the patterns of a matcher stand for: read from the mapped file, and kept as long as there is room."""
+
+    def __init__(self, path: Path, data: mmap.mmap, offsets: memoryview) -> None:
+        self._path, self._data, self._offsets = path, data, offsets
+        self._kept = dict[tuple[int, tuple[str, ...]], _Entries]()
+        self._room = MOST_KEPT
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __call__(self, number: int, ranges: tuple[str, ...]) -> _Entries:
+        """Those of a pattern, restricted to languages. Raises StoreError."""
+        entries = self._kept.get((number, ranges))
+        if entries is None:
+            entries = self._read(number, ranges)
+            self._room -= len(entries.names) + 1
+            if self._room < 0:
+                self._kept.clear()
+                self._room = MOST_KEPT - len(entries.names) - 1
+            self._kept[number, ranges] = entries
+        return entries
+
+    def _read(self, number: int, ranges: tuple[str, ...]) -> _Entries:
+        """The file has it by columns, as one value where all of a column are equal."""
+        try:
+            columns, _ = _decode(str(self._data[self._offsets[number] : self._offsets[number + 1]], "utf-8"))
+            count = len(columns[0])
+            whole = [column if isinstance(column, list) else itertools.repeat(column, count) for column in columns]
+            names = tuple(map(Name._make, zip(*whole, strict=False)))
+        except (ValueError, IndexError, TypeError) as exc:
+            raise StoreError(f"{self._path} is damaged: what a term names cannot be read.") from exc
+        return _Entries(tuple(name for name in names if _is_in(name.language, ranges)) if ranges else names)
+
+
 class TooMuch(UsageError):
     """More was found than there is room for."""
+
+
+class Foreign(StoreError):
+    """A matcher that another version of this program made, and this one cannot use."""
 
 
 class Matcher:
@@ -94,27 +133,23 @@ class Matcher:
             with path.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             facts = _facts(data)
+            if (facts["format"], facts["folding"]) != (FORMAT, folding.VERSION):
+                raise Foreign(f"{path} was made by a batchinfer that matches otherwise: publish again with this one.")
             begin, end = facts["automaton"]
             # An automaton of no patterns cannot be kept in a file.
             self._automaton = CharwiseDoubleArrayAhoCorasick.deserialize(data[begin:end]) if end > begin else None
             begin, end = facts["offsets"]
-            self._offsets = memoryview(data)[begin:end].cast("Q")
+            self._named = _Named(path, data, memoryview(data)[begin:end].cast("Q"))
         except OSError as exc:
             raise StoreError(f"{path} cannot be opened: {exc.strerror}.") from exc
         except (ValueError, KeyError, TypeError, struct.error) as exc:
             raise StoreError(f"{path} is damaged: {exc}.") from exc
-        if (facts["format"], facts["folding"]) != (FORMAT, folding.VERSION):
-            raise StoreError(
-                f"{path} was made by a batchinfer that matches otherwise: serve with that one, or publish again."
-            )
-        self._data = data
-        self._entries = functools.lru_cache(MOST_CACHED)(self._read)
         self._fold = folding.Folding(accents=facts["accents"])
         self._overlaps: bool = facts["overlaps"]
 
     def __len__(self) -> int:
         """How many different terms there are."""
-        return len(self._offsets) - 1
+        return len(self._named)
 
     def find(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> list[Match]:
         """The terms that stand in a text, by where they begin, and what each names.
@@ -153,7 +188,7 @@ class Matcher:
         matches = [
             (span, entries)
             for (_, end, number), span in zip(found, spans, strict=True)
-            if (entries := self._entries(number, ranges)).names and not folded.cuts(end)
+            if (entries := self._named(number, ranges)).names and not folded.cuts(end)
         ]
         if len(matches) > 1:
             matches.sort(key=_leftmost_longest)
@@ -163,14 +198,6 @@ class Matcher:
             units = _utf16_units(text)
             return [(span, (units(span[0]), units(span[1])), entries) for span, entries in matches]
         return [(span, span, entries) for span, entries in matches]
-
-    def _read(self, number: int, ranges: tuple[str, ...]) -> _Entries:
-        """What a pattern stands for. The file has it by columns, as one value where all of a column are equal."""
-        columns, _ = _decode(str(self._data[self._offsets[number] : self._offsets[number + 1]], "utf-8"))
-        count = len(columns[0])
-        whole = [column if isinstance(column, list) else itertools.repeat(column, count) for column in columns]
-        names = tuple(map(Name._make, zip(*whole, strict=False)))
-        return _Entries(tuple(name for name in names if _is_in(name.language, ranges)) if ranges else names)
 
 
 _decode = json.JSONDecoder().raw_decode
@@ -188,6 +215,13 @@ def _parts(names: Sequence[Name]) -> list[str]:
     return parts
 
 
+def made_now() -> dict[str, Any]:
+    """What tells matchers apart that may find different things in the same text, as of one that is made now."""
+    from batchinfer import folding
+
+    return {"format": FORMAT, "folding": folding.VERSION, "unicode": unicodedata.unidata_version}
+
+
 def _facts(data: mmap.mmap) -> dict[str, Any]:
     """The JSON object at the end. Raises ValueError or struct.error."""
     length, magic = TRAILER.unpack(data[-TRAILER.size :])
@@ -201,7 +235,7 @@ def _is_in(language: str | None, ranges: tuple[str, ...]) -> bool:
     """Whether a tag is in one of the ranges, by RFC 4647's basic filtering."""
     if language is None:
         return True
-    tag = language.lower() + "-"
+    tag = language.lower().replace("_", "-") + "-"
     return any(tag.startswith(f"{part}-") for part in ranges)
 
 

@@ -218,7 +218,9 @@ class MatchSpec(Section):
     )
     concept: Part = Field(description="The part that says what a term names.")
     language: Part | None = Field(None, description="The part that says a term's language, as a BCP 47 tag.")
-    where: dict[str, Scalar | list[Scalar]] = Field({}, description="Only entries whose parts have these values.")
+    where: dict[Part, Scalar | Annotated[list[Scalar], Field(min_length=1)]] = Field(
+        {}, description="Only entries whose parts have these values."
+    )
     min_score: Share | None = Field(
         None, description="Only entries with at least this score; what people imported without one passes."
     )

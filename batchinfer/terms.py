@@ -7,13 +7,12 @@ import itertools
 import json
 import operator
 import tempfile
-import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import duckdb
 import pyarrow as pa
@@ -22,7 +21,7 @@ from batchinfer.entries import version_column
 from batchinfer.errors import MissingExtra
 from batchinfer.home import readable_faults
 from batchinfer.keys import Column, literal
-from batchinfer.match import FORMAT, MAGIC, MATCHER, TRAILER
+from batchinfer.match import MAGIC, MATCHER, TRAILER, made_now
 from batchinfer.parts import matched_sql, part_sql
 from batchinfer.plan import scratch_database
 from batchinfer.snapshot import PREDICTIONS
@@ -57,11 +56,17 @@ class Terms:
         """The same as a sentence."""
         reasons = ((self.empty, "empty"), (self.short, "too short"), (self.stopped, "stop terms"))
         out = [f"{count:,} {why}" for count, why in reasons if count]
-        said = f"The matcher finds {self.terms:,} terms" + (f"; left out: {', '.join(out)}" if out else "")
+        if not self.terms:
+            return f"The matcher finds no terms: see whether match.terms and match.where say what is meant{_left(out)}."
+        said = f"The matcher finds {self.terms:,} term{'s' if self.terms != 1 else ''}{_left(out)}"
         if self.generic:
             worst = ", ".join(f"{term} ({count:,} concepts)" for term, count in self.examples)
             said += f"; too generic{' and dropped' if self.dropped else ''}: {self.generic:,}, such as {worst}"
         return said + "."
+
+
+def _left(out: Sequence[str]) -> str:
+    return f"; left out: {', '.join(out)}" if out else ""
 
 
 def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> Terms:
@@ -171,12 +176,7 @@ def _write_payloads(file: BinaryIO, payloads: Iterator[tuple[str, str]]) -> tupl
 
 def _write_rest(file: BinaryIO, patterns: list[str], offsets: array[int], spec: MatchSpec) -> None:
     """Writes what follows, in the order that `match` describes."""
-    from batchinfer import folding
-
-    facts: dict[str, Any] = {
-        "format": FORMAT, "folding": folding.VERSION, "unicode": unicodedata.unidata_version, "terms": len(patterns),
-        "accents": spec.accents == "keep", "overlaps": spec.overlaps,
-    }  # fmt: skip
+    facts = made_now() | {"accents": spec.accents == "keep", "overlaps": spec.overlaps}
     for name, data in (("offsets", offsets.tobytes()), ("automaton", _automaton(patterns))):
         begin = file.tell()
         facts[name] = [begin, begin + file.write(data)]

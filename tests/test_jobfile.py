@@ -81,6 +81,21 @@ def test_a_match_section_names_parts_of_the_entries() -> None:
     ]
 
 
+@pytest.mark.parametrize("part", ["prediction.", "prediction..x", "prediction.x.", ".x"])
+def test_a_part_is_written_with_dots_between(part: str) -> None:
+    """A place in a prediction that cannot be is told at once, not when the terms are looked for."""
+    text = SMALLEST + f"output: {{type: json, schema: {{}}}}\nmatch: {{terms: [{part}], concept: term}}\n"
+    with pytest.raises(SpecError, match=r"match\.terms"):
+        jobfile.parse(text, "job.yaml")
+
+
+@pytest.mark.parametrize("where", ["[]", "1e999", "-1e999", "[1, 1e999]"])
+def test_where_names_values_that_there_can_be(where: str) -> None:
+    """No list of nothing, and no number that JSON does not have."""
+    with pytest.raises(SpecError, match="where"):
+        jobfile.parse(SMALLEST + f"match: {{terms: [term], concept: term, where: {{term: {where}}}}}\n", "job.yaml")
+
+
 def test_sections_of_later_work_are_kept() -> None:
     """match, serve and schedule are read and kept as they were written."""
     spec = jobfile.parse(SMALLEST + LATER, "job.yaml")
@@ -201,7 +216,7 @@ def test_a_gate_that_cannot_be(gate: str, problem: str) -> None:
         ),
         (
             "gate: {zzz: 1}",
-            "gate.zzz: there is no such field; known are coverage, failures, shrink, changed, rows, carried, golden.",
+            "gate.zzz: there is no such field; known are coverage, failures, shrink, changed, rows, carried, reviewed, golden.",
         ),
         (
             "prompt: {template: x, examples: [{input: {}, output: a, outptu: b}]}\nmodel: {id: m}",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
+import time
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batchinfer import publish
+from batchinfer import folding, match, publish
 from batchinfer.errors import MissingExtra, StoreError, UsageError
-from batchinfer.match import Match, Matcher
+from batchinfer.match import Foreign, Match, Matcher
 from batchinfer.snapshot import Manifest
 from tests.factories import LENIENT, World, imports_job, model_job
 
@@ -79,7 +82,8 @@ SCRIPTS = [  # a term, a text with it, what stands there; None if it must not be
     ("חיסון", "חיסון טוב", "חיסון"), ("टीका", "यह टीका है", "टीका"), ("टीक", "यह टीका है", None), ("ीका", "यह टीका है", None),
     ("টিকা", "টিকা দিন", "টিকা"), ("தடுப்பூசி", "தடுப்பூசி.", "தடுப்பூசி"), ("ვაქცინა", "(ვაქცინა)", "ვაქცინა"),
     ("ክትባት", "ክትባት፡", "ክትባት"), ("պատվաստանյութ", "Պատվաստանյութ", "Պատվաստանյութ"),
-    ("백신", "이 백신을 맞다", "백신"), ("백신", "코로나백신", None), ("백신", "AZ백신", "백신"), ("백신 접종", "백신 접종을", "백신 접종"),
+    ("백신", "이 백신을 맞다", "백신"), ("백신", "코로나백신", None),
+    ("백신", "백신\u0301", None), ("백신", "AZ백신", "백신"), ("백신 접종", "백신 접종을", "백신 접종"),
     ("백신", "백신ㅋㅋ", "백신"), ("백신", "백신ㅠㅠ", "백신"), ("ㅎㅎ", "이 ㅎㅎ", "ㅎㅎ"), ("하", "이 ㅎㅏ", "ㅎㅏ"),
     ("갃", "가ㄳ", "가ㄳ"),
     ("疫苗", "新冠疫苗接种", "疫苗"), ("ワクチン", "新型ワクチンの", "ワクチン"), ("ワクチン", "ﾜｸﾁﾝ", "ﾜｸﾁﾝ"),
@@ -192,7 +196,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     )
     held = manifest(world).content["match"]
     assert (held["terms"], held["entries"], held["empty"], held["short"], held["stopped"]) == (1, 1, 2, 2, 1)
-    assert held["says"] == "The matcher finds 1 terms; left out: 2 empty, 2 too short, 1 stop terms."
+    assert held["says"] == "The matcher finds 1 term; left out: 2 empty, 2 too short, 1 stop terms."
     assert found(world, "the virus x covid 7") == [("it", "covid")]
 
 
@@ -228,7 +232,11 @@ def test_a_hundred_thousand_equal_terms(tmp_path: Path) -> None:
 
 def test_no_term_at_all(tmp_path: Path) -> None:
     """A version whose predictions hold no term finds nothing, and can be published and opened."""
-    assert found(job(tmp_path, [("it", "x", [])]), "anything") == []
+    world = job(tmp_path, [("it", "x", ["?"])])
+    assert found(world, "anything") == []
+    assert manifest(world).content["match"]["says"] == (
+        "The matcher finds no terms: see whether match.terms and match.where say what is meant; left out: 1 empty."
+    )
 
 
 BAD_TEXTS = {
@@ -309,9 +317,9 @@ def published(tmp_path: Path) -> Iterator[Path]:
         yield version.folder / "matcher.bin"
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "magic", "automaton", "missing", "format"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "magic", "automaton", "missing", "payload", "offsets"])
 def test_a_damaged_matcher_is_refused(published: Path, damage: str) -> None:
-    """One sentence, with the file's name; never a crash."""
+    """One sentence, with the file's name, at the latest when a term is found; never a crash."""
     data = published.read_bytes()
     rnd = random.Random(7)
     facts = json.loads(data[data.rindex(b'{"format"') : -24])
@@ -319,14 +327,63 @@ def test_a_damaged_matcher_is_refused(published: Path, damage: str) -> None:
     whole = {
         "empty": b"", "cut": data[: len(data) // 2], "noise": rnd.randbytes(len(data)), "magic": data[:-1] + b"X",
         "automaton": data[:begin] + rnd.randbytes(end - begin) + data[end:], "missing": None,
-        "format": data.replace(b'"format": 1', b'"format": 9'),
+        "payload": b"\xff" * facts["offsets"][0] + data[facts["offsets"][0] :],
+        "offsets": data[: facts["offsets"][0]] + b"\xff" * 24 + data[begin:],
     }[damage]  # fmt: skip
     if whole is None:
         published.unlink()
     else:
         published.write_bytes(whole)
     with pytest.raises(StoreError, match=r"matcher\.bin"):
+        Matcher(published).find("covid corona")
+
+
+def test_a_matcher_of_another_batchinfer(published: Path) -> None:
+    """It is told from a damaged one: publishing again mends it."""
+    published.write_bytes(published.read_bytes().replace(b'"folding": 1', b'"folding": 9'))
+    with pytest.raises(Foreign, match="publish again"):
         Matcher(published)
+
+
+def test_publishing_again_makes_a_matcher_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version whose matcher was made otherwise is not the same as what would be published now."""
+    world = job(tmp_path, [("it", "x", ["covid"])])
+    assert world.publish()["version"] is None
+    monkeypatch.setattr(folding, "VERSION", folding.VERSION + 1)
+    assert world.publish()["version"] == 2
+    assert found(world, "covid") == [("it", "covid")]
+
+
+def test_many_marks_take_no_time(tmp_path: Path) -> None:
+    """Normalising takes the square of the marks on one character: a text of a million must not hold a server up."""
+    world = job(tmp_path, [("it", "x", ["covid"])])
+    text = "a" + "\u0316\u0301" * 500_000 + " covid"
+    began = time.monotonic()
+    assert found(world, text) == [("it", "covid")]
+    assert time.monotonic() - began < 20  # by the square it would be minutes
+
+
+def test_what_is_kept_of_names_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are read again once too many are kept, in whatever languages they were asked for."""
+    monkeypatch.setattr(match, "MOST_KEPT", 5)
+    world = job(tmp_path, [(f"it{number}", "en", ["covid"]) for number in range(3)])
+    with world.served() as version:
+        for tag in ("en", "en-GB", "de", "fr", "EN"):
+            assert len(flat(version.matcher.find("covid", languages=[tag]))) == (3 if tag.lower() == "en" else 0)
+            assert len(version.matcher._named._kept) <= 3
+
+
+def test_a_matcher_goes_with_its_last_user(published: Path) -> None:
+    """Nothing refers back to it, so that a version that was swapped out is let go at once, without the collector."""
+    matcher = Matcher(published)
+    matcher.find("covid")
+    gone = weakref.ref(matcher)
+    gc.disable()
+    try:
+        del matcher
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_missing_library_is_named(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:

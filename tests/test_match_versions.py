@@ -46,6 +46,20 @@ def test_a_forgotten_entry_is_found_no_more(world: World) -> None:
     assert b"beta" not in files[0]
 
 
+def test_no_report_quotes_a_forgotten_term(tmp_path: Path) -> None:
+    """A run's report names the terms that are too generic: not those of an entry that was forgotten."""
+    world = imports_job(
+        tmp_path, {"name": ["Ann", "Ben"]}, input={"path": "queries.parquet", "key": ["name"]},
+        match=MATCH | {"most_concepts": 1}, gate=LENIENT,
+    )  # fmt: skip
+    world.take_in({"name": ["Ann", "Ben"], "prediction": ["zebrasecret", "zebrasecret"]})
+    assert world.run()["match"]["examples"] == (("zebrasecret", 2),)
+    for name in ("Ann", "Ben"):
+        forget.forget(world.job, world.home, {"name": name})
+    quoting = [path for path in world.home.folder.rglob("*") if path.is_file() and b"zebrasecret" in path.read_bytes()]
+    assert quoting == []
+
+
 def test_a_candidate_has_its_matcher_when_it_is_published(world: World) -> None:
     """A candidate that the gate refused is published with the terms that it holds."""
     strict = world.changed(gate=LENIENT | {"changed": 0.0})

@@ -473,7 +473,7 @@ def test_a_pin_is_told(server: Server, typed: World) -> None:
     pin = typed.home.folder / "PIN"
     pin.write_bytes((typed.home.folder / "CURRENT").read_bytes())
     eventually(lambda: all(server.metric("batchinfer_pinned", job="typed") == 1 for _ in range(6)))
-    assert server.get("/v1/jobs/typed").json["pinned"] is True
+    eventually(lambda: all(server.get("/v1/jobs/typed").json["pinned"] is True for _ in range(6)))
     pin.unlink()
     eventually(lambda: all(server.metric("batchinfer_pinned", job="typed") == 0 for _ in range(6)))
 

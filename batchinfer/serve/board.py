@@ -15,6 +15,7 @@ from typing import Any
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.follow import Follower, Served
 from batchinfer.home import JobHome, job_names
+from batchinfer.match import Foreign
 from batchinfer.query import QueryReader
 from batchinfer.serve.misses import MissCounter
 from batchinfer.serve.problems import Answer, Problem, problem_body, reply
@@ -124,7 +125,7 @@ class Desk:
             )  # fmt: skip
         try:
             _ = served.snapshot.matches and served.snapshot.matcher
-        except MissingExtra as exc:
+        except (MissingExtra, Foreign) as exc:
             log.warning("%s: texts cannot be matched. %s", self.job, exc)
         return opened
 

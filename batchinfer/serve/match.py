@@ -8,7 +8,7 @@ from typing import Any
 
 from batchinfer.errors import MissingExtra, UsageError
 from batchinfer.keys import shortened
-from batchinfer.match import Matcher, TooMuch
+from batchinfer.match import Foreign, Matcher, TooMuch
 from batchinfer.query import in_utf16, language_ranges, parameters
 from batchinfer.serve.batch import MAX_REPLY, read_json
 from batchinfer.serve.board import Open
@@ -91,7 +91,7 @@ def _matcher(opened: Open) -> Matcher:
     """It was loaded when the version was opened. Raises Problem where there is none."""
     try:
         return opened.snapshot.matcher
-    except MissingExtra as exc:
+    except (MissingExtra, Foreign) as exc:
         raise Problem("not-installed", f"The service cannot match texts: {exc}") from exc
     except UsageError as exc:
         raise Problem("no-match-section", str(exc)) from exc
