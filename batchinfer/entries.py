@@ -7,12 +7,11 @@ from pathlib import Path
 
 import duckdb
 
-from batchinfer import verdicts
+from batchinfer import imported, verdicts
 from batchinfer.keys import literal, quoted
 from batchinfer.match import made_now
 from batchinfer.output import is_json
-from batchinfer.parts import json_path
-from batchinfer.plan import LISTED, Plan, listed
+from batchinfer.plan import Plan, listed
 from batchinfer.snapshot import PREDICTIONS, Manifest
 from batchinfer.spec import JobSpec
 from batchinfer.store import Store, one
@@ -28,9 +27,9 @@ class Contents:
     """What a candidate holds. covered: keys of the list that have an entry, or lost theirs since people rejected it.
 
     carried: entries kept from what is served. served: entries of the version served now, 0 without one; missing: those
-    of them that are gone otherwise than by people's word. same: every body is equal to the current version's, and is
-    found and served in the same way. to_review: the model's entries that gate.reviewed is about; unseen: those of them
-    that nobody has looked at.
+    of them that are gone otherwise than by people's word; changed: those whose value differs, and not by people's word.
+    same: every body is equal to the current version's, and is found and served in the same way. to_review: the model's
+    entries that gate.reviewed is about; unseen: those of them that nobody has looked at.
     """
 
     entries: int
@@ -63,7 +62,7 @@ def collect(
         db.execute(f"CREATE OR REPLACE VIEW before AS {_predictions(before)}")
         if _alike(Manifest.read(before), plan, spec):
             carried = _carry(plan, spec)
-        compared = _compared(db, before)
+        compared = _compared(db, before, spec)
     entries = one(db, "SELECT count(*) FROM entries")
     beyond = one(
         db, f"SELECT count(*) FROM (FROM entries WHERE source IN {verdicts.PEOPLE}) ANTI JOIN wanted USING (lookup)"
@@ -73,7 +72,7 @@ def collect(
     missing = compared.missing - (_lost(db, "before") if before is not None else 0)
     same = current is not None and _served_alike(Manifest.read(current), plan, spec)
     if same and current is not None:
-        same = (compared if current == before else _compared(db, current)).equal
+        same = (compared if current == before else _compared(db, current, spec)).equal
     to_review, unseen = _reviewable(plan, spec, before)
     return Contents(entries, covered, carried, compared.served, missing, compared.changed, same, to_review, unseen)
 
@@ -81,6 +80,7 @@ def collect(
 def _gather(plan: Plan, store: Store, spec: JobSpec) -> None:
     """What the cache has for the list, and what people gave, whose last word on a key wins over the model's."""
     db, names = plan.db, [listed(column.name) for column in plan.source.key]
+    asked = ", ".join(f"{sql} AS {listed(name)}" for name, sql in imported.values_sql(db, plan.source).items())
     with store.attached(db):
         verdicts.settle(db, spec)
         db.execute(
@@ -93,9 +93,9 @@ def _gather(plan: Plan, store: Store, spec: JobSpec) -> None:
                    g.created_at AS generated_at, false AS carried
             FROM keyed k JOIN cache.generations g USING (key) ANTI JOIN latest USING (lookup) WHERE g.prediction IS NOT NULL
             UNION ALL BY NAME
-            SELECT lookup, {_from_query(plan)}, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
+            SELECT lookup, {asked}, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
                    source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
-            FROM latest WHERE {_of_this_key(plan)}"""
+            FROM latest"""
         )
 
 
@@ -176,19 +176,19 @@ class Compared:
     equal: bool = False
 
 
-def _compared(db: duckdb.DuckDBPyConnection, version: Path) -> Compared:
+def _compared(db: duckdb.DuckDBPyConnection, version: Path, spec: JobSpec) -> Compared:
     """Compares `entries` with a version's."""
     served = one(db, f"SELECT count(*) FROM ({_predictions(version)})")
     if not served:
         return Compared()
     # Hashes are compared, not the values: a join that holds all texts would not fit into the memory that it may have.
     hashed = (
-        "SELECT lookup, md5_number(prediction) AS prediction, "
+        f"SELECT lookup, source IN {verdicts.corrections(spec)} AS given, md5_number(prediction) AS prediction, "
         "md5_number(json_array(prediction, scores, score, source, model, generated_at)) AS body"
     )
     added, missing, changed, differing = db.execute(
         f"""SELECT count(*) FILTER (b.lookup IS NULL), count(*) FILTER (e.lookup IS NULL),
-                   count(*) FILTER (e.prediction <> b.prediction), count(*) FILTER (e.body <> b.body)
+                   count(*) FILTER (e.prediction <> b.prediction AND NOT e.given), count(*) FILTER (e.body <> b.body)
         FROM ({hashed} FROM entries) e FULL JOIN ({hashed} FROM ({_predictions(version)})) b USING (lookup)"""
     ).fetchall()[0]
     return Compared(served, missing, changed, not (added or missing or differing))
@@ -197,18 +197,3 @@ def _compared(db: duckdb.DuckDBPyConnection, version: Path) -> Compared:
 def prediction_kind(spec: JobSpec) -> str:
     """How a manifest calls it."""
     return "json" if is_json(spec.output) else "string"
-
-
-def _from_query(plan: Plan) -> str:
-    """Key columns out of an import's query text, of the types that the list has."""
-    types = dict(plan.db.execute("SELECT column_name, column_type FROM (DESCRIBE list)").fetchall())
-    return ", ".join(
-        f"CAST(json_extract_string(query, {literal(json_path(name))}) AS {types[LISTED + name]}) AS {listed(name)}"
-        for name in (column.name for column in plan.source.key)
-    )
-
-
-def _of_this_key(plan: Plan) -> str:
-    """SQL for whether an import was made for the lookup key as it is now: one made for another can never be found."""
-    names = ", ".join(literal(column.name) for column in plan.source.key)
-    return f"json_keys(query) = [{names}]"

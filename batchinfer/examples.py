@@ -13,7 +13,9 @@ from batchinfer.golden import Wrong
 from batchinfer.keys import literal
 from batchinfer.plan import Plan, listed
 from batchinfer.snapshot import Manifest
+from batchinfer.spec import JobSpec
 from batchinfer.store import Store
+from batchinfer.verdicts import corrections
 
 MOST = 5
 LONGEST = 60  # characters of a value
@@ -21,11 +23,12 @@ LONGEST = 60  # characters of a value
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Where examples are found: the planned list with the tables of the candidate, the cache, the version served now.
+    """Where examples are found: the job, the planned list with the tables of the candidate, the cache, the version served now.
 
     wrong: golden rows that the candidate answers otherwise.
     """
 
+    spec: JobSpec
     plan: Plan
     store: Store
     before: Path | None
@@ -79,7 +82,7 @@ def _changed(candidate: Candidate) -> list[str]:
     rows = _rows(
         candidate.plan,
         f"SELECT {_served_query(candidate)}, b.prediction, e.prediction FROM before b JOIN entries e USING (lookup) "
-        f"WHERE b.prediction <> e.prediction ORDER BY lookup LIMIT {MOST}",
+        f"WHERE b.prediction <> e.prediction AND e.source NOT IN {corrections(candidate.spec)} ORDER BY lookup LIMIT {MOST}",
     )
     return [f"{_key(query)}: {_short(old)} → {_short(new)}" for query, old, new in rows]
 

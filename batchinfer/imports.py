@@ -6,6 +6,7 @@ All of it streams: the rows are checked, and wait in a scratch database until th
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer import chain, keys
+from batchinfer import chain, imported, keys
 from batchinfer.errors import InputError, NotFound
 from batchinfer.home import JobHome
 from batchinfer.jobfile import Job
@@ -27,6 +28,7 @@ from batchinfer.store import Store, one
 from batchinfer.tabular import as_parquet
 
 PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
+MARKS = ("verdict", "check", "corrected")  # by any of these columns a file is a review
 # Columns that a batch gets beside the file's own: predictions as JSON; the line of a CSV; that, or the row of a Parquet file.
 READY, LINE, NUMBER = "\x1fprediction", "\x1fline", "\x1fnumber"
 BATCH_ROWS = 16_384  # fewer than of a list: predictions may be long
@@ -41,17 +43,21 @@ def add(job: Job, home: JobHome, path: Path, author: str | None) -> tuple[int, i
         scratch_database(scratch) as db,
     ):
         incoming = _Incoming(db, job, _listed_key(job, home), author)
-        for file in find_files(path):
+        for file in find_files(path, "give a Parquet or CSV file, or a folder or glob of them"):
             incoming.take(file, as_parquet(file, scratch, LINE))
         incoming.check_whole(path)
         store = Store(home.cache)
         store.prepare()
-        return store.add_import(db, "SELECT * EXCLUDE (row, number) FROM incoming"), incoming.rows
+        return imported.add(store, db, "SELECT * EXCLUDE (row, number) FROM incoming", incoming.made_of), incoming.rows
 
 
 def listing(home: JobHome) -> list[dict[str, Any]]:
     """One row an import."""
-    return Store(home.cache).imports() if home.cache.exists() else []
+    store = Store(home.cache)
+    if not home.cache.exists():
+        return []
+    store.prepare()
+    return imported.listing(store)
 
 
 def undo(job: Job, home: JobHome, number: int) -> int:
@@ -60,7 +66,7 @@ def undo(job: Job, home: JobHome, number: int) -> int:
     if number not in known:
         raise NotFound(f"There is no import {number}; there are {', '.join(map(str, known)) or 'none'}.")
     with home.run_lock(f"batchinfer import {job.name}"):
-        return Store(home.cache).undo_import(number)
+        return imported.undo(Store(home.cache), number)
 
 
 class _Incoming:
@@ -77,6 +83,11 @@ class _Incoming:
             "CREATE TABLE incoming "
             "(row BIGINT, number BIGINT, lookup BLOB, query VARCHAR, prediction VARCHAR, score DOUBLE, author VARCHAR)"
         )
+
+    @property
+    def made_of(self) -> str:
+        """Of which key the lookups are made."""
+        return imported.key_of(self._key or [], self._spec.normalize)
 
     def take(self, path: Path, parquet: Path) -> None:
         """Adds a file's rows. parquet: where they are, if `path` is no Parquet itself. Raises InputError."""
@@ -107,7 +118,12 @@ class _Incoming:
         """The key, score and author of a file. Its keys must be of the job's kinds, or nobody would ever find them."""
         plain = self._spec.model_copy(update={"where": {}, "optional": []})
         key = Source([parquet], plain, []).key
-        names = pq.read_schema(parquet).names
+        names = [name for name in pq.read_schema(parquet).names if name != LINE]
+        if marked := marks(names, plain.key):  # plain import would take what people rejected for right
+            raise InputError(
+                f"{path} has the column {marked[0]}, so it is a review: reviews are imported one file at a time. "
+                f"If it holds plain predictions, rename {marked[0]}. Nothing was taken in."
+            )
         if PREDICTION in plain.key:
             raise InputError(f"The key column {PREDICTION} bears the name of what is imported: rename it in the list.")
         if names.count(PREDICTION) != 1:
@@ -172,6 +188,12 @@ class _Incoming:
     def _place(self, row: int) -> str:
         file = next(name for before, name in reversed(self._files) if before < row)
         return f"{file} {one(self._db, 'SELECT number FROM incoming WHERE row = ?', [row])}"
+
+
+def marks(names: Iterable[str], key: Sequence[str]) -> list[str]:
+    """Those columns by which a file is a review, in any case; a key column may bear such a name."""
+    own = {name.lower() for name in key}
+    return [name for name in names if name.strip().lower() in MARKS and name.lower() not in own]
 
 
 def _listed_key(job: Job, home: JobHome) -> list[Column] | None:

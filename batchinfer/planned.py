@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from batchinfer import chain, golden, misses, question, terms
+from batchinfer import chain, golden, imported, misses, question, terms
 from batchinfer.chain import Upstream
 from batchinfer.errors import UsageError
 from batchinfer.golden import Golden
@@ -23,6 +23,10 @@ from batchinfer.store import Store
 from batchinfer.tables import now
 
 WRITER_PATIENCE = 600.0  # seconds; a run of hours does not fail because somebody plans beside it
+
+
+def quiet(text: str) -> None:
+    """Says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,13 @@ class Planned:
 
 @contextlib.contextmanager
 def planned(
-    job: Job, home: JobHome, options: Options, *, holds_lock: bool = False, gated: bool = True
+    job: Job,
+    home: JobHome,
+    options: Options,
+    *,
+    holds_lock: bool = False,
+    gated: bool = True,
+    say: Callable[[str], None] = quiet,
 ) -> Iterator[Planned]:
     """Reads the list, makes keys, compares them with the cache. Used by every command that needs the list.
 
@@ -94,9 +104,27 @@ def planned(
             if asked is not None and holds_lock:
                 values = partial(_template_values, plan) if asked.parser.columns else None
                 store.reread(asked.parser, asked.made(None), plan.queries, values)
+            _find_imports_again(store, home, plan, say, holds_lock=holds_lock)
             selection = _selection(options, spec.cache.max_age, home, [*spec.input.key, *columns])
             plan.compare(store, spec, asked.parser_id if asked else "", selection)
             yield Planned(job, home, store, plan, asked, selection, known, upstream)
+
+
+def _find_imports_again(
+    store: Store, home: JobHome, plan: Plan, say: Callable[[str], None], *, holds_lock: bool
+) -> None:
+    """What people gave and rejected holds for the job's key as it is now, whatever it was when they did."""
+    if not imported.stale(store, plan.source):
+        return
+    with contextlib.nullcontext() if holds_lock else home.run_lock(f"batchinfer, on imports of {home.name}"):
+        numbers = imported.stale(store, plan.source)  # another process may have been faster
+        lost = imported.make_anew(store, plan.db, plan.source, numbers) if numbers else 0
+    if lost:
+        names = ", ".join(column.name for column in plan.source.key)
+        say(
+            f"{lost:,} rows of earlier imports and reviews are not of the key {names}, or not of its kinds: "
+            "they are kept, but neither served nor heeded until the job has their key again."
+        )
 
 
 def _template_values(plan: Plan, keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:

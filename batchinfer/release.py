@@ -114,7 +114,7 @@ def _judged(
     right, wrong = 0, list[Wrong]()
     if known is not None:
         right, wrong = golden.score(plan.db, known, examples.MOST, as_json=is_json(job.spec.output))
-    candidate = examples.Candidate(plan, store, before, wrong)
+    candidate = examples.Candidate(job.spec, plan, store, before, wrong)
     figures = build.figures(plan, contents, failed, golden=known.rows.num_rows if known else 0, right=right)
     return examples.attach(gate.judge(job.spec.gate, figures), candidate)
 

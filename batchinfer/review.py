@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import duckdb
+import pyarrow as pa
 
 from batchinfer import build, entries, publish, verdicts
 from batchinfer.errors import NotFound, UsageError
@@ -20,14 +24,16 @@ from batchinfer.jobfile import Job
 from batchinfer.keys import canonical_json, literal, quoted
 from batchinfer.output import is_json
 from batchinfer.plan import Plan, listed
-from batchinfer.planned import Options, planned
+from batchinfer.planned import Options, planned, quiet
 from batchinfer.spec import JobSpec
 from batchinfer.store import one
 
 ABOUT = ("value", "state", "before", "prediction", "score", "source", "model", "generated_at", "concepts")
 CHECKING_ONLY = ("prediction", "concepts")
+# `check` stands behind these, last of all: spreadsheets leave out the empty cells at the end of a row.
 PERSON = ("verdict", "corrected", "author", "comment")
 RESERVED = frozenset(["job", "version", *ABOUT, "check", *PERSON, "line"])
+FOLDED = "folded_term"
 CSV_ROWS = 16_384  # written at once
 DIGITS = 16  # of a check: no two of a million rows share theirs, and it is short enough to be looked at
 LETTERS = ("0123456789", "ghijklmnop")  # in place of digits: a spreadsheet would take 12e45678 for a number
@@ -42,22 +48,32 @@ class Listed:
     new: int
 
 
-def write(job: Job, home: JobHome, options: Options, target: Path, where: Mapping[str, str]) -> Listed:
+def write(
+    job: Job,
+    home: JobHome,
+    options: Options,
+    target: Path,
+    where: Mapping[str, str],
+    say: Callable[[str], None] = quiet,
+) -> Listed:
     """Writes what would be published now and has no verdict yet. where: only rows with these values.
 
     Raises UsageError where the file or a column of `where` will not do.
     """
     if target.suffix.lower() not in (".csv", ".parquet"):
         raise UsageError(f"{target} is neither .csv nor .parquet: name a file that ends so.")
-    with build.beside(target) as draft, planned(job, home, options, gated=False) as p:
+    with build.beside(target) as draft, planned(job, home, options, gated=False, say=say) as p:
         version, before = served_now(home)
         entries.collect(p.plan, p.store, job.spec, before)
-        columns = _columns(job.spec)
+        context = _context(p.plan, job.spec)
+        columns = _columns(job.spec, context)
         _check_where(where, columns)
         chosen = " AND ".join(f"{quoted(name)}::VARCHAR = {literal(text)}" for name, text in where.items())
         with p.store.attached(p.plan.db):
             p.plan.db.execute(f"CREATE OR REPLACE TABLE approved AS {_approved(job.spec)}")
-        rows = _rows(job.spec, version)
+        if verdicts.is_checking(job.spec):
+            _add_folding(p.plan.db, job.spec)
+        rows = _rows(job.spec, version, context)
         p.plan.db.execute(f"CREATE OR REPLACE TABLE review AS SELECT * FROM ({rows}) WHERE {chosen or 'true'}")
         order = ", ".join(["score NULLS LAST", "state", *(quoted(column_of(name)) for name in job.spec.input.key)])
         sql = f"SELECT {', '.join(map(quoted, columns))} FROM review ORDER BY {order}"
@@ -108,9 +124,15 @@ def _digest_sql(spec: JobSpec) -> str:
     return f"translate(left(sha256({told}), {DIGITS}), '{LETTERS[0]}', '{LETTERS[1]}')"
 
 
-def _columns(spec: JobSpec) -> list[str]:
+def _context(plan: Plan, spec: JobSpec) -> list[str]:
+    """The other columns of the list that the prompt shows: a person wants to see them, too."""
+    own = {*spec.input.key, *map(column_of, spec.input.key)}
+    return [name for name in plan.columns if name not in own and name.lower() not in RESERVED]
+
+
+def _columns(spec: JobSpec, context: Sequence[str]) -> list[str]:
     about = [name for name in ABOUT if name not in CHECKING_ONLY or verdicts.is_checking(spec)]
-    return ["job", "version", *(column_of(name) for name in spec.input.key), *about, "check", *PERSON]
+    return ["job", "version", *(column_of(name) for name in spec.input.key), *context, *about, *PERSON, "check"]
 
 
 def _check_where(where: Mapping[str, str], columns: list[str]) -> None:
@@ -119,26 +141,30 @@ def _check_where(where: Mapping[str, str], columns: list[str]) -> None:
         raise UsageError(f"--where: a review has no column {unknown[0]}: it has {', '.join(known)}.")
 
 
-def _rows(spec: JobSpec, version: int) -> str:
+def _rows(spec: JobSpec, version: int, context: Sequence[str]) -> str:
     """SQL for all rows of the review. The tables of `entries.collect` are there."""
     checking = verdicts.is_checking(spec)
-    value = f"{listed(spec.match.terms[0])}::VARCHAR" if checking and spec.match else "e.prediction"
-    key = ", ".join(f"{listed(name)} AS {quoted(column_of(name))}" for name in spec.input.key)
-    about = f"e.lookup, {key}, {value} AS value, e.prediction, e.score, e.source, e.model, e.generated_at"
+    value = f"e.{listed(spec.match.terms[0])}::VARCHAR" if checking and spec.match else "e.prediction"
+    key = ", ".join(f"e.{listed(name)} AS {quoted(column_of(name))}" for name in spec.input.key)
+    seen = "".join(f"l.{listed(name)} AS {quoted(name)}, " for name in context)
+    about = f"e.lookup, {key}, {seen}{value} AS value, e.prediction, e.score, e.source, e.model, e.generated_at"
     served = "SELECT lookup, prediction FROM before" if version else "SELECT lookup, prediction FROM entries LIMIT 0"
     changed = "served.prediction <> e.prediction" if checking else "approved.value IS NOT NULL"
-    concepts = f"LEFT JOIN ({_concepts(spec)}) c ON lower({value}) = c.term" if checking else ""
+    concepts = f"LEFT JOIN ({_concepts(spec)}) c ON {FOLDED}({value}) = c.term" if checking else ""
+    first = "FROM list ANTI JOIN (FROM list JOIN repeats USING (lookup) WHERE row > first) USING (row)"
+    shown = f"LEFT JOIN ({first}) l ON e.lookup = l.lookup" if context else ""
     inner = f"""
         SELECT {about}, CASE WHEN {changed} THEN 'changed' ELSE 'new' END AS state,
                coalesce(approved.value, served.prediction) AS before, {"coalesce(c.concepts, 0)" if checking else "0"} AS concepts
         FROM {verdicts.unseen(spec)} e
         LEFT JOIN approved ON e.lookup = approved.lookup
         LEFT JOIN ({served}) served ON e.lookup = served.lookup
+        {shown}
         {concepts}"""
     person = ", ".join(f"NULL::VARCHAR AS {name}" for name in PERSON)
     return f"""
         SELECT {literal(spec.name)} AS job, {version} AS version, * REPLACE (
-            strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {_digest_sql(spec)} AS "check", {person}
+            strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {person}, {_digest_sql(spec)} AS "check"
         FROM ({inner})"""
 
 
@@ -152,12 +178,27 @@ def _approved(spec: JobSpec) -> str:
     )
 
 
+def _add_folding(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
+    """Adds the function that terms are compared by: that of matching, or lower case where its library is not installed."""
+    assert spec.match is not None
+    term: Callable[[str], str] = str.lower
+    with contextlib.suppress(ImportError):
+        from batchinfer import folding
+
+        term = folding.Folding(accents=spec.match.accents == "keep").term
+
+    def folded(texts: pa.ChunkedArray) -> pa.Array:
+        return pa.array([None if text is None else term(text) for text in texts.to_pylist()], pa.string())
+
+    db.create_function(FOLDED, folded, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]
+
+
 def _concepts(spec: JobSpec) -> str:
     """How many concepts each term of a checking job names."""
     assert spec.match is not None
     term, concept = (verdicts.part(spec, name, listed) for name in (spec.match.terms[0], spec.match.concept))
     return (
-        f"SELECT lower({term}) AS term, count(DISTINCT {concept}) AS concepts FROM entries "
+        f"SELECT nullif({FOLDED}({term}), '') AS term, count(DISTINCT {concept}) AS concepts FROM entries "
         f"WHERE {verdicts.matched(spec, listed)} GROUP BY 1"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jsonschema import Draft202012Validator, ValidationError
 
-from batchinfer import entries, keys, verdicts
+from batchinfer import entries, imported, keys, verdicts
 from batchinfer.errors import InputError, UsageError
 from batchinfer.home import JobHome, user_name
-from batchinfer.imports import as_prediction
+from batchinfer.imports import as_prediction, marks
 from batchinfer.jobfile import Job
 from batchinfer.keys import Column
 from batchinfer.output import is_json
-from batchinfer.planned import Options, planned
-from batchinfer.review import column_of, comparable, digest, served_now, uncell
+from batchinfer.planned import Options, planned, quiet
+from batchinfer.review import PERSON, column_of, comparable, digest, served_now, uncell
 from batchinfer.spec import JobSpec
 from batchinfer.store import one
 from batchinfer.tabular import as_parquet
 from batchinfer.verdicts import ACCEPT, CORRECT, REJECT
 
-MARKS = {"verdict", "check"}  # by these columns a review file is known
 LINE = "\x1fline"
 SHOWN = 5  # faults that are named
 BATCH_ROWS = 16_384
@@ -56,24 +55,30 @@ class Taken:
     no_longer_proposed: int
 
 
-def is_review(path: Path) -> bool:
+def is_review(path: Path, spec: JobSpec) -> bool:
     """Whether a file is a review. One that cannot be read is none: who reads it as something else says why."""
+    return bool(marks(_columns_of(path), spec.input.key))
+
+
+def _columns_of(path: Path) -> list[str]:
     try:
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as file:
                 first = file.readline()
-            return any(set(next(csv.reader([first], delimiter=sign), [])) >= MARKS for sign in ",;")
-        return path.suffix.lower() == ".parquet" and set(pq.read_schema(path).names) >= MARKS
+            return [name for sign in ",;" for name in next(csv.reader([first], delimiter=sign), [])]
+        return list(pq.read_schema(path).names) if path.is_file() else []
     except (OSError, ValueError, csv.Error, pa.ArrowException):
-        return False
+        return []
 
 
-def add(job: Job, home: JobHome, path: Path, author: str | None, options: Options) -> Taken:
+def add(
+    job: Job, home: JobHome, path: Path, author: str | None, options: Options, say: Callable[[str], None] = quiet
+) -> Taken:
     """Takes the verdicts in. author: of rows that name none; else the user. Raises InputError."""
     home.prepare(job.path)
     with (
         home.run_lock(f"batchinfer import {job.name}"),
-        planned(job, home, options, holds_lock=True, gated=False) as p,
+        planned(job, home, options, holds_lock=True, gated=False, say=say) as p,
         home.scratch() as scratch,
     ):
         reader = Reader(job.spec, p.plan.source.key, p.plan.source.normalize, author or user_name())
@@ -84,10 +89,11 @@ def add(job: Job, home: JobHome, path: Path, author: str | None, options: Option
         number = None
         if counts:
             entries.collect(p.plan, p.store, job.spec, served_now(home)[1])
-            number = p.store.add_import(
-                p.plan.db,
-                "SELECT lookup, query, prediction, author, verdict, value FROM marked ORDER BY line, follows",
-            )
+            number = imported.add(
+                p.store, p.plan.db,
+                "SELECT lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",
+                imported.key_of(p.plan.source.key, p.plan.source.normalize),
+            )  # fmt: skip
         stale = _no_longer_proposed(p.plan.db, job.spec) if counts else 0
         accepted, rejected, corrected = (counts.get(word, 0) for word in (ACCEPT, REJECT, CORRECT))
         return Taken(number, accepted, rejected, corrected, reader.blank, stale)
@@ -102,14 +108,14 @@ def _read(db: duckdb.DuckDBPyConnection, reader: Reader, path: Path, scratch: Pa
     parquet, row = as_parquet(path, scratch, LINE), 0
     try:
         with pq.ParquetFile(parquet) as file:
-            if missing := [name for name in reader.columns if name not in file.schema_arrow.names]:
-                raise InputError(f"The review {path} has no column {missing[0]}: make it anew, with batchinfer review.")
+            names = reader.names(path, file.schema_arrow.names)
             for batch in file.iter_batches(BATCH_ROWS):
                 records: list[dict[str, Any]] = []
                 for given in batch.to_pylist():
                     row += 1
                     cells = {
-                        name: uncell(cell) if is_csv and isinstance(cell, str) else cell for name, cell in given.items()
+                        name: uncell(cell) if is_csv and isinstance(cell, str) else cell
+                        for name, cell in zip(names, given.values(), strict=True)
                     }
                     records += reader.read(cells, f"line {given[LINE]}" if is_csv else f"row {row}", row)
                 db.register("batch", pa.Table.from_pylist(records, SCHEMA))
@@ -126,16 +132,30 @@ class Reader:
         self._spec, self._key, self._normalize, self._author = spec, list(key), normalize, author
         schema = spec.output.schema_
         self._schema = None if schema is None else Draft202012Validator(schema)
-        self._checking, self._wanted = verdicts.is_checking(spec), verdicts.wanted(spec)
+        self._checking, self._given = verdicts.is_checking(spec), "prediction" in verdicts.wanted(spec)
         self.faults: list[str] = []
         self.more = 0
         self.blank = 0
 
-    @property
-    def columns(self) -> list[str]:
-        """Those that a review must have."""
+    def names(self, path: Path, given: Sequence[str]) -> list[str]:
+        """The columns of a file as a review calls them, whatever their case. Raises InputError if one is missing."""
         own = ["prediction"] if self._checking else []
-        return ["job", *(column_of(column.name) for column in self._key), "value", *own, "check", "verdict"]
+        needed = ["job", *(column_of(column.name) for column in self._key), "value", *own, "check", "verdict"]
+        ours = {name.lower(): name for name in [*needed, *PERSON]}
+        names = [ours.get(name.strip().lower(), name) for name in given]
+        marked = marks(given, [column.name for column in self._key])
+        for name in needed:
+            if name not in names:
+                raise InputError(
+                    f"{path} has the column {', '.join(marked)}, so it is a review, but it has no column {name}: make it "
+                    "anew, with batchinfer review, or rename that column if it holds plain predictions. Nothing was taken in."
+                )
+        for name in ours.values():
+            if names.count(name) > 1:
+                raise InputError(
+                    f"The review {path} has the column {name} more than once: remove one. Nothing was taken in."
+                )
+        return names
 
     def read(self, row: Mapping[str, Any], place: str, number: int) -> list[dict[str, Any]]:
         """The verdict of a row, as records of SCHEMA: none where it was not judged, or is at fault."""
@@ -150,7 +170,7 @@ class Reader:
 
     def _verdict(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         if row["job"] != self._spec.name:
-            raise ValueError(f"it was made for the job {row['job']}, not for {self._spec.name}")
+            raise ValueError(f"it was made for the job {keys.shortened(str(row['job']))}, not for {self._spec.name}")
         word, corrected = (str(row.get(name) or "").strip() for name in ("verdict", "corrected"))
         if not word and not corrected:
             self.blank += 1
@@ -170,7 +190,7 @@ class Reader:
         record = {"lookup": lookup, "query": _as_json(query), "verdict": verdict, "author": author, "follows": False}
         if not self._checking:
             return [record | {"value": self._stored(value), "prediction": answer}]
-        accepted = None if self._wanted is not None else self._stored(str(row["prediction"]))
+        accepted = None if self._given else self._stored(str(row["prediction"]))
         if verdict != CORRECT:
             return [record | {"prediction": accepted if verdict == ACCEPT else None}]
         new = query | {self._term.name: answer}
@@ -196,7 +216,7 @@ class Reader:
             query = {column.name: _typed(row[column_of(column.name)], column) for column in self._key}
             lookup, value = self._lookup(query), str(row["value"])
             unchanged = digest(self._spec, lookup, value) == row["check"]
-        except (ValueError, UsageError, AttributeError, TypeError):
+        except (ValueError, UsageError, AttributeError, TypeError, RecursionError):
             unchanged = False
         if not unchanged:
             raise ValueError("the key or the value was changed since the review was made")
@@ -233,8 +253,9 @@ class Reader:
         if self._schema is not None:
             try:
                 self._schema.validate(json.loads(text))
-            except ValidationError as exc:
-                raise ValueError(f"the corrected value breaks output.schema: {exc.message[:200]}") from exc
+            except (ValidationError, RecursionError) as exc:
+                why = exc.message[:200] if isinstance(exc, ValidationError) else "it is nested too deeply"
+                raise ValueError(f"the corrected value breaks output.schema: {why}") from exc
         return text
 
 

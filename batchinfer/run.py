@@ -18,7 +18,7 @@ from batchinfer.generate import Generating, Tally
 from batchinfer.home import JobHome, readable_faults
 from batchinfer.jobfile import Job
 from batchinfer.keys import changes
-from batchinfer.planned import Options, Planned, planned
+from batchinfer.planned import Options, Planned, planned, quiet
 from batchinfer.question import Question
 from batchinfer.release import Forced, Release, pinned, release, release_candidate
 from batchinfer.report import Report, figures, gate_sentence
@@ -48,7 +48,7 @@ def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | 
     with (
         home.run_lock(f"batchinfer run {job.name}"),
         stopping(options.max_hours, show.say) as stop,
-        planned(job, home, options, holds_lock=True) as p,
+        planned(job, home, options, holds_lock=True, say=show.say) as p,
     ):
         confirm_regeneration(p, options, show)
         run_id = _begin(p, options)
@@ -175,7 +175,7 @@ def publish_job(
     with home.run_lock(f"batchinfer publish {job.name}"):
         if candidate is not None:
             return _publish_candidate(job, home, options, show, candidate, forced)
-        with planned(job, home, options, holds_lock=True) as p:
+        with planned(job, home, options, holds_lock=True, say=show.say) as p:
             runs = p.store.runs()
             outcome = _publish(p, Tally(), runs[0]["run_id"] if runs else 0, show, forced)
             upstream = asdict(p.upstream) if p.upstream else None
@@ -205,9 +205,9 @@ def _publish_candidate(
     }  # fmt: skip
 
 
-def export(job: Job, home: JobHome, options: Options, target: Path) -> int:
+def export(job: Job, home: JobHome, options: Options, target: Path, say: Callable[[str], None] = quiet) -> int:
     """Writes what the cache has for the list, and imports, as Parquet; returns the number of rows. Raises UsageError."""
-    with build.beside(target) as draft, planned(job, home, options, gated=False) as p:
+    with build.beside(target) as draft, planned(job, home, options, gated=False, say=say) as p:
         contents = entries.collect(p.plan, p.store, job.spec)
         with build.copy_faults(target):
             build.write_predictions(p.plan, draft)

@@ -120,7 +120,7 @@ class Source:
         bad = [row for row in sorted(faults.found) if keep is None or keep[row].as_py()]
         mask = pa.array([row not in faults.found for row in range(raw.num_rows)]) if faults.found else None
         table = pa.table(
-            {ROW: pa.array(range(start + 1, start + 1 + raw.num_rows), pa.int64()), **columns, **self._helpers(columns)}
+            {ROW: pa.array(range(start + 1, start + 1 + raw.num_rows), pa.int64()), **columns, **self.helpers(columns)}
         )
         return Batch(
             _filtered(table, keep, mask),
@@ -164,7 +164,7 @@ class Source:
             blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(column, "x")), "")
             faults.add_where(blank, f"empty_{what}", f"The column {name} is an empty text.")
 
-    def _helpers(self, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+    def helpers(self, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
         """What keys are made from where SQL cannot make it from the column itself."""
         helpers = {}
         for name, column in columns.items():
@@ -201,7 +201,7 @@ def job_files(job: Job) -> list[Path]:
     return [job.inside(field, str(file)) for file in files]  # a folder or glob may hold links that lead out
 
 
-def find_files(path: Path) -> list[Path]:
+def find_files(path: Path, advice: str = "check input.path, or name the list with --input") -> list[Path]:
     """The Parquet files that a path, a folder or a glob names, sorted. Raises InputError if there is none."""
     if path.is_file():
         return [path]
@@ -211,7 +211,7 @@ def find_files(path: Path) -> list[Path]:
     else:
         anchor = Path(path.anchor or ".")
         found = sorted(file for file in anchor.glob(str(path.relative_to(anchor))) if file.is_file())
-        problem = f"There is no file {path}: check input.path, or name the list with --input."
+        problem = f"There is no file {path}: {advice}."
     if not found:
         raise InputError(problem)
     return found
@@ -243,7 +243,8 @@ def _check_columns(names: Sequence[str], schema: pa.Schema, path: Path) -> None:
     for name in names:
         if name not in schema.names:
             near = difflib.get_close_matches(name, schema.names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(schema.names)}."
+            there = ", ".join(other for other in schema.names if not other.startswith("\x1f"))  # those are ours
+            hint = f"did you mean {near[0]}?" if near else f"it has {there}."
             raise InputError(f"{path.name} has no column {name}: {hint}")
         if schema.names.count(name) > 1:
             raise InputError(f"{path.name} has the column {name} more than once: rename one of them.")

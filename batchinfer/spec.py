@@ -195,7 +195,9 @@ class GateSpec(Section):
     coverage: Share = Field(0.95, description="Least share of the list's keys that have a prediction.")
     failures: Share = Field(0.05, description="Most failed and bad rows, as a share of the prompts and bad rows.")
     shrink: Share = Field(0.10, description="Most entries of the served version that may be missing.")
-    changed: Share = Field(0.50, description="Most entries of the served version whose value may differ.")
+    changed: Share = Field(
+        0.50, description="Most entries of the served version whose value may differ, people's corrections aside."
+    )
     rows: Annotated[int, Field(ge=1)] = Field(1, description="Fewest entries of a version.")
     carried: Share = Field(0.10, description="Most entries that may be kept from the version before.")
     reviewed: Literal["all", "changed", "none"] = Field(

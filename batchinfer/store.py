@@ -58,7 +58,7 @@ class Store:
         with vendor_faults(self.path):
             connection = _connect(self.path, self._patience, read_only=not write)
             try:
-                with _transaction(connection):
+                with transaction(connection):
                     yield connection
             finally:
                 connection.close()
@@ -226,42 +226,6 @@ class Store:
         db.execute("DELETE FROM failures WHERE stage = 'parse' AND key IN (SELECT key FROM judged)")
         db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
 
-    def add_import(self, db: duckdb.DuckDBPyConnection, rows: str) -> int:
-        """Stores predictions made elsewhere, all or none; returns the import's number.
-
-        rows: a query on `db` with the columns of `imports`, but for import_id and created_at.
-        """
-        with self.attached(db, write=True), _transaction(db):
-            number = int(one(db, "SELECT coalesce(max(import_id), 0) + 1 FROM cache.imports"))
-            db.execute(
-                f"INSERT INTO cache.imports BY NAME SELECT *, ? AS import_id, ? AS created_at FROM ({rows})",
-                [number, now()],
-            )
-            return number
-
-    def imports(self) -> list[dict[str, Any]]:
-        """One row an import: its number, time, kind (plain or review), author and size, and how many verdicts of which kind."""
-        with self.open() as db:
-            rows = db.execute(
-                "SELECT import_id, min(created_at), string_agg(DISTINCT author, ', '), count(*), count(verdict), "
-                "count(*) FILTER (verdict = 'accept'), count(*) FILTER (verdict = 'reject'), "
-                "count(*) FILTER (verdict = 'correct') FROM imports GROUP BY import_id ORDER BY import_id"
-            ).fetchall()
-        return [
-            {
-                "import_id": number, "created_at": iso(at), "kind": "review" if verdicts else "plain", "author": author,
-                "rows": count, "accepted": accepted, "rejected": rejected, "corrected": corrected,
-            }
-            for number, at, author, count, verdicts, accepted, rejected, corrected in rows
-        ]  # fmt: skip
-
-    def undo_import(self, number: int) -> int:
-        """Removes an import; returns how many rows it had."""
-        with self.open(write=True) as db:
-            count = int(one(db, "SELECT count(*) FROM imports WHERE import_id = ?", [number]))
-            db.execute("DELETE FROM imports WHERE import_id = ?", [number])
-        return count
-
     def failures(self, limit: int | None = None) -> list[dict[str, Any]]:
         """The dead letters, newest first."""
         with self.open() as db:
@@ -291,7 +255,7 @@ class Store:
 
 
 @contextlib.contextmanager
-def _transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
+def transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """Commits what is done within; rolls it back if anything is raised."""
     try:
         db.begin()

@@ -37,6 +37,14 @@ MIGRATIONS: list[tuple[str, str]] = [
         ALTER TABLE imports ADD COLUMN value VARCHAR;
         """,
     ),
+    (
+        "numbers of imports, and of which key their lookups are made",
+        """
+        ALTER TABLE imports ADD COLUMN follows BOOLEAN;
+        CREATE TABLE import_keys (import_id INTEGER, made_of VARCHAR);
+        INSERT INTO import_keys SELECT DISTINCT import_id, NULL FROM imports;
+        """,
+    ),
 ]
 
 

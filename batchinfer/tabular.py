@@ -59,22 +59,22 @@ def _convert(path: Path, target: Path, line: str | None) -> None:
 
 
 def _rows(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The header, then rows that are as long, each with the line in which it begins; empty lines are left out.
+    """The header, then rows that are as long, each with the line in which it begins; empty rows are left out.
 
-    Raises InputError.
+    Spreadsheets leave out the empty cells at the end of a row, or write a row of nothing but delimiters. Raises InputError.
     """
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     width, next_line = 0, 1
     try:
         for row in reader:
             begun, next_line = next_line, reader.line_num + 1
-            if not row:
+            if not any(row):
                 continue
             fault = _fault_of_row(row, width) if width else _fault_of_header(row)
             if fault:
                 raise InputError(f"{path}, line {reader.line_num}: {fault}")
-            width = len(row)
-            yield begun, row
+            width = width or len(row)
+            yield begun, row + [""] * (width - len(row))
     except csv.Error as exc:
         raise InputError(
             f"{path}, line {reader.line_num}: this is no CSV: {exc}. Look for a quote that is not closed."
@@ -93,12 +93,9 @@ def _fault_of_header(names: list[str]) -> str | None:
 
 
 def _fault_of_row(row: list[str], width: int) -> str | None:
-    if len(row) == width:
+    if len(row) <= width:
         return None
-    return (
-        f"the row has {len(row)} cells, but the header has {width}: "
-        "put quotes around cells that hold the delimiter, and leave none out."
-    )
+    return f"the row has {len(row)} cells, but the header has {width}: put quotes around cells that hold the delimiter."
 
 
 def _first_not_utf8(path: Path) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import duckdb
@@ -24,17 +25,25 @@ PEOPLE = "('import', 'review')"  # the sources of entries whose value people gav
 CANONICAL = "canonical_json"
 
 
+def corrections(spec: JobSpec) -> str:
+    """The sources of entries that people meant to change; in a job without a model, imports are the predictions."""
+    return PEOPLE if spec.prompt else "('review')"
+
+
 def is_checking(spec: JobSpec) -> bool:
     """Whether the job's rows are terms that its predictions judge: people then judge the term, not the Yes or No."""
-    return spec.match is not None and set(spec.match.terms) <= set(spec.input.key)
+    return spec.match is not None and {*spec.match.terms, spec.match.concept} <= set(spec.input.key)
 
 
-def wanted(spec: JobSpec) -> Any:
-    """What the prediction of a term must be in a checking job for it to be matched; None where nothing is asked of it."""
+def wanted(spec: JobSpec) -> dict[str, Any]:
+    """What a term's prediction, or places in it, must be in a checking job for it to be matched; the first of several."""
     if spec.match is None or not is_checking(spec):
-        return None
-    value = spec.match.where.get("prediction")
-    return value[0] if isinstance(value, list) and value else value
+        return {}
+    return {
+        part: value[0] if isinstance(value, list) else value
+        for part, value in spec.match.where.items()
+        if value != [] and (part == "prediction" or (part not in spec.input.key and is_json(spec.output)))
+    }
 
 
 def settle(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
@@ -51,7 +60,7 @@ def settle(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
     db.execute(
         f"""CREATE OR REPLACE TABLE judged AS
         SELECT import_id, lookup, verdict, {value} AS value, {answer} AS answer
-        FROM cache.imports WHERE verdict IS NOT NULL"""
+        FROM cache.imports WHERE verdict IS NOT NULL AND lookup IS NOT NULL"""
     )
     db.execute(  # what people gave for the keys that verdicts are about: for those alone its order in time matters
         f"""CREATE OR REPLACE TABLE given AS
@@ -88,16 +97,26 @@ def answer_of(spec: JobSpec) -> str:
 
     A term that people accepted has the prediction that the match section wants now, whatever it wanted then.
     """
-    if (value := wanted(spec)) is None:
+    asked = wanted(spec)
+    if not asked:
         return "prediction"
-    given = value if isinstance(value, str) or is_json(spec.output) else json.dumps(value)
-    text = literal(json.dumps(given, ensure_ascii=False))
-    return f"CASE WHEN verdict = '{ACCEPT}' AND value IS NULL THEN {text} ELSE prediction END"
+    answer = "prediction"
+    if "prediction" in asked:
+        value = asked.pop("prediction")
+        given = value if isinstance(value, str) or is_json(spec.output) else json.dumps(value)
+        answer = literal(json.dumps(given, ensure_ascii=False))
+    for part, value in asked.items():  # a place in the model's own value, the rest of which stays
+        patch = reduce(lambda inner, name: {name: inner}, reversed(part.split(".")[1:]), value)
+        answer = f"json_merge_patch(coalesce({answer}, '{{}}'), {literal(json.dumps(patch, ensure_ascii=False))})"
+    return f"CASE WHEN verdict = '{ACCEPT}' AND value IS NULL THEN {answer}::VARCHAR ELSE prediction END"
 
 
 def answered(spec: JobSpec) -> str:
     """The rows of `imports` whose answers are not rejected; several of a key, if it was answered several times."""
-    return f"(FROM cache.imports ANTI JOIN fallen USING (lookup) WHERE {answer_of(spec)} IS NOT NULL)"
+    return (
+        "(FROM cache.imports ANTI JOIN fallen USING (lookup) "
+        f"WHERE lookup IS NOT NULL AND {answer_of(spec)} IS NOT NULL)"
+    )
 
 
 def answers(spec: JobSpec) -> str:

@@ -14,13 +14,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import imports, plan, source
+from batchinfer import imported, imports, plan, planned, source
+from batchinfer.cli.main import cli
 from batchinfer.errors import Busy, InputError, NotFound
 from batchinfer.keys import Column, Kind, row_key
-from tests.factories import LENIENT, World, imports_job, unchecked, write
+from tests.factories import LENIENT, World, imports_job, model_job, unchecked, write
 
 Make = Callable[..., World]
 JSON = {"type": "json", "schema": {}}
@@ -377,3 +379,107 @@ def test_a_job_in_use_takes_nothing_in(make: Make) -> None:
         with pytest.raises(Busy, match="in use by batchinfer run shop"):
             imports.undo(world.job, world.home, 1)
     assert len(imports.listing(world.home)) == 1
+
+
+def test_a_key_that_changes_takes_what_people_said_along(tmp_path: Path) -> None:
+    """With the key's columns in another order, other normalisation or kinds, imports and verdicts hold as before."""
+    columns = {"id": ["7", "8"], "tag": ["A", "B"], "text": ["x", "y"]}
+    key = {"path": "queries.parquet", "key": ["id", "tag"]}
+    world = model_job(tmp_path, columns, input=key, gate=LENIENT)
+    world.answer(lambda row: f"about {row['text']}")
+    world.take_in({"id": ["7"], "tag": ["A"], "prediction": ["by hand"]})
+    world.judge([row | {"verdict": "reject"} for row in world.review()])
+    for changed, tag, number in (
+        ({"key": ["tag", "id"]}, "A", "7"),
+        ({"normalize": ["casefold"]}, "a", "7"),
+        ({"types": {"id": "integer"}}, "A", 7),
+        ({}, "A", "7"),
+    ):
+        world = world.changed(input=key | changed)
+        world.publish()
+        assert served(world, id=number, tag=tag) == "by hand"
+        assert world.get(id=8 if isinstance(number, int) else "8", tag="B") is None, "it was rejected"
+        assert world.review() == []
+
+
+def test_what_is_of_another_key_waits_until_it_is_back(tmp_path: Path) -> None:
+    """Rows of a key that the job had are kept, not served, and told of once with their number."""
+    world = imports_job(tmp_path, {"id": ["a", "b"], "name": ["b", "c"]}, gate=LENIENT)
+    world.take_in({"id": ["a", "b"], "prediction": ["x", "y"]})
+    world = world.changed(input={"path": "queries.parquet", "key": ["name"]})
+    said: list[str] = []
+    for _ in range(2):
+        with planned.planned(world.job, world.home, planned.Options(), say=said.append) as p:
+            assert p.plan.counts.hits == 0
+    [sentence] = said
+    assert sentence.startswith("2 rows of earlier imports and reviews are not of the key name")
+    world.take_in({"name": ["b"], "prediction": ["z"]})
+    world.publish()
+    assert served(world, name="b") == "z"
+    assert world.get(name="c") is None
+    world = world.changed(input={"path": "queries.parquet", "key": ["id"]})
+    world.publish()
+    assert (served(world, id="a"), served(world, id="b")) == ("x", "y")
+
+
+def test_a_value_that_the_keys_kind_cannot_hold_waits_too(tmp_path: Path) -> None:
+    """When the key becomes a number, imports of texts that are none are left, and the others are served."""
+    world = imports_job(tmp_path, {"id": ["7", "8"]}, gate=LENIENT)
+    world.take_in({"id": ["7", "x", "1.5"], "prediction": ["seven", "x", "y"]})
+    world = world.changed(input={"path": "queries.parquet", "key": ["id"], "types": {"id": "integer"}})
+    assert world.publish()["entries"] == 1
+    assert served(world, id=7) == "seven"
+
+
+def test_imports_of_before_are_found_again(make: Make) -> None:
+    """A cache of which it is not known what its lookups are made of is made good, in more than one batch."""
+    world = make(["a", "b", "c"])
+    world.take_in({"id": ["a", "b", "c"], "prediction": ["x", "y", "z"]})
+    with world.store.open(write=True) as db:
+        db.execute("UPDATE import_keys SET made_of = NULL")
+        db.execute("UPDATE imports SET lookup = 'old'::BLOB")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(imported, "BATCH_ROWS", 1)
+        world.publish()
+    assert [served(world, id=name) for name in "abc"] == ["x", "y", "z"]
+
+
+def test_many_lookups_are_made_anew_in_bounded_memory(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """More rows than the memory may hold are given the lookups of the new key."""
+    world, count = make(), 200_000
+    with duckdb.connect() as db:
+        sql = f"SELECT sha256(i::VARCHAR) AS id, repeat('x', 300) || i AS prediction FROM range({count}) r(i)"
+        db.execute(f"COPY ({sql}) TO '{tmp_path / 'large.parquet'}'")
+    imports.add(world.job, world.home, tmp_path / "large.parquet", None)
+    world = world.changed(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})
+    monkeypatch.setattr(plan, "SCRATCH_MEMORY", "64MB")
+    with world.planned():
+        pass
+    with world.store.open() as db:
+        assert db.sql("SELECT count(*), count(DISTINCT lookup) FROM imports").fetchall() == [(count, count)]
+
+
+def test_a_file_that_is_not_there_is_said_to_be(make: Make, tmp_path: Path) -> None:
+    """The sentence is about the file to import, not about the job's list."""
+    with pytest.raises(
+        InputError, match=r"There is no file .*no\.csv: give a Parquet or CSV file, or a folder or glob"
+    ):
+        imports.add((world := make()).job, world.home, tmp_path / "no.csv", None)
+
+
+def test_a_column_that_is_missing_is_named(make: Make, tmp_path: Path) -> None:
+    """A CSV without a column of the key is said to have its own columns, not ours."""
+    (tmp_path / "off.csv").write_text("foreign,prediction\na,x\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"has no column id: it has foreign, prediction\."):
+        imports.add((world := make()).job, world.home, tmp_path / "off.csv", None)
+
+
+def test_a_folder_goes_in_by_the_command(make: Make, tmp_path: Path) -> None:
+    """The command takes a folder of files."""
+    world = make()
+    write(tmp_path / "in" / "1.parquet", {"id": ["a"], "prediction": ["x"]})
+    words = ["--home", str(world.home.root), "import", str(world.job.folder), str(tmp_path / "in")]
+    result = CliRunner().invoke(cli, words)
+    assert (result.exit_code, result.output.split(".")[0]) == (0, "Import 1: 1 rows")

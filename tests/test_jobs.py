@@ -106,7 +106,19 @@ def test_examples_are_answers_as_the_job_wants_them() -> None:
 def test_the_steps_drop_what_real_models_add() -> None:
     """Echoes, refusals, repetitions and other languages' scripts go; names stay."""
     row = {"vaccine": "Sputnik V", "language": "ru", "language_name": "Russian"}
-    names = ["Sputnik V", "Спутник V", "N/A", " Спутник  V ", "Gam-COVID-Vac", "疫苗", "Гам-КОВИД-Вак"]
+    names = [
+        "Sputnik V",
+        "",
+        "Ъ",
+        "Спутник V",
+        "N/A",
+        "I’m sorry, I can’t.",
+        "I can’t say.",
+        " Спутник  V ",
+        "Gam-COVID-Vac",
+        "疫苗",
+        "Гам-КОВИД-Вак",
+    ]
     assert read(row, json.dumps({"names": names})) == {"names": ["Спутник V", "Гам-КОВИД-Вак"]}
     assert read(row, '{"names": ["Sputnik V", "N/A", "Sorry, I do not know."]}') == "empty"
 
@@ -117,6 +129,34 @@ def test_the_check_asks_of_terms_that_are_broader_or_of_another_language() -> No
     assert set(answers) == {"Yes", "No"} == set(job(CHECK).spec.output.choices or [])
     refused = {example.input["term"] for example in examples(CHECK) if example.output == "No"}
     assert {"virus", "vaccine", "mRNA-Impfstoff"} <= refused
+
+
+def by_imports(name: str, folder: Path) -> Job:
+    """An example job that lives by imports alone, in a folder of its own."""
+    place = shutil.copytree(JOBS / name, folder / name)
+    content = yaml.safe_load((place / "job.yaml").read_text(encoding="utf-8"))
+    kept = {part: section for part, section in content.items() if part not in ("prompt", "model", "gate")}
+    kept["output"].pop("steps", None)
+    (place / "job.yaml").write_text(yaml.safe_dump(kept | {"gate": {"coverage": 0}}), encoding="utf-8")
+    return jobfile.load(str(place), {})
+
+
+def test_a_vaccine_is_found_by_its_own_name(tmp_path: Path) -> None:
+    """The lists leave out the name that was asked about, but a text that has it is recognised once the check is served."""
+    lists, check = by_imports(SYNONYMS, tmp_path), by_imports(CHECK, tmp_path)
+    homes = [JobHome(tmp_path / "home", name) for name in (SYNONYMS, CHECK)]
+    key = {"vaccine": ["Moderna", "mRNA vaccine"], "language": ["en", "en"]}
+    names = [json.dumps({"names": [name]}) for name in ("Spikevax", "RNA jab")]
+    imports.add(lists, homes[0], write(tmp_path / "lists.parquet", key | {"prediction": names}), "a test")
+    publish_job(lists, homes[0], Options(), Quiet())
+    terms = key | {"term": ["Spikevax", "RNA jab"], "prediction": ["Yes", "Yes"]}
+    imports.add(check, homes[1], write(tmp_path / "terms.parquet", terms), "a test")
+    assert publish_job(check, homes[1], Options(), Quiet())["version"] == 1
+    with Snapshot(publish.folder_of(homes[1], 1)) as version:
+        found = version.matcher.find("Moderna is an mRNA vaccine, sold as Spikevax.")
+    assert [(match.text, match.names[0].concept) for match in found] == [
+        ("Moderna", "Moderna"), ("mRNA vaccine", "mRNA vaccine"), ("Spikevax", "Moderna"),
+    ]  # fmt: skip
 
 
 # With the real model.
@@ -159,7 +199,7 @@ def test_the_check_runs_on_a_published_list(root: Path, tmp_path: Path, engine: 
     """From imported lists to a served version of the check: every term is asked once, and a matcher is made."""
     lists = {"names": ["Moderna-Impfstoff", "Spikevax"]}, {"names": ["мРНК-вакцина", "virus"]}
     rows = {
-        "vaccine": ["Moderna", "mRNA"], "language": ["de", "ru"], "prediction": [json.dumps(value) for value in lists],
+        "vaccine": ["Moderna", "mRNA vaccine"], "language": ["de", "ru"], "prediction": [json.dumps(value) for value in lists],
     }  # fmt: skip
     first, home = borrowed(SYNONYMS, tmp_path), JobHome(root, SYNONYMS)
     write(

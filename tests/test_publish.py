@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from batchinfer import publish, run
+from batchinfer import imported, publish, run
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError
 from batchinfer.home import lock
 from batchinfer.planned import Options
@@ -193,7 +193,7 @@ def test_what_the_pinned_version_says_is_published_again(world: World) -> None:
     for text in ("good", "bad"):
         add(world, text)
     assert publish.roll_back(world.home) == (2, 1)
-    world.store.undo_import(2)
+    imported.undo(world.store, 2)
     report = world.publish()
     assert (report["version"], report["pinned"], report["unchanged"]) == (3, 1, False)
     assert world.publish()["unchanged"]  # the current version says so now
@@ -285,7 +285,7 @@ def test_publishing_the_same_mends_current(broken: tuple[World, int]) -> None:
     """Where the newest whole version says what the job says, CURRENT names it again and nothing new is published."""
     world, whole = broken
     if whole == 2:
-        world.store.undo_import(3)
+        imported.undo(world.store, 3)
     report, _ = told_publish(world)
     assert (report["version"], report["unchanged"], value(world)) == (None, True, "three" if whole == 3 else "two")
     assert publish.served(world.home).version == whole

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from batchinfer import plan, review, reviewed
+from batchinfer import imports, plan, review, reviewed
 from batchinfer.cli.main import cli
 from batchinfer.errors import InputError, UsageError
 from batchinfer.planned import Options
@@ -74,8 +74,8 @@ def test_a_review_lists_what_nobody_has_judged(make: Make) -> None:
     world.answer(echo)
     rows = world.review()
     assert list(rows[0]) == [
-        "job", "version", "id", "value", "state", "before", "score", "source", "model", "generated_at", "check",
-        "verdict", "corrected", "author", "comment",
+        "job", "version", "id", "text", "value", "state", "before", "score", "source", "model", "generated_at",
+        "verdict", "corrected", "author", "comment", "check",
     ]  # fmt: skip
     assert shown(rows, "job", "version", "id", "value", "state", "before", "source") == [
         ("shop", "0", "a", "about x", "new", "", "model"),
@@ -154,7 +154,9 @@ def test_where_splits_the_work(make: Make) -> None:
     world = make()
     world.answer(echo)
     assert shown(world.review(id="b", source="model"), "id") == [("b",)]
-    with pytest.raises(UsageError, match="--where: a review has no column language: it has job, version, id, value"):
+    with pytest.raises(
+        UsageError, match="--where: a review has no column language: it has job, version, id, text, value"
+    ):
         world.review(language="de")
 
 
@@ -177,7 +179,7 @@ def test_parquet_keeps_kinds(make: Make) -> None:
     assert table.column("id").to_pylist() == [1, 2]
     table = table.set_column(table.schema.get_field_index("verdict"), "verdict", pa.array(["ACCEPT", " reject"]))
     pq.write_table(table, target)
-    assert reviewed.is_review(target)
+    assert reviewed.is_review(target, world.job.spec)
     taken = reviewed.add(world.job, world.home, target, "Ann", Options())
     assert (taken.accepted, taken.rejected, taken.no_longer_proposed) == (1, 1, 0)
     assert stored(world) == [
@@ -225,7 +227,7 @@ def test_hostile_values_survive_a_spreadsheet(make: Make, sign: str, mark: bytes
         writer = csv.DictWriter(file, list(rows[0]), delimiter=sign, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writeheader()
         writer.writerows(row | {"verdict": "Accept"} for row in rows)
-    assert reviewed.is_review(world.review_path)
+    assert reviewed.is_review(world.review_path, world.job.spec)
     taken = reviewed.add(world.job, world.home, world.review_path, None, Options())
     assert (taken.accepted, taken.no_longer_proposed) == (len(HOSTILE), 0)
     assert sorted(json.loads(query)["id"] for query, *_ in stored(world)) == sorted(HOSTILE)
@@ -470,7 +472,7 @@ def test_lines_are_those_of_the_file(make: Make) -> None:
         writer.writerow(rows[0])
         file.write("\r\n")
         writer.writerow(rows[1] | {"verdict": "ok"})
-    with pytest.raises(InputError, match="line 6: the verdict is ok"):
+    with pytest.raises(InputError, match="line 8: the verdict is ok"):
         reviewed.add(world.job, world.home, world.review_path, None, Options())
 
 
@@ -507,11 +509,12 @@ def test_a_review_may_be_taken_in_again(make: Make) -> None:
 
 
 def test_a_review_is_known_by_its_columns(make: Make, tmp_path: Path) -> None:
-    """Only a CSV or Parquet file with the columns verdict and check is a review; what cannot be read is none."""
+    """Only a CSV or Parquet file with a column verdict, check or corrected is a review; what cannot be read is none."""
     plain = write(tmp_path / "plain.parquet", {"id": ["a"], "prediction": ["x"]})
     (tmp_path / "plain.csv").write_text("id;prediction\na;verdict,check\n", encoding="utf-8")
     (tmp_path / "bad.csv").write_bytes(b"\xff\xfe")
     (tmp_path / "bad.parquet").write_bytes(b"no")
+    world = make()
     for path in (
         plain,
         tmp_path / "plain.csv",
@@ -520,10 +523,9 @@ def test_a_review_is_known_by_its_columns(make: Make, tmp_path: Path) -> None:
         tmp_path,
         tmp_path / "no.csv",
     ):
-        assert not reviewed.is_review(path)
-    world = make()
+        assert not reviewed.is_review(path, world.job.spec)
     world.review()
-    assert reviewed.is_review(world.review_path)
+    assert reviewed.is_review(world.review_path, world.job.spec)
 
 
 def test_many_rows_fit_into_little_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -591,4 +593,91 @@ def test_another_list_goes_with_a_review_only(make: Make, tmp_path: Path) -> Non
     plain = write(tmp_path / "plain.parquet", {"id": ["q"], "prediction": ["x"]})
     result = CliRunner().invoke(cli, ["--home", str(world.home.root), "import", job, str(plain), "--input", str(other)])
     assert isinstance(result.exception, UsageError)
-    assert "it has no columns verdict and check" in str(result.exception)
+    assert "it has none of the columns verdict, check and corrected" in str(result.exception)
+
+
+def test_a_review_is_never_taken_for_predictions(make: Make, tmp_path: Path) -> None:
+    """A marked review of a checking job has a column prediction, but is no import: not without a column, nor among others."""
+    world = make({"thing": ["mRNA"], "term": ["jab"]}, **CHECK)
+    world.answer(lambda row: scores(0.9))
+    [row] = world.review()
+    folder = tmp_path / "marked"
+    folder.mkdir()
+    for column in ("check", "verdict"):
+        left = {name: cell for name, cell in (row | {"verdict": "reject"}).items() if name != column}
+        path = folder / "marked.csv"
+        path.write_text(f"{','.join(left)}\n{','.join(left.values())}\n", encoding="utf-8")
+        result = CliRunner().invoke(cli, ["--home", str(world.home.root), "import", str(world.job.folder), str(path)])
+        assert isinstance(result.exception, InputError)
+        assert f"so it is a review, but it has no column {column}" in str(result.exception)
+        with pytest.raises(InputError, match="reviews are imported one file at a time"):
+            imports.add(world.job, world.home, folder / "*.csv", None)
+    assert stored(world) == []
+
+
+def test_headers_may_be_in_another_case(make: Make) -> None:
+    """What a person made of the headers' case does not matter; the same column twice does."""
+    world = make()
+    world.answer(echo)
+    rows = [{name.title(): cell for name, cell in row.items()} for row in world.review()]
+    assert world.judge([row | {"Verdict": "reject"} for row in rows]).rejected == 3
+    with pytest.raises(InputError, match="has the column verdict more than once"):
+        world.judge([row | {"verdict": "accept"} for row in rows])
+
+
+def test_cells_that_a_spreadsheet_leaves_out_are_blank(make: Make) -> None:
+    """The check is the last column, so that no cell before it is lost; rows that are not judged may lack even that."""
+    world = make()
+    world.answer(echo)
+    rows = world.review()
+    assert list(rows[0])[-1] == "check"
+    lines = [",".join(rows[0]), ",".join((rows[0] | {"verdict": "accept"}).values()), "shop,0,b", "," * 3]
+    world.review_path.write_text("\n".join(lines), encoding="utf-8")
+    taken = reviewed.add(world.job, world.home, world.review_path, None, Options())
+    assert (taken.accepted, taken.not_judged) == (1, 1)
+
+
+@pytest.mark.parametrize("cell", ["value", "corrected"])
+def test_a_cell_that_nests_too_deeply_is_refused(make: Make, cell: str) -> None:
+    """A hundred thousand brackets are a fault of the row, not of the program."""
+    world = make(output=NAMES)
+    world.answer(lambda row: '{"names": ["x"]}')
+    rows = [row | {"verdict": "correct", cell: "[" * 100_000} for row in world.review()[:1]]
+    assert refused(world, rows).startswith("line 2: the ")
+
+
+def test_a_foreign_jobs_name_is_shortened(make: Make) -> None:
+    """Whatever stands in the column job, the sentence that refuses it stays one."""
+    world = make()
+    world.answer(echo)
+    assert len(refused(world, [world.review()[0] | {"job": "x" * 10_000}])) < 200
+
+
+def test_a_job_whose_concept_is_predicted_is_no_checking_job(make: Make) -> None:
+    """A job that says what a term names has its predictions judged, not its terms."""
+    world = make({"term": ["jab"]}, input={"path": "queries.parquet", "key": ["term"]}, prompt={"template": "{{ term }}"},
+                 match={"terms": ["term"], "concept": "prediction"})  # fmt: skip
+    world.answer(lambda row: "mRNA")
+    [row] = world.review()
+    assert row["value"] == "mRNA"
+    assert "prediction" not in row
+
+
+def test_terms_that_match_alike_are_counted_together(make: Make) -> None:
+    """How many things a term names is counted over all spellings that matching takes for one."""
+    world = make({"thing": ["mRNA", "Covaxin"], "term": ["Strasse\u2010jab", "straße-JAB"]}, **CHECK)
+    world.answer(lambda row: scores(0.9))
+    assert [row["concepts"] for row in world.review()] == ["2", "2"]
+
+
+def test_a_review_of_terms_says_what_accept_means(make: Make) -> None:
+    """In a checking job the command says that it is the term that is judged; elsewhere it does not."""
+    world = make({"thing": ["mRNA"], "term": ["jab"]}, **CHECK)
+    world.answer(lambda row: scores(0.3))
+    job, file = str(world.job.folder), str(world.review_path)
+    assert (
+        "accept means that the term is right, also where the prediction is No"
+        in call(world, "review", job, "--out", file)[1]
+    )
+    world = world.changed(match=None)
+    assert "accept means" not in call(world, "review", job, "--out", file)[1]

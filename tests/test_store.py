@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import store
+from batchinfer import imported, store
 from batchinfer.errors import Busy, StoreError
 from batchinfer.keys import short
 from batchinfer.output import OutputSpec
@@ -93,7 +93,7 @@ def test_the_first_use_makes_the_tables(tmp_path: Path) -> None:
     cache = Store(tmp_path / "cache.duckdb")
     cache.prepare()
     tables = {name for (name,) in rows(cache, "SELECT table_name FROM information_schema.tables")}
-    assert tables == {"migrations", "generations", "failures", "imports", "runs", "versions"}
+    assert tables == {"migrations", "generations", "failures", "imports", "import_keys", "runs", "versions"}
     recorded = rows(cache, "SELECT number, name FROM migrations ORDER BY number")
     assert recorded == [(number, name) for number, (name, _) in enumerate(MIGRATIONS, 1)]
 
@@ -372,30 +372,34 @@ IMPORT = "SELECT unhex('00') AS lookup, '{}' AS query, '\"x\"' AS prediction, 0.
 
 
 def test_imports_are_numbered_listed_and_taken_back(cache: Store) -> None:
-    """Each import gets the next number; taking one back removes its rows and no others."""
+    """Each import gets a number that none had before; taking one back removes its rows and no others."""
 
     def add(size: int, author: str) -> int:
         with duckdb.connect() as db:
-            return cache.add_import(db, f"{IMPORT}, '{author}' AS author FROM range({size})")
+            return imported.add(cache, db, f"{IMPORT}, '{author}' AS author FROM range({size})", "{}")
 
-    assert cache.imports() == []
+    assert imported.listing(cache) == []
     assert [add(2, "Ada"), add(1, "Bob")] == [1, 2]
-    assert [(row["import_id"], row["author"], row["rows"]) for row in cache.imports()] == [(1, "Ada", 2), (2, "Bob", 1)]
-    assert cache.undo_import(1) == 2
-    assert [row["import_id"] for row in cache.imports()] == [2]
-    assert cache.undo_import(1) == 0
+    assert [(row["import_id"], row["author"], row["rows"]) for row in imported.listing(cache)] == [
+        (1, "Ada", 2),
+        (2, "Bob", 1),
+    ]
+    assert imported.undo(cache, 1) == 2
+    assert [row["import_id"] for row in imported.listing(cache)] == [2]
+    assert imported.undo(cache, 1) == 0
+    assert imported.undo(cache, 2) == 1
+    assert add(1, "Eve") == 3
 
 
 def test_an_import_that_breaks_off_leaves_nothing(cache: Store) -> None:
     """An error while rows are handed in undoes the import; the database of the rows can be used again."""
     with duckdb.connect() as db:
+        rows = f"{IMPORT}, if(i = 200000, error('row 200000 is off'), 'Ada') AS author FROM range(300000) r(i)"
         with pytest.raises(StoreError, match="row 200000 is off"):
-            cache.add_import(
-                db, f"{IMPORT}, if(i = 200000, error('row 200000 is off'), 'Ada') AS author FROM range(300000) r(i)"
-            )
-        assert cache.imports() == []
-        assert cache.add_import(db, f"{IMPORT}, 'Ada' AS author") == 1
-    assert [row["rows"] for row in cache.imports()] == [1]
+            imported.add(cache, db, rows, "{}")
+        assert imported.listing(cache) == []
+        assert imported.add(cache, db, f"{IMPORT}, 'Ada' AS author", "{}") == 1
+    assert [row["rows"] for row in imported.listing(cache)] == [1]
 
 
 def test_runs_are_numbered_and_told_newest_first(empty: Store) -> None:

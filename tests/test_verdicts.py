@@ -116,8 +116,10 @@ def test_the_last_word_on_a_value_holds(acts: list[Act], as_json: bool) -> None:
     quote = json.dumps if as_json else str
     with duckdb.connect() as db:
         db.execute("ATTACH ':memory:' AS cache")
+        db.execute("USE cache")
         for _, statements in MIGRATIONS:
-            db.execute(statements.replace("TABLE ", "TABLE cache."))
+            db.execute(statements)
+        db.execute("USE memory")
         for number, act in enumerate(acts, 1):
             record(db, number, act)
         verdicts.settle(db, spec)
@@ -470,3 +472,47 @@ def test_an_older_cache_gets_the_new_columns(tmp_path: Path) -> None:
         db.execute("INSERT INTO imports VALUES (1, ?, ?, ?, NULL, 'Ann', now()::TIMESTAMP)", row)
     world.publish()
     assert entry(world, id="a") == ("x", None, "import")
+
+
+def test_an_accepted_term_has_what_places_in_its_prediction_must_be(make: Make) -> None:
+    """Where `where` names places in a JSON prediction, an accept sets those and leaves the rest of what the model said."""
+    world = make(
+        TERMS,
+        **(
+            CHECK
+            | {"output": JSON, "match": CHECK["match"] | {"where": {"prediction.ok": [True], "prediction.a.b": 1}}}
+        ),
+    )
+    world.answer(lambda row: '{"ok": false, "a": {"c": 2}, "why": "dunno"}')
+    mark(world, {"mrna shot": "accept"}, "term")
+    world.publish()
+    with world.served() as snapshot:
+        assert [match.text for match in snapshot.matcher.find("jab, mrna shot")] == ["mrna shot"]
+    prediction, _, source = entry(world, thing="mRNA", term="mrna shot")
+    assert (prediction, source) == ({"ok": True, "a": {"c": 2, "b": 1}, "why": "dunno"}, "review")
+
+
+def test_what_people_changed_does_not_count_as_changed(make: Make) -> None:
+    """A gate that allows no change lets corrections and imports through; the model's changes it refuses, and shows no others."""
+    world = make(gate=OPEN | {"changed": 0})
+    world.answer(echo)
+    world.publish()
+    mark(world, {"a": ("correct", "by Ann")})
+    world.take_in({"id": ["b"], "prediction": ["by hand"]})
+    assert world.publish()["version"] == 2
+    world.answer(lambda row: "news", refresh=True)
+    world.take_in({"id": ["b"], "prediction": ["by another hand"]})
+    with pytest.raises(GateFailed) as raised:
+        world.publish()
+    assert raised.value.report is not None
+    [check] = [check for check in raised.value.report["gate"] if check["name"] == "changed"]
+    assert check["examples"] == ("id=c: about z → news",)
+
+
+def test_corrected_terms_are_listed_as_they_were_told(checking: World) -> None:
+    """The accept of a corrected term is no verdict of its own: the list counts it as the import did, and so does undo."""
+    taken = mark(checking, {"mrna shot": ("correct", "mrna jab")}, "term")
+    assert (taken.accepted, taken.corrected) == (0, 1)
+    [row] = imports.listing(checking.home)
+    assert (row["rows"], row["accepted"], row["corrected"]) == (1, 0, 1)
+    assert imports.undo(checking.job, checking.home, 1) == 1

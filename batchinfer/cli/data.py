@@ -93,12 +93,18 @@ def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
     target = Path(file).absolute()
     if not target.parent.is_dir():
         raise UsageError(f"The folder {target.parent} does not exist: make it first.")
-    count = export(opened, home, _options(input_path), target)
+    count = export(opened, home, _options(input_path), target, _warn)
     emit(
         {"job": opened.name, "file": str(target), "rows": count},
         as_json,
         lambda: click.echo(f"Wrote {count:,} rows to {file}."),
     )
+
+
+_TERMS = (
+    "\nHere people judge the term, whatever the model said of it: accept means that the term is right, also where the "
+    "prediction is No; reject, that it is wrong."
+)
 
 
 @click.command("review")
@@ -113,16 +119,18 @@ def review_(job: str, out: str, where: tuple[str, ...], input_path: str | None, 
     Mark each row's verdict as accept, reject or correct (with the corrected value), then: batchinfer import JOB FILE.
     """
     from batchinfer.review import write
+    from batchinfer.verdicts import is_checking
 
     opened, home = open_job(job)
     target = Path(out).absolute()
     if not target.parent.is_dir():
         raise UsageError(f"The folder {target.parent} does not exist: make it first.")
-    listed = write(opened, home, _options(input_path), target, pairs(where))
+    listed = write(opened, home, _options(input_path), target, pairs(where), _warn)
     changed = listed.rows - listed.new
     done = (
         f"Wrote {listed.rows:,} rows to {out}: {listed.new:,} new, {changed:,} changed. "
         f"Mark verdict as accept, reject or correct, then: batchinfer import {job} {out}"
+        f"{_TERMS if is_checking(opened.spec) else ''}"
     )
     nothing = f"There is nothing to review; {out} holds the header only."
     emit(
@@ -134,7 +142,7 @@ def review_(job: str, out: str, where: tuple[str, ...], input_path: str | None, 
 
 @click.command("import")
 @job_argument
-@click.argument("file", type=click.Path(dir_okay=False), required=False, metavar="[FILE]")
+@click.argument("file", type=click.Path(), required=False, metavar="[FILE]")
 @click.option("--author", help="Who made the predictions or verdicts, where the file has no column author.")
 @input_option
 @click.option("--list", "list_", is_flag=True, help="List the imports there are.")
@@ -169,18 +177,24 @@ def import_(
             as_json,
             lambda: click.echo(f"Took back import {undo} ({count:,} rows). {_next(job)}"),
         )
-    elif reviewed.is_review(path := Path(str(file)).absolute()):
-        taken = reviewed.add(opened, home, path, author, _options(input_path))
+    elif reviewed.is_review(path := Path(str(file)).absolute(), opened.spec):
+        taken = reviewed.add(opened, home, path, author, _options(input_path), _warn)
         emit(asdict(taken), as_json, lambda: tell(_taken(taken, job)))
     else:
         if input_path is not None:
-            raise UsageError(f"--input goes with a review, and {file} is none: it has no columns verdict and check.")
+            raise UsageError(
+                f"--input goes with a review, and {file} is none: it has none of the columns verdict, check and corrected."
+            )
         number, count = imports.add(opened, home, path, author)
         emit(
             {"import_id": number, "rows": count},
             as_json,
             lambda: click.echo(f"Import {number}: {count:,} rows. {_next(job)}"),
         )
+
+
+def _warn(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _taken(taken: Any, job: str) -> str:

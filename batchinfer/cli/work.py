@@ -25,8 +25,12 @@ def plan_(job: str, input_path: str | None, as_json: bool) -> None:
     from batchinfer.planned import Options, planned
 
     opened, home = open_job(job)
-    with planned(opened, home, Options(input=_path(input_path))) as p:
-        result = estimate(p, lambda text: click.secho(text, dim=True, err=True))
+
+    def say(text: str) -> None:
+        click.secho(text, dim=True, err=True)
+
+    with planned(opened, home, Options(input=_path(input_path)), say=say) as p:
+        result = estimate(p, say)
 
     def text() -> None:
         rows: list[tuple[str, Any]] = [

@@ -38,7 +38,8 @@ VACCINES = [
     "Corbevax",
     "ZyCoV-D",
 ]
-PLATFORMS = ["mRNA", "viral vector", "inactivated", "protein subunit"]
+# Such as stand for themselves in a text: the name is a term, too.
+PLATFORMS = ["mRNA vaccine", "viral vector vaccine", "inactivated vaccine", "protein subunit vaccine"]
 LANGUAGES = [
     "am", "ar", "az", "bg", "bn", "bs", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa",
     "fi", "fr", "gu", "he", "hi", "hr", "hu", "hy", "id", "it", "ja", "ka", "kk", "ko", "lt",
@@ -68,12 +69,12 @@ Sputnik Light; ru; Спутник Лайт
 EpiVacCorona; ru; ЭпиВакКорона
 CoronaVac; zh-Hans; 克尔来福
 Convidecia; zh-Hans; 克威莎
-mRNA; de; mRNA-Impfstoff
-mRNA; ru; мРНК-вакцина
-mRNA; ja; mRNAワクチン
-viral vector; de; Vektorimpfstoff
-inactivated; zh-Hans; 灭活疫苗
-inactivated; ja; 不活化ワクチン
+mRNA vaccine; de; mRNA-Impfstoff
+mRNA vaccine; ru; мРНК-вакцина
+mRNA vaccine; ja; mRNAワクチン
+viral vector vaccine; de; Vektorimpfstoff
+inactivated vaccine; zh-Hans; 灭活疫苗
+inactivated vaccine; ja; 不活化ワクチン
 """
 
 
