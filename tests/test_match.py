@@ -196,7 +196,9 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     )
     held = manifest(world).content["match"]
     assert (held["terms"], held["entries"], held["empty"], held["short"], held["stopped"]) == (1, 1, 2, 2, 1)
-    assert held["says"] == "The matcher finds 1 term; left out: 2 empty terms, 2 terms that are too short, 1 stop terms."
+    assert (
+        held["says"] == "The matcher finds 1 term; left out: 2 empty terms, 2 terms that are too short, 1 stop terms."
+    )
     assert found(world, "the virus x covid 7") == [("it", "covid")]
 
 
