@@ -104,7 +104,8 @@ def _served(job: Job, home: JobHome) -> Iterator[tuple[Snapshot, Upstream]]:
     source = JobHome(home.root, name)
     if not source.folder.is_dir():
         there = job_names(home.root) if home.root.is_dir() else []
-        known = ", ".join(other for other in there if other != job.name) or "no other job"
+        published = [other for other in there if publish.numbers(JobHome(home.root, other))]
+        known = ", ".join(other for other in published if other != job.name) or "no other that was published"
         raise InputError(
             f"{job.name} takes its list from {name}, but the data folder {home.root} has no such job: it has {known}. "
             f"Check input.job, or make it: batchinfer run {name}"

@@ -31,6 +31,7 @@ from batchinfer.verdicts import ACCEPT, CORRECT, REJECT
 
 LINE = "\x1fline"
 SHOWN = 5  # faults that are named
+LONGEST = 300  # characters of a key that is shown
 BATCH_ROWS = 16_384
 SCHEMA = pa.schema(
     {
@@ -108,6 +109,7 @@ def _read(db: duckdb.DuckDBPyConnection, reader: Reader, path: Path, scratch: Pa
     parquet, row = as_parquet(path, scratch, LINE), 0
     try:
         with pq.ParquetFile(parquet) as file:
+            _check_job(file, reader, path, is_csv=is_csv)
             names = reader.names(path, file.schema_arrow.names)
             for batch in file.iter_batches(BATCH_ROWS):
                 records: list[dict[str, Any]] = []
@@ -125,6 +127,20 @@ def _read(db: duckdb.DuckDBPyConnection, reader: Reader, path: Path, scratch: Pa
         raise InputError(f"The review {path} cannot be read: {exc}") from exc
 
 
+def _check_job(file: pq.ParquetFile, reader: Reader, path: Path, *, is_csv: bool) -> None:
+    """Raises InputError if the file begins with another job's rows: that tells more than the columns that it lacks."""
+    if "job" in file.schema_arrow.names:
+        columns = ["job", LINE] if is_csv else ["job"]
+        first = next((batch.to_pylist() for batch in file.iter_batches(SHOWN, columns=columns)), [])
+        faults = [
+            f"{f'line {row[LINE]}' if is_csv else f'row {number}'}: {fault}"
+            for number, row in enumerate(first, 1)
+            if row["job"] is not None and (fault := reader.of_another_job(row["job"]))
+        ]
+        if faults and len(faults) == len(first):
+            raise InputError(_refusal(path, faults, file.metadata.num_rows - len(first)))
+
+
 class Reader:
     """Reads rows of a review. faults: the first of what is wrong with it; more: how many others; blank: rows not judged."""
 
@@ -136,6 +152,11 @@ class Reader:
         self.faults: list[str] = []
         self.more = 0
         self.blank = 0
+
+    def of_another_job(self, job: Any) -> str | None:
+        """What to say of a row that was made for another job."""
+        name = self._spec.name
+        return None if job == name else f"it was made for the job {keys.shortened(str(job))}, not for {name}"
 
     def names(self, path: Path, given: Sequence[str]) -> list[str]:
         """The columns of a file as a review calls them, whatever their case. Raises InputError if one is missing."""
@@ -169,8 +190,8 @@ class Reader:
             return []
 
     def _verdict(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        if row["job"] != self._spec.name:
-            raise ValueError(f"it was made for the job {keys.shortened(str(row['job']))}, not for {self._spec.name}")
+        if fault := self.of_another_job(row["job"]):
+            raise ValueError(fault)
         word, corrected = (str(row.get(name) or "").strip() for name in ("verdict", "corrected"))
         if not word and not corrected:
             self.blank += 1
@@ -219,7 +240,9 @@ class Reader:
         except (ValueError, UsageError, AttributeError, TypeError, RecursionError):
             unchanged = False
         if not unchanged:
-            raise ValueError("the key or the value was changed since the review was made")
+            raise ValueError(
+                "the key or the value was changed since the review was made: put these cells back as batchinfer review wrote them"
+            )
         return query, lookup, value
 
     @property
@@ -290,7 +313,10 @@ def _clashes(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> list[str]:
             ON c.lookup = r.lookup AND c.given = r.against
         ORDER BY first"""
     ).fetchall()
-    return [f"{' and '.join(places[:SHOWN])}: {fault} of {keys.shortened(query)}" for places, query, _, fault in found]
+    return [
+        f"{' and '.join(places[:SHOWN])}: {fault} of {keys.shortened(query, LONGEST)}"
+        for places, query, _, fault in found
+    ]
 
 
 def _refusal(path: Path, faults: Sequence[str], more: int) -> str:

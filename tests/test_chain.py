@@ -363,7 +363,7 @@ def test_doctor_names_the_upstream_version(tmp_path: Path) -> None:
     nowhere = JobHome(tmp_path / "elsewhere", "check")
     found = {finding.what: finding for finding in doctor.job(world.job, nowhere)}
     assert not found["query list"].fine
-    assert "has no such job: it has no other job" in str(found["query list"].mend)
+    assert "has no such job: it has no other that was published" in str(found["query list"].mend)
     assert not nowhere.root.exists()
 
 

@@ -95,7 +95,7 @@ def test_only_what_is_new_or_changed_is_listed(make: Make) -> None:
     said = {"a": ("accept", ""), "b": ("reject", ""), "c": ("correct", "by Ann")}
     world.judge([row | dict(zip(("verdict", "corrected"), said.get(row["id"], ("", "")), strict=True)) for row in rows])
     world.take_in({"id": ["e"], "prediction": ["by hand"]})
-    assert shown(world.review(), "id", "value", "state", "before") == [("d", "about w", "new", "about w")]
+    assert shown(world.review(), "id", "value", "state", "before") == [("d", "about w", "new", "")]
     world.answer(lambda row: "news", refresh=True)
     assert shown(world.review(), "version", "id", "value", "state", "before") == [
         ("1", "a", "news", "changed", "about x"),
@@ -354,7 +354,9 @@ def refused(world: World, rows: list[dict[str, str]]) -> str:
     return str(raised.value).removeprefix(f"{world.review_path} is refused: ").removesuffix(". Nothing was taken in.")
 
 
-CHANGED = "the key or the value was changed since the review was made"
+CHANGED = (
+    "the key or the value was changed since the review was made: put these cells back as batchinfer review wrote them"
+)
 
 
 @pytest.mark.parametrize("column", ["id", "value", "check"])
@@ -410,6 +412,8 @@ def test_a_review_of_another_job_is_refused(make: Make) -> None:
     assert refused(world, rows) == "; ".join(
         f"line {n}: it was made for the job store, not for shop" for n in (2, 3, 4)
     )
+    elsewhere = [{("sku" if name == "id" else name): cell for name, cell in row.items()} for row in rows]
+    assert refused(world, elsewhere).startswith("line 2: it was made for the job store")  # and not that a column lacks
 
 
 WRONG = [
