@@ -155,7 +155,8 @@ def _rows(spec: JobSpec, version: int, context: Sequence[str]) -> str:
     shown = f"LEFT JOIN ({first}) l ON e.lookup = l.lookup" if context else ""
     inner = f"""
         SELECT {about}, CASE WHEN {changed} THEN 'changed' ELSE 'new' END AS state,
-               nullif(coalesce(approved.value, served.prediction), e.prediction) AS before, {"coalesce(c.concepts, 0)" if checking else "0"} AS concepts
+               nullif(coalesce(approved.value, served.prediction), e.prediction) AS before,
+               {"coalesce(c.concepts, 0)" if checking else "0"} AS concepts
         FROM {verdicts.unseen(spec)} e
         LEFT JOIN approved ON e.lookup = approved.lookup
         LEFT JOIN ({served}) served ON e.lookup = served.lookup

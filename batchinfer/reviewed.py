@@ -131,7 +131,8 @@ def _check_job(file: pq.ParquetFile, reader: Reader, path: Path, *, is_csv: bool
     """Raises InputError if the file begins with another job's rows: that tells more than the columns that it lacks."""
     if "job" in file.schema_arrow.names:
         columns = ["job", LINE] if is_csv else ["job"]
-        first = next((batch.to_pylist() for batch in file.iter_batches(SHOWN, columns=columns)), [])
+        batches = (batch.to_pylist() for batch in file.iter_batches(SHOWN, columns=columns))
+        first: list[dict[str, Any]] = next(batches, [])
         faults = [
             f"{f'line {row[LINE]}' if is_csv else f'row {number}'}: {fault}"
             for number, row in enumerate(first, 1)
