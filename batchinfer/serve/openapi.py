@@ -124,8 +124,8 @@ SCHEMAS: dict[str, Schema] = {
         "type": "object",
         "properties": {
             "texts": {"type": "array", "maxItems": MAX_TEXTS, "items": TEXT, "description": "Those to be matched."},
-            "languages": LANGUAGES,
-            "offsets": UNIT,
+            "languages": LANGUAGES | {"description": "Only terms of these; de stands for de-AT, too."},
+            "offsets": UNIT | {"description": "What start and end count."},
         },
         "required": ["texts"],
         "additionalProperties": False,
