@@ -109,9 +109,11 @@ class Server:
 
     def children(self, *, collector: bool = False) -> list[int]:
         """The ids of its worker processes; or of its collector of misses."""
-        found = []
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()  # each thread has the children that it started
-        for pid in (int(child) for task in tasks for child in (task / "children").read_text().split()):
+        found, pids = [], list[int]()
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():  # each thread has the children that it started
+            with contextlib.suppress(OSError):  # a thread that has just ended has none
+                pids += map(int, (task / "children").read_text().split())
+        for pid in pids:
             with contextlib.suppress(OSError):
                 if (b"collector" in Path(f"/proc/{pid}/cmdline").read_bytes()) is collector:
                     found.append(pid)
