@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchinfer.client import Lookup
+    from batchinfer.client.lookup import Lookup
 
 __version__ = "0.1.0"
 __all__ = ["Lookup", "__version__"]
@@ -14,7 +14,7 @@ __all__ = ["Lookup", "__version__"]
 def __getattr__(name: str) -> Any:
     """Lookup, imported when it is first asked for: the command does without it."""
     if name == "Lookup":
-        from batchinfer.client import Lookup
+        from batchinfer.client.lookup import Lookup
 
         return Lookup
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

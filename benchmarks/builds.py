@@ -79,10 +79,10 @@ def memory(row: str, process: str = "self") -> float:
 
 def terms(folder: Path, section: Path) -> dict[str, Any]:
     """Writes a matcher from the predictions in a folder: seconds, peak GiB of the whole process, and what it holds."""
-    from batchinfer import terms as step
-    from batchinfer.keys import Column
-    from batchinfer.match import MATCHER
-    from batchinfer.spec import MatchSpec
+    from batchinfer.core.keys import Column
+    from batchinfer.job.spec import MatchSpec
+    from batchinfer.match.matcher import MATCHER
+    from batchinfer.publish import matcher as step
 
     manifest = json.loads((folder / "manifest.json").read_bytes())
     key = [Column(column["name"], column["kind"]) for column in manifest["key"]]
@@ -96,7 +96,7 @@ def terms(folder: Path, section: Path) -> dict[str, Any]:
 
 def start(version: Path, texts: Path) -> dict[str, Any]:
     """Opens a version, looks something up, opens its matcher and matches: seconds, and private MB after each step."""
-    from batchinfer.snapshot import Snapshot
+    from batchinfer.versions.snapshot import Snapshot
 
     asked = json.loads(texts.read_bytes())
     with Snapshot(version) as snapshot:

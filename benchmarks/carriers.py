@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import regex
 
-from batchinfer.match import Match
+from batchinfer.match.matcher import Match
 
 Kind = Literal["spaced", "particles", "unspaced"]
 Find = Callable[..., list[Match]]

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from batchinfer import imports, jobfile
-from batchinfer.home import JobHome
-from batchinfer.jobfile import Job
+from batchinfer.core.home import JobHome
+from batchinfer.job import reader
+from batchinfer.job.reader import Job
+from batchinfer.review import predictions
 from benchmarks import carriers
 from benchmarks.carriers import CARRIERS, INDIC, main_script
 
@@ -113,9 +114,9 @@ def make(folder: Path, locales: Sequence[Locale], **match: Any) -> tuple[Job, Jo
         "prediction": [json.dumps({"names": row[2]}, ensure_ascii=False) for row in rows],
     }
     pq.write_table(pa.table(columns), place / "names.parquet")
-    job = jobfile.load(str(place), {})
+    job = reader.load(str(place), {})
     home = JobHome(folder / "home", JOB)
-    imports.add(job, home, place / "names.parquet", None)
+    predictions.add(job, home, place / "names.parquet", None)
     return job, home
 
 

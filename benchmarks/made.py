@@ -7,10 +7,12 @@ from pathlib import Path
 
 import duckdb
 
-from batchinfer import build, keys, publish
-from batchinfer.home import JobHome
-from batchinfer.keys import Column, literal
-from batchinfer.snapshot import PREDICTIONS
+from batchinfer.core import keys
+from batchinfer.core.home import JobHome
+from batchinfer.core.keys import Column, literal
+from batchinfer.publish import build
+from batchinfer.versions import pointers
+from batchinfer.versions.snapshot import PREDICTIONS
 
 JOB = "bench"
 KEY = [Column("id", "string")]
@@ -45,16 +47,16 @@ def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> 
         "gate": {"status": "passed", "checks": []},
     }  # fmt: skip
     build.write_manifest(draft, facts)
-    publish.install(home, draft, version)
-    publish.make_current(home, version)
+    pointers.install(home, draft, version)
+    pointers.make_current(home, version)
     return home
 
 
 def body(home: JobHome, number: int) -> bytes:
     """What publishing made for an entry."""
-    from batchinfer.snapshot import Snapshot
+    from batchinfer.versions.snapshot import Snapshot
 
-    with Snapshot(publish.folder_of(home, publish.served(home).version)) as snapshot:
+    with Snapshot(pointers.folder_of(home, pointers.served(home).version)) as snapshot:
         found = snapshot.get({"id": key_of(number)})
     assert found is not None
     assert json.loads(found)["query"] == {"id": key_of(number)}

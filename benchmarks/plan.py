@@ -22,9 +22,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer import jobfile
-from batchinfer.home import JobHome
-from batchinfer.planned import Options, planned
+from batchinfer.core.home import JobHome
+from batchinfer.job import reader
+from batchinfer.planning.prepare import Options, planned
 
 JOB = """\
 name: bench_plan
@@ -46,7 +46,7 @@ def make(folder: Path, rows: int) -> JobHome:
     languages = [f"language {i % LANGUAGES}" for i in range(rows)]
     pq.write_table(pa.table({"word": words, "language": languages}), job_folder / "queries.parquet")
     home = JobHome(folder / "home", "bench_plan")
-    with planned(jobfile.load(str(job_folder), {}), home, Options()) as p:
+    with planned(reader.load(str(job_folder), {}), home, Options()) as p:
         keys = p.plan.db.sql("SELECT key FROM list WHERE hash(key) % 100 <> 0").to_arrow_table()
         asked = p.question
     assert asked is not None

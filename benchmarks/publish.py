@@ -32,11 +32,15 @@ from typing import Any
 import duckdb
 import lmdb
 
-from batchinfer import build, gate, jobfile, plan, publish, store
+from batchinfer.cache import store
 from batchinfer.cli import main as command_line
-from batchinfer.home import JobHome
-from batchinfer.planned import Options, planned
-from batchinfer.snapshot import LOOKUP, PREDICTIONS
+from batchinfer.core.home import JobHome
+from batchinfer.inputs import query_list
+from batchinfer.job import reader
+from batchinfer.planning.prepare import Options, planned
+from batchinfer.publish import build, gate
+from batchinfer.versions import pointers
+from batchinfer.versions.snapshot import LOOKUP, PREDICTIONS
 
 JOB = """\
 name: bench_publish
@@ -60,15 +64,15 @@ ANSWERS = {
         text AS prediction, NULL AS score, NULL AS mass, NULL AS scores""",
 }
 STEPS: list[tuple[Any, str, str]] = [
-    (plan.Plan, "load", "read the list, make its keys"),
+    (query_list.Plan, "load", "read the list, make its keys"),
     (store.Store, "reread", "look for texts to read again"),
-    (plan.Plan, "compare", "compare with the cache"),
+    (query_list.Plan, "compare", "compare with the cache"),
     (build, "collect", "collect, compare with the version before"),
     (build, "write_predictions", "write predictions.parquet"),
     (gate, "judge", "gate"),
     (build, "write_lookup", "write lookup.lmdb"),
     (build, "write_manifest", "manifest, with checksums"),
-    (publish, "sync_files", "sync to disk"),
+    (pointers, "sync_files", "sync to disk"),
     (build, "check", "reopen and check"),
 ]
 
@@ -84,7 +88,7 @@ def make(folder: Path, rows: int, output: str) -> JobHome:
         f"TO '{job_folder / 'queries.parquet'}'"
     )
     home = JobHome(folder / "home", "bench_publish")
-    with planned(jobfile.load(str(job_folder), {}), home, Options()) as p:
+    with planned(reader.load(str(job_folder), {}), home, Options()) as p:
         keys = p.plan.db.sql("SELECT key FROM list").to_arrow_table()
         asked = p.question
     assert asked is not None
@@ -160,7 +164,7 @@ def measured(folder: Path, home: JobHome) -> Measured:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     took = time.monotonic() - began
     said = json.loads(done.stdout)
-    version = publish.folder_of(home, said["version"])
+    version = pointers.folder_of(home, said["version"])
     files = {name: (version / name).stat().st_size / (1 << 20) for name in (PREDICTIONS, LOOKUP)}
     return Measured(took=took, said=said, files=files, load=os.getloadavg()[0], **json.loads(report.read_text("utf-8")))
 
@@ -169,7 +173,7 @@ def alone(version: Path, folder: Path) -> dict[str, float]:
     """Seconds that the same files take with nothing around them."""
     took = {}
     began = time.monotonic()
-    with duckdb.connect(str(folder / "copy.duckdb"), config={"memory_limit": plan.SCRATCH_MEMORY}) as db:
+    with duckdb.connect(str(folder / "copy.duckdb"), config={"memory_limit": query_list.SCRATCH_MEMORY}) as db:
         db.execute(f"CREATE TABLE t AS FROM read_parquet('{version / PREDICTIONS}') ORDER BY hash(lookup)")
         began = time.monotonic()
         db.execute(f"COPY (FROM t ORDER BY lookup) TO '{folder / 'copy.parquet'}' (COMPRESSION zstd)")
@@ -243,7 +247,7 @@ def main() -> None:
         publishes = [measured(folder, home)]
         change(home)
         publishes.append(measured(folder, home))
-        show(given.rows, given.output, publishes, alone(publish.folder_of(home, 2), folder))
+        show(given.rows, given.output, publishes, alone(pointers.folder_of(home, 2), folder))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from batchinfer import retention
-from batchinfer.home import JobHome
+from batchinfer.core.home import JobHome
+from batchinfer.versions import retention
 from benchmarks.made import JOB, key_of, make
 from benchmarks.servers import free_port, need_wrk, running, service
 

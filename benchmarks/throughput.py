@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer import bundled
+from batchinfer.engines import bundled
 
 MAX_TOKENS = 32
 SYSTEM = "You write short descriptions."

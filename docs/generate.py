@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from batchinfer import keys
 from batchinfer.cli.main import COMMANDS, cli
-from batchinfer.spec import JobSpec
+from batchinfer.core import keys
+from batchinfer.job.spec import JobSpec
 
 HERE = Path(__file__).parent
 WIDTH = 88

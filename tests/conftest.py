@@ -14,13 +14,14 @@ import pytest
 import yaml
 from hypothesis import settings
 
-from batchinfer import bundled, jobfile
+from batchinfer.core.home import JobHome
+from batchinfer.core.records import EngineConfig
+from batchinfer.engines import bundled
 from batchinfer.engines.devices import place_here
 from batchinfer.engines.pool import EnginePool
-from batchinfer.generate import Tally
-from batchinfer.home import JobHome
-from batchinfer.jobfile import Job
-from batchinfer.records import EngineConfig
+from batchinfer.job import reader
+from batchinfer.job.reader import Job
+from batchinfer.pipeline.generate import Tally
 
 settings.register_profile("batchinfer", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("batchinfer")
@@ -73,7 +74,7 @@ class Workshop:
         home.root.mkdir(exist_ok=True)
         if not home.models.exists():
             home.models.symlink_to(self.models)
-        return jobfile.load(str(folder), {}), home
+        return reader.load(str(folder), {}), home
 
 
 class EngineSlot:

@@ -11,9 +11,9 @@ from typing import Any
 
 import lmdb
 
-from batchinfer.home import JobHome
-from batchinfer.publish import CURRENT, folder_of
-from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.core.home import JobHome
+from batchinfer.versions.pointers import CURRENT, folder_of
+from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS
 
 Damage = Callable[[Path], object]
 """Does something to a version's folder."""

@@ -16,17 +16,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from batchinfer import imports, jobfile, publish, review, reviewed, run
-from batchinfer.generate import Tally
-from batchinfer.home import JobHome
-from batchinfer.jobfile import Job
-from batchinfer.planned import Options, Planned, planned
-from batchinfer.records import Failure, Generation
-from batchinfer.report import Report
-from batchinfer.snapshot import Snapshot
-from batchinfer.source import template_values
-from batchinfer.store import Store
-from batchinfer.tables import Answer
+from batchinfer.cache.schema import Answer
+from batchinfer.cache.store import Store
+from batchinfer.core.home import JobHome
+from batchinfer.core.records import Failure, Generation
+from batchinfer.inputs.parquet import template_values
+from batchinfer.job import reader
+from batchinfer.job.reader import Job
+from batchinfer.pipeline import run
+from batchinfer.pipeline.generate import Tally
+from batchinfer.pipeline.report import Report
+from batchinfer.planning.prepare import Options, Planned, planned
+from batchinfer.review import export, ingest, predictions
+from batchinfer.versions import pointers
+from batchinfer.versions.snapshot import Snapshot
 
 # A gate that lets almost everything through.
 LENIENT = {"coverage": 0.0, "failures": 1.0, "shrink": 1.0, "changed": 1.0}
@@ -86,7 +89,7 @@ class World:
         content = yaml.safe_load(self.job.path.read_text(encoding="utf-8")) | sections
         kept = {name: section for name, section in content.items() if section is not None}
         self.job.path.write_text(yaml.safe_dump(kept, allow_unicode=True), encoding="utf-8")
-        return dataclasses.replace(self, job=jobfile.load(str(self.job.folder), {}))
+        return dataclasses.replace(self, job=reader.load(str(self.job.folder), {}))
 
     @contextlib.contextmanager
     def planned(self, *, holds_lock: bool = False, **options: Any) -> Iterator[Planned]:
@@ -116,11 +119,11 @@ class World:
 
     def take_in(self, columns: Rows | pa.Table, author: str | None = None) -> tuple[int, int]:
         """Imports these rows; returns the import's number and size."""
-        return imports.add(self.job, self.home, write(self.job.folder / "imported.parquet", columns), author)
+        return predictions.add(self.job, self.home, write(self.job.folder / "imported.parquet", columns), author)
 
     def review(self, **where: str) -> list[dict[str, str]]:
         """What people should look at, as they find it in a spreadsheet."""
-        review.write(self.job, self.home, Options(), self.review_path, where)
+        export.write(self.job, self.home, Options(), self.review_path, where)
         with self.review_path.open(encoding="utf-8-sig", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -128,13 +131,13 @@ class World:
     def review_path(self) -> Path:
         return self.job.folder / "review.csv"
 
-    def judge(self, rows: Sequence[Mapping[str, str]], *, author: str | None = None) -> reviewed.Taken:
+    def judge(self, rows: Sequence[Mapping[str, str]], *, author: str | None = None) -> ingest.Taken:
         """Saves a review as a person marked it, and takes it in."""
         with self.review_path.open("w", encoding="utf-8-sig", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        return reviewed.add(self.job, self.home, self.review_path, author, Options())
+        return ingest.add(self.job, self.home, self.review_path, author, Options())
 
     def publish(self, **options: Any) -> Report:
         """Builds a version from what the cache has. Raises GateFailed."""
@@ -146,8 +149,8 @@ class World:
 
     def served(self) -> Snapshot:
         """The version that is served, opened."""
-        pointer = publish.served(self.home)
-        return Snapshot(publish.folder_of(self.home, pointer.version), digest=pointer.manifest)
+        pointer = pointers.served(self.home)
+        return Snapshot(pointers.folder_of(self.home, pointer.version), digest=pointer.manifest)
 
     def get(self, **query: Any) -> bytes | None:
         """One look-up in the version that is served."""
@@ -180,7 +183,7 @@ def _world(folder: Path, columns: Rows | pa.Table, sections: Mapping[str, Any]) 
     write(place / "queries.parquet", columns)
     content = {"name": "shop", "input": {"path": "queries.parquet", "key": ["id"]}} | dict(sections)
     (place / "job.yaml").write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
-    job = jobfile.load(str(place), {})
+    job = reader.load(str(place), {})
     world = World(job, JobHome(folder / "home", job.name))
     world.home.folder.mkdir(parents=True, exist_ok=True)
     world.home.cache.write_bytes(_empty_cache())

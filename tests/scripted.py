@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batchinfer.core.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
 from batchinfer.engines.devices import Placement
 from batchinfer.errors import ModelError
-from batchinfer.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
 
 DRIVER = "tests.scripted:ScriptedDriver"
 FOREVER = 3600.0

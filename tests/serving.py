@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from batchinfer.home import JobHome
+from batchinfer.core.home import JobHome
 from tests.factories import LENIENT, World, imports_job
 from tests.tiny import ROOT
 

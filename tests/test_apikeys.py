@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from batchinfer import apikeys
-from batchinfer.apikeys import KeyFile, split
 from batchinfer.errors import NotFound, StoreError
+from batchinfer.serve import apikeys
+from batchinfer.serve.apikeys import KeyFile, split
 from batchinfer.serve.auth import Guard, sent
 from batchinfer.serve.problems import Problem
 from tests.tiny import Cli

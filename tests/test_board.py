@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from batchinfer.misses.counter import spooled
 from batchinfer.serve import batch
-from batchinfer.serve.board import Board, Desk, Open
-from batchinfer.serve.misses import spooled
 from batchinfer.serve.problems import Problem
+from batchinfer.serve.registry import Board, Desk, Open
 from tests.damage import VERSIONS, edit_manifest, next_version, other_key, point
 from tests.factories import LENIENT, World, imports_job
 

@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from batchinfer import chain, doctor, forget, jobfile, plan, publish
+from batchinfer.core.home import JobHome
 from batchinfer.errors import BatchinferError, InputError, SpecError
-from batchinfer.home import JobHome
-from batchinfer.snapshot import Manifest
+from batchinfer.inputs import query_list
+from batchinfer.inputs.upstream import Upstream
+from batchinfer.job import reader
+from batchinfer.maintenance import doctor, erase
+from batchinfer.versions import pointers
+from batchinfer.versions.snapshot import Manifest
 from tests.factories import LENIENT, World, imports_job, write
 
 KEY = ["vaccine", "language"]
@@ -59,13 +63,13 @@ def downstream(first: World, name: str = "check", source: Mapping[str, Any] | No
     } | sections
     text = yaml.safe_dump({part: value for part, value in content.items() if value is not None}, allow_unicode=True)
     (place / "job.yaml").write_text(text, encoding="utf-8")
-    return World(jobfile.load(str(place), {}), JobHome(first.home.root, name))
+    return World(reader.load(str(place), {}), JobHome(first.home.root, name))
 
 
 def listed(world: World, **options: Any) -> list[tuple[Any, ...]]:
     """The rows that a run would ask, by their keys, sorted."""
     with world.planned(**options) as p:
-        names = ", ".join(plan.listed(column.name) for column in p.plan.source.key)
+        names = ", ".join(query_list.listed(column.name) for column in p.plan.source.key)
         return sorted(p.plan.db.execute(f"SELECT {names} FROM list").fetchall())
 
 
@@ -197,7 +201,7 @@ def test_a_new_version_changes_the_list_and_nothing_else(tmp_path: Path) -> None
     with world.planned() as p:
         assert (p.plan.counts.hits, p.plan.counts.to_generate) == (3, 1)
         assert [row["term"] for _, row in p.plan.todo()] == ["Спайквакс"]
-        assert p.upstream == chain.Upstream("shop", 2)
+        assert p.upstream == Upstream("shop", 2)
     bring(first, {("Moderna", "ru"): {"names": ["Спайквакс"]}})
     assert ALL[2] not in listed(world)
 
@@ -208,7 +212,7 @@ def test_the_pinned_version_is_read(tmp_path: Path) -> None:
     bring(first, {("Moderna", "ru"): {"names": ["Спайквакс"]}})
     world = downstream(first)
     assert ("Moderna", "ru", "Спайквакс") in listed(world)
-    publish.pin(first.home, 1)
+    pointers.pin(first.home, 1)
     assert listed(world) == ALL
 
 
@@ -220,7 +224,7 @@ def test_the_version_that_was_read_is_recorded(tmp_path: Path) -> None:
     said = {"job": "shop", "version": 1}
     assert (report["input"], report["upstream"]) == ("shop, version 1", said)
     assert world.store.runs()[0]["upstream"] == said
-    assert Manifest.read(publish.folder_of(world.home, report["version"])).content["run"]["upstream"] == said
+    assert Manifest.read(pointers.folder_of(world.home, report["version"])).content["run"]["upstream"] == said
 
 
 def test_a_file_takes_the_place_of_the_other_job(tmp_path: Path) -> None:
@@ -301,7 +305,7 @@ def test_a_key_column_must_be_the_upstreams(tmp_path: Path) -> None:
 def test_a_damaged_upstream_is_refused(tmp_path: Path) -> None:
     """A version whose bytes are not those that were published is not read."""
     first = upstream(tmp_path)
-    path = publish.folder_of(first.home, 1) / "predictions.parquet"
+    path = pointers.folder_of(first.home, 1) / "predictions.parquet"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.chmod(0o644)
@@ -381,7 +385,7 @@ def test_forget_looks_into_the_upstreams_list(tmp_path: Path) -> None:
     world.answer(answered)
     world.publish()
     vaccine, language, term = ALL[0]
-    done = forget.forget(world.job, world.home, {"vaccine": vaccine, "language": language, "term": term})
+    done = erase.forget(world.job, world.home, {"vaccine": vaccine, "language": language, "term": term})
     assert done["in_list"]
     with world.planned() as p:
         assert [row["term"] for _, row in p.plan.todo()] == [term]

@@ -20,14 +20,17 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from batchinfer import __version__, doctor, jobfile, misses
+from batchinfer import __version__
+from batchinfer.cache.store import Store
 from batchinfer.cli.main import COMMANDS, cli
+from batchinfer.core.home import JobHome
+from batchinfer.core.records import Miss
 from batchinfer.engines.devices import Gpu
 from batchinfer.engines.pool import VLLM_DRIVER
-from batchinfer.home import JobHome
-from batchinfer.publish import folder_of
-from batchinfer.records import Miss
-from batchinfer.store import Store
+from batchinfer.job import reader
+from batchinfer.maintenance import doctor
+from batchinfer.misses import log
+from batchinfer.versions.pointers import folder_of
 from tests.factories import LENIENT
 from tests.tiny import ROOT, Cli, Done, model_folder, process, token, until, write_job
 
@@ -183,7 +186,7 @@ def use(folder: Path, tiny: Path) -> None:
     """Puts the tiny model in place of the one that a new job names."""
     path = folder / "job.yaml"
     text = path.read_text(encoding="utf-8")
-    content = yaml.load(text, Loader=jobfile._Loader)  # noqa: S506 - a SafeLoader
+    content = yaml.load(text, Loader=reader._Loader)  # noqa: S506 - a SafeLoader
     assert content["model"]["id"].startswith("bundled/")
     content["model"] = {"id": str(tiny), "options": ECHO}
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
@@ -232,7 +235,7 @@ def test_init_from_a_list(batchinfer: Cli, tiny: Path, case: str, large: bool) -
     pq.write_table(table, "list.parquet")
     assert batchinfer("init", "shop", "--input", "list.parquet").code == 0
     use(Path("jobs/shop"), tiny)
-    spec = jobfile.load("shop", {}).spec
+    spec = reader.load("shop", {}).spec
     assert spec.input.key == key
     assert spec.prompt is not None
     assert [name for name in columns if f"{{{{ {name} }}}}" in spec.prompt.template] == template
@@ -643,7 +646,7 @@ def test_misses_that_join_the_list_are_told(batchinfer: Cli, shop: Callable[...,
     home = JobHome(batchinfer.home, "shop")
     home.folder.mkdir(parents=True)
     moment = datetime(2026, 1, 5, tzinfo=UTC)
-    misses.merge(home, moment.date(), "one", {"a": [Miss('{"text":"four"}', 2, moment, moment)]})
+    log.merge(home, moment.date(), "one", {"a": [Miss('{"text":"four"}', 2, moment, moment)]})
     assert re.search(r"asked for and not found +1 ", batchinfer("plan", "shop").out)
     assert batchinfer("plan", "shop", "--json").json["misses"] == 1
     assert "4 rows (1 of them asked for and not found) = 0 bad" in batchinfer("run", "shop").out
@@ -722,7 +725,7 @@ def test_an_engine_that_dies_while_it_loads(batchinfer: Cli, shop: Callable[...,
 HOLD = """
 import sys, time
 from pathlib import Path
-from batchinfer.home import JobHome
+from batchinfer.core.home import JobHome
 
 with JobHome(Path(sys.argv[1]), "shop").run_lock("batchinfer run shop"):
     Path(sys.argv[2]).touch()

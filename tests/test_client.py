@@ -23,10 +23,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import Lookup, imports, publish
+from batchinfer import Lookup
+from batchinfer.core.home import JobHome
 from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
-from batchinfer.home import JobHome
-from batchinfer.snapshot import LOOKUP, MANIFEST, Snapshot
+from batchinfer.review import predictions
+from batchinfer.versions import pointers
+from batchinfer.versions.snapshot import LOOKUP, MANIFEST, Snapshot
 from tests.factories import World
 from tests.serving import PATIENCE, eventually, job, say, serving
 from tests.tiny import ROOT
@@ -297,7 +299,7 @@ def test_a_publish_is_followed_and_the_key_may_change(live: str | Path, world: W
         assert after is not None
         assert after["prediction"] == "two"
         for number in (1, 2):  # they have no size
-            imports.undo(world.job, world.home, number)
+            predictions.undo(world.job, world.home, number)
         other = world.changed(input={"path": "queries.parquet", "key": ["id", "size"]})
         say(other, "three", id=["a"], size=[7])
         eventually(lambda: not isinstance(outcome(lambda: lookup.get(id="a", size=7)), tuple))
@@ -341,15 +343,15 @@ def test_a_version_that_is_damaged_leaves_the_old_one(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log says why, and look-ups go on; the next good version is taken."""
-    monkeypatch.setattr("batchinfer.follow.RETRY_SECONDS", 0.1)
-    with Lookup(world.home.root, "shop") as lookup, caplog.at_level(logging.WARNING, "batchinfer.client"):
-        publish.make_current(world.home, 1)
-        pointer = world.home.folder / publish.CURRENT
+    monkeypatch.setattr("batchinfer.versions.follow.RETRY_SECONDS", 0.1)
+    with Lookup(world.home.root, "shop") as lookup, caplog.at_level(logging.WARNING, "batchinfer.client.lookup"):
+        pointers.make_current(world.home, 1)
+        pointer = world.home.folder / pointers.CURRENT
         pointer.write_bytes(b"not JSON")
         eventually(lambda: caplog.records)
         assert "is damaged" in caplog.text
         assert lookup.get(id="a") is not None
-        publish.make_current(world.home, 1)
+        pointers.make_current(world.home, 1)
         say(world, "two", id=["a"])
         eventually(lambda: lookup.version == 2)
 
@@ -369,7 +371,7 @@ def test_a_folder_that_cannot_be_used_is_told_at_once(world: World, tmp_path: Pa
     """No data folder, and a job of which nothing is whole, are two different things."""
     with pytest.raises(NotFound, match=r"^There is no data folder .*nowhere\.$"):
         Lookup(tmp_path / "nowhere", "shop")
-    file = publish.folder_of(world.home, 1) / LOOKUP
+    file = pointers.folder_of(world.home, 1) / LOOKUP
     file.write_bytes(file.read_bytes()[:-4096])
     with pytest.raises(StoreError, match=r"^Nothing of the job shop can be served: .* is not whole"):
         Lookup(world.home.root, "shop")
@@ -381,7 +383,7 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pyte
     def refuse(home: JobHome) -> list[int]:
         raise PermissionError(errno.EACCES, "Permission denied", str(home.versions))
 
-    monkeypatch.setattr(publish, "numbers", refuse)
+    monkeypatch.setattr(pointers, "numbers", refuse)
     with pytest.raises(StoreError, match=r": /.*/shop/versions cannot be read: Permission denied\.$"):
         Lookup(tmp_path, "shop")
 
@@ -392,7 +394,7 @@ def followers() -> list[threading.Thread]:
 
 def locked(world: World) -> bool:
     """Whether this process has version 1 open: clean-up would see its lock on the manifest."""
-    wanted = str(publish.folder_of(world.home, 1) / MANIFEST)
+    wanted = str(pointers.folder_of(world.home, 1) / MANIFEST)
     links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
     return any(os.path.exists(link) and os.readlink(link) == wanted for link in links)  # noqa: PTH110, PTH115
 
@@ -512,7 +514,7 @@ def test_the_package_has_no_other_names() -> None:
 
 def test_a_version_can_be_opened_while_another_thread_lets_go_of_it(world: World) -> None:
     """LMDB opens a file only once in a process, and takes a moment to close it."""
-    place = publish.folder_of(world.home, 1)
+    place = pointers.folder_of(world.home, 1)
 
     def come_and_go(_: int) -> None:
         for _ in range(250):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from batchinfer import Lookup
 from batchinfer.errors import BatchinferError, StoreError, UsageError
-from batchinfer.match import MATCHER, Matcher
+from batchinfer.match.matcher import MATCHER, Matcher
 from batchinfer.serve import match
 from tests.damage import cut, next_version
 from tests.factories import World

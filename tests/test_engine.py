@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from batchinfer import bundled
+from batchinfer.core.records import EngineConfig, Failure, Generation, Prompt, Task
+from batchinfer.engines import bundled
 from batchinfer.engines.devices import place_here
 from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import ModelError
-from batchinfer.records import EngineConfig, Failure, Generation, Prompt, Task
-from batchinfer.tokens import Tokenizer
 from tests.conftest import WINDOW, EngineSlot
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from batchinfer.core.records import Failure
 from batchinfer.errors import GateFailed
-from batchinfer.records import Failure
-from batchinfer.snapshot import Manifest
+from batchinfer.versions.snapshot import Manifest
 from tests.factories import World, model_job
 
 Make = Callable[..., World]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batchinfer.folding import EDGE, Folding
+from batchinfer.match.folding import EDGE, Folding
 
 FOLD = Folding()
 BARE = Folding(accents=False)

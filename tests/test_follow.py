@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer import checked, follow, publish
-from batchinfer.follow import Follower
-from batchinfer.home import JobHome
-from batchinfer.publish import CURRENT, PIN, folder_of
-from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Snapshot
+from batchinfer.core.home import JobHome
+from batchinfer.versions import checksums, follow, pointers
+from batchinfer.versions.follow import Follower
+from batchinfer.versions.pointers import CURRENT, PIN, folder_of
+from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Snapshot
 from tests.damage import POINTERS, VERSIONS, Damage, next_version, point
 from tests.factories import LENIENT, imports_job
 
@@ -125,7 +125,7 @@ def test_a_damaged_version_leaves_the_old_one(home: JobHome, damage: Damage, sen
     follower = following(home)
     next_version(home, 3, 4, damage)
     assert follower.refresh()
-    assert (says(follower), follower.served.pointer, follower.failed_loads) == ("3", publish.pointer_to(home, 3), 1)
+    assert (says(follower), follower.served.pointer, follower.failed_loads) == ("3", pointers.pointer_to(home, 3), 1)
     assert sentence in str(follower.served.problem)
     assert not follower.refresh()  # it is not looked at again and again
     next_version(home, 2, 5)
@@ -221,7 +221,7 @@ def test_a_folder_that_vanishes_while_it_is_read(home: JobHome, at_once: None, m
     def gone(_home: JobHome) -> list[int]:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(publish, "numbers", gone)
+    monkeypatch.setattr(pointers, "numbers", gone)
     (home.folder / CURRENT).write_bytes(b"")
     follower = following(home)
     assert (says(follower), follower.served.published) == (None, True)
@@ -276,7 +276,7 @@ def test_what_others_could_write_is_not_trusted(home: JobHome, tmp_path: Path, s
     else:
         folder.mkdir()
         folder.chmod(0o777)
-    assert checked._memory() is None
+    assert checksums._memory() is None
     assert says(following(home)) == "3"
     (folder_of(home, 3) / PREDICTIONS).write_bytes(b"x")
     follower = following(home)

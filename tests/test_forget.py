@@ -19,13 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer import forget as forgetting
-from batchinfer import imports, publish, release, ship
+from batchinfer.core.home import JobHome
+from batchinfer.core.records import Failure
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError, UsageError
-from batchinfer.home import JobHome
-from batchinfer.publish import PIN, folder_of
-from batchinfer.records import Failure
-from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest
+from batchinfer.maintenance import erase as forgetting
+from batchinfer.publish import release
+from batchinfer.review import predictions
+from batchinfer.versions import pointers, replication
+from batchinfer.versions.pointers import PIN, folder_of
+from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest
 from tests.factories import LENIENT, World, imports_job, model_job, write
 from tests.tiny import ROOT, Cli
 
@@ -144,7 +146,7 @@ def test_deleted_rows_do_not_stay_in_the_file(tmp_path: Path) -> None:
     """The text of a row that was deleted before is still in the cache's file; after forget it is not."""
     world = imports_job(tmp_path, {"id": [1, 2]})
     world.take_in({"id": [1], "prediction": [" ".join(f"{PRIVATE} {n}" for n in range(200))]})
-    assert imports.undo(world.job, world.home, 1) == 1
+    assert predictions.undo(world.job, world.home, 1) == 1
     assert traces(world.home.folder) == ["cache.duckdb"]
     world.take_in({"id": [1], "prediction": ["harmless"]})
     forgetting.forget(world.job, world.home, {"id": "1"})
@@ -158,7 +160,7 @@ def test_the_new_version_says_little(world: World) -> None:
     manifest = Manifest.read(folder_of(world.home, 2))
     assert (manifest.version, manifest.rows, manifest.content["forgot"], manifest.content["parent"]) == (2, 2, 1, 1)
     assert manifest.content["gate"]["status"] == "passed"
-    assert publish.numbers(world.home) == [2]
+    assert pointers.numbers(world.home) == [2]
     others_are_whole(world)
     with world.store.open() as db:
         assert db.execute("SELECT version, rows FROM versions ORDER BY version").fetchall() == [(1, 3), (2, 2)]
@@ -222,15 +224,15 @@ def test_both_what_is_pinned_and_what_is_hidden(world: World) -> None:
     """Where a pin hides the current version, both are rebuilt, and each name moves to its own."""
     world.answer(lambda row: f"second {row['text']}", refresh=True)
     world.publish()
-    publish.pin(world.home, 1)
+    pointers.pin(world.home, 1)
     assert forget(world)["versions_rebuilt"] == [3, 4]
-    pinned, current = publish.pointer(world.home, PIN), publish.pointer(world.home)
+    pinned, current = pointers.pointer(world.home, PIN), pointers.pointer(world.home)
     assert pinned is not None
     assert current is not None
     assert (pinned.version, current.version) == (3, 4)
     assert world.get(name="Ann") == world.served().get({"name": "Ann"})
     assert b"first about Ann" in (world.get(name="Ann") or b"")
-    assert publish.numbers(world.home) == [3, 4]
+    assert pointers.numbers(world.home) == [3, 4]
 
 
 def test_pinned_while_it_works(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,9 +243,9 @@ def test_pinned_while_it_works(world: World, monkeypatch: pytest.MonkeyPatch) ->
 
     def pinning(*given: Any, **named: Any) -> None:
         whole(*given, **named)
-        publish.pin(world.home, 1)
+        pointers.pin(world.home, 1)
 
-    monkeypatch.setattr("batchinfer.forget.install", pinning)
+    monkeypatch.setattr("batchinfer.maintenance.erase.install", pinning)
     with pytest.raises(Busy, match="Version 1 was pinned meanwhile"):
         forget(world)
     monkeypatch.undo()
@@ -262,7 +264,7 @@ def test_versions_without_the_entry_stay(world: World) -> None:
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     assert forget(world)["versions_removed"] == [1]
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
-    assert publish.served(world.home).version == 2
+    assert pointers.served(world.home).version == 2
 
 
 def test_what_gates_quote_is_dropped(world: World) -> None:
@@ -332,7 +334,7 @@ def test_keys_of_every_kind(tmp_path: Path, column: pa.Array, text: str) -> None
 def test_a_copy_without_a_job_file(world: World, tmp_path: Path, batchinfer: Cli) -> None:
     """In a data folder that versions were copied to, forget works without cache and job file."""
     (tmp_path / "dest").mkdir()
-    ship.ship(world.home, tmp_path / "dest", lambda _: None)
+    replication.ship(world.home, tmp_path / "dest", lambda _: None)
     done = batchinfer("--home", tmp_path / "dest", "forget", "shop", f"name={PRIVATE}", "--yes", "--json")
     assert (done.code, done.json["versions_rebuilt"], done.json["in_list"]) == (0, [2], False)
     assert traces(tmp_path / "dest") == []
@@ -360,7 +362,7 @@ def test_nothing_to_forget(world: World, batchinfer: Cli) -> None:
     (world.home.logs / "engine.log").write_text("kept")
     done = batchinfer("forget", world.job.path, "name=Nobody", "--yes")
     assert (done.code, done.sentence) == (1, "Nothing of name=Nobody is stored for the job shop.")
-    assert publish.numbers(world.home) == [1]
+    assert pointers.numbers(world.home) == [1]
     assert (world.home.logs / "engine.log").exists()
     forget(world)
     assert batchinfer("forget", world.job.path, f"name={PRIVATE}", "--yes").code == 1
@@ -458,14 +460,14 @@ def test_versions_with_another_key_are_named(world: World) -> None:
 
 
 STEPS = [
-    "forget.misses.forget",
-    "forget.misses.forget",
-    "erase.rewrite",
-    "erase.remove_drafts",
-    "publish.point",
-    "publish.install",
-    "forget.retention.remove",
-    "forget.shutil.rmtree",
+    "erase.log.forget",
+    "erase.log.forget",
+    "erase_cache.rewrite",
+    "erase_cache.remove_drafts",
+    "pointers.point",
+    "pointers.install",
+    "erase.retention.remove",
+    "erase.shutil.rmtree",
 ]
 
 
@@ -476,15 +478,15 @@ def test_killed_at_any_step(world: World, step: str, *, after: bool) -> None:
     _miss(world, "2026-01-01", [PRIVATE, "Dora"])
     (world.home.logs / "engine.log").write_text(PRIVATE)
     script = (
-        "import os, sys; from pathlib import Path; from batchinfer import erase, forget, jobfile, publish\n"
-        "from batchinfer.home import JobHome\n"
+        "import os, sys; from pathlib import Path; from batchinfer.job import reader; from batchinfer.maintenance import erase, erase_cache; from batchinfer.versions import pointers\n"
+        "from batchinfer.core.home import JobHome\n"
         f"whole = {step}; calls = []\n"
         "def stopped(*given, **named):\n"
         f"    if {after}: whole(*given, **named)\n"
         f"    os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
         f"{step} = stopped\n"
-        "job = jobfile.load(sys.argv[1], {})\n"
-        f"forget.forget(job, JobHome(Path(sys.argv[2]), 'shop'), {{'name': '{PRIVATE}'}})"
+        "job = reader.load(sys.argv[1], {})\n"
+        f"erase.forget(job, JobHome(Path(sys.argv[2]), 'shop'), {{'name': '{PRIVATE}'}})"
     )
     command = [sys.executable, "-c", script, str(world.job.path), str(world.home.root)]
     killed = subprocess.run(command, cwd=ROOT, env=dict(os.environ), check=False)

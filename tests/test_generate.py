@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchinfer.cache.store import Store
+from batchinfer.core.home import JobHome
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import Busy, GateFailed, ModelError, Stopped, UsageError
-from batchinfer.home import JobHome
-from batchinfer.planned import Options, planned
-from batchinfer.publish import folder_of, pointer, served
-from batchinfer.run import run
-from batchinfer.snapshot import Snapshot
-from batchinfer.store import Store
+from batchinfer.pipeline.run import run
+from batchinfer.planning.prepare import Options, planned
+from batchinfer.versions.pointers import folder_of, pointer, served
+from batchinfer.versions.snapshot import Snapshot
 from tests.factories import LENIENT
 from tests.scripted import read_diary
 from tests.tiny import (

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batchinfer import publish, run
 from batchinfer.errors import GateFailed, InputError, SpecError
-from batchinfer.golden import is_right
-from batchinfer.planned import Options
-from batchinfer.snapshot import Manifest
+from batchinfer.pipeline import run
+from batchinfer.planning.prepare import Options
+from batchinfer.publish.golden import is_right
+from batchinfer.versions import pointers
+from batchinfer.versions.snapshot import Manifest
 from tests.factories import World, model_job, unchecked, write
 
 Make = Callable[..., World]
@@ -84,7 +85,7 @@ def test_too_few_right_answers_are_refused(make: Make) -> None:
     world.answer(lambda row: says[row["id"]])
     with pytest.raises(GateFailed, match=r"golden: 2 of 4 golden rows are right \(50\.0%; at least 90\.0% wanted\)\. "):
         world.publish()
-    [name] = publish.candidates(world.home)
+    [name] = pointers.candidates(world.home)
     [failed] = [
         check for check in Manifest.read(world.home.rejected / name).content["gate"]["checks"] if not check["passed"]
     ]

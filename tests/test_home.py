@@ -14,11 +14,11 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from batchinfer.cache.store import Store
+from batchinfer.core.home import JobHome, data_folder, lock
 from batchinfer.errors import Busy, StoreError, UsageError
-from batchinfer.home import JobHome, data_folder, lock
-from batchinfer.planned import Options
-from batchinfer.run import run
-from batchinfer.store import Store
+from batchinfer.pipeline.run import run
+from batchinfer.planning.prepare import Options
 from tests.tiny import (
     BECOME_NOBODY,
     ROOT,
@@ -41,7 +41,7 @@ LONG_TEXTS = [f"{number:04d}" * 500 for number in range(3000)]
 HOLD = """
 import sys, time
 from pathlib import Path
-from batchinfer.home import JobHome
+from batchinfer.core.home import JobHome
 
 with JobHome(Path(sys.argv[1]), "shop").run_lock("batchinfer run shop"):
     Path(sys.argv[2]).touch()
@@ -158,7 +158,7 @@ def test_a_damaged_record_is_said(home: JobHome) -> None:
 WRITE = """
 import sys
 from pathlib import Path
-from batchinfer.home import write_atomically
+from batchinfer.core.home import write_atomically
 
 Path(sys.argv[2]).touch()
 while True:
@@ -192,7 +192,7 @@ def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     program = (
-        "import resource, sys; from pathlib import Path; from batchinfer.home import write_atomically; "
+        "import resource, sys; from pathlib import Path; from batchinfer.core.home import write_atomically; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); write_atomically(Path(sys.argv[1]), b'n' * 2000)"
     )
     done = subprocess.run(
@@ -214,7 +214,7 @@ def test_scratch_is_removed(home: JobHome) -> None:
 USE_SCRATCH = """
 import sys, time
 from pathlib import Path
-from batchinfer.home import JobHome
+from batchinfer.core.home import JobHome
 
 with JobHome(Path(sys.argv[1]), "shop").scratch() as folder:
     (folder / "plan.duckdb").touch()

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from batchinfer import jobfile
 from batchinfer.errors import BatchinferError, SpecError, UsageError
-from batchinfer.jobfile import ROOTS_VARIABLE, Job
-from batchinfer.output import SplitStep
-from batchinfer.spec import JobSpec
+from batchinfer.job import reader
+from batchinfer.job.reader import ROOTS_VARIABLE, Job
+from batchinfer.job.spec import JobSpec
+from batchinfer.prompting.output import SplitStep
 
 EXAMPLE_JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*/job.yaml"))
 SMALLEST = "name: shop\ninput: {path: queries.parquet, key: [term]}\n"
@@ -26,7 +26,7 @@ ASKING = "prompt: {template: '{{ term }}'}\nmodel: {id: org/name}\n"
 def problems(text: str) -> list[str]:
     """What is wrong with a job file, sentence by sentence."""
     with pytest.raises(SpecError) as caught:
-        jobfile.parse(text, "job.yaml")
+        reader.parse(text, "job.yaml")
     said = str(caught.value).splitlines()
     count = len(caught.value.problems)
     assert said[0] == f"job.yaml has {count} problem{'s' if count > 1 else ''}:"
@@ -47,7 +47,7 @@ def write_job(folder: Path, text: str = SMALLEST) -> Path:
 
 def test_name_and_input_are_enough() -> None:
     """A job of two fields is valid: it lives by imports, and everything else has its default."""
-    spec = jobfile.parse(SMALLEST, "job.yaml")
+    spec = reader.parse(SMALLEST, "job.yaml")
     assert (spec.name, spec.input.path, spec.input.key) == ("shop", "queries.parquet", ["term"])
     assert (spec.prompt, spec.model, spec.match, spec.schedule) == (None, None, None, None)
     assert (spec.on_failure, spec.keep_versions, spec.gate.coverage, spec.gate.failures) == ("keep", 5, 0.95, 0.05)
@@ -70,7 +70,7 @@ def test_a_match_section_names_parts_of_the_entries() -> None:
         + "match:\n  terms: [term,\n    prediction.names,\n    nmae]\n  concept: brand\n  where: {prediction.a: 1, x: 2}\n"
     )
     with pytest.raises(SpecError) as caught:
-        jobfile.parse(text, "job.yaml")
+        reader.parse(text, "job.yaml")
     first = SMALLEST.count("\n") + 2
     assert caught.value.problems == [
         f"line {first + 1}: match.terms: prediction.names is within a prediction, but output.type is text, not json.",
@@ -86,19 +86,19 @@ def test_a_part_is_written_with_dots_between(part: str) -> None:
     """A place in a prediction that cannot be is told at once, not when the terms are looked for."""
     text = SMALLEST + f"output: {{type: json, schema: {{}}}}\nmatch: {{terms: [{part}], concept: term}}\n"
     with pytest.raises(SpecError, match=r"match\.terms"):
-        jobfile.parse(text, "job.yaml")
+        reader.parse(text, "job.yaml")
 
 
 @pytest.mark.parametrize("where", ["[]", "1e999", "-1e999", "[1, 1e999]"])
 def test_where_names_values_that_there_can_be(where: str) -> None:
     """No list of nothing, and no number that JSON does not have."""
     with pytest.raises(SpecError, match="where"):
-        jobfile.parse(SMALLEST + f"match: {{terms: [term], concept: term, where: {{term: {where}}}}}\n", "job.yaml")
+        reader.parse(SMALLEST + f"match: {{terms: [term], concept: term, where: {{term: {where}}}}}\n", "job.yaml")
 
 
 def test_sections_of_later_work_are_kept() -> None:
     """match, serve and schedule are read and kept as they were written."""
-    spec = jobfile.parse(SMALLEST + LATER, "job.yaml")
+    spec = reader.parse(SMALLEST + LATER, "job.yaml")
     assert spec.match is not None
     assert spec.schedule is not None
     assert spec.match.model_dump() == {
@@ -114,15 +114,15 @@ def test_sections_of_later_work_are_kept() -> None:
 def test_a_spec_can_be_written_and_read_again() -> None:
     """The plain values of a job file, as a manifest keeps them, are a job file that says the same."""
     steps = "output: {type: json, schema: {type: array}, steps: [strip, {split: ','}]}\n"
-    spec = jobfile.parse(SMALLEST + ASKING + LATER + steps, "job.yaml")
+    spec = reader.parse(SMALLEST + ASKING + LATER + steps, "job.yaml")
     written = yaml.safe_dump(spec.model_dump(mode="json", by_alias=True))
-    assert jobfile.parse(written, "job.yaml") == spec
+    assert reader.parse(written, "job.yaml") == spec
     assert spec.output.steps == ["strip", SplitStep(split=",")]
 
 
 def test_a_spec_cannot_be_changed() -> None:
     """A job that was read is frozen, in every section."""
-    spec = jobfile.parse(SMALLEST + ASKING + LATER, "job.yaml")
+    spec = reader.parse(SMALLEST + ASKING + LATER, "job.yaml")
     sections = [spec, *(value for _, value in spec if isinstance(value, BaseModel))]
     assert len(sections) > 10
     for section in sections:
@@ -136,7 +136,7 @@ def test_a_spec_cannot_be_changed() -> None:
 )
 def test_what_yaml_1_2_calls_text_is_text(text: str) -> None:
     """A choice or a value may be Yes, on, a date, a time or a postal code without quotes."""
-    spec = jobfile.parse(
+    spec = reader.parse(
         f"{SMALLEST}{ASKING}output: {{type: choice, choices: [{text}, Other]}}\ndescription: {text}\n", "job.yaml"
     )
     assert spec.output.choices == [text, "Other"]
@@ -153,7 +153,7 @@ def test_what_yaml_1_2_calls_text_is_text(text: str) -> None:
 )  # fmt: skip
 def test_scalars_are_read_as_yaml_1_2_reads_them(text: str, value: Any) -> None:
     """Numbers, true, false and null are what they look like, and quotes make a text of anything."""
-    spec = jobfile.parse(
+    spec = reader.parse(
         f"{SMALLEST}prompt: {{template: '{{{{ term }}}}'}}\nmodel:\n  id: m\n  options: {{x: {text}}}\n", "j"
     )
     assert spec.model is not None
@@ -165,7 +165,7 @@ def test_scalars_are_read_as_yaml_1_2_reads_them(text: str, value: Any) -> None:
 def test_a_duration_is_a_number_and_a_unit(number: int, unit: str) -> None:
     """Each unit is worth its seconds, and what is written from a duration is read as the same."""
     seconds = number * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[unit]
-    spec = jobfile.parse(f"{SMALLEST}cache: {{max_age: {number}{unit}}}\n", "job.yaml")
+    spec = reader.parse(f"{SMALLEST}cache: {{max_age: {number}{unit}}}\n", "job.yaml")
     assert spec.cache.max_age == timedelta(seconds=seconds)
     assert spec.model_dump(mode="json")["cache"]["max_age"] == f"{seconds}s"
 
@@ -344,7 +344,7 @@ sampling: {top_p: 2}
 def test_examples_in_a_file_are_not_missed() -> None:
     """Shots of examples that lie in a Parquet file cannot be counted from the job file alone."""
     asking = "prompt: {template: '{{ term }}', examples: shots.parquet, shots: 3}\nmodel: {id: org/name}\n"
-    spec = jobfile.parse(SMALLEST + asking, "job.yaml")
+    spec = reader.parse(SMALLEST + asking, "job.yaml")
     assert spec.prompt is not None
     assert (spec.prompt.examples, spec.prompt.shots) == ("shots.parquet", 3)
 
@@ -352,7 +352,7 @@ def test_examples_in_a_file_are_not_missed() -> None:
 def test_as_many_choices_as_can_be_scored_are_allowed() -> None:
     """128 choices are a job."""
     choices = ", ".join(f"c{number}" for number in range(128))
-    spec = jobfile.parse(f"{SMALLEST}output: {{type: choice, choices: [{choices}]}}\n", "job.yaml")
+    spec = reader.parse(f"{SMALLEST}output: {{type: choice, choices: [{choices}]}}\n", "job.yaml")
     assert len(spec.output.choices or []) == 128
 
 
@@ -541,7 +541,7 @@ def test_a_step_that_cannot_be_done_is_refused(step: str, sentence: str) -> None
 
 def test_another_job_can_be_the_input() -> None:
     """The items of another job's predictions can be the rows."""
-    spec = jobfile.parse(
+    spec = reader.parse(
         "name: shop\ninput: {job: other, explode: prediction.names, as: term, key: [term]}\n", "job.yaml"
     )
     assert (spec.input.job, spec.input.explode, spec.input.as_) == ("other", "prediction.names", "term")
@@ -550,7 +550,7 @@ def test_another_job_can_be_the_input() -> None:
 def test_a_schema_may_refer_to_itself() -> None:
     """References within a schema are what they are for."""
     schema = "{type: array, items: {$ref: '#/$defs/name'}, $defs: {name: {type: string}}}"
-    spec = jobfile.parse(f"{SMALLEST}output: {{type: json, schema: {schema}}}\n", "job.yaml")
+    spec = reader.parse(f"{SMALLEST}output: {{type: json, schema: {schema}}}\n", "job.yaml")
     assert spec.output.schema_ is not None
 
 
@@ -567,7 +567,7 @@ junk = st.recursive(
 def test_any_content_gives_a_job_or_a_spec_error(content: dict[str, Any]) -> None:
     """Whatever YAML holds, a job file is either read or refused with sentences, never with a traceback."""
     try:
-        jobfile.parse(yaml.safe_dump(content), "job.yaml")
+        reader.parse(yaml.safe_dump(content), "job.yaml")
         said = []
     except SpecError as exc:
         said = exc.problems or ["no sentence"]
@@ -578,7 +578,7 @@ def test_any_content_gives_a_job_or_a_spec_error(content: dict[str, Any]) -> Non
 def test_any_text_gives_a_job_or_a_spec_error(text: str) -> None:
     """Whatever a file holds, it is either read or refused with sentences."""
     with pytest.raises(SpecError):
-        jobfile.parse(text, "job.yaml")
+        reader.parse(text, "job.yaml")
 
 
 # Which file.
@@ -597,8 +597,8 @@ def test_a_job_is_found_by_name_folder_or_file(tmp_path: Path, monkeypatch: pyte
         str(path),
         f"../{tmp_path.name}/jobs/shop",
     ]
-    assert {jobfile.load(name, {}).path for name in names} == {path}
-    job = jobfile.load("shop", {})
+    assert {reader.load(name, {}).path for name in names} == {path}
+    job = reader.load("shop", {})
     assert (job.name, job.folder) == ("shop", path.parent)
 
 
@@ -607,7 +607,7 @@ def test_a_name_under_jobs_comes_before_a_folder_of_that_name(tmp_path: Path, mo
     write_job(tmp_path / "shop")
     path = write_job(tmp_path / "jobs" / "shop")
     monkeypatch.chdir(tmp_path)
-    assert jobfile.load("shop", {}).path == path
+    assert reader.load("shop", {}).path == path
 
 
 def test_a_job_that_is_not_there_gets_a_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -616,7 +616,7 @@ def test_a_job_that_is_not_there_gets_a_suggestion(tmp_path: Path, monkeypatch: 
 
     def said(name: str) -> str:
         with pytest.raises(UsageError, match=f"There is no job {name}: ") as caught:
-            jobfile.load(name, {})
+            reader.load(name, {})
         return str(caught.value)
 
     assert said("shop").endswith("Make one: batchinfer init.")
@@ -631,7 +631,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = write_job(tmp_path)
     path.write_bytes(b"name: \xff\n")
     with pytest.raises(UsageError, match="cannot be read") as caught:
-        jobfile.load(str(path), {})
+        reader.load(str(path), {})
     assert str(path) in str(caught.value)
 
 
@@ -639,7 +639,7 @@ def test_a_faulty_file_is_named(tmp_path: Path) -> None:
     """The message begins with the path of the file, so that it can be opened."""
     path = write_job(tmp_path, "name: shop\n")
     with pytest.raises(SpecError) as caught:
-        jobfile.load(str(path), {})
+        reader.load(str(path), {})
     assert str(caught.value) == f"{path} has 1 problem:\n  line 1: input: is missing."
     assert caught.value.exit_code == 2
 
@@ -647,7 +647,7 @@ def test_a_faulty_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", EXAMPLE_JOBS, ids=[path.parent.name for path in EXAMPLE_JOBS])
 def test_the_example_jobs_can_be_read(path: Path) -> None:
     """Each job that comes with the program is valid, bears its folder's name, and has its list, or the job before it."""
-    job = jobfile.load(str(path), {})
+    job = reader.load(str(path), {})
     assert job.name == path.parent.name
     if job.spec.input.path is None:
         assert (path.parents[1] / str(job.spec.input.job) / "job.yaml").is_file()
@@ -669,7 +669,7 @@ def job(tmp_path: Path) -> Job:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "secret.parquet").touch()
     (tmp_path / "shop-other").mkdir()
-    return jobfile.load(str(write_job(tmp_path / "shop")), {})
+    return reader.load(str(write_job(tmp_path / "shop")), {})
 
 
 @pytest.mark.parametrize(
@@ -725,14 +725,14 @@ def test_a_job_may_itself_be_reached_by_a_link(tmp_path: Path) -> None:
     """A job whose folder is a link reads what lies in it."""
     write_job(tmp_path / "releases" / "42")
     (tmp_path / "shop").symlink_to(tmp_path / "releases" / "42")
-    job = jobfile.load(str(tmp_path / "shop"), {})
+    job = reader.load(str(tmp_path / "shop"), {})
     assert job.inside("input.path", "q.parquet") == tmp_path / "shop" / "q.parquet"
 
 
 @pytest.mark.parametrize("name", ["[old] jobs", "what?", "a*b"])
 def test_a_folder_named_like_a_glob_is_a_folder(tmp_path: Path, name: str) -> None:
     """Signs of a glob in the name of the job's own folder do not make its files unreachable."""
-    job = jobfile.load(str(write_job(tmp_path / name / "shop")), {})
+    job = reader.load(str(write_job(tmp_path / name / "shop")), {})
     assert job.inside("input.path", "q.parquet") == tmp_path / name / "shop" / "q.parquet"
 
 
@@ -740,7 +740,7 @@ def test_roots_allow_more(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders that the environment names may be read, with what lies below them and nothing beside them."""
     outside, other = job.folder.parent / "outside", job.folder.parent / "shop-other"
     roots = f"{other}/../{outside.name}:{job.folder.parent / 'nowhere'}"
-    allowed = jobfile.load(str(job.path), {ROOTS_VARIABLE: roots})
+    allowed = reader.load(str(job.path), {ROOTS_VARIABLE: roots})
     monkeypatch.setenv("LISTS", str(outside))
     assert allowed.inside("input.path", str(outside / "*.parquet")) == outside / "*.parquet"
     assert allowed.inside("input.path", "../outside/secret.parquet") == outside / "secret.parquet"
@@ -752,7 +752,7 @@ def test_roots_allow_more(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("roots", ["", ":", "::"])
 def test_an_empty_list_of_roots_allows_nothing(job: Job, roots: str) -> None:
     """An empty entry in the variable is not the current folder."""
-    allowed = jobfile.load(str(job.path), {ROOTS_VARIABLE: roots})
+    allowed = reader.load(str(job.path), {ROOTS_VARIABLE: roots})
     assert allowed.roots == ()
     with pytest.raises(BatchinferError):
         allowed.inside("input.path", str(Path.cwd() / "q.parquet"))
@@ -762,6 +762,6 @@ def test_a_link_below_one_root_may_not_lead_out_of_all(job: Job) -> None:
     """A link is followed only as far as the root that it lies in."""
     outside, other = job.folder.parent / "outside", job.folder.parent / "shop-other"
     (other / "link").symlink_to(outside)
-    allowed = jobfile.load(str(job.path), {ROOTS_VARIABLE: str(other)})
+    allowed = reader.load(str(job.path), {ROOTS_VARIABLE: str(other)})
     with pytest.raises(SpecError):
         allowed.inside("input.path", str(other / "link" / "secret.parquet"))

@@ -14,16 +14,18 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from batchinfer import imports, jobfile, publish
+from batchinfer.core.home import JobHome
+from batchinfer.core.records import Generation, Prediction
 from batchinfer.engines.pool import EnginePool
-from batchinfer.home import JobHome
-from batchinfer.jobfile import Job
-from batchinfer.parse import Parser
-from batchinfer.planned import Options
-from batchinfer.records import Generation, Prediction
-from batchinfer.run import publish_job, run
-from batchinfer.snapshot import Snapshot
-from batchinfer.spec import Example
+from batchinfer.job import reader
+from batchinfer.job.reader import Job
+from batchinfer.job.spec import Example
+from batchinfer.pipeline.run import publish_job, run
+from batchinfer.planning.prepare import Options
+from batchinfer.prompting.parse import Parser
+from batchinfer.review import predictions
+from batchinfer.versions import pointers
+from batchinfer.versions.snapshot import Snapshot
 from tests.conftest import Told
 from tests.factories import Quiet, write
 
@@ -33,7 +35,7 @@ MAKE: dict[str, Any] = runpy.run_path(str(JOBS / SYNONYMS / "make_queries.py"))
 
 
 def job(name: str) -> Job:
-    return jobfile.load(str(JOBS / name), {})
+    return reader.load(str(JOBS / name), {})
 
 
 def examples(name: str) -> list[Example]:
@@ -138,7 +140,7 @@ def by_imports(name: str, folder: Path) -> Job:
     kept = {part: section for part, section in content.items() if part not in ("prompt", "model", "gate")}
     kept["output"].pop("steps", None)
     (place / "job.yaml").write_text(yaml.safe_dump(kept | {"gate": {"coverage": 0}}), encoding="utf-8")
-    return jobfile.load(str(place), {})
+    return reader.load(str(place), {})
 
 
 def test_a_vaccine_is_found_by_its_own_name(tmp_path: Path) -> None:
@@ -147,12 +149,12 @@ def test_a_vaccine_is_found_by_its_own_name(tmp_path: Path) -> None:
     homes = [JobHome(tmp_path / "home", name) for name in (SYNONYMS, CHECK)]
     key = {"vaccine": ["Moderna", "mRNA vaccine"], "language": ["en", "en"]}
     names = [json.dumps({"names": [name]}) for name in ("Spikevax", "RNA jab")]
-    imports.add(lists, homes[0], write(tmp_path / "lists.parquet", key | {"prediction": names}), "a test")
+    predictions.add(lists, homes[0], write(tmp_path / "lists.parquet", key | {"prediction": names}), "a test")
     publish_job(lists, homes[0], Options(), Quiet())
     terms = key | {"term": ["Spikevax", "RNA jab"], "prediction": ["Yes", "Yes"]}
-    imports.add(check, homes[1], write(tmp_path / "terms.parquet", terms), "a test")
+    predictions.add(check, homes[1], write(tmp_path / "terms.parquet", terms), "a test")
     assert publish_job(check, homes[1], Options(), Quiet())["version"] == 1
-    with Snapshot(publish.folder_of(homes[1], 1)) as version:
+    with Snapshot(pointers.folder_of(homes[1], 1)) as version:
         found = version.matcher.find("Moderna is an mRNA vaccine, sold as Spikevax.")
     assert [(match.text, match.names[0].concept) for match in found] == [
         ("Moderna", "Moderna"), ("mRNA vaccine", "mRNA vaccine"), ("Spikevax", "Moderna"),
@@ -168,7 +170,7 @@ def borrowed(name: str, folder: Path, **prompt: Any) -> Job:
     content = yaml.safe_load((place / "job.yaml").read_text(encoding="utf-8"))
     content["prompt"] |= prompt
     (place / "job.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
-    return jobfile.load(str(place), {})
+    return reader.load(str(place), {})
 
 
 @pytest.fixture
@@ -207,14 +209,14 @@ def test_the_check_runs_on_a_published_list(root: Path, tmp_path: Path, engine: 
         {name: rows[name] for name in ("vaccine", "language")} | {"language_name": ["German", "Russian"]},
     )
     write(first.folder / "golden.parquet", {"vaccine": ["Moderna"], "language": ["de"], "answer": ['"Spikevax"']})
-    imports.add(first, home, write(tmp_path / "lists.parquet", rows), "a test")
+    predictions.add(first, home, write(tmp_path / "lists.parquet", rows), "a test")
     assert publish_job(first, home, Options(), Quiet())["version"] == 1
 
     second, checked = borrowed(CHECK, tmp_path, shots=2), JobHome(root, CHECK)
     report = run(second, checked, Options(), told, engine)
     assert (report["status"], report["upstream"]) == ("done", {"job": SYNONYMS, "version": 1})
     assert (report["rows"], report["generated"], report["version"]) == (4, 4, 1)
-    with Snapshot(publish.folder_of(checked, 1)) as version:
+    with Snapshot(pointers.folder_of(checked, 1)) as version:
         body = json.loads(version.get({"vaccine": "Moderna", "language": "de", "term": "Spikevax"}) or "null")
         found = {name.term for match in version.matcher.find("Спросили про Spikevax и virus") for name in match.names}
     assert body["prediction"] in ("Yes", "No")

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import keys, question
+from batchinfer.core import keys
+from batchinfer.core.keys import Column, Kind
 from batchinfer.errors import UsageError
-from batchinfer.keys import Column, Kind
-from batchinfer.plan import scratch_plan
-from batchinfer.prompt import PromptTemplate
-from batchinfer.source import ROW, Source
-from batchinfer.spec import InputSpec, JobSpec, PromptSpec
+from batchinfer.inputs.parquet import ROW, Source
+from batchinfer.inputs.query_list import scratch_plan
+from batchinfer.job.spec import InputSpec, JobSpec, PromptSpec
+from batchinfer.planning import question
+from batchinfer.prompting.template import PromptTemplate
 from tests.factories import World, model_job
 
 Path_ = tuple[str, ...]

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from batchinfer import folding, match, publish
 from batchinfer.errors import MissingExtra, StoreError, UsageError
-from batchinfer.match import Foreign, Match, Matcher
-from batchinfer.snapshot import Manifest
+from batchinfer.match import folding, matcher
+from batchinfer.match.matcher import Foreign, Match, Matcher
+from batchinfer.versions import pointers
+from batchinfer.versions.snapshot import Manifest
 from tests.factories import LENIENT, World, imports_job, model_job
 
 Named = tuple[str, str, Sequence[Any]]  # concept, language, terms
@@ -57,8 +58,8 @@ def found(world: World, text: str, **options: Any) -> list[tuple[str, str]]:
 
 def manifest(world: World) -> Manifest:
     """What the current version says of itself."""
-    pointer = publish.served(world.home)
-    return Manifest.read(publish.folder_of(world.home, pointer.version))
+    pointer = pointers.served(world.home)
+    return Manifest.read(pointers.folder_of(world.home, pointer.version))
 
 
 def test_a_match_says_all(tmp_path: Path) -> None:
@@ -368,7 +369,7 @@ def test_many_marks_take_no_time(tmp_path: Path) -> None:
 
 def test_what_is_kept_of_names_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are read again once too many are kept, in whatever languages they were asked for."""
-    monkeypatch.setattr(match, "MOST_KEPT", 5)
+    monkeypatch.setattr(matcher, "MOST_KEPT", 5)
     world = job(tmp_path, [(f"it{number}", "en", ["covid"]) for number in range(3)])
     with world.served() as version:
         for tag in ("en", "en-GB", "de", "fr", "EN"):

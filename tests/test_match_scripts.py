@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchinfer.match import Matcher
+from batchinfer.match.matcher import Matcher
 from benchmarks.carriers import CARRIERS, Case, cases, wrong
 from tests.factories import LENIENT, imports_job
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer import forget, publish, run, ship
+from batchinfer.core.home import JobHome
 from batchinfer.errors import GateFailed
-from batchinfer.home import JobHome
-from batchinfer.planned import Options
-from batchinfer.snapshot import Snapshot
+from batchinfer.maintenance import erase
+from batchinfer.pipeline import run
+from batchinfer.planning.prepare import Options
+from batchinfer.versions import pointers, replication
+from batchinfer.versions.snapshot import Snapshot
 from tests.factories import LENIENT, Quiet, World, imports_job
 
 MATCH = {"terms": ["prediction"], "concept": "name"}
@@ -31,15 +33,15 @@ def world(tmp_path: Path) -> World:
 
 def found(home: JobHome, text: str = "alpha beta gamma delta") -> Sequence[str]:
     """What the served version finds."""
-    pointer = publish.served(home)
-    with Snapshot(publish.folder_of(home, pointer.version), digest=pointer.manifest) as version:
+    pointer = pointers.served(home)
+    with Snapshot(pointers.folder_of(home, pointer.version), digest=pointer.manifest) as version:
         version.verify()
         return [name.concept for match in version.matcher.find(text) for name in match.names]
 
 
 def test_a_forgotten_entry_is_found_no_more(world: World) -> None:
     """Its terms leave the matcher of the version that is built again, and no byte of them stays."""
-    forget.forget(world.job, world.home, {"name": "Ben"})
+    erase.forget(world.job, world.home, {"name": "Ben"})
     assert found(world.home) == ["Ann", "Cay"]
     files = [path.read_bytes() for path in world.home.versions.rglob("matcher.bin")]
     assert len(files) == 1
@@ -55,7 +57,7 @@ def test_no_report_quotes_a_forgotten_term(tmp_path: Path) -> None:
     world.take_in({"name": ["Ann", "Ben"], "prediction": ["zebrasecret", "zebrasecret"]})
     assert world.run()["match"]["examples"] == (("zebrasecret", 2),)
     for name in ("Ann", "Ben"):
-        forget.forget(world.job, world.home, {"name": name})
+        erase.forget(world.job, world.home, {"name": name})
     quoting = [path for path in world.home.folder.rglob("*") if path.is_file() and b"zebrasecret" in path.read_bytes()]
     assert quoting == []
 
@@ -67,7 +69,7 @@ def test_a_candidate_has_its_matcher_when_it_is_published(world: World) -> None:
     with pytest.raises(GateFailed):
         strict.publish()
     assert found(world.home) == ["Ann", "Ben", "Cay"]
-    (candidate,) = publish.candidates(world.home)
+    (candidate,) = pointers.candidates(world.home)
     report = run.publish_job(strict.job, strict.home, Options(), Quiet(), candidate=candidate, why="they are right")
     assert report["version"] == 2
     assert found(world.home) == ["Ben", "Cay", "Ann"]
@@ -76,7 +78,7 @@ def test_a_candidate_has_its_matcher_when_it_is_published(world: World) -> None:
 def test_a_copy_finds_the_same(world: World, tmp_path: Path) -> None:
     """The matcher goes with the version to another data folder."""
     (tmp_path / "elsewhere").mkdir()
-    ship.ship(world.home, tmp_path / "elsewhere", lambda _: None)
+    replication.ship(world.home, tmp_path / "elsewhere", lambda _: None)
     assert found(JobHome(tmp_path / "elsewhere", world.home.name)) == ["Ann", "Ben", "Cay"]
 
 

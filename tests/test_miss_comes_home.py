@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer import misses
+from batchinfer.misses import log
 from tests.factories import LENIENT, World, model_job
 from tests.serving import Server, eventually, serving
 
@@ -54,7 +54,7 @@ def test_a_collector_that_dies_is_started_again(world: World, tmp_path: Path) ->
             eventually(partial(another, server, killed), server.said)
         assert server.lookup("shop", text="tea, please").status == 404
         assert server.log.count("The collector of misses ended with the exit code -9: it is started again.") == 2
-    recorded = {query for path in misses.files(world.home) for query in pq.read_table(path)["query"].to_pylist()}
+    recorded = {query for path in log.files(world.home) for query in pq.read_table(path)["query"].to_pylist()}
     assert recorded == {'{"text":"milk"}', '{"text":"rum"}', '{"text":"tea, please"}'}
 
 

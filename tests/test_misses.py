@@ -24,15 +24,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import jobfile, misses
+from batchinfer.core.home import JobHome
+from batchinfer.core.keys import Column, lookup_key
+from batchinfer.core.records import Miss
 from batchinfer.errors import SpecError, StoreError
-from batchinfer.home import JobHome
-from batchinfer.keys import Column, lookup_key
-from batchinfer.records import Miss
-from batchinfer.serve import collector
-from batchinfer.serve import misses as counting
-from batchinfer.serve.collector import Collector
-from batchinfer.serve.misses import MissCounter, read_spooled, spooled
+from batchinfer.job import reader
+from batchinfer.misses import collector, log
+from batchinfer.misses import counter as counting
+from batchinfer.misses.collector import Collector
+from batchinfer.misses.counter import MissCounter, read_spooled, spooled
 from tests.factories import LENIENT, World, imports_job, model_job, unchecked
 from tests.tiny import ROOT
 
@@ -73,7 +73,7 @@ def asked(home: JobHome, queries: list[Query], names: tuple[str, ...] = ("text",
 def found(home: JobHome) -> dict[str, int]:
     """The count of each query over all files."""
     counts: dict[str, int] = {}
-    for path in misses.files(home):
+    for path in log.files(home):
         for row in pq.read_table(path).to_pylist():
             counts[row["query"]] = counts.get(row["query"], 0) + row["count"]
     return counts
@@ -211,7 +211,7 @@ def test_a_worker_that_counts_imports_nothing_big() -> None:
     """Neither the counter nor a collector that finds nothing loads pyarrow or duckdb."""
     code = (
         "import pathlib, sys\n"
-        "from batchinfer.serve import collector, misses\n"
+        "from batchinfer.misses import collector, counter\n"
         "collector.Collector(pathlib.Path('/nowhere'), pathlib.Path('/nowhere'), 'one').round()\n"
         "sys.exit(' '.join({'pyarrow', 'duckdb', 'pydantic'} & sys.modules.keys()) or None)"
     )
@@ -225,17 +225,17 @@ def test_a_worker_that_counts_imports_nothing_big() -> None:
 def test_counts_are_added_up_over_rounds_and_servers(home: JobHome) -> None:
     """Each server has one file a day; it adds up what comes, and keeps when a query was first and last seen."""
     asked(home, [("Ulm",), ("Bonn",)], server="a/b")
-    [path] = misses.files(home)
+    [path] = log.files(home)
     first = pq.read_table(path).to_pylist()[0]["first_seen"]
     asked(home, [("Ulm",), ("Ulm",)], server="a/b")
     asked(home, [("Ulm",)], server="two")
     assert found(home) == {'{"text":"Ulm"}': 4, '{"text":"Bonn"}': 1}
-    names = [path.name for path in misses.files(home)]
+    names = [path.name for path in log.files(home)]
     assert len(names) == 2
     assert all(name.startswith(f"{datetime.now(UTC).date()}-") for name in names)
     assert names[0].endswith("-a_b.parquet")
     table = pq.read_table(path)
-    assert table.schema.remove_metadata() == misses.SCHEMA
+    assert table.schema.remove_metadata() == log.SCHEMA
     [row] = [row for row in table.to_pylist() if row["query"] == '{"text":"Ulm"}']
     assert row["first_seen"] == first < row["last_seen"]
 
@@ -261,12 +261,12 @@ def test_a_spooled_file_goes_to_the_day_on_which_it_was_spooled(home: JobHome, t
     [path] = spooled(folder)
     path.rename(folder / "20260105T235959123456-7-0.json")
     collect(home, tmp_path / "spool")
-    assert [path.name[:11] for path in misses.files(home)] == ["2026-01-05-"]
+    assert [path.name[:11] for path in log.files(home)] == ["2026-01-05-"]
 
 
 def test_a_file_keeps_those_asked_most(home: JobHome, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day's file is bounded: the rarest queries go."""
-    monkeypatch.setattr(misses, "MOST_QUERIES", 3)
+    monkeypatch.setattr(log, "MOST_QUERIES", 3)
     asked(home, [("a",)] * 5 + [("b",), ("c",), ("c",)])
     asked(home, [("d",), ("d",), ("e",)])
     assert set(found(home)) == {'{"text":"a"}', '{"text":"c"}', '{"text":"d"}'}
@@ -274,7 +274,7 @@ def test_a_file_keeps_those_asked_most(home: JobHome, monkeypatch: pytest.Monkey
 
 DIES_BEFORE_REMOVING = """
 import os, pathlib, signal, sys
-from batchinfer.serve.collector import Collector
+from batchinfer.misses.collector import Collector
 unlink = pathlib.Path.unlink
 def die(path, *args, **kwargs):
     if path.suffix == ".json":
@@ -286,7 +286,7 @@ Collector(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), "one").round()
 
 DIES_BEFORE_RENAMING = """
 import os, pathlib, signal, sys
-from batchinfer.serve.collector import Collector
+from batchinfer.misses.collector import Collector
 pathlib.Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 Collector(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), "one").round()
 """
@@ -375,7 +375,7 @@ def test_a_damaged_parquet_file_is_left_alone(
 ) -> None:
     """If today's file is damaged, the collector says so and keeps what was spooled until somebody moves it away."""
     asked(home, [("Ulm",)])
-    [path] = misses.files(home)
+    [path] = log.files(home)
     path.write_bytes(path.read_bytes()[:50])
     counted([("Bonn",)]).spool(tmp_path / "spool" / "shop")
     collect(home, tmp_path / "spool")
@@ -391,7 +391,7 @@ def test_the_process_takes_in_what_comes_and_ends_with_its_server(home: JobHome,
     command = [
         sys.executable,
         "-m",
-        "batchinfer.serve.collector",
+        "batchinfer.misses.collector",
         str(home.root),
         str(spool),
         "one",
@@ -462,11 +462,11 @@ def test_a_query_can_be_forgotten(home: JobHome) -> None:
     asked(home, [("Ulm", 7), ("Ulm", 8)], ("town", "year"), server="b")
     key = [Column("town", "string"), Column("year", "integer")]
     lookup = lookup_key(["ulm", 7], key, ["casefold"])
-    merged = [pq.read_schema(path).metadata[misses.MERGED] for path in misses.files(home)]
-    assert misses.forget(home, lookup, key, ["casefold"]) == 2
+    merged = [pq.read_schema(path).metadata[log.MERGED] for path in log.files(home)]
+    assert log.forget(home, lookup, key, ["casefold"]) == 2
     assert set(found(home)) == {'{"town":"Bonn","year":7}', '{"town":"Ulm","year":8}'}
-    assert [pq.read_schema(path).metadata[misses.MERGED] for path in misses.files(home)] == merged
-    assert misses.forget(home, lookup, key, ["casefold"]) == 0
+    assert [pq.read_schema(path).metadata[log.MERGED] for path in log.files(home)] == merged
+    assert log.forget(home, lookup, key, ["casefold"]) == 0
 
 
 def test_the_query_of_the_docs_runs(home: JobHome, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -600,7 +600,7 @@ def test_what_fits_no_row_is_left_out(make: Callable[..., World], listed: pa.Arr
     queries += ['{"text": "a", "more": 1}', '{"text": ["a"]}', '{"text": {"a": 1}}']
     moment = datetime.now(UTC)
     spoken = {"x.json": [Miss(query, 5, moment, moment) for query in queries]}
-    misses.merge(world.home, date(2026, 1, 5), "one", spoken)
+    log.merge(world.home, date(2026, 1, 5), "one", spoken)
     with world.planned() as p:
         assert (p.plan.counts.rows, p.plan.counts.bad, p.plan.counts.misses) == (1, 0, 0)
 
@@ -756,7 +756,7 @@ ASKING = "model: {id: org/name}\nprompt:\n  template: '{{ term }} {{ note }}'\n"
 def test_a_job_that_misses_cannot_join_is_refused(text: str, problems: list[str]) -> None:
     """Columns that a miss does not have are told when the file is read, with the line, among all other faults."""
     with pytest.raises(SpecError) as caught:
-        jobfile.parse(text, "job.yaml")
+        reader.parse(text, "job.yaml")
     assert caught.value.problems == problems
 
 
@@ -771,15 +771,15 @@ def test_a_job_that_misses_cannot_join_is_refused(text: str, problems: list[str]
 )
 def test_a_job_that_misses_can_join_is_taken(text: str) -> None:
     """The template may use the key's columns, and others that may be null; at_least is 1 if nothing is said."""
-    spec = jobfile.parse(text, "job.yaml")
+    spec = reader.parse(text, "job.yaml")
     assert spec.input.include_misses is None or spec.input.include_misses.at_least == (3 if "3" in text else 1)
 
 
 def test_recording_is_on_unless_the_job_says_no() -> None:
     """serve.misses is true by default, and part of no key."""
-    spec = jobfile.parse(BEGIN, "job.yaml")
+    spec = reader.parse(BEGIN, "job.yaml")
     assert spec.serve.misses
-    assert not jobfile.parse(BEGIN + "serve: {misses: false}\n", "job.yaml").serve.misses
+    assert not reader.parse(BEGIN + "serve: {misses: false}\n", "job.yaml").serve.misses
     assert "misses" not in spec.beyond_defaults().get("serve", {})
 
 

@@ -23,8 +23,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from starlette.routing import Route
 
-from batchinfer.apikeys import KeyFile
 from batchinfer.serve import openapi
+from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.problems import KINDS
 from tests.factories import LENIENT, imports_job

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from batchinfer.core.records import Failure, Generation, Prediction
 from batchinfer.errors import MissingExtra
-from batchinfer.output import OutputSpec
-from batchinfer.parse import Parser
-from batchinfer.records import Failure, Generation, Prediction
+from batchinfer.prompting.output import OutputSpec
+from batchinfer.prompting.parse import Parser
 
 KEY = b"k" * 16
 INF = math.inf

@@ -17,12 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import build, run, source
+from batchinfer.cache.schema import now
+from batchinfer.core.records import Failure
 from batchinfer.errors import StoreError, UsageError
-from batchinfer.plan import Counts, scratch_database
-from batchinfer.planned import Options, Planned
-from batchinfer.records import Failure
-from batchinfer.tables import now
+from batchinfer.inputs import parquet
+from batchinfer.inputs.query_list import Counts, scratch_database
+from batchinfer.pipeline import run
+from batchinfer.planning.prepare import Options, Planned
+from batchinfer.publish import build
 from tests.factories import Reply, World, imports_job, model_job, write
 
 Make = Callable[..., World]
@@ -196,7 +198,7 @@ def test_rows_of_one_key_with_different_content_are_bad(make: Make) -> None:
 
 def test_conflicts_are_found_across_batches_and_files(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key's second meaning is found wherever in the list it stands; of many rows the first five are named."""
-    monkeypatch.setattr(source, "BATCH_ROWS", 2)
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 2)
     world = make({"id": [1, 2, 1], "text": ["a", "b", "a"]}, input={"path": "*.parquet", "key": ["id"]})
     write(world.job.folder / "r.parquet", {"id": [3, 1, 1, 1, 1], "text": ["c", "other", "a", "a", "a"]})
     with world.planned() as p:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from batchinfer.core.records import EngineConfig, Failure, Generation, Prompt, Task
 from batchinfer.engines.devices import Gpu, Placement
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import ModelError, Stopped
-from batchinfer.records import EngineConfig, Failure, Generation, Prompt, Task
 from tests.scripted import DRIVER, read_diary
 from tests.tiny import alive, process, scripted, until
 

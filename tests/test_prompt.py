@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchinfer.errors import SpecError
-from batchinfer.prompt import PromptTemplate, TemplateFault, shown
-from batchinfer.spec import Example, PromptSpec
+from batchinfer.job.spec import Example, PromptSpec
+from batchinfer.prompting.template import PromptTemplate, TemplateFault, shown
 
 EXAMPLES = [
     Example(input={"fruit": "peach"}, output="drupe"),

@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
-from batchinfer import imported, publish, run
+from batchinfer.cache import imports
+from batchinfer.core.home import lock
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError
-from batchinfer.home import lock
-from batchinfer.planned import Options
-from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest
+from batchinfer.pipeline import run
+from batchinfer.planning.prepare import Options
+from batchinfer.versions import pointers
+from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest
 from tests.conftest import Told
 from tests.factories import World, imports_job
 from tests.tiny import ROOT, until
@@ -55,7 +57,7 @@ def value(world: World) -> str:
 
 
 def folder(world: World, version: int) -> Path:
-    return publish.folder_of(world.home, version)
+    return pointers.folder_of(world.home, version)
 
 
 # Pins
@@ -65,33 +67,33 @@ def test_a_pin_survives_publishes(world: World) -> None:
     """A pinned version is served whatever is published, and the report says that it hides that; unpinning shows the newest."""
     assert add(world, "one")["pinned"] is None
     add(world, "two")
-    publish.pin(world.home, 1)
+    pointers.pin(world.home, 1)
     report = add(world, "three")
     assert (report["version"], report["pinned"], value(world)) == (3, 1, "one")
-    assert [(row["version"], row["current"], row["pinned"]) for row in publish.listing(world.home, pytest.fail)] == [
+    assert [(row["version"], row["current"], row["pinned"]) for row in pointers.listing(world.home, pytest.fail)] == [
         (3, True, False), (2, False, False), (1, False, True),
     ]  # fmt: skip
-    publish.pin(world.home, 2)
+    pointers.pin(world.home, 2)
     assert value(world) == "two"
-    assert publish.unpin(world.home)
+    assert pointers.unpin(world.home)
     assert value(world) == "three"
-    assert not publish.unpin(world.home)
+    assert not pointers.unpin(world.home)
 
 
 def test_a_run_says_that_a_pin_hides_what_it_published(world: World) -> None:
     """The report of a run names the pin in the way, also where nothing new was published; a pin on the current version hides nothing."""
     add(world, "one")
     world.take_in({"id": [1], "prediction": ["two"]})
-    publish.pin(world.home, 1)
+    pointers.pin(world.home, 1)
     assert (world.run()["pinned"], world.run()["pinned"]) == (1, 1)
-    publish.pin(world.home, 2)
+    pointers.pin(world.home, 2)
     assert world.run()["pinned"] is None
 
 
 def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     """A damaged PIN is said to be so and left alone; unpinning removes it."""
     add(world, "one")
-    (world.home.folder / publish.PIN).write_bytes(b"{")
+    (world.home.folder / pointers.PIN).write_bytes(b"{")
     world.take_in({"id": [1], "prediction": ["two"]})
     report, said = told_publish(world)
     assert (report["version"], report["pinned"]) == (2, None)
@@ -99,7 +101,7 @@ def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     assert "batchinfer unpin shop mends it." in said
     with pytest.raises(StoreError, match="PIN is damaged"):
         world.served()
-    assert publish.unpin(world.home)
+    assert pointers.unpin(world.home)
     assert value(world) == "two"
 
 
@@ -108,8 +110,8 @@ def test_only_versions_that_there_are_can_be_pinned(world: World, number: int) -
     """A number without a version is refused with those that there are, and nothing is pinned."""
     add(world, "one")
     with pytest.raises(NotFound, match=rf"The job shop has no version {number}: there are 1\."):
-        publish.pin(world.home, number)
-    assert publish.pinned(world.home) is None
+        pointers.pin(world.home, number)
+    assert pointers.pinned(world.home) is None
 
 
 @pytest.mark.parametrize("name", [LOOKUP, PREDICTIONS, MANIFEST])
@@ -122,8 +124,8 @@ def test_a_damaged_version_is_not_pinned(world: World, name: str) -> None:
     data[-20 if name != MANIFEST else 0] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(StoreError, match="damaged"):
-        publish.pin(world.home, 1)
-    assert (publish.pinned(world.home), value(world)) == (None, "two")
+        pointers.pin(world.home, 1)
+    assert (pointers.pinned(world.home), value(world)) == (None, "two")
 
 
 def test_a_version_of_another_job_is_not_pinned(world: World, tmp_path: Path) -> None:
@@ -133,11 +135,11 @@ def test_a_version_of_another_job_is_not_pinned(world: World, tmp_path: Path) ->
     add(other, "theirs")
     shutil.copytree(folder(other, 1), folder(world, 7))
     with pytest.raises(StoreError, match="holds version 1 of the job bar, not what its place says"):
-        publish.pin(world.home, 7)
+        pointers.pin(world.home, 7)
     shutil.copytree(folder(world, 1), folder(world, 8))
     with pytest.raises(StoreError, match="holds version 1 of the job shop, not what its place says"):
-        publish.pin(world.home, 8)
-    assert publish.pinned(world.home) is None
+        pointers.pin(world.home, 8)
+    assert pointers.pinned(world.home) is None
 
 
 def test_rolling_back_goes_down_one_by_one(world: World) -> None:
@@ -145,18 +147,18 @@ def test_rolling_back_goes_down_one_by_one(world: World) -> None:
     for text in ("one", "two", "three", "four"):
         add(world, text)
     (folder(world, 3) / LOOKUP).unlink()
-    assert publish.roll_back(world.home) == (4, 2)
+    assert pointers.roll_back(world.home) == (4, 2)
     assert value(world) == "two"
-    assert publish.roll_back(world.home) == (2, 1)
+    assert pointers.roll_back(world.home) == (2, 1)
     with pytest.raises(NotFound, match="has no whole version below 1, which is served"):
-        publish.roll_back(world.home)
+        pointers.roll_back(world.home)
     assert value(world) == "one"
 
 
 def test_nothing_can_be_rolled_back_before_the_first_version(world: World) -> None:
     """Without a version there is nothing to go back from."""
     with pytest.raises(NotFound, match="has no published version"):
-        publish.roll_back(world.home)
+        pointers.roll_back(world.home)
 
 
 def test_a_pin_does_not_wait_for_a_run(world: World) -> None:
@@ -164,10 +166,10 @@ def test_a_pin_does_not_wait_for_a_run(world: World) -> None:
     add(world, "one")
     add(world, "two")
     with world.home.run_lock("batchinfer run shop"):
-        publish.roll_back(world.home)
+        pointers.roll_back(world.home)
         assert value(world) == "one"
-        publish.unpin(world.home)
-        publish.pin(world.home, 2)
+        pointers.unpin(world.home)
+        pointers.pin(world.home, 2)
     assert value(world) == "two"
 
 
@@ -178,7 +180,7 @@ def test_under_a_pin_the_gate_compares_with_what_is_served(world: World) -> None
     """The version that is pinned is what a new one follows; what only the current one says does not count."""
     for text in ("one", "two"):
         add(world, text)
-    publish.pin(world.home, 1)
+    pointers.pin(world.home, 1)
     strict = world.changed(gate=OPEN | {"changed": 0})
     world.take_in({"id": [1, 2], "prediction": ["one", "more"]})
     assert (strict.publish()["version"], value(world)) == (3, "one")
@@ -192,30 +194,30 @@ def test_what_the_pinned_version_says_is_published_again(world: World) -> None:
     """After a rollback, the old answers become current under a new number, so that unpinning does not bring back the bad ones."""
     for text in ("good", "bad"):
         add(world, text)
-    assert publish.roll_back(world.home) == (2, 1)
-    imported.undo(world.store, 2)
+    assert pointers.roll_back(world.home) == (2, 1)
+    imports.undo(world.store, 2)
     report = world.publish()
     assert (report["version"], report["pinned"], report["unchanged"]) == (3, 1, False)
     assert world.publish()["unchanged"]  # the current version says so now
-    publish.unpin(world.home)
-    assert (publish.served(world.home).version, value(world)) == (3, "good")
+    pointers.unpin(world.home)
+    assert (pointers.served(world.home).version, value(world)) == (3, "good")
 
 
 def test_what_the_current_version_says_is_not_published_again_under_a_pin(world: World) -> None:
     """A run while another version is pinned makes no copies of the current one."""
     for text in ("one", "two"):
         add(world, text)
-    publish.pin(world.home, 1)
+    pointers.pin(world.home, 1)
     report = world.publish()
     assert (report["version"], report["pinned"], report["unchanged"]) == (None, 1, True)
-    assert publish.numbers(world.home) == [1, 2]
+    assert pointers.numbers(world.home) == [1, 2]
 
 
 def test_a_pinned_version_that_is_damaged_is_not_compared_with(world: World) -> None:
     """Where what is pinned is not whole, that is said, and the current version is what a new one follows."""
     for text in ("one", "two"):
         add(world, text)
-    publish.pin(world.home, 1)
+    pointers.pin(world.home, 1)
     os.truncate(folder(world, 1) / PREDICTIONS, 100)
     world.take_in({"id": [1], "prediction": ["three"]})
     report, said = told_publish(world)
@@ -230,32 +232,32 @@ def test_a_current_that_cannot_be_read_is_left_alone(world: World) -> None:
     """What is there but cannot be read may be right: publishing ends with a sentence, and nothing takes its place."""
     for text in ("one", "two"):
         add(world, text)
-    path = world.home.folder / publish.CURRENT
+    path = world.home.folder / pointers.CURRENT
     path.unlink()
     path.mkdir()  # not by permissions: root may read anything
     world.take_in({"id": [1], "prediction": ["three"]})
     with pytest.raises(StoreError, match=r"CURRENT cannot be read: Is a directory\."):
         world.publish()
     assert path.is_dir()
-    assert publish.numbers(world.home) == [1, 2]
+    assert pointers.numbers(world.home) == [1, 2]
 
 
 def test_the_list_shows_what_can_be_pinned(world: World) -> None:
     """With a damaged CURRENT and PIN the versions are listed, none as served, and both faults are told."""
     for text in ("one", "two"):
         add(world, text)
-    for name in (publish.CURRENT, publish.PIN):
+    for name in (pointers.CURRENT, pointers.PIN):
         (world.home.folder / name).write_bytes(b"{")
     said: list[str] = []
-    rows = publish.listing(world.home, said.append)
+    rows = pointers.listing(world.home, said.append)
     assert [(row["version"], row["current"], row["pinned"]) for row in rows] == [(2, False, False), (1, False, False)]
     assert ["CURRENT is damaged" in said[0], "PIN is damaged" in said[1], len(said)] == [True, True, 2]
 
 
 BROKEN: dict[str, Callable[[World], Any]] = {
-    "missing": lambda world: (world.home.folder / publish.CURRENT).unlink(),
-    "empty": lambda world: (world.home.folder / publish.CURRENT).write_bytes(b""),
-    "damaged": lambda world: (world.home.folder / publish.CURRENT).write_bytes(b'{"version": 1'),
+    "missing": lambda world: (world.home.folder / pointers.CURRENT).unlink(),
+    "empty": lambda world: (world.home.folder / pointers.CURRENT).write_bytes(b""),
+    "damaged": lambda world: (world.home.folder / pointers.CURRENT).write_bytes(b'{"version": 1'),
     "dangling": lambda world: shutil.rmtree(folder(world, 3)),
     "truncated": lambda world: os.truncate(folder(world, 3) / PREDICTIONS, 100),
     "other manifest": lambda world: (folder(world, 3) / MANIFEST).write_bytes((folder(world, 2) / MANIFEST).read_bytes()),
@@ -285,10 +287,10 @@ def test_publishing_the_same_mends_current(broken: tuple[World, int]) -> None:
     """Where the newest whole version says what the job says, CURRENT names it again and nothing new is published."""
     world, whole = broken
     if whole == 2:
-        imported.undo(world.store, 3)
+        imports.undo(world.store, 3)
     report, _ = told_publish(world)
     assert (report["version"], report["unchanged"], value(world)) == (None, True, "three" if whole == 3 else "two")
-    assert publish.served(world.home).version == whole
+    assert pointers.served(world.home).version == whole
     assert told_publish(world)[1] == ""
 
 
@@ -298,13 +300,13 @@ def test_a_refusal_mends_current_too(broken: tuple[World, int]) -> None:
     world.take_in({"id": [1], "prediction": ["four"]})
     with pytest.raises(GateFailed):
         world.changed(gate={"changed": 0}).publish()
-    assert publish.served(world.home).version == whole
+    assert pointers.served(world.home).version == whole
     assert value(world) == ("three" if whole == 3 else "two")
 
 
 def test_a_refusal_where_nothing_is_whole(world: World) -> None:
     """A damaged CURRENT and no version: the gate's verdict is told, as ever."""
-    (world.home.folder / publish.CURRENT).write_bytes(b"?")
+    (world.home.folder / pointers.CURRENT).write_bytes(b"?")
     (world.home.versions / "000001").mkdir(parents=True)
     with pytest.raises(GateFailed, match="rows: 0 entries"):
         world.publish()
@@ -321,7 +323,7 @@ def test_a_number_is_never_used_again(world: World) -> None:
     assert "No version is whole, so that the new one follows none." in said
     assert Manifest.read(folder(world, 3)).content["parent"] is None
     shutil.rmtree(world.home.versions)
-    (world.home.folder / publish.CURRENT).unlink()
+    (world.home.folder / pointers.CURRENT).unlink()
     assert add(world, "four")["version"] == 4
     (folder(world, 9)).mkdir()
     assert add(world, "five")["version"] == 10
@@ -377,11 +379,12 @@ def test_a_run_that_ended_well_is_noted(world: World) -> None:
 KILLED = """
     import importlib, os, signal, sys
     from pathlib import Path
-    from batchinfer import jobfile, run
-    from batchinfer.home import JobHome
+    from batchinfer.job import reader
+    from batchinfer.pipeline import run
+    from batchinfer.core.home import JobHome
     from tests.factories import Quiet
     folder, home, name, when = sys.argv[1:]
-    module, step = name.split(".")
+    module, _, step = name.rpartition(".")
     module = importlib.import_module(f"batchinfer.{module}")
     real = getattr(module, step)
     def killed(*arguments, **named):
@@ -389,23 +392,23 @@ KILLED = """
             real(*arguments, **named)
         os.kill(os.getpid(), signal.SIGKILL)
     setattr(module, step, killed)
-    job = jobfile.load(folder, {})
+    job = reader.load(folder, {})
     run.publish_job(job, JobHome(Path(home), job.name), run.Options(), Quiet())
 """
 STEPS = [  # in order; what is served then, and which complete versions there are
-    ("entries.collect", "after", "old", [1]),
-    ("build.write_predictions", "after", "old", [1]),
-    ("gate.judge", "after", "old", [1]),
-    ("build.write_lookup", "after", "old", [1]),
-    ("build.write_manifest", "after", "old", [1]),
-    ("publish.sync_files", "after", "old", [1]),
-    ("build.check", "after", "old", [1]),
-    ("publish.install", "after", "old", [1, 2]),
-    ("publish.make_current", "before", "old", [1, 2]),
-    ("publish.make_current", "after", "new", [1, 2]),
-    ("retention.retain", "before", "new", [1, 2]),
-    ("retention.sync_folder", "after", "new", [2]),
-    ("retention.retain", "after", "new", [2]),
+    ("publish.release.collect", "after", "old", [1]),
+    ("publish.build.write_predictions", "after", "old", [1]),
+    ("publish.gate.judge", "after", "old", [1]),
+    ("publish.build.write_lookup", "after", "old", [1]),
+    ("publish.build.write_manifest", "after", "old", [1]),
+    ("versions.pointers.sync_files", "after", "old", [1]),
+    ("publish.build.check", "after", "old", [1]),
+    ("versions.pointers.install", "after", "old", [1, 2]),
+    ("versions.pointers.make_current", "before", "old", [1, 2]),
+    ("versions.pointers.make_current", "after", "new", [1, 2]),
+    ("versions.retention.retain", "before", "new", [1, 2]),
+    ("versions.retention.sync_folder", "after", "new", [2]),
+    ("versions.retention.retain", "after", "new", [2]),
 ]
 
 
@@ -421,12 +424,12 @@ def test_a_killed_publish_leaves_a_whole_version_served(
     ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert value(world) == served
-    assert publish.numbers(world.home) == there
+    assert pointers.numbers(world.home) == there
     assert (world.publish()["version"] is None) == (served == "new")
     assert value(world) == "new"
     add(world, "newer")
     assert value(world) == "newer"
-    assert [path.name for path in world.home.versions.iterdir()] == [f"{publish.numbers(world.home)[-1]:06d}"]
+    assert [path.name for path in world.home.versions.iterdir()] == [f"{pointers.numbers(world.home)[-1]:06d}"]
 
 
 @contextlib.contextmanager
@@ -444,8 +447,10 @@ def child(program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 SLOW = """
     import sys, time
     from pathlib import Path
-    from batchinfer import build, jobfile, run
-    from batchinfer.home import JobHome
+    from batchinfer.job import reader
+    from batchinfer.pipeline import run
+    from batchinfer.publish import build
+    from batchinfer.core.home import JobHome
     from tests.factories import Quiet
     folder, home, sign = sys.argv[1:]
     real = build.write_lookup
@@ -455,7 +460,7 @@ SLOW = """
             time.sleep(0.02)
         return real(*arguments)
     build.write_lookup = slow
-    job = jobfile.load(folder, {})
+    job = reader.load(folder, {})
     run.publish_job(job, JobHome(Path(home), job.name), run.Options(), Quiet())
 """
 
@@ -470,14 +475,14 @@ def test_two_publishers_at_once(world: World, tmp_path: Path) -> None:
         assert raised.value.exit_code == 5
         (tmp_path / "go").touch()
         assert first.wait(60) == 0
-    assert (publish.numbers(world.home), value(world)) == ([1], "one")
+    assert (pointers.numbers(world.home), value(world)) == ([1], "one")
     assert world.publish()["unchanged"]
 
 
 HOLDS = """
     import sys, time
     from pathlib import Path
-    from batchinfer.home import lock
+    from batchinfer.core.home import lock
     with lock(Path(sys.argv[1]), "somebody"):
         Path(sys.argv[2]).touch()
         time.sleep(1.5)
@@ -493,8 +498,8 @@ def test_a_short_lock_is_waited_for(world: World, tmp_path: Path) -> None:
         with lock(path, "me") as holder:
             assert holder is not None
             assert holder.startswith("somebody")
-        publish.pin(world.home, 1)
-    assert publish.pinned(world.home) == 1
+        pointers.pin(world.home, 1)
+    assert pointers.pinned(world.home) == 1
 
 
 # No space
@@ -534,7 +539,7 @@ def test_no_space_while_publishing(small_disk: Path, left: int) -> None:
     with world.served() as snapshot:
         snapshot.verify()
         assert json.loads(snapshot.get({"id": 7}) or b"")["prediction"].startswith("old 7")
-    assert publish.numbers(world.home) == [1]
+    assert pointers.numbers(world.home) == [1]
     assert world.publish()["version"] is not None
     with world.served() as snapshot:
         assert json.loads(snapshot.get({"id": 7}) or b"")["prediction"].startswith("7 new")

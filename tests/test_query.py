@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchinfer.core.keys import Column, Kind, lookup_key
 from batchinfer.errors import UsageError
-from batchinfer.keys import Column, Kind, lookup_key
-from batchinfer.query import CHECKS, QueryReader
+from batchinfer.versions.query import CHECKS, QueryReader
 
 NOON = datetime(2026, 1, 31, 12)  # noqa: DTZ001 - lists hold times without a zone
 STEPS = ("nfkc", "casefold", "trim")

@@ -18,10 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchinfer import Lookup, remote
-from batchinfer.apikeys import KeyFile
+from batchinfer import Lookup
+from batchinfer.client import http
 from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.serve import batch, hot
+from batchinfer.serve import batch
+from batchinfer.serve import lookup as serve_lookup
+from batchinfer.serve.apikeys import KeyFile
 from tests.serving import job, say, serving
 
 STATE = {"job": "shop", "version": 1, "problem": None, "key": [{"name": "id", "kind": "string"}]}
@@ -125,15 +127,15 @@ def problem(status: int, kind: str, detail: str, **headers: str) -> Answer:
 
 def test_the_limits_are_the_services() -> None:
     """The client keeps within what the service takes."""
-    assert (remote.MAX_URL, remote.MAX_QUERIES) == (hot.MAX_URL, batch.MAX_QUERIES)
-    assert remote.MAX_BODY == batch.MAX_BODY
+    assert (http.MAX_URL, http.MAX_QUERIES) == (serve_lookup.MAX_URL, batch.MAX_QUERIES)
+    assert http.MAX_BODY == batch.MAX_BODY
 
 
 @given(sizes=st.lists(st.integers(1, 300_000), max_size=20), many=st.integers(0, 2500))
 def test_batches_keep_within_the_limits(sizes: list[int], many: int) -> None:
     """In order, none lost, none empty, none of too many queries or bytes."""
     queries = [b"x" * size for size in sizes] + [b"{}"] * many
-    made = list(remote.batches(queries))
+    made = list(http.batches(queries))
     assert [query for part in made for query in part] == queries
     assert all(0 < len(part) <= batch.MAX_QUERIES for part in made)
     assert all(len(b'{"queries":[%b]}' % b",".join(part)) <= batch.MAX_BODY for part in made)

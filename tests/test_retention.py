@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from batchinfer import publish, retention
+from batchinfer.core.home import JobHome
 from batchinfer.errors import GateFailed, StoreError
-from batchinfer.home import JobHome
-from batchinfer.snapshot import MANIFEST, PREDICTIONS
+from batchinfer.versions import pointers, retention
+from batchinfer.versions.snapshot import MANIFEST, PREDICTIONS
 from tests.factories import World, imports_job
 
 OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
@@ -51,45 +51,45 @@ def opened(folder: Path) -> int:
 def test_the_newest_versions_stay(world: World) -> None:
     """After each publish the newest keep_versions stay, with nothing else beside them."""
     add(world, "one", "two", "three", "four")
-    assert publish.numbers(world.home) == [3, 4]
+    assert pointers.numbers(world.home) == [3, 4]
     assert sorted(path.name for path in world.home.versions.iterdir()) == ["000003", "000004"]
     assert value(world) == "four"
     world = world.changed(keep_versions=1)
     assert world.publish()["unchanged"]
-    assert publish.numbers(world.home) == [4]
+    assert pointers.numbers(world.home) == [4]
 
 
 def test_the_pinned_version_stays(world: World) -> None:
     """A pinned version is kept beside the newest, for as long as it is pinned."""
     add(world, "one", "two")
-    publish.pin(world.home, 1)
+    pointers.pin(world.home, 1)
     add(world, "three", "four")
-    assert (publish.numbers(world.home), value(world)) == ([1, 3, 4], "one")
-    publish.unpin(world.home)
+    assert (pointers.numbers(world.home), value(world)) == ([1, 3, 4], "one")
+    pointers.unpin(world.home)
     add(world, "five")
-    assert publish.numbers(world.home) == [4, 5]
+    assert pointers.numbers(world.home) == [4, 5]
 
 
 def test_the_current_version_stays(world: World) -> None:
     """The version that CURRENT names stays, though newer ones lie beside it."""
     add(world, "one", "two")
     for number in (3, 4, 5):  # as publishers leave them that are killed before the flip
-        shutil.copytree(publish.folder_of(world.home, 2), publish.folder_of(world.home, number))
+        shutil.copytree(pointers.folder_of(world.home, 2), pointers.folder_of(world.home, number))
     assert retention.retain(world.home, 1) == [1, 3, 4]
-    assert (publish.numbers(world.home), value(world)) == ([2, 5], "two")
+    assert (pointers.numbers(world.home), value(world)) == ([2, 5], "two")
 
 
 def test_a_version_that_a_server_has_open_stays(world: World) -> None:
     """A version is left alone while anybody holds a shared lock on its manifest, and goes with the next clean-up after that."""
     add(world, "one")
-    handle = opened(publish.folder_of(world.home, 1))
+    handle = opened(pointers.folder_of(world.home, 1))
     try:
         add(world, "two", "three")
-        assert publish.numbers(world.home) == [1, 2, 3]
+        assert pointers.numbers(world.home) == [1, 2, 3]
     finally:
         os.close(handle)
     add(world, "four")
-    assert publish.numbers(world.home) == [3, 4]
+    assert pointers.numbers(world.home) == [3, 4]
 
 
 def test_a_version_cannot_be_opened_while_it_is_removed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_a_version_cannot_be_opened_while_it_is_removed(world: World, monkeypatc
     def watched(path: Path, **options: Any) -> None:
         path = Path(path)  # the library hands its temporary folders over as texts
         if (path / MANIFEST).exists() and path.parent == world.home.versions and not path.name.startswith(".building"):
-            assert publish.numbers(world.home) == [2, 3]
+            assert pointers.numbers(world.home) == [2, 3]
             tried.append(path)
             handle = os.open(path / MANIFEST, os.O_RDONLY)
             with pytest.raises(BlockingIOError):
@@ -112,29 +112,29 @@ def test_a_version_cannot_be_opened_while_it_is_removed(world: World, monkeypatc
     monkeypatch.setattr(shutil, "rmtree", watched)
     add(world, "three")
     assert [path.name for path in tried] == [".removing-000001"]
-    assert publish.numbers(world.home) == [2, 3]
+    assert pointers.numbers(world.home) == [2, 3]
 
 
-@pytest.mark.parametrize("name", [publish.CURRENT, publish.PIN])
+@pytest.mark.parametrize("name", [pointers.CURRENT, pointers.PIN])
 def test_nothing_goes_while_it_is_unclear_what_is_served(world: World, name: str) -> None:
     """Where CURRENT or PIN is damaged, no version is removed."""
     add(world, "one", "two")
     (world.home.folder / name).write_bytes(b"?")
     assert retention.retain(world.home, 1) == []
-    assert publish.numbers(world.home) == [1, 2]
+    assert pointers.numbers(world.home) == [1, 2]
 
 
 def test_what_a_killed_removal_left_is_cleared(world: World) -> None:
     """Half-removed versions and candidates are never listed, and go with the next clean-up."""
     add(world, "one", "two")
     for place in (world.home.versions / ".removing-000009", world.home.rejected / ".removing-r9"):
-        shutil.copytree(publish.folder_of(world.home, 1), place)
+        shutil.copytree(pointers.folder_of(world.home, 1), place)
         (place / PREDICTIONS).unlink()
-    assert publish.numbers(world.home) == [1, 2]
-    assert publish.candidates(world.home) == []
+    assert pointers.numbers(world.home) == [1, 2]
+    assert pointers.candidates(world.home) == []
     retention.retain(world.home, 2)
     assert not list(world.home.folder.glob("*/.removing-*"))
-    assert publish.numbers(world.home) == [1, 2]
+    assert pointers.numbers(world.home) == [1, 2]
 
 
 def test_a_version_that_cannot_be_removed_ends_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +149,9 @@ def test_a_version_that_cannot_be_removed_ends_nothing(world: World, monkeypatch
         patched.setattr(Path, "rename", rename_or(refuse, world.home))
         world.take_in({"id": [1], "prediction": ["three"]})
         assert world.publish()["version"] == 3
-    assert (publish.numbers(world.home), value(world)) == ([1, 2, 3], "three")
+    assert (pointers.numbers(world.home), value(world)) == ([1, 2, 3], "three")
     add(world, "four")
-    assert publish.numbers(world.home) == [3, 4]
+    assert pointers.numbers(world.home) == [3, 4]
 
 
 def rename_or(refuse: Callable[..., None], home: JobHome) -> Callable[[Path, Path], Path]:
@@ -174,16 +174,16 @@ def test_the_newest_candidates_stay(world: World) -> None:
         world.take_in({"id": [1], "prediction": [text]})
         with pytest.raises(GateFailed):
             world.run()
-    assert publish.candidates(world.home) == ["r2", "r3"]
+    assert pointers.candidates(world.home) == ["r2", "r3"]
     with pytest.raises(GateFailed):
         world.publish()
-    assert publish.candidates(world.home) == ["r3", "r3-2"]
-    assert publish.numbers(world.home) == [1]
+    assert pointers.candidates(world.home) == ["r3", "r3-2"]
+    assert pointers.numbers(world.home) == [1]
 
 
 def test_a_rollback_needs_a_version_that_was_kept(world: World) -> None:
     """What was removed is gone: it can neither be pinned nor rolled back to."""
     add(world, "one", "two", "three")
-    assert publish.roll_back(world.home) == (3, 2)
+    assert pointers.roll_back(world.home) == (3, 2)
     with pytest.raises(StoreError, match="is missing"):
-        publish.verify(world.home, 1)
+        pointers.verify(world.home, 1)

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from batchinfer import imports, plan, review, reviewed
 from batchinfer.cli.main import cli
 from batchinfer.errors import InputError, UsageError
-from batchinfer.planned import Options
+from batchinfer.inputs import query_list
+from batchinfer.planning.prepare import Options
+from batchinfer.review import export, ingest, predictions
 from tests.factories import LENIENT, World, model_job, write
 
 Make = Callable[..., World]
@@ -174,13 +175,13 @@ def test_parquet_keeps_kinds(make: Make) -> None:
     world = make(rows, input={"path": "queries.parquet", "key": ["id", "day"]})
     world.answer(echo)
     target = world.job.folder / "review.parquet"
-    assert review.write(world.job, world.home, Options(), target, {}) == review.Listed(2, 2)
+    assert export.write(world.job, world.home, Options(), target, {}) == export.Listed(2, 2)
     table = pq.read_table(target)
     assert table.column("id").to_pylist() == [1, 2]
     table = table.set_column(table.schema.get_field_index("verdict"), "verdict", pa.array(["ACCEPT", " reject"]))
     pq.write_table(table, target)
-    assert reviewed.is_review(target, world.job.spec)
-    taken = reviewed.add(world.job, world.home, target, "Ann", Options())
+    assert ingest.is_review(target, world.job.spec)
+    taken = ingest.add(world.job, world.home, target, "Ann", Options())
     assert (taken.accepted, taken.rejected, taken.no_longer_proposed) == (1, 1, 0)
     assert stored(world) == [
         ('{"id": 1, "day": "2026-01-31"}', "accept", '"about x"', None, "Ann"),
@@ -192,7 +193,7 @@ def test_other_files_are_not_written(make: Make) -> None:
     """A file that ends neither in .csv nor in .parquet is refused, before anything is read."""
     world = make()
     with pytest.raises(UsageError, match=r"review\.xlsx is neither \.csv nor \.parquet"):
-        review.write(world.job, world.home, Options(), world.job.folder / "review.xlsx", {})
+        export.write(world.job, world.home, Options(), world.job.folder / "review.xlsx", {})
 
 
 def test_a_failed_review_leaves_the_old_file(make: Make) -> None:
@@ -227,8 +228,8 @@ def test_hostile_values_survive_a_spreadsheet(make: Make, sign: str, mark: bytes
         writer = csv.DictWriter(file, list(rows[0]), delimiter=sign, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writeheader()
         writer.writerows(row | {"verdict": "Accept"} for row in rows)
-    assert reviewed.is_review(world.review_path, world.job.spec)
-    taken = reviewed.add(world.job, world.home, world.review_path, None, Options())
+    assert ingest.is_review(world.review_path, world.job.spec)
+    taken = ingest.add(world.job, world.home, world.review_path, None, Options())
     assert (taken.accepted, taken.no_longer_proposed) == (len(HOSTILE), 0)
     assert sorted(json.loads(query)["id"] for query, *_ in stored(world)) == sorted(HOSTILE)
     assert sorted(json.loads(value) for _, _, value, *_ in stored(world)) == sorted(HOSTILE)
@@ -274,8 +275,8 @@ def test_rows_that_are_not_judged_are_counted(make: Make) -> None:
     world.answer(echo)
     rows = world.review()
     taken = world.judge([rows[0] | {"corrected": "by Ann"}, rows[1] | {"verdict": " Reject "}, rows[2]])
-    assert taken == reviewed.Taken(1, 0, 1, 1, 1, 0)
-    assert world.judge(rows) == reviewed.Taken(None, 0, 0, 0, 3, 0)
+    assert taken == ingest.Taken(1, 0, 1, 1, 1, 0)
+    assert world.judge(rows) == ingest.Taken(None, 0, 0, 0, 3, 0)
     assert len(stored(world)) == 2
 
 
@@ -477,7 +478,7 @@ def test_lines_are_those_of_the_file(make: Make) -> None:
         file.write("\r\n")
         writer.writerow(rows[1] | {"verdict": "ok"})
     with pytest.raises(InputError, match="line 8: the verdict is ok"):
-        reviewed.add(world.job, world.home, world.review_path, None, Options())
+        ingest.add(world.job, world.home, world.review_path, None, Options())
 
 
 def test_a_file_without_its_columns_is_refused(make: Make) -> None:
@@ -527,14 +528,14 @@ def test_a_review_is_known_by_its_columns(make: Make, tmp_path: Path) -> None:
         tmp_path,
         tmp_path / "no.csv",
     ):
-        assert not reviewed.is_review(path, world.job.spec)
+        assert not ingest.is_review(path, world.job.spec)
     world.review()
-    assert reviewed.is_review(world.review_path, world.job.spec)
+    assert ingest.is_review(world.review_path, world.job.spec)
 
 
 def test_many_rows_fit_into_little_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list of many long values is written and taken in within a small limit of memory."""
-    monkeypatch.setattr(plan, "SCRATCH_MEMORY", "64MB")
+    monkeypatch.setattr(query_list, "SCRATCH_MEMORY", "64MB")
     count = 40_000
     world = make({"id": pa.array(range(count)), "text": ["x"] * count}, prompt={"template": "{{ id }}"})
     world.answer(lambda row: f"{row['id']} " + "long " * 200)
@@ -615,7 +616,7 @@ def test_a_review_is_never_taken_for_predictions(make: Make, tmp_path: Path) -> 
         assert isinstance(result.exception, InputError)
         assert f"so it is a review, but it has no column {column}" in str(result.exception)
         with pytest.raises(InputError, match="reviews are imported one file at a time"):
-            imports.add(world.job, world.home, folder / "*.csv", None)
+            predictions.add(world.job, world.home, folder / "*.csv", None)
     assert stored(world) == []
 
 
@@ -637,7 +638,7 @@ def test_cells_that_a_spreadsheet_leaves_out_are_blank(make: Make) -> None:
     assert list(rows[0])[-1] == "check"
     lines = [",".join(rows[0]), ",".join((rows[0] | {"verdict": "accept"}).values()), "shop,0,b", "," * 3]
     world.review_path.write_text("\n".join(lines), encoding="utf-8")
-    taken = reviewed.add(world.job, world.home, world.review_path, None, Options())
+    taken = ingest.add(world.job, world.home, world.review_path, None, Options())
     assert (taken.accepted, taken.not_judged) == (1, 1)
 
 

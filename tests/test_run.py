@@ -15,17 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer import jobfile
+from batchinfer.cache.schema import iso, now
+from batchinfer.cache.store import Store
+from batchinfer.core.home import JobHome
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import ModelError
-from batchinfer.home import JobHome
-from batchinfer.planned import Options
-from batchinfer.publish import folder_of, served
-from batchinfer.run import run
-from batchinfer.snapshot import Snapshot
-from batchinfer.store import Store
-from batchinfer.tables import iso, now
-from batchinfer.trial import try_prompt
+from batchinfer.job import reader
+from batchinfer.pipeline.run import run
+from batchinfer.pipeline.trial import try_prompt
+from batchinfer.planning.prepare import Options
+from batchinfer.versions.pointers import folder_of, served
+from batchinfer.versions.snapshot import Snapshot
 from tests.conftest import EngineSlot, Told, Workshop
 from tests.test_engine import make_adapter
 
@@ -190,7 +190,7 @@ def test_an_adapter_is_part_of_the_key(workshop: Workshop, engine_slot: EngineSl
 
 def test_fruit_families_with_no_one_and_all_shots(engine: EnginePool, models: Path, tmp_path: Path, told: Told) -> None:
     """The few-shot job runs with 0, 1 and all examples, and each shows as many in its prompt."""
-    job = jobfile.load(str(Path(__file__).parent.parent / "jobs" / "fruit_families"), {})
+    job = reader.load(str(Path(__file__).parent.parent / "jobs" / "fruit_families"), {})
     home = JobHome(tmp_path, job.name)
     home.models.symlink_to(models)
     prompts = []

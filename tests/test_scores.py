@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer import jobfile, question
-from batchinfer.planned import Options
-from batchinfer.run import run
-from batchinfer.tokens import Tokenizer
+from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.job import reader
+from batchinfer.pipeline.run import run
+from batchinfer.planning import question
+from batchinfer.planning.prepare import Options
 from tests.conftest import MODEL, WINDOW, EngineSlot, Told, Workshop
 
 SENTIMENT = Path(__file__).parent.parent / "jobs" / "sentiment"
@@ -57,7 +58,7 @@ def test_scores_are_the_models_own_probabilities(
 ) -> None:
     """In float32, mass and renormalised scores equal the softmax of transformers' logits at the first answer token."""
     table = pq.read_table(SENTIMENT / "queries.parquet").slice(0, ROWS).rename_columns({"sentence": "text"})
-    spec = jobfile.load(str(SENTIMENT), {}).spec
+    spec = reader.load(str(SENTIMENT), {}).spec
     job, home = workshop.job(
         table,
         prompt={"system": spec.prompt and spec.prompt.system, "template": "{{ text }}"},

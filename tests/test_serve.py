@@ -18,8 +18,8 @@ from urllib.parse import quote, urlencode
 import pyarrow as pa
 import pytest
 
-from batchinfer.apikeys import KeyFile
-from batchinfer.serve.hot import matches
+from batchinfer.serve.apikeys import KeyFile
+from batchinfer.serve.lookup import matches
 from tests.factories import LENIENT, World, imports_job, model_job
 from tests.serving import Reply, Server, eventually, moved, serving
 from tests.tiny import Cli

@@ -18,13 +18,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer.apikeys import KeyFile
-from batchinfer.home import JobHome
-from batchinfer.publish import CURRENT, PIN, folder_of
+from batchinfer.core.home import JobHome
 from batchinfer.serve import app, batch
+from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.problems import Problem
-from batchinfer.snapshot import LOOKUP
+from batchinfer.versions.pointers import CURRENT, PIN, folder_of
+from batchinfer.versions.snapshot import LOOKUP
 from tests.damage import VERSIONS, next_version, point
 from tests.factories import LENIENT, imports_job
 from tests.serving import Server, drained, eventually, serving

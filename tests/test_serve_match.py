@@ -18,14 +18,14 @@ from typing import Any, cast
 
 import pytest
 
-from batchinfer.apikeys import KeyFile
-from batchinfer.match import MATCHER
-from batchinfer.publish import folder_of
+from batchinfer.match.matcher import MATCHER
 from batchinfer.serve import match
-from batchinfer.serve.board import Board, Open
+from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.match import Asked
 from batchinfer.serve.problems import Problem
-from batchinfer.snapshot import MANIFEST
+from batchinfer.serve.registry import Board, Open
+from batchinfer.versions.pointers import folder_of
+from batchinfer.versions.snapshot import MANIFEST
 from tests.damage import Damage, cut, edit_manifest, flipped, next_version, point, without, zeroed
 from tests.factories import World
 from tests.serving import Server, job, name_things, names_job, reply_of, say, serving

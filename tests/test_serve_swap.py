@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from batchinfer import publish as publishing
+from batchinfer.versions import pointers as publishing
 from tests.factories import LENIENT, World, imports_job
 from tests.serving import Reply, Server, reply_of, serving
 

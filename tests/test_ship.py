@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer import publish, ship
+from batchinfer.core.home import JobHome
 from batchinfer.errors import Busy, StoreError
-from batchinfer.home import JobHome
-from batchinfer.publish import folder_of
-from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Snapshot
+from batchinfer.versions import pointers, replication
+from batchinfer.versions.pointers import folder_of
+from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Snapshot
 from tests.factories import LENIENT, World, imports_job
 from tests.tiny import ROOT, Cli
 
@@ -54,7 +54,7 @@ def dest(tmp_path: Path) -> Path:
 def served(root: Path) -> tuple[int, str]:
     """What a data folder serves: the version, and what it says of 1. Everything is checked on the way."""
     home = JobHome(root, "shop")
-    found = publish.served(home)
+    found = pointers.served(home)
     with Snapshot(folder_of(home, found.version), digest=found.manifest) as snapshot:
         snapshot.verify()
         return found.version, json.loads(snapshot.get({"id": 1}) or b"{}")["prediction"]
@@ -89,7 +89,7 @@ def test_a_copy_of_a_copy(world: World, dest: Path, batchinfer: Cli, tmp_path: P
 def test_a_pinned_version_is_what_is_copied(world: World, dest: Path, batchinfer: Cli) -> None:
     """The version that is pinned here is shipped, and is current there."""
     say(world, "two")
-    publish.pin(world.home, 1)
+    pointers.pin(world.home, 1)
     assert batchinfer("copy", "shop", dest, "--json").json["version"] == 1
     assert served(dest) == (1, "one")
 
@@ -100,7 +100,7 @@ def test_again_copies_nothing(world: World, dest: Path, batchinfer: Cli) -> None
     say(world, "two")
     batchinfer("copy", "shop", dest)
     assert served(dest) == (2, "two")
-    publish.pin(world.home, 1)
+    pointers.pin(world.home, 1)
     before = (dest / "shop" / "versions" / "000001" / LOOKUP).stat().st_mtime_ns
     done = batchinfer("copy", "shop", dest)
     assert "has version 1 already" in done.out.replace("\n", " ")
@@ -111,13 +111,13 @@ def test_again_copies_nothing(world: World, dest: Path, batchinfer: Cli) -> None
 def test_a_pin_there_stays(world: World, dest: Path, batchinfer: Cli) -> None:
     """A pin in the other folder goes on deciding what is served there, and the copy warns of it."""
     batchinfer("copy", "shop", dest)
-    publish.pin(JobHome(dest, "shop"), 1)
+    pointers.pin(JobHome(dest, "shop"), 1)
     say(world, "two")
     done = batchinfer("copy", "shop", dest, "--json")
     assert done.json["pinned"] == 1
     assert "Version 1 is pinned" in done.err
     assert served(dest) == (1, "one")
-    current = publish.pointer(JobHome(dest, "shop"))
+    current = pointers.pointer(JobHome(dest, "shop"))
     assert current is not None
     assert current.version == 2
 
@@ -125,7 +125,7 @@ def test_a_pin_there_stays(world: World, dest: Path, batchinfer: Cli) -> None:
 def test_what_a_server_tells_comes_along(world: World, dest: Path) -> None:
     """The report of the last run is carried over with the version."""
     (world.home.folder / "last_run.json").write_text('{"status": "done"}')
-    ship.ship(world.home, dest, quiet)
+    replication.ship(world.home, dest, quiet)
     assert (dest / "shop" / "last_run.json").read_text() == '{"status": "done"}'
 
 
@@ -134,9 +134,9 @@ def test_old_copies_go(tmp_path: Path, dest: Path) -> None:
     made = imports_job(tmp_path, {"id": [1, 2]}, gate=LENIENT, keep_versions=2)
     for text in ("one", "two", "three"):
         say(made, text)
-        ship.ship(made.home, dest, quiet)
+        replication.ship(made.home, dest, quiet)
     assert served(dest) == (3, "three")
-    assert publish.numbers(JobHome(dest, "shop")) == [2, 3]
+    assert pointers.numbers(JobHome(dest, "shop")) == [2, 3]
 
 
 def test_another_version_of_that_number(world: World, dest: Path, batchinfer: Cli, tmp_path: Path) -> None:
@@ -159,17 +159,17 @@ def test_half_a_version_there(world: World, dest: Path, batchinfer: Cli) -> None
 
 def test_a_damaged_version_there(world: World, dest: Path) -> None:
     """A version that is there but damaged is not made current."""
-    ship.ship(world.home, dest, quiet)
+    replication.ship(world.home, dest, quiet)
     say(world, "two")
-    ship.ship(world.home, dest, quiet)
+    replication.ship(world.home, dest, quiet)
     place = dest / "shop" / "versions" / "000001" / PREDICTIONS
     place.write_bytes(place.read_bytes()[:-1] + b"x")
-    publish.pin(world.home, 1)
+    pointers.pin(world.home, 1)
     with pytest.raises(StoreError, match=rf"is damaged: .* Remove {place.parent}, then copy again\."):
-        ship.ship(world.home, dest, quiet)
+        replication.ship(world.home, dest, quiet)
     assert served(dest) == (2, "two")
     shutil.rmtree(place.parent)
-    ship.ship(world.home, dest, quiet)
+    replication.ship(world.home, dest, quiet)
     assert served(dest) == (1, "one")
 
 
@@ -177,11 +177,11 @@ def test_a_damaged_version_there(world: World, dest: Path) -> None:
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x")])
 def test_a_damaged_source_is_not_shipped(world: World, dest: Path, name: str, damage: Callable[[Path], object]) -> None:
     """A file that is missing here, or not what was published, stops the copy; the other folder serves what it did."""
-    ship.ship(world.home, dest, quiet)
+    replication.ship(world.home, dest, quiet)
     say(world, "two")
     damage(folder_of(world.home, 2) / name)
     with pytest.raises(StoreError, match=f"000002/{name} is (missing|damaged)"):
-        ship.ship(world.home, dest, quiet)
+        replication.ship(world.home, dest, quiet)
     assert served(dest) == (1, "one")
     assert [path.name for path in (dest / "shop" / "versions").iterdir()] == ["000001"]
 
@@ -216,12 +216,12 @@ def test_no_right_to_write(world: World, dest: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "mkdir", refused)  # not by permissions: root may write anywhere
     with pytest.raises(StoreError, match="may not be used by this user"):
-        ship.ship(world.home, dest, quiet)
+        replication.ship(world.home, dest, quiet)
 
 
 def test_no_space(world: World, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is a sentence; what was written goes, and the other folder serves what it did."""
-    ship.ship(world.home, dest, quiet)
+    replication.ship(world.home, dest, quiet)
     say(world, "two")
 
     def full(handle: int) -> None:
@@ -229,7 +229,7 @@ def test_no_space(world: World, dest: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StoreError, match="Free space"):
-        ship.ship(world.home, dest, quiet)
+        replication.ship(world.home, dest, quiet)
     monkeypatch.undo()
     assert served(dest) == (1, "one")
     assert [path.name for path in (dest / "shop" / "versions").iterdir()] == ["000001"]
@@ -241,32 +241,32 @@ def test_somebody_else_at_work_there(world: World, dest: Path) -> None:
         JobHome(dest, "shop").run_lock("batchinfer run shop"),
         pytest.raises(Busy, match="in use by batchinfer run shop"),
     ):
-        ship.ship(world.home, dest, quiet)
+        replication.ship(world.home, dest, quiet)
 
 
-@pytest.mark.parametrize("step", ["publish.sync_files", "publish.install", "publish.make_current"])
+@pytest.mark.parametrize("step", ["pointers.sync_files", "pointers.install", "pointers.make_current"])
 def test_killed_half_way(world: World, dest: Path, step: str) -> None:
     """A copy that is killed at any step leaves the other folder serving what it did; the next one finishes the work."""
-    ship.ship(world.home, dest, quiet)
+    replication.ship(world.home, dest, quiet)
     say(world, "two")
     script = (
-        f"import os, sys; from pathlib import Path; from batchinfer import publish, ship; from batchinfer.home import JobHome\n"
+        f"import os, sys; from pathlib import Path; from batchinfer.versions import pointers, replication; from batchinfer.core.home import JobHome\n"
         f"{step} = lambda *_: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
-        "ship.ship(JobHome(Path(sys.argv[1]), 'shop'), Path(sys.argv[2]), print)"
+        "replication.ship(JobHome(Path(sys.argv[1]), 'shop'), Path(sys.argv[2]), print)"
     )
     killed = subprocess.run(
         [sys.executable, "-c", script, str(world.home.root), str(dest)], cwd=ROOT, env=dict(os.environ), check=False
     )
     assert killed.returncode == -signal.SIGKILL
     assert served(dest) == (1, "one")
-    ship.ship(world.home, dest, quiet)
+    replication.ship(world.home, dest, quiet)
     assert served(dest) == (2, "two")
     assert sorted(path.name for path in (dest / "shop" / "versions").iterdir()) == ["000001", "000002"]
 
 
 def test_big_files_are_told_of(world: World, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that takes a while to copy is announced, once."""
-    monkeypatch.setattr(ship, "BIG", 0)
+    monkeypatch.setattr(replication, "BIG", 0)
     said: list[str] = []
-    ship.ship(world.home, dest, said.append)
+    replication.ship(world.home, dest, said.append)
     assert [text.split()[1] for text in said] == [LOOKUP, PREDICTIONS]

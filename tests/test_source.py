@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import source
 from batchinfer.errors import InputError
-from batchinfer.source import ROW, BadRow, Source, find_files, kind_of, template_values
-from batchinfer.spec import InputSpec
+from batchinfer.inputs import parquet
+from batchinfer.inputs.parquet import ROW, BadRow, Source, find_files, kind_of, template_values
+from batchinfer.job.spec import InputSpec
 from tests.factories import unchecked, write
 
 Open = Callable[..., Source]
@@ -264,7 +264,7 @@ def test_later_files_hold_what_the_first_can(opened: Open) -> None:
 
 def test_rows_are_counted_over_all_files_and_batches(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row numbers go on from one batch, row group and file to the next."""
-    monkeypatch.setattr(source, "BATCH_ROWS", 3)
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 3)
     list_ = opened({"id": list("abcde")}, {"id": []} | {"id": pa.array([], pa.string())}, {"id": ["f", "", "h"]})
     assert good(list_) == {ROW: [1, 2, 3, 4, 5, 6, 8], "id": list("abcdefh")}
     assert [(row.row, row.file) for row in bad(list_)] == [(7, "2.parquet")]

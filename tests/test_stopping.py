@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
+from batchinfer.cache.store import Store
+from batchinfer.core.home import JobHome
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import Interrupted, Stopped
-from batchinfer.home import JobHome
-from batchinfer.jobfile import Job
-from batchinfer.planned import Options
-from batchinfer.publish import pointer
-from batchinfer.run import run
-from batchinfer.stopping import Stop, stopping
-from batchinfer.store import Store
+from batchinfer.job.reader import Job
+from batchinfer.pipeline.run import run
+from batchinfer.pipeline.stop import Stop, stopping
+from batchinfer.planning.prepare import Options
+from batchinfer.versions.pointers import pointer
 from tests.scripted import read_diary
 from tests.tiny import (
     Audience,

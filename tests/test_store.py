@@ -22,14 +22,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import imported, store
+from batchinfer.cache import imports, store
+from batchinfer.cache.schema import FAILURE_SCHEMA, MIGRATIONS, Answer, Made, MostCached
+from batchinfer.cache.store import Store
+from batchinfer.core.keys import short
+from batchinfer.core.records import Failure, Generation, Prediction
 from batchinfer.errors import Busy, StoreError
-from batchinfer.keys import short
-from batchinfer.output import OutputSpec
-from batchinfer.parse import Parser
-from batchinfer.records import Failure, Generation, Prediction
-from batchinfer.store import Store
-from batchinfer.tables import FAILURE_SCHEMA, MIGRATIONS, Answer, Made, MostCached
+from batchinfer.prompting.output import OutputSpec
+from batchinfer.prompting.parse import Parser
 from tests.factories import LENIENT, model_job
 
 FINGERPRINT = b"f" * 16
@@ -238,7 +238,7 @@ def test_any_text_is_stored_byte_for_byte(texts: list[str]) -> None:
 HOLD = """
     import sys, time
     from pathlib import Path
-    from batchinfer.store import Store
+    from batchinfer.cache.store import Store
     with Store(Path(sys.argv[1])).open(write=True) as db:
         db.execute("INSERT INTO versions VALUES (7, 1, 1, NULL)")
         print("held", flush=True)
@@ -273,10 +273,10 @@ def test_a_cache_in_use_for_long_is_busy(cache: Store, monkeypatch: pytest.Monke
 WRITE = """
     import itertools, sys
     from pathlib import Path
-    from batchinfer.keys import short
-    from batchinfer.records import Failure, Generation, Prediction
-    from batchinfer.store import Store
-    from batchinfer.tables import Answer, Made
+    from batchinfer.core.keys import short
+    from batchinfer.core.records import Failure, Generation, Prediction
+    from batchinfer.cache.store import Store
+    from batchinfer.cache.schema import Answer, Made
     made = Made(b"f" * 16, "p1", "m", 1)
     store = Store(Path(sys.argv[1]))
     for chunk in itertools.count():
@@ -376,18 +376,18 @@ def test_imports_are_numbered_listed_and_taken_back(cache: Store) -> None:
 
     def add(size: int, author: str) -> int:
         with duckdb.connect() as db:
-            return imported.add(cache, db, f"{IMPORT}, '{author}' AS author FROM range({size})", "{}")
+            return imports.add(cache, db, f"{IMPORT}, '{author}' AS author FROM range({size})", "{}")
 
-    assert imported.listing(cache) == []
+    assert imports.listing(cache) == []
     assert [add(2, "Ada"), add(1, "Bob")] == [1, 2]
-    assert [(row["import_id"], row["author"], row["rows"]) for row in imported.listing(cache)] == [
+    assert [(row["import_id"], row["author"], row["rows"]) for row in imports.listing(cache)] == [
         (1, "Ada", 2),
         (2, "Bob", 1),
     ]
-    assert imported.undo(cache, 1) == 2
-    assert [row["import_id"] for row in imported.listing(cache)] == [2]
-    assert imported.undo(cache, 1) == 0
-    assert imported.undo(cache, 2) == 1
+    assert imports.undo(cache, 1) == 2
+    assert [row["import_id"] for row in imports.listing(cache)] == [2]
+    assert imports.undo(cache, 1) == 0
+    assert imports.undo(cache, 2) == 1
     assert add(1, "Eve") == 3
 
 
@@ -396,10 +396,10 @@ def test_an_import_that_breaks_off_leaves_nothing(cache: Store) -> None:
     with duckdb.connect() as db:
         rows = f"{IMPORT}, if(i = 200000, error('row 200000 is off'), 'Ada') AS author FROM range(300000) r(i)"
         with pytest.raises(StoreError, match="row 200000 is off"):
-            imported.add(cache, db, rows, "{}")
-        assert imported.listing(cache) == []
-        assert imported.add(cache, db, f"{IMPORT}, 'Ada' AS author", "{}") == 1
-    assert [row["rows"] for row in imported.listing(cache)] == [1]
+            imports.add(cache, db, rows, "{}")
+        assert imports.listing(cache) == []
+        assert imports.add(cache, db, f"{IMPORT}, 'Ada' AS author", "{}") == 1
+    assert [row["rows"] for row in imports.listing(cache)] == [1]
 
 
 def test_runs_are_numbered_and_told_newest_first(empty: Store) -> None:

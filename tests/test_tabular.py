@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer import tabular
 from batchinfer.errors import InputError
-from batchinfer.tabular import as_parquet
+from batchinfer.inputs import csv_file
+from batchinfer.inputs.csv_file import as_parquet
 from tests.factories import write
 
 READ = [
@@ -46,7 +46,7 @@ def test_a_csv_becomes_columns_of_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, expected: list[tuple[str | None, ...]], batch: int
 ) -> None:
     """Cells come as they stand there, however many are read at once; only the empty ones are null."""
-    monkeypatch.setattr(tabular, "BATCH_ROWS", batch)
+    monkeypatch.setattr(csv_file, "BATCH_ROWS", batch)
     path = tmp_path / "words.CSV"
     path.write_bytes(content)
     parquet = as_parquet(path, tmp_path)
@@ -59,7 +59,7 @@ def test_a_csv_becomes_columns_of_texts(
 @pytest.mark.parametrize(("content", "said"), REFUSED)
 def test_what_is_no_csv_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, said: str) -> None:
     """Rows are never merged or lost in silence: the sentence names the file, the line, and what to do."""
-    monkeypatch.setattr(tabular, "MOST_CELL", 1000)
+    monkeypatch.setattr(csv_file, "MOST_CELL", 1000)
     path = tmp_path / "words.csv"
     path.write_bytes(content)
     with pytest.raises(InputError, match=said) as raised:

@@ -13,13 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer import imports, jobfile, verdicts
+from batchinfer.cache import verdicts
+from batchinfer.cache.schema import MIGRATIONS
+from batchinfer.cache.store import one
+from batchinfer.core.keys import Column, literal, lookup_key
+from batchinfer.core.records import Failure
 from batchinfer.errors import GateFailed
-from batchinfer.keys import Column, literal, lookup_key
-from batchinfer.records import Failure
-from batchinfer.review import digest
-from batchinfer.store import one
-from batchinfer.tables import MIGRATIONS
+from batchinfer.job import reader
+from batchinfer.review import predictions
+from batchinfer.review.export import digest
 from tests.factories import LENIENT, World, imports_job, model_job
 
 Make = Callable[..., World]
@@ -112,7 +114,7 @@ def record(db: duckdb.DuckDBPyConnection, number: int, act: Act) -> None:
 def test_the_last_word_on_a_value_holds(acts: list[Act], as_json: bool) -> None:
     """Whatever people said in which order: rejected is what was rejected last, and the last answer stands unless it is."""
     output = "output: {type: json, schema: {}}" if as_json else ""
-    spec = jobfile.parse(f"name: shop\ninput: {{path: q.parquet, key: [id]}}\n{output}", "job.yaml")
+    spec = reader.parse(f"name: shop\ninput: {{path: q.parquet, key: [id]}}\n{output}", "job.yaml")
     quote = json.dumps if as_json else str
     with duckdb.connect() as db:
         db.execute("ATTACH ':memory:' AS cache")
@@ -157,7 +159,7 @@ def test_a_rejected_value_never_comes_back_by_itself(make: Make, how: str) -> No
         number, _ = world.take_in({"id": ["a"], "prediction": ["by hand"]})
         world.publish()
         assert entry(world, id="a") == ("by hand", None, "import")
-        imports.undo(world.job, world.home, number)
+        predictions.undo(world.job, world.home, number)
     elif how == "new prompt":
         world = world.changed(prompt={"template": "{{ text }}!"})
         world.answer(echo)
@@ -216,7 +218,7 @@ def test_an_import_brings_a_rejected_value_back(make: Make) -> None:
     world.publish()
     assert entry(world, id="a") == ("about x", None, "import")
     assert entry(world, id="b") == ("other", None, "import")
-    imports.undo(world.job, world.home, number)
+    predictions.undo(world.job, world.home, number)
     world.publish()
     assert (entry(world, id="a"), entry(world, id="b")) == (None, None)
 
@@ -253,7 +255,7 @@ def test_a_later_import_wins_over_a_correction(make: Make) -> None:
     number, _ = world.take_in({"id": ["a"], "prediction": ["by Bob"]})
     world.publish()
     assert entry(world, id="a") == ("by Bob", None, "import")
-    imports.undo(world.job, world.home, number)
+    predictions.undo(world.job, world.home, number)
     world.publish()
     assert entry(world, id="a") == ("by Ann", None, "review")
 
@@ -321,10 +323,10 @@ def test_an_undone_review_never_was(make: Make) -> None:
     world.answer(echo)
     taken = mark(world, {"a": "reject", "b": ("correct", "by Ann"), "c": "accept"})
     world.take_in({"id": ["c"], "prediction": ["c"]})
-    listed = imports.listing(world.home)
+    listed = predictions.listing(world.home)
     counts = ("kind", "rows", "accepted", "rejected", "corrected")
     assert [tuple(row[name] for name in counts) for row in listed] == [("review", 3, 1, 1, 1), ("plain", 1, 0, 0, 0)]
-    imports.undo(world.job, world.home, taken.import_id)
+    predictions.undo(world.job, world.home, taken.import_id)
     world.publish()
     assert entry(world, id="a") == ("about x", None, "model")
     assert entry(world, id="b") == ("about y", None, "model")
@@ -336,7 +338,7 @@ def test_a_corrected_entry_that_was_undone_is_not_carried(make: Make) -> None:
     world.answer(echo)
     taken = mark(world, {"a": ("correct", "by Ann")})
     world.publish()
-    imports.undo(world.job, world.home, taken.import_id)
+    predictions.undo(world.job, world.home, taken.import_id)
     world = world.changed(prompt={"template": "{{ text }}!"})
     world.answer(lambda row: Failure(None, "engine", "refused", "No."))
     world.publish()
@@ -513,6 +515,6 @@ def test_corrected_terms_are_listed_as_they_were_told(checking: World) -> None:
     """The accept of a corrected term is no verdict of its own: the list counts it as the import did, and so does undo."""
     taken = mark(checking, {"mrna shot": ("correct", "mrna jab")}, "term")
     assert (taken.accepted, taken.corrected) == (0, 1)
-    [row] = imports.listing(checking.home)
+    [row] = predictions.listing(checking.home)
     assert (row["rows"], row["accepted"], row["corrected"]) == (1, 0, 1)
-    assert imports.undo(checking.job, checking.home, 1) == 1
+    assert predictions.undo(checking.job, checking.home, 1) == 1

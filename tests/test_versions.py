@@ -21,12 +21,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import batchinfer
-from batchinfer import build, imported, keys, publish, run
-from batchinfer import entries as contents
+from batchinfer.cache import imports
+from batchinfer.core import keys
+from batchinfer.core.records import Failure
 from batchinfer.errors import GateFailed, NotFound, StoreError, UsageError
-from batchinfer.planned import Options
-from batchinfer.records import Failure
-from batchinfer.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest, Snapshot
+from batchinfer.pipeline import run
+from batchinfer.planning.prepare import Options
+from batchinfer.publish import build, release
+from batchinfer.versions import pointers
+from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest, Snapshot
 from tests.factories import Quiet, Reply, World, imports_job, model_job
 
 Make = Callable[..., World]
@@ -50,11 +53,11 @@ def echo(row: dict[str, Any]) -> Reply:
 
 
 def folder(world: World, version: int) -> Path:
-    return publish.folder_of(world.home, version)
+    return pointers.folder_of(world.home, version)
 
 
 def current(world: World) -> int:
-    return publish.served(world.home).version
+    return pointers.served(world.home).version
 
 
 def entries(world: World, version: int) -> dict[Any, dict[str, Any]]:
@@ -326,7 +329,7 @@ def test_a_manifest_tells_what_a_version_is(make: Make) -> None:
     for name, facts in content["files"].items():
         data = (path / name).read_bytes()
         assert facts == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    pointer = publish.served(world.home)
+    pointer = pointers.served(world.home)
     assert pointer.manifest == hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
     with Snapshot(path, digest=pointer.manifest) as snapshot:
         snapshot.verify()
@@ -353,12 +356,12 @@ def test_the_parquet_file_is_the_copy_of_record(make: Make) -> None:
 def test_versions_are_listed_newest_first(make: Make) -> None:
     """The listing says of each version its number, size, time, gate, and whether it is current or pinned."""
     world = make({"id": [1], "text": ["a"]})
-    assert publish.listing(world.home, pytest.fail) == []
+    assert pointers.listing(world.home, pytest.fail) == []
     world.answer(echo)
     world.publish()
     world.take_in({"id": [2], "prediction": ["x"]})
     world.publish()
-    newest, oldest = publish.listing(world.home, pytest.fail)
+    newest, oldest = pointers.listing(world.home, pytest.fail)
     assert newest | {"created_at": None} == {
         "version": 2, "created_at": None, "rows": 2, "current": True, "pinned": False, "gate": "passed",
     }  # fmt: skip
@@ -371,11 +374,11 @@ def test_a_pin_is_served_in_place_of_the_current_version(make: Make) -> None:
     world = make({"id": [1], "text": ["a"]})
     world.answer(echo)
     world.publish()
-    (world.home.folder / publish.PIN).write_bytes((world.home.folder / publish.CURRENT).read_bytes())
+    (world.home.folder / pointers.PIN).write_bytes((world.home.folder / pointers.CURRENT).read_bytes())
     world.take_in({"id": [1], "prediction": ["corrected"]})
     assert world.changed(gate=OPEN).publish()["version"] == 2
     assert json.loads(world.get(id=1) or b"")["prediction"] == "about a"
-    assert [(row["version"], row["current"], row["pinned"]) for row in publish.listing(world.home, pytest.fail)] == [
+    assert [(row["version"], row["current"], row["pinned"]) for row in pointers.listing(world.home, pytest.fail)] == [
         (2, True, False), (1, False, True),
     ]  # fmt: skip
 
@@ -395,7 +398,7 @@ def test_an_open_version_outlives_the_next(make: Make) -> None:
 def test_nothing_published_is_said_so(make: Make) -> None:
     """Asking for what is served before anything was published says what makes a version."""
     with pytest.raises(NotFound, match=r"has no published version in .*: batchinfer run makes one"):
-        publish.served(make({"id": [1], "text": ["a"]}).home)
+        pointers.served(make({"id": [1], "text": ["a"]}).home)
 
 
 # The gate
@@ -404,13 +407,13 @@ def test_nothing_published_is_said_so(make: Make) -> None:
 def refused(world: World, check: str) -> Path:
     """Publishes, expects that check and no other to fail, and returns where the candidate lies."""
     before = {path: path.read_bytes() for path in sorted(world.home.folder.glob("CURRENT"))}
-    versions = publish.numbers(world.home)
+    versions = pointers.numbers(world.home)
     with pytest.raises(GateFailed, match=f"The gate refused the new version: {check}: ") as raised:
         world.publish()
     assert str(raised.value).partition("andidate lies")[0].count(" wanted)") <= 1
     assert str(raised.value).partition("andidate lies")[0].count("%; at ") == 1  # one check, not several
     assert {path: path.read_bytes() for path in sorted(world.home.folder.glob("CURRENT"))} == before
-    assert publish.numbers(world.home) == versions
+    assert pointers.numbers(world.home) == versions
     assert not list(world.home.versions.glob(".*"))
     (candidate,) = world.home.rejected.iterdir()
     assert str(candidate) in str(raised.value)
@@ -424,7 +427,7 @@ def test_too_little_coverage_is_refused(make: Make) -> None:
     candidate = refused(world, "coverage")
     assert candidate.name == f"r{run_id}"
     with pytest.raises(NotFound):
-        publish.served(world.home)
+        pointers.served(world.home)
     manifest = Manifest.read(candidate)
     assert (manifest.version, manifest.rows, manifest.content["gate"]["status"]) == (None, 2, "failed")
     (failed,) = (check for check in manifest.content["gate"]["checks"] if not check["passed"])
@@ -487,7 +490,7 @@ def test_content_that_is_served_already_publishes_nothing(make: Make) -> None:
     assert world.run()["version"] == 1
     again = world.run()
     assert (again["version"], again["unchanged"], again["entries"]) == (None, True, 2)
-    assert publish.numbers(world.home) == [1]
+    assert pointers.numbers(world.home) == [1]
     world.take_in({"id": [3], "prediction": ["c"]})
     assert world.run()["version"] == 2
     assert [run["status"] for run in world.store.runs()][:3] == ["done"] * 3
@@ -523,7 +526,7 @@ def test_equal_texts_of_another_kind_are_news(tmp_path: Path) -> None:
     world.take_in({"id": [1], "prediction": ["1"]})
     world.publish()
     world = world.changed(output={"type": "json", "schema": {}})
-    imported.undo(world.store, 1)
+    imports.undo(world.store, 1)
     world.take_in({"id": [1], "prediction": ["1"]})
     with world.store.open(write=True) as db:
         moment = db.execute("SELECT min(generated_at) FROM read_parquet(?)", [str(folder(world, 1) / PREDICTIONS)])
@@ -651,27 +654,27 @@ def test_a_candidate_is_durable_before_it_has_its_name(make: Make, monkeypatch: 
     synced: list[set[str]] = []
 
     def watched(draft: Path) -> None:
-        assert publish.candidates(world.home) == []
+        assert pointers.candidates(world.home) == []
         synced.append({path.name for path in draft.iterdir()})
 
-    monkeypatch.setattr(publish, "sync_files", watched)
+    monkeypatch.setattr(pointers, "sync_files", watched)
     with pytest.raises(GateFailed):
         world.publish()
-    assert (synced, publish.candidates(world.home)) == ([{MANIFEST, PREDICTIONS}], ["r1"])
+    assert (synced, pointers.candidates(world.home)) == ([{MANIFEST, PREDICTIONS}], ["r1"])
 
 
 def test_a_candidate_is_published_like_any_version(rejected: World) -> None:
     """A candidate follows the newest whole version where CURRENT is damaged, says that a pin hides it, and has old versions removed."""
-    publish.pin(rejected.home, 1)
-    (rejected.home.folder / publish.CURRENT).write_bytes(b"")
+    pointers.pin(rejected.home, 1)
+    (rejected.home.folder / pointers.CURRENT).write_bytes(b"")
     report = publish_by_force(rejected, "r2", "read")
     assert (report["version"], report["pinned"], current(rejected)) == (2, 1, 1)
     assert Manifest.read(folder(rejected, 2)).content["parent"] == 1
-    publish.unpin(rejected.home)
+    pointers.unpin(rejected.home)
     assert publish_by_force(rejected.changed(keep_versions=1), None, "now the cache")["pinned"] is None
-    assert publish.numbers(rejected.home) == [3]
+    assert pointers.numbers(rejected.home) == [3]
     again = publish_by_force(rejected.changed(keep_versions=1), "r2", "back to what was read")
-    assert (again["version"], publish.numbers(rejected.home)) == (4, [4])
+    assert (again["version"], pointers.numbers(rejected.home)) == (4, [4])
 
 
 @pytest.mark.parametrize("name", ["r7", "", ".", "..", "../versions/000001", "r2/"])
@@ -686,7 +689,7 @@ def test_a_candidate_needs_force(rejected: World) -> None:
     """What the gate refused is not published by its name alone."""
     with pytest.raises(UsageError, match=r"The candidate r2 failed its gate \(changed\): --force --why TEXT"):
         publish_by_force(rejected, "r2")
-    assert publish.numbers(rejected.home) == [1]
+    assert pointers.numbers(rejected.home) == [1]
 
 
 @pytest.mark.parametrize(
@@ -702,7 +705,7 @@ def test_a_candidate_that_does_not_fit_is_refused(rejected: World, sections: dic
     """A candidate that would be looked up or read otherwise than the job now says is not published, not even by force."""
     with pytest.raises(UsageError, match=f"The candidate r2 does not fit the job as it is now: {sentence}"):
         publish_by_force(rejected.changed(**sections), "r2", "why not")
-    assert publish.numbers(rejected.home) == [1]
+    assert pointers.numbers(rejected.home) == [1]
 
 
 def test_a_candidate_of_another_kind_of_key_is_refused(rejected: World) -> None:
@@ -726,7 +729,7 @@ def test_a_damaged_candidate_is_refused(rejected: World, spoil: str) -> None:
         path.write_bytes(data[:100] if spoil in ("cut", "manifest") else data)
     with pytest.raises(StoreError):
         publish_by_force(rejected, "r2", "why not")
-    assert (publish.numbers(rejected.home), current(rejected)) == ([1], 1)
+    assert (pointers.numbers(rejected.home), current(rejected)) == ([1], 1)
     assert not list(rejected.home.versions.glob(".*"))
 
 
@@ -763,7 +766,7 @@ def test_what_fails_keeps_what_a_pin_serves(make: Make) -> None:
     world.publish()
     world.answer(lambda row: "bad", refresh=True)
     world.publish()
-    publish.roll_back(world.home)
+    pointers.roll_back(world.home)
     world = world.changed(prompt={"template": "{{ text }}!"})
     world.answer(lambda row: REFUSED if row["id"] == 2 else "new")
     report = world.publish()
@@ -877,7 +880,7 @@ def test_an_import_that_was_taken_back_is_not_carried(make: Make) -> None:
     world.answer(lambda row: echo(row) if row["id"] == 1 else REFUSED)
     world.take_in({"id": [1, 2, 3], "prediction": ["x", "y", "z"]})
     world.publish()
-    imported.undo(world.store, 1)
+    imports.undo(world.store, 1)
     world.publish()
     assert json.loads(world.get(id=1) or b"")["prediction"] == "about a"
     assert (world.get(id=2), world.get(id=3)) == (None, None)
@@ -981,7 +984,7 @@ def test_a_version_of_an_unknown_format_is_refused(published: World) -> None:
 
 def test_a_damaged_current_is_refused(published: World) -> None:
     """A damaged CURRENT is said to be so by whoever reads it, and what mends it."""
-    path = published.home.folder / publish.CURRENT
+    path = published.home.folder / pointers.CURRENT
     for content in (b"", b"1", b"{}", b'{"version": "one", "manifest_sha256": ""}', b"\xff"):
         path.write_bytes(content)
         with pytest.raises(StoreError, match=r"CURRENT is damaged: .*\. batchinfer publish shop mends it\.$"):
@@ -1009,20 +1012,20 @@ def test_a_damaged_draft_is_never_published(published: World, monkeypatch: pytes
     published.take_in({"id": [1], "prediction": ["new"]})
     with pytest.raises(StoreError, match="checksum differs"):
         published.publish()
-    assert (current(published), publish.numbers(published.home)) == (1, [1])
+    assert (current(published), pointers.numbers(published.home)) == (1, [1])
 
 
 # Publishing that breaks off
 
 STEPS = [
-    (contents, "collect"), (build, "write_predictions"), (build, "write_lookup"), (build, "write_manifest"), (publish, "sync_files"),
-    (build, "check"), (publish, "install"), (publish, "make_current"),
+    (release, "collect"), (build, "write_predictions"), (build, "write_lookup"), (build, "write_manifest"), (pointers, "sync_files"),
+    (build, "check"), (pointers, "install"), (pointers, "make_current"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("module", "step", "after"),
-    [*((module, step, False) for module, step in STEPS), (publish, "make_current", True)],
+    [*((module, step, False) for module, step in STEPS), (pointers, "make_current", True)],
     ids=[*(f"before {step}" for _, step in STEPS), "after make_current"],
 )
 def test_an_error_between_steps_leaves_the_old_version_served(
@@ -1058,14 +1061,14 @@ def test_readers_of_current_see_the_old_or_the_new(make: Make, monkeypatch: pyte
     world.answer(echo)
     world.publish()
     seen: list[int] = []
-    real = publish.make_current
+    real = pointers.make_current
 
     def watched(*arguments: Any) -> None:
         seen.append(current(world))
         real(*arguments)
         seen.append(current(world))
 
-    monkeypatch.setattr(publish, "make_current", watched)
+    monkeypatch.setattr(pointers, "make_current", watched)
     world.take_in({"id": [1], "prediction": ["new"]})
     world.publish()
     assert seen == [1, 2]

@@ -26,15 +26,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from batchinfer import jobfile
+from batchinfer.cache.store import Store
 from batchinfer.cli.main import main
+from batchinfer.core.home import JobHome
+from batchinfer.core.records import EngineConfig
 from batchinfer.engines.devices import Placement
 from batchinfer.engines.pool import EnginePool
-from batchinfer.generate import Tally
-from batchinfer.home import JobHome
-from batchinfer.jobfile import Job
-from batchinfer.records import EngineConfig
-from batchinfer.store import Store
+from batchinfer.job import reader
+from batchinfer.job.reader import Job
+from batchinfer.pipeline.generate import Tally
 from tests.scripted import DRIVER
 
 ROOT = Path(__file__).parent.parent
@@ -125,7 +125,7 @@ def make_job(
     folder: Path, rows: Rows, tiny: Path | None = None, *, script: Mapping[str, Any] | None = None, **sections: Any
 ) -> tuple[Job, JobHome]:
     """`write_job`, and the job as it is read; its data folder lies beside it."""
-    job = jobfile.load(str(write_job(folder, rows, tiny, script=script, **sections)), {})
+    job = reader.load(str(write_job(folder, rows, tiny, script=script, **sections)), {})
     return job, JobHome(folder.parent / "home", job.name)
 
 
@@ -290,7 +290,7 @@ class Cli:
         monkeypatch.setenv("BATCHINFER_HOME", str(home))
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a script needs no GPU
         monkeypatch.setattr(tempfile, "tempdir", str(home.parent))
-        monkeypatch.setattr("batchinfer.run.EnginePool", functools.partial(EnginePool, driver=driver))
+        monkeypatch.setattr("batchinfer.pipeline.run.EnginePool", functools.partial(EnginePool, driver=driver))
 
     def __call__(self, *arguments: object) -> Done:
         self._monkeypatch.setattr(sys, "argv", ["batchinfer", *map(str, arguments)])
@@ -303,5 +303,5 @@ class Cli:
 
 
 if __name__ == "__main__":
-    with mock.patch("batchinfer.run.EnginePool", functools.partial(EnginePool, driver=DRIVER)):
+    with mock.patch("batchinfer.pipeline.run.EnginePool", functools.partial(EnginePool, driver=DRIVER)):
         main()

@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from batchinfer import jobfile
+from batchinfer.core.home import JobHome, data_folder
+from batchinfer.core.keys import JOB_NAME
 from batchinfer.errors import UsageError
-from batchinfer.home import JobHome, data_folder
-from batchinfer.jobfile import Job
-from batchinfer.keys import JOB_NAME
+from batchinfer.job import reader
+from batchinfer.job.reader import Job
 
 job_argument = click.argument("job")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value for machines.")
@@ -29,7 +29,7 @@ input_option = click.option(
 
 def open_job(name: str) -> tuple[Job, JobHome]:
     """The job of that name, and its part of the data folder."""
-    job = jobfile.load(name, os.environ)
+    job = reader.load(name, os.environ)
     return job, JobHome(home_root(), job.name)
 
 
@@ -44,7 +44,7 @@ def served_home(name: str) -> JobHome:
     home = JobHome(root, name)
     if re.fullmatch(JOB_NAME, name) and any(path.exists() for path in (home.folder / "job.json", home.versions)):
         return home
-    return JobHome(root, jobfile.load(name, os.environ).name)
+    return JobHome(root, reader.load(name, os.environ).name)
 
 
 def pairs(arguments: Sequence[str]) -> dict[str, str]:

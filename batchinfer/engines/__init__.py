@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
-from batchinfer.records import EngineInfo, Failure, Generation, Prompt, Task
+from batchinfer.core.records import EngineInfo, Failure, Generation, Prompt, Task
 
 
 class Engine(Protocol):

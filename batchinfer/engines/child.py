@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
+from batchinfer.core.records import EngineInfo, Failure, Generation, Prompt, Task
 from batchinfer.errors import BatchinferError
-from batchinfer.records import EngineInfo, Failure, Generation, Prompt, Task
 
 Inbox = queue.SimpleQueue[tuple[str, Any]]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchinfer.core.home import lock, readable_faults
 from batchinfer.errors import UsageError
-from batchinfer.home import lock, readable_faults
 
 
 @dataclass(frozen=True, slots=True)

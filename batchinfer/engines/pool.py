@@ -18,10 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from batchinfer.core.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
 from batchinfer.engines import child
 from batchinfer.engines.devices import Placement
 from batchinfer.errors import ModelError, Stopped
-from batchinfer.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
 
 VLLM_DRIVER = "batchinfer.engines.vllm:VllmDriver"
 BATCH = 32  # prompts per message: few enough that a process starts on the first while the rest is being made

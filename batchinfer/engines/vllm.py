@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from batchinfer.core.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
 from batchinfer.engines import environment
 from batchinfer.engines.devices import Placement
 from batchinfer.errors import MissingExtra, ModelError
-from batchinfer.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
 
 CPU_BLOCK_SIZE = 32  # vLLM's 128 on CPU would miss every shared prefix shorter than that
 MAX_CPU_KV_BYTES = 2 << 30

@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from batchinfer.serve import batch, hot, match, openapi
+from batchinfer.serve import batch, lookup, match, openapi
 from batchinfer.serve.auth import Guard
-from batchinfer.serve.board import Board, Desk
 from batchinfer.serve.metrics import Tally, exposition, write_tally
 from batchinfer.serve.problems import Answer, Problem
+from batchinfer.serve.registry import Board, Desk
 
 log = logging.getLogger("batchinfer.serve")
 LOOK_SECONDS = 0.5  # between two looks for new versions
@@ -58,7 +58,7 @@ class Service:
         self._settings = settings
         self.tally = Tally()
         self.guard = Guard(settings.home, always=settings.keys_always, never=settings.keys_never)
-        self._hot: dict[str, hot.LookupRoute] = {}
+        self._hot: dict[str, lookup.LookupRoute] = {}
         self.board = Board(settings.home, self._welcome, records_misses=settings.misses)
         self._starlette = Starlette(
             routes=[
@@ -77,9 +77,9 @@ class Service:
         self._starlette.router.redirect_slashes = False
 
     def _welcome(self, desk: Desk) -> None:
-        self._hot = self._hot | {f"/v1/jobs/{desk.job}/lookup": hot.LookupRoute(desk, self.guard, self.tally)}
+        self._hot = self._hot | {f"/v1/jobs/{desk.job}/lookup": lookup.LookupRoute(desk, self.guard, self.tally)}
 
-    def route(self, path: str) -> hot.LookupRoute | None:
+    def route(self, path: str) -> lookup.LookupRoute | None:
         """What answers single look-ups at a path, if it is one of a job that there is."""
         return self._hot.get(path)
 
@@ -94,8 +94,8 @@ class Service:
             await send(message)
 
         try:
-            if len(scope["path"]) + len(scope["query_string"]) > hot.MAX_URL:
-                problem = Problem("long-url", f"The URL has more than {hot.MAX_URL:,} bytes.")
+            if len(scope["path"]) + len(scope["query_string"]) > lookup.MAX_URL:
+                problem = Problem("long-url", f"The URL has more than {lookup.MAX_URL:,} bytes.")
                 await _as_asgi(problem.answer())(scope, receive, noting)
                 return
             await self._starlette(scope, receive, noting)

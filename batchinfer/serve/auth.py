@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from batchinfer.apikeys import KeyFile, Record, split
 from batchinfer.errors import StoreError
+from batchinfer.serve.apikeys import KeyFile, Record, split
 from batchinfer.serve.problems import Problem
 
 log = logging.getLogger("batchinfer.serve")

@@ -9,8 +9,8 @@ import math
 from typing import Any
 
 from batchinfer.errors import UsageError
-from batchinfer.serve.board import Open
 from batchinfer.serve.problems import Problem
+from batchinfer.serve.registry import Open
 
 MAX_QUERIES = 1000
 MAX_BODY = 1 << 20  # bytes

@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from batchinfer.core.keys import shortened
 from batchinfer.errors import MissingExtra, UsageError
-from batchinfer.keys import shortened
-from batchinfer.match import Foreign, Matcher, TooMuch
-from batchinfer.query import in_utf16, language_ranges, parameters
+from batchinfer.match.matcher import Foreign, Matcher, TooMuch
 from batchinfer.serve.batch import MAX_REPLY, read_json
-from batchinfer.serve.board import Open
 from batchinfer.serve.problems import Problem
+from batchinfer.serve.registry import Open
+from batchinfer.versions.query import in_utf16, language_ranges, parameters
 
 MAX_TEXTS = 1000
 BESIDE = 20_000  # characters; more are matched beside the event loop, so that look-ups go on

@@ -7,11 +7,11 @@ from html import escape
 from typing import Any
 
 import batchinfer
-from batchinfer.keys import JOB_NAME
-from batchinfer.query import LANGUAGE, MAX_LANGUAGES, OFFSETS
+from batchinfer.core.keys import JOB_NAME
 from batchinfer.serve.batch import MAX_BODY, MAX_QUERIES
 from batchinfer.serve.match import MAX_TEXTS
 from batchinfer.serve.problems import KINDS, MEDIA_TYPE
+from batchinfer.versions.query import LANGUAGE, MAX_LANGUAGES, OFFSETS
 
 Schema = dict[str, Any]
 

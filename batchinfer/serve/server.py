@@ -18,9 +18,9 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from batchinfer.errors import UsageError
-from batchinfer.serve import collector
+from batchinfer.misses import collector
 from batchinfer.serve.app import Settings
-from batchinfer.serve.front import Front
+from batchinfer.serve.rsgi import Front
 
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
@@ -58,7 +58,7 @@ def serve(home: Path, host: str, port: int, *, workers: int, no_auth: bool, miss
         settings.tallies.mkdir()
         settings.spool.mkdir()
         server = Granian(
-            "batchinfer.serve.front",
+            "batchinfer.serve.rsgi",
             address=host,
             port=port,
             interface=Interfaces.RSGI,

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from batchinfer.bundled import NOTICE
+from batchinfer.engines.bundled import NOTICE
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ".demo"

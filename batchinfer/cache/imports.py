@@ -1,0 +1,130 @@
+"""The cache's table `imports`: rows go in, are listed and taken back, and are found again when the job's key changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from batchinfer.cache.schema import iso, now
+from batchinfer.cache.store import Store, one, transaction
+from batchinfer.core import keys
+from batchinfer.core.keys import Column, canonical_json, literal, quoted
+from batchinfer.inputs.parquet import Source
+from batchinfer.inputs.query_list import LISTED
+from batchinfer.job.parts import json_path
+
+BATCH_ROWS = 16_384
+ROW, LOOKUP = "\x1frow", "\x1flookup"  # beside the key's columns, which may bear any name
+TAKEN = "count(*) FILTER (follows IS NOT true)"  # a row that follows from another was not counted by the import either
+
+
+def add(store: Store, db: duckdb.DuckDBPyConnection, rows: str, made_of: str) -> int:
+    """Stores predictions or verdicts of people, all or none; returns the import's number, which none had before.
+
+    rows: a query on `db` with columns of `imports`, but for import_id and created_at. made_of: see `key_of`.
+    """
+    with store.attached(db, write=True), transaction(db):
+        number = int(one(db, "SELECT coalesce(max(import_id), 0) + 1 FROM cache.import_keys"))
+        db.execute("INSERT INTO cache.import_keys VALUES (?, ?)", [number, made_of])
+        db.execute(
+            f"INSERT INTO cache.imports BY NAME SELECT *, ? AS import_id, ? AS created_at FROM ({rows})",
+            [number, now()],
+        )
+        return number
+
+
+def listing(store: Store) -> list[dict[str, Any]]:
+    """One row an import: its number, time, kind (plain or review), author and size, and how many verdicts of which kind."""
+    with store.open() as db:
+        rows = db.execute(
+            f"SELECT import_id, min(created_at), string_agg(DISTINCT author, ', '), {TAKEN}, count(verdict), "
+            "count(*) FILTER (verdict = 'accept' AND follows IS NOT true), count(*) FILTER (verdict = 'reject'), "
+            "count(*) FILTER (verdict = 'correct') FROM imports GROUP BY import_id ORDER BY import_id"
+        ).fetchall()
+    return [
+        {
+            "import_id": number, "created_at": iso(at), "kind": "review" if verdicts else "plain", "author": author,
+            "rows": count, "accepted": accepted, "rejected": rejected, "corrected": corrected,
+        }
+        for number, at, author, count, verdicts, accepted, rejected, corrected in rows
+    ]  # fmt: skip
+
+
+def undo(store: Store, number: int) -> int:
+    """Removes an import; returns its size, as `listing` has it. Its number stays taken."""
+    with store.open(write=True) as db:
+        count = int(one(db, f"SELECT {TAKEN} FROM imports WHERE import_id = ?", [number]))
+        db.execute("DELETE FROM imports WHERE import_id = ?", [number])
+    return count
+
+
+def key_of(key: Sequence[Column], normalize: Sequence[str]) -> str:
+    """All that lookups are made of beside the values, as text."""
+    return canonical_json({"key": [[column.name, column.kind] for column in key], "normalize": list(normalize)})
+
+
+def stale(store: Store, source: Source) -> list[int]:
+    """The imports whose lookups were made of another key than the list has now."""
+    with store.open() as db:
+        rows = db.execute(
+            "SELECT DISTINCT import_id FROM imports LEFT JOIN import_keys USING (import_id) WHERE made_of IS DISTINCT FROM ?",
+            [key_of(source.key, source.normalize)],
+        ).fetchall()
+    return [number for (number,) in rows]
+
+
+def make_anew(store: Store, db: duckdb.DuckDBPyConnection, source: Source, numbers: Sequence[int]) -> int:
+    """Makes the lookups of these imports from their queries; returns how many rows are of another key.
+
+    Those have no lookup, until the job has their key again. db: where the plan's table `list` is. The caller holds the
+    run lock.
+    """
+    chosen = f"import_id IN ({', '.join(map(str, numbers))})"
+    values = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in values_sql(db, source).items())
+    whole = " AND ".join(f"{quoted(column.name)} IS NOT NULL" for column in source.key)
+    lookup = f"CASE WHEN {whole} THEN {keys.lookup_key_sql(source.key, source.normalize)} END AS {quoted(LOOKUP)}"
+    with store.attached(db, write=True):
+        db.execute("CREATE OR REPLACE TABLE moved AS FROM cache.imports LIMIT 0")
+        cursor = db.cursor()
+        rows = cursor.sql(f"SELECT {quoted(ROW)}, {values} FROM cache.imports AS {quoted(ROW)} WHERE {chosen}")
+        for batch in rows.to_arrow_reader(BATCH_ROWS):
+            table = pa.Table.from_batches([batch])
+            for name, column in source.helpers({part.name: batch.column(part.name) for part in source.key}).items():
+                table = table.append_column(name, column)
+            db.register("batch", table)
+            db.execute(
+                f"INSERT INTO moved BY NAME SELECT * EXCLUDE ({quoted(LOOKUP)}) REPLACE ({quoted(LOOKUP)} AS lookup) "
+                f"FROM (SELECT unnest({quoted(ROW)}), {lookup} FROM batch)"
+            )
+            db.unregister("batch")
+        cursor.close()
+        with transaction(db):
+            for name in ("imports", "import_keys"):
+                db.execute(f"DELETE FROM cache.{name} WHERE {chosen}")
+            db.execute("INSERT INTO cache.imports BY NAME FROM moved")
+            made_of = key_of(source.key, source.normalize)
+            db.execute("INSERT INTO cache.import_keys SELECT DISTINCT import_id, ? FROM moved", [made_of])
+    lost = int(one(db, "SELECT count(*) FROM moved WHERE lookup IS NULL"))
+    db.execute("DROP TABLE moved")
+    return lost
+
+
+def values_sql(db: duckdb.DuckDBPyConnection, source: Source) -> dict[str, str]:
+    """SQL for each key column out of a row's query, of the type that the list has; NULL if the query is of another key."""
+    types = dict(db.execute("SELECT column_name, column_type FROM (DESCRIBE list)").fetchall())
+    names = sorted(column.name for column in source.key)
+    same_key = f"list_sort(json_keys(query)) = [{', '.join(map(literal, names))}]"
+    return {
+        column.name: f"CASE WHEN {same_key} THEN {_value_sql(column, types[LISTED + column.name])} END"
+        for column in source.key
+    }
+
+
+def _value_sql(column: Column, kind: str) -> str:
+    text = f"json_extract_string(query, {literal(json_path(column.name))})"
+    if column.kind == "integer":  # a cast alone would round
+        text = f"regexp_extract({text}, '^[+-]?[0-9]+$')"
+    return f"TRY_CAST({text} AS {kind})"

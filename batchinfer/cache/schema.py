@@ -1,0 +1,124 @@
+"""The tables of the cache file: their migrations, and the rows that go into them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from batchinfer.core.records import Failure, Generation, Prediction
+
+MIGRATIONS: list[tuple[str, str]] = [
+    (
+        "first tables",
+        """
+        CREATE TABLE generations (
+            key BLOB, fingerprint BLOB, text VARCHAR, finish_reason VARCHAR, prompt_tokens INTEGER, cached_tokens INTEGER,
+            output_tokens INTEGER, logprobs DOUBLE[], parser VARCHAR, prediction VARCHAR, score DOUBLE, scores VARCHAR,
+            mass DOUBLE, model VARCHAR, run_id INTEGER, created_at TIMESTAMP);
+        CREATE TABLE failures (
+            key BLOB, fingerprint BLOB, row BIGINT, query VARCHAR, stage VARCHAR, reason VARCHAR, detail VARCHAR,
+            parser VARCHAR, run_id INTEGER, created_at TIMESTAMP);
+        CREATE TABLE imports (
+            import_id INTEGER, lookup BLOB, query VARCHAR, prediction VARCHAR, score DOUBLE, author VARCHAR, created_at TIMESTAMP);
+        CREATE TABLE runs (
+            run_id INTEGER, status VARCHAR, started_at TIMESTAMP, finished_at TIMESTAMP, fingerprint BLOB, parts VARCHAR, report VARCHAR);
+        CREATE TABLE versions (version INTEGER, run_id INTEGER, rows BIGINT, created_at TIMESTAMP);
+        """,
+    ),
+    (
+        "verdicts by people",
+        """
+        ALTER TABLE imports ADD COLUMN verdict VARCHAR;
+        ALTER TABLE imports ADD COLUMN value VARCHAR;
+        """,
+    ),
+    (
+        "numbers of imports, and of which key their lookups are made",
+        """
+        ALTER TABLE imports ADD COLUMN follows BOOLEAN;
+        CREATE TABLE import_keys (import_id INTEGER, made_of VARCHAR);
+        INSERT INTO import_keys SELECT DISTINCT import_id, NULL FROM imports;
+        """,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What is the same for all that a run makes, and stored with each row."""
+
+    fingerprint: bytes
+    parser: str
+    model: str
+    run_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MostCached:
+    """The question that most of the cache's generations answer: its fingerprint, its parts, and how many they are."""
+
+    fingerprint: bytes
+    parts: dict[str, Any]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A generation and what was made of it, ready to be stored."""
+
+    generation: Generation
+    result: Prediction | Failure
+
+
+GENERATION_SCHEMA = pa.schema(
+    {
+        "key": pa.binary(), "fingerprint": pa.binary(), "text": pa.string(), "finish_reason": pa.string(), "prompt_tokens": pa.int32(),
+        "cached_tokens": pa.int32(), "output_tokens": pa.int32(), "logprobs": pa.list_(pa.float64()), "parser": pa.string(),
+        "prediction": pa.string(), "score": pa.float64(), "scores": pa.string(), "mass": pa.float64(), "model": pa.string(),
+        "run_id": pa.int32(), "created_at": pa.timestamp("us"),
+    }
+)  # fmt: skip
+FAILURE_SCHEMA = pa.schema(
+    {
+        "key": pa.binary(), "fingerprint": pa.binary(), "row": pa.int64(), "query": pa.string(), "stage": pa.string(),
+        "reason": pa.string(), "detail": pa.string(), "parser": pa.string(), "run_id": pa.int32(), "created_at": pa.timestamp("us"),
+    }
+)  # fmt: skip
+
+
+def generation_row(answer: Answer, made: Made) -> dict[str, Any]:
+    """A row of `generations`. made: what is the same for a whole run."""
+    row = asdict(answer.generation) | asdict(made) | {"created_at": now()}
+    if isinstance(answer.result, Prediction):
+        scores = answer.result.scores
+        row |= {
+            "prediction": json.dumps(answer.result.value, ensure_ascii=False),
+            "score": answer.result.score,
+            "scores": None if scores is None else json.dumps(scores, ensure_ascii=False),
+            "mass": answer.result.mass,
+        }
+    return row
+
+
+def failure_row(failure: Failure, query: Mapping[str, Any] | None, made: Made) -> dict[str, Any]:
+    """A row of `failures`. query: the lookup key of the row that failed."""
+    return {
+        "key": failure.key, "fingerprint": made.fingerprint, "row": None, "query": json.dumps(query, ensure_ascii=False, default=str),
+        "stage": failure.stage, "reason": failure.reason, "detail": failure.detail,
+        "parser": made.parser, "run_id": made.run_id, "created_at": now(),
+    }  # fmt: skip
+
+
+def now() -> datetime:
+    """The time in UTC, without a zone, as the tables hold it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def iso(moment: datetime | None) -> str | None:
+    """A stored time as text."""
+    return None if moment is None else moment.isoformat(timespec="seconds") + "Z"

@@ -1,0 +1,334 @@
+"""The DuckDB file of a job: generations, failures, imports, runs, versions. Nothing that serves ever opens it.
+
+DuckDB allows one read-write process or many read-only ones, so the file is opened for each piece of
+work and closed again, and both sides try again for a moment. The big tables have no index: a commit
+costs the same however large they grow (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from batchinfer.cache.schema import (
+    FAILURE_SCHEMA,
+    GENERATION_SCHEMA,
+    MIGRATIONS,
+    Answer,
+    Made,
+    MostCached,
+    failure_row,
+    generation_row,
+    iso,
+    now,
+)
+from batchinfer.core.home import readable_faults
+from batchinfer.core.keys import canonical_json, literal
+from batchinfer.core.records import Failure, Generation, Prediction
+from batchinfer.errors import Busy, StoreError
+
+PATIENCE_SECONDS = 10.0  # while another process has the file open
+Read = Callable[[Generation, Mapping[str, Any]], Prediction | Failure]
+Queries = Callable[[Sequence[bytes]], Mapping[bytes, Mapping[str, Any]]]
+# Failures of an earlier prompt or model stay stored, since one may go back to it, but nobody need look at them.
+LETTERS = (
+    "(FROM failures WHERE stage = 'input' "
+    "OR fingerprint = coalesce((SELECT fingerprint FROM runs ORDER BY run_id DESC LIMIT 1), fingerprint)) AS letters"
+)
+
+
+class Store:
+    """The cache file of one job. Each method opens it, does one thing in one transaction, and closes it."""
+
+    def __init__(self, path: Path, *, patience: float | None = None) -> None:
+        """patience: seconds to wait while another process has the file open; PATIENCE_SECONDS if not said."""
+        self.path, self._patience = path, PATIENCE_SECONDS if patience is None else patience
+
+    @contextlib.contextmanager
+    def open(self, *, write: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection inside a transaction; rolled back if anything is raised. Raises StoreError or Busy."""
+        with vendor_faults(self.path):
+            connection = _connect(self.path, self._patience, read_only=not write)
+            try:
+                with transaction(connection):
+                    yield connection
+            finally:
+                connection.close()
+
+    @contextlib.contextmanager
+    def attached(self, db: duckdb.DuckDBPyConnection, *, write: bool = False) -> Iterator[None]:
+        """The cache as the schema `cache` of another database, within whose memory it stays. Raises StoreError or Busy."""
+        attach = f"ATTACH {literal(str(self.path))} AS cache{'' if write else ' (READ_ONLY)'}"
+        with vendor_faults(self.path):
+            _patiently(self.path, self._patience, lambda: db.execute(attach))
+            try:
+                yield
+            finally:
+                db.execute("DETACH cache")
+
+    def prepare(self) -> None:
+        """Creates the file, or brings an older one up to date. Raises StoreError for a newer one."""
+        if not self.path.exists():
+            self._create()
+        with self.open() as db:
+            if _applied(db) == len(MIGRATIONS):
+                return
+        self._migrate()
+
+    def _create(self) -> None:
+        """Makes the file beside its place and puts it there whole: DuckDB could not open one that was left half made."""
+        draft = Store(self.path.with_name(f".{self.path.name}.{os.getpid()}"))
+        try:
+            draft._migrate()
+            # Another process may have been faster: its file is as good.
+            with readable_faults(self.path), contextlib.suppress(FileExistsError):
+                os.link(draft.path, self.path)
+        finally:
+            for path in (draft.path, draft.path.with_name(f"{draft.path.name}.wal")):
+                path.unlink(missing_ok=True)
+
+    def _migrate(self) -> None:
+        with self.open(write=True) as db:
+            db.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER, name VARCHAR, applied_at TIMESTAMP)")
+            for number, (name, statements) in list(enumerate(MIGRATIONS, 1))[_applied(db) :]:
+                db.execute(statements)
+                db.execute("INSERT INTO migrations VALUES (?, ?, ?)", [number, name, now()])
+
+    def start_run(self, fingerprint: bytes, parts: Mapping[str, Any] | None) -> int:
+        """Records that a run began; returns its number."""
+        with self.open(write=True) as db:
+            run_id = int(one(db, "SELECT coalesce(max(run_id), 0) + 1 FROM runs"))
+            # A run that was killed cannot say so itself.
+            db.execute("UPDATE runs SET status = 'killed' WHERE status = 'running'")
+            db.execute(
+                "INSERT INTO runs VALUES (?, 'running', ?, NULL, ?, ?, NULL)",
+                [run_id, now(), fingerprint, canonical_json(parts)],
+            )
+        return run_id
+
+    def finish_run(self, run_id: int, status: str, report: Mapping[str, Any]) -> None:
+        with self.open(write=True) as db:
+            db.execute(
+                "UPDATE runs SET status = ?, finished_at = ?, report = ? WHERE run_id = ?",
+                [status, now(), json.dumps(report), run_id],
+            )
+
+    def add_version(self, version: int, run_id: int, rows: int) -> None:
+        """Records a published version. run_id: the newest run then, whose answers it holds."""
+        with self.open(write=True) as db:
+            db.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", [version, run_id, rows, now()])
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Reports of all runs, newest first; a run without one has only its number, status and times."""
+        with self.open() as db:
+            rows = db.execute(
+                "SELECT run_id, status, started_at, finished_at, report FROM runs ORDER BY run_id DESC"
+            ).fetchall()
+        return [
+            json.loads(report or "{}")
+            | {"run_id": run_id, "status": status, "started_at": iso(started), "finished_at": iso(finished)}
+            for run_id, status, started, finished, report in rows
+        ]
+
+    def most_cached(self) -> MostCached | None:
+        """The question that most generations answer, if any do."""
+        with self.open() as db:
+            rows = db.execute(
+                "SELECT fingerprint, count(*), (SELECT first(parts) FROM runs r WHERE r.fingerprint = g.fingerprint) "
+                "FROM generations g GROUP BY fingerprint ORDER BY 2 DESC, max(created_at) DESC LIMIT 1"
+            ).fetchall()
+        return MostCached(bytes(rows[0][0]), json.loads(rows[0][2] or "{}"), rows[0][1]) if rows else None
+
+    def commit(
+        self,
+        answers: Sequence[Answer],
+        failures: Sequence[tuple[Failure, Mapping[str, Any]]],
+        made: Made,
+        *,
+        replace: bool,
+    ) -> None:
+        """One chunk, in one transaction.
+
+        answers: generations with what was read from them. failures: those, and prompts that got no generation, each with its query.
+        made: fingerprint, parser, model and run_id, the same for all. replace: keys may be there already (a refresh).
+        """
+        generations = pa.Table.from_pylist([generation_row(answer, made) for answer in answers], GENERATION_SCHEMA)
+        failed = pa.Table.from_pylist([failure_row(failure, row, made) for failure, row in failures], FAILURE_SCHEMA)
+        with self.open(write=True) as db:
+            db.register("chunk", generations)
+            db.register("failed", failed)
+            if replace:
+                db.execute("DELETE FROM generations WHERE key IN (SELECT key FROM chunk)")
+                db.execute("DELETE FROM failures WHERE key IN (SELECT key FROM chunk UNION ALL SELECT key FROM failed)")
+            db.execute("INSERT INTO generations BY NAME SELECT * FROM chunk")
+            db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
+
+    def replace_bad_rows(self, bad: pa.Table) -> None:
+        """The bad rows of the list as it is now, in place of those of an earlier run."""
+        with self.open(write=True) as db:
+            db.register("bad", bad)
+            db.execute("DELETE FROM failures WHERE stage = 'input'")
+            db.execute("INSERT INTO failures BY NAME SELECT * FROM bad")
+
+    def reread(self, read: Read, made: Made, queries: Queries, values: Queries | None = None) -> int:
+        """Reads stored texts again that another parser judged; returns how many.
+
+        read: the job's parser. queries: says which rows ask the prompts of these keys, for those that fail now.
+        values: what their templates are filled with, for a parser that looks at it. A text whose prompt is not in the list
+        then waits, unread, until it is.
+        """
+        total, last = 0, b""
+        while True:
+            with self.open(write=True) as db:
+                rows = db.execute(
+                    "SELECT key, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs FROM generations "
+                    "WHERE fingerprint = ? AND parser <> ? AND key > ? ORDER BY key LIMIT 50000",
+                    [made.fingerprint, made.parser, last],
+                ).fetchall()
+                if not rows:
+                    return total
+                last = bytes(rows[-1][0])
+                generations = [_generation(row) for row in rows]
+                asked = [generation.key for generation in generations]
+                known = {key: {} for key in asked} if values is None else values(asked)
+                answers = [Answer(text, read(text, known[text.key])) for text in generations if text.key in known]
+                total += len(answers)
+                self._judge_again(db, answers, made, queries)
+
+    def _judge_again(
+        self,
+        db: duckdb.DuckDBPyConnection,
+        answers: list[Answer],
+        made: Made,
+        queries: Queries,
+    ) -> None:
+        failures = [answer.result for answer in answers if isinstance(answer.result, Failure)]
+        old = db.execute("SELECT key, query FROM failures WHERE stage = 'parse'").fetchall()
+        asked = {bytes(key): json.loads(query) for key, query in old}
+        asked |= queries([failure.key for failure in failures if failure.key and failure.key not in asked])
+        failed = [failure_row(failure, asked.get(failure.key or b""), made) for failure in failures]
+        db.register(
+            "judged", pa.Table.from_pylist([generation_row(answer, made) for answer in answers], GENERATION_SCHEMA)
+        )
+        db.register("failed", pa.Table.from_pylist(failed, FAILURE_SCHEMA))
+        db.execute(
+            "UPDATE generations SET parser = j.parser, prediction = j.prediction, score = j.score, scores = j.scores, mass = j.mass "
+            "FROM judged j WHERE generations.key = j.key"
+        )
+        db.execute("DELETE FROM failures WHERE stage = 'parse' AND key IN (SELECT key FROM judged)")
+        db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
+
+    def failures(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """The dead letters, newest first."""
+        with self.open() as db:
+            rows = db.execute(
+                f"SELECT stage, reason, detail, query, row, run_id, created_at FROM {LETTERS} ORDER BY created_at DESC, row LIMIT ?",
+                [limit if limit is not None else 2**62],
+            ).fetchall()
+        return [
+            {
+                "stage": stage,
+                "reason": reason,
+                "detail": detail,
+                "query": json.loads(query or "null"),
+                "row": row,
+                "run_id": run,
+                "at": iso(at),
+            }
+            for stage, reason, detail, query, row, run, at in rows
+        ]
+
+    def failure_reasons(self) -> list[tuple[str, str, int]]:
+        """(stage, reason, count), most first."""
+        with self.open() as db:
+            return db.execute(
+                f"SELECT stage, reason, count(*) FROM {LETTERS} GROUP BY ALL ORDER BY 3 DESC, 2"
+            ).fetchall()
+
+
+@contextlib.contextmanager
+def transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commits what is done within; rolls it back if anything is raised."""
+    try:
+        db.begin()
+        yield
+        db.commit()
+    except BaseException:
+        with contextlib.suppress(duckdb.Error):
+            db.rollback()
+        raise
+
+
+def _generation(row: Sequence[Any]) -> Generation:
+    key, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs = row
+    scores = None if logprobs is None else tuple(logprobs)
+    return Generation(bytes(key), text, finish_reason, prompt_tokens, cached_tokens, output_tokens, scores)
+
+
+def _connect(path: Path, patience: float, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    return _patiently(path, patience, lambda: duckdb.connect(str(path), read_only=read_only))
+
+
+def _patiently(
+    path: Path, patience: float, action: Callable[[], duckdb.DuckDBPyConnection]
+) -> duckdb.DuckDBPyConnection:
+    """Does it, trying again while another process has the file open. Raises Busy in the end."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return action()
+        except duckdb.IOException as exc:
+            if "Could not set lock" not in str(exc):
+                raise
+            if time.monotonic() > deadline:
+                raise Busy(f"Another process has {path} open: wait for it, or stop it.") from exc
+            time.sleep(0.05)
+
+
+def _applied(db: duckdb.DuckDBPyConnection) -> int:
+    """How many migrations the file has seen. Raises StoreError for a file that is not ours, or newer."""
+    tables = {name for (name,) in db.execute("SELECT table_name FROM information_schema.tables").fetchall()}
+    if "migrations" not in tables:
+        if tables:
+            raise StoreError("cache.duckdb in the data folder is some other DuckDB file: move it away.")
+        return 0
+    number = int(one(db, "SELECT count(*) FROM migrations"))
+    if number > len(MIGRATIONS):
+        raise StoreError(
+            f"The cache was written by a newer batchinfer (its format is {number}, this one knows {len(MIGRATIONS)}): "
+            "install the newer version; the cache is left as it is."
+        )
+    return number
+
+
+def one(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> Any:
+    """The single value of a query. Fetches all of it: DuckDB 2 refuses other work beside a half-read result."""
+    return db.execute(sql, list(values)).fetchall()[0][0]
+
+
+@contextlib.contextmanager
+def vendor_faults(path: Path) -> Iterator[None]:
+    """Says of DuckDB's errors what they mean for the user."""
+    try:
+        yield
+    except duckdb.Error as exc:
+        text = str(exc).splitlines()[0]
+        if "Permission denied" in text:
+            raise StoreError(f"{path} may not be opened by this user: mend its permissions, or use --home.") from exc
+        if any(sign in text for sign in ("No space left", "Could not write", "failed to offload")):
+            raise StoreError(
+                f"{path} cannot be written: the disk is full. Free space, then run again; nothing committed is lost."
+            ) from exc
+        if "newer version" in text or "storage version" in text.lower() or "serialization" in text.lower():
+            raise StoreError(
+                f"{path} was written by a newer DuckDB: install the newer batchinfer; the cache is left as it is."
+            ) from exc
+        raise StoreError(f"{path} cannot be used: {text}") from exc

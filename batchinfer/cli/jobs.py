@@ -1,0 +1,106 @@
+"""init, try, doctor: the commands that one begins with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchinfer.cli.common import emit, home_root, job_argument, json_option, open_job, pairs, table
+
+if TYPE_CHECKING:
+    from batchinfer.pipeline.trial import Trial
+
+
+@click.command("init")
+@click.argument("name")
+@click.option(
+    "--input", "input_path", type=click.Path(dir_okay=False), metavar="FILE.parquet", help="Make the job for this list."
+)
+@json_option
+def init_(name: str, input_path: str | None, as_json: bool) -> None:
+    """Scaffold jobs/NAME: a job that runs as it is. From a list it proposes key and template."""
+    from batchinfer.pipeline.scaffold import init
+
+    folder = init(name, None if input_path is None else Path(input_path), Path("jobs"))
+
+    def text() -> None:
+        click.echo(
+            f"Made {folder}/job.yaml"
+            + (f", with a copy of {input_path}." if input_path else " and a small queries.parquet.")
+        )
+        click.echo(f"Next: read and edit {folder}/job.yaml, then batchinfer plan {name}, batchinfer run {name}.")
+
+    emit({"job": name, "folder": str(folder)}, as_json, text)
+
+
+@click.command("try")
+@job_argument
+@click.argument("pair", nargs=-1, required=True, metavar="COLUMN=VALUE...")
+@click.option("--shots", type=click.IntRange(min=0), metavar="N", help="Show N of the job's examples.")
+@json_option
+def try_(job: str, pair: tuple[str, ...], shots: int | None, as_json: bool) -> None:
+    """Render one prompt, show it, ask the model, store nothing."""
+    from batchinfer.pipeline.trial import try_prompt
+
+    opened, home = open_job(job)
+
+    def shown(text: str, tokens: int) -> None:
+        if not as_json:
+            click.secho(f"The prompt, {tokens} tokens:", bold=True)
+            click.echo(text)
+
+    trial = try_prompt(
+        opened, home, pairs(pair), shots=shots, say=lambda text: click.secho(text, dim=True, err=True), shown=shown
+    )
+    result = {
+        "job": opened.name,
+        "prompt": trial.prompt,
+        "prompt_tokens": trial.prompt_tokens,
+        "text": trial.generation.text if trial.generation else None,
+        "result": {name: value for name, value in asdict(trial.result).items() if name not in ("key", "stage")},
+    }
+    emit(result, as_json, lambda: _print_trial(trial))
+
+
+def _print_trial(trial: Trial) -> None:
+    from batchinfer.core.records import Failure
+
+    result = trial.result
+    if trial.generation is not None and trial.generation.text:
+        click.secho(f"The answer, {trial.generation.output_tokens} tokens:", bold=True)
+        click.echo(trial.generation.text)
+    if isinstance(result, Failure):
+        click.secho(f"No prediction ({result.reason}): ", bold=True, nl=False)
+        click.echo(result.detail)
+        return
+    click.secho("The prediction: ", bold=True, nl=False)
+    click.echo(json.dumps(result.value, ensure_ascii=False))
+    if result.scores is not None:
+        rows = [[choice, f"{score:.4f}"] for choice, score in sorted(result.scores.items(), key=lambda item: -item[1])]
+        table("", ["choice", "score"], rows, right=["score"])
+        click.echo(f"All choices together have a probability of {result.mass:.4f}.")
+
+
+@click.command("doctor")
+@click.argument("job", required=False)
+@json_option
+def doctor_(job: str | None, as_json: bool) -> None:
+    """What this machine and data folder can do, and what is missing. Exits with 1 if something is."""
+    from batchinfer.maintenance import doctor
+
+    findings = list(doctor.machine(home_root()))
+    if job is not None:
+        findings += doctor.job(*open_job(job))
+
+    def text() -> None:
+        for finding in findings:
+            click.secho("ok      " if finding.fine else "missing ", fg="green" if finding.fine else "red", nl=False)
+            click.echo(f"{finding.what}: {finding.says}" + (f" -> {finding.mend}" if finding.mend else ""))
+
+    emit([asdict(finding) for finding in findings], as_json, text)
+    if not all(finding.fine for finding in findings):
+        click.get_current_context().exit(1)

@@ -1,0 +1,226 @@
+"""review, import, export, failures, runs: the commands that read and write the cache."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batchinfer.cli.common import (
+    emit,
+    home_root,
+    input_option,
+    job_argument,
+    json_option,
+    open_job,
+    pairs,
+    percent,
+    table,
+    tell,
+)
+from batchinfer.core.home import JobHome
+from batchinfer.errors import NotFound, UsageError
+
+SHOWN = 20
+
+
+@click.command("failures")
+@job_argument
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help=f"Show at most N.  [default: {SHOWN}; all with --json]"
+)
+@json_option
+def failures_(job: str, limit: int | None, as_json: bool) -> None:
+    """The dead letters: rows without a prediction, and why."""
+    from batchinfer.cache.store import Store
+
+    opened, home = open_job(job)
+    store = _existing(Store(home.cache), home)
+    rows = store.failures(limit or (None if as_json else SHOWN))
+
+    def text() -> None:
+        reasons = store.failure_reasons()
+        if not reasons:
+            click.echo("No failures.")
+            return
+        click.echo(", ".join(f"{count:,} {reason}" for _, reason, count in reasons) + ".")
+        shown = [[row["reason"], _query(row["query"]), row["detail"]] for row in rows]
+        table("", ["reason", "query", "what happened"], shown)
+        if sum(count for *_, count in reasons) > len(rows):
+            click.echo(f"The newest {len(rows)} are shown; --limit or --json shows more.")
+        click.echo(f"Try them again: batchinfer run {opened.name} --retry-failed")
+
+    emit(rows, as_json, text)
+
+
+@click.command("runs")
+@job_argument
+@json_option
+def runs_(job: str, as_json: bool) -> None:
+    """The history of runs, newest first."""
+    from batchinfer.cache.store import Store
+
+    _, home = open_job(job)
+    reports = _existing(Store(home.cache), home).runs()
+    columns = ["run", "started (UTC)", "status", "rows", "hits", "made", "failed", "left", "ver.", "rows/s", "saved"]
+
+    def text() -> None:
+        rows = [
+            [
+                report["run_id"], report["started_at"][5:16].replace("T", " "), report["status"], report.get("rows"), report.get("hits"),
+                report.get("generated"), report.get("failures"), report.get("left"), report.get("version"),
+                report.get("rows_per_second") and f"{report['rows_per_second']:.1f}", percent(report.get("prefix_saving")),
+            ]
+            for report in reports
+        ]  # fmt: skip
+        table("", columns, rows, right=[name for name in columns if name not in ("started (UTC)", "status")])
+
+    emit(reports, as_json, text)
+
+
+@click.command("export")
+@job_argument
+@click.argument("file", type=click.Path(dir_okay=False))
+@input_option
+@json_option
+def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
+    """Write FILE.parquet: what the cache has for the job's list, with raw text and scores."""
+    from batchinfer.pipeline.run import export
+
+    opened, home = open_job(job)
+    target = Path(file).absolute()
+    if not target.parent.is_dir():
+        raise UsageError(f"The folder {target.parent} does not exist: make it first.")
+    count = export(opened, home, _options(input_path), target, _warn)
+    emit(
+        {"job": opened.name, "file": str(target), "rows": count},
+        as_json,
+        lambda: click.echo(f"Wrote {count:,} rows to {file}."),
+    )
+
+
+_TERMS = (
+    "\nHere people judge the term, whatever the model said of it: accept means that the term is right, also where the "
+    "prediction is No; reject, that it is wrong."
+)
+
+
+@click.command("review")
+@job_argument
+@click.option("--out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="A .csv or .parquet file.")
+@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows with this value; may be repeated.")
+@input_option
+@json_option
+def review_(job: str, out: str, where: tuple[str, ...], input_path: str | None, as_json: bool) -> None:
+    """Write what people should look at: what is new or changed, worst first.
+
+    Mark each row's verdict as accept, reject or correct (with the corrected value), then: batchinfer import JOB FILE.
+    """
+    from batchinfer.cache.verdicts import is_checking
+    from batchinfer.review.export import write
+
+    opened, home = open_job(job)
+    target = Path(out).absolute()
+    if not target.parent.is_dir():
+        raise UsageError(f"The folder {target.parent} does not exist: make it first.")
+    listed = write(opened, home, _options(input_path), target, pairs(where), _warn)
+    changed = listed.rows - listed.new
+    done = (
+        f"Wrote {listed.rows:,} rows to {out}: {listed.new:,} new, {changed:,} changed. "
+        f"Mark verdict as accept, reject or correct, then: batchinfer import {job} {out}"
+        f"{_TERMS if is_checking(opened.spec) else ''}"
+    )
+    nothing = f"There is nothing to review; {out} holds the header only."
+    emit(
+        {"job": opened.name, "file": str(target), "rows": listed.rows, "new": listed.new, "changed": changed},
+        as_json,
+        lambda: tell(done if listed.rows else nothing),
+    )
+
+
+@click.command("import")
+@job_argument
+@click.argument("file", type=click.Path(), required=False, metavar="[FILE]")
+@click.option("--author", help="Who made the predictions or verdicts, where the file has no column author.")
+@input_option
+@click.option("--list", "list_", is_flag=True, help="List the imports there are.")
+@click.option("--undo", type=int, metavar="ID", help="Take an import back.")
+@json_option
+def import_(
+    job: str, file: str | None, author: str | None, input_path: str | None, list_: bool, undo: int | None, as_json: bool
+) -> None:
+    """Take in predictions made elsewhere, or a review that people have marked; they win over the model's.
+
+    FILE has the job's key columns and a column prediction (score and author are optional), or is what batchinfer review
+    wrote, with verdicts; --input is the list that it was made with.
+    """
+    from batchinfer.review import ingest, predictions
+
+    opened, home = open_job(job)
+    if sum([file is not None, list_, undo is not None]) != 1:
+        raise UsageError("Give either a FILE, or --list, or --undo ID.")
+    if list_:
+        result = predictions.listing(home)
+        counts = ["rows", "accepted", "rejected", "corrected"]
+        columns = ["import_id", "created_at", "kind", "author", *counts]
+        emit(
+            result,
+            as_json,
+            lambda: table("", columns, [[row[name] for name in columns] for row in result], right=counts),
+        )
+    elif undo is not None:
+        count = predictions.undo(opened, home, undo)
+        emit(
+            {"import_id": undo, "rows": count},
+            as_json,
+            lambda: click.echo(f"Took back import {undo} ({count:,} rows). {_next(job)}"),
+        )
+    elif ingest.is_review(path := Path(str(file)).absolute(), opened.spec):
+        taken = ingest.add(opened, home, path, author, _options(input_path), _warn)
+        emit(asdict(taken), as_json, lambda: tell(_taken(taken, job)))
+    else:
+        if input_path is not None:
+            raise UsageError(
+                f"--input goes with a review, and {file} is none: it has none of the columns verdict, check and corrected."
+            )
+        number, count = predictions.add(opened, home, path, author)
+        emit(
+            {"import_id": number, "rows": count},
+            as_json,
+            lambda: click.echo(f"Import {number}: {count:,} rows. {_next(job)}"),
+        )
+
+
+def _warn(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _taken(taken: Any, job: str) -> str:
+    """What a review came to, as a sentence."""
+    counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in asdict(taken).items() if name != "import_id"]
+    if taken.import_id is None:
+        return f"No row has a verdict ({taken.not_judged:,} not judged): nothing was taken in."
+    return f"Import {taken.import_id}: {', '.join(counts)}. {_next(job)}"
+
+
+def _options(input_path: str | None) -> Any:
+    from batchinfer.planning.prepare import Options
+
+    return Options(input=None if input_path is None else Path(input_path).absolute())
+
+
+def _next(job: str) -> str:
+    return f"batchinfer publish {job} makes a version with it."
+
+
+def _existing(store: Any, home: JobHome) -> Any:
+    if not store.path.exists():
+        raise NotFound(f"The job {home.name} has not been run yet in {home_root()}.")
+    store.prepare()
+    return store
+
+
+def _query(query: dict[str, Any] | None) -> str:
+    return ", ".join(f"{name}={value}" for name, value in (query or {}).items())

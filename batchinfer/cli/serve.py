@@ -1,0 +1,145 @@
+"""serve, keys: the lookup service and who may ask it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from batchinfer.cli.common import emit, home_root, json_option, table
+from batchinfer.core.home import job_names
+from batchinfer.core.keys import JOB_NAME, shortened
+from batchinfer.errors import MissingExtra, NotFound, UsageError
+
+MOST_WORKERS = 4
+
+
+@click.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="The port to listen on.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Processes.  [default: one a core, at most {MOST_WORKERS}]",
+)
+@click.option("--no-auth", is_flag=True, help="Ask for no API keys, whoever can reach the address.")
+@click.option("--no-misses", is_flag=True, help="Do not record what was asked for and not found.")
+@click.option("--access-log", is_flag=True, help="Write a line of JSON for each request to stdout.")
+def serve_(host: str, port: int, workers: int | None, no_auth: bool, no_misses: bool, access_log: bool) -> None:
+    """Serve every job of the data folder over HTTP. New versions are taken up without a restart.
+
+    Loads no model and needs no GPU. On another address than loopback it wants API keys: batchinfer keys add.
+    """
+    from batchinfer.serve.apikeys import KeyFile
+
+    try:
+        from batchinfer.serve.server import is_loopback, serve
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").startswith("batchinfer"):
+            raise
+        raise MissingExtra("The lookup service", "serve") from exc
+    root = home_root()
+    if not root.is_dir():
+        raise NotFound(f"There is no data folder {root}: run a job first, or name another with --home.")
+    if not (is_loopback(host) or no_auth or KeyFile(root).read()):
+        raise UsageError(
+            f"{host} can be reached by others, and there are no API keys: make one with batchinfer keys add, "
+            "or say --no-auth if something else keeps strangers out."
+        )
+    serve(
+        root, host, port,
+        workers=workers or min(MOST_WORKERS, len(os.sched_getaffinity(0))),
+        no_auth=no_auth, misses=not no_misses, access_log=access_log,
+        say=lambda text: click.echo(text, err=True),
+    )  # fmt: skip
+
+
+@click.group("keys")
+def keys_() -> None:
+    """API keys of the lookup service. It takes up changes within a second, without a restart.
+
+    As long as there never was a key, the service asks for none on loopback.
+    """
+
+
+@keys_.command("add")
+@click.argument("name")
+@click.option(
+    "--job", "jobs", multiple=True, metavar="JOB", help="Limit the key to this job; may be given several times."
+)
+@json_option
+def add(name: str, jobs: tuple[str, ...], as_json: bool) -> None:
+    """Make a key. NAME says whom or what it is for. The key is shown once and kept nowhere."""
+    from batchinfer.serve.apikeys import KeyFile
+
+    if not name.strip():
+        raise UsageError("A key's NAME says whom or what it is for: it cannot be empty.")
+    root = home_root()
+    _check_jobs(root, jobs)
+    root.mkdir(parents=True, exist_ok=True)
+    record, key = KeyFile(root).add(name, list(jobs))
+    result = {"id": record.id, "name": record.name, "jobs": record.jobs, "key": key}
+
+    def text() -> None:
+        click.echo(key)
+        click.echo(f"It is shown only now. Send it as: Authorization: Bearer {key[:6]}…", err=True)
+
+    emit(result, as_json, text)
+
+
+def _check_jobs(root: Path, jobs: tuple[str, ...]) -> None:
+    """Raises UsageError for what no job can be called; of one that there is not yet it is only told."""
+    known: list[str] = []
+    with contextlib.suppress(OSError):
+        known = job_names(root)
+    for job in jobs:
+        if not re.fullmatch(JOB_NAME, job):
+            raise UsageError(
+                f"{shortened(job)!r} is no name of a job: it begins with a letter, then a-z, 0-9, _ and -."
+            )
+        if job not in known:
+            click.echo(f"There is no job {job} in the data folder yet.", err=True)
+
+
+@keys_.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the keys, without their secrets."""
+    from batchinfer.serve.apikeys import KeyFile
+
+    rows = [
+        {name: value for name, value in asdict(record).items() if name != "sha256"}
+        for record in KeyFile(home_root()).read()
+    ]
+    columns = ["id", "name", "jobs", "created_at", "revoked_at"]
+
+    def text() -> None:
+        if not rows:
+            click.echo("There are no keys: batchinfer keys add NAME makes one.")
+            return
+        shown = [
+            [", ".join(row["jobs"] or ["all"]) if name == "jobs" else row[name] for name in columns] for row in rows
+        ]
+        table("", columns, shown)
+
+    emit(rows, as_json, text)
+
+
+@keys_.command("revoke")
+@click.argument("key_id", metavar="ID")
+@json_option
+def revoke(key_id: str, as_json: bool) -> None:
+    """Make a key worthless, for good."""
+    from batchinfer.serve.apikeys import KeyFile
+
+    record = KeyFile(home_root()).revoke(key_id)
+    emit(
+        {"id": record.id, "revoked_at": record.revoked_at},
+        as_json,
+        lambda: click.echo(f"Revoked the key {record.id} ({record.name})."),
+    )

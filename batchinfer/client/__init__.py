@@ -1,0 +1,1 @@
+"""How other programs look predictions up: from files, or over HTTP."""

@@ -1,0 +1,318 @@
+"""Looks up and matches over HTTP for `client.Lookup`: one service, one job, a pool of connections.
+
+Queries are checked here, by the very code and with the very sentences that reading a folder has. For that the job's
+lookup key is asked for once, again when another version has answered, and again before a query is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import urllib3
+from urllib3.exceptions import HTTPError, LocationParseError, ProtocolError
+
+import batchinfer
+from batchinfer.core import keys
+from batchinfer.core.keys import Column
+from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
+from batchinfer.versions.query import QueryReader
+
+CONNECTIONS = 32  # kept open; threads beyond that number make their own for each request
+MAX_URL = 8192  # this and the next two are the service's
+MAX_QUERIES = 1000  # in a batch, and as many texts
+MAX_BODY = 1 << 20
+AGAIN = (502, 503, 504)
+BACKOFF_SECONDS = 0.1  # before the first repetition; doubled with each
+
+ROOM = 32  # bytes of a batch beside its queries or texts
+
+
+class _TooLarge(UsageError):
+    """The batch, or what it would be answered with."""
+
+
+MISS = "urn:batchinfer:miss"
+REFUSALS: Mapping[str, type[BatchinferError]] = {
+    "urn:batchinfer:unknown-job": NotFound,
+    "urn:batchinfer:not-published": NotFound,
+    "urn:batchinfer:no-match-section": UsageError,
+    "urn:batchinfer:bad-query": UsageError,
+    "urn:batchinfer:bad-body": UsageError,
+    "urn:batchinfer:too-large": _TooLarge,
+    "urn:batchinfer:long-url": UsageError,
+    "urn:batchinfer:no-key": UsageError,
+    "urn:batchinfer:forbidden": UsageError,
+}
+
+
+Checked = TypeVar("Checked")
+Result = TypeVar("Result")
+QUERIES = b'{"queries":[%b]}'
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The lookup key, as of one version."""
+
+    version: int
+    reader: QueryReader
+
+
+class Remote:
+    """See `client.Lookup`."""
+
+    def __init__(self, url: str, job: str, *, key: str | None, timeout: float, retries: int) -> None:
+        """Raises UsageError."""
+        if timeout <= 0 or retries < 0:
+            raise UsageError("A Lookup's timeout is above 0, and its retries are 0 or more.")
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise UsageError("The API key holds characters that none has: copy it again.")
+        self._url, self._job, self._timeout, self._retries = url.rstrip("/"), job, timeout, retries
+        self._headers = {"user-agent": f"batchinfer/{batchinfer.__version__}"}
+        if key:
+            self._headers["authorization"] = f"Bearer {key}"
+        self._path = f"{_prefix(self._url)}/v1/jobs/{job}"
+        self._pool = self._connect()
+        self._known: _Known | None = None
+        self._version: int | None = None
+
+    def _connect(self) -> urllib3.HTTPConnectionPool:
+        """Opens no connection yet."""
+        return urllib3.connection_from_url(
+            self._url, maxsize=CONNECTIONS, headers=self._headers, timeout=urllib3.Timeout(self._timeout)
+        )
+
+    @property
+    def version(self) -> int:
+        return self._version if self._version is not None else self._learn().version
+
+    def get(self, query: Mapping[str, Any]) -> dict[str, Any] | None:
+        reader, values = self._checked(lambda reader: reader.from_values(query))
+        columns = zip(reader.names, [_as_text(value) for value in values], strict=True)
+        target = f"{self._path}/lookup?{urlencode(list(columns))}"
+        if len(target) > MAX_URL:
+            return self._batch("lookup", QUERIES, [_as_json(reader, values)], _hit)[0]
+        data = self._ask("GET", target)
+        return None if data is None else self._content(data)
+
+    def get_many(self, queries: list[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
+        reader, rows = self._checked(lambda reader: reader.from_many(queries))
+        encoded = [_as_json(reader, values) for values in rows]
+        return [result for batch in batches(encoded) for result in self._batch("lookup", QUERIES, batch, _hit)]
+
+    def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[dict[str, Any]]:
+        restricted = f',"languages":{json.dumps(languages)}' if languages else ""
+        counted = ',"offsets":"utf16"' if utf16 else ""
+        frame = f'{{"texts":[%b]{restricted}{counted}}}'.encode()
+        encoded = [_text_as_json(text, len(frame)) for text in texts]
+        asked = list(batches(encoded, len(frame))) or [[]]  # without texts too, a job that matches none is told of
+        return [result for batch in asked for result in self._batch("match", frame, batch, _matches)]
+
+    def _batch(
+        self, route: str, frame: bytes, items: list[bytes], read: Callable[[dict[str, Any], int], Result]
+    ) -> list[Result]:
+        """What `read` makes of each result and the version. frame: the body around the items."""
+        try:
+            data = self._ask("POST", f"{self._path}/{route}", frame % b",".join(items))
+        except _TooLarge:  # what is found is long
+            middle = len(items) // 2
+            if not middle:
+                raise
+            halves = items[:middle], items[middle:]
+            return [result for half in halves for result in self._batch(route, frame, half, read)]
+        with self._understood():
+            content = self._content(data or b"")
+            self._version = version = int(content["version"])
+            results = [read(result, version) for result in content["results"]]
+            if len(results) != len(items):
+                raise ValueError(f"{len(results)} results for {len(items)} queries")
+            return results
+
+    def _checked(self, check: Callable[[QueryReader], Checked]) -> tuple[QueryReader, Checked]:
+        """What `check` makes of the job's lookup key. Raises UsageError, if it still does with the latest."""
+        known = self._known
+        if known is not None:
+            with contextlib.suppress(UsageError):
+                return known.reader, check(known.reader)
+        reader = self._learn().reader
+        return reader, check(reader)
+
+    def _learn(self) -> _Known:
+        """Asks for the lookup key. Raises NotFound, StoreError, or UsageError for a key that may not ask."""
+        state = self._state()
+        if state["version"] is None and state["problem"] is not None:
+            raise StoreError(f"{self._url} can serve nothing of the job {self._job}: {state['problem']}")
+        if state["version"] is None:  # the service may just be starting
+            with contextlib.suppress(UsageError):  # it is open by now: then these words are off, since there are none
+                self._ask("GET", f"{self._path}/lookup")
+            state = self._state()
+        if state["version"] is None:
+            raise NotFound(f"The job {self._job} has no published version yet.")
+        with self._understood():
+            columns = [Column(column["name"], column["kind"]) for column in state["key"]]
+            known = _Known(int(state["version"]), QueryReader(self._job, columns, ()))
+        self._known, self._version = known, known.version
+        return known
+
+    def _state(self) -> dict[str, Any]:
+        data = self._ask("GET", self._path)
+        with self._understood():
+            state = self._content(data or b"")
+            return {name: state[name] for name in ("version", "problem", "key")}
+
+    def _ask(self, method: str, target: str, body: bytes | None = None) -> bytes | None:
+        """The body of an answer, or None for a miss. Raises what the service's problem stands for."""
+        reply = self._send(method, target, body)
+        version = reply.headers.get("batchinfer-version", "")
+        if version.isdecimal():
+            self._version = int(version)
+            if self._known is not None and self._known.version != self._version:
+                self._known = None
+        if reply.status == 200:  # noqa: PLR2004
+            return reply.data
+        problem = self._problem(reply)
+        kind, detail = str(problem.get("type")), problem.get("detail") or reply.reason or "no reason"
+        if kind == MISS:
+            return None
+        if kind in REFUSALS:
+            raise REFUSALS[kind](str(detail))
+        raise StoreError(f"{self._url} answered with the status {reply.status}: {keys.shortened(str(detail), 300)}")
+
+    def _send(self, method: str, target: str, body: bytes | None) -> urllib3.BaseHTTPResponse:
+        """An answer, from as many tries as are allowed. Raises StoreError where none came."""
+        for tries in itertools.count(1):
+            wait = ""
+            try:
+                reply = self._once(method, target, body)
+            except HTTPError as exc:
+                if tries > self._retries:
+                    often = "" if tries == 1 else f" after {tries} tries"
+                    raise StoreError(f"{self._url} cannot be reached{often}: {exc.__cause__ or exc}.") from exc
+            else:
+                if reply.status not in AGAIN or tries > self._retries:
+                    return reply
+                wait = reply.headers.get("retry-after", "")
+            time.sleep(self._pause(tries, wait))
+        raise AssertionError
+
+    def _once(self, method: str, target: str, body: bytes | None) -> urllib3.BaseHTTPResponse:
+        pool = self._pool
+        headers = self._headers if body is None else self._headers | {"content-type": "application/json"}
+        try:
+            return pool.request(method, target, body=body, headers=headers, retries=False, redirect=False)
+        except ProtocolError:
+            # The service closes a connection that idles; it may do so just as this one is taken up again.
+            return pool.request(method, target, body=body, headers=headers, retries=False, redirect=False)
+
+    def _pause(self, tries: int, wait: str) -> float:
+        """Seconds before the next try: what the service asks for, but never more than the time-out."""
+        backoff = BACKOFF_SECONDS * 2 ** min(tries - 1, 10) * random.uniform(0.5, 1)  # noqa: S311
+        return min(float(wait) if wait.isdecimal() else backoff, self._timeout)
+
+    def _problem(self, reply: urllib3.BaseHTTPResponse) -> dict[str, Any]:
+        """What a refusal says, if it is the service that refuses and not something before it."""
+        try:
+            return self._content(reply.data)
+        except StoreError:
+            return {}
+
+    def _content(self, data: bytes) -> dict[str, Any]:
+        with self._understood():
+            content = json.loads(data)
+            if not isinstance(content, dict):
+                raise TypeError("no JSON object")
+            return content
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Says what it means if an answer is not what a service of this kind gives."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise StoreError(
+                f"{self._url} answered what this batchinfer does not understand ({exc!r}): "
+                "is it the address of the service, and of this version or one before?"
+            ) from exc
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def after_fork(self) -> None:
+        """The connections are the parent's: a child that used them would get its answers."""
+        self._pool = self._connect()
+
+
+def _prefix(url: str) -> str:
+    """The path before the service's own, as a proxy may want it. Raises UsageError for what is no address."""
+    with contextlib.suppress(LocationParseError):
+        parts = urllib3.util.parse_url(url)
+        if parts.scheme in ("http", "https") and parts.host and not parts.query and not parts.fragment:
+            return parts.path or ""
+    raise UsageError(f"{url} is not the address of a service: write http://HOST:PORT.")
+
+
+def batches(queries: Sequence[bytes], room: int = ROOM) -> Iterator[list[bytes]]:
+    """Queries or texts in the portions that the service takes. room: bytes of a batch beside them."""
+    batch: list[bytes] = []
+    size = room
+    for query in queries:
+        if batch and (len(batch) == MAX_QUERIES or size + len(query) > MAX_BODY):
+            yield batch
+            batch, size = [], room
+        batch.append(query)
+        size += len(query) + 1
+    if batch:
+        yield batch
+
+
+def _hit(result: dict[str, Any], _version: int) -> dict[str, Any] | None:
+    return result if result.pop("found") else None
+
+
+def _matches(result: dict[str, Any], version: int) -> dict[str, Any]:
+    return {"matches": result["matches"], "version": version}
+
+
+def _text_as_json(text: str, room: int) -> bytes:
+    """A text as a batch has it. Raises UsageError for one that no batch can hold."""
+    try:
+        data = json.dumps(text, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold as an escape alone
+        data = json.dumps(text).encode()
+    if len(data) + room > MAX_BODY:
+        raise UsageError(f"A text has {len(data):,} bytes; the service takes {MAX_BODY - room:,}.")
+    return data
+
+
+def _as_text(value: Any) -> str:
+    """A checked value as a URL has it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, date):  # a datetime is one too
+        return value.isoformat()
+    if isinstance(value, float):
+        return repr(value).replace("inf", "1e999")  # which is read as infinity, for which JSON has no word
+    return value if isinstance(value, str) else repr(value)
+
+
+def _as_json(reader: QueryReader, values: Sequence[Any]) -> bytes:
+    """A checked query as a batch has it. Raises UsageError for one that no batch can hold."""
+    parts = []
+    for name, value in zip(reader.names, values, strict=True):
+        text = _as_text(value)
+        if isinstance(value, str | date):
+            text = json.dumps(text, ensure_ascii=False)
+        parts.append(f"{json.dumps(name, ensure_ascii=False)}:{text}")
+    data = f"{{{','.join(parts)}}}".encode()
+    if len(data) + ROOM > MAX_BODY:
+        raise UsageError(f"A query has {len(data):,} bytes; the service takes {MAX_BODY - ROOM:,}.")
+    return data

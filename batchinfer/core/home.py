@@ -1,0 +1,265 @@
+"""The data folder: where each job's files lie, and the locks that keep two processes apart.
+
+$BATCHINFER_HOME/
+  models/                  converted bundled models
+  api-keys.json            who may ask the service; no file: everybody
+  <job>/cache.duckdb       the cache of truth
+        job.json           which job file the name belongs to, and which model it was resolved to
+        run.lock           held by a run, with its process id
+        versions.lock      held for a moment by whoever changes which versions there are, or which is served
+        versions/000001/   published: predictions.parquet, lookup.lmdb, manifest.json
+        rejected/r7/       a candidate that failed its gate
+        CURRENT            the version that was published last
+        PIN                the version that is served in its place, if there is one
+        last_run.json      the last run that ended well
+        misses/            what clients asked for and did not find, a file for each day and server
+        logs/engine.log    what vLLM printed in the last run
+        scratch/           a folder for each process's temporary files
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import getpass
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from batchinfer.core.keys import JOB_NAME
+from batchinfer.errors import Busy, StoreError, UsageError
+
+VARIABLE = "BATCHINFER_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class JobHome:
+    """One job's part of the data folder."""
+
+    root: Path
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.name
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache.duckdb"
+
+    @property
+    def versions(self) -> Path:
+        return self.folder / "versions"
+
+    @property
+    def rejected(self) -> Path:
+        return self.folder / "rejected"
+
+    @property
+    def misses(self) -> Path:
+        return self.folder / "misses"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    def prepare(self, job_file: Path) -> None:
+        """Makes the folder and binds the name to the job file. Raises StoreError or UsageError."""
+        with readable_faults(self.folder):
+            self.logs.mkdir(parents=True, exist_ok=True)
+        record = self.record()
+        bound = record.get("job_file")
+        if bound is not None and bound != str(job_file) and Path(bound).is_file():
+            raise UsageError(
+                f"The name {self.name} belongs to {bound} in the data folder {self.root}: "
+                f"rename one of the jobs, or use another --home."
+            )
+        if bound != str(job_file):
+            self.write_record(record | {"job_file": str(job_file)})
+
+    def record(self) -> dict[str, Any]:
+        """What job.json says; empty if there is none."""
+        try:
+            content = json.loads((self.folder / "job.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as exc:
+            raise StoreError(f"{self.folder / 'job.json'} cannot be read: {exc}.") from exc
+        return dict(content)
+
+    def refresh_since(self, what: str) -> datetime | None:
+        """When a refresh began that was not finished, if it was the same."""
+        begun = self.record().get("refresh", {})
+        return datetime.fromisoformat(begun["since"]) if begun.get("what") == what else None
+
+    def remember_refresh(self, what: str, since: datetime) -> None:
+        self.write_record(self.record() | {"refresh": {"what": what, "since": since.isoformat()}})
+
+    def forget_refresh(self) -> None:
+        record = self.record()
+        if record.pop("refresh", None) is not None:
+            self.write_record(record)
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        write_atomically(self.folder / "job.json", json.dumps(record, indent=2).encode())
+
+    def record_success(self, run_id: int, finished_at: str) -> None:
+        """Notes a run that ended well, for those who serve: they do not open the cache."""
+        content = {"run_id": run_id, "finished_at": finished_at}
+        write_atomically(self.folder / "last_run.json", json.dumps(content).encode())
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for one process's temporary files, removed at the end; those of dead processes are removed too.
+
+        Who uses a folder holds the lock in it: process ids mean nothing to containers that share the data folder.
+        """
+        parent = self.folder / "scratch"
+        with contextlib.ExitStack() as held:
+            with readable_faults(parent), lock(parent / "lock", "making a scratch folder", wait=lambda _: None):
+                for old in filter(Path.is_dir, parent.iterdir()):
+                    with contextlib.suppress(StoreError), lock(old / "lock", "clearing away") as holder:
+                        if holder is None:
+                            shutil.rmtree(old, ignore_errors=True)
+                folder = Path(tempfile.mkdtemp(dir=parent))
+                held.enter_context(lock(folder / "lock", "using this folder"))
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def run_lock(self, doing: str) -> Iterator[None]:
+        """Held while this process changes the job's cache or versions. Raises Busy, naming the holder."""
+        with lock(self.folder / "run.lock", doing) as holder:
+            if holder is not None:
+                raise Busy(f"The job {self.name} is in use by {holder}: wait for it, or stop it.")
+            yield
+
+    @contextlib.contextmanager
+    def versions_lock(self, doing: str) -> Iterator[None]:
+        """Held while versions come, go, or take their turn at being served; waited for, since that takes moments.
+
+        Apart from run.lock, so that an operator can pin a version while a run of hours goes on.
+        """
+        with lock(self.folder / "versions.lock", doing, wait=lambda _: None):
+            yield
+
+
+def job_names(root: Path) -> list[str]:
+    """The jobs that a data folder knows, sorted. Raises OSError where it cannot be read."""
+    return sorted(path.name for path in root.iterdir() if re.fullmatch(JOB_NAME, path.name) and _is_job(path))
+
+
+def _is_job(folder: Path) -> bool:
+    """Whether a folder is a job's. One that this user may not look into is none: it must not hide the others."""
+    try:
+        return any((folder / part).exists() for part in ("job.json", "CURRENT", "versions"))
+    except OSError:
+        return False
+
+
+def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:
+    """The data folder: --home, or $BATCHINFER_HOME, or the platform's user data folder."""
+    chosen = option or environment.get(VARIABLE)
+    return Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("batchinfer"))
+
+
+def user_name() -> str:
+    """Who runs this process, for what is recorded of people's acts."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return str(os.getuid())
+
+
+@contextlib.contextmanager
+def lock(path: Path, doing: str, wait: Callable[[str], None] | None = None) -> Iterator[str | None]:
+    """Holds an exclusive lock on a file, which then says who holds it. Yields None, or who has it instead.
+
+    wait: if given, it is called with the holder's name, and the lock is then waited for.
+    The lock goes with the process, however it ends.
+    """
+    with readable_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_RDWR)  # in a folder for all, Linux lets only its maker open a file with O_CREAT
+        except FileNotFoundError:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        with contextlib.suppress(PermissionError):
+            os.fchmod(handle, 0o666)  # whatever the umask: other users take turns with us
+    try:
+        if not _try_lock(handle):
+            holder = os.read(handle, 1000).decode(errors="replace").strip() or "another process"
+            if wait is None:
+                yield holder
+                return
+            wait(holder)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{doing} (process {os.getpid()})\n".encode(), 0)
+        yield None
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Replaces a file as a whole: readers see the old content or the new, also after a power cut.
+
+    mode: who may read it, less what the umask takes away.
+    """
+    with readable_faults(path):
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:  # noqa: PTH123
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames within a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def readable_faults(path: Path) -> Iterator[None]:
+    """Says of a file-system error what it means for the data folder."""
+    try:
+        yield
+    except PermissionError as exc:
+        raise StoreError(
+            f"{exc.filename or path} may not be used by this user: mend its permissions, or use --home."
+        ) from exc
+    except OSError as exc:
+        advice = "Free space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that"
+        raise StoreError(
+            f"{exc.filename or path} cannot be written: {exc.strerror}. {advice}, then run again."
+        ) from exc

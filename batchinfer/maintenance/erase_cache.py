@@ -1,0 +1,236 @@
+"""One entry out of the cache: which generations, imports and failures are its own, and a new file without them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from batchinfer.cache.store import Store, one
+from batchinfer.core import keys
+from batchinfer.core.home import readable_faults, sync_folder
+from batchinfer.core.keys import Column, literal, quoted
+from batchinfer.errors import InputError
+from batchinfer.inputs.parquet import Batch, Source
+from batchinfer.job.spec import InputSpec
+from batchinfer.maintenance.entry import Entry, blobs
+
+BATCH_ROWS = 65_536
+POINTERS = pa.schema({"run_id": pa.int32(), "created_at": pa.timestamp("us"), "text": pa.string()})
+Prompt = tuple[bytes, bytes]
+"""(fingerprint, key) of a generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What some run asked: its fingerprint, and the columns of its template in the order in which they are hashed."""
+
+    fingerprint: bytes
+    columns: tuple[Column, ...]
+
+    def prompt(self, values: Mapping[str, Any]) -> Prompt | None:
+        """The prompt for these values, where they are all that the template needs."""
+        try:
+            given = [values[column.name] for column in self.columns]
+            return self.fingerprint, keys.row_key(self.fingerprint, given, self.columns)
+        except (KeyError, TypeError, ValueError, AttributeError):  # other columns, or values of another kind
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many of each were the entry's own."""
+
+    generations: int
+    imports: int
+    failures: int
+
+
+class Listed:
+    """The job's list, as each question read it: who asks which prompt."""
+
+    def __init__(self, files: Sequence[Path], spec: InputSpec, asked: Sequence[Question], entry: Entry) -> None:
+        self._files, self._entry = files, entry
+        # A row may have been asked before it was left out.
+        self._spec = spec.model_copy(update={"where": {}, "optional": []})
+        self._groups: dict[tuple[Column, ...], list[Question]] = {(): []}
+        for question in asked:
+            self._groups.setdefault(question.columns, []).append(question)
+
+    def prompts(self, db: duckdb.DuckDBPyConnection) -> tuple[bool, set[Prompt]]:
+        """Whether the entry is in the list, and the prompts that its rows ask. Raises InputError."""
+        found: set[Prompt] = set()
+        listed = False
+        for columns, group in self._groups.items():
+            made = ["true", *(keys.row_key_sql(question.fingerprint, columns) for question in group)]
+            for batch, own in self._batches(columns):
+                for table in (batch.good, batch.lost):
+                    rows = _of_table(db, table, f"SELECT DISTINCT {', '.join(made)} FROM batch WHERE {own}")
+                    listed = listed or bool(rows)
+                    for _, *row in rows:
+                        found |= {(q.fingerprint, bytes(key)) for q, key in zip(group, row, strict=True)}
+        return listed, found
+
+    def needed(self, db: duckdb.DuckDBPyConnection, prompts: set[Prompt]) -> set[Prompt]:
+        """Those of these prompts that other rows of the list ask, too."""
+        found: set[Prompt] = set()
+        for columns, group in self._groups.items():
+            wanted = [(q, [key for fingerprint, key in prompts if fingerprint == q.fingerprint]) for q in group]
+            if not any(keys_ for _, keys_ in wanted):
+                continue
+            for batch, own in self._batches(columns):
+                for question, keys_ in wanted:
+                    key = keys.row_key_sql(question.fingerprint, columns)
+                    sql = f"SELECT DISTINCT {key} FROM batch WHERE NOT {own} AND {key} IN ({blobs(keys_)})"
+                    rows = _of_table(db, batch.good, sql) if keys_ else []
+                    found |= {(question.fingerprint, bytes(made)) for (made,) in rows}
+        return found
+
+    def _batches(self, columns: tuple[Column, ...]) -> Iterator[tuple[Batch, str]]:
+        """The list, its columns of these kinds; with SQL that is true for the entry's rows."""
+        kinds = {column.name: column.kind for column in columns}
+        spec = self._spec.model_copy(update={"types": self._spec.types | kinds})
+        try:
+            source = Source(self._files, spec, list(kinds))
+        except InputError:
+            if columns:  # a question that this list cannot ask any more
+                return
+            raise
+        key = self._entry.lookup(source.key, source.normalize)
+        if key is None:
+            return
+        hashed = [
+            Column(keys.normal_column(column.name), "string")
+            if column.kind == "string" and source.normalize
+            else column
+            for column in source.key
+        ]
+        for batch in source.batches():
+            yield batch, f"({keys.row_key_sql(b'', hashed)} = unhex('{key.hex()}'))"
+
+
+def _of_table(db: duckdb.DuckDBPyConnection, table: pa.Table, sql: str) -> list[tuple[Any, ...]]:
+    db.register("batch", table)
+    rows = db.execute(sql).fetchall()
+    db.unregister("batch")
+    return rows
+
+
+def questions(db: duckdb.DuckDBPyConnection) -> list[Question]:
+    """All that was ever asked with the cache, which is attached."""
+    rows = db.execute("SELECT fingerprint, any_value(parts) FROM cache.runs GROUP BY fingerprint").fetchall()
+    kinds = {bytes(fingerprint): (json.loads(parts or "null") or {}).get("columns") for fingerprint, parts in rows}
+    return [
+        Question(fingerprint, tuple(Column(name, columns[name]) for name in sorted(columns)))
+        for fingerprint, columns in kinds.items()
+        if columns
+    ]
+
+
+def pointed(db: duckdb.DuckDBPyConnection, pointers: Iterable[tuple[int, datetime, str]]) -> set[Prompt]:
+    """The generations of these runs, times and texts, as versions name them. The cache is attached."""
+    rows = [dict(zip(POINTERS.names, pointer, strict=True)) for pointer in pointers]
+    db.register("pointers", pa.Table.from_pylist(rows, POINTERS))
+    sql = "SELECT fingerprint, key FROM cache.generations SEMI JOIN pointers USING (run_id, created_at, text)"
+    found = {(bytes(fingerprint), bytes(key)) for fingerprint, key in db.execute(sql).fetchall()}
+    db.unregister("pointers")
+    return found
+
+
+def count(db: duckdb.DuckDBPyConnection, prompts: set[Prompt]) -> int:
+    """How many of these prompts the attached cache has an answer to."""
+    wanted = blobs(key for _, key in prompts) or "NULL"
+    return int(one(db, f"SELECT count(*) FROM cache.generations WHERE key IN ({wanted})"))
+
+
+def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set[Prompt]) -> Erased:
+    """Makes the table `gone` in a scratch database: what is the entry's own. prompts: those that only the entry asks."""
+    with store.open(write=True) as cache:
+        cache.execute("CHECKPOINT")  # a log that a killed process left belongs to the file as it is
+    wanted = blobs(key for _, key in prompts) or "NULL"
+    db.execute("CREATE OR REPLACE TABLE gone (name VARCHAR, id BIGINT)")
+    with store.attached(db):
+        db.execute(f"INSERT INTO gone SELECT 'generations', rowid FROM cache.generations WHERE key IN ({wanted})")
+        db.execute(f"INSERT INTO gone SELECT 'failures', rowid FROM cache.failures WHERE key IN ({wanted})")
+        db.execute(f"INSERT INTO gone SELECT 'imports', rowid FROM cache.imports WHERE lookup = {blobs([entry.key])}")
+        for name in ("failures", "imports"):
+            found = _asking(db, name, entry)
+            db.register("found", pa.table({"id": pa.array(found, pa.int64())}))
+            db.execute(f"INSERT INTO gone SELECT '{name}', id FROM found")
+            db.unregister("found")
+    counts = dict(db.execute("SELECT name, count(DISTINCT id) FROM gone GROUP BY name").fetchall())
+    return Erased(*(counts.get(name, 0) for name in ("generations", "imports", "failures")))
+
+
+def _asking(db: duckdb.DuckDBPyConnection, table: str, entry: Entry) -> list[int]:
+    """The rows whose stored query is the entry's, however it was spelled."""
+    found: list[int] = []
+    cursor = db.cursor()
+    for batch in cursor.sql(f"SELECT rowid, query FROM cache.{table}").to_arrow_reader(BATCH_ROWS):
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        found += [row for row, query in rows if entry.is_query(query)]
+    cursor.close()
+    return found
+
+
+def rewrite(store: Store, db: duckdb.DuckDBPyConnection) -> None:
+    """Replaces the cache by a file that never held what is in `gone`: deleted rows would stay in the old one's blocks."""
+    draft = store.path.with_name(f".{store.path.name}.{os.getpid()}")
+    try:
+        with store.attached(db):
+            _write(db, draft)
+        with readable_faults(draft):
+            shutil.copymode(store.path, draft)
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            draft.replace(store.path)
+            sync_folder(store.path.parent)
+    finally:
+        remove_drafts(store)
+
+
+def remove_drafts(store: Store) -> None:
+    """Removes new cache files that were not finished; the caller holds the run lock."""
+    for left in store.path.parent.glob(f".{store.path.name}.*"):
+        left.unlink(missing_ok=True)
+
+
+def _write(db: duckdb.DuckDBPyConnection, draft: Path) -> None:
+    """The cache less what is in `gone`. The gate's reports may quote rows, and are written without."""
+    db.execute(f"ATTACH {literal(str(draft))} AS fresh")
+    try:
+        db.execute("COPY FROM DATABASE cache TO fresh (SCHEMA)")
+        for (name,) in db.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'cache'").fetchall():
+            left = f"rowid NOT IN (SELECT id FROM gone WHERE name = {literal(name)})"
+            if name != "runs":
+                db.execute(f"INSERT INTO fresh.{quoted(name)} SELECT * FROM cache.{quoted(name)} WHERE {left}")
+        for row, report in db.execute("SELECT rowid, report FROM cache.runs ORDER BY run_id").fetchall():
+            plain = None if report is None else json.dumps(without_examples(json.loads(report)))
+            sql = "INSERT INTO fresh.runs SELECT * REPLACE (?::VARCHAR AS report) FROM cache.runs WHERE rowid = ?"
+            db.execute(sql, [plain, row])
+        db.execute("CHECKPOINT fresh")
+    finally:
+        db.execute("DETACH fresh")
+
+
+def without_examples(report: dict[str, Any]) -> dict[str, Any]:
+    """A run's report that quotes neither rows, as its gate does, nor terms."""
+    less = dict(report)
+    if less.get("gate"):
+        less["gate"] = plain_checks(less["gate"])
+    if less.get("match"):
+        less["match"] = {name: fact for name, fact in less["match"].items() if name not in ("examples", "says")}
+    return less
+
+
+def plain_checks(checks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A gate's checks without the rows that they quote."""
+    return [{name: fact for name, fact in check.items() if name != "examples"} for check in checks]

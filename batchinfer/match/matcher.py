@@ -1,0 +1,261 @@
+"""Opens a version's matcher and finds its terms in live texts. Imports neither duckdb nor pyarrow, as all that serves.
+
+matcher.bin, made by `terms`: what each pattern stands for, as JSON, one after the other; where each of them begins; the
+automaton; and at the end a JSON object that says where these lie. All but the automaton is read from the mapped file,
+so that workers share it; daachorse makes a copy of the automaton for each process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import mmap
+import struct
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from batchinfer.errors import MissingExtra, StoreError, UsageError
+
+MATCHER = "matcher.bin"
+MAGIC = b"batchinfer match"
+FORMAT = 1
+MOST_KEPT = 100_000  # names: some 30 MB; what common terms name is read once
+TRAILER = struct.Struct("<Q16s")  # the length of the JSON object before it, and MAGIC
+
+Span = tuple[int, int]
+
+
+class Name(NamedTuple):
+    """One thing that a term names. term: as it was listed; source: whose prediction it comes from."""
+
+    concept: Any
+    language: str | None
+    term: str
+    score: float | None
+    source: str
+
+
+class Match(NamedTuple):
+    """A place in a text where a term stands, and all that it names. start, end: offsets; text: what stands there."""
+
+    start: int
+    end: int
+    text: str
+    names: tuple[Name, ...]
+
+    def flat(self) -> list[dict[str, Any]]:
+        """One mapping for each thing named, as HTTP and the command line give them."""
+        return [
+            {
+                "concept": name.concept, "language": name.language, "term": name.term, "start": self.start,
+                "end": self.end, "text": self.text, "score": name.score, "source": name.source,
+            }
+            for name in self.names
+        ]  # fmt: skip
+
+
+class _Entries:
+    """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common."""
+
+    __slots__ = ("_parts", "names")
+
+    def __init__(self, names: tuple[Name, ...]) -> None:
+        self.names = names
+        self._parts: list[str] | None = None
+
+    def json(self, start: int, end: int, text: str) -> str:
+        """`Match.flat` as JSON, without its brackets: all but the span is the same each time, and written once."""
+        if self._parts is None:
+            self._parts = _parts(self.names)
+        return f'"start":{start},"end":{end},"text":{_quoted(text)},'.join(self._parts)
+
+
+class _Named:
+    """What the patterns of a matcher stand for: read from the mapped file, and kept as long as there is room."""
+
+    def __init__(self, path: Path, data: mmap.mmap, offsets: memoryview) -> None:
+        self._path, self._data, self._offsets = path, data, offsets
+        self._kept = dict[tuple[int, tuple[str, ...]], _Entries]()
+        self._room = MOST_KEPT
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __call__(self, number: int, ranges: tuple[str, ...]) -> _Entries:
+        """Those of a pattern, restricted to languages. Raises StoreError."""
+        entries = self._kept.get((number, ranges))
+        if entries is None:
+            entries = self._read(number, ranges)
+            self._room -= len(entries.names) + 1
+            if self._room < 0:
+                self._kept.clear()
+                self._room = MOST_KEPT - len(entries.names) - 1
+            self._kept[number, ranges] = entries
+        return entries
+
+    def _read(self, number: int, ranges: tuple[str, ...]) -> _Entries:
+        """The file has it by columns, as one value where all of a column are equal."""
+        try:
+            columns, _ = _decode(str(self._data[self._offsets[number] : self._offsets[number + 1]], "utf-8"))
+            count = len(columns[0])
+            whole = [column if isinstance(column, list) else itertools.repeat(column, count) for column in columns]
+            names = tuple(map(Name._make, zip(*whole, strict=False)))
+        except (ValueError, IndexError, TypeError) as exc:
+            raise StoreError(f"{self._path} is damaged: what a term names cannot be read.") from exc
+        return _Entries(tuple(name for name in names if _is_in(name.language, ranges)) if ranges else names)
+
+
+class TooMuch(UsageError):
+    """More was found than there is room for."""
+
+
+class Foreign(StoreError):
+    """A matcher that another version of this program made, and this one cannot use."""
+
+
+class Matcher:
+    """The terms of a version. Any number of threads may ask it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises StoreError for a file that is missing or damaged, MissingExtra where a library is."""
+        try:
+            from daachorse import CharwiseDoubleArrayAhoCorasick
+
+            from batchinfer.match import folding
+        except ModuleNotFoundError as exc:
+            if (exc.name or "").startswith("batchinfer"):
+                raise
+            raise MissingExtra(f"{exc.name}, which matching needs,", "match") from exc
+        try:
+            with path.open("rb") as file:
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            facts = _facts(data)
+            if (facts["format"], facts["folding"]) != (FORMAT, folding.VERSION):
+                raise Foreign(f"{path} was made by a batchinfer that matches otherwise: publish again with this one.")
+            begin, end = facts["automaton"]
+            # An automaton of no patterns cannot be kept in a file.
+            self._automaton = CharwiseDoubleArrayAhoCorasick.deserialize(data[begin:end]) if end > begin else None
+            begin, end = facts["offsets"]
+            self._named = _Named(path, data, memoryview(data)[begin:end].cast("Q"))
+        except OSError as exc:
+            raise StoreError(f"{path} cannot be opened: {exc.strerror}.") from exc
+        except (ValueError, KeyError, TypeError, struct.error) as exc:
+            raise StoreError(f"{path} is damaged: {exc}.") from exc
+        self._fold = folding.Folding(accents=facts["accents"])
+        self._overlaps: bool = facts["overlaps"]
+
+    def __len__(self) -> int:
+        """How many different terms there are."""
+        return len(self._named)
+
+    def find(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> list[Match]:
+        """The terms that stand in a text, by where they begin, and what each names.
+
+        languages: BCP 47 tags to which to keep (de: de-AT, too); terms of no language are always found. utf16: count
+        offsets in UTF-16 units, as JavaScript and Java do, rather than in code points.
+        """
+        return [
+            Match(*place, text[start:end], entries.names)
+            for (start, end), place, entries in self._places(text, languages, utf16=utf16)
+        ]
+
+    def find_json(
+        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, room: int | None = None
+    ) -> str:
+        """The same as a JSON list of flat matches. room: raises TooMuch for more characters, soon after that many."""
+        parts, size = [], 0
+        for (start, end), place, entries in self._places(text, languages, utf16=utf16):
+            part = entries.json(*place, text[start:end])
+            size += len(part) + 1
+            if room is not None and size > room:
+                raise TooMuch(f"What is found in a text takes more than {room:,} characters.")
+            parts.append(part)
+        return f"[{','.join(parts)}]"
+
+    def _places(self, text: str, languages: Collection[str], *, utf16: bool) -> Iterable[tuple[Span, Span, _Entries]]:
+        """Where terms stand, in code points and as asked for, and what each stands for."""
+        if self._automaton is None:
+            return ()
+        folded = self._fold(text)
+        found = self._automaton.find_overlapping(folded.marked)
+        if not found:
+            return ()
+        ranges = tuple(sorted(tag.lower() for tag in languages)) if languages else ()
+        spans = folded.spans([(start, end) for start, end, _ in found])
+        matches = [
+            (span, entries)
+            for (_, end, number), span in zip(found, spans, strict=True)
+            if (entries := self._named(number, ranges)).names and not folded.cuts(end)
+        ]
+        if len(matches) > 1:
+            matches.sort(key=_leftmost_longest)
+            if not self._overlaps:
+                matches = _apart(matches)
+        if utf16 and not text.isascii() and max(text) > "\uffff":
+            units = _utf16_units(text)
+            return [(span, (units(span[0]), units(span[1])), entries) for span, entries in matches]
+        return [(span, span, entries) for span, entries in matches]
+
+
+_decode = json.JSONDecoder().raw_decode
+_quoted = json.encoder.encode_basestring
+
+
+def _parts(names: Sequence[Name]) -> list[str]:
+    """JSON texts between which the span is put."""
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    parts = [""]
+    for name in names:
+        head = f'{{"concept":{encode(name.concept)},"language":{encode(name.language)},"term":{encode(name.term)},'
+        parts[-1] += ("," if len(parts) > 1 else "") + head
+        parts.append(f'"score":{encode(name.score)},"source":{encode(name.source)}}}')
+    return parts
+
+
+def made_now() -> dict[str, Any]:
+    """What tells matchers apart that may find different things in the same text, as of one that is made now."""
+    from batchinfer.match import folding
+
+    return {"format": FORMAT, "folding": folding.VERSION, "unicode": unicodedata.unidata_version}
+
+
+def _facts(data: mmap.mmap) -> dict[str, Any]:
+    """The JSON object at the end. Raises ValueError or struct.error."""
+    length, magic = TRAILER.unpack(data[-TRAILER.size :])
+    if magic != MAGIC or length > len(data):
+        raise ValueError("it does not end as a matcher does")
+    facts: dict[str, Any] = json.loads(data[-TRAILER.size - length : -TRAILER.size])
+    return facts
+
+
+def _is_in(language: str | None, ranges: tuple[str, ...]) -> bool:
+    """Whether a tag is in one of the ranges, by RFC 4647's basic filtering."""
+    if language is None:
+        return True
+    tag = language.lower().replace("_", "-") + "-"
+    return any(tag.startswith(f"{part}-") for part in ranges)
+
+
+def _leftmost_longest(match: tuple[Span, _Entries]) -> Span:
+    (start, end), _ = match
+    return start, -end
+
+
+def _apart(matches: list[tuple[Span, _Entries]]) -> list[tuple[Span, _Entries]]:
+    """Of matches that overlap, the leftmost, then the longest; several of the very same span stay together."""
+    kept, last = [], (-1, -1)
+    for match in matches:
+        span = match[0]
+        if span[0] >= last[1] or span == last:
+            kept.append(match)
+            last = span
+    return kept
+
+
+def _utf16_units(text: str) -> Callable[[int], int]:
+    """What turns an offset in code points into one in UTF-16 units; a long text can hold very many."""
+    wide = [place for place, sign in enumerate(text) if sign > "\uffff"]
+    return lambda offset: offset + bisect_left(wide, offset)

@@ -1,0 +1,202 @@
+"""What clients asked for and did not find, as Parquet beside the job: merged from a server's counts, read by a run.
+
+One file for each day and server. They stay until somebody removes them: what a version has because it was once missed
+would be lost from the next version otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchinfer.core.home import JobHome, lock, readable_faults, write_atomically
+from batchinfer.core.keys import Column, Kind
+from batchinfer.core.records import Miss
+from batchinfer.errors import StoreError, UsageError
+from batchinfer.inputs.parquet import ARROW_TYPES, ROW, Source
+from batchinfer.versions.query import QueryReader
+
+MOST_QUERIES = 100_000  # in one file; those asked for most often stay
+BATCH_ROWS = 65_536
+COUNT = "\x1fcount"
+MERGED = b"batchinfer.merged"
+SCHEMA = pa.schema(
+    {"query": pa.string(), "count": pa.int64(), "first_seen": pa.timestamp("us"), "last_seen": pa.timestamp("us")}
+)
+
+
+def merge(home: JobHome, day: date, server: str, counted: Mapping[str, Sequence[Miss]]) -> None:
+    """Adds counts to the day's file of a server. Raises StoreError.
+
+    counted: by the name of the file that they were spooled in, all that are still there. The Parquet file remembers the
+    names, so that a file which is merged but not yet removed is not counted again.
+    """
+    if not home.folder.is_dir():
+        raise StoreError(f"{home.folder} is not there: mount or make the data folder again.")
+    path = home.misses / f"{day.isoformat()}-{_safe(socket.gethostname())}-{_safe(server)}.parquet"
+    with _locked(home):
+        before, merged = _read(path) if path.exists() else (SCHEMA.empty_table(), set())
+        new = [miss for name, misses in counted.items() if name not in merged for miss in misses]
+        if new:
+            _write(path, _summed([before, _table(new)]), sorted(counted))
+
+
+def forget(home: JobHome, lookup: bytes, key: Sequence[Column], normalize: Sequence[str]) -> int:
+    """Removes a query from all files; returns in how many it was. lookup: its lookup key. Raises StoreError."""
+    if not home.misses.is_dir():
+        return 0
+    reader, count = QueryReader("", key, normalize), 0
+    with _locked(home):
+        for path in files(home):
+            table, merged = _read(path)
+            found = [_values(query, reader) for query in table["query"].to_pylist()]
+            keep = [not values or reader.key(values) != lookup for values in found]
+            if not all(keep):
+                _write(path, table.filter(pa.array(keep, pa.bool_())), sorted(merged))
+                count += 1
+    return count
+
+
+def files(home: JobHome) -> list[Path]:
+    """The files of a job, oldest first. Raises StoreError if the folder is there and cannot be read."""
+    try:
+        return sorted(path for path in home.misses.iterdir() if path.suffix == ".parquet")
+    except FileNotFoundError:  # nothing was missed yet
+        return []
+    except OSError as exc:
+        raise StoreError(f"{home.misses} cannot be read: {exc.strerror}. Mend that, then run again.") from exc
+
+
+def rows(home: JobHome, source: Source) -> Iterator[pa.Table]:
+    """All misses of a job as rows of its list, checked as the list is, with their counts in the column COUNT.
+
+    Those that would be bad rows are left out. A query may come several times: in several files, or spelled differently.
+    ROW numbers them, the earliest first. Raises StoreError for a damaged file.
+    """
+    number = 0
+    for path in files(home):
+        for batch in _batches(path):
+            good = source.check(_as_listed(batch["query"].to_pylist(), source), number, path).good
+            counts = batch["count"].take(pc.subtract(good[ROW], number + 1))
+            yield good.append_column(COUNT, counts)
+            number += batch.num_rows
+
+
+def _as_listed(queries: Sequence[str], source: Source) -> pa.RecordBatch:
+    """The queries as columns like those of the list; all null where a query does not fit today's lookup key."""
+    reader, nothing = QueryReader("", source.key, source.normalize), [None] * len(source.key)
+    found = [_values(query, reader) or nothing for query in queries]
+    columns = {
+        column.name: _column([values[number] for values in found], column.kind)
+        for number, column in enumerate(source.key)
+    }
+    beyond = {
+        name: pa.nulls(len(found), ARROW_TYPES[kind]) for name, kind in source.kinds.items() if name not in columns
+    }
+    return pa.RecordBatch.from_pydict(columns | beyond)
+
+
+def _column(values: list[Any], kind: Kind) -> pa.Array:
+    if kind == "integer":  # as text, since there may be some that fit only with a sign and some only without
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    return pa.array(values, ARROW_TYPES[kind])
+
+
+def _values(query: str, reader: QueryReader) -> list[Any] | None:
+    """The values of a query in the order of the key; None if it is no query for this key."""
+    try:
+        found = json.loads(query)
+        values = reader.from_values(found) if isinstance(found, dict) else ()
+        return [_naive(value) if isinstance(value, datetime) else value for value in values]
+    except (UsageError, ValueError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _summed(tables: Sequence[pa.Table]) -> pa.Table:
+    """One row for each query, in the order in which they were first seen."""
+    grouped = pa.concat_tables(tables).group_by("query", use_threads=False)
+    summed = grouped.aggregate([("count", "sum"), ("first_seen", "min"), ("last_seen", "max")])
+    table = summed.rename_columns({"count_sum": "count", "first_seen_min": "first_seen", "last_seen_max": "last_seen"})
+    if table.num_rows > MOST_QUERIES:
+        by_use = table.sort_by([("count", "descending"), ("last_seen", "descending")])
+        table = by_use.slice(0, MOST_QUERIES)
+    return table.select(SCHEMA.names).sort_by([("first_seen", "ascending"), ("query", "ascending")])
+
+
+def _table(misses: Sequence[Miss]) -> pa.Table:
+    return pa.table(
+        {
+            "query": [miss.query for miss in misses],
+            "count": [miss.count for miss in misses],
+            "first_seen": [_naive(miss.first_seen) for miss in misses],
+            "last_seen": [_naive(miss.last_seen) for miss in misses],
+        },
+        SCHEMA,
+    )
+
+
+def _write(path: Path, table: pa.Table, merged: Sequence[str]) -> None:
+    """Replaces a file. The drafts of a process that was killed are removed: this one holds the lock."""
+    content = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({MERGED: json.dumps(merged)}), content, compression="zstd")
+    with readable_faults(path):
+        for draft in path.parent.glob(f".{path.name}.*"):
+            draft.unlink()
+    write_atomically(path, content.getvalue())
+
+
+def _read(path: Path) -> tuple[pa.Table, set[str]]:
+    """A whole file, and the names of the spooled files that were merged into it."""
+    with _readable(path), pq.ParquetFile(path) as file:
+        merged = json.loads((file.schema_arrow.metadata or {}).get(MERGED, b"[]"))
+        table = file.read(SCHEMA.names).replace_schema_metadata().cast(SCHEMA)
+        table.validate(full=True)  # nothing else looks whether text is UTF-8
+        return table, set(merged)
+
+
+def _batches(path: Path) -> Iterator[pa.Table]:
+    with _readable(path), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=SCHEMA.names):
+            table = pa.Table.from_batches([batch]).replace_schema_metadata().cast(SCHEMA)
+            table.validate(full=True)
+            yield table
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as exc:
+        raise StoreError(
+            f"{path} is damaged, cannot be read, or holds no misses: {next(iter(str(exc).splitlines()), repr(exc))} "
+            "Move it away (what was asked for on that day is lost then), then run again."
+        ) from exc
+
+
+@contextlib.contextmanager
+def _locked(home: JobHome) -> Iterator[None]:
+    """Two servers, or a server and `forget`, take turns."""
+    with readable_faults(home.misses):
+        home.misses.mkdir(exist_ok=True)
+    with lock(home.misses / ".lock", "batchinfer misses", wait=lambda _: None):
+        yield
+
+
+def _safe(name: str) -> str:
+    """A name as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:64]

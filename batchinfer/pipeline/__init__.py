@@ -1,0 +1,1 @@
+"""The commands that walk the whole flow: run, try, init, export."""

@@ -1,0 +1,216 @@
+"""The whole pipeline, readable as its step names: plan, generate, store, gate, publish."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from batchinfer.cache.schema import iso, now
+from batchinfer.cache.store import Store
+from batchinfer.core.home import JobHome, readable_faults
+from batchinfer.core.keys import changes
+from batchinfer.engines import Engine, models
+from batchinfer.engines.devices import hold, place_here
+from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.errors import BatchinferError, GateFailed, InputError, Interrupted, SpecError, Stopped, UsageError
+from batchinfer.inputs.upstream import columns
+from batchinfer.job.reader import Job
+from batchinfer.pipeline.generate import Generating, Tally
+from batchinfer.pipeline.report import Report, figures, gate_sentence
+from batchinfer.pipeline.stop import AtOnce, Stop, stopping
+from batchinfer.planning.prepare import Options, Planned, planned, quiet
+from batchinfer.planning.question import Question
+from batchinfer.publish import build
+from batchinfer.publish.contents import collect
+from batchinfer.publish.release import Forced, Release, pinned, release, release_candidate
+
+MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
+
+
+class Show(Protocol):
+    """What a run tells the person who started it."""
+
+    def say(self, text: str) -> None: ...
+    def progress(self, tally: Tally, hits: int) -> None: ...
+    def confirm(self, text: str) -> bool: ...
+
+
+def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | None = None) -> Report:
+    """Runs a job to its end. engine: one that is already loaded, or None to start the job's own if one is needed.
+
+    Returns the report. Raises Stopped, GateFailed and other BatchinferErrors; what was committed stays.
+    """
+    started = time.monotonic()
+    home.prepare(job.path)
+    with (
+        home.run_lock(f"batchinfer run {job.name}"),
+        stopping(options.max_hours, show.say) as stop,
+        planned(job, home, options, holds_lock=True, say=show.say) as p,
+    ):
+        confirm_regeneration(p, options, show)
+        run_id = _begin(p, options)
+        report: Report = {
+            "job": job.name,
+            "run_id": run_id,
+            "status": "failed",
+            "input": str(options.input or p.upstream or job.spec.input.path),
+            "upstream": asdict(p.upstream) if p.upstream else None,
+        }
+        tally, outcome = Tally(), None
+        try:
+            _generate(p, options, show, stop, run_id, tally, engine)
+            if stop.reason is not None:
+                raise stop.reason
+            if options.publish and options.limit is None:
+                outcome = _publish(p, tally, run_id, show)
+            report["status"] = "done" if outcome is None or not outcome.failed_checks else "rejected"
+        except (Stopped, AtOnce) as exc:
+            request = exc.request if isinstance(exc, AtOnce) else exc
+            report["status"] = "interrupted" if isinstance(request, Interrupted) else "stopped"
+            request.report = report
+            raise
+        finally:
+            report |= figures(p.plan, tally, outcome) | {"seconds": round(time.monotonic() - started, 3)}
+            with contextlib.suppress(BatchinferError) if report["status"] == "failed" else contextlib.nullcontext():
+                p.store.finish_run(run_id, report["status"], report)
+        if options.refresh and report["left"] == 0:
+            home.forget_refresh()
+        if outcome is not None and outcome.failed_checks:
+            refused = GateFailed(gate_sentence(job.name, outcome))
+            refused.report = report
+            raise refused
+        home.record_success(run_id, str(iso(now())))
+        return report
+
+
+def _begin(p: Planned, options: Options) -> int:
+    """Records what is about to be done; returns the run's number."""
+    if p.question is not None:
+        models.remember(p.job, p.home, p.question.identity)
+    if p.selection.refresh_since is not None:
+        p.home.remember_refresh(options.refresh_text, p.selection.refresh_since)
+    p.store.replace_bad_rows(p.plan.bad_rows())
+    return p.store.start_run(p.question.fingerprint if p.question else b"", p.question.parts if p.question else None)
+
+
+def confirm_regeneration(p: Planned, options: Options, show: Show) -> None:
+    """Asks before most of the cache is made again because something in the key changed. Raises UsageError on no."""
+    if p.question is None or options.yes or options.limit is not None:
+        return
+    most, counts = p.store.most_cached(), p.plan.counts
+    if most is None or most.fingerprint == p.question.fingerprint or counts.to_generate <= MOSTLY * counts.unique:
+        return
+    changed = ", ".join(changes(most.parts, p.question.parts))
+    text = (
+        f"{changed} changed since the last run, so {counts.to_generate:,} of {counts.unique:,} prompts would be asked anew; "
+        f"the {most.count:,} cached answers would not be used."
+    )
+    if not show.confirm(text + " Go on?"):
+        raise UsageError(f"{text} Say --yes to go on, or undo the change.")
+
+
+def _generate(
+    p: Planned, options: Options, show: Show, stop: Stop, run_id: int, tally: Tally, engine: Engine | None
+) -> None:
+    """Asks the model for what is missing; loads nothing if nothing is. What it came to is in `tally`, however it ends."""
+    if p.question is None or p.plan.counts.to_generate == 0:
+        return
+    generating = Generating(
+        p.plan, p.question, p.store, stop, run_id, tally, replace=p.selection.replaces, limit=options.limit
+    )
+    source = models.weights(p.question.identity, p.home, show.say)
+    began = time.monotonic()
+    own = engine_for(p.job, p.home, p.question, source, show.say) if engine is None else contextlib.nullcontext(engine)
+    with own as ready:
+        show.say("Loading the model ...")
+        tokenizer = Tokenizer(source, p.question.identity.revision, p.question.prompt.chat_template_kwargs)
+        task = p.question.task(tokenizer)
+        info = ready.wait_ready()
+        tally.load_seconds = time.monotonic() - began
+        show.say(f"{info.description}, ready after {tally.load_seconds:.0f} s.")
+        generating.run(ready, task, tokenizer, info.max_model_len, lambda: show.progress(tally, p.plan.counts.hits))
+
+
+@contextlib.contextmanager
+def engine_for(job: Job, home: JobHome, asked: Question, source: str, say: Callable[[str], None]) -> Iterator[Engine]:
+    """Starts the job's engine on this machine's devices, once they are free."""
+    spec = job.spec.engine
+    placements = place_here(spec.replicas, spec.tensor_parallel)
+    home.logs.mkdir(parents=True, exist_ok=True)
+    log = home.logs / "engine.log"
+    log.write_bytes(b"")
+    with hold(placements, f"batchinfer job {job.name}", say):
+        pool = EnginePool(
+            asked.engine_config(source), placements, log, stall_seconds=spec.stall.total_seconds(), say=say
+        )
+        with pool:
+            yield pool
+
+
+def _publish(p: Planned, tally: Tally, run_id: int, show: Show, forced: Forced | None = None) -> Release:
+    facts = {
+        "run_id": run_id,
+        "model": asdict(p.question.identity) if p.question else None,
+        "upstream": asdict(p.upstream) if p.upstream else None,
+    }
+    failed = p.plan.counts.failed + tally.failures
+    with readable_faults(p.home.versions):
+        return release(
+            p.job, p.home, p.plan, p.store, failed=failed, known=p.known, run=facts, say=show.say, forced=forced
+        )
+
+
+def publish_job(
+    job: Job, home: JobHome, options: Options, show: Show, *, candidate: str | None = None, why: str | None = None
+) -> Report:
+    """Builds a version from what the cache has now, gates it, and makes it current. Raises GateFailed, with its report.
+
+    candidate: publish that one's bytes instead. why: a reason to publish although the gate refuses.
+    """
+    home.prepare(job.path)
+    forced = None if why is None else Forced(why)
+    with home.run_lock(f"batchinfer publish {job.name}"):
+        if candidate is not None:
+            return _publish_candidate(job, home, options, show, candidate, forced)
+        with planned(job, home, options, holds_lock=True, say=show.say) as p:
+            runs = p.store.runs()
+            outcome = _publish(p, Tally(), runs[0]["run_id"] if runs else 0, show, forced)
+            upstream = asdict(p.upstream) if p.upstream else None
+            report = {"job": job.name, "status": "done", "upstream": upstream} | figures(p.plan, Tally(), outcome)
+            if outcome.rejected is not None:
+                refused = GateFailed(gate_sentence(job.name, outcome))
+                refused.report = report | {"status": "rejected"}
+                raise refused
+            return report
+
+
+def _publish_candidate(
+    job: Job, home: JobHome, options: Options, show: Show, name: str, forced: Forced | None
+) -> Report:
+    """Publishes a rejected candidate as it is. The list is only looked at for the kinds of its key."""
+    key = None
+    with contextlib.suppress(InputError, SpecError):
+        key = columns(job, home, options.input)[0].key
+    store = Store(home.cache)
+    store.prepare()
+    with readable_faults(home.versions):
+        version, manifest = release_candidate(job, home, store, name, key=key, say=show.say, forced=forced)
+    return {
+        "job": job.name, "status": "done", "candidate": name, "version": version, "entries": manifest.rows,
+        "carried": manifest.content["carried"], "unchanged": version is None, "pinned": pinned(home, show.say),
+        "gate": manifest.content["gate"]["checks"],
+    }  # fmt: skip
+
+
+def export(job: Job, home: JobHome, options: Options, target: Path, say: Callable[[str], None] = quiet) -> int:
+    """Writes what the cache has for the list, and imports, as Parquet; returns the number of rows. Raises UsageError."""
+    with build.beside(target) as draft, planned(job, home, options, gated=False, say=say) as p:
+        contents = collect(p.plan, p.store, job.spec)
+        with build.copy_faults(target):
+            build.write_predictions(p.plan, draft)
+        return contents.entries

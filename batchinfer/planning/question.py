@@ -1,0 +1,121 @@
+"""What a job asks, made ready once: the template with its examples, the parser, the model, and what they are known by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from batchinfer.cache.schema import Made
+from batchinfer.core import keys
+from batchinfer.core.home import JobHome
+from batchinfer.core.records import EngineConfig, Task
+from batchinfer.engines import models
+from batchinfer.engines.models import ModelIdentity
+from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.errors import InputError
+from batchinfer.job.reader import Job
+from batchinfer.job.spec import Example, JobSpec, PromptSpec
+from batchinfer.prompting.parse import Parser
+from batchinfer.prompting.template import PromptTemplate, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Everything about a job's question that is the same for all rows.
+
+    fingerprint, parts: what could change an answer. parser_id: how answers are read.
+    """
+
+    spec: JobSpec
+    template: PromptTemplate
+    parser: Parser
+    parser_id: str
+    identity: ModelIdentity
+    fingerprint: bytes
+    parts: dict[str, Any]
+
+    @property
+    def chat(self) -> bool:
+        return self.prompt.format == "chat"
+
+    @property
+    def prompt(self) -> PromptSpec:
+        assert self.spec.prompt is not None  # a question is only made of jobs that have one
+        return self.spec.prompt
+
+    def of_kinds(self, kinds: dict[str, keys.Kind]) -> Question:
+        """The same, for template columns of these kinds: 1 and 1.0 make different prompts."""
+        parts = self.parts | {"columns": kinds}
+        return replace(self, parts=parts, fingerprint=keys.fingerprint(parts))
+
+    def made(self, run_id: int | None) -> Made:
+        """What is stored with everything that a run makes of it."""
+        return Made(self.fingerprint, self.parser_id, self.identity.label, run_id)
+
+    def task(self, tokenizer: Tokenizer) -> Task:
+        """What an engine is to do with each prompt. Raises ModelError if the choices cannot be told apart."""
+        output, adapter = self.spec.output, self.identity.adapter
+        if output.choices is not None:
+            if self.chat:
+                tokenizer.check_no_thinking()
+            tokens = tokenizer.choice_tokens(output.choices, chat=self.chat)
+            return Task({"temperature": 0.0}, score_tokens=tokens, adapter=adapter)
+        constraint = (
+            ("json", output.schema_) if output.type == "json" else ("regex", output.pattern) if output.pattern else None
+        )
+        return Task(self.spec.sampling.model_dump(), constraint, adapter=adapter)
+
+    def engine_config(self, source: str) -> EngineConfig:
+        """What an engine must load. source: where the weights are."""
+        spec = self.spec.model
+        assert spec is not None
+        return EngineConfig(
+            model=source,
+            revision=self.identity.revision,
+            dtype=spec.dtype,
+            quantization=spec.quantization,
+            tensor_parallel=self.spec.engine.tensor_parallel,
+            adapter=self.identity.adapter,
+            adapter_rank=models.adapter_rank(self.identity.adapter),
+            options=spec.options,
+        )
+
+
+def make(job: Job, home: JobHome, *, update_model: bool = False, shots: int | str | None = None) -> Question:
+    """The job's question. shots: in place of the job file's number. Raises SpecError, InputError or ModelError."""
+    spec = job.spec
+    if shots is not None and spec.prompt is not None:
+        spec = spec.model_copy(update={"prompt": spec.prompt.model_copy(update={"shots": shots})})
+    assert spec.prompt is not None
+    examples = shown(_examples(job, spec.prompt), spec.prompt.shots, str(job.path))
+    template = PromptTemplate(spec.prompt, examples, str(job.path))
+    identity = models.resolve(job, home, update=update_model)
+    parts = keys.answer_parts(
+        spec.beyond_defaults(),
+        [({name: example.input[name] for name in template.columns}, example.output) for example in examples],
+        identity.digest,
+        identity.adapter_digest,
+    )
+    parser_id = keys.parser_fingerprint(spec.output.beyond_defaults())
+    return Question(spec, template, Parser(spec.output), parser_id, identity, keys.fingerprint(parts), parts)
+
+
+def _examples(job: Job, prompt: PromptSpec) -> list[Example]:
+    """The few-shot examples, from the job file or from the Parquet file that it names."""
+    if not isinstance(prompt.examples, str):
+        return list(prompt.examples)
+    path: Path = job.inside("prompt.examples", prompt.examples)
+    try:
+        rows = pq.read_table(path, columns=["input", "output"]).to_pylist()
+        return [Example.model_validate(row) for row in rows]
+    except (OSError, pa.ArrowInvalid, KeyError, ValidationError, UnicodeDecodeError) as exc:
+        reason = str(exc).splitlines()[0]
+        raise InputError(
+            f"prompt.examples: {path} must be a Parquet file with the columns input (one field for each column of the template) "
+            f"and output (text): {reason}."
+        ) from exc

@@ -1,0 +1,145 @@
+"""The output section of a job file: what an answer must look like, and what is done to it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from batchinfer.core.fields import Part, Section, Share, distinct
+
+
+class SplitStep(Section):
+    """Cuts a text into a list."""
+
+    split: Annotated[str, Field(min_length=1)] = Field(description="The separator.")
+
+
+def compiles(pattern: str) -> str:
+    """Raises ValueError for what is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as exc:
+        raise ValueError(f"is no regular expression: {exc}") from exc
+    return pattern
+
+
+class DropStep(Section):
+    """Drops what a pattern matches as a whole: refusals, such as *N/A*."""
+
+    drop: Annotated[str, Field(min_length=1), AfterValidator(compiles)] = Field(description="The regular expression.")
+
+
+class DropEchoStep(Section):
+    """Drops what only repeats a column of the row."""
+
+    drop_echo: Part = Field(description="The column, one that the template uses.")
+
+
+class DropWrongScriptStep(Section):
+    """Drops what is written in a script that the row's language is not written in."""
+
+    drop_wrong_script: Part = Field(description="The column of the BCP 47 tag, one that the template uses.")
+
+
+WORDS = ("strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty")
+SETTINGS = ("split", "drop", "drop_echo", "drop_wrong_script")
+
+
+def _kind_of_step(step: Any) -> str | None:
+    """Which kind a step is meant to be, so that only what is wrong with that kind is told."""
+    if isinstance(step, str):
+        return "a word" if step in WORDS else None
+    given = step if isinstance(step, dict) else type(step).model_fields if isinstance(step, Section) else ()
+    return next((f"a {name}" for name in given if name in SETTINGS), None)
+
+
+Step = Annotated[
+    Annotated[Literal["strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty"], Tag("a word")]
+    | Annotated[SplitStep, Tag("a split")]
+    | Annotated[DropStep, Tag("a drop")]
+    | Annotated[DropEchoStep, Tag("a drop_echo")]
+    | Annotated[DropWrongScriptStep, Tag("a drop_wrong_script")],
+    Discriminator(
+        _kind_of_step,
+        custom_error_type="step",
+        custom_error_message=f"is no step; there are {', '.join(WORDS)}, {', '.join(f'{{{name}: …}}' for name in SETTINGS)}",
+    ),
+]
+
+
+MOST_CHOICES = 128  # vLLM's MAX_LOGPROB_TOKEN_IDS: so many tokens can be scored at once
+
+
+class OutputSpec(Section):
+    """What an answer must look like. The engine is made to obey type, schema, choices and pattern."""
+
+    type: Literal["text", "choice", "regex", "json"] = "text"
+    schema_: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema, with type: json.")
+    choices: Annotated[list[str], Field(min_length=2), AfterValidator(distinct)] | None = Field(
+        None, description=f"The labels, with type: choice, at most {MOST_CHOICES}. Each gets a score."
+    )
+    pattern: Annotated[str, AfterValidator(compiles)] | None = Field(
+        None, description="Regular expression of the whole answer, with type: regex."
+    )
+    steps: list[Step] = Field([], description="Done to the answer, in this order: strip, casefold, squeeze, split, …")
+    min_mass: Share | None = Field(None, description="With choices: a row fails if all together have less probability.")
+
+    @model_validator(mode="after")
+    def _fits_type(self) -> OutputSpec:
+        needs = {"json": "schema", "choice": "choices", "regex": "pattern"}
+        given = {"schema": self.schema_, "choices": self.choices, "pattern": self.pattern}
+        for kind, name in needs.items():
+            if self.type == kind and given[name] is None:
+                raise ValueError(f"type: {kind} needs {name}")
+            if self.type != kind and given[name] is not None:
+                raise ValueError(f"{name} belongs to type: {kind}, but type is {self.type}")
+        if self.type != "choice" and self.min_mass is not None:
+            raise ValueError("min_mass belongs to type: choice")
+        if self.type == "choice" and self.steps:
+            raise ValueError("steps do not apply to a choice: the answer is one of the choices as they stand")
+        return self
+
+    @field_validator("choices")
+    @classmethod
+    def _no_blank_choice(cls, choices: list[str] | None) -> list[str] | None:
+        if any(choice.strip() != choice or not choice for choice in choices or ()):
+            raise ValueError("a choice must not be empty, nor begin or end with a space")
+        if choices is not None and len(choices) > MOST_CHOICES:
+            raise ValueError(f"has {len(choices)} choices, but at most {MOST_CHOICES} can be scored at once")
+        return choices
+
+    @field_validator("schema_")
+    @classmethod
+    def _is_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema is not None:
+            from jsonschema import Draft202012Validator, SchemaError
+
+            try:
+                Draft202012Validator.check_schema(schema)
+            except SchemaError as exc:
+                raise ValueError(f"is no JSON Schema: {exc.message}") from exc
+            _check_references(schema)
+        return schema
+
+
+def is_json(output: OutputSpec) -> bool:
+    """Whether predictions are JSON values rather than plain strings."""
+    return output.type == "json" or any(isinstance(step, SplitStep) for step in output.steps)
+
+
+def _check_references(schema: dict[str, Any]) -> None:
+    from referencing import Registry, exceptions
+    from referencing.jsonschema import DRAFT202012
+
+    registry: Registry[Any] = Registry()
+    resolver = registry.resolver_with_root(DRAFT202012.create_resource(schema))
+    nodes: list[Any] = [schema]
+    for node in nodes:  # grows as it is walked
+        nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        if isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
+            try:
+                resolver.lookup(reference)
+            except (exceptions.Unresolvable, ValueError) as exc:
+                raise ValueError(f"refers to {reference}, which is not in it, and nothing is fetched") from exc

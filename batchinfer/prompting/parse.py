@@ -1,0 +1,104 @@
+"""Generation → prediction or failure. Pure: stored texts can be read again with a better parser at no cost."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from batchinfer.core.records import Failure, Generation, Prediction
+from batchinfer.prompting import steps
+from batchinfer.prompting.output import OutputSpec
+
+
+class Parser:
+    """Reads generations as a job's `output` section says.
+
+    columns: those of the row that reading looks at; they are the template's, so that all rows with one prompt share them.
+    """
+
+    def __init__(self, spec: OutputSpec) -> None:
+        """Raises MissingExtra for a step that needs what is not installed."""
+        self._spec = spec
+        self._steps = [steps.made(step) for step in spec.steps]
+        self.columns = steps.columns_of(spec.steps)
+        self._schema = Draft202012Validator(spec.schema_) if spec.schema_ is not None else None
+        self._pattern = re.compile(spec.pattern) if spec.pattern is not None else None
+
+    def __call__(self, generation: Generation, row: Mapping[str, Any]) -> Prediction | Failure:
+        """The prediction, or why there is none. row: what the template was filled with; `columns` of it are looked at."""
+        try:
+            if self._spec.type == "choice":
+                return self._choice(generation)
+            return Prediction(self._value(generation, row))
+        except Unreadable as exc:
+            return Failure(generation.key, "parse", exc.reason, exc.detail)
+
+    def _choice(self, generation: Generation) -> Prediction:
+        """The likeliest choice; scores are renormalised over the choices, mass is what they had before."""
+        choices = self._spec.choices or []
+        if generation.logprobs is None or len(generation.logprobs) != len(choices):
+            raise Unreadable("no_scores", "The engine returned no scores for the choices.")
+        masses = [math.exp(logprob) for logprob in generation.logprobs]
+        mass = math.fsum(masses)
+        if not mass > 0 or not math.isfinite(mass):
+            raise Unreadable("off_choice", "The model gave none of the choices any probability.")
+        least = self._spec.min_mass
+        if least is not None and mass < least:
+            raise Unreadable(
+                "off_choice", f"The choices together had a probability of {mass:.4f}, under output.min_mass {least}."
+            )
+        scores = {choice: part / mass for choice, part in zip(choices, masses, strict=True)}
+        best = max(choices, key=lambda choice: scores[choice])  # the first listed among equals
+        return Prediction(best, scores[best], scores, min(mass, 1.0))
+
+    def _value(self, generation: Generation, row: Mapping[str, Any]) -> Any:
+        value: Any = generation.text
+        if generation.finish_reason == "length":
+            raise Unreadable(
+                "cut_off",
+                f"The answer was cut off after {generation.output_tokens} tokens: "
+                "it reached sampling.max_tokens or the end of the model's window (model.options.max_model_len).",
+            )
+        if self._spec.type == "json":
+            try:
+                value = json.loads(generation.text)
+                # NaN, 1e999 and half a surrogate pair can be read, but not written again.
+                json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+            except (ValueError, RecursionError) as exc:
+                raise Unreadable("not_json", f"The answer is not JSON: {exc}.") from exc
+        for step in self._steps:
+            value = step(value, row)
+        if self._schema is not None:
+            try:
+                self._schema.validate(value)
+            except ValidationError as exc:
+                if exc.validator == "minItems" and _is_bare(value):
+                    raise Unreadable("empty", "The answer's list is empty.") from exc
+                place = exc.json_path.removeprefix("$").lstrip(".") or "the whole"
+                raise Unreadable(
+                    "not_in_schema", f"The answer breaks the schema at {place}: {exc.message[:200]}."
+                ) from exc
+        if self._pattern is not None and not (isinstance(value, str) and self._pattern.fullmatch(value)):
+            raise Unreadable("not_in_pattern", f"The answer {str(value)[:80]!r} does not match output.pattern.")
+        if value in ("", []):
+            raise Unreadable("empty", "The answer is empty.")
+        return value
+
+
+class Unreadable(Exception):
+    """An answer that gives no prediction."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def _is_bare(value: Any) -> bool:
+    """Whether all lists of a value are empty."""
+    lists = [part for part in (value.values() if isinstance(value, dict) else [value]) if isinstance(part, list)]
+    return bool(lists) and not any(lists)

@@ -1,0 +1,111 @@
+"""Row + template → prompt. Pure: the same row gives the same prompt, and nothing is read or written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
+from jinja2.exceptions import SecurityError, UndefinedError
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from batchinfer.core.records import Message
+from batchinfer.errors import SpecError
+from batchinfer.job.spec import Example, PromptSpec
+
+TEXT = "text"  # the role of a plain completion's only message
+
+
+class TemplateFault(Exception):
+    """A row that the template could not be filled with."""
+
+
+class PromptTemplate:
+    """A job's template and the examples it shows, checked once, then filled for each row.
+
+    columns: those that the template uses, in the order in which they first appear.
+    """
+
+    def __init__(self, spec: PromptSpec, examples: Sequence[Example], path: str) -> None:
+        """examples: only those that are shown. Raises SpecError, naming `path`."""
+        self._spec = spec
+        environment = ImmutableSandboxedEnvironment(
+            undefined=StrictUndefined, keep_trailing_newline=False, autoescape=False
+        )
+        # The same row must give the same prompt: nothing that draws lots, and no names that columns may have.
+        environment.globals = {name: environment.globals[name] for name in ("range", "namespace")}
+        del environment.filters["random"]
+        try:
+            tree = environment.parse(spec.template)
+            self._template = environment.from_string(spec.template)
+        except TemplateSyntaxError as exc:
+            raise SpecError(path, [f"prompt.template, line {exc.lineno}: {exc.message}"]) from exc
+        if forbidden := _private_names(tree):
+            raise SpecError(
+                path, [f"prompt.template: {forbidden} reaches into Python's insides, which a template may not."]
+            )
+        functions = {call.node.name for call in tree.find_all(nodes.Call) if isinstance(call.node, nodes.Name)}
+        # A column may be called range, too: then nothing calls it.
+        unknown = find_undeclared_variables(tree) | (environment.globals.keys() - functions)
+        self.columns = list(dict.fromkeys(node.name for node in tree.find_all(nodes.Name) if node.name in unknown))
+        if not self.columns:
+            raise SpecError(
+                path, ["prompt.template: uses no column, so every row would be the same question: write {{ column }}."]
+            )
+        self._shown: list[tuple[str, str]] = []
+        for number, example in enumerate(examples, 1):
+            if missing := [name for name in self.columns if name not in example.input]:
+                fault = f"the template needs a value that is not there: {missing[0]!r} is undefined."
+                raise SpecError(path, [f"prompt.examples, number {number}: {fault}"])
+            try:
+                self._shown.append((self._fill(example.input), example.output))
+            except TemplateFault as exc:
+                raise SpecError(path, [f"prompt.examples, number {number}: {exc}"]) from exc
+
+    def messages(self, row: Mapping[str, Any]) -> tuple[Message, ...]:
+        """The chat turns for a row, or one (TEXT, …) for plain completion. Raises TemplateFault."""
+        question = self._fill(row)
+        if self._spec.format == "completion":
+            return ((TEXT, self._completion(question)),)
+        turns: list[Message] = [("system", self._spec.system)] if self._spec.system else []
+        for asked, answered in self._shown:
+            turns += [("user", asked), ("assistant", answered)]
+        return (*turns, ("user", question))
+
+    def _completion(self, question: str) -> str:
+        """The system text, a line for each example, and the open line. A space at its end is the answer's to write."""
+        lines = [f"{asked.rstrip(' ')} {answered}" for asked, answered in self._shown]
+        head = f"{self._spec.system}\n\n" if self._spec.system else ""
+        return head + "\n".join([*lines, question.rstrip(" ")])
+
+    def _fill(self, row: Mapping[str, Any]) -> str:
+        try:
+            return self._template.render({name: row[name] for name in self.columns if name in row})
+        except UndefinedError as exc:
+            raise TemplateFault(f"the template needs a value that is not there: {exc.message}.") from exc
+        except SecurityError as exc:
+            raise TemplateFault(f"the template may not do that: {exc}.") from exc
+        except Exception as exc:  # a template calls methods of values, and those raise what they like
+            raise TemplateFault(f"the template could not be filled: {str(exc) or repr(exc)}.") from exc
+
+
+def _private_names(tree: nodes.Template) -> str | None:
+    """The first name in the template that only Python's insides bear."""
+    for attribute in tree.find_all(nodes.Getattr):
+        if attribute.attr.startswith("_"):
+            return attribute.attr
+    for constant in tree.find_all(nodes.Const):  # x["__class__"], x|attr("__class__")
+        if isinstance(constant.value, str) and re.match("__[a-zA-Z]", constant.value):  # but not a gap, "____"
+            return constant.value
+    return None
+
+
+def shown(examples: Sequence[Example], shots: int | str, path: str) -> list[Example]:
+    """The first `shots` examples, or all. Raises SpecError if there are fewer."""
+    if shots == "all":
+        return list(examples)
+    if int(shots) > len(examples):
+        raise SpecError(path, [f"prompt.shots: is {shots}, but there are only {len(examples)} examples."])
+    return list(examples[: int(shots)])

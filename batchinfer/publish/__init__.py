@@ -1,0 +1,1 @@
+"""From the cache to a checked, immutable version: contents, gate, files, release."""

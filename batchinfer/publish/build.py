@@ -1,0 +1,203 @@
+"""Cache → one version's folder: predictions.parquet, then, once the gate is passed, lookup.lmdb and the manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import lmdb
+
+import batchinfer
+from batchinfer.cache.schema import iso, now
+from batchinfer.core.home import readable_faults, sync_folder
+from batchinfer.core.keys import Column, literal
+from batchinfer.errors import StoreError, UsageError
+from batchinfer.inputs.query_list import Plan, listed
+from batchinfer.job.reader import Job
+from batchinfer.job.spec import JobSpec, MatchSpec
+from batchinfer.match.matcher import made_now
+from batchinfer.publish import matcher
+from batchinfer.publish.contents import VALUE_COLUMNS, Contents, prediction_kind, version_column
+from batchinfer.publish.gate import Check, Figures
+from batchinfer.versions.snapshot import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, Snapshot
+
+INDEX_ROWS = 16_384  # put into lookup.lmdb at once
+ROW_GROUP = 20_480  # whoever reads predictions.parquet holds one in memory for each thread
+COPY_OPTIONS = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+
+
+def write_predictions(plan: Plan, target: Path) -> None:
+    """The copy of record as Parquet, in the order of the lookup hash."""
+    names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in plan.source.key)
+    plan.db.execute(
+        f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO {literal(str(target))} "
+        f"{COPY_OPTIONS}"
+    )
+
+
+@contextlib.contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A draft beside a file that a person named, put in its place as a whole at the end.
+
+    Raises UsageError where the place will not do, before anything is done.
+    """
+    place = target.resolve()  # a link stays a link
+    draft = place.with_name(f".batchinfer-export-{os.getpid()}")
+    try:
+        try:
+            if place.exists() and not place.is_file():
+                raise UsageError(f"{target} is not a file: name one that can be replaced, or that does not exist yet.")
+            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
+        except OSError as exc:
+            raise UsageError(f"{target} cannot be written: {exc.strerror}. Name another file.") from exc
+        draft.unlink()
+        yield draft
+        with readable_faults(target):
+            draft.replace(place)
+            sync_folder(place.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def copy_faults(target: Path) -> Iterator[None]:
+    """Says of DuckDB's errors while it copies which file they are about."""
+    try:
+        yield
+    except duckdb.IOException as exc:
+        raise StoreError(f"{target} cannot be written: {str(exc).splitlines()[0]}") from exc
+
+
+def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
+    """lookup.lmdb: hash of the lookup key → the finished JSON body. Returns the number of entries."""
+    return index(plan.db, plan.source.key, target, spec.name, prediction_kind(spec))
+
+
+def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, kind: str) -> dict[str, Any] | None:
+    """matcher.bin, from predictions.parquet in `target`, if the job has a match section; what it holds, for the manifest."""
+    if spec is None:
+        return None
+    held = matcher.write_matcher(key, target, spec, kind)
+    return asdict(held) | {"says": held.says, **made_now()}
+
+
+def index(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, kind: str) -> int:
+    """The same, from predictions.parquet in `target` alone. kind: of the predictions, as the manifest says it."""
+    prediction = "prediction::JSON" if kind == "json" else "prediction"
+    query = ", ".join(f"{literal(column.name)}, {version_column(column.name)}" for column in key)
+    rows = db.execute(  # in the order of the file, which is that of the hashes
+        f"""SELECT lookup, encode(json_object(
+            'job', {literal(job)}, 'query', json_object({query}), 'prediction', {prediction}, 'scores', scores::JSON,
+            'score', score, 'source', source, 'model', model,
+            'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR) AS body
+        FROM read_parquet({literal(str(target / PREDICTIONS))})"""
+    )
+    path = target / LOOKUP
+    size = 64 << 20
+    count = 0
+    with (
+        _lookup_faults(path),
+        lmdb.open(
+            str(path), subdir=False, lock=False, map_size=size, sync=False, metasync=False, writemap=False
+        ) as environment,
+    ):
+        while items := rows.fetchmany(INDEX_ROWS):
+            needed = sum(len(key) + len(body) + 64 for key, body in items)
+            size += 2 * needed  # sparse: the file only takes what is written
+            environment.set_mapsize(size)
+            with environment.begin(write=True) as transaction:
+                _, added = transaction.cursor().putmulti(items, append=True)
+            count += added
+        environment.sync(force=True)
+    return count
+
+
+@contextlib.contextmanager
+def _lookup_faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except lmdb.Error as exc:
+        raise StoreError(f"{path} cannot be written: {exc}. Free space on the disk, then run again.") from exc
+
+
+def write_manifest(target: Path, facts: Mapping[str, Any]) -> None:
+    """manifest.json, last: it means that the version is complete."""
+    with readable_faults(target):
+        files = {path.name: _file_facts(path) for path in sorted(target.iterdir()) if path.name != MANIFEST}
+        content = {"format": FORMAT, **facts, "files": files}
+        (target / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+
+
+def manifest_facts(
+    job: Job,
+    plan: Plan,
+    contents: Contents,
+    checks: Sequence[Check],
+    *,
+    version: int | None,
+    run: Mapping[str, Any],
+    parent: int | None,
+    forced: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a manifest says, but for its files. version: None for a rejected candidate. forced: by whom, when and why."""
+    failed = [check.name for check in checks if not check.passed]
+    return {
+        "job": job.name,
+        "version": version,
+        "created_at": iso(now()),
+        "rows": contents.entries,
+        "carried": contents.carried,
+        "key": [{"name": column.name, "kind": column.kind} for column in plan.source.key],
+        "normalize": list(job.spec.input.normalize),
+        "prediction": prediction_kind(job.spec),
+        "unicode": unicodedata.unidata_version,
+        "gate": {"status": "failed" if failed else "passed", "checks": [asdict(check) for check in checks]},
+        "forced": None if forced is None else dict(forced),
+        "parent": parent,
+        "run": dict(run),
+        "spec": job.spec.model_dump(mode="json", by_alias=True),
+        "made_by": f"batchinfer {batchinfer.__version__}",
+    }
+
+
+def check(folder: Path) -> None:
+    """Reopens what was written: every checksum, the count, and a sample of entries. Raises StoreError."""
+    with Snapshot(folder) as version:
+        version.verify()
+        if version.matches and len(version.matcher) != version.manifest.content["match"]["terms"]:
+            raise StoreError(f"{folder}: the matcher does not hold the terms that were written; nothing is published.")
+        with duckdb.connect() as db:
+            names = ", ".join(version_column(column.name) for column in version.manifest.key)
+            sample = db.execute(
+                f"SELECT {names} FROM read_parquet({literal(str(folder / PREDICTIONS))}) USING SAMPLE 100 ROWS"
+            ).fetchall()
+        for values in sample:
+            query = {column.name: value for column, value in zip(version.manifest.key, values, strict=True)}
+            if version.get(query) is None:
+                raise StoreError(
+                    f"{folder}: the entry {query} cannot be looked up again; the version is not published."
+                )
+
+
+def figures(plan: Plan, contents: Contents, failed: int, *, golden: int = 0, right: int = 0) -> Figures:
+    """What the gate looks at. golden: rows whose answer is known; right: those answered so."""
+    counts = plan.counts
+    return Figures(
+        keys=counts.lookups, covered=contents.covered, asked=counts.unique + counts.bad, failed=failed + counts.bad,
+        entries=contents.entries, carried=contents.carried, served=contents.served, missing=contents.missing,
+        changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen, golden=golden, right=right,
+    )  # fmt: skip
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -1,0 +1,184 @@
+"""What was added, removed and changed between two versions or candidates, from their predictions.parquet alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from batchinfer.core.home import JobHome
+from batchinfer.core.keys import Column, canonical_json, literal, quoted
+from batchinfer.errors import NotFound, StoreError, UsageError
+from batchinfer.inputs.query_list import listed, scratch_database
+from batchinfer.publish import build
+from batchinfer.publish.contents import RESERVED, version_column
+from batchinfer.versions import pointers
+from batchinfer.versions.snapshot import PREDICTIONS, Manifest
+
+CURRENT = "current"
+CANDIDATE = re.compile(r"r\d+(-\d+)?")
+OWN_COLUMNS = ("change", "old", "new", "old_score", "new_score", "old_source", "new_source")
+BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A version or a candidate that is compared. name: a version's number, or a candidate's name."""
+
+    name: int | str
+    folder: Path
+    manifest: Manifest
+
+    def __str__(self) -> str:
+        return f"candidate {self.name}" if isinstance(self.name, str) else f"version {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How many predictions differ, and the first of them: their key's values, change, old, new."""
+
+    start: Side
+    end: Side
+    added: int
+    removed: int
+    changed: int
+    first: list[tuple[Any, ...]]
+
+    @property
+    def count(self) -> int:
+        return self.added + self.removed + self.changed
+
+
+def compare(home: JobHome, names: Sequence[str], out: Path | None, show: int) -> Difference:
+    """Compares two versions. names: both, or none for the version before the served one and that.
+
+    out: a Parquet file for all differences. show: how many of them to return. Raises NotFound or UsageError.
+    """
+    start, end = _sides(home, names)
+    if start.manifest.key != end.manifest.key:
+        keys = [", ".join(f"{key.name} ({key.kind})" for key in side.manifest.key) for side in (start, end)]
+        raise UsageError(
+            f"{str(start).capitalize()} is looked up by {keys[0]} and {end} by {keys[1]}, so they cannot be compared."
+        )
+    with (
+        contextlib.nullcontext() if out is None else build.beside(out) as draft,
+        home.scratch() as scratch,
+        scratch_database(scratch) as db,
+    ):
+        with _damage(start, end):
+            _find(db, start, end)
+        if draft is not None:
+            with build.copy_faults(draft):
+                _write(db, end.manifest.key, draft)
+        counts = dict(db.execute("SELECT change, count(*) FROM differences GROUP BY change").fetchall())
+        columns = ", ".join([*(listed(key.name) for key in end.manifest.key), "change", "old", "new"])
+        first = db.execute(f"SELECT {columns} FROM differences ORDER BY change, lookup LIMIT {show}").fetchall()
+    added, removed, changed = (counts.get(change, 0) for change in ("added", "removed", "changed"))
+    return Difference(start, end, added, removed, changed, first)
+
+
+def _sides(home: JobHome, names: Sequence[str]) -> tuple[Side, Side]:
+    if names:
+        start, end = (_side(home, name) for name in names)
+        return start, end
+    end = _side(home, CURRENT)
+    earlier = [number for number in pointers.numbers(home) if number < int(end.name)]
+    if not earlier:
+        raise NotFound(
+            f"The job {home.name} has no version before {end.name}, which is served: there is nothing to compare it with."
+        )
+    return _side(home, str(earlier[-1])), end
+
+
+def _side(home: JobHome, name: str) -> Side:
+    """What a person means by 3, r7 or current. Raises NotFound or UsageError."""
+    if name == CURRENT:
+        served = pointers.served(home)
+        folder = pointers.folder_of(home, served.version)
+        return Side(served.version, folder, Manifest.read(folder, digest=served.manifest))
+    if CANDIDATE.fullmatch(name):
+        if name not in (known := pointers.candidates(home)):
+            raise NotFound(f"The job {home.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
+        return Side(name, home.rejected / name, Manifest.read(home.rejected / name))
+    if not (name.isascii() and name.isdigit()):
+        raise UsageError(f"{name} is no version: give a number such as 3, a candidate such as r7, or {CURRENT}.")
+    number, versions = int(name), pointers.numbers(home)
+    if number not in versions:
+        there = ", ".join(map(str, versions)) or "none"
+        raise NotFound(f"The job {home.name} has no version {number}: it has {there}.")
+    folder = pointers.folder_of(home, number)
+    return Side(number, folder, Manifest.read(folder))
+
+
+@contextlib.contextmanager
+def _damage(start: Side, end: Side) -> Iterator[None]:
+    """Says of DuckDB's errors while it reads that a version cannot be read."""
+    try:
+        yield
+    except (duckdb.IOException, duckdb.InvalidInputException) as exc:
+        reason = str(exc).splitlines()[0]
+        raise StoreError(f"{PREDICTIONS} of {start} or {end} is missing or damaged: {reason}") from exc
+
+
+def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
+    """Makes the table `differences`."""
+    kinds = [side.manifest.content["prediction"] for side in (start, end)]
+    for alias, side, kind in zip(("a", "b"), (start, end), kinds, strict=True):
+        # A text and a JSON value are compared as JSON.
+        value = "to_json(prediction)::VARCHAR" if kind == "string" and "json" in kinds else "prediction"
+        columns = ", ".join(f"{version_column(key.name)} AS {listed(key.name)}" for key in side.manifest.key)
+        db.execute(
+            f"CREATE VIEW {alias} AS SELECT {columns}, lookup, {value} AS prediction, score, source "
+            f"FROM read_parquet({literal(str(side.folder / PREDICTIONS))})"
+        )
+    names = [listed(key.name) for key in end.manifest.key]
+    alike = start.manifest.normalize == end.manifest.normalize  # otherwise equal keys have other hashes
+    match = "a.lookup = b.lookup" if alike else " AND ".join(f"a.{name} = b.{name}" for name in names)
+    db.execute(
+        f"""CREATE TABLE differences AS
+        SELECT {", ".join(f"coalesce(b.{name}, a.{name}) AS {name}" for name in names)},
+               CASE WHEN a.lookup IS NULL THEN 'added' WHEN b.lookup IS NULL THEN 'removed' ELSE 'changed' END AS change,
+               a.prediction AS old, b.prediction AS new, a.score AS old_score, b.score AS new_score,
+               a.source AS old_source, b.source AS new_source, coalesce(b.lookup, a.lookup) AS lookup
+        FROM a FULL JOIN b ON {match}
+        WHERE a.lookup IS NULL OR b.lookup IS NULL OR a.prediction IS DISTINCT FROM b.prediction"""
+    )
+    if "json" in kinds:
+        _drop_equal_values(db)
+
+
+def _drop_equal_values(db: duckdb.DuckDBPyConnection) -> None:
+    """JSON texts can differ where their values do not: in the order of names, or in spaces."""
+    db.execute("CREATE TABLE equal (lookup BLOB)")
+    cursor = db.cursor()
+    reader = cursor.sql("SELECT lookup, old, new FROM differences WHERE change = 'changed'").to_arrow_reader(BATCH_ROWS)
+    for batch in reader:
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        same = [lookup for lookup, old, new in rows if _canonical(old) == _canonical(new)]
+        db.register("found", pa.table({"lookup": pa.array(same, pa.binary())}))
+        db.execute("INSERT INTO equal SELECT lookup FROM found")
+        db.unregister("found")
+    cursor.close()
+    db.execute("DELETE FROM differences WHERE change = 'changed' AND lookup IN (SELECT lookup FROM equal)")
+
+
+def _canonical(text: str) -> str:
+    return canonical_json(json.loads(text))
+
+
+def _write(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path) -> None:
+    """All differences as Parquet. A key column that bears the name of one of ours gets key_ before it."""
+    ours = RESERVED | set(OWN_COLUMNS)
+    names = {column.name: f"key_{column.name}" if column.name.lower() in ours else column.name for column in key}
+    columns = [f"{listed(name)} AS {quoted(shown)}" for name, shown in names.items()]
+    db.execute(
+        f"COPY (SELECT {', '.join([*columns, *OWN_COLUMNS])} FROM differences ORDER BY change, lookup) "
+        f"TO {literal(str(target))} {build.COPY_OPTIONS}"
+    )

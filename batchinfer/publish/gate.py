@@ -1,0 +1,88 @@
+"""Checks on a candidate version: may it be served? Pure: figures in, verdicts out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchinfer.job.spec import GateSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the gate looks at.
+
+    keys: distinct lookup keys of the list; covered: those with a prediction. asked: prompts and bad rows;
+    failed: those of them without an answer. entries: of the candidate; carried: those of them kept from the
+    version before. served: entries of the version served now; missing and changed: how many of them the
+    candidate lacks, or answers otherwise. to_review: entries that people should have reviewed; unseen: those of them
+    that nobody has. golden: rows whose answer is known; right: those answered so.
+    """
+
+    keys: int
+    covered: int
+    asked: int
+    failed: int
+    entries: int
+    carried: int = 0
+    served: int = 0
+    missing: int = 0
+    changed: int = 0
+    to_review: int = 0
+    unseen: int = 0
+    golden: int = 0
+    right: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One verdict. value and limit are shares from 0 to 1 (for rows: counts); `says` is a sentence.
+
+    examples: where it failed, a few of the rows that it failed for.
+    """
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+    says: str
+    examples: tuple[str, ...] = ()
+
+
+def judge(spec: GateSpec, figures: Figures) -> list[Check]:
+    """All checks of the job's gate, passed or not."""
+    checks = [
+        _least("coverage", spec.coverage, figures.covered, figures.keys, "keys have a prediction"),
+        _most("failures", spec.failures, figures.failed, figures.asked, "prompts and bad rows failed"),
+        Check(
+            "rows", figures.entries, spec.rows, figures.entries >= spec.rows,
+            f"{figures.entries:,} entries would be served (at least {spec.rows:,} wanted)",
+        ),
+    ]  # fmt: skip
+    if figures.served:
+        checks += [
+            _most("shrink", spec.shrink, figures.missing, figures.served, "served entries are gone"),
+            _most("changed", spec.changed, figures.changed, figures.served, "served values differ"),
+            _most("carried", spec.carried, figures.carried, figures.entries, "entries are kept from the version before"),
+        ]  # fmt: skip
+    if spec.reviewed != "none":
+        which = "entries of the model" if spec.reviewed == "all" else "new or changed entries of the model"
+        checks.append(_most("reviewed", 0.0, figures.unseen, figures.to_review, f"{which} await review"))
+    if spec.golden is not None:
+        checks.append(_least("golden", spec.golden.accuracy, figures.right, figures.golden, "golden rows are right"))
+    return checks
+
+
+def _least(name: str, limit: float, part: int, whole: int, what: str) -> Check:
+    share = _share(part, whole)
+    says = f"{part:,} of {whole:,} {what} ({share:.1%}; at least {limit:.1%} wanted)"
+    return Check(name, share, limit, share >= limit, says)
+
+
+def _most(name: str, limit: float, part: int, whole: int, what: str) -> Check:
+    share = _share(part, whole)
+    says = f"{part:,} of {whole:,} {what} ({share:.1%}; at most {limit:.1%} allowed)"
+    return Check(name, share, limit, share <= limit, says)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

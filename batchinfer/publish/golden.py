@@ -1,0 +1,169 @@
+"""Golden rows: keys whose right answers are known, and how many of them a candidate answers so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchinfer.core import keys
+from batchinfer.core.keys import Column
+from batchinfer.errors import InputError
+from batchinfer.inputs.parquet import BATCH_ROWS, Source
+from batchinfer.job.reader import Job
+from batchinfer.prompting.output import OutputSpec, is_json
+from batchinfer.review.predictions import as_prediction
+
+ANSWER = "answer"
+SCHEMA = pa.schema({"lookup": pa.binary(), "query": pa.string(), "answer": pa.string()})
+FIELD = "gate.golden.path"
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """A golden file that was read and found good. rows: of SCHEMA, the answer as JSON."""
+
+    rows: pa.Table
+    compare: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A golden row that the candidate answers otherwise. query: as JSON; got: None without a prediction."""
+
+    query: str
+    wanted: str
+    got: str | None
+
+
+def load(job: Job, key: Sequence[Column]) -> Golden | None:
+    """The job's golden rows, or None if it names none. key: of the job's list. Raises InputError or SpecError."""
+    spec = job.spec.gate.golden
+    if spec is None:
+        return None
+    path = job.inside(FIELD, spec.path)
+    if not path.is_file():
+        raise InputError(f"There is no file {path}: check {FIELD}.")
+    source = Source([path], job.spec.input.model_copy(update={"where": {}, "optional": []}), [])
+    names = pq.read_schema(path).names
+    if ANSWER not in names:
+        raise InputError(f"The golden file {path} has no column {ANSWER}: it has {', '.join(names)}.")
+    if ANSWER in job.spec.input.key:
+        raise InputError(f"The key column {ANSWER} bears the name of the golden file's answers: rename it in the list.")
+    for ours, theirs in zip(source.key, key, strict=True):
+        if ours.kind != theirs.kind:
+            raise InputError(
+                f"The column {ours.name} of the golden file {path} holds {ours.kind} values, "
+                f"but the job's list has {theirs.kind}: convert it."
+            )
+    if pq.read_metadata(path).num_rows == 0:
+        raise InputError(f"The golden file {path} has no rows: give it some, or leave gate.golden out.")
+    return Golden(_read(job.spec.output, spec.compare, source), spec.compare)
+
+
+def _read(output: OutputSpec, compare: str, source: Source) -> pa.Table:
+    path, key = source.files[0], [column.name for column in source.key]
+    seen: set[bytes] = set()
+    tables, row = [], 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for raw in file.iter_batches(BATCH_ROWS, columns=[*key, ANSWER]):
+                checked = source.check(raw, row, path)
+                if checked.bad:
+                    raise InputError(f"The golden file {path}, row {checked.bad[0].row}: {checked.bad[0].detail}")
+                records = []
+                for query, given in zip(
+                    checked.good.select(key).to_pylist(), raw.column(ANSWER).to_pylist(), strict=True
+                ):
+                    row += 1
+                    place = f"The golden file {path}, row {row}"
+                    lookup = keys.lookup_key(list(query.values()), source.key, source.normalize)
+                    if lookup in seen:
+                        raise InputError(f"{place}: there is another row of the same key, {query}: keep one.")
+                    seen.add(lookup)
+                    answer = _answer(given, output, compare, place)
+                    records.append(
+                        {
+                            "lookup": lookup,
+                            "query": json.dumps(query, ensure_ascii=False, default=str),
+                            "answer": answer,
+                        }
+                    )
+                tables.append(pa.Table.from_pylist(records, SCHEMA))
+    except (pa.ArrowException, OSError, TypeError, ValueError) as exc:  # not UTF-8, a time too fine, damaged
+        raise InputError(f"The golden file {path} has a value that cannot be used: {exc}") from exc
+    return pa.concat_tables(tables)
+
+
+def _answer(given: Any, output: OutputSpec, compare: str, place: str) -> str:
+    """An answer as JSON, read as an import's prediction is. Raises InputError."""
+    if given is None or given == "":
+        raise InputError(
+            f"{place}: the answer is {'null' if given is None else 'empty'}: leave the row out, or give one."
+        )
+    try:
+        answer = as_prediction(given, as_json=is_json(output))
+    except ValueError as exc:
+        raise InputError(
+            f"{place}: the answer {exc}. It is read as predictions are; a text in JSON has quotes."
+        ) from exc
+    if compare == "equal" and output.choices and (value := json.loads(answer)) not in output.choices:
+        raise InputError(f"{place}: the answer {value!r} is none of output.choices, so it would never be given.")
+    return answer
+
+
+def score(db: duckdb.DuckDBPyConnection, golden: Golden, most: int, *, as_json: bool) -> tuple[int, list[Wrong]]:
+    """How many golden rows the table `entries` answers rightly, and up to `most` of the others. as_json: predictions are JSON."""
+    db.register("golden", golden.rows)
+    reader = db.sql(
+        "SELECT g.query, g.answer, e.prediction FROM golden g LEFT JOIN entries e USING (lookup) ORDER BY g.query"
+    ).to_arrow_reader(BATCH_ROWS)
+    right, wrong = 0, list[Wrong]()
+    for batch in reader:
+        for row in batch.to_pylist():
+            got = row["prediction"]
+            if got is not None and is_right(
+                json.loads(got) if as_json else got, json.loads(row["answer"]), golden.compare
+            ):
+                right += 1
+            elif len(wrong) < most:
+                wanted = row["answer"] if as_json else json.loads(row["answer"])
+                wrong.append(Wrong(row["query"], wanted, got))
+    db.unregister("golden")
+    return right, wrong
+
+
+def is_right(prediction: Any, answer: Any, compare: str) -> bool:
+    """Whether a prediction is the answer, or, with contains, holds it.
+
+    A text holds a part of it. A list holds its items, and a list of some of them. An object holds what any of its
+    values holds, and an object of which each field is held by its own field of that name.
+    """
+    if _same(prediction, answer):
+        return True
+    if compare == "equal":
+        return False
+    if isinstance(prediction, str):
+        return isinstance(answer, str) and answer in prediction
+    if isinstance(prediction, list):
+        wanted = answer if isinstance(answer, list) else [answer]
+        return all(any(_same(item, one) for item in prediction) for one in wanted)
+    if isinstance(prediction, dict) and isinstance(answer, dict):
+        return all(name in prediction and is_right(prediction[name], part, compare) for name, part in answer.items())
+    return isinstance(prediction, dict) and any(is_right(part, answer, compare) for part in prediction.values())
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as JSON values: 1 is 1.0, but not true, which Python would have it be."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(part, other[name]) for name, part in one.items())
+    return bool(one == other)

@@ -1,0 +1,231 @@
+"""predictions.parquet → matcher.bin: the terms of a version in their folded form, each with all that it names."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import operator
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import duckdb
+import pyarrow as pa
+
+from batchinfer.cache.store import one
+from batchinfer.core.home import readable_faults
+from batchinfer.core.keys import Column, literal
+from batchinfer.errors import MissingExtra
+from batchinfer.inputs.query_list import scratch_database
+from batchinfer.job.parts import matched_sql, part_sql
+from batchinfer.job.spec import MatchSpec
+from batchinfer.match.matcher import MAGIC, MATCHER, TRAILER, made_now
+from batchinfer.publish.contents import version_column
+from batchinfer.versions.snapshot import PREDICTIONS
+
+BATCH_ROWS = 16_384
+MEMORY = "256MB"  # for tables; what does not fit goes to a file
+MOST_EXAMPLES = 5
+FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, score DOUBLE, source VARCHAR"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a matcher holds. terms: different ones, by their folded form; entries: how many things these name in all.
+
+    unwanted: entries that `where` and `min_score` leave out, with their terms. empty, short, stopped: terms that were left
+    out, and why. generic: how many name too many concepts; examples: the worst
+    of them, as (term, concepts); dropped: whether they were left out too.
+    """
+
+    terms: int
+    entries: int
+    unwanted: int
+    empty: int
+    short: int
+    stopped: int
+    generic: int
+    dropped: bool
+    examples: tuple[tuple[str, int], ...]
+
+    @property
+    def says(self) -> str:
+        """The same as a sentence."""
+        reasons = (
+            (self.unwanted, "entries by match.where or match.min_score"), (self.empty, "empty terms"),
+            (self.short, "terms that are too short"), (self.stopped, "stop terms"),
+        )  # fmt: skip
+        out = ", ".join(f"{count:,} {why}" for count, why in reasons if count)
+        left = f"; left out: {out}" if out else ""
+        if not self.terms:
+            return f"The matcher finds no terms: see whether the match section says what is meant{left}."
+        said = f"The matcher finds {self.terms:,} term{'s' if self.terms != 1 else ''}{left}"
+        if self.generic:
+            worst = ", ".join(f"{term} ({count:,} concepts)" for term, count in self.examples)
+            said += f"; too generic{' and dropped' if self.dropped else ''}: {self.generic:,}, such as {worst}"
+        return said + "."
+
+
+def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> Terms:
+    """Writes matcher.bin from predictions.parquet, both in `target`.
+
+    kind: of the predictions, as the manifest says it. Raises MissingExtra or StoreError.
+    """
+    need_libraries()
+    sieve, drop = _Sieve(spec), spec.generic == "drop"
+    with readable_faults(target), (target / MATCHER).open("wb") as file:
+        # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
+        with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), MEMORY) as db:
+            unwanted = one(db, _unwanted(key, target, spec, kind))
+            _gather(db, sieve, _proposed(key, target, spec, kind), spec)
+            generic = one(db, "SELECT count(*) FROM generic")
+            worst = db.execute(
+                f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
+            ).fetchall()
+            if drop:
+                db.execute("DELETE FROM named WHERE pattern IN (SELECT pattern FROM generic)")
+            entries = one(db, "SELECT count(*) FROM named")
+            patterns, offsets = _write_payloads(file, _payloads(db))
+        _write_rest(file, patterns, offsets, spec)
+    out = sieve.left_out
+    return Terms(
+        len(patterns),
+        entries,
+        unwanted,
+        out["empty"],
+        out["short"],
+        out["stopped"],
+        generic,
+        dropped=drop,
+        examples=tuple(worst),
+    )
+
+
+def _gather(db: duckdb.DuckDBPyConnection, sieve: _Sieve, proposed: str, spec: MatchSpec) -> None:
+    """Makes the tables `named`, of all that each pattern names, and `generic`, of patterns that name too much."""
+    db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
+    reading = db.cursor()
+    for batch in reading.sql(proposed).to_arrow_reader(BATCH_ROWS):
+        db.register("sieved", sieve(batch))
+        db.execute("INSERT INTO folded BY NAME FROM sieved")
+        db.unregister("sieved")
+    reading.close()
+    db.execute(  # of equal ones that a model and a person gave, the person's
+        "CREATE OR REPLACE TABLE named AS FROM folded QUALIFY row_number() OVER "
+        "(PARTITION BY pattern, concept, language ORDER BY source = 'model', score DESC NULLS LAST, term) = 1"
+    )
+    db.execute(
+        "CREATE OR REPLACE TABLE generic AS SELECT pattern, first(term ORDER BY term) AS term, "
+        f"count(DISTINCT concept) AS concepts FROM named GROUP BY pattern HAVING concepts > {spec.most_concepts}"
+    )
+
+
+def need_libraries() -> None:
+    """Raises MissingExtra where what matching needs is not installed: before hours of work, not after."""
+    for name in ("daachorse", "regex"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtra(f"{name}, which a job with a match section needs,", "match")
+
+
+class _Sieve:
+    """Folds proposed terms, and leaves out what should not be found. left_out: how many, by the reason."""
+
+    def __init__(self, spec: MatchSpec) -> None:
+        from batchinfer.match import folding
+
+        self._term, self._edge = folding.Folding(accents=spec.accents == "keep").term, folding.EDGE
+        self._stopped = {self._term(term) for term in spec.stop_terms}
+        self._least = spec.min_length
+        self.left_out = Counter[str]()
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.Table:
+        patterns = [self._pattern(term) for term in batch.column("term").to_pylist()]
+        table = pa.Table.from_batches([batch]).append_column("pattern", pa.array(patterns, pa.string()))
+        return table.filter(pa.array([pattern is not None for pattern in patterns]))
+
+    def _pattern(self, term: str) -> str | None:
+        pattern = self._term(term)
+        why = (
+            "empty" if not pattern
+            else "stopped" if pattern in self._stopped
+            else "short" if len(pattern) - pattern.count(self._edge) < self._least
+            else None
+        )  # fmt: skip
+        if why is None:
+            return pattern
+        self.left_out[why] += 1
+        return None
+
+
+def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
+    """(pattern, JSON of all that it names), by pattern."""
+    reading = db.cursor()
+    rows = reading.sql("FROM named ORDER BY pattern, concept, language").to_arrow_reader(BATCH_ROWS)
+    records = (record for batch in rows for record in zip(*batch.to_pydict().values(), strict=True))
+    for pattern, named in itertools.groupby(records, key=operator.itemgetter(0)):
+        _, concepts, *others = zip(*named, strict=True)
+        # One value where all are equal is shorter, and sooner read.
+        columns = [column[0] if column.count(column[0]) == len(column) else column for column in others]
+        told = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
+        yield pattern, f"[[{','.join(concepts)}],{told[1:]}"
+    reading.close()
+
+
+def _write_payloads(file: BinaryIO, payloads: Iterator[tuple[str, str]]) -> tuple[list[str], array[int]]:
+    """Writes what each pattern names; returns the patterns, and where each of these texts begins, and the last one ends."""
+    patterns, offsets = list[str](), array("Q", [0])
+    for pattern, entries in payloads:
+        patterns.append(pattern)
+        offsets.append(offsets[-1] + file.write(entries.encode()))
+    return patterns, offsets
+
+
+def _write_rest(file: BinaryIO, patterns: list[str], offsets: array[int], spec: MatchSpec) -> None:
+    """Writes what follows, in the order that `match` describes."""
+    facts = made_now() | {"accents": spec.accents == "keep", "overlaps": spec.overlaps}
+    for name, data in (("offsets", offsets.tobytes()), ("automaton", _automaton(patterns))):
+        begin = file.tell()
+        facts[name] = [begin, begin + file.write(data)]
+    end = json.dumps(facts).encode()
+    file.write(end + TRAILER.pack(len(end), MAGIC))
+
+
+def _automaton(patterns: list[str]) -> bytes:
+    """The automaton as a file can hold it. patterns: different, sorted, which makes it quicker to build."""
+    if not patterns:
+        return b""
+    from daachorse import CharwiseDoubleArrayAhoCorasick
+
+    made: bytes = CharwiseDoubleArrayAhoCorasick(patterns).serialize()
+    return made
+
+
+def _unwanted(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> str:
+    """SQL for how many entries the section's conditions leave out."""
+    wanted = matched_sql(spec, {column.name for column in key}, kind, version_column)
+    return f"SELECT count(*) FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE ({wanted}) IS NOT TRUE"
+
+
+def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> str:
+    """SQL for each proposed term with what it names: concept as JSON, language, term, score, source."""
+    names = {column.name for column in key}
+    parts = [part_sql(part, names, kind, version_column) for part in spec.terms]
+    each = ", ".join(
+        f"CASE json_type({part}) WHEN 'ARRAY' THEN json_extract({part}, '$[*]') ELSE [{part}] END" for part in parts
+    )
+    concept = part_sql(spec.concept, names, kind, version_column)
+    language = (
+        "NULL"
+        if spec.language is None
+        else f"json_extract_string({part_sql(spec.language, names, kind, version_column)}, '$')"
+    )
+    return f"""SELECT concept, language, json_extract_string(item, '$') AS term, score, source FROM (
+            SELECT {concept}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,
+                   unnest(list_concat({each}, [])) AS item
+            FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE {matched_sql(spec, names, kind, version_column)})
+        WHERE json_type(item) NOT IN ('NULL', 'OBJECT', 'ARRAY') AND json_type(concept) NOT IN ('NULL', 'OBJECT', 'ARRAY')"""

@@ -1,0 +1,283 @@
+"""Cache → gate → version → CURRENT, in the order that lets nothing unvalidated be served."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from batchinfer.cache.schema import iso, now
+from batchinfer.cache.store import Store, one
+from batchinfer.core.home import JobHome, readable_faults, sync_folder, user_name
+from batchinfer.core.keys import Column
+from batchinfer.errors import NotFound, StoreError, UsageError
+from batchinfer.inputs.query_list import Plan, scratch_database
+from batchinfer.job.reader import Job
+from batchinfer.job.spec import JobSpec
+from batchinfer.prompting.output import is_json
+from batchinfer.publish import build, evidence, gate, golden
+from batchinfer.publish.contents import Contents, collect, prediction_kind
+from batchinfer.publish.gate import Check
+from batchinfer.publish.golden import Golden, Wrong
+from batchinfer.versions import pointers, retention
+from batchinfer.versions.snapshot import PREDICTIONS, Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """Why someone publishes what the gate refuses; kept in the manifest."""
+
+    why: str
+    by: str = field(default_factory=user_name)
+    at: str | None = field(default_factory=lambda: iso(now()))
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """How a release ended. version: None if nothing was published; rejected: where the failed candidate lies.
+
+    pinned: the version that is served in place of what was published, if one is. match: what its matcher holds.
+    """
+
+    version: int | None
+    contents: Contents
+    checks: list[Check]
+    rejected: Path | None = None
+    pinned: int | None = None
+    match: Mapping[str, Any] | None = None
+
+    @property
+    def failed_checks(self) -> list[Check]:
+        return [check for check in self.checks if not check.passed]
+
+
+def release(
+    job: Job,
+    home: JobHome,
+    plan: Plan,
+    store: Store,
+    *,
+    failed: int,
+    known: Golden | None,
+    run: Mapping[str, Any],
+    say: Callable[[str], None],
+    forced: Forced | None = None,
+) -> Release:
+    """Builds a candidate and publishes it if its gate passes, or it is forced, and it says anything new.
+
+    It is compared with what is served now, which is the pinned version where there is one. What it says is new if the
+    current version does not say it: that is what is served once nothing is pinned any more.
+
+    failed: prompts without an answer. known: the job's golden rows. run: facts of the run, for the manifest.
+    """
+    current = _current(home, say)
+    parent = _served(home, current, say)
+    before, latest = (None if number is None else pointers.folder_of(home, number) for number in (parent, current))
+    contents = collect(plan, store, job.spec, before, latest)
+    if contents.same:
+        outcome = Release(None, contents, [])
+    else:
+        with pointers.draft_folder(home) as draft:
+            say("Building the version ...")
+            build.write_predictions(plan, draft / PREDICTIONS)
+            checks = _judged(job, plan, store, contents, before, failed, known)
+            refused = forced is None and not all(check.passed for check in checks)
+            version = None if refused else next_number(home, store)
+            facts = build.manifest_facts(
+                job, plan, contents, checks, version=version, run=run, parent=parent,
+                forced=asdict(forced) if forced else None,
+            )  # fmt: skip
+            if version is None:
+                build.write_manifest(draft, facts)
+                outcome = Release(None, contents, checks, _reject(home, draft, int(run["run_id"])))
+            else:
+                build.write_lookup(plan, draft, job.spec)
+                facts["match"] = _matcher(plan.source.key, draft, job.spec, say)
+                install(home, store, draft, version, facts)
+                outcome = Release(version, contents, checks, match=facts["match"])
+    retention.retain(home, job.spec.keep_versions)
+    return replace(outcome, pinned=pinned(home, say))
+
+
+def _matcher(key: Sequence[Column], draft: Path, spec: JobSpec, say: Callable[[str], None]) -> dict[str, Any] | None:
+    held = build.write_matcher(key, draft, spec.match, prediction_kind(spec))
+    if held is not None:
+        say(held["says"])
+    return held
+
+
+def _judged(
+    job: Job, plan: Plan, store: Store, contents: Contents, before: Path | None, failed: int, known: Golden | None
+) -> list[Check]:
+    """What the gate says of a candidate, with examples of what it refuses."""
+    right, wrong = 0, list[Wrong]()
+    if known is not None:
+        right, wrong = golden.score(plan.db, known, evidence.MOST, as_json=is_json(job.spec.output))
+    candidate = evidence.Candidate(job.spec, plan, store, before, wrong)
+    figures = build.figures(plan, contents, failed, golden=known.rows.num_rows if known else 0, right=right)
+    return evidence.attach(gate.judge(job.spec.gate, figures), candidate)
+
+
+def _current(home: JobHome, say: Callable[[str], None]) -> int | None:
+    """The version that was published last. Where CURRENT does not tell, it is mended and that is said."""
+    current, fault = pointers.previous(home)
+    if fault is not None and current is None:
+        say(f"{fault} No version is whole, so that the new one follows none.")
+    elif fault is not None and current is not None:
+        with home.versions_lock(f"batchinfer publish {home.name}"):
+            pointers.make_current(home, current)
+        say(f"{fault} Version {current}, the newest whole one, is current again.")
+    return current
+
+
+def _served(home: JobHome, current: int | None, say: Callable[[str], None]) -> int | None:
+    """The version that a new one follows: the one that is served now, so the pinned one, if it is whole."""
+    try:
+        pin = pointers.pointer(home, pointers.PIN)
+    except StoreError:  # said at the end, by `pinned`
+        return current
+    if pin is None or pin.version == current:
+        return current
+    try:
+        pointers.verify(home, pin.version, digest=pin.manifest)
+    except StoreError as exc:
+        say(f"{exc} It is pinned, but the new version is compared with the current one in its place.")
+        return current
+    return pin.version
+
+
+def next_number(home: JobHome, store: Store | None) -> int:
+    """The number of the version to come; never one that was used, whatever became of it."""
+    if store is None:
+        return pointers.newest_number(home) + 1
+    with store.open() as db:
+        return max(pointers.newest_number(home), int(one(db, "SELECT coalesce(max(version), 0) FROM versions"))) + 1
+
+
+def pinned(home: JobHome, say: Callable[[str], None]) -> int | None:
+    """The version that a pin serves in place of the current one, if it does."""
+    try:
+        found, current = pointers.pinned(home), pointers.pointer(home)
+    except StoreError as exc:
+        say(str(exc))
+        return None
+    return None if current is not None and current.version == found else found
+
+
+def release_candidate(
+    job: Job,
+    home: JobHome,
+    store: Store,
+    name: str,
+    *,
+    key: Sequence[Column] | None,
+    say: Callable[[str], None],
+    forced: Forced | None,
+) -> tuple[int | None, Manifest]:
+    """Publishes exactly the bytes of a rejected candidate; its gate is not asked again.
+
+    key: of the job's list, or None where there is no list; then its names alone must agree.
+    Returns the version, or None if the current version has these very bytes, and the candidate's manifest.
+    Raises NotFound, UsageError or StoreError.
+    """
+    known = pointers.candidates(home)
+    if name not in known:
+        raise NotFound(f"The job {home.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
+    place = home.rejected / name
+    manifest = Manifest.read(place)
+    _check_fits(job, name, manifest, key)
+    failed = [check["name"] for check in manifest.content["gate"]["checks"] if not check["passed"]]
+    if forced is None and failed:
+        raise UsageError(
+            f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it all the same."
+        )
+    current = _current(home, say)
+    if current is not None and _equal(Manifest.read(pointers.folder_of(home, current)), manifest):
+        return None, manifest
+    parent = _served(home, current, say)
+    with pointers.draft_folder(home) as draft:
+        with readable_faults(draft):
+            shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
+        with home.scratch() as scratch, scratch_database(scratch) as db:
+            build.index(db, manifest.key, draft, job.name, manifest.content["prediction"])
+            held = _matcher(manifest.key, draft, job.spec, say)
+        version = next_number(home, store)
+        facts = {part: fact for part, fact in manifest.content.items() if part not in ("format", "files")} | {
+            "version": version,
+            "created_at": iso(now()),
+            "parent": parent,
+            "candidate": name,
+            "match": held,
+            "forced": asdict(forced) if forced else None,
+        }
+        install(home, store, draft, version, facts, bytes_of=manifest)
+    retention.retain(home, job.spec.keep_versions)
+    return version, manifest
+
+
+def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] | None) -> None:
+    """A candidate that is looked up or read otherwise than the job says now would break those who ask. Raises UsageError."""
+    spec = job.spec
+    wanted = list(spec.input.key) if key is None else [f"{column.name} ({column.kind})" for column in key]
+    has = [column.name if key is None else f"{column.name} ({column.kind})" for column in manifest.key]
+    for what, theirs, ours in (
+        ("job", manifest.job, job.name),
+        ("lookup key", ", ".join(has), ", ".join(wanted)),
+        ("normalize", ", ".join(manifest.normalize) or "nothing", ", ".join(spec.input.normalize) or "nothing"),
+        ("kind of prediction", manifest.content["prediction"], prediction_kind(spec)),
+    ):
+        if theirs != ours:
+            raise UsageError(
+                f"The candidate {name} does not fit the job as it is now: its {what} is {theirs}, the job's is {ours}. "
+                "Publish from the cache instead."
+            )
+
+
+def _equal(current: Manifest, candidate: Manifest) -> bool:
+    """Whether both are looked up alike, and hold the same bytes."""
+    digests = [manifest.files[PREDICTIONS]["sha256"] for manifest in (current, candidate)]
+    return digests[0] == digests[1] and (current.key, current.normalize) == (candidate.key, candidate.normalize)
+
+
+def install(
+    home: JobHome,
+    store: Store | None,
+    draft: Path,
+    version: int,
+    facts: Mapping[str, Any],
+    *,
+    bytes_of: Manifest | None = None,
+    current: bool = True,
+) -> None:
+    """The last steps of every publishing.
+
+    store: None where the data folder has no cache. bytes_of: whose predictions.parquet these bytes must be.
+    current: whether it is to be served.
+    """
+    build.write_manifest(draft, facts)
+    pointers.sync_files(draft)
+    build.check(draft)
+    if bytes_of is not None and Manifest.read(draft).files[PREDICTIONS] != bytes_of.files[PREDICTIONS]:
+        raise StoreError(f"{PREDICTIONS} of the candidate {facts['candidate']} is damaged: its checksum differs.")
+    if store is not None:
+        store.add_version(version, int(facts["run"]["run_id"]), int(facts["rows"]))
+    with home.versions_lock(f"batchinfer publish {home.name}"):
+        pointers.install(home, draft, version)
+        if current:
+            pointers.make_current(home, version)
+
+
+def _reject(home: JobHome, draft: Path, run_id: int) -> Path:
+    """Keeps a candidate under its run's name, or that with a number: an older one is never overwritten."""
+    with readable_faults(home.rejected):
+        pointers.sync_files(draft)
+        home.rejected.mkdir(parents=True, exist_ok=True)
+        target, count = home.rejected / f"r{run_id}", 1
+        while target.exists():
+            count += 1
+            target = home.rejected / f"r{run_id}-{count}"
+        draft.rename(target)
+        sync_folder(home.rejected)
+    return target

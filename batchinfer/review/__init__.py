@@ -1,0 +1,1 @@
+"""What people say: reviews written for them, and their verdicts and predictions taken in."""

@@ -1,0 +1,228 @@
+"""What people should look at: the entries that nobody has judged yet, as a file for a spreadsheet, worst first.
+
+`reviewed.py` reads such a file back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from batchinfer.cache import verdicts
+from batchinfer.cache.store import one
+from batchinfer.core.home import JobHome
+from batchinfer.core.keys import canonical_json, literal, quoted
+from batchinfer.errors import NotFound, UsageError
+from batchinfer.inputs.query_list import Plan, listed
+from batchinfer.job.reader import Job
+from batchinfer.job.spec import JobSpec
+from batchinfer.planning.prepare import Options, planned, quiet
+from batchinfer.prompting.output import is_json
+from batchinfer.publish import build, contents
+from batchinfer.versions import pointers
+
+ABOUT = ("value", "state", "before", "prediction", "score", "source", "model", "generated_at", "concepts")
+CHECKING_ONLY = ("prediction", "concepts")
+# `check` stands behind these, last of all: spreadsheets leave out the empty cells at the end of a row.
+PERSON = ("verdict", "corrected", "author", "comment")
+RESERVED = frozenset(["job", "version", *ABOUT, "check", *PERSON, "line"])
+FOLDED = "folded_term"
+CSV_ROWS = 16_384  # written at once
+DIGITS = 16  # of a check: no two of a million rows share theirs, and it is short enough to be looked at
+LETTERS = ("0123456789", "ghijklmnop")  # in place of digits: a spreadsheet would take 12e45678 for a number
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would reckon with; apostrophes stand before what we marked
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """How many rows were written, and how many of them are new; the others replace what people accepted before."""
+
+    rows: int
+    new: int
+
+
+def write(
+    job: Job,
+    home: JobHome,
+    options: Options,
+    target: Path,
+    where: Mapping[str, str],
+    say: Callable[[str], None] = quiet,
+) -> Listed:
+    """Writes what would be published now and has no verdict yet. where: only rows with these values.
+
+    Raises UsageError where the file or a column of `where` will not do.
+    """
+    if target.suffix.lower() not in (".csv", ".parquet"):
+        raise UsageError(f"{target} is neither .csv nor .parquet: name a file that ends so.")
+    with build.beside(target) as draft, planned(job, home, options, gated=False, say=say) as p:
+        version, before = served_now(home)
+        contents.collect(p.plan, p.store, job.spec, before)
+        context = _context(p.plan, job.spec)
+        columns = _columns(job.spec, context)
+        _check_where(where, columns)
+        chosen = " AND ".join(f"{quoted(name)}::VARCHAR = {literal(text)}" for name, text in where.items())
+        with p.store.attached(p.plan.db):
+            p.plan.db.execute(f"CREATE OR REPLACE TABLE approved AS {_approved(job.spec)}")
+        if verdicts.is_checking(job.spec):
+            _add_folding(p.plan.db, job.spec)
+        rows = _rows(job.spec, version, context)
+        p.plan.db.execute(f"CREATE OR REPLACE TABLE review AS SELECT * FROM ({rows}) WHERE {chosen or 'true'}")
+        order = ", ".join(["score NULLS LAST", "state", *(quoted(column_of(name)) for name in job.spec.input.key)])
+        sql = f"SELECT {', '.join(map(quoted, columns))} FROM review ORDER BY {order}"
+        with build.copy_faults(target):
+            if target.suffix.lower() == ".parquet":
+                p.plan.db.execute(f"COPY ({sql}) TO {literal(str(draft))} {build.COPY_OPTIONS}")
+            else:
+                _write_csv(p.plan, sql, draft)
+        count = one(p.plan.db, "SELECT count(*) FROM review")
+        return Listed(count, one(p.plan.db, "SELECT count(*) FROM review WHERE state = 'new'"))
+
+
+def served_now(home: JobHome) -> tuple[int, Path | None]:
+    """The number and folder of the version that is served; 0 and None without one."""
+    try:
+        found = pointers.served(home)
+    except NotFound:
+        return 0, None
+    return found.version, pointers.folder_of(home, found.version)
+
+
+def column_of(name: str) -> str:
+    """A key column's name in a review file: its own, or key_NAME where that is one of ours."""
+    return f"key_{name}" if name.lower() in RESERVED else name
+
+
+def digest(spec: JobSpec, lookup: bytes, value: str) -> str:
+    """The check of a row, by which it is noticed that its key or value was changed. value: as the row has it.
+
+    Raises ValueError for a value that is not JSON where it should be.
+    """
+    told = f"{spec.name}\x1f{lookup.hex()}\x1f{comparable(spec, value)}"
+    return hashlib.sha256(told.encode()).hexdigest()[:DIGITS].translate(str.maketrans(*LETTERS))
+
+
+def comparable(spec: JobSpec, value: str) -> str:
+    """What `verdicts.same` makes of a value, or a term in a checking job."""
+    if is_json(spec.output) and not verdicts.is_checking(spec):
+        return canonical_json(json.loads(value))
+    return re.sub(r"\r\n?", "\n", value)
+
+
+def _digest_sql(spec: JobSpec) -> str:
+    value = (
+        r"regexp_replace(value, '\r\n?', chr(10), 'g')" if verdicts.is_checking(spec) else verdicts.same(spec, "value")
+    )
+    told = f"concat_ws(chr(31), {literal(spec.name)}, lower(hex(lookup)), {value})"
+    return f"translate(left(sha256({told}), {DIGITS}), '{LETTERS[0]}', '{LETTERS[1]}')"
+
+
+def _context(plan: Plan, spec: JobSpec) -> list[str]:
+    """The other columns of the list that the prompt shows: a person wants to see them, too."""
+    own = {*spec.input.key, *map(column_of, spec.input.key)}
+    return [name for name in plan.columns if name not in own and name.lower() not in RESERVED]
+
+
+def _columns(spec: JobSpec, context: Sequence[str]) -> list[str]:
+    about = [name for name in ABOUT if name not in CHECKING_ONLY or verdicts.is_checking(spec)]
+    return ["job", "version", *(column_of(name) for name in spec.input.key), *context, *about, *PERSON, "check"]
+
+
+def _check_where(where: Mapping[str, str], columns: list[str]) -> None:
+    known = [name for name in columns if name not in PERSON]
+    if unknown := [name for name in where if name not in known]:
+        raise UsageError(f"--where: a review has no column {unknown[0]}: it has {', '.join(known)}.")
+
+
+def _rows(spec: JobSpec, version: int, context: Sequence[str]) -> str:
+    """SQL for all rows of the review. The tables of `entries.collect` are there."""
+    checking = verdicts.is_checking(spec)
+    value = f"e.{listed(spec.match.terms[0])}::VARCHAR" if checking and spec.match else "e.prediction"
+    key = ", ".join(f"e.{listed(name)} AS {quoted(column_of(name))}" for name in spec.input.key)
+    seen = "".join(f"l.{listed(name)} AS {quoted(name)}, " for name in context)
+    about = f"e.lookup, {key}, {seen}{value} AS value, e.prediction, e.score, e.source, e.model, e.generated_at"
+    served = "SELECT lookup, prediction FROM before" if version else "SELECT lookup, prediction FROM entries LIMIT 0"
+    changed = "served.prediction <> e.prediction" if checking else "approved.value IS NOT NULL"
+    concepts = f"LEFT JOIN ({_concepts(spec)}) c ON {FOLDED}({value}) = c.term" if checking else ""
+    first = "FROM list ANTI JOIN (FROM list JOIN repeats USING (lookup) WHERE row > first) USING (row)"
+    shown = f"LEFT JOIN ({first}) l ON e.lookup = l.lookup" if context else ""
+    inner = f"""
+        SELECT {about}, CASE WHEN {changed} THEN 'changed' ELSE 'new' END AS state,
+               nullif(coalesce(approved.value, served.prediction), e.prediction) AS before,
+               {"coalesce(c.concepts, 0)" if checking else "0"} AS concepts
+        FROM {verdicts.unseen(spec)} e
+        LEFT JOIN approved ON e.lookup = approved.lookup
+        LEFT JOIN ({served}) served ON e.lookup = served.lookup
+        {shown}
+        {concepts}"""
+    person = ", ".join(f"NULL::VARCHAR AS {name}" for name in PERSON)
+    return f"""
+        SELECT {literal(spec.name)} AS job, {version} AS version, * REPLACE (
+            strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {person}, {_digest_sql(spec)} AS "check"
+        FROM ({inner})"""
+
+
+def _approved(spec: JobSpec) -> str:
+    """The value that people accepted last, or gave as a correction, for each key that has another one now."""
+    value = f"CASE WHEN verdict = '{verdicts.ACCEPT}' THEN value ELSE prediction END"
+    return (
+        f"SELECT lookup, arg_max({verdicts.plain(spec, value)}, import_id) AS value FROM cache.imports "
+        f"SEMI JOIN {verdicts.unseen(spec)} USING (lookup) "
+        f"WHERE verdict <> '{verdicts.REJECT}' AND ({value}) IS NOT NULL AND value IS NOT NULL GROUP BY lookup"
+    )
+
+
+def _add_folding(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
+    """Adds the function that terms are compared by: that of matching, or lower case where its library is not installed."""
+    assert spec.match is not None
+    term: Callable[[str], str] = str.lower
+    with contextlib.suppress(ImportError):
+        from batchinfer.match import folding
+
+        term = folding.Folding(accents=spec.match.accents == "keep").term
+
+    def folded(texts: pa.ChunkedArray) -> pa.Array:
+        return pa.array([None if text is None else term(text) for text in texts.to_pylist()], pa.string())
+
+    db.create_function(FOLDED, folded, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]
+
+
+def _concepts(spec: JobSpec) -> str:
+    """How many concepts each term of a checking job names."""
+    assert spec.match is not None
+    term, concept = (verdicts.part(spec, name, listed) for name in (spec.match.terms[0], spec.match.concept))
+    return (
+        f"SELECT nullif({FOLDED}({term}), '') AS term, count(DISTINCT {concept}) AS concepts FROM entries "
+        f"WHERE {verdicts.matched(spec, listed)} GROUP BY 1"
+    )
+
+
+def _write_csv(plan: Plan, sql: str, target: Path) -> None:
+    """UTF-8 with a byte-order mark, so that spreadsheets read it right."""
+    cursor = plan.db.cursor()
+    with target.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file, lineterminator="\r\n")
+        reader = cursor.sql(f"SELECT COLUMNS(*)::VARCHAR FROM ({sql})").to_arrow_reader(CSV_ROWS)
+        writer.writerow(reader.schema.names)
+        for batch in reader:
+            writer.writerows([_cell(cell) for cell in row.values()] for row in batch.to_pylist())
+    cursor.close()
+
+
+def _cell(text: str | None) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return "" if text is None else f"'{text}" if FORMULA.match(text) else text
+
+
+def uncell(text: str) -> str:
+    """The text that such a cell stands for."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text

@@ -1,0 +1,263 @@
+"""Predictions made elsewhere, or corrected by people: Parquet or CSV → the cache's table `imports`. They win over the model's.
+
+All of it streams: the rows are checked, and wait in a scratch database until the last of them was found good.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchinfer.cache import imports
+from batchinfer.cache.store import Store, one
+from batchinfer.core import keys
+from batchinfer.core.home import JobHome
+from batchinfer.core.keys import Column, literal, quoted
+from batchinfer.errors import InputError, NotFound
+from batchinfer.inputs import upstream
+from batchinfer.inputs.csv_file import as_parquet
+from batchinfer.inputs.parquet import ROW, Source, find_files
+from batchinfer.inputs.query_list import scratch_database
+from batchinfer.job.reader import Job
+from batchinfer.prompting.output import is_json
+
+PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
+MARKS = ("verdict", "check", "corrected")  # by any of these columns a file is a review
+# Columns that a batch gets beside the file's own: predictions as JSON; the line of a CSV; that, or the row of a Parquet file.
+READY, LINE, NUMBER = "\x1fprediction", "\x1fline", "\x1fnumber"
+BATCH_ROWS = 16_384  # fewer than of a list: predictions may be long
+
+
+def add(job: Job, home: JobHome, path: Path, author: str | None) -> tuple[int, int]:
+    """Takes a file in, whole or not at all; returns the import's number and its rows. Raises InputError."""
+    home.prepare(job.path)
+    with (
+        home.run_lock(f"batchinfer import {job.name}"),
+        home.scratch() as scratch,
+        scratch_database(scratch) as db,
+    ):
+        incoming = _Incoming(db, job, _listed_key(job, home), author)
+        for file in find_files(path, "give a Parquet or CSV file, or a folder or glob of them"):
+            incoming.take(file, as_parquet(file, scratch, LINE))
+        incoming.check_whole(path)
+        store = Store(home.cache)
+        store.prepare()
+        return imports.add(store, db, "SELECT * EXCLUDE (row, number) FROM incoming", incoming.made_of), incoming.rows
+
+
+def listing(home: JobHome) -> list[dict[str, Any]]:
+    """One row an import."""
+    store = Store(home.cache)
+    if not home.cache.exists():
+        return []
+    store.prepare()
+    return imports.listing(store)
+
+
+def undo(job: Job, home: JobHome, number: int) -> int:
+    """Takes an import back; returns its rows. Raises NotFound."""
+    known = [row["import_id"] for row in listing(home)]
+    if number not in known:
+        raise NotFound(f"There is no import {number}; there are {', '.join(map(str, known)) or 'none'}.")
+    with home.run_lock(f"batchinfer import {job.name}"):
+        return imports.undo(Store(home.cache), number)
+
+
+class _Incoming:
+    """The rows of one import, in the table `incoming` of a scratch database."""
+
+    def __init__(self, db: duckdb.DuckDBPyConnection, job: Job, key: list[Column] | None, author: str | None) -> None:
+        """key: of the job's own list; without one, the first file's key is the job's. author: of rows that name none."""
+        self._db, self._spec, self._author = db, job.spec.input, author
+        self._as_json = is_json(job.spec.output)
+        self._key = key
+        self._files: list[tuple[int, str]] = []  # the rows that came before, and how to say where one is
+        self.rows = 0
+        db.execute(
+            "CREATE TABLE incoming "
+            "(row BIGINT, number BIGINT, lookup BLOB, query VARCHAR, prediction VARCHAR, score DOUBLE, author VARCHAR)"
+        )
+
+    @property
+    def made_of(self) -> str:
+        """Of which key the lookups are made."""
+        return imports.key_of(self._key or [], self._spec.normalize)
+
+    def take(self, path: Path, parquet: Path) -> None:
+        """Adds a file's rows. parquet: where they are, if `path` is no Parquet itself. Raises InputError."""
+        source = self._opened(path, parquet)
+        word = "row" if path == parquet else "line"
+        self._files.append((self.rows, f"{path.name}, {word}"))
+        more, before = [PREDICTION] if path == parquet else [PREDICTION, LINE], 0
+        try:
+            with pq.ParquetFile(parquet) as file:
+                for raw in file.iter_batches(BATCH_ROWS, columns=[*source.kinds, *more]):
+                    batch = source.check(raw, before, path)
+                    rows = pa.array(range(before + 1, before + 1 + raw.num_rows), pa.int64())
+                    numbers = rows if path == parquet else raw.column(LINE)
+                    if batch.bad:
+                        bad = batch.bad[0]
+                        raise _refused(f"{path}, {word} {numbers[bad.row - before - 1]}", bad.detail)
+                    good = batch.good.append_column(NUMBER, numbers)
+                    self._insert(
+                        source, good, self._predictions(raw.column(PREDICTION), good, source, f"{path}, {word}")
+                    )
+                    before += raw.num_rows
+        except (pa.ArrowException, OSError, TypeError, ValueError, OverflowError) as exc:  # damaged, or of no use
+            why = next(iter(str(exc).splitlines()), repr(exc))
+            raise InputError(f"{path}: a value cannot be used: {why}. Nothing was taken in.") from exc
+        self.rows += before
+
+    def _opened(self, path: Path, parquet: Path) -> Source:
+        """The key, score and author of a file. Its keys must be of the job's kinds, or nobody would ever find them."""
+        plain = self._spec.model_copy(update={"where": {}, "optional": []})
+        key = Source([parquet], plain, []).key
+        names = [name for name in pq.read_schema(parquet).names if name != LINE]
+        if marked := marks(names, plain.key):  # plain import would take what people rejected for right
+            raise InputError(
+                f"{path} has the column {marked[0]}, so it is a review: reviews are imported one file at a time. "
+                f"If it holds plain predictions, rename {marked[0]}. Nothing was taken in."
+            )
+        if PREDICTION in plain.key:
+            raise InputError(f"The key column {PREDICTION} bears the name of what is imported: rename it in the list.")
+        if names.count(PREDICTION) != 1:
+            count = "more than one" if PREDICTION in names else "no"
+            raise InputError(f"{path.name} has {count} column {PREDICTION}: it has {', '.join(names)}.")
+        self._key = self._key or key
+        for ours, theirs in zip(key, self._key, strict=True):
+            if path == parquet and ours.kind != theirs.kind:  # a CSV has but texts, which say what they stand for
+                raise InputError(
+                    f"The column {ours.name} holds {ours.kind} values, but the job's list has {theirs.kind}: convert it."
+                )
+        more = [name for name in (SCORE, AUTHOR) if name in names and name not in plain.key]
+        types = {SCORE: "number", AUTHOR: "string"} | {column.name: column.kind for column in self._key}
+        return Source([parquet], plain.model_copy(update={"types": types, "optional": more}), more)
+
+    def _predictions(self, column: pa.Array, good: pa.Table, source: Source, place: str) -> pa.Array:
+        """The predictions of a batch as JSON. Raises InputError for the first that cannot be one."""
+        try:
+            texts = [as_prediction(given, as_json=self._as_json) for given in column.to_pylist()]
+            return pa.array(texts, pa.string())
+        except ValueError:  # one of them; which, is found out value by value
+            for number, value in enumerate(column):
+                try:
+                    as_prediction(value.as_py(), as_json=self._as_json)
+                except ValueError as exc:
+                    why = f"is not UTF-8: {exc}" if isinstance(exc, UnicodeDecodeError) else exc
+                    row = good.slice(number, 1)
+                    query = row.select([part.name for part in source.key]).to_pylist()[0]
+                    raise _refused(f"{place} {row[NUMBER][0]}", f"The prediction of {query} {why}.") from exc
+            raise
+
+    def _insert(self, source: Source, good: pa.Table, predictions: pa.Array) -> None:
+        own = source.kinds.keys() - {column.name for column in source.key}  # a key column may bear the name of either
+        score, author = (quoted(name) if name in own else "NULL" for name in (SCORE, AUTHOR))
+        self._db.register("batch", good.append_column(READY, predictions))
+        self._db.execute(
+            f"""INSERT INTO incoming BY NAME
+            SELECT {self.rows} + {quoted(ROW)} AS row, {quoted(NUMBER)} AS number,
+                   {keys.lookup_key_sql(source.key, source.normalize)} AS lookup,
+                   {_query_sql(source.key)} AS query, {quoted(READY)} AS prediction,
+                   CASE WHEN isfinite({score}::DOUBLE) THEN {score} END AS score,
+                   coalesce(nullif({author}, ''), ?) AS author
+            FROM batch""",
+            [self._author],
+        )
+        self._db.unregister("batch")
+
+    def check_whole(self, path: Path) -> None:
+        """Raises InputError where there are no rows, or two for one key."""
+        if not self.rows:
+            raise InputError(f"{path} has no rows: there is nothing to take in.")
+        twice = self._db.execute(
+            """WITH repeats AS (SELECT lookup, min(row) AS first FROM incoming GROUP BY lookup HAVING count(*) > 1)
+            SELECT first, row, query FROM incoming JOIN repeats USING (lookup) WHERE row > first ORDER BY row LIMIT 1"""
+        ).fetchall()
+        for first, second, query in twice:
+            raise InputError(
+                f"{path} has two predictions for {json.loads(query)}: keep one of those in "
+                f"{self._place(first)}, and {self._place(second)}. Nothing was taken in."
+            )
+
+    def _place(self, row: int) -> str:
+        file = next(name for before, name in reversed(self._files) if before < row)
+        return f"{file} {one(self._db, 'SELECT number FROM incoming WHERE row = ?', [row])}"
+
+
+def marks(names: Iterable[str], key: Sequence[str]) -> list[str]:
+    """Those columns by which a file is a review, in any case; a key column may bear such a name."""
+    own = {name.lower() for name in key}
+    return [name for name in names if name.strip().lower() in MARKS and name.lower() not in own]
+
+
+def _listed_key(job: Job, home: JobHome) -> list[Column] | None:
+    """The key of the job's own list; None where there is none yet: a job may begin with imports."""
+    try:
+        listed, _ = upstream.columns(job, home)
+    except InputError:
+        return None
+    return listed.key
+
+
+def _query_sql(key: list[Column]) -> str:
+    """SQL for a key as JSON text, as Python's json writes it."""
+    members = [f"{literal(_ENCODE(column.name) + ': ')} || {_json_sql(column)}" for column in key]
+    between = " || ', ' || "
+    return f"'{{' || {between.join(members)} || '}}'"
+
+
+def _json_sql(column: Column) -> str:
+    name = quoted(column.name)
+    if column.kind != "timestamp":
+        return f"to_json({name})::VARCHAR"
+    fraction = f"CASE WHEN epoch_us({name}) % 1000000 <> 0 THEN strftime({name}, '.%f') ELSE '' END"
+    return f"strftime({name}, '\"%Y-%m-%dT%H:%M:%S') || {fraction} || '\"'"
+
+
+def _refused(place: str, detail: str) -> InputError:
+    return InputError(f"{place}: {detail} Nothing was taken in.")
+
+
+def as_prediction(given: Any, *, as_json: bool) -> str:
+    """A value of a Parquet column as the JSON text of a prediction. as_json: a text is JSON already, and is checked.
+
+    Raises ValueError, which says what is wrong after the value's name.
+    """
+    value = _plain(given)
+    if value is None:
+        raise ValueError("is null: leave the row out, or give a value")
+    if as_json and isinstance(value, str):
+        try:
+            text = _ENCODE(json.loads(value))
+            text.encode()  # half characters can be read only, as NaN can
+        except (ValueError, RecursionError) as exc:
+            raise ValueError(f"should be JSON, but is {value[:80]!r}: {exc}") from exc
+        return text
+    if not as_json and not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False, default=_plain)
+    try:
+        return _ENCODE(value)
+    except ValueError as exc:
+        raise ValueError(f"cannot be JSON: {exc}") from exc
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON or text can hold it."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Decimal):
+        return str(value)
+    return value.isoformat() if isinstance(value, date | datetime | time) else value
+
+
+_ENCODE = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, default=_plain
+).encode  # made once: it is called for each row

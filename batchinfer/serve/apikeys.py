@@ -1,0 +1,124 @@
+"""The API keys of the lookup service: 256 random bits each, of which only the SHA-256 is kept.
+
+A slow password hash would be of no use for random secrets, and a way to overload the service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from batchinfer.core.home import lock, write_atomically
+from batchinfer.errors import NotFound, StoreError
+
+FILE = "api-keys.json"
+PREFIX = "bi"
+SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept of a key. jobs: the only ones it may ask for, or None for all. Revoked ones are kept, for the record."""
+
+    id: str
+    sha256: str
+    name: str
+    jobs: tuple[str, ...] | None
+    created_at: str
+    revoked_at: str | None = None
+
+    def fits(self, secret: str) -> bool:
+        """Whether this is the key's secret, in constant time."""
+        digest = hashlib.sha256(secret.encode(errors="replace")).hexdigest()
+        return hmac.compare_digest(digest, self.sha256)
+
+    def allows(self, job: str) -> bool:
+        return self.jobs is None or job in self.jobs
+
+
+class KeyFile:
+    """The keys of a data folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / FILE
+
+    def signature(self) -> tuple[int, int, int] | None:
+        """Changes when the file does; None without one."""
+        try:
+            facts = self.path.stat()
+        except OSError:
+            return None
+        return facts.st_ino, facts.st_mtime_ns, facts.st_size
+
+    def read(self, *, missing_ok: bool = True) -> list[Record]:
+        """All keys, revoked ones too. missing_ok: no file, no keys. Raises StoreError."""
+        try:
+            return [_record(key) for key in json.loads(self.path.read_bytes())["keys"]]
+        except FileNotFoundError as exc:
+            if missing_ok:
+                return []
+            raise StoreError(f"{self.path} is missing.") from exc
+        except OSError as exc:
+            raise StoreError(
+                f"{self.path} cannot be read: {exc.strerror}. The user who runs the service must own it."
+            ) from exc
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
+            raise StoreError(f"{self.path} is damaged: {exc!r}. Restore it, or remove it and make new keys.") from exc
+
+    def add(self, name: str, jobs: list[str] | None) -> tuple[Record, str]:
+        """Makes a key. Returns its record, and the key itself, which is nowhere kept."""
+        key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        record = Record(key_id, digest, name, tuple(jobs) if jobs else None, _now())
+        with self._locked():
+            self._write([*self.read(), record])
+        return record, f"{PREFIX}_{key_id}_{secret}"
+
+    def revoke(self, key_id: str) -> Record:
+        """Makes a key worthless, for good. Raises NotFound."""
+        with self._locked():
+            records = self.read()
+            found = next((record for record in records if record.id == key_id), None)
+            if found is None:
+                raise NotFound(f"There is no key {key_id}: batchinfer keys list names them.")
+            revoked = replace(found, revoked_at=found.revoked_at or _now())
+            self._write([revoked if record.id == key_id else record for record in records])
+        return revoked
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with lock(self.path.with_suffix(".lock"), "batchinfer keys", wait=lambda _: None):
+            yield
+
+    def _write(self, records: list[Record]) -> None:
+        content = {"keys": [asdict(record) for record in records]}
+        write_atomically(self.path, json.dumps(content, indent=2).encode(), mode=0o600)
+
+
+def _record(content: dict[str, Any]) -> Record:
+    """Raises ValueError, KeyError or TypeError for what is no key."""
+    jobs = content["jobs"]
+    record = Record(**(content | {"jobs": None if jobs is None else tuple(jobs)}))
+    texts = [record.id, record.sha256, record.name, record.created_at, record.revoked_at or "", *(record.jobs or ())]
+    if isinstance(jobs, str) or not all(isinstance(text, str) for text in texts) or not SHA256.fullmatch(record.sha256):
+        raise ValueError(f"{record.id!r} is not a key's record")
+    return record
+
+
+def split(key: str) -> tuple[str, str] | None:
+    """(id, secret) of a key as a client sends it, or None for something else."""
+    parts = key.split("_", 2)
+    return (parts[1], parts[2]) if len(parts) == 3 and parts[0] == PREFIX else None  # noqa: PLR2004
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

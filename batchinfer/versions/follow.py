@@ -1,0 +1,141 @@
+"""Keeps the version of a job that is served open, and swaps it when CURRENT or PIN change, without a restart.
+
+    CURRENT or PIN changed ─► open by its new path ─► checksums ─► probe ─► matcher ─► swap one reference
+                                     └────── anything wrong: the old one stays, and `problem` says why
+
+Who asks takes the reference once and uses it to its end; the last user's letting go closes the old version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, replace
+
+from batchinfer.core.home import JobHome
+from batchinfer.errors import BatchinferError, MissingExtra, StoreError
+from batchinfer.match.matcher import Foreign
+from batchinfer.versions import pointers
+from batchinfer.versions.checksums import verify_once
+from batchinfer.versions.pointers import CURRENT, PIN, Pointer
+from batchinfer.versions.snapshot import Snapshot
+
+RETRY_SECONDS = 10.0  # between two looks at a version that could not be opened
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What is served of one job. snapshot: None if nothing can be.
+
+    pinned: by PIN rather than CURRENT. problem: why this is not what PIN or CURRENT name, a sentence.
+    published: whether there is, or was, anything to be served.
+    """
+
+    snapshot: Snapshot | None = None
+    pointer: Pointer | None = None
+    pinned: bool = False
+    problem: str | None = None
+    published: bool = False
+
+    @property
+    def degraded(self) -> bool:
+        """Whether something else is served than what should be."""
+        return self.problem is not None
+
+
+class Follower:
+    """One job's served version. One thread calls `refresh` now and then; any may read `served`.
+
+    matching: whether texts are matched too. A version's matcher is then loaded before it is served, so that nobody who
+    asks waits for that.
+    """
+
+    def __init__(self, home: JobHome, *, matching: bool = False) -> None:
+        self.home = home
+        self.matching = matching
+        self.served = Served()
+        self.failed_loads = 0
+        self._seen: object = None
+        self._retry_at = 0.0
+
+    def refresh(self) -> bool:
+        """Looks at CURRENT and PIN, and takes what they name; returns whether anything changed. Raises nothing."""
+        seen = tuple(_signature(self.home, name) for name in (PIN, CURRENT))
+        if seen == self._seen and (not self.served.degraded or time.monotonic() < self._retry_at):
+            return False
+        before = self.served
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        self.served, self._seen = self._look(), seen
+        return self.served != before
+
+    def _look(self) -> Served:
+        pin, named = False, None
+        try:
+            pinned = pointers.pointer(self.home, PIN)
+            pin, named = pinned is not None, pinned or pointers.pointer(self.home)
+            if named is None:
+                return self._without_name()
+            if self.served.snapshot is not None and named == self.served.pointer:
+                return replace(self.served, pinned=pin, problem=None)
+            return Served(self._open(named), named, pin, published=True)
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with a version, what is open must go on
+            self.failed_loads += 1
+            pin = pin or _signature(self.home, PIN) is not None
+            return self._fall_back(self._sentence(exc), pin=pin)
+
+    def _sentence(self, exc: Exception) -> str:
+        if isinstance(exc, BatchinferError):
+            return str(exc)
+        if isinstance(exc, OSError):
+            return f"{exc.filename or self.home.folder} cannot be read: {exc.strerror}."
+        return f"{self.home.folder} cannot be used: {exc!r}."
+
+    def _without_name(self) -> Served:
+        """CURRENT is missing: nothing was ever published, or somebody took it away."""
+        if self.served.snapshot is None and not pointers.numbers(self.home):
+            return Served()
+        self.failed_loads += 1
+        return self._fall_back(f"{self.home.folder / CURRENT} is missing.", pin=False)
+
+    def _fall_back(self, problem: str, *, pin: bool) -> Served:
+        """What was open stays. At the start the newest whole version is taken, but never in place of a damaged pin."""
+        if self.served.snapshot is not None:
+            return replace(self.served, problem=problem)
+        if not pin:
+            for number in reversed(self._numbers()):
+                try:
+                    pointer = pointers.pointer_to(self.home, number)
+                    return Served(self._open(pointer), pointer, problem=problem, published=True)
+                except Exception:  # noqa: BLE001, S112 - the one before it may be whole
+                    continue
+        return Served(problem=problem, published=True)
+
+    def _numbers(self) -> list[int]:
+        """The complete versions; none where their folder cannot be read."""
+        try:
+            return pointers.numbers(self.home)
+        except OSError:
+            return []
+
+    def _open(self, named: Pointer) -> Snapshot:
+        """Raises StoreError."""
+        snapshot = Snapshot(pointers.folder_of(self.home, named.version), digest=named.manifest)
+        if snapshot.manifest.job != self.home.name:
+            raise StoreError(
+                f"{snapshot.folder} is a version of the job {snapshot.manifest.job}, not of {self.home.name}."
+            )
+        verify_once(snapshot)
+        snapshot.probe()
+        if self.matching and snapshot.matches:
+            with contextlib.suppress(MissingExtra, Foreign):  # who asks for a match is told
+                _ = snapshot.matcher
+        return snapshot
+
+
+def _signature(home: JobHome, name: str) -> tuple[int, int, int] | None:
+    """What changes when the file is replaced; None without one."""
+    try:
+        facts = (home.folder / name).stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns, facts.st_size

@@ -1,0 +1,111 @@
+"""Copies the served version to another data folder: files first, CURRENT last. Needs neither duckdb nor pyarrow."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchinfer.core.home import JobHome, readable_faults, write_atomically
+from batchinfer.errors import StoreError, UsageError
+from batchinfer.versions import pointers, retention
+from batchinfer.versions.pointers import Pointer
+from batchinfer.versions.snapshot import MANIFEST, Manifest, Snapshot
+
+CHUNK = 4 << 20
+BIG = 64 << 20  # a file that takes long enough to be told of
+CARRIED = ("last_run.json",)  # what a server tells of a job besides its versions
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """What a copy came to. copied: False if the version was there already. pinned: what is served there instead."""
+
+    version: int
+    copied: bool
+    bytes: int
+    pinned: int | None
+
+
+def ship(home: JobHome, root: Path, say: Callable[[str], None]) -> Shipped:
+    """Copies what is served to the data folder `root`, and makes it current there. Raises UsageError, Busy or StoreError."""
+    found = pointers.served(home)
+    source = pointers.folder_of(home, found.version)
+    manifest = Manifest.read(source, digest=found.manifest)
+    there = _destination(home, root)
+    with there.run_lock(f"batchinfer copy {home.name}"):
+        pointers.remove_drafts(there)
+        size = 0
+        if copied := not _is_there(there, found):
+            size = _copy(source, manifest, found, there, say)
+        for name in CARRIED:
+            if (home.folder / name).is_file():
+                write_atomically(there.folder / name, (home.folder / name).read_bytes())
+        with there.versions_lock(f"batchinfer copy {home.name}"):
+            pointers.make_current(there, found.version)
+        retention.retain(there, int(manifest.content["spec"]["keep_versions"]))
+        pin = pointers.pointer(there, pointers.PIN)
+    return Shipped(found.version, copied, size, None if pin is None or pin.version == found.version else pin.version)
+
+
+def _destination(home: JobHome, root: Path) -> JobHome:
+    if not root.is_dir():
+        raise UsageError(f"{root} is not a folder: make it first, or name another data folder.")
+    if root.samefile(home.root):
+        raise UsageError(f"{root} is the data folder that the version lies in: name another one.")
+    return JobHome(root.resolve(), home.name)
+
+
+def _is_there(there: JobHome, found: Pointer) -> bool:
+    """Whether the very same version is there already. Raises UsageError if another one bears its number, StoreError if it is damaged."""
+    place = pointers.folder_of(there, found.version)
+    if not place.exists():
+        return False
+    try:
+        digest = hashlib.sha256((place / MANIFEST).read_bytes()).hexdigest()
+    except OSError:
+        raise UsageError(f"{place} is not a whole version: remove that folder, then copy again.") from None
+    if digest != found.manifest:
+        raise UsageError(
+            f"{there.root} has another version {found.version} of its own: remove {place} if nobody needs it, "
+            "or publish once more here, then copy again."
+        )
+    try:
+        with Snapshot(place, digest=found.manifest) as snapshot:
+            snapshot.verify()
+    except StoreError as exc:
+        raise StoreError(f"{exc} Remove {place}, then copy again.") from exc
+    return True
+
+
+def _copy(source: Path, manifest: Manifest, found: Pointer, there: JobHome, say: Callable[[str], None]) -> int:
+    """Brings the files over, under a temporary name until all are checked; returns their bytes."""
+    with pointers.draft_folder(there) as draft:
+        for name, facts in manifest.files.items():
+            if facts["size"] > BIG:
+                say(f"Copying {name} ({facts['size'] / 1e6:,.0f} MB) ...")
+            _copy_file(source / name, draft / name, facts)
+        _copy_file(source / MANIFEST, draft / MANIFEST, {"sha256": found.manifest})
+        pointers.sync_files(draft)
+        with Snapshot(draft, digest=found.manifest) as snapshot:
+            snapshot.verify()
+        with there.versions_lock(f"batchinfer copy {there.name}"):
+            pointers.install(there, draft, found.version)
+    return sum(int(facts["size"]) for facts in manifest.files.values())
+
+
+def _copy_file(source: Path, target: Path, facts: dict[str, Any]) -> None:
+    digest = hashlib.sha256()
+    try:
+        handle = os.open(source, os.O_RDONLY)
+    except OSError as exc:
+        raise StoreError(f"{source} is missing or cannot be read: {exc.strerror}.") from exc
+    with os.fdopen(handle, "rb") as reading, readable_faults(target), target.open("wb") as writing:
+        while chunk := reading.read(CHUNK):
+            digest.update(chunk)
+            writing.write(chunk)
+    if digest.hexdigest() != facts["sha256"]:
+        raise StoreError(f"{source} is damaged: its checksum differs from the manifest's; nothing was published.")

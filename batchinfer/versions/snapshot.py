@@ -1,0 +1,230 @@
+"""Opens a published version and looks entries up. Imports neither duckdb nor pyarrow: it is what serving stands on."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import lmdb
+
+from batchinfer.core.keys import ENCODERS, Column
+from batchinfer.errors import StoreError, UsageError
+from batchinfer.match.matcher import MATCHER, Matcher
+from batchinfer.versions.query import QueryReader
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+LOOKUP = "lookup.lmdb"
+PREDICTIONS = "predictions.parquet"
+CLOSING_SECONDS = 1.0
+SECONDS = re.compile("[0-9]+s")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a version says of itself. serve: the job's section of that name; `content` is all of it: an open map.
+
+    max_age: how long clients may keep an answer, in seconds.
+    """
+
+    version: int | None
+    job: str
+    created_at: datetime
+    rows: int
+    key: tuple[Column, ...]
+    normalize: tuple[str, ...]
+    files: dict[str, dict[str, Any]]
+    serve: dict[str, Any]
+    max_age: int
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path, *, digest: str | None = None) -> Manifest:
+        """The manifest in a version's folder. Raises StoreError if it is missing, damaged, or of an unknown format."""
+        path = folder / MANIFEST
+        try:
+            data = path.read_bytes()
+            content = json.loads(data)
+            number = content["format"]
+            if number != FORMAT:
+                raise StoreError(f"{folder} has format {number}, and this batchinfer knows {FORMAT}: upgrade it.")
+            serve = dict(content["spec"].get("serve", {}))
+            manifest = cls(
+                version=content["version"],
+                job=content["job"],
+                created_at=datetime.fromisoformat(content["created_at"]),
+                rows=content["rows"],
+                key=tuple(_column(column) for column in content["key"]),
+                normalize=tuple(content["normalize"]),
+                files={_file_name(name): dict(facts) for name, facts in content["files"].items()},
+                serve=serve,
+                max_age=_seconds(serve.get("max_age", "60s")),
+                content=content,
+            )
+        except FileNotFoundError as exc:
+            raise StoreError(f"{path} is missing.") from exc
+        except OSError as exc:
+            raise StoreError(f"{path} cannot be read: {exc.strerror}.") from exc
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+            raise StoreError(f"{path} is damaged: {exc!r}.") from exc
+        if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+            raise StoreError(f"{path} is not the manifest that was published: its checksum differs.")
+        return manifest
+
+
+def _column(content: Mapping[str, Any]) -> Column:
+    if content["kind"] not in ENCODERS:
+        raise ValueError(f"a key column holds values of the unknown kind {content['kind']}")
+    return Column(content["name"], content["kind"])
+
+
+def _file_name(name: str) -> str:
+    """A file's name, which must not lead out of the version's folder."""
+    if name in ("", ".", "..") or set(name) & {"/", "\0"}:
+        raise ValueError(f"{name!r} is no name of a file in it")
+    return name
+
+
+def _seconds(text: str) -> int:
+    if not SECONDS.fullmatch(text):
+        raise ValueError(f"serve.max_age is {text!r}")
+    return int(text[:-1])
+
+
+class _Mapped:
+    """A version's lookup file in memory, and a shared lock by which clean-up knows that the version is in use.
+
+    Both are let go with the last Snapshot that holds it.
+    """
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        """Raises OSError or lmdb.Error."""
+        handle = os.open(folder / MANIFEST, os.O_RDONLY)
+        weakref.finalize(self, os.close, handle)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # it fails for a version that is just being removed
+        self.environment = _open(path)
+
+
+def _open(path: Path) -> Any:
+    """Raises lmdb.Error."""
+    patience = time.monotonic() + CLOSING_SECONDS
+    while True:
+        try:
+            # No lock file: the folder may be read-only, and nobody writes a published file.
+            return lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=4)
+        except lmdb.Error as exc:
+            if "already open" not in str(exc) or time.monotonic() > patience:
+                raise
+        time.sleep(0.001)  # another thread has just let go of it, and LMDB is still closing it
+
+
+# LMDB can open a file only once in a process, and several Snapshots may want it.
+_MAPPED: weakref.WeakValueDictionary[tuple[int, int], _Mapped] = weakref.WeakValueDictionary()
+_MAPPING = threading.Lock()
+
+
+class Snapshot:
+    """A version, opened for lookups. Any number of threads may ask it."""
+
+    def __init__(self, folder: Path, *, digest: str | None = None) -> None:
+        """digest: SHA-256 of the manifest, if known. Raises StoreError."""
+        self.folder = folder
+        self.manifest = Manifest.read(folder, digest=digest)
+        self.reader = QueryReader(self.manifest.job, self.manifest.key, self.manifest.normalize)
+        path = folder / LOOKUP
+        try:
+            facts = path.stat()
+            if facts.st_size != self.manifest.files[LOOKUP]["size"]:
+                raise StoreError(f"{path} is not whole: its size differs from the manifest's.")
+            with _MAPPING:
+                mapped = _MAPPED.get((facts.st_dev, facts.st_ino)) or _Mapped(folder, path)
+                _MAPPED[facts.st_dev, facts.st_ino] = mapped
+        except (OSError, KeyError, lmdb.Error) as exc:
+            raise StoreError(f"{path} cannot be opened: {exc}.") from exc
+        self._mapped: _Mapped | None = mapped
+        self._environment: Any = mapped.environment
+
+    def get(self, query: Mapping[str, Any]) -> bytes | None:
+        """The body of a hit, as JSON, or None. Raises UsageError for a query that the lookup key does not fit."""
+        return self.find(self.reader.key(self.reader.from_values(query)))
+
+    def find(self, key: bytes) -> bytes | None:
+        """The same, by the 16 bytes of the lookup key."""
+        with self._environment.begin() as transaction:
+            body: bytes | None = transaction.get(key)
+            return body
+
+    def find_many(self, keys: Iterable[bytes]) -> Iterator[bytes | None]:
+        """The same for many, in their order, one by one: together they may be large."""
+        with self._environment.begin() as transaction:
+            for key in keys:
+                yield transaction.get(key)
+
+    def __len__(self) -> int:
+        return int(self._environment.stat()["entries"])
+
+    def verify(self) -> None:
+        """Compares every file with the manifest. Raises StoreError."""
+        for name, facts in self.manifest.files.items():
+            try:
+                with (self.folder / name).open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as exc:
+                raise StoreError(f"{self.folder / name} is missing or cannot be read: {exc.strerror}.") from exc
+            if digest != facts["sha256"]:
+                raise StoreError(f"{self.folder / name} is damaged: its checksum differs from the manifest's.")
+        if len(self) != self.manifest.rows:
+            raise StoreError(
+                f"{self.folder / LOOKUP} holds {len(self)} entries, the manifest says {self.manifest.rows}."
+            )
+
+    def probe(self) -> None:
+        """Reads an entry, if there is one. Raises StoreError."""
+        try:
+            with self._environment.begin() as transaction, transaction.cursor() as cursor:
+                readable = not cursor.first() or json.loads(cursor.value()).keys() >= {"job", "prediction"}
+        except (lmdb.Error, ValueError, AttributeError) as exc:
+            raise StoreError(f"{self.folder / LOOKUP} cannot be read: {exc}.") from exc
+        if not readable:
+            raise StoreError(f"{self.folder / LOOKUP} holds something else than predictions.")
+
+    @cached_property
+    def matcher(self) -> Matcher:
+        """What finds the version's terms in texts, opened when it is first asked for.
+
+        Raises UsageError for a version that has none, StoreError for one that is damaged, MissingExtra.
+        """
+        if not self.matches:
+            raise UsageError(f"The job {self.manifest.job} has no match section, so that it has no terms to be found.")
+        return Matcher(self.folder / MATCHER)
+
+    @property
+    def matches(self) -> bool:
+        """Whether the version has terms to be found in texts."""
+        return MATCHER in self.manifest.files
+
+    def close(self) -> None:
+        """Lets the version go. One that is not closed is let go with its last reference."""
+        self._mapped = self._environment = None
+        self.__dict__.pop("matcher", None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
