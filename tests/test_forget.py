@@ -478,7 +478,8 @@ def test_killed_at_any_step(world: World, step: str, *, after: bool) -> None:
     _miss(world, "2026-01-01", [PRIVATE, "Dora"])
     (world.home.logs / "engine.log").write_text(PRIVATE)
     script = (
-        "import os, sys; from pathlib import Path; from batchinfer.job import reader; from batchinfer.maintenance import erase, erase_cache; from batchinfer.versions import pointers\n"
+        "import os, sys; from pathlib import Path; from batchinfer.job import reader\n"
+        "from batchinfer.maintenance import erase, erase_cache; from batchinfer.versions import pointers\n"
         "from batchinfer.core.home import JobHome\n"
         f"whole = {step}; calls = []\n"
         "def stopped(*given, **named):\n"

@@ -250,7 +250,8 @@ def test_killed_half_way(world: World, dest: Path, step: str) -> None:
     replication.ship(world.home, dest, quiet)
     say(world, "two")
     script = (
-        f"import os, sys; from pathlib import Path; from batchinfer.versions import pointers, replication; from batchinfer.core.home import JobHome\n"
+        "import os, sys; from pathlib import Path; from batchinfer.core.home import JobHome\n"
+        "from batchinfer.versions import pointers, replication\n"
         f"{step} = lambda *_: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
         "replication.ship(JobHome(Path(sys.argv[1]), 'shop'), Path(sys.argv[2]), print)"
     )
