@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batchinfer.core.version import __version__
+
 if TYPE_CHECKING:
     from batchinfer.client.lookup import Lookup
 
-__version__ = "0.1.0"
 __all__ = ["Lookup", "__version__"]
 
 

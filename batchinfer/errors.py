@@ -101,3 +101,9 @@ class Busy(BatchinferError):
     """Another process holds what this one needs."""
 
     exit_code = 5
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """A text that a sentence can hold, and that can be written anywhere."""
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= most else f"{text[: most - 1]}…"

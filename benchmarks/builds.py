@@ -79,7 +79,7 @@ def memory(row: str, process: str = "self") -> float:
 
 def terms(folder: Path, section: Path) -> dict[str, Any]:
     """Writes a matcher from the predictions in a folder: seconds, peak GiB of the whole process, and what it holds."""
-    from batchinfer.core.keys import Column
+    from batchinfer.core.columns import Column
     from batchinfer.job.spec import MatchSpec
     from batchinfer.match.matcher import MATCHER
     from batchinfer.publish import matcher as step

@@ -8,8 +8,9 @@ from pathlib import Path
 import duckdb
 
 from batchinfer.core import keys
+from batchinfer.core.columns import Column
 from batchinfer.core.home import JobHome
-from batchinfer.core.keys import Column, literal
+from batchinfer.core.sql import literal
 from batchinfer.publish import build
 from batchinfer.versions import pointers
 from batchinfer.versions.snapshot import PREDICTIONS

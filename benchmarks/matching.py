@@ -34,7 +34,7 @@ from typing import Any
 
 import duckdb
 
-from batchinfer.core.keys import literal
+from batchinfer.core.sql import literal
 from batchinfer.match.folding import EDGE, Folding
 from batchinfer.match.matcher import MATCHER, Matcher
 from batchinfer.versions import pointers

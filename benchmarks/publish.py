@@ -34,6 +34,7 @@ import lmdb
 
 from batchinfer.cache import store
 from batchinfer.cli import main as command_line
+from batchinfer.core import database
 from batchinfer.core.home import JobHome
 from batchinfer.inputs import query_list
 from batchinfer.job import reader
@@ -173,7 +174,7 @@ def alone(version: Path, folder: Path) -> dict[str, float]:
     """Seconds that the same files take with nothing around them."""
     took = {}
     began = time.monotonic()
-    with duckdb.connect(str(folder / "copy.duckdb"), config={"memory_limit": query_list.SCRATCH_MEMORY}) as db:
+    with duckdb.connect(str(folder / "copy.duckdb"), config={"memory_limit": database.SCRATCH_MEMORY}) as db:
         db.execute(f"CREATE TABLE t AS FROM read_parquet('{version / PREDICTIONS}') ORDER BY hash(lookup)")
         began = time.monotonic()
         db.execute(f"COPY (FROM t ORDER BY lookup) TO '{folder / 'copy.parquet'}' (COMPRESSION zstd)")

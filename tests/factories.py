@@ -16,10 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from batchinfer.cache.schema import Answer
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobHome
-from batchinfer.core.records import Failure, Generation
+from batchinfer.core.records import Answer, Failure, Generation
 from batchinfer.inputs.parquet import template_values
 from batchinfer.job import reader
 from batchinfer.job.reader import Job

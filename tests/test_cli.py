@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from batchinfer import __version__
 from batchinfer.cache.store import Store
 from batchinfer.cli.main import COMMANDS, cli
 from batchinfer.core.home import JobHome
 from batchinfer.core.records import Miss
+from batchinfer.core.version import __version__
 from batchinfer.engines.devices import Gpu
 from batchinfer.engines.pool import VLLM_DRIVER
 from batchinfer.job import reader

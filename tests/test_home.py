@@ -15,7 +15,8 @@ import platformdirs
 import pytest
 
 from batchinfer.cache.store import Store
-from batchinfer.core.home import JobHome, data_folder, lock
+from batchinfer.core.files import lock
+from batchinfer.core.home import JobHome, data_folder
 from batchinfer.errors import Busy, StoreError, UsageError
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options

@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 
 from batchinfer.cache import imports
 from batchinfer.cli.main import cli
-from batchinfer.core.keys import Column, Kind, row_key
+from batchinfer.core import database
+from batchinfer.core.columns import Column, Kind
+from batchinfer.core.keys import row_key
 from batchinfer.errors import Busy, InputError, NotFound
-from batchinfer.inputs import parquet, query_list
+from batchinfer.inputs import parquet
 from batchinfer.planning import prepare
 from batchinfer.review import predictions
 from tests.factories import LENIENT, World, imports_job, model_job, unchecked, write
@@ -237,7 +239,7 @@ def test_a_large_import_is_of_bounded_memory(make: Make, monkeypatch: pytest.Mon
         sql = f"SELECT sha256(i::VARCHAR) AS id, repeat('x', 100) || i AS prediction FROM range({count}) r(i)"
         db.execute(f"COPY ({sql}) TO '{tmp_path / 'large.parquet'}'")
         db.execute(f"COPY ({sql} UNION ALL FROM ({sql}) LIMIT {count + 1}) TO '{tmp_path / 'twice.parquet'}'")
-    monkeypatch.setattr(query_list, "SCRATCH_MEMORY", "48MB")
+    monkeypatch.setattr(database, "SCRATCH_MEMORY", "48MB")
     with pytest.raises(InputError, match=rf"twice.parquet, row 1, and twice.parquet, row {count + 1}"):
         predictions.add(world.job, world.home, tmp_path / "twice.parquet", None)
     assert predictions.listing(world.home) == []
@@ -457,7 +459,7 @@ def test_many_lookups_are_made_anew_in_bounded_memory(
         db.execute(f"COPY ({sql}) TO '{tmp_path / 'large.parquet'}'")
     predictions.add(world.job, world.home, tmp_path / "large.parquet", None)
     world = world.changed(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})
-    monkeypatch.setattr(query_list, "SCRATCH_MEMORY", "64MB")
+    monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
     with world.planned():
         pass
     with world.store.open() as db:

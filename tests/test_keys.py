@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchinfer.core import keys
-from batchinfer.core.keys import Column, Kind
+from batchinfer.core.columns import Column, Kind, typed
 from batchinfer.errors import UsageError
 from batchinfer.inputs.parquet import ROW, Source
 from batchinfer.inputs.query_list import scratch_plan
@@ -573,7 +573,7 @@ def test_only_texts_are_normalized() -> None:
 )
 def test_a_text_becomes_a_value_of_its_column(text: str, kind: Kind, value: Any) -> None:
     """COLUMN=VALUE is read as the column's kind, and a text is taken as it is."""
-    found = keys.typed(text, Column("a", kind))
+    found = typed(text, Column("a", kind))
     assert (found, type(found)) == (value, type(value))
 
 
@@ -587,7 +587,7 @@ def test_a_text_becomes_a_value_of_its_column(text: str, kind: Kind, value: Any)
 def test_a_text_that_is_no_value_of_its_column_is_refused(text: str, kind: Kind) -> None:
     """The sentence names the column, what was said, and the kind that the column holds."""
     with pytest.raises(UsageError) as caught:
-        keys.typed(text, Column("size", kind))
+        typed(text, Column("size", kind))
     said = text.encode(errors="replace").decode()  # a sentence that can be written anywhere
     assert str(caught.value) == f"size={said}: the column size holds values of the kind {kind}, and this is none."
 
@@ -599,7 +599,7 @@ def test_a_value_survives_being_written_as_a_text(value: tuple[Kind, Any]) -> No
     """A key value written as Python writes it is looked up under the same key."""
     kind, held = value
     text = held.isoformat() if kind in ("date", "timestamp") else str(held)
-    assert keys.encode(keys.typed(text, Column("a", kind)), kind) == keys.encode(held, kind)
+    assert keys.encode(typed(text, Column("a", kind)), kind) == keys.encode(held, kind)
 
 
 def test_changes_name_the_places_that_differ() -> None:

@@ -24,8 +24,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchinfer.core.columns import Column
 from batchinfer.core.home import JobHome
-from batchinfer.core.keys import Column, lookup_key
+from batchinfer.core.keys import lookup_key
 from batchinfer.core.records import Miss
 from batchinfer.errors import SpecError, StoreError
 from batchinfer.job import reader

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer.cache.schema import now
-from batchinfer.core.records import Failure
+from batchinfer.core.clock import now
+from batchinfer.core.database import scratch_database
+from batchinfer.core.records import Counts, Failure
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.inputs import parquet
-from batchinfer.inputs.query_list import Counts, scratch_database
 from batchinfer.pipeline import run
 from batchinfer.planning.prepare import Options, Planned
 from batchinfer.publish import build

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from batchinfer.cache import imports
-from batchinfer.core.home import lock
+from batchinfer.core.files import lock
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError
 from batchinfer.pipeline import run
 from batchinfer.planning.prepare import Options

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchinfer.core.keys import Column, Kind, lookup_key
+from batchinfer.core.columns import Column, Kind
+from batchinfer.core.keys import lookup_key
 from batchinfer.errors import UsageError
 from batchinfer.versions.query import CHECKS, QueryReader
 

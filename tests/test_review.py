@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from batchinfer.cli.main import cli
+from batchinfer.core import database
 from batchinfer.errors import InputError, UsageError
-from batchinfer.inputs import query_list
 from batchinfer.planning.prepare import Options
 from batchinfer.review import export, ingest, predictions
 from tests.factories import LENIENT, World, model_job, write
@@ -535,7 +535,7 @@ def test_a_review_is_known_by_its_columns(make: Make, tmp_path: Path) -> None:
 
 def test_many_rows_fit_into_little_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list of many long values is written and taken in within a small limit of memory."""
-    monkeypatch.setattr(query_list, "SCRATCH_MEMORY", "64MB")
+    monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
     count = 40_000
     world = make({"id": pa.array(range(count)), "text": ["x"] * count}, prompt={"template": "{{ id }}"})
     world.answer(lambda row: f"{row['id']} " + "long " * 200)

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer.cache.schema import iso, now
 from batchinfer.cache.store import Store
+from batchinfer.core.clock import iso, now
 from batchinfer.core.home import JobHome
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import ModelError

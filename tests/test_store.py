@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchinfer.cache import imports, store
-from batchinfer.cache.schema import FAILURE_SCHEMA, MIGRATIONS, Answer, Made, MostCached
+from batchinfer.cache.schema import FAILURE_SCHEMA, MIGRATIONS, MostCached
 from batchinfer.cache.store import Store
 from batchinfer.core.keys import short
-from batchinfer.core.records import Failure, Generation, Prediction
+from batchinfer.core.records import Answer, Failure, Generation, Made, Prediction
 from batchinfer.errors import Busy, StoreError
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.parse import Parser

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from batchinfer.cache import verdicts
 from batchinfer.cache.schema import MIGRATIONS
-from batchinfer.cache.store import one
-from batchinfer.core.keys import Column, literal, lookup_key
+from batchinfer.core.columns import Column
+from batchinfer.core.database import one
+from batchinfer.core.keys import lookup_key
 from batchinfer.core.records import Failure
+from batchinfer.core.sql import literal
 from batchinfer.errors import GateFailed
 from batchinfer.job import reader
 from batchinfer.review import predictions

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import batchinfer
 from batchinfer.cache import imports
 from batchinfer.core import keys
+from batchinfer.core.columns import Column, typed
 from batchinfer.core.records import Failure
 from batchinfer.errors import GateFailed, NotFound, StoreError, UsageError
 from batchinfer.pipeline import run
@@ -240,7 +241,7 @@ def test_every_kind_of_key_is_found_by_its_text(make: Make) -> None:
         for text in ("2026-01-31T12:30:00", "2026-01-31 14:30:00+02:00"):
             for number, prediction in (("1", "imported"), ("2", "about b")):
                 asked = texts | {"t": text, "i": number}
-                body = snapshot.get({name: keys.typed(part, kinds[name]) for name, part in asked.items()})
+                body = snapshot.get({name: typed(part, kinds[name]) for name, part in asked.items()})
                 assert json.loads(body or b"")["prediction"] == prediction
 
 
@@ -345,7 +346,7 @@ def test_the_parquet_file_is_the_copy_of_record(make: Make) -> None:
     hashes = table["lookup"].to_pylist()
     assert hashes == sorted(hashes)
     row = entries(world, 1)[7]
-    assert row["lookup"] == keys.lookup_key([7], [keys.Column("id", "integer")], [])
+    assert row["lookup"] == keys.lookup_key([7], [Column("id", "integer")], [])
     assert row["generated_at"].tzinfo is None
     assert {name: row[name] for name in ("id", "prediction", "raw_text", "scores", "source", "model", "run_id", "carried")} == {
         "id": 7, "prediction": "about 7", "raw_text": "about 7", "scores": None, "source": "model", "model": "./model",

@@ -8,13 +8,15 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from batchinfer.cache.schema import iso, now
-from batchinfer.cache.store import Store, one, transaction
+from batchinfer.cache.store import Store
 from batchinfer.core import keys
-from batchinfer.core.keys import Column, canonical_json, literal, quoted
+from batchinfer.core.clock import iso, now
+from batchinfer.core.columns import Column
+from batchinfer.core.database import one, transaction
+from batchinfer.core.keys import canonical_json
+from batchinfer.core.sql import json_path, literal, quoted
 from batchinfer.inputs.parquet import Source
 from batchinfer.inputs.query_list import LISTED
-from batchinfer.job.parts import json_path
 
 BATCH_ROWS = 16_384
 ROW, LOOKUP = "\x1frow", "\x1flookup"  # beside the key's columns, which may bear any name

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from batchinfer.core.records import Failure, Generation, Prediction
+from batchinfer.core.clock import now
+from batchinfer.core.records import Answer, Failure, Made, Prediction
 
 MIGRATIONS: list[tuple[str, str]] = [
     (
@@ -49,30 +49,12 @@ MIGRATIONS: list[tuple[str, str]] = [
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What is the same for all that a run makes, and stored with each row."""
-
-    fingerprint: bytes
-    parser: str
-    model: str
-    run_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class MostCached:
     """The question that most of the cache's generations answer: its fingerprint, its parts, and how many they are."""
 
     fingerprint: bytes
     parts: dict[str, Any]
     count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A generation and what was made of it, ready to be stored."""
-
-    generation: Generation
-    result: Prediction | Failure
 
 
 GENERATION_SCHEMA = pa.schema(
@@ -112,13 +94,3 @@ def failure_row(failure: Failure, query: Mapping[str, Any] | None, made: Made) -
         "stage": failure.stage, "reason": failure.reason, "detail": failure.detail,
         "parser": made.parser, "run_id": made.run_id, "created_at": now(),
     }  # fmt: skip
-
-
-def now() -> datetime:
-    """The time in UTC, without a zone, as the tables hold it."""
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
-def iso(moment: datetime | None) -> str | None:
-    """A stored time as text."""
-    return None if moment is None else moment.isoformat(timespec="seconds") + "Z"

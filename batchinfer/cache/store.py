@@ -22,17 +22,16 @@ from batchinfer.cache.schema import (
     FAILURE_SCHEMA,
     GENERATION_SCHEMA,
     MIGRATIONS,
-    Answer,
-    Made,
     MostCached,
     failure_row,
     generation_row,
-    iso,
-    now,
 )
-from batchinfer.core.home import readable_faults
-from batchinfer.core.keys import canonical_json, literal
-from batchinfer.core.records import Failure, Generation, Prediction
+from batchinfer.core.clock import iso, now
+from batchinfer.core.database import one, transaction, vendor_faults
+from batchinfer.core.files import readable_faults
+from batchinfer.core.keys import canonical_json
+from batchinfer.core.records import Answer, Failure, Generation, Made, Prediction
+from batchinfer.core.sql import literal
 from batchinfer.errors import Busy, StoreError
 
 PATIENCE_SECONDS = 10.0  # while another process has the file open
@@ -254,19 +253,6 @@ class Store:
             ).fetchall()
 
 
-@contextlib.contextmanager
-def transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commits what is done within; rolls it back if anything is raised."""
-    try:
-        db.begin()
-        yield
-        db.commit()
-    except BaseException:
-        with contextlib.suppress(duckdb.Error):
-            db.rollback()
-        raise
-
-
 def _generation(row: Sequence[Any]) -> Generation:
     key, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs = row
     scores = None if logprobs is None else tuple(logprobs)
@@ -307,28 +293,3 @@ def _applied(db: duckdb.DuckDBPyConnection) -> int:
             "install the newer version; the cache is left as it is."
         )
     return number
-
-
-def one(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> Any:
-    """The single value of a query. Fetches all of it: DuckDB 2 refuses other work beside a half-read result."""
-    return db.execute(sql, list(values)).fetchall()[0][0]
-
-
-@contextlib.contextmanager
-def vendor_faults(path: Path) -> Iterator[None]:
-    """Says of DuckDB's errors what they mean for the user."""
-    try:
-        yield
-    except duckdb.Error as exc:
-        text = str(exc).splitlines()[0]
-        if "Permission denied" in text:
-            raise StoreError(f"{path} may not be opened by this user: mend its permissions, or use --home.") from exc
-        if any(sign in text for sign in ("No space left", "Could not write", "failed to offload")):
-            raise StoreError(
-                f"{path} cannot be written: the disk is full. Free space, then run again; nothing committed is lost."
-            ) from exc
-        if "newer version" in text or "storage version" in text.lower() or "serialization" in text.lower():
-            raise StoreError(
-                f"{path} was written by a newer DuckDB: install the newer batchinfer; the cache is left as it is."
-            ) from exc
-        raise StoreError(f"{path} cannot be used: {text}") from exc

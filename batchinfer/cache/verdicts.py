@@ -15,7 +15,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from batchinfer.core.keys import canonical_json, literal
+from batchinfer.core.keys import canonical_json
+from batchinfer.core.sql import literal
 from batchinfer.job.parts import matched_sql, part_sql
 from batchinfer.job.spec import JobSpec
 from batchinfer.prompting.output import is_json

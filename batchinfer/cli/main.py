@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from batchinfer import __version__
+from batchinfer.core.version import __version__
 from batchinfer.errors import BatchinferError
 
 COMMANDS = {

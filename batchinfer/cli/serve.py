@@ -12,8 +12,8 @@ import click
 
 from batchinfer.cli.common import emit, home_root, json_option, table
 from batchinfer.core.home import job_names
-from batchinfer.core.keys import JOB_NAME, shortened
-from batchinfer.errors import MissingExtra, NotFound, UsageError
+from batchinfer.core.keys import JOB_NAME
+from batchinfer.errors import MissingExtra, NotFound, UsageError, shortened
 
 MOST_WORKERS = 4
 

@@ -92,7 +92,7 @@ def rollback_(job: str, as_json: bool) -> None:
 @json_option
 def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
     """One prediction, from the version that is served. Exits with 1 if there is none."""
-    from batchinfer.core.keys import typed
+    from batchinfer.core.columns import typed
     from batchinfer.versions.pointers import folder_of, served
     from batchinfer.versions.snapshot import Snapshot
 

@@ -20,9 +20,9 @@ from urllib.parse import urlencode
 import urllib3
 from urllib3.exceptions import HTTPError, LocationParseError, ProtocolError
 
-import batchinfer
-from batchinfer.core import keys
-from batchinfer.core.keys import Column
+from batchinfer import errors
+from batchinfer.core.columns import Column
+from batchinfer.core.version import __version__
 from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
 from batchinfer.versions.query import QueryReader
 
@@ -77,7 +77,7 @@ class Remote:
         if key is not None and not (key.isascii() and key.isprintable()):
             raise UsageError("The API key holds characters that none has: copy it again.")
         self._url, self._job, self._timeout, self._retries = url.rstrip("/"), job, timeout, retries
-        self._headers = {"user-agent": f"batchinfer/{batchinfer.__version__}"}
+        self._headers = {"user-agent": f"batchinfer/{__version__}"}
         if key:
             self._headers["authorization"] = f"Bearer {key}"
         self._path = f"{_prefix(self._url)}/v1/jobs/{job}"
@@ -185,7 +185,7 @@ class Remote:
             return None
         if kind in REFUSALS:
             raise REFUSALS[kind](str(detail))
-        raise StoreError(f"{self._url} answered with the status {reply.status}: {keys.shortened(str(detail), 300)}")
+        raise StoreError(f"{self._url} answered with the status {reply.status}: {errors.shortened(str(detail), 300)}")
 
     def _send(self, method: str, target: str, body: bytes | None) -> urllib3.BaseHTTPResponse:
         """An answer, from as many tries as are allowed. Raises StoreError where none came."""

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from batchinfer.core.home import JobHome
-from batchinfer.core.keys import JOB_NAME, shortened
-from batchinfer.errors import BatchinferError, MissingExtra, NotFound, StoreError, UsageError
+from batchinfer.core.keys import JOB_NAME
+from batchinfer.errors import BatchinferError, MissingExtra, NotFound, StoreError, UsageError, shortened
 from batchinfer.versions.follow import Follower, Served
 from batchinfer.versions.query import language_ranges
 

@@ -20,15 +20,11 @@ $BATCHINFER_HOME/
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import getpass
 import json
-import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +32,7 @@ from typing import Any
 
 import platformdirs
 
+from batchinfer.core.files import lock, readable_faults, write_atomically
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.errors import Busy, StoreError, UsageError
 
@@ -177,89 +174,3 @@ def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:
     """The data folder: --home, or $BATCHINFER_HOME, or the platform's user data folder."""
     chosen = option or environment.get(VARIABLE)
     return Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("batchinfer"))
-
-
-def user_name() -> str:
-    """Who runs this process, for what is recorded of people's acts."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        return str(os.getuid())
-
-
-@contextlib.contextmanager
-def lock(path: Path, doing: str, wait: Callable[[str], None] | None = None) -> Iterator[str | None]:
-    """Holds an exclusive lock on a file, which then says who holds it. Yields None, or who has it instead.
-
-    wait: if given, it is called with the holder's name, and the lock is then waited for.
-    The lock goes with the process, however it ends.
-    """
-    with readable_faults(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_RDWR)  # in a folder for all, Linux lets only its maker open a file with O_CREAT
-        except FileNotFoundError:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        with contextlib.suppress(PermissionError):
-            os.fchmod(handle, 0o666)  # whatever the umask: other users take turns with us
-    try:
-        if not _try_lock(handle):
-            holder = os.read(handle, 1000).decode(errors="replace").strip() or "another process"
-            if wait is None:
-                yield holder
-                return
-            wait(holder)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{doing} (process {os.getpid()})\n".encode(), 0)
-        yield None
-    finally:
-        os.close(handle)
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Replaces a file as a whole: readers see the old content or the new, also after a power cut.
-
-    mode: who may read it, less what the umask takes away.
-    """
-    with readable_faults(path):
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:  # noqa: PTH123
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames within a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def readable_faults(path: Path) -> Iterator[None]:
-    """Says of a file-system error what it means for the data folder."""
-    try:
-        yield
-    except PermissionError as exc:
-        raise StoreError(
-            f"{exc.filename or path} may not be used by this user: mend its permissions, or use --home."
-        ) from exc
-    except OSError as exc:
-        advice = "Free space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that"
-        raise StoreError(
-            f"{exc.filename or path} cannot be written: {exc.strerror}. {advice}, then run again."
-        ) from exc

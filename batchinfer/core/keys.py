@@ -15,15 +15,14 @@ import json
 import struct
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Any
 
-from batchinfer.errors import UsageError
+from batchinfer.core.columns import Column, Kind
+from batchinfer.core.sql import quoted
 
 SIZE = 16
 JOB_NAME = r"[a-z][a-z0-9_-]{0,63}"  # safe as the name of a folder and in a URL
-Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
 
 # Settings that cannot change an answer. All others do, by default: a new setting changes the key where it is set.
 NOT_IN_KEY = frozenset({
@@ -36,14 +35,6 @@ OPTIONS_NOT_IN_KEY = frozenset({
     "download_dir", "pipeline_parallel_size", "distributed_executor_backend", "max_parallel_loading_workers",
 })  # fmt: skip
 PARSER = "1"  # raise it when parse.py reads the same text differently
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column that is part of a key: its name and the kind of its values."""
-
-    name: str
-    kind: Kind
 
 
 def short(data: bytes) -> bytes:
@@ -209,45 +200,3 @@ def normalized(text: str, steps: Sequence[str]) -> str:
 def normal_column(name: str) -> str:
     """The name of the column that holds the normalized strings of a key column."""
     return f"{name}\x1fnormal"
-
-
-def typed(text: str, column: Column) -> Any:
-    """A value of the column's kind from its text, as in COLUMN=VALUE. Raises UsageError."""
-    try:
-        if column.kind == "integer":
-            return int(text)
-        if column.kind == "number":
-            return float(text)
-        if column.kind == "boolean":
-            return {"true": True, "false": False}[text.lower()]
-        if column.kind == "date":
-            return date.fromisoformat(text)
-        if column.kind == "timestamp":
-            return datetime.fromisoformat(text)
-        text.encode()  # an argument of the command line may be no UTF-8
-        return json.loads(text) if column.kind == "json" else text
-    except (ValueError, KeyError) as exc:
-        raise no_value(text, column) from exc
-
-
-def no_value(text: str, column: Column) -> UsageError:
-    """Says that a text is no value of the column's kind."""
-    return UsageError(
-        f"{column.name}={shortened(text)}: the column {column.name} holds values of the kind {column.kind}, and this is none."
-    )
-
-
-def shortened(text: str, most: int = 60) -> str:
-    """A text that a sentence can hold, and that can be written anywhere."""
-    text = text.encode(errors="replace").decode()
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def quoted(name: str) -> str:
-    """A column's name as SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text as SQL, where it cannot be bound."""
-    return "'" + text.replace("'", "''") + "'"

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+TEXT = "text"  # the role of a plain completion's only message
+
 Message = tuple[str, str]
 """(role, content); roles as in chat templates: system, user, assistant."""
 
@@ -117,3 +119,40 @@ class Miss:
     count: int
     first_seen: datetime
     last_seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What is the same for all that a run makes, and stored with each row."""
+
+    fingerprint: bytes
+    parser: str
+    model: str
+    run_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A generation and what was made of it, ready to be stored."""
+
+    generation: Generation
+    result: Prediction | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a list comes to: rows = bad + duplicates + unique; unique = hits + failed + to_generate (before a run).
+
+    unique counts prompts; failed are those that failed before and are not tried again by themselves. misses: rows that
+    clients asked for and the list does not have; they count in rows. None if the job does not take them in.
+    """
+
+    rows: int
+    bad: int
+    duplicates: int
+    unique: int
+    hits: int
+    failed: int
+    to_generate: int
+    lookups: int  # distinct lookup keys in the list, those of bad rows included as far as they have one
+    misses: int | None = None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchinfer.core.home import lock, readable_faults
+from batchinfer.core.files import lock, readable_faults
 from batchinfer.errors import UsageError
 
 

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.home import JobHome, write_atomically
+from batchinfer.core.files import write_atomically
+from batchinfer.core.home import JobHome
 from batchinfer.engines import bundled
 from batchinfer.errors import MissingExtra, ModelError
 from batchinfer.job.reader import Job

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from batchinfer.core.records import Message
+from batchinfer.core.records import TEXT, Message
 from batchinfer.engines.environment import hide_vision_packages
 from batchinfer.errors import MissingExtra, ModelError
-from batchinfer.prompting.template import TEXT
 
 
 class Tokenizer:

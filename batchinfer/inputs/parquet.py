@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchinfer.core import keys
-from batchinfer.core.keys import Column, Kind
+from batchinfer.core.columns import Column, Kind
 from batchinfer.errors import InputError
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import InputSpec

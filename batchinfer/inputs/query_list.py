@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,35 +17,19 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.cache import verdicts
-from batchinfer.cache.schema import FAILURE_SCHEMA, now
-from batchinfer.cache.store import Store, one, vendor_faults
+from batchinfer.cache.schema import FAILURE_SCHEMA
+from batchinfer.cache.store import Store
 from batchinfer.core import keys
-from batchinfer.core.keys import Column, literal, quoted
+from batchinfer.core.clock import now
+from batchinfer.core.columns import Column
+from batchinfer.core.database import one, scratch_database
+from batchinfer.core.records import Counts
+from batchinfer.core.sql import literal, quoted
 from batchinfer.inputs.parquet import ROW, BadRow, Source
 from batchinfer.job.spec import JobSpec
 from batchinfer.misses.log import COUNT
 
 LISTED = "q_"  # the list's own columns bear it in the scratch tables, so that none is taken for one of ours
-SCRATCH_MEMORY = "768MB"
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What a list comes to: rows = bad + duplicates + unique; unique = hits + failed + to_generate (before a run).
-
-    unique counts prompts; failed are those that failed before and are not tried again by themselves. misses: rows that
-    clients asked for and the list does not have; they count in rows. None if the job does not take them in.
-    """
-
-    rows: int
-    bad: int
-    duplicates: int
-    unique: int
-    hits: int
-    failed: int
-    to_generate: int
-    lookups: int  # distinct lookup keys in the list, those of bad rows included as far as they have one
-    misses: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,21 +264,6 @@ def scratch_plan(folder: Path, source: Source, columns: Sequence[str]) -> Iterat
     """A plan in a scratch database below `folder`. Raises StoreError when that cannot be written."""
     with scratch_database(folder) as db:
         yield Plan(db, source, columns)
-
-
-@contextlib.contextmanager
-def scratch_database(folder: Path, memory: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database for intermediate tables, of bounded memory. Raises StoreError when it cannot be written."""
-    with vendor_faults(folder):
-        db = duckdb.connect()  # not a file: that would log, compress and write even what fits into memory
-        try:
-            db.execute(f"SET memory_limit = '{memory or SCRATCH_MEMORY}'")
-            db.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
-            db.execute(f"SET temp_directory = {literal(str(folder / 'spill'))}")
-            db.execute("SET preserve_insertion_order = true")
-            yield db
-        finally:
-            db.close()
 
 
 def _since(oldest: datetime | None) -> str:

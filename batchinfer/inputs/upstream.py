@@ -13,13 +13,13 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from batchinfer.core.home import JobHome, job_names, readable_faults
-from batchinfer.core.keys import literal, quoted
+from batchinfer.core.database import scratch_database
+from batchinfer.core.files import readable_faults
+from batchinfer.core.home import JobHome, job_names
+from batchinfer.core.sql import json_path, literal, quoted
 from batchinfer.errors import BatchinferError, InputError, NotFound, SpecError
 from batchinfer.inputs.parquet import BATCH_ROWS, Source, find_files, job_files
-from batchinfer.inputs.query_list import scratch_database
 from batchinfer.job import reader
-from batchinfer.job.parts import json_path
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import InputSpec
 from batchinfer.publish.contents import version_column

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from batchinfer.core.fields import Scalar
-from batchinfer.core.keys import literal
+from batchinfer.core.sql import json_path, literal
 from batchinfer.job.spec import MatchSpec
-
-
-def json_path(*names: str) -> str:
-    """Where DuckDB finds a field of a JSON object, or one within it."""
-    return "$" + "".join('."' + name.replace('"', '\\"') + '"' for name in names)
 
 
 def part_sql(part: str, key: Collection[str], kind: str, column: Callable[[str], str]) -> str:

@@ -12,8 +12,10 @@ from typing import Any
 import duckdb
 
 from batchinfer.core import keys
+from batchinfer.core.columns import Column, typed
 from batchinfer.core.home import JobHome
-from batchinfer.core.keys import Column, literal, lookup_key
+from batchinfer.core.keys import lookup_key
+from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.publish.contents import version_column
 from batchinfer.versions.snapshot import PREDICTIONS, Manifest
@@ -35,11 +37,11 @@ class Entry:
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value that is not of its column's kind."""
-        values = [keys.typed(self.texts[column.name], column) for column in self.columns]
+        values = [typed(self.texts[column.name], column) for column in self.columns]
         object.__setattr__(self, "key", keys.lookup_key(values, self.columns, self.normalize))
 
     def values(self) -> dict[str, Any]:
-        return {column.name: keys.typed(self.texts[column.name], column) for column in self.columns}
+        return {column.name: typed(self.texts[column.name], column) for column in self.columns}
 
     def lookup(self, columns: Sequence[Column], normalize: Sequence[str]) -> bytes | None:
         """Its hash where entries are looked up like this; None if they have other columns, or values of another kind."""

@@ -15,14 +15,17 @@ from typing import Any
 
 import duckdb
 
-from batchinfer.cache.schema import iso, now
-from batchinfer.cache.store import Store, one
-from batchinfer.core.home import JobHome, readable_faults, write_atomically
-from batchinfer.core.keys import Column, literal
+from batchinfer.cache.store import Store
+from batchinfer.core import database
+from batchinfer.core.clock import iso, now
+from batchinfer.core.columns import Column
+from batchinfer.core.database import one, scratch_database
+from batchinfer.core.files import readable_faults, write_atomically
+from batchinfer.core.home import JobHome
+from batchinfer.core.sql import literal
 from batchinfer.errors import Busy, InputError, NotFound, UsageError
 from batchinfer.inputs import upstream
 from batchinfer.inputs.parquet import Source
-from batchinfer.inputs.query_list import scratch_database
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import MatchSpec
 from batchinfer.maintenance import erase_cache
@@ -236,7 +239,9 @@ def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, 
     with pointers.draft_folder(home) as draft:
         less = f"WHERE lookup NOT IN ({blobs(place.lookups)})" if place.lookups else ""
         target = literal(str(draft / PREDICTIONS))
-        db.execute(f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} {build.COPY_OPTIONS}")
+        db.execute(
+            f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
+        )
         rows = build.index(db, place.manifest.key, draft, place.manifest.job, content["prediction"])
         match = content["spec"].get("match") if MATCHER in place.manifest.files else None
         spec = None if match is None else MatchSpec.model_validate(match)

@@ -14,10 +14,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from batchinfer.cache.store import Store, one
+from batchinfer.cache.store import Store
 from batchinfer.core import keys
-from batchinfer.core.home import readable_faults, sync_folder
-from batchinfer.core.keys import Column, literal, quoted
+from batchinfer.core.columns import Column
+from batchinfer.core.database import one
+from batchinfer.core.files import readable_faults, sync_folder
+from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError
 from batchinfer.inputs.parquet import Batch, Source
 from batchinfer.job.spec import InputSpec

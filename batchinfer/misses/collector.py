@@ -19,7 +19,8 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from batchinfer.core.home import JobHome, readable_faults
+from batchinfer.core.files import readable_faults
+from batchinfer.core.home import JobHome
 from batchinfer.core.records import Miss
 from batchinfer.errors import StoreError
 from batchinfer.misses.counter import day_of, read_spooled, spooled

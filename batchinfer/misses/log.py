@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchinfer.core.home import JobHome, lock, readable_faults, write_atomically
-from batchinfer.core.keys import Column, Kind
+from batchinfer.core.columns import Column, Kind
+from batchinfer.core.files import lock, readable_faults, write_atomically
+from batchinfer.core.home import JobHome
 from batchinfer.core.records import Miss
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.inputs.parquet import ARROW_TYPES, ROW, Source

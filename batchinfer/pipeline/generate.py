@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchinfer.cache.schema import Answer
 from batchinfer.cache.store import Store
-from batchinfer.core.records import Failure, Generation, Message, Prediction, Prompt, Task
+from batchinfer.core.records import Answer, Failure, Generation, Message, Prediction, Prompt, Task
 from batchinfer.engines import Engine
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import Stopped

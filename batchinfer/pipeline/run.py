@@ -9,9 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from batchinfer.cache.schema import iso, now
 from batchinfer.cache.store import Store
-from batchinfer.core.home import JobHome, readable_faults
+from batchinfer.core import database, files
+from batchinfer.core.clock import iso, now
+from batchinfer.core.files import readable_faults
+from batchinfer.core.home import JobHome
 from batchinfer.core.keys import changes
 from batchinfer.engines import Engine, models
 from batchinfer.engines.devices import hold, place_here
@@ -209,8 +211,8 @@ def _publish_candidate(
 
 def export(job: Job, home: JobHome, options: Options, target: Path, say: Callable[[str], None] = quiet) -> int:
     """Writes what the cache has for the list, and imports, as Parquet; returns the number of rows. Raises UsageError."""
-    with build.beside(target) as draft, planned(job, home, options, gated=False, say=say) as p:
+    with files.beside(target) as draft, planned(job, home, options, gated=False, say=say) as p:
         contents = collect(p.plan, p.store, job.spec)
-        with build.copy_faults(target):
+        with database.copy_faults(target):
             build.write_predictions(p.plan, draft)
         return contents.entries

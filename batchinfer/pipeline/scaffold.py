@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from batchinfer.core.home import readable_faults
+from batchinfer.core.files import readable_faults
 from batchinfer.engines import bundled
 from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.job.reader import FILE

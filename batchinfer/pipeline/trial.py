@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from batchinfer.core.columns import Column, typed
 from batchinfer.core.home import JobHome
-from batchinfer.core.keys import Column, typed
 from batchinfer.core.records import Failure, Generation, Prediction, Prompt, Task
 from batchinfer.engines import Engine, models
 from batchinfer.engines.tokenizer import Tokenizer

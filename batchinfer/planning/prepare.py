@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from batchinfer.cache import imports
-from batchinfer.cache.schema import now
 from batchinfer.cache.store import Store
+from batchinfer.core.clock import now
 from batchinfer.core.home import JobHome
 from batchinfer.errors import UsageError
 from batchinfer.inputs.parquet import Source, template_values

@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from batchinfer.cache.schema import Made
-from batchinfer.core import keys
+from batchinfer.core import columns, keys
 from batchinfer.core.home import JobHome
-from batchinfer.core.records import EngineConfig, Task
+from batchinfer.core.records import EngineConfig, Made, Task
 from batchinfer.engines import models
 from batchinfer.engines.models import ModelIdentity
 from batchinfer.engines.tokenizer import Tokenizer
@@ -48,7 +47,7 @@ class Question:
         assert self.spec.prompt is not None  # a question is only made of jobs that have one
         return self.spec.prompt
 
-    def of_kinds(self, kinds: dict[str, keys.Kind]) -> Question:
+    def of_kinds(self, kinds: dict[str, columns.Kind]) -> Question:
         """The same, for template columns of these kinds: 1 and 1.0 make different prompts."""
         parts = self.parts | {"columns": kinds}
         return replace(self, parts=parts, fingerprint=keys.fingerprint(parts))

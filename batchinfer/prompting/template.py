@@ -11,11 +11,9 @@ from jinja2.exceptions import SecurityError, UndefinedError
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from batchinfer.core.records import Message
+from batchinfer.core.records import TEXT, Message
 from batchinfer.errors import SpecError
 from batchinfer.job.spec import Example, PromptSpec
-
-TEXT = "text"  # the role of a plain completion's only message
 
 
 class TemplateFault(Exception):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -15,11 +14,13 @@ from typing import Any
 import duckdb
 import lmdb
 
-import batchinfer
-from batchinfer.cache.schema import iso, now
-from batchinfer.core.home import readable_faults, sync_folder
-from batchinfer.core.keys import Column, literal
-from batchinfer.errors import StoreError, UsageError
+from batchinfer.core.clock import iso, now
+from batchinfer.core.columns import Column
+from batchinfer.core.database import COPY_OPTIONS
+from batchinfer.core.files import readable_faults
+from batchinfer.core.sql import literal
+from batchinfer.core.version import __version__
+from batchinfer.errors import StoreError
 from batchinfer.inputs.query_list import Plan, listed
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec, MatchSpec
@@ -30,8 +31,6 @@ from batchinfer.publish.gate import Check, Figures
 from batchinfer.versions.snapshot import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, Snapshot
 
 INDEX_ROWS = 16_384  # put into lookup.lmdb at once
-ROW_GROUP = 20_480  # whoever reads predictions.parquet holds one in memory for each thread
-COPY_OPTIONS = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
 
 
 def write_predictions(plan: Plan, target: Path) -> None:
@@ -41,40 +40,6 @@ def write_predictions(plan: Plan, target: Path) -> None:
         f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO {literal(str(target))} "
         f"{COPY_OPTIONS}"
     )
-
-
-@contextlib.contextmanager
-def beside(target: Path) -> Iterator[Path]:
-    """A draft beside a file that a person named, put in its place as a whole at the end.
-
-    Raises UsageError where the place will not do, before anything is done.
-    """
-    place = target.resolve()  # a link stays a link
-    draft = place.with_name(f".batchinfer-export-{os.getpid()}")
-    try:
-        try:
-            if place.exists() and not place.is_file():
-                raise UsageError(f"{target} is not a file: name one that can be replaced, or that does not exist yet.")
-            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
-        except OSError as exc:
-            raise UsageError(f"{target} cannot be written: {exc.strerror}. Name another file.") from exc
-        draft.unlink()
-        yield draft
-        with readable_faults(target):
-            draft.replace(place)
-            sync_folder(place.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def copy_faults(target: Path) -> Iterator[None]:
-    """Says of DuckDB's errors while it copies which file they are about."""
-    try:
-        yield
-    except duckdb.IOException as exc:
-        raise StoreError(f"{target} cannot be written: {str(exc).splitlines()[0]}") from exc
 
 
 def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
@@ -165,7 +130,7 @@ def manifest_facts(
         "parent": parent,
         "run": dict(run),
         "spec": job.spec.model_dump(mode="json", by_alias=True),
-        "made_by": f"batchinfer {batchinfer.__version__}",
+        "made_by": f"batchinfer {__version__}",
     }
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import duckdb
 
 from batchinfer.cache import imports, verdicts
-from batchinfer.cache.store import Store, one
-from batchinfer.core.keys import literal, quoted
+from batchinfer.cache.store import Store
+from batchinfer.core.database import one
+from batchinfer.core.sql import literal, quoted
 from batchinfer.inputs.query_list import Plan, listed
 from batchinfer.job.spec import JobSpec
 from batchinfer.match.matcher import made_now

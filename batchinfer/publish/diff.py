@@ -13,11 +13,14 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from batchinfer.core import database, files
+from batchinfer.core.columns import Column
+from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobHome
-from batchinfer.core.keys import Column, canonical_json, literal, quoted
+from batchinfer.core.keys import canonical_json
+from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.inputs.query_list import listed, scratch_database
-from batchinfer.publish import build
+from batchinfer.inputs.query_list import listed
 from batchinfer.publish.contents import RESERVED, version_column
 from batchinfer.versions import pointers
 from batchinfer.versions.snapshot import PREDICTIONS, Manifest
@@ -68,14 +71,14 @@ def compare(home: JobHome, names: Sequence[str], out: Path | None, show: int) ->
             f"{str(start).capitalize()} is looked up by {keys[0]} and {end} by {keys[1]}, so they cannot be compared."
         )
     with (
-        contextlib.nullcontext() if out is None else build.beside(out) as draft,
+        contextlib.nullcontext() if out is None else files.beside(out) as draft,
         home.scratch() as scratch,
         scratch_database(scratch) as db,
     ):
         with _damage(start, end):
             _find(db, start, end)
         if draft is not None:
-            with build.copy_faults(draft):
+            with database.copy_faults(draft):
                 _write(db, end.manifest.key, draft)
         counts = dict(db.execute("SELECT change, count(*) FROM differences GROUP BY change").fetchall())
         columns = ", ".join([*(listed(key.name) for key in end.manifest.key), "change", "old", "new"])
@@ -180,5 +183,5 @@ def _write(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path) -
     columns = [f"{listed(name)} AS {quoted(shown)}" for name, shown in names.items()]
     db.execute(
         f"COPY (SELECT {', '.join([*columns, *OWN_COLUMNS])} FROM differences ORDER BY change, lookup) "
-        f"TO {literal(str(target))} {build.COPY_OPTIONS}"
+        f"TO {literal(str(target))} {database.COPY_OPTIONS}"
     )

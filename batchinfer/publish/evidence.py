@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batchinfer.cache.store import Store
 from batchinfer.cache.verdicts import corrections
-from batchinfer.core.keys import literal
+from batchinfer.core.sql import literal
 from batchinfer.inputs.query_list import Plan, listed
 from batchinfer.job.spec import JobSpec
 from batchinfer.publish.contents import version_column

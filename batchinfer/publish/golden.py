@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.core import keys
-from batchinfer.core.keys import Column
+from batchinfer.core.columns import Column
 from batchinfer.errors import InputError
 from batchinfer.inputs.parquet import BATCH_ROWS, Source
 from batchinfer.job.reader import Job

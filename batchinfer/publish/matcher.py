@@ -17,11 +17,11 @@ from typing import BinaryIO
 import duckdb
 import pyarrow as pa
 
-from batchinfer.cache.store import one
-from batchinfer.core.home import readable_faults
-from batchinfer.core.keys import Column, literal
+from batchinfer.core.columns import Column
+from batchinfer.core.database import one, scratch_database
+from batchinfer.core.files import readable_faults
+from batchinfer.core.sql import literal
 from batchinfer.errors import MissingExtra
-from batchinfer.inputs.query_list import scratch_database
 from batchinfer.job.parts import matched_sql, part_sql
 from batchinfer.job.spec import MatchSpec
 from batchinfer.match.matcher import MAGIC, MATCHER, TRAILER, made_now

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from batchinfer.cache.schema import iso, now
-from batchinfer.cache.store import Store, one
-from batchinfer.core.home import JobHome, readable_faults, sync_folder, user_name
-from batchinfer.core.keys import Column
+from batchinfer.cache.store import Store
+from batchinfer.core.clock import iso, now
+from batchinfer.core.columns import Column
+from batchinfer.core.database import one, scratch_database
+from batchinfer.core.files import readable_faults, sync_folder, user_name
+from batchinfer.core.home import JobHome
 from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.inputs.query_list import Plan, scratch_database
+from batchinfer.inputs.query_list import Plan
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.prompting.output import is_json

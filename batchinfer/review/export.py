@@ -18,16 +18,18 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.cache import verdicts
-from batchinfer.cache.store import one
+from batchinfer.core import database, files
+from batchinfer.core.database import one
 from batchinfer.core.home import JobHome
-from batchinfer.core.keys import canonical_json, literal, quoted
+from batchinfer.core.keys import canonical_json
+from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.inputs.query_list import Plan, listed
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, planned, quiet
 from batchinfer.prompting.output import is_json
-from batchinfer.publish import build, contents
+from batchinfer.publish import contents
 from batchinfer.versions import pointers
 
 ABOUT = ("value", "state", "before", "prediction", "score", "source", "model", "generated_at", "concepts")
@@ -64,7 +66,7 @@ def write(
     """
     if target.suffix.lower() not in (".csv", ".parquet"):
         raise UsageError(f"{target} is neither .csv nor .parquet: name a file that ends so.")
-    with build.beside(target) as draft, planned(job, home, options, gated=False, say=say) as p:
+    with files.beside(target) as draft, planned(job, home, options, gated=False, say=say) as p:
         version, before = served_now(home)
         contents.collect(p.plan, p.store, job.spec, before)
         context = _context(p.plan, job.spec)
@@ -79,9 +81,9 @@ def write(
         p.plan.db.execute(f"CREATE OR REPLACE TABLE review AS SELECT * FROM ({rows}) WHERE {chosen or 'true'}")
         order = ", ".join(["score NULLS LAST", "state", *(quoted(column_of(name)) for name in job.spec.input.key)])
         sql = f"SELECT {', '.join(map(quoted, columns))} FROM review ORDER BY {order}"
-        with build.copy_faults(target):
+        with database.copy_faults(target):
             if target.suffix.lower() == ".parquet":
-                p.plan.db.execute(f"COPY ({sql}) TO {literal(str(draft))} {build.COPY_OPTIONS}")
+                p.plan.db.execute(f"COPY ({sql}) TO {literal(str(draft))} {database.COPY_OPTIONS}")
             else:
                 _write_csv(p.plan, sql, draft)
         count = one(p.plan.db, "SELECT count(*) FROM review")

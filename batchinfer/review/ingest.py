@@ -15,12 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jsonschema import Draft202012Validator, ValidationError
 
+from batchinfer import errors
 from batchinfer.cache import imports, verdicts
-from batchinfer.cache.store import one
 from batchinfer.cache.verdicts import ACCEPT, CORRECT, REJECT
 from batchinfer.core import keys
-from batchinfer.core.home import JobHome, user_name
-from batchinfer.core.keys import Column
+from batchinfer.core.columns import Column, typed
+from batchinfer.core.database import one
+from batchinfer.core.files import user_name
+from batchinfer.core.home import JobHome
 from batchinfer.errors import InputError, UsageError
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.job.reader import Job
@@ -159,7 +161,7 @@ class Reader:
     def of_another_job(self, job: Any) -> str | None:
         """What to say of a row that was made for another job."""
         name = self._spec.name
-        return None if job == name else f"it was made for the job {keys.shortened(str(job))}, not for {name}"
+        return None if job == name else f"it was made for the job {errors.shortened(str(job))}, not for {name}"
 
     def names(self, path: Path, given: Sequence[str]) -> list[str]:
         """The columns of a file as a review calls them, whatever their case. Raises InputError if one is missing."""
@@ -201,7 +203,7 @@ class Reader:
             return []
         verdict = word.casefold() or CORRECT
         if verdict not in (ACCEPT, REJECT, CORRECT):
-            raise ValueError(f"the verdict is {keys.shortened(word)}, but should be accept, reject or correct")
+            raise ValueError(f"the verdict is {errors.shortened(word)}, but should be accept, reject or correct")
         query, lookup, value = self._known(row)
         if verdict == CORRECT and not corrected:
             raise ValueError("the verdict is correct, but there is no corrected value")
@@ -267,9 +269,11 @@ class Reader:
         if self._checking:
             return _typed(corrected, self._term)
         if output.choices is not None and corrected not in output.choices:
-            raise ValueError(f"the corrected value {keys.shortened(corrected)} is none of {', '.join(output.choices)}")
+            raise ValueError(
+                f"the corrected value {errors.shortened(corrected)} is none of {', '.join(output.choices)}"
+            )
         if output.pattern is not None and not re.fullmatch(output.pattern, corrected):
-            raise ValueError(f"the corrected value {keys.shortened(corrected)} does not match output.pattern")
+            raise ValueError(f"the corrected value {errors.shortened(corrected)} does not match output.pattern")
         if not is_json(output):
             return as_prediction(corrected, as_json=False)
         try:
@@ -289,7 +293,7 @@ def _typed(cell: Any, column: Column) -> Any:
     """A cell as a value of the key column. Raises UsageError or ValueError."""
     if cell is None:
         raise ValueError
-    return keys.typed(cell, column) if isinstance(cell, str) else cell
+    return typed(cell, column) if isinstance(cell, str) else cell
 
 
 def _as_json(query: Mapping[str, Any]) -> str:
@@ -317,7 +321,7 @@ def _clashes(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> list[str]:
         ORDER BY first"""
     ).fetchall()
     return [
-        f"{' and '.join(places[:SHOWN])}: {fault} of {keys.shortened(query, LONGEST)}"
+        f"{' and '.join(places[:SHOWN])}: {fault} of {errors.shortened(query, LONGEST)}"
         for places, query, _, fault in found
     ]
 

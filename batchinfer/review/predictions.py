@@ -17,15 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.cache import imports
-from batchinfer.cache.store import Store, one
+from batchinfer.cache.store import Store
 from batchinfer.core import keys
+from batchinfer.core.columns import Column
+from batchinfer.core.database import one, scratch_database
 from batchinfer.core.home import JobHome
-from batchinfer.core.keys import Column, literal, quoted
+from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError, NotFound
 from batchinfer.inputs import upstream
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.inputs.parquet import ROW, Source, find_files
-from batchinfer.inputs.query_list import scratch_database
 from batchinfer.job.reader import Job
 from batchinfer.prompting.output import is_json
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.home import lock, write_atomically
+from batchinfer.core.files import lock, write_atomically
 from batchinfer.errors import NotFound, StoreError
 
 FILE = "api-keys.json"

@@ -6,8 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from batchinfer.core.keys import shortened
-from batchinfer.errors import MissingExtra, UsageError
+from batchinfer.errors import MissingExtra, UsageError, shortened
 from batchinfer.match.matcher import Foreign, Matcher, TooMuch
 from batchinfer.serve.batch import MAX_REPLY, read_json
 from batchinfer.serve.problems import Problem

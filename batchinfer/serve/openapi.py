@@ -6,8 +6,8 @@ from functools import cache
 from html import escape
 from typing import Any
 
-import batchinfer
 from batchinfer.core.keys import JOB_NAME
+from batchinfer.core.version import __version__
 from batchinfer.serve.batch import MAX_BODY, MAX_QUERIES
 from batchinfer.serve.match import MAX_TEXTS
 from batchinfer.serve.problems import KINDS, MEDIA_TYPE
@@ -279,7 +279,7 @@ def document() -> Schema:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "batchinfer", "version": batchinfer.__version__,
+            "title": "batchinfer", "version": __version__,
             "description": "Looks up predictions that a large model made ahead of time, and finds their terms in texts.",
         },
         "paths": {

@@ -8,7 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from batchinfer.core.home import lock
+from batchinfer.core.files import lock
 from batchinfer.errors import StoreError
 from batchinfer.versions.snapshot import MANIFEST, Snapshot
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.home import JobHome, readable_faults, sync_folder, write_atomically
+from batchinfer.core.files import readable_faults, sync_folder, write_atomically
+from batchinfer.core.home import JobHome
 from batchinfer.errors import NotFound, StoreError
 from batchinfer.versions.snapshot import MANIFEST, Manifest, Snapshot
 

@@ -9,8 +9,9 @@ from datetime import date, datetime
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from batchinfer import errors
 from batchinfer.core import keys
-from batchinfer.core.keys import Column, Kind
+from batchinfer.core.columns import Column, Kind, no_value, typed
 from batchinfer.errors import UsageError
 
 NO_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
@@ -59,7 +60,7 @@ class QueryReader:
         rows = []
         for number, query in enumerate(queries):
             if not isinstance(query, Mapping):
-                shown = keys.shortened(repr(query))
+                shown = errors.shortened(repr(query))
                 raise UsageError(f"queries[{number}] should be a mapping of columns to values, not {shown}.")
             try:
                 rows.append(self.from_values(query))
@@ -96,7 +97,7 @@ class QueryReader:
 
     def _refuse_names(self, given: list[str]) -> None:
         missing = [name for name in self.names if name not in given]
-        unknown = [keys.shortened(str(name)) for name in given if name not in self.names]
+        unknown = [errors.shortened(str(name)) for name in given if name not in self.names]
         said = [f"{', '.join(missing)} is missing"] if missing else []
         said += [f"{', '.join(unknown[:5])} is not part of it"] if unknown else []
         raise UsageError(f"The lookup key of {self._job} is {', '.join(self.names)}: {' and '.join(said)}.")
@@ -115,20 +116,20 @@ def parameters(query_string: bytes) -> dict[str, list[str]]:
 def language_ranges(asked: Iterable[Any]) -> tuple[str, ...]:
     """Checked BCP 47 tags, each of which also stands for its more special ones. Raises UsageError."""
     if isinstance(asked, str | bytes | Mapping):
-        raise UsageError(f"Languages are a list of BCP 47 tags, such as ['de'], not {keys.shortened(repr(asked))}.")
+        raise UsageError(f"Languages are a list of BCP 47 tags, such as ['de'], not {errors.shortened(repr(asked))}.")
     ranges = tuple(asked)
     if len(ranges) > MAX_LANGUAGES:
         raise UsageError(f"A match can be restricted to {MAX_LANGUAGES} languages; these are {len(ranges):,}.")
     for language in ranges:
         if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
-            raise UsageError(f"{keys.shortened(repr(language))} is not a BCP 47 tag, such as de or pt-BR.")
+            raise UsageError(f"{errors.shortened(repr(language))} is not a BCP 47 tag, such as de or pt-BR.")
     return ranges
 
 
 def in_utf16(offsets: Any) -> bool:
     """Whether spans are wanted in UTF-16 units. Raises UsageError for what is no way of counting."""
     if not isinstance(offsets, str) or offsets not in OFFSETS:
-        raise UsageError(f"offsets is {keys.shortened(repr(offsets))}; it can be {' or '.join(OFFSETS)}.")
+        raise UsageError(f"offsets is {errors.shortened(repr(offsets))}; it can be {' or '.join(OFFSETS)}.")
     return OFFSETS[offsets]
 
 
@@ -147,8 +148,8 @@ def _unescaped(raw: bytes) -> str:
 def _typed(text: str, column: Column) -> Any:
     pattern = AS_IN_JSON.get(column.kind)
     if pattern is not None and not pattern.fullmatch(text):
-        raise keys.no_value(text, column)
-    return _in_range(keys.typed(text, column), column)
+        raise no_value(text, column)
+    return _in_range(typed(text, column), column)
 
 
 def _encoder(column: Column, normalize: Sequence[str]) -> Callable[[Any], bytes]:
@@ -203,7 +204,7 @@ def _boolean(value: Any, column: Column) -> bool:
 
 def _date(value: Any, column: Column) -> date:
     if isinstance(value, str):
-        return keys.typed(value, column)  # type: ignore[no-any-return]
+        return typed(value, column)  # type: ignore[no-any-return]
     if not isinstance(value, date) or isinstance(value, datetime):
         raise _wrong_kind(value, column)
     return value
@@ -211,14 +212,14 @@ def _date(value: Any, column: Column) -> date:
 
 def _timestamp(value: Any, column: Column) -> datetime:
     if isinstance(value, str):
-        return keys.typed(value, column)  # type: ignore[no-any-return]
+        return typed(value, column)  # type: ignore[no-any-return]
     if not isinstance(value, datetime):
         raise _wrong_kind(value, column)
     return value
 
 
 def _wrong_kind(value: Any, column: Column) -> UsageError:
-    shown = keys.shortened(repr(value))
+    shown = errors.shortened(repr(value))
     return UsageError(f"{column.name} is {shown}, but the column holds values of the kind {column.kind}.")
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.home import JobHome, readable_faults, write_atomically
+from batchinfer.core.files import readable_faults, write_atomically
+from batchinfer.core.home import JobHome
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions import pointers, retention
 from batchinfer.versions.pointers import Pointer

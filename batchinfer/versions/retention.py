@@ -9,7 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from batchinfer.core.home import JobHome, sync_folder
+from batchinfer.core.files import sync_folder
+from batchinfer.core.home import JobHome
 from batchinfer.errors import StoreError
 from batchinfer.versions import pointers
 from batchinfer.versions.snapshot import MANIFEST

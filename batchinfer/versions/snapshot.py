@@ -20,7 +20,8 @@ from typing import Any, Self
 
 import lmdb
 
-from batchinfer.core.keys import ENCODERS, Column
+from batchinfer.core.columns import Column
+from batchinfer.core.keys import ENCODERS
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.match.matcher import MATCHER, Matcher
 from batchinfer.versions.query import QueryReader

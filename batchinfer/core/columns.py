@@ -1,0 +1,46 @@
+"""A column of a key: its name, the kind of its values, and values of that kind out of text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Literal
+
+from batchinfer.errors import UsageError, shortened
+
+Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that is part of a key: its name and the kind of its values."""
+
+    name: str
+    kind: Kind
+
+
+def typed(text: str, column: Column) -> Any:
+    """A value of the column's kind from its text, as in COLUMN=VALUE. Raises UsageError."""
+    try:
+        if column.kind == "integer":
+            return int(text)
+        if column.kind == "number":
+            return float(text)
+        if column.kind == "boolean":
+            return {"true": True, "false": False}[text.lower()]
+        if column.kind == "date":
+            return date.fromisoformat(text)
+        if column.kind == "timestamp":
+            return datetime.fromisoformat(text)
+        text.encode()  # an argument of the command line may be no UTF-8
+        return json.loads(text) if column.kind == "json" else text
+    except (ValueError, KeyError) as exc:
+        raise no_value(text, column) from exc
+
+
+def no_value(text: str, column: Column) -> UsageError:
+    """Says that a text is no value of the column's kind."""
+    return UsageError(
+        f"{column.name}={shortened(text)}: the column {column.name} holds values of the kind {column.kind}, and this is none."
+    )

@@ -1,0 +1,81 @@
+"""DuckDB: scratch databases of bounded memory, transactions, and its errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from batchinfer.core.sql import literal
+from batchinfer.errors import StoreError
+
+ROW_GROUP = 20_480  # whoever reads predictions.parquet holds one in memory for each thread
+COPY_OPTIONS = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+
+SCRATCH_MEMORY = "768MB"
+
+
+@contextlib.contextmanager
+def transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commits what is done within; rolls it back if anything is raised."""
+    try:
+        db.begin()
+        yield
+        db.commit()
+    except BaseException:
+        with contextlib.suppress(duckdb.Error):
+            db.rollback()
+        raise
+
+
+def one(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> Any:
+    """The single value of a query. Fetches all of it: DuckDB 2 refuses other work beside a half-read result."""
+    return db.execute(sql, list(values)).fetchall()[0][0]
+
+
+@contextlib.contextmanager
+def vendor_faults(path: Path) -> Iterator[None]:
+    """Says of DuckDB's errors what they mean for the user."""
+    try:
+        yield
+    except duckdb.Error as exc:
+        text = str(exc).splitlines()[0]
+        if "Permission denied" in text:
+            raise StoreError(f"{path} may not be opened by this user: mend its permissions, or use --home.") from exc
+        if any(sign in text for sign in ("No space left", "Could not write", "failed to offload")):
+            raise StoreError(
+                f"{path} cannot be written: the disk is full. Free space, then run again; nothing committed is lost."
+            ) from exc
+        if "newer version" in text or "storage version" in text.lower() or "serialization" in text.lower():
+            raise StoreError(
+                f"{path} was written by a newer DuckDB: install the newer batchinfer; the cache is left as it is."
+            ) from exc
+        raise StoreError(f"{path} cannot be used: {text}") from exc
+
+
+@contextlib.contextmanager
+def scratch_database(folder: Path, memory: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database for intermediate tables, of bounded memory. Raises StoreError when it cannot be written."""
+    with vendor_faults(folder):
+        db = duckdb.connect()  # not a file: that would log, compress and write even what fits into memory
+        try:
+            db.execute(f"SET memory_limit = '{memory or SCRATCH_MEMORY}'")
+            db.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
+            db.execute(f"SET temp_directory = {literal(str(folder / 'spill'))}")
+            db.execute("SET preserve_insertion_order = true")
+            yield db
+        finally:
+            db.close()
+
+
+@contextlib.contextmanager
+def copy_faults(target: Path) -> Iterator[None]:
+    """Says of DuckDB's errors while it copies which file they are about."""
+    try:
+        yield
+    except duckdb.IOException as exc:
+        raise StoreError(f"{target} cannot be written: {str(exc).splitlines()[0]}") from exc

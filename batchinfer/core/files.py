@@ -1,0 +1,124 @@
+"""Locks that go with their process, files replaced as a whole, and what the system's errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import getpass
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from batchinfer.errors import StoreError, UsageError
+
+
+def user_name() -> str:
+    """Who runs this process, for what is recorded of people's acts."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return str(os.getuid())
+
+
+@contextlib.contextmanager
+def lock(path: Path, doing: str, wait: Callable[[str], None] | None = None) -> Iterator[str | None]:
+    """Holds an exclusive lock on a file, which then says who holds it. Yields None, or who has it instead.
+
+    wait: if given, it is called with the holder's name, and the lock is then waited for.
+    The lock goes with the process, however it ends.
+    """
+    with readable_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_RDWR)  # in a folder for all, Linux lets only its maker open a file with O_CREAT
+        except FileNotFoundError:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        with contextlib.suppress(PermissionError):
+            os.fchmod(handle, 0o666)  # whatever the umask: other users take turns with us
+    try:
+        if not _try_lock(handle):
+            holder = os.read(handle, 1000).decode(errors="replace").strip() or "another process"
+            if wait is None:
+                yield holder
+                return
+            wait(holder)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{doing} (process {os.getpid()})\n".encode(), 0)
+        yield None
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Replaces a file as a whole: readers see the old content or the new, also after a power cut.
+
+    mode: who may read it, less what the umask takes away.
+    """
+    with readable_faults(path):
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:  # noqa: PTH123
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames within a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def readable_faults(path: Path) -> Iterator[None]:
+    """Says of a file-system error what it means for the data folder."""
+    try:
+        yield
+    except PermissionError as exc:
+        raise StoreError(
+            f"{exc.filename or path} may not be used by this user: mend its permissions, or use --home."
+        ) from exc
+    except OSError as exc:
+        advice = "Free space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that"
+        raise StoreError(
+            f"{exc.filename or path} cannot be written: {exc.strerror}. {advice}, then run again."
+        ) from exc
+
+
+@contextlib.contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A draft beside a file that a person named, put in its place as a whole at the end.
+
+    Raises UsageError where the place will not do, before anything is done.
+    """
+    place = target.resolve()  # a link stays a link
+    draft = place.with_name(f".batchinfer-export-{os.getpid()}")
+    try:
+        try:
+            if place.exists() and not place.is_file():
+                raise UsageError(f"{target} is not a file: name one that can be replaced, or that does not exist yet.")
+            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
+        except OSError as exc:
+            raise UsageError(f"{target} cannot be written: {exc.strerror}. Name another file.") from exc
+        draft.unlink()
+        yield draft
+        with readable_faults(target):
+            draft.replace(place)
+            sync_folder(place.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
