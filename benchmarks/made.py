@@ -12,8 +12,8 @@ from batchinfer.core.columns import Column
 from batchinfer.core.home import JobHome
 from batchinfer.core.sql import literal
 from batchinfer.publish import build
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import PREDICTIONS
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.layout import PREDICTIONS
 
 JOB = "bench"
 KEY = [Column("id", "string")]
@@ -48,7 +48,7 @@ def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> 
         "gate": {"status": "passed", "checks": []},
     }  # fmt: skip
     build.write_manifest(draft, facts)
-    pointers.install(home, draft, version)
+    folders.install(home, draft, version)
     pointers.make_current(home, version)
     return home
 
@@ -57,7 +57,7 @@ def body(home: JobHome, number: int) -> bytes:
     """What publishing made for an entry."""
     from batchinfer.versions.snapshot import Snapshot
 
-    with Snapshot(pointers.folder_of(home, pointers.served(home).version)) as snapshot:
+    with Snapshot(folders.folder_of(home, pointers.served(home).version)) as snapshot:
         found = snapshot.get({"id": key_of(number)})
     assert found is not None
     assert json.loads(found)["query"] == {"id": key_of(number)}

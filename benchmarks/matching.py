@@ -37,8 +37,8 @@ import duckdb
 from batchinfer.core.sql import literal
 from batchinfer.match.folding import EDGE, Folding
 from batchinfer.match.matcher import MATCHER, Matcher
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import MANIFEST, PREDICTIONS
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.layout import MANIFEST, PREDICTIONS
 from benchmarks import builds, carriers
 from benchmarks.cldr import JOB, MATCH, Locale, Text, kind_of, make, read, texts
 from benchmarks.matched import BATCH, Answers, Results, Times, report
@@ -187,7 +187,7 @@ def measure(folder: Path, given: argparse.Namespace) -> Results:
         [sys.executable, "-m", "batchinfer", "--home", str(home.root), "publish", str(job.folder)],
         cwd=builds.ROOT, check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    version = pointers.folder_of(home, pointers.served(home).version)
+    version = folders.folder_of(home, pointers.served(home).version)
     say("Building matchers …")
     whole = MATCH | {"min_length": 1}
     built = {

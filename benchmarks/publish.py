@@ -40,8 +40,8 @@ from batchinfer.inputs import query_list
 from batchinfer.job import reader
 from batchinfer.planning.prepare import Options, planned
 from batchinfer.publish import build, gate
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import LOOKUP, PREDICTIONS
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.layout import LOOKUP, PREDICTIONS
 
 JOB = """\
 name: bench_publish
@@ -165,7 +165,7 @@ def measured(folder: Path, home: JobHome) -> Measured:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     took = time.monotonic() - began
     said = json.loads(done.stdout)
-    version = pointers.folder_of(home, said["version"])
+    version = folders.folder_of(home, said["version"])
     files = {name: (version / name).stat().st_size / (1 << 20) for name in (PREDICTIONS, LOOKUP)}
     return Measured(took=took, said=said, files=files, load=os.getloadavg()[0], **json.loads(report.read_text("utf-8")))
 
@@ -248,7 +248,7 @@ def main() -> None:
         publishes = [measured(folder, home)]
         change(home)
         publishes.append(measured(folder, home))
-        show(given.rows, given.output, publishes, alone(pointers.folder_of(home, 2), folder))
+        show(given.rows, given.output, publishes, alone(folders.folder_of(home, 2), folder))
 
 
 if __name__ == "__main__":

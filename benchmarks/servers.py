@@ -17,8 +17,8 @@ from pathlib import Path
 import duckdb
 
 from batchinfer.core.home import JobHome
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import PREDICTIONS
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.layout import PREDICTIONS
 from benchmarks.made import JOB
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +78,7 @@ def granian(app: str, port: int) -> list[str]:
 
 def fill_duckdb(home: JobHome, path: Path) -> None:
     """The bodies, by their key."""
-    version = pointers.folder_of(home, pointers.served(home).version)
+    version = folders.folder_of(home, pointers.served(home).version)
     with duckdb.connect(str(path)) as db:
         db.execute("CREATE TABLE bodies (id VARCHAR PRIMARY KEY, body BLOB)")
         db.execute(f"INSERT INTO bodies SELECT id, json_object('job', '{JOB}', 'query', json_object('id', id), 'prediction', "

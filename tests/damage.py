@@ -12,8 +12,9 @@ from typing import Any
 import lmdb
 
 from batchinfer.core.home import JobHome
-from batchinfer.versions.pointers import CURRENT, folder_of
-from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.folders import folder_of
+from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.pointers import CURRENT
 
 Damage = Callable[[Path], object]
 """Does something to a version's folder."""

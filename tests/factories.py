@@ -27,7 +27,7 @@ from batchinfer.pipeline.generate import Tally
 from batchinfer.pipeline.report import Report
 from batchinfer.planning.prepare import Options, Planned, planned
 from batchinfer.review import export, ingest, predictions
-from batchinfer.versions import pointers
+from batchinfer.versions import folders, pointers
 from batchinfer.versions.snapshot import Snapshot
 
 # A gate that lets almost everything through.
@@ -149,7 +149,7 @@ class World:
     def served(self) -> Snapshot:
         """The version that is served, opened."""
         pointer = pointers.served(self.home)
-        return Snapshot(pointers.folder_of(self.home, pointer.version), digest=pointer.manifest)
+        return Snapshot(folders.folder_of(self.home, pointer.version), digest=pointer.manifest)
 
     def get(self, **query: Any) -> bytes | None:
         """One look-up in the version that is served."""

@@ -17,8 +17,8 @@ from batchinfer.inputs import query_list
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.job import reader
 from batchinfer.maintenance import doctor, erase
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import Manifest
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.manifest import Manifest
 from tests.factories import LENIENT, World, imports_job, write
 
 KEY = ["vaccine", "language"]
@@ -224,7 +224,7 @@ def test_the_version_that_was_read_is_recorded(tmp_path: Path) -> None:
     said = {"job": "shop", "version": 1}
     assert (report["input"], report["upstream"]) == ("shop, version 1", said)
     assert world.store.runs()[0]["upstream"] == said
-    assert Manifest.read(pointers.folder_of(world.home, report["version"])).content["run"]["upstream"] == said
+    assert Manifest.read(folders.folder_of(world.home, report["version"])).content["run"]["upstream"] == said
 
 
 def test_a_file_takes_the_place_of_the_other_job(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_key_column_must_be_the_upstreams(tmp_path: Path) -> None:
 def test_a_damaged_upstream_is_refused(tmp_path: Path) -> None:
     """A version whose bytes are not those that were published is not read."""
     first = upstream(tmp_path)
-    path = pointers.folder_of(first.home, 1) / "predictions.parquet"
+    path = folders.folder_of(first.home, 1) / "predictions.parquet"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.chmod(0o644)

@@ -30,7 +30,7 @@ from batchinfer.engines.pool import VLLM_DRIVER
 from batchinfer.job import reader
 from batchinfer.maintenance import doctor
 from batchinfer.misses import log
-from batchinfer.versions.pointers import folder_of
+from batchinfer.versions.folders import folder_of
 from tests.factories import LENIENT
 from tests.tiny import ROOT, Cli, Done, model_folder, process, token, until, write_job
 

@@ -27,8 +27,9 @@ from batchinfer import Lookup
 from batchinfer.core.home import JobHome
 from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
 from batchinfer.review import predictions
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import LOOKUP, MANIFEST, Snapshot
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.layout import LOOKUP, MANIFEST
+from batchinfer.versions.snapshot import Snapshot
 from tests.factories import World
 from tests.serving import PATIENCE, eventually, job, say, serving
 from tests.tiny import ROOT
@@ -371,7 +372,7 @@ def test_a_folder_that_cannot_be_used_is_told_at_once(world: World, tmp_path: Pa
     """No data folder, and a job of which nothing is whole, are two different things."""
     with pytest.raises(NotFound, match=r"^There is no data folder .*nowhere\.$"):
         Lookup(tmp_path / "nowhere", "shop")
-    file = pointers.folder_of(world.home, 1) / LOOKUP
+    file = folders.folder_of(world.home, 1) / LOOKUP
     file.write_bytes(file.read_bytes()[:-4096])
     with pytest.raises(StoreError, match=r"^Nothing of the job shop can be served: .* is not whole"):
         Lookup(world.home.root, "shop")
@@ -383,7 +384,7 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pyte
     def refuse(home: JobHome) -> list[int]:
         raise PermissionError(errno.EACCES, "Permission denied", str(home.versions))
 
-    monkeypatch.setattr(pointers, "numbers", refuse)
+    monkeypatch.setattr(folders, "numbers", refuse)
     with pytest.raises(StoreError, match=r": /.*/shop/versions cannot be read: Permission denied\.$"):
         Lookup(tmp_path, "shop")
 
@@ -394,7 +395,7 @@ def followers() -> list[threading.Thread]:
 
 def locked(world: World) -> bool:
     """Whether this process has version 1 open: clean-up would see its lock on the manifest."""
-    wanted = str(pointers.folder_of(world.home, 1) / MANIFEST)
+    wanted = str(folders.folder_of(world.home, 1) / MANIFEST)
     links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
     return any(os.path.exists(link) and os.readlink(link) == wanted for link in links)  # noqa: PTH110, PTH115
 
@@ -514,7 +515,7 @@ def test_the_package_has_no_other_names() -> None:
 
 def test_a_version_can_be_opened_while_another_thread_lets_go_of_it(world: World) -> None:
     """LMDB opens a file only once in a process, and takes a moment to close it."""
-    place = pointers.folder_of(world.home, 1)
+    place = folders.folder_of(world.home, 1)
 
     def come_and_go(_: int) -> None:
         for _ in range(250):

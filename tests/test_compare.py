@@ -13,8 +13,8 @@ import pytest
 from batchinfer.errors import GateFailed, NotFound, StoreError, UsageError
 from batchinfer.publish import diff
 from batchinfer.versions import pointers
-from batchinfer.versions.pointers import folder_of
-from batchinfer.versions.snapshot import PREDICTIONS
+from batchinfer.versions.folders import folder_of
+from batchinfer.versions.layout import PREDICTIONS
 from tests.factories import LENIENT, World, imports_job, model_job
 from tests.tiny import Cli
 

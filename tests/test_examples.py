@@ -10,7 +10,7 @@ import pytest
 
 from batchinfer.core.records import Failure
 from batchinfer.errors import GateFailed
-from batchinfer.versions.snapshot import Manifest
+from batchinfer.versions.manifest import Manifest
 from tests.factories import World, model_job
 
 Make = Callable[..., World]

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from batchinfer.core.home import JobHome
-from batchinfer.versions import checksums, follow, pointers
+from batchinfer.versions import checksums, folders, follow, pointers
+from batchinfer.versions.folders import folder_of
 from batchinfer.versions.follow import Follower
-from batchinfer.versions.pointers import CURRENT, PIN, folder_of
-from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Snapshot
+from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.pointers import CURRENT, PIN
+from batchinfer.versions.snapshot import Snapshot
 from tests.damage import POINTERS, VERSIONS, Damage, next_version, point
 from tests.factories import LENIENT, imports_job
 
@@ -221,7 +223,7 @@ def test_a_folder_that_vanishes_while_it_is_read(home: JobHome, at_once: None, m
     def gone(_home: JobHome) -> list[int]:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(pointers, "numbers", gone)
+    monkeypatch.setattr(folders, "numbers", gone)
     (home.folder / CURRENT).write_bytes(b"")
     follower = following(home)
     assert (says(follower), follower.served.published) == (None, True)

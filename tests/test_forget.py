@@ -25,9 +25,11 @@ from batchinfer.errors import Busy, GateFailed, NotFound, StoreError, UsageError
 from batchinfer.maintenance import erase as forgetting
 from batchinfer.publish import release
 from batchinfer.review import predictions
-from batchinfer.versions import pointers, replication
-from batchinfer.versions.pointers import PIN, folder_of
-from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest
+from batchinfer.versions import folders, pointers, replication
+from batchinfer.versions.folders import folder_of
+from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.pointers import PIN
 from tests.factories import LENIENT, World, imports_job, model_job, write
 from tests.tiny import ROOT, Cli
 
@@ -160,7 +162,7 @@ def test_the_new_version_says_little(world: World) -> None:
     manifest = Manifest.read(folder_of(world.home, 2))
     assert (manifest.version, manifest.rows, manifest.content["forgot"], manifest.content["parent"]) == (2, 2, 1, 1)
     assert manifest.content["gate"]["status"] == "passed"
-    assert pointers.numbers(world.home) == [2]
+    assert folders.numbers(world.home) == [2]
     others_are_whole(world)
     with world.store.open() as db:
         assert db.execute("SELECT version, rows FROM versions ORDER BY version").fetchall() == [(1, 3), (2, 2)]
@@ -232,7 +234,7 @@ def test_both_what_is_pinned_and_what_is_hidden(world: World) -> None:
     assert (pinned.version, current.version) == (3, 4)
     assert world.get(name="Ann") == world.served().get({"name": "Ann"})
     assert b"first about Ann" in (world.get(name="Ann") or b"")
-    assert pointers.numbers(world.home) == [3, 4]
+    assert folders.numbers(world.home) == [3, 4]
 
 
 def test_pinned_while_it_works(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +364,7 @@ def test_nothing_to_forget(world: World, batchinfer: Cli) -> None:
     (world.home.logs / "engine.log").write_text("kept")
     done = batchinfer("forget", world.job.path, "name=Nobody", "--yes")
     assert (done.code, done.sentence) == (1, "Nothing of name=Nobody is stored for the job shop.")
-    assert pointers.numbers(world.home) == [1]
+    assert folders.numbers(world.home) == [1]
     assert (world.home.logs / "engine.log").exists()
     forget(world)
     assert batchinfer("forget", world.job.path, f"name={PRIVATE}", "--yes").code == 1

@@ -16,7 +16,8 @@ from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import Busy, GateFailed, ModelError, Stopped, UsageError
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options, planned
-from batchinfer.versions.pointers import folder_of, pointer, served
+from batchinfer.versions.folders import folder_of
+from batchinfer.versions.pointers import pointer, served
 from batchinfer.versions.snapshot import Snapshot
 from tests.factories import LENIENT
 from tests.scripted import read_diary

@@ -14,8 +14,8 @@ from batchinfer.errors import GateFailed, InputError, SpecError
 from batchinfer.pipeline import run
 from batchinfer.planning.prepare import Options
 from batchinfer.publish.golden import is_right
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import Manifest
+from batchinfer.versions import folders
+from batchinfer.versions.manifest import Manifest
 from tests.factories import World, model_job, unchecked, write
 
 Make = Callable[..., World]
@@ -85,7 +85,7 @@ def test_too_few_right_answers_are_refused(make: Make) -> None:
     world.answer(lambda row: says[row["id"]])
     with pytest.raises(GateFailed, match=r"golden: 2 of 4 golden rows are right \(50\.0%; at least 90\.0% wanted\)\. "):
         world.publish()
-    [name] = pointers.candidates(world.home)
+    [name] = folders.candidates(world.home)
     [failed] = [
         check for check in Manifest.read(world.home.rejected / name).content["gate"]["checks"] if not check["passed"]
     ]

@@ -19,12 +19,12 @@ from batchinfer.core.records import Generation, Prediction
 from batchinfer.engines.pool import EnginePool
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
-from batchinfer.job.spec import Example
 from batchinfer.pipeline.run import publish_job, run
 from batchinfer.planning.prepare import Options
 from batchinfer.prompting.parse import Parser
+from batchinfer.prompting.spec import Example
 from batchinfer.review import predictions
-from batchinfer.versions import pointers
+from batchinfer.versions import folders
 from batchinfer.versions.snapshot import Snapshot
 from tests.conftest import Told
 from tests.factories import Quiet, write
@@ -154,7 +154,7 @@ def test_a_vaccine_is_found_by_its_own_name(tmp_path: Path) -> None:
     terms = key | {"term": ["Spikevax", "RNA jab"], "prediction": ["Yes", "Yes"]}
     predictions.add(check, homes[1], write(tmp_path / "terms.parquet", terms), "a test")
     assert publish_job(check, homes[1], Options(), Quiet())["version"] == 1
-    with Snapshot(pointers.folder_of(homes[1], 1)) as version:
+    with Snapshot(folders.folder_of(homes[1], 1)) as version:
         found = version.matcher.find("Moderna is an mRNA vaccine, sold as Spikevax.")
     assert [(match.text, match.names[0].concept) for match in found] == [
         ("Moderna", "Moderna"), ("mRNA vaccine", "mRNA vaccine"), ("Spikevax", "Moderna"),
@@ -216,7 +216,7 @@ def test_the_check_runs_on_a_published_list(root: Path, tmp_path: Path, engine: 
     report = run(second, checked, Options(), told, engine)
     assert (report["status"], report["upstream"]) == ("done", {"job": SYNONYMS, "version": 1})
     assert (report["rows"], report["generated"], report["version"]) == (4, 4, 1)
-    with Snapshot(pointers.folder_of(checked, 1)) as version:
+    with Snapshot(folders.folder_of(checked, 1)) as version:
         body = json.loads(version.get({"vaccine": "Moderna", "language": "de", "term": "Spikevax"}) or "null")
         found = {name.term for match in version.matcher.find("Спросили про Spikevax и virus") for name in match.names}
     assert body["prediction"] in ("Yes", "No")

@@ -21,8 +21,9 @@ from batchinfer.core.columns import Column, Kind, typed
 from batchinfer.errors import UsageError
 from batchinfer.inputs.parquet import ROW, Source
 from batchinfer.inputs.query_list import scratch_plan
-from batchinfer.job.spec import InputSpec, JobSpec, PromptSpec
+from batchinfer.job.spec import InputSpec, JobSpec
 from batchinfer.planning import question
+from batchinfer.prompting.spec import PromptSpec
 from batchinfer.prompting.template import PromptTemplate
 from tests.factories import World, model_job
 

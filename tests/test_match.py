@@ -16,8 +16,8 @@ import pytest
 from batchinfer.errors import MissingExtra, StoreError, UsageError
 from batchinfer.match import folding, matcher
 from batchinfer.match.matcher import Foreign, Match, Matcher
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import Manifest
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.manifest import Manifest
 from tests.factories import LENIENT, World, imports_job, model_job
 
 Named = tuple[str, str, Sequence[Any]]  # concept, language, terms
@@ -59,7 +59,7 @@ def found(world: World, text: str, **options: Any) -> list[tuple[str, str]]:
 def manifest(world: World) -> Manifest:
     """What the current version says of itself."""
     pointer = pointers.served(world.home)
-    return Manifest.read(pointers.folder_of(world.home, pointer.version))
+    return Manifest.read(folders.folder_of(world.home, pointer.version))
 
 
 def test_a_match_says_all(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from batchinfer.errors import GateFailed
 from batchinfer.maintenance import erase
 from batchinfer.pipeline import run
 from batchinfer.planning.prepare import Options
-from batchinfer.versions import pointers, replication
+from batchinfer.versions import folders, pointers, replication
 from batchinfer.versions.snapshot import Snapshot
 from tests.factories import LENIENT, Quiet, World, imports_job
 
@@ -34,7 +34,7 @@ def world(tmp_path: Path) -> World:
 def found(home: JobHome, text: str = "alpha beta gamma delta") -> Sequence[str]:
     """What the served version finds."""
     pointer = pointers.served(home)
-    with Snapshot(pointers.folder_of(home, pointer.version), digest=pointer.manifest) as version:
+    with Snapshot(folders.folder_of(home, pointer.version), digest=pointer.manifest) as version:
         version.verify()
         return [name.concept for match in version.matcher.find(text) for name in match.names]
 
@@ -69,7 +69,7 @@ def test_a_candidate_has_its_matcher_when_it_is_published(world: World) -> None:
     with pytest.raises(GateFailed):
         strict.publish()
     assert found(world.home) == ["Ann", "Ben", "Cay"]
-    (candidate,) = pointers.candidates(world.home)
+    (candidate,) = folders.candidates(world.home)
     report = run.publish_job(strict.job, strict.home, Options(), Quiet(), candidate=candidate, why="they are right")
     assert report["version"] == 2
     assert found(world.home) == ["Ben", "Cay", "Ann"]

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchinfer.errors import SpecError
-from batchinfer.job.spec import Example, PromptSpec
+from batchinfer.prompting.spec import Example, PromptSpec
 from batchinfer.prompting.template import PromptTemplate, TemplateFault, shown
 
 EXAMPLES = [

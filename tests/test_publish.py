@@ -21,8 +21,9 @@ from batchinfer.core.files import lock
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError
 from batchinfer.pipeline import run
 from batchinfer.planning.prepare import Options
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.manifest import Manifest
 from tests.conftest import Told
 from tests.factories import World, imports_job
 from tests.tiny import ROOT, until
@@ -57,7 +58,7 @@ def value(world: World) -> str:
 
 
 def folder(world: World, version: int) -> Path:
-    return pointers.folder_of(world.home, version)
+    return folders.folder_of(world.home, version)
 
 
 # Pins
@@ -210,7 +211,7 @@ def test_what_the_current_version_says_is_not_published_again_under_a_pin(world:
     pointers.pin(world.home, 1)
     report = world.publish()
     assert (report["version"], report["pinned"], report["unchanged"]) == (None, 1, True)
-    assert pointers.numbers(world.home) == [1, 2]
+    assert folders.numbers(world.home) == [1, 2]
 
 
 def test_a_pinned_version_that_is_damaged_is_not_compared_with(world: World) -> None:
@@ -239,7 +240,7 @@ def test_a_current_that_cannot_be_read_is_left_alone(world: World) -> None:
     with pytest.raises(StoreError, match=r"CURRENT cannot be read: Is a directory\."):
         world.publish()
     assert path.is_dir()
-    assert pointers.numbers(world.home) == [1, 2]
+    assert folders.numbers(world.home) == [1, 2]
 
 
 def test_the_list_shows_what_can_be_pinned(world: World) -> None:
@@ -424,12 +425,12 @@ def test_a_killed_publish_leaves_a_whole_version_served(
     ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert value(world) == served
-    assert pointers.numbers(world.home) == there
+    assert folders.numbers(world.home) == there
     assert (world.publish()["version"] is None) == (served == "new")
     assert value(world) == "new"
     add(world, "newer")
     assert value(world) == "newer"
-    assert [path.name for path in world.home.versions.iterdir()] == [f"{pointers.numbers(world.home)[-1]:06d}"]
+    assert [path.name for path in world.home.versions.iterdir()] == [f"{folders.numbers(world.home)[-1]:06d}"]
 
 
 @contextlib.contextmanager
@@ -475,7 +476,7 @@ def test_two_publishers_at_once(world: World, tmp_path: Path) -> None:
         assert raised.value.exit_code == 5
         (tmp_path / "go").touch()
         assert first.wait(60) == 0
-    assert (pointers.numbers(world.home), value(world)) == ([1], "one")
+    assert (folders.numbers(world.home), value(world)) == ([1], "one")
     assert world.publish()["unchanged"]
 
 
@@ -539,7 +540,7 @@ def test_no_space_while_publishing(small_disk: Path, left: int) -> None:
     with world.served() as snapshot:
         snapshot.verify()
         assert json.loads(snapshot.get({"id": 7}) or b"")["prediction"].startswith("old 7")
-    assert pointers.numbers(world.home) == [1]
+    assert folders.numbers(world.home) == [1]
     assert world.publish()["version"] is not None
     with world.served() as snapshot:
         assert json.loads(snapshot.get({"id": 7}) or b"")["prediction"].startswith("7 new")

@@ -14,8 +14,8 @@ import pytest
 
 from batchinfer.core.home import JobHome
 from batchinfer.errors import GateFailed, StoreError
-from batchinfer.versions import pointers, retention
-from batchinfer.versions.snapshot import MANIFEST, PREDICTIONS
+from batchinfer.versions import folders, pointers, retention
+from batchinfer.versions.layout import MANIFEST, PREDICTIONS
 from tests.factories import World, imports_job
 
 OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
@@ -51,12 +51,12 @@ def opened(folder: Path) -> int:
 def test_the_newest_versions_stay(world: World) -> None:
     """After each publish the newest keep_versions stay, with nothing else beside them."""
     add(world, "one", "two", "three", "four")
-    assert pointers.numbers(world.home) == [3, 4]
+    assert folders.numbers(world.home) == [3, 4]
     assert sorted(path.name for path in world.home.versions.iterdir()) == ["000003", "000004"]
     assert value(world) == "four"
     world = world.changed(keep_versions=1)
     assert world.publish()["unchanged"]
-    assert pointers.numbers(world.home) == [4]
+    assert folders.numbers(world.home) == [4]
 
 
 def test_the_pinned_version_stays(world: World) -> None:
@@ -64,32 +64,32 @@ def test_the_pinned_version_stays(world: World) -> None:
     add(world, "one", "two")
     pointers.pin(world.home, 1)
     add(world, "three", "four")
-    assert (pointers.numbers(world.home), value(world)) == ([1, 3, 4], "one")
+    assert (folders.numbers(world.home), value(world)) == ([1, 3, 4], "one")
     pointers.unpin(world.home)
     add(world, "five")
-    assert pointers.numbers(world.home) == [4, 5]
+    assert folders.numbers(world.home) == [4, 5]
 
 
 def test_the_current_version_stays(world: World) -> None:
     """The version that CURRENT names stays, though newer ones lie beside it."""
     add(world, "one", "two")
     for number in (3, 4, 5):  # as publishers leave them that are killed before the flip
-        shutil.copytree(pointers.folder_of(world.home, 2), pointers.folder_of(world.home, number))
+        shutil.copytree(folders.folder_of(world.home, 2), folders.folder_of(world.home, number))
     assert retention.retain(world.home, 1) == [1, 3, 4]
-    assert (pointers.numbers(world.home), value(world)) == ([2, 5], "two")
+    assert (folders.numbers(world.home), value(world)) == ([2, 5], "two")
 
 
 def test_a_version_that_a_server_has_open_stays(world: World) -> None:
     """A version is left alone while anybody holds a shared lock on its manifest, and goes with the next clean-up after that."""
     add(world, "one")
-    handle = opened(pointers.folder_of(world.home, 1))
+    handle = opened(folders.folder_of(world.home, 1))
     try:
         add(world, "two", "three")
-        assert pointers.numbers(world.home) == [1, 2, 3]
+        assert folders.numbers(world.home) == [1, 2, 3]
     finally:
         os.close(handle)
     add(world, "four")
-    assert pointers.numbers(world.home) == [3, 4]
+    assert folders.numbers(world.home) == [3, 4]
 
 
 def test_a_version_cannot_be_opened_while_it_is_removed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_a_version_cannot_be_opened_while_it_is_removed(world: World, monkeypatc
     def watched(path: Path, **options: Any) -> None:
         path = Path(path)  # the library hands its temporary folders over as texts
         if (path / MANIFEST).exists() and path.parent == world.home.versions and not path.name.startswith(".building"):
-            assert pointers.numbers(world.home) == [2, 3]
+            assert folders.numbers(world.home) == [2, 3]
             tried.append(path)
             handle = os.open(path / MANIFEST, os.O_RDONLY)
             with pytest.raises(BlockingIOError):
@@ -112,7 +112,7 @@ def test_a_version_cannot_be_opened_while_it_is_removed(world: World, monkeypatc
     monkeypatch.setattr(shutil, "rmtree", watched)
     add(world, "three")
     assert [path.name for path in tried] == [".removing-000001"]
-    assert pointers.numbers(world.home) == [2, 3]
+    assert folders.numbers(world.home) == [2, 3]
 
 
 @pytest.mark.parametrize("name", [pointers.CURRENT, pointers.PIN])
@@ -121,20 +121,20 @@ def test_nothing_goes_while_it_is_unclear_what_is_served(world: World, name: str
     add(world, "one", "two")
     (world.home.folder / name).write_bytes(b"?")
     assert retention.retain(world.home, 1) == []
-    assert pointers.numbers(world.home) == [1, 2]
+    assert folders.numbers(world.home) == [1, 2]
 
 
 def test_what_a_killed_removal_left_is_cleared(world: World) -> None:
     """Half-removed versions and candidates are never listed, and go with the next clean-up."""
     add(world, "one", "two")
     for place in (world.home.versions / ".removing-000009", world.home.rejected / ".removing-r9"):
-        shutil.copytree(pointers.folder_of(world.home, 1), place)
+        shutil.copytree(folders.folder_of(world.home, 1), place)
         (place / PREDICTIONS).unlink()
-    assert pointers.numbers(world.home) == [1, 2]
-    assert pointers.candidates(world.home) == []
+    assert folders.numbers(world.home) == [1, 2]
+    assert folders.candidates(world.home) == []
     retention.retain(world.home, 2)
     assert not list(world.home.folder.glob("*/.removing-*"))
-    assert pointers.numbers(world.home) == [1, 2]
+    assert folders.numbers(world.home) == [1, 2]
 
 
 def test_a_version_that_cannot_be_removed_ends_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +149,9 @@ def test_a_version_that_cannot_be_removed_ends_nothing(world: World, monkeypatch
         patched.setattr(Path, "rename", rename_or(refuse, world.home))
         world.take_in({"id": [1], "prediction": ["three"]})
         assert world.publish()["version"] == 3
-    assert (pointers.numbers(world.home), value(world)) == ([1, 2, 3], "three")
+    assert (folders.numbers(world.home), value(world)) == ([1, 2, 3], "three")
     add(world, "four")
-    assert pointers.numbers(world.home) == [3, 4]
+    assert folders.numbers(world.home) == [3, 4]
 
 
 def rename_or(refuse: Callable[..., None], home: JobHome) -> Callable[[Path, Path], Path]:
@@ -174,11 +174,11 @@ def test_the_newest_candidates_stay(world: World) -> None:
         world.take_in({"id": [1], "prediction": [text]})
         with pytest.raises(GateFailed):
             world.run()
-    assert pointers.candidates(world.home) == ["r2", "r3"]
+    assert folders.candidates(world.home) == ["r2", "r3"]
     with pytest.raises(GateFailed):
         world.publish()
-    assert pointers.candidates(world.home) == ["r3", "r3-2"]
-    assert pointers.numbers(world.home) == [1]
+    assert folders.candidates(world.home) == ["r3", "r3-2"]
+    assert folders.numbers(world.home) == [1]
 
 
 def test_a_rollback_needs_a_version_that_was_kept(world: World) -> None:
@@ -186,4 +186,4 @@ def test_a_rollback_needs_a_version_that_was_kept(world: World) -> None:
     add(world, "one", "two", "three")
     assert pointers.roll_back(world.home) == (3, 2)
     with pytest.raises(StoreError, match="is missing"):
-        pointers.verify(world.home, 1)
+        folders.verify(world.home, 1)

@@ -24,7 +24,8 @@ from batchinfer.job import reader
 from batchinfer.pipeline.run import run
 from batchinfer.pipeline.trial import try_prompt
 from batchinfer.planning.prepare import Options
-from batchinfer.versions.pointers import folder_of, served
+from batchinfer.versions.folders import folder_of
+from batchinfer.versions.pointers import served
 from batchinfer.versions.snapshot import Snapshot
 from tests.conftest import EngineSlot, Told, Workshop
 from tests.test_engine import make_adapter

@@ -23,8 +23,9 @@ from batchinfer.serve import app, batch
 from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.problems import Problem
-from batchinfer.versions.pointers import CURRENT, PIN, folder_of
-from batchinfer.versions.snapshot import LOOKUP
+from batchinfer.versions.folders import folder_of
+from batchinfer.versions.layout import LOOKUP
+from batchinfer.versions.pointers import CURRENT, PIN
 from tests.damage import VERSIONS, next_version, point
 from tests.factories import LENIENT, imports_job
 from tests.serving import Server, drained, eventually, serving

@@ -24,8 +24,8 @@ from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.match import Asked
 from batchinfer.serve.problems import Problem
 from batchinfer.serve.registry import Board, Open
-from batchinfer.versions.pointers import folder_of
-from batchinfer.versions.snapshot import MANIFEST
+from batchinfer.versions.folders import folder_of
+from batchinfer.versions.layout import MANIFEST
 from tests.damage import Damage, cut, edit_manifest, flipped, next_version, point, without, zeroed
 from tests.factories import World
 from tests.serving import Server, job, name_things, names_job, reply_of, say, serving

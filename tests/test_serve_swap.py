@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from batchinfer.versions import pointers as publishing
+from batchinfer.versions import folders
 from tests.factories import LENIENT, World, imports_job
 from tests.serving import Reply, Server, reply_of, serving
 
@@ -124,7 +124,7 @@ def test_versions_are_swapped_under_load(tmp_path: Path) -> None:
             load.published[version] = time.monotonic()
             time.sleep(max(0.0, began + 0.5 - time.monotonic()))
         server.settled("shop", version)
-        kept = publishing.numbers(world.home)
+        kept = folders.numbers(world.home)
         load.over.set()
         for thread in threads:
             thread.join()

@@ -16,9 +16,10 @@ import pytest
 
 from batchinfer.core.home import JobHome
 from batchinfer.errors import Busy, StoreError
-from batchinfer.versions import pointers, replication
-from batchinfer.versions.pointers import folder_of
-from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Snapshot
+from batchinfer.versions import folders, pointers, replication
+from batchinfer.versions.folders import folder_of
+from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.snapshot import Snapshot
 from tests.factories import LENIENT, World, imports_job
 from tests.tiny import ROOT, Cli
 
@@ -136,7 +137,7 @@ def test_old_copies_go(tmp_path: Path, dest: Path) -> None:
         say(made, text)
         replication.ship(made.home, dest, quiet)
     assert served(dest) == (3, "three")
-    assert pointers.numbers(JobHome(dest, "shop")) == [2, 3]
+    assert folders.numbers(JobHome(dest, "shop")) == [2, 3]
 
 
 def test_another_version_of_that_number(world: World, dest: Path, batchinfer: Cli, tmp_path: Path) -> None:

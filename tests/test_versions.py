@@ -29,8 +29,10 @@ from batchinfer.errors import GateFailed, NotFound, StoreError, UsageError
 from batchinfer.pipeline import run
 from batchinfer.planning.prepare import Options
 from batchinfer.publish import build, release
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import LOOKUP, MANIFEST, PREDICTIONS, Manifest, Snapshot
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.snapshot import Snapshot
 from tests.factories import Quiet, Reply, World, imports_job, model_job
 
 Make = Callable[..., World]
@@ -54,7 +56,7 @@ def echo(row: dict[str, Any]) -> Reply:
 
 
 def folder(world: World, version: int) -> Path:
-    return pointers.folder_of(world.home, version)
+    return folders.folder_of(world.home, version)
 
 
 def current(world: World) -> int:
@@ -408,13 +410,13 @@ def test_nothing_published_is_said_so(make: Make) -> None:
 def refused(world: World, check: str) -> Path:
     """Publishes, expects that check and no other to fail, and returns where the candidate lies."""
     before = {path: path.read_bytes() for path in sorted(world.home.folder.glob("CURRENT"))}
-    versions = pointers.numbers(world.home)
+    versions = folders.numbers(world.home)
     with pytest.raises(GateFailed, match=f"The gate refused the new version: {check}: ") as raised:
         world.publish()
     assert str(raised.value).partition("andidate lies")[0].count(" wanted)") <= 1
     assert str(raised.value).partition("andidate lies")[0].count("%; at ") == 1  # one check, not several
     assert {path: path.read_bytes() for path in sorted(world.home.folder.glob("CURRENT"))} == before
-    assert pointers.numbers(world.home) == versions
+    assert folders.numbers(world.home) == versions
     assert not list(world.home.versions.glob(".*"))
     (candidate,) = world.home.rejected.iterdir()
     assert str(candidate) in str(raised.value)
@@ -491,7 +493,7 @@ def test_content_that_is_served_already_publishes_nothing(make: Make) -> None:
     assert world.run()["version"] == 1
     again = world.run()
     assert (again["version"], again["unchanged"], again["entries"]) == (None, True, 2)
-    assert pointers.numbers(world.home) == [1]
+    assert folders.numbers(world.home) == [1]
     world.take_in({"id": [3], "prediction": ["c"]})
     assert world.run()["version"] == 2
     assert [run["status"] for run in world.store.runs()][:3] == ["done"] * 3
@@ -655,13 +657,13 @@ def test_a_candidate_is_durable_before_it_has_its_name(make: Make, monkeypatch: 
     synced: list[set[str]] = []
 
     def watched(draft: Path) -> None:
-        assert pointers.candidates(world.home) == []
+        assert folders.candidates(world.home) == []
         synced.append({path.name for path in draft.iterdir()})
 
-    monkeypatch.setattr(pointers, "sync_files", watched)
+    monkeypatch.setattr(folders, "sync_files", watched)
     with pytest.raises(GateFailed):
         world.publish()
-    assert (synced, pointers.candidates(world.home)) == ([{MANIFEST, PREDICTIONS}], ["r1"])
+    assert (synced, folders.candidates(world.home)) == ([{MANIFEST, PREDICTIONS}], ["r1"])
 
 
 def test_a_candidate_is_published_like_any_version(rejected: World) -> None:
@@ -673,9 +675,9 @@ def test_a_candidate_is_published_like_any_version(rejected: World) -> None:
     assert Manifest.read(folder(rejected, 2)).content["parent"] == 1
     pointers.unpin(rejected.home)
     assert publish_by_force(rejected.changed(keep_versions=1), None, "now the cache")["pinned"] is None
-    assert pointers.numbers(rejected.home) == [3]
+    assert folders.numbers(rejected.home) == [3]
     again = publish_by_force(rejected.changed(keep_versions=1), "r2", "back to what was read")
-    assert (again["version"], pointers.numbers(rejected.home)) == (4, [4])
+    assert (again["version"], folders.numbers(rejected.home)) == (4, [4])
 
 
 @pytest.mark.parametrize("name", ["r7", "", ".", "..", "../versions/000001", "r2/"])
@@ -690,7 +692,7 @@ def test_a_candidate_needs_force(rejected: World) -> None:
     """What the gate refused is not published by its name alone."""
     with pytest.raises(UsageError, match=r"The candidate r2 failed its gate \(changed\): --force --why TEXT"):
         publish_by_force(rejected, "r2")
-    assert pointers.numbers(rejected.home) == [1]
+    assert folders.numbers(rejected.home) == [1]
 
 
 @pytest.mark.parametrize(
@@ -706,7 +708,7 @@ def test_a_candidate_that_does_not_fit_is_refused(rejected: World, sections: dic
     """A candidate that would be looked up or read otherwise than the job now says is not published, not even by force."""
     with pytest.raises(UsageError, match=f"The candidate r2 does not fit the job as it is now: {sentence}"):
         publish_by_force(rejected.changed(**sections), "r2", "why not")
-    assert pointers.numbers(rejected.home) == [1]
+    assert folders.numbers(rejected.home) == [1]
 
 
 def test_a_candidate_of_another_kind_of_key_is_refused(rejected: World) -> None:
@@ -730,7 +732,7 @@ def test_a_damaged_candidate_is_refused(rejected: World, spoil: str) -> None:
         path.write_bytes(data[:100] if spoil in ("cut", "manifest") else data)
     with pytest.raises(StoreError):
         publish_by_force(rejected, "r2", "why not")
-    assert (pointers.numbers(rejected.home), current(rejected)) == ([1], 1)
+    assert (folders.numbers(rejected.home), current(rejected)) == ([1], 1)
     assert not list(rejected.home.versions.glob(".*"))
 
 
@@ -1013,7 +1015,7 @@ def test_a_damaged_draft_is_never_published(published: World, monkeypatch: pytes
     published.take_in({"id": [1], "prediction": ["new"]})
     with pytest.raises(StoreError, match="checksum differs"):
         published.publish()
-    assert (current(published), pointers.numbers(published.home)) == (1, [1])
+    assert (current(published), folders.numbers(published.home)) == (1, [1])
 
 
 # Publishing that breaks off

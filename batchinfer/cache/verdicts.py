@@ -19,7 +19,6 @@ from batchinfer.core.keys import canonical_json
 from batchinfer.core.sql import literal
 from batchinfer.job.parts import matched_sql, part_sql
 from batchinfer.job.spec import JobSpec
-from batchinfer.prompting.output import is_json
 
 ACCEPT, REJECT, CORRECT = "accept", "reject", "correct"
 PEOPLE = "('import', 'review')"  # the sources of entries whose value people gave
@@ -43,7 +42,7 @@ def wanted(spec: JobSpec) -> dict[str, Any]:
     return {
         part: value[0] if isinstance(value, list) else value
         for part, value in spec.match.where.items()
-        if value != [] and (part == "prediction" or (part not in spec.input.key and is_json(spec.output)))
+        if value != [] and (part == "prediction" or (part not in spec.input.key and spec.output.is_json))
     }
 
 
@@ -55,7 +54,7 @@ def settle(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
     people was rejected since. Values stand as `hashed` makes them, so that the tables of millions of verdicts are small.
     """
     known = "SELECT 1 FROM duckdb_functions() WHERE function_name = ?"
-    if is_json(spec.output) and not db.execute(known, [CANONICAL]).fetchall():
+    if spec.output.is_json and not db.execute(known, [CANONICAL]).fetchall():
         db.create_function(CANONICAL, _canonical, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]
     answer, value = (hashed(spec, plain(spec, text)) for text in (answer_of(spec), "value"))
     db.execute(
@@ -104,7 +103,7 @@ def answer_of(spec: JobSpec) -> str:
     answer = "prediction"
     if "prediction" in asked:
         value = asked.pop("prediction")
-        given = value if isinstance(value, str) or is_json(spec.output) else json.dumps(value)
+        given = value if isinstance(value, str) or spec.output.is_json else json.dumps(value)
         answer = literal(json.dumps(given, ensure_ascii=False))
     for part, value in asked.items():  # a place in the model's own value, the rest of which stays
         patch = reduce(lambda inner, name: {name: inner}, reversed(part.split(".")[1:]), value)
@@ -161,22 +160,18 @@ def matched(spec: JobSpec, column: Callable[[str], str]) -> str:
     """In a checking job, whether an entry would be matched; elsewhere true."""
     if spec.match is None or not is_checking(spec):
         return "true"
-    return matched_sql(spec.match, spec.input.key, _kind(spec), column)
+    return matched_sql(spec.match, spec.input.key, spec.output.kind, column)
 
 
 def part(spec: JobSpec, name: str, column: Callable[[str], str]) -> str:
     """A part of an entry, as text."""
-    made = part_sql(name, spec.input.key, _kind(spec), column)
+    made = part_sql(name, spec.input.key, spec.output.kind, column)
     return f"json_extract_string({made}, '$')"
-
-
-def _kind(spec: JobSpec) -> str:
-    return "json" if is_json(spec.output) else "string"
 
 
 def plain(spec: JobSpec, text: str) -> str:
     """A prediction as entries hold it, out of the JSON text that the cache holds."""
-    return text if is_json(spec.output) else f"json_extract_string({text}, '$')"
+    return text if spec.output.is_json else f"json_extract_string({text}, '$')"
 
 
 def same(spec: JobSpec, value: str) -> str:
@@ -184,7 +179,7 @@ def same(spec: JobSpec, value: str) -> str:
 
     JSON values may differ in the order of names; texts in their line ends, which spreadsheets change.
     """
-    return f"{CANONICAL}({value})" if is_json(spec.output) else rf"regexp_replace({value}, '\r\n?', chr(10), 'g')"
+    return f"{CANONICAL}({value})" if spec.output.is_json else rf"regexp_replace({value}, '\r\n?', chr(10), 'g')"
 
 
 def hashed(spec: JobSpec, value: str) -> str:

@@ -93,7 +93,8 @@ def rollback_(job: str, as_json: bool) -> None:
 def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
     """One prediction, from the version that is served. Exits with 1 if there is none."""
     from batchinfer.core.columns import typed
-    from batchinfer.versions.pointers import folder_of, served
+    from batchinfer.versions.folders import folder_of
+    from batchinfer.versions.pointers import served
     from batchinfer.versions.snapshot import Snapshot
 
     home = served_home(job)
@@ -121,7 +122,8 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
 
     With - for TEXT, each line of standard input is a text, and gets a line. Exits with 1 if nothing is found.
     """
-    from batchinfer.versions.pointers import folder_of, served
+    from batchinfer.versions.folders import folder_of
+    from batchinfer.versions.pointers import served
     from batchinfer.versions.snapshot import Snapshot
 
     home = served_home(job)

@@ -22,9 +22,10 @@ from batchinfer.inputs.parquet import BATCH_ROWS, Source, find_files, job_files
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import InputSpec
-from batchinfer.publish.contents import version_column
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import PREDICTIONS, Manifest, Snapshot
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.layout import PREDICTIONS, version_column
+from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.snapshot import Snapshot
 
 PREDICTION = "prediction"
 SAMPLE = 100  # predictions that are looked at to say what they hold
@@ -93,7 +94,7 @@ def _upstream_of(home: JobHome) -> str | None:
             return reader.load(str(bound), {}).spec.input.job
     with contextlib.suppress(BatchinferError):
         pointer = pointers.served(home)
-        said = Manifest.read(pointers.folder_of(home, pointer.version)).content["spec"].get("input", {}).get("job")
+        said = Manifest.read(folders.folder_of(home, pointer.version)).content["spec"].get("input", {}).get("job")
         return said if isinstance(said, str) else None
     return None
 
@@ -105,7 +106,7 @@ def _served(job: Job, home: JobHome) -> Iterator[tuple[Snapshot, Upstream]]:
     source = JobHome(home.root, name)
     if not source.folder.is_dir():
         there = job_names(home.root) if home.root.is_dir() else []
-        published = [other for other in there if pointers.numbers(JobHome(home.root, other))]
+        published = [other for other in there if folders.numbers(JobHome(home.root, other))]
         known = ", ".join(other for other in published if other != job.name) or "no other that was published"
         raise InputError(
             f"{job.name} takes its list from {name}, but the data folder {home.root} has no such job: it has {known}. "
@@ -117,7 +118,7 @@ def _served(job: Job, home: JobHome) -> Iterator[tuple[Snapshot, Upstream]]:
         raise InputError(
             f"{job.name} takes its list from {name}, which has no published version yet: batchinfer run {name}"
         ) from exc
-    with Snapshot(pointers.folder_of(source, pointer.version), digest=pointer.manifest) as snapshot:
+    with Snapshot(folders.folder_of(source, pointer.version), digest=pointer.manifest) as snapshot:
         yield snapshot, Upstream(name, pointer.version)
 
 

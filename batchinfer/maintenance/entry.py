@@ -17,8 +17,8 @@ from batchinfer.core.home import JobHome
 from batchinfer.core.keys import lookup_key
 from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError, UsageError
-from batchinfer.publish.contents import version_column
-from batchinfer.versions.snapshot import PREDICTIONS, Manifest
+from batchinfer.versions.layout import PREDICTIONS, version_column
+from batchinfer.versions.manifest import Manifest
 
 BATCH_ROWS = 65_536
 

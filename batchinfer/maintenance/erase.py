@@ -36,8 +36,10 @@ from batchinfer.misses import log
 from batchinfer.publish import build
 from batchinfer.publish.release import install, next_number
 from batchinfer.versions import pointers, retention
+from batchinfer.versions.folders import draft_folder
+from batchinfer.versions.layout import MANIFEST, PREDICTIONS
+from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
-from batchinfer.versions.snapshot import MANIFEST, PREDICTIONS, Manifest
 
 Report = dict[str, Any]
 
@@ -236,7 +238,7 @@ def _pointers(home: JobHome) -> dict[str, Pointer]:
 def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, place: Kept) -> int:
     """A new version from an old one's predictions.parquet, less the entry. Its gate is not asked again."""
     content = place.manifest.content
-    with pointers.draft_folder(home) as draft:
+    with draft_folder(home) as draft:
         less = f"WHERE lookup NOT IN ({blobs(place.lookups)})" if place.lookups else ""
         target = literal(str(draft / PREDICTIONS))
         db.execute(

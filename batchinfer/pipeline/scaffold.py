@@ -16,7 +16,7 @@ from batchinfer.core.files import readable_faults
 from batchinfer.engines import bundled
 from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.job.reader import FILE
-from batchinfer.job.spec import PromptSpec
+from batchinfer.prompting.spec import PromptSpec
 from batchinfer.prompting.template import PromptTemplate
 
 LOOK_AT_ROWS = 100_000

@@ -18,8 +18,9 @@ from batchinfer.engines.models import ModelIdentity
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import InputError
 from batchinfer.job.reader import Job
-from batchinfer.job.spec import Example, JobSpec, PromptSpec
+from batchinfer.job.spec import JobSpec
 from batchinfer.prompting.parse import Parser
+from batchinfer.prompting.spec import Example, PromptSpec
 from batchinfer.prompting.template import PromptTemplate, shown
 
 

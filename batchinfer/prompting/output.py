@@ -123,10 +123,15 @@ class OutputSpec(Section):
             _check_references(schema)
         return schema
 
+    @property
+    def is_json(self) -> bool:
+        """Whether predictions are JSON values rather than plain strings."""
+        return self.type == "json" or any(isinstance(step, SplitStep) for step in self.steps)
 
-def is_json(output: OutputSpec) -> bool:
-    """Whether predictions are JSON values rather than plain strings."""
-    return output.type == "json" or any(isinstance(step, SplitStep) for step in output.steps)
+    @property
+    def kind(self) -> Literal["json", "string"]:
+        """How a manifest calls its predictions."""
+        return "json" if self.is_json else "string"
 
 
 def _check_references(schema: dict[str, Any]) -> None:

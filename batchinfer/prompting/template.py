@@ -13,7 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batchinfer.core.records import TEXT, Message
 from batchinfer.errors import SpecError
-from batchinfer.job.spec import Example, PromptSpec
+from batchinfer.prompting.spec import Example, PromptSpec
 
 
 class TemplateFault(Exception):

@@ -26,9 +26,10 @@ from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec, MatchSpec
 from batchinfer.match.matcher import made_now
 from batchinfer.publish import matcher
-from batchinfer.publish.contents import VALUE_COLUMNS, Contents, prediction_kind, version_column
+from batchinfer.publish.contents import Contents
 from batchinfer.publish.gate import Check, Figures
-from batchinfer.versions.snapshot import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, Snapshot
+from batchinfer.versions.layout import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, VALUE_COLUMNS, version_column
+from batchinfer.versions.snapshot import Snapshot
 
 INDEX_ROWS = 16_384  # put into lookup.lmdb at once
 
@@ -44,7 +45,7 @@ def write_predictions(plan: Plan, target: Path) -> None:
 
 def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
     """lookup.lmdb: hash of the lookup key → the finished JSON body. Returns the number of entries."""
-    return index(plan.db, plan.source.key, target, spec.name, prediction_kind(spec))
+    return index(plan.db, plan.source.key, target, spec.name, spec.output.kind)
 
 
 def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, kind: str) -> dict[str, Any] | None:
@@ -123,7 +124,7 @@ def manifest_facts(
         "carried": contents.carried,
         "key": [{"name": column.name, "kind": column.kind} for column in plan.source.key],
         "normalize": list(job.spec.input.normalize),
-        "prediction": prediction_kind(job.spec),
+        "prediction": job.spec.output.kind,
         "unicode": unicodedata.unidata_version,
         "gate": {"status": "failed" if failed else "passed", "checks": [asdict(check) for check in checks]},
         "forced": None if forced is None else dict(forced),

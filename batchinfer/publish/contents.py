@@ -10,17 +10,12 @@ import duckdb
 from batchinfer.cache import imports, verdicts
 from batchinfer.cache.store import Store
 from batchinfer.core.database import one
-from batchinfer.core.sql import literal, quoted
+from batchinfer.core.sql import literal
 from batchinfer.inputs.query_list import Plan, listed
 from batchinfer.job.spec import JobSpec
 from batchinfer.match.matcher import made_now
-from batchinfer.prompting.output import is_json
-from batchinfer.versions.snapshot import PREDICTIONS, Manifest
-
-VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
-
-
-RESERVED = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
+from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
+from batchinfer.versions.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +121,7 @@ def _predictions(folder: Path) -> str:
 
 def _alike(manifest: Manifest, plan: Plan, spec: JobSpec) -> bool:
     """Whether a version's entries could be the job's: by the kinds of key and prediction."""
-    return manifest.key == tuple(plan.source.key) and manifest.content["prediction"] == prediction_kind(spec)
+    return manifest.key == tuple(plan.source.key) and manifest.content["prediction"] == spec.output.kind
 
 
 def _served_alike(manifest: Manifest, plan: Plan, spec: JobSpec) -> bool:
@@ -162,11 +157,6 @@ def _carry(plan: Plan, spec: JobSpec) -> int:
     return int(kept)
 
 
-def version_column(name: str) -> str:
-    """SQL for a key column's name in predictions.parquet: its own, or key_NAME where that is one of ours."""
-    return quoted(f"key_{name}" if name.lower() in RESERVED else name)
-
-
 @dataclass(frozen=True, slots=True)
 class Compared:
     """The candidate against a version of `served` entries. missing, changed: of them; equal: whether all bodies are."""
@@ -193,8 +183,3 @@ def _compared(db: duckdb.DuckDBPyConnection, version: Path, spec: JobSpec) -> Co
         FROM ({hashed} FROM entries) e FULL JOIN ({hashed} FROM ({_predictions(version)})) b USING (lookup)"""
     ).fetchall()[0]
     return Compared(served, missing, changed, not (added or missing or differing))
-
-
-def prediction_kind(spec: JobSpec) -> str:
-    """How a manifest calls it."""
-    return "json" if is_json(spec.output) else "string"

@@ -21,9 +21,9 @@ from batchinfer.core.keys import canonical_json
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.inputs.query_list import listed
-from batchinfer.publish.contents import RESERVED, version_column
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import PREDICTIONS, Manifest
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.layout import PREDICTIONS, RESERVED, version_column
+from batchinfer.versions.manifest import Manifest
 
 CURRENT = "current"
 CANDIDATE = re.compile(r"r\d+(-\d+)?")
@@ -92,7 +92,7 @@ def _sides(home: JobHome, names: Sequence[str]) -> tuple[Side, Side]:
         start, end = (_side(home, name) for name in names)
         return start, end
     end = _side(home, CURRENT)
-    earlier = [number for number in pointers.numbers(home) if number < int(end.name)]
+    earlier = [number for number in folders.numbers(home) if number < int(end.name)]
     if not earlier:
         raise NotFound(
             f"The job {home.name} has no version before {end.name}, which is served: there is nothing to compare it with."
@@ -104,19 +104,19 @@ def _side(home: JobHome, name: str) -> Side:
     """What a person means by 3, r7 or current. Raises NotFound or UsageError."""
     if name == CURRENT:
         served = pointers.served(home)
-        folder = pointers.folder_of(home, served.version)
+        folder = folders.folder_of(home, served.version)
         return Side(served.version, folder, Manifest.read(folder, digest=served.manifest))
     if CANDIDATE.fullmatch(name):
-        if name not in (known := pointers.candidates(home)):
+        if name not in (known := folders.candidates(home)):
             raise NotFound(f"The job {home.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
         return Side(name, home.rejected / name, Manifest.read(home.rejected / name))
     if not (name.isascii() and name.isdigit()):
         raise UsageError(f"{name} is no version: give a number such as 3, a candidate such as r7, or {CURRENT}.")
-    number, versions = int(name), pointers.numbers(home)
+    number, versions = int(name), folders.numbers(home)
     if number not in versions:
         there = ", ".join(map(str, versions)) or "none"
         raise NotFound(f"The job {home.name} has no version {number}: it has {there}.")
-    folder = pointers.folder_of(home, number)
+    folder = folders.folder_of(home, number)
     return Side(number, folder, Manifest.read(folder))
 
 

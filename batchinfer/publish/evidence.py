@@ -12,10 +12,10 @@ from batchinfer.cache.verdicts import corrections
 from batchinfer.core.sql import literal
 from batchinfer.inputs.query_list import Plan, listed
 from batchinfer.job.spec import JobSpec
-from batchinfer.publish.contents import version_column
 from batchinfer.publish.gate import Check
 from batchinfer.publish.golden import Wrong
-from batchinfer.versions.snapshot import Manifest
+from batchinfer.versions.layout import version_column
+from batchinfer.versions.manifest import Manifest
 
 MOST = 5
 LONGEST = 60  # characters of a value

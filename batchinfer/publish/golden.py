@@ -16,7 +16,7 @@ from batchinfer.core.columns import Column
 from batchinfer.errors import InputError
 from batchinfer.inputs.parquet import BATCH_ROWS, Source
 from batchinfer.job.reader import Job
-from batchinfer.prompting.output import OutputSpec, is_json
+from batchinfer.prompting.output import OutputSpec
 from batchinfer.review.predictions import as_prediction
 
 ANSWER = "answer"
@@ -107,7 +107,7 @@ def _answer(given: Any, output: OutputSpec, compare: str, place: str) -> str:
             f"{place}: the answer is {'null' if given is None else 'empty'}: leave the row out, or give one."
         )
     try:
-        answer = as_prediction(given, as_json=is_json(output))
+        answer = as_prediction(given, as_json=output.is_json)
     except ValueError as exc:
         raise InputError(
             f"{place}: the answer {exc}. It is read as predictions are; a text in JSON has quotes."

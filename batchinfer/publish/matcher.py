@@ -25,8 +25,7 @@ from batchinfer.errors import MissingExtra
 from batchinfer.job.parts import matched_sql, part_sql
 from batchinfer.job.spec import MatchSpec
 from batchinfer.match.matcher import MAGIC, MATCHER, TRAILER, made_now
-from batchinfer.publish.contents import version_column
-from batchinfer.versions.snapshot import PREDICTIONS
+from batchinfer.versions.layout import PREDICTIONS, version_column
 
 BATCH_ROWS = 16_384
 MEMORY = "256MB"  # for tables; what does not fit goes to a file

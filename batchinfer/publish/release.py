@@ -18,13 +18,13 @@ from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.inputs.query_list import Plan
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.prompting.output import is_json
 from batchinfer.publish import build, evidence, gate, golden
-from batchinfer.publish.contents import Contents, collect, prediction_kind
+from batchinfer.publish.contents import Contents, collect
 from batchinfer.publish.gate import Check
 from batchinfer.publish.golden import Golden, Wrong
-from batchinfer.versions import pointers, retention
-from batchinfer.versions.snapshot import PREDICTIONS, Manifest
+from batchinfer.versions import folders, pointers, retention
+from batchinfer.versions.layout import PREDICTIONS
+from batchinfer.versions.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ def release(
     """
     current = _current(home, say)
     parent = _served(home, current, say)
-    before, latest = (None if number is None else pointers.folder_of(home, number) for number in (parent, current))
+    before, latest = (None if number is None else folders.folder_of(home, number) for number in (parent, current))
     contents = collect(plan, store, job.spec, before, latest)
     if contents.same:
         outcome = Release(None, contents, [])
     else:
-        with pointers.draft_folder(home) as draft:
+        with folders.draft_folder(home) as draft:
             say("Building the version ...")
             build.write_predictions(plan, draft / PREDICTIONS)
             checks = _judged(job, plan, store, contents, before, failed, known)
@@ -104,7 +104,7 @@ def release(
 
 
 def _matcher(key: Sequence[Column], draft: Path, spec: JobSpec, say: Callable[[str], None]) -> dict[str, Any] | None:
-    held = build.write_matcher(key, draft, spec.match, prediction_kind(spec))
+    held = build.write_matcher(key, draft, spec.match, spec.output.kind)
     if held is not None:
         say(held["says"])
     return held
@@ -116,7 +116,7 @@ def _judged(
     """What the gate says of a candidate, with examples of what it refuses."""
     right, wrong = 0, list[Wrong]()
     if known is not None:
-        right, wrong = golden.score(plan.db, known, evidence.MOST, as_json=is_json(job.spec.output))
+        right, wrong = golden.score(plan.db, known, evidence.MOST, as_json=job.spec.output.is_json)
     candidate = evidence.Candidate(job.spec, plan, store, before, wrong)
     figures = build.figures(plan, contents, failed, golden=known.rows.num_rows if known else 0, right=right)
     return evidence.attach(gate.judge(job.spec.gate, figures), candidate)
@@ -143,7 +143,7 @@ def _served(home: JobHome, current: int | None, say: Callable[[str], None]) -> i
     if pin is None or pin.version == current:
         return current
     try:
-        pointers.verify(home, pin.version, digest=pin.manifest)
+        folders.verify(home, pin.version, digest=pin.manifest)
     except StoreError as exc:
         say(f"{exc} It is pinned, but the new version is compared with the current one in its place.")
         return current
@@ -184,7 +184,7 @@ def release_candidate(
     Returns the version, or None if the current version has these very bytes, and the candidate's manifest.
     Raises NotFound, UsageError or StoreError.
     """
-    known = pointers.candidates(home)
+    known = folders.candidates(home)
     if name not in known:
         raise NotFound(f"The job {home.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
     place = home.rejected / name
@@ -196,10 +196,10 @@ def release_candidate(
             f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it all the same."
         )
     current = _current(home, say)
-    if current is not None and _equal(Manifest.read(pointers.folder_of(home, current)), manifest):
+    if current is not None and _equal(Manifest.read(folders.folder_of(home, current)), manifest):
         return None, manifest
     parent = _served(home, current, say)
-    with pointers.draft_folder(home) as draft:
+    with folders.draft_folder(home) as draft:
         with readable_faults(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with home.scratch() as scratch, scratch_database(scratch) as db:
@@ -228,7 +228,7 @@ def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] |
         ("job", manifest.job, job.name),
         ("lookup key", ", ".join(has), ", ".join(wanted)),
         ("normalize", ", ".join(manifest.normalize) or "nothing", ", ".join(spec.input.normalize) or "nothing"),
-        ("kind of prediction", manifest.content["prediction"], prediction_kind(spec)),
+        ("kind of prediction", manifest.content["prediction"], spec.output.kind),
     ):
         if theirs != ours:
             raise UsageError(
@@ -259,14 +259,14 @@ def install(
     current: whether it is to be served.
     """
     build.write_manifest(draft, facts)
-    pointers.sync_files(draft)
+    folders.sync_files(draft)
     build.check(draft)
     if bytes_of is not None and Manifest.read(draft).files[PREDICTIONS] != bytes_of.files[PREDICTIONS]:
         raise StoreError(f"{PREDICTIONS} of the candidate {facts['candidate']} is damaged: its checksum differs.")
     if store is not None:
         store.add_version(version, int(facts["run"]["run_id"]), int(facts["rows"]))
     with home.versions_lock(f"batchinfer publish {home.name}"):
-        pointers.install(home, draft, version)
+        folders.install(home, draft, version)
         if current:
             pointers.make_current(home, version)
 
@@ -274,7 +274,7 @@ def install(
 def _reject(home: JobHome, draft: Path, run_id: int) -> Path:
     """Keeps a candidate under its run's name, or that with a number: an older one is never overwritten."""
     with readable_faults(home.rejected):
-        pointers.sync_files(draft)
+        folders.sync_files(draft)
         home.rejected.mkdir(parents=True, exist_ok=True)
         target, count = home.rejected / f"r{run_id}", 1
         while target.exists():

@@ -23,14 +23,13 @@ from batchinfer.core.database import one
 from batchinfer.core.home import JobHome
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.sql import literal, quoted
-from batchinfer.errors import NotFound, UsageError
+from batchinfer.errors import UsageError
 from batchinfer.inputs.query_list import Plan, listed
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, planned, quiet
-from batchinfer.prompting.output import is_json
 from batchinfer.publish import contents
-from batchinfer.versions import pointers
+from batchinfer.versions.pointers import served_now
 
 ABOUT = ("value", "state", "before", "prediction", "score", "source", "model", "generated_at", "concepts")
 CHECKING_ONLY = ("prediction", "concepts")
@@ -90,15 +89,6 @@ def write(
         return Listed(count, one(p.plan.db, "SELECT count(*) FROM review WHERE state = 'new'"))
 
 
-def served_now(home: JobHome) -> tuple[int, Path | None]:
-    """The number and folder of the version that is served; 0 and None without one."""
-    try:
-        found = pointers.served(home)
-    except NotFound:
-        return 0, None
-    return found.version, pointers.folder_of(home, found.version)
-
-
 def column_of(name: str) -> str:
     """A key column's name in a review file: its own, or key_NAME where that is one of ours."""
     return f"key_{name}" if name.lower() in RESERVED else name
@@ -115,7 +105,7 @@ def digest(spec: JobSpec, lookup: bytes, value: str) -> str:
 
 def comparable(spec: JobSpec, value: str) -> str:
     """What `verdicts.same` makes of a value, or a term in a checking job."""
-    if is_json(spec.output) and not verdicts.is_checking(spec):
+    if spec.output.is_json and not verdicts.is_checking(spec):
         return canonical_json(json.loads(value))
     return re.sub(r"\r\n?", "\n", value)
 

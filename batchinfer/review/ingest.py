@@ -28,10 +28,10 @@ from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, planned, quiet
-from batchinfer.prompting.output import is_json
 from batchinfer.publish import contents
-from batchinfer.review.export import PERSON, column_of, comparable, digest, served_now, uncell
+from batchinfer.review.export import PERSON, column_of, comparable, digest, uncell
 from batchinfer.review.predictions import as_prediction, marks
+from batchinfer.versions.pointers import served_now
 
 LINE = "\x1fline"
 SHOWN = 5  # faults that are named
@@ -233,7 +233,7 @@ class Reader:
         """Whether a corrected value is the value, or a corrected term the same key."""
         if self._checking:
             return self._lookup(query | {self._term.name: answer}) == self._lookup(query)
-        given = answer if is_json(self._spec.output) else json.loads(answer)
+        given = answer if self._spec.output.is_json else json.loads(answer)
         return comparable(self._spec, given) == comparable(self._spec, value)
 
     def _known(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], bytes, str]:
@@ -261,7 +261,7 @@ class Reader:
 
     def _stored(self, value: str) -> str:
         """A prediction as entries hold it, as the JSON text that the cache holds."""
-        return json.dumps(json.loads(value) if is_json(self._spec.output) else value, ensure_ascii=False)
+        return json.dumps(json.loads(value) if self._spec.output.is_json else value, ensure_ascii=False)
 
     def _fitting(self, corrected: str) -> Any:
         """What a person gives in place of a value: a term, or the JSON text of a prediction. Raises ValueError."""
@@ -274,7 +274,7 @@ class Reader:
             )
         if output.pattern is not None and not re.fullmatch(output.pattern, corrected):
             raise ValueError(f"the corrected value {errors.shortened(corrected)} does not match output.pattern")
-        if not is_json(output):
+        if not output.is_json:
             return as_prediction(corrected, as_json=False)
         try:
             text = as_prediction(corrected, as_json=True)

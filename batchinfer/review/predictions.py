@@ -28,7 +28,6 @@ from batchinfer.inputs import upstream
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.inputs.parquet import ROW, Source, find_files
 from batchinfer.job.reader import Job
-from batchinfer.prompting.output import is_json
 
 PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
 MARKS = ("verdict", "check", "corrected")  # by any of these columns a file is a review
@@ -78,7 +77,7 @@ class _Incoming:
     def __init__(self, db: duckdb.DuckDBPyConnection, job: Job, key: list[Column] | None, author: str | None) -> None:
         """key: of the job's own list; without one, the first file's key is the job's. author: of rows that name none."""
         self._db, self._spec, self._author = db, job.spec.input, author
-        self._as_json = is_json(job.spec.output)
+        self._as_json = job.spec.output.is_json
         self._key = key
         self._files: list[tuple[int, str]] = []  # the rows that came before, and how to say where one is
         self.rows = 0

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from batchinfer.core.files import lock
 from batchinfer.errors import StoreError
-from batchinfer.versions.snapshot import MANIFEST, Snapshot
+from batchinfer.versions.layout import MANIFEST
+from batchinfer.versions.snapshot import Snapshot
 
 
 def verify_once(snapshot: Snapshot) -> None:

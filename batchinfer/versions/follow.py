@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from batchinfer.core.home import JobHome
 from batchinfer.errors import BatchinferError, MissingExtra, StoreError
 from batchinfer.match.matcher import Foreign
-from batchinfer.versions import pointers
+from batchinfer.versions import folders, pointers
 from batchinfer.versions.checksums import verify_once
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
@@ -92,7 +92,7 @@ class Follower:
 
     def _without_name(self) -> Served:
         """CURRENT is missing: nothing was ever published, or somebody took it away."""
-        if self.served.snapshot is None and not pointers.numbers(self.home):
+        if self.served.snapshot is None and not folders.numbers(self.home):
             return Served()
         self.failed_loads += 1
         return self._fall_back(f"{self.home.folder / CURRENT} is missing.", pin=False)
@@ -113,13 +113,13 @@ class Follower:
     def _numbers(self) -> list[int]:
         """The complete versions; none where their folder cannot be read."""
         try:
-            return pointers.numbers(self.home)
+            return folders.numbers(self.home)
         except OSError:
             return []
 
     def _open(self, named: Pointer) -> Snapshot:
         """Raises StoreError."""
-        snapshot = Snapshot(pointers.folder_of(self.home, named.version), digest=named.manifest)
+        snapshot = Snapshot(folders.folder_of(self.home, named.version), digest=named.manifest)
         if snapshot.manifest.job != self.home.name:
             raise StoreError(
                 f"{snapshot.folder} is a version of the job {snapshot.manifest.job}, not of {self.home.name}."

@@ -5,11 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +13,13 @@ from typing import Any
 from batchinfer.core.files import readable_faults, sync_folder, write_atomically
 from batchinfer.core.home import JobHome
 from batchinfer.errors import NotFound, StoreError
-from batchinfer.versions.snapshot import MANIFEST, Manifest, Snapshot
+from batchinfer.versions import folders
+from batchinfer.versions.folders import folder_of, numbers, verify
+from batchinfer.versions.layout import MANIFEST
+from batchinfer.versions.manifest import Manifest
 
 CURRENT = "CURRENT"
 PIN = "PIN"
-DRAFT = ".building-"  # what the names of unfinished folders begin with
 LISTED = ("version", "created_at", "rows", "current", "pinned", "gate")
 
 
@@ -35,11 +33,6 @@ class Pointer:
 
     version: int
     manifest: str
-
-
-def folder_of(home: JobHome, version: int) -> Path:
-    """Where a version lies."""
-    return home.versions / f"{version:06d}"
 
 
 def pointer(home: JobHome, name: str = CURRENT) -> Pointer | None:
@@ -63,15 +56,6 @@ def served(home: JobHome) -> Pointer:
     if found is None:
         raise NotFound(f"The job {home.name} has no published version in {home.root}: batchinfer run makes one.")
     return found
-
-
-def numbers(home: JobHome) -> list[int]:
-    """The complete versions, oldest first: a manifest means that a version is complete."""
-    if not home.versions.is_dir():
-        return []
-    return sorted(
-        int(path.name) for path in home.versions.iterdir() if path.name.isdigit() and (path / MANIFEST).is_file()
-    )
 
 
 def newest_number(home: JobHome) -> int:
@@ -107,49 +91,6 @@ def previous(home: JobHome) -> tuple[int | None, str | None]:
                 verify(home, number)
                 return number, fault
     return None, fault if newest_number(home) else None  # before the first version nothing is wrong
-
-
-def verify(home: JobHome, number: int, *, digest: str | None = None) -> None:
-    """Whether a version is this job's, and whole. Raises StoreError."""
-    with Snapshot(folder_of(home, number), digest=digest) as snapshot:
-        said = (snapshot.manifest.job, snapshot.manifest.version)
-        if said != (home.name, number):
-            raise StoreError(
-                f"{snapshot.folder} holds version {said[1]} of the job {said[0]}, not what its place says."
-            )
-        snapshot.verify()
-
-
-@contextlib.contextmanager
-def draft_folder(home: JobHome) -> Iterator[Path]:
-    """A new folder to build a version in, removed at the end if it was not moved to its place.
-
-    Its user holds the run lock, so what lies there from before is of a process that was killed: it is removed.
-    """
-    with readable_faults(home.versions):
-        home.versions.mkdir(parents=True, exist_ok=True)
-        remove_drafts(home)
-        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=home.versions)) / "version"
-    try:
-        draft.mkdir()
-        yield draft
-    finally:
-        shutil.rmtree(draft.parent, ignore_errors=True)
-
-
-def remove_drafts(home: JobHome) -> None:
-    """Removes what processes that were killed left in the versions' folder."""
-    for left in home.versions.glob(f"{DRAFT}*"):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def install(home: JobHome, draft: Path, version: int) -> Path:
-    """Moves a finished draft into place. It is not served yet."""
-    target = folder_of(home, version)
-    with readable_faults(target):
-        draft.rename(target)
-        sync_folder(target.parent)
-    return target
 
 
 def pointer_to(home: JobHome, version: int) -> Pointer:
@@ -207,14 +148,6 @@ def pinned(home: JobHome) -> int | None:
     return None if found is None else found.version
 
 
-def candidates(home: JobHome) -> list[str]:
-    """The names of what the gate refused, in the order of their runs."""
-    if not home.rejected.is_dir():
-        return []
-    names = [path.name for path in home.rejected.glob("r[0-9]*") if (path / MANIFEST).is_file()]
-    return sorted(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
-
-
 def point(home: JobHome, name: str, version: int) -> None:
     """Makes CURRENT or PIN name that version, atomically; the caller holds the versions lock."""
     named = pointer_to(home, version)
@@ -246,13 +179,10 @@ def listing(home: JobHome, say: Callable[[str], None]) -> list[dict[str, Any]]:
     return rows
 
 
-def sync_files(folder: Path) -> None:
-    """Makes every file of a draft durable before it is named in public."""
-    with readable_faults(folder):
-        for path in folder.iterdir():
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        sync_folder(folder)
+def served_now(home: JobHome) -> tuple[int, Path | None]:
+    """The number and folder of the version that is served; 0 and None without one."""
+    try:
+        found = served(home)
+    except NotFound:
+        return 0, None
+    return found.version, folders.folder_of(home, found.version)

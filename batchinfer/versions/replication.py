@@ -12,9 +12,11 @@ from typing import Any
 from batchinfer.core.files import readable_faults, write_atomically
 from batchinfer.core.home import JobHome
 from batchinfer.errors import StoreError, UsageError
-from batchinfer.versions import pointers, retention
+from batchinfer.versions import folders, pointers, retention
+from batchinfer.versions.layout import MANIFEST
+from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import Pointer
-from batchinfer.versions.snapshot import MANIFEST, Manifest, Snapshot
+from batchinfer.versions.snapshot import Snapshot
 
 CHUNK = 4 << 20
 BIG = 64 << 20  # a file that takes long enough to be told of
@@ -34,11 +36,11 @@ class Shipped:
 def ship(home: JobHome, root: Path, say: Callable[[str], None]) -> Shipped:
     """Copies what is served to the data folder `root`, and makes it current there. Raises UsageError, Busy or StoreError."""
     found = pointers.served(home)
-    source = pointers.folder_of(home, found.version)
+    source = folders.folder_of(home, found.version)
     manifest = Manifest.read(source, digest=found.manifest)
     there = _destination(home, root)
     with there.run_lock(f"batchinfer copy {home.name}"):
-        pointers.remove_drafts(there)
+        folders.remove_drafts(there)
         size = 0
         if copied := not _is_there(there, found):
             size = _copy(source, manifest, found, there, say)
@@ -62,7 +64,7 @@ def _destination(home: JobHome, root: Path) -> JobHome:
 
 def _is_there(there: JobHome, found: Pointer) -> bool:
     """Whether the very same version is there already. Raises UsageError if another one bears its number, StoreError if it is damaged."""
-    place = pointers.folder_of(there, found.version)
+    place = folders.folder_of(there, found.version)
     if not place.exists():
         return False
     try:
@@ -84,17 +86,17 @@ def _is_there(there: JobHome, found: Pointer) -> bool:
 
 def _copy(source: Path, manifest: Manifest, found: Pointer, there: JobHome, say: Callable[[str], None]) -> int:
     """Brings the files over, under a temporary name until all are checked; returns their bytes."""
-    with pointers.draft_folder(there) as draft:
+    with folders.draft_folder(there) as draft:
         for name, facts in manifest.files.items():
             if facts["size"] > BIG:
                 say(f"Copying {name} ({facts['size'] / 1e6:,.0f} MB) ...")
             _copy_file(source / name, draft / name, facts)
         _copy_file(source / MANIFEST, draft / MANIFEST, {"sha256": found.manifest})
-        pointers.sync_files(draft)
+        folders.sync_files(draft)
         with Snapshot(draft, digest=found.manifest) as snapshot:
             snapshot.verify()
         with there.versions_lock(f"batchinfer copy {there.name}"):
-            pointers.install(there, draft, found.version)
+            folders.install(there, draft, found.version)
     return sum(int(facts["size"]) for facts in manifest.files.values())
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from batchinfer.core.files import sync_folder
 from batchinfer.core.home import JobHome
 from batchinfer.errors import StoreError
-from batchinfer.versions import pointers
-from batchinfer.versions.snapshot import MANIFEST
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.layout import MANIFEST
 
 REMOVED = ".removing-"
 
@@ -26,15 +26,15 @@ def retain(home: JobHome, keep: int) -> list[int]:
     with home.versions_lock(f"batchinfer: removing old versions of {home.name}"):
         for folder in (home.versions, home.rejected):
             _clear(folder)  # what an earlier removal left when it was killed
-        for name in pointers.candidates(home)[:-keep]:
+        for name in folders.candidates(home)[:-keep]:
             _try_to_remove(home.rejected / name)
         try:
             found = [pointers.pointer(home, name) for name in (pointers.CURRENT, pointers.PIN)]
         except StoreError:
             return []
         named = [pointer.version for pointer in found if pointer is not None]
-        old = [number for number in pointers.numbers(home)[:-keep] if number not in named]
-        return [number for number in old if _remove_unused(pointers.folder_of(home, number))]
+        old = [number for number in folders.numbers(home)[:-keep] if number not in named]
+        return [number for number in old if _remove_unused(folders.folder_of(home, number))]
 
 
 def _remove_unused(folder: Path) -> bool:

@@ -1,0 +1,122 @@
+"""What the sections of a job file owe each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from batchinfer.errors import SpecError
+from batchinfer.job.problems import _locate
+from batchinfer.job.spec import JobSpec
+from batchinfer.prompting.spec import PromptSpec
+
+
+def _prompt_problems(prompt: Any, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """(line, sentence) for what is wrong with the template and its inline examples, whatever else is off."""
+    from batchinfer.prompting.template import PromptTemplate, shown
+
+    if not isinstance(prompt, dict) or not isinstance(template := prompt.get("template"), str):
+        return set()
+    try:
+        spec = PromptSpec.model_validate(prompt)
+    except ValidationError:  # told by whoever checks the whole file
+        spec = PromptSpec(template=template)
+    examples = [] if isinstance(spec.examples, str) else spec.examples
+    found: list[str] = []
+    try:
+        examples = examples if isinstance(spec.examples, str) else shown(examples, spec.shots, "")
+    except SpecError as exc:
+        found += exc.problems
+    try:
+        PromptTemplate(spec, examples, "")
+    except SpecError as exc:
+        found += exc.problems
+    return {(_prompt_line(problem, tree), problem) for problem in found}
+
+
+def _prompt_line(problem: str, tree: yaml.Node | None) -> int:
+    """The line of the field of prompt that a sentence begins with."""
+    named = re.match(r"prompt\.(\w+)(?:, number (\d+))?", problem)
+    assert named is not None
+    return _locate(("prompt", named[1], *([int(named[2]) - 1] if named[2] else [])), tree)[1]
+
+
+def _miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """(line, sentence) for why a job cannot take misses in: a miss has the columns of the lookup key and no others."""
+    given = content.get("input")
+    if not isinstance(given, dict) or given.get("include_misses") is None:
+        return set()
+    line, found = _locate(("input", "include_misses"), tree)[1], []
+    key, optional, where = given.get("key"), given.get("optional"), given.get("where")
+    if content.get("prompt") is None and content.get("model") is None:
+        found.append("the job has no prompt and no model, so nothing would answer them: leave it out.")
+    if isinstance(key, list):
+        may_lack = [*key, *(optional if isinstance(optional, list) else [])]
+        used = [name for name in _template_columns(content.get("prompt")) if name not in may_lack]
+        filtered = [str(name) for name in where if name not in key] if isinstance(where, dict) else []
+        for names, what in ((used, "prompt.template uses"), (filtered, "input.where names")):
+            if names:
+                it = "it" if len(names) == 1 else "them"
+                found.append(
+                    f"{what} {', '.join(names)}, and a miss has only the columns of input.key: put {it} there."
+                )
+    return {(line, f"input.include_misses: {problem}") for problem in found}
+
+
+def _step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """(line, sentence) for steps that look at a column which the template does not use.
+
+    An answer is read once for all rows with one prompt; they share no other columns.
+    """
+    output, used = content.get("output"), _template_columns(content.get("prompt"))
+    steps = output.get("steps") if isinstance(output, dict) else None
+    found = set()
+    for number, step in enumerate(steps if isinstance(steps, list) else []):
+        for name, column in step.items() if isinstance(step, dict) else ():
+            if name in ("drop_echo", "drop_wrong_script") and isinstance(column, str) and used and column not in used:
+                line = _locate(("output", "steps", number), tree)[1]
+                says = f"the template does not use the column {column}, which rows with one answer need not share"
+                found.add((line, f"output.steps.{number}: {says}; it uses {', '.join(used)}."))
+    return found
+
+
+def _match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """(line, sentence) for each name in the match section that is no part of the job's entries."""
+    if spec.match is None:
+        return set()
+    match, key = spec.match, spec.input.key
+    named: list[tuple[tuple[str | int, ...], str | None]] = [
+        *(((("terms", number)), part) for number, part in enumerate(match.terms)),
+        (("concept",), match.concept),
+        (("language",), match.language),
+        *((("where", part), part) for part in match.where),
+    ]
+    found = set()
+    for place, part in named:
+        if part is None or part in key or part == "prediction":
+            continue
+        line = _locate(("match", *place), tree)[1]
+        where = f"match.{'.'.join(map(str, place[:1]))}"
+        if not re.fullmatch(r"prediction(\.[^.]+)+", part):
+            found.add((line, f"{where}: {part} is no column of input.key ({', '.join(key)}), and not prediction."))
+        elif spec.output.type != "json":
+            found.add(
+                (line, f"{where}: {part} is within a prediction, but output.type is {spec.output.type}, not json.")
+            )
+    return found
+
+
+def _template_columns(prompt: Any) -> list[str]:
+    """The columns that a template uses; none if it is off, which is told elsewhere."""
+    from batchinfer.prompting.template import PromptTemplate
+
+    if not isinstance(prompt, dict) or not isinstance(template := prompt.get("template"), str):
+        return []
+    try:
+        return PromptTemplate(PromptSpec(template=template), [], "").columns
+    except SpecError:
+        return []
