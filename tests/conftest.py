@@ -15,10 +15,10 @@ import yaml
 from hypothesis import settings
 
 from batchinfer.core.home import JobHome
-from batchinfer.core.records import EngineConfig
 from batchinfer.engines import bundled
 from batchinfer.engines.devices import place_here
 from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.protocol import EngineConfig
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Tally

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
+from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines.devices import Placement
+from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.errors import ModelError
 
 DRIVER = "tests.scripted:ScriptedDriver"

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from batchinfer.core.records import EngineConfig, Failure, Generation, Prompt, Task
+from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines import bundled
 from batchinfer.engines.devices import place_here
 from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import ModelError
 from tests.conftest import WINDOW, EngineSlot

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer.core.records import EngineConfig, Failure, Generation, Prompt, Task
+from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines.devices import Gpu, Placement
 from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.errors import ModelError, Stopped
 from tests.scripted import DRIVER, read_diary
 from tests.tiny import alive, process, scripted, until

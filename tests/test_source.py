@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from batchinfer.errors import InputError
 from batchinfer.inputs import parquet
-from batchinfer.inputs.parquet import ROW, BadRow, Source, find_files, kind_of, template_values
+from batchinfer.inputs.convert import kind_of
+from batchinfer.inputs.files import find_files
+from batchinfer.inputs.parquet import ROW, BadRow, Source, template_values
 from batchinfer.job.spec import InputSpec
 from tests.factories import unchecked, write
 

@@ -29,9 +29,9 @@ import yaml
 from batchinfer.cache.store import Store
 from batchinfer.cli.main import main
 from batchinfer.core.home import JobHome
-from batchinfer.core.records import EngineConfig
 from batchinfer.engines.devices import Placement
 from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.protocol import EngineConfig
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Tally

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -69,46 +69,6 @@ class Prediction:
     score: float | None = None
     scores: dict[str, float] | None = None
     mass: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What an engine is to do with every prompt of one `generate` call.
-
-    sampling: keyword arguments of vLLM's SamplingParams.
-    constraint: ("json", schema), ("regex", pattern) or None: what the text must obey.
-    score_tokens: score exactly these tokens as the first one; nothing is generated then.
-    adapter: folder of a LoRA adapter, or None.
-    """
-
-    sampling: dict[str, Any]
-    constraint: tuple[str, Any] | None = None
-    score_tokens: tuple[int, ...] | None = None
-    adapter: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """What an engine process loads. options are passed on to vLLM as they are."""
-
-    model: str
-    revision: str | None = None
-    dtype: str = "auto"
-    quantization: str | None = None
-    tensor_parallel: int = 1
-    adapter: str | None = None
-    adapter_rank: int = 16
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """What an engine says of itself once it is loaded."""
-
-    max_model_len: int
-    max_in_flight: int
-    block_size: int
-    description: str
 
 
 @dataclass(frozen=True, slots=True)

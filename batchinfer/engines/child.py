@@ -18,7 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-from batchinfer.core.records import EngineInfo, Failure, Generation, Prompt, Task
+from batchinfer.core.records import Failure, Generation, Prompt
+from batchinfer.engines.protocol import EngineInfo, Task
 from batchinfer.errors import BatchinferError
 
 Inbox = queue.SimpleQueue[tuple[str, Any]]

@@ -18,9 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batchinfer.core.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
+from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines import child
 from batchinfer.engines.devices import Placement
+from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.errors import ModelError, Stopped
 
 VLLM_DRIVER = "batchinfer.engines.vllm:VllmDriver"

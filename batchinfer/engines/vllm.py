@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from batchinfer.core.records import EngineConfig, EngineInfo, Failure, Generation, Prompt, Task
+from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines import environment
 from batchinfer.engines.devices import Placement
+from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.errors import MissingExtra, ModelError
 
 CPU_BLOCK_SIZE = 32  # vLLM's 128 on CPU would miss every shared prefix shorter than that

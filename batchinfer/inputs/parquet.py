@@ -19,20 +19,11 @@ import pyarrow.parquet as pq
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, Kind
 from batchinfer.errors import InputError
-from batchinfer.job.reader import Job
+from batchinfer.inputs.convert import ARROW_TYPES, Faults, _convert, _plain, kind_of
 from batchinfer.job.spec import InputSpec
 
 BATCH_ROWS = 65_536
 ROW = "\x1frow"
-ARROW_TYPES: dict[Kind, pa.DataType] = {
-    "string": pa.string(),
-    "integer": pa.int64(),
-    "number": pa.float64(),
-    "boolean": pa.bool_(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us"),
-    "json": pa.string(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,60 +169,6 @@ class Source:
         return helpers
 
 
-class Faults:
-    """Which rows of a batch are bad, and why; the first fault found of a row stands."""
-
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-        self.found: dict[int, tuple[str, str]] = {}
-
-    def add(self, row: int, reason: str, detail: str) -> None:
-        self.found.setdefault(row, (reason, detail))
-
-    def add_where(self, mask: pa.Array, reason: str, detail: str) -> None:
-        if mask.true_count:
-            for row in pc.indices_nonzero(mask).to_pylist():
-                self.add(row, reason, detail)
-
-
-def job_files(job: Job) -> list[Path]:
-    """The files of a job's own list. Raises InputError if there is none, SpecError if one lies where it may not."""
-    field = "input.path"
-    files = find_files(job.inside(field, job.spec.input.path or ""))
-    return [job.inside(field, str(file)) for file in files]  # a folder or glob may hold links that lead out
-
-
-def find_files(path: Path, advice: str = "check input.path, or name the list with --input") -> list[Path]:
-    """The Parquet files that a path, a folder or a glob names, sorted. Raises InputError if there is none."""
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = sorted(file for file in path.rglob("*.parquet") if file.is_file())
-        problem = f"The folder {path} holds no .parquet file."
-    else:
-        anchor = Path(path.anchor or ".")
-        found = sorted(file for file in anchor.glob(str(path.relative_to(anchor))) if file.is_file())
-        problem = f"There is no file {path}: {advice}."
-    if not found:
-        raise InputError(problem)
-    return found
-
-
-def kind_of(field: pa.Field) -> Kind:
-    """The kind of an Arrow column. Raises InputError for types that no prompt or key can hold."""
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    tests: list[tuple[Kind, Any]] = [
-        ("string", pa.types.is_string), ("string", pa.types.is_large_string), ("string", pa.types.is_string_view),
-        ("string", pa.types.is_binary), ("string", pa.types.is_large_binary), ("string", pa.types.is_decimal),
-        ("integer", pa.types.is_integer), ("number", pa.types.is_floating), ("boolean", pa.types.is_boolean),
-        ("date", pa.types.is_date), ("timestamp", pa.types.is_timestamp), ("json", pa.types.is_nested),
-    ]  # fmt: skip
-    for name, test in tests:
-        if test(kind):
-            return name
-    raise InputError(f"The column {field.name} is {field.type}, which cannot be used: convert it to text or a number.")
-
-
 def _schema(path: Path) -> pa.Schema:
     try:
         return pq.read_schema(path)
@@ -250,101 +187,11 @@ def _check_columns(names: Sequence[str], schema: pa.Schema, path: Path) -> None:
             raise InputError(f"{path.name} has the column {name} more than once: rename one of them.")
 
 
-def _convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults: Faults) -> pa.Array:
-    """The column as its kind's Arrow type; values that cannot be are null, and a fault of their row."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if kind == "json":
-        return _as_json(column, name, faults)
-    if _is_text(column.type):
-        column = _decode(column.cast(pa.large_binary()), name, faults)
-    try:
-        column = column.cast(target)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        column = _cast_each(column, target, kind, name, faults)
-    if kind in ("date", "timestamp"):  # Python has none beyond the years 1 to 9999
-        years = pc.year(column)
-        beyond = pc.or_(pc.less(years, 1), pc.greater(years, 9999))
-        faults.add_where(beyond, "wrong_type", f"The column {name} holds a {kind} outside the years 1 to 9999.")
-        column = pc.if_else(beyond, pa.scalar(None, column.type), column)
-    return column
-
-
-def _as_json(column: pa.Array, name: str, faults: Faults) -> pa.Array:
-    texts: list[str | None] = []
-    for row, value in enumerate(column):
-        try:
-            plain = value.as_py()
-        except UnicodeDecodeError:
-            plain = None
-            faults.add(row, "not_utf8", f"The column {name} holds text that is not valid UTF-8.")
-        except (ValueError, OverflowError):
-            plain = None
-            faults.add(row, "wrong_type", f"The column {name} holds a time finer than a microsecond, or too far away.")
-        texts.append(None if plain is None else keys.canonical_json(plain))
-    return pa.array(texts, pa.string())
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return any(
-        test(kind)
-        for test in (
-            pa.types.is_string,
-            pa.types.is_large_string,
-            pa.types.is_string_view,
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-        )
-    )
-
-
-def _decode(column: pa.Array, name: str, faults: Faults) -> pa.Array:
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid:
-        pass
-    texts: list[str | None] = []
-    for row, data in enumerate(column.to_pylist()):
-        try:
-            texts.append(None if data is None else data.decode())
-        except UnicodeDecodeError as exc:
-            texts.append(data.decode(errors="replace"))
-            faults.add(row, "not_utf8", f"The column {name} is not valid UTF-8 at byte {exc.start}.")
-    return pa.array(texts, pa.string())
-
-
-def _cast_each(column: pa.Array, target: pa.DataType, kind: Kind, name: str, faults: Faults) -> pa.Array:
-    values = []
-    for row in range(len(column)):
-        try:
-            values.append(column.slice(row, 1).cast(target)[0].as_py())
-        except (ValueError, OverflowError, NotImplementedError):  # Arrow's errors are among them
-            values.append(None)
-            faults.add(
-                row,
-                "wrong_type",
-                f"The column {name} should hold values of the kind {kind}, but here it is {_shown(column[row])}.",
-            )
-    return pa.array(values, target)
-
-
-def _shown(value: pa.Scalar) -> str:
-    try:
-        return repr(value.as_py())
-    except (ValueError, OverflowError):  # a time that Python has none for
-        return str(value.cast(pa.string()).as_py())
-
-
 def _filtered(table: pa.Table, keep: pa.Array | None, good: pa.Array | None) -> pa.Table:
     masks = [mask for mask in (keep, good) if mask is not None]
     for mask in masks[1:]:
         masks[0] = pc.and_(masks[0], mask)
     return table.filter(masks[0]) if masks else table
-
-
-def _plain(value: pa.Scalar) -> Any:
-    plain = value.as_py()
-    return plain if plain is None or isinstance(plain, str | int | float | bool) else str(plain)
 
 
 def template_values(row: Mapping[str, Any], kinds: Mapping[str, Kind]) -> dict[str, Any]:

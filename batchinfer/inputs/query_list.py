@@ -25,9 +25,9 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import one, scratch_database
 from batchinfer.core.records import Counts
 from batchinfer.core.sql import literal, quoted
+from batchinfer.inputs.misses import COUNT
 from batchinfer.inputs.parquet import ROW, BadRow, Source
 from batchinfer.job.spec import JobSpec
-from batchinfer.misses.log import COUNT
 
 LISTED = "q_"  # the list's own columns bear it in the scratch tables, so that none is taken for one of ours
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from batchinfer.core.files import readable_faults
 from batchinfer.core.home import JobHome, job_names
 from batchinfer.core.sql import json_path, literal, quoted
 from batchinfer.errors import BatchinferError, InputError, NotFound, SpecError
-from batchinfer.inputs.parquet import BATCH_ROWS, Source, find_files, job_files
+from batchinfer.inputs.parquet import BATCH_ROWS
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import InputSpec
@@ -42,39 +41,20 @@ class Upstream:
         return f"{self.job}, version {self.version}"
 
 
-def list_files(
-    job: Job, home: JobHome, given: Path | None, scratch: Path, *, rows: bool = True
-) -> tuple[list[Path], Upstream | None]:
-    """The files of a job's list, and the version that they were made of if the job is chained.
+def write_list(job: Job, home: JobHome, scratch: Path, *, rows: bool = True) -> tuple[Path, Upstream]:
+    """Writes the list of a chained job as Parquet below `scratch`, from the version that its upstream serves.
 
-    given: the list in place of the job's own. scratch: a folder for the list of a chained job. rows: False for those
-    who only look at the columns; such a list is not whole. Raises InputError, SpecError or StoreError.
+    rows: False for those who only look at the columns; such a list is not whole. Raises InputError, SpecError or StoreError.
     """
-    if given is not None:
-        return find_files(given), None
-    if job.spec.input.job is None:
-        return job_files(job), None
-    check(job, home)
+    _check_no_circle(job, home)
     with _served(job, home) as (version, upstream):
         target = scratch / f"{upstream.job}-{upstream.version}.parquet"
         with scratch_database(scratch) as db:
             _write(db, version, job, target, rows=rows)
-    return [target], upstream
+    return target, upstream
 
 
-def columns(
-    job: Job, home: JobHome, given: Path | None = None, used: Sequence[str] = ()
-) -> tuple[Source, Upstream | None]:
-    """The list's columns and their kinds, for those who read no rows; and what `list_files` says beside the files.
-
-    used: columns beside those of the key. Raises InputError, SpecError or StoreError.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        files, upstream = list_files(job, home, given, Path(folder), rows=False)
-        return Source(files, job.spec.input, used), upstream
-
-
-def check(job: Job, home: JobHome) -> None:
+def _check_no_circle(job: Job, home: JobHome) -> None:
     """Raises SpecError for a chain that closes on itself."""
     names, link = [job.name], job.spec.input.job
     while link is not None and link not in names:

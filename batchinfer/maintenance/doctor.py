@@ -17,7 +17,7 @@ from batchinfer.engines import bundled, models
 from batchinfer.engines.devices import find_gpus, place_here
 from batchinfer.engines.environment import intel_openmp
 from batchinfer.errors import BatchinferError
-from batchinfer.inputs import upstream
+from batchinfer.inputs import files
 from batchinfer.job.reader import Job
 
 LOW_DISK = 5 << 30
@@ -86,7 +86,7 @@ def job(opened: Job, home: JobHome) -> Iterator[Finding]:
     """Findings about one job."""
     yield Finding("job file", str(opened.path))
     try:
-        source, made_of = upstream.columns(opened, home)
+        source, made_of = files.list_columns(opened, home)
         count, first = len(source.files), source.files[0]
         yield Finding("query list", str(made_of or f"{count} file{'s' if count != 1 else ''}, {first}"))
     except BatchinferError as exc:

@@ -24,7 +24,7 @@ from batchinfer.core.files import readable_faults, write_atomically
 from batchinfer.core.home import JobHome
 from batchinfer.core.sql import literal
 from batchinfer.errors import Busy, InputError, NotFound, UsageError
-from batchinfer.inputs import upstream
+from batchinfer.inputs.files import list_files
 from batchinfer.inputs.parquet import Source
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import MatchSpec
@@ -117,7 +117,7 @@ def _list_files(job: Job | None, home: JobHome, given: Path | None, scratch: Pat
     if job is None:
         return [], None
     try:
-        return upstream.list_files(job, home, given, scratch)[0], None
+        return list_files(job, home, given, scratch)[0], None
     except InputError as exc:
         return [], str(exc)
 

@@ -17,20 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchinfer.core.columns import Column, Kind
+from batchinfer.core.columns import Column
 from batchinfer.core.files import lock, readable_faults, write_atomically
 from batchinfer.core.home import JobHome
 from batchinfer.core.records import Miss
 from batchinfer.errors import StoreError, UsageError
-from batchinfer.inputs.parquet import ARROW_TYPES, ROW, Source
 from batchinfer.versions.query import QueryReader
 
 MOST_QUERIES = 100_000  # in one file; those asked for most often stay
 BATCH_ROWS = 65_536
-COUNT = "\x1fcount"
 MERGED = b"batchinfer.merged"
 SCHEMA = pa.schema(
     {"query": pa.string(), "count": pa.int64(), "first_seen": pa.timestamp("us"), "last_seen": pa.timestamp("us")}
@@ -61,7 +58,7 @@ def forget(home: JobHome, lookup: bytes, key: Sequence[Column], normalize: Seque
     with _locked(home):
         for path in files(home):
             table, merged = _read(path)
-            found = [_values(query, reader) for query in table["query"].to_pylist()]
+            found = [values_of(query, reader) for query in table["query"].to_pylist()]
             keep = [not values or reader.key(values) != lookup for values in found]
             if not all(keep):
                 _write(path, table.filter(pa.array(keep, pa.bool_())), sorted(merged))
@@ -79,42 +76,16 @@ def files(home: JobHome) -> list[Path]:
         raise StoreError(f"{home.misses} cannot be read: {exc.strerror}. Mend that, then run again.") from exc
 
 
-def rows(home: JobHome, source: Source) -> Iterator[pa.Table]:
-    """All misses of a job as rows of its list, checked as the list is, with their counts in the column COUNT.
-
-    Those that would be bad rows are left out. A query may come several times: in several files, or spelled differently.
-    ROW numbers them, the earliest first. Raises StoreError for a damaged file.
-    """
-    number = 0
-    for path in files(home):
-        for batch in _batches(path):
-            good = source.check(_as_listed(batch["query"].to_pylist(), source), number, path).good
-            counts = batch["count"].take(pc.subtract(good[ROW], number + 1))
-            yield good.append_column(COUNT, counts)
-            number += batch.num_rows
+def batches(path: Path) -> Iterator[pa.Table]:
+    """The rows of one file, as SCHEMA has them. Raises StoreError for a damaged one."""
+    with _readable(path), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=SCHEMA.names):
+            table = pa.Table.from_batches([batch]).replace_schema_metadata().cast(SCHEMA)
+            table.validate(full=True)
+            yield table
 
 
-def _as_listed(queries: Sequence[str], source: Source) -> pa.RecordBatch:
-    """The queries as columns like those of the list; all null where a query does not fit today's lookup key."""
-    reader, nothing = QueryReader("", source.key, source.normalize), [None] * len(source.key)
-    found = [_values(query, reader) or nothing for query in queries]
-    columns = {
-        column.name: _column([values[number] for values in found], column.kind)
-        for number, column in enumerate(source.key)
-    }
-    beyond = {
-        name: pa.nulls(len(found), ARROW_TYPES[kind]) for name, kind in source.kinds.items() if name not in columns
-    }
-    return pa.RecordBatch.from_pydict(columns | beyond)
-
-
-def _column(values: list[Any], kind: Kind) -> pa.Array:
-    if kind == "integer":  # as text, since there may be some that fit only with a sign and some only without
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
-    return pa.array(values, ARROW_TYPES[kind])
-
-
-def _values(query: str, reader: QueryReader) -> list[Any] | None:
+def values_of(query: str, reader: QueryReader) -> list[Any] | None:
     """The values of a query in the order of the key; None if it is no query for this key."""
     try:
         found = json.loads(query)
@@ -168,14 +139,6 @@ def _read(path: Path) -> tuple[pa.Table, set[str]]:
         table = file.read(SCHEMA.names).replace_schema_metadata().cast(SCHEMA)
         table.validate(full=True)  # nothing else looks whether text is UTF-8
         return table, set(merged)
-
-
-def _batches(path: Path) -> Iterator[pa.Table]:
-    with _readable(path), pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=SCHEMA.names):
-            table = pa.Table.from_batches([batch]).replace_schema_metadata().cast(SCHEMA)
-            table.validate(full=True)
-            yield table
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchinfer.cache.store import Store
-from batchinfer.core.records import Answer, Failure, Generation, Message, Prediction, Prompt, Task
-from batchinfer.engines import Engine
+from batchinfer.core.records import Answer, Failure, Generation, Message, Prediction, Prompt
+from batchinfer.engines.protocol import Engine, Task
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import Stopped
 from batchinfer.inputs.parquet import template_values

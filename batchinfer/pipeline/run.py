@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -15,18 +15,17 @@ from batchinfer.core.clock import iso, now
 from batchinfer.core.files import readable_faults
 from batchinfer.core.home import JobHome
 from batchinfer.core.keys import changes
-from batchinfer.engines import Engine, models
-from batchinfer.engines.devices import hold, place_here
-from batchinfer.engines.pool import EnginePool
+from batchinfer.engines import models
+from batchinfer.engines.protocol import Engine
+from batchinfer.engines.start import engine_for
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import BatchinferError, GateFailed, InputError, Interrupted, SpecError, Stopped, UsageError
-from batchinfer.inputs.upstream import columns
+from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Generating, Tally
 from batchinfer.pipeline.report import Report, figures, gate_sentence
 from batchinfer.pipeline.stop import AtOnce, Stop, stopping
 from batchinfer.planning.prepare import Options, Planned, planned, quiet
-from batchinfer.planning.question import Question
 from batchinfer.publish import build
 from batchinfer.publish.contents import collect
 from batchinfer.publish.release import Forced, Release, pinned, release, release_candidate
@@ -138,22 +137,6 @@ def _generate(
         generating.run(ready, task, tokenizer, info.max_model_len, lambda: show.progress(tally, p.plan.counts.hits))
 
 
-@contextlib.contextmanager
-def engine_for(job: Job, home: JobHome, asked: Question, source: str, say: Callable[[str], None]) -> Iterator[Engine]:
-    """Starts the job's engine on this machine's devices, once they are free."""
-    spec = job.spec.engine
-    placements = place_here(spec.replicas, spec.tensor_parallel)
-    home.logs.mkdir(parents=True, exist_ok=True)
-    log = home.logs / "engine.log"
-    log.write_bytes(b"")
-    with hold(placements, f"batchinfer job {job.name}", say):
-        pool = EnginePool(
-            asked.engine_config(source), placements, log, stall_seconds=spec.stall.total_seconds(), say=say
-        )
-        with pool:
-            yield pool
-
-
 def _publish(p: Planned, tally: Tally, run_id: int, show: Show, forced: Forced | None = None) -> Release:
     facts = {
         "run_id": run_id,
@@ -197,7 +180,7 @@ def _publish_candidate(
     """Publishes a rejected candidate as it is. The list is only looked at for the kinds of its key."""
     key = None
     with contextlib.suppress(InputError, SpecError):
-        key = columns(job, home, options.input)[0].key
+        key = list_columns(job, home, options.input)[0].key
     store = Store(home.cache)
     store.prepare()
     with readable_faults(home.versions):

@@ -8,13 +8,14 @@ from typing import Any
 
 from batchinfer.core.columns import Column, typed
 from batchinfer.core.home import JobHome
-from batchinfer.core.records import Failure, Generation, Prediction, Prompt, Task
-from batchinfer.engines import Engine, models
+from batchinfer.core.records import Failure, Generation, Prediction, Prompt
+from batchinfer.engines import models
+from batchinfer.engines.protocol import Engine, Task
+from batchinfer.engines.start import engine_for
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import InputError, SpecError, UsageError
-from batchinfer.inputs import upstream
+from batchinfer.inputs import files
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.run import engine_for
 from batchinfer.planning import question
 from batchinfer.planning.question import Question
 from batchinfer.prompting.template import TemplateFault
@@ -79,7 +80,7 @@ def _columns(job: Job, home: JobHome, asked: Question, texts: Mapping[str, str])
     if unknown:
         raise UsageError(f"The template does not use {unknown[0]}; it uses {', '.join(asked.template.columns)}.")
     try:
-        kinds = upstream.columns(job, home, used=asked.template.columns)[0].kinds
+        kinds = files.list_columns(job, home, used=asked.template.columns)[0].kinds
         return {name: Column(name, kinds[name]) for name in asked.template.columns}
     except (InputError, SpecError):
         return {name: Column(name, "string") for name in asked.template.columns}

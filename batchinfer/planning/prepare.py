@@ -15,11 +15,12 @@ from batchinfer.cache.store import Store
 from batchinfer.core.clock import now
 from batchinfer.core.home import JobHome
 from batchinfer.errors import UsageError
+from batchinfer.inputs import misses
+from batchinfer.inputs.files import list_files
 from batchinfer.inputs.parquet import Source, template_values
 from batchinfer.inputs.query_list import Plan, Selection, scratch_plan
-from batchinfer.inputs.upstream import Upstream, list_files
+from batchinfer.inputs.upstream import Upstream
 from batchinfer.job.reader import Job
-from batchinfer.misses import log
 from batchinfer.planning import question
 from batchinfer.planning.question import Question
 from batchinfer.publish import golden, matcher
@@ -101,7 +102,7 @@ def planned(
             include = spec.input.include_misses
             plan.load(
                 asked.fingerprint if asked else b"",
-                log.rows(home, source) if include else None,
+                misses.rows(home, source) if include else None,
                 include.at_least if include else 1,
             )
             if asked is not None and holds_lock:

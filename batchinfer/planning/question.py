@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from batchinfer.core import columns, keys
 from batchinfer.core.home import JobHome
-from batchinfer.core.records import EngineConfig, Made, Task
+from batchinfer.core.records import Made
 from batchinfer.engines import models
 from batchinfer.engines.models import ModelIdentity
+from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import InputError
 from batchinfer.job.reader import Job

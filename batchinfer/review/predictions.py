@@ -24,9 +24,10 @@ from batchinfer.core.database import one, scratch_database
 from batchinfer.core.home import JobHome
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError, NotFound
-from batchinfer.inputs import upstream
+from batchinfer.inputs import files
 from batchinfer.inputs.csv_file import as_parquet
-from batchinfer.inputs.parquet import ROW, Source, find_files
+from batchinfer.inputs.files import find_files
+from batchinfer.inputs.parquet import ROW, Source
 from batchinfer.job.reader import Job
 
 PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
@@ -201,7 +202,7 @@ def marks(names: Iterable[str], key: Sequence[str]) -> list[str]:
 def _listed_key(job: Job, home: JobHome) -> list[Column] | None:
     """The key of the job's own list; None where there is none yet: a job may begin with imports."""
     try:
-        listed, _ = upstream.columns(job, home)
+        listed, _ = files.list_columns(job, home)
     except InputError:
         return None
     return listed.key

@@ -1,0 +1,76 @@
+"""What the rest of the program knows of engines: prompts in, generations out as each finishes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from batchinfer.core.records import Failure, Generation, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What an engine is to do with every prompt of one `generate` call.
+
+    sampling: keyword arguments of vLLM's SamplingParams.
+    constraint: ("json", schema), ("regex", pattern) or None: what the text must obey.
+    score_tokens: score exactly these tokens as the first one; nothing is generated then.
+    adapter: folder of a LoRA adapter, or None.
+    """
+
+    sampling: dict[str, Any]
+    constraint: tuple[str, Any] | None = None
+    score_tokens: tuple[int, ...] | None = None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What an engine process loads. options are passed on to vLLM as they are."""
+
+    model: str
+    revision: str | None = None
+    dtype: str = "auto"
+    quantization: str | None = None
+    tensor_parallel: int = 1
+    adapter: str | None = None
+    adapter_rank: int = 16
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine says of itself once it is loaded."""
+
+    max_model_len: int
+    max_in_flight: int
+    block_size: int
+    description: str
+
+
+class Engine(Protocol):
+    """Something that answers prompts. A context manager: entering starts it, leaving stops it."""
+
+    def start(self) -> None:
+        """Begins to load, and returns at once."""
+
+    def wait_ready(self) -> EngineInfo:
+        """Waits until it is loaded. Raises ModelError if it cannot be, Stopped if it died of something else."""
+
+    def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
+        """Answers each prompt once, as each finishes, in any order, matched by key.
+
+        Takes prompts lazily, a little ahead of what it can work on; when `prompts` ends, it
+        finishes what it took. Raises Stopped if the engine cannot be kept alive.
+        """
+
+    def close(self) -> None:
+        """Stops at once and frees what it held."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,29 @@
+"""The engine that a job wants, on this machine's devices."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from batchinfer.core.home import JobHome
+from batchinfer.engines.devices import hold, place_here
+from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.protocol import Engine
+from batchinfer.job.reader import Job
+from batchinfer.planning.question import Question
+
+
+@contextlib.contextmanager
+def engine_for(job: Job, home: JobHome, asked: Question, source: str, say: Callable[[str], None]) -> Iterator[Engine]:
+    """Starts the job's engine on this machine's devices, once they are free."""
+    spec = job.spec.engine
+    placements = place_here(spec.replicas, spec.tensor_parallel)
+    home.logs.mkdir(parents=True, exist_ok=True)
+    log = home.logs / "engine.log"
+    log.write_bytes(b"")
+    with hold(placements, f"batchinfer job {job.name}", say):
+        pool = EnginePool(
+            asked.engine_config(source), placements, log, stall_seconds=spec.stall.total_seconds(), say=say
+        )
+        with pool:
+            yield pool

@@ -1,0 +1,143 @@
+"""Arrow columns to the kinds of keys; a value that cannot be converted is a fault of its row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchinfer.core import keys
+from batchinfer.core.columns import Kind
+from batchinfer.errors import InputError
+
+ARROW_TYPES: dict[Kind, pa.DataType] = {
+    "string": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+    "json": pa.string(),
+}
+
+
+class Faults:
+    """Which rows of a batch are bad, and why; the first fault found of a row stands."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.found: dict[int, tuple[str, str]] = {}
+
+    def add(self, row: int, reason: str, detail: str) -> None:
+        self.found.setdefault(row, (reason, detail))
+
+    def add_where(self, mask: pa.Array, reason: str, detail: str) -> None:
+        if mask.true_count:
+            for row in pc.indices_nonzero(mask).to_pylist():
+                self.add(row, reason, detail)
+
+
+def kind_of(field: pa.Field) -> Kind:
+    """The kind of an Arrow column. Raises InputError for types that no prompt or key can hold."""
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    tests: list[tuple[Kind, Any]] = [
+        ("string", pa.types.is_string), ("string", pa.types.is_large_string), ("string", pa.types.is_string_view),
+        ("string", pa.types.is_binary), ("string", pa.types.is_large_binary), ("string", pa.types.is_decimal),
+        ("integer", pa.types.is_integer), ("number", pa.types.is_floating), ("boolean", pa.types.is_boolean),
+        ("date", pa.types.is_date), ("timestamp", pa.types.is_timestamp), ("json", pa.types.is_nested),
+    ]  # fmt: skip
+    for name, test in tests:
+        if test(kind):
+            return name
+    raise InputError(f"The column {field.name} is {field.type}, which cannot be used: convert it to text or a number.")
+
+
+def _convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults: Faults) -> pa.Array:
+    """The column as its kind's Arrow type; values that cannot be are null, and a fault of their row."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if kind == "json":
+        return _as_json(column, name, faults)
+    if _is_text(column.type):
+        column = _decode(column.cast(pa.large_binary()), name, faults)
+    try:
+        column = column.cast(target)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        column = _cast_each(column, target, kind, name, faults)
+    if kind in ("date", "timestamp"):  # Python has none beyond the years 1 to 9999
+        years = pc.year(column)
+        beyond = pc.or_(pc.less(years, 1), pc.greater(years, 9999))
+        faults.add_where(beyond, "wrong_type", f"The column {name} holds a {kind} outside the years 1 to 9999.")
+        column = pc.if_else(beyond, pa.scalar(None, column.type), column)
+    return column
+
+
+def _as_json(column: pa.Array, name: str, faults: Faults) -> pa.Array:
+    texts: list[str | None] = []
+    for row, value in enumerate(column):
+        try:
+            plain = value.as_py()
+        except UnicodeDecodeError:
+            plain = None
+            faults.add(row, "not_utf8", f"The column {name} holds text that is not valid UTF-8.")
+        except (ValueError, OverflowError):
+            plain = None
+            faults.add(row, "wrong_type", f"The column {name} holds a time finer than a microsecond, or too far away.")
+        texts.append(None if plain is None else keys.canonical_json(plain))
+    return pa.array(texts, pa.string())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (
+            pa.types.is_string,
+            pa.types.is_large_string,
+            pa.types.is_string_view,
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+        )
+    )
+
+
+def _decode(column: pa.Array, name: str, faults: Faults) -> pa.Array:
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        pass
+    texts: list[str | None] = []
+    for row, data in enumerate(column.to_pylist()):
+        try:
+            texts.append(None if data is None else data.decode())
+        except UnicodeDecodeError as exc:
+            texts.append(data.decode(errors="replace"))
+            faults.add(row, "not_utf8", f"The column {name} is not valid UTF-8 at byte {exc.start}.")
+    return pa.array(texts, pa.string())
+
+
+def _cast_each(column: pa.Array, target: pa.DataType, kind: Kind, name: str, faults: Faults) -> pa.Array:
+    values = []
+    for row in range(len(column)):
+        try:
+            values.append(column.slice(row, 1).cast(target)[0].as_py())
+        except (ValueError, OverflowError, NotImplementedError):  # Arrow's errors are among them
+            values.append(None)
+            faults.add(
+                row,
+                "wrong_type",
+                f"The column {name} should hold values of the kind {kind}, but here it is {_shown(column[row])}.",
+            )
+    return pa.array(values, target)
+
+
+def _shown(value: pa.Scalar) -> str:
+    try:
+        return repr(value.as_py())
+    except (ValueError, OverflowError):  # a time that Python has none for
+        return str(value.cast(pa.string()).as_py())
+
+
+def _plain(value: pa.Scalar) -> Any:
+    plain = value.as_py()
+    return plain if plain is None or isinstance(plain, str | int | float | bool) else str(plain)

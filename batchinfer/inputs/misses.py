@@ -1,0 +1,53 @@
+"""What clients asked for and did not find, as rows of the list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchinfer.core.columns import Kind
+from batchinfer.core.home import JobHome
+from batchinfer.inputs.convert import ARROW_TYPES
+from batchinfer.inputs.parquet import ROW, Source
+from batchinfer.misses import log
+from batchinfer.versions.query import QueryReader
+
+COUNT = "\x1fcount"
+
+
+def rows(home: JobHome, source: Source) -> Iterator[pa.Table]:
+    """All misses of a job as rows of its list, checked as the list is, with their counts in the column COUNT.
+
+    Those that would be bad rows are left out. A query may come several times: in several files, or spelled differently.
+    ROW numbers them, the earliest first. Raises StoreError for a damaged file.
+    """
+    number = 0
+    for path in log.files(home):
+        for batch in log.batches(path):
+            good = source.check(_as_listed(batch["query"].to_pylist(), source), number, path).good
+            counts = batch["count"].take(pc.subtract(good[ROW], number + 1))
+            yield good.append_column(COUNT, counts)
+            number += batch.num_rows
+
+
+def _as_listed(queries: Sequence[str], source: Source) -> pa.RecordBatch:
+    """The queries as columns like those of the list; all null where a query does not fit today's lookup key."""
+    reader, nothing = QueryReader("", source.key, source.normalize), [None] * len(source.key)
+    found = [log.values_of(query, reader) or nothing for query in queries]
+    columns = {
+        column.name: _column([values[number] for values in found], column.kind)
+        for number, column in enumerate(source.key)
+    }
+    beyond = {
+        name: pa.nulls(len(found), ARROW_TYPES[kind]) for name, kind in source.kinds.items() if name not in columns
+    }
+    return pa.RecordBatch.from_pydict(columns | beyond)
+
+
+def _column(values: list[Any], kind: Kind) -> pa.Array:
+    if kind == "integer":  # as text, since there may be some that fit only with a sign and some only without
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    return pa.array(values, ARROW_TYPES[kind])
