@@ -90,6 +90,7 @@ def terms(folder: Path, section: Path) -> dict[str, Any]:
     began = time.perf_counter()
     found = step.write_matcher(key, folder, spec, manifest["prediction"])
     seconds = time.perf_counter() - began
+    assert found is not None
     held = {"terms": found.terms, "entries": found.entries, "mib": (folder / MATCHER).stat().st_size / (1 << 20)}
     return held | {"seconds": seconds, "peak_gib": memory("VmHWM")}
 

@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from batchinfer.cli.main import COMMANDS, cli
-from batchinfer.core import keys
 from batchinfer.job.spec import JobSpec
+from batchinfer.planning import fingerprint
 
 HERE = Path(__file__).parent
 WIDTH = 88
@@ -341,7 +341,7 @@ def job_file_page() -> str:
             below = whole["$defs"][inner_ref]
             parts += [f"\n### {name}.{inner}\n", f"{below['description']}\n", *table(f"{name}.{inner}.", below, whole)]
         if name in MORE:
-            options = ", ".join(f"`{option}`" for option in sorted(keys.OPTIONS_NOT_IN_KEY))
+            options = ", ".join(f"`{option}`" for option in sorted(fingerprint.OPTIONS_NOT_IN_KEY))
             parts.append("\n" + MORE[name].replace("{options}", options))
     return "\n".join(parts).rstrip("\n") + "\n"
 
@@ -366,7 +366,7 @@ def table(prefix: str, section: dict[str, Any], whole: dict[str, Any]) -> list[s
 def anew(prefix: str, name: str) -> str:
     """Whether a change of the field is one of the cache's key."""
     section = prefix.partition(".")[0] or name
-    if section in keys.NOT_IN_KEY or (section == "output" and name in keys.OUTPUT_NOT_IN_KEY):
+    if section in fingerprint.NOT_IN_KEY or (section == "output" and name in fingerprint.OUTPUT_NOT_IN_KEY):
         return ""
     return "yes"
 

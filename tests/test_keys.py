@@ -23,6 +23,7 @@ from batchinfer.inputs.parquet import ROW, Source
 from batchinfer.inputs.query_list import scratch_plan
 from batchinfer.job.spec import InputSpec, JobSpec
 from batchinfer.planning import question
+from batchinfer.planning.fingerprint import answer_parts, changes, fingerprint, parser_fingerprint
 from batchinfer.prompting.spec import PromptSpec
 from batchinfer.prompting.template import PromptTemplate
 from tests.factories import World, model_job
@@ -78,10 +79,10 @@ def plain(content: Mapping[str, Any]) -> dict[str, Any]:
     return JobSpec.model_validate(content).model_dump(mode="json", by_alias=True)
 
 
-def fingerprint(spec: Mapping[str, Any], model: str = "weights", adapter: str | None = "adapter") -> bytes:
+def fingerprint_of(spec: Mapping[str, Any], model: str = "weights", adapter: str | None = "adapter") -> bytes:
     """The fingerprint of a job, with all of its examples shown."""
     shown = [(example["input"], example["output"]) for example in spec["prompt"]["examples"]]
-    return keys.fingerprint(keys.answer_parts(spec, shown, model, adapter))
+    return fingerprint(answer_parts(spec, shown, model, adapter))
 
 
 def leaves(value: Any, at: Path_ = ()) -> Iterator[Path_]:
@@ -126,13 +127,13 @@ def is_in_no_key(path: Path_) -> bool:
 @pytest.mark.parametrize("path", [path for path in LEAVES if not is_in_no_key(path)], ids=".".join)
 def test_any_field_that_may_change_an_answer_changes_the_fingerprint(path: Path_) -> None:
     """Each field that nobody put on the deny-list is part of the fingerprint, new ones included."""
-    assert fingerprint(with_other(PLAIN, path)) != fingerprint(PLAIN)
+    assert fingerprint_of(with_other(PLAIN, path)) != fingerprint_of(PLAIN)
 
 
 @pytest.mark.parametrize("path", [path for path in LEAVES if is_in_no_key(path)], ids=".".join)
 def test_a_field_that_cannot_change_an_answer_leaves_the_fingerprint(path: Path_) -> None:
     """Each field on the deny-list can be changed without asking the model again."""
-    assert fingerprint(with_other(PLAIN, path)) == fingerprint(PLAIN)
+    assert fingerprint_of(with_other(PLAIN, path)) == fingerprint_of(PLAIN)
 
 
 def test_the_walk_reaches_every_field_of_the_job_file() -> None:
@@ -150,13 +151,16 @@ def test_the_walk_reaches_every_field_of_the_job_file() -> None:
 @pytest.mark.parametrize("name", OPTIONS_IN_NO_KEY)
 def test_options_that_cannot_change_an_answer_leave_the_fingerprint(name: str) -> None:
     """Batch size, memory share and their like can be tuned without asking the model again."""
-    assert fingerprint(with_option(name, 7)) == fingerprint(with_option(name, 8)) == fingerprint(PLAIN)
+    assert fingerprint_of(with_option(name, 7)) == fingerprint_of(with_option(name, 8)) == fingerprint_of(PLAIN)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=20).filter(lambda name: name not in OPTIONS_IN_NO_KEY))
 def test_any_other_option_changes_the_fingerprint(name: str) -> None:
     """An option that nobody put on the deny-list changes the fingerprint, by its presence and by its value."""
-    assert len({fingerprint(PLAIN), fingerprint(with_option(name, "7")), fingerprint(with_option(name, "8"))}) == 3
+    assert (
+        len({fingerprint_of(PLAIN), fingerprint_of(with_option(name, "7")), fingerprint_of(with_option(name, "8"))})
+        == 3
+    )
 
 
 def with_option(name: str, value: Any) -> dict[str, Any]:
@@ -166,10 +170,10 @@ def with_option(name: str, value: Any) -> dict[str, Any]:
 def test_the_weights_and_the_adapter_change_the_fingerprint() -> None:
     """What the model and the adapter resolve to is part of the fingerprint, and having no adapter is something else."""
     prints = [
-        fingerprint(PLAIN),
-        fingerprint(PLAIN, model="other weights"),
-        fingerprint(PLAIN, adapter="other"),
-        fingerprint(PLAIN, adapter=None),
+        fingerprint_of(PLAIN),
+        fingerprint_of(PLAIN, model="other weights"),
+        fingerprint_of(PLAIN, adapter="other"),
+        fingerprint_of(PLAIN, adapter=None),
     ]
     assert len(set(prints)) == len(prints)
 
@@ -178,7 +182,7 @@ def test_the_examples_shown_and_their_order_change_the_fingerprint() -> None:
     """Zero, one, two examples and two in the other order are four different questions."""
     examples: list[tuple[dict[str, Any], str]] = [({"fruit": "peach"}, "drupe"), ({"fruit": "pear"}, "pome")]
     shown = [[], examples[:1], examples, examples[::-1]]
-    assert len({keys.fingerprint(keys.answer_parts(PLAIN, some, "w", None)) for some in shown}) == 4
+    assert len({fingerprint(answer_parts(PLAIN, some, "w", None)) for some in shown}) == 4
 
 
 CHOICE = plain(
@@ -195,13 +199,16 @@ CHOICE = plain(
 @pytest.mark.parametrize("name", CHOICE["sampling"])
 def test_sampling_is_in_no_key_of_a_choice(name: str) -> None:
     """A choice is scored, nothing is drawn, so no sampling setting asks the model again."""
-    assert fingerprint(with_other(CHOICE, ("sampling", name))) == fingerprint(CHOICE)
+    assert fingerprint_of(with_other(CHOICE, ("sampling", name))) == fingerprint_of(CHOICE)
 
 
 def test_choices_and_their_order_are_in_the_key() -> None:
     """Other choices, and the same in another order (which settles ties), are other questions."""
     turned = {**CHOICE, "output": {**CHOICE["output"], "choices": ["Negative", "Positive"]}}
-    assert len({fingerprint(CHOICE), fingerprint(turned), fingerprint(with_other(CHOICE, ("output", "choices")))}) == 3
+    assert (
+        len({fingerprint_of(CHOICE), fingerprint_of(turned), fingerprint_of(with_other(CHOICE, ("output", "choices")))})
+        == 3
+    )
 
 
 def test_the_order_of_names_in_the_job_file_is_in_no_key() -> None:
@@ -211,14 +218,14 @@ def test_the_order_of_names_in_the_job_file_is_in_no_key() -> None:
         return {name: reversed_names(value[name]) for name in reversed(value)} if isinstance(value, dict) else value
 
     assert list(reversed_names(PLAIN)) != list(PLAIN)
-    assert fingerprint(reversed_names(PLAIN)) == fingerprint(PLAIN)
+    assert fingerprint_of(reversed_names(PLAIN)) == fingerprint_of(PLAIN)
 
 
 @pytest.mark.parametrize("path", list(leaves(PLAIN["output"])), ids=".".join)
 def test_the_parser_is_known_by_the_whole_output_section(path: Path_) -> None:
     """Any change of the output section makes stored texts be read again."""
     before = PLAIN["output"]
-    assert keys.parser_fingerprint(with_other(before, path)) != keys.parser_fingerprint(before)
+    assert parser_fingerprint(with_other(before, path)) != parser_fingerprint(before)
 
 
 # Defaults.
@@ -295,13 +302,13 @@ def test_fingerprints_stay_what_they_were() -> None:
         "output": {"type": "json", "schema": {"type": "array"}, "steps": ["strip"]},
     }
     bare, spec = JobSpec.model_validate(BARE), JobSpec.model_validate(content)
-    parts = keys.answer_parts(bare.beyond_defaults(), [], "weights", None)
-    assert keys.fingerprint(parts).hex() == "6f7c3ccfc34774b2ca18e9858a371d4d"
+    parts = answer_parts(bare.beyond_defaults(), [], "weights", None)
+    assert fingerprint(parts).hex() == "6f7c3ccfc34774b2ca18e9858a371d4d"
     shown: list[tuple[dict[str, Any], str]] = [({"text": "a"}, "b")]
-    parts = keys.answer_parts(spec.beyond_defaults(), shown, "weights", "adapter")
-    assert keys.fingerprint(parts).hex() == "865d190f051aacbd8d0169eaf0fa4d26"
-    assert keys.parser_fingerprint(bare.output.beyond_defaults()) == "798e1fee104b349b1678455f8eb1910c"
-    assert keys.parser_fingerprint(spec.output.beyond_defaults()) == "1cff7f64f0044e4ca4320033d0016873"
+    parts = answer_parts(spec.beyond_defaults(), shown, "weights", "adapter")
+    assert fingerprint(parts).hex() == "865d190f051aacbd8d0169eaf0fa4d26"
+    assert parser_fingerprint(bare.output.beyond_defaults()) == "798e1fee104b349b1678455f8eb1910c"
+    assert parser_fingerprint(spec.output.beyond_defaults()) == "1cff7f64f0044e4ca4320033d0016873"
 
 
 # Rows.
@@ -615,8 +622,8 @@ def test_changes_name_the_places_that_differ() -> None:
         "model": {"dtype": "auto", "seed": 1},
         "sampling": {"top_k": 1},
     }
-    assert keys.changes(before, after) == ["model.seed", "prompt.examples", "prompt.template", "sampling"]
-    assert keys.changes(before, before) == []
+    assert changes(before, after) == ["model.seed", "prompt.examples", "prompt.template", "sampling"]
+    assert changes(before, before) == []
 
 
 @pytest.mark.parametrize("path", [path for path in LEAVES if not is_in_no_key(path)], ids=".".join)
@@ -625,8 +632,8 @@ def test_a_changed_fingerprint_can_be_explained(path: Path_) -> None:
     shown = [(example["input"], example["output"]) for example in PLAIN["prompt"]["examples"]]
     changed = with_other(PLAIN, path)
     shown_then = [(example["input"], example["output"]) for example in changed["prompt"]["examples"]]
-    stored = json.loads(keys.canonical_json(keys.answer_parts(PLAIN, shown, "weights", None)))
-    assert keys.changes(stored, keys.answer_parts(changed, shown_then, "weights", None)) == [".".join(path)]
+    stored = json.loads(keys.canonical_json(answer_parts(PLAIN, shown, "weights", None)))
+    assert changes(stored, answer_parts(changed, shown_then, "weights", None)) == [".".join(path)]
 
 
 json_values = st.recursive(

@@ -28,7 +28,7 @@ from batchinfer.core.records import Failure
 from batchinfer.errors import GateFailed, NotFound, StoreError, UsageError
 from batchinfer.pipeline import run
 from batchinfer.planning.prepare import Options
-from batchinfer.publish import build, release
+from batchinfer.publish import build, lookup_index, release
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
@@ -1010,8 +1010,8 @@ def test_a_damaged_draft_is_never_published(published: World, monkeypatch: pytes
         monkeypatch.setattr(build, "write_manifest", damage_after)
         return count
 
-    build_lookup = build.write_lookup
-    monkeypatch.setattr(build, "write_lookup", damaged)
+    build_lookup = lookup_index.write_lookup
+    monkeypatch.setattr(lookup_index, "write_lookup", damaged)
     published.take_in({"id": [1], "prediction": ["new"]})
     with pytest.raises(StoreError, match="checksum differs"):
         published.publish()

@@ -14,7 +14,7 @@ import hashlib
 import json
 import struct
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,75 +24,15 @@ from batchinfer.core.sql import quoted
 SIZE = 16
 JOB_NAME = r"[a-z][a-z0-9_-]{0,63}"  # safe as the name of a folder and in a URL
 
-# Settings that cannot change an answer. All others do, by default: a new setting changes the key where it is set.
-NOT_IN_KEY = frozenset({
-    "name", "description", "input", "engine", "on_failure", "cache", "gate", "match", "serve", "schedule", "keep_versions",
-})  # fmt: skip
-OUTPUT_NOT_IN_KEY = frozenset({"steps", "min_mass"})  # how an answer is read, not what it is
-OPTIONS_NOT_IN_KEY = frozenset({
-    "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "kv_cache_memory_bytes", "block_size", "swap_space",
-    "cpu_offload_gb", "enforce_eager", "enable_prefix_caching", "enable_chunked_prefill", "disable_log_stats",
-    "download_dir", "pipeline_parallel_size", "distributed_executor_backend", "max_parallel_loading_workers",
-})  # fmt: skip
-PARSER = "1"  # raise it when parse.py reads the same text differently
-
 
 def short(data: bytes) -> bytes:
     """The first 16 bytes of SHA-256."""
     return hashlib.sha256(data).digest()[:SIZE]
 
 
-def answer_parts(
-    spec: Mapping[str, Any], examples: Iterable[tuple[Mapping[str, Any], str]], model: str, adapter: str | None
-) -> dict[str, Any]:
-    """All that can change an answer, but for the row: what the fingerprint is made of.
-
-    spec: the job file as plain values, those at their defaults left out. examples: those that are shown, in order.
-    model, adapter: what identifies their weights.
-    """
-    parts = {name: value for name, value in spec.items() if name not in NOT_IN_KEY}
-    output = spec.get("output", {})
-    parts["output"] = {name: value for name, value in output.items() if name not in OUTPUT_NOT_IN_KEY}
-    prompt = {name: value for name, value in spec["prompt"].items() if name != "shots"}
-    parts["prompt"] = prompt | {"examples": [[dict(given), output] for given, output in examples]}
-    written = {name: value for name, value in spec["model"].items() if name not in ("id", "revision", "adapter")}
-    options = {name: value for name, value in written.get("options", {}).items() if name not in OPTIONS_NOT_IN_KEY}
-    parts["model"] = written | {"identity": model, "adapter": adapter, "options": options}
-    parts.setdefault("sampling", {})
-    if output.get("type") == "choice":
-        parts["sampling"] = None  # a choice is scored from the raw distribution: nothing is drawn
-        parts["scoring"] = "first-token"
-    return parts
-
-
-def fingerprint(parts: Mapping[str, Any]) -> bytes:
-    """16 bytes that stand for `answer_parts`."""
-    return short(canonical_json(parts).encode())
-
-
-def parser_fingerprint(output: Mapping[str, Any]) -> str:
-    """Stands for how answers are read: when it changes, stored texts are read again without asking the model.
-
-    output: that section as plain values, those at their defaults left out.
-    """
-    return short(f"{PARSER}:{canonical_json(output)}".encode()).hex()
-
-
 def canonical_json(value: Any) -> str:
     """One text for equal values: sorted names, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-
-
-def changes(before: Any, after: Any, place: str = "") -> list[str]:
-    """The dotted places at which two `answer_parts` differ."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        names = sorted(before.keys() | after.keys())
-        return [
-            change
-            for name in names
-            for change in changes(before.get(name), after.get(name), f"{place}.{name}" if place else name)
-        ]
-    return [] if canonical_json(before) == canonical_json(after) else [place]
 
 
 def encode(value: Any, kind: Kind) -> bytes:

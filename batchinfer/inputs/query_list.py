@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +26,9 @@ from batchinfer.core.sql import literal, quoted
 from batchinfer.inputs.misses import COUNT
 from batchinfer.inputs.parquet import ROW, BadRow, Source
 from batchinfer.job.spec import JobSpec
+from batchinfer.planning.plan import Selection, _since
 
 LISTED = "q_"  # the list's own columns bear it in the scratch tables, so that none is taken for one of ours
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What to make again although the cache has it."""
-
-    retry_failed: bool = False
-    refresh_since: datetime | None = None  # what was made before is made again: all, or the rows of refresh_where
-    refresh_where: tuple[str, str] | None = None  # column, value
-    max_age: timedelta | None = None
-
-    @property
-    def replaces(self) -> bool:
-        """Whether keys that are in the cache may be generated."""
-        return self.retry_failed or self.refresh_since is not None or self.max_age is not None
 
 
 class Plan:
@@ -264,10 +248,6 @@ def scratch_plan(folder: Path, source: Source, columns: Sequence[str]) -> Iterat
     """A plan in a scratch database below `folder`. Raises StoreError when that cannot be written."""
     with scratch_database(folder) as db:
         yield Plan(db, source, columns)
-
-
-def _since(oldest: datetime | None) -> str:
-    return "" if oldest is None else f"WHERE created_at >= TIMESTAMP '{oldest.isoformat(sep=' ')}'"
 
 
 def _bad_record(row: BadRow) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from batchinfer.maintenance.entry import Entry, Kept, blobs, folders, published,
 from batchinfer.maintenance.erase_cache import Erased, Listed
 from batchinfer.match.matcher import MATCHER
 from batchinfer.misses import log
-from batchinfer.publish import build
+from batchinfer.publish import lookup_index, matcher
 from batchinfer.publish.release import install, next_number
 from batchinfer.versions import pointers, retention
 from batchinfer.versions.folders import draft_folder
@@ -244,16 +244,16 @@ def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, 
         db.execute(
             f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
         )
-        rows = build.index(db, place.manifest.key, draft, place.manifest.job, content["prediction"])
+        rows = lookup_index.index(db, place.manifest.key, draft, place.manifest.job, content["prediction"])
         match = content["spec"].get("match") if MATCHER in place.manifest.files else None
         spec = None if match is None else MatchSpec.model_validate(match)
-        held = build.write_matcher(place.manifest.key, draft, spec, content["prediction"])
+        held = matcher.write_matcher(place.manifest.key, draft, spec, content["prediction"])
         version = next_number(home, store)
         facts = {part: fact for part, fact in content.items() if part not in ("format", "files")} | {
             "version": version,
             "created_at": iso(now()),
             "rows": rows,
-            "match": held,
+            "match": None if held is None else held.to_json(),
             "carried": one(db, f"SELECT count(*) FROM read_parquet({target}) WHERE carried"),
             "parent": place.name,
             "forgot": content.get("forgot", 0) + 1,

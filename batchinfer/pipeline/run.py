@@ -14,7 +14,6 @@ from batchinfer.core import database, files
 from batchinfer.core.clock import iso, now
 from batchinfer.core.files import readable_faults
 from batchinfer.core.home import JobHome
-from batchinfer.core.keys import changes
 from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.start import engine_for
@@ -25,10 +24,12 @@ from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Generating, Tally
 from batchinfer.pipeline.report import Report, figures, gate_sentence
 from batchinfer.pipeline.stop import AtOnce, Stop, stopping
+from batchinfer.planning.fingerprint import changes
 from batchinfer.planning.prepare import Options, Planned, planned, quiet
 from batchinfer.publish import build
+from batchinfer.publish.candidate import release_candidate
 from batchinfer.publish.contents import collect
-from batchinfer.publish.release import Forced, Release, pinned, release, release_candidate
+from batchinfer.publish.release import Forced, Release, pinned, release
 
 MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
 

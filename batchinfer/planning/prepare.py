@@ -18,10 +18,11 @@ from batchinfer.errors import UsageError
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_files
 from batchinfer.inputs.parquet import Source, template_values
-from batchinfer.inputs.query_list import Plan, Selection, scratch_plan
+from batchinfer.inputs.query_list import Plan, scratch_plan
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.job.reader import Job
 from batchinfer.planning import question
+from batchinfer.planning.plan import Selection
 from batchinfer.planning.question import Question
 from batchinfer.publish import golden, matcher
 from batchinfer.publish.golden import Golden

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from batchinfer.core import columns, keys
+from batchinfer.core import columns
 from batchinfer.core.home import JobHome
 from batchinfer.core.records import Made
 from batchinfer.engines import models
@@ -20,6 +20,7 @@ from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import InputError
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
+from batchinfer.planning.fingerprint import answer_parts, fingerprint, parser_fingerprint
 from batchinfer.prompting.parse import Parser
 from batchinfer.prompting.spec import Example, PromptSpec
 from batchinfer.prompting.template import PromptTemplate, shown
@@ -52,7 +53,7 @@ class Question:
     def of_kinds(self, kinds: dict[str, columns.Kind]) -> Question:
         """The same, for template columns of these kinds: 1 and 1.0 make different prompts."""
         parts = self.parts | {"columns": kinds}
-        return replace(self, parts=parts, fingerprint=keys.fingerprint(parts))
+        return replace(self, parts=parts, fingerprint=fingerprint(parts))
 
     def made(self, run_id: int | None) -> Made:
         """What is stored with everything that a run makes of it."""
@@ -96,14 +97,14 @@ def make(job: Job, home: JobHome, *, update_model: bool = False, shots: int | st
     examples = shown(_examples(job, spec.prompt), spec.prompt.shots, str(job.path))
     template = PromptTemplate(spec.prompt, examples, str(job.path))
     identity = models.resolve(job, home, update=update_model)
-    parts = keys.answer_parts(
+    parts = answer_parts(
         spec.beyond_defaults(),
         [({name: example.input[name] for name in template.columns}, example.output) for example in examples],
         identity.digest,
         identity.adapter_digest,
     )
-    parser_id = keys.parser_fingerprint(spec.output.beyond_defaults())
-    return Question(spec, template, Parser(spec.output), parser_id, identity, keys.fingerprint(parts), parts)
+    parser_id = parser_fingerprint(spec.output.beyond_defaults())
+    return Question(spec, template, Parser(spec.output), parser_id, identity, fingerprint(parts), parts)
 
 
 def _examples(job: Job, prompt: PromptSpec) -> list[Example]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import lmdb
 
 from batchinfer.core.clock import iso, now
-from batchinfer.core.columns import Column
 from batchinfer.core.database import COPY_OPTIONS
 from batchinfer.core.files import readable_faults
 from batchinfer.core.sql import literal
@@ -23,15 +20,10 @@ from batchinfer.core.version import __version__
 from batchinfer.errors import StoreError
 from batchinfer.inputs.query_list import Plan, listed
 from batchinfer.job.reader import Job
-from batchinfer.job.spec import JobSpec, MatchSpec
-from batchinfer.match.matcher import made_now
-from batchinfer.publish import matcher
 from batchinfer.publish.contents import Contents
 from batchinfer.publish.gate import Check, Figures
-from batchinfer.versions.layout import FORMAT, LOOKUP, MANIFEST, PREDICTIONS, VALUE_COLUMNS, version_column
+from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, VALUE_COLUMNS, version_column
 from batchinfer.versions.snapshot import Snapshot
-
-INDEX_ROWS = 16_384  # put into lookup.lmdb at once
 
 
 def write_predictions(plan: Plan, target: Path) -> None:
@@ -41,58 +33,6 @@ def write_predictions(plan: Plan, target: Path) -> None:
         f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO {literal(str(target))} "
         f"{COPY_OPTIONS}"
     )
-
-
-def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
-    """lookup.lmdb: hash of the lookup key → the finished JSON body. Returns the number of entries."""
-    return index(plan.db, plan.source.key, target, spec.name, spec.output.kind)
-
-
-def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, kind: str) -> dict[str, Any] | None:
-    """matcher.bin, from predictions.parquet in `target`, if the job has a match section; what it holds, for the manifest."""
-    if spec is None:
-        return None
-    held = matcher.write_matcher(key, target, spec, kind)
-    return asdict(held) | {"says": held.says, **made_now()}
-
-
-def index(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, kind: str) -> int:
-    """The same, from predictions.parquet in `target` alone. kind: of the predictions, as the manifest says it."""
-    prediction = "prediction::JSON" if kind == "json" else "prediction"
-    query = ", ".join(f"{literal(column.name)}, {version_column(column.name)}" for column in key)
-    rows = db.execute(  # in the order of the file, which is that of the hashes
-        f"""SELECT lookup, encode(json_object(
-            'job', {literal(job)}, 'query', json_object({query}), 'prediction', {prediction}, 'scores', scores::JSON,
-            'score', score, 'source', source, 'model', model,
-            'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR) AS body
-        FROM read_parquet({literal(str(target / PREDICTIONS))})"""
-    )
-    path = target / LOOKUP
-    size = 64 << 20
-    count = 0
-    with (
-        _lookup_faults(path),
-        lmdb.open(
-            str(path), subdir=False, lock=False, map_size=size, sync=False, metasync=False, writemap=False
-        ) as environment,
-    ):
-        while items := rows.fetchmany(INDEX_ROWS):
-            needed = sum(len(key) + len(body) + 64 for key, body in items)
-            size += 2 * needed  # sparse: the file only takes what is written
-            environment.set_mapsize(size)
-            with environment.begin(write=True) as transaction:
-                _, added = transaction.cursor().putmulti(items, append=True)
-            count += added
-        environment.sync(force=True)
-    return count
-
-
-@contextlib.contextmanager
-def _lookup_faults(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except lmdb.Error as exc:
-        raise StoreError(f"{path} cannot be written: {exc}. Free space on the disk, then run again.") from exc
 
 
 def write_manifest(target: Path, facts: Mapping[str, Any]) -> None:

@@ -11,13 +11,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchinfer.cache.imports import as_prediction
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.errors import InputError
 from batchinfer.inputs.parquet import BATCH_ROWS, Source
 from batchinfer.job.reader import Job
 from batchinfer.prompting.output import OutputSpec
-from batchinfer.review.predictions import as_prediction
 
 ANSWER = "answer"
 SCHEMA = pa.schema({"lookup": pa.binary(), "query": pa.string(), "answer": pa.string()})

@@ -10,9 +10,9 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import duckdb
 import pyarrow as pa
@@ -69,12 +69,18 @@ class Terms:
             said += f"; too generic{' and dropped' if self.dropped else ''}: {self.generic:,}, such as {worst}"
         return said + "."
 
+    def to_json(self) -> dict[str, Any]:
+        """What a manifest says of it, and with what it was made."""
+        return asdict(self) | {"says": self.says, **made_now()}
 
-def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> Terms:
-    """Writes matcher.bin from predictions.parquet, both in `target`.
+
+def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, kind: str) -> Terms | None:
+    """Writes matcher.bin from predictions.parquet, both in `target`, if the job has a match section.
 
     kind: of the predictions, as the manifest says it. Raises MissingExtra or StoreError.
     """
+    if spec is None:
+        return None
     need_libraries()
     sieve, drop = _Sieve(spec), spec.generic == "drop"
     with readable_faults(target), (target / MATCHER).open("wb") as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import Any
 from batchinfer.cache.store import Store
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
-from batchinfer.core.database import one, scratch_database
+from batchinfer.core.database import one
 from batchinfer.core.files import readable_faults, sync_folder, user_name
 from batchinfer.core.home import JobHome
-from batchinfer.errors import NotFound, StoreError, UsageError
+from batchinfer.errors import StoreError
 from batchinfer.inputs.query_list import Plan
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.publish import build, evidence, gate, golden
+from batchinfer.publish import build, evidence, gate, golden, lookup_index, matcher
 from batchinfer.publish.contents import Contents, collect
 from batchinfer.publish.gate import Check
 from batchinfer.publish.golden import Golden, Wrong
@@ -95,7 +94,7 @@ def release(
                 build.write_manifest(draft, facts)
                 outcome = Release(None, contents, checks, _reject(home, draft, int(run["run_id"])))
             else:
-                build.write_lookup(plan, draft, job.spec)
+                lookup_index.write_lookup(plan, draft, job.spec)
                 facts["match"] = _matcher(plan.source.key, draft, job.spec, say)
                 install(home, store, draft, version, facts)
                 outcome = Release(version, contents, checks, match=facts["match"])
@@ -104,10 +103,11 @@ def release(
 
 
 def _matcher(key: Sequence[Column], draft: Path, spec: JobSpec, say: Callable[[str], None]) -> dict[str, Any] | None:
-    held = build.write_matcher(key, draft, spec.match, spec.output.kind)
-    if held is not None:
-        say(held["says"])
-    return held
+    held = matcher.write_matcher(key, draft, spec.match, spec.output.kind)
+    if held is None:
+        return None
+    say(held.says)
+    return held.to_json()
 
 
 def _judged(
@@ -166,81 +166,6 @@ def pinned(home: JobHome, say: Callable[[str], None]) -> int | None:
         say(str(exc))
         return None
     return None if current is not None and current.version == found else found
-
-
-def release_candidate(
-    job: Job,
-    home: JobHome,
-    store: Store,
-    name: str,
-    *,
-    key: Sequence[Column] | None,
-    say: Callable[[str], None],
-    forced: Forced | None,
-) -> tuple[int | None, Manifest]:
-    """Publishes exactly the bytes of a rejected candidate; its gate is not asked again.
-
-    key: of the job's list, or None where there is no list; then its names alone must agree.
-    Returns the version, or None if the current version has these very bytes, and the candidate's manifest.
-    Raises NotFound, UsageError or StoreError.
-    """
-    known = folders.candidates(home)
-    if name not in known:
-        raise NotFound(f"The job {home.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
-    place = home.rejected / name
-    manifest = Manifest.read(place)
-    _check_fits(job, name, manifest, key)
-    failed = [check["name"] for check in manifest.content["gate"]["checks"] if not check["passed"]]
-    if forced is None and failed:
-        raise UsageError(
-            f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it all the same."
-        )
-    current = _current(home, say)
-    if current is not None and _equal(Manifest.read(folders.folder_of(home, current)), manifest):
-        return None, manifest
-    parent = _served(home, current, say)
-    with folders.draft_folder(home) as draft:
-        with readable_faults(draft):
-            shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
-        with home.scratch() as scratch, scratch_database(scratch) as db:
-            build.index(db, manifest.key, draft, job.name, manifest.content["prediction"])
-            held = _matcher(manifest.key, draft, job.spec, say)
-        version = next_number(home, store)
-        facts = {part: fact for part, fact in manifest.content.items() if part not in ("format", "files")} | {
-            "version": version,
-            "created_at": iso(now()),
-            "parent": parent,
-            "candidate": name,
-            "match": held,
-            "forced": asdict(forced) if forced else None,
-        }
-        install(home, store, draft, version, facts, bytes_of=manifest)
-    retention.retain(home, job.spec.keep_versions)
-    return version, manifest
-
-
-def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] | None) -> None:
-    """A candidate that is looked up or read otherwise than the job says now would break those who ask. Raises UsageError."""
-    spec = job.spec
-    wanted = list(spec.input.key) if key is None else [f"{column.name} ({column.kind})" for column in key]
-    has = [column.name if key is None else f"{column.name} ({column.kind})" for column in manifest.key]
-    for what, theirs, ours in (
-        ("job", manifest.job, job.name),
-        ("lookup key", ", ".join(has), ", ".join(wanted)),
-        ("normalize", ", ".join(manifest.normalize) or "nothing", ", ".join(spec.input.normalize) or "nothing"),
-        ("kind of prediction", manifest.content["prediction"], spec.output.kind),
-    ):
-        if theirs != ours:
-            raise UsageError(
-                f"The candidate {name} does not fit the job as it is now: its {what} is {theirs}, the job's is {ours}. "
-                "Publish from the cache instead."
-            )
-
-
-def _equal(current: Manifest, candidate: Manifest) -> bool:
-    """Whether both are looked up alike, and hold the same bytes."""
-    digests = [manifest.files[PREDICTIONS]["sha256"] for manifest in (current, candidate)]
-    return digests[0] == digests[1] and (current.key, current.normalize) == (candidate.key, candidate.normalize)
 
 
 def install(

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from batchinfer import errors
 from batchinfer.cache import imports, verdicts
+from batchinfer.cache.imports import as_prediction
 from batchinfer.cache.verdicts import ACCEPT, CORRECT, REJECT
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
@@ -30,7 +31,7 @@ from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, planned, quiet
 from batchinfer.publish import contents
 from batchinfer.review.export import PERSON, column_of, comparable, digest, uncell
-from batchinfer.review.predictions import as_prediction, marks
+from batchinfer.review.predictions import marks
 from batchinfer.versions.pointers import served_now
 
 LINE = "\x1fline"

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, time
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.cache import imports
+from batchinfer.cache.imports import _ENCODE, as_prediction
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
@@ -225,40 +224,3 @@ def _json_sql(column: Column) -> str:
 
 def _refused(place: str, detail: str) -> InputError:
     return InputError(f"{place}: {detail} Nothing was taken in.")
-
-
-def as_prediction(given: Any, *, as_json: bool) -> str:
-    """A value of a Parquet column as the JSON text of a prediction. as_json: a text is JSON already, and is checked.
-
-    Raises ValueError, which says what is wrong after the value's name.
-    """
-    value = _plain(given)
-    if value is None:
-        raise ValueError("is null: leave the row out, or give a value")
-    if as_json and isinstance(value, str):
-        try:
-            text = _ENCODE(json.loads(value))
-            text.encode()  # half characters can be read only, as NaN can
-        except (ValueError, RecursionError) as exc:
-            raise ValueError(f"should be JSON, but is {value[:80]!r}: {exc}") from exc
-        return text
-    if not as_json and not isinstance(value, str):
-        value = json.dumps(value, ensure_ascii=False, default=_plain)
-    try:
-        return _ENCODE(value)
-    except ValueError as exc:
-        raise ValueError(f"cannot be JSON: {exc}") from exc
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON or text can hold it."""
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, Decimal):
-        return str(value)
-    return value.isoformat() if isinstance(value, date | datetime | time) else value
-
-
-_ENCODE = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, default=_plain
-).encode  # made once: it is called for each row

@@ -1,0 +1,96 @@
+"""Publishes a candidate that the gate refused, byte for byte."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from batchinfer.cache.store import Store
+from batchinfer.core.clock import iso, now
+from batchinfer.core.columns import Column
+from batchinfer.core.database import scratch_database
+from batchinfer.core.files import readable_faults
+from batchinfer.core.home import JobHome
+from batchinfer.errors import NotFound, UsageError
+from batchinfer.job.reader import Job
+from batchinfer.publish import lookup_index
+from batchinfer.publish.release import Forced, _current, _matcher, _served, install, next_number
+from batchinfer.versions import folders, retention
+from batchinfer.versions.layout import PREDICTIONS
+from batchinfer.versions.manifest import Manifest
+
+
+def release_candidate(
+    job: Job,
+    home: JobHome,
+    store: Store,
+    name: str,
+    *,
+    key: Sequence[Column] | None,
+    say: Callable[[str], None],
+    forced: Forced | None,
+) -> tuple[int | None, Manifest]:
+    """Publishes exactly the bytes of a rejected candidate; its gate is not asked again.
+
+    key: of the job's list, or None where there is no list; then its names alone must agree.
+    Returns the version, or None if the current version has these very bytes, and the candidate's manifest.
+    Raises NotFound, UsageError or StoreError.
+    """
+    known = folders.candidates(home)
+    if name not in known:
+        raise NotFound(f"The job {home.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
+    place = home.rejected / name
+    manifest = Manifest.read(place)
+    _check_fits(job, name, manifest, key)
+    failed = [check["name"] for check in manifest.content["gate"]["checks"] if not check["passed"]]
+    if forced is None and failed:
+        raise UsageError(
+            f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it all the same."
+        )
+    current = _current(home, say)
+    if current is not None and _equal(Manifest.read(folders.folder_of(home, current)), manifest):
+        return None, manifest
+    parent = _served(home, current, say)
+    with folders.draft_folder(home) as draft:
+        with readable_faults(draft):
+            shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
+        with home.scratch() as scratch, scratch_database(scratch) as db:
+            lookup_index.index(db, manifest.key, draft, job.name, manifest.content["prediction"])
+            held = _matcher(manifest.key, draft, job.spec, say)
+        version = next_number(home, store)
+        facts = {part: fact for part, fact in manifest.content.items() if part not in ("format", "files")} | {
+            "version": version,
+            "created_at": iso(now()),
+            "parent": parent,
+            "candidate": name,
+            "match": held,
+            "forced": asdict(forced) if forced else None,
+        }
+        install(home, store, draft, version, facts, bytes_of=manifest)
+    retention.retain(home, job.spec.keep_versions)
+    return version, manifest
+
+
+def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] | None) -> None:
+    """A candidate that is looked up or read otherwise than the job says now would break those who ask. Raises UsageError."""
+    spec = job.spec
+    wanted = list(spec.input.key) if key is None else [f"{column.name} ({column.kind})" for column in key]
+    has = [column.name if key is None else f"{column.name} ({column.kind})" for column in manifest.key]
+    for what, theirs, ours in (
+        ("job", manifest.job, job.name),
+        ("lookup key", ", ".join(has), ", ".join(wanted)),
+        ("normalize", ", ".join(manifest.normalize) or "nothing", ", ".join(spec.input.normalize) or "nothing"),
+        ("kind of prediction", manifest.content["prediction"], spec.output.kind),
+    ):
+        if theirs != ours:
+            raise UsageError(
+                f"The candidate {name} does not fit the job as it is now: its {what} is {theirs}, the job's is {ours}. "
+                "Publish from the cache instead."
+            )
+
+
+def _equal(current: Manifest, candidate: Manifest) -> bool:
+    """Whether both are looked up alike, and hold the same bytes."""
+    digests = [manifest.files[PREDICTIONS]["sha256"] for manifest in (current, candidate)]
+    return digests[0] == digests[1] and (current.key, current.normalize) == (candidate.key, candidate.normalize)

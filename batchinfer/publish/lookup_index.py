@@ -1,0 +1,63 @@
+"""predictions.parquet to lookup.lmdb: the hash of a lookup key, and its finished answer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+import lmdb
+
+from batchinfer.core.columns import Column
+from batchinfer.core.sql import literal
+from batchinfer.errors import StoreError
+from batchinfer.inputs.query_list import Plan
+from batchinfer.job.spec import JobSpec
+from batchinfer.versions.layout import LOOKUP, PREDICTIONS, version_column
+
+INDEX_ROWS = 16_384  # put into lookup.lmdb at once
+
+
+def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
+    """lookup.lmdb: hash of the lookup key → the finished JSON body. Returns the number of entries."""
+    return index(plan.db, plan.source.key, target, spec.name, spec.output.kind)
+
+
+def index(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, kind: str) -> int:
+    """The same, from predictions.parquet in `target` alone. kind: of the predictions, as the manifest says it."""
+    prediction = "prediction::JSON" if kind == "json" else "prediction"
+    query = ", ".join(f"{literal(column.name)}, {version_column(column.name)}" for column in key)
+    rows = db.execute(  # in the order of the file, which is that of the hashes
+        f"""SELECT lookup, encode(json_object(
+            'job', {literal(job)}, 'query', json_object({query}), 'prediction', {prediction}, 'scores', scores::JSON,
+            'score', score, 'source', source, 'model', model,
+            'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR) AS body
+        FROM read_parquet({literal(str(target / PREDICTIONS))})"""
+    )
+    path = target / LOOKUP
+    size = 64 << 20
+    count = 0
+    with (
+        _lookup_faults(path),
+        lmdb.open(
+            str(path), subdir=False, lock=False, map_size=size, sync=False, metasync=False, writemap=False
+        ) as environment,
+    ):
+        while items := rows.fetchmany(INDEX_ROWS):
+            needed = sum(len(key) + len(body) + 64 for key, body in items)
+            size += 2 * needed  # sparse: the file only takes what is written
+            environment.set_mapsize(size)
+            with environment.begin(write=True) as transaction:
+                _, added = transaction.cursor().putmulti(items, append=True)
+            count += added
+        environment.sync(force=True)
+    return count
+
+
+@contextlib.contextmanager
+def _lookup_faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except lmdb.Error as exc:
+        raise StoreError(f"{path} cannot be written: {exc}. Free space on the disk, then run again.") from exc
