@@ -21,7 +21,7 @@ from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.generate import Tally
+from batchinfer.pipeline.progress import Tally
 
 settings.register_profile("batchinfer", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("batchinfer")

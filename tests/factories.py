@@ -23,7 +23,7 @@ from batchinfer.inputs.parquet import template_values
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.pipeline import run
-from batchinfer.pipeline.generate import Tally
+from batchinfer.pipeline.progress import Tally
 from batchinfer.pipeline.report import Report
 from batchinfer.planning.prepare import Options, Planned, planned
 from batchinfer.review import export, ingest, predictions

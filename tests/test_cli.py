@@ -23,13 +23,13 @@ import yaml
 from batchinfer.cache.store import Store
 from batchinfer.cli.main import COMMANDS, cli
 from batchinfer.core.home import JobHome
-from batchinfer.core.records import Miss
 from batchinfer.core.version import __version__
 from batchinfer.engines.devices import Gpu
 from batchinfer.engines.pool import VLLM_DRIVER
 from batchinfer.job import reader
 from batchinfer.maintenance import doctor
 from batchinfer.misses import log
+from batchinfer.misses.counter import Miss
 from batchinfer.versions.folders import folder_of
 from tests.factories import LENIENT
 from tests.tiny import ROOT, Cli, Done, model_folder, process, token, until, write_job

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from batchinfer.errors import GateFailed, InputError, SpecError
-from batchinfer.pipeline import run
+from batchinfer.pipeline import export
 from batchinfer.planning.prepare import Options
 from batchinfer.publish.golden import is_right
 from batchinfer.versions import folders
@@ -176,7 +176,7 @@ def test_an_export_needs_no_golden_file(make: Make, tmp_path: Path) -> None:
     world = make({"id": [1], "answer": ["x"]})
     world.answer(lambda row: "x")
     (world.job.folder / "golden.parquet").unlink()
-    assert run.export(world.job, world.home, Options(), tmp_path / "out.parquet") == 4
+    assert export.export(world.job, world.home, Options(), tmp_path / "out.parquet") == 4
 
 
 def test_a_file_that_is_no_parquet_is_told(make: Make) -> None:

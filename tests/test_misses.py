@@ -27,13 +27,12 @@ from hypothesis import strategies as st
 from batchinfer.core.columns import Column
 from batchinfer.core.home import JobHome
 from batchinfer.core.keys import lookup_key
-from batchinfer.core.records import Miss
 from batchinfer.errors import SpecError, StoreError
 from batchinfer.job import reader
 from batchinfer.misses import collector, log
 from batchinfer.misses import counter as counting
 from batchinfer.misses.collector import Collector
-from batchinfer.misses.counter import MissCounter, read_spooled, spooled
+from batchinfer.misses.counter import Miss, MissCounter, read_spooled, spooled
 from tests.factories import LENIENT, World, imports_job, model_job, unchecked
 from tests.tiny import ROOT
 

@@ -23,7 +23,7 @@ from batchinfer.core.sql import literal
 from batchinfer.errors import GateFailed
 from batchinfer.job import reader
 from batchinfer.review import predictions
-from batchinfer.review.export import digest
+from batchinfer.review.sheet import digest
 from tests.factories import LENIENT, World, imports_job, model_job
 
 Make = Callable[..., World]

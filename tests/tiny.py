@@ -34,7 +34,7 @@ from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.generate import Tally
+from batchinfer.pipeline.progress import Tally
 from tests.scripted import DRIVER
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from batchinfer.pipeline.generate import Tally
+from batchinfer.pipeline.progress import Tally
 
 LINE_SECONDS = 10.0
 DRAWS_PER_SECOND = 4

@@ -87,7 +87,7 @@ def runs_(job: str, as_json: bool) -> None:
 @json_option
 def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
     """Write FILE.parquet: what the cache has for the job's list, with raw text and scores."""
-    from batchinfer.pipeline.run import export
+    from batchinfer.pipeline.export import export
 
     opened, home = open_job(job)
     target = Path(file).absolute()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
 TEXT = "text"  # the role of a plain completion's only message
@@ -69,16 +68,6 @@ class Prediction:
     score: float | None = None
     scores: dict[str, float] | None = None
     mass: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """What clients of the service asked for and did not find. query: the lookup key's columns, as canonical JSON."""
-
-    query: str
-    count: int
-    first_seen: datetime
-    last_seen: datetime
 
 
 @dataclass(frozen=True, slots=True)

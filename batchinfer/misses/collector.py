@@ -21,9 +21,8 @@ from pathlib import Path
 
 from batchinfer.core.files import readable_faults
 from batchinfer.core.home import JobHome
-from batchinfer.core.records import Miss
 from batchinfer.errors import StoreError
-from batchinfer.misses.counter import day_of, read_spooled, spooled
+from batchinfer.misses.counter import Miss, day_of, read_spooled, spooled
 
 log = logging.getLogger("batchinfer.serve")
 INTERVAL = 5.0  # seconds between two looks

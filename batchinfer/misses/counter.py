@@ -13,12 +13,12 @@ import os
 import re
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from batchinfer.core.keys import canonical_json
-from batchinfer.core.records import Miss
 from batchinfer.errors import StoreError
 
 MOST_QUERIES = 10_000  # in memory, for one job in one worker
@@ -169,3 +169,13 @@ def _miss(query: str, count: int, since: datetime, until: datetime) -> Miss:
     if not 0 < count <= MOST_COUNT:
         raise ValueError(f"{count} is no count")
     return Miss(query, count, since, until)
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """What clients of the service asked for and did not find. query: the lookup key's columns, as canonical JSON."""
+
+    query: str
+    count: int
+    first_seen: datetime
+    last_seen: datetime

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from batchinfer.core.columns import Column
 from batchinfer.core.files import lock, readable_faults, write_atomically
 from batchinfer.core.home import JobHome
-from batchinfer.core.records import Miss
 from batchinfer.errors import StoreError, UsageError
+from batchinfer.misses.counter import Miss
 from batchinfer.versions.query import QueryReader
 
 MOST_QUERIES = 100_000  # in one file; those asked for most often stay

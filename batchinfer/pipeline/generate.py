@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from batchinfer.cache.store import Store
@@ -15,6 +14,7 @@ from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import Stopped
 from batchinfer.inputs.parquet import template_values
 from batchinfer.inputs.query_list import Plan
+from batchinfer.pipeline.progress import Tally
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.question import Question
 from batchinfer.prompting.template import TemplateFault
@@ -22,41 +22,6 @@ from batchinfer.prompting.template import TemplateFault
 CHUNK = 256
 CHUNK_SECONDS = 5.0
 TOKENIZE = 32  # rows tokenised at a time
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the generation came to so far. started, ended: of generation, by the monotonic clock; masses: only for choices."""
-
-    todo: int = 0
-    generated: int = 0
-    failures: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    load_seconds: float = 0.0
-    started: float | None = None
-    ended: float | None = None
-    masses: list[float] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """Of generation, so far or in all."""
-        if self.started is None:
-            return 0.0
-        return (time.monotonic() if self.ended is None else self.ended) - self.started
-
-    @property
-    def done(self) -> int:
-        return self.generated + self.failures
-
-    @property
-    def prefix_saving(self) -> float | None:
-        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
-
-    def rate(self, count: int) -> float | None:
-        """Per second of generation."""
-        return count / self.seconds if self.seconds > 0 else None
 
 
 class Generating:

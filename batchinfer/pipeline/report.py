@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from batchinfer.inputs.query_list import Plan
-from batchinfer.pipeline.generate import Tally
+from batchinfer.pipeline.progress import Tally
 from batchinfer.publish.release import Release
 
 SMALL_MASS = 0.1

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import Protocol
 
 from batchinfer.cache.store import Store
-from batchinfer.core import database, files
 from batchinfer.core.clock import iso, now
 from batchinfer.core.files import readable_faults
 from batchinfer.core.home import JobHome
@@ -21,25 +17,16 @@ from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import BatchinferError, GateFailed, InputError, Interrupted, SpecError, Stopped, UsageError
 from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.generate import Generating, Tally
+from batchinfer.pipeline.generate import Generating
+from batchinfer.pipeline.progress import Show, Tally
 from batchinfer.pipeline.report import Report, figures, gate_sentence
 from batchinfer.pipeline.stop import AtOnce, Stop, stopping
 from batchinfer.planning.fingerprint import changes
-from batchinfer.planning.prepare import Options, Planned, planned, quiet
-from batchinfer.publish import build
+from batchinfer.planning.prepare import Options, Planned, planned
 from batchinfer.publish.candidate import release_candidate
-from batchinfer.publish.contents import collect
 from batchinfer.publish.release import Forced, Release, pinned, release
 
 MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
-
-
-class Show(Protocol):
-    """What a run tells the person who started it."""
-
-    def say(self, text: str) -> None: ...
-    def progress(self, tally: Tally, hits: int) -> None: ...
-    def confirm(self, text: str) -> bool: ...
 
 
 def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | None = None) -> Report:
@@ -191,12 +178,3 @@ def _publish_candidate(
         "carried": manifest.content["carried"], "unchanged": version is None, "pinned": pinned(home, show.say),
         "gate": manifest.content["gate"]["checks"],
     }  # fmt: skip
-
-
-def export(job: Job, home: JobHome, options: Options, target: Path, say: Callable[[str], None] = quiet) -> int:
-    """Writes what the cache has for the list, and imports, as Parquet; returns the number of rows. Raises UsageError."""
-    with files.beside(target) as draft, planned(job, home, options, gated=False, say=say) as p:
-        contents = collect(p.plan, p.store, job.spec)
-        with database.copy_faults(target):
-            build.write_predictions(p.plan, draft)
-        return contents.entries

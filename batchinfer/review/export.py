@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +18,6 @@ from batchinfer.cache import verdicts
 from batchinfer.core import database, files
 from batchinfer.core.database import one
 from batchinfer.core.home import JobHome
-from batchinfer.core.keys import canonical_json
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import UsageError
 from batchinfer.inputs.query_list import Plan, listed
@@ -29,18 +25,11 @@ from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, planned, quiet
 from batchinfer.publish import contents
+from batchinfer.review.sheet import ABOUT, CHECKING_ONLY, DIGITS, LETTERS, PERSON, RESERVED, _cell, column_of
 from batchinfer.versions.pointers import served_now
 
-ABOUT = ("value", "state", "before", "prediction", "score", "source", "model", "generated_at", "concepts")
-CHECKING_ONLY = ("prediction", "concepts")
-# `check` stands behind these, last of all: spreadsheets leave out the empty cells at the end of a row.
-PERSON = ("verdict", "corrected", "author", "comment")
-RESERVED = frozenset(["job", "version", *ABOUT, "check", *PERSON, "line"])
 FOLDED = "folded_term"
 CSV_ROWS = 16_384  # written at once
-DIGITS = 16  # of a check: no two of a million rows share theirs, and it is short enough to be looked at
-LETTERS = ("0123456789", "ghijklmnop")  # in place of digits: a spreadsheet would take 12e45678 for a number
-FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would reckon with; apostrophes stand before what we marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +76,6 @@ def write(
                 _write_csv(p.plan, sql, draft)
         count = one(p.plan.db, "SELECT count(*) FROM review")
         return Listed(count, one(p.plan.db, "SELECT count(*) FROM review WHERE state = 'new'"))
-
-
-def column_of(name: str) -> str:
-    """A key column's name in a review file: its own, or key_NAME where that is one of ours."""
-    return f"key_{name}" if name.lower() in RESERVED else name
-
-
-def digest(spec: JobSpec, lookup: bytes, value: str) -> str:
-    """The check of a row, by which it is noticed that its key or value was changed. value: as the row has it.
-
-    Raises ValueError for a value that is not JSON where it should be.
-    """
-    told = f"{spec.name}\x1f{lookup.hex()}\x1f{comparable(spec, value)}"
-    return hashlib.sha256(told.encode()).hexdigest()[:DIGITS].translate(str.maketrans(*LETTERS))
-
-
-def comparable(spec: JobSpec, value: str) -> str:
-    """What `verdicts.same` makes of a value, or a term in a checking job."""
-    if spec.output.is_json and not verdicts.is_checking(spec):
-        return canonical_json(json.loads(value))
-    return re.sub(r"\r\n?", "\n", value)
 
 
 def _digest_sql(spec: JobSpec) -> str:
@@ -208,13 +176,3 @@ def _write_csv(plan: Plan, sql: str, target: Path) -> None:
         for batch in reader:
             writer.writerows([_cell(cell) for cell in row.values()] for row in batch.to_pylist())
     cursor.close()
-
-
-def _cell(text: str | None) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return "" if text is None else f"'{text}" if FORMULA.match(text) else text
-
-
-def uncell(text: str) -> str:
-    """The text that such a cell stands for."""
-    return text[1:] if text.startswith("'") and FORMULA.match(text) else text

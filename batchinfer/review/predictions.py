@@ -6,7 +6,6 @@ All of it streams: the rows are checked, and wait in a scratch database until th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,9 @@ from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.inputs.files import find_files
 from batchinfer.inputs.parquet import ROW, Source
 from batchinfer.job.reader import Job
+from batchinfer.review.sheet import marks
 
 PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
-MARKS = ("verdict", "check", "corrected")  # by any of these columns a file is a review
 # Columns that a batch gets beside the file's own: predictions as JSON; the line of a CSV; that, or the row of a Parquet file.
 READY, LINE, NUMBER = "\x1fprediction", "\x1fline", "\x1fnumber"
 BATCH_ROWS = 16_384  # fewer than of a list: predictions may be long
@@ -190,12 +189,6 @@ class _Incoming:
     def _place(self, row: int) -> str:
         file = next(name for before, name in reversed(self._files) if before < row)
         return f"{file} {one(self._db, 'SELECT number FROM incoming WHERE row = ?', [row])}"
-
-
-def marks(names: Iterable[str], key: Sequence[str]) -> list[str]:
-    """Those columns by which a file is a review, in any case; a key column may bear such a name."""
-    own = {name.lower() for name in key}
-    return [name for name in names if name.strip().lower() in MARKS and name.lower() not in own]
 
 
 def _listed_key(job: Job, home: JobHome) -> list[Column] | None:

@@ -1,0 +1,50 @@
+"""What a run counts while it goes on, and whom it tells."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the generation came to so far. started, ended: of generation, by the monotonic clock; masses: only for choices."""
+
+    todo: int = 0
+    generated: int = 0
+    failures: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    load_seconds: float = 0.0
+    started: float | None = None
+    ended: float | None = None
+    masses: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Of generation, so far or in all."""
+        if self.started is None:
+            return 0.0
+        return (time.monotonic() if self.ended is None else self.ended) - self.started
+
+    @property
+    def done(self) -> int:
+        return self.generated + self.failures
+
+    @property
+    def prefix_saving(self) -> float | None:
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
+
+    def rate(self, count: int) -> float | None:
+        """Per second of generation."""
+        return count / self.seconds if self.seconds > 0 else None
+
+
+class Show(Protocol):
+    """What a run tells the person who started it."""
+
+    def say(self, text: str) -> None: ...
+    def progress(self, tally: Tally, hits: int) -> None: ...
+    def confirm(self, text: str) -> bool: ...
