@@ -24,6 +24,7 @@ from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.serve import batch
 from batchinfer.serve import lookup as serve_lookup
 from batchinfer.serve.apikeys import KeyFile
+from batchinfer.serve.body import MAX_BODY
 from tests.serving import job, say, serving
 
 STATE = {"job": "shop", "version": 1, "problem": None, "key": [{"name": "id", "kind": "string"}]}
@@ -128,7 +129,7 @@ def problem(status: int, kind: str, detail: str, **headers: str) -> Answer:
 def test_the_limits_are_the_services() -> None:
     """The client keeps within what the service takes."""
     assert (http.MAX_URL, http.MAX_QUERIES) == (serve_lookup.MAX_URL, batch.MAX_QUERIES)
-    assert http.MAX_BODY == batch.MAX_BODY
+    assert http.MAX_BODY == MAX_BODY
 
 
 @given(sizes=st.lists(st.integers(1, 300_000), max_size=20), many=st.integers(0, 2500))
@@ -138,7 +139,7 @@ def test_batches_keep_within_the_limits(sizes: list[int], many: int) -> None:
     made = list(http.batches(queries))
     assert [query for part in made for query in part] == queries
     assert all(0 < len(part) <= batch.MAX_QUERIES for part in made)
-    assert all(len(b'{"queries":[%b]}' % b",".join(part)) <= batch.MAX_BODY for part in made)
+    assert all(len(b'{"queries":[%b]}' % b",".join(part)) <= MAX_BODY for part in made)
 
 
 def test_long_values_go_round_the_limit_of_a_url(tmp_path: Path) -> None:

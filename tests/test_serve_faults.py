@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchinfer.core.home import JobHome
-from batchinfer.serve import app, batch
+from batchinfer.serve import app, body
 from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.app import Service, Settings
+from batchinfer.serve.body import read_body
 from batchinfer.serve.problems import Problem
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import LOOKUP
@@ -170,7 +171,7 @@ def test_a_body_that_breaks_off(server: Server) -> None:
 
 def test_a_body_that_does_not_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading a body ends with 408 when its time is up, however small the pieces are in which it trickles."""
-    monkeypatch.setattr(batch, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(body, "BODY_SECONDS", 0.1)
 
     async def trickle() -> dict[str, Any]:
         await asyncio.sleep(0.03)
@@ -178,7 +179,7 @@ def test_a_body_that_does_not_come_in_time(monkeypatch: pytest.MonkeyPatch) -> N
 
     began = time.monotonic()
     with pytest.raises(Problem) as refused:
-        asyncio.run(batch.read_body([], trickle))
+        asyncio.run(read_body([], trickle))
     assert refused.value.status == 408
     assert time.monotonic() - began < 5
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -99,3 +100,13 @@ def tell(text: str) -> None:
 def percent(share: float | None) -> str:
     """A share as people read it."""
     return "-" if share is None else f"{share:.1%}"
+
+
+def _warn(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _options(input_path: str | None) -> Any:
+    from batchinfer.planning.prepare import Options
+
+    return Options(input=None if input_path is None else Path(input_path).absolute())

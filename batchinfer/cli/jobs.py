@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import emit, home_root, job_argument, json_option, open_job, pairs, table
+from batchinfer.cli.common import emit, job_argument, json_option, open_job, pairs, table
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.trial import Trial
@@ -83,24 +83,3 @@ def _print_trial(trial: Trial) -> None:
         rows = [[choice, f"{score:.4f}"] for choice, score in sorted(result.scores.items(), key=lambda item: -item[1])]
         table("", ["choice", "score"], rows, right=["score"])
         click.echo(f"All choices together have a probability of {result.mass:.4f}.")
-
-
-@click.command("doctor")
-@click.argument("job", required=False)
-@json_option
-def doctor_(job: str | None, as_json: bool) -> None:
-    """What this machine and data folder can do, and what is missing. Exits with 1 if something is."""
-    from batchinfer.maintenance import doctor
-
-    findings = list(doctor.machine(home_root()))
-    if job is not None:
-        findings += doctor.job(*open_job(job))
-
-    def text() -> None:
-        for finding in findings:
-            click.secho("ok      " if finding.fine else "missing ", fg="green" if finding.fine else "red", nl=False)
-            click.echo(f"{finding.what}: {finding.says}" + (f" -> {finding.mend}" if finding.mend else ""))
-
-    emit([asdict(finding) for finding in findings], as_json, text)
-    if not all(finding.fine for finding in findings):
-        click.get_current_context().exit(1)

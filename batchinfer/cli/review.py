@@ -9,97 +9,18 @@ from typing import Any
 import click
 
 from batchinfer.cli.common import (
+    _options,
+    _warn,
     emit,
-    home_root,
     input_option,
     job_argument,
     json_option,
     open_job,
     pairs,
-    percent,
     table,
     tell,
 )
-from batchinfer.core.home import JobHome
-from batchinfer.errors import NotFound, UsageError
-
-SHOWN = 20
-
-
-@click.command("failures")
-@job_argument
-@click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help=f"Show at most N.  [default: {SHOWN}; all with --json]"
-)
-@json_option
-def failures_(job: str, limit: int | None, as_json: bool) -> None:
-    """The dead letters: rows without a prediction, and why."""
-    from batchinfer.cache.store import Store
-
-    opened, home = open_job(job)
-    store = _existing(Store(home.cache), home)
-    rows = store.failures(limit or (None if as_json else SHOWN))
-
-    def text() -> None:
-        reasons = store.failure_reasons()
-        if not reasons:
-            click.echo("No failures.")
-            return
-        click.echo(", ".join(f"{count:,} {reason}" for _, reason, count in reasons) + ".")
-        shown = [[row["reason"], _query(row["query"]), row["detail"]] for row in rows]
-        table("", ["reason", "query", "what happened"], shown)
-        if sum(count for *_, count in reasons) > len(rows):
-            click.echo(f"The newest {len(rows)} are shown; --limit or --json shows more.")
-        click.echo(f"Try them again: batchinfer run {opened.name} --retry-failed")
-
-    emit(rows, as_json, text)
-
-
-@click.command("runs")
-@job_argument
-@json_option
-def runs_(job: str, as_json: bool) -> None:
-    """The history of runs, newest first."""
-    from batchinfer.cache.store import Store
-
-    _, home = open_job(job)
-    reports = _existing(Store(home.cache), home).runs()
-    columns = ["run", "started (UTC)", "status", "rows", "hits", "made", "failed", "left", "ver.", "rows/s", "saved"]
-
-    def text() -> None:
-        rows = [
-            [
-                report["run_id"], report["started_at"][5:16].replace("T", " "), report["status"], report.get("rows"), report.get("hits"),
-                report.get("generated"), report.get("failures"), report.get("left"), report.get("version"),
-                report.get("rows_per_second") and f"{report['rows_per_second']:.1f}", percent(report.get("prefix_saving")),
-            ]
-            for report in reports
-        ]  # fmt: skip
-        table("", columns, rows, right=[name for name in columns if name not in ("started (UTC)", "status")])
-
-    emit(reports, as_json, text)
-
-
-@click.command("export")
-@job_argument
-@click.argument("file", type=click.Path(dir_okay=False))
-@input_option
-@json_option
-def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
-    """Write FILE.parquet: what the cache has for the job's list, with raw text and scores."""
-    from batchinfer.pipeline.export import export
-
-    opened, home = open_job(job)
-    target = Path(file).absolute()
-    if not target.parent.is_dir():
-        raise UsageError(f"The folder {target.parent} does not exist: make it first.")
-    count = export(opened, home, _options(input_path), target, _warn)
-    emit(
-        {"job": opened.name, "file": str(target), "rows": count},
-        as_json,
-        lambda: click.echo(f"Wrote {count:,} rows to {file}."),
-    )
-
+from batchinfer.errors import UsageError
 
 _TERMS = (
     "\nHere people judge the term, whatever the model said of it: accept means that the term is right, also where the "
@@ -193,10 +114,6 @@ def import_(
         )
 
 
-def _warn(text: str) -> None:
-    click.echo(text, err=True)
-
-
 def _taken(taken: Any, job: str) -> str:
     """What a review came to, as a sentence."""
     counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in asdict(taken).items() if name != "import_id"]
@@ -205,22 +122,5 @@ def _taken(taken: Any, job: str) -> str:
     return f"Import {taken.import_id}: {', '.join(counts)}. {_next(job)}"
 
 
-def _options(input_path: str | None) -> Any:
-    from batchinfer.planning.prepare import Options
-
-    return Options(input=None if input_path is None else Path(input_path).absolute())
-
-
 def _next(job: str) -> str:
     return f"batchinfer publish {job} makes a version with it."
-
-
-def _existing(store: Any, home: JobHome) -> Any:
-    if not store.path.exists():
-        raise NotFound(f"The job {home.name} has not been run yet in {home_root()}.")
-    store.prepare()
-    return store
-
-
-def _query(query: dict[str, Any] | None) -> str:
-    return ", ".join(f"{name}={value}" for name, value in (query or {}).items())

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator
-from functools import partial
-from typing import Any
+from pathlib import Path
 
 import click
 
-from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_home, table, tell
+from batchinfer.cli.common import emit, job_argument, json_option, served_home, table, tell
+from batchinfer.cli.maintenance import PAIR, SHOWN, WIDE
 from batchinfer.core.home import JobHome
-from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.versions.query import OFFSETS, language_ranges
+from batchinfer.errors import StoreError, UsageError
 
 
 @click.command("versions")
@@ -86,91 +82,6 @@ def rollback_(job: str, as_json: bool) -> None:
     _emit_served(home, now, now, as_json, said)
 
 
-@click.command("lookup")
-@job_argument
-@click.argument("pair", nargs=-1, required=True, metavar="COLUMN=VALUE...")
-@json_option
-def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
-    """One prediction, from the version that is served. Exits with 1 if there is none."""
-    from batchinfer.core.columns import typed
-    from batchinfer.versions.folders import folder_of
-    from batchinfer.versions.pointers import served
-    from batchinfer.versions.snapshot import Snapshot
-
-    home = served_home(job)
-    found = served(home)
-    texts = pairs(pair)
-    with Snapshot(folder_of(home, found.version), digest=found.manifest) as snapshot:
-        columns = {column.name: column for column in snapshot.manifest.key}
-        unknown = [name for name in texts if name not in columns]
-        if unknown:
-            raise UsageError(f"{unknown[0]} is not part of the lookup key, which is {', '.join(columns)}.")
-        body = snapshot.get({name: typed(text, columns[name]) for name, text in texts.items()})
-    if body is None:
-        raise NotFound(f"{home.name} has no prediction for {', '.join(pair)} in version {found.version}.")
-    click.echo(body.decode() if as_json else json.dumps(json.loads(body), indent=2, ensure_ascii=False))
-
-
-@click.command("match")
-@job_argument
-@click.argument("text")
-@click.option("--language", "languages", multiple=True, metavar="TAG", help="Only terms of this language; repeatable.")
-@click.option("--offsets", type=click.Choice(list(OFFSETS)), default="code_points", help="What spans count.")
-@json_option
-def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_json: bool) -> None:
-    """Which concepts TEXT mentions, and where, by the version that is served.
-
-    With - for TEXT, each line of standard input is a text, and gets a line. Exits with 1 if nothing is found.
-    """
-    from batchinfer.versions.folders import folder_of
-    from batchinfer.versions.pointers import served
-    from batchinfer.versions.snapshot import Snapshot
-
-    home = served_home(job)
-    version = served(home)
-    ranges, utf16 = language_ranges(languages), OFFSETS[offsets]
-    found = False
-    with Snapshot(folder_of(home, version.version), digest=version.manifest) as snapshot:
-        matcher = snapshot.matcher
-        for each in _lines() if text == "-" else [text]:
-            places = matcher.find(each, languages=ranges, utf16=utf16)
-            matches = [flat for place in places for flat in place.flat()]
-            found = found or bool(matches)
-            show = _match_line if text == "-" else _match_table
-            emit({"matches": matches, "version": version.version}, as_json, partial(show, matches))
-    if not found:
-        what = "this text" if text != "-" else "these texts"
-        raise NotFound(f"Version {version.version} of {home.name} finds nothing in {what}.")
-
-
-def _lines() -> Iterator[str]:
-    """The lines of standard input. Raises UsageError."""
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
-        except UnicodeDecodeError as exc:
-            raise UsageError(f"Line {number} of standard input is not valid UTF-8: convert the text first.") from exc
-
-
-def _match_table(matches: list[dict[str, Any]]) -> None:
-    columns = ["text", "concept", "language", "term", "score", "source"]
-    rows = [[_span(match), *(match[name] for name in columns)] for match in matches]
-    if rows:
-        table("", ["span", *columns], rows, right=["score"])
-
-
-def _match_line(matches: list[dict[str, Any]]) -> None:
-    """All of a text's matches, for people who read many."""
-    said = dict.fromkeys(
-        f"{_span(match)} {match['text']} = {match['concept']}" for match in matches
-    )  # of all languages
-    click.echo(" ".join("; ".join(said).split()) or "-")
-
-
-def _span(match: dict[str, Any]) -> str:
-    return f"{match['start']}-{match['end']}"
-
-
 def _emit_served(home: JobHome, version: int | None, pinned: int | None, as_json: bool, sentence: str) -> None:
     """Says what is served after a change of the pin."""
     emit({"job": home.name, "version": version, "pinned": pinned}, as_json, lambda: tell(sentence))
@@ -178,3 +89,66 @@ def _emit_served(home: JobHome, version: int | None, pinned: int | None, as_json
 
 def _mark(value: object) -> object:
     return {True: "yes", False: ""}.get(value, value) if isinstance(value, bool) else value
+
+
+@click.command("diff")
+@job_argument
+@click.argument("versions", nargs=-1, metavar="[A B]")
+@click.option("--out", type=click.Path(), metavar="FILE", help="Write all differences as Parquet.")
+@json_option
+def diff_(job: str, versions: tuple[str, ...], out: str | None, as_json: bool) -> None:
+    """What was added, removed and changed between two versions.
+
+    A and B are numbers, rejected candidates such as r7, or current for what is served. Without them: from the version
+    before the served one to that.
+    """
+    from batchinfer.publish.diff import compare
+
+    if len(versions) not in (0, PAIR):
+        raise UsageError("Give both versions, such as 3 5 or current r7, or none for what the served one changed.")
+    found = compare(served_home(job), versions, None if out is None else Path(out).absolute(), SHOWN)
+    counts = {"added": found.added, "removed": found.removed, "changed": found.changed}
+
+    def text() -> None:
+        said = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        tell(f"From {found.start} to {found.end}: {said}.")
+        if found.first:
+            names = [column.name for column in found.end.manifest.key]
+            table("", [*names, "change", "old", "new"], [[_cell(value) for value in row] for row in found.first])
+        if found.count > len(found.first):
+            tell(f"{found.count - len(found.first):,} more are not shown; --out FILE.parquet writes all.")
+        if out is not None:
+            tell(f"Wrote {found.count:,} rows to {out}.")
+
+    emit({"job": found.end.manifest.job, "from": found.start.name, "to": found.end.name, **counts}, as_json, text)
+
+
+@click.command("copy")
+@job_argument
+@click.argument("dest", type=click.Path())
+@json_option
+def copy_(job: str, dest: str, as_json: bool) -> None:
+    """Ship the version that is served to another data folder DEST, files first, CURRENT last."""
+    from batchinfer.versions.replication import ship
+
+    home = served_home(job)
+    shipped = ship(home, Path(dest).absolute(), lambda text: click.echo(text, err=True))
+    if shipped.pinned is not None:
+        click.echo(
+            f"Version {shipped.pinned} is pinned in {dest}, and stays served there: "
+            f"batchinfer --home {dest} unpin {home.name} ends that.",
+            err=True,
+        )
+    result = {
+        "job": home.name, "version": shipped.version, "destination": dest, "copied": shipped.copied, "bytes": shipped.bytes,
+        "pinned": shipped.pinned,
+    }  # fmt: skip
+    done = f"Copied version {shipped.version} ({shipped.bytes / 1e6:,.1f} MB) to {dest}."
+    there = f"{dest} has version {shipped.version} already; it is current there."
+    emit(result, as_json, lambda: tell(done if shipped.copied else there))
+
+
+def _cell(value: object) -> str | None:
+    """A value, shortened if it is wide."""
+    text = None if value is None else str(value)
+    return text if text is None or len(text) <= WIDE else f"{text[: WIDE - 1]}…"

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import re
-import threading
 import weakref
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from batchinfer.core.home import JobHome
+from batchinfer.client.local import _REFRESHING, _Files
+from batchinfer.client.types import Backend, Hit, Matches, Query
 from batchinfer.core.keys import JOB_NAME
-from batchinfer.errors import BatchinferError, MissingExtra, NotFound, StoreError, UsageError, shortened
-from batchinfer.versions.follow import Follower, Served
+from batchinfer.errors import MissingExtra, UsageError, shortened
 from batchinfer.versions.query import language_ranges
-
-log = logging.getLogger("batchinfer.client")
-LOOK_SECONDS = 0.5  # between two looks for a new version
-Query = Mapping[str, Any]
-Hit = dict[str, Any]
-Matches = dict[str, Any]
-
-
-class _Way(Protocol):
-    """How predictions are come by."""
-
-    @property
-    def version(self) -> int: ...
-    def get(self, query: Query) -> Hit | None: ...
-    def get_many(self, queries: list[Query]) -> list[Hit | None]: ...
-    def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]: ...
-    def close(self) -> None: ...
-    def after_fork(self) -> None: ...
 
 
 class Lookup:
@@ -54,7 +33,7 @@ class Lookup:
     ) -> None:
         if not re.fullmatch(JOB_NAME, job):
             raise UsageError(f"{shortened(repr(job))} is not a job's name: small letters, digits, - and _, at most 64.")
-        self._way: _Way | None = (
+        self._way: Backend | None = (
             _over_http(source, job, key, timeout, retries)
             if isinstance(source, str) and "://" in source
             else _Files(Path(source), job)
@@ -104,7 +83,7 @@ class Lookup:
         return self._opened.version
 
     @property
-    def _opened(self) -> _Way:
+    def _opened(self) -> Backend:
         if self._way is None:
             raise UsageError("This Lookup is closed.")
         return self._way
@@ -125,7 +104,7 @@ class Lookup:
         self.close()
 
 
-def _over_http(url: str, job: str, key: str | None, timeout: float, retries: int) -> _Way:
+def _over_http(url: str, job: str, key: str | None, timeout: float, retries: int) -> Backend:
     try:
         from batchinfer.client.http import Remote
     except ModuleNotFoundError as exc:
@@ -135,109 +114,7 @@ def _over_http(url: str, job: str, key: str | None, timeout: float, retries: int
     return Remote(url, job, key=key, timeout=timeout, retries=retries)
 
 
-class _Files:
-    """Reads the data folder in this process. A thread takes up new versions; no look-up ever waits for it."""
-
-    def __init__(self, root: Path, job: str) -> None:
-        self._follower = Follower(JobHome(root, job))
-        with _REFRESHING:
-            self._follower.refresh()
-        if self._follower.served.snapshot is None:
-            raise _nothing(self._follower)
-        self._start()
-
-    def _start(self) -> None:
-        """The thread knows the follower alone, so that a Lookup that nobody closed is let go all the same."""
-        stop = threading.Event()
-        self._stop = weakref.finalize(self, stop.set)
-        self._stop.atexit = False
-        threading.Thread(
-            target=_keep_up, args=(self._follower, stop), name=f"batchinfer-{self._follower.home.name}", daemon=True
-        ).start()
-
-    @property
-    def version(self) -> int:
-        pointer = self._follower.served.pointer
-        assert pointer is not None
-        return pointer.version
-
-    def get(self, query: Query) -> Hit | None:
-        snapshot = self._follower.served.snapshot
-        assert snapshot is not None
-        body = snapshot.get(query)
-        return None if body is None else _decode(body.decode())
-
-    def get_many(self, queries: list[Query]) -> list[Hit | None]:
-        snapshot = self._follower.served.snapshot
-        assert snapshot is not None
-        reader = snapshot.reader
-        bodies = snapshot.find_many([reader.key(values) for values in reader.from_many(queries)])
-        return [None if body is None else _decode(body.decode()) for body in bodies]
-
-    def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]:
-        served = self._with_matcher()
-        assert served.snapshot is not None
-        assert served.pointer is not None
-        matcher, version = served.snapshot.matcher, served.pointer.version
-        found = [matcher.find(text, languages=languages, utf16=utf16) for text in texts]
-        return [
-            {"matches": [flat for match in matches for flat in match.flat()], "version": version} for matches in found
-        ]
-
-    def _with_matcher(self) -> Served:
-        """What is open. The first match loads the matcher; later versions come with theirs. Raises UsageError."""
-        if not self._follower.matching:
-            with _REFRESHING:  # neither a fork nor a version without its matcher may come in between
-                snapshot = self._follower.served.snapshot
-                assert snapshot is not None
-                _ = snapshot.matcher
-                self._follower.matching = True
-        return self._follower.served
-
-    def close(self) -> None:
-        """The version itself goes with the last reference: other threads may just be asking it."""
-        self._stop()
-
-    def after_fork(self) -> None:
-        """The thread stayed behind in the parent."""
-        self._stop.detach()
-        self._start()
-
-
-_decode = json.JSONDecoder().decode
-
-
-def _nothing(follower: Follower) -> BatchinferError:
-    """Why nothing could be opened."""
-    home = follower.home
-    if follower.served.problem is not None:
-        return StoreError(f"Nothing of the job {home.name} can be served: {follower.served.problem}")
-    if not home.root.is_dir():
-        return NotFound(f"There is no data folder {home.root}.")
-    if not home.folder.is_dir():
-        return NotFound(f"There is no job {home.name} in the data folder {home.root}.")
-    return NotFound(f"The job {home.name} has no published version in {home.root}: batchinfer run makes one.")
-
-
-def _keep_up(follower: Follower, stop: threading.Event) -> None:
-    told = None
-    while True:
-        problem = follower.served.problem
-        if problem is not None and problem != told:
-            log.warning("%s: %s What was open before goes on being used.", follower.home.name, problem)
-        told = problem
-        if stop.wait(LOOK_SECONDS):
-            return
-        try:
-            with _REFRESHING:
-                follower.refresh()
-        except Exception:  # whatever it was, it may pass; look-ups go on with what is open
-            log.exception("%s: could not be brought up to date", follower.home.name)
-
-
-# A fork waits until no version is just being opened: the child would be left with half of it, and with its locks.
-_REFRESHING = threading.Lock()
-_OPEN: weakref.WeakSet[_Way] = weakref.WeakSet()
+_OPEN: weakref.WeakSet[Backend] = weakref.WeakSet()
 
 
 def _after_fork() -> None:

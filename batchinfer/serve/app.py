@@ -17,8 +17,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from batchinfer.serve import batch, lookup, match, openapi
+from batchinfer.serve import batch, docs_page, lookup, match, openapi
 from batchinfer.serve.auth import Guard
+from batchinfer.serve.body import compressed, is_to_be_compressed, read_body
 from batchinfer.serve.metrics import Tally, exposition, write_tally
 from batchinfer.serve.problems import Answer, Problem
 from batchinfer.serve.registry import Board, Desk
@@ -146,7 +147,7 @@ class Service:
             route = self._hot[f"/v1/jobs/{desk.job}/lookup"]
             return _as_asgi(route.answer(request.scope["query_string"], request.headers.get))
         headers = request.scope["headers"]
-        queries = batch.read_queries(await batch.read_body(headers, request.receive))
+        queries = batch.read_queries(await read_body(headers, request.receive))
         opened = desk.opened()
         content, missed = batch.answer(opened, queries)
         self.tally.counters["hits", desk.job] += len(queries) - len(missed)
@@ -160,7 +161,7 @@ class Service:
         desk = self._desk(request)
         headers = request.scope["headers"]
         if request.method == "POST":
-            asked = match.Asked.from_body(await batch.read_body(headers, request.receive))
+            asked = match.Asked.from_body(await read_body(headers, request.receive))
         else:
             asked = match.Asked.from_url(request.scope["query_string"])
         opened = desk.opened()
@@ -193,7 +194,7 @@ class Service:
 
     async def docs(self, _request: Request) -> Response:
         policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-        return HTMLResponse(openapi.page(), headers={"content-security-policy": policy})
+        return HTMLResponse(docs_page.page(), headers={"content-security-policy": policy})
 
     def refresh(self) -> None:
         """Takes up new keys, jobs and versions. Blocks: call it beside the event loop."""
@@ -259,9 +260,9 @@ def _as_asgi(answer: Answer) -> Response:
 async def _as_batch(content: bytes, version: int, headers: Any) -> Response:
     """The reply to a batch, compressed for who takes it."""
     said = {"cache-control": "no-store", "batchinfer-version": str(version), "vary": "accept-encoding"}
-    if batch.is_to_be_compressed(content, headers):
+    if is_to_be_compressed(content, headers):
         said["content-encoding"] = "gzip"
-        content = await asyncio.to_thread(batch.compressed, content)
+        content = await asyncio.to_thread(compressed, content)
     return Response(content, headers=said, media_type="application/json")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from batchinfer.errors import MissingExtra, UsageError, shortened
 from batchinfer.match.matcher import Foreign, Matcher, TooMuch
-from batchinfer.serve.batch import MAX_REPLY, read_json
+from batchinfer.serve.body import MAX_REPLY, read_json
 from batchinfer.serve.problems import Problem
 from batchinfer.serve.registry import Open
 from batchinfer.versions.query import in_utf16, language_ranges, parameters

@@ -1,0 +1,123 @@
+"""Look-ups straight from a data folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import weakref
+from pathlib import Path
+
+from batchinfer.client.types import Hit, Matches, Query
+from batchinfer.core.home import JobHome
+from batchinfer.errors import BatchinferError, NotFound, StoreError
+from batchinfer.versions.follow import Follower, Served
+
+log = logging.getLogger("batchinfer.client")
+
+
+LOOK_SECONDS = 0.5  # between two looks for a new version
+
+
+class _Files:
+    """Reads the data folder in this process. A thread takes up new versions; no look-up ever waits for it."""
+
+    def __init__(self, root: Path, job: str) -> None:
+        self._follower = Follower(JobHome(root, job))
+        with _REFRESHING:
+            self._follower.refresh()
+        if self._follower.served.snapshot is None:
+            raise _nothing(self._follower)
+        self._start()
+
+    def _start(self) -> None:
+        """The thread knows the follower alone, so that a Lookup that nobody closed is let go all the same."""
+        stop = threading.Event()
+        self._stop = weakref.finalize(self, stop.set)
+        self._stop.atexit = False
+        threading.Thread(
+            target=_keep_up, args=(self._follower, stop), name=f"batchinfer-{self._follower.home.name}", daemon=True
+        ).start()
+
+    @property
+    def version(self) -> int:
+        pointer = self._follower.served.pointer
+        assert pointer is not None
+        return pointer.version
+
+    def get(self, query: Query) -> Hit | None:
+        snapshot = self._follower.served.snapshot
+        assert snapshot is not None
+        body = snapshot.get(query)
+        return None if body is None else _decode(body.decode())
+
+    def get_many(self, queries: list[Query]) -> list[Hit | None]:
+        snapshot = self._follower.served.snapshot
+        assert snapshot is not None
+        reader = snapshot.reader
+        bodies = snapshot.find_many([reader.key(values) for values in reader.from_many(queries)])
+        return [None if body is None else _decode(body.decode()) for body in bodies]
+
+    def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]:
+        served = self._with_matcher()
+        assert served.snapshot is not None
+        assert served.pointer is not None
+        matcher, version = served.snapshot.matcher, served.pointer.version
+        found = [matcher.find(text, languages=languages, utf16=utf16) for text in texts]
+        return [
+            {"matches": [flat for match in matches for flat in match.flat()], "version": version} for matches in found
+        ]
+
+    def _with_matcher(self) -> Served:
+        """What is open. The first match loads the matcher; later versions come with theirs. Raises UsageError."""
+        if not self._follower.matching:
+            with _REFRESHING:  # neither a fork nor a version without its matcher may come in between
+                snapshot = self._follower.served.snapshot
+                assert snapshot is not None
+                _ = snapshot.matcher
+                self._follower.matching = True
+        return self._follower.served
+
+    def close(self) -> None:
+        """The version itself goes with the last reference: other threads may just be asking it."""
+        self._stop()
+
+    def after_fork(self) -> None:
+        """The thread stayed behind in the parent."""
+        self._stop.detach()
+        self._start()
+
+
+_decode = json.JSONDecoder().decode
+
+
+def _nothing(follower: Follower) -> BatchinferError:
+    """Why nothing could be opened."""
+    home = follower.home
+    if follower.served.problem is not None:
+        return StoreError(f"Nothing of the job {home.name} can be served: {follower.served.problem}")
+    if not home.root.is_dir():
+        return NotFound(f"There is no data folder {home.root}.")
+    if not home.folder.is_dir():
+        return NotFound(f"There is no job {home.name} in the data folder {home.root}.")
+    return NotFound(f"The job {home.name} has no published version in {home.root}: batchinfer run makes one.")
+
+
+def _keep_up(follower: Follower, stop: threading.Event) -> None:
+    told = None
+    while True:
+        problem = follower.served.problem
+        if problem is not None and problem != told:
+            log.warning("%s: %s What was open before goes on being used.", follower.home.name, problem)
+        told = problem
+        if stop.wait(LOOK_SECONDS):
+            return
+        try:
+            with _REFRESHING:
+                follower.refresh()
+        except Exception:  # whatever it was, it may pass; look-ups go on with what is open
+            log.exception("%s: could not be brought up to date", follower.home.name)
+
+
+# A fork waits until no version is just being opened: the child would be left with half of it, and with its locks.
+_REFRESHING = threading.Lock()
