@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.review import predictions
@@ -98,7 +98,7 @@ def _locale(path: Path) -> Locale:
     return Locale(path.parent.name, names, main_script(name for all_names in names.values() for name in all_names))
 
 
-def make(folder: Path, locales: Sequence[Locale], **match: Any) -> tuple[Job, JobHome]:
+def make(folder: Path, locales: Sequence[Locale], **match: Any) -> tuple[Job, JobData]:
     """A job that lives by imports, with the names of each symbol in each locale taken in. match: more of its section."""
     place = folder / JOB
     place.mkdir(parents=True)
@@ -115,9 +115,9 @@ def make(folder: Path, locales: Sequence[Locale], **match: Any) -> tuple[Job, Jo
     }
     pq.write_table(pa.table(columns), place / "names.parquet")
     job = reader.load(str(place), {})
-    home = JobHome(folder / "home", JOB)
-    predictions.add(job, home, place / "names.parquet", None)
-    return job, home
+    data = JobData(folder / "home", JOB)
+    predictions.add(job, data, place / "names.parquet", None)
+    return job, data
 
 
 @dataclass(frozen=True, slots=True)

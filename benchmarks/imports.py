@@ -46,10 +46,10 @@ def make(folder: Path, rows: int, output: str, form: str) -> tuple[Path, Path]:
     return job, file
 
 
-def measured(home: Path, *arguments: str) -> tuple[float, float, float]:
+def measured(data: Path, *arguments: str) -> tuple[float, float, float]:
     """Runs a command of batchinfer; returns its seconds, those of all cores, and the GiB of its peak memory."""
     began = time.monotonic()
-    command = [sys.executable, "-m", "batchinfer", "--home", str(home), *arguments]
+    command = [sys.executable, "-m", "batchinfer", "--home", str(data), *arguments]
     child = os.posix_spawn(command[0], command, os.environ)
     _, status, used = os.wait4(child, 0)
     if status:
@@ -67,13 +67,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as temporary:
         folder = Path(temporary)
         job, file = make(folder, given.rows, given.output, given.form)
-        home = folder / "home"
+        data = folder / "home"
         print(f"{given.rows:,} rows, {given.output}, {given.form} of {file.stat().st_size / (1 << 20):,.0f} MiB")
         print(f"{'':<10}{'seconds':>12}{'of all cores':>14}{'rows/s':>12}{'peak GiB':>12}")
         for arguments in (["import", str(job), str(file)], ["publish", str(job)]):
-            seconds, cores, peak = measured(home, *arguments)
+            seconds, cores, peak = measured(data, *arguments)
             print(f"{arguments[0]:<10}{seconds:>12.1f}{cores:>14.1f}{given.rows / seconds:>12,.0f}{peak:>12.2f}")
-        print(f"cache.duckdb: {(home / 'bench_imports' / 'cache.duckdb').stat().st_size / (1 << 20):,.0f} MiB")
+        print(f"cache.duckdb: {(data / 'bench_imports' / 'cache.duckdb').stat().st_size / (1 << 20):,.0f} MiB")
         print(f"load of the machine at the end: {os.getloadavg()[0]:.1f}")
 
 

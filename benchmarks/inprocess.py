@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from batchinfer import Lookup
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.versions import folders
 from batchinfer.versions.snapshot import Snapshot
 from benchmarks.made import JOB, key_of, make
@@ -43,7 +43,7 @@ def measure(root: Path, entries: int, rounds: int) -> dict[str, list[float]]:
     present = [{"id": key_of(random.randrange(entries))} for _ in range(KEYS)]
     absent = [{"id": key_of(entries + random.randrange(entries))} for _ in range(KEYS)]
     batches = [present[at : at + 1000] for at in range(0, KEYS, 1000)]
-    with Snapshot(folders.folder_of(JobHome(root, JOB), 1)) as snapshot, Lookup(root, JOB) as lookup:
+    with Snapshot(folders.folder_of(JobData(root, JOB), 1)) as snapshot, Lookup(root, JOB) as lookup:
         hashed = [snapshot.reader.key((query["id"],)) for query in present]
         ways: dict[str, Callable[[], float]] = {
             "LMDB get of a hashed key": lambda: per_key(snapshot.find, hashed),

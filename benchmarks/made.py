@@ -9,7 +9,7 @@ import duckdb
 
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal
 from batchinfer.publish import build, lookup_index
 from batchinfer.versions import folders, pointers
@@ -24,10 +24,10 @@ def key_of(number: int) -> str:
     return f"k{number:012d}"
 
 
-def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> JobHome:
+def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> JobData:
     """Publishes a version of `entries` entries, with bodies of about 250 bytes. Entry i says in which version it was made."""
-    home = JobHome(root, JOB)
-    draft = home.versions / ".making"
+    data = JobData(root, JOB)
+    draft = data.versions / ".making"
     draft.mkdir(parents=True)
     with duckdb.connect() as db:
         db.execute(f"SET memory_limit = '{memory}'")
@@ -48,16 +48,16 @@ def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> 
         "gate": {"status": "passed", "checks": []},
     }  # fmt: skip
     build.write_manifest(draft, facts)
-    folders.install(home, draft, version)
-    pointers.make_current(home, version)
-    return home
+    folders.install(data, draft, version)
+    pointers.make_current(data, version)
+    return data
 
 
-def body(home: JobHome, number: int) -> bytes:
+def body(data: JobData, number: int) -> bytes:
     """What publishing made for an entry."""
     from batchinfer.versions.snapshot import Snapshot
 
-    with Snapshot(folders.folder_of(home, pointers.served(home).version)) as snapshot:
+    with Snapshot(folders.folder_of(data, pointers.served(data).version)) as snapshot:
         found = snapshot.get({"id": key_of(number)})
     assert found is not None
     assert json.loads(found)["query"] == {"id": key_of(number)}

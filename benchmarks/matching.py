@@ -182,12 +182,12 @@ def measure(folder: Path, given: argparse.Namespace) -> Results:
     locales = read(given.cldr, folder)
     asked = texts(locales, EACH)
     say(f"Importing and publishing the names of {sum(len(locale.names) for locale in locales):,} symbols and locales …")
-    job, home = make(folder, locales)
+    job, data = make(folder, locales)
     subprocess.run(
-        [sys.executable, "-m", "batchinfer", "--home", str(home.root), "publish", str(job.folder)],
+        [sys.executable, "-m", "batchinfer", "--home", str(data.root), "publish", str(job.folder)],
         cwd=builds.ROOT, check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    version = folders.folder_of(home, pointers.served(home).version)
+    version = folders.folder_of(data, pointers.served(data).version)
     say("Building matchers …")
     whole = MATCH | {"min_length": 1}
     built = {
@@ -218,7 +218,7 @@ def measure(folder: Path, given: argparse.Namespace) -> Results:
     ways = {"all, for the first time": [first]} | otherwise(matcher, asked, given.rounds)
     say("Asking the service …")
     port = free_port()
-    command = service(home.root, port, "--workers", "1", "--no-misses")
+    command = service(data.root, port, "--workers", "1", "--no-misses")
     with running(command, SERVER_CORE, {}, f"http://127.0.0.1:{port}/readyz") as parent:
         before = private_memory(parent)
         rates = by_http(port, asked, given, folder, matcher)

@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.job import reader
 from batchinfer.planning.prepare import Options, planned
 
@@ -37,7 +37,7 @@ model: {id: bundled/smollm2-135m-instruct, options: {max_model_len: 1024}}
 LANGUAGES = 50
 
 
-def make(folder: Path, rows: int) -> JobHome:
+def make(folder: Path, rows: int) -> JobData:
     """A job with a list of `rows`, and a cache that holds all but every hundredth of them."""
     job_folder = folder / "bench_plan"
     job_folder.mkdir()
@@ -45,8 +45,8 @@ def make(folder: Path, rows: int) -> JobHome:
     words = [f"thing number {i // LANGUAGES}" for i in range(rows)]
     languages = [f"language {i % LANGUAGES}" for i in range(rows)]
     pq.write_table(pa.table({"word": words, "language": languages}), job_folder / "queries.parquet")
-    home = JobHome(folder / "home", "bench_plan")
-    with planned(reader.load(str(job_folder), {}), home, Options()) as p:
+    data = JobData(folder / "home", "bench_plan")
+    with planned(reader.load(str(job_folder), {}), data, Options()) as p:
         keys = p.plan.db.sql("SELECT key FROM list WHERE hash(key) % 100 <> 0").to_arrow_table()
         asked = p.question
     assert asked is not None
@@ -58,7 +58,7 @@ def make(folder: Path, rows: int) -> JobHome:
             "'bench' AS model, 1 AS run_id, now()::TIMESTAMP AS created_at FROM keys",
             [asked.fingerprint, asked.parser_id],
         )
-    return home
+    return data
 
 
 def least(folder: Path, cache: Path) -> float:
@@ -80,13 +80,13 @@ def main() -> None:
     rows = parser.parse_args().rows
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as temporary:
         folder = Path(temporary)
-        home = make(folder, rows)
+        data = make(folder, rows)
         command = [
             sys.executable,
             "-m",
             "batchinfer",
             "--home",
-            str(home.root),
+            str(data.root),
             "plan",
             str(folder / "bench_plan"),
             "--json",
@@ -107,7 +107,7 @@ def main() -> None:
         print(f"{'plan, median of 3 (seconds)':<44}{sorted(timings)[1]:>14.1f}{15:>10}")
         print(f"{'plan, slowest (seconds)':<44}{max(timings):>14.1f}{15:>10}")
         print(f"{'peak memory (GiB)':<44}{peak:>14.2f}{1.5:>10}")
-        print(f"{'DuckDB alone: read, hash, anti-join (seconds)':<44}{least(folder, home.cache):>14.1f}")
+        print(f"{'DuckDB alone: read, hash, anti-join (seconds)':<44}{least(folder, data.cache):>14.1f}")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ import lmdb
 from batchinfer.cache import store
 from batchinfer.cli import main as command_line
 from batchinfer.core import database
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.inputs import query_list
 from batchinfer.job import reader
 from batchinfer.planning.prepare import Options, planned
@@ -78,7 +78,7 @@ STEPS: list[tuple[Any, str, str]] = [
 ]
 
 
-def make(folder: Path, rows: int, output: str) -> JobHome:
+def make(folder: Path, rows: int, output: str) -> JobData:
     """A job with a list of `rows`, and a cache that holds an answer to each."""
     job_folder = folder / "bench_publish"
     (job_folder / "model").mkdir(parents=True)
@@ -88,8 +88,8 @@ def make(folder: Path, rows: int, output: str) -> JobHome:
         f"COPY (SELECT left(sha256(i::VARCHAR), 4 + i % 5) || printf('%08d', i) AS query FROM range({rows}) r(i)) "
         f"TO '{job_folder / 'queries.parquet'}'"
     )
-    home = JobHome(folder / "home", "bench_publish")
-    with planned(reader.load(str(job_folder), {}), home, Options()) as p:
+    data = JobData(folder / "home", "bench_publish")
+    with planned(reader.load(str(job_folder), {}), data, Options()) as p:
         keys = p.plan.db.sql("SELECT key FROM list").to_arrow_table()
         asked = p.question
     assert asked is not None
@@ -102,12 +102,12 @@ def make(folder: Path, rows: int, output: str) -> JobHome:
             FROM (SELECT key, hash(key) % 999983 / 999983 AS share FROM keys)""",
             [asked.fingerprint, asked.parser_id],
         )
-    return home
+    return data
 
 
-def change(home: JobHome) -> None:
+def change(data: JobData) -> None:
     """What a week may bring: one answer in a hundred is another, and one in a thousand is gone."""
-    with duckdb.connect(str(home.cache)) as db:
+    with duckdb.connect(str(data.cache)) as db:
         db.execute("DELETE FROM generations WHERE hash(key) % 1000 = 1")
         db.execute(
             "UPDATE generations SET prediction = replace(replace(prediction, 'anything', 'something'), 'name', 'term'), "
@@ -156,16 +156,16 @@ class Measured:
     load: float
 
 
-def measured(folder: Path, home: JobHome) -> Measured:
+def measured(folder: Path, data: JobData) -> Measured:
     """Publishes what the cache has, in a process of its own."""
     report = folder / "report.json"
     command = [sys.executable, __file__, "--child", str(report)]
-    command += ["--home", str(home.root), "publish", str(folder / "bench_publish"), "--json"]
+    command += ["--home", str(data.root), "publish", str(folder / "bench_publish"), "--json"]
     began = time.monotonic()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     took = time.monotonic() - began
     said = json.loads(done.stdout)
-    version = folders.folder_of(home, said["version"])
+    version = folders.folder_of(data, said["version"])
     files = {name: (version / name).stat().st_size / (1 << 20) for name in (PREDICTIONS, LOOKUP)}
     return Measured(took=took, said=said, files=files, load=os.getloadavg()[0], **json.loads(report.read_text("utf-8")))
 
@@ -244,11 +244,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as temporary:
         folder = Path(temporary)
-        home = make(folder, given.rows, given.output)
-        publishes = [measured(folder, home)]
-        change(home)
-        publishes.append(measured(folder, home))
-        show(given.rows, given.output, publishes, alone(folders.folder_of(home, 2), folder))
+        data = make(folder, given.rows, given.output)
+        publishes = [measured(folder, data)]
+        change(data)
+        publishes.append(measured(folder, data))
+        show(given.rows, given.output, publishes, alone(folders.folder_of(data, 2), folder))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import PREDICTIONS
 from benchmarks.made import JOB
@@ -76,9 +76,9 @@ def granian(app: str, port: int) -> list[str]:
     ]  # fmt: skip
 
 
-def fill_duckdb(home: JobHome, path: Path) -> None:
+def fill_duckdb(data: JobData, path: Path) -> None:
     """The bodies, by their key."""
-    version = folders.folder_of(home, pointers.served(home).version)
+    version = folders.folder_of(data, pointers.served(data).version)
     with duckdb.connect(str(path)) as db:
         db.execute("CREATE TABLE bodies (id VARCHAR PRIMARY KEY, body BLOB)")
         db.execute(f"INSERT INTO bodies SELECT id, json_object('job', '{JOB}', 'query', json_object('id', id), 'prediction', "
@@ -102,11 +102,11 @@ def fill_redis(database: Path, unix: Path) -> None:
                 wanted -= len(pipe.recv(1 << 16))
 
 
-def databases(folder: Path, home: JobHome, stack: contextlib.ExitStack) -> dict[str, tuple[str, dict[str, str]]]:
+def databases(folder: Path, data: JobData, stack: contextlib.ExitStack) -> dict[str, tuple[str, dict[str, str]]]:
     """The peers that look up in a database, filled: name → (application in peers.py, its environment)."""
     database, unix = folder / "bodies.duckdb", folder / "redis.sock"
     say("Filling DuckDB …")
-    fill_duckdb(home, database)
+    fill_duckdb(data, database)
     found = {"Starlette + DuckDB": ("duckdb", {"BENCH_DUCKDB": str(database)})}
     if not shutil.which("redis-server") or importlib.util.find_spec("redis") is None:
         say("redis-server or the Python package redis is not installed: Redis is left out.")

@@ -173,13 +173,13 @@ def by_http(
     """Rounds over all servers; keys/s in batches; the rate of the open loop, and the tails at it."""
     with contextlib.ExitStack() as stack:
         say(f"Making a version of {given.entries:,} entries …")
-        home = make(folder / "home", given.entries)
-        (folder / "body").write_bytes(body(home, 1))
+        data = make(folder / "home", given.entries)
+        (folder / "body").write_bytes(body(data, 1))
         lua = script(folder, given.entries)
         ports = {"batchinfer": free_port()}
         ready = f"http://127.0.0.1:{ports['batchinfer']}/readyz"
         stack.enter_context(running(one_worker(folder, ports["batchinfer"]), SERVER_CORE, {}, ready))
-        peers = {"fixed reply": ("fixed", {"BENCH_BODY": str(folder / "body")})} | databases(folder, home, stack)
+        peers = {"fixed reply": ("fixed", {"BENCH_BODY": str(folder / "body")})} | databases(folder, data, stack)
         for peer, (app, environment) in peers.items():
             ports[peer] = free_port()
             url = f"http://127.0.0.1:{ports[peer]}/v1/jobs/{JOB}/lookup?id={key_of(1)}"

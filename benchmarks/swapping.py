@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.versions import retention
 from benchmarks.made import JOB, key_of, make
 from benchmarks.servers import free_port, need_wrk, running, service
@@ -84,13 +84,13 @@ class Publisher:
     def __init__(self, root: Path, entries: int) -> None:
         self._root, self._entries = root, entries
         self.published: dict[int, float] = {}
-        self.home = JobHome(root, JOB)
+        self.data = JobData(root, JOB)
 
     def next(self) -> None:
         version = len(self.published) + 1
         make(self._root, entries_of(version, self._entries), version=version)
         self.published[version] = time.monotonic()
-        retention.retain(self.home, 3)
+        retention.retain(self.data, 3)
 
     def age(self, version: int, asked: float) -> float:
         """How long the next version had been current when the question was asked."""

@@ -72,9 +72,9 @@ def bare(model: Path, rows: int) -> tuple[float, int]:
     return rows / seconds, tokens
 
 
-def ours(job: Path, home: Path) -> dict[str, Any]:
+def ours(job: Path, data: Path) -> dict[str, Any]:
     """The report of one run into an empty cache."""
-    command = [sys.executable, "-m", "batchinfer", "--home", str(home), "run", str(job), "--json"]
+    command = [sys.executable, "-m", "batchinfer", "--home", str(data), "run", str(job), "--json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     report: dict[str, Any] = json.loads(done.stdout)
     return report
@@ -97,12 +97,12 @@ def main() -> None:
         (job / "job.yaml").write_text(JOB, encoding="utf-8")
         pq.write_table(pa.table({"number": list(range(asked.rows))}), job / "queries.parquet")
         for pair in range(asked.pairs):
-            home = Path(temporary) / f"home{pair}"
-            home.mkdir()
-            (home / "models").symlink_to(models)
+            data = Path(temporary) / f"home{pair}"
+            data.mkdir()
+            (data / "models").symlink_to(models)
             first = pair % 2 == 0  # each goes first in every other pair
             peer = bare(model, asked.rows)[0] if first else 0.0
-            report = ours(job, home)
+            report = ours(job, data)
             peer = peer or bare(model, asked.rows)[0]
             whole = asked.rows / (report["seconds"] - report["engine_load_seconds"])
             ratios.append(whole / peer)

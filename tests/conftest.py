@@ -14,14 +14,14 @@ import pytest
 import yaml
 from hypothesis import settings
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.engines import bundled
 from batchinfer.engines.devices import place_here
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.progress import Tally
+from batchinfer.pipeline.progress import Progress
 
 settings.register_profile("batchinfer", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("batchinfer")
@@ -31,18 +31,18 @@ WINDOW = 512
 
 
 @dataclass
-class Told:
+class RecordingConsole:
     """A `run.Show` that remembers what it was told."""
 
     said: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
-    tallies: list[Tally] = field(default_factory=list)
+    tallies: list[Progress] = field(default_factory=list)
     answer: bool = False
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def progress(self, tally: Tally, hits: int) -> None:
+    def progress(self, tally: Progress, hits: int) -> None:
         self.tallies.append(tally)
 
     def confirm(self, text: str) -> bool:
@@ -57,7 +57,7 @@ class Workshop:
     folder: Path
     models: Path
 
-    def job(self, rows: dict[str, list[Any]] | pa.Table, **sections: Any) -> tuple[Job, JobHome]:
+    def job(self, rows: dict[str, list[Any]] | pa.Table, **sections: Any) -> tuple[Job, JobData]:
         """A job with these rows; `sections` replace or add to those of a plain choice job."""
         name = sections.get("name", "shop")
         folder = self.folder / name
@@ -70,11 +70,11 @@ class Workshop:
             "model": {"id": MODEL, "options": {"max_model_len": WINDOW}},
         } | sections
         (folder / "job.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
-        home = JobHome(self.folder / "home", name)
-        home.root.mkdir(exist_ok=True)
-        if not home.models.exists():
-            home.models.symlink_to(self.models)
-        return reader.load(str(folder), {}), home
+        data = JobData(self.folder / "home", name)
+        data.root.mkdir(exist_ok=True)
+        if not data.models.exists():
+            data.models.symlink_to(self.models)
+        return reader.load(str(folder), {}), data
 
 
 class EngineSlot:
@@ -140,6 +140,6 @@ def workshop(tmp_path: Path, models: Path) -> Workshop:
 
 
 @pytest.fixture
-def told() -> Told:
+def told() -> RecordingConsole:
     """A run's audience."""
-    return Told()
+    return RecordingConsole()

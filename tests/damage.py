@@ -11,7 +11,7 @@ from typing import Any
 
 import lmdb
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.pointers import CURRENT
@@ -20,26 +20,26 @@ Damage = Callable[[Path], object]
 """Does something to a version's folder."""
 
 
-def next_version(home: JobHome, like: int, number: int, damage: Damage | None = None) -> None:
+def next_version(data: JobData, like: int, number: int, damage: Damage | None = None) -> None:
     """Publishes a copy of a version under a new number; `damage` comes first, and CURRENT names what it leaves."""
-    folder = folder_of(home, number)
-    shutil.copytree(folder_of(home, like), folder)
+    folder = folder_of(data, number)
+    shutil.copytree(folder_of(data, like), folder)
     edit_manifest(folder, version=number)
     digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
     if damage is not None:
         damage(folder)
         if (folder / MANIFEST).is_file() and damage in HONEST:
             digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-    point(home, number, digest)
+    point(data, number, digest)
 
 
-def point(home: JobHome, number: int, digest: str | None = None, name: str = CURRENT) -> None:
+def point(data: JobData, number: int, digest: str | None = None, name: str = CURRENT) -> None:
     """Makes CURRENT or PIN name a version, whole or not."""
     if digest is None:
-        digest = hashlib.sha256((folder_of(home, number) / MANIFEST).read_bytes()).hexdigest()
-    draft = home.folder / ".draft"
+        digest = hashlib.sha256((folder_of(data, number) / MANIFEST).read_bytes()).hexdigest()
+    draft = data.folder / ".draft"
     draft.write_text(json.dumps({"version": number, "manifest_sha256": digest}), encoding="utf-8")
-    draft.rename(home.folder / name)
+    draft.rename(data.folder / name)
 
 
 def edit_manifest(folder: Path, **changes: Any) -> None:

@@ -17,15 +17,15 @@ import pyarrow.parquet as pq
 import yaml
 
 from batchinfer.cache.store import Store
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.core.records import Answer, Failure, Generation
 from batchinfer.inputs.parquet import template_values
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.pipeline import run
-from batchinfer.pipeline.progress import Tally
+from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import Report
-from batchinfer.planning.prepare import Options, Planned, planned
+from batchinfer.planning.prepare import Options, Prepared, planned
 from batchinfer.review import export, ingest, predictions
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.snapshot import Snapshot
@@ -57,7 +57,7 @@ class Quiet:
     def say(self, text: str) -> None:
         """Nothing."""
 
-    def progress(self, tally: Tally, hits: int) -> None:
+    def progress(self, tally: Progress, hits: int) -> None:
         """Nothing."""
 
     def confirm(self, text: str) -> bool:
@@ -69,11 +69,11 @@ class World:
     """A job in its folder, with a data folder beside it. No model is ever loaded: `answer` pretends one."""
 
     job: Job
-    home: JobHome
+    data: JobData
 
     @property
     def store(self) -> Store:
-        return Store(self.home.cache)
+        return Store(self.data.cache)
 
     @property
     def list_path(self) -> Path:
@@ -91,9 +91,9 @@ class World:
         return dataclasses.replace(self, job=reader.load(str(self.job.folder), {}))
 
     @contextlib.contextmanager
-    def planned(self, *, holds_lock: bool = False, **options: Any) -> Iterator[Planned]:
+    def planned(self, *, holds_lock: bool = False, **options: Any) -> Iterator[Prepared]:
         """The list, compared with the cache."""
-        with planned(self.job, self.home, Options(**options), holds_lock=holds_lock) as p:
+        with planned(self.job, self.data, Options(**options), holds_lock=holds_lock) as p:
             yield p
 
     def answer(self, says: Callable[[dict[str, Any]], Reply], **options: Any) -> int:
@@ -118,11 +118,11 @@ class World:
 
     def take_in(self, columns: Rows | pa.Table, author: str | None = None) -> tuple[int, int]:
         """Imports these rows; returns the import's number and size."""
-        return predictions.add(self.job, self.home, write(self.job.folder / "imported.parquet", columns), author)
+        return predictions.add(self.job, self.data, write(self.job.folder / "imported.parquet", columns), author)
 
     def review(self, **where: str) -> list[dict[str, str]]:
         """What people should look at, as they find it in a spreadsheet."""
-        export.write(self.job, self.home, Options(), self.review_path, where)
+        export.write(self.job, self.data, Options(), self.review_path, where)
         with self.review_path.open(encoding="utf-8-sig", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -136,20 +136,20 @@ class World:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        return ingest.add(self.job, self.home, self.review_path, author, Options())
+        return ingest.add(self.job, self.data, self.review_path, author, Options())
 
     def publish(self, **options: Any) -> Report:
         """Builds a version from what the cache has. Raises GateFailed."""
-        return run.publish_job(self.job, self.home, Options(**options), Quiet())
+        return run.publish_job(self.job, self.data, Options(**options), Quiet())
 
     def run(self, **options: Any) -> Report:
         """A whole run; one that finds anything to generate would load a model."""
-        return run.run(self.job, self.home, Options(**options), Quiet())
+        return run.run(self.job, self.data, Options(**options), Quiet())
 
     def served(self) -> Snapshot:
         """The version that is served, opened."""
-        pointer = pointers.served(self.home)
-        return Snapshot(folders.folder_of(self.home, pointer.version), digest=pointer.manifest)
+        pointer = pointers.served(self.data)
+        return Snapshot(folders.folder_of(self.data, pointer.version), digest=pointer.manifest)
 
     def get(self, **query: Any) -> bytes | None:
         """One look-up in the version that is served."""
@@ -183,9 +183,9 @@ def _world(folder: Path, columns: Rows | pa.Table, sections: Mapping[str, Any]) 
     content = {"name": "shop", "input": {"path": "queries.parquet", "key": ["id"]}} | dict(sections)
     (place / "job.yaml").write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
     job = reader.load(str(place), {})
-    world = World(job, JobHome(folder / "home", job.name))
-    world.home.folder.mkdir(parents=True, exist_ok=True)
-    world.home.cache.write_bytes(_empty_cache())
+    world = World(job, JobData(folder / "home", job.name))
+    world.data.folder.mkdir(parents=True, exist_ok=True)
+    world.data.cache.write_bytes(_empty_cache())
     return world
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from tests.factories import LENIENT, World, imports_job
 from tests.tiny import ROOT
 
@@ -52,7 +52,7 @@ class Reply:
 class Server:
     """`batchinfer serve` on a free port of the loopback."""
 
-    home: Path
+    data: Path
     folder: Path
     workers: int = 1
     options: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "out").open("ab") as out, (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "batchinfer", "--home", str(self.home), "serve", "--port", str(self.port),
+                [sys.executable, "-m", "batchinfer", "--home", str(self.data), "serve", "--port", str(self.port),
                  "--workers", str(self.workers), *self.options],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=ROOT, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.folder)},
@@ -203,9 +203,9 @@ def drained(connection: socket.socket, seconds: float = 2.0) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(home: Path, folder: Path, *options: str, workers: int = 1, ready: bool = True) -> Iterator[Server]:
+def serving(data: Path, folder: Path, *options: str, workers: int = 1, ready: bool = True) -> Iterator[Server]:
     """A server that runs for a while. folder: for its output, and for its temporary files."""
-    server = Server(home, folder, workers, options)
+    server = Server(data, folder, workers, options)
     try:
         server.start(ready=ready)
         yield server
@@ -233,9 +233,9 @@ def eventually(condition: Callable[[], Any], why: Callable[[], str] | None = Non
 def moved(world: World, root: Path) -> World:
     """The same job with its part of the data folder below `root`, so that one server serves several."""
     root.mkdir(parents=True, exist_ok=True)
-    home = JobHome(root, world.home.name)
-    shutil.move(str(world.home.folder), str(home.folder))
-    return dataclasses.replace(world, home=home)
+    data = JobData(root, world.data.name)
+    shutil.move(str(world.data.folder), str(data.folder))
+    return dataclasses.replace(world, data=data)
 
 
 def job(root: Path, name: str, columns: Mapping[str, Any], **sections: Any) -> World:

@@ -16,7 +16,7 @@ import pytest
 from batchinfer.errors import NotFound, StoreError
 from batchinfer.serve import apikeys
 from batchinfer.serve.apikeys import KeyFile, split
-from batchinfer.serve.auth import Guard, sent
+from batchinfer.serve.auth import Authenticator, sent
 from batchinfer.serve.problems import Problem
 from tests.tiny import Cli
 
@@ -36,7 +36,7 @@ def bearer(key: str) -> str:
     return f"Bearer {key}"
 
 
-def refusal(guard: Guard, authorization: str | None, job: str | None = "shop") -> str:
+def refusal(guard: Authenticator, authorization: str | None, job: str | None = "shop") -> str:
     """The kind of problem that a request meets; empty if it is let in."""
     try:
         guard.check(authorization, job)
@@ -45,9 +45,9 @@ def refusal(guard: Guard, authorization: str | None, job: str | None = "shop") -
     return ""
 
 
-def guarding(root: Path, *, always: bool = False, never: bool = False) -> Guard:
+def guarding(root: Path, *, always: bool = False, never: bool = False) -> Authenticator:
     """A guard that has looked at the key file."""
-    guard = Guard(root, always=always, never=never)
+    guard = Authenticator(root, always=always, never=never)
     guard.refresh()
     return guard
 
@@ -59,10 +59,10 @@ def test_a_key_is_shown_once_and_kept_nowhere(batchinfer: Cli) -> None:
     key_id, secret = split(done.json["key"]) or ("", "")
     assert done.json["id"] == key_id
     assert len(secret) == 43  # 256 bits as base64
-    written = [path for path in batchinfer.home.rglob("*") if path.is_file()]
+    written = [path for path in batchinfer.data.rglob("*") if path.is_file()]
     assert written
     assert not any(secret.encode() in path.read_bytes() for path in written)
-    path = batchinfer.home / "api-keys.json"
+    path = batchinfer.data / "api-keys.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     [kept] = json.loads(path.read_bytes())["keys"]
     assert kept["sha256"] == hashlib.sha256(secret.encode()).hexdigest()
@@ -104,7 +104,7 @@ def test_a_key_for_nothing_is_refused(batchinfer: Cli, words: list[str], sentenc
 
 def test_a_key_for_a_job_that_is_not_there_yet_is_made_with_a_hint(batchinfer: Cli) -> None:
     """The job may come later, or its name be mistyped."""
-    (batchinfer.home / "shop" / "versions").mkdir(parents=True)
+    (batchinfer.data / "shop" / "versions").mkdir(parents=True)
     done = batchinfer("keys", "add", "search", "--job", "shop", "--job", "shpo")
     assert done.code == 0
     assert "There is no job shpo in the data folder yet.\n" in done.err
@@ -114,10 +114,10 @@ def test_a_key_for_a_job_that_is_not_there_yet_is_made_with_a_hint(batchinfer: C
 def test_a_key_that_there_is_not_cannot_be_revoked(batchinfer: Cli) -> None:
     """An unknown id is said to be one, exits with 1 and changes nothing."""
     batchinfer("keys", "add", "search")
-    before = (batchinfer.home / "api-keys.json").read_bytes()
+    before = (batchinfer.data / "api-keys.json").read_bytes()
     done = batchinfer("keys", "revoke", "00000000")
     assert (done.code, done.sentence) == (1, "There is no key 00000000: batchinfer keys list names them.")
-    assert (batchinfer.home / "api-keys.json").read_bytes() == before
+    assert (batchinfer.data / "api-keys.json").read_bytes() == before
 
 
 def test_a_key_is_revoked_once(batchinfer: Cli) -> None:
@@ -137,8 +137,8 @@ def test_no_keys_is_said(batchinfer: Cli) -> None:
 @pytest.mark.parametrize("content", DAMAGES)
 def test_a_damaged_file_stops_the_command_with_a_sentence(batchinfer: Cli, content: bytes) -> None:
     """Adding, listing and revoking refuse to go on from a damaged file, and leave it as it is."""
-    batchinfer.home.mkdir()
-    path = batchinfer.home / "api-keys.json"
+    batchinfer.data.mkdir()
+    path = batchinfer.data / "api-keys.json"
     path.write_bytes(content)
     for command in (["list"], ["add", "search"], ["revoke", "00000000"]):
         done = batchinfer("keys", *command)
@@ -274,15 +274,15 @@ def test_a_file_that_is_damaged_from_the_start_lets_nobody_in(tmp_path: Path, da
 
 def test_a_data_folder_that_is_away_locks_nobody_out(tmp_path: Path) -> None:
     """While the data folder is away its clients keep their access, as they keep its versions."""
-    home, away = tmp_path / "home", tmp_path / "away"
-    home.mkdir()
-    _, key = KeyFile(home).add("search", None)
-    guard = guarding(home)
-    home.rename(away)
+    data, away = tmp_path / "home", tmp_path / "away"
+    data.mkdir()
+    _, key = KeyFile(data).add("search", None)
+    guard = guarding(data)
+    data.rename(away)
     guard.refresh()
     assert (refusal(guard, None), refusal(guard, bearer(key))) == ("no-key", "")
     _, newer = KeyFile(away).add("newer", None)
-    away.rename(home)
+    away.rename(data)
     guard.refresh()
     assert (refusal(guard, bearer(newer)), refusal(guard, bearer(key))) == ("", "")
 

@@ -12,7 +12,7 @@ import pytest
 from batchinfer.misses.counter import spooled
 from batchinfer.serve import batch
 from batchinfer.serve.problems import Problem
-from batchinfer.serve.registry import Board, Desk, Open
+from batchinfer.serve.registry import JobRegistry, OpenVersion, ServedJob
 from tests.damage import VERSIONS, edit_manifest, next_version, other_key, point
 from tests.factories import LENIENT, World, imports_job
 
@@ -25,14 +25,14 @@ def published(folder: Path, **sections: object) -> World:
     return world
 
 
-def board_of(world: World, *, records_misses: bool = True) -> Board:
+def board_of(world: World, *, records_misses: bool = True) -> JobRegistry:
     """A board that has looked once."""
-    board = Board(world.home.root, lambda _: None, records_misses=records_misses)
+    board = JobRegistry(world.data.root, lambda _: None, records_misses=records_misses)
     board.refresh()
     return board
 
 
-def spooled_by(desk: Desk, folder: Path) -> list[list[str]]:
+def spooled_by(desk: ServedJob, folder: Path) -> list[list[str]]:
     """The queries in each file that a desk writes now."""
     before = set(spooled(folder / desk.job)) if (folder / desk.job).exists() else set()
     desk.spool_misses(folder)
@@ -47,7 +47,7 @@ def test_misses_are_kept_over_a_swap(tmp_path: Path) -> None:
     first = desk.opened()
     assert first.misses is not None
     first.misses.add(("b",))
-    next_version(world.home, 1, 2)
+    next_version(world.data, 1, 2)
     desk.refresh()
     second = desk.opened()
     assert (second.version, second.misses) == (2, first.misses)
@@ -63,7 +63,7 @@ def test_misses_of_another_key_are_spooled_too(tmp_path: Path) -> None:
     first = desk.opened().misses
     assert first is not None
     first.add(("b",))
-    next_version(world.home, 1, 2, other_key)
+    next_version(world.data, 1, 2, other_key)
     board.refresh()
     second = desk.opened().misses
     assert second is not None
@@ -85,17 +85,17 @@ def test_a_job_is_heard_of_before_it_can_be_asked_for(tmp_path: Path) -> None:
     world = published(tmp_path)
     heard: list[str] = []
 
-    def welcome(desk: Desk) -> None:
+    def welcome(desk: ServedJob) -> None:
         assert desk.job not in board.desks
         heard.append(desk.job)
 
-    board = Board(world.home.root, welcome, records_misses=True)
+    board = JobRegistry(world.data.root, welcome, records_misses=True)
     assert not board.ready
     board.refresh()
     assert (heard, board.ready) == (["shop"], True)
-    (world.home.root / "late").mkdir()
-    (world.home.root / "Not_a_job" / "versions").mkdir(parents=True)
-    (world.home.root / "late" / "job.json").touch()
+    (world.data.root / "late").mkdir()
+    (world.data.root / "Not_a_job" / "versions").mkdir(parents=True)
+    (world.data.root / "late" / "job.json").touch()
     for _ in range(2):
         board.refresh()
     assert (heard, board.ready) == (["shop", "late"], True)
@@ -104,12 +104,12 @@ def test_a_job_is_heard_of_before_it_can_be_asked_for(tmp_path: Path) -> None:
 def test_ready_means_that_what_is_published_is_open(tmp_path: Path) -> None:
     """A job whose only version is damaged holds readiness back until it is mended or another is published."""
     world = published(tmp_path)
-    next_version(world.home, 1, 2, VERSIONS["truncated lookup file"][0])
-    (world.home.versions / "000001").rename(tmp_path / "away")
+    next_version(world.data, 1, 2, VERSIONS["truncated lookup file"][0])
+    (world.data.versions / "000001").rename(tmp_path / "away")
     board = board_of(world)
     assert not board.ready
-    (tmp_path / "away").rename(world.home.versions / "000001")
-    point(world.home, 1)
+    (tmp_path / "away").rename(world.data.versions / "000001")
+    point(world.data, 1)
     board.refresh()
     assert board.ready
 
@@ -120,19 +120,19 @@ def test_one_broken_job_does_not_hold_the_others_back(
     """A fault that nobody thought of, in one job, is logged, and the next job is brought up to date all the same."""
     world = published(tmp_path)
     board = board_of(world)
-    (world.home.root / "aaa").mkdir()
-    (world.home.root / "aaa" / "job.json").touch()
+    (world.data.root / "aaa").mkdir()
+    (world.data.root / "aaa" / "job.json").touch()
     board.refresh()
-    refresh = Desk.refresh
+    refresh = ServedJob.refresh
 
-    def broken(desk: Desk) -> None:
+    def broken(desk: ServedJob) -> None:
         if desk.job == "aaa":
             raise ZeroDivisionError
         refresh(desk)
 
-    monkeypatch.setattr(Desk, "refresh", broken)
+    monkeypatch.setattr(ServedJob, "refresh", broken)
     monkeypatch.setattr(logging.getLogger("batchinfer"), "propagate", True)
-    next_version(world.home, 1, 2)
+    next_version(world.data, 1, 2)
     board.refresh()
     assert board.desks["shop"].opened().version == 2
     assert "aaa: could not be refreshed" in caplog.text
@@ -142,7 +142,7 @@ def test_one_broken_job_does_not_hold_the_others_back(
 def test_a_damaged_note_of_the_last_run_is_no_fault(tmp_path: Path, content: bytes) -> None:
     """The time of the last success stays what it was while its file cannot be read."""
     world = published(tmp_path)
-    note = world.home.folder / "last_run.json"
+    note = world.data.folder / "last_run.json"
     note.write_text('{"finished_at": "2026-01-31T12:00:00+00:00"}')
     board = board_of(world)
     note.write_bytes(content)
@@ -157,11 +157,11 @@ def test_a_version_that_cannot_be_taken_leaves_the_old_one(tmp_path: Path, monke
     world = published(tmp_path)
     board = board_of(world)
 
-    def broken(*_: object) -> Open:
+    def broken(*_: object) -> OpenVersion:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Open, "of", broken)
-    next_version(world.home, 1, 2)
+    monkeypatch.setattr(OpenVersion, "of", broken)
+    next_version(world.data, 1, 2)
     board.refresh()
     [state] = board.states()
     assert (state.version, state.degraded, state.failed_loads) == (1, True, 1)
@@ -175,12 +175,12 @@ def test_another_unicode_is_warned_of(
     monkeypatch.setattr(logging.getLogger("batchinfer"), "propagate", True)
     world = published(tmp_path)
     edit = {"normalize": ["nfkc"], "unicode": unicodedata.unidata_version}
-    next_version(world.home, 1, 2, lambda folder: edit_manifest(folder, **edit))
-    point(world.home, 2)
+    next_version(world.data, 1, 2, lambda folder: edit_manifest(folder, **edit))
+    point(world.data, 2)
     board = board_of(world)
     assert "Unicode" not in caplog.text
-    next_version(world.home, 2, 3, lambda folder: edit_manifest(folder, unicode="1.1"))
-    point(world.home, 3)
+    next_version(world.data, 2, 3, lambda folder: edit_manifest(folder, unicode="1.1"))
+    point(world.data, 3)
     board.refresh()
     assert board.desks["shop"].opened().version == 3
     assert f"shop: version 3 normalizes by Unicode 1.1, and this Python by {unicodedata.unidata_version}" in caplog.text
@@ -203,7 +203,7 @@ def test_a_large_reply_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_folder_that_may_not_be_looked_into_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other jobs of the data folder are served."""
     world = published(tmp_path)
-    (world.home.root / "private").mkdir()
+    (world.data.root / "private").mkdir()
     exists = Path.exists
 
     def denied(path: Path) -> bool:

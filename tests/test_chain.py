@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, InputError, SpecError
 from batchinfer.inputs import query_list
 from batchinfer.inputs.upstream import Upstream
@@ -63,7 +63,7 @@ def downstream(first: World, name: str = "check", source: Mapping[str, Any] | No
     } | sections
     text = yaml.safe_dump({part: value for part, value in content.items() if value is not None}, allow_unicode=True)
     (place / "job.yaml").write_text(text, encoding="utf-8")
-    return World(reader.load(str(place), {}), JobHome(first.home.root, name))
+    return World(reader.load(str(place), {}), JobData(first.data.root, name))
 
 
 def listed(world: World, **options: Any) -> list[tuple[Any, ...]]:
@@ -212,7 +212,7 @@ def test_the_pinned_version_is_read(tmp_path: Path) -> None:
     bring(first, {("Moderna", "ru"): {"names": ["Спайквакс"]}})
     world = downstream(first)
     assert ("Moderna", "ru", "Спайквакс") in listed(world)
-    pointers.pin(first.home, 1)
+    pointers.pin(first.data, 1)
     assert listed(world) == ALL
 
 
@@ -224,7 +224,7 @@ def test_the_version_that_was_read_is_recorded(tmp_path: Path) -> None:
     said = {"job": "shop", "version": 1}
     assert (report["input"], report["upstream"]) == ("shop, version 1", said)
     assert world.store.runs()[0]["upstream"] == said
-    assert Manifest.read(folders.folder_of(world.home, report["version"])).content["run"]["upstream"] == said
+    assert Manifest.read(folders.folder_of(world.data, report["version"])).content["run"]["upstream"] == said
 
 
 def test_a_file_takes_the_place_of_the_other_job(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_an_unknown_job_is_refused(tmp_path: Path) -> None:
     """The sentence names the jobs that are there and the command that would make the other."""
     world = downstream(upstream(tmp_path), source=CHAINED | {"job": "nobody"})
     assert refusal(world) == (
-        f"check takes its list from nobody, but the data folder {world.home.root} has no such job: it has shop. "
+        f"check takes its list from nobody, but the data folder {world.data.root} has no such job: it has shop. "
         "Check input.job, or make it: batchinfer run nobody"
     )
 
@@ -305,7 +305,7 @@ def test_a_key_column_must_be_the_upstreams(tmp_path: Path) -> None:
 def test_a_damaged_upstream_is_refused(tmp_path: Path) -> None:
     """A version whose bytes are not those that were published is not read."""
     first = upstream(tmp_path)
-    path = folders.folder_of(first.home, 1) / "predictions.parquet"
+    path = folders.folder_of(first.data, 1) / "predictions.parquet"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.chmod(0o644)
@@ -328,8 +328,8 @@ def test_a_chain_that_closes_through_others_is_refused(tmp_path: Path) -> None:
     first = upstream(tmp_path)
     second = downstream(first, "second")
     third = downstream(first, "third", source=CHAINED | {"job": "second"})
-    second.home.prepare(second.job.path)
-    third.home.prepare(third.job.path)
+    second.data.prepare(second.job.path)
+    third.data.prepare(third.job.path)
     looped = first.changed(input={"job": "third", "key": KEY})
     assert "(shop → third → second → shop)" in refusal(looped)
     assert "(second → shop → third → second)" in refusal(second)
@@ -350,7 +350,7 @@ def test_a_chain_beside_a_loop_ends(tmp_path: Path) -> None:
     """A job that leads into others' loop is refused as well, and the search for its end comes to one."""
     first = upstream(tmp_path)
     second = downstream(first, "second")
-    second.home.prepare(second.job.path)
+    second.data.prepare(second.job.path)
     first.changed(input={"job": "second", "key": KEY})
     assert "the chain closes on itself" in refusal(downstream(first, "third"))
 
@@ -362,9 +362,9 @@ def test_doctor_names_the_upstream_version(tmp_path: Path) -> None:
     """The command doctor says which version the list would come from, or why there is none; it makes nothing in the data folder."""
     first = upstream(tmp_path)
     world = downstream(first, model=None, prompt=None)
-    found = {finding.what: finding for finding in doctor.job(world.job, world.home)}
+    found = {finding.what: finding for finding in doctor.job(world.job, world.data)}
     assert (found["query list"].says, found["query list"].fine) == ("shop, version 1", True)
-    nowhere = JobHome(tmp_path / "elsewhere", "check")
+    nowhere = JobData(tmp_path / "elsewhere", "check")
     found = {finding.what: finding for finding in doctor.job(world.job, nowhere)}
     assert not found["query list"].fine
     assert "has no such job: it has no other that was published" in str(found["query list"].mend)
@@ -385,7 +385,7 @@ def test_forget_looks_into_the_upstreams_list(tmp_path: Path) -> None:
     world.answer(answered)
     world.publish()
     vaccine, language, term = ALL[0]
-    done = erase.forget(world.job, world.home, {"vaccine": vaccine, "language": language, "term": term})
+    done = erase.forget(world.job, world.data, {"vaccine": vaccine, "language": language, "term": term})
     assert done["in_list"]
     with world.planned() as p:
         assert [row["term"] for _, row in p.plan.todo()] == [term]

@@ -22,7 +22,7 @@ import yaml
 
 from batchinfer.cache.store import Store
 from batchinfer.cli.main import COMMANDS, cli
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.core.version import __version__
 from batchinfer.engines.devices import Gpu
 from batchinfer.engines.pool import VLLM_DRIVER
@@ -379,7 +379,7 @@ def test_a_damaged_version_is_listed(batchinfer: Cli, shop: Callable[..., Path])
     """The list of versions can be had although one of them is damaged, and says which."""
     shop()
     batchinfer("run", "shop")
-    (folder_of(JobHome(batchinfer.home, "shop"), 1) / "manifest.json").write_bytes(b"{")
+    (folder_of(JobData(batchinfer.data, "shop"), 1) / "manifest.json").write_bytes(b"{")
     [row] = batchinfer("versions", "shop", "--json").json
     assert (row["version"], row["created_at"], row["rows"], row["gate"]) == (1, None, None, "damaged")
     assert "damaged" in batchinfer("versions", "shop").out
@@ -428,7 +428,7 @@ def test_a_folder_is_not_the_name_of_a_job(
     """What is no name is a path to a job file, also where the data folder has a folder there."""
     folder = shop()
     batchinfer("run", "shop")
-    (batchinfer.home / "jobs").mkdir()
+    (batchinfer.data / "jobs").mkdir()
     if job == "jobs":
         (folder.parent / "job.yaml").write_text((folder / "job.yaml").read_text())
     elif job == "..":
@@ -505,7 +505,7 @@ def test_doctor_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None
     } <= findings.keys()
     assert findings["query list"]["fine"]
     assert findings["model"]["fine"], findings["model"]
-    assert not batchinfer.home.exists()
+    assert not batchinfer.data.exists()
 
 
 def test_doctor_looks_at_the_model_that_the_job_names_now(batchinfer: Cli, shop: Callable[..., Path]) -> None:
@@ -601,7 +601,7 @@ def test_a_job_that_was_never_run(batchinfer: Cli, shop: Callable[..., Path], co
     shop()
     done = batchinfer(*command)
     assert (done.code, "has not been run yet" in done.sentence) == (1, True)
-    assert not batchinfer.home.exists()
+    assert not batchinfer.data.exists()
 
 
 def test_a_damaged_current_is_told_by_what_mends_it(batchinfer: Cli, shop: Callable[..., Path]) -> None:
@@ -609,7 +609,7 @@ def test_a_damaged_current_is_told_by_what_mends_it(batchinfer: Cli, shop: Calla
     shop()
     batchinfer("run", "shop")
     batchinfer("pin", "shop", "1")
-    (batchinfer.home / "shop" / "CURRENT").write_bytes(b"{")
+    (batchinfer.data / "shop" / "CURRENT").write_bytes(b"{")
     done = batchinfer("versions", "shop", "--json")
     assert (done.code, [(row["version"], row["current"], row["pinned"]) for row in done.json]) == (
         0,
@@ -643,16 +643,16 @@ def test_versions_of_a_job_that_was_never_run(batchinfer: Cli, shop: Callable[..
 def test_misses_that_join_the_list_are_told(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """For a job that takes them in, plan and run say how many rows clients asked for and did not find."""
     shop(input={"path": "queries.parquet", "key": ["text"], "include_misses": {}})
-    home = JobHome(batchinfer.home, "shop")
-    home.folder.mkdir(parents=True)
+    data = JobData(batchinfer.data, "shop")
+    data.folder.mkdir(parents=True)
     moment = datetime(2026, 1, 5, tzinfo=UTC)
-    log.merge(home, moment.date(), "one", {"a": [Miss('{"text":"four"}', 2, moment, moment)]})
+    log.merge(data, moment.date(), "one", {"a": [Miss('{"text":"four"}', 2, moment, moment)]})
     assert re.search(r"asked for and not found +1 ", batchinfer("plan", "shop").out)
     assert batchinfer("plan", "shop", "--json").json["misses"] == 1
     assert "4 rows (1 of them asked for and not found) = 0 bad" in batchinfer("run", "shop").out
     assert batchinfer("run", "shop", "--json").json["misses"] == 1
     assert batchinfer("lookup", "shop", "text=four", "--json").json["prediction"] == "four"
-    damaged = home.misses / "2026-01-06-host-one.parquet"
+    damaged = data.misses / "2026-01-06-host-one.parquet"
     damaged.write_bytes(b"PAR1")
     done = batchinfer("run", "shop")
     assert (done.code, f"{damaged} is damaged" in done.sentence) == (1, True)
@@ -677,7 +677,7 @@ def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     assert "Traceback" not in done.err
     assert batchinfer("lookup", "shop", "text=two").code == 0
     assert batchinfer("runs", "shop", "--json").json[0]["status"] == "rejected"
-    assert (batchinfer.home / "shop" / "rejected" / "r2" / "predictions.parquet").is_file()
+    assert (batchinfer.data / "shop" / "rejected" / "r2" / "predictions.parquet").is_file()
 
 
 def test_publishing_by_force(batchinfer: Cli, shop: Callable[..., Path]) -> None:
@@ -719,15 +719,15 @@ def test_an_engine_that_dies_while_it_loads(batchinfer: Cli, shop: Callable[...,
     shop(script={"loads": ["die"], "diary": str(tmp_path / "diary")})
     done = batchinfer("run", "shop")
     assert done.code == 4
-    assert str(batchinfer.home / "shop" / "logs" / "engine.log") in done.err.splitlines()[-1]
+    assert str(batchinfer.data / "shop" / "logs" / "engine.log") in done.err.splitlines()[-1]
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 
-with JobHome(Path(sys.argv[1]), "shop").run_lock("batchinfer run shop"):
+with JobData(Path(sys.argv[1]), "shop").run_lock("batchinfer run shop"):
     Path(sys.argv[2]).touch()
     time.sleep(3600)
 """
@@ -738,7 +738,7 @@ def test_a_job_in_use(batchinfer: Cli, shop: Callable[..., Path], tmp_path: Path
     """What would change a job that another process works on ends with exit code 5 and names that process."""
     shop()
     pq.write_table(pa.table({"text": ["one"], "prediction": ["1"]}), "in.parquet")
-    arguments = ["-c", HOLD, str(batchinfer.home), str(tmp_path / "held")]
+    arguments = ["-c", HOLD, str(batchinfer.data), str(tmp_path / "held")]
     with process(*arguments, temporary=tmp_path, log=tmp_path / "log") as holder:
         until((tmp_path / "held").exists)
         done = batchinfer(*command)
@@ -1058,15 +1058,15 @@ def test_a_cache_of_a_newer_version(batchinfer: Cli, shop: Callable[..., Path]) 
     """A cache that a newer batchinfer wrote is refused by all that would open it, and left as it is."""
     shop()
     batchinfer("run", "shop")
-    home = JobHome(batchinfer.home, "shop")
-    with Store(home.cache).open(write=True) as db:
+    data = JobData(batchinfer.data, "shop")
+    with Store(data.cache).open(write=True) as db:
         db.execute("INSERT INTO migrations VALUES (99, 'from the future', now()::TIMESTAMP)")
-    before = home.cache.read_bytes()
+    before = data.cache.read_bytes()
     for command in ("plan", "run", "publish", "runs", "failures"):
         done = batchinfer(command, "shop")
         assert done.code == 1, done.err
         assert "The cache was written by a newer batchinfer" in done.sentence
-    assert home.cache.read_bytes() == before
+    assert data.cache.read_bytes() == before
     assert batchinfer("lookup", "shop", "text=one").code == 0
 
 
@@ -1075,7 +1075,7 @@ def test_a_cache_that_is_no_database(batchinfer: Cli, shop: Callable[..., Path],
     """A file in the cache's place that is no database is said, and left as it is."""
     shop()
     batchinfer("run", "shop", "--limit", "1")
-    cache = JobHome(batchinfer.home, "shop").cache
+    cache = JobData(batchinfer.data, "shop").cache
     cache.write_bytes(content)
     done = batchinfer("run", "shop")
     assert done.code == 1
@@ -1098,7 +1098,7 @@ def test_a_damaged_version_is_said(batchinfer: Cli, shop: Callable[..., Path]) -
     """A version whose files were tampered with is not served as if it were whole."""
     shop()
     batchinfer("run", "shop")
-    folder = folder_of(JobHome(batchinfer.home, "shop"), 1)
+    folder = folder_of(JobData(batchinfer.data, "shop"), 1)
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text(encoding="utf-8").replace('"shop"', '"shpo"'), encoding="utf-8")
     done: Done = batchinfer("lookup", "shop", "text=one")
@@ -1147,7 +1147,7 @@ def test_output_that_nobody_reads_to_its_end(batchinfer: Cli, shop: Callable[...
     batchinfer("run", "shop")
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m batchinfer failures jobs/shop --json | head -c 10"],
-        capture_output=True, text=True, check=False, env={"BATCHINFER_HOME": str(batchinfer.home), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False, env={"BATCHINFER_HOME": str(batchinfer.data), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.stdout == json.dumps(batchinfer("failures", "shop", "--json").json, ensure_ascii=False)[:10]
     assert done.stderr == ""

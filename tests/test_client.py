@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchinfer import Lookup
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
 from batchinfer.review import predictions
 from batchinfer.versions import folders, pointers
@@ -59,7 +59,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     typed.take_in(columns | {"prediction": [f"row {number}" for number in range(len(TYPED))]})
     typed.publish()
     bare = job(folder, "bare", {"id": ["a"]})
-    bare.home.prepare(bare.job.path)
+    bare.data.prepare(bare.job.path)
     return folder
 
 
@@ -281,9 +281,9 @@ def world(tmp_path: Path) -> World:
 def live(way: str, world: World, tmp_path: Path) -> Iterator[str | Path]:
     """That data folder, or a service of its own for it."""
     if way == "folder":
-        yield world.home.root
+        yield world.data.root
         return
-    with serving(world.home.root, tmp_path / "server", "--no-misses") as server:
+    with serving(world.data.root, tmp_path / "server", "--no-misses") as server:
         yield server.url
 
 
@@ -300,7 +300,7 @@ def test_a_publish_is_followed_and_the_key_may_change(live: str | Path, world: W
         assert after is not None
         assert after["prediction"] == "two"
         for number in (1, 2):  # they have no size
-            predictions.undo(world.job, world.home, number)
+            predictions.undo(world.job, world.data, number)
         other = world.changed(input={"path": "queries.parquet", "key": ["id", "size"]})
         say(other, "three", id=["a"], size=[7])
         eventually(lambda: not isinstance(outcome(lambda: lookup.get(id="a", size=7)), tuple))
@@ -345,25 +345,25 @@ def test_a_version_that_is_damaged_leaves_the_old_one(
 ) -> None:
     """The log says why, and look-ups go on; the next good version is taken."""
     monkeypatch.setattr("batchinfer.versions.follow.RETRY_SECONDS", 0.1)
-    with Lookup(world.home.root, "shop") as lookup, caplog.at_level(logging.WARNING, "batchinfer.client.lookup"):
-        pointers.make_current(world.home, 1)
-        pointer = world.home.folder / pointers.CURRENT
+    with Lookup(world.data.root, "shop") as lookup, caplog.at_level(logging.WARNING, "batchinfer.client.lookup"):
+        pointers.make_current(world.data, 1)
+        pointer = world.data.folder / pointers.CURRENT
         pointer.write_bytes(b"not JSON")
         eventually(lambda: caplog.records)
         assert "is damaged" in caplog.text
         assert lookup.get(id="a") is not None
-        pointers.make_current(world.home, 1)
+        pointers.make_current(world.data, 1)
         say(world, "two", id=["a"])
         eventually(lambda: lookup.version == 2)
 
 
 def test_a_folder_that_vanishes_takes_nothing_away(world: World, tmp_path: Path) -> None:
     """Look-ups go on while it is away, and new versions are followed when it is back."""
-    with Lookup(world.home.root, "shop") as lookup:
-        world.home.root.rename(tmp_path / "away")
+    with Lookup(world.data.root, "shop") as lookup:
+        world.data.root.rename(tmp_path / "away")
         time.sleep(1.2)
         assert lookup.get(id="a") is not None
-        (tmp_path / "away").rename(world.home.root)
+        (tmp_path / "away").rename(world.data.root)
         say(world, "two", id=["a"])
         eventually(lambda: lookup.version == 2)
 
@@ -372,17 +372,17 @@ def test_a_folder_that_cannot_be_used_is_told_at_once(world: World, tmp_path: Pa
     """No data folder, and a job of which nothing is whole, are two different things."""
     with pytest.raises(NotFound, match=r"^There is no data folder .*nowhere\.$"):
         Lookup(tmp_path / "nowhere", "shop")
-    file = folders.folder_of(world.home, 1) / LOOKUP
+    file = folders.folder_of(world.data, 1) / LOOKUP
     file.write_bytes(file.read_bytes()[:-4096])
     with pytest.raises(StoreError, match=r"^Nothing of the job shop can be served: .* is not whole"):
-        Lookup(world.home.root, "shop")
+        Lookup(world.data.root, "shop")
 
 
 def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its path and the system's reason."""
 
-    def refuse(home: JobHome) -> list[int]:
-        raise PermissionError(errno.EACCES, "Permission denied", str(home.versions))
+    def refuse(data: JobData) -> list[int]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(data.versions))
 
     monkeypatch.setattr(folders, "numbers", refuse)
     with pytest.raises(StoreError, match=r": /.*/shop/versions cannot be read: Permission denied\.$"):
@@ -395,21 +395,21 @@ def followers() -> list[threading.Thread]:
 
 def locked(world: World) -> bool:
     """Whether this process has version 1 open: clean-up would see its lock on the manifest."""
-    wanted = str(folders.folder_of(world.home, 1) / MANIFEST)
+    wanted = str(folders.folder_of(world.data, 1) / MANIFEST)
     links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
     return any(os.path.exists(link) and os.readlink(link) == wanted for link in links)  # noqa: PTH110, PTH115
 
 
 def test_a_lookup_lets_everything_go(world: World) -> None:
     """Its thread ends and its version is let go, when it is closed and when nobody has it any more."""
-    lookup: Lookup | None = Lookup(world.home.root, "shop")
+    lookup: Lookup | None = Lookup(world.data.root, "shop")
     assert lookup is not None
     assert len(followers()) == 1
     assert locked(world)
     lookup.close()
     eventually(lambda: not followers())
     assert not locked(world)
-    lookup = Lookup(world.home.root, "shop")
+    lookup = Lookup(world.data.root, "shop")
     assert locked(world)
     lookup = None
     gc.collect()
@@ -515,7 +515,7 @@ def test_the_package_has_no_other_names() -> None:
 
 def test_a_version_can_be_opened_while_another_thread_lets_go_of_it(world: World) -> None:
     """LMDB opens a file only once in a process, and takes a moment to close it."""
-    place = folders.folder_of(world.home, 1)
+    place = folders.folder_of(world.data, 1)
 
     def come_and_go(_: int) -> None:
         for _ in range(250):

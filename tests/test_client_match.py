@@ -219,9 +219,9 @@ def world(tmp_path: Path) -> World:
 def live(way: str, world: World, tmp_path: Path) -> Iterator[str | Path]:
     """That data folder, or a service of its own for it."""
     if way == "folder":
-        yield world.home.root
+        yield world.data.root
         return
-    with serving(world.home.root, tmp_path / "server", "--no-misses") as server:
+    with serving(world.data.root, tmp_path / "server", "--no-misses") as server:
         yield server.url
 
 
@@ -259,7 +259,7 @@ def matchers() -> int:
 def test_who_does_not_match_does_not_pay_for_it(world: World) -> None:
     """The matcher is loaded by the first match; from then on a new version's is before it is served, and the old one goes."""
     before = matchers()
-    with Lookup(world.home.root, "vaccines") as lookup:
+    with Lookup(world.data.root, "vaccines") as lookup:
         assert lookup.get(thing="same", language="en") is not None
         name_things(world, of_version(2))
         eventually(lambda: lookup.version == 2)
@@ -275,9 +275,9 @@ def test_who_does_not_match_does_not_pay_for_it(world: World) -> None:
 
 def test_a_damaged_matcher_leaves_the_old_version(world: World) -> None:
     """Look-ups and matches go on from it."""
-    with Lookup(world.home.root, "vaccines") as lookup:
+    with Lookup(world.data.root, "vaccines") as lookup:
         assert lookup.match(TEXT)["version"] == 1
-        next_version(world.home, like=1, number=2, damage=cut(MATCHER))
+        next_version(world.data, like=1, number=2, damage=cut(MATCHER))
         follower = lookup._way._follower  # type: ignore[union-attr]
         eventually(lambda: follower.failed_loads)
         assert MATCHER in (follower.served.problem or "")
@@ -286,7 +286,7 @@ def test_a_damaged_matcher_leaves_the_old_version(world: World) -> None:
 
 def test_a_match_section_may_come_and_go(world: World) -> None:
     """A version without it refuses; the next one with it matches."""
-    with Lookup(world.home.root, "vaccines") as lookup:
+    with Lookup(world.data.root, "vaccines") as lookup:
         assert lookup.match(TEXT)["version"] == 1
         without = world.changed(match=None)
         without.publish()

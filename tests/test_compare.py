@@ -51,7 +51,7 @@ def test_the_other_way_round(two: World, batchinfer: Cli) -> None:
     """What was added in one direction was removed in the other, and current is what is served."""
     found = batchinfer("diff", "shop", "current", "1", "--json").json
     assert (found["from"], found["to"], found["added"], found["removed"], found["changed"]) == (2, 1, 1, 1, 1)
-    pointers.pin(two.home, 1)
+    pointers.pin(two.data, 1)
     assert batchinfer("diff", "shop", "current", "2", "--json").json["from"] == 1
 
 
@@ -113,7 +113,7 @@ def test_key_columns_keep_their_types_and_make_way(tmp_path: Path) -> None:
         world.take_in({"old": ["a"], "day": [day], "prediction": [text]})
         world.changed(gate=LENIENT).publish()
     out = tmp_path / "diff.parquet"
-    diff.compare(world.home, [], out, 20)
+    diff.compare(world.data, [], out, 20)
     [row] = pq.read_table(out).to_pylist()
     assert (row["key_old"], row["day"], row["old"], row["new"]) == ("a", day, "x", "y")
 
@@ -130,7 +130,7 @@ def test_json_is_compared_by_value(tmp_path: Path) -> None:
     world.publish()
     world.take_in({"id": [1, 2], "prediction": ['{"b": [1, 2],  "a": 1}', '{"a": 2}']})
     world.publish()
-    found = diff.compare(world.home, [], None, 20)
+    found = diff.compare(world.data, [], None, 20)
     assert (found.added, found.removed, found.changed) == (0, 0, 1)
     assert found.first[0][0] == 2
 
@@ -143,7 +143,7 @@ def test_text_against_json(tmp_path: Path) -> None:
     world = world.changed(output={"type": "json", "schema": {}})
     world.take_in({"id": [1, 2], "prediction": ['"same"', "2"]})
     world.publish()
-    found = diff.compare(world.home, [], None, 20)
+    found = diff.compare(world.data, [], None, 20)
     assert [(key, old, new) for key, _, old, new in found.first] == [(2, '"2"', "2")]
 
 
@@ -157,7 +157,7 @@ def test_another_normalize_compares_by_the_keys(tmp_path: Path) -> None:
     with world.store.open(write=True) as db:
         db.execute("DELETE FROM imports WHERE import_id = 1")
     world.publish()
-    found = diff.compare(world.home, [], None, 20)
+    found = diff.compare(world.data, [], None, 20)
     assert (found.added, found.removed, found.changed) == (0, 0, 1)
 
 
@@ -211,7 +211,7 @@ def test_other_keys_are_refused(tmp_path: Path) -> None:
     world.take_in({"id": ["1"], "prediction": ["x"]})
     world.publish()
     with pytest.raises(UsageError, match=r"Version 1 is looked up by id \(integer\) and version 2 by id \(string\)"):
-        diff.compare(world.home, [], None, 20)
+        diff.compare(world.data, [], None, 20)
 
 
 Damage = Callable[[Path], object]
@@ -220,10 +220,10 @@ Damage = Callable[[Path], object]
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1nonsense")])
 def test_a_damaged_version_is_said(two: World, damage: Damage) -> None:
     """A version whose Parquet file is gone or broken is one sentence; --out leaves no file behind."""
-    damage(folder_of(two.home, 1) / PREDICTIONS)
+    damage(folder_of(two.data, 1) / PREDICTIONS)
     out = two.job.folder / "diff.parquet"
     with pytest.raises(StoreError, match=r"predictions.parquet of version 1 or version 2 is missing or damaged"):
-        diff.compare(two.home, [], out, 20)
+        diff.compare(two.data, [], out, 20)
     assert not list(two.job.folder.glob("*diff*"))
     assert not list(two.job.folder.glob(".batchinfer*"))
 
@@ -242,4 +242,4 @@ def test_missing_job(batchinfer: Cli) -> None:
 def test_not_found_leaves_no_version(two: World) -> None:
     """A candidate that was never rejected is not found."""
     with pytest.raises(NotFound, match="it has none"):
-        diff.compare(two.home, ["r1", "current"], None, 20)
+        diff.compare(two.data, ["r1", "current"], None, 20)

@@ -37,7 +37,7 @@ def refusal(world: World) -> tuple[str, dict[str, list[str]]]:
         world.publish()
     report = raised.value.report
     assert report is not None
-    checks = Manifest.read(world.home.rejected / report["candidate"]).content["gate"]["checks"]
+    checks = Manifest.read(world.data.rejected / report["candidate"]).content["gate"]["checks"]
     examples = {check["name"]: check["examples"] for check in checks}
     assert examples == {check["name"]: list(check["examples"]) for check in report["gate"]}
     assert all(bool(check["examples"]) <= (not check["passed"]) for check in checks)

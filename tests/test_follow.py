@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.versions import checksums, folders, follow, pointers
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.follow import Follower
@@ -30,15 +30,15 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in (1, 2, 3):
         world.take_in({"id": ["a", "b"], "prediction": [str(number), "b"]})
         assert world.publish()["version"] == number
-    return world.home.root
+    return world.data.root
 
 
 @pytest.fixture
-def home(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobHome:
+def data(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobData:
     """A copy of it. What was compared with its checksums is remembered beside it."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     shutil.copytree(published, tmp_path / "home")
-    return JobHome(tmp_path / "home", "shop")
+    return JobData(tmp_path / "home", "shop")
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "RETRY_SECONDS", 0.0)
 
 
-def following(home: JobHome) -> Follower:
+def following(data: JobData) -> Follower:
     """A follower that has looked once."""
-    follower = Follower(home)
+    follower = Follower(data)
     follower.refresh()
     return follower
 
@@ -61,58 +61,58 @@ def says(follower: Follower) -> str | None:
     return None if body is None else str(json.loads(body)["prediction"])
 
 
-def test_a_new_version_is_taken(home: JobHome) -> None:
+def test_a_new_version_is_taken(data: JobData) -> None:
     """A publish is noticed by the next look, and only then does anything change."""
-    point(home, 1)
-    follower = following(home)
+    point(data, 1)
+    follower = following(data)
     assert (says(follower), follower.served.degraded, follower.served.published) == ("1", False, True)
     assert not follower.refresh()
-    point(home, 2)
+    point(data, 2)
     assert says(follower) == "1"
     assert follower.refresh()
     assert (says(follower), follower.failed_loads) == ("2", 0)
 
 
-def test_a_pin_goes_before_current(home: JobHome) -> None:
+def test_a_pin_goes_before_current(data: JobData) -> None:
     """While there is a PIN it is what is served, also over publishes; without it, CURRENT is again."""
-    follower = following(home)
+    follower = following(data)
     assert (says(follower), follower.served.pinned) == ("3", False)
-    point(home, 1, name=PIN)
+    point(data, 1, name=PIN)
     assert follower.refresh()
     assert (says(follower), follower.served.pinned) == ("1", True)
-    point(home, 2)
+    point(data, 2)
     follower.refresh()
     assert (says(follower), follower.served.pinned) == ("1", True)
-    (home.folder / PIN).unlink()
+    (data.folder / PIN).unlink()
     follower.refresh()
     assert (says(follower), follower.served.pinned, follower.served.degraded) == ("2", False, False)
 
 
-def test_a_pin_of_what_is_served_opens_nothing_anew(home: JobHome) -> None:
+def test_a_pin_of_what_is_served_opens_nothing_anew(data: JobData) -> None:
     """Pinning the version that is open only changes what is said of it."""
-    follower = following(home)
+    follower = following(data)
     before = follower.served.snapshot
-    point(home, 3, name=PIN)
+    point(data, 3, name=PIN)
     assert follower.refresh()
     assert follower.served.snapshot is before
     assert follower.served.pinned
 
 
-def test_a_version_in_use_stays_open_until_its_user_is_done(home: JobHome) -> None:
+def test_a_version_in_use_stays_open_until_its_user_is_done(data: JobData) -> None:
     """Who holds a version goes on reading it after the swap, and its lock goes with the last user."""
-    point(home, 1)
-    follower = following(home)
+    point(data, 1)
+    follower = following(data)
     held = follower.served.snapshot
     assert held is not None
-    point(home, 2)
+    point(data, 2)
     follower.refresh()
     body = held.get({"id": "a"})
     assert body is not None
     assert json.loads(body)["prediction"] == "1"
-    assert locks(folder_of(home, 1)) == 1
+    assert locks(folder_of(data, 1)) == 1
     del held
-    assert locks(folder_of(home, 1)) == 0
-    assert locks(folder_of(home, 2)) == 1
+    assert locks(folder_of(data, 1)) == 0
+    assert locks(folder_of(data, 2)) == 1
 
 
 def locks(folder: Path) -> int:
@@ -122,131 +122,131 @@ def locks(folder: Path) -> int:
 
 
 @DAMAGED
-def test_a_damaged_version_leaves_the_old_one(home: JobHome, damage: Damage, sentence: str) -> None:
+def test_a_damaged_version_leaves_the_old_one(data: JobData, damage: Damage, sentence: str) -> None:
     """Whatever is wrong with a new version, the old one goes on, the load is counted as failed, and it is said why."""
-    follower = following(home)
-    next_version(home, 3, 4, damage)
+    follower = following(data)
+    next_version(data, 3, 4, damage)
     assert follower.refresh()
-    assert (says(follower), follower.served.pointer, follower.failed_loads) == ("3", pointers.pointer_to(home, 3), 1)
+    assert (says(follower), follower.served.pointer, follower.failed_loads) == ("3", pointers.pointer_to(data, 3), 1)
     assert sentence in str(follower.served.problem)
     assert not follower.refresh()  # it is not looked at again and again
-    next_version(home, 2, 5)
+    next_version(data, 2, 5)
     assert follower.refresh()
     assert (says(follower), follower.served.problem, follower.failed_loads) == ("2", None, 1)
 
 
 @DAMAGED
-def test_at_the_start_the_newest_whole_version_is_taken(home: JobHome, damage: Damage, sentence: str) -> None:
+def test_at_the_start_the_newest_whole_version_is_taken(data: JobData, damage: Damage, sentence: str) -> None:
     """A follower that starts on a damaged current version takes the newest that is whole, and says that it is degraded."""
-    next_version(home, 3, 4, damage)
-    shutil.copytree(folder_of(home, 3), folder_of(home, 9))
-    (folder_of(home, 9) / LOOKUP).unlink()
-    follower = following(home)
+    next_version(data, 3, 4, damage)
+    shutil.copytree(folder_of(data, 3), folder_of(data, 9))
+    (folder_of(data, 9) / LOOKUP).unlink()
+    follower = following(data)
     assert (says(follower), follower.served.degraded, follower.failed_loads) == ("3", True, 1)
     assert sentence in str(follower.served.problem)
 
 
 @DAMAGED
-def test_a_damaged_pin_is_never_replaced_in_silence(home: JobHome, damage: Damage, sentence: str) -> None:
+def test_a_damaged_pin_is_never_replaced_in_silence(data: JobData, damage: Damage, sentence: str) -> None:
     """A follower that starts on a pin whose version is damaged serves nothing until that is mended."""
-    next_version(home, 3, 4, damage)
-    (home.folder / CURRENT).rename(home.folder / PIN)
-    point(home, 3)
-    follower = following(home)
+    next_version(data, 3, 4, damage)
+    (data.folder / CURRENT).rename(data.folder / PIN)
+    point(data, 3)
+    follower = following(data)
     assert (says(follower), follower.served.published) == (None, True)
     assert sentence in str(follower.served.problem)
-    (home.folder / PIN).unlink()
+    (data.folder / PIN).unlink()
     follower.refresh()
     assert (says(follower), follower.served.degraded) == ("3", False)
 
 
 @pytest.mark.parametrize("content", [*POINTERS.values(), None], ids=[*POINTERS, "missing"])
-def test_a_current_that_names_nothing(home: JobHome, content: bytes | None, at_once: None) -> None:
+def test_a_current_that_names_nothing(data: JobData, content: bytes | None, at_once: None) -> None:
     """CURRENT missing, empty, damaged or pointing nowhere: the old version stays; at the start, the newest is taken."""
-    point(home, 2)
-    follower = following(home)
-    good = (home.folder / CURRENT).read_bytes()
-    (home.folder / CURRENT).unlink() if content is None else (home.folder / CURRENT).write_bytes(content)
+    point(data, 2)
+    follower = following(data)
+    good = (data.folder / CURRENT).read_bytes()
+    (data.folder / CURRENT).unlink() if content is None else (data.folder / CURRENT).write_bytes(content)
     assert follower.refresh()
     assert (says(follower), follower.served.degraded, follower.failed_loads) == ("2", True, 1)
-    assert str(home.folder) in str(follower.served.problem)
-    late = following(home)
+    assert str(data.folder) in str(follower.served.problem)
+    late = following(data)
     assert (says(late), late.served.degraded, late.failed_loads) == ("3", True, 1)
-    (home.folder / CURRENT).write_bytes(good)
+    (data.folder / CURRENT).write_bytes(good)
     for each in (follower, late):
         each.refresh()
         assert (says(each), each.served.problem) == ("2", None)
 
 
 @pytest.mark.parametrize("content", POINTERS.values(), ids=POINTERS)
-def test_a_pin_that_names_nothing(home: JobHome, content: bytes, at_once: None) -> None:
+def test_a_pin_that_names_nothing(data: JobData, content: bytes, at_once: None) -> None:
     """A damaged PIN leaves what is open; at the start it means that nothing is served."""
-    follower = following(home)
-    (home.folder / PIN).write_bytes(content)
+    follower = following(data)
+    (data.folder / PIN).write_bytes(content)
     follower.refresh()
     assert (says(follower), follower.served.degraded) == ("3", True)
-    late = following(home)
+    late = following(data)
     assert (says(late), late.served.degraded, late.served.published) == (None, True, True)
-    (home.folder / PIN).unlink()
+    (data.folder / PIN).unlink()
     late.refresh()
     assert (says(late), late.served.problem) == ("3", None)
 
 
-def test_a_version_that_is_mended_is_taken(home: JobHome, at_once: None) -> None:
+def test_a_version_that_is_mended_is_taken(data: JobData, at_once: None) -> None:
     """A half-copied version is taken once the rest of it has come, though CURRENT does not change again."""
-    follower = following(home)
-    next_version(home, 2, 4, lambda folder: (folder / PREDICTIONS).rename(folder.parent / "late"))
+    follower = following(data)
+    next_version(data, 2, 4, lambda folder: (folder / PREDICTIONS).rename(folder.parent / "late"))
     follower.refresh()
     assert (says(follower), follower.served.degraded) == ("3", True)
-    (folder_of(home, 4).parent / "late").rename(folder_of(home, 4) / PREDICTIONS)
+    (folder_of(data, 4).parent / "late").rename(folder_of(data, 4) / PREDICTIONS)
     assert follower.refresh()
     assert (says(follower), follower.served.degraded) == ("2", False)
 
 
-def test_a_data_folder_that_vanishes_and_comes_back(home: JobHome, at_once: None) -> None:
+def test_a_data_folder_that_vanishes_and_comes_back(data: JobData, at_once: None) -> None:
     """The version that is open goes on while its files are away, and what was published meanwhile is taken after."""
-    follower = following(home)
-    home.root.rename(home.root.with_name("away"))
+    follower = following(data)
+    data.root.rename(data.root.with_name("away"))
     follower.refresh()
     assert (says(follower), follower.served.degraded) == ("3", True)
-    home.root.with_name("away").rename(home.root)
+    data.root.with_name("away").rename(data.root)
     follower.refresh()
     assert (says(follower), follower.served.degraded) == ("3", False)
-    point(home, 1)
+    point(data, 1)
     follower.refresh()
     assert says(follower) == "1"
 
 
-def test_a_folder_that_vanishes_while_it_is_read(home: JobHome, at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_vanishes_while_it_is_read(data: JobData, at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the file system in the middle of a look ends in the same sentence, and is got over."""
 
-    def gone(_home: JobHome) -> list[int]:
+    def gone(_data: JobData) -> list[int]:
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(folders, "numbers", gone)
-    (home.folder / CURRENT).write_bytes(b"")
-    follower = following(home)
+    (data.folder / CURRENT).write_bytes(b"")
+    follower = following(data)
     assert (says(follower), follower.served.published) == (None, True)
     monkeypatch.undo()
     follower.refresh()
     assert says(follower) == "3"
 
 
-def test_a_job_without_a_version(home: JobHome) -> None:
+def test_a_job_without_a_version(data: JobData) -> None:
     """It serves nothing, and nothing is wrong with that."""
-    follower = following(JobHome(home.root, "shoes"))
+    follower = following(JobData(data.root, "shoes"))
     assert (follower.served.published, follower.served.degraded, follower.failed_loads) == (False, False, 0)
 
 
-def test_nothing_whole_at_all(home: JobHome) -> None:
+def test_nothing_whole_at_all(data: JobData) -> None:
     """Where no version is whole, nothing is served, and it is said why."""
     for number in (1, 2, 3):
-        (folder_of(home, number) / LOOKUP).unlink()
-    follower = following(home)
+        (folder_of(data, number) / LOOKUP).unlink()
+    follower = following(data)
     assert (says(follower), follower.served.published, follower.served.degraded) == (None, True, True)
 
 
-def test_checksums_are_compared_once(home: JobHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checksums_are_compared_once(data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second process of this user trusts what the first compared; a changed file is compared again."""
     compared = []
     verify = Snapshot.verify
@@ -256,18 +256,18 @@ def test_checksums_are_compared_once(home: JobHome, tmp_path: Path, monkeypatch:
         verify(snapshot)
 
     monkeypatch.setattr(Snapshot, "verify", counting)
-    following(home)
-    following(home)
+    following(data)
+    following(data)
     assert compared == ["000003"]
-    os.utime(folder_of(home, 3) / PREDICTIONS)
-    following(home)
+    os.utime(folder_of(data, 3) / PREDICTIONS)
+    following(data)
     assert compared == ["000003"] * 2
     marks = [path for path in tmp_path.glob("batchinfer-checked-*/*") if path.suffix != ".lock"]
     assert len(marks) == 2
 
 
 @pytest.mark.parametrize("spoilt", ["a file", "open to others", "a link"])
-def test_what_others_could_write_is_not_trusted(home: JobHome, tmp_path: Path, spoilt: str) -> None:
+def test_what_others_could_write_is_not_trusted(data: JobData, tmp_path: Path, spoilt: str) -> None:
     """If the folder that remembers is not this user's alone, each process compares for itself."""
     folder = tmp_path / f"batchinfer-checked-{os.getuid()}"
     if spoilt == "a file":
@@ -279,7 +279,7 @@ def test_what_others_could_write_is_not_trusted(home: JobHome, tmp_path: Path, s
         folder.mkdir()
         folder.chmod(0o777)
     assert checksums._memory() is None
-    assert says(following(home)) == "3"
-    (folder_of(home, 3) / PREDICTIONS).write_bytes(b"x")
-    follower = following(home)
+    assert says(following(data)) == "3"
+    (folder_of(data, 3) / PREDICTIONS).write_bytes(b"x")
+    follower = following(data)
     assert (says(follower), follower.served.degraded) == ("2", True)

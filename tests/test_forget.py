@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError, UsageError
 from batchinfer.maintenance import erase as forgetting
@@ -60,7 +60,7 @@ def world(tmp_path: Path) -> World:
 
 def forget(world: World, name: str = PRIVATE, **more: Any) -> dict[str, Any]:
     """Forgets one name."""
-    return forgetting.forget(world.job, world.home, {"name": name}, **more)
+    return forgetting.forget(world.job, world.data, {"name": name}, **more)
 
 
 def traces(folder: Path, text: str = PRIVATE) -> list[str]:
@@ -113,26 +113,26 @@ def test_no_byte_is_left(world: World, batchinfer: Cli) -> None:
         world.changed(on_failure="drop", gate={"shrink": 0.0, "failures": 0.0}).publish()
     _miss(world, "2026-01-01", [PRIVATE, "Dora"])
     _miss(world, "2026-01-02", [f" {PRIVATE.upper()}"])
-    world.home.logs.mkdir(exist_ok=True)
-    (world.home.logs / "engine.log").write_text(f"prompt: about {PRIVATE}")
-    world.home.remember_refresh(f"name={PRIVATE}", datetime(2026, 1, 1, tzinfo=UTC))
-    half = world.home.versions / ".building-x" / "version"
+    world.data.logs.mkdir(exist_ok=True)
+    (world.data.logs / "engine.log").write_text(f"prompt: about {PRIVATE}")
+    world.data.remember_refresh(f"name={PRIVATE}", datetime(2026, 1, 1, tzinfo=UTC))
+    half = world.data.versions / ".building-x" / "version"
     half.mkdir(parents=True)
     (half / LOOKUP).write_text(PRIVATE)
-    (world.home.folder / ".cache.duckdb.99").write_text(PRIVATE)
-    assert len(traces(world.home.folder)) > 8
+    (world.data.folder / ".cache.duckdb.99").write_text(PRIVATE)
+    assert len(traces(world.data.folder)) > 8
 
     world = world.changed(input={"path": "queries.parquet", "key": ["name"], "normalize": ["casefold", "trim"]})
     done = batchinfer("forget", world.job.path, f"name={PRIVATE.lower()}", "--yes", "--json")
     assert done.code == 0, done.err
-    assert traces(world.home.folder) == []
+    assert traces(world.data.folder) == []
     report = done.json
     assert (report["job"], report["generations"], report["imports"], report["misses"]) == ("shop", 1, 1, 2)
     assert (report["failures"], report["in_list"]) == (1, True)
     assert (report["versions_rebuilt"], report["versions_removed"]) == ([3], [1, 2, "r3"])
     assert generations(world) == ["second about Ann", "second about Carl"]
     others_are_whole(world)
-    assert pq.read_table(world.home.folder / "misses" / "2026-01-01.parquet")["query"].to_pylist() == [
+    assert pq.read_table(world.data.folder / "misses" / "2026-01-01.parquet")["query"].to_pylist() == [
         '{"name": "Dora"}'
     ]
 
@@ -141,33 +141,33 @@ def _miss(world: World, day: str, names: list[str]) -> Path:
     moment = pa.array([datetime(2026, 1, 1)] * len(names), pa.timestamp("us"))  # noqa: DTZ001 - as the files have it
     queries = [json.dumps({"name": name}) for name in names]
     columns = {"query": queries, "count": [1] * len(names), "first_seen": moment, "last_seen": moment}
-    return write(world.home.folder / "misses" / f"{day}.parquet", columns)
+    return write(world.data.folder / "misses" / f"{day}.parquet", columns)
 
 
 def test_deleted_rows_do_not_stay_in_the_file(tmp_path: Path) -> None:
     """The text of a row that was deleted before is still in the cache's file; after forget it is not."""
     world = imports_job(tmp_path, {"id": [1, 2]})
     world.take_in({"id": [1], "prediction": [" ".join(f"{PRIVATE} {n}" for n in range(200))]})
-    assert predictions.undo(world.job, world.home, 1) == 1
-    assert traces(world.home.folder) == ["cache.duckdb"]
+    assert predictions.undo(world.job, world.data, 1) == 1
+    assert traces(world.data.folder) == ["cache.duckdb"]
     world.take_in({"id": [1], "prediction": ["harmless"]})
-    forgetting.forget(world.job, world.home, {"id": "1"})
-    assert traces(world.home.folder) == []
+    forgetting.forget(world.job, world.data, {"id": "1"})
+    assert traces(world.data.folder) == []
 
 
 def test_the_new_version_says_little(world: World) -> None:
     """The rebuilt version follows the served one, counts that it forgot, says not what, and asks no gate."""
     report = forget(world)
     assert report["versions_rebuilt"] == [2]
-    manifest = Manifest.read(folder_of(world.home, 2))
+    manifest = Manifest.read(folder_of(world.data, 2))
     assert (manifest.version, manifest.rows, manifest.content["forgot"], manifest.content["parent"]) == (2, 2, 1, 1)
     assert manifest.content["gate"]["status"] == "passed"
-    assert folders.numbers(world.home) == [2]
+    assert folders.numbers(world.data) == [2]
     others_are_whole(world)
     with world.store.open() as db:
         assert db.execute("SELECT version, rows FROM versions ORDER BY version").fetchall() == [(1, 3), (2, 2)]
     forget(world, "Ann")
-    assert Manifest.read(folder_of(world.home, 3)).content["forgot"] == 2
+    assert Manifest.read(folder_of(world.data, 3)).content["forgot"] == 2
 
 
 def test_the_next_run_asks_only_what_was_forgotten(world: World, batchinfer: Cli) -> None:
@@ -201,7 +201,7 @@ def test_a_row_that_left_the_list(world: World) -> None:
     report = forget(world)
     assert (report["generations"], report["in_list"], report["remarks"]) == (1, False, [])
     assert (report["versions_rebuilt"], report["versions_removed"]) == ([], [1])
-    assert traces(world.home.folder) == []
+    assert traces(world.data.folder) == []
 
 
 def test_a_prompt_made_of_the_key_alone(tmp_path: Path) -> None:
@@ -209,8 +209,8 @@ def test_a_prompt_made_of_the_key_alone(tmp_path: Path) -> None:
     world = model_job(tmp_path, {"text": ["Ann", PRIVATE]}, input={"path": "queries.parquet", "key": ["text"]})
     world.answer(lambda row: f"about {row['text']}")
     world.rows({"text": ["Ann"]})
-    assert forgetting.forget(world.job, world.home, {"text": PRIVATE})["generations"] == 1
-    assert traces(world.home.folder) == []
+    assert forgetting.forget(world.job, world.data, {"text": PRIVATE})["generations"] == 1
+    assert traces(world.data.folder) == []
 
 
 def test_every_question_that_was_ever_asked(world: World) -> None:
@@ -226,15 +226,15 @@ def test_both_what_is_pinned_and_what_is_hidden(world: World) -> None:
     """Where a pin hides the current version, both are rebuilt, and each name moves to its own."""
     world.answer(lambda row: f"second {row['text']}", refresh=True)
     world.publish()
-    pointers.pin(world.home, 1)
+    pointers.pin(world.data, 1)
     assert forget(world)["versions_rebuilt"] == [3, 4]
-    pinned, current = pointers.pointer(world.home, PIN), pointers.pointer(world.home)
+    pinned, current = pointers.pointer(world.data, PIN), pointers.pointer(world.data)
     assert pinned is not None
     assert current is not None
     assert (pinned.version, current.version) == (3, 4)
     assert world.get(name="Ann") == world.served().get({"name": "Ann"})
     assert b"first about Ann" in (world.get(name="Ann") or b"")
-    assert folders.numbers(world.home) == [3, 4]
+    assert folders.numbers(world.data) == [3, 4]
 
 
 def test_pinned_while_it_works(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_pinned_while_it_works(world: World, monkeypatch: pytest.MonkeyPatch) ->
 
     def pinning(*given: Any, **named: Any) -> None:
         whole(*given, **named)
-        pointers.pin(world.home, 1)
+        pointers.pin(world.data, 1)
 
     monkeypatch.setattr("batchinfer.maintenance.erase.install", pinning)
     with pytest.raises(Busy, match="Version 1 was pinned meanwhile"):
@@ -254,7 +254,7 @@ def test_pinned_while_it_works(world: World, monkeypatch: pytest.MonkeyPatch) ->
     with world.served() as snapshot:
         snapshot.verify()
     forget(world)
-    assert traces(world.home.folder) == []
+    assert traces(world.data.folder) == []
     assert b"first about Ann" in (world.get(name="Ann") or b"")
 
 
@@ -262,26 +262,26 @@ def test_versions_without_the_entry_stay(world: World) -> None:
     """What does not hold the entry is left as it is, to the byte."""
     world.rows({"name": ["Ann", "Carl"], "text": ["about Ann", "about Carl"]})
     world.publish()
-    place = folder_of(world.home, 2)
+    place = folder_of(world.data, 2)
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     assert forget(world)["versions_removed"] == [1]
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
-    assert pointers.served(world.home).version == 2
+    assert pointers.served(world.data).version == 2
 
 
 def test_what_gates_quote_is_dropped(world: World) -> None:
     """Rows that a gate's report quotes are taken out of manifests and reports, also where the entry is not held."""
     with pytest.raises(GateFailed):
         _refuse(world)
-    place = world.home.rejected / "r2"
+    place = world.data.rejected / "r2"
     content = json.loads((place / MANIFEST).read_bytes())
     content["gate"]["checks"][0]["examples"] = [f"name={PRIVATE[:5]}…: gone"]
     (place / MANIFEST).write_text(json.dumps(content))
     report = {"status": "rejected", "gate": [{"name": "changed", "examples": [f"name={PRIVATE[:5]}…"]}]}
     world.store.finish_run(2, "rejected", report)
-    (world.home.folder / "last_run.json").write_text(json.dumps(report))
+    (world.data.folder / "last_run.json").write_text(json.dumps(report))
     assert forget(world)["versions_removed"] == [1]
-    assert traces(world.home.folder, PRIVATE[:5]) == []
+    assert traces(world.data.folder, PRIVATE[:5]) == []
     assert Manifest.read(place).rows == 2
     assert world.store.runs()[0]["gate"] == [{"name": "changed"}]
 
@@ -298,7 +298,7 @@ def test_open_versions_are_removed_too(world: World) -> None:
     with world.served() as snapshot:
         forget(world)
         assert snapshot.get({"name": "Ann"}) is not None
-    assert not folder_of(world.home, 1).exists()
+    assert not folder_of(world.data, 1).exists()
 
 
 def test_the_last_entry(tmp_path: Path) -> None:
@@ -306,10 +306,10 @@ def test_the_last_entry(tmp_path: Path) -> None:
     world = imports_job(tmp_path, {"id": [1]})
     world.take_in({"id": [1], "prediction": [PRIVATE]})
     world.publish()
-    report = forgetting.forget(world.job, world.home, {"id": "1"})
+    report = forgetting.forget(world.job, world.data, {"id": "1"})
     assert (report["imports"], report["versions_rebuilt"]) == (1, [2])
     assert world.get(id=1) is None
-    assert traces(world.home.folder) == []
+    assert traces(world.data.folder) == []
 
 
 @pytest.mark.parametrize(
@@ -328,15 +328,15 @@ def test_keys_of_every_kind(tmp_path: Path, column: pa.Array, text: str) -> None
     world.publish()
     world = world.changed(prompt={"template": "Now {{ text }}"})
     world.answer(lambda row: Failure(None, "engine", "refused", row["text"]))
-    report = forgetting.forget(world.job, world.home, {"id": text})
+    report = forgetting.forget(world.job, world.data, {"id": text})
     assert (report["generations"], report["failures"], report["versions_rebuilt"]) == (1, 1, [2])
-    assert traces(world.home.folder) == []
+    assert traces(world.data.folder) == []
 
 
 def test_a_copy_without_a_job_file(world: World, tmp_path: Path, batchinfer: Cli) -> None:
     """In a data folder that versions were copied to, forget works without cache and job file."""
     (tmp_path / "dest").mkdir()
-    replication.ship(world.home, tmp_path / "dest", lambda _: None)
+    replication.replicate(world.data, tmp_path / "dest", lambda _: None)
     done = batchinfer("--home", tmp_path / "dest", "forget", "shop", f"name={PRIVATE}", "--yes", "--json")
     assert (done.code, done.json["versions_rebuilt"], done.json["in_list"]) == (0, [2], False)
     assert traces(tmp_path / "dest") == []
@@ -361,11 +361,11 @@ def test_another_list(world: World, tmp_path: Path, batchinfer: Cli) -> None:
 
 def test_nothing_to_forget(world: World, batchinfer: Cli) -> None:
     """An entry that is nowhere is a miss, and nothing is changed."""
-    (world.home.logs / "engine.log").write_text("kept")
+    (world.data.logs / "engine.log").write_text("kept")
     done = batchinfer("forget", world.job.path, "name=Nobody", "--yes")
     assert (done.code, done.sentence) == (1, "Nothing of name=Nobody is stored for the job shop.")
-    assert folders.numbers(world.home) == [1]
-    assert (world.home.logs / "engine.log").exists()
+    assert folders.numbers(world.data) == [1]
+    assert (world.data.logs / "engine.log").exists()
     forget(world)
     assert batchinfer("forget", world.job.path, f"name={PRIVATE}", "--yes").code == 1
 
@@ -416,7 +416,7 @@ def test_a_value_of_another_kind(tmp_path: Path) -> None:
     """A text where the key is a number is refused."""
     world = imports_job(tmp_path, {"id": [1]})
     with pytest.raises(UsageError, match="holds values of the kind integer"):
-        forgetting.forget(world.job, world.home, {"id": "one"})
+        forgetting.forget(world.job, world.data, {"id": "one"})
 
 
 def test_a_job_without_data(tmp_path: Path, batchinfer: Cli) -> None:
@@ -424,12 +424,12 @@ def test_a_job_without_data(tmp_path: Path, batchinfer: Cli) -> None:
     world = imports_job(tmp_path / "elsewhere", {"id": [1]})
     done = batchinfer("forget", world.job.path, "id=1", "--yes")
     assert (done.code, "has nothing in" in done.sentence) == (1, True)
-    assert not batchinfer.home.exists()
+    assert not batchinfer.data.exists()
 
 
 def test_a_run_goes_first(world: World) -> None:
     """While a run is at work nothing is forgotten."""
-    with world.home.run_lock("batchinfer run shop"), pytest.raises(Busy):
+    with world.data.run_lock("batchinfer run shop"), pytest.raises(Busy):
         forget(world)
 
 
@@ -439,8 +439,8 @@ Damage = Callable[[World], object]
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda world: (folder_of(world.home, 1) / PREDICTIONS).write_bytes(b"PAR1"), "cannot be searched"),
-        (lambda world: (folder_of(world.home, 1) / MANIFEST).unlink(), "cannot be searched: remove"),
+        (lambda world: (folder_of(world.data, 1) / PREDICTIONS).write_bytes(b"PAR1"), "cannot be searched"),
+        (lambda world: (folder_of(world.data, 1) / MANIFEST).unlink(), "cannot be searched: remove"),
         (lambda world: _miss(world, "2026-01-01", ["a"]).write_bytes(b"PAR1"), "is damaged"),
     ],
 )
@@ -456,9 +456,9 @@ def test_versions_with_another_key_are_named(world: World) -> None:
     """A version that is looked up by other columns cannot be searched by these, and that is said."""
     world = world.changed(input={"path": "queries.parquet", "key": ["text"]})
     world.publish()
-    report = forgetting.forget(world.job, world.home, {"text": f"about {PRIVATE}"})
+    report = forgetting.forget(world.job, world.data, {"text": f"about {PRIVATE}"})
     assert report["remarks"][-1] == "Not searched, since they are looked up by other columns: 1."
-    assert forgetting.forget(world.job, world.home, {"name": PRIVATE})["versions_removed"] == [1]
+    assert forgetting.forget(world.job, world.data, {"name": PRIVATE})["versions_removed"] == [1]
 
 
 STEPS = [
@@ -478,20 +478,20 @@ STEPS = [
 def test_killed_at_any_step(world: World, step: str, *, after: bool) -> None:
     """A kill before or after any step leaves what is served whole; said again, forget finishes."""
     _miss(world, "2026-01-01", [PRIVATE, "Dora"])
-    (world.home.logs / "engine.log").write_text(PRIVATE)
+    (world.data.logs / "engine.log").write_text(PRIVATE)
     script = (
         "import os, sys; from pathlib import Path; from batchinfer.job import reader\n"
         "from batchinfer.maintenance import erase, erase_cache; from batchinfer.versions import pointers\n"
-        "from batchinfer.core.home import JobHome\n"
+        "from batchinfer.core.home import JobData\n"
         f"whole = {step}; calls = []\n"
         "def stopped(*given, **named):\n"
         f"    if {after}: whole(*given, **named)\n"
         f"    os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
         f"{step} = stopped\n"
         "job = reader.load(sys.argv[1], {})\n"
-        f"erase.forget(job, JobHome(Path(sys.argv[2]), 'shop'), {{'name': '{PRIVATE}'}})"
+        f"erase.forget(job, JobData(Path(sys.argv[2]), 'shop'), {{'name': '{PRIVATE}'}})"
     )
-    command = [sys.executable, "-c", script, str(world.job.path), str(world.home.root)]
+    command = [sys.executable, "-c", script, str(world.job.path), str(world.data.root)]
     killed = subprocess.run(command, cwd=ROOT, env=dict(os.environ), check=False)
     assert killed.returncode == -signal.SIGKILL
     with world.served() as snapshot:
@@ -501,24 +501,24 @@ def test_killed_at_any_step(world: World, step: str, *, after: bool) -> None:
         forget(world)
     except NotFound:
         assert after
-    assert traces(world.home.folder) == []
+    assert traces(world.data.folder) == []
     others_are_whole(world)
-    assert not list(world.home.folder.glob(".*"))
+    assert not list(world.data.folder.glob(".*"))
 
 
 def test_the_lookup_file_is_new(world: World) -> None:
     """The rebuilt lookup file holds the other entries only, under the hashes that they had."""
     forget(world)
-    with lmdb.open(str(folder_of(world.home, 2) / LOOKUP), subdir=False, readonly=True, lock=False) as environment:
+    with lmdb.open(str(folder_of(world.data, 2) / LOOKUP), subdir=False, readonly=True, lock=False) as environment:
         assert environment.stat()["entries"] == 2
 
 
 def test_home_of_the_copy(world: World) -> None:
     """A job folder with nothing but a lock has nothing to forget."""
-    home = JobHome(world.home.root, "other")
-    home.folder.mkdir()
+    data = JobData(world.data.root, "other")
+    data.folder.mkdir()
     with pytest.raises(NotFound, match="Nothing is stored"):
-        forgetting.forget(None, home, {"name": "x"})
+        forgetting.forget(None, data, {"name": "x"})
 
 
 def test_verdicts_are_forgotten_too(world: World) -> None:
@@ -530,5 +530,5 @@ def test_verdicts_are_forgotten_too(world: World) -> None:
     world.review_path.unlink()
     world.publish()
     assert forget(world)["imports"] == 1
-    assert traces(world.home.folder) == []
+    assert traces(world.data.folder) == []
     assert json.loads(world.get(name="Ann") or b"{}")["prediction"] == "Ann by hand"

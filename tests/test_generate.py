@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchinfer.cache.store import Store
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import Busy, GateFailed, ModelError, Stopped, UsageError
 from batchinfer.pipeline.run import run
@@ -63,14 +63,14 @@ def no_engine() -> EnginePool:
     return EnginePool.__new__(EnginePool)
 
 
-def reasons(home: JobHome) -> dict[str, str]:
+def reasons(data: JobData) -> dict[str, str]:
     """Why each row failed, by its text."""
-    return {(failure["query"] or {})["text"]: failure["reason"] for failure in Store(home.cache).failures()}
+    return {(failure["query"] or {})["text"]: failure["reason"] for failure in Store(data.cache).failures()}
 
 
-def values(home: JobHome) -> dict[str, Any]:
+def values(data: JobData) -> dict[str, Any]:
     """What is served: the prediction of each text."""
-    folder = folder_of(home, served(home).version)
+    folder = folder_of(data, served(data).version)
     return {row["text"]: row["prediction"] for row in pq.read_table(folder / "predictions.parquet").to_pylist()}
 
 
@@ -80,7 +80,7 @@ def test_the_counts_add_up(tmp_path: Path, tiny: Path, log: Path) -> None:
         "text": ["fine", "fine", "refuse R", "die D", "cut C", "long " + "x" * 2000, "", None, "clash", "clash", "blank ", "also fine"],
         "more": ["a", "a", "a", "a", "a", "a", "a", "a", "a", "b", "   ", "a"],
     }  # fmt: skip
-    job, home = make_job(
+    job, data = make_job(
         tmp_path / "shop",
         rows,
         tiny,
@@ -89,13 +89,13 @@ def test_the_counts_add_up(tmp_path: Path, tiny: Path, log: Path) -> None:
         gate=LENIENT,
     )
     with scripted(log, answer="echo", refuse=[token("R")], die_on=[token("D")], cut_off=[token("C")]) as pool:
-        report = run(job, home, Options(), Audience(), pool)
+        report = run(job, data, Options(), Audience(), pool)
     assert adds_up(report)
     wanted = {
         "rows": 12, "bad": 5, "duplicates": 1, "unique": 6, "hits": 0, "generated": 2, "failures": 4, "left": 0, "version": 1,
     }  # fmt: skip
     assert {name: report[name] for name in wanted} == wanted
-    failures = Store(home.cache).failures()
+    failures = Store(data.cache).failures()
     assert sorted((failure["stage"], failure["reason"]) for failure in failures) == [
         ("engine", "engine_died"),
         ("engine", "prompt_too_long"),
@@ -107,26 +107,26 @@ def test_the_counts_add_up(tmp_path: Path, tiny: Path, log: Path) -> None:
         ("input", "null_key"),
         ("parse", "cut_off"),
     ]
-    assert values(home) == {"fine": "fine a", "also fine": "also fine a"}
+    assert values(data) == {"fine": "fine a", "also fine": "also fine a"}
 
 
 def test_the_second_run_needs_no_engine(tmp_path: Path, tiny: Path, pool: EnginePool, no_engine: EnginePool) -> None:
     """An unchanged job is answered by the cache alone, and publishes nothing new."""
-    job, home = make_job(tmp_path / "shop", numbered(20), tiny)
-    run(job, home, Options(), Audience(), pool)
-    report = run(job, home, Options(), Audience(), no_engine)
+    job, data = make_job(tmp_path / "shop", numbered(20), tiny)
+    run(job, data, Options(), Audience(), pool)
+    report = run(job, data, Options(), Audience(), no_engine)
     assert (report["hits"], report["generated"], report["version"], report["unchanged"]) == (20, 0, None, True)
-    assert served(home).version == 1
+    assert served(data).version == 1
 
 
 def test_only_new_rows_are_asked(tmp_path: Path, tiny: Path, log: Path) -> None:
     """When the list grows, the engine sees just the rows that are new."""
     diary = str(tmp_path / "diary")
-    job, home = make_job(tmp_path / "shop", numbered(20), tiny)
+    job, data = make_job(tmp_path / "shop", numbered(20), tiny)
     with scripted(log, answer="echo", diary=diary) as pool:
-        run(job, home, Options(), Audience(), pool)
-        job, home = make_job(tmp_path / "shop", numbered(25), tiny)
-        report = run(job, home, Options(), Audience(), pool)
+        run(job, data, Options(), Audience(), pool)
+        job, data = make_job(tmp_path / "shop", numbered(25), tiny)
+        report = run(job, data, Options(), Audience(), pool)
     assert (report["hits"], report["generated"], report["version"]) == (20, 5, 2)
     assert sum(entry[0] == "take" for entry in read_diary(diary)) == 25
 
@@ -144,66 +144,66 @@ def test_text_comes_back_byte_for_byte(tmp_path: Path, tiny: Path, pool: EngineP
         "\u202eback",
         "名前",
     ]
-    job, home = make_job(tmp_path / "shop", {"text": texts}, tiny)
-    report = run(job, home, Options(), Audience(), pool)
+    job, data = make_job(tmp_path / "shop", {"text": texts}, tiny)
+    report = run(job, data, Options(), Audience(), pool)
     assert report["generated"] == len(texts)
-    assert values(home) == {text: text for text in texts}
+    assert values(data) == {text: text for text in texts}
 
 
 def test_a_limit_never_publishes(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """--limit makes so many, leaves the rest, and publishes nothing; later runs go on from there."""
-    job, home = make_job(tmp_path / "shop", numbered(100), tiny)
-    report = run(job, home, Options(limit=30), Audience(), pool)
+    job, data = make_job(tmp_path / "shop", numbered(100), tiny)
+    report = run(job, data, Options(limit=30), Audience(), pool)
     assert (report["generated"], report["left"], report["version"], report["status"]) == (30, 70, None, "done")
     assert adds_up(report)
-    assert pointer(home) is None
-    report = run(job, home, Options(limit=1000), Audience(), pool)
+    assert pointer(data) is None
+    report = run(job, data, Options(limit=1000), Audience(), pool)
     assert (report["hits"], report["generated"], report["left"], report["version"]) == (30, 70, 0, None)
-    assert pointer(home) is None
-    assert run(job, home, Options(), Audience(), pool)["version"] == 1
+    assert pointer(data) is None
+    assert run(job, data, Options(), Audience(), pool)["version"] == 1
 
 
 def test_no_publish_fills_the_cache_only(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """--no-publish generates all and publishes nothing."""
-    job, home = make_job(tmp_path / "shop", numbered(10), tiny)
-    report = run(job, home, Options(publish=False), Audience(), pool)
+    job, data = make_job(tmp_path / "shop", numbered(10), tiny)
+    report = run(job, data, Options(publish=False), Audience(), pool)
     assert (report["generated"], report["left"], report["version"]) == (10, 0, None)
-    assert pointer(home) is None
+    assert pointer(data) is None
 
 
 def test_failures_are_remembered_until_they_are_retried(
     tmp_path: Path, tiny: Path, log: Path, no_engine: EnginePool
 ) -> None:
     """A row that failed is not asked again by itself; --retry-failed asks it, and its old failure is gone."""
-    job, home = make_job(tmp_path / "shop", {"text": ["fine", "R", "C"]}, tiny, gate=LENIENT)
+    job, data = make_job(tmp_path / "shop", {"text": ["fine", "R", "C"]}, tiny, gate=LENIENT)
     with scripted(log, answer="echo", refuse=[token("R")], cut_off=[token("C")]) as pool:
-        assert run(job, home, Options(), Audience(), pool)["failures"] == 2
-    report = run(job, home, Options(), Audience(), no_engine)
+        assert run(job, data, Options(), Audience(), pool)["failures"] == 2
+    report = run(job, data, Options(), Audience(), no_engine)
     assert (report["hits"], report["failures"], report["generated"]) == (1, 2, 0)
     assert adds_up(report)
     with scripted(log, answer="echo", refuse=[token("R")]) as pool:
-        report = run(job, home, Options(retry_failed=True), Audience(), pool)
+        report = run(job, data, Options(retry_failed=True), Audience(), pool)
     assert (report["hits"], report["failures"], report["generated"], report["version"]) == (1, 1, 1, 2)
     assert adds_up(report)
-    assert reasons(home) == {"R": "refused"}
-    assert values(home) == {"fine": "fine", "C": "C"}
-    assert stored(home) == (2, 2)
+    assert reasons(data) == {"R": "refused"}
+    assert values(data) == {"fine": "fine", "C": "C"}
+    assert stored(data) == (2, 2)
 
 
 def test_refresh_makes_all_rows_again(tmp_path: Path, tiny: Path, log: Path) -> None:
     """--refresh asks every row again; the new answers take the place of the old ones."""
-    job, home = make_job(tmp_path / "shop", {"text": ["ax", "bx"]}, tiny, gate=LENIENT)
+    job, data = make_job(tmp_path / "shop", {"text": ["ax", "bx"]}, tiny, gate=LENIENT)
     for text in ("old", "new"):
         with scripted(log, answer={token("x"): text}) as pool:
-            report = run(job, home, Options(refresh=text == "new"), Audience(), pool)
+            report = run(job, data, Options(refresh=text == "new"), Audience(), pool)
     assert (report["hits"], report["generated"], report["version"]) == (0, 2, 2)
-    assert values(home) == {"ax": "new", "bx": "new"}
-    assert stored(home) == (2, 2)
+    assert values(data) == {"ax": "new", "bx": "new"}
+    assert stored(data) == (2, 2)
 
 
 def test_refresh_of_some_rows(tmp_path: Path, tiny: Path, log: Path) -> None:
     """--refresh COLUMN=VALUE asks just the rows with that value again."""
-    job, home = make_job(
+    job, data = make_job(
         tmp_path / "shop",
         {"text": ["ax", "bx", "cx"], "language": ["de", "en", "de"]},
         tiny,
@@ -213,20 +213,20 @@ def test_refresh_of_some_rows(tmp_path: Path, tiny: Path, log: Path) -> None:
     for text in ("old", "new"):
         options = Options(refresh=text == "new", refresh_where=("language", "de") if text == "new" else None)
         with scripted(log, answer={token("x"): text}) as pool:
-            report = run(job, home, options, Audience(), pool)
+            report = run(job, data, options, Audience(), pool)
     assert (report["hits"], report["generated"]) == (1, 2)
-    assert values(home) == {"ax": "new", "bx": "old", "cx": "new"}
+    assert values(data) == {"ax": "new", "bx": "old", "cx": "new"}
     with pytest.raises(UsageError, match="no column languge"):
-        run(job, home, Options(refresh=True, refresh_where=("languge", "de")), Audience(), pool)
+        run(job, data, Options(refresh=True, refresh_where=("languge", "de")), Audience(), pool)
 
 
 def test_a_refresh_that_is_broken_off_keeps_the_old_answers(tmp_path: Path, tiny: Path, log: Path) -> None:
     """Answers that --refresh did not come to are the old ones."""
-    job, home = make_job(tmp_path / "shop", {"text": ["ax", "bx", "cx"]}, tiny, gate=LENIENT)
+    job, data = make_job(tmp_path / "shop", {"text": ["ax", "bx", "cx"]}, tiny, gate=LENIENT)
     for text in ("old", "new"):
         with scripted(log, answer={token("x"): text}) as pool:
-            run(job, home, Options(refresh=text == "new", limit=1 if text == "new" else None), Audience(), pool)
-    with Store(home.cache).open() as db:
+            run(job, data, Options(refresh=text == "new", limit=1 if text == "new" else None), Audience(), pool)
+    with Store(data.cache).open() as db:
         texts = db.execute("SELECT text, count(*) FROM generations GROUP BY text ORDER BY text").fetchall()
     assert texts == [("new", 1), ("old", 2)]
 
@@ -234,34 +234,34 @@ def test_a_refresh_that_is_broken_off_keeps_the_old_answers(tmp_path: Path, tiny
 def test_a_changed_question_is_asked_about(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """When most of the cache would be made again, the run says what changed and asks; no is a usage error."""
     make_job(tmp_path / "shop", numbered(20), tiny)
-    job, home = make_job(tmp_path / "shop", numbered(20), tiny)
-    run(job, home, Options(), Audience(), pool)
+    job, data = make_job(tmp_path / "shop", numbered(20), tiny)
+    run(job, data, Options(), Audience(), pool)
     changed, _ = make_job(
         tmp_path / "shop", numbered(20), tiny, prompt={"template": "{{ text }}", "system": "Be brief."}
     )
     audience = Audience(answer=False)
     with pytest.raises(UsageError, match=r"prompt\.system changed since the last run.*--yes"):
-        run(changed, home, Options(), audience, pool)
+        run(changed, data, Options(), audience, pool)
     [question] = audience.asked
     assert "20 of 20 prompts would be asked anew; the 20 cached answers would not be used" in question
-    assert stored(home) == (20, 20)
-    assert len(Store(home.cache).runs()) == 1
+    assert stored(data) == (20, 20)
+    assert len(Store(data.cache).runs()) == 1
 
     agreed = Audience(answer=True)
-    assert run(changed, home, Options(), agreed, pool)["generated"] == 20
+    assert run(changed, data, Options(), agreed, pool)["generated"] == 20
     assert agreed.asked == audience.asked
-    assert run(job, home, Options(), Audience(), pool)["hits"] == 20  # the old answers are still there
+    assert run(job, data, Options(), Audience(), pool)["hits"] == 20  # the old answers are still there
 
 
 def test_yes_is_not_asked(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """With --yes a changed question is asked of the model without asking the person."""
-    job, home = make_job(tmp_path / "shop", numbered(20), tiny)
-    run(job, home, Options(), Audience(), pool)
+    job, data = make_job(tmp_path / "shop", numbered(20), tiny)
+    run(job, data, Options(), Audience(), pool)
     changed, _ = make_job(
         tmp_path / "shop", numbered(20), tiny, prompt={"template": "What is {{ text }}?"}, gate=LENIENT
     )
     audience = Audience()
-    assert run(changed, home, Options(yes=True), audience, pool)["generated"] == 20
+    assert run(changed, data, Options(yes=True), audience, pool)["generated"] == 20
     assert audience.asked == []
 
 
@@ -269,25 +269,25 @@ def test_a_change_that_cannot_change_an_answer_is_not_asked_about(
     tmp_path: Path, tiny: Path, pool: EnginePool, no_engine: EnginePool
 ) -> None:
     """Settings of the engine, the gate and the description leave the cache as it is."""
-    job, home = make_job(tmp_path / "shop", numbered(5), tiny)
-    run(job, home, Options(), Audience(), pool)
+    job, data = make_job(tmp_path / "shop", numbered(5), tiny)
+    run(job, data, Options(), Audience(), pool)
     changed, _ = make_job(
         tmp_path / "shop", numbered(5), tiny, description="New.", engine={"replicas": 2}, gate={"coverage": 0.5}
     )
-    assert run(changed, home, Options(), Audience(), no_engine)["hits"] == 5
+    assert run(changed, data, Options(), Audience(), no_engine)["hits"] == 5
 
 
 def test_another_model_is_refused_or_asked_about(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """When the files of a model's folder change, the run wants --update-model, and then asks what it would cost."""
     folder = model_folder(tmp_path / "model")
-    job, home = make_job(tmp_path / "shop", numbered(5), folder)
-    run(job, home, Options(), Audience(), pool)
+    job, data = make_job(tmp_path / "shop", numbered(5), folder)
+    run(job, data, Options(), Audience(), pool)
     (folder / "config.json").write_text('{"model_type": "llama", "vocab_size": 999}', encoding="utf-8")
     with pytest.raises(ModelError, match="changed since the last run: run again with --update-model"):
-        run(job, home, Options(), Audience(), pool)
+        run(job, data, Options(), Audience(), pool)
     with pytest.raises(UsageError, match=r"model\.identity changed since the last run"):
-        run(job, home, Options(update_model=True), Audience(), pool)
-    assert run(job, home, Options(update_model=True, yes=True), Audience(), pool)["generated"] == 5
+        run(job, data, Options(update_model=True), Audience(), pool)
+    assert run(job, data, Options(update_model=True, yes=True), Audience(), pool)["generated"] == 5
 
 
 def test_a_prompt_that_is_too_long_fails_alone(tmp_path: Path, tiny: Path, log: Path) -> None:
@@ -295,30 +295,30 @@ def test_a_prompt_that_is_too_long_fails_alone(tmp_path: Path, tiny: Path, log: 
     window = 64
     head = len("<user>\n<assistant>")
     texts = ["x" * (window - head - 1), "x" * (window - head), "y" * 5000, "short"]
-    job, home = make_job(tmp_path / "shop", {"text": texts}, tiny, gate=LENIENT)
+    job, data = make_job(tmp_path / "shop", {"text": texts}, tiny, gate=LENIENT)
     with scripted(log, answer="echo", max_len=window) as pool:
-        report = run(job, home, Options(), Audience(), pool)
+        report = run(job, data, Options(), Audience(), pool)
     assert (report["generated"], report["failures"]) == (2, 2)
-    assert reasons(home) == {texts[1]: "prompt_too_long", texts[2]: "prompt_too_long"}
-    details = {failure["detail"] for failure in Store(home.cache).failures()}
+    assert reasons(data) == {texts[1]: "prompt_too_long", texts[2]: "prompt_too_long"}
+    details = {failure["detail"] for failure in Store(data.cache).failures()}
     assert "The prompt has 64 tokens; the model's window of 64 leaves no room for an answer." in details
 
 
 def test_a_list_of_nothing_but_long_prompts(tmp_path: Path, tiny: Path, log: Path) -> None:
     """Where every prompt is too long, the run ends with failures, stored, and the gate refuses the version."""
-    job, home = make_job(tmp_path / "shop", {"text": ["x" * 200, "y" * 200]}, tiny)
+    job, data = make_job(tmp_path / "shop", {"text": ["x" * 200, "y" * 200]}, tiny)
     with scripted(log, max_len=64) as pool, pytest.raises(GateFailed):
-        run(job, home, Options(), Audience(), pool)
-    assert reasons(home) == {"x" * 200: "prompt_too_long", "y" * 200: "prompt_too_long"}
+        run(job, data, Options(), Audience(), pool)
+    assert reasons(data) == {"x" * 200: "prompt_too_long", "y" * 200: "prompt_too_long"}
 
 
 def test_a_choice_is_scored(tmp_path: Path, tiny: Path, log: Path) -> None:
     """A choice's prediction is the likeliest one, its scores are renormalised, and the mass beside them is kept."""
-    job, home = make_job(tmp_path / "shop", numbered(3), tiny, output=CHOICE)
+    job, data = make_job(tmp_path / "shop", numbered(3), tiny, output=CHOICE)
     with scripted(log, scores=[0.06, 0.02]) as pool:
-        report = run(job, home, Options(), Audience(), pool)
-    assert values(home) == dict.fromkeys(numbered(3)["text"], "Positive")
-    with Snapshot(folder_of(home, 1)) as version:
+        report = run(job, data, Options(), Audience(), pool)
+    assert values(data) == dict.fromkeys(numbered(3)["text"], "Positive")
+    with Snapshot(folder_of(data, 1)) as version:
         body = version.get({"text": "query 0000"})
     assert body is not None
     assert b'"scores":{"Positive":0.75,"Negative":0.25}' in body.replace(b": ", b":").replace(b", ", b",")
@@ -330,9 +330,9 @@ def test_choices_that_begin_alike_are_refused(
     tmp_path: Path, tiny: Path, no_engine: EnginePool, choices: list[str]
 ) -> None:
     """Choices whose first tokens collide are refused before the engine is asked anything, with other labels proposed."""
-    job, home = make_job(tmp_path / "shop", numbered(3), tiny, output={"type": "choice", "choices": choices})
+    job, data = make_job(tmp_path / "shop", numbered(3), tiny, output={"type": "choice", "choices": choices})
     with pytest.raises(ModelError) as refused:
-        run(job, home, Options(), Audience(), no_engine)
+        run(job, data, Options(), Audience(), no_engine)
     assert f"{choices[0]} and {choices[1]} both begin with '{choices[0][0]}'" in str(refused.value)
     assert "such as A, B" in str(refused.value)
 
@@ -340,54 +340,54 @@ def test_choices_that_begin_alike_are_refused(
 def test_a_model_that_thinks_before_a_choice_is_refused(tmp_path: Path, log: Path, no_engine: EnginePool) -> None:
     """A chat template that opens a thinking block is refused for choices, with the setting that turns it off."""
     thinking = model_folder(tmp_path / "thinking", chat_template=THINKING_TEMPLATE)
-    job, home = make_job(tmp_path / "shop", numbered(3), thinking, output=CHOICE)
+    job, data = make_job(tmp_path / "shop", numbered(3), thinking, output=CHOICE)
     with pytest.raises(ModelError, match=r"thinking block.*chat_template_kwargs: \{enable_thinking: false\}"):
-        run(job, home, Options(), Audience(), no_engine)
+        run(job, data, Options(), Audience(), no_engine)
     quiet = {"template": "{{ text }}", "chat_template_kwargs": {"enable_thinking": False}}
-    job, home = make_job(tmp_path / "shop", numbered(3), thinking, output=CHOICE, prompt=quiet)
+    job, data = make_job(tmp_path / "shop", numbered(3), thinking, output=CHOICE, prompt=quiet)
     with scripted(log, scores=[0.9, 0.1]) as pool:
-        assert run(job, home, Options(), Audience(), pool)["generated"] == 3
+        assert run(job, data, Options(), Audience(), pool)["generated"] == 3
 
 
 def test_a_model_without_a_chat_template(tmp_path: Path, log: Path, no_engine: EnginePool) -> None:
     """A chat prompt for a base model is refused with the setting to change; as a completion it is asked."""
     base = model_folder(tmp_path / "base", chat_template=None)
-    job, home = make_job(tmp_path / "shop", numbered(3), base, output=CHOICE)
+    job, data = make_job(tmp_path / "shop", numbered(3), base, output=CHOICE)
     with pytest.raises(ModelError, match=r"no chat template: set prompt\.format to completion"):
-        run(job, home, Options(), Audience(), no_engine)
+        run(job, data, Options(), Audience(), no_engine)
     prompt = {"template": "{{ text }}:", "format": "completion"}
-    job, home = make_job(tmp_path / "shop", numbered(3), base, prompt=prompt)
+    job, data = make_job(tmp_path / "shop", numbered(3), base, prompt=prompt)
     with scripted(log, answer="echo") as pool:
-        run(job, home, Options(), Audience(), pool)
-    assert values(home)["query 0002"] == "query 0002:"
+        run(job, data, Options(), Audience(), pool)
+    assert values(data)["query 0002"] == "query 0002:"
 
 
 def test_a_sentence_of_the_engine_ends_the_run(tmp_path: Path, tiny: Path, log: Path) -> None:
     """What the engine says of a model that it cannot load ends the run, which is recorded as failed."""
-    job, home = make_job(tmp_path / "shop", numbered(3), tiny)
+    job, data = make_job(tmp_path / "shop", numbered(3), tiny)
     sentence = "vLLM could not load tiny: it generates no text."
     with (
         scripted(log, loads=[sentence], diary=str(tmp_path / "diary")) as pool,
         pytest.raises(ModelError, match="it generates no text") as refused,
     ):
-        run(job, home, Options(), Audience(), pool)
+        run(job, data, Options(), Audience(), pool)
     assert refused.value.exit_code == 2
-    assert Store(home.cache).runs()[0]["status"] == "failed"
+    assert Store(data.cache).runs()[0]["status"] == "failed"
 
 
 def test_an_engine_that_cannot_be_kept_alive(tmp_path: Path, tiny: Path, log: Path) -> None:
     """When the engine dies again and again the run stops; what it came to is kept, so that the next one gets further."""
     rows = numbered(14, dict.fromkeys(range(4, 12), "D"))
-    job, home = make_job(tmp_path / "shop", rows, tiny, gate=LENIENT)
+    job, data = make_job(tmp_path / "shop", rows, tiny, gate=LENIENT)
     with scripted(log, answer="echo", die_on=[token("D")]) as pool, pytest.raises(Stopped, match="in a row"):
-        run(job, home, Options(), Audience(), pool)
-    report = Store(home.cache).runs()[0]
+        run(job, data, Options(), Audience(), pool)
+    report = Store(data.cache).runs()[0]
     assert report["status"] == "stopped"
-    assert (report["generated"], report["failures"]) == (stored(home)[0], len(reasons(home)))
+    assert (report["generated"], report["failures"]) == (stored(data)[0], len(reasons(data)))
     assert report["failures"] >= 4
     assert adds_up(report)
     with scripted(log, answer="echo", die_on=[token("D")]) as pool:
-        report = run(job, home, Options(), Audience(), pool)
+        report = run(job, data, Options(), Audience(), pool)
     assert (report["hits"] + report["generated"], report["failures"]) == (6, 8)
 
 
@@ -395,40 +395,40 @@ def test_two_runs_of_one_job(tmp_path: Path, tiny: Path, pool: EnginePool) -> No
     """A second run of a job is refused at once and says which process has it; the first is not disturbed."""
     diary = tmp_path / "diary"
     script = {"answer": "echo", "slow": 0.05, "diary": str(diary)}
-    job, home = make_job(tmp_path / "shop", numbered(100), tiny, script=script)
+    job, data = make_job(tmp_path / "shop", numbered(100), tiny, script=script)
     log = tmp_path / "log"
-    command = ["-m", "tests.tiny", "--home", str(home.root), "run", str(job.path)]
+    command = ["-m", "tests.tiny", "--home", str(data.root), "run", str(job.path)]
     with process(*command, temporary=tmp_path, log=log) as first:
         until(lambda: len(read_diary(diary)) > 2)
         with pytest.raises(Busy, match=rf"in use by batchinfer run shop \(process {first.pid}\)"):
-            run(job, home, Options(), Audience(), pool)
-        with planned(job, home, Options()) as p:  # reading is still allowed
+            run(job, data, Options(), Audience(), pool)
+        with planned(job, data, Options()) as p:  # reading is still allowed
             assert p.plan.counts.unique == 100
         assert first.wait() == 0, log.read_text(encoding="utf-8")
-    assert stored(home) == (100, 100)
+    assert stored(data) == (100, 100)
 
 
 def test_a_row_that_the_template_cannot_take(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """A row for which the template fails is a failure of its own; those around it are answered."""
     table = pa.table({"text": ["a", "b", "c"], "items": [["x", "y"], [], ["z"]]})
-    job, home = make_job(
+    job, data = make_job(
         tmp_path / "shop",
         {name: table[name].to_pylist() for name in table.column_names},
         tiny,
         prompt={"template": "{{ text }} {{ items[0] }}"},
         gate=LENIENT,
     )
-    report = run(job, home, Options(), Audience(), pool)
+    report = run(job, data, Options(), Audience(), pool)
     assert (report["generated"], report["failures"]) == (2, 1)
-    assert reasons(home) == {"b": "template"}
-    assert values(home) == {"a": "a x", "c": "c z"}
+    assert reasons(data) == {"b": "template"}
+    assert values(data) == {"a": "a x", "c": "c z"}
 
 
 def test_chunks_are_committed_on_the_way(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """Answers are stored while the run goes on, not at its end, and another process can read them then."""
-    job, home = make_job(tmp_path / "shop", numbered(700), tiny)
+    job, data = make_job(tmp_path / "shop", numbered(700), tiny)
     seen: list[tuple[int, int]] = []
-    audience = Audience(at={600: lambda: seen.append(stored(home))})
-    run(job, home, Options(), audience, pool)
+    audience = Audience(at={600: lambda: seen.append(stored(data))})
+    run(job, data, Options(), audience, pool)
     assert seen[0][0] >= 512
-    assert stored(home) == (700, 700)
+    assert stored(data) == (700, 700)

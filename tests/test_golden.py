@@ -85,9 +85,9 @@ def test_too_few_right_answers_are_refused(make: Make) -> None:
     world.answer(lambda row: says[row["id"]])
     with pytest.raises(GateFailed, match=r"golden: 2 of 4 golden rows are right \(50\.0%; at least 90\.0% wanted\)\. "):
         world.publish()
-    [name] = folders.candidates(world.home)
+    [name] = folders.candidates(world.data)
     [failed] = [
-        check for check in Manifest.read(world.home.rejected / name).content["gate"]["checks"] if not check["passed"]
+        check for check in Manifest.read(world.data.rejected / name).content["gate"]["checks"] if not check["passed"]
     ]
     assert failed["examples"] == ["id=2: wanted milk, got not milk", "id=9: wanted beans, got no prediction"]
     assert (failed["value"], failed["limit"]) == (0.5, 0.9)
@@ -176,7 +176,7 @@ def test_an_export_needs_no_golden_file(make: Make, tmp_path: Path) -> None:
     world = make({"id": [1], "answer": ["x"]})
     world.answer(lambda row: "x")
     (world.job.folder / "golden.parquet").unlink()
-    assert export.export(world.job, world.home, Options(), tmp_path / "out.parquet") == 4
+    assert export.export(world.job, world.data, Options(), tmp_path / "out.parquet") == 4
 
 
 def test_a_file_that_is_no_parquet_is_told(make: Make) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from batchinfer.cache.store import Store
 from batchinfer.core.files import lock
-from batchinfer.core.home import JobHome, data_folder
+from batchinfer.core.home import JobData, data_folder
 from batchinfer.errors import Busy, StoreError, UsageError
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
@@ -42,18 +42,18 @@ LONG_TEXTS = [f"{number:04d}" * 500 for number in range(3000)]
 HOLD = """
 import sys, time
 from pathlib import Path
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 
-with JobHome(Path(sys.argv[1]), "shop").run_lock("batchinfer run shop"):
+with JobData(Path(sys.argv[1]), "shop").run_lock("batchinfer run shop"):
     Path(sys.argv[2]).touch()
     time.sleep(3600)
 """
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> JobHome:
+def data(tmp_path: Path) -> JobData:
     """A job's part of a data folder."""
-    made = JobHome(tmp_path / "home", "shop")
+    made = JobData(tmp_path / "home", "shop")
     made.folder.mkdir(parents=True)
     return made
 
@@ -80,39 +80,39 @@ def test_a_relative_data_folder_is_made_absolute(tmp_path: Path, monkeypatch: py
     assert data_folder("data", {}) == tmp_path / "data"
 
 
-def test_the_run_lock_names_its_holder(home: JobHome, tmp_path: Path) -> None:
+def test_the_run_lock_names_its_holder(data: JobData, tmp_path: Path) -> None:
     """A second process is refused with the first one's doing and process id, and the exit code for that."""
     held = tmp_path / "held"
-    with process("-c", HOLD, str(home.root), str(held), temporary=tmp_path, log=tmp_path / "log") as first:
+    with process("-c", HOLD, str(data.root), str(held), temporary=tmp_path, log=tmp_path / "log") as first:
         until(held.exists)
-        with pytest.raises(Busy) as refused, home.run_lock("batchinfer run shop"):
+        with pytest.raises(Busy) as refused, data.run_lock("batchinfer run shop"):
             pass
         assert f"in use by batchinfer run shop (process {first.pid})" in str(refused.value)
     assert refused.value.exit_code == 5
 
 
-def test_a_killed_process_frees_the_run_lock(home: JobHome, tmp_path: Path) -> None:
+def test_a_killed_process_frees_the_run_lock(data: JobData, tmp_path: Path) -> None:
     """The lock of a process that was killed with -9 can be taken, and then names its new holder."""
     held = tmp_path / "held"
-    with process("-c", HOLD, str(home.root), str(held), temporary=tmp_path, log=tmp_path / "log") as first:
+    with process("-c", HOLD, str(data.root), str(held), temporary=tmp_path, log=tmp_path / "log") as first:
         until(held.exists)
         first.kill()
         first.wait()
-    with home.run_lock("a very short text"):
-        assert (home.folder / "run.lock").read_text() == f"a very short text (process {os.getpid()})\n"
+    with data.run_lock("a very short text"):
+        assert (data.folder / "run.lock").read_text() == f"a very short text (process {os.getpid()})\n"
 
 
-def test_an_error_frees_the_run_lock(home: JobHome) -> None:
+def test_an_error_frees_the_run_lock(data: JobData) -> None:
     """The lock goes when the work under it fails."""
-    with pytest.raises(ZeroDivisionError), home.run_lock("batchinfer run shop"):
+    with pytest.raises(ZeroDivisionError), data.run_lock("batchinfer run shop"):
         raise ZeroDivisionError
-    with home.run_lock("batchinfer run shop"):
+    with data.run_lock("batchinfer run shop"):
         pass
 
 
-def test_jobs_do_not_share_a_lock(home: JobHome) -> None:
+def test_jobs_do_not_share_a_lock(data: JobData) -> None:
     """Different jobs can run at once."""
-    with home.run_lock("one"), JobHome(home.root, "other").run_lock("two"):
+    with data.run_lock("one"), JobData(data.root, "other").run_lock("two"):
         pass
 
 
@@ -124,36 +124,36 @@ def test_a_waiting_lock_tells_who_has_it(tmp_path: Path) -> None:
         assert other == f"the first (process {os.getpid()})"
 
 
-def test_a_name_belongs_to_one_job_file(home: JobHome, tmp_path: Path) -> None:
+def test_a_name_belongs_to_one_job_file(data: JobData, tmp_path: Path) -> None:
     """A second job file of the same name is refused, naming the first: they would share a cache."""
     first, second = tmp_path / "a" / "job.yaml", tmp_path / "b" / "job.yaml"
     for path in (first, second):
         path.parent.mkdir()
         path.touch()
-    home.prepare(first)
-    home.prepare(first)
+    data.prepare(first)
+    data.prepare(first)
     with pytest.raises(UsageError, match=f"The name shop belongs to {first}"):
-        home.prepare(second)
-    assert home.record()["job_file"] == str(first)
+        data.prepare(second)
+    assert data.record()["job_file"] == str(first)
 
 
-def test_a_job_file_may_move(home: JobHome, tmp_path: Path) -> None:
+def test_a_job_file_may_move(data: JobData, tmp_path: Path) -> None:
     """Where the first job file is gone, the name goes over to the one that has it now; nothing else is forgotten."""
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
     first.touch()
     second.touch()
-    home.prepare(first)
-    home.write_record(home.record() | {"model": "m"})
+    data.prepare(first)
+    data.write_record(data.record() | {"model": "m"})
     first.unlink()
-    home.prepare(second)
-    assert home.record() == {"job_file": str(second), "model": "m"}
+    data.prepare(second)
+    assert data.record() == {"job_file": str(second), "model": "m"}
 
 
-def test_a_damaged_record_is_said(home: JobHome) -> None:
+def test_a_damaged_record_is_said(data: JobData) -> None:
     """A job.json that is not JSON is a fault of the data folder, not an empty record."""
-    (home.folder / "job.json").write_text("{", encoding="utf-8")
+    (data.folder / "job.json").write_text("{", encoding="utf-8")
     with pytest.raises(StoreError, match=r"job\.json cannot be read"):
-        home.record()
+        data.record()
 
 
 WRITE = """
@@ -204,30 +204,30 @@ def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
-def test_scratch_is_removed(home: JobHome) -> None:
+def test_scratch_is_removed(data: JobData) -> None:
     """A scratch folder is gone after use, also after an error."""
-    with contextlib.suppress(ZeroDivisionError), home.scratch() as folder:
+    with contextlib.suppress(ZeroDivisionError), data.scratch() as folder:
         (folder / "file").touch()
         raise ZeroDivisionError
-    assert [path.name for path in (home.folder / "scratch").iterdir()] == ["lock"]
+    assert [path.name for path in (data.folder / "scratch").iterdir()] == ["lock"]
 
 
 USE_SCRATCH = """
 import sys, time
 from pathlib import Path
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 
-with JobHome(Path(sys.argv[1]), "shop").scratch() as folder:
+with JobData(Path(sys.argv[1]), "shop").scratch() as folder:
     (folder / "plan.duckdb").touch()
     print(folder, flush=True)
     time.sleep(3600)
 """
 
 
-def test_scratch_of_the_dead_is_removed(home: JobHome) -> None:
+def test_scratch_of_the_dead_is_removed(data: JobData) -> None:
     """What a dead process left is cleared away; what a living one uses is not, whatever its number."""
     users = [
-        subprocess.Popen([sys.executable, "-c", USE_SCRATCH, str(home.root)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", USE_SCRATCH, str(data.root)], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     try:
@@ -235,7 +235,7 @@ def test_scratch_of_the_dead_is_removed(home: JobHome) -> None:
         users[0].kill()
         users[0].wait()
         assert (dead / "plan.duckdb").exists()
-        with home.scratch() as folder:
+        with data.scratch() as folder:
             assert {path for path in folder.parent.iterdir() if path.is_dir()} == {living, folder}
             assert (living / "plan.duckdb").exists()
     finally:
@@ -341,11 +341,11 @@ def test_a_full_disk(
     """A full disk ends the run with one sentence; what was committed is kept, and the next run goes on."""
     cli = Cli(monkeypatch, capsys, small_disk / "home")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    folder, home = tmp_path / "shop", JobHome(small_disk / "home", "shop")
+    folder, data = tmp_path / "shop", JobData(small_disk / "home", "shop")
     model = model_folder(tmp_path / "model")
     script = {"answer": "echo", "per_step": 64, "in_flight": 200, "max_len": 9999}
     assert cli("run", write_job(folder, {"text": LONG_TEXTS[:300]}, model, script=script)).code == 0
-    assert stored(home) == (300, 300)
+    assert stored(data) == (300, 300)
 
     write_job(folder, {"text": LONG_TEXTS}, model, script=script)
     filler = fill(small_disk, leave)
@@ -357,11 +357,11 @@ def test_a_full_disk(
     assert "the disk is full" in sentence or "No space left" in sentence, sentence
 
     filler.unlink()
-    count, distinct = stored(home)
+    count, distinct = stored(data)
     assert count == distinct >= 300
     write_job(folder, {"text": LONG_TEXTS[:600]}, model, script=script)
     assert cli("run", folder, "--json").json["unique"] == 600
-    assert stored(home)[0] == stored(home)[1] >= 600
+    assert stored(data)[0] == stored(data)[1] >= 600
 
 
 class Filling(Audience):
@@ -412,16 +412,16 @@ def test_a_disk_that_is_full_at_first(
 def test_a_disk_that_fills_up_on_the_way(small_disk: Path, tmp_path: Path) -> None:
     """When the disk fills up in the midst of a run, all chunks that were committed are kept, and the next run goes on."""
     job, _ = make_job(tmp_path / "shop", {"text": LONG_TEXTS[:1200]}, model_folder(tmp_path / "model"))
-    home = JobHome(small_disk / "home", "shop")
+    data = JobData(small_disk / "home", "shop")
     with scripted(tmp_path / "log", answer="echo", per_step=64, in_flight=128, max_len=9999) as pool:
         full = Audience(at={600: lambda: fill(small_disk, 0)})
         with pytest.raises(StoreError, match=r"the disk is full\. Free space, then run again"):
-            run(job, home, Options(publish=False), full, pool)
+            run(job, data, Options(publish=False), full, pool)
         (small_disk / "filler").unlink()
-        count, distinct = stored(home)
+        count, distinct = stored(data)
         assert 512 <= count == distinct < 1200
-        report = run(job, home, Options(publish=False), Audience(), pool)
-    assert (report["hits"], report["generated"], stored(home)) == (count, 1200 - count, (1200, 1200))
+        report = run(job, data, Options(publish=False), Audience(), pool)
+    assert (report["hits"], report["generated"], stored(data)) == (count, 1200 - count, (1200, 1200))
     assert adds_up(report)
 
 
@@ -429,11 +429,11 @@ def test_a_disk_that_fills_up_on_the_way(small_disk: Path, tmp_path: Path) -> No
 def test_a_disk_that_fills_up_while_a_version_is_built(small_disk: Path, tmp_path: Path, leave: int) -> None:
     """When the disk is too small for the new version, nothing is published and nothing is left of the attempt."""
     job, _ = make_job(tmp_path / "shop", {"text": LONG_TEXTS[:600]}, model_folder(tmp_path / "model"))
-    home = JobHome(small_disk / "home", "shop")
+    data = JobData(small_disk / "home", "shop")
     with scripted(tmp_path / "log", answer="echo", per_step=64, in_flight=128, max_len=9999) as pool:
         with pytest.raises(StoreError, match="Free space"):
-            run(job, home, Options(), Filling(small_disk, "Building the version", leave), pool)
-        assert list(home.versions.iterdir()) == []
+            run(job, data, Options(), Filling(small_disk, "Building the version", leave), pool)
+        assert list(data.versions.iterdir()) == []
         (small_disk / "filler").unlink()
-        report = run(job, home, Options(), Audience(), pool)
+        report = run(job, data, Options(), Audience(), pool)
     assert (report["hits"], report["generated"], report["version"]) == (600, 0, 1)

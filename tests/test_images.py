@@ -53,7 +53,7 @@ def image() -> Iterator[Build]:
         world = imports_job(root, {"id": [1, 2]})
         world.take_in({"id": [1, 2], "prediction": ["one", "two"]})
         world.publish()
-        world.home.root.rename(root / "data")
+        world.data.root.rename(root / "data")
         if os.getuid() == 0:
             for path in [root / "data", *(root / "data").rglob("*")]:
                 os.chown(path, USER, USER)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.core.records import Generation, Prediction
 from batchinfer.engines.pool import EnginePool
 from batchinfer.job import reader
@@ -26,7 +26,7 @@ from batchinfer.prompting.spec import Example
 from batchinfer.review import predictions
 from batchinfer.versions import folders
 from batchinfer.versions.snapshot import Snapshot
-from tests.conftest import Told
+from tests.conftest import RecordingConsole
 from tests.factories import Quiet, write
 
 JOBS = Path(__file__).parents[1] / "jobs"
@@ -146,7 +146,7 @@ def by_imports(name: str, folder: Path) -> Job:
 def test_a_vaccine_is_found_by_its_own_name(tmp_path: Path) -> None:
     """The lists leave out the name that was asked about, but a text that has it is recognised once the check is served."""
     lists, check = by_imports(SYNONYMS, tmp_path), by_imports(CHECK, tmp_path)
-    homes = [JobHome(tmp_path / "home", name) for name in (SYNONYMS, CHECK)]
+    homes = [JobData(tmp_path / "home", name) for name in (SYNONYMS, CHECK)]
     key = {"vaccine": ["Moderna", "mRNA vaccine"], "language": ["en", "en"]}
     names = [json.dumps({"names": [name]}) for name in ("Spikevax", "RNA jab")]
     predictions.add(lists, homes[0], write(tmp_path / "lists.parquet", key | {"prediction": names}), "a test")
@@ -184,35 +184,37 @@ def root(tmp_path: Path, models: Path) -> Path:
 
 @pytest.mark.slow
 def test_vaccine_synonyms_runs_with_the_bundled_model(
-    root: Path, tmp_path: Path, engine: EnginePool, told: Told
+    root: Path, tmp_path: Path, engine: EnginePool, told: RecordingConsole
 ) -> None:
     """The smoke test: every answer is a list within the schema or a failure with its reason; nothing is published."""
     job = borrowed(SYNONYMS, tmp_path, shots=1)  # the tests' engine has a small window
-    home = JobHome(root, SYNONYMS)
-    report = run(job, home, Options(limit=8, publish=False), told, engine)
+    data = JobData(root, SYNONYMS)
+    report = run(job, data, Options(limit=8, publish=False), told, engine)
     assert (report["status"], report["version"]) == ("done", None)
     assert report["generated"] + report["failures"] == 8
     assert report["generated"] > 0
-    assert not home.versions.exists()
+    assert not data.versions.exists()
 
 
 @pytest.mark.slow
-def test_the_check_runs_on_a_published_list(root: Path, tmp_path: Path, engine: EnginePool, told: Told) -> None:
+def test_the_check_runs_on_a_published_list(
+    root: Path, tmp_path: Path, engine: EnginePool, told: RecordingConsole
+) -> None:
     """From imported lists to a served version of the check: every term is asked once, and a matcher is made."""
     lists = {"names": ["Moderna-Impfstoff", "Spikevax"]}, {"names": ["мРНК-вакцина", "virus"]}
     rows = {
         "vaccine": ["Moderna", "mRNA vaccine"], "language": ["de", "ru"], "prediction": [json.dumps(value) for value in lists],
     }  # fmt: skip
-    first, home = borrowed(SYNONYMS, tmp_path), JobHome(root, SYNONYMS)
+    first, data = borrowed(SYNONYMS, tmp_path), JobData(root, SYNONYMS)
     write(
         first.folder / "queries.parquet",
         {name: rows[name] for name in ("vaccine", "language")} | {"language_name": ["German", "Russian"]},
     )
     write(first.folder / "golden.parquet", {"vaccine": ["Moderna"], "language": ["de"], "answer": ['"Spikevax"']})
-    predictions.add(first, home, write(tmp_path / "lists.parquet", rows), "a test")
-    assert publish_job(first, home, Options(), Quiet())["version"] == 1
+    predictions.add(first, data, write(tmp_path / "lists.parquet", rows), "a test")
+    assert publish_job(first, data, Options(), Quiet())["version"] == 1
 
-    second, checked = borrowed(CHECK, tmp_path, shots=2), JobHome(root, CHECK)
+    second, checked = borrowed(CHECK, tmp_path, shots=2), JobData(root, CHECK)
     report = run(second, checked, Options(), told, engine)
     assert (report["status"], report["upstream"]) == ("done", {"job": SYNONYMS, "version": 1})
     assert (report["rows"], report["generated"], report["version"]) == (4, 4, 1)

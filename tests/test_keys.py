@@ -250,7 +250,7 @@ BARE = {
 def asked(folder: Path, **sections: Any) -> question.Question:
     """What a job with these sections asks, as a run makes it."""
     world: World = model_job(folder, {"id": [1], "text": ["one"]}, **sections)
-    return question.make(world.job, world.home)
+    return question.make(world.job, world.data)
 
 
 def test_the_defaults_stay_what_they_are() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from batchinfer.errors import MissingExtra, StoreError, UsageError
 from batchinfer.match import folding, matcher
-from batchinfer.match.matcher import Foreign, Match, Matcher
+from batchinfer.match.matcher import IncompatibleMatcher, Match, Matcher
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.manifest import Manifest
 from tests.factories import LENIENT, World, imports_job, model_job
@@ -58,8 +58,8 @@ def found(world: World, text: str, **options: Any) -> list[tuple[str, str]]:
 
 def manifest(world: World) -> Manifest:
     """What the current version says of itself."""
-    pointer = pointers.served(world.home)
-    return Manifest.read(folders.folder_of(world.home, pointer.version))
+    pointer = pointers.served(world.data)
+    return Manifest.read(folders.folder_of(world.data, pointer.version))
 
 
 def test_a_match_says_all(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_a_damaged_matcher_is_refused(published: Path, damage: str) -> None:
 def test_a_matcher_of_another_batchinfer(published: Path) -> None:
     """It is told from a damaged one: publishing again mends it."""
     published.write_bytes(published.read_bytes().replace(b'"folding": 1', b'"folding": 9'))
-    with pytest.raises(Foreign, match="publish again"):
+    with pytest.raises(IncompatibleMatcher, match="publish again"):
         Matcher(published)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import GateFailed
 from batchinfer.maintenance import erase
 from batchinfer.pipeline import run
@@ -31,19 +31,19 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def found(home: JobHome, text: str = "alpha beta gamma delta") -> Sequence[str]:
+def found(data: JobData, text: str = "alpha beta gamma delta") -> Sequence[str]:
     """What the served version finds."""
-    pointer = pointers.served(home)
-    with Snapshot(folders.folder_of(home, pointer.version), digest=pointer.manifest) as version:
+    pointer = pointers.served(data)
+    with Snapshot(folders.folder_of(data, pointer.version), digest=pointer.manifest) as version:
         version.verify()
         return [name.concept for match in version.matcher.find(text) for name in match.names]
 
 
 def test_a_forgotten_entry_is_found_no_more(world: World) -> None:
     """Its terms leave the matcher of the version that is built again, and no byte of them stays."""
-    erase.forget(world.job, world.home, {"name": "Ben"})
-    assert found(world.home) == ["Ann", "Cay"]
-    files = [path.read_bytes() for path in world.home.versions.rglob("matcher.bin")]
+    erase.forget(world.job, world.data, {"name": "Ben"})
+    assert found(world.data) == ["Ann", "Cay"]
+    files = [path.read_bytes() for path in world.data.versions.rglob("matcher.bin")]
     assert len(files) == 1
     assert b"beta" not in files[0]
 
@@ -57,8 +57,8 @@ def test_no_report_quotes_a_forgotten_term(tmp_path: Path) -> None:
     world.take_in({"name": ["Ann", "Ben"], "prediction": ["zebrasecret", "zebrasecret"]})
     assert world.run()["match"]["examples"] == (("zebrasecret", 2),)
     for name in ("Ann", "Ben"):
-        erase.forget(world.job, world.home, {"name": name})
-    quoting = [path for path in world.home.folder.rglob("*") if path.is_file() and b"zebrasecret" in path.read_bytes()]
+        erase.forget(world.job, world.data, {"name": name})
+    quoting = [path for path in world.data.folder.rglob("*") if path.is_file() and b"zebrasecret" in path.read_bytes()]
     assert quoting == []
 
 
@@ -68,18 +68,18 @@ def test_a_candidate_has_its_matcher_when_it_is_published(world: World) -> None:
     strict.take_in({"name": ["Ann"], "prediction": ["delta"]})
     with pytest.raises(GateFailed):
         strict.publish()
-    assert found(world.home) == ["Ann", "Ben", "Cay"]
-    (candidate,) = folders.candidates(world.home)
-    report = run.publish_job(strict.job, strict.home, Options(), Quiet(), candidate=candidate, why="they are right")
+    assert found(world.data) == ["Ann", "Ben", "Cay"]
+    (candidate,) = folders.candidates(world.data)
+    report = run.publish_job(strict.job, strict.data, Options(), Quiet(), candidate=candidate, why="they are right")
     assert report["version"] == 2
-    assert found(world.home) == ["Ben", "Cay", "Ann"]
+    assert found(world.data) == ["Ben", "Cay", "Ann"]
 
 
 def test_a_copy_finds_the_same(world: World, tmp_path: Path) -> None:
     """The matcher goes with the version to another data folder."""
     (tmp_path / "elsewhere").mkdir()
-    replication.ship(world.home, tmp_path / "elsewhere", lambda _: None)
-    assert found(JobHome(tmp_path / "elsewhere", world.home.name)) == ["Ann", "Ben", "Cay"]
+    replication.replicate(world.data, tmp_path / "elsewhere", lambda _: None)
+    assert found(JobData(tmp_path / "elsewhere", world.data.name)) == ["Ann", "Ben", "Cay"]
 
 
 def test_the_report_says_what_was_made_findable(world: World) -> None:

@@ -29,7 +29,7 @@ def world(tmp_path: Path) -> World:
 
 def test_a_miss_comes_home(world: World, tmp_path: Path) -> None:
     """What was asked for three times is answered by the next version, what was asked for twice is not."""
-    with serving(world.home.root, tmp_path / "server") as server:
+    with serving(world.data.root, tmp_path / "server") as server:
         for text in ["milk"] * 3 + ["rum"] * 2:
             assert server.lookup("shop", text=text).status == 404
     world.answer(lambda row: f"about {row['text']}")
@@ -46,7 +46,7 @@ def another(server: Server, collector: int) -> bool:
 
 def test_a_collector_that_dies_is_started_again(world: World, tmp_path: Path) -> None:
     """What was asked before and after the collector was killed, twice, is recorded; the log says that it was."""
-    with serving(world.home.root, tmp_path / "server") as server:
+    with serving(world.data.root, tmp_path / "server") as server:
         for text in ("milk", "rum"):
             assert server.lookup("shop", text=text).status == 404
             [killed] = eventually(lambda: server.children(collector=True))
@@ -54,7 +54,7 @@ def test_a_collector_that_dies_is_started_again(world: World, tmp_path: Path) ->
             eventually(partial(another, server, killed), server.said)
         assert server.lookup("shop", text="tea, please").status == 404
         assert server.log.count("The collector of misses ended with the exit code -9: it is started again.") == 2
-    recorded = {query for path in log.files(world.home) for query in pq.read_table(path)["query"].to_pylist()}
+    recorded = {query for path in log.files(world.data) for query in pq.read_table(path)["query"].to_pylist()}
     assert recorded == {'{"text":"milk"}', '{"text":"rum"}', '{"text":"tea, please"}'}
 
 
@@ -64,6 +64,6 @@ def test_recording_can_be_turned_off(world: World, tmp_path: Path, off: str) -> 
     options = ["--no-misses"] if off == "for the service" else []
     if not options:
         world.changed(serve={"misses": False}).publish()
-    with serving(world.home.root, tmp_path / "server", *options) as server:
+    with serving(world.data.root, tmp_path / "server", *options) as server:
         assert server.lookup("shop", text="milk").status == 404
-    assert not list(world.home.misses.glob("*.parquet"))
+    assert not list(world.data.misses.glob("*.parquet"))

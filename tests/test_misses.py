@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchinfer.core.columns import Column
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.core.keys import lookup_key
 from batchinfer.errors import SpecError, StoreError
 from batchinfer.job import reader
@@ -42,11 +42,11 @@ INCLUDE = {"path": "queries.parquet", "key": ["text"], "include_misses": {"at_le
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> JobHome:
+def data(tmp_path: Path) -> JobData:
     """The data folder of a job that was published."""
-    home = JobHome(tmp_path / "home", "shop")
-    home.folder.mkdir(parents=True)
-    return home
+    data = JobData(tmp_path / "home", "shop")
+    data.folder.mkdir(parents=True)
+    return data
 
 
 def counted(queries: list[Query], names: tuple[str, ...] = ("text",)) -> MissCounter:
@@ -57,23 +57,23 @@ def counted(queries: list[Query], names: tuple[str, ...] = ("text",)) -> MissCou
     return counter
 
 
-def collect(home: JobHome, spool: Path, server: str = "one") -> None:
+def collect(data: JobData, spool: Path, server: str = "one") -> None:
     """One round of a server's collector."""
-    Collector(home.root, spool, server).round()
+    Collector(data.root, spool, server).round()
 
 
-def asked(home: JobHome, queries: list[Query], names: tuple[str, ...] = ("text",), server: str = "one") -> None:
+def asked(data: JobData, queries: list[Query], names: tuple[str, ...] = ("text",), server: str = "one") -> None:
     """A server of that name was asked these, found none, and its counts were merged."""
-    spool = home.root.parent / f"spool-{server}"
-    counted(queries, names).spool(spool / home.name)
-    collect(home, spool, server)
-    assert not queries or spooled(spool / home.name) == []
+    spool = data.root.parent / f"spool-{server}"
+    counted(queries, names).spool(spool / data.name)
+    collect(data, spool, server)
+    assert not queries or spooled(spool / data.name) == []
 
 
-def found(home: JobHome) -> dict[str, int]:
+def found(data: JobData) -> dict[str, int]:
     """The count of each query over all files."""
     counts: dict[str, int] = {}
-    for path in log.files(home):
+    for path in log.files(data):
         for row in pq.read_table(path).to_pylist():
             counts[row["query"]] = counts.get(row["query"], 0) + row["count"]
     return counts
@@ -222,15 +222,15 @@ def test_a_worker_that_counts_imports_nothing_big() -> None:
 # --- merging
 
 
-def test_counts_are_added_up_over_rounds_and_servers(home: JobHome) -> None:
+def test_counts_are_added_up_over_rounds_and_servers(data: JobData) -> None:
     """Each server has one file a day; it adds up what comes, and keeps when a query was first and last seen."""
-    asked(home, [("Ulm",), ("Bonn",)], server="a/b")
-    [path] = log.files(home)
+    asked(data, [("Ulm",), ("Bonn",)], server="a/b")
+    [path] = log.files(data)
     first = pq.read_table(path).to_pylist()[0]["first_seen"]
-    asked(home, [("Ulm",), ("Ulm",)], server="a/b")
-    asked(home, [("Ulm",)], server="two")
-    assert found(home) == {'{"text":"Ulm"}': 4, '{"text":"Bonn"}': 1}
-    names = [path.name for path in log.files(home)]
+    asked(data, [("Ulm",), ("Ulm",)], server="a/b")
+    asked(data, [("Ulm",)], server="two")
+    assert found(data) == {'{"text":"Ulm"}': 4, '{"text":"Bonn"}': 1}
+    names = [path.name for path in log.files(data)]
     assert len(names) == 2
     assert all(name.startswith(f"{datetime.now(UTC).date()}-") for name in names)
     assert names[0].endswith("-a_b.parquet")
@@ -240,36 +240,36 @@ def test_counts_are_added_up_over_rounds_and_servers(home: JobHome) -> None:
     assert row["first_seen"] == first < row["last_seen"]
 
 
-def test_two_servers_of_one_name_take_turns(home: JobHome, tmp_path: Path) -> None:
+def test_two_servers_of_one_name_take_turns(data: JobData, tmp_path: Path) -> None:
     """Collectors that write the same file at once lose none of each other's counts."""
 
     def serve(number: int) -> None:
         spool = tmp_path / f"spool-{number}"
         for _ in range(10):
             counted([("Ulm",)]).spool(spool / "shop")
-            collect(home, spool)
+            collect(data, spool)
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(serve, range(3)))
-    assert found(home) == {'{"text":"Ulm"}': 30}
+    assert found(data) == {'{"text":"Ulm"}': 30}
 
 
-def test_a_spooled_file_goes_to_the_day_on_which_it_was_spooled(home: JobHome, tmp_path: Path) -> None:
+def test_a_spooled_file_goes_to_the_day_on_which_it_was_spooled(data: JobData, tmp_path: Path) -> None:
     """What was left over night is merged into yesterday's file, so that it is known there if it was merged before."""
     folder = tmp_path / "spool" / "shop"
     counted([("Ulm",)]).spool(folder)
     [path] = spooled(folder)
     path.rename(folder / "20260105T235959123456-7-0.json")
-    collect(home, tmp_path / "spool")
-    assert [path.name[:11] for path in log.files(home)] == ["2026-01-05-"]
+    collect(data, tmp_path / "spool")
+    assert [path.name[:11] for path in log.files(data)] == ["2026-01-05-"]
 
 
-def test_a_file_keeps_those_asked_most(home: JobHome, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_keeps_those_asked_most(data: JobData, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day's file is bounded: the rarest queries go."""
     monkeypatch.setattr(log, "MOST_QUERIES", 3)
-    asked(home, [("a",)] * 5 + [("b",), ("c",), ("c",)])
-    asked(home, [("d",), ("d",), ("e",)])
-    assert set(found(home)) == {'{"text":"a"}', '{"text":"c"}', '{"text":"d"}'}
+    asked(data, [("a",)] * 5 + [("b",), ("c",), ("c",)])
+    asked(data, [("d",), ("d",), ("e",)])
+    assert set(found(data)) == {'{"text":"a"}', '{"text":"c"}', '{"text":"d"}'}
 
 
 DIES_BEFORE_REMOVING = """
@@ -293,63 +293,63 @@ Collector(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), "one").round()
 
 
 @pytest.mark.parametrize(("code", "merged"), [(DIES_BEFORE_REMOVING, True), (DIES_BEFORE_RENAMING, False)])
-def test_a_killed_collector_loses_nothing_and_counts_nothing_twice(home: JobHome, code: str, merged: bool) -> None:
+def test_a_killed_collector_loses_nothing_and_counts_nothing_twice(data: JobData, code: str, merged: bool) -> None:
     """Killed before or after the Parquet file is renamed: the next round ends with each miss counted once."""
-    asked(home, [("Ulm",)])
-    spool = home.root.parent / "spool-one"
+    asked(data, [("Ulm",)])
+    spool = data.root.parent / "spool-one"
     counted([("Ulm",), ("Bonn",)]).spool(spool / "shop")
-    done = subprocess.run([sys.executable, "-c", code, str(home.root), str(spool)], cwd=ROOT, check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(data.root), str(spool)], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(spooled(spool / "shop")) == 1
-    assert found(home)['{"text":"Ulm"}'] == 1 + merged
+    assert found(data)['{"text":"Ulm"}'] == 1 + merged
     counted([("Ulm",)]).spool(spool / "shop")
-    collect(home, spool)
-    assert found(home) == {'{"text":"Ulm"}': 3, '{"text":"Bonn"}': 1}
+    collect(data, spool)
+    assert found(data) == {'{"text":"Ulm"}': 3, '{"text":"Bonn"}': 1}
     assert spooled(spool / "shop") == []
-    collect(home, spool)
-    assert found(home) == {'{"text":"Ulm"}': 3, '{"text":"Bonn"}': 1}
-    assert [path.name for path in home.misses.iterdir() if path.name.startswith(".2")] == [], "no draft is left"
+    collect(data, spool)
+    assert found(data) == {'{"text":"Ulm"}': 3, '{"text":"Bonn"}': 1}
+    assert [path.name for path in data.misses.iterdir() if path.name.startswith(".2")] == [], "no draft is left"
 
 
 def test_a_data_folder_that_vanishes_is_waited_for(
-    home: JobHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: JobData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """While the folder is gone, one line says so and the spool is kept; nothing is made in its place."""
     away = tmp_path / "away"
-    home.root.rename(away)
+    data.root.rename(away)
     spool = tmp_path / "spool"
-    taking = Collector(home.root, spool, "one")
+    taking = Collector(data.root, spool, "one")
     for _ in range(3):
         counted([("Ulm",)]).spool(spool / "shop")
         taking.round()
     assert capsys.readouterr().err == (
-        f"The misses of shop wait: {home.folder} is not there: mount or make the data folder again.\n"
+        f"The misses of shop wait: {data.folder} is not there: mount or make the data folder again.\n"
     )
-    assert not home.root.exists()
-    away.rename(home.root)
+    assert not data.root.exists()
+    away.rename(data.root)
     taking.round()
-    assert found(home) == {'{"text":"Ulm"}': 3}
+    assert found(data) == {'{"text":"Ulm"}': 3}
     assert capsys.readouterr().err == ""
 
 
 def test_what_waits_is_bounded(
-    home: JobHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """While a job's folder cannot be written, the oldest of its spooled files go, and other jobs go on."""
-    home.misses.write_text("in the way", encoding="utf-8")
-    other = JobHome(home.root, "other")
+    data.misses.write_text("in the way", encoding="utf-8")
+    other = JobData(data.root, "other")
     other.folder.mkdir()
     monkeypatch.setattr(collector, "MOST_FILES", 2)
     spool = tmp_path / "spool"
     for text in ("a", "b", "c", "d"):
         counted([(text,)]).spool(spool / "shop")
     counted([("Ulm",)]).spool(spool / "other")
-    collect(home, spool)
+    collect(data, spool)
     assert "The misses of shop wait:" in capsys.readouterr().err
     assert found(other) == {'{"text":"Ulm"}': 1}
-    home.misses.unlink()
-    collect(home, spool)
-    assert found(home) == {'{"text":"c"}': 1, '{"text":"d"}': 1}
+    data.misses.unlink()
+    collect(data, spool)
+    assert found(data) == {'{"text":"c"}': 1, '{"text":"d"}': 1}
 
 
 @pytest.mark.parametrize(
@@ -357,42 +357,42 @@ def test_what_waits_is_bounded(
     ["", "[]", '{"since": "x"}', '{"since": "2026-01-01", "until": "2026-01-01", "misses": [["\\ud800", 1]]}'],
 )
 def test_a_damaged_spooled_file_stops_nothing(
-    home: JobHome, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+    data: JobData, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
     """A file that was cut off by a power failure is told, removed, and does not keep the others back."""
     folder = tmp_path / "spool" / "shop"
     counted([("Ulm",)]).spool(folder)
     damaged = folder / "20260105T235959123456-7-0.json"
     damaged.write_text(content, encoding="utf-8")
-    collect(home, tmp_path / "spool")
+    collect(data, tmp_path / "spool")
     assert capsys.readouterr().err.startswith(f"{damaged} is damaged, so its misses are lost:")
     assert spooled(folder) == []
-    assert found(home) == {'{"text":"Ulm"}': 1}
+    assert found(data) == {'{"text":"Ulm"}': 1}
 
 
 def test_a_damaged_parquet_file_is_left_alone(
-    home: JobHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: JobData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """If today's file is damaged, the collector says so and keeps what was spooled until somebody moves it away."""
-    asked(home, [("Ulm",)])
-    [path] = log.files(home)
+    asked(data, [("Ulm",)])
+    [path] = log.files(data)
     path.write_bytes(path.read_bytes()[:50])
     counted([("Bonn",)]).spool(tmp_path / "spool" / "shop")
-    collect(home, tmp_path / "spool")
+    collect(data, tmp_path / "spool")
     assert f"{path} is damaged" in capsys.readouterr().err
     path.rename(tmp_path / "moved")
-    collect(home, tmp_path / "spool")
-    assert found(home) == {'{"text":"Bonn"}': 1}
+    collect(data, tmp_path / "spool")
+    assert found(data) == {'{"text":"Bonn"}': 1}
 
 
-def test_the_process_takes_in_what_comes_and_ends_with_its_server(home: JobHome, tmp_path: Path) -> None:
+def test_the_process_takes_in_what_comes_and_ends_with_its_server(data: JobData, tmp_path: Path) -> None:
     """The collector's process merges while it runs, heeds no Ctrl-C or SIGTERM, and ends when its stdin closes."""
     spool = tmp_path / "spool"
     command = [
         sys.executable,
         "-m",
         "batchinfer.misses.collector",
-        str(home.root),
+        str(data.root),
         str(spool),
         "one",
         "--interval",
@@ -401,51 +401,51 @@ def test_the_process_takes_in_what_comes_and_ends_with_its_server(home: JobHome,
     with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT) as process:
         counted([("Ulm",)]).spool(spool / "shop")
         until = time.monotonic() + 30
-        while not found(home) and time.monotonic() < until:
+        while not found(data) and time.monotonic() < until:
             time.sleep(0.05)
-        assert found(home) == {'{"text":"Ulm"}': 1}
+        assert found(data) == {'{"text":"Ulm"}': 1}
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
         counted([("Ulm",)]).spool(spool / "shop")
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(30) == 0
-    assert found(home) == {'{"text":"Ulm"}': 2}
+    assert found(data) == {'{"text":"Ulm"}': 2}
 
 
-def test_the_server_can_start_it(home: JobHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_can_start_it(data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`start` gives a process whose last round comes when its stdin is closed."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     counted([("Ulm",)]).spool(tmp_path / "spool" / "shop")
-    process = collector.start(home.root, tmp_path / "spool", "one")
+    process = collector.start(data.root, tmp_path / "spool", "one")
     assert process.stdin is not None
     process.stdin.close()
     assert process.wait(30) == 0
-    assert found(home) == {'{"text":"Ulm"}': 1}
+    assert found(data) == {'{"text":"Ulm"}': 1}
 
 
 def test_one_that_has_just_died_makes_its_last_round(
-    home: JobHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the collector dies in the moment in which the server stops, what the workers left is taken in all the same."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    keeper = collector.Keeper(home.root, tmp_path / "spool", "one")
+    keeper = collector.Supervisor(data.root, tmp_path / "spool", "one")
     keeper._stopping.set()
     keeper._process.kill()
     keeper._process.wait(30)
     counted([("Ulm",)]).spool(tmp_path / "spool" / "shop")
     keeper.stop(30)
     assert keeper._process.poll() == 0
-    assert found(home) == {'{"text":"Ulm"}': 1}
+    assert found(data) == {'{"text":"Ulm"}': 1}
 
 
 def test_one_that_goes_on_dying_is_started_ever_more_rarely(
-    home: JobHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A collector that cannot run fills no log and keeps no core busy; the server still stops at once."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(sys, "executable", "false")
-    keeper = collector.Keeper(home.root, tmp_path / "spool", "one")
+    keeper = collector.Supervisor(data.root, tmp_path / "spool", "one")
     until = time.monotonic() + 30
     while not caplog.records and time.monotonic() < until:
         time.sleep(0.05)
@@ -456,27 +456,27 @@ def test_one_that_goes_on_dying_is_started_ever_more_rarely(
     ]
 
 
-def test_a_query_can_be_forgotten(home: JobHome) -> None:
+def test_a_query_can_be_forgotten(data: JobData) -> None:
     """A query goes out of all files in every spelling, others stay, and merged files are still known."""
-    asked(home, [("Ulm", 7), ("ULM", 7), ("Bonn", 7)], ("town", "year"), server="a")
-    asked(home, [("Ulm", 7), ("Ulm", 8)], ("town", "year"), server="b")
+    asked(data, [("Ulm", 7), ("ULM", 7), ("Bonn", 7)], ("town", "year"), server="a")
+    asked(data, [("Ulm", 7), ("Ulm", 8)], ("town", "year"), server="b")
     key = [Column("town", "string"), Column("year", "integer")]
     lookup = lookup_key(["ulm", 7], key, ["casefold"])
-    merged = [pq.read_schema(path).metadata[log.MERGED] for path in log.files(home)]
-    assert log.forget(home, lookup, key, ["casefold"]) == 2
-    assert set(found(home)) == {'{"town":"Bonn","year":7}', '{"town":"Ulm","year":8}'}
-    assert [pq.read_schema(path).metadata[log.MERGED] for path in log.files(home)] == merged
-    assert log.forget(home, lookup, key, ["casefold"]) == 0
+    merged = [pq.read_schema(path).metadata[log.MERGED] for path in log.files(data)]
+    assert log.forget(data, lookup, key, ["casefold"]) == 2
+    assert set(found(data)) == {'{"town":"Bonn","year":7}', '{"town":"Ulm","year":8}'}
+    assert [pq.read_schema(path).metadata[log.MERGED] for path in log.files(data)] == merged
+    assert log.forget(data, lookup, key, ["casefold"]) == 0
 
 
-def test_the_query_of_the_docs_runs(home: JobHome, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_query_of_the_docs_runs(data: JobData, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SQL of docs/misses.md shows what was asked for most, in the job's folder."""
-    asked(home, [("Ulm",)], server="one")
-    asked(home, [("Bonn",), ("Ulm",)], server="two")
+    asked(data, [("Ulm",)], server="one")
+    asked(data, [("Bonn",), ("Ulm",)], server="two")
     [query] = re.findall(
         r"^```sql\n(.*?)^```", (ROOT / "docs/misses.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
-    monkeypatch.chdir(home.folder)
+    monkeypatch.chdir(data.folder)
     with duckdb.connect() as db:
         rows = db.execute(query).fetchall()
     assert [row[:2] for row in rows] == [('{"text":"Ulm"}', 2), ('{"text":"Bonn"}', 1)]
@@ -499,7 +499,7 @@ def make(tmp_path: Path) -> Callable[..., World]:
 def test_a_miss_is_asked_served_and_kept(make: Callable[..., World]) -> None:
     """What clients did not find is in the next version, and in the one after it, though nobody misses it any more."""
     world = make()
-    asked(world.home, [("three",), ("one",)])
+    asked(world.data, [("three",), ("one",)])
     with world.planned() as p:
         assert (p.plan.counts.rows, p.plan.counts.misses, p.plan.counts.lookups) == (3, 1, 3)
     world.answer(lambda row: row["text"].upper())
@@ -517,7 +517,7 @@ def test_a_miss_is_asked_served_and_kept(make: Callable[..., World]) -> None:
 def test_misses_are_taken_in_only_where_the_job_says_so(make: Callable[..., World]) -> None:
     """Without include_misses the files are there and do nothing, and the report's field is null."""
     world = make().changed(input={"path": "queries.parquet", "key": ["text"]})
-    asked(world.home, [("three",)])
+    asked(world.data, [("three",)])
     assert to_ask(world) == ["one", "two"]
     world.answer(lambda row: row["text"])
     assert world.run()["misses"] is None
@@ -526,10 +526,10 @@ def test_misses_are_taken_in_only_where_the_job_says_so(make: Callable[..., Worl
 def test_how_often_counts_over_files_and_spellings(make: Callable[..., World]) -> None:
     """at_least is compared with the sum over days, servers and spellings of one lookup key; the first spelling is asked."""
     world = make(["Bonn"], {"include_misses": {"at_least": 3}, "normalize": ["casefold", "trim"]})
-    asked(world.home, [("Ulm",), ("Jena",), ("BONN",)], server="b")
-    asked(world.home, [(" ulm",), ("ulm",), ("Jena",), ("BONN",), ("bonn",)], server="c")
+    asked(world.data, [("Ulm",), ("Jena",), ("BONN",)], server="b")
+    asked(world.data, [(" ulm",), ("ulm",), ("Jena",), ("BONN",), ("bonn",)], server="c")
     assert to_ask(world) == ["Bonn", "Ulm"]
-    asked(world.home, [("ulm",)] * 50, server="c")
+    asked(world.data, [("ulm",)] * 50, server="c")
     assert to_ask(world) == ["Bonn", "Ulm"], "the spelling that was asked first, however often another is"
 
 
@@ -538,7 +538,7 @@ def test_a_key_of_the_list_is_no_miss(make: Callable[..., World]) -> None:
     rows = {"id": [1, 2, 2, 3], "text": ["one", "two", "2", ""]}
     world = make(rows, {"key": ["id"], "include_misses": None})
     names = ("id",)
-    asked(world.home, [(1,), (2,), (3,), (4,)], names)
+    asked(world.data, [(1,), (2,), (3,), (4,)], names)
     world = world.changed(
         input={"path": "queries.parquet", "key": ["id"], "optional": ["text"], "include_misses": {}},
         prompt={"template": "{{ id }} {{ text or '' }}"},
@@ -565,7 +565,7 @@ def test_values_of_every_kind_come_back_as_they_were(
 ) -> None:
     """A miss of any kind of key becomes a row with the same value, and is found once it is published."""
     world = make(listed)
-    asked(world.home, [(value,) for value in values])
+    asked(world.data, [(value,) for value in values])
     assert to_ask(world) == sorted([*values, listed[0].as_py()])
     world.answer(lambda row: f"answer to {row['text']}")
     world.publish()
@@ -576,7 +576,7 @@ def test_values_of_every_kind_come_back_as_they_were(
 def test_a_time_with_a_zone_is_the_same_moment(make: Callable[..., World]) -> None:
     """A timestamp that clients gave with an offset is taken in as that moment in UTC."""
     world = make(pa.array([NOON]))
-    asked(world.home, [(datetime(2026, 2, 1, 1, 0, tzinfo=timezone(timedelta(hours=2))),)])
+    asked(world.data, [(datetime(2026, 2, 1, 1, 0, tzinfo=timezone(timedelta(hours=2))),)])
     assert to_ask(world)[1] == datetime(2026, 1, 31, 23, 0)  # noqa: DTZ001
 
 
@@ -600,7 +600,7 @@ def test_what_fits_no_row_is_left_out(make: Callable[..., World], listed: pa.Arr
     queries += ['{"text": "a", "more": 1}', '{"text": ["a"]}', '{"text": {"a": 1}}']
     moment = datetime.now(UTC)
     spoken = {"x.json": [Miss(query, 5, moment, moment) for query in queries]}
-    log.merge(world.home, date(2026, 1, 5), "one", spoken)
+    log.merge(world.data, date(2026, 1, 5), "one", spoken)
     with world.planned() as p:
         assert (p.plan.counts.rows, p.plan.counts.bad, p.plan.counts.misses) == (1, 0, 0)
 
@@ -608,7 +608,7 @@ def test_what_fits_no_row_is_left_out(make: Callable[..., World], listed: pa.Arr
 def test_the_jobs_filter_holds_for_misses_too(make: Callable[..., World]) -> None:
     """input.where on a key column keeps misses out as it does rows; all of them may be."""
     world = make({"text": ["one", "two"], "land": ["de", "fr"]}, {"key": ["text", "land"], "where": {"land": "de"}})
-    asked(world.home, [("three", "de"), ("four", "fr")], ("text", "land"))
+    asked(world.data, [("three", "de"), ("four", "fr")], ("text", "land"))
     assert to_ask(world) == ["one", "three"]
     assert to_ask(world.changed(input=INCLUDE | {"key": ["text", "land"], "where": {"land": "it"}})) == []
 
@@ -616,7 +616,7 @@ def test_the_jobs_filter_holds_for_misses_too(make: Callable[..., World]) -> Non
 def test_an_imported_answer_is_not_asked(make: Callable[..., World]) -> None:
     """A miss that people have answered since needs no model."""
     world = make()
-    asked(world.home, [("three",)])
+    asked(world.data, [("three",)])
     world.take_in({"text": ["three"], "prediction": ["3"]})
     assert to_ask(world) == ["one", "two"]
 
@@ -626,7 +626,7 @@ def test_taking_misses_in_moves_no_key(make: Callable[..., World]) -> None:
     world = make().changed(input={"path": "queries.parquet", "key": ["text"]})
     world.answer(lambda row: row["text"])
     world = world.changed(input=INCLUDE)
-    asked(world.home, [("three",)])
+    asked(world.data, [("three",)])
     assert to_ask(world) == ["three"]
 
 
@@ -641,8 +641,8 @@ def test_taking_misses_in_moves_no_key(make: Callable[..., World]) -> None:
 def test_a_damaged_file_stops_the_run_with_a_sentence(make: Callable[..., World], content: Any) -> None:
     """A run does not quietly lose what was missed: it names the file and says what to do."""
     world = make()
-    world.home.misses.mkdir()
-    path = world.home.misses / "2026-01-05-host-one.parquet"
+    world.data.misses.mkdir()
+    path = world.data.misses / "2026-01-05-host-one.parquet"
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
@@ -659,7 +659,7 @@ def test_a_damaged_file_stops_the_run_with_a_sentence(make: Callable[..., World]
 def test_a_folder_that_cannot_be_read_stops_the_run_too(make: Callable[..., World]) -> None:
     """What was missed is not quietly left out because its folder is none, or may not be listed."""
     world = make()
-    world.home.misses.write_text("in the way", encoding="utf-8")
+    world.data.misses.write_text("in the way", encoding="utf-8")
     with pytest.raises(StoreError, match="misses cannot be read: Not a directory"), world.planned():
         pass
 
@@ -686,7 +686,7 @@ def test_each_usable_miss_becomes_one_row(drawn: tuple[str, list[Any]]) -> None:
     kind, values = drawn
     with tempfile.TemporaryDirectory() as folder:
         world = model_job(Path(folder), {"text": [LISTED[kind]]}, input=INCLUDE)
-        asked(world.home, [(value,) for value in values])
+        asked(world.data, [(value,) for value in values])
         column = [Column("text", kind)]  # type: ignore[arg-type]
         usable = [value for value in [LISTED[kind], *values] if is_usable(value, kind)]
         wanted = {lookup_key([value], column, []) for value in usable}
@@ -786,7 +786,7 @@ def test_recording_is_on_unless_the_job_says_no() -> None:
 def test_imports_live_beside_misses(tmp_path: Path) -> None:
     """A job without a model records misses and takes none in."""
     world = imports_job(tmp_path, {"id": ["a"]}, gate=LENIENT)
-    asked(world.home, [("b",)], ("id",))
+    asked(world.data, [("b",)], ("id",))
     world.take_in({"id": ["a"], "prediction": ["1"]})
     assert world.publish()["misses"] is None
-    assert found(world.home) == {'{"id":"b"}': 1}
+    assert found(world.data) == {'{"id":"b"}': 1}

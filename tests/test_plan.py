@@ -23,7 +23,7 @@ from batchinfer.core.records import Counts, Failure
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.inputs import parquet
 from batchinfer.pipeline import export
-from batchinfer.planning.prepare import Options, Planned
+from batchinfer.planning.prepare import Options, Prepared
 from batchinfer.publish import build
 from tests.factories import Reply, World, imports_job, model_job, write
 
@@ -62,7 +62,7 @@ def asked(world: World, column: str = "text", **options: Any) -> list[Any]:
         return rows
 
 
-def bad_rows(p: Planned) -> list[tuple[int, str]]:
+def bad_rows(p: Prepared) -> list[tuple[int, str]]:
     table = p.plan.bad_rows().to_pydict()
     return sorted(zip(table["row"], table["reason"], strict=True))
 
@@ -310,12 +310,12 @@ def test_a_refresh_that_was_stopped_goes_on(make: Make) -> None:
     """What was made since an unfinished refresh began is done; another refresh, or one after it, begins anew."""
     world = make({"id": ["1", "2"], "text": ["a", "b"]})
     world.answer(echo)
-    world.home.remember_refresh("all", now())
+    world.data.remember_refresh("all", now())
     assert asked(world, refresh=True) == ["a", "b"]
     world.answer(lambda row: "new", refresh=True)
     assert asked(world, refresh=True) == []
     assert asked(world, refresh=True, refresh_where=("id", "2")) == ["b"]
-    world.home.forget_refresh()
+    world.data.forget_refresh()
     assert asked(world, refresh=True) == ["a", "b"]
 
 
@@ -475,7 +475,7 @@ def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
     assert world.publish()["version"] == 1
     assert world.publish()["unchanged"]
     target = tmp_path / name / f"{name}.parquet"
-    assert export.export(world.job, world.home, Options(), target) == 1
+    assert export.export(world.job, world.data, Options(), target) == 1
     assert pq.read_table(pa.OSFile(str(target)))["prediction"].to_pylist() == ["about a"]
 
 
@@ -493,7 +493,7 @@ def test_an_export_names_its_target(tmp_path: Path) -> None:
     ]:
         before = sorted(tmp_path.iterdir())
         with pytest.raises(UsageError, match=fault) as raised:
-            export.export(world.job, world.home, Options(), target)
+            export.export(world.job, world.data, Options(), target)
         assert str(raised.value).startswith(f"{target} ")
         assert sorted(tmp_path.iterdir()) == before
 
@@ -514,9 +514,9 @@ def test_an_export_replaces_its_target_as_a_whole(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patched:
         patched.setattr(build, "write_predictions", breaks)
         with pytest.raises(StoreError, match=r"link\.parquet cannot be written: IO Error: the disk went away"):
-            export.export(world.job, world.home, Options(), link)
+            export.export(world.job, world.data, Options(), link)
     assert [path.read_text() for path in real.parent.iterdir()] == ["older"]
-    assert export.export(world.job, world.home, Options(), link) == 1
+    assert export.export(world.job, world.data, Options(), link) == 1
     assert (link.is_symlink(), pq.read_table(real).num_rows) == (True, 1)
     assert list(real.parent.iterdir()) == [real]
 

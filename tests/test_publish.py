@@ -24,7 +24,7 @@ from batchinfer.planning.prepare import Options
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
-from tests.conftest import Told
+from tests.conftest import RecordingConsole
 from tests.factories import World, imports_job
 from tests.tiny import ROOT, until
 
@@ -45,8 +45,8 @@ def add(world: World, value: str) -> Any:
 
 def told_publish(world: World) -> tuple[Any, str]:
     """Publishes; returns the report and all that was said."""
-    told = Told()
-    return run.publish_job(world.job, world.home, Options(), told), "\n".join(told.said)
+    told = RecordingConsole()
+    return run.publish_job(world.job, world.data, Options(), told), "\n".join(told.said)
 
 
 def value(world: World) -> str:
@@ -58,7 +58,7 @@ def value(world: World) -> str:
 
 
 def folder(world: World, version: int) -> Path:
-    return folders.folder_of(world.home, version)
+    return folders.folder_of(world.data, version)
 
 
 # Pins
@@ -68,33 +68,33 @@ def test_a_pin_survives_publishes(world: World) -> None:
     """A pinned version is served whatever is published, and the report says that it hides that; unpinning shows the newest."""
     assert add(world, "one")["pinned"] is None
     add(world, "two")
-    pointers.pin(world.home, 1)
+    pointers.pin(world.data, 1)
     report = add(world, "three")
     assert (report["version"], report["pinned"], value(world)) == (3, 1, "one")
-    assert [(row["version"], row["current"], row["pinned"]) for row in pointers.listing(world.home, pytest.fail)] == [
+    assert [(row["version"], row["current"], row["pinned"]) for row in pointers.listing(world.data, pytest.fail)] == [
         (3, True, False), (2, False, False), (1, False, True),
     ]  # fmt: skip
-    pointers.pin(world.home, 2)
+    pointers.pin(world.data, 2)
     assert value(world) == "two"
-    assert pointers.unpin(world.home)
+    assert pointers.unpin(world.data)
     assert value(world) == "three"
-    assert not pointers.unpin(world.home)
+    assert not pointers.unpin(world.data)
 
 
 def test_a_run_says_that_a_pin_hides_what_it_published(world: World) -> None:
     """The report of a run names the pin in the way, also where nothing new was published; a pin on the current version hides nothing."""
     add(world, "one")
     world.take_in({"id": [1], "prediction": ["two"]})
-    pointers.pin(world.home, 1)
+    pointers.pin(world.data, 1)
     assert (world.run()["pinned"], world.run()["pinned"]) == (1, 1)
-    pointers.pin(world.home, 2)
+    pointers.pin(world.data, 2)
     assert world.run()["pinned"] is None
 
 
 def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     """A damaged PIN is said to be so and left alone; unpinning removes it."""
     add(world, "one")
-    (world.home.folder / pointers.PIN).write_bytes(b"{")
+    (world.data.folder / pointers.PIN).write_bytes(b"{")
     world.take_in({"id": [1], "prediction": ["two"]})
     report, said = told_publish(world)
     assert (report["version"], report["pinned"]) == (2, None)
@@ -102,7 +102,7 @@ def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     assert "batchinfer unpin shop mends it." in said
     with pytest.raises(StoreError, match="PIN is damaged"):
         world.served()
-    assert pointers.unpin(world.home)
+    assert pointers.unpin(world.data)
     assert value(world) == "two"
 
 
@@ -111,8 +111,8 @@ def test_only_versions_that_there_are_can_be_pinned(world: World, number: int) -
     """A number without a version is refused with those that there are, and nothing is pinned."""
     add(world, "one")
     with pytest.raises(NotFound, match=rf"The job shop has no version {number}: there are 1\."):
-        pointers.pin(world.home, number)
-    assert pointers.pinned(world.home) is None
+        pointers.pin(world.data, number)
+    assert pointers.pinned(world.data) is None
 
 
 @pytest.mark.parametrize("name", [LOOKUP, PREDICTIONS, MANIFEST])
@@ -125,8 +125,8 @@ def test_a_damaged_version_is_not_pinned(world: World, name: str) -> None:
     data[-20 if name != MANIFEST else 0] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(StoreError, match="damaged"):
-        pointers.pin(world.home, 1)
-    assert (pointers.pinned(world.home), value(world)) == (None, "two")
+        pointers.pin(world.data, 1)
+    assert (pointers.pinned(world.data), value(world)) == (None, "two")
 
 
 def test_a_version_of_another_job_is_not_pinned(world: World, tmp_path: Path) -> None:
@@ -136,11 +136,11 @@ def test_a_version_of_another_job_is_not_pinned(world: World, tmp_path: Path) ->
     add(other, "theirs")
     shutil.copytree(folder(other, 1), folder(world, 7))
     with pytest.raises(StoreError, match="holds version 1 of the job bar, not what its place says"):
-        pointers.pin(world.home, 7)
+        pointers.pin(world.data, 7)
     shutil.copytree(folder(world, 1), folder(world, 8))
     with pytest.raises(StoreError, match="holds version 1 of the job shop, not what its place says"):
-        pointers.pin(world.home, 8)
-    assert pointers.pinned(world.home) is None
+        pointers.pin(world.data, 8)
+    assert pointers.pinned(world.data) is None
 
 
 def test_rolling_back_goes_down_one_by_one(world: World) -> None:
@@ -148,29 +148,29 @@ def test_rolling_back_goes_down_one_by_one(world: World) -> None:
     for text in ("one", "two", "three", "four"):
         add(world, text)
     (folder(world, 3) / LOOKUP).unlink()
-    assert pointers.roll_back(world.home) == (4, 2)
+    assert pointers.roll_back(world.data) == (4, 2)
     assert value(world) == "two"
-    assert pointers.roll_back(world.home) == (2, 1)
+    assert pointers.roll_back(world.data) == (2, 1)
     with pytest.raises(NotFound, match="has no whole version below 1, which is served"):
-        pointers.roll_back(world.home)
+        pointers.roll_back(world.data)
     assert value(world) == "one"
 
 
 def test_nothing_can_be_rolled_back_before_the_first_version(world: World) -> None:
     """Without a version there is nothing to go back from."""
     with pytest.raises(NotFound, match="has no published version"):
-        pointers.roll_back(world.home)
+        pointers.roll_back(world.data)
 
 
 def test_a_pin_does_not_wait_for_a_run(world: World) -> None:
     """While a run of hours holds its lock, versions can be pinned, unpinned and rolled back."""
     add(world, "one")
     add(world, "two")
-    with world.home.run_lock("batchinfer run shop"):
-        pointers.roll_back(world.home)
+    with world.data.run_lock("batchinfer run shop"):
+        pointers.roll_back(world.data)
         assert value(world) == "one"
-        pointers.unpin(world.home)
-        pointers.pin(world.home, 2)
+        pointers.unpin(world.data)
+        pointers.pin(world.data, 2)
     assert value(world) == "two"
 
 
@@ -181,7 +181,7 @@ def test_under_a_pin_the_gate_compares_with_what_is_served(world: World) -> None
     """The version that is pinned is what a new one follows; what only the current one says does not count."""
     for text in ("one", "two"):
         add(world, text)
-    pointers.pin(world.home, 1)
+    pointers.pin(world.data, 1)
     strict = world.changed(gate=OPEN | {"changed": 0})
     world.take_in({"id": [1, 2], "prediction": ["one", "more"]})
     assert (strict.publish()["version"], value(world)) == (3, "one")
@@ -195,30 +195,30 @@ def test_what_the_pinned_version_says_is_published_again(world: World) -> None:
     """After a rollback, the old answers become current under a new number, so that unpinning does not bring back the bad ones."""
     for text in ("good", "bad"):
         add(world, text)
-    assert pointers.roll_back(world.home) == (2, 1)
+    assert pointers.roll_back(world.data) == (2, 1)
     imports.undo(world.store, 2)
     report = world.publish()
     assert (report["version"], report["pinned"], report["unchanged"]) == (3, 1, False)
     assert world.publish()["unchanged"]  # the current version says so now
-    pointers.unpin(world.home)
-    assert (pointers.served(world.home).version, value(world)) == (3, "good")
+    pointers.unpin(world.data)
+    assert (pointers.served(world.data).version, value(world)) == (3, "good")
 
 
 def test_what_the_current_version_says_is_not_published_again_under_a_pin(world: World) -> None:
     """A run while another version is pinned makes no copies of the current one."""
     for text in ("one", "two"):
         add(world, text)
-    pointers.pin(world.home, 1)
+    pointers.pin(world.data, 1)
     report = world.publish()
     assert (report["version"], report["pinned"], report["unchanged"]) == (None, 1, True)
-    assert folders.numbers(world.home) == [1, 2]
+    assert folders.numbers(world.data) == [1, 2]
 
 
 def test_a_pinned_version_that_is_damaged_is_not_compared_with(world: World) -> None:
     """Where what is pinned is not whole, that is said, and the current version is what a new one follows."""
     for text in ("one", "two"):
         add(world, text)
-    pointers.pin(world.home, 1)
+    pointers.pin(world.data, 1)
     os.truncate(folder(world, 1) / PREDICTIONS, 100)
     world.take_in({"id": [1], "prediction": ["three"]})
     report, said = told_publish(world)
@@ -233,14 +233,14 @@ def test_a_current_that_cannot_be_read_is_left_alone(world: World) -> None:
     """What is there but cannot be read may be right: publishing ends with a sentence, and nothing takes its place."""
     for text in ("one", "two"):
         add(world, text)
-    path = world.home.folder / pointers.CURRENT
+    path = world.data.folder / pointers.CURRENT
     path.unlink()
     path.mkdir()  # not by permissions: root may read anything
     world.take_in({"id": [1], "prediction": ["three"]})
     with pytest.raises(StoreError, match=r"CURRENT cannot be read: Is a directory\."):
         world.publish()
     assert path.is_dir()
-    assert folders.numbers(world.home) == [1, 2]
+    assert folders.numbers(world.data) == [1, 2]
 
 
 def test_the_list_shows_what_can_be_pinned(world: World) -> None:
@@ -248,17 +248,17 @@ def test_the_list_shows_what_can_be_pinned(world: World) -> None:
     for text in ("one", "two"):
         add(world, text)
     for name in (pointers.CURRENT, pointers.PIN):
-        (world.home.folder / name).write_bytes(b"{")
+        (world.data.folder / name).write_bytes(b"{")
     said: list[str] = []
-    rows = pointers.listing(world.home, said.append)
+    rows = pointers.listing(world.data, said.append)
     assert [(row["version"], row["current"], row["pinned"]) for row in rows] == [(2, False, False), (1, False, False)]
     assert ["CURRENT is damaged" in said[0], "PIN is damaged" in said[1], len(said)] == [True, True, 2]
 
 
 BROKEN: dict[str, Callable[[World], Any]] = {
-    "missing": lambda world: (world.home.folder / pointers.CURRENT).unlink(),
-    "empty": lambda world: (world.home.folder / pointers.CURRENT).write_bytes(b""),
-    "damaged": lambda world: (world.home.folder / pointers.CURRENT).write_bytes(b'{"version": 1'),
+    "missing": lambda world: (world.data.folder / pointers.CURRENT).unlink(),
+    "empty": lambda world: (world.data.folder / pointers.CURRENT).write_bytes(b""),
+    "damaged": lambda world: (world.data.folder / pointers.CURRENT).write_bytes(b'{"version": 1'),
     "dangling": lambda world: shutil.rmtree(folder(world, 3)),
     "truncated": lambda world: os.truncate(folder(world, 3) / PREDICTIONS, 100),
     "other manifest": lambda world: (folder(world, 3) / MANIFEST).write_bytes((folder(world, 2) / MANIFEST).read_bytes()),
@@ -291,7 +291,7 @@ def test_publishing_the_same_mends_current(broken: tuple[World, int]) -> None:
         imports.undo(world.store, 3)
     report, _ = told_publish(world)
     assert (report["version"], report["unchanged"], value(world)) == (None, True, "three" if whole == 3 else "two")
-    assert pointers.served(world.home).version == whole
+    assert pointers.served(world.data).version == whole
     assert told_publish(world)[1] == ""
 
 
@@ -301,14 +301,14 @@ def test_a_refusal_mends_current_too(broken: tuple[World, int]) -> None:
     world.take_in({"id": [1], "prediction": ["four"]})
     with pytest.raises(GateFailed):
         world.changed(gate={"changed": 0}).publish()
-    assert pointers.served(world.home).version == whole
+    assert pointers.served(world.data).version == whole
     assert value(world) == ("three" if whole == 3 else "two")
 
 
 def test_a_refusal_where_nothing_is_whole(world: World) -> None:
     """A damaged CURRENT and no version: the gate's verdict is told, as ever."""
-    (world.home.folder / pointers.CURRENT).write_bytes(b"?")
-    (world.home.versions / "000001").mkdir(parents=True)
+    (world.data.folder / pointers.CURRENT).write_bytes(b"?")
+    (world.data.versions / "000001").mkdir(parents=True)
     with pytest.raises(GateFailed, match="rows: 0 entries"):
         world.publish()
 
@@ -317,14 +317,14 @@ def test_a_number_is_never_used_again(world: World) -> None:
     """Numbers go up also where folders, CURRENT and PIN are gone, and past a folder that is no version."""
     add(world, "one")
     add(world, "two")
-    shutil.rmtree(world.home.versions)
+    shutil.rmtree(world.data.versions)
     world.take_in({"id": [1], "prediction": ["three"]})
     report, said = told_publish(world)
     assert report["version"] == 3
     assert "No version is whole, so that the new one follows none." in said
     assert Manifest.read(folder(world, 3)).content["parent"] is None
-    shutil.rmtree(world.home.versions)
-    (world.home.folder / pointers.CURRENT).unlink()
+    shutil.rmtree(world.data.versions)
+    (world.data.folder / pointers.CURRENT).unlink()
     assert add(world, "four")["version"] == 4
     (folder(world, 9)).mkdir()
     assert add(world, "five")["version"] == 10
@@ -360,7 +360,7 @@ def test_another_way_to_serve_is_news(world: World, sections: dict[str, Any]) ->
 
 def test_a_run_that_ended_well_is_noted(world: World) -> None:
     """last_run.json names the last run that was done, also one that published nothing; a refused one is not noted."""
-    path = world.home.folder / "last_run.json"
+    path = world.data.folder / "last_run.json"
     world.take_in({"id": [1], "prediction": ["one"]})
     world.run()
     noted = json.loads(path.read_bytes())
@@ -382,7 +382,7 @@ KILLED = """
     from pathlib import Path
     from batchinfer.job import reader
     from batchinfer.pipeline import run
-    from batchinfer.core.home import JobHome
+    from batchinfer.core.home import JobData
     from tests.factories import Quiet
     folder, home, name, when = sys.argv[1:]
     module, _, step = name.rpartition(".")
@@ -394,7 +394,7 @@ KILLED = """
         os.kill(os.getpid(), signal.SIGKILL)
     setattr(module, step, killed)
     job = reader.load(folder, {})
-    run.publish_job(job, JobHome(Path(home), job.name), run.Options(), Quiet())
+    run.publish_job(job, JobData(Path(home), job.name), run.Options(), Quiet())
 """
 STEPS = [  # in order; what is served then, and which complete versions there are
     ("publish.release.collect", "after", "old", [1]),
@@ -421,16 +421,16 @@ def test_a_killed_publish_leaves_a_whole_version_served(
     world = world.changed(keep_versions=1)
     add(world, "old")
     world.take_in({"id": [1], "prediction": ["new"]})
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(world.job.folder), str(world.home.root), step, when]
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(world.job.folder), str(world.data.root), step, when]
     ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert value(world) == served
-    assert folders.numbers(world.home) == there
+    assert folders.numbers(world.data) == there
     assert (world.publish()["version"] is None) == (served == "new")
     assert value(world) == "new"
     add(world, "newer")
     assert value(world) == "newer"
-    assert [path.name for path in world.home.versions.iterdir()] == [f"{folders.numbers(world.home)[-1]:06d}"]
+    assert [path.name for path in world.data.versions.iterdir()] == [f"{folders.numbers(world.data)[-1]:06d}"]
 
 
 @contextlib.contextmanager
@@ -451,7 +451,7 @@ SLOW = """
     from batchinfer.job import reader
     from batchinfer.pipeline import run
     from batchinfer.publish import build
-    from batchinfer.core.home import JobHome
+    from batchinfer.core.home import JobData
     from tests.factories import Quiet
     folder, home, sign = sys.argv[1:]
     real = build.write_lookup
@@ -462,21 +462,21 @@ SLOW = """
         return real(*arguments)
     build.write_lookup = slow
     job = reader.load(folder, {})
-    run.publish_job(job, JobHome(Path(home), job.name), run.Options(), Quiet())
+    run.publish_job(job, JobData(Path(home), job.name), run.Options(), Quiet())
 """
 
 
 def test_two_publishers_at_once(world: World, tmp_path: Path) -> None:
     """While one publishes, another ends at once with exit code 5 and its name; the first one's version is served."""
     world.take_in({"id": [1], "prediction": ["one"]})
-    with child(SLOW, str(world.job.folder), str(world.home.root), str(tmp_path)) as first:
+    with child(SLOW, str(world.job.folder), str(world.data.root), str(tmp_path)) as first:
         until((tmp_path / "building").exists)
         with pytest.raises(Busy, match=rf"in use by batchinfer publish shop \(process {first.pid}\)") as raised:
             world.publish()
         assert raised.value.exit_code == 5
         (tmp_path / "go").touch()
         assert first.wait(60) == 0
-    assert (folders.numbers(world.home), value(world)) == ([1], "one")
+    assert (folders.numbers(world.data), value(world)) == ([1], "one")
     assert world.publish()["unchanged"]
 
 
@@ -493,14 +493,14 @@ HOLDS = """
 def test_a_short_lock_is_waited_for(world: World, tmp_path: Path) -> None:
     """Who would change what is served waits for another who does so just now; the lock goes with its process."""
     add(world, "one")
-    path = world.home.folder / "versions.lock"
+    path = world.data.folder / "versions.lock"
     with child(HOLDS, str(path), str(tmp_path / "held")):
         until((tmp_path / "held").exists)
         with lock(path, "me") as holder:
             assert holder is not None
             assert holder.startswith("somebody")
-        pointers.pin(world.home, 1)
-    assert pointers.pinned(world.home) == 1
+        pointers.pin(world.data, 1)
+    assert pointers.pinned(world.data) == 1
 
 
 # No space
@@ -540,7 +540,7 @@ def test_no_space_while_publishing(small_disk: Path, left: int) -> None:
     with world.served() as snapshot:
         snapshot.verify()
         assert json.loads(snapshot.get({"id": 7}) or b"")["prediction"].startswith("old 7")
-    assert folders.numbers(world.home) == [1]
+    assert folders.numbers(world.data) == [1]
     assert world.publish()["version"] is not None
     with world.served() as snapshot:
         assert json.loads(snapshot.get({"id": 7}) or b"")["prediction"].startswith("7 new")

@@ -147,7 +147,7 @@ def test_long_values_go_round_the_limit_of_a_url(tmp_path: Path) -> None:
     values = [f"{number}{'ü' * 100_000}" for number in range(8)]
     world = job(tmp_path / "home", "shop", {"id": values})
     say(world, "one", id=values)
-    with serving(world.home.root, tmp_path / "server") as server, Lookup(server.url, "shop") as made:
+    with serving(world.data.root, tmp_path / "server") as server, Lookup(server.url, "shop") as made:
         for key in ("x" * 8000, values[0]):
             assert (made.get(id=key) is None) == (key not in values)
         assert [hit and hit["query"]["id"] for hit in made.get_many([{"id": key} for key in values])] == values
@@ -159,9 +159,9 @@ def test_a_key_is_sent_and_a_wrong_one_told(tmp_path: Path) -> None:
     """With its key a Lookup answers; without, with a wrong one and for another job it says what is the matter."""
     world = job(tmp_path / "home", "shop", {"id": ["a"]})
     say(world, "one", id=["a"])
-    _, key = KeyFile(world.home.root).add("test", None)
-    _, limited = KeyFile(world.home.root).add("test", ["other"])
-    with serving(world.home.root, tmp_path / "server") as server:
+    _, key = KeyFile(world.data.root).add("test", None)
+    _, limited = KeyFile(world.data.root).add("test", ["other"])
+    with serving(world.data.root, tmp_path / "server") as server:
         with Lookup(server.url, "shop", key=key) as made:
             assert made.get(id="a") is not None
             assert made.get_many([{"id": "a"}]) == [made.get(id="a")]

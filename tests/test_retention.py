@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import GateFailed, StoreError
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import MANIFEST, PREDICTIONS
@@ -51,45 +51,45 @@ def opened(folder: Path) -> int:
 def test_the_newest_versions_stay(world: World) -> None:
     """After each publish the newest keep_versions stay, with nothing else beside them."""
     add(world, "one", "two", "three", "four")
-    assert folders.numbers(world.home) == [3, 4]
-    assert sorted(path.name for path in world.home.versions.iterdir()) == ["000003", "000004"]
+    assert folders.numbers(world.data) == [3, 4]
+    assert sorted(path.name for path in world.data.versions.iterdir()) == ["000003", "000004"]
     assert value(world) == "four"
     world = world.changed(keep_versions=1)
     assert world.publish()["unchanged"]
-    assert folders.numbers(world.home) == [4]
+    assert folders.numbers(world.data) == [4]
 
 
 def test_the_pinned_version_stays(world: World) -> None:
     """A pinned version is kept beside the newest, for as long as it is pinned."""
     add(world, "one", "two")
-    pointers.pin(world.home, 1)
+    pointers.pin(world.data, 1)
     add(world, "three", "four")
-    assert (folders.numbers(world.home), value(world)) == ([1, 3, 4], "one")
-    pointers.unpin(world.home)
+    assert (folders.numbers(world.data), value(world)) == ([1, 3, 4], "one")
+    pointers.unpin(world.data)
     add(world, "five")
-    assert folders.numbers(world.home) == [4, 5]
+    assert folders.numbers(world.data) == [4, 5]
 
 
 def test_the_current_version_stays(world: World) -> None:
     """The version that CURRENT names stays, though newer ones lie beside it."""
     add(world, "one", "two")
     for number in (3, 4, 5):  # as publishers leave them that are killed before the flip
-        shutil.copytree(folders.folder_of(world.home, 2), folders.folder_of(world.home, number))
-    assert retention.retain(world.home, 1) == [1, 3, 4]
-    assert (folders.numbers(world.home), value(world)) == ([2, 5], "two")
+        shutil.copytree(folders.folder_of(world.data, 2), folders.folder_of(world.data, number))
+    assert retention.retain(world.data, 1) == [1, 3, 4]
+    assert (folders.numbers(world.data), value(world)) == ([2, 5], "two")
 
 
 def test_a_version_that_a_server_has_open_stays(world: World) -> None:
     """A version is left alone while anybody holds a shared lock on its manifest, and goes with the next clean-up after that."""
     add(world, "one")
-    handle = opened(folders.folder_of(world.home, 1))
+    handle = opened(folders.folder_of(world.data, 1))
     try:
         add(world, "two", "three")
-        assert folders.numbers(world.home) == [1, 2, 3]
+        assert folders.numbers(world.data) == [1, 2, 3]
     finally:
         os.close(handle)
     add(world, "four")
-    assert folders.numbers(world.home) == [3, 4]
+    assert folders.numbers(world.data) == [3, 4]
 
 
 def test_a_version_cannot_be_opened_while_it_is_removed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +100,8 @@ def test_a_version_cannot_be_opened_while_it_is_removed(world: World, monkeypatc
 
     def watched(path: Path, **options: Any) -> None:
         path = Path(path)  # the library hands its temporary folders over as texts
-        if (path / MANIFEST).exists() and path.parent == world.home.versions and not path.name.startswith(".building"):
-            assert folders.numbers(world.home) == [2, 3]
+        if (path / MANIFEST).exists() and path.parent == world.data.versions and not path.name.startswith(".building"):
+            assert folders.numbers(world.data) == [2, 3]
             tried.append(path)
             handle = os.open(path / MANIFEST, os.O_RDONLY)
             with pytest.raises(BlockingIOError):
@@ -112,29 +112,29 @@ def test_a_version_cannot_be_opened_while_it_is_removed(world: World, monkeypatc
     monkeypatch.setattr(shutil, "rmtree", watched)
     add(world, "three")
     assert [path.name for path in tried] == [".removing-000001"]
-    assert folders.numbers(world.home) == [2, 3]
+    assert folders.numbers(world.data) == [2, 3]
 
 
 @pytest.mark.parametrize("name", [pointers.CURRENT, pointers.PIN])
 def test_nothing_goes_while_it_is_unclear_what_is_served(world: World, name: str) -> None:
     """Where CURRENT or PIN is damaged, no version is removed."""
     add(world, "one", "two")
-    (world.home.folder / name).write_bytes(b"?")
-    assert retention.retain(world.home, 1) == []
-    assert folders.numbers(world.home) == [1, 2]
+    (world.data.folder / name).write_bytes(b"?")
+    assert retention.retain(world.data, 1) == []
+    assert folders.numbers(world.data) == [1, 2]
 
 
 def test_what_a_killed_removal_left_is_cleared(world: World) -> None:
     """Half-removed versions and candidates are never listed, and go with the next clean-up."""
     add(world, "one", "two")
-    for place in (world.home.versions / ".removing-000009", world.home.rejected / ".removing-r9"):
-        shutil.copytree(folders.folder_of(world.home, 1), place)
+    for place in (world.data.versions / ".removing-000009", world.data.rejected / ".removing-r9"):
+        shutil.copytree(folders.folder_of(world.data, 1), place)
         (place / PREDICTIONS).unlink()
-    assert folders.numbers(world.home) == [1, 2]
-    assert folders.candidates(world.home) == []
-    retention.retain(world.home, 2)
-    assert not list(world.home.folder.glob("*/.removing-*"))
-    assert folders.numbers(world.home) == [1, 2]
+    assert folders.numbers(world.data) == [1, 2]
+    assert folders.candidates(world.data) == []
+    retention.retain(world.data, 2)
+    assert not list(world.data.folder.glob("*/.removing-*"))
+    assert folders.numbers(world.data) == [1, 2]
 
 
 def test_a_version_that_cannot_be_removed_ends_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,20 +146,20 @@ def test_a_version_that_cannot_be_removed_ends_nothing(world: World, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr(retention, "sync_folder", refuse)
-        patched.setattr(Path, "rename", rename_or(refuse, world.home))
+        patched.setattr(Path, "rename", rename_or(refuse, world.data))
         world.take_in({"id": [1], "prediction": ["three"]})
         assert world.publish()["version"] == 3
-    assert (folders.numbers(world.home), value(world)) == ([1, 2, 3], "three")
+    assert (folders.numbers(world.data), value(world)) == ([1, 2, 3], "three")
     add(world, "four")
-    assert folders.numbers(world.home) == [3, 4]
+    assert folders.numbers(world.data) == [3, 4]
 
 
-def rename_or(refuse: Callable[..., None], home: JobHome) -> Callable[[Path, Path], Path]:
+def rename_or(refuse: Callable[..., None], data: JobData) -> Callable[[Path, Path], Path]:
     """A rename that will not touch versions that there are."""
     real = Path.rename
 
     def rename(path: Path, target: Path) -> Path:
-        if path.parent == home.versions and path.name.isdigit():
+        if path.parent == data.versions and path.name.isdigit():
             refuse()
         return real(path, target)
 
@@ -174,16 +174,16 @@ def test_the_newest_candidates_stay(world: World) -> None:
         world.take_in({"id": [1], "prediction": [text]})
         with pytest.raises(GateFailed):
             world.run()
-    assert folders.candidates(world.home) == ["r2", "r3"]
+    assert folders.candidates(world.data) == ["r2", "r3"]
     with pytest.raises(GateFailed):
         world.publish()
-    assert folders.candidates(world.home) == ["r3", "r3-2"]
-    assert folders.numbers(world.home) == [1]
+    assert folders.candidates(world.data) == ["r3", "r3-2"]
+    assert folders.numbers(world.data) == [1]
 
 
 def test_a_rollback_needs_a_version_that_was_kept(world: World) -> None:
     """What was removed is gone: it can neither be pinned nor rolled back to."""
     add(world, "one", "two", "three")
-    assert pointers.roll_back(world.home) == (3, 2)
+    assert pointers.roll_back(world.data) == (3, 2)
     with pytest.raises(StoreError, match="is missing"):
-        folders.verify(world.home, 1)
+        folders.verify(world.data, 1)

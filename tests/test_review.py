@@ -175,13 +175,13 @@ def test_parquet_keeps_kinds(make: Make) -> None:
     world = make(rows, input={"path": "queries.parquet", "key": ["id", "day"]})
     world.answer(echo)
     target = world.job.folder / "review.parquet"
-    assert export.write(world.job, world.home, Options(), target, {}) == export.Listed(2, 2)
+    assert export.write(world.job, world.data, Options(), target, {}) == export.Listed(2, 2)
     table = pq.read_table(target)
     assert table.column("id").to_pylist() == [1, 2]
     table = table.set_column(table.schema.get_field_index("verdict"), "verdict", pa.array(["ACCEPT", " reject"]))
     pq.write_table(table, target)
     assert ingest.is_review(target, world.job.spec)
-    taken = ingest.add(world.job, world.home, target, "Ann", Options())
+    taken = ingest.add(world.job, world.data, target, "Ann", Options())
     assert (taken.accepted, taken.rejected, taken.no_longer_proposed) == (1, 1, 0)
     assert stored(world) == [
         ('{"id": 1, "day": "2026-01-31"}', "accept", '"about x"', None, "Ann"),
@@ -193,7 +193,7 @@ def test_other_files_are_not_written(make: Make) -> None:
     """A file that ends neither in .csv nor in .parquet is refused, before anything is read."""
     world = make()
     with pytest.raises(UsageError, match=r"review\.xlsx is neither \.csv nor \.parquet"):
-        export.write(world.job, world.home, Options(), world.job.folder / "review.xlsx", {})
+        export.write(world.job, world.data, Options(), world.job.folder / "review.xlsx", {})
 
 
 def test_a_failed_review_leaves_the_old_file(make: Make) -> None:
@@ -229,7 +229,7 @@ def test_hostile_values_survive_a_spreadsheet(make: Make, sign: str, mark: bytes
         writer.writeheader()
         writer.writerows(row | {"verdict": "Accept"} for row in rows)
     assert ingest.is_review(world.review_path, world.job.spec)
-    taken = ingest.add(world.job, world.home, world.review_path, None, Options())
+    taken = ingest.add(world.job, world.data, world.review_path, None, Options())
     assert (taken.accepted, taken.no_longer_proposed) == (len(HOSTILE), 0)
     assert sorted(json.loads(query)["id"] for query, *_ in stored(world)) == sorted(HOSTILE)
     assert sorted(json.loads(value) for _, _, value, *_ in stored(world)) == sorted(HOSTILE)
@@ -478,7 +478,7 @@ def test_lines_are_those_of_the_file(make: Make) -> None:
         file.write("\r\n")
         writer.writerow(rows[1] | {"verdict": "ok"})
     with pytest.raises(InputError, match="line 8: the verdict is ok"):
-        ingest.add(world.job, world.home, world.review_path, None, Options())
+        ingest.add(world.job, world.data, world.review_path, None, Options())
 
 
 def test_a_file_without_its_columns_is_refused(make: Make) -> None:
@@ -549,7 +549,7 @@ def test_many_rows_fit_into_little_memory(make: Make, monkeypatch: pytest.Monkey
 
 
 def call(world: World, *words: str) -> tuple[int, str]:
-    result = CliRunner().invoke(cli, ["--home", str(world.home.root), *words], catch_exceptions=True)
+    result = CliRunner().invoke(cli, ["--home", str(world.data.root), *words], catch_exceptions=True)
     return result.exit_code, " ".join(result.output.split())
 
 
@@ -596,7 +596,7 @@ def test_another_list_goes_with_a_review_only(make: Make, tmp_path: Path) -> Non
     _, said = call(world, "import", job, file, "--input", str(other), "--json")
     assert (json.loads(said)["accepted"], json.loads(said)["no_longer_proposed"]) == (1, 0)
     plain = write(tmp_path / "plain.parquet", {"id": ["q"], "prediction": ["x"]})
-    result = CliRunner().invoke(cli, ["--home", str(world.home.root), "import", job, str(plain), "--input", str(other)])
+    result = CliRunner().invoke(cli, ["--home", str(world.data.root), "import", job, str(plain), "--input", str(other)])
     assert isinstance(result.exception, UsageError)
     assert "it has none of the columns verdict, check and corrected" in str(result.exception)
 
@@ -612,11 +612,11 @@ def test_a_review_is_never_taken_for_predictions(make: Make, tmp_path: Path) -> 
         left = {name: cell for name, cell in (row | {"verdict": "reject"}).items() if name != column}
         path = folder / "marked.csv"
         path.write_text(f"{','.join(left)}\n{','.join(left.values())}\n", encoding="utf-8")
-        result = CliRunner().invoke(cli, ["--home", str(world.home.root), "import", str(world.job.folder), str(path)])
+        result = CliRunner().invoke(cli, ["--home", str(world.data.root), "import", str(world.job.folder), str(path)])
         assert isinstance(result.exception, InputError)
         assert f"so it is a review, but it has no column {column}" in str(result.exception)
         with pytest.raises(InputError, match="reviews are imported one file at a time"):
-            predictions.add(world.job, world.home, folder / "*.csv", None)
+            predictions.add(world.job, world.data, folder / "*.csv", None)
     assert stored(world) == []
 
 
@@ -638,7 +638,7 @@ def test_cells_that_a_spreadsheet_leaves_out_are_blank(make: Make) -> None:
     assert list(rows[0])[-1] == "check"
     lines = [",".join(rows[0]), ",".join((rows[0] | {"verdict": "accept"}).values()), "shop,0,b", "," * 3]
     world.review_path.write_text("\n".join(lines), encoding="utf-8")
-    taken = ingest.add(world.job, world.home, world.review_path, None, Options())
+    taken = ingest.add(world.job, world.data, world.review_path, None, Options())
     assert (taken.accepted, taken.not_judged) == (1, 1)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from batchinfer.cache.store import Store
 from batchinfer.core.clock import iso, now
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import ModelError
 from batchinfer.job import reader
@@ -27,7 +27,7 @@ from batchinfer.planning.prepare import Options
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.pointers import served
 from batchinfer.versions.snapshot import Snapshot
-from tests.conftest import EngineSlot, Told, Workshop
+from tests.conftest import EngineSlot, RecordingConsole, Workshop
 from tests.test_engine import make_adapter
 
 pytestmark = pytest.mark.slow
@@ -43,10 +43,10 @@ STRANGE = [
 ]
 
 
-def lookup(home: JobHome, **query: Any) -> dict[str, Any] | None:
+def lookup(data: JobData, **query: Any) -> dict[str, Any] | None:
     """What is served for a query."""
-    found = served(home)
-    with Snapshot(folder_of(home, found.version), digest=found.manifest) as snapshot:
+    found = served(data)
+    with Snapshot(folder_of(data, found.version), digest=found.manifest) as snapshot:
         body = snapshot.get(query)
     return None if body is None else dict(json.loads(body))
 
@@ -59,82 +59,84 @@ def adds_up(report: dict[str, Any]) -> bool:
     )
 
 
-def test_a_list_becomes_a_served_version(workshop: Workshop, engine: EnginePool, told: Told) -> None:
+def test_a_list_becomes_a_served_version(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
     """Every good row is answered and can be looked up; duplicates are asked once; bad rows are failures with a reason."""
-    job, home = workshop.job(
+    job, data = workshop.job(
         {"text": ["I love it.", "I hate it.", "I love it.", None, "", "So so."], "unused": [1, 2, 3, 4, 5, 6]}, output=CHOICE,
         gate={"coverage": 0.5, "failures": 0.5},
     )  # fmt: skip
-    report = run(job, home, Options(), told, engine)
+    report = run(job, data, Options(), told, engine)
     assert adds_up(report)
     assert (report["rows"], report["bad"], report["duplicates"], report["generated"]) == (6, 2, 1, 3)
     assert report["version"] == 1
-    body = lookup(home, text="I love it.")
+    body = lookup(data, text="I love it.")
     assert body is not None
     assert set(body) == {
         "job", "query", "prediction", "scores", "score", "source", "model", "generated_at",
     }  # fmt: skip
     assert body["prediction"] in CHOICE["choices"]
-    assert lookup(home, text="never asked") is None
-    reasons = {failure["reason"] for failure in Store(home.cache).failures()}
+    assert lookup(data, text="never asked") is None
+    reasons = {failure["reason"] for failure in Store(data.cache).failures()}
     assert reasons == {"null_key", "empty_key"}
 
 
-def test_the_second_run_loads_no_engine(workshop: Workshop, engine: EnginePool, told: Told) -> None:
+def test_the_second_run_loads_no_engine(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
     """Without a miss nothing is generated; a run given no engine does not start one, and publishes nothing new."""
-    job, home = workshop.job({"text": [f"Text {i}." for i in range(20)]}, output=CHOICE)
-    run(job, home, Options(), told, engine)
-    engine_log = home.logs / "engine.log"
+    job, data = workshop.job({"text": [f"Text {i}." for i in range(20)]}, output=CHOICE)
+    run(job, data, Options(), told, engine)
+    engine_log = data.logs / "engine.log"
     began = time.monotonic()
-    report = run(job, home, Options(), told)
+    report = run(job, data, Options(), told)
     assert time.monotonic() - began < 3
     assert (report["hits"], report["generated"], report["version"]) == (20, 0, None)
     assert report["unchanged"]
     assert not engine_log.exists()
 
 
-def test_strange_characters_come_back_byte_for_byte(workshop: Workshop, engine: EnginePool, told: Told) -> None:
+def test_strange_characters_come_back_byte_for_byte(
+    workshop: Workshop, engine: EnginePool, told: RecordingConsole
+) -> None:
     """Emoji, right-to-left, combining and zero-width characters are keys and queries as they stand."""
-    job, home = workshop.job({"text": STRANGE}, output=CHOICE)
-    run(job, home, Options(), told, engine)
+    job, data = workshop.job({"text": STRANGE}, output=CHOICE)
+    run(job, data, Options(), told, engine)
     for text in STRANGE:
-        body = lookup(home, text=text)
+        body = lookup(data, text=text)
         assert body is not None
         assert body["query"] == {"text": text}
-    assert lookup(home, text="é and é") is None  # another spelling of the same letters is another key
+    assert lookup(data, text="é and é") is None  # another spelling of the same letters is another key
 
 
-def test_a_prompt_that_is_too_long_fails_alone(workshop: Workshop, engine: EnginePool, told: Told) -> None:
+def test_a_prompt_that_is_too_long_fails_alone(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
     """A row longer than the model's window is a failure that gives both lengths; the others are answered."""
-    job, home = workshop.job(
+    job, data = workshop.job(
         {"text": ["Fine.", "very " * 2000]}, output=CHOICE, gate={"coverage": 0.5, "failures": 0.5}
     )
-    report = run(job, home, Options(), told, engine)
+    report = run(job, data, Options(), told, engine)
     assert adds_up(report)
     assert (report["generated"], report["failures"]) == (1, 1)
-    [failure] = Store(home.cache).failures()
+    [failure] = Store(data.cache).failures()
     assert failure["reason"] == "prompt_too_long"
     assert "512" in failure["detail"]
 
 
 def test_cut_off_answers_are_failures_and_stay_so_until_asked(
-    workshop: Workshop, engine: EnginePool, told: Told
+    workshop: Workshop, engine: EnginePool, told: RecordingConsole
 ) -> None:
     """An answer cut off by max_tokens is no prediction; it is remembered, and made again by --retry-failed alone."""
-    job, home = workshop.job(
+    job, data = workshop.job(
         {"text": ["Tell me a long story about the sea."]}, sampling={"max_tokens": 5}
     )  # fmt: skip
-    first = run(job, home, Options(publish=False), told, engine)
+    first = run(job, data, Options(publish=False), told, engine)
     assert (first["generated"], first["failures"]) == (0, 1)
-    assert Store(home.cache).failures()[0]["reason"] == "cut_off"
-    again = run(job, home, Options(publish=False), told)
+    assert Store(data.cache).failures()[0]["reason"] == "cut_off"
+    again = run(job, data, Options(publish=False), told)
     assert (again["generated"], again["failures"], again["left"]) == (0, 1, 0)
-    retried = run(job, home, Options(retry_failed=True, publish=False), told, engine)
+    retried = run(job, data, Options(retry_failed=True, publish=False), told, engine)
     assert (retried["failures"], retried["left"]) == (1, 0)
-    assert len(Store(home.cache).failures()) == 1
+    assert len(Store(data.cache).failures()) == 1
 
 
-def test_json_answers_are_served_as_values(workshop: Workshop, engine: EnginePool, told: Told) -> None:
+def test_json_answers_are_served_as_values(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
     """A JSON output is checked against its schema, and served as the value itself."""
     schema = {
         "type": "object",
@@ -142,83 +144,87 @@ def test_json_answers_are_served_as_values(workshop: Workshop, engine: EnginePoo
         "required": ["colour"],
         "additionalProperties": False,
     }
-    job, home = workshop.job(
+    job, data = workshop.job(
         {"text": ["What colour is grass?"]}, output={"type": "json", "schema": schema}, sampling={"max_tokens": 40}
     )
-    run(job, home, Options(), told, engine)
-    body = lookup(home, text="What colour is grass?")
+    run(job, data, Options(), told, engine)
+    body = lookup(data, text="What colour is grass?")
     assert body is not None
     assert isinstance(body["prediction"]["colour"], str)
 
 
-def test_a_better_parser_needs_no_model(workshop: Workshop, engine: EnginePool, told: Told) -> None:
+def test_a_better_parser_needs_no_model(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
     """When output.steps change, stored texts are read again without an engine, and a new version is published."""
     rows = {"text": ["Say hello."]}
-    job, home = workshop.job(rows, sampling={"max_tokens": 60})
-    run(job, home, Options(), told, engine)
-    before = lookup(home, text="Say hello.")
-    job, home = workshop.job(
+    job, data = workshop.job(rows, sampling={"max_tokens": 60})
+    run(job, data, Options(), told, engine)
+    before = lookup(data, text="Say hello.")
+    job, data = workshop.job(
         rows, sampling={"max_tokens": 60}, output={"type": "text", "steps": ["casefold", "strip"]}, gate={"changed": 1}
     )
-    report = run(job, home, Options(), told)
+    report = run(job, data, Options(), told)
     assert (report["hits"], report["generated"], report["version"]) == (1, 0, 2)
-    after = lookup(home, text="Say hello.")
+    after = lookup(data, text="Say hello.")
     assert before is not None
     assert after is not None
     assert after["prediction"] == before["prediction"].casefold().strip()
 
 
-def test_an_adapter_is_part_of_the_key(workshop: Workshop, engine_slot: EngineSlot, told: Told, tmp_path: Path) -> None:
+def test_an_adapter_is_part_of_the_key(
+    workshop: Workshop, engine_slot: EngineSlot, told: RecordingConsole, tmp_path: Path
+) -> None:
     """With a LoRA adapter the same rows are other questions, and their scores differ."""
     rows = {"text": ["I love it.", "I hate it."]}
-    job, home = workshop.job(rows, output=CHOICE)
-    run(job, home, Options(), told, engine_slot.get())
-    plain = lookup(home, text="I love it.")
+    job, data = workshop.job(rows, output=CHOICE)
+    run(job, data, Options(), told, engine_slot.get())
+    plain = lookup(data, text="I love it.")
     adapter = make_adapter(job.folder / "adapter")
-    job, home = workshop.job(
+    job, data = workshop.job(
         rows, output=CHOICE, model={"id": "bundled/smollm2-135m-instruct", "adapter": "adapter", "options": {"max_model_len": 512}},
         gate={"changed": 1},
     )  # fmt: skip
     told.answer = True
-    report = run(job, home, Options(), told, engine_slot.get(adapter=str(adapter)))
+    report = run(job, data, Options(), told, engine_slot.get(adapter=str(adapter)))
     assert report["generated"] == 2
     assert "model.adapter" in told.asked[0]
-    adapted = lookup(home, text="I love it.")
+    adapted = lookup(data, text="I love it.")
     assert plain is not None
     assert adapted is not None
     assert adapted["scores"] != plain["scores"]
 
 
-def test_fruit_families_with_no_one_and_all_shots(engine: EnginePool, models: Path, tmp_path: Path, told: Told) -> None:
+def test_fruit_families_with_no_one_and_all_shots(
+    engine: EnginePool, models: Path, tmp_path: Path, told: RecordingConsole
+) -> None:
     """The few-shot job runs with 0, 1 and all examples, and each shows as many in its prompt."""
     job = reader.load(str(Path(__file__).parent.parent / "jobs" / "fruit_families"), {})
-    home = JobHome(tmp_path, job.name)
-    home.models.symlink_to(models)
+    data = JobData(tmp_path, job.name)
+    data.models.symlink_to(models)
     prompts = []
     for shots in (0, 1, None):
         trial = try_prompt(
-            job, home, {"fruit": "apple"}, shots=shots, say=told.say, shown=lambda text, _: prompts.append(text), engine=engine
+            job, data, {"fruit": "apple"}, shots=shots, say=told.say, shown=lambda text, _: prompts.append(text), engine=engine
         )  # fmt: skip
         assert getattr(trial.result, "value", None) in (job.spec.output.choices or [])
     assert prompts[0] == "apple:"
     assert prompts[1] == "peach: drupe\napple:"
     assert prompts[2].count("\n") == 8
-    assert not home.cache.exists()  # nothing is stored
+    assert not data.cache.exists()  # nothing is stored
 
 
-def test_labels_that_begin_alike_are_refused(workshop: Workshop, engine: EnginePool, told: Told) -> None:
+def test_labels_that_begin_alike_are_refused(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
     """Choices whose first tokens collide end with a sentence that names them and proposes others."""
-    job, home = workshop.job(
+    job, data = workshop.job(
         {"text": ["melon"]},
         prompt={"format": "completion", "template": "{{ text }}:"},
         output={"type": "choice", "choices": ["pome", "pepo"]},
     )
     with pytest.raises(ModelError, match=r"pome and pepo both begin with ' p'.*A, B"):
-        run(job, home, Options(), told, engine)
+        run(job, data, Options(), told, engine)
 
 
 def test_a_model_that_thinks_first_cannot_score_a_choice(
-    workshop: Workshop, engine: EnginePool, told: Told, model_folder: Path
+    workshop: Workshop, engine: EnginePool, told: RecordingConsole, model_folder: Path
 ) -> None:
     """A chat template that opens a thinking block is refused for choices; switching it off mends that."""
     job_folder = workshop.folder / "shop"
@@ -232,27 +238,27 @@ def test_a_model_that_thinks_first_cannot_score_a_choice(
     switch = "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
     (thinker / "chat_template.jinja").write_text(plain + switch, encoding="utf-8")
     model = {"id": "./thinker", "options": {"max_model_len": 512}}
-    job, home = workshop.job({"text": ["Good."]}, model=model, output=CHOICE)
+    job, data = workshop.job({"text": ["Good."]}, model=model, output=CHOICE)
     with pytest.raises(ModelError, match=r"thinking block.*enable_thinking: false"):
-        run(job, home, Options(), told, engine)
+        run(job, data, Options(), told, engine)
     quiet = {"template": "{{ text }}", "chat_template_kwargs": {"enable_thinking": False}}
-    job, home = workshop.job({"text": ["Good."]}, model=model, prompt=quiet, output=CHOICE)
-    assert run(job, home, Options(yes=True), told, engine)["generated"] == 1
+    job, data = workshop.job({"text": ["Good."]}, model=model, prompt=quiet, output=CHOICE)
+    assert run(job, data, Options(yes=True), told, engine)["generated"] == 1
 
 
 def test_ctrl_c_on_the_real_command_commits_and_resumes(workshop: Workshop, engine_slot: EngineSlot) -> None:
     """The command stops on Ctrl-C with 130 and a sentence, leaves no process, and the next run makes only the rest."""
     engine_slot.close()  # the command loads its own
     words = pa.table({"text": [f"Write a few lines about the number {i}." for i in range(2000)]})
-    job, home = workshop.job(words, sampling={"max_tokens": 40}, output={"type": "text", "steps": ["strip"]})
-    command = [sys.executable, "-m", "batchinfer", "--home", str(home.root), "run", str(job.folder), "--json"]
+    job, data = workshop.job(words, sampling={"max_tokens": 40}, output={"type": "text", "steps": ["strip"]})
+    command = [sys.executable, "-m", "batchinfer", "--home", str(data.root), "run", str(job.folder), "--json"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        store = Store(home.cache)
+        store = Store(data.cache)
         deadline = time.monotonic() + 180
-        while time.monotonic() < deadline and (not home.cache.exists() or not _generations(store)):
+        while time.monotonic() < deadline and (not data.cache.exists() or not _generations(store)):
             time.sleep(0.5)
             assert process.poll() is None, process.communicate()[1]
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the whole group
@@ -290,14 +296,16 @@ def _children_named(text: str) -> list[str]:
     return found
 
 
-def test_scores_and_parquet_agree_with_what_is_served(workshop: Workshop, engine: EnginePool, told: Told) -> None:
+def test_scores_and_parquet_agree_with_what_is_served(
+    workshop: Workshop, engine: EnginePool, told: RecordingConsole
+) -> None:
     """predictions.parquet has the key, prediction, raw text, scores, mass, source, model, run and time of each entry."""
-    job, home = workshop.job({"text": ["Good.", "Bad."]}, output=CHOICE)
-    run(job, home, Options(), told, engine)
-    rows = pq.read_table(folder_of(home, 1) / "predictions.parquet").to_pylist()
+    job, data = workshop.job({"text": ["Good.", "Bad."]}, output=CHOICE)
+    run(job, data, Options(), told, engine)
+    rows = pq.read_table(folder_of(data, 1) / "predictions.parquet").to_pylist()
     assert {row["text"] for row in rows} == {"Good.", "Bad."}
     for row in rows:
-        body = lookup(home, text=row["text"])
+        body = lookup(data, text=row["text"])
         assert body is not None
         assert body["prediction"] == row["prediction"]
         assert body["scores"] == json.loads(row["scores"])

@@ -16,7 +16,7 @@ from batchinfer.job import reader
 from batchinfer.pipeline.run import run
 from batchinfer.planning import question
 from batchinfer.planning.prepare import Options
-from tests.conftest import MODEL, WINDOW, EngineSlot, Told, Workshop
+from tests.conftest import MODEL, WINDOW, EngineSlot, RecordingConsole, Workshop
 
 SENTIMENT = Path(__file__).parent.parent / "jobs" / "sentiment"
 ROWS = 24
@@ -54,21 +54,21 @@ def reference(model: Path, prompts: list[list[int]], tokens: tuple[int, ...]) ->
 
 @pytest.mark.slow
 def test_scores_are_the_models_own_probabilities(
-    workshop: Workshop, engine_slot: EngineSlot, told: Told, model_folder: Path
+    workshop: Workshop, engine_slot: EngineSlot, told: RecordingConsole, model_folder: Path
 ) -> None:
     """In float32, mass and renormalised scores equal the softmax of transformers' logits at the first answer token."""
     table = pq.read_table(SENTIMENT / "queries.parquet").slice(0, ROWS).rename_columns({"sentence": "text"})
     spec = reader.load(str(SENTIMENT), {}).spec
-    job, home = workshop.job(
+    job, data = workshop.job(
         table,
         prompt={"system": spec.prompt and spec.prompt.system, "template": "{{ text }}"},
         model={"id": MODEL, "dtype": "float32", "options": {"max_model_len": WINDOW}},
         output={"type": "choice", "choices": ["Positive", "Negative"]},
     )
-    run(job, home, Options(), told, engine_slot.get(dtype="float32"))
-    served = _served(home.versions / "000001" / "predictions.parquet")
+    run(job, data, Options(), told, engine_slot.get(dtype="float32"))
+    served = _served(data.versions / "000001" / "predictions.parquet")
 
-    asked = question.make(job, home)
+    asked = question.make(job, data)
     tokenizer = Tokenizer(str(model_folder), None, {})
     texts = table["text"].to_pylist()
     ids = tokenizer.encode([tokenizer.text(asked.template.messages({"text": text})) for text in texts], chat=True)

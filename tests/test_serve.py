@@ -57,7 +57,7 @@ def typed(shop: World, tmp_path_factory: pytest.TempPathFactory) -> World:
         input={"path": "queries.parquet", "key": list(TYPED)},
         output={"type": "json", "schema": {"type": "object"}},
     )  # fmt: skip
-    world = moved(world, shop.home.root)
+    world = moved(world, shop.data.root)
     world.take_in(pa.table(TYPED | {"prediction": ['{"é": [1, null]}', '{"a": "b"}', "{}"]}))
     world.publish()
     return world
@@ -66,9 +66,9 @@ def typed(shop: World, tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def server(shop: World, typed: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of both, and of a job that has published nothing, with two workers and an access log."""
-    (shop.home.root / "empty").mkdir()
-    (shop.home.root / "empty" / "job.json").write_text("{}")
-    with serving(shop.home.root, tmp_path_factory.mktemp("server"), "--access-log", workers=2) as server:
+    (shop.data.root / "empty").mkdir()
+    (shop.data.root / "empty" / "job.json").write_text("{}")
+    with serving(shop.data.root, tmp_path_factory.mktemp("server"), "--access-log", workers=2) as server:
         yield server
 
 
@@ -338,13 +338,13 @@ def test_a_job_that_appears_is_served(server: Server, tmp_path: Path) -> None:
     world = imports_job(tmp_path, {"id": ["a"]}, name="late", gate=LENIENT)
     world.take_in({"id": ["a"], "prediction": ["x"]})
     world.publish()
-    world = moved(world, server.home)
+    world = moved(world, server.data)
     eventually(lambda: all(server.get("/v1/jobs/late").status == 200 for _ in range(12)), server.said)
     server.settled("late", 1)
     assert server.lookup("late", id="a").body == world.get(id="a")
-    world.home.folder.rename(tmp_path / "gone")  # what is open goes on being served
+    world.data.folder.rename(tmp_path / "gone")  # what is open goes on being served
     assert server.lookup("late", id="a").status == 200
-    (tmp_path / "gone").rename(world.home.folder)
+    (tmp_path / "gone").rename(world.data.folder)
 
 
 def test_a_connection_is_kept(server: Server) -> None:
@@ -438,7 +438,7 @@ def steady(server: Server) -> None:
 
 def test_every_metric_is_there(server: Server, shop: World) -> None:
     """/metrics is what Prometheus reads, with each metric of the docs and the right values for each job."""
-    (shop.home.folder / "last_run.json").write_text('{"run_id": 1, "finished_at": "2026-11-22T01:00:00+00:00"}')
+    (shop.data.folder / "last_run.json").write_text('{"run_id": 1, "finished_at": "2026-11-22T01:00:00+00:00"}')
     eventually(lambda: all(server.metric("batchinfer_last_success_timestamp_seconds", job="shop") for _ in range(6)))
     reply = server.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=")
@@ -470,8 +470,8 @@ def test_names_that_clients_make_up_are_no_labels(server: Server) -> None:
 
 def test_a_pin_is_told(server: Server, typed: World) -> None:
     """A pinned version is told by the metric and by /v1/jobs."""
-    pin = typed.home.folder / "PIN"
-    pin.write_bytes((typed.home.folder / "CURRENT").read_bytes())
+    pin = typed.data.folder / "PIN"
+    pin.write_bytes((typed.data.folder / "CURRENT").read_bytes())
     eventually(lambda: all(server.metric("batchinfer_pinned", job="typed") == 1 for _ in range(6)))
     eventually(lambda: all(server.get("/v1/jobs/typed").json["pinned"] is True for _ in range(6)))
     pin.unlink()
@@ -540,7 +540,7 @@ def with_key(server: Server, path: str, key: str | None) -> Reply:
 
 def test_keys_are_asked_for_from_the_first_on(guarded: Server) -> None:
     """A running service takes up the first key, a limited one, and a revocation, each within a second or so."""
-    file = KeyFile(guarded.home)
+    file = KeyFile(guarded.data)
     assert guarded.lookup("shop", id="a").status == 200
     record, key = file.add("search", None)
     eventually(lambda: guarded.lookup("shop", id="a").status == 401, seconds=5)
@@ -580,7 +580,7 @@ def test_another_address_wants_keys(
 ) -> None:
     """Without a key, serve refuses to listen where others can reach it, with exit code 2."""
     batchinfer = Cli(monkeypatch, capsys, tmp_path / "home")
-    batchinfer.home.mkdir()
+    batchinfer.data.mkdir()
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org", "127.0.0.1.example.org"):  # noqa: S104
         done = batchinfer("serve", "--host", host)
         assert done.code == 2
@@ -604,7 +604,7 @@ def test_an_address_that_cannot_be_had(
 ) -> None:  # fmt: skip
     """An address of another machine, or none at all, is one sentence and exit code 2."""
     batchinfer = Cli(monkeypatch, capsys, tmp_path / "home")
-    batchinfer.home.mkdir()
+    batchinfer.data.mkdir()
     done = batchinfer("serve", *arguments)
     assert done.code == code
     assert done.sentence.startswith(sentence)
@@ -615,7 +615,7 @@ def test_a_port_that_is_taken(
 ) -> None:
     """A second service on the same port says so instead of sharing it."""
     batchinfer = Cli(monkeypatch, capsys, tmp_path / "home")
-    batchinfer.home.mkdir()
+    batchinfer.data.mkdir()
     done = batchinfer("serve", "--port", guarded.port)
     assert done.code == 2
     assert done.sentence.startswith(f"Nothing can listen on 127.0.0.1:{guarded.port}: Address already in use.")
@@ -632,11 +632,11 @@ def test_no_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 @pytest.mark.parametrize("with_keys", [False, True])
 def test_on_another_address(tmp_path: Path, with_keys: bool) -> None:
     """On all addresses, --no-auth lets everybody in, and otherwise nobody comes in without a key."""
-    home = tmp_path / "home"
-    home.mkdir()
-    key = KeyFile(home).add("search", None)[1] if with_keys else None
+    data = tmp_path / "home"
+    data.mkdir()
+    key = KeyFile(data).add("search", None)[1] if with_keys else None
     options = ("--host", "0.0.0.0", *([] if with_keys else ["--no-auth"]))  # noqa: S104
-    with serving(home, tmp_path / "server", *options) as server:
+    with serving(data, tmp_path / "server", *options) as server:
         assert with_key(server, "/v1/jobs", None).status == (401 if with_keys else 200)
         assert with_key(server, "/v1/jobs", key).json == {"jobs": []}
         assert server.stop() == 0

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.serve import app, body
 from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.app import Service, Settings
@@ -42,7 +42,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in (1, 2, 3):
         world.take_in({"id": ["a", "b"], "prediction": [str(number), "b" * 5000]})
         world.publish()
-    return world.home.root
+    return world.data.root
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,10 @@ def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-def home(published: Path, tmp_path: Path) -> JobHome:
+def data(published: Path, tmp_path: Path) -> JobData:
     """A copy of the data folder, to be damaged; without the misses of others."""
     shutil.copytree(published, tmp_path / "home", ignore=shutil.ignore_patterns("misses"))
-    return JobHome(tmp_path / "home", "shop")
+    return JobData(tmp_path / "home", "shop")
 
 
 def prediction(server: Server) -> str | None:
@@ -298,11 +298,11 @@ def test_a_revoked_key_is_dropped_while_a_version_is_being_checked(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Opening versions can take long; keys are taken up beside it."""
-    home = tmp_path / "home"
-    shutil.copytree(published, home)
-    record, key = KeyFile(home).add("search", None)
+    data = tmp_path / "home"
+    shutil.copytree(published, data)
+    record, key = KeyFile(data).add("search", None)
     (tmp_path / "tallies").mkdir()
-    service, opened = Service(Settings(home, tmp_path)), threading.Event()
+    service, opened = Service(Settings(data, tmp_path)), threading.Event()
     monkeypatch.setattr(service.board, "refresh", lambda: opened.wait(20))
     monkeypatch.setattr(app, "FIRST_SECONDS", 0.1)
 
@@ -314,7 +314,7 @@ def test_a_revoked_key_is_dropped_while_a_version_is_being_checked(
     async def revoking() -> None:
         async with service.lifespan():
             assert service.guard.check(header, "shop") == record
-            KeyFile(home).revoke(record.id)
+            KeyFile(data).revoke(record.id)
             try:
                 with pytest.raises(Problem, match="revoked"):
                     await asking()
@@ -325,12 +325,12 @@ def test_a_revoked_key_is_dropped_while_a_version_is_being_checked(
     asyncio.run(revoking())
 
 
-def test_failed_loads_are_among_a_workers_numbers(home: JobHome, tmp_path: Path) -> None:
+def test_failed_loads_are_among_a_workers_numbers(data: JobData, tmp_path: Path) -> None:
     """So whoever is asked for /metrics adds up those of all workers."""
-    service = Service(Settings(home.root, tmp_path))
+    service = Service(Settings(data.root, tmp_path))
     service.refresh()
     assert service.tally.counters["failed_loads", "shop"] == 0
-    next_version(home, 1, 4, VERSIONS["truncated lookup file"][0])
+    next_version(data, 1, 4, VERSIONS["truncated lookup file"][0])
     service.refresh()
     assert service.tally.counters["failed_loads", "shop"] == 1
 
@@ -361,16 +361,16 @@ def asked(service: Service, path: str) -> int:
     return int(messages[0]["status"])
 
 
-def test_the_old_version_goes_on_whatever_comes(home: JobHome, tmp_path: Path) -> None:
+def test_the_old_version_goes_on_whatever_comes(data: JobData, tmp_path: Path) -> None:
     """Damaged versions and pointers, and a folder that is away: told in log, metrics and /v1/jobs, and nobody is refused."""
-    with serving(home.root, tmp_path / "server") as server:
+    with serving(data.root, tmp_path / "server") as server:
         number, failed = 3, 0.0
         chosen = ("half-copied: no lookup file yet", "truncated lookup file", "wrong checksum of the lookup file",
                   "unknown format", "a manifest of another job")  # fmt: skip
         for name in chosen:
             damage, sentence = VERSIONS[name]
             number += 1
-            next_version(home, 1, number, damage)
+            next_version(data, 1, number, damage)
             eventually(lambda name=sentence: name in server.log, server.said)  # type: ignore[misc]
             eventually(lambda before=failed: server.metric("batchinfer_failed_loads_total", job="shop") > before)  # type: ignore[misc]
             failed = server.metric("batchinfer_failed_loads_total", job="shop")
@@ -378,37 +378,37 @@ def test_the_old_version_goes_on_whatever_comes(home: JobHome, tmp_path: Path) -
             assert sentence in server.get("/v1/jobs/shop").json["problem"]
             assert "Version 3 is served instead." in server.log
             assert (prediction(server), server.get("/readyz").status) == ("3", 200)
-        point(home, 2)
+        point(data, 2)
         eventually(lambda: prediction(server) == "2", server.said)
         assert server.metric("batchinfer_degraded", job="shop") == 0
 
-        (home.folder / CURRENT).unlink()
+        (data.folder / CURRENT).unlink()
         eventually(lambda: f"{CURRENT} is missing" in server.log, server.said)
         assert prediction(server) == "2"
-        home.root.rename(tmp_path / "away")
+        data.root.rename(tmp_path / "away")
         eventually(lambda: "cannot be read: No such file or directory." in server.log, server.said)
         assert (prediction(server), server.get("/readyz").status) == ("2", 200)
-        (tmp_path / "away").rename(home.root)
+        (tmp_path / "away").rename(data.root)
         eventually(lambda: "is there again." in server.log, server.said)
-        point(home, 1)
+        point(data, 1)
         eventually(lambda: prediction(server) == "1", server.said)
         assert server.stop() == 0
     assert "Traceback" not in server.log
 
 
-def test_a_start_on_damaged_data(home: JobHome, tmp_path: Path) -> None:
+def test_a_start_on_damaged_data(data: JobData, tmp_path: Path) -> None:
     """A damaged current version gives way to the newest whole one; a damaged pin does not; other jobs are not held back."""
     for name in ("pinned", "whole"):
-        shutil.copytree(home.folder, home.root / name)
-        for folder in (home.root / name / "versions").iterdir():
+        shutil.copytree(data.folder, data.root / name)
+        for folder in (data.root / name / "versions").iterdir():
             manifest = folder / "manifest.json"
             manifest.write_text(json.dumps(json.loads(manifest.read_bytes()) | {"job": name}), encoding="utf-8")
-        point(JobHome(home.root, name), 3)
-    next_version(home, 3, 4, VERSIONS["truncated lookup file"][0])
-    pinned = JobHome(home.root, "pinned")
+        point(JobData(data.root, name), 3)
+    next_version(data, 3, 4, VERSIONS["truncated lookup file"][0])
+    pinned = JobData(data.root, "pinned")
     point(pinned, 2, name=PIN)
     (folder_of(pinned, 2) / LOOKUP).unlink()
-    with serving(home.root, tmp_path / "server", ready=False) as server:
+    with serving(data.root, tmp_path / "server", ready=False) as server:
         eventually(lambda: server.lookup("whole", id="a").status == 200, server.said)  # the last to be opened
         assert prediction(server) == "3"
         state = server.get("/v1/jobs/shop").json
@@ -418,16 +418,16 @@ def test_a_start_on_damaged_data(home: JobHome, tmp_path: Path) -> None:
         assert server.get("/readyz").problem[:2] == (503, "not-published")
         assert "lookup.lmdb cannot be opened" in server.log
         assert "Nothing can be served." in server.log
-        (home.root / "pinned" / PIN).unlink()
+        (data.root / "pinned" / PIN).unlink()
         eventually(lambda: server.get("/readyz").status == 200, server.said)
         assert server.lookup("pinned", id="a").json["prediction"] == "3"
 
 
-def test_a_file_that_is_cut_under_the_service(home: JobHome, tmp_path: Path) -> None:
+def test_a_file_that_is_cut_under_the_service(data: JobData, tmp_path: Path) -> None:
     """If somebody truncates the very file that is being served, the worker comes back and serves the newest whole version."""
-    with serving(home.root, tmp_path / "server") as server:
+    with serving(data.root, tmp_path / "server") as server:
         [worker] = server.children()
-        os.truncate(folder_of(home, 3) / LOOKUP, 0)
+        os.truncate(folder_of(data, 3) / LOOKUP, 0)
         for _ in range(3):
             try:
                 server.lookup("shop", id="a")
@@ -446,9 +446,9 @@ def safely(server: Server) -> str | None:
         return None
 
 
-def test_a_worker_that_is_killed_comes_back(home: JobHome, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_comes_back(data: JobData, tmp_path: Path) -> None:
     """The other goes on, a new one takes its place, nobody is told that there is no such job, and no counter goes back."""
-    with serving(home.root, tmp_path / "server", workers=2) as server:
+    with serving(data.root, tmp_path / "server", workers=2) as server:
         for _ in range(10):
             server.lookup("shop", id="a")
         eventually(lambda: all(server.metric("batchinfer_hits_total", job="shop") == 10 for _ in range(8)))
@@ -472,10 +472,10 @@ def test_a_worker_that_is_killed_comes_back(home: JobHome, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_is_in_flight_is_finished(home: JobHome, tmp_path: Path, number: signal.Signals) -> None:
+def test_what_is_in_flight_is_finished(data: JobData, tmp_path: Path, number: signal.Signals) -> None:
     """After SIGTERM or SIGINT nobody new is let in, but a request that has begun is answered, and its miss recorded."""
     body = b'{"queries": [{"id": "a"}, {"id": "not there"}]}'
-    with serving(home.root, tmp_path / "server") as server, server.connect() as connection:
+    with serving(data.root, tmp_path / "server") as server, server.connect() as connection:
         connection.sendall(POST + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body[:10])
         time.sleep(0.3)
         server.process.send_signal(number)
@@ -487,7 +487,7 @@ def test_what_is_in_flight_is_finished(home: JobHome, tmp_path: Path, number: si
         assert b'"found":true' in answer
         assert server.process.wait(20) == 0
     assert "Traceback" not in server.log
-    [recorded] = [pq.read_table(path).to_pylist() for path in home.misses.glob("*.parquet")]
+    [recorded] = [pq.read_table(path).to_pylist() for path in data.misses.glob("*.parquet")]
     assert [json.loads(miss["query"]) for miss in recorded] == [{"id": "not there"}]
     assert not list((tmp_path / "server").glob("batchinfer-serve-*"))  # nor is anything left in the temporary folder
 

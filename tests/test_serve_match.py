@@ -23,7 +23,7 @@ from batchinfer.serve import match
 from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.match import Asked
 from batchinfer.serve.problems import Problem
-from batchinfer.serve.registry import Board, Open
+from batchinfer.serve.registry import JobRegistry, OpenVersion
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import MANIFEST
 from tests.damage import Damage, cut, edit_manifest, flipped, next_version, point, without, zeroed
@@ -45,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names_job(root, "vaccines", NAMED, serve={"max_age": "5m"})
     say(job(root, "plain", {"id": ["a"]}), "x", id=["a"])
     empty = job(root, "empty", {"id": ["a"]})
-    empty.home.prepare(empty.job.path)
+    empty.data.prepare(empty.job.path)
     return root
 
 
@@ -319,7 +319,8 @@ def test_long_texts_are_matched_beside_the_event_loop() -> None:
         return "[]"
 
     opened = cast(
-        "Open", SimpleNamespace(version=1, snapshot=SimpleNamespace(matcher=SimpleNamespace(find_json=find_json)))
+        "OpenVersion",
+        SimpleNamespace(version=1, snapshot=SimpleNamespace(matcher=SimpleNamespace(find_json=find_json))),
     )
 
     async def ask() -> None:
@@ -342,7 +343,7 @@ def test_without_the_extra_look_ups_go_on(
 ) -> None:
     """A service that lacks the matching library serves the version all the same, warns, and says so to who wants matches."""
     monkeypatch.setitem(sys.modules, "daachorse", None)
-    board = Board(root, lambda _: None, records_misses=False)
+    board = JobRegistry(root, lambda _: None, records_misses=False)
     board.refresh()
     opened = board.desks["vaccines"].opened()
     assert opened.snapshot.get({"thing": "Sputnik V", "language": "de"}) is not None
@@ -398,7 +399,7 @@ def test_a_swap_under_load_takes_the_new_matcher(world: World, tmp_path: Path) -
         finally:
             connection.close()
 
-    with serving(world.home.root, tmp_path / "server", workers=2) as server:
+    with serving(world.data.root, tmp_path / "server", workers=2) as server:
         threads = [threading.Thread(target=ask, args=[server, batches]) for batches in (False, True)]
         for thread in threads:
             thread.start()
@@ -416,9 +417,9 @@ def test_a_swap_under_load_takes_the_new_matcher(world: World, tmp_path: Path) -
 
 def test_another_unicode_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """A version with a matcher that was made with another Unicode than this Python's is served, and the log warns."""
-    next_version(world.home, like=1, number=2, damage=lambda folder: edit_manifest(folder, unicode="1.1"))
-    point(world.home, 2)
-    board = Board(world.home.root, lambda _: None, records_misses=False)
+    next_version(world.data, like=1, number=2, damage=lambda folder: edit_manifest(folder, unicode="1.1"))
+    point(world.data, 2)
+    board = JobRegistry(world.data.root, lambda _: None, records_misses=False)
     board.refresh()
     assert board.desks["vaccines"].opened().version == 2
     assert "vaccines: version 2 normalizes by Unicode 1.1" in caplog.text
@@ -439,10 +440,10 @@ def other_content(folder: Path) -> None:
 )  # fmt: skip
 def test_a_damaged_matcher_leaves_the_old_version(world: World, damage: Damage) -> None:
     """The old version goes on being looked up and matched, and what is wrong is said; the next good one is taken."""
-    board = Board(world.home.root, lambda _: None, records_misses=False)
+    board = JobRegistry(world.data.root, lambda _: None, records_misses=False)
     board.refresh()
-    next_version(world.home, like=1, number=2, damage=damage)
-    point(world.home, 2)
+    next_version(world.data, like=1, number=2, damage=damage)
+    point(world.data, 2)
     board.refresh()
     desk = board.desks["vaccines"]
     assert desk.opened().version == 1
@@ -452,11 +453,11 @@ def test_a_damaged_matcher_leaves_the_old_version(world: World, damage: Damage) 
     asked = Asked([TEXT], (), utf16=False, batch=False)
     body, count = asyncio.run(match.answer(desk.opened(), asked))
     assert (json.loads(body)["version"], count) == (1, 2)
-    again = Board(world.home.root, lambda _: None, records_misses=False)
+    again = JobRegistry(world.data.root, lambda _: None, records_misses=False)
     again.refresh()
     assert again.desks["vaccines"].opened().version == 1  # a worker that starts now falls back to it, too
-    shutil.rmtree(folder_of(world.home, 2))
-    next_version(world.home, like=1, number=3)
+    shutil.rmtree(folder_of(world.data, 2))
+    next_version(world.data, like=1, number=3)
     board.refresh()
     assert desk.opened().version == 3
     assert not desk.served.degraded

@@ -112,7 +112,7 @@ def test_versions_are_swapped_under_load(tmp_path: Path) -> None:
     """While a version is published every half second, no reply is anything but 200 or an honest 404, whole, and recent."""
     world = imports_job(tmp_path, {"id": IDS}, gate=LENIENT, keep_versions=2)
     publish(world, 1)
-    with serving(world.home.root, tmp_path / "server", workers=2) as server:
+    with serving(world.data.root, tmp_path / "server", workers=2) as server:
         load = Load(server, {1: time.monotonic()})
         threads = [threading.Thread(target=load.run, args=[batches]) for batches in (False, False, True)]
         for thread in threads:
@@ -124,7 +124,7 @@ def test_versions_are_swapped_under_load(tmp_path: Path) -> None:
             load.published[version] = time.monotonic()
             time.sleep(max(0.0, began + 0.5 - time.monotonic()))
         server.settled("shop", version)
-        kept = folders.numbers(world.home)
+        kept = folders.numbers(world.data)
         load.over.set()
         for thread in threads:
             thread.join()

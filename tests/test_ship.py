@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import Busy, StoreError
 from batchinfer.versions import folders, pointers, replication
 from batchinfer.versions.folders import folder_of
@@ -54,9 +54,9 @@ def dest(tmp_path: Path) -> Path:
 
 def served(root: Path) -> tuple[int, str]:
     """What a data folder serves: the version, and what it says of 1. Everything is checked on the way."""
-    home = JobHome(root, "shop")
-    found = pointers.served(home)
-    with Snapshot(folder_of(home, found.version), digest=found.manifest) as snapshot:
+    data = JobData(root, "shop")
+    found = pointers.served(data)
+    with Snapshot(folder_of(data, found.version), digest=found.manifest) as snapshot:
         snapshot.verify()
         return found.version, json.loads(snapshot.get({"id": 1}) or b"{}")["prediction"]
 
@@ -73,7 +73,7 @@ def test_what_is_served_arrives(world: World, dest: Path, batchinfer: Cli) -> No
     assert served(dest) == (1, "one")
     for name in (PREDICTIONS, LOOKUP, MANIFEST):
         there = dest / "shop" / "versions" / "000001" / name
-        assert there.read_bytes() == (folder_of(world.home, 1) / name).read_bytes()
+        assert there.read_bytes() == (folder_of(world.data, 1) / name).read_bytes()
     assert not (dest / "shop" / "job.json").exists()
     assert batchinfer("--home", dest, "lookup", "shop", "id=1", "--json").json["prediction"] == "one"
     assert len(batchinfer("--home", dest, "versions", "shop", "--json").json) == 1
@@ -90,7 +90,7 @@ def test_a_copy_of_a_copy(world: World, dest: Path, batchinfer: Cli, tmp_path: P
 def test_a_pinned_version_is_what_is_copied(world: World, dest: Path, batchinfer: Cli) -> None:
     """The version that is pinned here is shipped, and is current there."""
     say(world, "two")
-    pointers.pin(world.home, 1)
+    pointers.pin(world.data, 1)
     assert batchinfer("copy", "shop", dest, "--json").json["version"] == 1
     assert served(dest) == (1, "one")
 
@@ -101,7 +101,7 @@ def test_again_copies_nothing(world: World, dest: Path, batchinfer: Cli) -> None
     say(world, "two")
     batchinfer("copy", "shop", dest)
     assert served(dest) == (2, "two")
-    pointers.pin(world.home, 1)
+    pointers.pin(world.data, 1)
     before = (dest / "shop" / "versions" / "000001" / LOOKUP).stat().st_mtime_ns
     done = batchinfer("copy", "shop", dest)
     assert "has version 1 already" in done.out.replace("\n", " ")
@@ -112,21 +112,21 @@ def test_again_copies_nothing(world: World, dest: Path, batchinfer: Cli) -> None
 def test_a_pin_there_stays(world: World, dest: Path, batchinfer: Cli) -> None:
     """A pin in the other folder goes on deciding what is served there, and the copy warns of it."""
     batchinfer("copy", "shop", dest)
-    pointers.pin(JobHome(dest, "shop"), 1)
+    pointers.pin(JobData(dest, "shop"), 1)
     say(world, "two")
     done = batchinfer("copy", "shop", dest, "--json")
     assert done.json["pinned"] == 1
     assert "Version 1 is pinned" in done.err
     assert served(dest) == (1, "one")
-    current = pointers.pointer(JobHome(dest, "shop"))
+    current = pointers.pointer(JobData(dest, "shop"))
     assert current is not None
     assert current.version == 2
 
 
 def test_what_a_server_tells_comes_along(world: World, dest: Path) -> None:
     """The report of the last run is carried over with the version."""
-    (world.home.folder / "last_run.json").write_text('{"status": "done"}')
-    replication.ship(world.home, dest, quiet)
+    (world.data.folder / "last_run.json").write_text('{"status": "done"}')
+    replication.replicate(world.data, dest, quiet)
     assert (dest / "shop" / "last_run.json").read_text() == '{"status": "done"}'
 
 
@@ -135,16 +135,16 @@ def test_old_copies_go(tmp_path: Path, dest: Path) -> None:
     made = imports_job(tmp_path, {"id": [1, 2]}, gate=LENIENT, keep_versions=2)
     for text in ("one", "two", "three"):
         say(made, text)
-        replication.ship(made.home, dest, quiet)
+        replication.replicate(made.data, dest, quiet)
     assert served(dest) == (3, "three")
-    assert folders.numbers(JobHome(dest, "shop")) == [2, 3]
+    assert folders.numbers(JobData(dest, "shop")) == [2, 3]
 
 
 def test_another_version_of_that_number(world: World, dest: Path, batchinfer: Cli, tmp_path: Path) -> None:
     """A number that the other folder gave to something else is refused, with what to do; nothing changes there."""
     other = imports_job(tmp_path / "other", {"id": [1, 2]}, gate=LENIENT)
     say(other, "theirs")
-    shutil.copytree(other.home.folder, dest / "shop")
+    shutil.copytree(other.data.folder, dest / "shop")
     done = batchinfer("copy", "shop", dest)
     assert done.code == 2
     assert "has another version 1 of its own: remove" in done.sentence
@@ -160,17 +160,17 @@ def test_half_a_version_there(world: World, dest: Path, batchinfer: Cli) -> None
 
 def test_a_damaged_version_there(world: World, dest: Path) -> None:
     """A version that is there but damaged is not made current."""
-    replication.ship(world.home, dest, quiet)
+    replication.replicate(world.data, dest, quiet)
     say(world, "two")
-    replication.ship(world.home, dest, quiet)
+    replication.replicate(world.data, dest, quiet)
     place = dest / "shop" / "versions" / "000001" / PREDICTIONS
     place.write_bytes(place.read_bytes()[:-1] + b"x")
-    pointers.pin(world.home, 1)
+    pointers.pin(world.data, 1)
     with pytest.raises(StoreError, match=rf"is damaged: .* Remove {place.parent}, then copy again\."):
-        replication.ship(world.home, dest, quiet)
+        replication.replicate(world.data, dest, quiet)
     assert served(dest) == (2, "two")
     shutil.rmtree(place.parent)
-    replication.ship(world.home, dest, quiet)
+    replication.replicate(world.data, dest, quiet)
     assert served(dest) == (1, "one")
 
 
@@ -178,21 +178,21 @@ def test_a_damaged_version_there(world: World, dest: Path) -> None:
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x")])
 def test_a_damaged_source_is_not_shipped(world: World, dest: Path, name: str, damage: Callable[[Path], object]) -> None:
     """A file that is missing here, or not what was published, stops the copy; the other folder serves what it did."""
-    replication.ship(world.home, dest, quiet)
+    replication.replicate(world.data, dest, quiet)
     say(world, "two")
-    damage(folder_of(world.home, 2) / name)
+    damage(folder_of(world.data, 2) / name)
     with pytest.raises(StoreError, match=f"000002/{name} is (missing|damaged)"):
-        replication.ship(world.home, dest, quiet)
+        replication.replicate(world.data, dest, quiet)
     assert served(dest) == (1, "one")
     assert [path.name for path in (dest / "shop" / "versions").iterdir()] == ["000001"]
 
 
 def test_places_that_will_not_do(world: World, tmp_path: Path, batchinfer: Cli) -> None:
     """The data folder itself, also by a link, a file, and what does not exist are each refused in a sentence."""
-    (tmp_path / "link").symlink_to(world.home.root)
+    (tmp_path / "link").symlink_to(world.data.root)
     (tmp_path / "file").touch()
     for place, says in (
-        (world.home.root, "is the data folder that the version lies in"),
+        (world.data.root, "is the data folder that the version lies in"),
         (tmp_path / "link", "is the data folder that the version lies in"),
         (tmp_path / "file", "is not a folder: make it first"),
         (tmp_path / "none", "is not a folder: make it first"),
@@ -217,12 +217,12 @@ def test_no_right_to_write(world: World, dest: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "mkdir", refused)  # not by permissions: root may write anywhere
     with pytest.raises(StoreError, match="may not be used by this user"):
-        replication.ship(world.home, dest, quiet)
+        replication.replicate(world.data, dest, quiet)
 
 
 def test_no_space(world: World, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is a sentence; what was written goes, and the other folder serves what it did."""
-    replication.ship(world.home, dest, quiet)
+    replication.replicate(world.data, dest, quiet)
     say(world, "two")
 
     def full(handle: int) -> None:
@@ -230,7 +230,7 @@ def test_no_space(world: World, dest: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StoreError, match="Free space"):
-        replication.ship(world.home, dest, quiet)
+        replication.replicate(world.data, dest, quiet)
     monkeypatch.undo()
     assert served(dest) == (1, "one")
     assert [path.name for path in (dest / "shop" / "versions").iterdir()] == ["000001"]
@@ -239,29 +239,29 @@ def test_no_space(world: World, dest: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_somebody_else_at_work_there(world: World, dest: Path) -> None:
     """While the other folder's job is in use, nothing is copied, and its user is named."""
     with (
-        JobHome(dest, "shop").run_lock("batchinfer run shop"),
+        JobData(dest, "shop").run_lock("batchinfer run shop"),
         pytest.raises(Busy, match="in use by batchinfer run shop"),
     ):
-        replication.ship(world.home, dest, quiet)
+        replication.replicate(world.data, dest, quiet)
 
 
 @pytest.mark.parametrize("step", ["pointers.sync_files", "pointers.install", "pointers.make_current"])
 def test_killed_half_way(world: World, dest: Path, step: str) -> None:
     """A copy that is killed at any step leaves the other folder serving what it did; the next one finishes the work."""
-    replication.ship(world.home, dest, quiet)
+    replication.replicate(world.data, dest, quiet)
     say(world, "two")
     script = (
-        "import os, sys; from pathlib import Path; from batchinfer.core.home import JobHome\n"
+        "import os, sys; from pathlib import Path; from batchinfer.core.home import JobData\n"
         "from batchinfer.versions import pointers, replication\n"
         f"{step} = lambda *_: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
-        "replication.ship(JobHome(Path(sys.argv[1]), 'shop'), Path(sys.argv[2]), print)"
+        "replication.replicate(JobData(Path(sys.argv[1]), 'shop'), Path(sys.argv[2]), print)"
     )
     killed = subprocess.run(
-        [sys.executable, "-c", script, str(world.home.root), str(dest)], cwd=ROOT, env=dict(os.environ), check=False
+        [sys.executable, "-c", script, str(world.data.root), str(dest)], cwd=ROOT, env=dict(os.environ), check=False
     )
     assert killed.returncode == -signal.SIGKILL
     assert served(dest) == (1, "one")
-    replication.ship(world.home, dest, quiet)
+    replication.replicate(world.data, dest, quiet)
     assert served(dest) == (2, "two")
     assert sorted(path.name for path in (dest / "shop" / "versions").iterdir()) == ["000001", "000002"]
 
@@ -270,5 +270,5 @@ def test_big_files_are_told_of(world: World, dest: Path, monkeypatch: pytest.Mon
     """A file that takes a while to copy is announced, once."""
     monkeypatch.setattr(replication, "BIG", 0)
     said: list[str] = []
-    replication.ship(world.home, dest, said.append)
+    replication.replicate(world.data, dest, said.append)
     assert [text.split()[1] for text in said] == [LOOKUP, PREDICTIONS]

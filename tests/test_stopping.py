@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from batchinfer.cache.store import Store
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import Interrupted, Stopped
 from batchinfer.job.reader import Job
@@ -92,7 +92,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, tiny: Path) -> tuple[Job, JobHome]:
+def shop(tmp_path: Path, tiny: Path) -> tuple[Job, JobData]:
     """A job of a thousand rows."""
     return make_job(tmp_path / "shop", numbered(ROWS), tiny)
 
@@ -104,68 +104,68 @@ def pool(tmp_path: Path) -> Iterator[EnginePool]:
         yield started
 
 
-def last_run(home: JobHome) -> dict[str, Any]:
+def last_run(data: JobData) -> dict[str, Any]:
     """What the cache says of the newest run."""
-    return Store(home.cache).runs()[0]
+    return Store(data.cache).runs()[0]
 
 
 @pytest.mark.parametrize(
     ("number", "kind", "status"), [(signal.SIGINT, Interrupted, "interrupted"), (signal.SIGTERM, Stopped, "stopped")]
 )
 def test_a_signal_finishes_what_is_in_flight(
-    shop: tuple[Job, JobHome], pool: EnginePool, number: signal.Signals, kind: type[Stopped], status: str
+    shop: tuple[Job, JobData], pool: EnginePool, number: signal.Signals, kind: type[Stopped], status: str
 ) -> None:
     """The first Ctrl-C or SIGTERM commits what was in flight and publishes nothing; the next run makes just the rest."""
-    job, home = shop
+    job, data = shop
     audience = Audience(at={300: press(number)})
     with pytest.raises(kind) as stopped:
-        run(job, home, Options(), audience, pool)
+        run(job, data, Options(), audience, pool)
     assert type(stopped.value) is kind
     assert "Run the same command again" in str(stopped.value)
-    report = last_run(home)
-    count, distinct = stored(home)
+    report = last_run(data)
+    count, distinct = stored(data)
     assert 300 < count == distinct == report["generated"] <= 340
     assert (report["status"], report["left"], report["version"]) == (status, ROWS - count, None)
     assert adds_up(report)
-    assert pointer(home) is None
+    assert pointer(data) is None
 
-    rest = run(job, home, Options(), Audience(), pool)
+    rest = run(job, data, Options(), Audience(), pool)
     assert (rest["hits"], rest["generated"], rest["version"]) == (count, ROWS - count, 1)
-    assert stored(home) == (ROWS, ROWS)
+    assert stored(data) == (ROWS, ROWS)
 
 
-def test_a_second_ctrl_c_stops_at_once(shop: tuple[Job, JobHome], pool: EnginePool) -> None:
+def test_a_second_ctrl_c_stops_at_once(shop: tuple[Job, JobData], pool: EnginePool) -> None:
     """A second Ctrl-C drops what is in flight; what was committed stays, and the report counts just that."""
-    job, home = shop
+    job, data = shop
     audience = Audience(at={600: press(signal.SIGINT), 602: press(signal.SIGINT)})
     with pytest.raises(Interrupted):
-        run(job, home, Options(), audience, pool)
-    report = last_run(home)
-    count, distinct = stored(home)
+        run(job, data, Options(), audience, pool)
+    report = last_run(data)
+    count, distinct = stored(data)
     assert 512 <= count == distinct < 602
     assert (report["status"], report["generated"], report["left"]) == ("interrupted", count, ROWS - count)
     assert adds_up(report)
 
-    assert run(job, home, Options(), Audience(), pool)["hits"] == count
-    assert stored(home) == (ROWS, ROWS)
+    assert run(job, data, Options(), Audience(), pool)["hits"] == count
+    assert stored(data) == (ROWS, ROWS)
 
 
-def test_the_time_that_a_run_may_take(shop: tuple[Job, JobHome], tmp_path: Path) -> None:
+def test_the_time_that_a_run_may_take(shop: tuple[Job, JobData], tmp_path: Path) -> None:
     """--max-hours ends a run as SIGTERM does: in flight is finished, the rest is left for the next."""
-    job, home = shop
+    job, data = shop
     with scripted(tmp_path / "engine.log", answer="echo", slow=0.05, in_flight=40) as pool:
         with pytest.raises(Stopped, match="reached --max-hours") as stopped:
-            run(job, home, Options(max_hours=2 / 3600), Audience(), pool)
+            run(job, data, Options(max_hours=2 / 3600), Audience(), pool)
         assert stopped.value.exit_code == 4
-    report = last_run(home)
-    count, _ = stored(home)
+    report = last_run(data)
+    count, _ = stored(data)
     assert count == report["generated"] < ROWS
     assert adds_up(report)
     with scripted(tmp_path / "engine.log", answer="echo", per_step=8) as pool:
-        assert run(job, home, Options(max_hours=1.0), Audience(), pool)["hits"] == count
+        assert run(job, data, Options(max_hours=1.0), Audience(), pool)["hits"] == count
 
 
-def test_handlers_are_put_back(shop: tuple[Job, JobHome], pool: EnginePool) -> None:
+def test_handlers_are_put_back(shop: tuple[Job, JobData], pool: EnginePool) -> None:
     """After a run, whole or not, Ctrl-C does what it did before."""
     before = handlers()
     with pytest.raises(Interrupted):
@@ -174,9 +174,9 @@ def test_handlers_are_put_back(shop: tuple[Job, JobHome], pool: EnginePool) -> N
     assert handlers() == before
 
 
-def arguments(folder: Path, home: Path) -> list[str]:
+def arguments(folder: Path, data: Path) -> list[str]:
     """What starts `batchinfer run` with the scripted engine."""
-    return ["-m", "tests.tiny", "--home", str(home), "run", str(folder)]
+    return ["-m", "tests.tiny", "--home", str(data), "run", str(folder)]
 
 
 def answered(diary: Path) -> int:
@@ -189,24 +189,24 @@ def test_a_killed_run_is_resumed(tmp_path: Path, tiny: Path) -> None:
     diary = tmp_path / "diary"
     script = {"answer": "echo", "slow": 0.01, "per_step": 8, "in_flight": 64, "diary": str(diary)}
     folder = write_job(tmp_path / "shop", numbered(ROWS), tiny, script=script)
-    home = JobHome(tmp_path / "home", "shop")
+    data = JobData(tmp_path / "home", "shop")
     log = tmp_path / "log"
-    with process(*arguments(folder, home.root), temporary=tmp_path, log=log) as first:
+    with process(*arguments(folder, data.root), temporary=tmp_path, log=log) as first:
         until(lambda: answered(diary) > 400)
         first.kill()
         first.wait()
-    count, distinct = stored(home)
+    count, distinct = stored(data)
     assert count == distinct >= 256
-    assert last_run(home)["status"] == "running"  # it could not say otherwise
+    assert last_run(data)["status"] == "running"  # it could not say otherwise
 
     made = answered(diary)
-    with process(*arguments(folder, home.root), temporary=tmp_path, log=log) as second:
+    with process(*arguments(folder, data.root), temporary=tmp_path, log=log) as second:
         assert second.wait() == 0, log.read_text(encoding="utf-8")
-    report = last_run(home)
+    report = last_run(data)
     assert (report["hits"], report["generated"], report["version"]) == (count, ROWS - count, 1)
-    assert stored(home) == (ROWS, ROWS)
+    assert stored(data) == (ROWS, ROWS)
     assert answered(diary) - made == ROWS - count
-    assert [entry["status"] for entry in Store(home.cache).runs()] == ["done", "killed"]
+    assert [entry["status"] for entry in Store(data.cache).runs()] == ["done", "killed"]
 
 
 def test_ctrl_c_on_a_terminal(tmp_path: Path, tiny: Path) -> None:
@@ -214,8 +214,8 @@ def test_ctrl_c_on_a_terminal(tmp_path: Path, tiny: Path) -> None:
     diary = tmp_path / "diary"
     script = {"answer": "echo", "slow": 0.05, "in_flight": 40, "diary": str(diary)}
     folder = write_job(tmp_path / "shop", numbered(ROWS), tiny, script=script)
-    home, log = JobHome(tmp_path / "home", "shop"), tmp_path / "log"
-    with process(*arguments(folder, home.root), temporary=tmp_path, log=log) as started:
+    data, log = JobData(tmp_path / "home", "shop"), tmp_path / "log"
+    with process(*arguments(folder, data.root), temporary=tmp_path, log=log) as started:
         until(lambda: answered(diary) > 10)
         os.killpg(started.pid, signal.SIGINT)
         assert started.wait() == 130, log.read_text(encoding="utf-8")
@@ -224,7 +224,7 @@ def test_ctrl_c_on_a_terminal(tmp_path: Path, tiny: Path) -> None:
     assert "Ctrl-C: finishing what is in flight" in said
     assert said.splitlines()[-1].startswith("batchinfer: Stopped by Ctrl-C. Run the same command again")
     taken = sum(entry[0] == "take" for entry in read_diary(diary))
-    assert stored(home) == (taken, taken)
+    assert stored(data) == (taken, taken)
 
 
 def test_ctrl_c_while_the_model_loads(tmp_path: Path, tiny: Path) -> None:
@@ -241,14 +241,14 @@ def test_ctrl_c_while_the_model_loads(tmp_path: Path, tiny: Path) -> None:
     assert "Stopped by Ctrl-C" in log.read_text(encoding="utf-8")
 
 
-def test_a_signal_while_the_engine_is_slow(shop: tuple[Job, JobHome], tmp_path: Path) -> None:
+def test_a_signal_while_the_engine_is_slow(shop: tuple[Job, JobData], tmp_path: Path) -> None:
     """A signal that arrives while the run waits for its engine is heeded: no new prompt is begun."""
-    job, home = shop
+    job, data = shop
     timer = threading.Timer(0.3, press(signal.SIGINT))
     with (
         scripted(tmp_path / "log", answer="echo", slow=0.5, in_flight=2) as pool,
         pytest.raises(Interrupted),
     ):
-        run(job, home, Options(), Audience(at={1: timer.start}), pool)
+        run(job, data, Options(), Audience(at={1: timer.start}), pool)
     timer.join()
-    assert 1 < stored(home)[0] <= 4
+    assert 1 < stored(data)[0] <= 4

@@ -26,14 +26,14 @@ from batchinfer.cache import imports, store
 from batchinfer.cache.schema import FAILURE_SCHEMA, MIGRATIONS, MostCached
 from batchinfer.cache.store import Store
 from batchinfer.core.keys import short
-from batchinfer.core.records import Answer, Failure, Generation, Made, Prediction
+from batchinfer.core.records import Answer, Failure, Generation, Prediction, Provenance
 from batchinfer.errors import Busy, StoreError
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.parse import Parser
 from tests.factories import LENIENT, model_job
 
 FINGERPRINT = b"f" * 16
-MADE = Made(FINGERPRINT, "p1", "m", 1)
+MADE = Provenance(FINGERPRINT, "p1", "m", 1)
 
 
 @pytest.fixture

@@ -161,7 +161,7 @@ def test_a_rejected_value_never_comes_back_by_itself(make: Make, how: str) -> No
         number, _ = world.take_in({"id": ["a"], "prediction": ["by hand"]})
         world.publish()
         assert entry(world, id="a") == ("by hand", None, "import")
-        predictions.undo(world.job, world.home, number)
+        predictions.undo(world.job, world.data, number)
     elif how == "new prompt":
         world = world.changed(prompt={"template": "{{ text }}!"})
         world.answer(echo)
@@ -220,7 +220,7 @@ def test_an_import_brings_a_rejected_value_back(make: Make) -> None:
     world.publish()
     assert entry(world, id="a") == ("about x", None, "import")
     assert entry(world, id="b") == ("other", None, "import")
-    predictions.undo(world.job, world.home, number)
+    predictions.undo(world.job, world.data, number)
     world.publish()
     assert (entry(world, id="a"), entry(world, id="b")) == (None, None)
 
@@ -257,7 +257,7 @@ def test_a_later_import_wins_over_a_correction(make: Make) -> None:
     number, _ = world.take_in({"id": ["a"], "prediction": ["by Bob"]})
     world.publish()
     assert entry(world, id="a") == ("by Bob", None, "import")
-    predictions.undo(world.job, world.home, number)
+    predictions.undo(world.job, world.data, number)
     world.publish()
     assert entry(world, id="a") == ("by Ann", None, "review")
 
@@ -325,10 +325,10 @@ def test_an_undone_review_never_was(make: Make) -> None:
     world.answer(echo)
     taken = mark(world, {"a": "reject", "b": ("correct", "by Ann"), "c": "accept"})
     world.take_in({"id": ["c"], "prediction": ["c"]})
-    listed = predictions.listing(world.home)
+    listed = predictions.listing(world.data)
     counts = ("kind", "rows", "accepted", "rejected", "corrected")
     assert [tuple(row[name] for name in counts) for row in listed] == [("review", 3, 1, 1, 1), ("plain", 1, 0, 0, 0)]
-    predictions.undo(world.job, world.home, taken.import_id)
+    predictions.undo(world.job, world.data, taken.import_id)
     world.publish()
     assert entry(world, id="a") == ("about x", None, "model")
     assert entry(world, id="b") == ("about y", None, "model")
@@ -340,7 +340,7 @@ def test_a_corrected_entry_that_was_undone_is_not_carried(make: Make) -> None:
     world.answer(echo)
     taken = mark(world, {"a": ("correct", "by Ann")})
     world.publish()
-    predictions.undo(world.job, world.home, taken.import_id)
+    predictions.undo(world.job, world.data, taken.import_id)
     world = world.changed(prompt={"template": "{{ text }}!"})
     world.answer(lambda row: Failure(None, "engine", "refused", "No."))
     world.publish()
@@ -467,8 +467,8 @@ def test_a_term_that_newly_matches_has_changed(checking: World) -> None:
 def test_an_older_cache_gets_the_new_columns(tmp_path: Path) -> None:
     """A cache of the version before, with imports in it, is brought up to date and serves them."""
     world = imports_job(tmp_path, {"id": ["a"]}, gate=LENIENT)
-    world.home.cache.unlink()
-    with duckdb.connect(str(world.home.cache)) as db:
+    world.data.cache.unlink()
+    with duckdb.connect(str(world.data.cache)) as db:
         db.execute("CREATE TABLE migrations (number INTEGER, name VARCHAR, applied_at TIMESTAMP)")
         db.execute(MIGRATIONS[0][1])
         db.execute("INSERT INTO migrations VALUES (1, 'first tables', now()::TIMESTAMP)")
@@ -517,6 +517,6 @@ def test_corrected_terms_are_listed_as_they_were_told(checking: World) -> None:
     """The accept of a corrected term is no verdict of its own: the list counts it as the import did, and so does undo."""
     taken = mark(checking, {"mrna shot": ("correct", "mrna jab")}, "term")
     assert (taken.accepted, taken.corrected) == (0, 1)
-    [row] = predictions.listing(checking.home)
+    [row] = predictions.listing(checking.data)
     assert (row["rows"], row["accepted"], row["corrected"]) == (1, 0, 1)
-    assert predictions.undo(checking.job, checking.home, 1) == 1
+    assert predictions.undo(checking.job, checking.data, 1) == 1

@@ -56,11 +56,11 @@ def echo(row: dict[str, Any]) -> Reply:
 
 
 def folder(world: World, version: int) -> Path:
-    return folders.folder_of(world.home, version)
+    return folders.folder_of(world.data, version)
 
 
 def current(world: World) -> int:
-    return pointers.served(world.home).version
+    return pointers.served(world.data).version
 
 
 def entries(world: World, version: int) -> dict[Any, dict[str, Any]]:
@@ -332,7 +332,7 @@ def test_a_manifest_tells_what_a_version_is(make: Make) -> None:
     for name, facts in content["files"].items():
         data = (path / name).read_bytes()
         assert facts == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    pointer = pointers.served(world.home)
+    pointer = pointers.served(world.data)
     assert pointer.manifest == hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
     with Snapshot(path, digest=pointer.manifest) as snapshot:
         snapshot.verify()
@@ -359,12 +359,12 @@ def test_the_parquet_file_is_the_copy_of_record(make: Make) -> None:
 def test_versions_are_listed_newest_first(make: Make) -> None:
     """The listing says of each version its number, size, time, gate, and whether it is current or pinned."""
     world = make({"id": [1], "text": ["a"]})
-    assert pointers.listing(world.home, pytest.fail) == []
+    assert pointers.listing(world.data, pytest.fail) == []
     world.answer(echo)
     world.publish()
     world.take_in({"id": [2], "prediction": ["x"]})
     world.publish()
-    newest, oldest = pointers.listing(world.home, pytest.fail)
+    newest, oldest = pointers.listing(world.data, pytest.fail)
     assert newest | {"created_at": None} == {
         "version": 2, "created_at": None, "rows": 2, "current": True, "pinned": False, "gate": "passed",
     }  # fmt: skip
@@ -377,11 +377,11 @@ def test_a_pin_is_served_in_place_of_the_current_version(make: Make) -> None:
     world = make({"id": [1], "text": ["a"]})
     world.answer(echo)
     world.publish()
-    (world.home.folder / pointers.PIN).write_bytes((world.home.folder / pointers.CURRENT).read_bytes())
+    (world.data.folder / pointers.PIN).write_bytes((world.data.folder / pointers.CURRENT).read_bytes())
     world.take_in({"id": [1], "prediction": ["corrected"]})
     assert world.changed(gate=OPEN).publish()["version"] == 2
     assert json.loads(world.get(id=1) or b"")["prediction"] == "about a"
-    assert [(row["version"], row["current"], row["pinned"]) for row in pointers.listing(world.home, pytest.fail)] == [
+    assert [(row["version"], row["current"], row["pinned"]) for row in pointers.listing(world.data, pytest.fail)] == [
         (2, True, False), (1, False, True),
     ]  # fmt: skip
 
@@ -401,7 +401,7 @@ def test_an_open_version_outlives_the_next(make: Make) -> None:
 def test_nothing_published_is_said_so(make: Make) -> None:
     """Asking for what is served before anything was published says what makes a version."""
     with pytest.raises(NotFound, match=r"has no published version in .*: batchinfer run makes one"):
-        pointers.served(make({"id": [1], "text": ["a"]}).home)
+        pointers.served(make({"id": [1], "text": ["a"]}).data)
 
 
 # The gate
@@ -409,16 +409,16 @@ def test_nothing_published_is_said_so(make: Make) -> None:
 
 def refused(world: World, check: str) -> Path:
     """Publishes, expects that check and no other to fail, and returns where the candidate lies."""
-    before = {path: path.read_bytes() for path in sorted(world.home.folder.glob("CURRENT"))}
-    versions = folders.numbers(world.home)
+    before = {path: path.read_bytes() for path in sorted(world.data.folder.glob("CURRENT"))}
+    versions = folders.numbers(world.data)
     with pytest.raises(GateFailed, match=f"The gate refused the new version: {check}: ") as raised:
         world.publish()
     assert str(raised.value).partition("andidate lies")[0].count(" wanted)") <= 1
     assert str(raised.value).partition("andidate lies")[0].count("%; at ") == 1  # one check, not several
-    assert {path: path.read_bytes() for path in sorted(world.home.folder.glob("CURRENT"))} == before
-    assert folders.numbers(world.home) == versions
-    assert not list(world.home.versions.glob(".*"))
-    (candidate,) = world.home.rejected.iterdir()
+    assert {path: path.read_bytes() for path in sorted(world.data.folder.glob("CURRENT"))} == before
+    assert folders.numbers(world.data) == versions
+    assert not list(world.data.versions.glob(".*"))
+    (candidate,) = world.data.rejected.iterdir()
     assert str(candidate) in str(raised.value)
     return candidate
 
@@ -430,7 +430,7 @@ def test_too_little_coverage_is_refused(make: Make) -> None:
     candidate = refused(world, "coverage")
     assert candidate.name == f"r{run_id}"
     with pytest.raises(NotFound):
-        pointers.served(world.home)
+        pointers.served(world.data)
     manifest = Manifest.read(candidate)
     assert (manifest.version, manifest.rows, manifest.content["gate"]["status"]) == (None, 2, "failed")
     (failed,) = (check for check in manifest.content["gate"]["checks"] if not check["passed"])
@@ -483,7 +483,7 @@ def test_a_run_whose_gate_fails_is_recorded_as_rejected(make: Make) -> None:
     assert (newest["status"], newest["version"], newest["hits"], newest["failures"]) == ("rejected", None, 1, 1)
     assert {check["name"] for check in newest["gate"] if not check["passed"]} == {"coverage", "failures"}
     assert newest["candidate"] == f"r{newest['run_id']}"
-    assert (world.home.rejected / f"r{newest['run_id']}" / PREDICTIONS).is_file()
+    assert (world.data.rejected / f"r{newest['run_id']}" / PREDICTIONS).is_file()
 
 
 def test_content_that_is_served_already_publishes_nothing(make: Make) -> None:
@@ -493,7 +493,7 @@ def test_content_that_is_served_already_publishes_nothing(make: Make) -> None:
     assert world.run()["version"] == 1
     again = world.run()
     assert (again["version"], again["unchanged"], again["entries"]) == (None, True, 2)
-    assert folders.numbers(world.home) == [1]
+    assert folders.numbers(world.data) == [1]
     world.take_in({"id": [3], "prediction": ["c"]})
     assert world.run()["version"] == 2
     assert [run["status"] for run in world.store.runs()][:3] == ["done"] * 3
@@ -557,7 +557,7 @@ def test_every_version_is_recorded(make: Make) -> None:
 
 
 def publish_by_force(world: World, candidate: str | None = None, why: str | None = None) -> dict[str, Any]:
-    return run.publish_job(world.job, world.home, Options(), Quiet(), candidate=candidate, why=why)
+    return run.publish_job(world.job, world.data, Options(), Quiet(), candidate=candidate, why=why)
 
 
 @pytest.fixture
@@ -574,7 +574,7 @@ def rejected(make: Make) -> World:
 
 def test_a_candidate_is_published_as_its_very_bytes(rejected: World) -> None:
     """What was refused is served by force exactly as it lay there, whatever the cache has now; it says who, when and why."""
-    candidate = rejected.home.rejected / "r2"
+    candidate = rejected.data.rejected / "r2"
     data = {path.name: path.read_bytes() for path in candidate.iterdir()}
     report = publish_by_force(rejected, "r2", "Ann looked at all of it")
     assert (report["version"], report["entries"], report["candidate"], report["status"]) == (2, 3, "r2", "done")
@@ -624,7 +624,7 @@ def test_the_cache_can_be_published_by_force(rejected: World) -> None:
 
 def test_a_candidate_is_never_overwritten(rejected: World) -> None:
     """A second refusal under the same run's number takes the next free name, and says it, to machines too."""
-    first = (rejected.home.rejected / "r2" / PREDICTIONS).read_bytes()
+    first = (rejected.data.rejected / "r2" / PREDICTIONS).read_bytes()
     for name in ("r3", "r3-2", "r3-3"):
         with pytest.raises(GateFailed, match=f"/{name}\\. ") as raised:
             rejected.publish()
@@ -633,7 +633,7 @@ def test_a_candidate_is_never_overwritten(rejected: World) -> None:
         assert (report["status"], report["candidate"], report["version"], report["job"]) == (
             "rejected", name, None, "shop",
         )  # fmt: skip
-    assert (rejected.home.rejected / "r2" / PREDICTIONS).read_bytes() == first
+    assert (rejected.data.rejected / "r2" / PREDICTIONS).read_bytes() == first
     with pytest.raises(NotFound, match=r"has no candidate r4: it has r2, r3, r3-2, r3-3\.$"):
         publish_by_force(rejected, "r4", "why not")
 
@@ -647,7 +647,7 @@ def test_a_first_refusal_is_told_as_such(make: Make) -> None:
     said = str(raised.value)
     assert "What was served" not in said
     assert "batchinfer diff" not in said
-    assert f"The candidate lies in {world.home.rejected / 'r1'}; to publish it all the same: batchinfer publish" in said
+    assert f"The candidate lies in {world.data.rejected / 'r1'}; to publish it all the same: batchinfer publish" in said
 
 
 def test_a_candidate_is_durable_before_it_has_its_name(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -657,27 +657,27 @@ def test_a_candidate_is_durable_before_it_has_its_name(make: Make, monkeypatch: 
     synced: list[set[str]] = []
 
     def watched(draft: Path) -> None:
-        assert folders.candidates(world.home) == []
+        assert folders.candidates(world.data) == []
         synced.append({path.name for path in draft.iterdir()})
 
     monkeypatch.setattr(folders, "sync_files", watched)
     with pytest.raises(GateFailed):
         world.publish()
-    assert (synced, folders.candidates(world.home)) == ([{MANIFEST, PREDICTIONS}], ["r1"])
+    assert (synced, folders.candidates(world.data)) == ([{MANIFEST, PREDICTIONS}], ["r1"])
 
 
 def test_a_candidate_is_published_like_any_version(rejected: World) -> None:
     """A candidate follows the newest whole version where CURRENT is damaged, says that a pin hides it, and has old versions removed."""
-    pointers.pin(rejected.home, 1)
-    (rejected.home.folder / pointers.CURRENT).write_bytes(b"")
+    pointers.pin(rejected.data, 1)
+    (rejected.data.folder / pointers.CURRENT).write_bytes(b"")
     report = publish_by_force(rejected, "r2", "read")
     assert (report["version"], report["pinned"], current(rejected)) == (2, 1, 1)
     assert Manifest.read(folder(rejected, 2)).content["parent"] == 1
-    pointers.unpin(rejected.home)
+    pointers.unpin(rejected.data)
     assert publish_by_force(rejected.changed(keep_versions=1), None, "now the cache")["pinned"] is None
-    assert folders.numbers(rejected.home) == [3]
+    assert folders.numbers(rejected.data) == [3]
     again = publish_by_force(rejected.changed(keep_versions=1), "r2", "back to what was read")
-    assert (again["version"], folders.numbers(rejected.home)) == (4, [4])
+    assert (again["version"], folders.numbers(rejected.data)) == (4, [4])
 
 
 @pytest.mark.parametrize("name", ["r7", "", ".", "..", "../versions/000001", "r2/"])
@@ -692,7 +692,7 @@ def test_a_candidate_needs_force(rejected: World) -> None:
     """What the gate refused is not published by its name alone."""
     with pytest.raises(UsageError, match=r"The candidate r2 failed its gate \(changed\): --force --why TEXT"):
         publish_by_force(rejected, "r2")
-    assert folders.numbers(rejected.home) == [1]
+    assert folders.numbers(rejected.data) == [1]
 
 
 @pytest.mark.parametrize(
@@ -708,7 +708,7 @@ def test_a_candidate_that_does_not_fit_is_refused(rejected: World, sections: dic
     """A candidate that would be looked up or read otherwise than the job now says is not published, not even by force."""
     with pytest.raises(UsageError, match=f"The candidate r2 does not fit the job as it is now: {sentence}"):
         publish_by_force(rejected.changed(**sections), "r2", "why not")
-    assert folders.numbers(rejected.home) == [1]
+    assert folders.numbers(rejected.data) == [1]
 
 
 def test_a_candidate_of_another_kind_of_key_is_refused(rejected: World) -> None:
@@ -723,7 +723,7 @@ def test_a_candidate_of_another_kind_of_key_is_refused(rejected: World) -> None:
 @pytest.mark.parametrize("spoil", ["byte", "cut", "gone", "manifest"])
 def test_a_damaged_candidate_is_refused(rejected: World, spoil: str) -> None:
     """A candidate that is not whole is not published, whoever wants it; no trace is left."""
-    path = rejected.home.rejected / "r2" / (MANIFEST if spoil == "manifest" else PREDICTIONS)
+    path = rejected.data.rejected / "r2" / (MANIFEST if spoil == "manifest" else PREDICTIONS)
     data = bytearray(path.read_bytes())
     data[-20 if spoil == "byte" else len(data) // 2] ^= 1
     if spoil == "gone":
@@ -732,8 +732,8 @@ def test_a_damaged_candidate_is_refused(rejected: World, spoil: str) -> None:
         path.write_bytes(data[:100] if spoil in ("cut", "manifest") else data)
     with pytest.raises(StoreError):
         publish_by_force(rejected, "r2", "why not")
-    assert (folders.numbers(rejected.home), current(rejected)) == ([1], 1)
-    assert not list(rejected.home.versions.glob(".*"))
+    assert (folders.numbers(rejected.data), current(rejected)) == ([1], 1)
+    assert not list(rejected.data.versions.glob(".*"))
 
 
 # Failures keep what is served
@@ -769,7 +769,7 @@ def test_what_fails_keeps_what_a_pin_serves(make: Make) -> None:
     world.publish()
     world.answer(lambda row: "bad", refresh=True)
     world.publish()
-    pointers.roll_back(world.home)
+    pointers.roll_back(world.data)
     world = world.changed(prompt={"template": "{{ text }}!"})
     world.answer(lambda row: REFUSED if row["id"] == 2 else "new")
     report = world.publish()
@@ -987,7 +987,7 @@ def test_a_version_of_an_unknown_format_is_refused(published: World) -> None:
 
 def test_a_damaged_current_is_refused(published: World) -> None:
     """A damaged CURRENT is said to be so by whoever reads it, and what mends it."""
-    path = published.home.folder / pointers.CURRENT
+    path = published.data.folder / pointers.CURRENT
     for content in (b"", b"1", b"{}", b'{"version": "one", "manifest_sha256": ""}', b"\xff"):
         path.write_bytes(content)
         with pytest.raises(StoreError, match=r"CURRENT is damaged: .*\. batchinfer publish shop mends it\.$"):
@@ -1015,7 +1015,7 @@ def test_a_damaged_draft_is_never_published(published: World, monkeypatch: pytes
     published.take_in({"id": [1], "prediction": ["new"]})
     with pytest.raises(StoreError, match="checksum differs"):
         published.publish()
-    assert (current(published), folders.numbers(published.home)) == (1, [1])
+    assert (current(published), folders.numbers(published.data)) == (1, [1])
 
 
 # Publishing that breaks off
@@ -1052,7 +1052,7 @@ def test_an_error_between_steps_leaves_the_old_version_served(
             world.publish()
     done = after and step == "make_current"
     assert json.loads(world.get(id=1) or b"")["prediction"] == ("new" if done else "about a")
-    assert not list(world.home.versions.glob(".*"))
+    assert not list(world.data.versions.glob(".*"))
     report = world.publish()
     assert (report["version"] is None) == done
     assert json.loads(world.get(id=1) or b"")["prediction"] == "new"

@@ -28,13 +28,13 @@ import yaml
 
 from batchinfer.cache.store import Store
 from batchinfer.cli.main import main
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.engines.devices import Placement
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.progress import Tally
+from batchinfer.pipeline.progress import Progress
 from tests.scripted import DRIVER
 
 ROOT = Path(__file__).parent.parent
@@ -123,10 +123,10 @@ def write_job(
 
 def make_job(
     folder: Path, rows: Rows, tiny: Path | None = None, *, script: Mapping[str, Any] | None = None, **sections: Any
-) -> tuple[Job, JobHome]:
+) -> tuple[Job, JobData]:
     """`write_job`, and the job as it is read; its data folder lies beside it."""
     job = reader.load(str(write_job(folder, rows, tiny, script=script, **sections)), {})
-    return job, JobHome(folder.parent / "home", job.name)
+    return job, JobData(folder.parent / "home", job.name)
 
 
 def numbered(count: int, mark: Mapping[int, str] | None = None) -> dict[str, list[str]]:
@@ -159,7 +159,7 @@ class Audience:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def progress(self, tally: Tally, hits: int) -> None:
+    def progress(self, tally: Progress, hits: int) -> None:
         for count in sorted(self.at):
             if tally.done >= count:
                 self.at.pop(count)()
@@ -174,9 +174,9 @@ def press(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
-def stored(home: JobHome) -> tuple[int, int]:
+def stored(data: JobData) -> tuple[int, int]:
     """How many generations the cache holds, and how many different ones."""
-    with Store(home.cache).open() as db:
+    with Store(data.cache).open() as db:
         [(count, distinct)] = db.execute("SELECT count(*), count(DISTINCT key) FROM generations").fetchall()
     return count, distinct
 
@@ -281,15 +281,15 @@ class Cli:
         self,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
-        home: Path,
+        data: Path,
         *,
         driver: str = DRIVER,
     ) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
-        self.home = home
-        monkeypatch.setenv("BATCHINFER_HOME", str(home))
+        self.data = data
+        monkeypatch.setenv("BATCHINFER_HOME", str(data))
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a script needs no GPU
-        monkeypatch.setattr(tempfile, "tempdir", str(home.parent))
+        monkeypatch.setattr(tempfile, "tempdir", str(data.parent))
         monkeypatch.setattr("batchinfer.pipeline.run.EnginePool", functools.partial(EnginePool, driver=driver))
 
     def __call__(self, *arguments: object) -> Done:

@@ -81,7 +81,7 @@ def stale(store: Store, source: Source) -> list[int]:
     return [number for (number,) in rows]
 
 
-def make_anew(store: Store, db: duckdb.DuckDBPyConnection, source: Source, numbers: Sequence[int]) -> int:
+def rebuild_lookups(store: Store, db: duckdb.DuckDBPyConnection, source: Source, numbers: Sequence[int]) -> int:
     """Makes the lookups of these imports from their queries; returns how many rows are of another key.
 
     Those have no lookup, until the job has their key again. db: where the plan's table `list` is. The caller holds the

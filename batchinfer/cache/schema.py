@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchinfer.core.clock import now
-from batchinfer.core.records import Answer, Failure, Made, Prediction
+from batchinfer.core.records import Answer, Failure, Prediction, Provenance
 
 MIGRATIONS: list[tuple[str, str]] = [
     (
@@ -73,7 +73,7 @@ FAILURE_SCHEMA = pa.schema(
 )  # fmt: skip
 
 
-def generation_row(answer: Answer, made: Made) -> dict[str, Any]:
+def generation_row(answer: Answer, made: Provenance) -> dict[str, Any]:
     """A row of `generations`. made: what is the same for a whole run."""
     row = asdict(answer.generation) | asdict(made) | {"created_at": now()}
     if isinstance(answer.result, Prediction):
@@ -87,7 +87,7 @@ def generation_row(answer: Answer, made: Made) -> dict[str, Any]:
     return row
 
 
-def failure_row(failure: Failure, query: Mapping[str, Any] | None, made: Made) -> dict[str, Any]:
+def failure_row(failure: Failure, query: Mapping[str, Any] | None, made: Provenance) -> dict[str, Any]:
     """A row of `failures`. query: the lookup key of the row that failed."""
     return {
         "key": failure.key, "fingerprint": made.fingerprint, "row": None, "query": json.dumps(query, ensure_ascii=False, default=str),

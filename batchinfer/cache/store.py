@@ -27,10 +27,10 @@ from batchinfer.cache.schema import (
     generation_row,
 )
 from batchinfer.core.clock import iso, now
-from batchinfer.core.database import one, transaction, vendor_faults
-from batchinfer.core.files import readable_faults
+from batchinfer.core.database import duckdb_errors, one, transaction
+from batchinfer.core.files import os_errors
 from batchinfer.core.keys import canonical_json
-from batchinfer.core.records import Answer, Failure, Generation, Made, Prediction
+from batchinfer.core.records import Answer, Failure, Generation, Prediction, Provenance
 from batchinfer.core.sql import literal
 from batchinfer.errors import Busy, StoreError
 
@@ -54,7 +54,7 @@ class Store:
     @contextlib.contextmanager
     def open(self, *, write: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection inside a transaction; rolled back if anything is raised. Raises StoreError or Busy."""
-        with vendor_faults(self.path):
+        with duckdb_errors(self.path):
             connection = _connect(self.path, self._patience, read_only=not write)
             try:
                 with transaction(connection):
@@ -66,7 +66,7 @@ class Store:
     def attached(self, db: duckdb.DuckDBPyConnection, *, write: bool = False) -> Iterator[None]:
         """The cache as the schema `cache` of another database, within whose memory it stays. Raises StoreError or Busy."""
         attach = f"ATTACH {literal(str(self.path))} AS cache{'' if write else ' (READ_ONLY)'}"
-        with vendor_faults(self.path):
+        with duckdb_errors(self.path):
             _patiently(self.path, self._patience, lambda: db.execute(attach))
             try:
                 yield
@@ -88,7 +88,7 @@ class Store:
         try:
             draft._migrate()
             # Another process may have been faster: its file is as good.
-            with readable_faults(self.path), contextlib.suppress(FileExistsError):
+            with os_errors(self.path), contextlib.suppress(FileExistsError):
                 os.link(draft.path, self.path)
         finally:
             for path in (draft.path, draft.path.with_name(f"{draft.path.name}.wal")):
@@ -150,7 +150,7 @@ class Store:
         self,
         answers: Sequence[Answer],
         failures: Sequence[tuple[Failure, Mapping[str, Any]]],
-        made: Made,
+        made: Provenance,
         *,
         replace: bool,
     ) -> None:
@@ -177,7 +177,7 @@ class Store:
             db.execute("DELETE FROM failures WHERE stage = 'input'")
             db.execute("INSERT INTO failures BY NAME SELECT * FROM bad")
 
-    def reread(self, read: Read, made: Made, queries: Queries, values: Queries | None = None) -> int:
+    def reread(self, read: Read, made: Provenance, queries: Queries, values: Queries | None = None) -> int:
         """Reads stored texts again that another parser judged; returns how many.
 
         read: the job's parser. queries: says which rows ask the prompts of these keys, for those that fail now.
@@ -206,7 +206,7 @@ class Store:
         self,
         db: duckdb.DuckDBPyConnection,
         answers: list[Answer],
-        made: Made,
+        made: Provenance,
         queries: Queries,
     ) -> None:
         failures = [answer.result for answer in answers if isinstance(answer.result, Failure)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from batchinfer.core.home import JobHome, data_folder
+from batchinfer.core.home import JobData, data_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.errors import UsageError
 from batchinfer.job import reader
@@ -28,24 +28,24 @@ input_option = click.option(
 )
 
 
-def open_job(name: str) -> tuple[Job, JobHome]:
+def open_job(name: str) -> tuple[Job, JobData]:
     """The job of that name, and its part of the data folder."""
     job = reader.load(name, os.environ)
-    return job, JobHome(home_root(), job.name)
+    return job, JobData(data_dir(), job.name)
 
 
-def home_root() -> Any:
+def data_dir() -> Any:
     """The data folder that the command was given."""
     return data_folder(click.get_current_context().find_root().obj, os.environ)
 
 
-def served_home(name: str) -> JobHome:
+def served_data(name: str) -> JobData:
     """The data of a job by its name, or by its job file; a served version needs no job file."""
-    root = home_root()
-    home = JobHome(root, name)
-    if re.fullmatch(JOB_NAME, name) and any(path.exists() for path in (home.folder / "job.json", home.versions)):
-        return home
-    return JobHome(root, reader.load(name, os.environ).name)
+    root = data_dir()
+    data = JobData(root, name)
+    if re.fullmatch(JOB_NAME, name) and any(path.exists() for path in (data.folder / "job.json", data.versions)):
+        return data
+    return JobData(root, reader.load(name, os.environ).name)
 
 
 def pairs(arguments: Sequence[str]) -> dict[str, str]:

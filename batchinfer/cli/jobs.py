@@ -46,7 +46,7 @@ def try_(job: str, pair: tuple[str, ...], shots: int | None, as_json: bool) -> N
     """Render one prompt, show it, ask the model, store nothing."""
     from batchinfer.pipeline.trial import try_prompt
 
-    opened, home = open_job(job)
+    opened, data = open_job(job)
 
     def shown(text: str, tokens: int) -> None:
         if not as_json:
@@ -54,7 +54,7 @@ def try_(job: str, pair: tuple[str, ...], shots: int | None, as_json: bool) -> N
             click.echo(text)
 
     trial = try_prompt(
-        opened, home, pairs(pair), shots=shots, say=lambda text: click.secho(text, dim=True, err=True), shown=shown
+        opened, data, pairs(pair), shots=shots, say=lambda text: click.secho(text, dim=True, err=True), shown=shown
     )
     result = {
         "job": opened.name,

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_home, table
+from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_data, table
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.versions.query import OFFSETS, language_ranges
 
@@ -26,17 +26,17 @@ def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
     from batchinfer.versions.pointers import served
     from batchinfer.versions.snapshot import Snapshot
 
-    home = served_home(job)
-    found = served(home)
+    data = served_data(job)
+    found = served(data)
     texts = pairs(pair)
-    with Snapshot(folder_of(home, found.version), digest=found.manifest) as snapshot:
+    with Snapshot(folder_of(data, found.version), digest=found.manifest) as snapshot:
         columns = {column.name: column for column in snapshot.manifest.key}
         unknown = [name for name in texts if name not in columns]
         if unknown:
             raise UsageError(f"{unknown[0]} is not part of the lookup key, which is {', '.join(columns)}.")
         body = snapshot.get({name: typed(text, columns[name]) for name, text in texts.items()})
     if body is None:
-        raise NotFound(f"{home.name} has no prediction for {', '.join(pair)} in version {found.version}.")
+        raise NotFound(f"{data.name} has no prediction for {', '.join(pair)} in version {found.version}.")
     click.echo(body.decode() if as_json else json.dumps(json.loads(body), indent=2, ensure_ascii=False))
 
 
@@ -55,11 +55,11 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
     from batchinfer.versions.pointers import served
     from batchinfer.versions.snapshot import Snapshot
 
-    home = served_home(job)
-    version = served(home)
+    data = served_data(job)
+    version = served(data)
     ranges, utf16 = language_ranges(languages), OFFSETS[offsets]
     found = False
-    with Snapshot(folder_of(home, version.version), digest=version.manifest) as snapshot:
+    with Snapshot(folder_of(data, version.version), digest=version.manifest) as snapshot:
         matcher = snapshot.matcher
         for each in _lines() if text == "-" else [text]:
             places = matcher.find(each, languages=ranges, utf16=utf16)
@@ -69,7 +69,7 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
             emit({"matches": matches, "version": version.version}, as_json, partial(show, matches))
     if not found:
         what = "this text" if text != "-" else "these texts"
-        raise NotFound(f"Version {version.version} of {home.name} finds nothing in {what}.")
+        raise NotFound(f"Version {version.version} of {data.name} finds nothing in {what}.")
 
 
 def _lines() -> Iterator[str]:

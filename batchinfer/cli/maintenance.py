@@ -11,14 +11,14 @@ from typing import Any
 import click
 
 from batchinfer.cli.common import (
+    data_dir,
     emit,
-    home_root,
     input_option,
     job_argument,
     json_option,
     open_job,
     pairs,
-    served_home,
+    served_data,
     tell,
 )
 from batchinfer.errors import UsageError
@@ -42,12 +42,12 @@ def forget_(job: str, pair: tuple[str, ...], input_path: str | None, yes: bool, 
     """
     from batchinfer.maintenance.erase import forget
 
-    home, texts = served_home(job), pairs(pair)
-    question = f"Forget {', '.join(pair)} of {home.name}, in its cache, versions, misses and logs? It cannot be undone."
+    data, texts = served_data(job), pairs(pair)
+    question = f"Forget {', '.join(pair)} of {data.name}, in its cache, versions, misses and logs? It cannot be undone."
     if not yes and not (sys.stdin.isatty() and click.confirm(question, err=True)):
         raise UsageError("Nothing was removed: say --yes, or answer y on a terminal.")
     given = None if input_path is None else Path(input_path).absolute()
-    report = forget(_job_file(job), home, texts, given)
+    report = forget(_job_file(job), data, texts, given)
     emit(report, as_json, lambda: tell(_forgotten(report, ", ".join(pair))))
 
 
@@ -78,7 +78,7 @@ def doctor_(job: str | None, as_json: bool) -> None:
     """What this machine and data folder can do, and what is missing. Exits with 1 if something is."""
     from batchinfer.maintenance import doctor
 
-    findings = list(doctor.machine(home_root()))
+    findings = list(doctor.machine(data_dir()))
     if job is not None:
         findings += doctor.job(*open_job(job))
 

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from batchinfer.pipeline.progress import Tally
+from batchinfer.pipeline.progress import Progress
 
 LINE_SECONDS = 10.0
 DRAWS_PER_SECOND = 4
@@ -31,7 +31,7 @@ class ProgressShow:
         self._console = Console(stderr=True)
         self._yes = yes
         self._interactive = sys.stdin.isatty() and sys.stderr.isatty()
-        self._tally: Tally | None = None
+        self._tally: Progress | None = None
         self._hits = 0
         self._live: Live | None = None
         self._over = threading.Event()
@@ -44,7 +44,7 @@ class ProgressShow:
     def confirm(self, text: str) -> bool:
         return self._yes or (self._interactive and click.confirm(text, default=False, err=True))
 
-    def progress(self, tally: Tally, hits: int) -> None:
+    def progress(self, tally: Progress, hits: int) -> None:
         first, self._tally, self._hits = self._tally is None, tally, hits
         if first and self._console.is_terminal:
             self._live = Live(
@@ -73,7 +73,7 @@ class ProgressShow:
             self._live.stop()
 
 
-def line(tally: Tally, hits: int) -> str:
+def line(tally: Progress, hits: int) -> str:
     """One line with all that there is to say."""
     rate, left = tally.rate(tally.done), tally.todo - tally.done
     parts = [
@@ -90,7 +90,7 @@ def line(tally: Tally, hits: int) -> str:
     return ", ".join(parts)
 
 
-def _drawing(tally: Tally, hits: int) -> Table:
+def _drawing(tally: Progress, hits: int) -> Table:
     grid = Table.grid(padding=(0, 1))
     grid.add_row(
         ProgressBar(total=max(tally.todo, 1), completed=tally.done, width=40), f"{tally.done / max(tally.todo, 1):.0%}"

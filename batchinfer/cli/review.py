@@ -42,11 +42,11 @@ def review_(job: str, out: str, where: tuple[str, ...], input_path: str | None, 
     from batchinfer.cache.verdicts import is_checking
     from batchinfer.review.export import write
 
-    opened, home = open_job(job)
+    opened, data = open_job(job)
     target = Path(out).absolute()
     if not target.parent.is_dir():
         raise UsageError(f"The folder {target.parent} does not exist: make it first.")
-    listed = write(opened, home, _options(input_path), target, pairs(where), _warn)
+    listed = write(opened, data, _options(input_path), target, pairs(where), _warn)
     changed = listed.rows - listed.new
     done = (
         f"Wrote {listed.rows:,} rows to {out}: {listed.new:,} new, {changed:,} changed. "
@@ -79,11 +79,11 @@ def import_(
     """
     from batchinfer.review import ingest, predictions
 
-    opened, home = open_job(job)
+    opened, data = open_job(job)
     if sum([file is not None, list_, undo is not None]) != 1:
         raise UsageError("Give either a FILE, or --list, or --undo ID.")
     if list_:
-        result = predictions.listing(home)
+        result = predictions.listing(data)
         counts = ["rows", "accepted", "rejected", "corrected"]
         columns = ["import_id", "created_at", "kind", "author", *counts]
         emit(
@@ -92,21 +92,21 @@ def import_(
             lambda: table("", columns, [[row[name] for name in columns] for row in result], right=counts),
         )
     elif undo is not None:
-        count = predictions.undo(opened, home, undo)
+        count = predictions.undo(opened, data, undo)
         emit(
             {"import_id": undo, "rows": count},
             as_json,
             lambda: click.echo(f"Took back import {undo} ({count:,} rows). {_next(job)}"),
         )
     elif ingest.is_review(path := Path(str(file)).absolute(), opened.spec):
-        taken = ingest.add(opened, home, path, author, _options(input_path), _warn)
+        taken = ingest.add(opened, data, path, author, _options(input_path), _warn)
         emit(asdict(taken), as_json, lambda: tell(_taken(taken, job)))
     else:
         if input_path is not None:
             raise UsageError(
                 f"--input goes with a review, and {file} is none: it has none of the columns verdict, check and corrected."
             )
-        number, count = predictions.add(opened, home, path, author)
+        number, count = predictions.add(opened, data, path, author)
         emit(
             {"import_id": number, "rows": count},
             as_json,

@@ -13,8 +13,8 @@ import click
 from batchinfer.cli.common import (
     _options,
     _warn,
+    data_dir,
     emit,
-    home_root,
     input_option,
     job_argument,
     json_option,
@@ -24,7 +24,7 @@ from batchinfer.cli.common import (
     table,
     tell,
 )
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, NotFound, UsageError
 
 SHOWN = 20
@@ -40,12 +40,12 @@ def plan_(job: str, input_path: str | None, as_json: bool) -> None:
     from batchinfer.planning.estimate import estimate
     from batchinfer.planning.prepare import Options, planned
 
-    opened, home = open_job(job)
+    opened, data = open_job(job)
 
     def say(text: str) -> None:
         click.secho(text, dim=True, err=True)
 
-    with planned(opened, home, Options(input=_path(input_path)), say=say) as p:
+    with planned(opened, data, Options(input=_path(input_path)), say=say) as p:
         result = estimate(p, say)
 
     def text() -> None:
@@ -100,14 +100,14 @@ def run_(job: str, input_path: str | None, limit: int | None, max_hours: float |
     from batchinfer.pipeline.run import run
     from batchinfer.planning.prepare import Options
 
-    opened, home = open_job(job)
+    opened, data = open_job(job)
     options = Options(
         input=_path(input_path), limit=limit, max_hours=max_hours, publish=not no_publish, retry_failed=retry_failed,
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh]).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
     with reporting(as_json=as_json), ProgressShow(yes=yes) as show:
-        report = run(opened, home, options, show)
+        report = run(opened, data, options, show)
     emit(report, as_json, lambda: _print_report(report))
 
 
@@ -130,9 +130,9 @@ def publish_(
         raise UsageError("--force needs --why TEXT: the reason is kept with the version.")
     if why is not None and not force:
         raise UsageError("--why goes with --force: a version that passes its gate needs no reason.")
-    opened, home = open_job(job)
+    opened, data = open_job(job)
     with reporting(as_json=as_json), ProgressShow() as show:
-        report = publish_job(opened, home, Options(input=_path(input_path)), show, candidate=candidate, why=why)
+        report = publish_job(opened, data, Options(input=_path(input_path)), show, candidate=candidate, why=why)
     emit(report, as_json, lambda: _print_published(report))
 
 
@@ -218,8 +218,8 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
     """The dead letters: rows without a prediction, and why."""
     from batchinfer.cache.store import Store
 
-    opened, home = open_job(job)
-    store = _existing(Store(home.cache), home)
+    opened, data = open_job(job)
+    store = _existing(Store(data.cache), data)
     rows = store.failures(limit or (None if as_json else SHOWN))
 
     def text() -> None:
@@ -244,8 +244,8 @@ def runs_(job: str, as_json: bool) -> None:
     """The history of runs, newest first."""
     from batchinfer.cache.store import Store
 
-    _, home = open_job(job)
-    reports = _existing(Store(home.cache), home).runs()
+    _, data = open_job(job)
+    reports = _existing(Store(data.cache), data).runs()
     columns = ["run", "started (UTC)", "status", "rows", "hits", "made", "failed", "left", "ver.", "rows/s", "saved"]
 
     def text() -> None:
@@ -271,11 +271,11 @@ def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
     """Write FILE.parquet: what the cache has for the job's list, with raw text and scores."""
     from batchinfer.pipeline.export import export
 
-    opened, home = open_job(job)
+    opened, data = open_job(job)
     target = Path(file).absolute()
     if not target.parent.is_dir():
         raise UsageError(f"The folder {target.parent} does not exist: make it first.")
-    count = export(opened, home, _options(input_path), target, _warn)
+    count = export(opened, data, _options(input_path), target, _warn)
     emit(
         {"job": opened.name, "file": str(target), "rows": count},
         as_json,
@@ -283,9 +283,9 @@ def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
     )
 
 
-def _existing(store: Any, home: JobHome) -> Any:
+def _existing(store: Any, data: JobData) -> Any:
     if not store.path.exists():
-        raise NotFound(f"The job {home.name} has not been run yet in {home_root()}.")
+        raise NotFound(f"The job {data.name} has not been run yet in {data_dir()}.")
     store.prepare()
     return store
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from batchinfer.cli.common import emit, home_root, json_option, table
+from batchinfer.cli.common import data_dir, emit, json_option, table
 from batchinfer.core.home import job_names
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.errors import MissingExtra, NotFound, UsageError, shortened
@@ -43,7 +43,7 @@ def serve_(host: str, port: int, workers: int | None, no_auth: bool, no_misses: 
         if (exc.name or "").startswith("batchinfer"):
             raise
         raise MissingExtra("The lookup service", "serve") from exc
-    root = home_root()
+    root = data_dir()
     if not root.is_dir():
         raise NotFound(f"There is no data folder {root}: run a job first, or name another with --home.")
     if not (is_loopback(host) or no_auth or KeyFile(root).read()):
@@ -79,7 +79,7 @@ def add(name: str, jobs: tuple[str, ...], as_json: bool) -> None:
 
     if not name.strip():
         raise UsageError("A key's NAME says whom or what it is for: it cannot be empty.")
-    root = home_root()
+    root = data_dir()
     _check_jobs(root, jobs)
     root.mkdir(parents=True, exist_ok=True)
     record, key = KeyFile(root).add(name, list(jobs))
@@ -114,7 +114,7 @@ def list_(as_json: bool) -> None:
 
     rows = [
         {name: value for name, value in asdict(record).items() if name != "sha256"}
-        for record in KeyFile(home_root()).read()
+        for record in KeyFile(data_dir()).read()
     ]
     columns = ["id", "name", "jobs", "created_at", "revoked_at"]
 
@@ -137,7 +137,7 @@ def revoke(key_id: str, as_json: bool) -> None:
     """Make a key worthless, for good."""
     from batchinfer.serve.apikeys import KeyFile
 
-    record = KeyFile(home_root()).revoke(key_id)
+    record = KeyFile(data_dir()).revoke(key_id)
     emit(
         {"id": record.id, "revoked_at": record.revoked_at},
         as_json,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from batchinfer.cli.common import emit, job_argument, json_option, served_home, table, tell
+from batchinfer.cli.common import emit, job_argument, json_option, served_data, table, tell
 from batchinfer.cli.maintenance import PAIR, SHOWN, WIDE
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError, UsageError
 
 
@@ -19,7 +19,7 @@ def versions_(job: str, as_json: bool) -> None:
     """The published versions, newest first."""
     from batchinfer.versions.pointers import listing
 
-    rows = listing(served_home(job), lambda fault: click.echo(f"batchinfer: {fault}", err=True))
+    rows = listing(served_data(job), lambda fault: click.echo(f"batchinfer: {fault}", err=True))
     columns = ["version", "created_at", "rows", "current", "pinned", "gate"]
     emit(
         rows,
@@ -40,14 +40,14 @@ def pin_(job: str, version: int, as_json: bool) -> None:
     """Serve version N, whatever is published, until it is unpinned. Works beside a run."""
     from batchinfer.versions.pointers import pin
 
-    home = served_home(job)
-    pin(home, version)
+    data = served_data(job)
+    pin(data, version)
     _emit_served(
-        home,
+        data,
         version,
         version,
         as_json,
-        f"Version {version} is pinned: it is served until batchinfer unpin {home.name}.",
+        f"Version {version} is pinned: it is served until batchinfer unpin {data.name}.",
     )
 
 
@@ -58,15 +58,15 @@ def unpin_(job: str, as_json: bool) -> None:
     """Serve the current version again. Works beside a run."""
     from batchinfer.versions.pointers import pointer, unpin
 
-    home = served_home(job)
-    said = "The pin is gone" if unpin(home) else "Nothing was pinned"
+    data = served_data(job)
+    said = "The pin is gone" if unpin(data) else "Nothing was pinned"
     current = None
     try:
-        current = pointer(home)
+        current = pointer(data)
         now = "nothing is published." if current is None else f"version {current.version} is served."
     except StoreError as exc:  # the pin is gone all the same
         now = str(exc)
-    _emit_served(home, None if current is None else current.version, None, as_json, f"{said}: {now}")
+    _emit_served(data, None if current is None else current.version, None, as_json, f"{said}: {now}")
 
 
 @click.command("rollback")
@@ -76,15 +76,15 @@ def rollback_(job: str, as_json: bool) -> None:
     """Pin the newest whole version below the one that is served. Works beside a run."""
     from batchinfer.versions.pointers import roll_back
 
-    home = served_home(job)
-    was, now = roll_back(home)
-    said = f"Version {now} is pinned and served in place of {was}, until batchinfer unpin {home.name}."
-    _emit_served(home, now, now, as_json, said)
+    data = served_data(job)
+    was, now = roll_back(data)
+    said = f"Version {now} is pinned and served in place of {was}, until batchinfer unpin {data.name}."
+    _emit_served(data, now, now, as_json, said)
 
 
-def _emit_served(home: JobHome, version: int | None, pinned: int | None, as_json: bool, sentence: str) -> None:
+def _emit_served(data: JobData, version: int | None, pinned: int | None, as_json: bool, sentence: str) -> None:
     """Says what is served after a change of the pin."""
-    emit({"job": home.name, "version": version, "pinned": pinned}, as_json, lambda: tell(sentence))
+    emit({"job": data.name, "version": version, "pinned": pinned}, as_json, lambda: tell(sentence))
 
 
 def _mark(value: object) -> object:
@@ -106,7 +106,7 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, as_json: bool) -
 
     if len(versions) not in (0, PAIR):
         raise UsageError("Give both versions, such as 3 5 or current r7, or none for what the served one changed.")
-    found = compare(served_home(job), versions, None if out is None else Path(out).absolute(), SHOWN)
+    found = compare(served_data(job), versions, None if out is None else Path(out).absolute(), SHOWN)
     counts = {"added": found.added, "removed": found.removed, "changed": found.changed}
 
     def text() -> None:
@@ -129,18 +129,18 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, as_json: bool) -
 @json_option
 def copy_(job: str, dest: str, as_json: bool) -> None:
     """Ship the version that is served to another data folder DEST, files first, CURRENT last."""
-    from batchinfer.versions.replication import ship
+    from batchinfer.versions.replication import replicate
 
-    home = served_home(job)
-    shipped = ship(home, Path(dest).absolute(), lambda text: click.echo(text, err=True))
+    data = served_data(job)
+    shipped = replicate(data, Path(dest).absolute(), lambda text: click.echo(text, err=True))
     if shipped.pinned is not None:
         click.echo(
             f"Version {shipped.pinned} is pinned in {dest}, and stays served there: "
-            f"batchinfer --home {dest} unpin {home.name} ends that.",
+            f"batchinfer --home {dest} unpin {data.name} ends that.",
             err=True,
         )
     result = {
-        "job": home.name, "version": shipped.version, "destination": dest, "copied": shipped.copied, "bytes": shipped.bytes,
+        "job": data.name, "version": shipped.version, "destination": dest, "copied": shipped.copied, "bytes": shipped.bytes,
         "pinned": shipped.pinned,
     }  # fmt: skip
     done = f"Copied version {shipped.version} ({shipped.bytes / 1e6:,.1f} MB) to {dest}."

@@ -9,7 +9,7 @@ import weakref
 from pathlib import Path
 
 from batchinfer.client.types import Hit, Matches, Query
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, NotFound, StoreError
 from batchinfer.versions.follow import Follower, Served
 
@@ -23,7 +23,7 @@ class _Files:
     """Reads the data folder in this process. A thread takes up new versions; no look-up ever waits for it."""
 
     def __init__(self, root: Path, job: str) -> None:
-        self._follower = Follower(JobHome(root, job))
+        self._follower = Follower(JobData(root, job))
         with _REFRESHING:
             self._follower.refresh()
         if self._follower.served.snapshot is None:
@@ -36,7 +36,7 @@ class _Files:
         self._stop = weakref.finalize(self, stop.set)
         self._stop.atexit = False
         threading.Thread(
-            target=_keep_up, args=(self._follower, stop), name=f"batchinfer-{self._follower.home.name}", daemon=True
+            target=_keep_up, args=(self._follower, stop), name=f"batchinfer-{self._follower.data.name}", daemon=True
         ).start()
 
     @property
@@ -93,14 +93,14 @@ _decode = json.JSONDecoder().decode
 
 def _nothing(follower: Follower) -> BatchinferError:
     """Why nothing could be opened."""
-    home = follower.home
+    data = follower.data
     if follower.served.problem is not None:
-        return StoreError(f"Nothing of the job {home.name} can be served: {follower.served.problem}")
-    if not home.root.is_dir():
-        return NotFound(f"There is no data folder {home.root}.")
-    if not home.folder.is_dir():
-        return NotFound(f"There is no job {home.name} in the data folder {home.root}.")
-    return NotFound(f"The job {home.name} has no published version in {home.root}: batchinfer run makes one.")
+        return StoreError(f"Nothing of the job {data.name} can be served: {follower.served.problem}")
+    if not data.root.is_dir():
+        return NotFound(f"There is no data folder {data.root}.")
+    if not data.folder.is_dir():
+        return NotFound(f"There is no job {data.name} in the data folder {data.root}.")
+    return NotFound(f"The job {data.name} has no published version in {data.root}: batchinfer run makes one.")
 
 
 def _keep_up(follower: Follower, stop: threading.Event) -> None:
@@ -108,7 +108,7 @@ def _keep_up(follower: Follower, stop: threading.Event) -> None:
     while True:
         problem = follower.served.problem
         if problem is not None and problem != told:
-            log.warning("%s: %s What was open before goes on being used.", follower.home.name, problem)
+            log.warning("%s: %s What was open before goes on being used.", follower.data.name, problem)
         told = problem
         if stop.wait(LOOK_SECONDS):
             return
@@ -116,7 +116,7 @@ def _keep_up(follower: Follower, stop: threading.Event) -> None:
             with _REFRESHING:
                 follower.refresh()
         except Exception:  # whatever it was, it may pass; look-ups go on with what is open
-            log.exception("%s: could not be brought up to date", follower.home.name)
+            log.exception("%s: could not be brought up to date", follower.data.name)
 
 
 # A fork waits until no version is just being opened: the child would be left with half of it, and with its locks.

@@ -38,7 +38,7 @@ def one(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> 
 
 
 @contextlib.contextmanager
-def vendor_faults(path: Path) -> Iterator[None]:
+def duckdb_errors(path: Path) -> Iterator[None]:
     """Says of DuckDB's errors what they mean for the user."""
     try:
         yield
@@ -60,7 +60,7 @@ def vendor_faults(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def scratch_database(folder: Path, memory: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database for intermediate tables, of bounded memory. Raises StoreError when it cannot be written."""
-    with vendor_faults(folder):
+    with duckdb_errors(folder):
         db = duckdb.connect()  # not a file: that would log, compress and write even what fits into memory
         try:
             db.execute(f"SET memory_limit = '{memory or SCRATCH_MEMORY}'")
@@ -73,7 +73,7 @@ def scratch_database(folder: Path, memory: str | None = None) -> Iterator[duckdb
 
 
 @contextlib.contextmanager
-def copy_faults(target: Path) -> Iterator[None]:
+def copy_errors(target: Path) -> Iterator[None]:
     """Says of DuckDB's errors while it copies which file they are about."""
     try:
         yield

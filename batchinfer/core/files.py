@@ -28,7 +28,7 @@ def lock(path: Path, doing: str, wait: Callable[[str], None] | None = None) -> I
     wait: if given, it is called with the holder's name, and the lock is then waited for.
     The lock goes with the process, however it ends.
     """
-    with readable_faults(path):
+    with os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(path, os.O_RDWR)  # in a folder for all, Linux lets only its maker open a file with O_CREAT
@@ -64,7 +64,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
     mode: who may read it, less what the umask takes away.
     """
-    with readable_faults(path):
+    with os_errors(path):
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:  # noqa: PTH123
             file.write(content)
@@ -84,7 +84,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def readable_faults(path: Path) -> Iterator[None]:
+def os_errors(path: Path) -> Iterator[None]:
     """Says of a file-system error what it means for the data folder."""
     try:
         yield
@@ -116,7 +116,7 @@ def beside(target: Path) -> Iterator[Path]:
             raise UsageError(f"{target} cannot be written: {exc.strerror}. Name another file.") from exc
         draft.unlink()
         yield draft
-        with readable_faults(target):
+        with os_errors(target):
             draft.replace(place)
             sync_folder(place.parent)
     finally:

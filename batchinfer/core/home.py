@@ -32,7 +32,7 @@ from typing import Any
 
 import platformdirs
 
-from batchinfer.core.files import lock, readable_faults, write_atomically
+from batchinfer.core.files import lock, os_errors, write_atomically
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.errors import Busy, StoreError, UsageError
 
@@ -40,7 +40,7 @@ VARIABLE = "BATCHINFER_HOME"
 
 
 @dataclass(frozen=True, slots=True)
-class JobHome:
+class JobData:
     """One job's part of the data folder."""
 
     root: Path
@@ -76,7 +76,7 @@ class JobHome:
 
     def prepare(self, job_file: Path) -> None:
         """Makes the folder and binds the name to the job file. Raises StoreError or UsageError."""
-        with readable_faults(self.folder):
+        with os_errors(self.folder):
             self.logs.mkdir(parents=True, exist_ok=True)
         record = self.record()
         bound = record.get("job_file")
@@ -127,7 +127,7 @@ class JobHome:
         """
         parent = self.folder / "scratch"
         with contextlib.ExitStack() as held:
-            with readable_faults(parent), lock(parent / "lock", "making a scratch folder", wait=lambda _: None):
+            with os_errors(parent), lock(parent / "lock", "making a scratch folder", wait=lambda _: None):
                 for old in filter(Path.is_dir, parent.iterdir()):
                     with contextlib.suppress(StoreError), lock(old / "lock", "clearing away") as holder:
                         if holder is None:

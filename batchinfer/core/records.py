@@ -71,7 +71,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Provenance:
     """What is the same for all that a run makes, and stored with each row."""
 
     fingerprint: bytes

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchinfer.core.files import lock, readable_faults
+from batchinfer.core.files import lock, os_errors
 from batchinfer.errors import UsageError
 
 
@@ -110,7 +110,7 @@ def place_here(replicas: int | str, tensor_parallel: int) -> list[Placement]:
 def hold(placements: list[Placement], doing: str, say: Callable[[str], None]) -> Iterator[None]:
     """Holds the machine-wide lock of every device in `placements`, waiting for other jobs and saying for whom."""
     folder = Path(tempfile.gettempdir()) / "batchinfer-devices"
-    with readable_faults(folder):
+    with os_errors(folder):
         if not folder.is_dir():
             folder.mkdir(exist_ok=True)
             folder.chmod(0o1777)  # jobs of all users share the devices

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batchinfer.core.files import write_atomically
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.engines import bundled
 from batchinfer.errors import MissingExtra, ModelError
 from batchinfer.job.reader import Job
@@ -34,7 +34,7 @@ class ModelIdentity:
     adapter_digest: str | None = None
 
 
-def resolve(job: Job, home: JobHome, *, update: bool = False) -> ModelIdentity:
+def resolve(job: Job, data: JobData, *, update: bool = False) -> ModelIdentity:
     """What the job's model is. Raises ModelError.
 
     Of a model that was used before, a hub commit is taken from the record, and a folder or adapter whose files
@@ -43,8 +43,8 @@ def resolve(job: Job, home: JobHome, *, update: bool = False) -> ModelIdentity:
     spec = job.spec.model
     if spec is None:
         raise ModelError(f"The job {job.name} has no model: it lives by imports.")
-    known = None if update else home.record().get("models", {}).get(_asked(spec))
-    identity = _identify(spec, job, home, known["revision"] if known else None)
+    known = None if update else data.record().get("models", {}).get(_asked(spec))
+    identity = _identify(spec, job, data, known["revision"] if known else None)
     if known and (known["digest"], known["adapter_digest"]) != (identity.digest, identity.adapter_digest):
         raise ModelError(
             f"The files of {spec.id if known['digest'] != identity.digest else spec.adapter} changed since the last run: "
@@ -53,12 +53,12 @@ def resolve(job: Job, home: JobHome, *, update: bool = False) -> ModelIdentity:
     return identity
 
 
-def remember(job: Job, home: JobHome, identity: ModelIdentity) -> None:
+def remember(job: Job, data: JobData, identity: ModelIdentity) -> None:
     """Records the identity, so that the job's model stays what it is."""
     assert job.spec.model is not None
-    record = home.record()
+    record = data.record()
     models = record.get("models", {}) | {_asked(job.spec.model): asdict(identity)}
-    home.write_record(record | {"models": models})
+    data.write_record(record | {"models": models})
 
 
 def _asked(spec: ModelSpec) -> str:
@@ -66,11 +66,11 @@ def _asked(spec: ModelSpec) -> str:
     return json.dumps([spec.id, spec.revision, spec.adapter])
 
 
-def weights(identity: ModelIdentity, home: JobHome, say: Callable[[str], None]) -> str:
+def weights(identity: ModelIdentity, data: JobData, say: Callable[[str], None]) -> str:
     """Where an engine loads the model from: a folder or a hub id. Converts the bundled model if need be."""
     if identity.source.startswith(bundled.PREFIX):
         say(bundled.NOTICE)
-        return str(bundled.ensure(home.models, identity.digest, say))
+        return str(bundled.ensure(data.models, identity.digest, say))
     return identity.source
 
 
@@ -80,13 +80,13 @@ def _local(spec: ModelSpec, job: Job) -> Path | None:
     return None
 
 
-def _identify(spec: ModelSpec, job: Job, home: JobHome, commit: str | None) -> ModelIdentity:
+def _identify(spec: ModelSpec, job: Job, data: JobData, commit: str | None) -> ModelIdentity:
     adapter = job.inside("model.adapter", spec.adapter) if spec.adapter else None
     extra: dict[str, Any] = {}
     if adapter is not None:
         if not (adapter / "adapter_config.json").is_file():
             raise ModelError(f"model.adapter: {adapter} is no LoRA adapter: it has no adapter_config.json.")
-        extra = {"adapter": str(adapter), "adapter_digest": folder_digest(adapter, home)}
+        extra = {"adapter": str(adapter), "adapter_digest": folder_digest(adapter, data)}
     if spec.id.startswith(bundled.PREFIX):
         if spec.id != bundled.PREFIX + bundled.NAME:
             raise ModelError(f"There is no model {spec.id}: the only bundled one is {bundled.PREFIX}{bundled.NAME}.")
@@ -96,7 +96,7 @@ def _identify(spec: ModelSpec, job: Job, home: JobHome, commit: str | None) -> M
             raise ModelError(
                 f"There is no model in {folder}: a model folder holds config.json, weights and a tokenizer."
             )
-        return ModelIdentity(str(folder), None, folder_digest(folder, home), spec.id, **extra)
+        return ModelIdentity(str(folder), None, folder_digest(folder, data), spec.id, **extra)
     commit = commit or hub_commit(spec.id, spec.revision)
     return ModelIdentity(spec.id, commit, f"{spec.id}@{commit}", f"{spec.id}@{commit[:12]}", **extra)
 
@@ -133,11 +133,11 @@ def hub_commit(model: str, revision: str | None) -> str:
     )
 
 
-def folder_digest(folder: Path, home: JobHome) -> str:
+def folder_digest(folder: Path, data: JobData) -> str:
     """SHA-256 over a folder's file names and contents, hex. Cached by path, size and time of its files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    cache = home.root / "digests.json"
+    cache = data.root / "digests.json"
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -149,7 +149,7 @@ def folder_digest(folder: Path, home: JobHome) -> str:
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.relative_to(folder)}\0{inner}\n".encode())
-    if home.root.is_dir():  # who only looks makes no data folder
+    if data.root.is_dir():  # who only looks makes no data folder
         write_atomically(cache, json.dumps(known | {str(folder): [stamp, whole.hexdigest()]}).encode())
     return whole.hexdigest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.engines.devices import hold, place_here
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import Engine
@@ -14,12 +14,12 @@ from batchinfer.planning.question import Question
 
 
 @contextlib.contextmanager
-def engine_for(job: Job, home: JobHome, asked: Question, source: str, say: Callable[[str], None]) -> Iterator[Engine]:
+def engine_for(job: Job, data: JobData, asked: Question, source: str, say: Callable[[str], None]) -> Iterator[Engine]:
     """Starts the job's engine on this machine's devices, once they are free."""
     spec = job.spec.engine
     placements = place_here(spec.replicas, spec.tensor_parallel)
-    home.logs.mkdir(parents=True, exist_ok=True)
-    log = home.logs / "engine.log"
+    data.logs.mkdir(parents=True, exist_ok=True)
+    log = data.logs / "engine.log"
     log.write_bytes(b"")
     with hold(placements, f"batchinfer job {job.name}", say):
         pool = EnginePool(

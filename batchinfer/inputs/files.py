@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import InputError
 from batchinfer.inputs.parquet import Source
 from batchinfer.inputs.upstream import Upstream, write_list
@@ -37,7 +37,7 @@ def find_files(path: Path, advice: str = "check input.path, or name the list wit
 
 
 def list_files(
-    job: Job, home: JobHome, given: Path | None, scratch: Path, *, rows: bool = True
+    job: Job, data: JobData, given: Path | None, scratch: Path, *, rows: bool = True
 ) -> tuple[list[Path], Upstream | None]:
     """The files of a job's list, and the version that they were made of if the job is chained.
 
@@ -48,17 +48,17 @@ def list_files(
         return find_files(given), None
     if job.spec.input.job is None:
         return job_files(job), None
-    path, upstream = write_list(job, home, scratch, rows=rows)
+    path, upstream = write_list(job, data, scratch, rows=rows)
     return [path], upstream
 
 
 def list_columns(
-    job: Job, home: JobHome, given: Path | None = None, used: Sequence[str] = ()
+    job: Job, data: JobData, given: Path | None = None, used: Sequence[str] = ()
 ) -> tuple[Source, Upstream | None]:
     """The list's columns and their kinds, for those who read no rows; and what `list_files` says beside the files.
 
     used: columns beside those of the key. Raises InputError, SpecError or StoreError.
     """
     with tempfile.TemporaryDirectory() as folder:
-        files, upstream = list_files(job, home, given, Path(folder), rows=False)
+        files, upstream = list_files(job, data, given, Path(folder), rows=False)
         return Source(files, job.spec.input, used), upstream

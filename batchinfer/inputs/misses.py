@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchinfer.core.columns import Kind
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.inputs.convert import ARROW_TYPES
 from batchinfer.inputs.parquet import ROW, Source
 from batchinfer.misses import log
@@ -18,14 +18,14 @@ from batchinfer.versions.query import QueryReader
 COUNT = "\x1fcount"
 
 
-def rows(home: JobHome, source: Source) -> Iterator[pa.Table]:
+def rows(data: JobData, source: Source) -> Iterator[pa.Table]:
     """All misses of a job as rows of its list, checked as the list is, with their counts in the column COUNT.
 
     Those that would be bad rows are left out. A query may come several times: in several files, or spelled differently.
     ROW numbers them, the earliest first. Raises StoreError for a damaged file.
     """
     number = 0
-    for path in log.files(home):
+    for path in log.files(data):
         for batch in log.batches(path):
             good = source.check(_as_listed(batch["query"].to_pylist(), source), number, path).good
             counts = batch["count"].take(pc.subtract(good[ROW], number + 1))

@@ -13,8 +13,8 @@ import duckdb
 import pyarrow.parquet as pq
 
 from batchinfer.core.database import scratch_database
-from batchinfer.core.files import readable_faults
-from batchinfer.core.home import JobHome, job_names
+from batchinfer.core.files import os_errors
+from batchinfer.core.home import JobData, job_names
 from batchinfer.core.sql import json_path, literal, quoted
 from batchinfer.errors import BatchinferError, InputError, NotFound, SpecError
 from batchinfer.inputs.parquet import BATCH_ROWS
@@ -41,25 +41,25 @@ class Upstream:
         return f"{self.job}, version {self.version}"
 
 
-def write_list(job: Job, home: JobHome, scratch: Path, *, rows: bool = True) -> tuple[Path, Upstream]:
+def write_list(job: Job, data: JobData, scratch: Path, *, rows: bool = True) -> tuple[Path, Upstream]:
     """Writes the list of a chained job as Parquet below `scratch`, from the version that its upstream serves.
 
     rows: False for those who only look at the columns; such a list is not whole. Raises InputError, SpecError or StoreError.
     """
-    _check_no_circle(job, home)
-    with _served(job, home) as (version, upstream):
+    _check_no_circle(job, data)
+    with _served(job, data) as (version, upstream):
         target = scratch / f"{upstream.job}-{upstream.version}.parquet"
         with scratch_database(scratch) as db:
             _write(db, version, job, target, rows=rows)
     return target, upstream
 
 
-def _check_no_circle(job: Job, home: JobHome) -> None:
+def _check_no_circle(job: Job, data: JobData) -> None:
     """Raises SpecError for a chain that closes on itself."""
     names, link = [job.name], job.spec.input.job
     while link is not None and link not in names:
         names.append(link)
-        link = _upstream_of(JobHome(home.root, link))
+        link = _upstream_of(JobData(data.root, link))
     if link is not None:
         chain = " → ".join([*names, link])
         raise SpecError(
@@ -67,29 +67,29 @@ def _check_no_circle(job: Job, home: JobHome) -> None:
         )
 
 
-def _upstream_of(home: JobHome) -> str | None:
+def _upstream_of(data: JobData) -> str | None:
     """The job from which another one takes its list: by its job file, or else by its served version."""
     with contextlib.suppress(BatchinferError):
-        if bound := home.record().get("job_file"):
+        if bound := data.record().get("job_file"):
             return reader.load(str(bound), {}).spec.input.job
     with contextlib.suppress(BatchinferError):
-        pointer = pointers.served(home)
-        said = Manifest.read(folders.folder_of(home, pointer.version)).content["spec"].get("input", {}).get("job")
+        pointer = pointers.served(data)
+        said = Manifest.read(folders.folder_of(data, pointer.version)).content["spec"].get("input", {}).get("job")
         return said if isinstance(said, str) else None
     return None
 
 
 @contextlib.contextmanager
-def _served(job: Job, home: JobHome) -> Iterator[tuple[Snapshot, Upstream]]:
+def _served(job: Job, data: JobData) -> Iterator[tuple[Snapshot, Upstream]]:
     """The version of the upstream job that is served, open, so that it is not removed. Raises InputError or StoreError."""
     name = str(job.spec.input.job)
-    source = JobHome(home.root, name)
+    source = JobData(data.root, name)
     if not source.folder.is_dir():
-        there = job_names(home.root) if home.root.is_dir() else []
-        published = [other for other in there if folders.numbers(JobHome(home.root, other))]
+        there = job_names(data.root) if data.root.is_dir() else []
+        published = [other for other in there if folders.numbers(JobData(data.root, other))]
         known = ", ".join(other for other in published if other != job.name) or "no other that was published"
         raise InputError(
-            f"{job.name} takes its list from {name}, but the data folder {home.root} has no such job: it has {known}. "
+            f"{job.name} takes its list from {name}, but the data folder {data.root} has no such job: it has {known}. "
             f"Check input.job, or make it: batchinfer run {name}"
         )
     try:
@@ -134,7 +134,7 @@ def _write(db: duckdb.DuckDBPyConnection, version: Snapshot, job: Job, target: P
             f"FROM (SELECT {own}, unnest({items}) AS item FROM {parquet})"
         )
     reader = db.sql(sql).to_arrow_reader(BATCH_ROWS)
-    with readable_faults(target), pq.ParquetWriter(target, reader.schema, compression="zstd") as writer:
+    with os_errors(target), pq.ParquetWriter(target, reader.schema, compression="zstd") as writer:
         for batch in reader:  # by COPY, DuckDB would hold many of them so as to keep their order
             writer.write_batch(batch)
 

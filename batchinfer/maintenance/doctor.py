@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchinfer.cache.store import Store
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.engines import bundled, models
 from batchinfer.engines.devices import find_gpus, place_here
 from batchinfer.engines.environment import intel_openmp
@@ -82,26 +82,26 @@ def _data_folder(root: Path) -> Iterator[Finding]:
     yield Finding("free disk", f"{free / GIB:.0f} GiB", free > LOW_DISK, None if free > LOW_DISK else "free some space")
 
 
-def job(opened: Job, home: JobHome) -> Iterator[Finding]:
+def job(opened: Job, data: JobData) -> Iterator[Finding]:
     """Findings about one job."""
     yield Finding("job file", str(opened.path))
     try:
-        source, made_of = files.list_columns(opened, home)
+        source, made_of = files.list_columns(opened, data)
         count, first = len(source.files), source.files[0]
         yield Finding("query list", str(made_of or f"{count} file{'s' if count != 1 else ''}, {first}"))
     except BatchinferError as exc:
         yield Finding("query list", "cannot be used", fine=False, mend=str(exc))
     if opened.spec.model is not None:
         try:
-            yield Finding("model", models.resolve(opened, home).label)
+            yield Finding("model", models.resolve(opened, data).label)
             engine = opened.spec.engine
             placed = place_here(engine.replicas, engine.tensor_parallel)
             yield Finding("replicas", "; ".join(placement.description for placement in placed))
         except BatchinferError as exc:
             yield Finding("model", opened.spec.model.id, fine=False, mend=str(exc))
-    if home.cache.exists():
+    if data.cache.exists():
         try:
-            runs = Store(home.cache).runs()
-            yield Finding("cache", f"{home.cache.stat().st_size / (1 << 20):.0f} MiB, {len(runs)} runs")
+            runs = Store(data.cache).runs()
+            yield Finding("cache", f"{data.cache.stat().st_size / (1 << 20):.0f} MiB, {len(runs)} runs")
         except BatchinferError as exc:
-            yield Finding("cache", str(home.cache), fine=False, mend=str(exc))
+            yield Finding("cache", str(data.cache), fine=False, mend=str(exc))

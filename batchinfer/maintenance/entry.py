@@ -13,7 +13,7 @@ import duckdb
 
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.core.keys import lookup_key
 from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError, UsageError
@@ -84,10 +84,10 @@ class Kept:
         return any(check.get("examples") for check in self.manifest.content["gate"]["checks"])
 
 
-def folders(home: JobHome) -> dict[int | str, tuple[Path, Manifest]]:
+def folders(data: JobData) -> dict[int | str, tuple[Path, Manifest]]:
     """Every version and candidate. Raises StoreError for one that cannot be searched."""
     found: dict[int | str, tuple[Path, Manifest]] = {}
-    for path in [*sorted(home.versions.glob("*/")), *sorted(home.rejected.glob("*/"))]:
+    for path in [*sorted(data.versions.glob("*/")), *sorted(data.rejected.glob("*/"))]:
         try:
             manifest = Manifest.read(path)
         except StoreError as exc:

@@ -20,8 +20,8 @@ from batchinfer.core import database
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one, scratch_database
-from batchinfer.core.files import readable_faults, write_atomically
-from batchinfer.core.home import JobHome
+from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal
 from batchinfer.errors import Busy, InputError, NotFound, UsageError
 from batchinfer.inputs.files import list_files
@@ -55,69 +55,69 @@ class Found:
     unsearched: list[int | str]
 
 
-def forget(job: Job | None, home: JobHome, texts: Mapping[str, str], given: Path | None = None) -> Report:
+def forget(job: Job | None, data: JobData, texts: Mapping[str, str], given: Path | None = None) -> Report:
     """Removes one entry. job: None where only published versions are there. given: the list in place of the job's.
 
     Raises NotFound, UsageError, StoreError or Busy.
     """
-    if not home.folder.is_dir():
-        raise NotFound(f"The job {home.name} has nothing in {home.root}.")
+    if not data.folder.is_dir():
+        raise NotFound(f"The job {data.name} has nothing in {data.root}.")
     if job is not None:
-        home.prepare(job.path)
+        data.prepare(job.path)
     with (
-        home.run_lock(f"batchinfer forget {home.name}"),
-        home.scratch() as scratch,
+        data.run_lock(f"batchinfer forget {data.name}"),
+        data.scratch() as scratch,
         scratch_database(scratch) as db,
     ):
-        store = Store(home.cache)
-        _sweep(home, store)
+        store = Store(data.cache)
+        _sweep(data, store)
         if has_cache := store.path.exists():
             store.prepare()
-        files, unread = _list_files(job, home, given, scratch)
-        places = folders(home)
+        files, unread = _list_files(job, data, given, scratch)
+        places = folders(data)
         entry = _entry(job, files, [manifest for _, manifest in places.values()], texts)
         kept = [search(db, name, folder, manifest, entry) for name, (folder, manifest) in places.items()]
         existing = store if has_cache else None
         found = _find(db, existing, job, files, kept, entry, unread)
-        return _remove_all(home, db, existing, entry, kept, found)
+        return _remove_all(data, db, existing, entry, kept, found)
 
 
 def _remove_all(
-    home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, entry: Entry, kept: Sequence[Kept], found: Found
+    data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, entry: Entry, kept: Sequence[Kept], found: Found
 ) -> Report:
     erased = Erased(0, 0, 0) if store is None else erase_cache.mark(store, db, entry, found.prompts)
-    missed = log.forget(home, entry.key, entry.columns, entry.normalize)
+    missed = log.forget(data, entry.key, entry.columns, entry.normalize)
     if erased == Erased(0, 0, 0) and not missed and not any(place.lookups for place in kept):
         named = ", ".join(f"{name}={text}" for name, text in entry.texts.items())
-        raise NotFound(" ".join([f"Nothing of {named} is stored for the job {home.name}.", *remarks(found)]))
-    _drop_logs(home)
-    _drop_notes(home)
+        raise NotFound(" ".join([f"Nothing of {named} is stored for the job {data.name}.", *remarks(found)]))
+    _drop_logs(data)
+    _drop_notes(data)
     if store is not None:
         erase_cache.rewrite(
             store, db
         )  # also if it holds the entry no more: what was deleted may still lie in free blocks
-    rebuilt, removed = _replace_versions(home, db, store, kept)
+    rebuilt, removed = _replace_versions(data, db, store, kept)
     return {
-        "job": home.name, **asdict(erased), "misses": missed, "versions_rebuilt": rebuilt, "versions_removed": removed,
+        "job": data.name, **asdict(erased), "misses": missed, "versions_rebuilt": rebuilt, "versions_removed": removed,
         "in_list": found.in_list, "remarks": remarks(found),
     }  # fmt: skip
 
 
-def _sweep(home: JobHome, store: Store) -> None:
+def _sweep(data: JobData, store: Store) -> None:
     """What killed processes left unfinished, which may hold anything."""
     erase_cache.remove_drafts(store)
-    for left in [*home.versions.glob(".*"), *home.rejected.glob(".*")]:
+    for left in [*data.versions.glob(".*"), *data.rejected.glob(".*")]:
         if left.is_dir():
-            with readable_faults(left):
+            with os_errors(left):
                 shutil.rmtree(left)
 
 
-def _list_files(job: Job | None, home: JobHome, given: Path | None, scratch: Path) -> tuple[list[Path], str | None]:
+def _list_files(job: Job | None, data: JobData, given: Path | None, scratch: Path) -> tuple[list[Path], str | None]:
     """The files of the list, or none and why."""
     if job is None:
         return [], None
     try:
-        return list_files(job, home, given, scratch)[0], None
+        return list_files(job, data, given, scratch)[0], None
     except InputError as exc:
         return [], str(exc)
 
@@ -178,46 +178,46 @@ def _find(
     return Found(prompts - needed, shared, in_list, unread, [place.name for place in kept if not place.searched])
 
 
-def _drop_logs(home: JobHome) -> None:
+def _drop_logs(data: JobData) -> None:
     """All of them: an engine that failed may have quoted any prompt, in any form."""
-    for path in home.logs.glob("*"):
+    for path in data.logs.glob("*"):
         if path.is_file():
-            with readable_faults(path):
+            with os_errors(path):
                 path.unlink()
 
 
-def _drop_notes(home: JobHome) -> None:
+def _drop_notes(data: JobData) -> None:
     """What other files of the job quote: the rows of a gate's report, and of a refresh that was not finished."""
-    path = home.folder / "last_run.json"
+    path = data.folder / "last_run.json"
     if path.is_file():
         try:
             report = erase_cache.without_examples(json.loads(path.read_bytes()))
             write_atomically(path, json.dumps(report).encode())
         except (ValueError, TypeError, AttributeError):  # damaged: the next run writes it anew
             path.unlink()
-    if home.record().get("refresh", {}).get("what", "all") != "all":
-        home.forget_refresh()
+    if data.record().get("refresh", {}).get("what", "all") != "all":
+        data.forget_refresh()
 
 
 def _replace_versions(
-    home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, kept: Sequence[Kept]
+    data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, kept: Sequence[Kept]
 ) -> tuple[list[int], list[int | str]]:
     """Rebuilds what is served or pinned, then removes all that holds the entry; returns the new and the removed ones.
 
     A gate's examples may quote the entry, shortened, also where the version does not hold it: they go in any case.
     """
-    served = {pointer.version for pointer in _pointers(home).values()}
+    served = {pointer.version for pointer in _pointers(data).values()}
     rebuilt = {
-        place.name: _rebuild(home, db, store, place)
+        place.name: _rebuild(data, db, store, place)
         for place in kept
         if place.name in served and (place.lookups or place.quotes)
     }
     removed = [place for place in kept if place.lookups or place.name in rebuilt]
     quoting = [place for place in kept if place.quotes and place not in removed]
-    with home.versions_lock(f"batchinfer forget {home.name}"):
-        for name, pointer in _pointers(home).items():
+    with data.versions_lock(f"batchinfer forget {data.name}"):
+        for name, pointer in _pointers(data).items():
             if pointer.version in rebuilt:
-                pointers.point(home, name, rebuilt[pointer.version])
+                pointers.point(data, name, rebuilt[pointer.version])
             elif pointer.version in [place.name for place in [*removed, *quoting]]:
                 raise Busy(f"Version {pointer.version} was pinned meanwhile: forget again.")
         for place in quoting:
@@ -225,20 +225,20 @@ def _replace_versions(
             content = place.manifest.content | {"gate": gate | {"checks": erase_cache.plain_checks(gate["checks"])}}
             write_atomically(place.folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode())
         for place in removed:
-            with readable_faults(place.folder):  # a server that has it open reads on until it takes the new one
+            with os_errors(place.folder):  # a server that has it open reads on until it takes the new one
                 retention.remove(place.folder)
     return list(rebuilt.values()), [place.name for place in removed]
 
 
-def _pointers(home: JobHome) -> dict[str, Pointer]:
-    found = {name: pointers.pointer(home, name) for name in (PIN, CURRENT)}
+def _pointers(data: JobData) -> dict[str, Pointer]:
+    found = {name: pointers.pointer(data, name) for name in (PIN, CURRENT)}
     return {name: pointer for name, pointer in found.items() if pointer is not None}
 
 
-def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, place: Kept) -> int:
+def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, place: Kept) -> int:
     """A new version from an old one's predictions.parquet, less the entry. Its gate is not asked again."""
     content = place.manifest.content
-    with draft_folder(home) as draft:
+    with draft_folder(data) as draft:
         less = f"WHERE lookup NOT IN ({blobs(place.lookups)})" if place.lookups else ""
         target = literal(str(draft / PREDICTIONS))
         db.execute(
@@ -248,7 +248,7 @@ def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, 
         match = content["spec"].get("match") if MATCHER in place.manifest.files else None
         spec = None if match is None else MatchSpec.model_validate(match)
         held = matcher.write_matcher(place.manifest.key, draft, spec, content["prediction"])
-        version = next_number(home, store)
+        version = next_number(data, store)
         facts = {part: fact for part, fact in content.items() if part not in ("format", "files")} | {
             "version": version,
             "created_at": iso(now()),
@@ -259,7 +259,7 @@ def _rebuild(home: JobHome, db: duckdb.DuckDBPyConnection, store: Store | None, 
             "forgot": content.get("forgot", 0) + 1,
             "gate": content["gate"] | {"checks": erase_cache.plain_checks(content["gate"]["checks"])},
         }
-        install(home, store, draft, version, facts, current=False)
+        install(data, store, draft, version, facts, current=False)
     return version
 
 

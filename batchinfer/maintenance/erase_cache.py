@@ -18,7 +18,7 @@ from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
-from batchinfer.core.files import readable_faults, sync_folder
+from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError
 from batchinfer.inputs.parquet import Batch, Source
@@ -189,7 +189,7 @@ def rewrite(store: Store, db: duckdb.DuckDBPyConnection) -> None:
     try:
         with store.attached(db):
             _write(db, draft)
-        with readable_faults(draft):
+        with os_errors(draft):
             shutil.copymode(store.path, draft)
             with draft.open("rb") as file:
                 os.fsync(file.fileno())

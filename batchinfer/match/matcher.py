@@ -108,11 +108,11 @@ class _Named:
         return _Entries(tuple(name for name in names if _is_in(name.language, ranges)) if ranges else names)
 
 
-class TooMuch(UsageError):
+class ResultTooLarge(UsageError):
     """More was found than there is room for."""
 
 
-class Foreign(StoreError):
+class IncompatibleMatcher(StoreError):
     """A matcher that another version of this program made, and this one cannot use."""
 
 
@@ -134,7 +134,9 @@ class Matcher:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             facts = _facts(data)
             if (facts["format"], facts["folding"]) != (FORMAT, folding.VERSION):
-                raise Foreign(f"{path} was made by a batchinfer that matches otherwise: publish again with this one.")
+                raise IncompatibleMatcher(
+                    f"{path} was made by a batchinfer that matches otherwise: publish again with this one."
+                )
             begin, end = facts["automaton"]
             # An automaton of no patterns cannot be kept in a file.
             self._automaton = CharwiseDoubleArrayAhoCorasick.deserialize(data[begin:end]) if end > begin else None
@@ -171,7 +173,7 @@ class Matcher:
             part = entries.json(*place, text[start:end])
             size += len(part) + 1
             if room is not None and size > room:
-                raise TooMuch(f"What is found in a text takes more than {room:,} characters.")
+                raise ResultTooLarge(f"What is found in a text takes more than {room:,} characters.")
             parts.append(part)
         return f"[{','.join(parts)}]"
 
@@ -215,7 +217,7 @@ def _parts(names: Sequence[Name]) -> list[str]:
     return parts
 
 
-def made_now() -> dict[str, Any]:
+def matcher_version() -> dict[str, Any]:
     """What tells matchers apart that may find different things in the same text, as of one that is made now."""
     from batchinfer.match import folding
 

@@ -19,8 +19,8 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from batchinfer.core.files import readable_faults
-from batchinfer.core.home import JobHome
+from batchinfer.core.files import os_errors
+from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError
 from batchinfer.misses.counter import Miss, day_of, read_spooled, spooled
 
@@ -30,21 +30,21 @@ MOST_WAIT = 60.0  # seconds before it is started again, if it goes on dying
 MOST_FILES, MOST_BYTES = 1000, 64 << 20  # that wait for one job while they cannot be taken in
 
 
-def start(home: Path, spool: Path, server: str) -> subprocess.Popen[bytes]:
+def start(data: Path, spool: Path, server: str) -> subprocess.Popen[bytes]:
     """Starts the process. Close its stdin when all workers have spooled for the last time, then wait for it.
 
     spool: a folder of this server alone, with one folder a job in it. server: its name, the same for each start that
     uses this spool folder again.
     """
-    command = [sys.executable, "-m", "batchinfer.misses.collector", str(home), str(spool), server]
+    command = [sys.executable, "-m", "batchinfer.misses.collector", str(data), str(spool), server]
     return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 
-class Keeper:
+class Supervisor:
     """Starts the process, and starts it again where it dies: at once, then after ever longer waits."""
 
-    def __init__(self, home: Path, spool: Path, server: str) -> None:
-        self._start = partial(start, home, spool, server)
+    def __init__(self, data: Path, spool: Path, server: str) -> None:
+        self._start = partial(start, data, spool, server)
         self._process = self._start()
         self._turn, self._stopping = threading.Lock(), threading.Event()
         threading.Thread(target=self._watch, name="collector", daemon=True).start()
@@ -87,15 +87,15 @@ class Keeper:
 class Collector:
     """Takes spooled misses in, round by round; what cannot be taken in waits for the next round."""
 
-    def __init__(self, home: Path, spool: Path, server: str) -> None:
-        self._home, self._spool, self._server = home, spool, server
+    def __init__(self, data: Path, spool: Path, server: str) -> None:
+        self._data, self._spool, self._server = data, spool, server
         self._told: dict[str, str] = {}  # by job: the fault that was told last
 
     def round(self) -> None:
         """Takes in all that lies in the spool folder. A fault is told once on stderr, until it has passed."""
         for folder in self._jobs():
             try:
-                with readable_faults(folder):
+                with os_errors(folder):
                     self._take_in(folder)
                 self._told.pop(folder.name, None)
             except StoreError as exc:
@@ -114,7 +114,7 @@ class Collector:
             from batchinfer.misses.log import merge  # brings pyarrow: only where there is something to take in
 
             counted = dict(self._read(list(paths)))
-            merge(JobHome(self._home, folder.name), day, self._server, counted)
+            merge(JobData(self._data, folder.name), day, self._server, counted)
             for name in counted:
                 (folder / name).unlink()
 
@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of a server's processes: the workers spool once more
         signal.signal(number, signal.SIG_IGN)
-    collector = Collector(given.home, given.spool, given.server)
+    collector = Collector(given.data, given.spool, given.server)
     closed = False
     while not closed:
         readable, _, _ = select.select([sys.stdin], [], [], given.interval)

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.core.columns import Column
-from batchinfer.core.files import lock, readable_faults, write_atomically
-from batchinfer.core.home import JobHome
+from batchinfer.core.files import lock, os_errors, write_atomically
+from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.misses.counter import Miss
 from batchinfer.versions.query import QueryReader
@@ -34,29 +34,29 @@ SCHEMA = pa.schema(
 )
 
 
-def merge(home: JobHome, day: date, server: str, counted: Mapping[str, Sequence[Miss]]) -> None:
+def merge(data: JobData, day: date, server: str, counted: Mapping[str, Sequence[Miss]]) -> None:
     """Adds counts to the day's file of a server. Raises StoreError.
 
     counted: by the name of the file that they were spooled in, all that are still there. The Parquet file remembers the
     names, so that a file which is merged but not yet removed is not counted again.
     """
-    if not home.folder.is_dir():
-        raise StoreError(f"{home.folder} is not there: mount or make the data folder again.")
-    path = home.misses / f"{day.isoformat()}-{_safe(socket.gethostname())}-{_safe(server)}.parquet"
-    with _locked(home):
+    if not data.folder.is_dir():
+        raise StoreError(f"{data.folder} is not there: mount or make the data folder again.")
+    path = data.misses / f"{day.isoformat()}-{_safe(socket.gethostname())}-{_safe(server)}.parquet"
+    with _locked(data):
         before, merged = _read(path) if path.exists() else (SCHEMA.empty_table(), set())
         new = [miss for name, misses in counted.items() if name not in merged for miss in misses]
         if new:
             _write(path, _summed([before, _table(new)]), sorted(counted))
 
 
-def forget(home: JobHome, lookup: bytes, key: Sequence[Column], normalize: Sequence[str]) -> int:
+def forget(data: JobData, lookup: bytes, key: Sequence[Column], normalize: Sequence[str]) -> int:
     """Removes a query from all files; returns in how many it was. lookup: its lookup key. Raises StoreError."""
-    if not home.misses.is_dir():
+    if not data.misses.is_dir():
         return 0
     reader, count = QueryReader("", key, normalize), 0
-    with _locked(home):
-        for path in files(home):
+    with _locked(data):
+        for path in files(data):
             table, merged = _read(path)
             found = [values_of(query, reader) for query in table["query"].to_pylist()]
             keep = [not values or reader.key(values) != lookup for values in found]
@@ -66,14 +66,14 @@ def forget(home: JobHome, lookup: bytes, key: Sequence[Column], normalize: Seque
     return count
 
 
-def files(home: JobHome) -> list[Path]:
+def files(data: JobData) -> list[Path]:
     """The files of a job, oldest first. Raises StoreError if the folder is there and cannot be read."""
     try:
-        return sorted(path for path in home.misses.iterdir() if path.suffix == ".parquet")
+        return sorted(path for path in data.misses.iterdir() if path.suffix == ".parquet")
     except FileNotFoundError:  # nothing was missed yet
         return []
     except OSError as exc:
-        raise StoreError(f"{home.misses} cannot be read: {exc.strerror}. Mend that, then run again.") from exc
+        raise StoreError(f"{data.misses} cannot be read: {exc.strerror}. Mend that, then run again.") from exc
 
 
 def batches(path: Path) -> Iterator[pa.Table]:
@@ -126,7 +126,7 @@ def _write(path: Path, table: pa.Table, merged: Sequence[str]) -> None:
     """Replaces a file. The drafts of a process that was killed are removed: this one holds the lock."""
     content = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({MERGED: json.dumps(merged)}), content, compression="zstd")
-    with readable_faults(path):
+    with os_errors(path):
         for draft in path.parent.glob(f".{path.name}.*"):
             draft.unlink()
     write_atomically(path, content.getvalue())
@@ -153,11 +153,11 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(home: JobHome) -> Iterator[None]:
+def _locked(data: JobData) -> Iterator[None]:
     """Two servers, or a server and `forget`, take turns."""
-    with readable_faults(home.misses):
-        home.misses.mkdir(exist_ok=True)
-    with lock(home.misses / ".lock", "batchinfer misses", wait=lambda _: None):
+    with os_errors(data.misses):
+        data.misses.mkdir(exist_ok=True)
+    with lock(data.misses / ".lock", "batchinfer misses", wait=lambda _: None):
         yield
 
 

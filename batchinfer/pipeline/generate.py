@@ -14,7 +14,7 @@ from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import Stopped
 from batchinfer.inputs.parquet import template_values
 from batchinfer.inputs.query_list import Plan
-from batchinfer.pipeline.progress import Tally
+from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.question import Question
 from batchinfer.prompting.template import TemplateFault
@@ -34,7 +34,7 @@ class Generating:
         store: Store,
         stop: Stop,
         run_id: int,
-        tally: Tally,
+        tally: Progress,
         *,
         replace: bool,
         limit: int | None,

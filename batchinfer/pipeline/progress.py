@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 @dataclass(slots=True)
-class Tally:
+class Progress:
     """What the generation came to so far. started, ended: of generation, by the monotonic clock; masses: only for choices."""
 
     todo: int = 0
@@ -42,9 +42,9 @@ class Tally:
         return count / self.seconds if self.seconds > 0 else None
 
 
-class Show(Protocol):
+class Console(Protocol):
     """What a run tells the person who started it."""
 
     def say(self, text: str) -> None: ...
-    def progress(self, tally: Tally, hits: int) -> None: ...
+    def progress(self, tally: Progress, hits: int) -> None: ...
     def confirm(self, text: str) -> bool: ...

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from batchinfer.inputs.query_list import Plan
-from batchinfer.pipeline.progress import Tally
+from batchinfer.pipeline.progress import Progress
 from batchinfer.publish.release import Release
 
 SMALL_MASS = 0.1
@@ -31,7 +31,7 @@ def gate_sentence(name: str, outcome: Release) -> str:
     )
 
 
-def figures(plan: Plan, tally: Tally, outcome: Release | None) -> Report:
+def figures(plan: Plan, tally: Progress, outcome: Release | None) -> Report:
     """The counts and rates of a report. rows = bad + duplicates + unique; unique = hits + generated + failures + left."""
     counts = plan.counts
     report: Report = {

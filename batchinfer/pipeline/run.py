@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 from batchinfer.cache.store import Store
 from batchinfer.core.clock import iso, now
-from batchinfer.core.files import readable_faults
-from batchinfer.core.home import JobHome
+from batchinfer.core.files import os_errors
+from batchinfer.core.home import JobData
 from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.start import engine_for
@@ -18,28 +18,28 @@ from batchinfer.errors import BatchinferError, GateFailed, InputError, Interrupt
 from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Generating
-from batchinfer.pipeline.progress import Show, Tally
+from batchinfer.pipeline.progress import Console, Progress
 from batchinfer.pipeline.report import Report, figures, gate_sentence
-from batchinfer.pipeline.stop import AtOnce, Stop, stopping
+from batchinfer.pipeline.stop import Stop, StopNow, stopping
 from batchinfer.planning.fingerprint import changes
-from batchinfer.planning.prepare import Options, Planned, planned
+from batchinfer.planning.prepare import Options, Prepared, planned
 from batchinfer.publish.candidate import release_candidate
 from batchinfer.publish.release import Forced, Release, pinned, release
 
 MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
 
 
-def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | None = None) -> Report:
+def run(job: Job, data: JobData, options: Options, show: Console, engine: Engine | None = None) -> Report:
     """Runs a job to its end. engine: one that is already loaded, or None to start the job's own if one is needed.
 
     Returns the report. Raises Stopped, GateFailed and other BatchinferErrors; what was committed stays.
     """
     started = time.monotonic()
-    home.prepare(job.path)
+    data.prepare(job.path)
     with (
-        home.run_lock(f"batchinfer run {job.name}"),
+        data.run_lock(f"batchinfer run {job.name}"),
         stopping(options.max_hours, show.say) as stop,
-        planned(job, home, options, holds_lock=True, say=show.say) as p,
+        planned(job, data, options, holds_lock=True, say=show.say) as p,
     ):
         confirm_regeneration(p, options, show)
         run_id = _begin(p, options)
@@ -50,7 +50,7 @@ def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | 
             "input": str(options.input or p.upstream or job.spec.input.path),
             "upstream": asdict(p.upstream) if p.upstream else None,
         }
-        tally, outcome = Tally(), None
+        tally, outcome = Progress(), None
         try:
             _generate(p, options, show, stop, run_id, tally, engine)
             if stop.reason is not None:
@@ -58,8 +58,8 @@ def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | 
             if options.publish and options.limit is None:
                 outcome = _publish(p, tally, run_id, show)
             report["status"] = "done" if outcome is None or not outcome.failed_checks else "rejected"
-        except (Stopped, AtOnce) as exc:
-            request = exc.request if isinstance(exc, AtOnce) else exc
+        except (Stopped, StopNow) as exc:
+            request = exc.request if isinstance(exc, StopNow) else exc
             report["status"] = "interrupted" if isinstance(request, Interrupted) else "stopped"
             request.report = report
             raise
@@ -68,26 +68,26 @@ def run(job: Job, home: JobHome, options: Options, show: Show, engine: Engine | 
             with contextlib.suppress(BatchinferError) if report["status"] == "failed" else contextlib.nullcontext():
                 p.store.finish_run(run_id, report["status"], report)
         if options.refresh and report["left"] == 0:
-            home.forget_refresh()
+            data.forget_refresh()
         if outcome is not None and outcome.failed_checks:
             refused = GateFailed(gate_sentence(job.name, outcome))
             refused.report = report
             raise refused
-        home.record_success(run_id, str(iso(now())))
+        data.record_success(run_id, str(iso(now())))
         return report
 
 
-def _begin(p: Planned, options: Options) -> int:
+def _begin(p: Prepared, options: Options) -> int:
     """Records what is about to be done; returns the run's number."""
     if p.question is not None:
-        models.remember(p.job, p.home, p.question.identity)
+        models.remember(p.job, p.data, p.question.identity)
     if p.selection.refresh_since is not None:
-        p.home.remember_refresh(options.refresh_text, p.selection.refresh_since)
+        p.data.remember_refresh(options.refresh_text, p.selection.refresh_since)
     p.store.replace_bad_rows(p.plan.bad_rows())
     return p.store.start_run(p.question.fingerprint if p.question else b"", p.question.parts if p.question else None)
 
 
-def confirm_regeneration(p: Planned, options: Options, show: Show) -> None:
+def confirm_regeneration(p: Prepared, options: Options, show: Console) -> None:
     """Asks before most of the cache is made again because something in the key changed. Raises UsageError on no."""
     if p.question is None or options.yes or options.limit is not None:
         return
@@ -104,7 +104,7 @@ def confirm_regeneration(p: Planned, options: Options, show: Show) -> None:
 
 
 def _generate(
-    p: Planned, options: Options, show: Show, stop: Stop, run_id: int, tally: Tally, engine: Engine | None
+    p: Prepared, options: Options, show: Console, stop: Stop, run_id: int, tally: Progress, engine: Engine | None
 ) -> None:
     """Asks the model for what is missing; loads nothing if nothing is. What it came to is in `tally`, however it ends."""
     if p.question is None or p.plan.counts.to_generate == 0:
@@ -112,9 +112,9 @@ def _generate(
     generating = Generating(
         p.plan, p.question, p.store, stop, run_id, tally, replace=p.selection.replaces, limit=options.limit
     )
-    source = models.weights(p.question.identity, p.home, show.say)
+    source = models.weights(p.question.identity, p.data, show.say)
     began = time.monotonic()
-    own = engine_for(p.job, p.home, p.question, source, show.say) if engine is None else contextlib.nullcontext(engine)
+    own = engine_for(p.job, p.data, p.question, source, show.say) if engine is None else contextlib.nullcontext(engine)
     with own as ready:
         show.say("Loading the model ...")
         tokenizer = Tokenizer(source, p.question.identity.revision, p.question.prompt.chat_template_kwargs)
@@ -125,36 +125,36 @@ def _generate(
         generating.run(ready, task, tokenizer, info.max_model_len, lambda: show.progress(tally, p.plan.counts.hits))
 
 
-def _publish(p: Planned, tally: Tally, run_id: int, show: Show, forced: Forced | None = None) -> Release:
+def _publish(p: Prepared, tally: Progress, run_id: int, show: Console, forced: Forced | None = None) -> Release:
     facts = {
         "run_id": run_id,
         "model": asdict(p.question.identity) if p.question else None,
         "upstream": asdict(p.upstream) if p.upstream else None,
     }
     failed = p.plan.counts.failed + tally.failures
-    with readable_faults(p.home.versions):
+    with os_errors(p.data.versions):
         return release(
-            p.job, p.home, p.plan, p.store, failed=failed, known=p.known, run=facts, say=show.say, forced=forced
+            p.job, p.data, p.plan, p.store, failed=failed, known=p.known, run=facts, say=show.say, forced=forced
         )
 
 
 def publish_job(
-    job: Job, home: JobHome, options: Options, show: Show, *, candidate: str | None = None, why: str | None = None
+    job: Job, data: JobData, options: Options, show: Console, *, candidate: str | None = None, why: str | None = None
 ) -> Report:
     """Builds a version from what the cache has now, gates it, and makes it current. Raises GateFailed, with its report.
 
     candidate: publish that one's bytes instead. why: a reason to publish although the gate refuses.
     """
-    home.prepare(job.path)
+    data.prepare(job.path)
     forced = None if why is None else Forced(why)
-    with home.run_lock(f"batchinfer publish {job.name}"):
+    with data.run_lock(f"batchinfer publish {job.name}"):
         if candidate is not None:
-            return _publish_candidate(job, home, options, show, candidate, forced)
-        with planned(job, home, options, holds_lock=True, say=show.say) as p:
+            return _publish_candidate(job, data, options, show, candidate, forced)
+        with planned(job, data, options, holds_lock=True, say=show.say) as p:
             runs = p.store.runs()
-            outcome = _publish(p, Tally(), runs[0]["run_id"] if runs else 0, show, forced)
+            outcome = _publish(p, Progress(), runs[0]["run_id"] if runs else 0, show, forced)
             upstream = asdict(p.upstream) if p.upstream else None
-            report = {"job": job.name, "status": "done", "upstream": upstream} | figures(p.plan, Tally(), outcome)
+            report = {"job": job.name, "status": "done", "upstream": upstream} | figures(p.plan, Progress(), outcome)
             if outcome.rejected is not None:
                 refused = GateFailed(gate_sentence(job.name, outcome))
                 refused.report = report | {"status": "rejected"}
@@ -163,18 +163,18 @@ def publish_job(
 
 
 def _publish_candidate(
-    job: Job, home: JobHome, options: Options, show: Show, name: str, forced: Forced | None
+    job: Job, data: JobData, options: Options, show: Console, name: str, forced: Forced | None
 ) -> Report:
     """Publishes a rejected candidate as it is. The list is only looked at for the kinds of its key."""
     key = None
     with contextlib.suppress(InputError, SpecError):
-        key = list_columns(job, home, options.input)[0].key
-    store = Store(home.cache)
+        key = list_columns(job, data, options.input)[0].key
+    store = Store(data.cache)
     store.prepare()
-    with readable_faults(home.versions):
-        version, manifest = release_candidate(job, home, store, name, key=key, say=show.say, forced=forced)
+    with os_errors(data.versions):
+        version, manifest = release_candidate(job, data, store, name, key=key, say=show.say, forced=forced)
     return {
         "job": job.name, "status": "done", "candidate": name, "version": version, "entries": manifest.rows,
-        "carried": manifest.content["carried"], "unchanged": version is None, "pinned": pinned(home, show.say),
+        "carried": manifest.content["carried"], "unchanged": version is None, "pinned": pinned(data, show.say),
         "gate": manifest.content["gate"]["checks"],
     }  # fmt: skip

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from batchinfer.core.files import readable_faults
+from batchinfer.core.files import os_errors
 from batchinfer.engines import bundled
 from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.job.reader import FILE
@@ -76,7 +76,7 @@ def init(name: str, list_path: Path | None, parent: Path) -> Path:
         raise UsageError(f"{folder} exists already: choose another name, or remove it.")
     table = pa.table(SAMPLE) if list_path is None else _read(list_path)
     found = propose(table)
-    with readable_faults(folder):
+    with os_errors(folder):
         folder.mkdir(parents=True)
         if list_path is None:
             pq.write_table(table, folder / "queries.parquet")

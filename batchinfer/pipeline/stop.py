@@ -13,7 +13,7 @@ from batchinfer.errors import Interrupted, Stopped
 HOW_TO_GO_ON = "Run the same command again to go on from here; nothing committed is lost."
 
 
-class AtOnce(BaseException):
+class StopNow(BaseException):
     """Ends the run wherever it is. No Exception, so that nobody's `except Exception` on the way takes it for a fault."""
 
     def __init__(self, request: Stopped) -> None:
@@ -47,7 +47,7 @@ class Stop:
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         request = kind(f"Stopped by {name}. {HOW_TO_GO_ON}")
         if self.reason is not None or not self.graceful:
-            raise AtOnce(request)
+            raise StopNow(request)
         self.reason = request
         self._notice = f"{name}: finishing what is in flight; once more stops at once."
 
@@ -59,7 +59,7 @@ def stopping(max_hours: float | None, say: Callable[[str], None]) -> Iterator[St
     before = {number: signal.signal(number, stop.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
-    except AtOnce as exc:
+    except StopNow as exc:
         raise exc.request from None
     finally:
         for number, handler in before.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchinfer.core.columns import Column, typed
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure, Generation, Prediction, Prompt
 from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine, Task
@@ -33,7 +33,7 @@ class Trial:
 
 def try_prompt(
     job: Job,
-    home: JobHome,
+    data: JobData,
     texts: Mapping[str, str],
     *,
     shots: int | None,
@@ -44,14 +44,14 @@ def try_prompt(
     """Renders the prompt for a row given as texts, hands it to `shown`, asks the model."""
     if job.spec.prompt is None:
         raise UsageError(f"The job {job.name} has no prompt to try: it lives by imports.")
-    home.prepare(job.path)
-    asked = question.make(job, home, shots=shots)
-    row = {name: typed(texts[name], column) for name, column in _columns(job, home, asked, texts).items()}
+    data.prepare(job.path)
+    asked = question.make(job, data, shots=shots)
+    row = {name: typed(texts[name], column) for name, column in _columns(job, data, asked, texts).items()}
     try:
         messages = asked.template.messages(row)
     except TemplateFault as exc:
         raise InputError(f"With these values {exc}") from exc
-    source = models.weights(asked.identity, home, say)
+    source = models.weights(asked.identity, data, say)
     tokenizer = Tokenizer(source, asked.identity.revision, asked.prompt.chat_template_kwargs)
     text = tokenizer.text(messages)
     ids = tokenizer.encode([text], chat=asked.chat)[0]
@@ -59,7 +59,7 @@ def try_prompt(
     task = asked.task(tokenizer)
     if engine is not None:
         return _ask(engine, asked, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
-    with engine_for(job, home, asked, source, say) as started:
+    with engine_for(job, data, asked, source, say) as started:
         return _ask(started, asked, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
 
 
@@ -71,7 +71,7 @@ def _ask(engine: Engine, asked: Question, row: Mapping[str, Any], prompt: Prompt
     return Trial(text, len(prompt.token_ids), answer, asked.parser(answer, row))
 
 
-def _columns(job: Job, home: JobHome, asked: Question, texts: Mapping[str, str]) -> dict[str, Column]:
+def _columns(job: Job, data: JobData, asked: Question, texts: Mapping[str, str]) -> dict[str, Column]:
     """The template's columns with the kinds that the list has, or text where there is no list."""
     missing = [name for name in asked.template.columns if name not in texts]
     if missing:
@@ -80,7 +80,7 @@ def _columns(job: Job, home: JobHome, asked: Question, texts: Mapping[str, str])
     if unknown:
         raise UsageError(f"The template does not use {unknown[0]}; it uses {', '.join(asked.template.columns)}.")
     try:
-        kinds = files.list_columns(job, home, used=asked.template.columns)[0].kinds
+        kinds = files.list_columns(job, data, used=asked.template.columns)[0].kinds
         return {name: Column(name, kinds[name]) for name in asked.template.columns}
     except (InputError, SpecError):
         return {name: Column(name, "string") for name in asked.template.columns}

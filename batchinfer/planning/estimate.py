@@ -11,7 +11,7 @@ from batchinfer.engines import models
 from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.inputs.parquet import template_values
-from batchinfer.planning.prepare import Planned
+from batchinfer.planning.prepare import Prepared
 from batchinfer.prompting.template import TemplateFault
 
 EXACT_UP_TO = 50_000
@@ -19,7 +19,7 @@ WINDOWS, WINDOW = 50, 200  # a sample keeps neighbours together, since they shar
 BATCH = 256
 
 
-def estimate(p: Planned, say: Callable[[str], None]) -> dict[str, Any]:
+def estimate(p: Prepared, say: Callable[[str], None]) -> dict[str, Any]:
     """The result of `plan`, as its --json prints it."""
     counts = p.plan.counts
     tokens, exact, saving = _prompt_tokens(p, say) if p.question and counts.to_generate else (0, True, None)
@@ -31,10 +31,10 @@ def estimate(p: Planned, say: Callable[[str], None]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _prompt_tokens(p: Planned, say: Callable[[str], None]) -> tuple[int, bool, float | None]:
+def _prompt_tokens(p: Prepared, say: Callable[[str], None]) -> tuple[int, bool, float | None]:
     """(prompt tokens of all that is to generate, whether they were all counted, share that prefix caching saves)."""
     assert p.question is not None
-    source = models.weights(p.question.identity, p.home, say)
+    source = models.weights(p.question.identity, p.data, say)
     tokenizer = Tokenizer(source, p.question.identity.revision, p.question.prompt.chat_template_kwargs)
     block = 16 if find_gpus() else 32
     count, exact = p.plan.counts.to_generate, p.plan.counts.to_generate <= EXACT_UP_TO
@@ -54,7 +54,7 @@ def _prompt_tokens(p: Planned, say: Callable[[str], None]) -> tuple[int, bool, f
     return total if exact else round(total / rows * count), exact, round(shared / total, 4)
 
 
-def _encoded(p: Planned, tokenizer: Tokenizer, rows: list[dict[str, Any]]) -> list[list[int]]:
+def _encoded(p: Prepared, tokenizer: Tokenizer, rows: list[dict[str, Any]]) -> list[list[int]]:
     assert p.question is not None
     texts = []
     for row in rows:
@@ -69,7 +69,7 @@ def _common(a: list[int], b: list[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _seconds(p: Planned) -> float | None:
+def _seconds(p: Prepared) -> float | None:
     """Engine loading plus rows at the median rate of the last five runs that generated; None without one."""
     if p.plan.counts.to_generate == 0:
         return 0.0

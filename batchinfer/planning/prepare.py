@@ -13,7 +13,7 @@ from typing import Any
 from batchinfer.cache import imports
 from batchinfer.cache.store import Store
 from batchinfer.core.clock import now
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import UsageError
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_files
@@ -55,14 +55,14 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class Prepared:
     """A job whose list was read and compared with its cache. question: None for a job that lives by imports.
 
     known: the job's golden rows, if it names any. upstream: what the list was made of, if the job is chained.
     """
 
     job: Job
-    home: JobHome
+    data: JobData
     store: Store
     plan: Plan
     question: Question | None
@@ -74,28 +74,28 @@ class Planned:
 @contextlib.contextmanager
 def planned(
     job: Job,
-    home: JobHome,
+    data: JobData,
     options: Options,
     *,
     holds_lock: bool = False,
     gated: bool = True,
     say: Callable[[str], None] = quiet,
-) -> Iterator[Planned]:
+) -> Iterator[Prepared]:
     """Reads the list, makes keys, compares them with the cache. Used by every command that needs the list.
 
     holds_lock: the caller holds the run lock; stored texts are then read again first if the parser changed.
     gated: what comes of it is to pass the gate, whose golden file is then read: before hours of work, not after.
     """
-    home.prepare(job.path)
+    data.prepare(job.path)
     spec = job.spec
     if gated and spec.match is not None:
         matcher.need_libraries()
-    asked = question.make(job, home, update_model=options.update_model) if spec.prompt else None
+    asked = question.make(job, data, update_model=options.update_model) if spec.prompt else None
     columns = asked.template.columns if asked else list(spec.input.key)
-    store = Store(home.cache, patience=WRITER_PATIENCE if holds_lock else None)
+    store = Store(data.cache, patience=WRITER_PATIENCE if holds_lock else None)
     store.prepare()
-    with home.scratch() as scratch:
-        files, upstream = list_files(job, home, options.input, scratch)
+    with data.scratch() as scratch:
+        files, upstream = list_files(job, data, options.input, scratch)
         source = Source(files, spec.input, columns)
         asked = asked and asked.of_kinds({name: source.kinds[name] for name in columns})
         known = golden.load(job, source.key) if gated else None
@@ -103,27 +103,27 @@ def planned(
             include = spec.input.include_misses
             plan.load(
                 asked.fingerprint if asked else b"",
-                misses.rows(home, source) if include else None,
+                misses.rows(data, source) if include else None,
                 include.at_least if include else 1,
             )
             if asked is not None and holds_lock:
                 values = partial(_template_values, plan) if asked.parser.columns else None
                 store.reread(asked.parser, asked.made(None), plan.queries, values)
-            _find_imports_again(store, home, plan, say, holds_lock=holds_lock)
-            selection = _selection(options, spec.cache.max_age, home, [*spec.input.key, *columns])
+            _find_imports_again(store, data, plan, say, holds_lock=holds_lock)
+            selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
             plan.compare(store, spec, asked.parser_id if asked else "", selection)
-            yield Planned(job, home, store, plan, asked, selection, known, upstream)
+            yield Prepared(job, data, store, plan, asked, selection, known, upstream)
 
 
 def _find_imports_again(
-    store: Store, home: JobHome, plan: Plan, say: Callable[[str], None], *, holds_lock: bool
+    store: Store, data: JobData, plan: Plan, say: Callable[[str], None], *, holds_lock: bool
 ) -> None:
     """What people gave and rejected holds for the job's key as it is now, whatever it was when they did."""
     if not imports.stale(store, plan.source):
         return
-    with contextlib.nullcontext() if holds_lock else home.run_lock(f"batchinfer, on imports of {home.name}"):
+    with contextlib.nullcontext() if holds_lock else data.run_lock(f"batchinfer, on imports of {data.name}"):
         numbers = imports.stale(store, plan.source)  # another process may have been faster
-        lost = imports.make_anew(store, plan.db, plan.source, numbers) if numbers else 0
+        lost = imports.rebuild_lookups(store, plan.db, plan.source, numbers) if numbers else 0
     if lost:
         names = ", ".join(column.name for column in plan.source.key)
         say(
@@ -137,9 +137,9 @@ def _template_values(plan: Plan, keys: Sequence[bytes]) -> dict[bytes, dict[str,
     return {key: template_values(row, plan.source.kinds) for key, row in plan.rows(keys).items()}
 
 
-def _selection(options: Options, max_age: timedelta | None, home: JobHome, columns: list[str]) -> Selection:
+def _selection(options: Options, max_age: timedelta | None, data: JobData, columns: list[str]) -> Selection:
     """What is to be made again. A refresh that was stopped goes on: what it made since it began counts as done."""
     if options.refresh_where and options.refresh_where[0] not in columns:
         raise UsageError(f"--refresh: the list has no column {options.refresh_where[0]} that the job uses.")
-    since = (home.refresh_since(options.refresh_text) or now()) if options.refresh else None
+    since = (data.refresh_since(options.refresh_text) or now()) if options.refresh else None
     return Selection(options.retry_failed, since, options.refresh_where, max_age)

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from batchinfer.core import columns
-from batchinfer.core.home import JobHome
-from batchinfer.core.records import Made
+from batchinfer.core.home import JobData
+from batchinfer.core.records import Provenance
 from batchinfer.engines import models
 from batchinfer.engines.models import ModelIdentity
 from batchinfer.engines.protocol import EngineConfig, Task
@@ -55,9 +55,9 @@ class Question:
         parts = self.parts | {"columns": kinds}
         return replace(self, parts=parts, fingerprint=fingerprint(parts))
 
-    def made(self, run_id: int | None) -> Made:
+    def made(self, run_id: int | None) -> Provenance:
         """What is stored with everything that a run makes of it."""
-        return Made(self.fingerprint, self.parser_id, self.identity.label, run_id)
+        return Provenance(self.fingerprint, self.parser_id, self.identity.label, run_id)
 
     def task(self, tokenizer: Tokenizer) -> Task:
         """What an engine is to do with each prompt. Raises ModelError if the choices cannot be told apart."""
@@ -88,7 +88,7 @@ class Question:
         )
 
 
-def make(job: Job, home: JobHome, *, update_model: bool = False, shots: int | str | None = None) -> Question:
+def make(job: Job, data: JobData, *, update_model: bool = False, shots: int | str | None = None) -> Question:
     """The job's question. shots: in place of the job file's number. Raises SpecError, InputError or ModelError."""
     spec = job.spec
     if shots is not None and spec.prompt is not None:
@@ -96,7 +96,7 @@ def make(job: Job, home: JobHome, *, update_model: bool = False, shots: int | st
     assert spec.prompt is not None
     examples = shown(_examples(job, spec.prompt), spec.prompt.shots, str(job.path))
     template = PromptTemplate(spec.prompt, examples, str(job.path))
-    identity = models.resolve(job, home, update=update_model)
+    identity = models.resolve(job, data, update=update_model)
     parts = answer_parts(
         spec.beyond_defaults(),
         [({name: example.input[name] for name in template.columns}, example.output) for example in examples],

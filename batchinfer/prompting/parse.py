@@ -35,21 +35,21 @@ class Parser:
             if self._spec.type == "choice":
                 return self._choice(generation)
             return Prediction(self._value(generation, row))
-        except Unreadable as exc:
+        except ParseFailed as exc:
             return Failure(generation.key, "parse", exc.reason, exc.detail)
 
     def _choice(self, generation: Generation) -> Prediction:
         """The likeliest choice; scores are renormalised over the choices, mass is what they had before."""
         choices = self._spec.choices or []
         if generation.logprobs is None or len(generation.logprobs) != len(choices):
-            raise Unreadable("no_scores", "The engine returned no scores for the choices.")
+            raise ParseFailed("no_scores", "The engine returned no scores for the choices.")
         masses = [math.exp(logprob) for logprob in generation.logprobs]
         mass = math.fsum(masses)
         if not mass > 0 or not math.isfinite(mass):
-            raise Unreadable("off_choice", "The model gave none of the choices any probability.")
+            raise ParseFailed("off_choice", "The model gave none of the choices any probability.")
         least = self._spec.min_mass
         if least is not None and mass < least:
-            raise Unreadable(
+            raise ParseFailed(
                 "off_choice", f"The choices together had a probability of {mass:.4f}, under output.min_mass {least}."
             )
         scores = {choice: part / mass for choice, part in zip(choices, masses, strict=True)}
@@ -59,7 +59,7 @@ class Parser:
     def _value(self, generation: Generation, row: Mapping[str, Any]) -> Any:
         value: Any = generation.text
         if generation.finish_reason == "length":
-            raise Unreadable(
+            raise ParseFailed(
                 "cut_off",
                 f"The answer was cut off after {generation.output_tokens} tokens: "
                 "it reached sampling.max_tokens or the end of the model's window (model.options.max_model_len).",
@@ -70,7 +70,7 @@ class Parser:
                 # NaN, 1e999 and half a surrogate pair can be read, but not written again.
                 json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
             except (ValueError, RecursionError) as exc:
-                raise Unreadable("not_json", f"The answer is not JSON: {exc}.") from exc
+                raise ParseFailed("not_json", f"The answer is not JSON: {exc}.") from exc
         for step in self._steps:
             value = step(value, row)
         if self._schema is not None:
@@ -78,19 +78,19 @@ class Parser:
                 self._schema.validate(value)
             except ValidationError as exc:
                 if exc.validator == "minItems" and _is_bare(value):
-                    raise Unreadable("empty", "The answer's list is empty.") from exc
+                    raise ParseFailed("empty", "The answer's list is empty.") from exc
                 place = exc.json_path.removeprefix("$").lstrip(".") or "the whole"
-                raise Unreadable(
+                raise ParseFailed(
                     "not_in_schema", f"The answer breaks the schema at {place}: {exc.message[:200]}."
                 ) from exc
         if self._pattern is not None and not (isinstance(value, str) and self._pattern.fullmatch(value)):
-            raise Unreadable("not_in_pattern", f"The answer {str(value)[:80]!r} does not match output.pattern.")
+            raise ParseFailed("not_in_pattern", f"The answer {str(value)[:80]!r} does not match output.pattern.")
         if value in ("", []):
-            raise Unreadable("empty", "The answer is empty.")
+            raise ParseFailed("empty", "The answer is empty.")
         return value
 
 
-class Unreadable(Exception):
+class ParseFailed(Exception):
     """An answer that gives no prediction."""
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -14,7 +14,7 @@ import duckdb
 
 from batchinfer.core.clock import iso, now
 from batchinfer.core.database import COPY_OPTIONS
-from batchinfer.core.files import readable_faults
+from batchinfer.core.files import os_errors
 from batchinfer.core.sql import literal
 from batchinfer.core.version import __version__
 from batchinfer.errors import StoreError
@@ -37,7 +37,7 @@ def write_predictions(plan: Plan, target: Path) -> None:
 
 def write_manifest(target: Path, facts: Mapping[str, Any]) -> None:
     """manifest.json, last: it means that the version is complete."""
-    with readable_faults(target):
+    with os_errors(target):
         files = {path.name: _file_facts(path) for path in sorted(target.iterdir()) if path.name != MANIFEST}
         content = {"format": FORMAT, **facts, "files": files}
         (target / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str), encoding="utf-8")

@@ -10,8 +10,8 @@ from batchinfer.cache.store import Store
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
-from batchinfer.core.files import readable_faults
-from batchinfer.core.home import JobHome
+from batchinfer.core.files import os_errors
+from batchinfer.core.home import JobData
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
 from batchinfer.publish import lookup_index
@@ -23,7 +23,7 @@ from batchinfer.versions.manifest import Manifest
 
 def release_candidate(
     job: Job,
-    home: JobHome,
+    data: JobData,
     store: Store,
     name: str,
     *,
@@ -37,10 +37,10 @@ def release_candidate(
     Returns the version, or None if the current version has these very bytes, and the candidate's manifest.
     Raises NotFound, UsageError or StoreError.
     """
-    known = folders.candidates(home)
+    known = folders.candidates(data)
     if name not in known:
-        raise NotFound(f"The job {home.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
-    place = home.rejected / name
+        raise NotFound(f"The job {data.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
+    place = data.rejected / name
     manifest = Manifest.read(place)
     _check_fits(job, name, manifest, key)
     failed = [check["name"] for check in manifest.content["gate"]["checks"] if not check["passed"]]
@@ -48,17 +48,17 @@ def release_candidate(
         raise UsageError(
             f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it all the same."
         )
-    current = _current(home, say)
-    if current is not None and _equal(Manifest.read(folders.folder_of(home, current)), manifest):
+    current = _current(data, say)
+    if current is not None and _equal(Manifest.read(folders.folder_of(data, current)), manifest):
         return None, manifest
-    parent = _served(home, current, say)
-    with folders.draft_folder(home) as draft:
-        with readable_faults(draft):
+    parent = _served(data, current, say)
+    with folders.draft_folder(data) as draft:
+        with os_errors(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
-        with home.scratch() as scratch, scratch_database(scratch) as db:
+        with data.scratch() as scratch, scratch_database(scratch) as db:
             lookup_index.index(db, manifest.key, draft, job.name, manifest.content["prediction"])
             held = _matcher(manifest.key, draft, job.spec, say)
-        version = next_number(home, store)
+        version = next_number(data, store)
         facts = {part: fact for part, fact in manifest.content.items() if part not in ("format", "files")} | {
             "version": version,
             "created_at": iso(now()),
@@ -67,8 +67,8 @@ def release_candidate(
             "match": held,
             "forced": asdict(forced) if forced else None,
         }
-        install(home, store, draft, version, facts, bytes_of=manifest)
-    retention.retain(home, job.spec.keep_versions)
+        install(data, store, draft, version, facts, bytes_of=manifest)
+    retention.retain(data, job.spec.keep_versions)
     return version, manifest
 
 

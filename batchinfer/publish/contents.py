@@ -13,7 +13,7 @@ from batchinfer.core.database import one
 from batchinfer.core.sql import literal
 from batchinfer.inputs.query_list import Plan, listed
 from batchinfer.job.spec import JobSpec
-from batchinfer.match.matcher import made_now
+from batchinfer.match.matcher import matcher_version
 from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
@@ -130,7 +130,7 @@ def _served_alike(manifest: Manifest, plan: Plan, spec: JobSpec) -> bool:
     as_said = all(said.get(section) == says[section] for section in ("serve", "match"))
     if spec.match is not None:
         held = manifest.content.get("match") or {}
-        as_said = as_said and made_now().items() <= held.items()
+        as_said = as_said and matcher_version().items() <= held.items()
     return as_said and _alike(manifest, plan, spec) and list(manifest.normalize) == list(spec.input.normalize)
 
 

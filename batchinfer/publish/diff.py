@@ -16,7 +16,7 @@ import pyarrow as pa
 from batchinfer.core import database, files
 from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
@@ -59,12 +59,12 @@ class Difference:
         return self.added + self.removed + self.changed
 
 
-def compare(home: JobHome, names: Sequence[str], out: Path | None, show: int) -> Difference:
+def compare(data: JobData, names: Sequence[str], out: Path | None, show: int) -> Difference:
     """Compares two versions. names: both, or none for the version before the served one and that.
 
     out: a Parquet file for all differences. show: how many of them to return. Raises NotFound or UsageError.
     """
-    start, end = _sides(home, names)
+    start, end = _sides(data, names)
     if start.manifest.key != end.manifest.key:
         keys = [", ".join(f"{key.name} ({key.kind})" for key in side.manifest.key) for side in (start, end)]
         raise UsageError(
@@ -72,13 +72,13 @@ def compare(home: JobHome, names: Sequence[str], out: Path | None, show: int) ->
         )
     with (
         contextlib.nullcontext() if out is None else files.beside(out) as draft,
-        home.scratch() as scratch,
+        data.scratch() as scratch,
         scratch_database(scratch) as db,
     ):
         with _damage(start, end):
             _find(db, start, end)
         if draft is not None:
-            with database.copy_faults(draft):
+            with database.copy_errors(draft):
                 _write(db, end.manifest.key, draft)
         counts = dict(db.execute("SELECT change, count(*) FROM differences GROUP BY change").fetchall())
         columns = ", ".join([*(listed(key.name) for key in end.manifest.key), "change", "old", "new"])
@@ -87,36 +87,36 @@ def compare(home: JobHome, names: Sequence[str], out: Path | None, show: int) ->
     return Difference(start, end, added, removed, changed, first)
 
 
-def _sides(home: JobHome, names: Sequence[str]) -> tuple[Side, Side]:
+def _sides(data: JobData, names: Sequence[str]) -> tuple[Side, Side]:
     if names:
-        start, end = (_side(home, name) for name in names)
+        start, end = (_side(data, name) for name in names)
         return start, end
-    end = _side(home, CURRENT)
-    earlier = [number for number in folders.numbers(home) if number < int(end.name)]
+    end = _side(data, CURRENT)
+    earlier = [number for number in folders.numbers(data) if number < int(end.name)]
     if not earlier:
         raise NotFound(
-            f"The job {home.name} has no version before {end.name}, which is served: there is nothing to compare it with."
+            f"The job {data.name} has no version before {end.name}, which is served: there is nothing to compare it with."
         )
-    return _side(home, str(earlier[-1])), end
+    return _side(data, str(earlier[-1])), end
 
 
-def _side(home: JobHome, name: str) -> Side:
+def _side(data: JobData, name: str) -> Side:
     """What a person means by 3, r7 or current. Raises NotFound or UsageError."""
     if name == CURRENT:
-        served = pointers.served(home)
-        folder = folders.folder_of(home, served.version)
+        served = pointers.served(data)
+        folder = folders.folder_of(data, served.version)
         return Side(served.version, folder, Manifest.read(folder, digest=served.manifest))
     if CANDIDATE.fullmatch(name):
-        if name not in (known := folders.candidates(home)):
-            raise NotFound(f"The job {home.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
-        return Side(name, home.rejected / name, Manifest.read(home.rejected / name))
+        if name not in (known := folders.candidates(data)):
+            raise NotFound(f"The job {data.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
+        return Side(name, data.rejected / name, Manifest.read(data.rejected / name))
     if not (name.isascii() and name.isdigit()):
         raise UsageError(f"{name} is no version: give a number such as 3, a candidate such as r7, or {CURRENT}.")
-    number, versions = int(name), folders.numbers(home)
+    number, versions = int(name), folders.numbers(data)
     if number not in versions:
         there = ", ".join(map(str, versions)) or "none"
-        raise NotFound(f"The job {home.name} has no version {number}: it has {there}.")
-    folder = folders.folder_of(home, number)
+        raise NotFound(f"The job {data.name} has no version {number}: it has {there}.")
+    folder = folders.folder_of(data, number)
     return Side(number, folder, Manifest.read(folder))
 
 

@@ -39,7 +39,7 @@ def index(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, jo
     size = 64 << 20
     count = 0
     with (
-        _lookup_faults(path),
+        _lmdb_errors(path),
         lmdb.open(
             str(path), subdir=False, lock=False, map_size=size, sync=False, metasync=False, writemap=False
         ) as environment,
@@ -56,7 +56,7 @@ def index(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, jo
 
 
 @contextlib.contextmanager
-def _lookup_faults(path: Path) -> Iterator[None]:
+def _lmdb_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except lmdb.Error as exc:

@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one, scratch_database
-from batchinfer.core.files import readable_faults
+from batchinfer.core.files import os_errors
 from batchinfer.core.sql import literal
 from batchinfer.errors import MissingExtra
 from batchinfer.job.parts import matched_sql, part_sql
 from batchinfer.job.spec import MatchSpec
-from batchinfer.match.matcher import MAGIC, MATCHER, TRAILER, made_now
+from batchinfer.match.matcher import MAGIC, MATCHER, TRAILER, matcher_version
 from batchinfer.versions.layout import PREDICTIONS, version_column
 
 BATCH_ROWS = 16_384
@@ -71,7 +71,7 @@ class Terms:
 
     def to_json(self) -> dict[str, Any]:
         """What a manifest says of it, and with what it was made."""
-        return asdict(self) | {"says": self.says, **made_now()}
+        return asdict(self) | {"says": self.says, **matcher_version()}
 
 
 def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, kind: str) -> Terms | None:
@@ -82,8 +82,8 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, k
     if spec is None:
         return None
     need_libraries()
-    sieve, drop = _Sieve(spec), spec.generic == "drop"
-    with readable_faults(target), (target / MATCHER).open("wb") as file:
+    sieve, drop = TermFilter(spec), spec.generic == "drop"
+    with os_errors(target), (target / MATCHER).open("wb") as file:
         # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
         with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), MEMORY) as db:
             unwanted = one(db, _unwanted(key, target, spec, kind))
@@ -111,7 +111,7 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, k
     )
 
 
-def _gather(db: duckdb.DuckDBPyConnection, sieve: _Sieve, proposed: str, spec: MatchSpec) -> None:
+def _gather(db: duckdb.DuckDBPyConnection, sieve: TermFilter, proposed: str, spec: MatchSpec) -> None:
     """Makes the tables `named`, of all that each pattern names, and `generic`, of patterns that name too much."""
     db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
     reading = db.cursor()
@@ -137,7 +137,7 @@ def need_libraries() -> None:
             raise MissingExtra(f"{name}, which a job with a match section needs,", "match")
 
 
-class _Sieve:
+class TermFilter:
     """Folds proposed terms, and leaves out what should not be found. left_out: how many, by the reason."""
 
     def __init__(self, spec: MatchSpec) -> None:
@@ -192,7 +192,7 @@ def _write_payloads(file: BinaryIO, payloads: Iterator[tuple[str, str]]) -> tupl
 
 def _write_rest(file: BinaryIO, patterns: list[str], offsets: array[int], spec: MatchSpec) -> None:
     """Writes what follows, in the order that `match` describes."""
-    facts = made_now() | {"accents": spec.accents == "keep", "overlaps": spec.overlaps}
+    facts = matcher_version() | {"accents": spec.accents == "keep", "overlaps": spec.overlaps}
     for name, data in (("offsets", offsets.tobytes()), ("automaton", _automaton(patterns))):
         begin = file.tell()
         facts[name] = [begin, begin + file.write(data)]

@@ -11,8 +11,8 @@ from batchinfer.cache.store import Store
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
-from batchinfer.core.files import readable_faults, sync_folder, user_name
-from batchinfer.core.home import JobHome
+from batchinfer.core.files import os_errors, sync_folder, user_name
+from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError
 from batchinfer.inputs.query_list import Plan
 from batchinfer.job.reader import Job
@@ -56,7 +56,7 @@ class Release:
 
 def release(
     job: Job,
-    home: JobHome,
+    data: JobData,
     plan: Plan,
     store: Store,
     *,
@@ -73,33 +73,33 @@ def release(
 
     failed: prompts without an answer. known: the job's golden rows. run: facts of the run, for the manifest.
     """
-    current = _current(home, say)
-    parent = _served(home, current, say)
-    before, latest = (None if number is None else folders.folder_of(home, number) for number in (parent, current))
+    current = _current(data, say)
+    parent = _served(data, current, say)
+    before, latest = (None if number is None else folders.folder_of(data, number) for number in (parent, current))
     contents = collect(plan, store, job.spec, before, latest)
     if contents.same:
         outcome = Release(None, contents, [])
     else:
-        with folders.draft_folder(home) as draft:
+        with folders.draft_folder(data) as draft:
             say("Building the version ...")
             build.write_predictions(plan, draft / PREDICTIONS)
             checks = _judged(job, plan, store, contents, before, failed, known)
             refused = forced is None and not all(check.passed for check in checks)
-            version = None if refused else next_number(home, store)
+            version = None if refused else next_number(data, store)
             facts = build.manifest_facts(
                 job, plan, contents, checks, version=version, run=run, parent=parent,
                 forced=asdict(forced) if forced else None,
             )  # fmt: skip
             if version is None:
                 build.write_manifest(draft, facts)
-                outcome = Release(None, contents, checks, _reject(home, draft, int(run["run_id"])))
+                outcome = Release(None, contents, checks, _reject(data, draft, int(run["run_id"])))
             else:
                 lookup_index.write_lookup(plan, draft, job.spec)
                 facts["match"] = _matcher(plan.source.key, draft, job.spec, say)
-                install(home, store, draft, version, facts)
+                install(data, store, draft, version, facts)
                 outcome = Release(version, contents, checks, match=facts["match"])
-    retention.retain(home, job.spec.keep_versions)
-    return replace(outcome, pinned=pinned(home, say))
+    retention.retain(data, job.spec.keep_versions)
+    return replace(outcome, pinned=pinned(data, say))
 
 
 def _matcher(key: Sequence[Column], draft: Path, spec: JobSpec, say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -122,46 +122,46 @@ def _judged(
     return evidence.attach(gate.judge(job.spec.gate, figures), candidate)
 
 
-def _current(home: JobHome, say: Callable[[str], None]) -> int | None:
+def _current(data: JobData, say: Callable[[str], None]) -> int | None:
     """The version that was published last. Where CURRENT does not tell, it is mended and that is said."""
-    current, fault = pointers.previous(home)
+    current, fault = pointers.previous(data)
     if fault is not None and current is None:
         say(f"{fault} No version is whole, so that the new one follows none.")
     elif fault is not None and current is not None:
-        with home.versions_lock(f"batchinfer publish {home.name}"):
-            pointers.make_current(home, current)
+        with data.versions_lock(f"batchinfer publish {data.name}"):
+            pointers.make_current(data, current)
         say(f"{fault} Version {current}, the newest whole one, is current again.")
     return current
 
 
-def _served(home: JobHome, current: int | None, say: Callable[[str], None]) -> int | None:
+def _served(data: JobData, current: int | None, say: Callable[[str], None]) -> int | None:
     """The version that a new one follows: the one that is served now, so the pinned one, if it is whole."""
     try:
-        pin = pointers.pointer(home, pointers.PIN)
+        pin = pointers.pointer(data, pointers.PIN)
     except StoreError:  # said at the end, by `pinned`
         return current
     if pin is None or pin.version == current:
         return current
     try:
-        folders.verify(home, pin.version, digest=pin.manifest)
+        folders.verify(data, pin.version, digest=pin.manifest)
     except StoreError as exc:
         say(f"{exc} It is pinned, but the new version is compared with the current one in its place.")
         return current
     return pin.version
 
 
-def next_number(home: JobHome, store: Store | None) -> int:
+def next_number(data: JobData, store: Store | None) -> int:
     """The number of the version to come; never one that was used, whatever became of it."""
     if store is None:
-        return pointers.newest_number(home) + 1
+        return pointers.newest_number(data) + 1
     with store.open() as db:
-        return max(pointers.newest_number(home), int(one(db, "SELECT coalesce(max(version), 0) FROM versions"))) + 1
+        return max(pointers.newest_number(data), int(one(db, "SELECT coalesce(max(version), 0) FROM versions"))) + 1
 
 
-def pinned(home: JobHome, say: Callable[[str], None]) -> int | None:
+def pinned(data: JobData, say: Callable[[str], None]) -> int | None:
     """The version that a pin serves in place of the current one, if it does."""
     try:
-        found, current = pointers.pinned(home), pointers.pointer(home)
+        found, current = pointers.pinned(data), pointers.pointer(data)
     except StoreError as exc:
         say(str(exc))
         return None
@@ -169,7 +169,7 @@ def pinned(home: JobHome, say: Callable[[str], None]) -> int | None:
 
 
 def install(
-    home: JobHome,
+    data: JobData,
     store: Store | None,
     draft: Path,
     version: int,
@@ -190,21 +190,21 @@ def install(
         raise StoreError(f"{PREDICTIONS} of the candidate {facts['candidate']} is damaged: its checksum differs.")
     if store is not None:
         store.add_version(version, int(facts["run"]["run_id"]), int(facts["rows"]))
-    with home.versions_lock(f"batchinfer publish {home.name}"):
-        folders.install(home, draft, version)
+    with data.versions_lock(f"batchinfer publish {data.name}"):
+        folders.install(data, draft, version)
         if current:
-            pointers.make_current(home, version)
+            pointers.make_current(data, version)
 
 
-def _reject(home: JobHome, draft: Path, run_id: int) -> Path:
+def _reject(data: JobData, draft: Path, run_id: int) -> Path:
     """Keeps a candidate under its run's name, or that with a number: an older one is never overwritten."""
-    with readable_faults(home.rejected):
+    with os_errors(data.rejected):
         folders.sync_files(draft)
-        home.rejected.mkdir(parents=True, exist_ok=True)
-        target, count = home.rejected / f"r{run_id}", 1
+        data.rejected.mkdir(parents=True, exist_ok=True)
+        target, count = data.rejected / f"r{run_id}", 1
         while target.exists():
             count += 1
-            target = home.rejected / f"r{run_id}-{count}"
+            target = data.rejected / f"r{run_id}-{count}"
         draft.rename(target)
-        sync_folder(home.rejected)
+        sync_folder(data.rejected)
     return target

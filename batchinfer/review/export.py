@@ -17,7 +17,7 @@ import pyarrow as pa
 from batchinfer.cache import verdicts
 from batchinfer.core import database, files
 from batchinfer.core.database import one
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import UsageError
 from batchinfer.inputs.query_list import Plan, listed
@@ -42,7 +42,7 @@ class Listed:
 
 def write(
     job: Job,
-    home: JobHome,
+    data: JobData,
     options: Options,
     target: Path,
     where: Mapping[str, str],
@@ -54,8 +54,8 @@ def write(
     """
     if target.suffix.lower() not in (".csv", ".parquet"):
         raise UsageError(f"{target} is neither .csv nor .parquet: name a file that ends so.")
-    with files.beside(target) as draft, planned(job, home, options, gated=False, say=say) as p:
-        version, before = served_now(home)
+    with files.beside(target) as draft, planned(job, data, options, gated=False, say=say) as p:
+        version, before = served_now(data)
         contents.collect(p.plan, p.store, job.spec, before)
         context = _context(p.plan, job.spec)
         columns = _columns(job.spec, context)
@@ -69,7 +69,7 @@ def write(
         p.plan.db.execute(f"CREATE OR REPLACE TABLE review AS SELECT * FROM ({rows}) WHERE {chosen or 'true'}")
         order = ", ".join(["score NULLS LAST", "state", *(quoted(column_of(name)) for name in job.spec.input.key)])
         sql = f"SELECT {', '.join(map(quoted, columns))} FROM review ORDER BY {order}"
-        with database.copy_faults(target):
+        with database.copy_errors(target):
             if target.suffix.lower() == ".parquet":
                 p.plan.db.execute(f"COPY ({sql}) TO {literal(str(draft))} {database.COPY_OPTIONS}")
             else:

@@ -17,7 +17,7 @@ from batchinfer.cache import imports, verdicts
 from batchinfer.cache.verdicts import ACCEPT, CORRECT, REJECT
 from batchinfer.core.database import one
 from batchinfer.core.files import user_name
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import InputError
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.job.reader import Job
@@ -71,14 +71,14 @@ def _columns_of(path: Path) -> list[str]:
 
 
 def add(
-    job: Job, home: JobHome, path: Path, author: str | None, options: Options, say: Callable[[str], None] = quiet
+    job: Job, data: JobData, path: Path, author: str | None, options: Options, say: Callable[[str], None] = quiet
 ) -> Taken:
     """Takes the verdicts in. author: of rows that name none; else the user. Raises InputError."""
-    home.prepare(job.path)
+    data.prepare(job.path)
     with (
-        home.run_lock(f"batchinfer import {job.name}"),
-        planned(job, home, options, holds_lock=True, gated=False, say=say) as p,
-        home.scratch() as scratch,
+        data.run_lock(f"batchinfer import {job.name}"),
+        planned(job, data, options, holds_lock=True, gated=False, say=say) as p,
+        data.scratch() as scratch,
     ):
         reader = Reader(job.spec, p.plan.source.key, p.plan.source.normalize, author or user_name())
         _read(p.plan.db, reader, path, scratch)
@@ -87,7 +87,7 @@ def add(
         counts = dict(p.plan.db.execute("SELECT verdict, count(*) FROM marked WHERE NOT follows GROUP BY 1").fetchall())
         number = None
         if counts:
-            contents.collect(p.plan, p.store, job.spec, served_now(home)[1])
+            contents.collect(p.plan, p.store, job.spec, served_now(data)[1])
             number = imports.add(
                 p.store, p.plan.db,
                 "SELECT lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",

@@ -19,7 +19,7 @@ from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one, scratch_database
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError, NotFound
 from batchinfer.inputs import files
@@ -35,39 +35,39 @@ READY, LINE, NUMBER = "\x1fprediction", "\x1fline", "\x1fnumber"
 BATCH_ROWS = 16_384  # fewer than of a list: predictions may be long
 
 
-def add(job: Job, home: JobHome, path: Path, author: str | None) -> tuple[int, int]:
+def add(job: Job, data: JobData, path: Path, author: str | None) -> tuple[int, int]:
     """Takes a file in, whole or not at all; returns the import's number and its rows. Raises InputError."""
-    home.prepare(job.path)
+    data.prepare(job.path)
     with (
-        home.run_lock(f"batchinfer import {job.name}"),
-        home.scratch() as scratch,
+        data.run_lock(f"batchinfer import {job.name}"),
+        data.scratch() as scratch,
         scratch_database(scratch) as db,
     ):
-        incoming = _Incoming(db, job, _listed_key(job, home), author)
+        incoming = _Incoming(db, job, _listed_key(job, data), author)
         for file in find_files(path, "give a Parquet or CSV file, or a folder or glob of them"):
             incoming.take(file, as_parquet(file, scratch, LINE))
         incoming.check_whole(path)
-        store = Store(home.cache)
+        store = Store(data.cache)
         store.prepare()
         return imports.add(store, db, "SELECT * EXCLUDE (row, number) FROM incoming", incoming.made_of), incoming.rows
 
 
-def listing(home: JobHome) -> list[dict[str, Any]]:
+def listing(data: JobData) -> list[dict[str, Any]]:
     """One row an import."""
-    store = Store(home.cache)
-    if not home.cache.exists():
+    store = Store(data.cache)
+    if not data.cache.exists():
         return []
     store.prepare()
     return imports.listing(store)
 
 
-def undo(job: Job, home: JobHome, number: int) -> int:
+def undo(job: Job, data: JobData, number: int) -> int:
     """Takes an import back; returns its rows. Raises NotFound."""
-    known = [row["import_id"] for row in listing(home)]
+    known = [row["import_id"] for row in listing(data)]
     if number not in known:
         raise NotFound(f"There is no import {number}; there are {', '.join(map(str, known)) or 'none'}.")
-    with home.run_lock(f"batchinfer import {job.name}"):
-        return imports.undo(Store(home.cache), number)
+    with data.run_lock(f"batchinfer import {job.name}"):
+        return imports.undo(Store(data.cache), number)
 
 
 class _Incoming:
@@ -191,10 +191,10 @@ class _Incoming:
         return f"{file} {one(self._db, 'SELECT number FROM incoming WHERE row = ?', [row])}"
 
 
-def _listed_key(job: Job, home: JobHome) -> list[Column] | None:
+def _listed_key(job: Job, data: JobData) -> list[Column] | None:
     """The key of the job's own list; None where there is none yet: a job may begin with imports."""
     try:
-        listed, _ = files.list_columns(job, home)
+        listed, _ = files.list_columns(job, data)
     except InputError:
         return None
     return listed.key

@@ -18,11 +18,11 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from batchinfer.serve import batch, docs_page, lookup, match, openapi
-from batchinfer.serve.auth import Guard
+from batchinfer.serve.auth import Authenticator
 from batchinfer.serve.body import compressed, is_to_be_compressed, read_body
-from batchinfer.serve.metrics import Tally, exposition, write_tally
-from batchinfer.serve.problems import Answer, Problem
-from batchinfer.serve.registry import Board, Desk
+from batchinfer.serve.metrics import WorkerMetrics, exposition, write_tally
+from batchinfer.serve.problems import Problem, Reply
+from batchinfer.serve.registry import JobRegistry, ServedJob
 
 log = logging.getLogger("batchinfer.serve")
 LOOK_SECONDS = 0.5  # between two looks for new versions
@@ -36,7 +36,7 @@ SOON = (("retry-after", "1"),)
 class Settings:
     """How the service was started. run_folder: of this server alone, for its workers' numbers and misses."""
 
-    home: Path
+    data: Path
     run_folder: Path
     keys_always: bool = False
     keys_never: bool = False
@@ -57,10 +57,10 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.tally = Tally()
-        self.guard = Guard(settings.home, always=settings.keys_always, never=settings.keys_never)
+        self.tally = WorkerMetrics()
+        self.guard = Authenticator(settings.data, always=settings.keys_always, never=settings.keys_never)
         self._hot: dict[str, lookup.LookupRoute] = {}
-        self.board = Board(settings.home, self._welcome, records_misses=settings.misses)
+        self.board = JobRegistry(settings.data, self._welcome, records_misses=settings.misses)
         self._starlette = Starlette(
             routes=[
                 Route("/v1/jobs", self.jobs),
@@ -77,7 +77,7 @@ class Service:
         )
         self._starlette.router.redirect_slashes = False
 
-    def _welcome(self, desk: Desk) -> None:
+    def _welcome(self, desk: ServedJob) -> None:
         self._hot = self._hot | {f"/v1/jobs/{desk.job}/lookup": lookup.LookupRoute(desk, self.guard, self.tally)}
 
     def route(self, path: str) -> lookup.LookupRoute | None:
@@ -117,7 +117,7 @@ class Service:
             return known, asked if asked in ("lookup", "match") else "jobs"
         return "", "other"
 
-    def _desk(self, request: Request) -> Desk:
+    def _desk(self, request: Request) -> ServedJob:
         """Raises Problem for a key that may not ask, and for a job that there is not, in this order."""
         name = request.path_params["job"]
         self.guard.check(request.headers.get("authorization"), name)
@@ -249,7 +249,7 @@ async def _again_and_again(work: Callable[[], None], seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-def _as_asgi(answer: Answer) -> Response:
+def _as_asgi(answer: Reply) -> Response:
     status, headers, body = answer
     response = Response(body, status)
     length = [] if status == 304 else [("content-length", str(len(body)))]  # noqa: PLR2004

@@ -13,7 +13,7 @@ log = logging.getLogger("batchinfer.serve")
 CHALLENGE = (("www-authenticate", "Bearer"),)
 
 
-class Guard:
+class Authenticator:
     """Checks keys. required: whether one is needed at all; on loopback only once there is one.
 
     A key file that cannot be read lets nobody in who was not let in before.

@@ -9,7 +9,7 @@ from typing import Any
 from batchinfer.errors import UsageError
 from batchinfer.serve.body import MAX_REPLY, read_json
 from batchinfer.serve.problems import Problem
-from batchinfer.serve.registry import Open
+from batchinfer.serve.registry import OpenVersion
 
 MAX_QUERIES = 1000
 
@@ -26,7 +26,7 @@ def read_queries(body: bytes) -> list[Any]:
     return content["queries"]
 
 
-def answer(opened: Open, queries: list[Any]) -> tuple[bytes, list[tuple[Any, ...]]]:
+def answer(opened: OpenVersion, queries: list[Any]) -> tuple[bytes, list[tuple[Any, ...]]]:
     """The body of the reply, and the values of the queries that were not found. Raises Problem."""
     try:
         rows = opened.reader.from_many(queries)
@@ -41,7 +41,7 @@ def answer(opened: Open, queries: list[Any]) -> tuple[bytes, list[tuple[Any, ...
     return b'{"version":%d,"results":[%b]}' % (opened.version, b",".join(results)), missed
 
 
-def _bodies(opened: Open, rows: list[tuple[Any, ...]]) -> list[bytes | None]:
+def _bodies(opened: OpenVersion, rows: list[tuple[Any, ...]]) -> list[bytes | None]:
     """What is found, in the order of the queries. Raises Problem for more than a reply may have; one always may come."""
     bodies: list[bytes | None] = []
     size = 0

@@ -12,10 +12,10 @@ import logging
 from collections.abc import Callable
 
 from batchinfer.errors import UsageError
-from batchinfer.serve.auth import Guard
-from batchinfer.serve.metrics import Tally
-from batchinfer.serve.problems import Answer, Problem
-from batchinfer.serve.registry import Desk
+from batchinfer.serve.auth import Authenticator
+from batchinfer.serve.metrics import WorkerMetrics
+from batchinfer.serve.problems import Problem, Reply
+from batchinfer.serve.registry import ServedJob
 
 log = logging.getLogger("batchinfer.serve")
 MAX_URL = 8192  # bytes of path and query
@@ -24,7 +24,7 @@ MAX_URL = 8192  # bytes of path and query
 class LookupRoute:
     """GET /v1/jobs/{job}/lookup of one job."""
 
-    def __init__(self, desk: Desk, guard: Guard, tally: Tally) -> None:
+    def __init__(self, desk: ServedJob, guard: Authenticator, tally: WorkerMetrics) -> None:
         self._desk, self._guard = desk, guard
         self._room = MAX_URL - len(f"/v1/jobs/{desk.job}/lookup")
         self._counters = tally.counters
@@ -34,7 +34,7 @@ class LookupRoute:
         self._series = {status: tally.series[desk.job, "lookup", str(status)] for status in (200, 304, 404)}
         self._tally = tally
 
-    def answer(self, query: bytes, header: Callable[[str], str | None]) -> Answer:
+    def answer(self, query: bytes, header: Callable[[str], str | None]) -> Reply:
         """query: of the URL, as it came; header: gives the request's header of a name, which costs a little each time."""
         try:
             return self._answer(query, header)
@@ -44,7 +44,7 @@ class LookupRoute:
             log.exception("a look-up in %s failed", self._desk.job)
             return Problem("broken", "The service failed; its log says more.").answer()
 
-    def _answer(self, query: bytes, header: Callable[[str], str | None]) -> Answer:
+    def _answer(self, query: bytes, header: Callable[[str], str | None]) -> Reply:
         if self._guard.required:
             self._guard.check(header("authorization"), self._desk.job)
         opened = self._desk.open or self._desk.opened()

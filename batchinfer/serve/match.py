@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchinfer.errors import MissingExtra, UsageError, shortened
-from batchinfer.match.matcher import Foreign, Matcher, TooMuch
+from batchinfer.match.matcher import IncompatibleMatcher, Matcher, ResultTooLarge
 from batchinfer.serve.body import MAX_REPLY, read_json
 from batchinfer.serve.problems import Problem
-from batchinfer.serve.registry import Open
+from batchinfer.serve.registry import OpenVersion
 from batchinfer.versions.query import in_utf16, language_ranges, parameters
 
 MAX_TEXTS = 1000
@@ -78,7 +78,7 @@ def _in_body(content: Any) -> Asked:
     return Asked(texts, language_ranges(languages), in_utf16(content.get("offsets", "code_points")), batch=True)
 
 
-async def answer(opened: Open, asked: Asked) -> tuple[bytes, int]:
+async def answer(opened: OpenVersion, asked: Asked) -> tuple[bytes, int]:
     """The body of the reply, and how many matches it tells of. Raises Problem."""
     matcher = _matcher(opened)
     if sum(map(len, asked.texts)) > BESIDE:
@@ -86,11 +86,11 @@ async def answer(opened: Open, asked: Asked) -> tuple[bytes, int]:
     return _answer(matcher, opened.version, asked)
 
 
-def _matcher(opened: Open) -> Matcher:
+def _matcher(opened: OpenVersion) -> Matcher:
     """It was loaded when the version was opened. Raises Problem where there is none."""
     try:
         return opened.snapshot.matcher
-    except (MissingExtra, Foreign) as exc:
+    except (MissingExtra, IncompatibleMatcher) as exc:
         raise Problem("not-installed", f"The service cannot match texts: {exc}") from exc
     except UsageError as exc:
         raise Problem("no-match-section", str(exc)) from exc
@@ -101,7 +101,7 @@ def _answer(matcher: Matcher, version: int, asked: Asked) -> tuple[bytes, int]:
     for text in asked.texts:
         try:
             found = matcher.find_json(text, languages=asked.languages, utf16=asked.utf16, room=room).encode()
-        except TooMuch as exc:
+        except ResultTooLarge as exc:
             raise _too_large() from exc
         room -= len(found)
         if room < 0:

@@ -24,7 +24,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from batchinfer.serve.registry import Board
+from batchinfer.serve.registry import JobRegistry
 
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # seconds
 Labels = tuple[str, ...]
@@ -49,7 +49,7 @@ class Series:
         self.seconds += seconds
 
 
-class Tally:
+class WorkerMetrics:
     """One worker's numbers. series: by job, route and status; counters: by name and job."""
 
     def __init__(self) -> None:
@@ -74,16 +74,16 @@ class Tally:
             self.counters[tuple(labels)] += count
 
 
-def write_tally(tally: Tally, folder: Path) -> None:
+def write_tally(tally: WorkerMetrics, folder: Path) -> None:
     """Where the other workers find it. Raises OSError."""
     draft = folder / f".{os.getpid()}"
     draft.write_text(tally.text(), encoding="utf-8")
     draft.replace(folder / f"{os.getpid()}.json")
 
 
-def exposition(tally: Tally, folder: Path, board: Board) -> bytes:
+def exposition(tally: WorkerMetrics, folder: Path, board: JobRegistry) -> bytes:
     """What /metrics answers: the numbers of all workers, and the state as this one sees it."""
-    total = Tally()
+    total = WorkerMetrics()
     total.add(tally.text())
     for path in folder.glob("*.json"):
         if path.stem != str(os.getpid()):
@@ -94,7 +94,7 @@ def exposition(tally: Tally, folder: Path, board: Board) -> bytes:
 
 
 class _Collector(Collector):
-    def __init__(self, total: Tally, board: Board) -> None:
+    def __init__(self, total: WorkerMetrics, board: JobRegistry) -> None:
         self._total, self._board = total, board
 
     def collect(self) -> Iterator[Metric]:

@@ -28,7 +28,7 @@ KINDS = {
 
 
 Headers = Sequence[tuple[str, str]]
-Answer = tuple[int, list[tuple[str, str]], bytes]
+Reply = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers and body. The server adds the length."""
 
 
@@ -47,7 +47,7 @@ class Problem(Exception):
     def body(self) -> bytes:
         return problem_body(self.slug, self.detail)
 
-    def answer(self) -> Answer:
+    def answer(self) -> Reply:
         """What is sent."""
         return reply(self.status, self.body, MEDIA_TYPE, self.headers)
 
@@ -59,7 +59,7 @@ def problem_body(slug: str, detail: str) -> bytes:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
-def reply(status: int, body: bytes, media_type: str, headers: Headers = ()) -> Answer:
+def reply(status: int, body: bytes, media_type: str, headers: Headers = ()) -> Reply:
     """An answer that is not a hit; it is not to be stored, if the headers do not say otherwise."""
     stored = () if any(name == "cache-control" for name, _ in headers) else (("cache-control", "no-store"),)
     return status, [("content-type", media_type), *headers, *stored], body

@@ -12,11 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.home import JobHome, job_names
+from batchinfer.core.home import JobData, job_names
 from batchinfer.errors import MissingExtra, StoreError
-from batchinfer.match.matcher import Foreign
+from batchinfer.match.matcher import IncompatibleMatcher
 from batchinfer.misses.counter import MissCounter
-from batchinfer.serve.problems import Answer, Problem, problem_body, reply
+from batchinfer.serve.problems import Problem, Reply, problem_body, reply
 from batchinfer.versions.follow import Follower, Served
 from batchinfer.versions.query import QueryReader
 from batchinfer.versions.snapshot import Snapshot
@@ -26,18 +26,18 @@ RETRY_AFTER = (("retry-after", "5"),)
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenVersion:
     """A version that is open, with all of an answer that is the same for each of its entries."""
 
     snapshot: Snapshot
     reader: QueryReader
     version: int
     headers: tuple[tuple[str, str], ...]  # of a hit; the first is the content type
-    miss: Answer
+    miss: Reply
     misses: MissCounter | None  # where to note what was not found
 
     @classmethod
-    def of(cls, snapshot: Snapshot, version: int, misses: MissCounter | None) -> Open:
+    def of(cls, snapshot: Snapshot, version: int, misses: MissCounter | None) -> OpenVersion:
         seconds = snapshot.manifest.max_age
         at = ("batchinfer-version", str(version))
         body = problem_body("miss", f"{snapshot.manifest.job} has no prediction for this query.")
@@ -73,16 +73,16 @@ class State:
         return None if self.last_success_at is None else datetime.fromisoformat(self.last_success_at).timestamp()
 
 
-class Desk:
+class ServedJob:
     """One job in one worker. `open` is swapped as a whole; a request takes it once and uses it to its end."""
 
-    def __init__(self, home: JobHome, *, records_misses: bool) -> None:
-        self.job = home.name
-        self.open: Open | None = None
+    def __init__(self, data: JobData, *, records_misses: bool) -> None:
+        self.job = data.name
+        self.open: OpenVersion | None = None
         self.served = Served()
         self.loaded = False
-        self._follower = Follower(home, matching=True)
-        self._last_run = home.folder / "last_run.json"
+        self._follower = Follower(data, matching=True)
+        self._last_run = data.folder / "last_run.json"
         self._last_success: str | None = None
         self._failed_takes = 0
         self._records_misses = records_misses
@@ -108,13 +108,13 @@ class Desk:
             log.error("%s: %s %s.", self.job, served.problem, still.capitalize())
         self.served, self.open = served, opened
 
-    def _open(self, served: Served) -> Open | None:
+    def _open(self, served: Served) -> OpenVersion | None:
         if served.snapshot is None:
             return None
         if self.open is not None and self.open.snapshot is served.snapshot:
             return self.open
         assert served.pointer is not None
-        opened = Open.of(served.snapshot, served.pointer.version, self._counter(served.snapshot))
+        opened = OpenVersion.of(served.snapshot, served.pointer.version, self._counter(served.snapshot))
         log.info("%s: version %d is served, %d entries", self.job, opened.version, len(served.snapshot))
         made = served.snapshot.manifest.content.get("unicode")
         if (served.snapshot.manifest.normalize or served.snapshot.matches) and made != unicodedata.unidata_version:
@@ -125,7 +125,7 @@ class Desk:
             )  # fmt: skip
         try:
             _ = served.snapshot.matches and served.snapshot.matcher
-        except (MissingExtra, Foreign) as exc:
+        except (MissingExtra, IncompatibleMatcher) as exc:
             log.warning("%s: texts cannot be matched. %s", self.job, exc)
         return opened
 
@@ -157,7 +157,7 @@ class Desk:
         self._retired = [counter for counter in self._retired if len(counter)]
         return dropped
 
-    def opened(self) -> Open:
+    def opened(self) -> OpenVersion:
         """Raises Problem where there is nothing to answer from."""
         if self.open is not None:
             return self.open
@@ -191,12 +191,12 @@ class Desk:
         )
 
 
-class Board:
+class JobRegistry:
     """The desks of all jobs. `refresh` is called by one thread; the rest may be called by another."""
 
-    def __init__(self, root: Path, welcome: Callable[[Desk], None], *, records_misses: bool) -> None:
+    def __init__(self, root: Path, welcome: Callable[[ServedJob], None], *, records_misses: bool) -> None:
         """welcome: called for each new job, before anyone can ask for it."""
-        self.desks: dict[str, Desk] = {}
+        self.desks: dict[str, ServedJob] = {}
         self.listed = False  # whether it is known which jobs there are
         self.looked = False  # whether every job of the first list was looked at
         self._root = root
@@ -209,7 +209,7 @@ class Board:
         names = self._names()
         for name in names or ():
             if name not in self.desks:
-                desk = Desk(JobHome(self._root, name), records_misses=self._records_misses)
+                desk = ServedJob(JobData(self._root, name), records_misses=self._records_misses)
                 self._welcome(desk)
                 self.desks = self.desks | {name: desk}
         self.listed = self.listed or names is not None

@@ -15,10 +15,10 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 
 from batchinfer.serve import access_log
 from batchinfer.serve.app import Service, Settings
-from batchinfer.serve.problems import Answer
+from batchinfer.serve.problems import Reply
 
 
-class Front:
+class RsgiApp:
     """One worker's service, as granian calls it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -55,7 +55,7 @@ class Front:
             key = scope.headers.get("authorization")
             access_log.write(client, scope.method, scope.path, key, status, len(body), seconds)
 
-    async def _through_asgi(self, scope: Any, protocol: Any) -> Answer:
+    async def _through_asgi(self, scope: Any, protocol: Any) -> Reply:
         """What the ASGI application answers."""
         status, headers, parts = 500, [], []
         pieces = protocol.__aiter__()

@@ -20,7 +20,7 @@ from granian.http import HTTP1Settings
 from batchinfer.errors import UsageError
 from batchinfer.misses import collector
 from batchinfer.serve.app import Settings
-from batchinfer.serve.rsgi import Front
+from batchinfer.serve.rsgi import RsgiApp
 
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
@@ -41,14 +41,14 @@ LOGGING: dict[str, Any] = {
 }
 
 
-def serve(home: Path, host: str, port: int, *, workers: int, no_auth: bool, misses: bool, access_log: bool,
+def serve(data: Path, host: str, port: int, *, workers: int, no_auth: bool, misses: bool, access_log: bool,
           say: Callable[[str], None]) -> None:  # fmt: skip
     """Serves until SIGINT or SIGTERM. Raises UsageError for an address that cannot be had."""
     _try_address(host, port)
     _allow_connections()
     with tempfile.TemporaryDirectory(prefix="batchinfer-serve-") as folder:
         settings = Settings(
-            home,
+            data,
             Path(folder),
             keys_always=not is_loopback(host),
             keys_never=no_auth,
@@ -73,10 +73,10 @@ def serve(home: Path, host: str, port: int, *, workers: int, no_auth: bool, miss
             workers_kill_timeout=STOP_SECONDS,
             process_name="batchinfer serve",
         )
-        gatherer = collector.Keeper(home, settings.spool, f"{port}") if misses else None
+        gatherer = collector.Supervisor(data, settings.spool, f"{port}") if misses else None
         try:
             say(
-                f"Serving {home} on http://{_shown(host)}:{port}, {workers} worker{'s' if workers > 1 else ''}. Stop with Ctrl-C."
+                f"Serving {data} on http://{_shown(host)}:{port}, {workers} worker{'s' if workers > 1 else ''}. Stop with Ctrl-C."
             )
             server.serve(target_loader=partial(_load, settings))
         finally:
@@ -87,7 +87,7 @@ def serve(home: Path, host: str, port: int, *, workers: int, no_auth: bool, miss
 def _load(settings: Settings, _target: str) -> Any:
     """Runs in each worker: nothing of a version may be open before it is a process of its own."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # a worker without its server would hold the port
-    return Front(settings)
+    return RsgiApp(settings)
 
 
 def is_loopback(host: str) -> bool:

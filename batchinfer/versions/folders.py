@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from batchinfer.core.files import readable_faults, sync_folder
-from batchinfer.core.home import JobHome
+from batchinfer.core.files import os_errors, sync_folder
+from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError
 from batchinfer.versions.layout import MANIFEST
 from batchinfer.versions.snapshot import Snapshot
@@ -19,25 +19,25 @@ from batchinfer.versions.snapshot import Snapshot
 DRAFT = ".building-"  # what the names of unfinished folders begin with
 
 
-def folder_of(home: JobHome, version: int) -> Path:
+def folder_of(data: JobData, version: int) -> Path:
     """Where a version lies."""
-    return home.versions / f"{version:06d}"
+    return data.versions / f"{version:06d}"
 
 
-def numbers(home: JobHome) -> list[int]:
+def numbers(data: JobData) -> list[int]:
     """The complete versions, oldest first: a manifest means that a version is complete."""
-    if not home.versions.is_dir():
+    if not data.versions.is_dir():
         return []
     return sorted(
-        int(path.name) for path in home.versions.iterdir() if path.name.isdigit() and (path / MANIFEST).is_file()
+        int(path.name) for path in data.versions.iterdir() if path.name.isdigit() and (path / MANIFEST).is_file()
     )
 
 
-def verify(home: JobHome, number: int, *, digest: str | None = None) -> None:
+def verify(data: JobData, number: int, *, digest: str | None = None) -> None:
     """Whether a version is this job's, and whole. Raises StoreError."""
-    with Snapshot(folder_of(home, number), digest=digest) as snapshot:
+    with Snapshot(folder_of(data, number), digest=digest) as snapshot:
         said = (snapshot.manifest.job, snapshot.manifest.version)
-        if said != (home.name, number):
+        if said != (data.name, number):
             raise StoreError(
                 f"{snapshot.folder} holds version {said[1]} of the job {said[0]}, not what its place says."
             )
@@ -45,15 +45,15 @@ def verify(home: JobHome, number: int, *, digest: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def draft_folder(home: JobHome) -> Iterator[Path]:
+def draft_folder(data: JobData) -> Iterator[Path]:
     """A new folder to build a version in, removed at the end if it was not moved to its place.
 
     Its user holds the run lock, so what lies there from before is of a process that was killed: it is removed.
     """
-    with readable_faults(home.versions):
-        home.versions.mkdir(parents=True, exist_ok=True)
-        remove_drafts(home)
-        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=home.versions)) / "version"
+    with os_errors(data.versions):
+        data.versions.mkdir(parents=True, exist_ok=True)
+        remove_drafts(data)
+        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=data.versions)) / "version"
     try:
         draft.mkdir()
         yield draft
@@ -61,32 +61,32 @@ def draft_folder(home: JobHome) -> Iterator[Path]:
         shutil.rmtree(draft.parent, ignore_errors=True)
 
 
-def remove_drafts(home: JobHome) -> None:
+def remove_drafts(data: JobData) -> None:
     """Removes what processes that were killed left in the versions' folder."""
-    for left in home.versions.glob(f"{DRAFT}*"):
+    for left in data.versions.glob(f"{DRAFT}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def install(home: JobHome, draft: Path, version: int) -> Path:
+def install(data: JobData, draft: Path, version: int) -> Path:
     """Moves a finished draft into place. It is not served yet."""
-    target = folder_of(home, version)
-    with readable_faults(target):
+    target = folder_of(data, version)
+    with os_errors(target):
         draft.rename(target)
         sync_folder(target.parent)
     return target
 
 
-def candidates(home: JobHome) -> list[str]:
+def candidates(data: JobData) -> list[str]:
     """The names of what the gate refused, in the order of their runs."""
-    if not home.rejected.is_dir():
+    if not data.rejected.is_dir():
         return []
-    names = [path.name for path in home.rejected.glob("r[0-9]*") if (path / MANIFEST).is_file()]
+    names = [path.name for path in data.rejected.glob("r[0-9]*") if (path / MANIFEST).is_file()]
     return sorted(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
 
 
 def sync_files(folder: Path) -> None:
     """Makes every file of a draft durable before it is named in public."""
-    with readable_faults(folder):
+    with os_errors(folder):
         for path in folder.iterdir():
             handle = os.open(path, os.O_RDONLY)
             try:

@@ -12,9 +12,9 @@ import contextlib
 import time
 from dataclasses import dataclass, replace
 
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, MissingExtra, StoreError
-from batchinfer.match.matcher import Foreign
+from batchinfer.match.matcher import IncompatibleMatcher
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.checksums import verify_once
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
@@ -50,8 +50,8 @@ class Follower:
     asks waits for that.
     """
 
-    def __init__(self, home: JobHome, *, matching: bool = False) -> None:
-        self.home = home
+    def __init__(self, data: JobData, *, matching: bool = False) -> None:
+        self.data = data
         self.matching = matching
         self.served = Served()
         self.failed_loads = 0
@@ -60,7 +60,7 @@ class Follower:
 
     def refresh(self) -> bool:
         """Looks at CURRENT and PIN, and takes what they name; returns whether anything changed. Raises nothing."""
-        seen = tuple(_signature(self.home, name) for name in (PIN, CURRENT))
+        seen = tuple(_signature(self.data, name) for name in (PIN, CURRENT))
         if seen == self._seen and (not self.served.degraded or time.monotonic() < self._retry_at):
             return False
         before = self.served
@@ -71,8 +71,8 @@ class Follower:
     def _look(self) -> Served:
         pin, named = False, None
         try:
-            pinned = pointers.pointer(self.home, PIN)
-            pin, named = pinned is not None, pinned or pointers.pointer(self.home)
+            pinned = pointers.pointer(self.data, PIN)
+            pin, named = pinned is not None, pinned or pointers.pointer(self.data)
             if named is None:
                 return self._without_name()
             if self.served.snapshot is not None and named == self.served.pointer:
@@ -80,22 +80,22 @@ class Follower:
             return Served(self._open(named), named, pin, published=True)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a version, what is open must go on
             self.failed_loads += 1
-            pin = pin or _signature(self.home, PIN) is not None
+            pin = pin or _signature(self.data, PIN) is not None
             return self._fall_back(self._sentence(exc), pin=pin)
 
     def _sentence(self, exc: Exception) -> str:
         if isinstance(exc, BatchinferError):
             return str(exc)
         if isinstance(exc, OSError):
-            return f"{exc.filename or self.home.folder} cannot be read: {exc.strerror}."
-        return f"{self.home.folder} cannot be used: {exc!r}."
+            return f"{exc.filename or self.data.folder} cannot be read: {exc.strerror}."
+        return f"{self.data.folder} cannot be used: {exc!r}."
 
     def _without_name(self) -> Served:
         """CURRENT is missing: nothing was ever published, or somebody took it away."""
-        if self.served.snapshot is None and not folders.numbers(self.home):
+        if self.served.snapshot is None and not folders.numbers(self.data):
             return Served()
         self.failed_loads += 1
-        return self._fall_back(f"{self.home.folder / CURRENT} is missing.", pin=False)
+        return self._fall_back(f"{self.data.folder / CURRENT} is missing.", pin=False)
 
     def _fall_back(self, problem: str, *, pin: bool) -> Served:
         """What was open stays. At the start the newest whole version is taken, but never in place of a damaged pin."""
@@ -104,7 +104,7 @@ class Follower:
         if not pin:
             for number in reversed(self._numbers()):
                 try:
-                    pointer = pointers.pointer_to(self.home, number)
+                    pointer = pointers.pointer_to(self.data, number)
                     return Served(self._open(pointer), pointer, problem=problem, published=True)
                 except Exception:  # noqa: BLE001, S112 - the one before it may be whole
                     continue
@@ -113,29 +113,29 @@ class Follower:
     def _numbers(self) -> list[int]:
         """The complete versions; none where their folder cannot be read."""
         try:
-            return folders.numbers(self.home)
+            return folders.numbers(self.data)
         except OSError:
             return []
 
     def _open(self, named: Pointer) -> Snapshot:
         """Raises StoreError."""
-        snapshot = Snapshot(folders.folder_of(self.home, named.version), digest=named.manifest)
-        if snapshot.manifest.job != self.home.name:
+        snapshot = Snapshot(folders.folder_of(self.data, named.version), digest=named.manifest)
+        if snapshot.manifest.job != self.data.name:
             raise StoreError(
-                f"{snapshot.folder} is a version of the job {snapshot.manifest.job}, not of {self.home.name}."
+                f"{snapshot.folder} is a version of the job {snapshot.manifest.job}, not of {self.data.name}."
             )
         verify_once(snapshot)
         snapshot.probe()
         if self.matching and snapshot.matches:
-            with contextlib.suppress(MissingExtra, Foreign):  # who asks for a match is told
+            with contextlib.suppress(MissingExtra, IncompatibleMatcher):  # who asks for a match is told
                 _ = snapshot.matcher
         return snapshot
 
 
-def _signature(home: JobHome, name: str) -> tuple[int, int, int] | None:
+def _signature(data: JobData, name: str) -> tuple[int, int, int] | None:
     """What changes when the file is replaced; None without one."""
     try:
-        facts = (home.folder / name).stat()
+        facts = (data.folder / name).stat()
     except OSError:
         return None
     return facts.st_ino, facts.st_mtime_ns, facts.st_size

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import readable_faults, sync_folder, write_atomically
-from batchinfer.core.home import JobHome
+from batchinfer.core.files import os_errors, sync_folder, write_atomically
+from batchinfer.core.home import JobData
 from batchinfer.errors import NotFound, StoreError
 from batchinfer.versions import folders
 from batchinfer.versions.folders import folder_of, numbers, verify
@@ -23,7 +23,7 @@ PIN = "PIN"
 LISTED = ("version", "created_at", "rows", "current", "pinned", "gate")
 
 
-class Unreadable(StoreError):
+class PointerUnreadable(StoreError):
     """CURRENT or PIN is there, and may be right, but cannot be read: nothing is guessed in its place."""
 
 
@@ -35,40 +35,40 @@ class Pointer:
     manifest: str
 
 
-def pointer(home: JobHome, name: str = CURRENT) -> Pointer | None:
+def pointer(data: JobData, name: str = CURRENT) -> Pointer | None:
     """What the file CURRENT or PIN says, or None without one. Raises StoreError if it is damaged or Unreadable."""
-    path = home.folder / name
+    path = data.folder / name
     try:
         content = json.loads(path.read_bytes())
         return Pointer(int(content["version"]), str(content["manifest_sha256"]))
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise Unreadable(f"{path} cannot be read: {exc.strerror}.") from exc
+        raise PointerUnreadable(f"{path} cannot be read: {exc.strerror}.") from exc
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
-        advice = f"batchinfer {'unpin' if name == PIN else 'publish'} {home.name} mends it"
+        advice = f"batchinfer {'unpin' if name == PIN else 'publish'} {data.name} mends it"
         raise StoreError(f"{path} is damaged: {exc!r}. {advice}.") from exc
 
 
-def served(home: JobHome) -> Pointer:
+def served(data: JobData) -> Pointer:
     """The version that is served: the pinned one, else the current one. Raises NotFound."""
-    found = pointer(home, PIN) or pointer(home)
+    found = pointer(data, PIN) or pointer(data)
     if found is None:
-        raise NotFound(f"The job {home.name} has no published version in {home.root}: batchinfer run makes one.")
+        raise NotFound(f"The job {data.name} has no published version in {data.root}: batchinfer run makes one.")
     return found
 
 
-def newest_number(home: JobHome) -> int:
+def newest_number(data: JobData) -> int:
     """The highest number that the data folder knows of, also where the version is gone or not whole; 0 without one."""
-    found = [int(path.name) for path in home.versions.glob("[0-9]*") if path.name.isdigit()]
+    found = [int(path.name) for path in data.versions.glob("[0-9]*") if path.name.isdigit()]
     for name in (CURRENT, PIN):
         with contextlib.suppress(StoreError):
-            named = pointer(home, name)
+            named = pointer(data, name)
             found += [named.version] if named else []
     return max(found, default=0)
 
 
-def previous(home: JobHome) -> tuple[int | None, str | None]:
+def previous(data: JobData) -> tuple[int | None, str | None]:
     """The version that a new one follows, and what is wrong where it is not the one that CURRENT names.
 
     That is the newest whole one if CURRENT is missing or damaged, or what it names is: it must not block the next.
@@ -76,86 +76,86 @@ def previous(home: JobHome) -> tuple[int | None, str | None]:
     """
     current = None
     try:
-        current = pointer(home)
+        current = pointer(data)
         if current is not None:
-            verify(home, current.version, digest=current.manifest)
+            verify(data, current.version, digest=current.manifest)
             return current.version, None
-        fault = f"{home.folder / CURRENT} is missing."
-    except Unreadable:
+        fault = f"{data.folder / CURRENT} is missing."
+    except PointerUnreadable:
         raise
     except StoreError as exc:
         fault = str(exc)
-    for number in reversed(numbers(home)):
+    for number in reversed(numbers(data)):
         if current is None or number != current.version:
             with contextlib.suppress(StoreError):
-                verify(home, number)
+                verify(data, number)
                 return number, fault
-    return None, fault if newest_number(home) else None  # before the first version nothing is wrong
+    return None, fault if newest_number(data) else None  # before the first version nothing is wrong
 
 
-def pointer_to(home: JobHome, version: int) -> Pointer:
+def pointer_to(data: JobData, version: int) -> Pointer:
     """What CURRENT or PIN would say to name this version. Raises StoreError."""
-    path = folder_of(home, version) / MANIFEST
+    path = folder_of(data, version) / MANIFEST
     try:
         return Pointer(version, hashlib.sha256(path.read_bytes()).hexdigest())
     except OSError as exc:
         raise StoreError(f"{path} cannot be read: {exc.strerror}.") from exc
 
 
-def make_current(home: JobHome, version: int) -> None:
+def make_current(data: JobData, version: int) -> None:
     """Flips CURRENT, atomically."""
-    point(home, CURRENT, version)
+    point(data, CURRENT, version)
 
 
-def pin(home: JobHome, version: int) -> None:
+def pin(data: JobData, version: int) -> None:
     """Serves that version whatever is published, until it is unpinned. Raises NotFound or StoreError."""
-    with home.versions_lock(f"batchinfer pin {home.name}"):
-        if version not in numbers(home):
-            there = ", ".join(map(str, numbers(home))) or "none"
-            raise NotFound(f"The job {home.name} has no version {version}: there are {there}.")
-        verify(home, version)
-        point(home, PIN, version)
+    with data.versions_lock(f"batchinfer pin {data.name}"):
+        if version not in numbers(data):
+            there = ", ".join(map(str, numbers(data))) or "none"
+            raise NotFound(f"The job {data.name} has no version {version}: there are {there}.")
+        verify(data, version)
+        point(data, PIN, version)
 
 
-def unpin(home: JobHome) -> bool:
+def unpin(data: JobData) -> bool:
     """Serves the current version again. Returns whether there was a pin, damaged or not."""
-    with home.versions_lock(f"batchinfer unpin {home.name}"), readable_faults(home.folder / PIN):
+    with data.versions_lock(f"batchinfer unpin {data.name}"), os_errors(data.folder / PIN):
         try:
-            (home.folder / PIN).unlink()
+            (data.folder / PIN).unlink()
         except FileNotFoundError:
             return False
-        sync_folder(home.folder)
+        sync_folder(data.folder)
         return True
 
 
-def roll_back(home: JobHome) -> tuple[int, int]:
+def roll_back(data: JobData) -> tuple[int, int]:
     """Pins the newest whole version below the one that is served; returns both numbers. Raises NotFound or StoreError."""
-    with home.versions_lock(f"batchinfer rollback {home.name}"):
-        now = served(home).version
-        for number in reversed([number for number in numbers(home) if number < now]):
+    with data.versions_lock(f"batchinfer rollback {data.name}"):
+        now = served(data).version
+        for number in reversed([number for number in numbers(data) if number < now]):
             with contextlib.suppress(StoreError):
-                verify(home, number)
+                verify(data, number)
                 break
         else:
-            raise NotFound(f"The job {home.name} has no whole version below {now}, which is served.")
-        point(home, PIN, number)
+            raise NotFound(f"The job {data.name} has no whole version below {now}, which is served.")
+        point(data, PIN, number)
         return now, number
 
 
-def pinned(home: JobHome) -> int | None:
+def pinned(data: JobData) -> int | None:
     """The version that is pinned, if one is. Raises StoreError where PIN is damaged."""
-    found = pointer(home, PIN)
+    found = pointer(data, PIN)
     return None if found is None else found.version
 
 
-def point(home: JobHome, name: str, version: int) -> None:
+def point(data: JobData, name: str, version: int) -> None:
     """Makes CURRENT or PIN name that version, atomically; the caller holds the versions lock."""
-    named = pointer_to(home, version)
+    named = pointer_to(data, version)
     content = {"version": named.version, "manifest_sha256": named.manifest}
-    write_atomically(home.folder / name, json.dumps(content).encode())
+    write_atomically(data.folder / name, json.dumps(content).encode())
 
 
-def listing(home: JobHome, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def listing(data: JobData, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """One row a version, newest first, as `versions --json` prints it. One without a readable manifest is called damaged.
 
     A CURRENT or PIN that is damaged counts as none, and that is said: the list is where to look for what can be pinned.
@@ -163,15 +163,15 @@ def listing(home: JobHome, say: Callable[[str], None]) -> list[dict[str, Any]]:
     named: dict[str, int] = {}
     for name in (CURRENT, PIN):
         try:
-            if (found := pointer(home, name)) is not None:
+            if (found := pointer(data, name)) is not None:
                 named[name] = found.version
         except StoreError as exc:
             say(str(exc))
     rows = []
-    for number in reversed(numbers(home)):
+    for number in reversed(numbers(data)):
         row: dict[str, Any] = {"version": number, "created_at": None, "rows": None, "gate": "damaged"}
         with contextlib.suppress(StoreError):
-            manifest = Manifest.read(folder_of(home, number))
+            manifest = Manifest.read(folder_of(data, number))
             content = manifest.content
             row |= {"created_at": content["created_at"], "rows": manifest.rows, "gate": content["gate"]["status"]}
         row |= {"current": named.get(CURRENT) == number, "pinned": named.get(PIN) == number}
@@ -179,10 +179,10 @@ def listing(home: JobHome, say: Callable[[str], None]) -> list[dict[str, Any]]:
     return rows
 
 
-def served_now(home: JobHome) -> tuple[int, Path | None]:
+def served_now(data: JobData) -> tuple[int, Path | None]:
     """The number and folder of the version that is served; 0 and None without one."""
     try:
-        found = served(home)
+        found = served(data)
     except NotFound:
         return 0, None
-    return found.version, folders.folder_of(home, found.version)
+    return found.version, folders.folder_of(data, found.version)

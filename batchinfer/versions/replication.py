@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import readable_faults, write_atomically
-from batchinfer.core.home import JobHome
+from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import MANIFEST
@@ -24,7 +24,7 @@ CARRIED = ("last_run.json",)  # what a server tells of a job besides its version
 
 
 @dataclass(frozen=True, slots=True)
-class Shipped:
+class Replicated:
     """What a copy came to. copied: False if the version was there already. pinned: what is served there instead."""
 
     version: int
@@ -33,36 +33,36 @@ class Shipped:
     pinned: int | None
 
 
-def ship(home: JobHome, root: Path, say: Callable[[str], None]) -> Shipped:
+def replicate(data: JobData, root: Path, say: Callable[[str], None]) -> Replicated:
     """Copies what is served to the data folder `root`, and makes it current there. Raises UsageError, Busy or StoreError."""
-    found = pointers.served(home)
-    source = folders.folder_of(home, found.version)
+    found = pointers.served(data)
+    source = folders.folder_of(data, found.version)
     manifest = Manifest.read(source, digest=found.manifest)
-    there = _destination(home, root)
-    with there.run_lock(f"batchinfer copy {home.name}"):
+    there = _destination(data, root)
+    with there.run_lock(f"batchinfer copy {data.name}"):
         folders.remove_drafts(there)
         size = 0
         if copied := not _is_there(there, found):
             size = _copy(source, manifest, found, there, say)
         for name in CARRIED:
-            if (home.folder / name).is_file():
-                write_atomically(there.folder / name, (home.folder / name).read_bytes())
-        with there.versions_lock(f"batchinfer copy {home.name}"):
+            if (data.folder / name).is_file():
+                write_atomically(there.folder / name, (data.folder / name).read_bytes())
+        with there.versions_lock(f"batchinfer copy {data.name}"):
             pointers.make_current(there, found.version)
         retention.retain(there, int(manifest.content["spec"]["keep_versions"]))
         pin = pointers.pointer(there, pointers.PIN)
-    return Shipped(found.version, copied, size, None if pin is None or pin.version == found.version else pin.version)
+    return Replicated(found.version, copied, size, None if pin is None or pin.version == found.version else pin.version)
 
 
-def _destination(home: JobHome, root: Path) -> JobHome:
+def _destination(data: JobData, root: Path) -> JobData:
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder: make it first, or name another data folder.")
-    if root.samefile(home.root):
+    if root.samefile(data.root):
         raise UsageError(f"{root} is the data folder that the version lies in: name another one.")
-    return JobHome(root.resolve(), home.name)
+    return JobData(root.resolve(), data.name)
 
 
-def _is_there(there: JobHome, found: Pointer) -> bool:
+def _is_there(there: JobData, found: Pointer) -> bool:
     """Whether the very same version is there already. Raises UsageError if another one bears its number, StoreError if it is damaged."""
     place = folders.folder_of(there, found.version)
     if not place.exists():
@@ -84,7 +84,7 @@ def _is_there(there: JobHome, found: Pointer) -> bool:
     return True
 
 
-def _copy(source: Path, manifest: Manifest, found: Pointer, there: JobHome, say: Callable[[str], None]) -> int:
+def _copy(source: Path, manifest: Manifest, found: Pointer, there: JobData, say: Callable[[str], None]) -> int:
     """Brings the files over, under a temporary name until all are checked; returns their bytes."""
     with folders.draft_folder(there) as draft:
         for name, facts in manifest.files.items():
@@ -106,7 +106,7 @@ def _copy_file(source: Path, target: Path, facts: dict[str, Any]) -> None:
         handle = os.open(source, os.O_RDONLY)
     except OSError as exc:
         raise StoreError(f"{source} is missing or cannot be read: {exc.strerror}.") from exc
-    with os.fdopen(handle, "rb") as reading, readable_faults(target), target.open("wb") as writing:
+    with os.fdopen(handle, "rb") as reading, os_errors(target), target.open("wb") as writing:
         while chunk := reading.read(CHUNK):
             digest.update(chunk)
             writing.write(chunk)

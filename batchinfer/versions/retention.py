@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchinfer.core.files import sync_folder
-from batchinfer.core.home import JobHome
+from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import MANIFEST
@@ -18,23 +18,23 @@ from batchinfer.versions.layout import MANIFEST
 REMOVED = ".removing-"
 
 
-def retain(home: JobHome, keep: int) -> list[int]:
+def retain(data: JobData, keep: int) -> list[int]:
     """Removes all but the newest `keep` versions and as many refused candidates; returns the versions that went.
 
     The current and the pinned version stay, and those that a server has open; where CURRENT or PIN is damaged, all do.
     """
-    with home.versions_lock(f"batchinfer: removing old versions of {home.name}"):
-        for folder in (home.versions, home.rejected):
+    with data.versions_lock(f"batchinfer: removing old versions of {data.name}"):
+        for folder in (data.versions, data.rejected):
             _clear(folder)  # what an earlier removal left when it was killed
-        for name in folders.candidates(home)[:-keep]:
-            _try_to_remove(home.rejected / name)
+        for name in folders.candidates(data)[:-keep]:
+            _try_to_remove(data.rejected / name)
         try:
-            found = [pointers.pointer(home, name) for name in (pointers.CURRENT, pointers.PIN)]
+            found = [pointers.pointer(data, name) for name in (pointers.CURRENT, pointers.PIN)]
         except StoreError:
             return []
         named = [pointer.version for pointer in found if pointer is not None]
-        old = [number for number in folders.numbers(home)[:-keep] if number not in named]
-        return [number for number in old if _remove_unused(folders.folder_of(home, number))]
+        old = [number for number in folders.numbers(data)[:-keep] if number not in named]
+        return [number for number in old if _remove_unused(folders.folder_of(data, number))]
 
 
 def _remove_unused(folder: Path) -> bool:
