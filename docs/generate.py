@@ -1,6 +1,6 @@
 """Writes the generated pages: docs/job-file.md and docs/job.schema.json from the models, docs/cli.md from the commands.
 
-`make docs` runs it; tests/test_docs.py fails when a page is stale.
+`make docs` runs it; tests/project/test_docs.py fails when a page is stale.
 """
 
 from __future__ import annotations

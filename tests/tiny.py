@@ -290,7 +290,7 @@ class Cli:
         monkeypatch.setenv("BATCHINFER_HOME", str(data))
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a script needs no GPU
         monkeypatch.setattr(tempfile, "tempdir", str(data.parent))
-        monkeypatch.setattr("batchinfer.pipeline.run.EnginePool", functools.partial(EnginePool, driver=driver))
+        monkeypatch.setattr("batchinfer.engines.start.EnginePool", functools.partial(EnginePool, driver=driver))
 
     def __call__(self, *arguments: object) -> Done:
         self._monkeypatch.setattr(sys, "argv", ["batchinfer", *map(str, arguments)])
@@ -303,5 +303,5 @@ class Cli:
 
 
 if __name__ == "__main__":
-    with mock.patch("batchinfer.pipeline.run.EnginePool", functools.partial(EnginePool, driver=DRIVER)):
+    with mock.patch("batchinfer.engines.start.EnginePool", functools.partial(EnginePool, driver=DRIVER)):
         main()

@@ -149,7 +149,7 @@ def _say(text: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Looks every few seconds, until stdin closes."""
     parser = argparse.ArgumentParser(prog="batchinfer.misses.collector")
-    parser.add_argument("home", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("spool", type=Path)
     parser.add_argument("server")
     parser.add_argument("--interval", type=float, default=INTERVAL)

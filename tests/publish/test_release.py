@@ -400,11 +400,11 @@ STEPS = [  # in order; what is served then, and which complete versions there ar
     ("publish.release.collect", "after", "old", [1]),
     ("publish.build.write_predictions", "after", "old", [1]),
     ("publish.gate.judge", "after", "old", [1]),
-    ("publish.build.write_lookup", "after", "old", [1]),
+    ("publish.lookup_index.write_lookup", "after", "old", [1]),
     ("publish.build.write_manifest", "after", "old", [1]),
-    ("versions.pointers.sync_files", "after", "old", [1]),
+    ("versions.folders.sync_files", "after", "old", [1]),
     ("publish.build.check", "after", "old", [1]),
-    ("versions.pointers.install", "after", "old", [1, 2]),
+    ("versions.folders.install", "after", "old", [1, 2]),
     ("versions.pointers.make_current", "before", "old", [1, 2]),
     ("versions.pointers.make_current", "after", "new", [1, 2]),
     ("versions.retention.retain", "before", "new", [1, 2]),
@@ -450,17 +450,17 @@ SLOW = """
     from pathlib import Path
     from batchinfer.job import reader
     from batchinfer.pipeline import run
-    from batchinfer.publish import build
+    from batchinfer.publish import lookup_index
     from batchinfer.core.home import JobData
     from tests.factories import Quiet
     folder, home, sign = sys.argv[1:]
-    real = build.write_lookup
+    real = lookup_index.write_lookup
     def slow(*arguments):
         Path(sign, "building").touch()
         while not Path(sign, "go").exists():
             time.sleep(0.02)
         return real(*arguments)
-    build.write_lookup = slow
+    lookup_index.write_lookup = slow
     job = reader.load(folder, {})
     run.publish_job(job, JobData(Path(home), job.name), run.Options(), Quiet())
 """

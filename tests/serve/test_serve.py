@@ -442,7 +442,7 @@ def test_every_metric_is_there(server: Server, shop: World) -> None:
     eventually(lambda: all(server.metric("batchinfer_last_success_timestamp_seconds", job="shop") for _ in range(6)))
     reply = server.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=")
-    page = (Path(__file__).parent.parent / "docs" / "serve.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"`(batchinfer_\w+)`", page.split("## Metrics")[1]))
     assert documented == set(re.findall(r"# TYPE (\w+)", reply.body.decode()))
     assert server.metric("batchinfer_last_success_timestamp_seconds", job="shop") == 1795309200

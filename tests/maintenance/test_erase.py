@@ -467,7 +467,7 @@ STEPS = [
     "erase_cache.rewrite",
     "erase_cache.remove_drafts",
     "pointers.point",
-    "pointers.install",
+    "folders.install",
     "erase.retention.remove",
     "erase.shutil.rmtree",
 ]
@@ -481,7 +481,7 @@ def test_killed_at_any_step(world: World, step: str, *, after: bool) -> None:
     (world.data.logs / "engine.log").write_text(PRIVATE)
     script = (
         "import os, sys; from pathlib import Path; from batchinfer.job import reader\n"
-        "from batchinfer.maintenance import erase, erase_cache; from batchinfer.versions import pointers\n"
+        "from batchinfer.maintenance import erase, erase_cache; from batchinfer.versions import folders, pointers\n"
         "from batchinfer.core.home import JobData\n"
         f"whole = {step}; calls = []\n"
         "def stopped(*given, **named):\n"

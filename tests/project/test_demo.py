@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-DEMO: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[1] / "jobs/sentiment/demo.py"))
+DEMO: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[2] / "jobs/sentiment/demo.py"))
 area_under_curve = DEMO["area_under_curve"]
 Judged = DEMO["Judged"]
 spread = DEMO["spread"]

@@ -191,12 +191,12 @@ def test_a_large_reply_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     opened = board_of(published(tmp_path)).desks["shop"].opened()
     body = opened.snapshot.get({"id": "a"})
     assert body is not None
-    monkeypatch.setattr(body, "MAX_REPLY", 2 * len(body))
+    monkeypatch.setattr(batch, "MAX_REPLY", 2 * len(body))
     assert len(json.loads(batch.answer(opened, [{"id": "a"}] * 2)[0])["results"]) == 2
     with pytest.raises(Problem) as refused:
         batch.answer(opened, [{"id": "a"}] * 3)
     assert (refused.value.slug, refused.value.status) == ("too-large", 413)
-    monkeypatch.setattr(body, "MAX_REPLY", 0)
+    monkeypatch.setattr(batch, "MAX_REPLY", 0)
     assert json.loads(batch.answer(opened, [{"id": "a"}])[0])["results"][0]["prediction"] == "x"
 
 

@@ -245,14 +245,14 @@ def test_somebody_else_at_work_there(world: World, dest: Path) -> None:
         replication.replicate(world.data, dest, quiet)
 
 
-@pytest.mark.parametrize("step", ["pointers.sync_files", "pointers.install", "pointers.make_current"])
+@pytest.mark.parametrize("step", ["folders.sync_files", "folders.install", "pointers.make_current"])
 def test_killed_half_way(world: World, dest: Path, step: str) -> None:
     """A copy that is killed at any step leaves the other folder serving what it did; the next one finishes the work."""
     replication.replicate(world.data, dest, quiet)
     say(world, "two")
     script = (
         "import os, sys; from pathlib import Path; from batchinfer.core.home import JobData\n"
-        "from batchinfer.versions import pointers, replication\n"
+        "from batchinfer.versions import folders, pointers, replication\n"
         f"{step} = lambda *_: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
         "replication.replicate(JobData(Path(sys.argv[1]), 'shop'), Path(sys.argv[2]), print)"
     )

@@ -18,7 +18,7 @@ from batchinfer.planning import question
 from batchinfer.planning.prepare import Options
 from tests.conftest import MODEL, WINDOW, EngineSlot, RecordingConsole, Workshop
 
-SENTIMENT = Path(__file__).parent.parent / "jobs" / "sentiment"
+SENTIMENT = Path(__file__).parents[2] / "jobs" / "sentiment"
 ROWS = 24
 TOLERANCE = 1e-3  # of a probability; float32 on both sides, since bfloat16 rounds a logit of 16 to eighths
 

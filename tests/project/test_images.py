@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from batchinfer.serve.server import STOP_SECONDS
-from tests.dockerfiles import INSTALLING, RUN, SERVE, USER, Build, environment, only, steps
 from tests.factories import imports_job
+from tests.project.dockerfiles import INSTALLING, RUN, SERVE, USER, Build, environment, only, steps
 from tests.serving import free_port
 
 

@@ -296,7 +296,7 @@ from pathlib import Path
 signal.signal(signal.SIGINT, lambda *_: None)
 
 from tests.scripted import read_diary
-from tests.test_pool import TASK, prompts, texts
+from tests.engines.test_pool import TASK, prompts, texts
 from tests.tiny import scripted, until
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 from batchinfer.serve.server import LAST_ROUND_SECONDS, STOP_SECONDS
-from tests.dockerfiles import ROOT, RUN, SERVE, USER, environment, only, steps
-from tests.test_docs import check_parses
+from tests.project.dockerfiles import ROOT, RUN, SERVE, USER, environment, only, steps
+from tests.project.test_docs import check_parses
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker/compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]

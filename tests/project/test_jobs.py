@@ -29,7 +29,7 @@ from batchinfer.versions.snapshot import Snapshot
 from tests.conftest import RecordingConsole
 from tests.factories import Quiet, write
 
-JOBS = Path(__file__).parents[1] / "jobs"
+JOBS = Path(__file__).parents[2] / "jobs"
 SYNONYMS, CHECK = "vaccine_synonyms", "vaccine_synonyms_check"
 MAKE: dict[str, Any] = runpy.run_path(str(JOBS / SYNONYMS / "make_queries.py"))
 

@@ -19,7 +19,7 @@ from batchinfer.cache.store import Store
 from batchinfer.cli.main import COMMANDS, cli
 from batchinfer.job import reader
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GENERATE: dict[str, Any] = runpy.run_path(str(ROOT / "docs/generate.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("jobs/*/README.md")])
 JOB_FILES = {path.parent.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("jobs/*/job.yaml"))}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SERVE, RUN = ROOT / "docker/serve.Dockerfile", ROOT / "docker/run.Dockerfile"
 USER = 10001
 INSTALLING = 600  # seconds, for an index that is slow to answer

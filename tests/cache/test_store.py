@@ -274,10 +274,9 @@ WRITE = """
     import itertools, sys
     from pathlib import Path
     from batchinfer.core.keys import short
-    from batchinfer.core.records import Failure, Generation, Prediction
+    from batchinfer.core.records import Answer, Failure, Generation, Prediction, Provenance
     from batchinfer.cache.store import Store
-    from batchinfer.cache.schema import Answer, Made
-    made = Made(b"f" * 16, "p1", "m", 1)
+    made = Provenance(b"f" * 16, "p1", "m", 1)
     store = Store(Path(sys.argv[1]))
     for chunk in itertools.count():
         names = [f"{chunk}/{number}" for number in range(50)]

@@ -18,7 +18,7 @@ from batchinfer.job.reader import ROOTS_VARIABLE, Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.prompting.output import SplitStep
 
-EXAMPLE_JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*/job.yaml"))
+EXAMPLE_JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*/job.yaml"))
 SMALLEST = "name: shop\ninput: {path: queries.parquet, key: [term]}\n"
 ASKING = "prompt: {template: '{{ term }}'}\nmodel: {id: org/name}\n"
 

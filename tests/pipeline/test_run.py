@@ -28,7 +28,7 @@ from batchinfer.versions.folders import folder_of
 from batchinfer.versions.pointers import served
 from batchinfer.versions.snapshot import Snapshot
 from tests.conftest import EngineSlot, RecordingConsole, Workshop
-from tests.test_engine import make_adapter
+from tests.engines.test_vllm import make_adapter
 
 pytestmark = pytest.mark.slow
 
@@ -197,7 +197,7 @@ def test_fruit_families_with_no_one_and_all_shots(
     engine: EnginePool, models: Path, tmp_path: Path, told: RecordingConsole
 ) -> None:
     """The few-shot job runs with 0, 1 and all examples, and each shows as many in its prompt."""
-    job = reader.load(str(Path(__file__).parent.parent / "jobs" / "fruit_families"), {})
+    job = reader.load(str(Path(__file__).parents[2] / "jobs" / "fruit_families"), {})
     data = JobData(tmp_path, job.name)
     data.models.symlink_to(models)
     prompts = []

@@ -1021,8 +1021,8 @@ def test_a_damaged_draft_is_never_published(published: World, monkeypatch: pytes
 # Publishing that breaks off
 
 STEPS = [
-    (release, "collect"), (build, "write_predictions"), (build, "write_lookup"), (build, "write_manifest"), (pointers, "sync_files"),
-    (build, "check"), (pointers, "install"), (pointers, "make_current"),
+    (release, "collect"), (build, "write_predictions"), (lookup_index, "write_lookup"), (build, "write_manifest"), (folders, "sync_files"),
+    (build, "check"), (folders, "install"), (pointers, "make_current"),
 ]  # fmt: skip
 
 
