@@ -39,7 +39,7 @@ class RecordingConsole:
     tallies: list[Progress] = field(default_factory=list)
     answer: bool = False
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         self.said.append(text)
 
     def progress(self, tally: Progress, hits: int) -> None:

@@ -54,7 +54,7 @@ def unchecked(values: Sequence[bytes | None], kind: pa.DataType) -> pa.Array:
 class Quiet:
     """A `run.Show` for which nothing need be shown."""
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Nothing."""
 
     def progress(self, tally: Progress, hits: int) -> None:

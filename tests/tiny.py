@@ -156,7 +156,7 @@ class Audience:
     said: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         self.said.append(text)
 
     def progress(self, tally: Progress, hits: int) -> None:

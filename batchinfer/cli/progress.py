@@ -37,7 +37,7 @@ class ProgressShow:
         self._over = threading.Event()
         self._liner = threading.Thread(target=self._write_lines, daemon=True)
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         # Broken at words for people; one line each in a log.
         self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=not self._console.is_terminal)
 
@@ -60,7 +60,7 @@ class ProgressShow:
 
     def _write_lines(self) -> None:
         while not self._over.wait(LINE_SECONDS) and self._tally is not None:
-            self.say(line(self._tally, self._hits))
+            self.info(line(self._tally, self._hits))
 
     def __enter__(self) -> Self:
         return self

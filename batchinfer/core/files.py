@@ -100,7 +100,7 @@ def os_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def beside(target: Path) -> Iterator[Path]:
+def atomic_output(target: Path) -> Iterator[Path]:
     """A draft beside a file that a person named, put in its place as a whole at the end.
 
     Raises UsageError where the place will not do, before anything is done.

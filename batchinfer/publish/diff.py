@@ -71,7 +71,7 @@ def compare(data: JobData, names: Sequence[str], out: Path | None, show: int) ->
             f"{str(start).capitalize()} is looked up by {keys[0]} and {end} by {keys[1]}, so they cannot be compared."
         )
     with (
-        contextlib.nullcontext() if out is None else files.beside(out) as draft,
+        contextlib.nullcontext() if out is None else files.atomic_output(out) as draft,
         data.scratch() as scratch,
         scratch_database(scratch) as db,
     ):

@@ -54,7 +54,7 @@ def write(
     """
     if target.suffix.lower() not in (".csv", ".parquet"):
         raise UsageError(f"{target} is neither .csv nor .parquet: name a file that ends so.")
-    with files.beside(target) as draft, planned(job, data, options, gated=False, say=say) as p:
+    with files.atomic_output(target) as draft, planned(job, data, options, gated=False, say=say) as p:
         version, before = served_now(data)
         contents.collect(p.plan, p.store, job.spec, before)
         context = _context(p.plan, job.spec)

@@ -371,8 +371,8 @@ class Filling(Audience):
         super().__init__()
         self.disk, self.sentence, self.leave = disk, sentence, leave
 
-    def say(self, text: str) -> None:
-        super().say(text)
+    def info(self, text: str) -> None:
+        super().info(text)
         if self.sentence in text:
             fill(self.disk, self.leave)
 
