@@ -16,7 +16,13 @@ BatchinferError (1)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
+
+
+class Report(Protocol):
+    """What a command has to say beside its error."""
+
+    def to_json(self) -> dict[str, Any]: ...
 
 
 class BatchinferError(Exception):
@@ -26,7 +32,7 @@ class BatchinferError(Exception):
     """
 
     exit_code = 1
-    report: dict[str, Any] | None = None
+    report: Report | None = None
 
 
 class UsageError(BatchinferError):

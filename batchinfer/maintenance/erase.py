@@ -244,7 +244,7 @@ def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, 
         db.execute(
             f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
         )
-        rows = lookup_index.index(db, place.manifest.key, draft, place.manifest.job, content["prediction"])
+        rows = lookup_index.write_lookup(db, place.manifest.key, draft, place.manifest.job, content["prediction"])
         match = content["spec"].get("match") if MATCHER in place.manifest.files else None
         spec = None if match is None else MatchSpec.model_validate(match)
         held = matcher.write_matcher(place.manifest.key, draft, spec, content["prediction"])

@@ -59,7 +59,7 @@ def try_prompt(
     task = asked.task(tokenizer)
     if engine is not None:
         return _ask(engine, asked, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
-    with engine_for(job, data, asked, source, say) as started:
+    with engine_for(job, data, asked.engine_config(source), say) as started:
         return _ask(started, asked, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
 
 

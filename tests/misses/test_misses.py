@@ -81,7 +81,7 @@ def found(data: JobData) -> dict[str, int]:
 
 def to_ask(world: World, column: str = "text") -> list[Any]:
     """What a run would ask the model, sorted."""
-    with world.planned() as p:
+    with world.prepared() as p:
         counts = p.plan.counts
         assert counts.rows == counts.bad + counts.duplicates + counts.unique
         return sorted(row[column] for _, row in p.plan.todo())
@@ -500,17 +500,17 @@ def test_a_miss_is_asked_served_and_kept(make: Callable[..., World]) -> None:
     """What clients did not find is in the next version, and in the one after it, though nobody misses it any more."""
     world = make()
     asked(world.data, [("three",), ("one",)])
-    with world.planned() as p:
+    with world.prepared() as p:
         assert (p.plan.counts.rows, p.plan.counts.misses, p.plan.counts.lookups) == (3, 1, 3)
     world.answer(lambda row: row["text"].upper())
     report = world.publish()
-    assert (report["version"], report["entries"], report["rows"], report["misses"]) == (1, 3, 3, 1)
+    assert (report.version, report.entries, report.rows, report.misses) == (1, 3, 3, 1)
     hit = json.loads(world.get(text="three") or b"{}")
     assert (hit["query"], hit["prediction"], hit["source"]) == ({"text": "three"}, "THREE", "model")
     world.rows({"text": ["one", "four"]})
     world.answer(lambda row: row["text"].upper())
     report = world.publish()
-    assert (report["version"], report["entries"], report["misses"]) == (2, 3, 1)
+    assert (report.version, report.entries, report.misses) == (2, 3, 1)
     assert world.get(text="three") is not None
 
 
@@ -520,7 +520,7 @@ def test_misses_are_taken_in_only_where_the_job_says_so(make: Callable[..., Worl
     asked(world.data, [("three",)])
     assert to_ask(world) == ["one", "two"]
     world.answer(lambda row: row["text"])
-    assert world.run()["misses"] is None
+    assert world.run().misses is None
 
 
 def test_how_often_counts_over_files_and_spellings(make: Callable[..., World]) -> None:
@@ -543,7 +543,7 @@ def test_a_key_of_the_list_is_no_miss(make: Callable[..., World]) -> None:
         input={"path": "queries.parquet", "key": ["id"], "optional": ["text"], "include_misses": {}},
         prompt={"template": "{{ id }} {{ text or '' }}"},
     )
-    with world.planned() as p:
+    with world.prepared() as p:
         assert (p.plan.counts.rows, p.plan.counts.bad, p.plan.counts.misses) == (5, 2, 1)
         assert sorted((row["id"], row["text"]) for _, row in p.plan.todo()) == [(1, "one"), (3, ""), (4, None)]
 
@@ -601,7 +601,7 @@ def test_what_fits_no_row_is_left_out(make: Callable[..., World], listed: pa.Arr
     moment = datetime.now(UTC)
     spoken = {"x.json": [Miss(query, 5, moment, moment) for query in queries]}
     log.merge(world.data, date(2026, 1, 5), "one", spoken)
-    with world.planned() as p:
+    with world.prepared() as p:
         assert (p.plan.counts.rows, p.plan.counts.bad, p.plan.counts.misses) == (1, 0, 0)
 
 
@@ -647,7 +647,7 @@ def test_a_damaged_file_stops_the_run_with_a_sentence(make: Callable[..., World]
         path.write_bytes(content)
     else:
         pq.write_table(pa.table(content), path)
-    with pytest.raises(StoreError) as caught, world.planned():
+    with pytest.raises(StoreError) as caught, world.prepared():
         pass
     assert str(caught.value).startswith(f"{path} is damaged, cannot be read, or holds no misses:")
     assert "Move it away" in str(caught.value)
@@ -660,7 +660,7 @@ def test_a_folder_that_cannot_be_read_stops_the_run_too(make: Callable[..., Worl
     """What was missed is not quietly left out because its folder is none, or may not be listed."""
     world = make()
     world.data.misses.write_text("in the way", encoding="utf-8")
-    with pytest.raises(StoreError, match="misses cannot be read: Not a directory"), world.planned():
+    with pytest.raises(StoreError, match="misses cannot be read: Not a directory"), world.prepared():
         pass
 
 
@@ -690,7 +690,7 @@ def test_each_usable_miss_becomes_one_row(drawn: tuple[str, list[Any]]) -> None:
         column = [Column("text", kind)]  # type: ignore[arg-type]
         usable = [value for value in [LISTED[kind], *values] if is_usable(value, kind)]
         wanted = {lookup_key([value], column, []) for value in usable}
-        with world.planned() as p:
+        with world.prepared() as p:
             assert {lookup_key([row["text"]], column, []) for _, row in p.plan.todo()} == wanted
             assert (p.plan.counts.misses, p.plan.counts.bad) == (len(wanted) - 1, 0)
 
@@ -788,5 +788,5 @@ def test_imports_live_beside_misses(tmp_path: Path) -> None:
     world = imports_job(tmp_path, {"id": ["a"]}, gate=LENIENT)
     asked(world.data, [("b",)], ("id",))
     world.take_in({"id": ["a"], "prediction": ["1"]})
-    assert world.publish()["misses"] is None
+    assert world.publish().misses is None
     assert found(world.data) == {'{"id":"b"}': 1}

@@ -180,7 +180,7 @@ def test_an_etag_survives_a_publish_that_did_not_change_the_entry(server: Server
     """After a publish the version header is new, the changed entry's ETag too, and the other's is the same."""
     before = {text: server.lookup("shop", text=text) for text in ("Tee", "Kaffee")}
     shop.take_in({"text": ["Kaffee"], "prediction": ["Nein"]}, "anna")
-    version = shop.publish()["version"]
+    version = shop.publish().version
     server.settled("shop", version)
     tea, coffee = (server.lookup("shop", text=text) for text in ("Tee", "Kaffee"))
     assert tea.headers["batchinfer-version"] == coffee.headers["batchinfer-version"] == str(version)

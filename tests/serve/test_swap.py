@@ -105,7 +105,7 @@ def publish(world: World, version: int) -> None:
     """Makes the next version, in which each entry says so."""
     names = [*IDS, f"new-{version}"]
     world.take_in({"id": names, "prediction": [prediction(name, version) for name in names]})
-    assert world.publish()["version"] == version
+    assert world.publish().version == version
 
 
 def test_versions_are_swapped_under_load(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = imports_job(tmp_path_factory.mktemp("world"), {"id": ["a", "b"]}, gate=LENIENT)
     for number in (1, 2, 3):
         world.take_in({"id": ["a", "b"], "prediction": [str(number), "b"]})
-        assert world.publish()["version"] == number
+        assert world.publish().version == number
     return world.data.root
 
 
