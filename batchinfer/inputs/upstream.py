@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from batchinfer.core.database import scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData, job_names
-from batchinfer.core.sql import json_path, literal, quoted
+from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import BatchinferError, InputError, NotFound, SpecError
 from batchinfer.inputs.parquet import BATCH_ROWS
 from batchinfer.job import reader
+from batchinfer.job.parts import PREDICTION, Part
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import InputSpec
 from batchinfer.versions import folders, pointers
@@ -26,7 +27,6 @@ from batchinfer.versions.layout import PREDICTIONS, version_column
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.snapshot import Snapshot
 
-PREDICTION = "prediction"
 SAMPLE = 100  # predictions that are looked at to say what they hold
 
 
@@ -123,7 +123,7 @@ def _write(db: duckdb.DuckDBPyConnection, version: Snapshot, job: Job, target: P
     if spec.explode is None or not rows:
         sql = f"SELECT {own}, {PREDICTION} AS {quoted(value)} FROM {parquet}{'' if rows else ' LIMIT 0'}"
     else:
-        place = json_path(*spec.explode.split(".")[1:])
+        place = Part.parse(spec.explode).json_path
         _check_lists(db, version, spec, f"SELECT {PREDICTION} AS value FROM {parquet}", place)
         # Equal items of one list are one row, told list by list: DISTINCT over all rows would hold them in memory.
         items = f"list_sort(list_distinct(json_extract({PREDICTION}::JSON, {literal(place + '[*]')})))"

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from batchinfer.errors import SpecError
+from batchinfer.job.parts import Part
 from batchinfer.job.problems import _locate
 from batchinfer.job.spec import JobSpec
 from batchinfer.prompting.spec import PromptSpec
@@ -88,26 +89,29 @@ def _match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str
     """(line, sentence) for each name in the match section that is no part of the job's entries."""
     if spec.match is None:
         return set()
-    match, key = spec.match, spec.input.key
+    match = spec.match
     named: list[tuple[tuple[str | int, ...], str | None]] = [
-        *(((("terms", number)), part) for number, part in enumerate(match.terms)),
+        *((("terms", number), name) for number, name in enumerate(match.terms)),
         (("concept",), match.concept),
         (("language",), match.language),
-        *((("where", part), part) for part in match.where),
+        *((("where", name), name) for name in match.where),
     ]
     found = set()
-    for place, part in named:
-        if part is None or part in key or part == "prediction":
-            continue
-        line = _locate(("match", *place), tree)[1]
-        where = f"match.{'.'.join(map(str, place[:1]))}"
-        if not re.fullmatch(r"prediction(\.[^.]+)+", part):
-            found.add((line, f"{where}: {part} is no column of input.key ({', '.join(key)}), and not prediction."))
-        elif spec.output.type != "json":
-            found.add(
-                (line, f"{where}: {part} is within a prediction, but output.type is {spec.output.type}, not json.")
-            )
+    for place, name in named:
+        if name is not None and (fault := _part_fault(name, spec)):
+            found.add((_locate(("match", *place), tree)[1], f"match.{place[0]}: {fault}"))
     return found
+
+
+def _part_fault(name: str, spec: JobSpec) -> str | None:
+    """What is wrong with a name that should be a part of the job's entries."""
+    try:
+        part = Part.parse(name, spec.input.key)
+    except ValueError:
+        return f"{name} is no column of input.key ({', '.join(spec.input.key)}), and not prediction."
+    if part.path and spec.output.type != "json":
+        return f"{name} is within a prediction, but output.type is {spec.output.type}, not json."
+    return None
 
 
 def _template_columns(prompt: Any) -> list[str]:

@@ -17,8 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from batchinfer.core.fields import ColumnType, Duration, Names, Part, Scalar, Section, Share, Timezone, distinct
+from batchinfer.core.fields import ColumnType, Duration, Names, NonEmpty, Scalar, Section, Share, Timezone, distinct
 from batchinfer.core.keys import JOB_NAME
+from batchinfer.job.parts import Part
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.spec import PromptSpec, SamplingSpec
 
@@ -29,10 +30,9 @@ class MissesSpec(Section):
     at_least: Annotated[int, Field(ge=1)] = Field(1, description="Only those asked for so often.")
 
 
-def _part_of_prediction(part: str) -> str:
-    if not re.fullmatch(r"prediction(\.[^.]+)*", part):
-        raise ValueError("must be prediction, or a place in it, such as prediction.names")
-    return part
+def _part_of_prediction(name: str) -> str:
+    Part.parse(name)
+    return name
 
 
 class InputSpec(Section):
@@ -47,7 +47,7 @@ class InputSpec(Section):
     explode: Annotated[str, AfterValidator(_part_of_prediction)] | None = Field(
         None, description="With job: the list whose items become rows, such as prediction.names."
     )
-    as_: Annotated[str, Field(min_length=1)] | None = Field(
+    as_: NonEmpty | None = Field(
         None, alias="as", description="With explode: the name of the column that holds the item; a column of the key."
     )
     key: Names = Field(description="The lookup key: the columns that other services will ask with.")
@@ -96,7 +96,7 @@ OWNED_OPTIONS = {
 class ModelSpec(Section):
     """Which model answers."""
 
-    id: Annotated[str, Field(min_length=1)] = Field(description="A hub id, a local folder, or a bundled/ model.")
+    id: NonEmpty = Field(description="A hub id, a local folder, or a bundled/ model.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model; resolved once and recorded.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Precision of the weights.")
     quantization: str | None = Field(None, description="A quantisation method that vLLM knows.")
@@ -132,7 +132,7 @@ class CacheSpec(Section):
 class GoldenSpec(Section):
     """Keys whose right answers are known, to judge a version by."""
 
-    path: Annotated[str, Field(min_length=1)] = Field(
+    path: NonEmpty = Field(
         description="Parquet file with the key columns and a column answer, below the job's folder or an allowed root."
     )
     compare: Literal["equal", "contains"] = Field(
@@ -165,12 +165,12 @@ class MatchSpec(Section):
     A part is a column of the lookup key, `prediction`, or a place in a JSON prediction, such as prediction.names.
     """
 
-    terms: Annotated[list[Part], Field(min_length=1), AfterValidator(distinct)] = Field(
+    terms: Annotated[list[NonEmpty], Field(min_length=1), AfterValidator(distinct)] = Field(
         description="The parts that hold terms: a text, or a list of texts."
     )
-    concept: Part = Field(description="The part that says what a term names.")
-    language: Part | None = Field(None, description="The part that says a term's language, as a BCP 47 tag.")
-    where: dict[Part, Scalar | Annotated[list[Scalar], Field(min_length=1)]] = Field(
+    concept: NonEmpty = Field(description="The part that says what a term names.")
+    language: NonEmpty | None = Field(None, description="The part that says a term's language, as a BCP 47 tag.")
+    where: dict[NonEmpty, Scalar | Annotated[list[Scalar], Field(min_length=1)]] = Field(
         {}, description="Only entries whose parts have these values."
     )
     min_score: Share | None = Field(

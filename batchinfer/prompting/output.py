@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from batchinfer.core.fields import Part, Section, Share, distinct
+from batchinfer.core.fields import NonEmpty, Section, Share, distinct
 
 
 class SplitStep(Section):
     """Cuts a text into a list."""
 
-    split: Annotated[str, Field(min_length=1)] = Field(description="The separator.")
+    split: NonEmpty = Field(description="The separator.")
 
 
 def compiles(pattern: str) -> str:
@@ -28,19 +28,19 @@ def compiles(pattern: str) -> str:
 class DropStep(Section):
     """Drops what a pattern matches as a whole: refusals, such as *N/A*."""
 
-    drop: Annotated[str, Field(min_length=1), AfterValidator(compiles)] = Field(description="The regular expression.")
+    drop: Annotated[NonEmpty, AfterValidator(compiles)] = Field(description="The regular expression.")
 
 
 class DropEchoStep(Section):
     """Drops what only repeats a column of the row."""
 
-    drop_echo: Part = Field(description="The column, one that the template uses.")
+    drop_echo: NonEmpty = Field(description="The column, one that the template uses.")
 
 
 class DropWrongScriptStep(Section):
     """Drops what is written in a script that the row's language is not written in."""
 
-    drop_wrong_script: Part = Field(description="The column of the BCP 47 tag, one that the template uses.")
+    drop_wrong_script: NonEmpty = Field(description="The column of the BCP 47 tag, one that the template uses.")
 
 
 WORDS = ("strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty")

@@ -9,7 +9,7 @@ from pydantic import (
     field_validator,
 )
 
-from batchinfer.core.fields import Section, Share
+from batchinfer.core.fields import NonEmpty, Section, Share
 
 OWNED_ARGUMENTS = frozenset({
     "tokenize", "add_generation_prompt", "conversation", "messages", "chat_template", "return_tensors", "return_dict",
@@ -51,7 +51,7 @@ class SamplingSpec(Section):
     temperature: Annotated[float, Field(ge=0)] = 0.0
     max_tokens: Annotated[int, Field(ge=1)] = 128
     seed: int | None = 0
-    stop: list[Annotated[str, Field(min_length=1)]] = Field([])
+    stop: list[NonEmpty] = Field([])
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     min_p: Share = 0.0
