@@ -16,6 +16,7 @@ BatchinferError (1)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -101,6 +102,14 @@ class Busy(BatchinferError):
     """Another process holds what this one needs."""
 
     exit_code = 5
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A question at a name that is close to one that is not known; None if none is."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else None
 
 
 def shortened(text: str, most: int = 60) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from batchinfer.core.version import __version__
-from batchinfer.errors import BatchinferError
+from batchinfer.errors import BatchinferError, did_you_mean
 
 COMMANDS = {
     "init": ("jobs", "Scaffold a job that runs."),
@@ -56,11 +56,8 @@ class LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"There is no command {args[0]}.{hint}", ctx)
+            hint = did_you_mean(args[0], COMMANDS)
+            raise click.UsageError(f"There is no command {args[0]}" + (f"; {hint}" if hint else "."), ctx)
         return super().resolve_command(ctx, args)
 
 

@@ -5,7 +5,6 @@ Text is read as bytes and checked here: one row of invalid UTF-8 would otherwise
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, Kind
-from batchinfer.errors import InputError
+from batchinfer.errors import InputError, did_you_mean
 from batchinfer.inputs.convert import ARROW_TYPES, Faults, _convert, _plain, kind_of
 from batchinfer.job.spec import InputSpec
 
@@ -179,9 +178,8 @@ def _schema(path: Path) -> pa.Schema:
 def _check_columns(names: Sequence[str], schema: pa.Schema, path: Path) -> None:
     for name in names:
         if name not in schema.names:
-            near = difflib.get_close_matches(name, schema.names, n=1)
-            there = ", ".join(other for other in schema.names if not other.startswith("\x1f"))  # those are ours
-            hint = f"did you mean {near[0]}?" if near else f"it has {there}."
+            there = [other for other in schema.names if not other.startswith("\x1f")]  # those are ours
+            hint = did_you_mean(name, there) or f"it has {', '.join(there)}."
             raise InputError(f"{path.name} has no column {name}: {hint}")
         if schema.names.count(name) > 1:
             raise InputError(f"{path.name} has the column {name} more than once: rename one of them.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
 
+from batchinfer.errors import did_you_mean
 from batchinfer.job.spec import JobSpec
 
 
@@ -40,8 +40,7 @@ def _problem(error: Any, tree: yaml.Node | None) -> tuple[int, str]:
     if kind == "extra_forbidden":
         unknown = str(error["loc"][-1])
         names = [field.alias or name for name, field in model.model_fields.items()] if model else []
-        near = difflib.get_close_matches(unknown, names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}."
+        hint = did_you_mean(unknown, names) or f"known are {', '.join(names)}."
         return line, f"{place}: there is no such field; {hint}"
     if kind == "missing":
         return line, f"{place}: is missing."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from batchinfer.errors import SpecError, UsageError
+from batchinfer.errors import SpecError, UsageError, did_you_mean
 from batchinfer.job.checks import _match_problems, _miss_problems, _prompt_problems, _step_problems
 from batchinfer.job.problems import _clearest, _problem
 from batchinfer.job.spec import JobSpec
@@ -70,15 +69,9 @@ def find(name: str) -> Path:
         if candidate.is_file():
             return _absolute(candidate)
     known = sorted(path.parent.name for path in Path("jobs").glob(f"*/{FILE}"))
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = (
-        f"Did you mean {near[0]}?"
-        if near
-        else f"There are: {', '.join(known)}."
-        if known
-        else "Make one: batchinfer init."
-    )
-    raise UsageError(f"There is no job {name}: neither jobs/{name}/{FILE} nor {Path(name) / FILE} exists. {hint}")
+    there = f"there are {', '.join(known)}." if known else "make one with batchinfer init."
+    hint = did_you_mean(name, known) or there
+    raise UsageError(f"There is no job {name}: neither jobs/{name}/{FILE} nor {Path(name) / FILE} exists; {hint}")
 
 
 def _absolute(path: Path) -> Path:

@@ -140,7 +140,7 @@ def test_the_version_is_shown(batchinfer: Cli) -> None:
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (["rnu"], "There is no command rnu. Did you mean run? Try: "),
+        (["rnu"], "There is no command rnu; did you mean run? Try: "),
         (["xyzzy"], "There is no command xyzzy. Try: "),
         (["run"], "Missing argument 'JOB'. Try: "),
         (["run", "shop", "--limt", "3"], "No such option '--limt'"),
@@ -154,14 +154,14 @@ def test_the_version_is_shown(batchinfer: Cli) -> None:
         (["export", "shop", "nowhere/x.parquet"], "does not exist: make it first."),
         (
             ["plan", "shpo"],
-            "There is no job shpo: neither jobs/shpo/job.yaml nor shpo/job.yaml exists. Did you mean shop?",
+            "There is no job shpo: neither jobs/shpo/job.yaml nor shpo/job.yaml exists; did you mean shop?",
         ),
         (["init", "Shop"], "A job's name is lower case"),
         (["init", "shop"], "jobs/shop exists already"),
     ],
 )
 def test_bad_usage(batchinfer: Cli, shop: Callable[..., Path], command: list[str], sentence: str) -> None:
-    """A call whose words are off ends with one sentence and exit code 2, and does nothing."""
+    """Bad usage ends with one sentence and exit code 2, and does nothing."""
     shop(None, model=None, prompt=None)
     if command[0] == "lookup":
         table = {"text": ["one", "two", "three"], "prediction": ["1", "2", "3"]}

@@ -619,11 +619,11 @@ def test_a_job_that_is_not_there_gets_a_suggestion(tmp_path: Path, monkeypatch: 
             reader.load(name, {})
         return str(caught.value)
 
-    assert said("shop").endswith("Make one: batchinfer init.")
+    assert said("shop").endswith("exists; make one with batchinfer init.")
     write_job(tmp_path / "jobs" / "sentiment")
     write_job(tmp_path / "jobs" / "fruits")
-    assert said("sentimnet").endswith("Did you mean sentiment?")
-    assert said("qqq").endswith("There are: fruits, sentiment.")
+    assert said("sentimnet").endswith("exists; did you mean sentiment?")
+    assert said("qqq").endswith("exists; there are fruits, sentiment.")
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
