@@ -18,6 +18,10 @@ COPY_OPTIONS = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
 
 SCRATCH_MEMORY = "768MB"
 
+# How many rows are held in memory at once, where whoever reads them is not told otherwise.
+LIST_ROWS = 65_536  # of lists: keys and other short values
+TEXT_ROWS = 16_384  # of predictions and of what people write: such texts may be long
+
 
 @contextlib.contextmanager
 def transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:

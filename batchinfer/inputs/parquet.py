@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, Kind
+from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError, did_you_mean
 from batchinfer.inputs.convert import ARROW_TYPES, Faults, _convert, _plain, kind_of
 from batchinfer.job.spec import InputSpec
 
-BATCH_ROWS = 65_536
 ROW = "\x1frow"
 
 
@@ -38,7 +38,12 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Up to BATCH_ROWS rows. good: columns ROW, the columns asked for, and helper columns for keys. lost: the same of bad rows."""
+    """Some rows of the list.
+
+    good: the columns ROW, those asked for, and helper columns for keys.
+    lost: the same, of the bad rows.
+    bad: why these rows are bad.
+    """
 
     good: pa.Table
     lost: pa.Table
@@ -48,9 +53,16 @@ class Batch:
 class Source:
     """The query list of a job, opened: its files and the kinds of its columns."""
 
-    def __init__(self, files: Sequence[Path], spec: InputSpec, columns: Sequence[str]) -> None:
-        """columns: those that the template uses; the key's and the filter's are added. Raises InputError."""
+    def __init__(
+        self, files: Sequence[Path], spec: InputSpec, columns: Sequence[str], *, rows_at_once: int = LIST_ROWS
+    ) -> None:
+        """Raises InputError.
+
+        columns: those that the template uses; the key's and the filter's are added.
+        rows_at_once: the most rows of a batch.
+        """
         self.files = list(files)
+        self._rows_at_once = rows_at_once
         self._spec = spec
         self._names = list(dict.fromkeys([*spec.key, *columns, *spec.where]))
         self._used = list(dict.fromkeys([*spec.key, *columns]))
@@ -91,7 +103,7 @@ class Source:
             _check_columns(self._names, schema, path)
             try:
                 with pq.ParquetFile(path) as file:
-                    for raw in file.iter_batches(BATCH_ROWS, columns=self._names):
+                    for raw in file.iter_batches(self._rows_at_once, columns=self._names):
                         yield self.check(raw, number, path)
                         number += raw.num_rows
             except (pa.ArrowInvalid, OSError) as exc:

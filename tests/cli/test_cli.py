@@ -176,7 +176,7 @@ def test_bad_usage(batchinfer: Cli, shop: Callable[..., Path], command: list[str
 
 def test_a_command_without_jobs(batchinfer: Cli) -> None:
     """Where there are no jobs at all, the sentence says how to make one."""
-    assert "Make one: batchinfer init" in batchinfer("run", "shop").sentence
+    assert "make one with batchinfer init" in batchinfer("run", "shop").sentence
 
 
 # --- init

@@ -41,15 +41,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("content", "expected"), READ)
-@pytest.mark.parametrize("batch", [1, 1000])
+@pytest.mark.parametrize("rows_at_once", [1, 1000])
 def test_a_csv_becomes_columns_of_texts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, expected: list[tuple[str | None, ...]], batch: int
+    tmp_path: Path, content: bytes, expected: list[tuple[str | None, ...]], rows_at_once: int
 ) -> None:
     """Cells come as they stand there, however many are read at once; only the empty ones are null."""
-    monkeypatch.setattr(csv_file, "BATCH_ROWS", batch)
     path = tmp_path / "words.CSV"
     path.write_bytes(content)
-    parquet = as_parquet(path, tmp_path)
+    parquet = as_parquet(path, tmp_path, rows_at_once=rows_at_once)
     assert parquet.name == path.name, "sentences about the file name what was handed in"
     table = pq.read_table(parquet)
     assert table.column_names == ["a", "b"]
