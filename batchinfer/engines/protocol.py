@@ -28,7 +28,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What an engine process loads. options are passed on to vLLM as they are."""
+    """What an engine process loads.
+
+    model: a folder or a hub id; revision: a hub commit.
+    dtype, quantization: of the weights, as vLLM names them.
+    tensor_parallel: GPUs that share one copy.
+    adapter: folder of a LoRA adapter, and its rank.
+    options: passed on to vLLM as they are.
+    """
 
     model: str
     revision: str | None = None
@@ -42,11 +49,15 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine says of itself once it is loaded."""
+    """What an engine says of itself once it is loaded.
+
+    max_model_len: tokens of a prompt and its answer together.
+    max_in_flight: how many prompts it can work on, with as many again that wait.
+    description: what it is and where it runs, for people.
+    """
 
     max_model_len: int
     max_in_flight: int
-    block_size: int
     description: str
 
 

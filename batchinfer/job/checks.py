@@ -114,6 +114,13 @@ def _part_fault(name: str, spec: JobSpec) -> str | None:
     return None
 
 
+def unused_fields(spec: JobSpec) -> list[str]:
+    """A sentence for each field that the job file has and no command uses yet."""
+    if spec.schedule is None:
+        return []
+    return ["schedule: no command starts a run by it yet; start batchinfer run with cron or a timer of the system."]
+
+
 def _template_columns(prompt: Any) -> list[str]:
     """The columns that a template uses; none if it is off, which is told elsewhere."""
     from batchinfer.prompting.template import PromptTemplate

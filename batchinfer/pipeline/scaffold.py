@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from batchinfer.core.files import os_errors
+from batchinfer.core.keys import JOB_NAME
 from batchinfer.engines import bundled
 from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.job.reader import FILE
@@ -67,7 +68,7 @@ class Proposal:
 
 def init(name: str, list_path: Path | None, parent: Path) -> Path:
     """Makes `parent`/`name` with job.yaml and queries.parquet; returns the folder. Raises UsageError or InputError."""
-    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", name):
+    if not re.fullmatch(JOB_NAME, name):
         raise UsageError(
             f"A job's name is lower case: letters, digits, _ and -, beginning with a letter; {name} is not."
         )
