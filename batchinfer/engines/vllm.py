@@ -163,7 +163,7 @@ def first_sentence(exc: BaseException) -> str:
 
 
 def cpu_kv_bytes() -> int:
-    """An eighth of the memory that is free now, at most 2 GiB: enough for small models, and the machine lives."""
+    """An eighth of the memory that is free now, at most 2 GiB: enough for small models, and the machine stays usable."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(MAX_CPU_KV_BYTES, free // 8)
 

@@ -1,4 +1,4 @@
-"""Files that people hand in: CSV as spreadsheets write it → Parquet in the scratch folder; Parquet as it is.
+"""Input files from people: CSV as spreadsheets write it → Parquet in the scratch folder; Parquet as it is.
 
 Python's own csv module reads them: it refuses a quote that is never closed, and knows in which line it is.
 """
@@ -21,10 +21,10 @@ MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read
 
 
 def as_parquet(path: Path, scratch: Path, line: str | None = None, *, rows_at_once: int = TEXT_ROWS) -> Path:
-    """A Parquet file with what a CSV holds: all columns text, empty cells null. A path with another suffix is given back.
+    """A Parquet file with what a CSV holds: all columns text, empty cells null. A path with another suffix is returned.
 
     The CSV is UTF-8 with or without a byte-order mark, has commas or semicolons between its cells, and a header. The
-    file is made below `scratch` and bears the CSV's name. Raises InputError, with the line.
+    file is made below `scratch` and has the CSV's name. Raises InputError, with the line.
 
     line: the name of a column to add, with the line in which each row begins; the header is line 1.
     rows_at_once: how many are held in memory.
@@ -79,7 +79,7 @@ def _rows(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[in
             yield begun, row + [""] * (width - len(row))
     except csv.Error as exc:
         raise InputError(
-            f"{path}, line {reader.line_num}: this is no CSV: {exc}. Look for a quote that is not closed."
+            f"{path}, line {reader.line_num}: this is not valid CSV: {exc}. Look for a quote that is not closed."
         ) from exc
     if not width:
         raise InputError(f"{path} is empty: its first line should name the columns.")

@@ -1,4 +1,4 @@
-"""Parquet files → checked columns, batch by batch. What cannot be used as a query comes out as a bad row.
+"""Parquet files → checked columns, batch by batch. A row that cannot be used as a query comes out as a bad row.
 
 Text is read as bytes and checked here: one row of invalid UTF-8 would otherwise abort the whole scan.
 """
@@ -27,7 +27,14 @@ ROW = "\x1frow"
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row of the list that cannot be asked. row: its number from 1, over all files in order."""
+    """A row of the list that cannot be asked.
+
+    row: its number from 1, over all files in order.
+    file: the name of the file that it stands in.
+    query: its key columns.
+    reason: a short stable word for machines.
+    detail: a sentence for people.
+    """
 
     row: int
     file: str
@@ -107,12 +114,12 @@ class Source:
                         yield self.check(raw, number, path)
                         number += raw.num_rows
             except (pa.ArrowInvalid, OSError) as exc:
-                raise InputError(f"{path} breaks off or is damaged: {exc}") from exc
+                raise InputError(f"{path} is truncated or corrupt: {exc}") from exc
         if number == 0:
-            raise InputError(f"{self.files[0]} has no rows: an empty list would replace all that is served by nothing.")
+            raise InputError(f"{self.files[0]} has no rows: an empty list would remove everything that is served.")
 
     def check(self, raw: pa.RecordBatch, start: int, path: Path) -> Batch:
-        """Rows as they stand in a file, converted and told apart; `start` rows came before them."""
+        """The rows of a file, converted and sorted into good and bad; `start` rows came before them."""
         columns, faults = {}, Faults(raw.num_rows)
         for name in self._names:
             columns[name] = _convert(raw.column(name), self.kinds[name], self._types[name], name, faults)
@@ -139,7 +146,7 @@ class Source:
         )
 
     def _wanted(self, columns: Mapping[str, pa.Array], faults: Faults) -> pa.Array | None:
-        """Which rows the job's filter keeps; a row whose filter column is faulty is kept, to be reported."""
+        """A mask of the rows that the job's filter keeps; a row whose filter column is faulty is kept, to be reported."""
         if not self._spec.where:
             return None
         keep = pa.array([True] * len(next(iter(columns.values()))))
@@ -167,7 +174,7 @@ class Source:
             faults.add_where(blank, f"empty_{what}", f"The column {name} is an empty text.")
 
     def helpers(self, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
-        """What keys are made from where SQL cannot make it from the column itself."""
+        """Columns from which keys are made where SQL cannot make them from the column itself."""
         helpers = {}
         for name, column in columns.items():
             if self.kinds[name] == "number":

@@ -26,12 +26,16 @@ from batchinfer.versions.layout import PREDICTIONS, version_column
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.snapshot import Snapshot
 
-SAMPLE = 100  # predictions that are looked at to say what they hold
+SAMPLE = 100  # predictions that are looked at for an error message
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """The version that a chained job's list was made of."""
+    """The version that a chained job's list comes from.
+
+    job: its name.
+    version: its number.
+    """
 
     job: str
     version: int
@@ -122,9 +126,9 @@ def _list_sql(db: duckdb.DuckDBPyConnection, version: Snapshot, spec: InputSpec,
         return f"SELECT {own}, {PREDICTION} AS {value} FROM {parquet}{'' if rows else ' LIMIT 0'}"
     place = Part.parse(spec.explode).json_path
     _check_lists(db, version, spec, f"SELECT {PREDICTION} AS value FROM {parquet}", place)
-    # Equal items of one list are one row, told list by list: DISTINCT over all rows would hold them in memory.
+    # Equal items of one list are one row, found list by list: DISTINCT over all rows would hold them in memory.
     items = f"list_sort(list_distinct(json_extract({PREDICTION}::JSON, {literal(place + '[*]')})))"
-    # What is neither text nor number becomes null, and so a bad row.
+    # An item that is neither text nor number becomes null, and so a bad row.
     text = "CASE WHEN json_type(item) IN ('VARCHAR', 'UBIGINT', 'BIGINT', 'DOUBLE') THEN item ->> '$' END"
     return (
         f"SELECT {', '.join(map(quoted, key))}, {text} AS {value} "

@@ -1,4 +1,4 @@
-"""What the sections of a job file owe each other."""
+"""Checks across the sections of a job file: one sentence for each fault, with its line."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from batchinfer.prompting.spec import PromptSpec
 
 
 def _prompt_problems(prompt: Any, tree: yaml.Node | None) -> set[tuple[int, str]]:
-    """(line, sentence) for what is wrong with the template and its inline examples, whatever else is off."""
-    from batchinfer.prompting.template import PromptTemplate, shown
+    """Line and sentence for each fault of the template and its inline examples, whatever else is invalid."""
+    from batchinfer.prompting.template import PromptTemplate, few_shot
 
     if not isinstance(prompt, dict) or not isinstance(template := prompt.get("template"), str):
         return set()
     try:
         spec = PromptSpec.model_validate(prompt)
-    except ValidationError:  # told by whoever checks the whole file
+    except ValidationError:  # reported by the check of the whole file
         spec = PromptSpec(template=template)
     examples = [] if isinstance(spec.examples, str) else spec.examples
     found: list[str] = []
     try:
-        examples = examples if isinstance(spec.examples, str) else shown(examples, spec.shots, "")
+        examples = examples if isinstance(spec.examples, str) else few_shot(examples, spec.shots, "")
     except SpecError as exc:
         found += exc.problems
     try:
@@ -47,7 +47,7 @@ def _prompt_line(problem: str, tree: yaml.Node | None) -> int:
 
 
 def _miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
-    """(line, sentence) for why a job cannot take misses in: a miss has the columns of the lookup key and no others."""
+    """Line and sentence for each reason why a job cannot include misses: they have only the columns of the lookup key."""
     given = content.get("input")
     if not isinstance(given, dict) or given.get("include_misses") is None:
         return set()
@@ -69,7 +69,7 @@ def _miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tu
 
 
 def _step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
-    """(line, sentence) for steps that look at a column which the template does not use.
+    """Line and sentence for each step that looks at a column which the template does not use.
 
     An answer is read once for all rows with one prompt; they share no other columns.
     """
@@ -80,13 +80,13 @@ def _step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tu
         for name, column in step.items() if isinstance(step, dict) else ():
             if name in ("drop_echo", "drop_wrong_script") and isinstance(column, str) and used and column not in used:
                 line = _locate(("output", "steps", number), tree)[1]
-                says = f"the template does not use the column {column}, which rows with one answer need not share"
-                found.add((line, f"output.steps.{number}: {says}; it uses {', '.join(used)}."))
+                reason = f"the template does not use the column {column}, which rows with one answer need not share"
+                found.add((line, f"output.steps.{number}: {reason}; it uses {', '.join(used)}."))
     return found
 
 
 def _match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
-    """(line, sentence) for each name in the match section that is no part of the job's entries."""
+    """Line and sentence for each name in the match section that is not a part of the job's entries."""
     if spec.match is None:
         return set()
     match = spec.match
@@ -104,11 +104,11 @@ def _match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str
 
 
 def _part_fault(name: str, spec: JobSpec) -> str | None:
-    """What is wrong with a name that should be a part of the job's entries."""
+    """The fault of a name that should be a part of the job's entries; None if it is one."""
     try:
         part = Part.parse(name, spec.input.key)
     except ValueError:
-        return f"{name} is no column of input.key ({', '.join(spec.input.key)}), and not prediction."
+        return f"{name} is not a column of input.key ({', '.join(spec.input.key)}), and not prediction."
     if part.path and spec.output.type != "json":
         return f"{name} is within a prediction, but output.type is {spec.output.type}, not json."
     return None
@@ -122,7 +122,7 @@ def unused_fields(spec: JobSpec) -> list[str]:
 
 
 def _template_columns(prompt: Any) -> list[str]:
-    """The columns that a template uses; none if it is off, which is told elsewhere."""
+    """The columns that a template uses; none if it is invalid, which is reported elsewhere."""
     from batchinfer.prompting.template import PromptTemplate
 
     if not isinstance(prompt, dict) or not isinstance(template := prompt.get("template"), str):

@@ -15,7 +15,7 @@ PLACE = re.compile(rf"{PREDICTION}(\.[^.]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a name such as `language` or `prediction.names` stands for.
+    """The meaning of a name such as `language` or `prediction.names`.
 
     column: the key column; None if the name is about the prediction.
     path: the fields that lead to a place in the prediction; empty for the prediction as a whole.
@@ -35,7 +35,7 @@ class Part:
 
     @property
     def json_path(self) -> str:
-        """Where DuckDB finds it in a prediction."""
+        """DuckDB's path to it in a prediction."""
         return json_path(*self.path)
 
     def sql(self, kind: str, column: Callable[[str], str]) -> str:

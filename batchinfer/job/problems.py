@@ -12,7 +12,7 @@ from batchinfer.job.spec import JobSpec
 
 
 def _clearest(errors: list[Any], tree: yaml.Node | None) -> list[Any]:
-    """Where a value may be of several kinds, pydantic complains for each: keep what speaks of the kind that was meant."""
+    """The errors about the kind that was meant, where a value may be of several and pydantic complains for each."""
     vague = ("string_type", "literal_error", "list_type", "model_type", "int_parsing", "int_type")
     clear = [error["loc"] for error in errors if error["type"] not in vague]
     return [
@@ -34,7 +34,7 @@ def _is_in_file(loc: tuple[int | str, ...], tree: yaml.Node | None) -> bool:
 
 
 def _problem(error: Any, tree: yaml.Node | None) -> tuple[int, str]:
-    """(line, sentence) for one of pydantic's errors."""
+    """Line and sentence for one of pydantic's errors."""
     place, line, model = _locate(error["loc"], tree)
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""Reads job.yaml: finds it, parses it, and says every fault with its line."""
+"""Reads job.yaml: finds it, parses it, and reports every fault with its line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ ROOTS_VARIABLE = "BATCHINFER_INPUT_ROOTS"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job file that was read: what it says and where it stands."""
+    """A job file that was read.
+
+    spec: its content.
+    path: the file, absolute.
+    roots: folders outside its own that its paths may lead to.
+    """
 
     spec: JobSpec
     path: Path
@@ -110,7 +115,7 @@ def parse(text: str, name: str) -> JobSpec:
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's idea of scalars: Yes, No, on, dates and 10:30 are plain text, as a choice or a value should be.
 
-    So are digits after a zero (a postal code), which 1.1 reads as octal and 1.2 robs of the zero.
+    So are digits after a zero (a postal code), which 1.1 reads as octal and 1.2 strips of the zero.
     """
 
 
@@ -132,7 +137,7 @@ def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         if not isinstance(key, yaml.ScalarNode):
             raise yaml.MarkedYAMLError(problem="a field's name must be plain text", problem_mark=key.start_mark)
         if key.value in seen:
-            raise yaml.MarkedYAMLError(problem=f"{key.value} stands here a second time", problem_mark=key.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"{key.value} is here a second time", problem_mark=key.start_mark)
         seen.add(key.value)
     return loader.construct_mapping(node, deep=True)
 

@@ -1,4 +1,4 @@
-"""What this machine and this data folder can do, and what is missing. Looks only; installs and changes nothing."""
+"""Checks of this machine and this data folder: what they can do, what is missing. Installs and changes nothing."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def _data_folder(root: Path) -> Iterator[Finding]:
     while not place.exists():
         place = place.parent
     writable = os.access(place, os.W_OK)
-    yield Finding("data folder", str(root), writable, None if writable else "fix its permissions, or choose another with --home")
+    yield Finding(
+        "data folder", str(root), writable, None if writable else "fix its permissions, or choose another with --home"
+    )
     free = shutil.disk_usage(place).free
     yield Finding("free disk", f"{free / GIB:.0f} GiB", free > LOW_DISK, None if free > LOW_DISK else "free some space")
 

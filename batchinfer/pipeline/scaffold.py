@@ -25,7 +25,7 @@ LONG_TEXT = 200
 SAMPLE = {"word": ["apple", "river", "violin", "granite", "sparrow", "lantern"]}
 
 TEXT = """\
-# A job: one question asked of every row of a list. What may stand here: docs/job-file.md
+# A job: one question asked of every row of a list. All fields: docs/job-file.md
 name: {name}
 description: Say in a sentence what this list of answers is for.
 
@@ -60,7 +60,11 @@ gate: {{coverage: 0.95, failures: 0.05}}
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What was read off a list."""
+    """The proposal for a job, from its list.
+
+    key: columns that tell the rows apart.
+    columns: those for the template.
+    """
 
     key: list[str]
     columns: list[str]
@@ -105,12 +109,12 @@ def propose(table: pa.Table) -> Proposal:
     unique = [name for name in usable if pc.count_distinct(table[name]).as_py() == table.num_rows]
     short = [name for name in unique if name not in texts or pc.max(pc.utf8_length(table[name])).as_py() <= LONG_TEXT]
     key = short[:1] or unique[:1] or usable
-    shown = [name for name in texts or key if _is_variable(name)]
-    if not shown:
+    columns = [name for name in texts or key if _is_variable(name)]
+    if not columns:
         raise InputError(
             f"The list has no column whose name a template can use: rename {(texts or key)[0]!r} to letters, digits and _."
         )
-    return Proposal(key, shown)
+    return Proposal(key, columns)
 
 
 def _is_variable(name: str) -> bool:

@@ -24,16 +24,16 @@ class Example(Section):
 
 
 class PromptSpec(Section):
-    """How a row becomes a question."""
+    """The question that is made of a row."""
 
     format: Literal["chat", "completion"] = Field("chat", description="Chat turns, or one text to be continued.")
-    system: str | None = Field(None, description="What the model is told ahead of all questions.")
+    system: str | None = Field(None, description="The system prompt, ahead of all questions.")
     template: str = Field(description="Jinja2; the columns of the query list are its variables.")
     examples: list[Example] | str = Field(
         [], description="Inline, or a Parquet file with the columns input and output."
     )
     shots: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
-        "all", description="How many of the examples are shown."
+        "all", description="How many of the examples are in the prompt: the first so many, or all."
     )
     chat_template_kwargs: dict[str, Any] = Field({}, description="Passed to the model's chat template.")
 
@@ -46,7 +46,7 @@ class PromptSpec(Section):
 
 
 class SamplingSpec(Section):
-    """How tokens are drawn. The names and meanings are vLLM's."""
+    """The way in which tokens are sampled. The names and meanings are vLLM's."""
 
     temperature: Annotated[float, Field(ge=0)] = 0.0
     max_tokens: Annotated[int, Field(ge=1)] = 128

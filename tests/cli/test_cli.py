@@ -394,7 +394,7 @@ def test_lookup_knows_the_kinds_of_the_key(batchinfer: Cli, shop: Callable[..., 
     done = batchinfer("lookup", "shop", "good=true", "number=seven", "text=a=b")
     assert (done.code, done.sentence) == (
         2,
-        "number=seven: the column number holds values of the kind integer, and this is none.",
+        "number=seven is not a valid integer.",
     )
 
 
@@ -482,11 +482,11 @@ def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, sh
     said = batchinfer("try", "shop", "text=Hello").out
     assert "<user>Hello" in said
     assert 'The prediction: "Hello"' in said
-    assert "The template uses text: say text=VALUE." in batchinfer("try", "shop", "txet=Hello").sentence
+    assert "The template uses text: add text=VALUE." in batchinfer("try", "shop", "txet=Hello").sentence
 
 
 def test_doctor_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
-    """Doctor lists findings, fine or not with what mends them; it makes no data folder."""
+    """Doctor lists findings, ok or not with what fixes them; it makes no data folder."""
     shop()
     done = batchinfer("doctor", "shop", "--json")
     findings = {finding["what"]: finding for finding in done.json}
@@ -791,7 +791,7 @@ def truncated(folder: Path) -> None:
 
 BAD_LISTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no such file": (lambda folder: (folder / "queries.parquet").unlink(), "There is no file"),
-    "an empty list": (empty, "has no rows: an empty list would replace all that is served by nothing"),
+    "an empty list": (empty, "has no rows: an empty list would remove everything that is served"),
     "text": (lambda folder: replace_list(folder, b"text\none\n"), "is not a Parquet file, or cannot be read"),
     "an empty file": (lambda folder: replace_list(folder, b""), "is not a Parquet file, or cannot be read"),
     "half a file": (truncated, "is not a Parquet file, or cannot be read"),
@@ -862,10 +862,10 @@ BAD_JOB_FILES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an unknown column": ({"prompt": {"template": "{{ txet }}"}}, "queries.parquet has no column txet: did you mean text?"),
     "no column": ({"prompt": {"template": "hello"}}, "prompt.template: uses no column"),
-    "Python's insides": (
-        {"prompt": {"template": "{{ text.__class__.__mro__ }}"}}, "reaches into Python's insides, which a template may not",
+    "Python's internal names": (
+        {"prompt": {"template": "{{ text.__class__.__mro__ }}"}}, "is an internal name of Python, which a template may not use",
     ),
-    "Python's insides by a filter": ({"prompt": {"template": "{{ text | attr('__class__') }}"}}, "reaches into Python's insides"),
+    "Python's internal names by a filter": ({"prompt": {"template": "{{ text | attr('__class__') }}"}}, "is an internal name of Python"),
     "a broken template": ({"prompt": {"template": "{{ text"}}, "prompt.template, line 1:"),
     "a path out of the folder": (
         {"input": {"path": "../../secret.parquet", "key": ["text"]}}, "input.path: ../../secret.parquet is outside the job's folder",

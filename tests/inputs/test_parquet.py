@@ -381,9 +381,9 @@ def test_columns_that_differ_only_in_case_are_refused(opened: OpenList) -> None:
 
 
 def test_an_empty_list_is_refused(opened: OpenList) -> None:
-    """A list without rows would replace all that is served by nothing, so it is refused."""
+    """A list without rows would remove everything that is served, so it is refused."""
     list_ = opened({"id": pa.array([], pa.string())}, {"id": pa.array([], pa.string())})
-    with pytest.raises(InputError, match="has no rows: an empty list would replace all that is served"):
+    with pytest.raises(InputError, match="has no rows: an empty list would remove everything that is served"):
         bad(list_)
 
 
@@ -416,7 +416,7 @@ def test_a_file_damaged_inside_is_refused(tmp_path: Path) -> None:
     data[4:2000] = bytes(1996)
     path.write_bytes(bytes(data))
     list_ = Source([path], InputSpec(path="x", key=["id"]), [])
-    with pytest.raises(InputError, match=r"list\.parquet breaks off or is damaged"):
+    with pytest.raises(InputError, match=r"list\.parquet is truncated or corrupt"):
         bad(list_)
 
 

@@ -282,7 +282,7 @@ def test_predictions_without_any_list_are_refused(tmp_path: Path) -> None:
 
 
 def test_only_empty_lists_are_no_list(tmp_path: Path) -> None:
-    """An upstream whose lists are all empty would replace all that is served by nothing."""
+    """An upstream whose lists are all empty would remove everything that is served."""
     assert "has no rows" in refusal(downstream(upstream(tmp_path, {("a", "de"): {"names": []}})))
 
 
