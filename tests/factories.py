@@ -57,7 +57,7 @@ def unchecked(values: Sequence[bytes | None], kind: pa.DataType) -> pa.Array:
 
 
 class Quiet:
-    """A `run.Show` for which nothing need be shown."""
+    """A `Console` that shows nothing."""
 
     def info(self, text: str) -> None:
         """Nothing."""
@@ -180,7 +180,7 @@ class PretendEngine:
 
     def wait_ready(self) -> EngineInfo:
         """What such an engine would say of itself."""
-        return EngineInfo(max_model_len=1000, max_in_flight=1, block_size=1, description="nothing")
+        return EngineInfo(max_model_len=1000, max_in_flight=1, description="nothing")
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
         for prompt in prompts:

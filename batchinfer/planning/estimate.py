@@ -11,6 +11,7 @@ from batchinfer.core.records import Counts
 from batchinfer.engines import models
 from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.engines.vllm import block_size
 from batchinfer.inputs.parquet import template_values
 from batchinfer.planning.prepare import Info, Prepared
 from batchinfer.prompting.template import TemplateFault
@@ -61,7 +62,8 @@ def _prompt_tokens(prepared: Prepared, info: Info) -> tuple[int, bool, float | N
     assert prepared.question is not None
     source = models.weights(prepared.question.identity, prepared.data, info)
     tokenizer = Tokenizer(source, prepared.question.identity.revision, prepared.question.prompt.chat_template_kwargs)
-    block = 16 if find_gpus() else 32
+    assert prepared.job.spec.model is not None
+    block = block_size(prepared.job.spec.model.options, on_cpu=not find_gpus())
     count, exact = prepared.plan.counts.to_generate, prepared.plan.counts.to_generate <= EXACT_UP_TO
     starts = [0] if exact else [round(i * (count - WINDOW) / (WINDOWS - 1)) for i in range(WINDOWS)]
     total = shared = rows = 0

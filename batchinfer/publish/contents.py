@@ -24,10 +24,9 @@ import pyarrow as pa
 from batchinfer.cache import imports, verdicts
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.database import COPY_OPTIONS, one
+from batchinfer.core.database import COPY_OPTIONS, LIST_ROWS, one
 from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, literal
-from batchinfer.inputs.parquet import BATCH_ROWS
 from batchinfer.inputs.parquet import Source as ListSource
 from batchinfer.match.matcher import matcher_version
 from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
@@ -271,7 +270,7 @@ class Candidate:
         self._db.register("golden", golden)
         return self._db.sql(
             "SELECT g.query, g.answer, e.prediction FROM golden g LEFT JOIN entries e USING (lookup) ORDER BY g.query"
-        ).to_arrow_reader(BATCH_ROWS)
+        ).to_arrow_reader(LIST_ROWS)
 
     def uncovered(self, limit: int) -> Rows:
         """(query) of keys of the list without a prediction, those of bad rows too."""
