@@ -20,11 +20,9 @@ from hypothesis import strategies as st
 
 from batchinfer import Lookup
 from batchinfer.client import http
+from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES, MAX_URL
 from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.serve import batch
-from batchinfer.serve import lookup as serve_lookup
 from batchinfer.serve.apikeys import KeyFile
-from batchinfer.serve.body import MAX_BODY
 from tests.serving import job, say, serving
 
 STATE = {"job": "shop", "version": 1, "problem": None, "key": [{"name": "id", "kind": "string"}]}
@@ -128,7 +126,7 @@ def problem(status: int, kind: str, detail: str, **headers: str) -> Answer:
 
 def test_the_limits_are_the_services() -> None:
     """The client keeps within what the service takes."""
-    assert (http.MAX_URL, http.MAX_QUERIES) == (serve_lookup.MAX_URL, batch.MAX_QUERIES)
+    assert (http.MAX_URL, http.MAX_QUERIES) == (MAX_URL, MAX_QUERIES)
     assert http.MAX_BODY == MAX_BODY
 
 
@@ -138,7 +136,7 @@ def test_batches_keep_within_the_limits(sizes: list[int], many: int) -> None:
     queries = [b"x" * size for size in sizes] + [b"{}"] * many
     made = list(http.batches(queries))
     assert [query for part in made for query in part] == queries
-    assert all(0 < len(part) <= batch.MAX_QUERIES for part in made)
+    assert all(0 < len(part) <= MAX_QUERIES for part in made)
     assert all(len(b'{"queries":[%b]}' % b",".join(part)) <= MAX_BODY for part in made)
 
 
