@@ -224,7 +224,7 @@ def test_the_version_that_was_read_is_recorded(tmp_path: Path) -> None:
     said = {"job": "shop", "version": 1}
     assert (report["input"], report["upstream"]) == ("shop, version 1", said)
     assert world.store.runs()[0]["upstream"] == said
-    assert Manifest.read(folders.folder_of(world.data, report["version"])).content["run"]["upstream"] == said
+    assert Manifest.read(folders.folder_of(world.data, report["version"])).run["upstream"] == said
 
 
 def test_a_file_takes_the_place_of_the_other_job(tmp_path: Path) -> None:
