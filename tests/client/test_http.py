@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from batchinfer import Lookup
 from batchinfer.client import http
-from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES, MAX_URL
+from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.serve.apikeys import KeyFile
 from tests.serving import job, say, serving
@@ -122,12 +122,6 @@ def lookup(server: Scripted) -> Iterator[Lookup]:
 def problem(status: int, kind: str, detail: str, **headers: str) -> Answer:
     content = {"type": f"urn:batchinfer:{kind}", "title": "", "status": status, "detail": detail}
     return status, headers, json.dumps(content).encode()
-
-
-def test_the_limits_are_the_services() -> None:
-    """The client keeps within what the service takes."""
-    assert (http.MAX_URL, http.MAX_QUERIES) == (MAX_URL, MAX_QUERIES)
-    assert http.MAX_BODY == MAX_BODY
 
 
 @given(sizes=st.lists(st.integers(1, 300_000), max_size=20), many=st.integers(0, 2500))
