@@ -1,4 +1,4 @@
-"""Looks up and matches over HTTP for `client.Lookup`: one service, one job, a pool of connections.
+"""Looks up and matches over HTTP: one service, one job, a pool of connections.
 
 Queries are checked here, by the very code and with the very sentences that reading a folder has. For that the job's
 lookup key is asked for once, again when another version has answered, and again before a query is refused.
@@ -99,8 +99,8 @@ class _Known:
     reader: QueryReader
 
 
-class Remote:
-    """See `client.Lookup`."""
+class HttpBackend:
+    """Asks a service. See `client.Lookup` for what it is made with."""
 
     def __init__(self, url: str, job: str, *, key: str | None, timeout: float, retries: int) -> None:
         """Raises UsageError."""
@@ -151,6 +151,12 @@ class Remote:
             []
         ]  # without texts too, a job that matches none is told of
         return [result for batch in asked for result in self._batch("match", frame, batch, _matches)]
+
+    def gets_at_once(self, count: int) -> bool:  # noqa: ARG002 - the service is waited for in any case
+        return False
+
+    def matches_at_once(self, texts: Sequence[str]) -> bool:  # noqa: ARG002
+        return False
 
     def _batch(
         self, route: str, frame: bytes, items: list[bytes], read: Callable[[dict[str, Any], int], Result]

@@ -15,7 +15,7 @@ import pytest
 
 from batchinfer.errors import MissingExtra, StoreError, UsageError
 from batchinfer.match import folding, matcher
-from batchinfer.match.matcher import IncompatibleMatcher, Match, Matcher
+from batchinfer.match.matcher import IncompatibleMatcher, Matcher, Occurrence
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.manifest import Manifest
 from tests.factories import LENIENT, World, imports_job, model_job
@@ -45,7 +45,7 @@ def job(folder: Path, named: Sequence[Named], **match: Any) -> World:
     return world
 
 
-def flat(matches: Sequence[Match]) -> list[dict[str, Any]]:
+def flat(matches: Sequence[Occurrence]) -> list[dict[str, Any]]:
     """As HTTP gives them."""
     return [mapping for match in matches for mapping in match.flat()]
 
