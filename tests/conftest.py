@@ -32,7 +32,7 @@ WINDOW = 512
 
 @dataclass
 class RecordingConsole:
-    """A `run.Show` that remembers what it was told."""
+    """A `Console` that remembers what it was given."""
 
     said: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)

@@ -52,7 +52,7 @@ def unchecked(values: Sequence[bytes | None], kind: pa.DataType) -> pa.Array:
 
 
 class Quiet:
-    """A `run.Show` for which nothing need be shown."""
+    """A `Console` that shows nothing."""
 
     def info(self, text: str) -> None:
         """Nothing."""

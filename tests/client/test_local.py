@@ -168,7 +168,7 @@ BAD: list[tuple[Any, str]] = [
         TYPED[0] | {"day": NOON},
         "day is datetime.datetime(2026, 1, 31, 12, 0, 0, 250, tzinfo=dateti…, but the column holds values of the kind date.",
     ),
-    (TYPED[0] | {"at": "noon"}, "at=noon: the column at holds values of the kind timestamp, and this is none."),
+    (TYPED[0] | {"at": "noon"}, "at=noon is not a valid timestamp."),
 ]  # fmt: skip
 
 

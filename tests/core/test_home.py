@@ -305,7 +305,9 @@ def test_a_data_folder_that_may_not_be_written(tmp_path: Path) -> None:
         )
     assert [line for line in printed if line.isdigit()] == ["1", "1", "1", "1", "1", "0"], log.read_text()
     said = log.read_text(encoding="utf-8").splitlines()[-5:]
-    assert all(line.startswith("batchinfer: ") and "may not be" in line and "--home" in line for line in said), said
+    assert all(
+        line.startswith("batchinfer: ") and "Permission denied for" in line and "--home" in line for line in said
+    ), said
     assert json.loads(printed[-2])["prediction"] == "y"
 
 

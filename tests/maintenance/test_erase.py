@@ -415,7 +415,7 @@ def test_words_that_are_off(world: World, batchinfer: Cli, pair: str, says: str)
 def test_a_value_of_another_kind(tmp_path: Path) -> None:
     """A text where the key is a number is refused."""
     world = imports_job(tmp_path, {"id": [1]})
-    with pytest.raises(UsageError, match="holds values of the kind integer"):
+    with pytest.raises(UsageError, match="is not a valid integer"):
         forgetting.forget(world.job, world.data, {"id": "one"})
 
 
