@@ -32,7 +32,7 @@ from batchinfer.pipeline.report import RunReport
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Options, Prepared, prepare, prepare_to_write
 from batchinfer.review import export, ingest, predictions
-from batchinfer.versions import folders, pointers
+from batchinfer.versions import pointers
 from batchinfer.versions.snapshot import Snapshot
 
 # A gate that lets almost everything through.
@@ -147,8 +147,7 @@ class World:
 
     def served(self) -> Snapshot:
         """The version that is served, opened."""
-        pointer = pointers.served(self.data)
-        return Snapshot(folders.folder_of(self.data, pointer.version), digest=pointer.manifest)
+        return pointers.open_served(self.data)
 
     def get(self, **query: Any) -> bytes | None:
         """One look-up in the version that is served."""

@@ -201,7 +201,7 @@ def _print_published(report: RunReport) -> None:
 
 def _print_candidate(report: CandidateReport) -> None:
     if report.version is not None:
-        _tell_version(report.version, report.manifest.rows, report.manifest.content["carried"])
+        _tell_version(report.version, report.manifest.rows, report.manifest.carried)
     else:
         tell("Nothing new to publish: the version that is served says the same.")
     _tell_pin(report.job, report.version, report.pinned)

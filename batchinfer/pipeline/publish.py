@@ -14,10 +14,11 @@ from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Console, Progress
 from batchinfer.pipeline.report import CandidateReport, RunReport, gate_sentence
 from batchinfer.planning.prepare import Info, Options, Prepared, prepare_to_write
-from batchinfer.publish.build import Forced, RunFacts
+from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import release_candidate
 from batchinfer.publish.golden import Golden
 from batchinfer.publish.release import Release, pinned, prepare_gate, release
+from batchinfer.versions.manifest import Forced
 
 
 def publish_prepared(

@@ -172,8 +172,8 @@ class CandidateReport:
     def to_json(self) -> dict[str, Any]:
         return {
             "job": self.job, "status": RunStatus.DONE, "candidate": self.candidate, "version": self.version,
-            "entries": self.manifest.rows, "carried": self.manifest.content["carried"], "unchanged": self.version is None,
-            "pinned": self.pinned, "gate": self.manifest.content["gate"]["checks"],
+            "entries": self.manifest.rows, "carried": self.manifest.carried, "unchanged": self.version is None,
+            "pinned": self.pinned, "gate": [asdict(check) for check in self.manifest.gate.checks],
         }  # fmt: skip
 
 

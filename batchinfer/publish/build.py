@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from batchinfer.core.clock import iso, now
-from batchinfer.core.files import os_errors, user_name
+from batchinfer.core.files import os_errors
 from batchinfer.core.sql import literal
 from batchinfer.core.version import __version__
 from batchinfer.engines.models import ModelIdentity
@@ -22,19 +21,8 @@ from batchinfer.inputs.upstream import Upstream
 from batchinfer.publish.contents import Candidate
 from batchinfer.publish.gate import Check
 from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, version_column
+from batchinfer.versions.manifest import Forced, Manifest
 from batchinfer.versions.snapshot import Snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Forced:
-    """Why someone publishes what the gate refuses; kept in the manifest.
-
-    why: in their words. by: who. at: when, RFC 3339.
-    """
-
-    why: str
-    by: str = field(default_factory=user_name)
-    at: str | None = field(default_factory=lambda: iso(now()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +41,14 @@ class RunFacts:
         return asdict(self)
 
 
-def write_manifest(target: Path, facts: Mapping[str, Any]) -> None:
+def write_manifest(target: Path, manifest: Manifest) -> None:
     """manifest.json, last: it means that the version is complete."""
     with os_errors(target):
         files = {path.name: _file_facts(path) for path in sorted(target.iterdir()) if path.name != MANIFEST}
-        content = {"format": FORMAT, **facts, "files": files}
-        (target / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+        (target / MANIFEST).write_bytes(manifest.derive(files=files).to_bytes())
 
 
-def manifest_facts(
+def manifest_of(
     candidate: Candidate,
     checks: Sequence[Check],
     *,
@@ -69,11 +56,12 @@ def manifest_facts(
     run: RunFacts,
     parent: int | None,
     forced: Forced | None,
-) -> dict[str, Any]:
-    """What a manifest says, but for its files. version: None for a rejected candidate."""
+) -> Manifest:
+    """The manifest of a new version, but for its files. version: None for a rejected candidate."""
     spec, source = candidate.spec, candidate.source
     passed = all(check.passed for check in checks)
-    return {
+    document = {
+        "format": FORMAT,
         "job": spec.name,
         "version": version,
         "created_at": iso(now()),
@@ -89,14 +77,16 @@ def manifest_facts(
         "run": run.to_json(),
         "spec": spec.model_dump(mode="json", by_alias=True),
         "made_by": f"batchinfer {__version__}",
+        "files": {},
     }
+    return Manifest.of(document)
 
 
 def check(folder: Path) -> None:
     """Reopens what was written: every checksum, the count, and a sample of entries. Raises StoreError."""
     with Snapshot(folder) as version:
         version.verify()
-        if version.matches and len(version.matcher) != version.manifest.content["match"]["terms"]:
+        if version.matches and len(version.matcher) != (version.manifest.match or {}).get("terms"):
             raise StoreError(f"{folder}: the matcher does not hold the terms that were written; nothing is published.")
         with duckdb.connect() as db:
             names = ", ".join(version_column(column.name) for column in version.manifest.key)

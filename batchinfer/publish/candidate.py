@@ -15,10 +15,9 @@ from batchinfer.core.home import JobData
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
 from batchinfer.publish import lookup_index
-from batchinfer.publish.build import Forced
 from batchinfer.publish.release import (
     Info,
-    install,
+    install_version,
     next_number,
     resolve_current,
     resolve_parent,
@@ -26,7 +25,7 @@ from batchinfer.publish.release import (
 )
 from batchinfer.versions import folders, retention
 from batchinfer.versions.layout import PREDICTIONS
-from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.manifest import Forced, Manifest
 
 
 def release_candidate(
@@ -51,7 +50,7 @@ def release_candidate(
     place = data.rejected / name
     manifest = Manifest.read(place)
     _check_fits(job, name, manifest, key)
-    failed = [check["name"] for check in manifest.content["gate"]["checks"] if not check["passed"]]
+    failed = [check.name for check in manifest.gate.failed]
     if forced is None and failed:
         raise UsageError(
             f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it all the same."
@@ -64,18 +63,14 @@ def release_candidate(
         with os_errors(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with data.scratch() as scratch, scratch_database(scratch) as db:
-            lookup_index.write_lookup(db, manifest.key, draft, job.name, manifest.content["prediction"])
+            lookup_index.write_lookup(db, manifest.key, draft, job.name, manifest.prediction)
             held = write_matcher(manifest.key, draft, job.spec, info)
         version = next_number(data, store)
-        facts = {part: fact for part, fact in manifest.content.items() if part not in ("format", "files")} | {
-            "version": version,
-            "created_at": iso(now()),
-            "parent": parent,
-            "candidate": name,
-            "match": None if held is None else held.to_json(),
-            "forced": asdict(forced) if forced else None,
-        }
-        install(data, store, draft, version, facts, bytes_of=manifest)
+        released = manifest.derive(
+            version=version, created_at=iso(now()), parent=parent, candidate=name,
+            match=None if held is None else held.to_json(), forced=asdict(forced) if forced else None,
+        )  # fmt: skip
+        install_version(data, store, draft, version, released, bytes_of=manifest)
     retention.retain(data, job.spec.keep_versions)
     return version, manifest
 
@@ -89,7 +84,7 @@ def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] |
         ("job", manifest.job, job.name),
         ("lookup key", ", ".join(has), ", ".join(wanted)),
         ("normalize", ", ".join(manifest.normalize) or "nothing", ", ".join(spec.input.normalize) or "nothing"),
-        ("kind of prediction", manifest.content["prediction"], spec.output.kind),
+        ("kind of prediction", manifest.prediction, spec.output.kind),
     ):
         if theirs != ours:
             raise UsageError(

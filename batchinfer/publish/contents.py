@@ -196,15 +196,15 @@ class Candidate:
         return (
             manifest is not None
             and manifest.key == tuple(self._list.source.key)
-            and manifest.content["prediction"] == self.spec.output.kind
+            and manifest.prediction == self.spec.output.kind
         )
 
     def _is_served_alike(self, manifest: Manifest) -> bool:
         """Whether a version's entries are found and served as the job says now."""
-        said, says = manifest.content["spec"], self.spec.model_dump(mode="json", by_alias=True)
+        said, says = manifest.spec, self.spec.model_dump(mode="json", by_alias=True)
         as_said = all(said.get(section) == says[section] for section in ("serve", "match"))
         if self.spec.match is not None:
-            held = manifest.content.get("match") or {}
+            held = manifest.match or {}
             as_said = as_said and matcher_version().items() <= held.items()
         normalize = list(self.spec.input.normalize)
         return as_said and self._is_alike(manifest) and list(manifest.normalize) == normalize

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from batchinfer.cache.store import Store
 from batchinfer.cache.workspace import Workspace
@@ -17,14 +16,14 @@ from batchinfer.errors import StoreError
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.publish import build, evidence, gate, golden, lookup_index, matcher
-from batchinfer.publish.build import Forced, RunFacts
+from batchinfer.publish.build import RunFacts
 from batchinfer.publish.contents import Candidate, Contents
 from batchinfer.publish.gate import Check, Figures
 from batchinfer.publish.golden import Golden, Score
 from batchinfer.publish.matcher import Terms
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import PREDICTIONS
-from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.manifest import Forced, Manifest
 
 Info = Callable[[str], None]
 
@@ -90,12 +89,12 @@ def release(
             checks = _judged(candidate, workspace, failed, known)
             passed = forced is not None or all(check.passed for check in checks)
             version = next_number(data, workspace.store) if passed else None
-            facts = build.manifest_facts(candidate, checks, version=version, run=run, parent=parent, forced=forced)
+            manifest = build.manifest_of(candidate, checks, version=version, run=run, parent=parent, forced=forced)
             outcome = Release(version, candidate.contents, tuple(checks))
             outcome = (
-                replace(outcome, rejected=_reject(data, draft, facts))
+                replace(outcome, rejected=_reject(data, draft, manifest))
                 if version is None
-                else replace(outcome, match=_publish(data, workspace, draft, version, facts, info))
+                else replace(outcome, match=_publish(data, workspace, draft, version, manifest, info))
             )
     retention.retain(data, workspace.spec.keep_versions)
     return replace(outcome, pinned=pinned(data, info))
@@ -115,14 +114,14 @@ def _judged(candidate: Candidate, workspace: Workspace, failed: int, known: Gold
 
 
 def _publish(
-    data: JobData, workspace: Workspace, draft: Path, version: int, facts: dict[str, Any], info: Info
+    data: JobData, workspace: Workspace, draft: Path, version: int, manifest: Manifest, info: Info
 ) -> Terms | None:
     """The files that serve, then the last steps; returns what the matcher holds."""
     spec, key = workspace.spec, workspace.query_list.source.key
     lookup_index.write_lookup(workspace.db, key, draft, spec.name, spec.output.kind)
     held = write_matcher(key, draft, spec, info)
-    facts["match"] = None if held is None else held.to_json()
-    install(data, workspace.store, draft, version, facts)
+    found = None if held is None else held.to_json()
+    install_version(data, workspace.store, draft, version, manifest.derive(match=found))
     return held
 
 
@@ -180,12 +179,12 @@ def pinned(data: JobData, info: Info) -> int | None:
     return None if current is not None and current.version == found else found
 
 
-def install(
+def install_version(
     data: JobData,
     store: Store | None,
     draft: Path,
     version: int,
-    facts: Mapping[str, Any],
+    manifest: Manifest,
     *,
     bytes_of: Manifest | None = None,
     current: bool = True,
@@ -195,23 +194,23 @@ def install(
     store: None where the data folder has no cache. bytes_of: whose predictions.parquet these bytes must be.
     current: whether it is to be served.
     """
-    build.write_manifest(draft, facts)
+    build.write_manifest(draft, manifest)
     folders.sync_files(draft)
     build.check(draft)
     if bytes_of is not None and Manifest.read(draft).files[PREDICTIONS] != bytes_of.files[PREDICTIONS]:
-        raise StoreError(f"{PREDICTIONS} of the candidate {facts['candidate']} is damaged: its checksum differs.")
+        raise StoreError(f"{PREDICTIONS} of the candidate {manifest.candidate} is damaged: its checksum differs.")
     if store is not None:
-        store.add_version(version, int(facts["run"]["run_id"]), int(facts["rows"]))
+        store.add_version(version, int(manifest.run["run_id"]), manifest.rows)
     with data.versions_lock(f"batchinfer publish {data.name}"):
-        folders.install(data, draft, version)
+        folders.add(data, draft, version)
         if current:
             pointers.make_current(data, version)
 
 
-def _reject(data: JobData, draft: Path, facts: Mapping[str, Any]) -> Path:
+def _reject(data: JobData, draft: Path, manifest: Manifest) -> Path:
     """Keeps a candidate under its run's name, or that with a number: an older one is never overwritten."""
-    build.write_manifest(draft, facts)
-    name = f"r{facts['run']['run_id']}"
+    build.write_manifest(draft, manifest)
+    name = f"r{manifest.run['run_id']}"
     with os_errors(data.rejected):
         folders.sync_files(draft)
         data.rejected.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Info, Options, prepare, quiet
 from batchinfer.publish.contents import Candidate
 from batchinfer.review.sheet import ABOUT, CHECKING_ONLY, DIGITS, LETTERS, PERSON, RESERVED, _cell, column_of
-from batchinfer.versions.pointers import served_now
+from batchinfer.versions.pointers import open_if_served
 
 FOLDED = "folded_term"
 CSV_ROWS = 16_384  # written at once
@@ -56,9 +56,13 @@ def write(
     """
     if target.suffix.lower() not in (".csv", ".parquet"):
         raise UsageError(f"{target} is neither .csv nor .parquet: name a file that ends so.")
-    with files.atomic_output(target) as draft, prepare(job, data, options, info) as prepared:
-        version, before = served_now(data)
-        sheet = _Sheet(prepared.workspace, Candidate(prepared.workspace, before), version)
+    with (
+        files.atomic_output(target) as draft,
+        prepare(job, data, options, info) as prepared,
+        open_if_served(data) as served,
+    ):
+        candidate = Candidate(prepared.workspace, served.folder if served else None)
+        sheet = _Sheet(prepared.workspace, candidate, served.number if served else 0)
         sheet.fill(where)
         with database.copy_errors(target):
             sheet.write(draft, as_csv=target.suffix.lower() == ".csv")

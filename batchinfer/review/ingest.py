@@ -27,7 +27,7 @@ from batchinfer.planning.prepare import Info, Options, prepare_to_write, quiet
 from batchinfer.publish.contents import Candidate
 from batchinfer.review.rows import SHOWN, Reader
 from batchinfer.review.sheet import marks, uncell
-from batchinfer.versions.pointers import served_now
+from batchinfer.versions.pointers import open_if_served
 
 LINE = "\x1fline"
 LONGEST = 300  # characters of a key that is shown
@@ -87,17 +87,16 @@ def add(job: Job, data: JobData, path: Path, author: str | None, options: Option
         counts = dict(
             workspace.db.execute("SELECT verdict, count(*) FROM marked WHERE NOT follows GROUP BY 1").fetchall()
         )
-        number, stale = _store(workspace, served_now(data)[1]) if counts else (None, 0)
+        number, stale = _store(workspace, data) if counts else (None, 0)
         accepted, rejected, corrected = (counts.get(kind, 0) for kind in VerdictKind)
         return Ingested(number, accepted, rejected, corrected, reader.blank, stale)
 
 
-def _store(workspace: Workspace, before: Path | None) -> tuple[int, int]:
-    """Takes the table `marked` in; returns the import's number, and how many verdicts are on what is not proposed now.
-
-    before: the folder of the version served now.
-    """
-    candidate, source = Candidate(workspace, before), workspace.query_list.source
+def _store(workspace: Workspace, data: JobData) -> tuple[int, int]:
+    """Takes the table `marked` in; returns the import's number, and how many verdicts are on what is not proposed now."""
+    source = workspace.query_list.source
+    with open_if_served(data) as served:
+        candidate = Candidate(workspace, served.folder if served else None)
     number = imports.add(
         workspace.store, workspace.db,
         "SELECT lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",

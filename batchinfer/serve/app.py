@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from batchinfer.core.http_limits import MAX_URL
 from batchinfer.serve import batch, docs_page, lookup, match, openapi
 from batchinfer.serve.auth import Authenticator
 from batchinfer.serve.body import compressed, is_to_be_compressed, read_body
@@ -95,8 +96,8 @@ class Service:
             await send(message)
 
         try:
-            if len(scope["path"]) + len(scope["query_string"]) > lookup.MAX_URL:
-                problem = Problem("long-url", f"The URL has more than {lookup.MAX_URL:,} bytes.")
+            if len(scope["path"]) + len(scope["query_string"]) > MAX_URL:
+                problem = Problem("long-url", f"The URL has more than {MAX_URL:,} bytes.")
                 await _as_asgi(problem.answer())(scope, receive, noting)
                 return
             await self._starlette(scope, receive, noting)

@@ -6,12 +6,11 @@ import json
 import math
 from typing import Any
 
+from batchinfer.core.http_limits import MAX_QUERIES
 from batchinfer.errors import UsageError
 from batchinfer.serve.body import MAX_REPLY, read_json
 from batchinfer.serve.problems import Problem
 from batchinfer.serve.registry import OpenVersion
-
-MAX_QUERIES = 1000
 
 
 def read_queries(body: bytes) -> list[Any]:

@@ -7,20 +7,12 @@ import gzip
 import json
 from typing import Any
 
+from batchinfer.core.http_limits import MAX_BODY
 from batchinfer.serve.problems import Problem
 
-MAX_BODY = 1 << 20  # bytes
-
-
 MAX_REPLY = 16 << 20  # bytes of the predictions in one reply
-
-
 MOST_TAKEN = 8 << 20  # bytes of a body that is too large; who is cut off while sending gets to read no answer
-
-
 BODY_SECONDS = 10.0
-
-
 WORTH_COMPRESSING = 1024  # bytes
 
 

@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 
+from batchinfer.core.http_limits import MAX_URL
 from batchinfer.errors import UsageError
 from batchinfer.serve.auth import Authenticator
 from batchinfer.serve.metrics import WorkerMetrics
@@ -18,7 +19,6 @@ from batchinfer.serve.problems import Problem, Reply
 from batchinfer.serve.registry import ServedJob
 
 log = logging.getLogger("batchinfer.serve")
-MAX_URL = 8192  # bytes of path and query
 
 
 class LookupRoute:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from batchinfer.core.http_limits import MAX_TEXTS
 from batchinfer.errors import MissingExtra, UsageError, shortened
 from batchinfer.match.matcher import IncompatibleMatcher, Matcher, ResultTooLarge
 from batchinfer.serve.body import MAX_REPLY, read_json
@@ -13,7 +14,6 @@ from batchinfer.serve.problems import Problem
 from batchinfer.serve.registry import OpenVersion
 from batchinfer.versions.query import in_utf16, language_ranges, parameters
 
-MAX_TEXTS = 1000
 BESIDE = 20_000  # characters; more are matched beside the event loop, so that look-ups go on
 IN_URL = ("text", "language", "offsets")
 IN_BODY = {"texts", "languages", "offsets"}

@@ -5,11 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES, MAX_TEXTS
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.version import __version__
-from batchinfer.serve.batch import MAX_QUERIES
-from batchinfer.serve.body import MAX_BODY
-from batchinfer.serve.match import MAX_TEXTS
 from batchinfer.serve.problems import KINDS, MEDIA_TYPE
 from batchinfer.versions.query import LANGUAGE, MAX_LANGUAGES, OFFSETS
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from batchinfer.core.clock import iso
 from batchinfer.core.home import JobData, job_names
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.match.matcher import IncompatibleMatcher
@@ -116,7 +117,7 @@ class ServedJob:
         assert served.pointer is not None
         opened = OpenVersion.of(served.snapshot, served.pointer.version, self._counter(served.snapshot))
         log.info("%s: version %d is served, %d entries", self.job, opened.version, len(served.snapshot))
-        made = served.snapshot.manifest.content.get("unicode")
+        made = served.snapshot.manifest.unicode
         if (served.snapshot.manifest.normalize or served.snapshot.matches) and made != unicodedata.unidata_version:
             log.warning(
                 "%s: version %d normalizes by Unicode %s, and this Python by %s: rare spellings may not be found. "
@@ -179,7 +180,7 @@ class ServedJob:
         return State(
             job=self.job,
             version=self.open.version if self.open else None,
-            created_at=manifest.content["created_at"] if manifest else None,
+            created_at=iso(manifest.created_at) if manifest else None,
             age_seconds=round(time.time() - manifest.created_at.timestamp(), 1) if manifest else None,
             entries=manifest.rows if manifest else None,
             key=[{"name": column.name, "kind": column.kind} for column in manifest.key] if manifest else [],

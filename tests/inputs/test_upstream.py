@@ -229,7 +229,7 @@ def test_the_version_that_was_read_is_recorded(tmp_path: Path) -> None:
     assert report.to_json()["upstream"] == said
     assert report.version is not None
     assert world.store.runs()[0].report["upstream"] == said
-    assert Manifest.read(folders.folder_of(world.data, report.version)).content["run"]["upstream"] == said
+    assert Manifest.read(folders.folder_of(world.data, report.version)).run["upstream"] == said
 
 
 def test_a_file_takes_the_place_of_the_other_job(tmp_path: Path) -> None:
