@@ -6,7 +6,7 @@ import json
 import sys
 from datetime import UTC, datetime
 
-from batchinfer.serve.auth import sent
+from batchinfer.serve.auth import bearer_key
 
 MOST_PATH = 300  # characters
 
@@ -15,7 +15,7 @@ def write(
     client: str, method: str, path: str, authorization: str | None, status: int, size: int, seconds: float
 ) -> None:
     """client: its address; size: bytes of the body; authorization: the header, of whose key the public part is told."""
-    key = sent(authorization)
+    key = bearer_key(authorization)
     line = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "client": client,

@@ -10,7 +10,7 @@ from batchinfer.core.http_limits import MAX_QUERIES
 from batchinfer.errors import UsageError
 from batchinfer.serve.body import MAX_REPLY, read_json
 from batchinfer.serve.problems import Problem
-from batchinfer.serve.registry import OpenVersion
+from batchinfer.serve.served_job import OpenVersion
 
 
 def read_queries(body: bytes) -> list[Any]:

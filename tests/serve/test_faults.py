@@ -273,7 +273,7 @@ def test_what_is_no_http(server: Server, data: bytes) -> None:
 
 def test_before_the_data_folder_was_read_no_job_is_unknown(published: Path, tmp_path: Path) -> None:
     """A worker that has just started answers 503, and never says of a job that is served that there is none."""
-    (tmp_path / "tallies").mkdir()
+    (tmp_path / "metrics").mkdir()
     service = Service(Settings(published, tmp_path))
     for path in ("/v1/jobs/shop/lookup", "/v1/jobs/shop", "/v1/jobs", "/readyz"):
         assert asked(service, path) == 503
@@ -285,7 +285,7 @@ def test_before_the_data_folder_was_read_no_job_is_unknown(published: Path, tmp_
 
 def test_a_worker_that_starts_while_the_data_folder_is_away(published: Path, tmp_path: Path) -> None:
     """It knows of no job and says 503, until the folder is there."""
-    (tmp_path / "tallies").mkdir()
+    (tmp_path / "metrics").mkdir()
     service = Service(Settings(tmp_path / "home", tmp_path))
     service.refresh()
     assert (asked(service, "/readyz"), asked(service, "/v1/jobs/shop/lookup")) == (503, 503)
@@ -301,19 +301,19 @@ def test_a_revoked_key_is_dropped_while_a_version_is_being_checked(
     data = tmp_path / "home"
     shutil.copytree(published, data)
     record, key = KeyFile(data).add("search", None)
-    (tmp_path / "tallies").mkdir()
+    (tmp_path / "metrics").mkdir()
     service, opened = Service(Settings(data, tmp_path)), threading.Event()
-    monkeypatch.setattr(service.board, "refresh", lambda: opened.wait(20))
+    monkeypatch.setattr(service.registry, "refresh", lambda: opened.wait(20))
     monkeypatch.setattr(app, "FIRST_SECONDS", 0.1)
 
     async def asking() -> None:
         for _ in range(200):
-            service.guard.check(header, "shop")
+            service.authenticator.check(header, "shop")
             await asyncio.sleep(0.05)
 
     async def revoking() -> None:
         async with service.lifespan():
-            assert service.guard.check(header, "shop") == record
+            assert service.authenticator.check(header, "shop") == record
             KeyFile(data).revoke(record.id)
             try:
                 with pytest.raises(Problem, match="revoked"):
@@ -329,10 +329,10 @@ def test_failed_loads_are_among_a_workers_numbers(data: JobData, tmp_path: Path)
     """So whoever is asked for /metrics adds up those of all workers."""
     service = Service(Settings(data.root, tmp_path))
     service.refresh()
-    assert service.tally.counters["failed_loads", "shop"] == 0
+    assert service.worker_metrics.counters["failed_loads", "shop"] == 0
     next_version(data, 1, 4, VERSIONS["truncated lookup file"][0])
     service.refresh()
-    assert service.tally.counters["failed_loads", "shop"] == 1
+    assert service.worker_metrics.counters["failed_loads", "shop"] == 1
 
 
 def test_the_limit_of_a_url_counts_path_and_query(server: Server) -> None:
