@@ -13,11 +13,11 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from threading import Event, Lock, Thread
 
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
@@ -46,8 +46,8 @@ class Supervisor:
     def __init__(self, data: Path, spool: Path, server: str) -> None:
         self._start = partial(start, data, spool, server)
         self._process = self._start()
-        self._turn, self._stopping = threading.Lock(), threading.Event()
-        threading.Thread(target=self._watch, name="collector", daemon=True).start()
+        self._turn, self._stopping = Lock(), Event()
+        Thread(target=self._watch, name="collector", daemon=True).start()
 
     def _watch(self) -> None:
         wait = 0.0
