@@ -113,15 +113,15 @@ def is_loopback(host: str) -> bool:
 
 
 def _try_address(host: str, port: int) -> None:
-    """Raises UsageError where nothing can listen: the workers could only say so one by one."""
+    """Raises UsageError where nothing can listen: each worker would only report it for itself."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except (OSError, UnicodeError) as exc:  # a name may be none that the network's names can be
-        why = exc.strerror if isinstance(exc, OSError) else "it is no name of a machine"
-        raise UsageError(f"Nothing can listen on {host}:{port}: {why}. Name another --host or --port.") from exc
+    except (OSError, UnicodeError) as exc:  # some texts cannot even be encoded as a host name
+        why = exc.strerror if isinstance(exc, OSError) else "it is not a host name"
+        raise UsageError(f"Nothing can listen on {host}:{port}: {why}. Choose another --host or --port.") from exc
 
 
 def _allow_connections() -> None:

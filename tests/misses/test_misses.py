@@ -203,7 +203,7 @@ def test_a_spool_folder_that_nobody_empties_is_bounded(tmp_path: Path, monkeypat
         if number < 2:
             counter.spool(tmp_path)
         else:
-            with pytest.raises(StoreError, match="holds 2 files that nobody takes in"):
+            with pytest.raises(StoreError, match="holds 2 files that nobody collects"):
                 counter.spool(tmp_path)
     assert (len(spooled(tmp_path)), counter.dropped, len(counter)) == (2, 2, 0)
 
@@ -469,10 +469,10 @@ def test_a_query_can_be_forgotten(data: JobData) -> None:
     key = [Column("town", "string"), Column("year", "integer")]
     lookup = lookup_key(["ulm", 7], key, ["casefold"])
     merged = [pq.read_schema(path).metadata[log.MERGED] for path in log.files(data)]
-    assert log.forget(data, lookup, key, ["casefold"]) == 2
+    assert log.erase(data, lookup, key, ["casefold"]) == 2
     assert set(found(data)) == {'{"town":"Bonn","year":7}', '{"town":"Ulm","year":8}'}
     assert [pq.read_schema(path).metadata[log.MERGED] for path in log.files(data)] == merged
-    assert log.forget(data, lookup, key, ["casefold"]) == 0
+    assert log.erase(data, lookup, key, ["casefold"]) == 0
 
 
 def test_the_query_of_the_docs_runs(data: JobData, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -588,7 +588,7 @@ def test_another_address_wants_keys(
         assert done.code == 2
         assert done.sentence == (
             f"{host} can be reached by others, and there are no API keys: make one with batchinfer keys add, "
-            "or say --no-auth if something else keeps strangers out."
+            "or pass --no-auth if something else keeps strangers out."
         )
 
 
@@ -596,7 +596,7 @@ def test_another_address_wants_keys(
     ("arguments", "code", "sentence"),
     [
         (["--host", "192.0.2.1", "--no-auth"], 2, "Nothing can listen on 192.0.2.1:8080: "),
-        (["--host", "a" * 100, "--no-auth"], 2, f"Nothing can listen on {'a' * 100}:8080: it is no name of a machine."),
+        (["--host", "a" * 100, "--no-auth"], 2, f"Nothing can listen on {'a' * 100}:8080: it is not a host name."),
         (["--host", "no.such.host.invalid", "--no-auth"], 2, "Nothing can listen on no.such.host.invalid:8080: "),
     ],
 )
@@ -627,7 +627,7 @@ def test_no_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     """A data folder that there is not is one sentence, and exit code 1."""
     done = Cli(monkeypatch, capsys, tmp_path / "home")("serve")
     assert (done.code, done.sentence) == (
-        1, f"There is no data folder {tmp_path / 'home'}: run a job first, or name another with --home.",
+        1, f"There is no data folder {tmp_path / 'home'}: run a job first, or choose another with --home.",
     )  # fmt: skip
 
 
