@@ -268,7 +268,7 @@ def eventually(condition: Callable[[], Any], why: Callable[[], str] | None = Non
     """Waits until something is so, and returns it."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, why() if why else "waited in vain"
+        assert time.monotonic() < deadline, why() if why else "it did not happen in time"
         time.sleep(0.02)
     return value
 

@@ -50,7 +50,7 @@ def data(tmp_path: Path) -> JobData:
 
 
 def counted(queries: list[Query], names: tuple[str, ...] = ("text",)) -> MissCounter:
-    """A counter that was told of these misses."""
+    """A counter that has counted these misses."""
     counter = MissCounter(names)
     for query in queries:
         counter.add(query)
@@ -360,7 +360,7 @@ def test_what_waits_is_bounded(
 def test_a_damaged_spooled_file_stops_nothing(
     data: JobData, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
-    """A file that was cut off by a power failure is told, removed, and does not keep the others back."""
+    """A file that was cut off by a power failure is reported, removed, and does not keep the others back."""
     folder = tmp_path / "spool" / "shop"
     counted([("Ulm",)]).spool(folder)
     damaged = folder / "20260105T235959123456-7-0.json"
@@ -426,7 +426,7 @@ def test_the_server_can_start_it(data: JobData, tmp_path: Path, monkeypatch: pyt
 def test_one_that_has_just_died_makes_its_last_round(
     data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the collector dies in the moment in which the server stops, what the workers left is taken in all the same."""
+    """If the collector dies in the moment in which the server stops, what the workers left is merged anyway."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     supervisor = collector.Supervisor(data.root, tmp_path / "spool", "one")
     supervisor._stopping.set()
@@ -580,7 +580,7 @@ def test_values_of_every_kind_come_back_as_they_were(
 
 
 def test_a_time_with_a_zone_is_the_same_moment(make: Callable[..., World]) -> None:
-    """A timestamp that clients gave with an offset is taken in as that moment in UTC."""
+    """A timestamp that clients gave with an offset is added as that moment in UTC."""
     world = make(pa.array([NOON]))
     asked(world.data, [(datetime(2026, 2, 1, 1, 0, tzinfo=timezone(timedelta(hours=2))),)])
     assert to_ask(world)[1] == datetime(2026, 1, 31, 23, 0)  # noqa: DTZ001
@@ -760,7 +760,7 @@ ASKING = "model: {id: org/name}\nprompt:\n  template: '{{ term }} {{ note }}'\n"
     ids=["template", "where, and all other faults", "no model", "typo"],
 )
 def test_a_job_that_misses_cannot_join_is_refused(text: str, problems: list[str]) -> None:
-    """Columns that a miss does not have are told when the file is read, with the line, among all other faults."""
+    """Columns that a miss does not have are reported when the file is read, with the line, among all other faults."""
     with pytest.raises(SpecError) as caught:
         reader.parse(text, "job.yaml")
     assert caught.value.problems == problems

@@ -294,7 +294,7 @@ def test_revoking_needs_a_known_id(tmp_path: Path) -> None:
 
 
 def test_two_keys_differ(tmp_path: Path) -> None:
-    """Ids and secrets are drawn anew for each key, also under one name."""
+    """Ids and secrets are new for each key, also under one name."""
     made = [KeyFile(tmp_path).add("search", None)[1] for _ in range(3)]
     assert len({part for key in made for part in apikeys.split(key) or ()}) == 6
 

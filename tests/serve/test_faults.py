@@ -47,7 +47,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that is told much nonsense. At the end it must not have stumbled once."""
+    """A server that is sent much nonsense. At the end it must not have failed once."""
     with serving(published, tmp_path_factory.mktemp("server")) as server:
         yield server
         assert "Traceback" not in server.log
@@ -91,7 +91,7 @@ def test_queries_of_urls(server: Server, query: bytes, code: int) -> None:
 
 @pytest.mark.parametrize("where", ["query", "path", "header"])
 def test_a_megabyte_where_no_megabyte_belongs(server: Server, where: str) -> None:
-    """A value of 1 MB in a URL or a header is refused before it is taken in, and the connection is closed."""
+    """A value of 1 MB in a URL or a header is refused before it is read, and the connection is closed."""
     big = b"a" * (1 << 20)
     lines = {
         "query": b"GET /v1/jobs/shop/lookup?id=%b HTTP/1.1\r\nhost: x\r\n\r\n" % big,
@@ -156,7 +156,7 @@ def test_a_body_of_100_megabytes(server: Server, declared: bool) -> None:
     assert sent < 30 << 20
 
 
-def test_a_client_that_waits_for_a_go_ahead_is_told_at_once(server: Server) -> None:
+def test_a_client_that_waits_for_a_go_ahead_is_answered_at_once(server: Server) -> None:
     """With Expect: 100-continue nothing of a body that is too large need be sent."""
     answer = server.raw(POST + b"content-length: 104857600\r\nexpect: 100-continue\r\n\r\n")
     assert status(answer) == 413
@@ -297,7 +297,7 @@ def test_a_worker_that_starts_while_the_data_folder_is_away(published: Path, tmp
 def test_a_revoked_key_is_dropped_while_a_version_is_being_checked(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opening versions can take long; keys are taken up beside it."""
+    """Opening versions can take long; keys are picked up meanwhile."""
     data = tmp_path / "home"
     shutil.copytree(published, data)
     record, key = KeyFile(data).add("search", None)
@@ -326,7 +326,7 @@ def test_a_revoked_key_is_dropped_while_a_version_is_being_checked(
 
 
 def test_failed_loads_are_among_a_workers_numbers(data: JobData, tmp_path: Path) -> None:
-    """So whoever is asked for /metrics adds up those of all workers."""
+    """So the worker that answers /metrics sums those of all workers."""
     service = Service(Settings(data.root, tmp_path))
     service.refresh()
     assert service.worker_metrics.counters["failed_loads", "shop"] == 0
@@ -362,7 +362,7 @@ def asked(service: Service, path: str) -> int:
 
 
 def test_the_old_version_goes_on_whatever_comes(data: JobData, tmp_path: Path) -> None:
-    """Damaged versions and pointers, and a folder that is away: told in log, metrics and /v1/jobs, and nobody is refused."""
+    """Damaged versions and pointers, and a folder that is away: reported in log, metrics and /v1/jobs, and no client is refused."""
     with serving(data.root, tmp_path / "server") as server:
         number, failed = 3, 0.0
         chosen = ("half-copied: no lookup file yet", "truncated lookup file", "wrong checksum of the lookup file",
@@ -447,7 +447,7 @@ def safely(server: Server) -> str | None:
 
 
 def test_a_worker_that_is_killed_comes_back(data: JobData, tmp_path: Path) -> None:
-    """The other goes on, a new one takes its place, nobody is told that there is no such job, and no counter goes back."""
+    """The other goes on, a new one takes its place, no client hears that there is no such job, and no counter goes back."""
     with serving(data.root, tmp_path / "server", workers=2) as server:
         for _ in range(10):
             server.lookup("shop", id="a")

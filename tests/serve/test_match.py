@@ -343,7 +343,7 @@ def test_long_texts_are_matched_beside_the_event_loop() -> None:
 def test_without_the_extra_look_ups_go_on(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A service that lacks the matching library serves the version all the same, warns, and says so to who wants matches."""
+    """A service that lacks the matching library serves the version anyway, warns, and says so to clients that want matches."""
     monkeypatch.setitem(sys.modules, "daachorse", None)
     registry = JobRegistry(root, lambda _: None, records_misses=False)
     registry.refresh()
@@ -418,7 +418,7 @@ def test_a_swap_under_load_takes_the_new_matcher(world: World, tmp_path: Path) -
     assert "Traceback" not in server.log
 
 
-def test_another_unicode_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_unicode_is_warned_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """A version with a matcher that was made with another Unicode than this Python's is served, and the log warns."""
     next_version(world.data, like=1, number=2, damage=lambda folder: edit_manifest(folder, unicode="1.1"))
     point(world.data, 2)
@@ -442,7 +442,7 @@ def other_content(folder: Path) -> None:
     ids=["missing", "cut", "flipped", "zeroed", "something else"],
 )  # fmt: skip
 def test_a_damaged_matcher_leaves_the_old_version(world: World, damage: Damage) -> None:
-    """The old version goes on being looked up and matched, and what is wrong is said; the next good one is taken."""
+    """The old version goes on being looked up and matched, and what is wrong is reported; the next good one is picked up."""
     registry = JobRegistry(world.data.root, lambda _: None, records_misses=False)
     registry.refresh()
     next_version(world.data, like=1, number=2, damage=damage)

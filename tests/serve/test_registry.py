@@ -109,7 +109,7 @@ def test_a_job_is_heard_of_before_it_can_be_asked_for(tmp_path: Path) -> None:
 
 
 def test_ready_means_that_what_is_published_is_open(tmp_path: Path) -> None:
-    """A job whose only version is damaged holds readiness back until it is mended or another is published."""
+    """A job whose only version is damaged holds readiness back until it is repaired or another is published."""
     world = published(tmp_path)
     next_version(world.data, 1, 2, VERSIONS["truncated lookup file"][0])
     (world.data.versions / "000001").rename(tmp_path / "away")
@@ -124,7 +124,7 @@ def test_ready_means_that_what_is_published_is_open(tmp_path: Path) -> None:
 def test_one_broken_job_does_not_hold_the_others_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fault that nobody thought of, in one job, is logged, and the next job is brought up to date all the same."""
+    """A fault that nobody thought of, in one job, is logged, and the next job is brought up to date anyway."""
     world = published(tmp_path)
     registry = registry_of(world)
     (world.data.root / "aaa").mkdir()
@@ -189,7 +189,7 @@ def test_a_damaged_note_of_the_last_run_is_no_fault(tmp_path: Path, content: byt
 
 
 def test_a_version_that_cannot_be_taken_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault that nobody thought of counts as a failed load and is told; what is open goes on."""
+    """A fault that nobody thought of counts as a failed load and is reported; what is open goes on."""
     world = published(tmp_path)
     registry = registry_of(world)
 

@@ -470,8 +470,8 @@ def test_names_that_clients_make_up_are_no_labels(server: Server) -> None:
     assert b"made-up" not in server.get("/metrics").body
 
 
-def test_a_pin_is_told(server: Server, typed: World) -> None:
-    """A pinned version is told by the metric and by /v1/jobs."""
+def test_a_pin_is_reported(server: Server, typed: World) -> None:
+    """A pinned version is reported by the metric and by /v1/jobs."""
     pin = typed.data.folder / "PIN"
     pin.write_bytes((typed.data.folder / "CURRENT").read_bytes())
     eventually(lambda: server.metric_of_each("batchinfer_pinned", job="typed") == {1})
@@ -541,7 +541,7 @@ def with_key(server: Server, path: str, key: str | None) -> Reply:
 
 
 def test_keys_are_asked_for_from_the_first_on(guarded: Server) -> None:
-    """A running service takes up the first key, a limited one, and a revocation, each within a second or so."""
+    """A running service picks up the first key, a limited one, and a revocation, each within a second or so."""
     file = KeyFile(guarded.data)
     assert guarded.lookup("shop", id="a").status == 200
     record, key = file.add("search", None)

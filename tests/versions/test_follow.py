@@ -62,7 +62,7 @@ def says(follower: Follower) -> str | None:
     return None if body is None else str(json.loads(body)["prediction"])
 
 
-def test_a_new_version_is_taken(data: JobData) -> None:
+def test_a_new_version_is_picked_up(data: JobData) -> None:
     """A publish is noticed by the next look, and only then does anything change."""
     point(data, 1)
     follower = following(data)
@@ -89,7 +89,7 @@ def test_a_pin_goes_before_current(data: JobData) -> None:
     assert (says(follower), follower.followed.pinned, follower.followed.degraded) == ("2", False, False)
 
 
-def test_a_pin_of_what_is_served_opens_nothing_anew(data: JobData) -> None:
+def test_a_pin_of_what_is_served_opens_nothing_again(data: JobData) -> None:
     """Pinning the version that is open only changes what is said of it."""
     follower = following(data)
     before = follower.followed.snapshot
@@ -137,7 +137,7 @@ def test_a_damaged_version_leaves_the_old_one(data: JobData, damage: Damage, sen
 
 
 @DAMAGED
-def test_at_the_start_the_newest_whole_version_is_taken(data: JobData, damage: Damage, sentence: str) -> None:
+def test_at_the_start_the_newest_whole_version_is_picked_up(data: JobData, damage: Damage, sentence: str) -> None:
     """A follower that starts on a damaged current version takes the newest that is whole, and says that it is degraded."""
     next_version(data, 3, 4, damage)
     shutil.copytree(folder_of(data, 3), folder_of(data, 9))
@@ -149,7 +149,7 @@ def test_at_the_start_the_newest_whole_version_is_taken(data: JobData, damage: D
 
 @DAMAGED
 def test_a_damaged_pin_is_never_replaced_in_silence(data: JobData, damage: Damage, sentence: str) -> None:
-    """A follower that starts on a pin whose version is damaged serves nothing until that is mended."""
+    """A follower that starts on a pin whose version is damaged serves nothing until that is repaired."""
     next_version(data, 3, 4, damage)
     (data.folder / CURRENT).rename(data.folder / PIN)
     point(data, 3)
@@ -163,7 +163,7 @@ def test_a_damaged_pin_is_never_replaced_in_silence(data: JobData, damage: Damag
 
 @pytest.mark.parametrize("content", [*POINTERS.values(), None], ids=[*POINTERS, "missing"])
 def test_a_current_that_names_nothing(data: JobData, content: bytes | None, at_once: None) -> None:
-    """CURRENT missing, empty, damaged or pointing nowhere: the old version stays; at the start, the newest is taken."""
+    """CURRENT missing, empty, damaged or pointing nowhere: the old version stays; at the start, the newest is picked up."""
     point(data, 2)
     follower = following(data)
     good = (data.folder / CURRENT).read_bytes()
@@ -193,8 +193,8 @@ def test_a_pin_that_names_nothing(data: JobData, content: bytes, at_once: None) 
     assert (says(late), late.followed.problem) == ("3", None)
 
 
-def test_a_version_that_is_mended_is_taken(data: JobData, at_once: None) -> None:
-    """A half-copied version is taken once the rest of it has come, though CURRENT does not change again."""
+def test_a_version_that_is_repaired_is_picked_up(data: JobData, at_once: None) -> None:
+    """A half-copied version is picked up once the rest of it has come, though CURRENT does not change again."""
     follower = following(data)
     next_version(data, 2, 4, lambda folder: (folder / PREDICTIONS).rename(folder.parent / "late"))
     follower.refresh()
@@ -205,7 +205,7 @@ def test_a_version_that_is_mended_is_taken(data: JobData, at_once: None) -> None
 
 
 def test_a_data_folder_that_vanishes_and_comes_back(data: JobData, at_once: None) -> None:
-    """The version that is open goes on while its files are away, and what was published meanwhile is taken after."""
+    """The version that is open goes on while its files are away, and what was published meanwhile is picked up after."""
     follower = following(data)
     data.root.rename(data.root.with_name("away"))
     follower.refresh()
