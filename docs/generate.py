@@ -258,6 +258,7 @@ Fields of `--json` that stay (more may be added):
 - `versions`: a list, newest first, of `version`, `created_at`, `rows`, `current`, `pinned`, `gate`
 - `pin`, `unpin`, `rollback`: `job`, `version` (the one that is served now), `pinned` (null if none is)
 - `runs`: a list, newest first, of what `run` printed
+- `doctor`: a list of `what`, `detail`, `ok` and `fix` (null where there is nothing to do)
 - `diff`: `from`, `to`, `added`, `removed`, `changed` (counts)
 - `copy`: `job`, `version`, `destination`, `copied` (false if it was there already), `bytes`, `pinned` (what is served
   there instead, or null)

@@ -27,7 +27,7 @@ from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import Report
 from batchinfer.planning.prepare import Options, Prepared, planned
 from batchinfer.review import export, ingest, predictions
-from batchinfer.versions import folders, pointers
+from batchinfer.versions import pointers
 from batchinfer.versions.snapshot import Snapshot
 
 # A gate that lets almost everything through.
@@ -52,9 +52,9 @@ def unchecked(values: Sequence[bytes | None], kind: pa.DataType) -> pa.Array:
 
 
 class Quiet:
-    """A `run.Show` for which nothing need be shown."""
+    """A `Console` that shows nothing."""
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Nothing."""
 
     def progress(self, tally: Progress, hits: int) -> None:
@@ -148,8 +148,7 @@ class World:
 
     def served(self) -> Snapshot:
         """The version that is served, opened."""
-        pointer = pointers.served(self.data)
-        return Snapshot(folders.folder_of(self.data, pointer.version), digest=pointer.manifest)
+        return pointers.open_served(self.data)
 
     def get(self, **query: Any) -> bytes | None:
         """One look-up in the version that is served."""

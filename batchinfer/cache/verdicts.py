@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.sql import literal
-from batchinfer.job.parts import matched_sql, part_sql
+from batchinfer.job.matched import matched_sql
+from batchinfer.job.parts import Part
 from batchinfer.job.spec import JobSpec
 
 ACCEPT, REJECT, CORRECT = "accept", "reject", "correct"
@@ -105,8 +106,8 @@ def answer_of(spec: JobSpec) -> str:
         value = asked.pop("prediction")
         given = value if isinstance(value, str) or spec.output.is_json else json.dumps(value)
         answer = literal(json.dumps(given, ensure_ascii=False))
-    for part, value in asked.items():  # a place in the model's own value, the rest of which stays
-        patch = reduce(lambda inner, name: {name: inner}, reversed(part.split(".")[1:]), value)
+    for name, value in asked.items():  # a place in the model's own value, the rest of which stays
+        patch = reduce(lambda inner, field: {field: inner}, reversed(Part.parse(name).path), value)
         answer = f"json_merge_patch(coalesce({answer}, '{{}}'), {literal(json.dumps(patch, ensure_ascii=False))})"
     return f"CASE WHEN verdict = '{ACCEPT}' AND value IS NULL THEN {answer}::VARCHAR ELSE prediction END"
 
@@ -165,8 +166,8 @@ def matched(spec: JobSpec, column: Callable[[str], str]) -> str:
 
 def part(spec: JobSpec, name: str, column: Callable[[str], str]) -> str:
     """A part of an entry, as text."""
-    made = part_sql(name, spec.input.key, spec.output.kind, column)
-    return f"json_extract_string({made}, '$')"
+    found = Part.parse(name, spec.input.key)
+    return f"json_extract_string({found.sql(spec.output.kind, column)}, '$')"
 
 
 def plain(spec: JobSpec, text: str) -> str:

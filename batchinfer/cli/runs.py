@@ -96,7 +96,7 @@ def plan_(job: str, input_path: str | None, as_json: bool) -> None:
 def run_(job: str, input_path: str | None, limit: int | None, max_hours: float | None, no_publish: bool, retry_failed: bool,
          refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
     """Plan, generate what the cache lacks, store it, gate it, publish a version."""
-    from batchinfer.cli.progress import ProgressShow
+    from batchinfer.cli.progress import ProgressConsole
     from batchinfer.pipeline.run import run
     from batchinfer.planning.prepare import Options
 
@@ -106,7 +106,7 @@ def run_(job: str, input_path: str | None, limit: int | None, max_hours: float |
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh]).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
-    with reporting(as_json=as_json), ProgressShow(yes=yes) as show:
+    with reporting(as_json=as_json), ProgressConsole(yes=yes) as show:
         report = run(opened, data, options, show)
     emit(report, as_json, lambda: _print_report(report))
 
@@ -122,7 +122,7 @@ def publish_(
     job: str, input_path: str | None, candidate: str | None, force: bool, why: str | None, as_json: bool
 ) -> None:
     """Build a version from what the cache has now, gate it, and make it current."""
-    from batchinfer.cli.progress import ProgressShow
+    from batchinfer.cli.progress import ProgressConsole
     from batchinfer.pipeline.run import publish_job
     from batchinfer.planning.prepare import Options
 
@@ -131,7 +131,7 @@ def publish_(
     if why is not None and not force:
         raise UsageError("--why goes with --force: a version that passes its gate needs no reason.")
     opened, data = open_job(job)
-    with reporting(as_json=as_json), ProgressShow() as show:
+    with reporting(as_json=as_json), ProgressConsole() as show:
         report = publish_job(opened, data, Options(input=_path(input_path)), show, candidate=candidate, why=why)
     emit(report, as_json, lambda: _print_published(report))
 

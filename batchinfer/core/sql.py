@@ -14,5 +14,5 @@ def literal(text: str) -> str:
 
 
 def json_path(*names: str) -> str:
-    """Where DuckDB finds a field of a JSON object, or one within it."""
+    """DuckDB's path to a field of a JSON object, or to one within it."""
     return "$" + "".join('."' + name.replace('"', '\\"') + '"' for name in names)

@@ -23,7 +23,7 @@ ARROW_TYPES: dict[Kind, pa.DataType] = {
 
 
 class Faults:
-    """Which rows of a batch are bad, and why; the first fault found of a row stands."""
+    """The bad rows of a batch, with reasons; of a row's faults the first one counts."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
@@ -126,12 +126,12 @@ def _cast_each(column: pa.Array, target: pa.DataType, kind: Kind, name: str, fau
             faults.add(
                 row,
                 "wrong_type",
-                f"The column {name} should hold values of the kind {kind}, but here it is {_shown(column[row])}.",
+                f"The column {name} should hold values of the kind {kind}, but here it is {_described(column[row])}.",
             )
     return pa.array(values, target)
 
 
-def _shown(value: pa.Scalar) -> str:
+def _described(value: pa.Scalar) -> str:
     try:
         return repr(value.as_py())
     except (ValueError, OverflowError):  # a time that Python has none for

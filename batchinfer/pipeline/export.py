@@ -15,7 +15,7 @@ from batchinfer.publish.contents import collect
 
 def export(job: Job, data: JobData, options: Options, target: Path, say: Callable[[str], None] = quiet) -> int:
     """Writes what the cache has for the list, and imports, as Parquet; returns the number of rows. Raises UsageError."""
-    with files.beside(target) as draft, planned(job, data, options, gated=False, say=say) as p:
+    with files.atomic_output(target) as draft, planned(job, data, options, gated=False, say=say) as p:
         contents = collect(p.plan, p.store, job.spec)
         with database.copy_errors(target):
             build.write_predictions(p.plan, draft)

@@ -24,7 +24,8 @@ from batchinfer.pipeline.stop import Stop, StopNow, stopping
 from batchinfer.planning.fingerprint import changes
 from batchinfer.planning.prepare import Options, Prepared, planned
 from batchinfer.publish.candidate import release_candidate
-from batchinfer.publish.release import Forced, Release, pinned, release
+from batchinfer.publish.release import Release, pinned, release
+from batchinfer.versions.manifest import Forced
 
 MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
 
@@ -38,8 +39,8 @@ def run(job: Job, data: JobData, options: Options, show: Console, engine: Engine
     data.prepare(job.path)
     with (
         data.run_lock(f"batchinfer run {job.name}"),
-        stopping(options.max_hours, show.say) as stop,
-        planned(job, data, options, holds_lock=True, say=show.say) as p,
+        stopping(options.max_hours, show.info) as stop,
+        planned(job, data, options, holds_lock=True, say=show.info) as p,
     ):
         confirm_regeneration(p, options, show)
         run_id = _begin(p, options)
@@ -112,16 +113,16 @@ def _generate(
     generating = Generating(
         p.plan, p.question, p.store, stop, run_id, tally, replace=p.selection.replaces, limit=options.limit
     )
-    source = models.weights(p.question.identity, p.data, show.say)
+    source = models.weights(p.question.identity, p.data, show.info)
     began = time.monotonic()
-    own = engine_for(p.job, p.data, p.question, source, show.say) if engine is None else contextlib.nullcontext(engine)
+    own = engine_for(p.job, p.data, p.question, source, show.info) if engine is None else contextlib.nullcontext(engine)
     with own as ready:
-        show.say("Loading the model ...")
+        show.info("Loading the model ...")
         tokenizer = Tokenizer(source, p.question.identity.revision, p.question.prompt.chat_template_kwargs)
         task = p.question.task(tokenizer)
         info = ready.wait_ready()
         tally.load_seconds = time.monotonic() - began
-        show.say(f"{info.description}, ready after {tally.load_seconds:.0f} s.")
+        show.info(f"{info.description}, ready after {tally.load_seconds:.0f} s.")
         generating.run(ready, task, tokenizer, info.max_model_len, lambda: show.progress(tally, p.plan.counts.hits))
 
 
@@ -134,7 +135,7 @@ def _publish(p: Prepared, tally: Progress, run_id: int, show: Console, forced: F
     failed = p.plan.counts.failed + tally.failures
     with os_errors(p.data.versions):
         return release(
-            p.job, p.data, p.plan, p.store, failed=failed, known=p.known, run=facts, say=show.say, forced=forced
+            p.job, p.data, p.plan, p.store, failed=failed, known=p.known, run=facts, say=show.info, forced=forced
         )
 
 
@@ -150,7 +151,7 @@ def publish_job(
     with data.run_lock(f"batchinfer publish {job.name}"):
         if candidate is not None:
             return _publish_candidate(job, data, options, show, candidate, forced)
-        with planned(job, data, options, holds_lock=True, say=show.say) as p:
+        with planned(job, data, options, holds_lock=True, say=show.info) as p:
             runs = p.store.runs()
             outcome = _publish(p, Progress(), runs[0]["run_id"] if runs else 0, show, forced)
             upstream = asdict(p.upstream) if p.upstream else None
@@ -172,9 +173,9 @@ def _publish_candidate(
     store = Store(data.cache)
     store.prepare()
     with os_errors(data.versions):
-        version, manifest = release_candidate(job, data, store, name, key=key, say=show.say, forced=forced)
+        version, manifest = release_candidate(job, data, store, name, key=key, say=show.info, forced=forced)
     return {
         "job": job.name, "status": "done", "candidate": name, "version": version, "entries": manifest.rows,
-        "carried": manifest.content["carried"], "unchanged": version is None, "pinned": pinned(data, show.say),
-        "gate": manifest.content["gate"]["checks"],
+        "carried": manifest.carried, "unchanged": version is None, "pinned": pinned(data, show.info),
+        "gate": [asdict(check) for check in manifest.gate.checks],
     }  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 from batchinfer.engines import models
 from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.engines.vllm import block_size
 from batchinfer.inputs.parquet import template_values
 from batchinfer.planning.prepare import Prepared
 from batchinfer.prompting.template import TemplateFault
@@ -34,9 +35,10 @@ def estimate(p: Prepared, say: Callable[[str], None]) -> dict[str, Any]:
 def _prompt_tokens(p: Prepared, say: Callable[[str], None]) -> tuple[int, bool, float | None]:
     """(prompt tokens of all that is to generate, whether they were all counted, share that prefix caching saves)."""
     assert p.question is not None
+    assert p.job.spec.model is not None
     source = models.weights(p.question.identity, p.data, say)
     tokenizer = Tokenizer(source, p.question.identity.revision, p.question.prompt.chat_template_kwargs)
-    block = 16 if find_gpus() else 32
+    block = block_size(p.job.spec.model.options, on_cpu=not find_gpus())
     count, exact = p.plan.counts.to_generate, p.plan.counts.to_generate <= EXACT_UP_TO
     starts = [0] if exact else [round(i * (count - WINDOW) / (WINDOWS - 1)) for i in range(WINDOWS)]
     total = shared = rows = 0

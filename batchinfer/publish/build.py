@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from batchinfer.job.reader import Job
 from batchinfer.publish.contents import Contents
 from batchinfer.publish.gate import Check, Figures
 from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, VALUE_COLUMNS, version_column
+from batchinfer.versions.manifest import Forced, Manifest
 from batchinfer.versions.snapshot import Snapshot
 
 
@@ -35,15 +35,14 @@ def write_predictions(plan: Plan, target: Path) -> None:
     )
 
 
-def write_manifest(target: Path, facts: Mapping[str, Any]) -> None:
+def write_manifest(target: Path, manifest: Manifest) -> None:
     """manifest.json, last: it means that the version is complete."""
     with os_errors(target):
         files = {path.name: _file_facts(path) for path in sorted(target.iterdir()) if path.name != MANIFEST}
-        content = {"format": FORMAT, **facts, "files": files}
-        (target / MANIFEST).write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+        (target / MANIFEST).write_bytes(manifest.derive(files=files).to_bytes())
 
 
-def manifest_facts(
+def manifest_of(
     job: Job,
     plan: Plan,
     contents: Contents,
@@ -52,11 +51,12 @@ def manifest_facts(
     version: int | None,
     run: Mapping[str, Any],
     parent: int | None,
-    forced: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """What a manifest says, but for its files. version: None for a rejected candidate. forced: by whom, when and why."""
+    forced: Forced | None = None,
+) -> Manifest:
+    """The manifest of a new version, but for its files. version: None for a rejected candidate."""
     failed = [check.name for check in checks if not check.passed]
-    return {
+    document = {
+        "format": FORMAT,
         "job": job.name,
         "version": version,
         "created_at": iso(now()),
@@ -67,19 +67,21 @@ def manifest_facts(
         "prediction": job.spec.output.kind,
         "unicode": unicodedata.unidata_version,
         "gate": {"status": "failed" if failed else "passed", "checks": [asdict(check) for check in checks]},
-        "forced": None if forced is None else dict(forced),
+        "forced": None if forced is None else asdict(forced),
         "parent": parent,
         "run": dict(run),
         "spec": job.spec.model_dump(mode="json", by_alias=True),
         "made_by": f"batchinfer {__version__}",
+        "files": {},
     }
+    return Manifest.of(document)
 
 
 def check(folder: Path) -> None:
     """Reopens what was written: every checksum, the count, and a sample of entries. Raises StoreError."""
     with Snapshot(folder) as version:
         version.verify()
-        if version.matches and len(version.matcher) != version.manifest.content["match"]["terms"]:
+        if version.matches and len(version.matcher) != (version.manifest.match or {}).get("terms"):
             raise StoreError(f"{folder}: the matcher does not hold the terms that were written; nothing is published.")
         with duckdb.connect() as db:
             names = ", ".join(version_column(column.name) for column in version.manifest.key)

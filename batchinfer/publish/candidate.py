@@ -15,10 +15,10 @@ from batchinfer.core.home import JobData
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
 from batchinfer.publish import lookup_index
-from batchinfer.publish.release import Forced, _current, _matcher, _served, install, next_number
+from batchinfer.publish.release import _current, _matcher, _served, install_version, next_number
 from batchinfer.versions import folders, retention
 from batchinfer.versions.layout import PREDICTIONS
-from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.manifest import Forced, Manifest
 
 
 def release_candidate(
@@ -43,7 +43,7 @@ def release_candidate(
     place = data.rejected / name
     manifest = Manifest.read(place)
     _check_fits(job, name, manifest, key)
-    failed = [check["name"] for check in manifest.content["gate"]["checks"] if not check["passed"]]
+    failed = [check.name for check in manifest.gate.failed]
     if forced is None and failed:
         raise UsageError(
             f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it all the same."
@@ -56,18 +56,14 @@ def release_candidate(
         with os_errors(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with data.scratch() as scratch, scratch_database(scratch) as db:
-            lookup_index.index(db, manifest.key, draft, job.name, manifest.content["prediction"])
+            lookup_index.index(db, manifest.key, draft, job.name, manifest.prediction)
             held = _matcher(manifest.key, draft, job.spec, say)
         version = next_number(data, store)
-        facts = {part: fact for part, fact in manifest.content.items() if part not in ("format", "files")} | {
-            "version": version,
-            "created_at": iso(now()),
-            "parent": parent,
-            "candidate": name,
-            "match": held,
-            "forced": asdict(forced) if forced else None,
-        }
-        install(data, store, draft, version, facts, bytes_of=manifest)
+        released = manifest.derive(
+            version=version, created_at=iso(now()), parent=parent, candidate=name, match=held,
+            forced=asdict(forced) if forced else None,
+        )  # fmt: skip
+        install_version(data, store, draft, version, released, bytes_of=manifest)
     retention.retain(data, job.spec.keep_versions)
     return version, manifest
 
@@ -81,7 +77,7 @@ def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] |
         ("job", manifest.job, job.name),
         ("lookup key", ", ".join(has), ", ".join(wanted)),
         ("normalize", ", ".join(manifest.normalize) or "nothing", ", ".join(spec.input.normalize) or "nothing"),
-        ("kind of prediction", manifest.content["prediction"], spec.output.kind),
+        ("kind of prediction", manifest.prediction, spec.output.kind),
     ):
         if theirs != ours:
             raise UsageError(

@@ -121,16 +121,15 @@ def _predictions(folder: Path) -> str:
 
 def _alike(manifest: Manifest, plan: Plan, spec: JobSpec) -> bool:
     """Whether a version's entries could be the job's: by the kinds of key and prediction."""
-    return manifest.key == tuple(plan.source.key) and manifest.content["prediction"] == spec.output.kind
+    return manifest.key == tuple(plan.source.key) and manifest.prediction == spec.output.kind
 
 
 def _served_alike(manifest: Manifest, plan: Plan, spec: JobSpec) -> bool:
     """Whether a version's entries are found and served as the job says now."""
-    said, says = manifest.content["spec"], spec.model_dump(mode="json", by_alias=True)
+    said, says = manifest.spec, spec.model_dump(mode="json", by_alias=True)
     as_said = all(said.get(section) == says[section] for section in ("serve", "match"))
     if spec.match is not None:
-        held = manifest.content.get("match") or {}
-        as_said = as_said and matcher_version().items() <= held.items()
+        as_said = as_said and matcher_version().items() <= (manifest.match or {}).items()
     return as_said and _alike(manifest, plan, spec) and list(manifest.normalize) == list(spec.input.normalize)
 
 

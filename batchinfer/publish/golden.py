@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from batchinfer.cache.imports import as_prediction
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
+from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError
-from batchinfer.inputs.parquet import BATCH_ROWS, Source
+from batchinfer.inputs.parquet import Source
 from batchinfer.job.reader import Job
 from batchinfer.prompting.output import OutputSpec
 
@@ -72,7 +73,7 @@ def _read(output: OutputSpec, compare: str, source: Source) -> pa.Table:
     tables, row = [], 0
     try:
         with pq.ParquetFile(path) as file:
-            for raw in file.iter_batches(BATCH_ROWS, columns=[*key, ANSWER]):
+            for raw in file.iter_batches(LIST_ROWS, columns=[*key, ANSWER]):
                 checked = source.check(raw, row, path)
                 if checked.bad:
                     raise InputError(f"The golden file {path}, row {checked.bad[0].row}: {checked.bad[0].detail}")
@@ -122,7 +123,7 @@ def score(db: duckdb.DuckDBPyConnection, golden: Golden, most: int, *, as_json: 
     db.register("golden", golden.rows)
     reader = db.sql(
         "SELECT g.query, g.answer, e.prediction FROM golden g LEFT JOIN entries e USING (lookup) ORDER BY g.query"
-    ).to_arrow_reader(BATCH_ROWS)
+    ).to_arrow_reader(LIST_ROWS)
     right, wrong = 0, list[Wrong]()
     for batch in reader:
         for row in batch.to_pylist():

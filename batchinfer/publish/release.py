@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from batchinfer.cache.store import Store
-from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
-from batchinfer.core.files import os_errors, sync_folder, user_name
+from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError
 from batchinfer.inputs.query_list import Plan
@@ -23,16 +22,7 @@ from batchinfer.publish.gate import Check
 from batchinfer.publish.golden import Golden, Wrong
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import PREDICTIONS
-from batchinfer.versions.manifest import Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Forced:
-    """Why someone publishes what the gate refuses; kept in the manifest."""
-
-    why: str
-    by: str = field(default_factory=user_name)
-    at: str | None = field(default_factory=lambda: iso(now()))
+from batchinfer.versions.manifest import Forced, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +76,17 @@ def release(
             checks = _judged(job, plan, store, contents, before, failed, known)
             refused = forced is None and not all(check.passed for check in checks)
             version = None if refused else next_number(data, store)
-            facts = build.manifest_facts(
-                job, plan, contents, checks, version=version, run=run, parent=parent,
-                forced=asdict(forced) if forced else None,
-            )  # fmt: skip
+            manifest = build.manifest_of(
+                job, plan, contents, checks, version=version, run=run, parent=parent, forced=forced
+            )
             if version is None:
-                build.write_manifest(draft, facts)
+                build.write_manifest(draft, manifest)
                 outcome = Release(None, contents, checks, _reject(data, draft, int(run["run_id"])))
             else:
                 lookup_index.write_lookup(plan, draft, job.spec)
-                facts["match"] = _matcher(plan.source.key, draft, job.spec, say)
-                install(data, store, draft, version, facts)
-                outcome = Release(version, contents, checks, match=facts["match"])
+                held = _matcher(plan.source.key, draft, job.spec, say)
+                install_version(data, store, draft, version, manifest.derive(match=held))
+                outcome = Release(version, contents, checks, match=held)
     retention.retain(data, job.spec.keep_versions)
     return replace(outcome, pinned=pinned(data, say))
 
@@ -168,12 +157,12 @@ def pinned(data: JobData, say: Callable[[str], None]) -> int | None:
     return None if current is not None and current.version == found else found
 
 
-def install(
+def install_version(
     data: JobData,
     store: Store | None,
     draft: Path,
     version: int,
-    facts: Mapping[str, Any],
+    manifest: Manifest,
     *,
     bytes_of: Manifest | None = None,
     current: bool = True,
@@ -183,15 +172,15 @@ def install(
     store: None where the data folder has no cache. bytes_of: whose predictions.parquet these bytes must be.
     current: whether it is to be served.
     """
-    build.write_manifest(draft, facts)
+    build.write_manifest(draft, manifest)
     folders.sync_files(draft)
     build.check(draft)
     if bytes_of is not None and Manifest.read(draft).files[PREDICTIONS] != bytes_of.files[PREDICTIONS]:
-        raise StoreError(f"{PREDICTIONS} of the candidate {facts['candidate']} is damaged: its checksum differs.")
+        raise StoreError(f"{PREDICTIONS} of the candidate {manifest.candidate} is damaged: its checksum differs.")
     if store is not None:
-        store.add_version(version, int(facts["run"]["run_id"]), int(facts["rows"]))
+        store.add_version(version, int(manifest.run["run_id"]), manifest.rows)
     with data.versions_lock(f"batchinfer publish {data.name}"):
-        folders.install(data, draft, version)
+        folders.add(data, draft, version)
         if current:
             pointers.make_current(data, version)
 

@@ -26,7 +26,7 @@ from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, planned, quiet
 from batchinfer.publish import contents
 from batchinfer.review.sheet import ABOUT, CHECKING_ONLY, DIGITS, LETTERS, PERSON, RESERVED, _cell, column_of
-from batchinfer.versions.pointers import served_now
+from batchinfer.versions.pointers import open_if_served
 
 FOLDED = "folded_term"
 CSV_ROWS = 16_384  # written at once
@@ -54,9 +54,12 @@ def write(
     """
     if target.suffix.lower() not in (".csv", ".parquet"):
         raise UsageError(f"{target} is neither .csv nor .parquet: name a file that ends so.")
-    with files.beside(target) as draft, planned(job, data, options, gated=False, say=say) as p:
-        version, before = served_now(data)
-        contents.collect(p.plan, p.store, job.spec, before)
+    with (
+        files.atomic_output(target) as draft,
+        planned(job, data, options, gated=False, say=say) as p,
+        open_if_served(data) as served,
+    ):
+        contents.collect(p.plan, p.store, job.spec, served.folder if served else None)
         context = _context(p.plan, job.spec)
         columns = _columns(job.spec, context)
         _check_where(where, columns)
@@ -65,7 +68,7 @@ def write(
             p.plan.db.execute(f"CREATE OR REPLACE TABLE approved AS {_approved(job.spec)}")
         if verdicts.is_checking(job.spec):
             _add_folding(p.plan.db, job.spec)
-        rows = _rows(job.spec, version, context)
+        rows = _rows(job.spec, served.number if served else 0, context)
         p.plan.db.execute(f"CREATE OR REPLACE TABLE review AS SELECT * FROM ({rows}) WHERE {chosen or 'true'}")
         order = ", ".join(["score NULLS LAST", "state", *(quoted(column_of(name)) for name in job.spec.input.key)])
         sql = f"SELECT {', '.join(map(quoted, columns))} FROM review ORDER BY {order}"

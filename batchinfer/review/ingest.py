@@ -26,7 +26,7 @@ from batchinfer.planning.prepare import Options, planned, quiet
 from batchinfer.publish import contents
 from batchinfer.review.rows import SHOWN, Reader
 from batchinfer.review.sheet import marks, uncell
-from batchinfer.versions.pointers import served_now
+from batchinfer.versions.pointers import open_if_served
 
 LINE = "\x1fline"
 LONGEST = 300  # characters of a key that is shown
@@ -87,7 +87,8 @@ def add(
         counts = dict(p.plan.db.execute("SELECT verdict, count(*) FROM marked WHERE NOT follows GROUP BY 1").fetchall())
         number = None
         if counts:
-            contents.collect(p.plan, p.store, job.spec, served_now(data)[1])
+            with open_if_served(data) as served:
+                contents.collect(p.plan, p.store, job.spec, served.folder if served else None)
             number = imports.add(
                 p.store, p.plan.db,
                 "SELECT lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from batchinfer.core.clock import iso
 from batchinfer.core.home import JobData
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.match.matcher import IncompatibleMatcher
@@ -243,7 +244,7 @@ class ServedJob:
         return JobStatus(
             job=self.name,
             version=version,
-            created_at=manifest.content["created_at"] if manifest else None,
+            created_at=iso(manifest.created_at) if manifest else None,
             age_seconds=round(time.time() - manifest.created_at.timestamp(), 1) if manifest else None,
             entries=manifest.rows if manifest else None,
             key=[{"name": column.name, "kind": column.kind} for column in manifest.key] if manifest else [],
@@ -259,7 +260,7 @@ def _log_version(job: str, opened: OpenVersion) -> None:
     """Tells of a version that was picked up, and of what does not work with it."""
     snapshot = opened.snapshot
     log.info("%s: version %d is served, %d entries", job, opened.version, len(snapshot))
-    unicode = snapshot.manifest.content.get("unicode")
+    unicode = snapshot.manifest.unicode
     if (snapshot.manifest.normalize or snapshot.matches) and unicode != unicodedata.unidata_version:
         log.warning(
             "%s: version %d normalizes by Unicode %s, and this Python by %s: rare spellings may not be found. "

@@ -268,7 +268,7 @@ def test_who_does_not_match_does_not_pay_for_it(world: World) -> None:
         assert matchers() == before + 1
         name_things(world, of_version(3))
         eventually(lambda: lookup.version == 3)
-        snapshot = lookup._way._follower.followed.snapshot  # type: ignore[union-attr]
+        snapshot = lookup._backend._follower.followed.snapshot  # type: ignore[union-attr]
         assert any(isinstance(value, Matcher) for value in vars(snapshot).values())
         eventually(lambda: matchers() == before + 1)
 
@@ -278,7 +278,7 @@ def test_a_damaged_matcher_leaves_the_old_version(world: World) -> None:
     with Lookup(world.data.root, "vaccines") as lookup:
         assert lookup.match(TEXT)["version"] == 1
         next_version(world.data, like=1, number=2, damage=cut(MATCHER))
-        follower = lookup._way._follower  # type: ignore[union-attr]
+        follower = lookup._backend._follower  # type: ignore[union-attr]
         eventually(lambda: follower.failed_loads)
         assert MATCHER in (follower.followed.problem or "")
         assert lookup.match(TEXT)["version"] == lookup.version == 1

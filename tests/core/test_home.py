@@ -305,7 +305,9 @@ def test_a_data_folder_that_may_not_be_written(tmp_path: Path) -> None:
         )
     assert [line for line in printed if line.isdigit()] == ["1", "1", "1", "1", "1", "0"], log.read_text()
     said = log.read_text(encoding="utf-8").splitlines()[-5:]
-    assert all(line.startswith("batchinfer: ") and "may not be" in line and "--home" in line for line in said), said
+    assert all(
+        line.startswith("batchinfer: ") and "Permission denied for" in line and "--home" in line for line in said
+    ), said
     assert json.loads(printed[-2])["prediction"] == "y"
 
 
@@ -371,8 +373,8 @@ class Filling(Audience):
         super().__init__()
         self.disk, self.sentence, self.leave = disk, sentence, leave
 
-    def say(self, text: str) -> None:
-        super().say(text)
+    def info(self, text: str) -> None:
+        super().info(text)
         if self.sentence in text:
             fill(self.disk, self.leave)
 

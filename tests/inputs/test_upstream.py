@@ -224,7 +224,7 @@ def test_the_version_that_was_read_is_recorded(tmp_path: Path) -> None:
     said = {"job": "shop", "version": 1}
     assert (report["input"], report["upstream"]) == ("shop, version 1", said)
     assert world.store.runs()[0]["upstream"] == said
-    assert Manifest.read(folders.folder_of(world.data, report["version"])).content["run"]["upstream"] == said
+    assert Manifest.read(folders.folder_of(world.data, report["version"])).run["upstream"] == said
 
 
 def test_a_file_takes_the_place_of_the_other_job(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_predictions_without_any_list_are_refused(tmp_path: Path) -> None:
 
 
 def test_only_empty_lists_are_no_list(tmp_path: Path) -> None:
-    """An upstream whose lists are all empty would replace all that is served by nothing."""
+    """An upstream whose lists are all empty would remove everything that is served."""
     assert "has no rows" in refusal(downstream(upstream(tmp_path, {("a", "de"): {"names": []}})))
 
 
@@ -363,11 +363,11 @@ def test_doctor_names_the_upstream_version(tmp_path: Path) -> None:
     first = upstream(tmp_path)
     world = downstream(first, model=None, prompt=None)
     found = {finding.what: finding for finding in doctor.job(world.job, world.data)}
-    assert (found["query list"].says, found["query list"].fine) == ("shop, version 1", True)
+    assert (found["query list"].detail, found["query list"].ok) == ("shop, version 1", True)
     nowhere = JobData(tmp_path / "elsewhere", "check")
     found = {finding.what: finding for finding in doctor.job(world.job, nowhere)}
-    assert not found["query list"].fine
-    assert "has no such job: it has no other that was published" in str(found["query list"].mend)
+    assert not found["query list"].ok
+    assert "has no such job: it has no other that was published" in str(found["query list"].fix)
     assert not nowhere.root.exists()
 
 

@@ -46,7 +46,7 @@ def write_job(folder: Path, text: str = SMALLEST) -> Path:
 
 
 def test_name_and_input_are_enough() -> None:
-    """A job of two fields is valid: it lives by imports, and everything else has its default."""
+    """A job of two fields is valid: it has only imported answers, and everything else has its default."""
     spec = reader.parse(SMALLEST, "job.yaml")
     assert (spec.name, spec.input.path, spec.input.key) == ("shop", "queries.parquet", ["term"])
     assert (spec.prompt, spec.model, spec.match, spec.schedule) == (None, None, None, None)
@@ -74,10 +74,10 @@ def test_a_match_section_names_parts_of_the_entries() -> None:
     first = SMALLEST.count("\n") + 2
     assert caught.value.problems == [
         f"line {first + 1}: match.terms: prediction.names is within a prediction, but output.type is text, not json.",
-        f"line {first + 2}: match.terms: nmae is no column of input.key (term), and not prediction.",
-        f"line {first + 3}: match.concept: brand is no column of input.key (term), and not prediction.",
+        f"line {first + 2}: match.terms: nmae is not a column of input.key (term), and not prediction.",
+        f"line {first + 3}: match.concept: brand is not a column of input.key (term), and not prediction.",
         f"line {first + 4}: match.where: prediction.a is within a prediction, but output.type is text, not json.",
-        f"line {first + 4}: match.where: x is no column of input.key (term), and not prediction.",
+        f"line {first + 4}: match.where: x is not a column of input.key (term), and not prediction.",
     ]
 
 
@@ -297,7 +297,7 @@ def test_a_value_of_several_kinds_is_told_of_the_kind_that_was_meant() -> None:
 TEMPLATES = [
     ("{{ term", "prompt.template, line 1: unexpected end of template"),
     ("{{ term | nosuch }}", "prompt.template, line 1: No filter named 'nosuch'."),
-    ("{{ term.__class__ }}", "prompt.template: __class__ reaches into Python's insides, which a template may not."),
+    ("{{ term.__class__ }}", "prompt.template: __class__ is an internal name of Python, which a template may not use."),
     ("hello", "prompt.template: uses no column, so every row would be the same question: write {{ column }}."),
 ]
 
@@ -375,9 +375,9 @@ def test_what_is_missing_is_named() -> None:
 
 def test_a_field_that_stands_twice_is_refused() -> None:
     """Of two fields with one name neither wins in silence, at any depth."""
-    assert problems(f"{SMALLEST}name: other\n") == ["line 3: not valid YAML: name stands here a second time"]
+    assert problems(f"{SMALLEST}name: other\n") == ["line 3: not valid YAML: name is here a second time"]
     nested = f"{SMALLEST}gate:\n  coverage: 0.9\n  failures: 0.1\n  coverage: 0.1\n"
-    assert problems(nested) == ["line 6: not valid YAML: coverage stands here a second time"]
+    assert problems(nested) == ["line 6: not valid YAML: coverage is here a second time"]
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "- name: shop\n", "shop\n", "5\n", "null\n"])
@@ -434,9 +434,9 @@ CROSS = [
         "output: {type: choice, choices: [a, '']}",
         "output.choices: a choice must not be empty, nor begin or end with a space.",
     ),
-    ("output: {type: regex, pattern: '[0-9'}", "output.pattern: is no regular expression: "),
-    ("output: {type: json, schema: {type: strin}}", "output.schema: is no JSON Schema: 'strin' is not valid"),
-    ("output: {type: json, schema: {pattern: '\\p{L}'}}", "output.schema: is no JSON Schema: "),
+    ("output: {type: regex, pattern: '[0-9'}", "output.pattern: is not a valid regular expression: "),
+    ("output: {type: json, schema: {type: strin}}", "output.schema: is not a valid JSON Schema: 'strin' is not valid"),
+    ("output: {type: json, schema: {pattern: '\\p{L}'}}", "output.schema: is not a valid JSON Schema: "),
     (
         "output: {type: json, schema: {$ref: '#/$defs/name'}}",
         "output.schema: refers to #/$defs/name, which is not in it",
@@ -448,9 +448,12 @@ CROSS = [
     ("input2: 1", "input2: there is no such field; did you mean input?"),
     (
         "prompt: {template: '{{ term }}'}",
-        "the file: has prompt but no model: give both, or neither for a job that lives by imports.",
+        "the file: has prompt but no model: give both, or neither for a job that has only imported answers.",
     ),
-    ("model: {id: m}", "the file: has model but no prompt: give both, or neither for a job that lives by imports."),
+    (
+        "model: {id: m}",
+        "the file: has model but no prompt: give both, or neither for a job that has only imported answers.",
+    ),
     (
         "prompt: {template: '{{ term }}'}\nmodel: {id: m, options: {dtype: float16}}",
         "model.options: dtype is set by model.dtype, not here.",
@@ -507,7 +510,7 @@ def test_the_input_has_one_source(fields: str, sentence: str) -> None:
         ),
         (
             "job: other, explode: prediction, as: term, key: [k]",
-            "input.key: lacks term: by it the items of one list are told apart.",
+            "input.key: lacks term, which tells the items of one list apart.",
         ),
     ],
 )
@@ -519,7 +522,10 @@ def test_a_chained_job_names_its_list_and_its_item(fields: str, sentence: str) -
 @pytest.mark.parametrize(
     ("step", "sentence"),
     [
-        ("{drop: '['}", "output.steps.0.drop: is no regular expression: unterminated character set at position 0."),
+        (
+            "{drop: '['}",
+            "output.steps.0.drop: is not a valid regular expression: unterminated character set at position 0.",
+        ),
         (
             "{drop_echo: id}",
             "output.steps.0: the template does not use the column id, which rows with one answer need not share;",
@@ -528,8 +534,8 @@ def test_a_chained_job_names_its_list_and_its_item(fields: str, sentence: str) -
             "{drop_wrong_script: id}",
             "output.steps.0: the template does not use the column id, which rows with one answer",
         ),
-        ("{drip: x}", "output.steps.0: is no step; there are strip, casefold, squeeze,"),
-        ("strap", "output.steps.0: is no step; there are strip, casefold, squeeze,"),
+        ("{drip: x}", "output.steps.0: is not a step; there are strip, casefold, squeeze,"),
+        ("strap", "output.steps.0: is not a step; there are strip, casefold, squeeze,"),
     ],
 )
 def test_a_step_that_cannot_be_done_is_refused(step: str, sentence: str) -> None:
@@ -619,11 +625,11 @@ def test_a_job_that_is_not_there_gets_a_suggestion(tmp_path: Path, monkeypatch: 
             reader.load(name, {})
         return str(caught.value)
 
-    assert said("shop").endswith("Make one: batchinfer init.")
+    assert said("shop").endswith("exists; make one with batchinfer init.")
     write_job(tmp_path / "jobs" / "sentiment")
     write_job(tmp_path / "jobs" / "fruits")
-    assert said("sentimnet").endswith("Did you mean sentiment?")
-    assert said("qqq").endswith("There are: fruits, sentiment.")
+    assert said("sentimnet").endswith("exists; did you mean sentiment?")
+    assert said("qqq").endswith("exists; there are fruits, sentiment.")
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -160,14 +160,14 @@ def test_the_new_version_says_little(world: World) -> None:
     report = forget(world)
     assert report["versions_rebuilt"] == [2]
     manifest = Manifest.read(folder_of(world.data, 2))
-    assert (manifest.version, manifest.rows, manifest.content["forgot"], manifest.content["parent"]) == (2, 2, 1, 1)
-    assert manifest.content["gate"]["status"] == "passed"
+    assert (manifest.version, manifest.rows, manifest.forgot, manifest.parent) == (2, 2, 1, 1)
+    assert manifest.gate.status == "passed"
     assert folders.numbers(world.data) == [2]
     others_are_whole(world)
     with world.store.open() as db:
         assert db.execute("SELECT version, rows FROM versions ORDER BY version").fetchall() == [(1, 3), (2, 2)]
     forget(world, "Ann")
-    assert Manifest.read(folder_of(world.data, 3)).content["forgot"] == 2
+    assert Manifest.read(folder_of(world.data, 3)).forgot == 2
 
 
 def test_the_next_run_asks_only_what_was_forgotten(world: World, batchinfer: Cli) -> None:
@@ -241,13 +241,13 @@ def test_pinned_while_it_works(world: World, monkeypatch: pytest.MonkeyPatch) ->
     """A version that is pinned while forget is at work is not taken away under the pin; said again, it is rebuilt."""
     world.answer(lambda row: f"second {row['text']}", refresh=True)
     world.publish()
-    whole = release.install
+    whole = release.install_version
 
     def pinning(*given: Any, **named: Any) -> None:
         whole(*given, **named)
         pointers.pin(world.data, 1)
 
-    monkeypatch.setattr("batchinfer.maintenance.erase.install", pinning)
+    monkeypatch.setattr("batchinfer.maintenance.erase.install_version", pinning)
     with pytest.raises(Busy, match="Version 1 was pinned meanwhile"):
         forget(world)
     monkeypatch.undo()
@@ -415,7 +415,7 @@ def test_words_that_are_off(world: World, batchinfer: Cli, pair: str, says: str)
 def test_a_value_of_another_kind(tmp_path: Path) -> None:
     """A text where the key is a number is refused."""
     world = imports_job(tmp_path, {"id": [1]})
-    with pytest.raises(UsageError, match="holds values of the kind integer"):
+    with pytest.raises(UsageError, match="is not a valid integer"):
         forgetting.forget(world.job, world.data, {"id": "one"})
 
 
@@ -467,7 +467,7 @@ STEPS = [
     "erase_cache.rewrite",
     "erase_cache.remove_drafts",
     "pointers.point",
-    "folders.install",
+    "folders.add",
     "erase.retention.remove",
     "erase.shutil.rmtree",
 ]

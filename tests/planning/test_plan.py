@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections import Counter
@@ -21,8 +22,9 @@ from batchinfer.core.clock import now
 from batchinfer.core.database import scratch_database
 from batchinfer.core.records import Counts, Failure
 from batchinfer.errors import StoreError, UsageError
-from batchinfer.inputs import parquet
+from batchinfer.inputs.parquet import Source
 from batchinfer.pipeline import export
+from batchinfer.planning import prepare
 from batchinfer.planning.prepare import Options, Prepared
 from batchinfer.publish import build
 from tests.factories import Reply, World, imports_job, model_job, write
@@ -198,7 +200,7 @@ def test_rows_of_one_key_with_different_content_are_bad(make: Make) -> None:
 
 def test_conflicts_are_found_across_batches_and_files(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key's second meaning is found wherever in the list it stands; of many rows the first five are named."""
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 2)
+    monkeypatch.setattr(prepare, "Source", functools.partial(Source, rows_at_once=2))
     world = make({"id": [1, 2, 1], "text": ["a", "b", "a"]}, input={"path": "*.parquet", "key": ["id"]})
     write(world.job.folder / "r.parquet", {"id": [3, 1, 1, 1, 1], "text": ["c", "other", "a", "a", "a"]})
     with world.planned() as p:

@@ -37,10 +37,10 @@ def refusal(world: World) -> tuple[str, dict[str, list[str]]]:
         world.publish()
     report = raised.value.report
     assert report is not None
-    checks = Manifest.read(world.data.rejected / report["candidate"]).content["gate"]["checks"]
-    examples = {check["name"]: check["examples"] for check in checks}
+    checks = Manifest.read(world.data.rejected / report["candidate"]).gate.checks
+    examples = {check.name: list(check.examples) for check in checks}
     assert examples == {check["name"]: list(check["examples"]) for check in report["gate"]}
-    assert all(bool(check["examples"]) <= (not check["passed"]) for check in checks)
+    assert all(bool(check.examples) <= (not check.passed) for check in checks)
     return str(raised.value), {name: lines for name, lines in examples.items() if lines}
 
 

@@ -86,11 +86,9 @@ def test_too_few_right_answers_are_refused(make: Make) -> None:
     with pytest.raises(GateFailed, match=r"golden: 2 of 4 golden rows are right \(50\.0%; at least 90\.0% wanted\)\. "):
         world.publish()
     [name] = folders.candidates(world.data)
-    [failed] = [
-        check for check in Manifest.read(world.data.rejected / name).content["gate"]["checks"] if not check["passed"]
-    ]
-    assert failed["examples"] == ["id=2: wanted milk, got not milk", "id=9: wanted beans, got no prediction"]
-    assert (failed["value"], failed["limit"]) == (0.5, 0.9)
+    [failed] = Manifest.read(world.data.rejected / name).gate.failed
+    assert failed.examples == ("id=2: wanted milk, got not milk", "id=9: wanted beans, got no prediction")
+    assert (failed.value, failed.limit) == (0.5, 0.9)
 
 
 def test_enough_right_answers_pass(make: Make) -> None:

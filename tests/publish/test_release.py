@@ -185,7 +185,7 @@ def test_under_a_pin_the_gate_compares_with_what_is_served(world: World) -> None
     strict = world.changed(gate=OPEN | {"changed": 0})
     world.take_in({"id": [1, 2], "prediction": ["one", "more"]})
     assert (strict.publish()["version"], value(world)) == (3, "one")
-    assert Manifest.read(folder(world, 3)).content["parent"] == 1
+    assert Manifest.read(folder(world, 3)).parent == 1
     world.take_in({"id": [1], "prediction": ["two"]})
     with pytest.raises(GateFailed, match="changed: 1 of 1 served values differ"):
         strict.publish()
@@ -223,7 +223,7 @@ def test_a_pinned_version_that_is_damaged_is_not_compared_with(world: World) -> 
     world.take_in({"id": [1], "prediction": ["three"]})
     report, said = told_publish(world)
     assert "is damaged: its checksum differs from the manifest's. It is pinned, but the new version is compared" in said
-    assert (report["version"], Manifest.read(folder(world, 3)).content["parent"]) == (3, 2)
+    assert (report["version"], Manifest.read(folder(world, 3)).parent) == (3, 2)
 
 
 # A CURRENT that is no help
@@ -281,7 +281,7 @@ def test_publishing_goes_on_from_the_newest_whole_version(broken: tuple[World, i
     report, said = told_publish(world)
     assert (report["version"], value(world)) == (4, "four")
     assert said.count(f"Version {whole}, the newest whole one, is current again.") == 1
-    assert Manifest.read(folder(world, 4)).content["parent"] == whole
+    assert Manifest.read(folder(world, 4)).parent == whole
 
 
 def test_publishing_the_same_mends_current(broken: tuple[World, int]) -> None:
@@ -322,7 +322,7 @@ def test_a_number_is_never_used_again(world: World) -> None:
     report, said = told_publish(world)
     assert report["version"] == 3
     assert "No version is whole, so that the new one follows none." in said
-    assert Manifest.read(folder(world, 3)).content["parent"] is None
+    assert Manifest.read(folder(world, 3)).parent is None
     shutil.rmtree(world.data.versions)
     (world.data.folder / pointers.CURRENT).unlink()
     assert add(world, "four")["version"] == 4
@@ -352,7 +352,7 @@ def test_another_way_to_serve_is_news(world: World, sections: dict[str, Any]) ->
     changed = world.changed(**sections)
     assert changed.publish()["version"] == 2
     [section] = sections
-    assert Manifest.read(folder(world, 2)).content["spec"][section] == json.loads(
+    assert Manifest.read(folder(world, 2)).spec[section] == json.loads(
         changed.job.spec.model_dump_json(by_alias=True)
     )[section]  # fmt: skip
     assert changed.publish()["unchanged"]
@@ -404,7 +404,7 @@ STEPS = [  # in order; what is served then, and which complete versions there ar
     ("publish.build.write_manifest", "after", "old", [1]),
     ("versions.folders.sync_files", "after", "old", [1]),
     ("publish.build.check", "after", "old", [1]),
-    ("versions.folders.install", "after", "old", [1, 2]),
+    ("versions.folders.add", "after", "old", [1, 2]),
     ("versions.pointers.make_current", "before", "old", [1, 2]),
     ("versions.pointers.make_current", "after", "new", [1, 2]),
     ("versions.retention.retain", "before", "new", [1, 2]),

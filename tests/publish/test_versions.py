@@ -369,7 +369,7 @@ def test_versions_are_listed_newest_first(make: Make) -> None:
         "version": 2, "created_at": None, "rows": 2, "current": True, "pinned": False, "gate": "passed",
     }  # fmt: skip
     assert (oldest["version"], oldest["rows"], oldest["current"]) == (1, 1, False)
-    assert Manifest.read(folder(world, 2)).content["parent"] == 1
+    assert Manifest.read(folder(world, 2)).parent == 1
 
 
 def test_a_pin_is_served_in_place_of_the_current_version(make: Make) -> None:
@@ -432,9 +432,9 @@ def test_too_little_coverage_is_refused(make: Make) -> None:
     with pytest.raises(NotFound):
         pointers.served(world.data)
     manifest = Manifest.read(candidate)
-    assert (manifest.version, manifest.rows, manifest.content["gate"]["status"]) == (None, 2, "failed")
-    (failed,) = (check for check in manifest.content["gate"]["checks"] if not check["passed"])
-    assert failed["says"] == "2 of 3 keys have a prediction (66.7%; at least 95.0% wanted)"
+    assert (manifest.version, manifest.rows, manifest.gate.status) == (None, 2, "failed")
+    (failed,) = manifest.gate.failed
+    assert failed.says == "2 of 3 keys have a prediction (66.7%; at least 95.0% wanted)"
     assert sorted(pq.read_table(candidate / PREDICTIONS)["id"].to_pylist()) == [1, 2]
 
 
@@ -442,10 +442,8 @@ def test_too_many_failures_are_refused(make: Make) -> None:
     """Failed prompts and bad rows count together against the gate, though the keys are covered by imports."""
     world = make({"id": [1, 2, 3, 4], "text": ["a", "b", "c", ""]}, gate={"coverage": 0.5, "failures": 0.4})
     world.answer(lambda row: REFUSED if row["id"] == 1 else echo(row))
-    check = next(
-        check for check in Manifest.read(refused(world, "failures")).content["gate"]["checks"] if not check["passed"]
-    )
-    assert check["says"] == "2 of 4 prompts and bad rows failed (50.0%; at most 40.0% allowed)"
+    check = Manifest.read(refused(world, "failures")).gate.failed[0]
+    assert check.says == "2 of 4 prompts and bad rows failed (50.0%; at most 40.0% allowed)"
 
 
 def test_a_version_that_shrinks_too_much_is_refused(make: Make) -> None:
@@ -585,12 +583,13 @@ def test_a_candidate_is_published_as_its_very_bytes(rejected: World) -> None:
         snapshot.verify()
         served = [json.loads(snapshot.get({"id": number}) or b"")["prediction"] for number in (1, 2, 3)]
     assert served == ["new", "new", "about c"]
-    content = Manifest.read(place).content
-    forced = content["forced"]
-    assert (forced["why"], forced["by"]) == ("Ann looked at all of it", getpass.getuser())
-    assert re.fullmatch(MOMENT, forced["at"])
-    assert (content["version"], content["parent"], content["candidate"]) == (2, 1, "r2")
-    assert (content["gate"]["status"], content["run"]["run_id"]) == ("failed", 2)
+    manifest = Manifest.read(place)
+    forced = manifest.forced
+    assert forced is not None
+    assert (forced.why, forced.by) == ("Ann looked at all of it", getpass.getuser())
+    assert re.fullmatch(MOMENT, forced.at or "")
+    assert (manifest.version, manifest.parent, manifest.candidate) == (2, 1, "r2")
+    assert (manifest.gate.status, manifest.run["run_id"]) == ("failed", 2)
     with rejected.store.open() as db:
         assert db.execute("SELECT version, run_id, rows FROM versions WHERE version = 2").fetchall() == [(2, 2, 3)]
     assert publish_by_force(rejected, "r2", "again")["unchanged"]
@@ -616,9 +615,9 @@ def test_the_cache_can_be_published_by_force(rejected: World) -> None:
     report = publish_by_force(rejected, None, "meant so")
     assert (report["version"], [check["name"] for check in report["gate"] if not check["passed"]]) == (2, ["changed"])
     assert json.loads(rejected.get(id=3) or b"")["prediction"] == "newer"
-    content = Manifest.read(folder(rejected, 2)).content
-    assert (content["gate"]["status"], content["forced"]["why"]) == ("failed", "meant so")
-    assert Manifest.read(folder(rejected, 1)).content["forced"] is None
+    manifest = Manifest.read(folder(rejected, 2))
+    assert (manifest.gate.status, manifest.forced and manifest.forced.why) == ("failed", "meant so")
+    assert Manifest.read(folder(rejected, 1)).forced is None
     assert publish_by_force(rejected, None, "again")["unchanged"]
 
 
@@ -672,7 +671,7 @@ def test_a_candidate_is_published_like_any_version(rejected: World) -> None:
     (rejected.data.folder / pointers.CURRENT).write_bytes(b"")
     report = publish_by_force(rejected, "r2", "read")
     assert (report["version"], report["pinned"], current(rejected)) == (2, 1, 1)
-    assert Manifest.read(folder(rejected, 2)).content["parent"] == 1
+    assert Manifest.read(folder(rejected, 2)).parent == 1
     pointers.unpin(rejected.data)
     assert publish_by_force(rejected.changed(keep_versions=1), None, "now the cache")["pinned"] is None
     assert folders.numbers(rejected.data) == [3]
@@ -758,7 +757,7 @@ def test_what_fails_keeps_what_is_served(make: Make) -> None:
     assert (report["version"], report["carried"], report["entries"]) == (2, 2, 3)
     assert (world.get(id=2), json.loads(world.get(id=1) or b"")["prediction"]) == (kept, "new")
     assert {number: row["carried"] for number, row in entries(world, 2).items()} == {1: False, 2: True, 3: True}
-    assert Manifest.read(folder(world, 2)).content["carried"] == 2
+    assert Manifest.read(folder(world, 2)).carried == 2
     assert world.publish()["version"] is None  # and carrying on is no news
 
 
@@ -1022,7 +1021,7 @@ def test_a_damaged_draft_is_never_published(published: World, monkeypatch: pytes
 
 STEPS = [
     (release, "collect"), (build, "write_predictions"), (lookup_index, "write_lookup"), (build, "write_manifest"), (folders, "sync_files"),
-    (build, "check"), (folders, "install"), (pointers, "make_current"),
+    (build, "check"), (folders, "add"), (pointers, "make_current"),
 ]  # fmt: skip
 
 

@@ -24,7 +24,6 @@ from batchinfer.core import database
 from batchinfer.core.columns import Column, Kind
 from batchinfer.core.keys import row_key
 from batchinfer.errors import Busy, InputError, NotFound
-from batchinfer.inputs import parquet
 from batchinfer.planning import prepare
 from batchinfer.review import predictions
 from tests.factories import LENIENT, World, imports_job, model_job, unchecked, write
@@ -193,7 +192,6 @@ def test_a_file_that_is_off_is_taken_in_not_at_all(
 ) -> None:
     """One fault anywhere refuses the whole file in one sentence, though earlier batches were fine; the next import is whole."""
     monkeypatch.setattr(predictions, "BATCH_ROWS", 1)
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 1)
     world = make(output=output) if output else make()
     with pytest.raises(InputError, match=said) as raised:
         world.take_in(columns)

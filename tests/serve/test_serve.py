@@ -314,7 +314,7 @@ def test_what_is_served_is_listed(server: Server, shop: World, typed: World) -> 
     }  # fmt: skip
     manifest = typed.served().manifest
     one = jobs["typed"]
-    assert (one["version"], one["created_at"], one["entries"]) == (1, manifest.content["created_at"], 3)
+    assert (one["version"], one["created_at"], one["entries"]) == (1, manifest.document["created_at"], 3)
     kinds = ["string", "integer", "number", "boolean", "date", "timestamp"]
     assert one["key"] == [{"name": name, "kind": kind} for name, kind in zip(TYPED, kinds, strict=True)]
     age = datetime.now(UTC).timestamp() - datetime.fromisoformat(one["created_at"]).timestamp()
