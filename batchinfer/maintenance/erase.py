@@ -85,7 +85,7 @@ def _remove_all(
     data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, entry: Entry, kept: Sequence[Kept], found: Found
 ) -> Report:
     erased = Erased(0, 0, 0) if store is None else erase_cache.mark(store, db, entry, found.prompts)
-    missed = log.forget(data, entry.key, entry.columns, entry.normalize)
+    missed = log.erase(data, entry.key, entry.columns, entry.normalize)
     if erased == Erased(0, 0, 0) and not missed and not any(place.lookups for place in kept):
         named = ", ".join(f"{name}={text}" for name, text in entry.texts.items())
         raise NotFound(" ".join([f"Nothing of {named} is stored for the job {data.name}.", *remarks(found)]))

@@ -463,8 +463,8 @@ def test_versions_with_another_key_are_named(world: World) -> None:
 
 
 STEPS = [
-    "erase.log.forget",
-    "erase.log.forget",
+    "erase.log.erase",
+    "erase.log.erase",
     "erase_cache.rewrite",
     "erase_cache.remove_drafts",
     "pointers.point",
