@@ -1,9 +1,9 @@
-"""What can go wrong, as one tree. Each leaf carries the exit code of the command line's contract.
+"""All errors that a person is meant to read, as one tree. Each has the exit code of the command line's contract.
 
 BatchinferError (1)
-├── UsageError (2)          the call's words are off
+├── UsageError (2)          bad usage
 │   └── MissingExtra        a part that is not installed; names the extra
-├── SpecError (2)           the job file is off; lists every problem with its place
+├── SpecError (2)           the job file is invalid; lists every problem with its place
 ├── InputError (2)          the query list cannot be used at all
 ├── ModelError (2)          the model cannot be found, loaded or used for this job
 ├── NotFound (1)            nothing is stored or served under that name
@@ -16,21 +16,28 @@ BatchinferError (1)
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+
+class Report(Protocol):
+    """What a command has to say beside its error."""
+
+    def to_json(self) -> dict[str, Any]: ...
 
 
 class BatchinferError(Exception):
     """Base of all errors that a person is meant to read: one sentence, no traceback.
 
-    report: what was done before it, where a command has a result all the same.
+    report: what was done before it, where a command has a result anyway.
     """
 
     exit_code = 1
-    report: dict[str, Any] | None = None
+    report: Report | None = None
 
 
 class UsageError(BatchinferError):
-    """The call's words are off."""
+    """Bad usage: arguments, options or values that make no sense here."""
 
     exit_code = 2
 
@@ -49,7 +56,7 @@ class MissingExtra(UsageError):
 
 
 class SpecError(BatchinferError):
-    """The job file is off; `problems` holds one sentence for each fault."""
+    """The job file is invalid; `problems` holds one sentence for each fault."""
 
     exit_code = 2
 
@@ -60,7 +67,7 @@ class SpecError(BatchinferError):
 
 
 class InputError(BatchinferError):
-    """The query list, or another file handed in, cannot be used at all."""
+    """The query list, or another input file, cannot be used at all."""
 
     exit_code = 2
 
@@ -101,6 +108,14 @@ class Busy(BatchinferError):
     """Another process holds what this one needs."""
 
     exit_code = 5
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A question at a name that is close to one that is not known; None if none is."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else None
 
 
 def shortened(text: str, most: int = 60) -> str:

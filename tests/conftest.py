@@ -33,14 +33,14 @@ WINDOW = 512
 
 @dataclass
 class RecordingConsole:
-    """A `run.Show` that remembers what it was told."""
+    """A `Console` that remembers what it was given."""
 
     said: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     tallies: list[Progress] = field(default_factory=list)
     answer: bool = False
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         self.said.append(text)
 
     def progress(self, tally: Progress, hits: int) -> None:

@@ -65,13 +65,13 @@ class ScriptedDriver:
         try:
             self._script = Script(**config.options)
         except TypeError as exc:
-            raise ModelError(f"The script is off: {exc}") from exc
+            raise ModelError(f"The script is invalid: {exc}") from exc
         self._waiting: deque[Prompt] = deque()
         self._task: Task | None = None
         self._load()
         seen = " ".join(os.environ.get(f"CUDA_{name}", "-") for name in ("VISIBLE_DEVICES", "DEVICE_ORDER"))
         where = placement.description if placement.is_cpu else f"the GPUs {seen}"
-        self.info = EngineInfo(self._script.max_len, self._script.in_flight, 32, f"a script on {where}")
+        self.info = EngineInfo(self._script.max_len, self._script.in_flight, f"a script on {where}")
 
     def _load(self) -> None:
         self._note("load")

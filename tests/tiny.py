@@ -149,14 +149,14 @@ def scripted(log: Path, placements: int = 1, *, stall_seconds: float = 120.0, **
 
 @dataclass
 class Audience:
-    """A `run.Show` that remembers what it was told. at: what to do when so many rows are done."""
+    """A `Console` that remembers what it was given. at: what to do when so many rows are done."""
 
     at: dict[int, Callable[[], object]] = field(default_factory=dict)
     answer: bool = False
     said: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         self.said.append(text)
 
     def progress(self, tally: Progress, hits: int) -> None:

@@ -1,4 +1,4 @@
-"""What several commands share: the JOB argument, --json, COLUMN=VALUE, tables."""
+"""Shared by several commands: the JOB argument, --json, COLUMN=VALUE, tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""init, try, doctor: the commands that one begins with."""
+"""init, try: the commands that one begins with."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def init_(name: str, input_path: str | None, as_json: bool) -> None:
 @click.command("try")
 @job_argument
 @click.argument("pair", nargs=-1, required=True, metavar="COLUMN=VALUE...")
-@click.option("--shots", type=click.IntRange(min=0), metavar="N", help="Show N of the job's examples.")
+@click.option(
+    "--shots", type=click.IntRange(min=0), metavar="N", help="Put the first N of the job's examples into the prompt."
+)
 @json_option
 def try_(job: str, pair: tuple[str, ...], shots: int | None, as_json: bool) -> None:
     """Render one prompt, show it, ask the model, store nothing."""
@@ -48,13 +50,13 @@ def try_(job: str, pair: tuple[str, ...], shots: int | None, as_json: bool) -> N
 
     opened, data = open_job(job)
 
-    def shown(text: str, tokens: int) -> None:
+    def show(text: str, tokens: int) -> None:
         if not as_json:
             click.secho(f"The prompt, {tokens} tokens:", bold=True)
             click.echo(text)
 
     trial = try_prompt(
-        opened, data, pairs(pair), shots=shots, say=lambda text: click.secho(text, dim=True, err=True), shown=shown
+        opened, data, pairs(pair), shots=shots, say=lambda text: click.secho(text, dim=True, err=True), show=show
     )
     result = {
         "job": opened.name,

@@ -9,17 +9,17 @@ from typing import Any
 import click
 
 from batchinfer.core.version import __version__
-from batchinfer.errors import BatchinferError
+from batchinfer.errors import BatchinferError, did_you_mean
 
 COMMANDS = {
     "init": ("jobs", "Scaffold a job that runs."),
     "try": ("jobs", "Render one prompt, ask the model, store nothing."),
-    "doctor": ("maintenance", "What this machine can do, and what is missing."),
+    "doctor": ("maintenance", "Check this machine: what it can do, what is missing."),
     "plan": ("runs", "The dry run: what a run would generate."),
     "run": ("runs", "Plan, generate, store, gate, publish."),
     "publish": ("runs", "Build a version from the cache and make it current."),
-    "review": ("review", "What is new or changed, as a file for people to judge."),
-    "import": ("review", "Take in predictions or verdicts; they win over the model's."),
+    "review": ("review", "Write new and changed predictions to a file for review."),
+    "import": ("review", "Import predictions or verdicts; they win over the model's."),
     "export": ("runs", "Predictions with raw text and scores, as Parquet."),
     "failures": ("runs", "Rows without a prediction, and why."),
     "runs": ("runs", "The history of runs."),
@@ -28,11 +28,11 @@ COMMANDS = {
     "unpin": ("versions", "Serve the current version again."),
     "rollback": ("versions", "Pin the version before the one that is served."),
     "lookup": ("lookup", "One prediction, from the version that is served."),
-    "match": ("lookup", "Which concepts a text mentions, and where."),
+    "match": ("lookup", "Concepts that a text mentions, with places."),
     "serve": ("serve", "The lookup service: HTTP for every job of the data folder."),
     "keys": ("serve", "API keys of the lookup service."),
-    "diff": ("versions", "What was added, removed and changed between two versions."),
-    "copy": ("versions", "Ship the served version to another data folder."),
+    "diff": ("versions", "Compare two versions: added, removed and changed entries."),
+    "copy": ("versions", "Copy the served version to another data folder."),
     "forget": ("maintenance", "Remove one entry from everything."),
 }
 
@@ -56,11 +56,8 @@ class LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"There is no command {args[0]}.{hint}", ctx)
+            hint = did_you_mean(args[0], COMMANDS)
+            raise click.UsageError(f"There is no command {args[0]}" + (f"; {hint}" if hint else "."), ctx)
         return super().resolve_command(ctx, args)
 
 

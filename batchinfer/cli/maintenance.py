@@ -84,9 +84,9 @@ def doctor_(job: str | None, as_json: bool) -> None:
 
     def text() -> None:
         for finding in findings:
-            click.secho("ok      " if finding.fine else "missing ", fg="green" if finding.fine else "red", nl=False)
-            click.echo(f"{finding.what}: {finding.says}" + (f" -> {finding.mend}" if finding.mend else ""))
+            click.secho("ok      " if finding.ok else "missing ", fg="green" if finding.ok else "red", nl=False)
+            click.echo(f"{finding.what}: {finding.detail}" + (f" -> {finding.fix}" if finding.fix else ""))
 
     emit([asdict(finding) for finding in findings], as_json, text)
-    if not all(finding.fine for finding in findings):
+    if not all(finding.ok for finding in findings):
         click.get_current_context().exit(1)

@@ -1,4 +1,4 @@
-"""How a run shows itself: a live bar on a terminal, a line every ten seconds elsewhere. All of it on stderr."""
+"""The progress of a run: a live bar on a terminal, a line every ten seconds elsewhere. All of it on stderr."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ MINUTE = 60
 SETTLED_SECONDS = 5.0  # before that a rate says little
 
 
-class ProgressShow:
-    """Implements `run.Show`. A context manager: leaving it takes the bar down.
+class ProgressConsole:
+    """The `Console` of a run. A context manager: leaving it removes the bar.
 
-    A thread of its own draws, so that the bar lives while no answer comes.
+    A thread of its own draws, so that the bar moves while no answer comes.
     """
 
     def __init__(self, *, yes: bool = False) -> None:
         self._console = Console(stderr=True)
         self._yes = yes
         self._interactive = sys.stdin.isatty() and sys.stderr.isatty()
-        self._tally: Progress | None = None
+        self._progress: Progress | None = None
         self._hits = 0
         self._live: Live | None = None
         self._over = threading.Event()
         self._liner = threading.Thread(target=self._write_lines, daemon=True)
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         # Broken at words for people; one line each in a log.
         self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=not self._console.is_terminal)
 
     def confirm(self, text: str) -> bool:
         return self._yes or (self._interactive and click.confirm(text, default=False, err=True))
 
-    def progress(self, tally: Progress, hits: int) -> None:
-        first, self._tally, self._hits = self._tally is None, tally, hits
+    def progress(self, progress: Progress, hits: int) -> None:
+        first, self._progress, self._hits = self._progress is None, progress, hits
         if first and self._console.is_terminal:
             self._live = Live(
                 console=self._console, get_renderable=self._draw, refresh_per_second=DRAWS_PER_SECOND, transient=True
@@ -55,12 +55,12 @@ class ProgressShow:
             self._liner.start()
 
     def _draw(self) -> Table:
-        assert self._tally is not None
-        return _drawing(self._tally, self._hits)
+        assert self._progress is not None
+        return _drawing(self._progress, self._hits)
 
     def _write_lines(self) -> None:
-        while not self._over.wait(LINE_SECONDS) and self._tally is not None:
-            self.say(line(self._tally, self._hits))
+        while not self._over.wait(LINE_SECONDS) and self._progress is not None:
+            self.info(line(self._progress, self._hits))
 
     def __enter__(self) -> Self:
         return self
@@ -73,36 +73,37 @@ class ProgressShow:
             self._live.stop()
 
 
-def line(tally: Progress, hits: int) -> str:
-    """One line with all that there is to say."""
-    rate, left = tally.rate(tally.done), tally.todo - tally.done
+def line(progress: Progress, hits: int) -> str:
+    """All of it in one line."""
+    rate, left = progress.rate(progress.done), progress.todo - progress.done
     parts = [
-        f"{tally.done:,}/{tally.todo:,} rows",
+        f"{progress.done:,}/{progress.todo:,} rows",
         f"{hits:,} from cache",
-        f"{tally.failures:,} failed",
+        f"{progress.failures:,} failed",
         f"{rate or 0:.1f} rows/s",
-        f"{tally.rate(tally.prompt_tokens) or 0:,.0f} prompt + {tally.rate(tally.output_tokens) or 0:,.0f} output tokens/s",
+        f"{progress.rate(progress.prompt_tokens) or 0:,.0f} prompt + {progress.rate(progress.output_tokens) or 0:,.0f} output tokens/s",
     ]
-    if tally.prefix_saving is not None:
-        parts.append(f"{tally.prefix_saving:.0%} of prompt tokens saved")
-    if rate and left and tally.seconds > SETTLED_SECONDS:
+    if progress.prefix_saving is not None:
+        parts.append(f"{progress.prefix_saving:.0%} of prompt tokens saved")
+    if rate and left and progress.seconds > SETTLED_SECONDS:
         parts.append(f"{duration(left / rate)} left")
     return ", ".join(parts)
 
 
-def _drawing(tally: Progress, hits: int) -> Table:
+def _drawing(progress: Progress, hits: int) -> Table:
     grid = Table.grid(padding=(0, 1))
     grid.add_row(
-        ProgressBar(total=max(tally.todo, 1), completed=tally.done, width=40), f"{tally.done / max(tally.todo, 1):.0%}"
+        ProgressBar(total=max(progress.todo, 1), completed=progress.done, width=40),
+        f"{progress.done / max(progress.todo, 1):.0%}",
     )
     outer = Table.grid()
     outer.add_row(grid)
-    outer.add_row(line(tally, hits))
+    outer.add_row(line(progress, hits))
     return outer
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Seconds as people read them."""
     if seconds < MINUTE:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), MINUTE)

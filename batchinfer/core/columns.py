@@ -33,14 +33,12 @@ def typed(text: str, column: Column) -> Any:
             return date.fromisoformat(text)
         if column.kind == "timestamp":
             return datetime.fromisoformat(text)
-        text.encode()  # an argument of the command line may be no UTF-8
+        text.encode()  # an argument of the command line may not be UTF-8
         return json.loads(text) if column.kind == "json" else text
     except (ValueError, KeyError) as exc:
         raise no_value(text, column) from exc
 
 
 def no_value(text: str, column: Column) -> UsageError:
-    """Says that a text is no value of the column's kind."""
-    return UsageError(
-        f"{column.name}={shortened(text)}: the column {column.name} holds values of the kind {column.kind}, and this is none."
-    )
+    """The error for a text that is not a value of the column's kind."""
+    return UsageError(f"{column.name}={shortened(text)} is not a valid {column.kind}.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 
+from batchinfer.core.files import FIX_PERMISSIONS
 from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError
 
@@ -17,6 +18,10 @@ ROW_GROUP = 20_480  # whoever reads predictions.parquet holds one in memory for 
 COPY_OPTIONS = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
 
 SCRATCH_MEMORY = "768MB"
+
+# Rows that are held in memory at once, unless a caller says otherwise.
+LIST_ROWS = 65_536  # of lists: keys and other short values
+TEXT_ROWS = 16_384  # of predictions and of what people write: such texts may be long
 
 
 @contextlib.contextmanager
@@ -39,13 +44,13 @@ def one(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> 
 
 @contextlib.contextmanager
 def duckdb_errors(path: Path) -> Iterator[None]:
-    """Says of DuckDB's errors what they mean for the user."""
+    """Turns DuckDB's errors into sentences that say what to do."""
     try:
         yield
     except duckdb.Error as exc:
         text = str(exc).splitlines()[0]
         if "Permission denied" in text:
-            raise StoreError(f"{path} may not be opened by this user: mend its permissions, or use --home.") from exc
+            raise StoreError(f"Permission denied for {path}. {FIX_PERMISSIONS}") from exc
         if any(sign in text for sign in ("No space left", "Could not write", "failed to offload")):
             raise StoreError(
                 f"{path} cannot be written: the disk is full. Free space, then run again; nothing committed is lost."
@@ -74,7 +79,7 @@ def scratch_database(folder: Path, memory: str | None = None) -> Iterator[duckdb
 
 @contextlib.contextmanager
 def copy_errors(target: Path) -> Iterator[None]:
-    """Says of DuckDB's errors while it copies which file they are about."""
+    """Names the file in the errors that DuckDB raises while it copies."""
     try:
         yield
     except duckdb.IOException as exc:

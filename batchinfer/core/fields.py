@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 Scalar = str | int | Annotated[float, Field(allow_inf_nan=False)] | bool
 Share = Annotated[float, Field(ge=0, le=1)]
-Part = Annotated[str, Field(min_length=1)]  # of an entry: a key column, prediction, or prediction.NAME
+NonEmpty = Annotated[str, Field(min_length=1)]
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -37,7 +37,7 @@ def _timezone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError) as exc:
-        raise ValueError(f"{value!r} is no time zone; use a name such as UTC or Europe/Berlin") from exc
+        raise ValueError(f"{value!r} is not a time zone; use a name such as UTC or Europe/Berlin") from exc
     return value
 
 
@@ -60,8 +60,8 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
     def beyond_defaults(self) -> dict[str, Any]:
-        """The plain values of the fields that are not at their defaults: what keys are made from.
+        """The plain values of the fields that are not at their defaults: keys are made from them.
 
-        A field that is added later, with a default that does what was done before, moves no key.
+        A field that is added later, with a default that keeps the behaviour, changes no key.
         """
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from batchinfer.errors import StoreError, UsageError
 
+FIX_PERMISSIONS = "Fix its permissions, or choose another data folder with --home."
+
 
 def user_name() -> str:
-    """Who runs this process, for what is recorded of people's acts."""
+    """The user who runs this process, for records of who did what."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number that has no name
@@ -23,10 +25,11 @@ def user_name() -> str:
 
 @contextlib.contextmanager
 def lock(path: Path, doing: str, wait: Callable[[str], None] | None = None) -> Iterator[str | None]:
-    """Holds an exclusive lock on a file, which then says who holds it. Yields None, or who has it instead.
+    """Holds an exclusive lock on a file that names its holder. Yields None, or the holder if another has it.
+
+    The lock goes with the process, however it ends.
 
     wait: if given, it is called with the holder's name, and the lock is then waited for.
-    The lock goes with the process, however it ends.
     """
     with os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,25 +88,23 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def os_errors(path: Path) -> Iterator[None]:
-    """Says of a file-system error what it means for the data folder."""
+    """Turns file-system errors into sentences that say what to do."""
     try:
         yield
     except PermissionError as exc:
-        raise StoreError(
-            f"{exc.filename or path} may not be used by this user: mend its permissions, or use --home."
-        ) from exc
+        raise StoreError(f"Permission denied for {exc.filename or path}. {FIX_PERMISSIONS}") from exc
     except OSError as exc:
-        advice = "Free space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that"
+        advice = "Free space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "Fix that"
         raise StoreError(
             f"{exc.filename or path} cannot be written: {exc.strerror}. {advice}, then run again."
         ) from exc
 
 
 @contextlib.contextmanager
-def beside(target: Path) -> Iterator[Path]:
-    """A draft beside a file that a person named, put in its place as a whole at the end.
+def atomic_output(target: Path) -> Iterator[Path]:
+    """A draft next to an output file, put in its place as a whole at the end.
 
-    Raises UsageError where the place will not do, before anything is done.
+    Raises UsageError before anything is done if the file cannot be written.
     """
     place = target.resolve()  # a link stays a link
     draft = place.with_name(f".batchinfer-export-{os.getpid()}")

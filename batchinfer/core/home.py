@@ -10,7 +10,7 @@ $BATCHINFER_HOME/
         versions/000001/   published: predictions.parquet, lookup.lmdb, manifest.json
         rejected/r7/       a candidate that failed its gate
         CURRENT            the version that was published last
-        PIN                the version that is served in its place, if there is one
+        PIN                the version that is served instead, if there is one
         last_run.json      the last run that ended well
         misses/            what clients asked for and did not find, a file for each day and server
         logs/engine.log    what vLLM printed in the last run
@@ -83,13 +83,13 @@ class JobData:
         if bound is not None and bound != str(job_file) and Path(bound).is_file():
             raise UsageError(
                 f"The name {self.name} belongs to {bound} in the data folder {self.root}: "
-                f"rename one of the jobs, or use another --home."
+                f"rename one of the jobs, or choose another data folder with --home."
             )
         if bound != str(job_file):
             self.write_record(record | {"job_file": str(job_file)})
 
     def record(self) -> dict[str, Any]:
-        """What job.json says; empty if there is none."""
+        """The content of job.json; empty if there is none."""
         try:
             content = json.loads((self.folder / "job.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -99,7 +99,7 @@ class JobData:
         return dict(content)
 
     def refresh_since(self, what: str) -> datetime | None:
-        """When a refresh began that was not finished, if it was the same."""
+        """The start of an unfinished refresh of the same; None if there is none."""
         begun = self.record().get("refresh", {})
         return datetime.fromisoformat(begun["since"]) if begun.get("what") == what else None
 
@@ -163,7 +163,7 @@ def job_names(root: Path) -> list[str]:
 
 
 def _is_job(folder: Path) -> bool:
-    """Whether a folder is a job's. One that this user may not look into is none: it must not hide the others."""
+    """Whether a folder is a job's. One that this user may not read is not: it must not hide the others."""
     try:
         return any((folder / part).exists() for part in ("job.json", "CURRENT", "versions"))
     except OSError:

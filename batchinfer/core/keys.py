@@ -127,7 +127,7 @@ def lookup_key_sql(columns: Sequence[Column], normalize: Sequence[str]) -> str:
 
 
 def normalized(text: str, steps: Sequence[str]) -> str:
-    """A key string made comparable: nfkc, casefold and trim, in that order, as far as the job asks for them."""
+    """A key string made comparable by the job's steps: nfkc, casefold and trim, in that order."""
     if "nfkc" in steps:
         text = unicodedata.normalize("NFKC", text)
     if "casefold" in steps:

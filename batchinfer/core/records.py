@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal
 
 TEXT = "text"  # the role of a plain completion's only message
@@ -15,7 +16,7 @@ Message = tuple[str, str]
 class Prompt:
     """One question, ready for an engine.
 
-    key: 16 bytes, the generation key; engines hand it back to say which prompt they answered.
+    key: 16 bytes, the generation key; engines return it to say which prompt they answered.
     messages: the chat turns, or one ("text", …) for plain completion.
     token_ids: the same, as the model reads it.
     """
@@ -27,10 +28,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What the model returned for one prompt.
+    """The model's response to one prompt.
 
-    logprobs: natural logarithms of the first token's probability for each of the task's
-    score tokens, in the task's order; None where the task asks for no scores.
+    key: that of the prompt.
+    text: as it was generated.
+    finish_reason: stop, length, or another word of the engine's.
+    prompt_tokens, cached_tokens, output_tokens: cached are those of the prompt that prefix caching saved.
+    logprobs: natural logarithms of the first token's probability for each of the task's score tokens, in the task's
+        order; None where the task asks for no scores.
     """
 
     key: bytes
@@ -46,8 +51,10 @@ class Generation:
 class Failure:
     """A row or prompt with no prediction, and why.
 
+    key: that of the prompt; None for a row of the list.
     stage: where it failed: in the query list, at the engine, or when its answer was read.
-    reason: a short stable word for machines, such as cut_off; detail: a sentence for people.
+    reason: a short stable word for machines, such as cut_off.
+    detail: a sentence for people.
     """
 
     key: bytes | None
@@ -60,8 +67,10 @@ class Failure:
 class Prediction:
     """A generation that was parsed and checked.
 
-    value: a string, or any JSON value. score: the probability of the value where the job
-    has scores, renormalised over the choices. mass: what the model gave all choices together.
+    value: a string, or any JSON value.
+    score: the probability of the value, renormalised over the choices; None in a job without choices.
+    scores: the same for each choice.
+    mass: the probability that the model gave all choices together.
     """
 
     value: Any
@@ -72,7 +81,13 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What is the same for all that a run makes, and stored with each row."""
+    """Provenance shared by every row of a run, and stored with each.
+
+    fingerprint: of all that could change an answer.
+    parser: how answers were read.
+    model: its label.
+    run_id: None outside a run.
+    """
 
     fingerprint: bytes
     parser: str
@@ -82,7 +97,11 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A generation and what was made of it, ready to be stored."""
+    """A generation and the result of reading it, ready to be stored.
+
+    generation: as the engine returned it.
+    result: the prediction, or why there is none.
+    """
 
     generation: Generation
     result: Prediction | Failure
@@ -90,10 +109,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a list comes to: rows = bad + duplicates + unique; unique = hits + failed + to_generate (before a run).
+    """The size of a list: rows = bad + duplicates + unique, and before a run unique = hits + failed + to_generate.
 
-    unique counts prompts; failed are those that failed before and are not tried again by themselves. misses: rows that
-    clients asked for and the list does not have; they count in rows. None if the job does not take them in.
+    rows: of the list, misses included.
+    bad: rows that cannot be asked.
+    duplicates: further rows of a prompt.
+    unique: different prompts.
+    hits: prompts that the cache has an answer for.
+    failed: prompts that failed before and are not tried again by themselves.
+    to_generate: prompts that a run would ask.
+    lookups: distinct lookup keys of the list, those of bad rows included as far as they have one.
+    misses: rows that clients asked for and the list does not have; None if the job does not include misses.
     """
 
     rows: int
@@ -103,5 +129,21 @@ class Counts:
     hits: int
     failed: int
     to_generate: int
-    lookups: int  # distinct lookup keys in the list, those of bad rows included as far as they have one
+    lookups: int
     misses: int | None = None
+
+
+class Source(StrEnum):
+    """Where an entry's value comes from."""
+
+    MODEL = "model"
+    IMPORT = "import"
+    REVIEW = "review"
+
+
+class VerdictKind(StrEnum):
+    """What a person may say of a value."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    CORRECT = "correct"

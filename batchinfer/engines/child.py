@@ -26,7 +26,7 @@ Inbox = queue.SimpleQueue[tuple[str, Any]]
 
 
 class Driver(Protocol):
-    """What runs inside an engine process; `vllm.VllmDriver` is the one that matters."""
+    """The model inside an engine process; `vllm.VllmDriver` is the one that matters."""
 
     info: EngineInfo
 
@@ -82,7 +82,7 @@ def _receive(pipe: Connection, inbox: Inbox) -> None:
 
 
 def _detach(log: Path) -> None:
-    """Ctrl-C is the run's to handle, and vLLM's chatter belongs in a file."""
+    """Leaves Ctrl-C to the run, and sends all that vLLM prints to a file."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What there is to run a model on: GPUs, or all cores of the CPU; and who may use it when."""
+"""The devices that a model can run on, GPUs or all cores of the CPU, and whose turn it is to use them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from batchinfer.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU that this process may see. index: as in CUDA_VISIBLE_DEVICES; memory in MiB."""
+    """One GPU that this process may see.
+
+    index: as in CUDA_VISIBLE_DEVICES.
+    uuid: names its lock.
+    name: of the product.
+    memory_mib: 0 if unknown.
+    """
 
     index: str
     uuid: str
@@ -28,7 +34,11 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one engine process runs: on some GPUs, or on some CPU cores."""
+    """The devices of one engine process.
+
+    gpus: none on a machine without.
+    cores: CPU cores, where there are no GPUs.
+    """
 
     gpus: tuple[Gpu, ...] = ()
     cores: tuple[int, ...] = ()
@@ -78,7 +88,7 @@ def _visible(gpus: list[Gpu], allowed: str | None) -> list[Gpu]:
 
 
 def place(replicas: int | str, tensor_parallel: int, gpus: list[Gpu], cores: list[int]) -> list[Placement]:
-    """Where each replica goes: a group of `tensor_parallel` GPUs each, or an equal share of the cores.
+    """A placement for each replica: a group of `tensor_parallel` GPUs, or an equal share of the cores.
 
     replicas: a number, or "auto": one per group of GPUs; on CPU one. Raises UsageError if it does not fit.
     """
@@ -87,7 +97,7 @@ def place(replicas: int | str, tensor_parallel: int, gpus: list[Gpu], cores: lis
             raise UsageError(f"engine.tensor_parallel is {tensor_parallel}, but this machine has no GPU: remove it.")
         count = 1 if replicas == "auto" else int(replicas)
         if count > len(cores):
-            raise UsageError(f"engine.replicas is {count}, but only {len(cores)} CPU cores are there: use fewer.")
+            raise UsageError(f"engine.replicas is {count}, but there are only {len(cores)} CPU cores: use fewer.")
         share = len(cores) // count
         return [Placement(cores=tuple(cores[i * share : (i + 1) * share])) for i in range(count)]
     groups = [tuple(gpus[i : i + tensor_parallel]) for i in range(0, len(gpus) - tensor_parallel + 1, tensor_parallel)]
@@ -108,7 +118,7 @@ def place_here(replicas: int | str, tensor_parallel: int) -> list[Placement]:
 
 @contextlib.contextmanager
 def hold(placements: list[Placement], doing: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds the machine-wide lock of every device in `placements`, waiting for other jobs and saying for whom."""
+    """Holds the machine-wide lock of every device in `placements`, waiting for other jobs and naming them."""
     folder = Path(tempfile.gettempdir()) / "batchinfer-devices"
     with os_errors(folder):
         if not folder.is_dir():
@@ -117,10 +127,10 @@ def hold(placements: list[Placement], doing: str, say: Callable[[str], None]) ->
     with contextlib.ExitStack() as held:
         for name in sorted({name for placement in placements for name in placement.locks}):
             device = "the CPU" if name == "cpu" else f"GPU {name}"
-            wait = functools.partial(_say_waiting, say, device)
+            wait = functools.partial(_tell_waiting, say, device)
             held.enter_context(lock(folder / f"{name}.lock", doing, wait))
         yield
 
 
-def _say_waiting(say: Callable[[str], None], device: str, holder: str) -> None:
+def _tell_waiting(say: Callable[[str], None], device: str, holder: str) -> None:
     say(f"Waiting for {device}, used by {holder} ...")

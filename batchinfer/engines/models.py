@@ -1,4 +1,4 @@
-"""Which weights a job's model id means, resolved once and recorded, so that a key never moves by itself."""
+"""A job's model id → its weights, resolved once and recorded, so that a key never changes by itself."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ from batchinfer.job.spec import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """A model, pinned down.
+    """A model whose weights are known exactly.
 
-    source: the id as vLLM takes it, a folder or a hub id. revision: a hub commit, or None.
-    digest: what the key holds. label: what people are shown. adapter, adapter_digest: its LoRA folder.
+    source: the id as vLLM takes it, a folder or a hub id.
+    revision: a hub commit; None for a folder.
+    digest: stands for the weights in keys.
+    label: for people.
+    adapter: folder of its LoRA adapter, or None.
+    adapter_digest: stands for the adapter in keys.
     """
 
     source: str
@@ -35,15 +39,15 @@ class ModelIdentity:
 
 
 def resolve(job: Job, data: JobData, *, update: bool = False) -> ModelIdentity:
-    """What the job's model is. Raises ModelError.
+    """The job's model, resolved. Raises ModelError.
 
     Of a model that was used before, a hub commit is taken from the record, and a folder or adapter whose files
     changed since is refused, unless `update`. Records nothing: `remember` does, once it is used.
     """
     spec = job.spec.model
     if spec is None:
-        raise ModelError(f"The job {job.name} has no model: it lives by imports.")
-    known = None if update else data.record().get("models", {}).get(_asked(spec))
+        raise ModelError(f"The job {job.name} has no model: it has only imported answers.")
+    known = None if update else data.record().get("models", {}).get(_request(spec))
     identity = _identify(spec, job, data, known["revision"] if known else None)
     if known and (known["digest"], known["adapter_digest"]) != (identity.digest, identity.adapter_digest):
         raise ModelError(
@@ -54,20 +58,20 @@ def resolve(job: Job, data: JobData, *, update: bool = False) -> ModelIdentity:
 
 
 def remember(job: Job, data: JobData, identity: ModelIdentity) -> None:
-    """Records the identity, so that the job's model stays what it is."""
+    """Records the identity, so that the job's model stays the same."""
     assert job.spec.model is not None
     record = data.record()
-    models = record.get("models", {}) | {_asked(job.spec.model): asdict(identity)}
+    models = record.get("models", {}) | {_request(job.spec.model): asdict(identity)}
     data.write_record(record | {"models": models})
 
 
-def _asked(spec: ModelSpec) -> str:
-    """What the job file says of the model's weights, as one text."""
+def _request(spec: ModelSpec) -> str:
+    """The job file's settings of the model's weights, as one text."""
     return json.dumps([spec.id, spec.revision, spec.adapter])
 
 
 def weights(identity: ModelIdentity, data: JobData, say: Callable[[str], None]) -> str:
-    """Where an engine loads the model from: a folder or a hub id. Converts the bundled model if need be."""
+    """The folder or hub id that an engine loads the model from. Converts the bundled model first if need be."""
     if identity.source.startswith(bundled.PREFIX):
         say(bundled.NOTICE)
         return str(bundled.ensure(data.models, identity.digest, say))
@@ -85,7 +89,7 @@ def _identify(spec: ModelSpec, job: Job, data: JobData, commit: str | None) -> M
     extra: dict[str, Any] = {}
     if adapter is not None:
         if not (adapter / "adapter_config.json").is_file():
-            raise ModelError(f"model.adapter: {adapter} is no LoRA adapter: it has no adapter_config.json.")
+            raise ModelError(f"model.adapter: {adapter} is not a LoRA adapter: it has no adapter_config.json.")
         extra = {"adapter": str(adapter), "adapter_digest": folder_digest(adapter, data)}
     if spec.id.startswith(bundled.PREFIX):
         if spec.id != bundled.PREFIX + bundled.NAME:
@@ -122,7 +126,7 @@ def hub_commit(model: str, revision: str | None) -> str:
         raise ModelError(f"There is no model {model}: that is neither a folder nor a hub id such as org/name.") from exc
     except (RepositoryNotFoundError, RevisionNotFoundError) as exc:
         at = f" at revision {revision}" if revision else ""
-        raise ModelError(f"The hub has no model {model}{at}, or it wants a login: check model.id.") from exc
+        raise ModelError(f"The hub has no model {model}{at}, or it requires a login: check model.id.") from exc
     except Exception:  # noqa: BLE001, S110 - no network, or a hub that answers oddly: its client's errors share no base
         pass
     cached = try_to_load_from_cache(model, "config.json", revision=revision)
@@ -141,7 +145,7 @@ def folder_digest(folder: Path, data: JobData) -> str:
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = {}  # a cache of what can be made again: a damaged one is no fault
+        known = {}  # only a cache: a damaged one is made again
     if known.get(str(folder), [None])[0] == stamp:
         return str(known[str(folder)][1])
     whole = hashlib.sha256()
@@ -149,7 +153,7 @@ def folder_digest(folder: Path, data: JobData) -> str:
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.relative_to(folder)}\0{inner}\n".encode())
-    if data.root.is_dir():  # who only looks makes no data folder
+    if data.root.is_dir():  # a command that only reads makes no data folder
         write_atomically(cache, json.dumps(known | {str(folder): [stamp, whole.hexdigest()]}).encode())
     return whole.hexdigest()
 

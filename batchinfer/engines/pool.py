@@ -54,13 +54,13 @@ class _Member:
         self.send("prompts", prompts)
 
     def room(self) -> int:
-        """How many more prompts it can take now."""
+        """The number of prompts that it can take now."""
         if self.info is None or (self.alone and self.prompts):
             return 0
         return self.info.max_in_flight - len(self.prompts)
 
     def overdue(self, stall_seconds: float) -> bool:
-        """Whether it has been silent for longer than what it does explains."""
+        """Whether it has been silent for longer than its work explains."""
         if self.info is not None and not self.prompts:
             return False
         return time.monotonic() - self.heard > (stall_seconds if self.info is not None else LOAD_SECONDS)
@@ -80,11 +80,11 @@ class _Member:
 
 
 class EnginePool:
-    """Engine processes on `placements`. See `engines.Engine` for what its methods promise.
+    """Engine processes on `placements`. It is a `protocol.Engine`.
 
     driver: module:class of what runs in each process. log: file for all that the processes print.
-    stall_seconds: a process that is silent for longer while it has work is taken for hung.
-    say: told, in a sentence, when a process had to be replaced.
+    stall_seconds: a process that is silent for longer while it has work counts as hung.
+    say: called with a sentence when a process had to be replaced.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the rest of the program knows of engines: prompts in, generations out as each finishes."""
+"""The interface between the program and its engines: prompts in, generations out as each finishes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from batchinfer.core.records import Failure, Generation, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What an engine is to do with every prompt of one `generate` call.
+    """The work on every prompt of one `generate` call.
 
     sampling: keyword arguments of vLLM's SamplingParams.
-    constraint: ("json", schema), ("regex", pattern) or None: what the text must obey.
+    constraint: what the text must obey: ("json", schema), ("regex", pattern) or None.
     score_tokens: score exactly these tokens as the first one; nothing is generated then.
     adapter: folder of a LoRA adapter, or None.
     """
@@ -28,7 +28,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What an engine process loads. options are passed on to vLLM as they are."""
+    """The model and options that an engine process loads.
+
+    model: a folder or a hub id; revision: a hub commit.
+    dtype, quantization: of the weights, as vLLM names them.
+    tensor_parallel: GPUs that share one copy.
+    adapter: folder of a LoRA adapter, and its rank.
+    options: passed on to vLLM as they are.
+    """
 
     model: str
     revision: str | None = None
@@ -42,11 +49,15 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What an engine says of itself once it is loaded."""
+    """An engine's description of itself, once it is loaded.
+
+    max_model_len: tokens of a prompt and its answer together.
+    max_in_flight: how many prompts it can work on, with as many again that wait.
+    description: what it is and where it runs, for people.
+    """
 
     max_model_len: int
     max_in_flight: int
-    block_size: int
     description: str
 
 

@@ -7,6 +7,7 @@ below it takes and returns single requests. Written against vLLM 0.32.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from batchinfer.core.records import Failure, Generation, Prompt
@@ -15,7 +16,8 @@ from batchinfer.engines.devices import Placement
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.errors import MissingExtra, ModelError
 
-CPU_BLOCK_SIZE = 32  # vLLM's 128 on CPU would miss every shared prefix shorter than that
+# Tokens that prefix caching shares as a whole: vLLM's own on GPUs; its 128 on CPU would miss every shorter prefix.
+GPU_BLOCK_SIZE, CPU_BLOCK_SIZE = 16, 32
 MAX_CPU_KV_BYTES = 2 << 30
 NAMED_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 VALUES = frozenset({"enum", "const", "default", "examples"})
@@ -51,7 +53,6 @@ class VllmDriver:
         self.info = EngineInfo(
             max_model_len=self._max_len,
             max_in_flight=2 * int(settings.scheduler_config.max_num_seqs),
-            block_size=int(settings.cache_config.block_size),
             description=f"vLLM {vllm.__version__} on {placement.description}",
         )
         self._task: Task | None = None
@@ -146,6 +147,11 @@ class VllmDriver:
         )
 
 
+def block_size(options: Mapping[str, Any], *, on_cpu: bool) -> int:
+    """Tokens that prefix caching shares as a whole, for a model with these options."""
+    return int(options.get("block_size") or (CPU_BLOCK_SIZE if on_cpu else GPU_BLOCK_SIZE))
+
+
 def first_sentence(exc: BaseException) -> str:
     """The innermost cause's first line: vLLM wraps the real reason in several layers."""
     while exc.__cause__ is not None:
@@ -157,7 +163,7 @@ def first_sentence(exc: BaseException) -> str:
 
 
 def cpu_kv_bytes() -> int:
-    """An eighth of the memory that is free now, at most 2 GiB: enough for small models, and the machine lives."""
+    """An eighth of the memory that is free now, at most 2 GiB: enough for small models, and the machine stays usable."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(MAX_CPU_KV_BYTES, free // 8)
 

@@ -23,7 +23,7 @@ ARROW_TYPES: dict[Kind, pa.DataType] = {
 
 
 class Faults:
-    """Which rows of a batch are bad, and why; the first fault found of a row stands."""
+    """The bad rows of a batch, with reasons; of a row's faults the first one counts."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
@@ -53,7 +53,7 @@ def kind_of(field: pa.Field) -> Kind:
     raise InputError(f"The column {field.name} is {field.type}, which cannot be used: convert it to text or a number.")
 
 
-def _convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults: Faults) -> pa.Array:
+def convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults: Faults) -> pa.Array:
     """The column as its kind's Arrow type; values that cannot be are null, and a fault of their row."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -126,18 +126,19 @@ def _cast_each(column: pa.Array, target: pa.DataType, kind: Kind, name: str, fau
             faults.add(
                 row,
                 "wrong_type",
-                f"The column {name} should hold values of the kind {kind}, but here it is {_shown(column[row])}.",
+                f"The column {name} should hold values of the kind {kind}, but here it is {_described(column[row])}.",
             )
     return pa.array(values, target)
 
 
-def _shown(value: pa.Scalar) -> str:
+def _described(value: pa.Scalar) -> str:
     try:
         return repr(value.as_py())
     except (ValueError, OverflowError):  # a time that Python has none for
         return str(value.cast(pa.string()).as_py())
 
 
-def _plain(value: pa.Scalar) -> Any:
+def json_value(value: pa.Scalar) -> Any:
+    """A value as JSON can hold it."""
     plain = value.as_py()
     return plain if plain is None or isinstance(plain, str | int | float | bool) else str(plain)

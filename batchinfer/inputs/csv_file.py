@@ -1,4 +1,4 @@
-"""Files that people hand in: CSV as spreadsheets write it → Parquet in the scratch folder; Parquet as it is.
+"""Input files from people: CSV as spreadsheets write it → Parquet in the scratch folder; Parquet as it is.
 
 Python's own csv module reads them: it refuses a quote that is never closed, and knows in which line it is.
 """
@@ -14,24 +14,26 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchinfer.core.database import TEXT_ROWS
 from batchinfer.errors import InputError
 
-BATCH_ROWS = 32_768
 MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read all of a large file into one cell
 
 
-def as_parquet(path: Path, scratch: Path, line: str | None = None) -> Path:
-    """A Parquet file with what a CSV holds: all columns text, empty cells null. A path with another suffix is given back.
+def as_parquet(path: Path, scratch: Path, line: str | None = None, *, rows_at_once: int = TEXT_ROWS) -> Path:
+    """A Parquet file with what a CSV holds: all columns text, empty cells null. A path with another suffix is returned.
 
     The CSV is UTF-8 with or without a byte-order mark, has commas or semicolons between its cells, and a header. The
-    file is made below `scratch` and bears the CSV's name. line: the name of a column to add, with the line in which each
-    row begins; the header is line 1. Raises InputError, with the line.
+    file is made below `scratch` and has the CSV's name. Raises InputError, with the line.
+
+    line: the name of a column to add, with the line in which each row begins; the header is line 1.
+    rows_at_once: how many are held in memory.
     """
     if path.suffix.lower() != ".csv":
         return path
     target = Path(tempfile.mkdtemp(dir=scratch)) / path.name
     try:
-        _convert(path, target, line)
+        _write(path, target, line, rows_at_once)
     except UnicodeDecodeError as exc:
         raise InputError(
             f"{path}, line {_first_not_utf8(path)}: the text is not UTF-8: save the file as CSV in UTF-8."
@@ -41,7 +43,7 @@ def as_parquet(path: Path, scratch: Path, line: str | None = None) -> Path:
     return target
 
 
-def _convert(path: Path, target: Path, line: str | None) -> None:
+def _write(path: Path, target: Path, line: str | None, rows_at_once: int) -> None:
     csv.field_size_limit(MOST_CELL)
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = file.readline()
@@ -51,7 +53,7 @@ def _convert(path: Path, target: Path, line: str | None) -> None:
         texts = pa.schema([(name, pa.string()) for name in names])
         schema = texts if line is None else texts.append(pa.field(line, pa.int64()))
         with pq.ParquetWriter(target, schema) as writer:
-            while batch := list(itertools.islice(rows, BATCH_ROWS)):
+            while batch := list(itertools.islice(rows, rows_at_once)):
                 columns = zip(*(row for _, row in batch), strict=True)
                 cells = [pa.array([cell or None for cell in column], pa.string()) for column in columns]
                 cells += [] if line is None else [pa.array([number for number, _ in batch], pa.int64())]
@@ -77,7 +79,7 @@ def _rows(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[in
             yield begun, row + [""] * (width - len(row))
     except csv.Error as exc:
         raise InputError(
-            f"{path}, line {reader.line_num}: this is no CSV: {exc}. Look for a quote that is not closed."
+            f"{path}, line {reader.line_num}: this is not valid CSV: {exc}. Look for a quote that is not closed."
         ) from exc
     if not width:
         raise InputError(f"{path} is empty: its first line should name the columns.")

@@ -1,4 +1,4 @@
-"""The files of a query list, whatever it is made of."""
+"""The files of a query list: the job's own, those given with --input, or made from another job's version."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def find_files(path: Path, advice: str = "check input.path, or name the list wit
 def list_files(
     job: Job, data: JobData, given: Path | None, scratch: Path, *, rows: bool = True
 ) -> tuple[list[Path], Upstream | None]:
-    """The files of a job's list, and the version that they were made of if the job is chained.
+    """The files of a job's list, and the version that they come from if the job is chained.
 
     given: the list in place of the job's own. scratch: a folder for the list of a chained job. rows: False for those
     who only look at the columns; such a list is not whole. Raises InputError, SpecError or StoreError.
@@ -55,9 +55,9 @@ def list_files(
 def list_columns(
     job: Job, data: JobData, given: Path | None = None, used: Sequence[str] = ()
 ) -> tuple[Source, Upstream | None]:
-    """The list's columns and their kinds, for those who read no rows; and what `list_files` says beside the files.
+    """The list's columns and their kinds, for those who read no rows; and the version that they come from if the job is chained.
 
-    used: columns beside those of the key. Raises InputError, SpecError or StoreError.
+    used: columns other than those of the key. Raises InputError, SpecError or StoreError.
     """
     with tempfile.TemporaryDirectory() as folder:
         files, upstream = list_files(job, data, given, Path(folder), rows=False)

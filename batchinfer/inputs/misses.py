@@ -1,4 +1,4 @@
-"""What clients asked for and did not find, as rows of the list."""
+"""Misses, queries that clients asked for and did not find, as rows of the list."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""Parquet files → checked columns, batch by batch. What cannot be used as a query comes out as a bad row.
+"""Parquet files → checked columns, batch by batch. A row that cannot be used as a query comes out as a bad row.
 
 Text is read as bytes and checked here: one row of invalid UTF-8 would otherwise abort the whole scan.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +17,24 @@ import pyarrow.parquet as pq
 
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, Kind
-from batchinfer.errors import InputError
-from batchinfer.inputs.convert import ARROW_TYPES, Faults, _convert, _plain, kind_of
+from batchinfer.core.database import LIST_ROWS
+from batchinfer.errors import InputError, did_you_mean
+from batchinfer.inputs.convert import ARROW_TYPES, Faults, convert, json_value, kind_of
 from batchinfer.job.spec import InputSpec
 
-BATCH_ROWS = 65_536
 ROW = "\x1frow"
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row of the list that cannot be asked. row: its number from 1, over all files in order."""
+    """A row of the list that cannot be asked.
+
+    row: its number from 1, over all files in order.
+    file: the name of the file that it stands in.
+    query: its key columns.
+    reason: a short stable word for machines.
+    detail: a sentence for people.
+    """
 
     row: int
     file: str
@@ -39,7 +45,12 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Up to BATCH_ROWS rows. good: columns ROW, the columns asked for, and helper columns for keys. lost: the same of bad rows."""
+    """Some rows of the list.
+
+    good: the columns ROW, those asked for, and helper columns for keys.
+    lost: the same, of the bad rows.
+    bad: why these rows are bad.
+    """
 
     good: pa.Table
     lost: pa.Table
@@ -49,9 +60,16 @@ class Batch:
 class Source:
     """The query list of a job, opened: its files and the kinds of its columns."""
 
-    def __init__(self, files: Sequence[Path], spec: InputSpec, columns: Sequence[str]) -> None:
-        """columns: those that the template uses; the key's and the filter's are added. Raises InputError."""
+    def __init__(
+        self, files: Sequence[Path], spec: InputSpec, columns: Sequence[str], *, rows_at_once: int = LIST_ROWS
+    ) -> None:
+        """Raises InputError.
+
+        columns: those that the template uses; the key's and the filter's are added.
+        rows_at_once: the most rows of a batch.
+        """
         self.files = list(files)
+        self._rows_at_once = rows_at_once
         self._spec = spec
         self._names = list(dict.fromkeys([*spec.key, *columns, *spec.where]))
         self._used = list(dict.fromkeys([*spec.key, *columns]))
@@ -92,19 +110,19 @@ class Source:
             _check_columns(self._names, schema, path)
             try:
                 with pq.ParquetFile(path) as file:
-                    for raw in file.iter_batches(BATCH_ROWS, columns=self._names):
+                    for raw in file.iter_batches(self._rows_at_once, columns=self._names):
                         yield self.check(raw, number, path)
                         number += raw.num_rows
             except (pa.ArrowInvalid, OSError) as exc:
-                raise InputError(f"{path} breaks off or is damaged: {exc}") from exc
+                raise InputError(f"{path} is truncated or corrupt: {exc}") from exc
         if number == 0:
-            raise InputError(f"{self.files[0]} has no rows: an empty list would replace all that is served by nothing.")
+            raise InputError(f"{self.files[0]} has no rows: an empty list would remove everything that is served.")
 
     def check(self, raw: pa.RecordBatch, start: int, path: Path) -> Batch:
-        """Rows as they stand in a file, converted and told apart; `start` rows came before them."""
+        """The rows of a file, converted and sorted into good and bad; `start` rows came before them."""
         columns, faults = {}, Faults(raw.num_rows)
         for name in self._names:
-            columns[name] = _convert(raw.column(name), self.kinds[name], self._types[name], name, faults)
+            columns[name] = convert(raw.column(name), self.kinds[name], self._types[name], name, faults)
         keep = self._wanted(columns, faults)
         for name in self._used:
             self._check_presence(name, columns[name], faults)
@@ -120,7 +138,7 @@ class Source:
                 BadRow(
                     start + 1 + row,
                     path.name,
-                    {name: _plain(columns[name][row]) for name in self._spec.key},
+                    {name: json_value(columns[name][row]) for name in self._spec.key},
                     *faults.found[row],
                 )
                 for row in bad
@@ -128,7 +146,7 @@ class Source:
         )
 
     def _wanted(self, columns: Mapping[str, pa.Array], faults: Faults) -> pa.Array | None:
-        """Which rows the job's filter keeps; a row whose filter column is faulty is kept, to be reported."""
+        """A mask of the rows that the job's filter keeps; a row whose filter column is faulty is kept, to be reported."""
         if not self._spec.where:
             return None
         keep = pa.array([True] * len(next(iter(columns.values()))))
@@ -156,7 +174,7 @@ class Source:
             faults.add_where(blank, f"empty_{what}", f"The column {name} is an empty text.")
 
     def helpers(self, columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
-        """What keys are made from where SQL cannot make it from the column itself."""
+        """Columns from which keys are made where SQL cannot make them from the column itself."""
         helpers = {}
         for name, column in columns.items():
             if self.kinds[name] == "number":
@@ -179,9 +197,8 @@ def _schema(path: Path) -> pa.Schema:
 def _check_columns(names: Sequence[str], schema: pa.Schema, path: Path) -> None:
     for name in names:
         if name not in schema.names:
-            near = difflib.get_close_matches(name, schema.names, n=1)
-            there = ", ".join(other for other in schema.names if not other.startswith("\x1f"))  # those are ours
-            hint = f"did you mean {near[0]}?" if near else f"it has {there}."
+            there = [other for other in schema.names if not other.startswith("\x1f")]  # those are ours
+            hint = did_you_mean(name, there) or f"it has {', '.join(there)}."
             raise InputError(f"{path.name} has no column {name}: {hint}")
         if schema.names.count(name) > 1:
             raise InputError(f"{path.name} has the column {name} more than once: rename one of them.")

@@ -12,27 +12,29 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from batchinfer.core.database import scratch_database
+from batchinfer.core.database import LIST_ROWS, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData, job_names
-from batchinfer.core.sql import json_path, literal, quoted
+from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import BatchinferError, InputError, NotFound, SpecError
-from batchinfer.inputs.parquet import BATCH_ROWS
 from batchinfer.job import reader
+from batchinfer.job.parts import PREDICTION, Part
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import InputSpec
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import PREDICTIONS, version_column
-from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.snapshot import Snapshot
 
-PREDICTION = "prediction"
-SAMPLE = 100  # predictions that are looked at to say what they hold
+SAMPLE = 100  # predictions that are looked at for an error message
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """The version that a chained job's list was made of."""
+    """The version that a chained job's list comes from.
+
+    job: its name.
+    version: its number.
+    """
 
     job: str
     version: int
@@ -41,16 +43,27 @@ class Upstream:
         return f"{self.job}, version {self.version}"
 
 
-def write_list(job: Job, data: JobData, scratch: Path, *, rows: bool = True) -> tuple[Path, Upstream]:
+def write_list(
+    job: Job, data: JobData, scratch: Path, *, rows: bool = True, rows_at_once: int = LIST_ROWS
+) -> tuple[Path, Upstream]:
     """Writes the list of a chained job as Parquet below `scratch`, from the version that its upstream serves.
 
-    rows: False for those who only look at the columns; such a list is not whole. Raises InputError, SpecError or StoreError.
+    Raises InputError, SpecError or StoreError.
+
+    rows: False for those who only look at the columns; such a list is not whole.
+    rows_at_once: how many are held in memory.
     """
     _check_no_circle(job, data)
     with _served(job, data) as (version, upstream):
         target = scratch / f"{upstream.job}-{upstream.version}.parquet"
+        _check_key(version, job)
+        if rows:
+            version.verify()
         with scratch_database(scratch) as db:
-            _write(db, version, job, target, rows=rows)
+            found = db.sql(_list_sql(db, version, job.spec.input, rows=rows)).to_arrow_reader(rows_at_once)
+            with os_errors(target), pq.ParquetWriter(target, found.schema, compression="zstd") as writer:
+                for batch in found:  # by COPY, DuckDB would hold many of them so as to keep their order
+                    writer.write_batch(batch)
     return target, upstream
 
 
@@ -73,8 +86,8 @@ def _upstream_of(data: JobData) -> str | None:
         if bound := data.record().get("job_file"):
             return reader.load(str(bound), {}).spec.input.job
     with contextlib.suppress(BatchinferError):
-        pointer = pointers.served(data)
-        said = Manifest.read(folders.folder_of(data, pointer.version)).content["spec"].get("input", {}).get("job")
+        with pointers.open_served(data) as version:
+            said = version.manifest.spec.get("input", {}).get("job")
         return said if isinstance(said, str) else None
     return None
 
@@ -93,50 +106,46 @@ def _served(job: Job, data: JobData) -> Iterator[tuple[Snapshot, Upstream]]:
             f"Check input.job, or make it: batchinfer run {name}"
         )
     try:
-        pointer = pointers.served(source)
+        snapshot = pointers.open_served(source)
     except NotFound as exc:
         raise InputError(
             f"{job.name} takes its list from {name}, which has no published version yet: batchinfer run {name}"
         ) from exc
-    with Snapshot(folders.folder_of(source, pointer.version), digest=pointer.manifest) as snapshot:
-        yield snapshot, Upstream(name, pointer.version)
+    with snapshot:
+        yield snapshot, Upstream(name, snapshot.number)
 
 
-def _write(db: duckdb.DuckDBPyConnection, version: Snapshot, job: Job, target: Path, *, rows: bool) -> None:
-    """The list as Parquet: the upstream's key columns, and its prediction or the items of a list in it."""
-    spec = job.spec.input
+def _list_sql(db: duckdb.DuckDBPyConnection, version: Snapshot, spec: InputSpec, *, rows: bool) -> str:
+    """SQL for the list: the upstream's key columns, and its prediction or the items of a list in it."""
     key = [column.name for column in version.manifest.key]
+    value = quoted(spec.as_ or PREDICTION)
+    parquet = f"read_parquet({literal(str(version.folder / PREDICTIONS))})"
+    own = ", ".join(f"{version_column(name)} AS {quoted(name)}" for name in key)
+    if spec.explode is None or not rows:
+        return f"SELECT {own}, {PREDICTION} AS {value} FROM {parquet}{'' if rows else ' LIMIT 0'}"
+    place = Part.parse(spec.explode).json_path
+    _check_lists(db, version, spec, f"SELECT {PREDICTION} AS value FROM {parquet}", place)
+    # Equal items of one list are one row, found list by list: DISTINCT over all rows would hold them in memory.
+    items = f"list_sort(list_distinct(json_extract({PREDICTION}::JSON, {literal(place + '[*]')})))"
+    # An item that is neither text nor number becomes null, and so a bad row.
+    text = "CASE WHEN json_type(item) IN ('VARCHAR', 'UBIGINT', 'BIGINT', 'DOUBLE') THEN item ->> '$' END"
+    return (
+        f"SELECT {', '.join(map(quoted, key))}, {text} AS {value} "
+        f"FROM (SELECT {own}, unnest({items}) AS item FROM {parquet})"
+    )
+
+
+def _check_key(version: Snapshot, job: Job) -> None:
+    """Raises InputError where the job's key does not fit the columns of its list."""
+    spec, key = job.spec.input, [column.name for column in version.manifest.key]
     value = spec.as_ or PREDICTION
     if value.lower() in map(str.lower, key):
-        raise InputError(
-            f"{spec.job} has a key column {value} already: "
-            + (f"name the item otherwise, with input.as in {job.path}." if spec.as_ else "explode a list instead.")
-        )
+        advice = f"name the item otherwise, with input.as in {job.path}." if spec.as_ else "explode a list instead."
+        raise InputError(f"{spec.job} has a key column {value} already: {advice}")
     if unknown := [name for name in spec.key if name not in (*key, value)]:
         raise InputError(
             f"{spec.job} has no column {unknown[0]} for the key of {job.name}: it has {', '.join([*key, value])}."
         )
-    parquet = f"read_parquet({literal(str(version.folder / PREDICTIONS))})"
-    own = ", ".join(f"{version_column(name)} AS {quoted(name)}" for name in key)
-    if rows:
-        version.verify()
-    if spec.explode is None or not rows:
-        sql = f"SELECT {own}, {PREDICTION} AS {quoted(value)} FROM {parquet}{'' if rows else ' LIMIT 0'}"
-    else:
-        place = json_path(*spec.explode.split(".")[1:])
-        _check_lists(db, version, spec, f"SELECT {PREDICTION} AS value FROM {parquet}", place)
-        # Equal items of one list are one row, told list by list: DISTINCT over all rows would hold them in memory.
-        items = f"list_sort(list_distinct(json_extract({PREDICTION}::JSON, {literal(place + '[*]')})))"
-        # What is neither text nor number becomes null, and so a bad row.
-        text = "CASE WHEN json_type(item) IN ('VARCHAR', 'UBIGINT', 'BIGINT', 'DOUBLE') THEN item ->> '$' END"
-        sql = (
-            f"SELECT {', '.join(map(quoted, key))}, {text} AS {quoted(value)} "
-            f"FROM (SELECT {own}, unnest({items}) AS item FROM {parquet})"
-        )
-    reader = db.sql(sql).to_arrow_reader(BATCH_ROWS)
-    with os_errors(target), pq.ParquetWriter(target, reader.schema, compression="zstd") as writer:
-        for batch in reader:  # by COPY, DuckDB would hold many of them so as to keep their order
-            writer.write_batch(batch)
 
 
 def _check_lists(
@@ -144,7 +153,7 @@ def _check_lists(
 ) -> None:
     """Raises InputError if no prediction has a list where the job looks for one."""
     head = f"No prediction of {spec.job}, version {version.manifest.version}, has a list at {spec.explode}, which input.explode names"
-    if version.manifest.content["prediction"] != "json":
+    if not version.manifest.is_json:
         raise InputError(f"{head}: its predictions are texts.")
     array = f"json_type(value::JSON, {literal(place)}) = 'ARRAY'"
     if not db.execute(f"SELECT 1 FROM ({predictions}) WHERE {array} LIMIT 1").fetchall():

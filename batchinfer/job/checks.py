@@ -1,4 +1,4 @@
-"""What the sections of a job file owe each other."""
+"""Checks across the sections of a job file: one sentence for each fault, with its line."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import yaml
 from pydantic import ValidationError
 
 from batchinfer.errors import SpecError
-from batchinfer.job.problems import _locate
+from batchinfer.job.parts import Part
+from batchinfer.job.problems import locate
 from batchinfer.job.spec import JobSpec
 from batchinfer.prompting.spec import PromptSpec
 
 
-def _prompt_problems(prompt: Any, tree: yaml.Node | None) -> set[tuple[int, str]]:
-    """(line, sentence) for what is wrong with the template and its inline examples, whatever else is off."""
-    from batchinfer.prompting.template import PromptTemplate, shown
+def prompt_problems(prompt: Any, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for each fault of the template and its inline examples, whatever else is invalid."""
+    from batchinfer.prompting.template import PromptTemplate, few_shot
 
     if not isinstance(prompt, dict) or not isinstance(template := prompt.get("template"), str):
         return set()
     try:
         spec = PromptSpec.model_validate(prompt)
-    except ValidationError:  # told by whoever checks the whole file
+    except ValidationError:  # reported by the check of the whole file
         spec = PromptSpec(template=template)
     examples = [] if isinstance(spec.examples, str) else spec.examples
     found: list[str] = []
     try:
-        examples = examples if isinstance(spec.examples, str) else shown(examples, spec.shots, "")
+        examples = examples if isinstance(spec.examples, str) else few_shot(examples, spec.shots, "")
     except SpecError as exc:
         found += exc.problems
     try:
@@ -42,15 +43,15 @@ def _prompt_line(problem: str, tree: yaml.Node | None) -> int:
     """The line of the field of prompt that a sentence begins with."""
     named = re.match(r"prompt\.(\w+)(?:, number (\d+))?", problem)
     assert named is not None
-    return _locate(("prompt", named[1], *([int(named[2]) - 1] if named[2] else [])), tree)[1]
+    return locate(("prompt", named[1], *([int(named[2]) - 1] if named[2] else [])), tree)[1]
 
 
-def _miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
-    """(line, sentence) for why a job cannot take misses in: a miss has the columns of the lookup key and no others."""
+def miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for each reason why a job cannot include misses: they have only the columns of the lookup key."""
     given = content.get("input")
     if not isinstance(given, dict) or given.get("include_misses") is None:
         return set()
-    line, found = _locate(("input", "include_misses"), tree)[1], []
+    line, found = locate(("input", "include_misses"), tree)[1], []
     key, optional, where = given.get("key"), given.get("optional"), given.get("where")
     if content.get("prompt") is None and content.get("model") is None:
         found.append("the job has no prompt and no model, so nothing would answer them: leave it out.")
@@ -67,8 +68,8 @@ def _miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tu
     return {(line, f"input.include_misses: {problem}") for problem in found}
 
 
-def _step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
-    """(line, sentence) for steps that look at a column which the template does not use.
+def step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for each step that looks at a column which the template does not use.
 
     An answer is read once for all rows with one prompt; they share no other columns.
     """
@@ -78,40 +79,50 @@ def _step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tu
     for number, step in enumerate(steps if isinstance(steps, list) else []):
         for name, column in step.items() if isinstance(step, dict) else ():
             if name in ("drop_echo", "drop_wrong_script") and isinstance(column, str) and used and column not in used:
-                line = _locate(("output", "steps", number), tree)[1]
-                says = f"the template does not use the column {column}, which rows with one answer need not share"
-                found.add((line, f"output.steps.{number}: {says}; it uses {', '.join(used)}."))
+                line = locate(("output", "steps", number), tree)[1]
+                reason = f"the template does not use the column {column}, which rows with one answer need not share"
+                found.add((line, f"output.steps.{number}: {reason}; it uses {', '.join(used)}."))
     return found
 
 
-def _match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
-    """(line, sentence) for each name in the match section that is no part of the job's entries."""
+def match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for each name in the match section that is not a part of the job's entries."""
     if spec.match is None:
         return set()
-    match, key = spec.match, spec.input.key
+    match = spec.match
     named: list[tuple[tuple[str | int, ...], str | None]] = [
-        *(((("terms", number)), part) for number, part in enumerate(match.terms)),
+        *((("terms", number), name) for number, name in enumerate(match.terms)),
         (("concept",), match.concept),
         (("language",), match.language),
-        *((("where", part), part) for part in match.where),
+        *((("where", name), name) for name in match.where),
     ]
     found = set()
-    for place, part in named:
-        if part is None or part in key or part == "prediction":
-            continue
-        line = _locate(("match", *place), tree)[1]
-        where = f"match.{'.'.join(map(str, place[:1]))}"
-        if not re.fullmatch(r"prediction(\.[^.]+)+", part):
-            found.add((line, f"{where}: {part} is no column of input.key ({', '.join(key)}), and not prediction."))
-        elif spec.output.type != "json":
-            found.add(
-                (line, f"{where}: {part} is within a prediction, but output.type is {spec.output.type}, not json.")
-            )
+    for place, name in named:
+        if name is not None and (fault := _part_fault(name, spec)):
+            found.add((locate(("match", *place), tree)[1], f"match.{place[0]}: {fault}"))
     return found
+
+
+def _part_fault(name: str, spec: JobSpec) -> str | None:
+    """The fault of a name that should be a part of the job's entries; None if it is one."""
+    try:
+        part = Part.parse(name, spec.input.key)
+    except ValueError:
+        return f"{name} is not a column of input.key ({', '.join(spec.input.key)}), and not prediction."
+    if part.path and spec.output.type != "json":
+        return f"{name} is within a prediction, but output.type is {spec.output.type}, not json."
+    return None
+
+
+def unused_fields(spec: JobSpec) -> list[str]:
+    """A sentence for each field that the job file has and no command uses yet."""
+    if spec.schedule is None:
+        return []
+    return ["schedule: no command starts a run by it yet; start batchinfer run with cron or a timer of the system."]
 
 
 def _template_columns(prompt: Any) -> list[str]:
-    """The columns that a template uses; none if it is off, which is told elsewhere."""
+    """The columns that a template uses; none if it is invalid, which is reported elsewhere."""
     from batchinfer.prompting.template import PromptTemplate
 
     if not isinstance(prompt, dict) or not isinstance(template := prompt.get("template"), str):

@@ -1,39 +1,49 @@
-"""SQL for the parts of an entry that a match section names, and for whether its terms are to be found. Pure."""
+"""A part of an entry, as the job file names it: a key column, `prediction`, or a place in it. Grammar and SQL. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Self
 
-from batchinfer.core.fields import Scalar
 from batchinfer.core.sql import json_path, literal
-from batchinfer.job.spec import MatchSpec
+
+PREDICTION = "prediction"
+PLACE = re.compile(rf"{PREDICTION}(\.[^.]+)*")
 
 
-def part_sql(part: str, key: Collection[str], kind: str, column: Callable[[str], str]) -> str:
-    """SQL for a part of an entry, as JSON: a key column, the prediction, or a place in it; NULL where there is none.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The meaning of a name such as `language` or `prediction.names`.
 
-    kind: of the predictions, as the manifest says it. column: SQL for a key column.
+    column: the key column; None if the name is about the prediction.
+    path: the fields that lead to a place in the prediction; empty for the prediction as a whole.
     """
-    if part in key:
-        return f"to_json({column(part)})"
-    prediction = "prediction::JSON" if kind == "json" else "to_json(prediction)"
-    names = part.split(".")[1:]
-    return f"json_extract({prediction}, {literal(json_path(*names))})" if names else prediction
 
+    column: str | None
+    path: tuple[str, ...] = ()
 
-def matched_sql(spec: MatchSpec, key: Collection[str], kind: str, column: Callable[[str], str]) -> str:
-    """SQL for whether an entry's terms are to be found, by `where` and `min_score`."""
-    tests = ["true"]
-    for part, wanted in spec.where.items():
-        text = f"json_extract_string({part_sql(part, key, kind, column)}, '$')"
-        values = wanted if isinstance(wanted, list) else [wanted]
-        tests.append("(" + " OR ".join(_equal(text, value) for value in values) + ")" if values else "false")
-    if spec.min_score is not None:  # what people said has no score
-        tests.append(f"(score >= {spec.min_score} OR (score IS NULL AND source <> 'model'))")
-    return " AND ".join(tests)
+    @classmethod
+    def parse(cls, name: str, key: Collection[str] = ()) -> Self:
+        """The part that a name stands for; a key column goes first. Raises ValueError."""
+        if name in key:
+            return cls(name)
+        if not PLACE.fullmatch(name):
+            raise ValueError(f"must be {PREDICTION}, or a place in it, such as {PREDICTION}.names")
+        return cls(None, tuple(name.split(".")[1:]))
 
+    @property
+    def json_path(self) -> str:
+        """DuckDB's path to it in a prediction."""
+        return json_path(*self.path)
 
-def _equal(text: str, value: Scalar) -> str:
-    if isinstance(value, bool):
-        return f"{text} = {literal(str(value).lower())}"
-    return f"{text} = {literal(value)}" if isinstance(value, str) else f"try_cast({text} AS DOUBLE) = {value!r}"
+    def sql(self, kind: str, column: Callable[[str], str]) -> str:
+        """SQL for its value in an entry, as JSON; NULL where there is none.
+
+        kind: of the predictions, as the manifest says it. column: SQL for a key column.
+        """
+        if self.column is not None:
+            return f"to_json({column(self.column)})"
+        prediction = "prediction::JSON" if kind == "json" else "to_json(prediction)"
+        return f"json_extract({prediction}, {literal(self.json_path)})" if self.path else prediction

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
 
+from batchinfer.errors import did_you_mean
 from batchinfer.job.spec import JobSpec
 
 
-def _clearest(errors: list[Any], tree: yaml.Node | None) -> list[Any]:
-    """Where a value may be of several kinds, pydantic complains for each: keep what speaks of the kind that was meant."""
+def clearest(errors: list[Any], tree: yaml.Node | None) -> list[Any]:
+    """The errors about the kind that was meant, where a value may be of several and pydantic complains for each."""
     vague = ("string_type", "literal_error", "list_type", "model_type", "int_parsing", "int_type")
     clear = [error["loc"] for error in errors if error["type"] not in vague]
     return [
@@ -33,15 +33,14 @@ def _is_in_file(loc: tuple[int | str, ...], tree: yaml.Node | None) -> bool:
     return child is not None
 
 
-def _problem(error: Any, tree: yaml.Node | None) -> tuple[int, str]:
-    """(line, sentence) for one of pydantic's errors."""
-    place, line, model = _locate(error["loc"], tree)
+def described(error: Any, tree: yaml.Node | None) -> tuple[int, str]:
+    """Line and sentence for one of pydantic's errors."""
+    place, line, model = locate(error["loc"], tree)
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         unknown = str(error["loc"][-1])
         names = [field.alias or name for name, field in model.model_fields.items()] if model else []
-        near = difflib.get_close_matches(unknown, names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}."
+        hint = did_you_mean(unknown, names) or f"known are {', '.join(names)}."
         return line, f"{place}: there is no such field; {hint}"
     if kind == "missing":
         return line, f"{place}: is missing."
@@ -51,7 +50,7 @@ def _problem(error: Any, tree: yaml.Node | None) -> tuple[int, str]:
     return line, f"{place or 'the file'}: {sentence}{shown}."
 
 
-def _locate(loc: tuple[int | str, ...], tree: yaml.Node | None) -> tuple[str, int, type[BaseModel] | None]:
+def locate(loc: tuple[int | str, ...], tree: yaml.Node | None) -> tuple[str, int, type[BaseModel] | None]:
     """(dotted place, line, model that owns the last name). pydantic's union tags name nothing in the file: skipped."""
     node, line = tree, 1
     names: list[str] = []

@@ -1,8 +1,7 @@
-"""Reads job.yaml: finds it, parses it, and says every fault with its line."""
+"""Reads job.yaml: finds it, parses it, and reports every fault with its line."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -13,9 +12,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from batchinfer.errors import SpecError, UsageError
-from batchinfer.job.checks import _match_problems, _miss_problems, _prompt_problems, _step_problems
-from batchinfer.job.problems import _clearest, _problem
+from batchinfer.errors import SpecError, UsageError, did_you_mean
+from batchinfer.job.checks import match_problems, miss_problems, prompt_problems, step_problems
+from batchinfer.job.problems import clearest, described
 from batchinfer.job.spec import JobSpec
 
 FILE = "job.yaml"
@@ -24,7 +23,12 @@ ROOTS_VARIABLE = "BATCHINFER_INPUT_ROOTS"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job file that was read: what it says and where it stands."""
+    """A job file that was read.
+
+    spec: its content.
+    path: the file, absolute.
+    roots: folders outside its own that its paths may lead to.
+    """
 
     spec: JobSpec
     path: Path
@@ -70,15 +74,9 @@ def find(name: str) -> Path:
         if candidate.is_file():
             return _absolute(candidate)
     known = sorted(path.parent.name for path in Path("jobs").glob(f"*/{FILE}"))
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = (
-        f"Did you mean {near[0]}?"
-        if near
-        else f"There are: {', '.join(known)}."
-        if known
-        else "Make one: batchinfer init."
-    )
-    raise UsageError(f"There is no job {name}: neither jobs/{name}/{FILE} nor {Path(name) / FILE} exists. {hint}")
+    there = f"there are {', '.join(known)}." if known else "make one with batchinfer init."
+    hint = did_you_mean(name, known) or there
+    raise UsageError(f"There is no job {name}: neither jobs/{name}/{FILE} nor {Path(name) / FILE} exists; {hint}")
 
 
 def _absolute(path: Path) -> Path:
@@ -102,13 +100,13 @@ def parse(text: str, name: str) -> JobSpec:
     if not isinstance(content, dict):
         raise SpecError(name, ["line 1: a job file is a mapping that begins with name: …"])
     problems = (
-        _prompt_problems(content.get("prompt"), tree) | _miss_problems(content, tree) | _step_problems(content, tree)
+        prompt_problems(content.get("prompt"), tree) | miss_problems(content, tree) | step_problems(content, tree)
     )
     try:
         spec = JobSpec.model_validate(content)
-        problems |= _match_problems(spec, tree)
+        problems |= match_problems(spec, tree)
     except ValidationError as exc:
-        problems |= {_problem(error, tree) for error in _clearest(exc.errors(), tree)}
+        problems |= {described(error, tree) for error in clearest(exc.errors(), tree)}
     if problems:
         raise SpecError(name, [f"line {line}: {text}" for line, text in sorted(problems)])
     return spec
@@ -117,7 +115,7 @@ def parse(text: str, name: str) -> JobSpec:
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's idea of scalars: Yes, No, on, dates and 10:30 are plain text, as a choice or a value should be.
 
-    So are digits after a zero (a postal code), which 1.1 reads as octal and 1.2 robs of the zero.
+    So are digits after a zero (a postal code), which 1.1 reads as octal and 1.2 strips of the zero.
     """
 
 
@@ -139,7 +137,7 @@ def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         if not isinstance(key, yaml.ScalarNode):
             raise yaml.MarkedYAMLError(problem="a field's name must be plain text", problem_mark=key.start_mark)
         if key.value in seen:
-            raise yaml.MarkedYAMLError(problem=f"{key.value} stands here a second time", problem_mark=key.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"{key.value} is here a second time", problem_mark=key.start_mark)
         seen.add(key.value)
     return loader.construct_mapping(node, deep=True)
 

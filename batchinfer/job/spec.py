@@ -1,4 +1,4 @@
-"""The job file as frozen models. `jobfile.py` reads one from YAML; this file says what may stand in it.
+"""The job file as frozen models. `reader.py` reads one from YAML; the models here say what may stand in it.
 
 The descriptions here are the field's documentation: the JSON Schema and docs/job-file.md are made from them.
 """
@@ -17,26 +17,26 @@ from pydantic import (
     model_validator,
 )
 
-from batchinfer.core.fields import ColumnType, Duration, Names, Part, Scalar, Section, Share, Timezone, distinct
+from batchinfer.core.fields import ColumnType, Duration, Names, NonEmpty, Scalar, Section, Share, Timezone, distinct
 from batchinfer.core.keys import JOB_NAME
+from batchinfer.job.parts import Part
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.spec import PromptSpec, SamplingSpec
 
 
 class MissesSpec(Section):
-    """Which of the queries that clients asked for and did not find become rows."""
+    """The misses that become rows: queries that clients asked for and did not find."""
 
-    at_least: Annotated[int, Field(ge=1)] = Field(1, description="Only those asked for so often.")
+    at_least: Annotated[int, Field(ge=1)] = Field(1, description="Only those that were asked for at least so often.")
 
 
-def _part_of_prediction(part: str) -> str:
-    if not re.fullmatch(r"prediction(\.[^.]+)*", part):
-        raise ValueError("must be prediction, or a place in it, such as prediction.names")
-    return part
+def _part_of_prediction(name: str) -> str:
+    Part.parse(name)
+    return name
 
 
 class InputSpec(Section):
-    """Where the queries come from."""
+    """The source of the queries."""
 
     path: str | None = Field(
         None, description="Parquet file, glob or folder, below the job's folder or an allowed root."
@@ -47,7 +47,7 @@ class InputSpec(Section):
     explode: Annotated[str, AfterValidator(_part_of_prediction)] | None = Field(
         None, description="With job: the list whose items become rows, such as prediction.names."
     )
-    as_: Annotated[str, Field(min_length=1)] | None = Field(
+    as_: NonEmpty | None = Field(
         None, alias="as", description="With explode: the name of the column that holds the item; a column of the key."
     )
     key: Names = Field(description="The lookup key: the columns that other services will ask with.")
@@ -69,7 +69,7 @@ class InputSpec(Section):
     def _holds_the_item(cls, key: list[str], info: ValidationInfo) -> list[str]:
         item = info.data.get("as_")
         if info.data.get("job") and info.data.get("explode") and item and item not in key:
-            raise ValueError(f"lacks {item}: by it the items of one list are told apart")
+            raise ValueError(f"lacks {item}, which tells the items of one list apart")
         return key
 
     @model_validator(mode="after")
@@ -94,9 +94,9 @@ OWNED_OPTIONS = {
 
 
 class ModelSpec(Section):
-    """Which model answers."""
+    """The model that answers."""
 
-    id: Annotated[str, Field(min_length=1)] = Field(description="A hub id, a local folder, or a bundled/ model.")
+    id: NonEmpty = Field(description="A hub id, a local folder, or a bundled/ model.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model; resolved once and recorded.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Precision of the weights.")
     quantization: str | None = Field(None, description="A quantisation method that vLLM knows.")
@@ -115,7 +115,7 @@ class ModelSpec(Section):
 
 
 class EngineSpec(Section):
-    """How the model is run. Nothing here changes an answer, so nothing here is part of the cache's key."""
+    """The engine that runs the model. Nothing here changes an answer, so nothing here is part of the cache's key."""
 
     kind: Literal["vllm"] = "vllm"
     replicas: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="auto: one per group of GPUs.")
@@ -124,15 +124,15 @@ class EngineSpec(Section):
 
 
 class CacheSpec(Section):
-    """How long a generation may be used."""
+    """The lifetime of a generation."""
 
-    max_age: Duration | None = Field(None, description="Older generations are made again.")
+    max_age: Duration | None = Field(None, description="Older generations are generated again.")
 
 
 class GoldenSpec(Section):
     """Keys whose right answers are known, to judge a version by."""
 
-    path: Annotated[str, Field(min_length=1)] = Field(
+    path: NonEmpty = Field(
         description="Parquet file with the key columns and a column answer, below the job's folder or an allowed root."
     )
     compare: Literal["equal", "contains"] = Field(
@@ -142,7 +142,7 @@ class GoldenSpec(Section):
 
 
 class GateSpec(Section):
-    """What a candidate must pass before anyone is served it; shares from 0 to 1."""
+    """The checks that a candidate must pass before it is served; shares are from 0 to 1."""
 
     coverage: Share = Field(0.95, description="Least share of the list's keys that have a prediction.")
     failures: Share = Field(0.05, description="Most failed and bad rows, as a share of the prompts and bad rows.")
@@ -154,23 +154,23 @@ class GateSpec(Section):
     carried: Share = Field(0.10, description="Most entries that may be kept from the version before.")
     reviewed: Literal["all", "changed", "none"] = Field(
         "none",
-        description="Which of the model's entries people must have reviewed: all, or those that are new or changed.",
+        description="The entries of the model that people must have reviewed: all, or those that are new or changed.",
     )
     golden: GoldenSpec | None = Field(None, description="Keys whose right answers are known; most must be answered so.")
 
 
 class MatchSpec(Section):
-    """Which parts of a version are terms to be found in live text, and what they name.
+    """The parts of a version that are terms to be found in live text, and what they name.
 
     A part is a column of the lookup key, `prediction`, or a place in a JSON prediction, such as prediction.names.
     """
 
-    terms: Annotated[list[Part], Field(min_length=1), AfterValidator(distinct)] = Field(
+    terms: Annotated[list[NonEmpty], Field(min_length=1), AfterValidator(distinct)] = Field(
         description="The parts that hold terms: a text, or a list of texts."
     )
-    concept: Part = Field(description="The part that says what a term names.")
-    language: Part | None = Field(None, description="The part that says a term's language, as a BCP 47 tag.")
-    where: dict[Part, Scalar | Annotated[list[Scalar], Field(min_length=1)]] = Field(
+    concept: NonEmpty = Field(description="The part that says what a term names.")
+    language: NonEmpty | None = Field(None, description="The part that says a term's language, as a BCP 47 tag.")
+    where: dict[NonEmpty, Scalar | Annotated[list[Scalar], Field(min_length=1)]] = Field(
         {}, description="Only entries whose parts have these values."
     )
     min_score: Share | None = Field(
@@ -192,7 +192,7 @@ class MatchSpec(Section):
 
 
 class ServeSpec(Section):
-    """How the lookup service answers."""
+    """Answers of the lookup service."""
 
     max_age: Duration = Field(timedelta(seconds=60), description="How long clients may keep an answer.")
     misses: bool = Field(default=True, description="Whether the service records what was asked for and not found.")
@@ -203,7 +203,7 @@ CRON_FIELD = re.compile(r"(\*|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(/\d+)?(,(\*|[0-9a-zA
 
 
 class ScheduleSpec(Section):
-    """When the job is to run."""
+    """Times at which the job is to run."""
 
     cron: str
     timezone: Timezone = "UTC"
@@ -223,7 +223,7 @@ class JobSpec(Section):
     name: Annotated[str, Field(pattern=f"^{JOB_NAME}$")] = Field(description="The job's name.")
     description: str = Field("", description="What the job is for, in a sentence.")
     input: InputSpec
-    prompt: PromptSpec | None = Field(None, description="Without prompt and model, a job lives by imports.")
+    prompt: PromptSpec | None = Field(None, description="Without prompt and model, a job has only imported answers.")
     model: ModelSpec | None = None
     engine: EngineSpec = EngineSpec()
     sampling: SamplingSpec = SamplingSpec()
@@ -242,5 +242,7 @@ class JobSpec(Section):
     def _prompt_and_model(self) -> JobSpec:
         if (self.prompt is None) != (self.model is None):
             there, missing = ("prompt", "model") if self.prompt else ("model", "prompt")
-            raise ValueError(f"has {there} but no {missing}: give both, or neither for a job that lives by imports")
+            raise ValueError(
+                f"has {there} but no {missing}: give both, or neither for a job that has only imported answers"
+            )
         return self

@@ -1,4 +1,4 @@
-"""What this machine and this data folder can do, and what is missing. Looks only; installs and changes nothing."""
+"""Checks of this machine and this data folder: what they can do, what is missing. Installs and changes nothing."""
 
 from __future__ import annotations
 
@@ -26,12 +26,18 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report. mend: what to do about it, where something is missing."""
+    """One line of the report.
+
+    what: the thing that was looked at.
+    detail: what was found.
+    ok: whether it can be used as it is.
+    fix: what to do where something is missing.
+    """
 
     what: str
-    says: str
-    fine: bool = True
-    mend: str | None = None
+    detail: str
+    ok: bool = True
+    fix: str | None = None
 
 
 def machine(root: Path) -> Iterator[Finding]:
@@ -50,7 +56,7 @@ def machine(root: Path) -> Iterator[Finding]:
     try:
         yield Finding("bundled model", f"{bundled.weights()}")
     except BatchinferError as exc:
-        yield Finding("bundled model", "not installed", mend=str(exc))
+        yield Finding("bundled model", "not installed", fix=str(exc))
     yield from _data_folder(root)
 
 
@@ -65,10 +71,10 @@ def _vllm(*, has_gpu: bool) -> Finding:
         if for_cpu != has_gpu:
             return Finding("vLLM", f"{name} {version}")
         unfit = "is built for CPUs, but there is a GPU" if for_cpu else "is built for GPUs, but there is none"
-        mend = f"pip uninstall {name} && pip install 'batchinfer-cache[{extra}]'"
-        return Finding("vLLM", f"{name} {version} {unfit}", fine=False, mend=mend)
+        fix = f"pip uninstall {name} && pip install 'batchinfer-cache[{extra}]'"
+        return Finding("vLLM", f"{name} {version} {unfit}", ok=False, fix=fix)
     return Finding(
-        "vLLM", "not installed: nothing can be generated", fine=False, mend=f"pip install 'batchinfer-cache[{extra}]'"
+        "vLLM", "not installed: nothing can be generated", ok=False, fix=f"pip install 'batchinfer-cache[{extra}]'"
     )
 
 
@@ -77,7 +83,9 @@ def _data_folder(root: Path) -> Iterator[Finding]:
     while not place.exists():
         place = place.parent
     writable = os.access(place, os.W_OK)
-    yield Finding("data folder", str(root), writable, None if writable else "mend its permissions, or use --home")
+    yield Finding(
+        "data folder", str(root), writable, None if writable else "fix its permissions, or choose another with --home"
+    )
     free = shutil.disk_usage(place).free
     yield Finding("free disk", f"{free / GIB:.0f} GiB", free > LOW_DISK, None if free > LOW_DISK else "free some space")
 
@@ -90,7 +98,7 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
         count, first = len(source.files), source.files[0]
         yield Finding("query list", str(made_of or f"{count} file{'s' if count != 1 else ''}, {first}"))
     except BatchinferError as exc:
-        yield Finding("query list", "cannot be used", fine=False, mend=str(exc))
+        yield Finding("query list", "cannot be used", ok=False, fix=str(exc))
     if opened.spec.model is not None:
         try:
             yield Finding("model", models.resolve(opened, data).label)
@@ -98,10 +106,10 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
             placed = place_here(engine.replicas, engine.tensor_parallel)
             yield Finding("replicas", "; ".join(placement.description for placement in placed))
         except BatchinferError as exc:
-            yield Finding("model", opened.spec.model.id, fine=False, mend=str(exc))
+            yield Finding("model", opened.spec.model.id, ok=False, fix=str(exc))
     if data.cache.exists():
         try:
             runs = Store(data.cache).runs()
             yield Finding("cache", f"{data.cache.stat().st_size / (1 << 20):.0f} MiB, {len(runs)} runs")
         except BatchinferError as exc:
-            yield Finding("cache", str(data.cache), fine=False, mend=str(exc))
+            yield Finding("cache", str(data.cache), ok=False, fix=str(exc))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from batchinfer.core.files import os_errors
+from batchinfer.core.keys import JOB_NAME
 from batchinfer.engines import bundled
 from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.job.reader import FILE
@@ -24,7 +25,7 @@ LONG_TEXT = 200
 SAMPLE = {"word": ["apple", "river", "violin", "granite", "sparrow", "lantern"]}
 
 TEXT = """\
-# A job: one question asked of every row of a list. What may stand here: docs/job-file.md
+# A job: one question asked of every row of a list. All fields: docs/job-file.md
 name: {name}
 description: Say in a sentence what this list of answers is for.
 
@@ -59,7 +60,11 @@ gate: {{coverage: 0.95, failures: 0.05}}
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What was read off a list."""
+    """The proposal for a job, from its list.
+
+    key: columns that tell the rows apart.
+    columns: those for the template.
+    """
 
     key: list[str]
     columns: list[str]
@@ -67,7 +72,7 @@ class Proposal:
 
 def init(name: str, list_path: Path | None, parent: Path) -> Path:
     """Makes `parent`/`name` with job.yaml and queries.parquet; returns the folder. Raises UsageError or InputError."""
-    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", name):
+    if not re.fullmatch(JOB_NAME, name):
         raise UsageError(
             f"A job's name is lower case: letters, digits, _ and -, beginning with a letter; {name} is not."
         )
@@ -104,12 +109,12 @@ def propose(table: pa.Table) -> Proposal:
     unique = [name for name in usable if pc.count_distinct(table[name]).as_py() == table.num_rows]
     short = [name for name in unique if name not in texts or pc.max(pc.utf8_length(table[name])).as_py() <= LONG_TEXT]
     key = short[:1] or unique[:1] or usable
-    shown = [name for name in texts or key if _is_variable(name)]
-    if not shown:
+    columns = [name for name in texts or key if _is_variable(name)]
+    if not columns:
         raise InputError(
             f"The list has no column whose name a template can use: rename {(texts or key)[0]!r} to letters, digits and _."
         )
-    return Proposal(key, shown)
+    return Proposal(key, columns)
 
 
 def _is_variable(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and --max-hours: how a run is asked to end, and how it ends at once."""
+"""Ctrl-C, SIGTERM and --max-hours: requests to end a run, in order or at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOW_TO_GO_ON = "Run the same command again to go on from here; nothing committed
 
 
 class StopNow(BaseException):
-    """Ends the run wherever it is. No Exception, so that nobody's `except Exception` on the way takes it for a fault."""
+    """Ends the run wherever it is. Not an Exception, so that no `except Exception` on the way catches it."""
 
     def __init__(self, request: Stopped) -> None:
         super().__init__(str(request))
@@ -32,7 +32,7 @@ class Stop:
         self.reason: Stopped | None = None
 
     def requested(self) -> bool:
-        """Whether no new prompt should be started. Says so, the first time."""
+        """Whether no new prompt should be started. Prints a notice the first time."""
         if self.reason is None and self._deadline is not None and time.monotonic() > self._deadline:
             self.reason = Stopped(f"The run reached --max-hours. {HOW_TO_GO_ON}")
             self._notice = "--max-hours is reached: finishing what is in flight."

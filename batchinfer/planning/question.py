@@ -23,7 +23,7 @@ from batchinfer.job.spec import JobSpec
 from batchinfer.planning.fingerprint import answer_parts, fingerprint, parser_fingerprint
 from batchinfer.prompting.parse import Parser
 from batchinfer.prompting.spec import Example, PromptSpec
-from batchinfer.prompting.template import PromptTemplate, shown
+from batchinfer.prompting.template import PromptTemplate, few_shot
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Question:
         parts = self.parts | {"columns": kinds}
         return replace(self, parts=parts, fingerprint=fingerprint(parts))
 
-    def made(self, run_id: int | None) -> Provenance:
+    def provenance(self, run_id: int | None) -> Provenance:
         """What is stored with everything that a run makes of it."""
         return Provenance(self.fingerprint, self.parser_id, self.identity.label, run_id)
 
@@ -94,7 +94,7 @@ def make(job: Job, data: JobData, *, update_model: bool = False, shots: int | st
     if shots is not None and spec.prompt is not None:
         spec = spec.model_copy(update={"prompt": spec.prompt.model_copy(update={"shots": shots})})
     assert spec.prompt is not None
-    examples = shown(_examples(job, spec.prompt), spec.prompt.shots, str(job.path))
+    examples = few_shot(_examples(job, spec.prompt), spec.prompt.shots, str(job.path))
     template = PromptTemplate(spec.prompt, examples, str(job.path))
     identity = models.resolve(job, data, update=update_model)
     parts = answer_parts(

@@ -7,40 +7,40 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from batchinfer.core.fields import Part, Section, Share, distinct
+from batchinfer.core.fields import NonEmpty, Section, Share, distinct
 
 
 class SplitStep(Section):
     """Cuts a text into a list."""
 
-    split: Annotated[str, Field(min_length=1)] = Field(description="The separator.")
+    split: NonEmpty = Field(description="The separator.")
 
 
 def compiles(pattern: str) -> str:
-    """Raises ValueError for what is no regular expression."""
+    """The pattern, if it is a regular expression. Raises ValueError."""
     try:
         re.compile(pattern)
     except re.error as exc:
-        raise ValueError(f"is no regular expression: {exc}") from exc
+        raise ValueError(f"is not a valid regular expression: {exc}") from exc
     return pattern
 
 
 class DropStep(Section):
     """Drops what a pattern matches as a whole: refusals, such as *N/A*."""
 
-    drop: Annotated[str, Field(min_length=1), AfterValidator(compiles)] = Field(description="The regular expression.")
+    drop: Annotated[NonEmpty, AfterValidator(compiles)] = Field(description="The regular expression.")
 
 
 class DropEchoStep(Section):
     """Drops what only repeats a column of the row."""
 
-    drop_echo: Part = Field(description="The column, one that the template uses.")
+    drop_echo: NonEmpty = Field(description="The column, one that the template uses.")
 
 
 class DropWrongScriptStep(Section):
     """Drops what is written in a script that the row's language is not written in."""
 
-    drop_wrong_script: Part = Field(description="The column of the BCP 47 tag, one that the template uses.")
+    drop_wrong_script: NonEmpty = Field(description="The column of the BCP 47 tag, one that the template uses.")
 
 
 WORDS = ("strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty")
@@ -48,7 +48,7 @@ SETTINGS = ("split", "drop", "drop_echo", "drop_wrong_script")
 
 
 def _kind_of_step(step: Any) -> str | None:
-    """Which kind a step is meant to be, so that only what is wrong with that kind is told."""
+    """The kind that a step is meant to be, so that only the faults of that kind are reported."""
     if isinstance(step, str):
         return "a word" if step in WORDS else None
     given = step if isinstance(step, dict) else type(step).model_fields if isinstance(step, Section) else ()
@@ -64,7 +64,7 @@ Step = Annotated[
     Discriminator(
         _kind_of_step,
         custom_error_type="step",
-        custom_error_message=f"is no step; there are {', '.join(WORDS)}, {', '.join(f'{{{name}: …}}' for name in SETTINGS)}",
+        custom_error_message=f"is not a step; there are {', '.join(WORDS)}, {', '.join(f'{{{name}: …}}' for name in SETTINGS)}",
     ),
 ]
 
@@ -73,7 +73,7 @@ MOST_CHOICES = 128  # vLLM's MAX_LOGPROB_TOKEN_IDS: so many tokens can be scored
 
 
 class OutputSpec(Section):
-    """What an answer must look like. The engine is made to obey type, schema, choices and pattern."""
+    """The form of an answer. The engine is made to obey type, schema, choices and pattern."""
 
     type: Literal["text", "choice", "regex", "json"] = "text"
     schema_: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema, with type: json.")
@@ -119,7 +119,7 @@ class OutputSpec(Section):
             try:
                 Draft202012Validator.check_schema(schema)
             except SchemaError as exc:
-                raise ValueError(f"is no JSON Schema: {exc.message}") from exc
+                raise ValueError(f"is not a valid JSON Schema: {exc.message}") from exc
             _check_references(schema)
         return schema
 
@@ -130,7 +130,7 @@ class OutputSpec(Section):
 
     @property
     def kind(self) -> Literal["json", "string"]:
-        """How a manifest calls its predictions."""
+        """The word for its predictions in a manifest."""
         return "json" if self.is_json else "string"
 
 

@@ -1,4 +1,4 @@
-"""Generation → prediction or failure. Pure: stored texts can be read again with a better parser at no cost."""
+"""Generation → prediction or failure. Pure: stored texts can be parsed again with a better parser at no cost."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from batchinfer.prompting.output import OutputSpec
 class Parser:
     """Reads generations as a job's `output` section says.
 
-    columns: those of the row that reading looks at; they are the template's, so that all rows with one prompt share them.
+    columns: those of the row that its steps look at; the template uses them, so all rows with one prompt share them.
     """
 
     def __init__(self, spec: OutputSpec) -> None:
         """Raises MissingExtra for a step that needs what is not installed."""
         self._spec = spec
-        self._steps = [steps.made(step) for step in spec.steps]
+        self._steps = [steps.function_of(step) for step in spec.steps]
         self.columns = steps.columns_of(spec.steps)
         self._schema = Draft202012Validator(spec.schema_) if spec.schema_ is not None else None
         self._pattern = re.compile(spec.pattern) if spec.pattern is not None else None
 
     def __call__(self, generation: Generation, row: Mapping[str, Any]) -> Prediction | Failure:
-        """The prediction, or why there is none. row: what the template was filled with; `columns` of it are looked at."""
+        """The prediction, or why there is none. row: the values that the template was filled with."""
         try:
             if self._spec.type == "choice":
                 return self._choice(generation)

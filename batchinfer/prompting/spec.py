@@ -9,7 +9,7 @@ from pydantic import (
     field_validator,
 )
 
-from batchinfer.core.fields import Section, Share
+from batchinfer.core.fields import NonEmpty, Section, Share
 
 OWNED_ARGUMENTS = frozenset({
     "tokenize", "add_generation_prompt", "conversation", "messages", "chat_template", "return_tensors", "return_dict",
@@ -24,16 +24,16 @@ class Example(Section):
 
 
 class PromptSpec(Section):
-    """How a row becomes a question."""
+    """The question that is made of a row."""
 
     format: Literal["chat", "completion"] = Field("chat", description="Chat turns, or one text to be continued.")
-    system: str | None = Field(None, description="What the model is told ahead of all questions.")
+    system: str | None = Field(None, description="The system prompt, ahead of all questions.")
     template: str = Field(description="Jinja2; the columns of the query list are its variables.")
     examples: list[Example] | str = Field(
         [], description="Inline, or a Parquet file with the columns input and output."
     )
     shots: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
-        "all", description="How many of the examples are shown."
+        "all", description="How many of the examples are in the prompt: the first so many, or all."
     )
     chat_template_kwargs: dict[str, Any] = Field({}, description="Passed to the model's chat template.")
 
@@ -46,12 +46,12 @@ class PromptSpec(Section):
 
 
 class SamplingSpec(Section):
-    """How tokens are drawn. The names and meanings are vLLM's."""
+    """Sampling of tokens. The names and meanings are vLLM's."""
 
     temperature: Annotated[float, Field(ge=0)] = 0.0
     max_tokens: Annotated[int, Field(ge=1)] = 128
     seed: int | None = 0
-    stop: list[Annotated[str, Field(min_length=1)]] = Field([])
+    stop: list[NonEmpty] = Field([])
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
     min_p: Share = 0.0

@@ -15,15 +15,15 @@ from batchinfer.prompting.output import DropEchoStep, DropStep, DropWrongScriptS
 Row = Mapping[str, Any]
 Apply = Callable[[Any, Row], Any]
 
-# The scripts behind those codes of ISO 15924 that stand for several.
-TOGETHER = {
+# The scripts of those codes of ISO 15924 that stand for several.
+COMBINED_SCRIPTS = {
     "Jpan": ("Hani", "Hira", "Kana"),
     "Kore": ("Hang", "Hani"),
     "Hans": ("Hani",),
     "Hant": ("Hani", "Bopo"),
 }
-# Languages that are written in a second script, beside their likeliest.
-BESIDES = {"sr": "Latn", "uz": "Cyrl", "pa": "Arab", "ks": "Deva"}
+# Languages that are written in a second script as well as in their likeliest.
+SECOND_SCRIPTS = {"sr": "Latn", "uz": "Cyrl", "pa": "Arab", "ks": "Deva"}
 
 
 def columns_of(steps: Sequence[Step]) -> list[str]:
@@ -33,7 +33,7 @@ def columns_of(steps: Sequence[Step]) -> list[str]:
     return list(dict.fromkeys(echoes + scripts))
 
 
-def made(step: Step) -> Apply:
+def function_of(step: Step) -> Apply:
     """One step as a function of a value and its row. Raises MissingExtra for one that needs what is not installed."""
     if isinstance(step, SplitStep):
         return lambda value, _: value.split(step.split) if isinstance(value, str) else value
@@ -96,21 +96,21 @@ def _echo_of(value: Any) -> Callable[[str], bool]:
 
 def _check_installed() -> None:
     try:
-        import langcodes  # noqa: F401 - whether it is there is told before hours of work, not after
+        import langcodes  # noqa: F401 - found out before hours of work, not after
         import regex  # noqa: F401
     except ImportError as exc:
         raise MissingExtra("What the step drop_wrong_script needs (langcodes, regex)", "match") from exc
 
 
 def _foreign_to(tag: Any) -> Callable[[str], bool]:
-    """Whether a text has letters, but none of a script of the language; nothing is foreign to a tag that is none."""
+    """Whether a text has letters, but none of a script of the language; always false for an unknown language."""
     letter, own = _letters(str(tag))
     return lambda text: own is not None and letter(text) is not None and own(text) is None
 
 
 @functools.cache
 def _letters(tag: str) -> tuple[Callable[[str], Any], Callable[[str], Any] | None]:
-    """What finds a letter in a text, and what finds one of the language's own; None where its script is not known."""
+    """Searches for a letter in a text, and for one of the language's own; None where its script is not known."""
     import langcodes
     import regex
     from langcodes.tag_parser import LanguageTagError
@@ -121,8 +121,8 @@ def _letters(tag: str) -> tuple[Callable[[str], Any], Callable[[str], Any] | Non
         if not language.is_valid() or language.language in (None, "und"):
             return letter, None
         script = language.maximize().script or "Zyyy"
-        scripts = [*TOGETHER.get(script, (script,))]
-        if language.script is None and (second := BESIDES.get(language.language or "")):
+        scripts = [*COMBINED_SCRIPTS.get(script, (script,))]
+        if language.script is None and (second := SECOND_SCRIPTS.get(language.language or "")):
             scripts.append(second)
         names = "".join(rf"\p{{Script={name}}}" for name in scripts)
         return letter, regex.compile(f"[{names}]").search

@@ -17,22 +17,22 @@ from batchinfer.prompting.spec import Example, PromptSpec
 
 
 class TemplateFault(Exception):
-    """A row that the template could not be filled with."""
+    """A row that does not fit the template."""
 
 
 class PromptTemplate:
-    """A job's template and the examples it shows, checked once, then filled for each row.
+    """A job's template and few-shot examples, checked once, then filled for each row.
 
     columns: those that the template uses, in the order in which they first appear.
     """
 
     def __init__(self, spec: PromptSpec, examples: Sequence[Example], path: str) -> None:
-        """examples: only those that are shown. Raises SpecError, naming `path`."""
+        """examples: those of the prompt, as `few_shot` gives them. Raises SpecError, naming `path`."""
         self._spec = spec
         environment = ImmutableSandboxedEnvironment(
             undefined=StrictUndefined, keep_trailing_newline=False, autoescape=False
         )
-        # The same row must give the same prompt: nothing that draws lots, and no names that columns may have.
+        # The same row must give the same prompt: nothing random, and no names that columns may have.
         environment.globals = {name: environment.globals[name] for name in ("range", "namespace")}
         del environment.filters["random"]
         try:
@@ -42,7 +42,7 @@ class PromptTemplate:
             raise SpecError(path, [f"prompt.template, line {exc.lineno}: {exc.message}"]) from exc
         if forbidden := _private_names(tree):
             raise SpecError(
-                path, [f"prompt.template: {forbidden} reaches into Python's insides, which a template may not."]
+                path, [f"prompt.template: {forbidden} is an internal name of Python, which a template may not use."]
             )
         functions = {call.node.name for call in tree.find_all(nodes.Call) if isinstance(call.node, nodes.Name)}
         # A column may be called range, too: then nothing calls it.
@@ -52,13 +52,13 @@ class PromptTemplate:
             raise SpecError(
                 path, ["prompt.template: uses no column, so every row would be the same question: write {{ column }}."]
             )
-        self._shown: list[tuple[str, str]] = []
+        self._few_shot: list[tuple[str, str]] = []
         for number, example in enumerate(examples, 1):
             if missing := [name for name in self.columns if name not in example.input]:
                 fault = f"the template needs a value that is not there: {missing[0]!r} is undefined."
                 raise SpecError(path, [f"prompt.examples, number {number}: {fault}"])
             try:
-                self._shown.append((self._fill(example.input), example.output))
+                self._few_shot.append((self._fill(example.input), example.output))
             except TemplateFault as exc:
                 raise SpecError(path, [f"prompt.examples, number {number}: {exc}"]) from exc
 
@@ -68,13 +68,13 @@ class PromptTemplate:
         if self._spec.format == "completion":
             return ((TEXT, self._completion(question)),)
         turns: list[Message] = [("system", self._spec.system)] if self._spec.system else []
-        for asked, answered in self._shown:
-            turns += [("user", asked), ("assistant", answered)]
+        for example, answer in self._few_shot:
+            turns += [("user", example), ("assistant", answer)]
         return (*turns, ("user", question))
 
     def _completion(self, question: str) -> str:
         """The system text, a line for each example, and the open line. A space at its end is the answer's to write."""
-        lines = [f"{asked.rstrip(' ')} {answered}" for asked, answered in self._shown]
+        lines = [f"{example.rstrip(' ')} {answer}" for example, answer in self._few_shot]
         head = f"{self._spec.system}\n\n" if self._spec.system else ""
         return head + "\n".join([*lines, question.rstrip(" ")])
 
@@ -85,12 +85,12 @@ class PromptTemplate:
             raise TemplateFault(f"the template needs a value that is not there: {exc.message}.") from exc
         except SecurityError as exc:
             raise TemplateFault(f"the template may not do that: {exc}.") from exc
-        except Exception as exc:  # a template calls methods of values, and those raise what they like
+        except Exception as exc:  # a template calls methods of values, which may raise anything
             raise TemplateFault(f"the template could not be filled: {str(exc) or repr(exc)}.") from exc
 
 
 def _private_names(tree: nodes.Template) -> str | None:
-    """The first name in the template that only Python's insides bear."""
+    """The first name in the template that is internal to Python."""
     for attribute in tree.find_all(nodes.Getattr):
         if attribute.attr.startswith("_"):
             return attribute.attr
@@ -100,7 +100,7 @@ def _private_names(tree: nodes.Template) -> str | None:
     return None
 
 
-def shown(examples: Sequence[Example], shots: int | str, path: str) -> list[Example]:
+def few_shot(examples: Sequence[Example], shots: int | str, path: str) -> list[Example]:
     """The first `shots` examples, or all. Raises SpecError if there are fewer."""
     if shots == "all":
         return list(examples)

@@ -22,7 +22,8 @@ from batchinfer.core.database import one, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.sql import literal
 from batchinfer.errors import MissingExtra
-from batchinfer.job.parts import matched_sql, part_sql
+from batchinfer.job.matched import matched_sql
+from batchinfer.job.parts import Part
 from batchinfer.job.spec import MatchSpec
 from batchinfer.match.matcher import MAGIC, MATCHER, TRAILER, matcher_version
 from batchinfer.versions.layout import PREDICTIONS, version_column
@@ -219,15 +220,15 @@ def _unwanted(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -
 def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> str:
     """SQL for each proposed term with what it names: concept as JSON, language, term, score, source."""
     names = {column.name for column in key}
-    parts = [part_sql(part, names, kind, version_column) for part in spec.terms]
+    parts = [Part.parse(name, names).sql(kind, version_column) for name in spec.terms]
     each = ", ".join(
         f"CASE json_type({part}) WHEN 'ARRAY' THEN json_extract({part}, '$[*]') ELSE [{part}] END" for part in parts
     )
-    concept = part_sql(spec.concept, names, kind, version_column)
+    concept = Part.parse(spec.concept, names).sql(kind, version_column)
     language = (
         "NULL"
         if spec.language is None
-        else f"json_extract_string({part_sql(spec.language, names, kind, version_column)}, '$')"
+        else f"json_extract_string({Part.parse(spec.language, names).sql(kind, version_column)}, '$')"
     )
     return f"""SELECT concept, language, json_extract_string(item, '$') AS term, score, source FROM (
             SELECT {concept}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,

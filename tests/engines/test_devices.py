@@ -39,7 +39,7 @@ def test_replicas_share_the_cores() -> None:
 
 def test_more_replicas_than_cores_are_refused() -> None:
     """A replica needs a core of its own."""
-    with pytest.raises(UsageError, match=r"engine.replicas is 3, but only 2 CPU cores"):
+    with pytest.raises(UsageError, match=r"engine.replicas is 3, but there are only 2 CPU cores"):
         place(3, 1, [], [0, 1])
 
 

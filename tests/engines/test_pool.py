@@ -207,7 +207,7 @@ def test_the_script_makes_nothing_up(log: Path) -> None:
     """The scripted engine ends the test when it is asked for something that its script does not cover."""
     with scripted(log, answer={1: "one"}) as pool, pytest.raises(ModelError, match="no answer for '2'"):
         list(pool.generate(TASK, prompts(1, 2)))
-    with scripted(log, anwser="echo") as pool, pytest.raises(ModelError, match="The script is off"):
+    with scripted(log, anwser="echo") as pool, pytest.raises(ModelError, match="The script is invalid"):
         pool.wait_ready()
 
 

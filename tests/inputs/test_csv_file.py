@@ -30,9 +30,9 @@ REFUSED = [
     pytest.param(b"\xef\xbb\xbf\n\n", "is empty", id="empty lines alone"),
     pytest.param(b"a,b\n1,x\n\n2,x,3\n", "line 4: the row has 3 cells, but the header has 2", id="a cell too many"),
     pytest.param(b'a,b\n"1\n2",x\n3,4,5\n', "line 4: the row has 3 cells", id="a cell too many after a cell of two lines"),
-    pytest.param(b'a,b\n1,"x\n2,x\n', "line 3: this is no CSV: unexpected end", id="quote never closed"),
-    pytest.param(b'a,b\n1,"x\n2,"y"\n', "line 3: this is no CSV", id="quote closed by another"),
-    pytest.param(b'a,b\n1,"' + b"x" * 2000 + b'"\n', "line 2: this is no CSV: field larger", id="endless cell"),
+    pytest.param(b'a,b\n1,"x\n2,x\n', "line 3: this is not valid CSV: unexpected end", id="quote never closed"),
+    pytest.param(b'a,b\n1,"x\n2,"y"\n', "line 3: this is not valid CSV", id="quote closed by another"),
+    pytest.param(b'a,b\n1,"' + b"x" * 2000 + b'"\n', "line 2: this is not valid CSV: field larger", id="endless cell"),
     pytest.param(b"a,b\n1,x\n2,\xff\n", "line 3: the text is not UTF-8: save the file", id="not UTF-8"),
     pytest.param("a,b\n1,x\n".encode("utf-16"), "line 1: the text is not UTF-8", id="UTF-16"),
     pytest.param(b"a,a\n1,2\n", "line 1: the header has the column a more than once", id="name twice"),
@@ -41,15 +41,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("content", "expected"), READ)
-@pytest.mark.parametrize("batch", [1, 1000])
+@pytest.mark.parametrize("rows_at_once", [1, 1000])
 def test_a_csv_becomes_columns_of_texts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, expected: list[tuple[str | None, ...]], batch: int
+    tmp_path: Path, content: bytes, expected: list[tuple[str | None, ...]], rows_at_once: int
 ) -> None:
     """Cells come as they stand there, however many are read at once; only the empty ones are null."""
-    monkeypatch.setattr(csv_file, "BATCH_ROWS", batch)
     path = tmp_path / "words.CSV"
     path.write_bytes(content)
-    parquet = as_parquet(path, tmp_path)
+    parquet = as_parquet(path, tmp_path, rows_at_once=rows_at_once)
     assert parquet.name == path.name, "sentences about the file name what was handed in"
     table = pq.read_table(parquet)
     assert table.column_names == ["a", "b"]

@@ -15,26 +15,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError
-from batchinfer.inputs import parquet
 from batchinfer.inputs.convert import kind_of
 from batchinfer.inputs.files import find_files
 from batchinfer.inputs.parquet import ROW, BadRow, Source, template_values
 from batchinfer.job.spec import InputSpec
 from tests.factories import unchecked, write
 
-OpenVersion = Callable[..., Source]
+OpenList = Callable[..., Source]
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> OpenVersion:
+def opened(tmp_path: Path) -> OpenList:
     """Opens a list of these columns: key `id`; further columns are the template's."""
 
-    def make(*files: dict[str, Any], columns: list[str] | None = None, **fields: Any) -> Source:
+    def make(
+        *files: dict[str, Any], columns: list[str] | None = None, rows_at_once: int = LIST_ROWS, **fields: Any
+    ) -> Source:
         paths = [write(tmp_path / f"{number}.parquet", rows) for number, rows in enumerate(files)]
         spec = InputSpec(path="list.parquet", **({"key": ["id"]} | fields))
         used = [name for name in files[0] if name not in spec.key and name not in spec.where]
-        return Source(paths, spec, used if columns is None else columns)
+        return Source(paths, spec, used if columns is None else columns, rows_at_once=rows_at_once)
 
     return make
 
@@ -87,7 +89,7 @@ NOON = datetime(2026, 1, 31, 12, 30, 0, 123456)  # noqa: DTZ001 - lists hold tim
     ],
 )  # fmt: skip
 def test_every_plain_kind_of_column_can_be_a_key(
-    opened: OpenVersion, column: pa.Array, kind: str, values: list[Any]
+    opened: OpenList, column: pa.Array, kind: str, values: list[Any]
 ) -> None:
     """A key column of any plain type is read as its kind, value for value."""
     list_ = opened({"id": column})
@@ -106,7 +108,7 @@ def test_every_plain_kind_of_column_can_be_a_key(
     ],
 )
 def test_a_nested_column_reaches_the_template_as_lists_and_mappings(
-    opened: OpenVersion, column: pa.Array, values: list[Any]
+    opened: OpenList, column: pa.Array, values: list[Any]
 ) -> None:
     """A nested column is kept as JSON and unpacked again for the template."""
     list_ = opened({"id": list(range(len(values))), "n": column})
@@ -125,7 +127,7 @@ def test_a_nested_column_reaches_the_template_as_lists_and_mappings(
         pytest.param(pa.nulls(1), "cannot be used: convert it", id="nothing but nulls"),
     ],
 )
-def test_a_column_that_can_be_no_key_is_refused(opened: OpenVersion, column: pa.Array, said: str) -> None:
+def test_a_column_that_can_be_no_key_is_refused(opened: OpenList, column: pa.Array, said: str) -> None:
     """A key column of a type that has no canonical form is refused with what to do."""
     with pytest.raises(InputError, match=said):
         opened({"id": column})
@@ -136,7 +138,7 @@ def test_kinds_of_dictionaries_are_those_of_their_values() -> None:
     assert kind_of(pa.field("x", pa.dictionary(pa.int8(), pa.float64()))) == "number"
 
 
-def test_null_and_empty_keys_are_bad_rows(opened: OpenVersion) -> None:
+def test_null_and_empty_keys_are_bad_rows(opened: OpenList) -> None:
     """A key that is null, NaN, or has no visible character makes a bad row that says so."""
     texts = opened({"id": ["a", None, "", " \t", "\u00a0", "b"]})
     assert faults(texts) == [(2, "null_key"), (3, "empty_key"), (4, "empty_key"), (5, "empty_key")]
@@ -144,7 +146,7 @@ def test_null_and_empty_keys_are_bad_rows(opened: OpenVersion) -> None:
     assert faults(opened({"id": [1.0, float("nan"), None]})) == [(2, "null_key"), (3, "null_key")]
 
 
-def test_null_and_empty_template_values_are_bad_rows(opened: OpenVersion) -> None:
+def test_null_and_empty_template_values_are_bad_rows(opened: OpenList) -> None:
     """A template column that is null or empty makes a bad row; the detail names the column."""
     list_ = opened({"id": [1, 2, 3, 4], "t": ["x", None, "  ", "y"], "n": [1.5, 2, 3, float("nan")]})
     assert [(row.row, row.reason, row.detail) for row in bad(list_)] == [
@@ -155,14 +157,14 @@ def test_null_and_empty_template_values_are_bad_rows(opened: OpenVersion) -> Non
     assert good(list_)["id"] == [1]
 
 
-def test_optional_columns_may_be_null_or_empty(opened: OpenVersion) -> None:
+def test_optional_columns_may_be_null_or_empty(opened: OpenList) -> None:
     """A column named in input.optional may lack a value, but a key column may not."""
     list_ = opened({"id": ["a", "b", None], "t": [None, "", "x"]}, optional=["t", "id"])
     assert good(list_) == {ROW: [1, 2], "id": ["a", "b"], "t": [None, ""]}
     assert faults(list_) == [(3, "null_key")]
 
 
-def test_a_bad_row_carries_its_number_file_and_key(opened: OpenVersion) -> None:
+def test_a_bad_row_carries_its_number_file_and_key(opened: OpenList) -> None:
     """A bad row names its place and what of its key can be shown."""
     list_ = opened({"id": [date(2026, 1, 31)], "n": [7], "t": [""]}, key=["id", "n"])
     assert bad(list_) == [
@@ -171,7 +173,7 @@ def test_a_bad_row_carries_its_number_file_and_key(opened: OpenVersion) -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()])
-def test_text_that_is_not_utf8_is_a_bad_row(opened: OpenVersion, kind: pa.DataType) -> None:
+def test_text_that_is_not_utf8_is_a_bad_row(opened: OpenList, kind: pa.DataType) -> None:
     """A row whose bytes are no UTF-8 fails alone, in a text and in a binary column, as key and as value."""
     data = [b"fine", b"caf\xe9 ole", "café".encode(), None, b"\xf0\x9f\x92"]
     list_ = opened({"id": [1, 2, 3, 4, 5], "t": unchecked(data, kind)}, optional=["t"])
@@ -183,7 +185,7 @@ def test_text_that_is_not_utf8_is_a_bad_row(opened: OpenVersion, kind: pa.DataTy
     assert bad(keys)[0].query == {"id": "\ufffd"}
 
 
-def test_nested_text_that_is_not_utf8_is_a_bad_row(opened: OpenVersion) -> None:
+def test_nested_text_that_is_not_utf8_is_a_bad_row(opened: OpenList) -> None:
     """Broken bytes inside a list fail their row alone."""
     inner = unchecked([b"ok", b"\xff", b"fine"], pa.string())
     lists = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), inner)
@@ -192,7 +194,7 @@ def test_nested_text_that_is_not_utf8_is_a_bad_row(opened: OpenVersion) -> None:
     assert good(list_)["n"] == ['["ok"]', '["fine"]']
 
 
-def test_a_dictionary_that_is_not_utf8_is_refused_in_a_sentence(opened: OpenVersion) -> None:
+def test_a_dictionary_that_is_not_utf8_is_refused_in_a_sentence(opened: OpenList) -> None:
     """Parquet's reader checks dictionaries itself, so such a list is refused as a whole, as an input error."""
     dictionary = unchecked([b"ok", b"\xff"], pa.string())
     list_ = opened({"id": pa.DictionaryArray.from_arrays(pa.array([0, 1]), dictionary)})
@@ -213,7 +215,7 @@ def test_a_dictionary_that_is_not_utf8_is_refused_in_a_sentence(opened: OpenVers
     ],
 )
 def test_values_of_another_type_than_declared_are_bad_rows(
-    opened: OpenVersion, kind: str, column: list[Any], values: list[Any]
+    opened: OpenList, kind: str, column: list[Any], values: list[Any]
 ) -> None:
     """Under input.types a value that cannot be of the type is a bad row, and the others are converted."""
     list_ = opened({"id": [1, 2, 3], "v": column}, types={"v": kind})
@@ -222,23 +224,23 @@ def test_values_of_another_type_than_declared_are_bad_rows(
     assert faults(list_) == [(2, "not_utf8" if kind == "string" else "wrong_type")]
 
 
-def test_a_wrong_value_is_shown(opened: OpenVersion) -> None:
+def test_a_wrong_value_is_shown(opened: OpenList) -> None:
     """The detail of a wrong type shows the value that is there."""
     (row,) = bad(opened({"id": ["x"]}, types={"id": "integer"}))
     assert row.detail == "The column id should hold values of the kind integer, but here it is 'x'."
 
 
-def test_a_nested_column_declared_as_text_is_wrong(opened: OpenVersion) -> None:
+def test_a_nested_column_declared_as_text_is_wrong(opened: OpenList) -> None:
     """A list is not a text, whatever input.types says."""
     assert faults(opened({"id": [1], "v": [["x"]]}, types={"v": "string"})) == [(1, "wrong_type")]
 
 
-def test_nothing_but_nulls_can_be_declared(opened: OpenVersion) -> None:
+def test_nothing_but_nulls_can_be_declared(opened: OpenList) -> None:
     """A column of nulls only is read where input.types says what it should be; its rows are bad."""
     assert faults(opened({"id": pa.nulls(2)}, types={"id": "integer"})) == [(1, "null_key"), (2, "null_key")]
 
 
-def test_times_that_cannot_be_told_apart_are_bad_rows(opened: OpenVersion) -> None:
+def test_times_that_cannot_be_told_apart_are_bad_rows(opened: OpenList) -> None:
     """A time finer than a microsecond, or beyond the year 9999, is a bad row, never a crash."""
     fine = opened({"id": pa.array([1000, 1001], pa.timestamp("ns"))})
     assert faults(fine) == [(2, "wrong_type")]
@@ -248,7 +250,7 @@ def test_times_that_cannot_be_told_apart_are_bad_rows(opened: OpenVersion) -> No
     assert faults(opened({"id": pa.array([0, 10**7], pa.date32())})) == [(2, "wrong_type")]
 
 
-def test_a_second_file_of_another_type_is_converted_or_bad(opened: OpenVersion) -> None:
+def test_a_second_file_of_another_type_is_converted_or_bad(opened: OpenList) -> None:
     """The first file says of which kind a column is; values of later files that are not are bad rows."""
     list_ = opened({"id": [1, 2]}, {"id": ["3", "four"]}, {"id": [5.0, 5.5]})
     assert good(list_) == {ROW: [1, 2, 3, 5], "id": [1, 2, 3, 5]}
@@ -258,7 +260,7 @@ def test_a_second_file_of_another_type_is_converted_or_bad(opened: OpenVersion) 
     ]
 
 
-def test_later_files_hold_what_the_first_can(opened: OpenVersion) -> None:
+def test_later_files_hold_what_the_first_can(opened: OpenList) -> None:
     """Integers that the first file's column cannot hold are bad rows, so that a list has one type throughout."""
     signed = opened({"id": [-1]}, {"id": pa.array([7, 2**63], pa.uint64())})
     assert (good(signed)["id"], faults(signed)) == ([-1, 7], [(3, "wrong_type")])
@@ -266,15 +268,15 @@ def test_later_files_hold_what_the_first_can(opened: OpenVersion) -> None:
     assert (good(unsigned)["id"], faults(unsigned)) == ([2**63, 7], [(2, "wrong_type")])
 
 
-def test_rows_are_counted_over_all_files_and_batches(opened: OpenVersion, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_counted_over_all_files_and_batches(opened: OpenList) -> None:
     """Row numbers go on from one batch, row group and file to the next."""
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 3)
-    list_ = opened({"id": list("abcde")}, {"id": []} | {"id": pa.array([], pa.string())}, {"id": ["f", "", "h"]})
+    files = [{"id": list("abcde")}, {"id": pa.array([], pa.string())}, {"id": ["f", "", "h"]}]
+    list_ = opened(*files, rows_at_once=3)
     assert good(list_) == {ROW: [1, 2, 3, 4, 5, 6, 8], "id": list("abcdefh")}
     assert [(row.row, row.file) for row in bad(list_)] == [(7, "2.parquet")]
 
 
-def test_where_keeps_the_rows_that_have_the_values(opened: OpenVersion) -> None:
+def test_where_keeps_the_rows_that_have_the_values(opened: OpenList) -> None:
     """input.where keeps rows by one value or several, of any kind; rows that it drops are neither good nor bad."""
     rows = {
         "id": [1, 2, 3, 4, 5],
@@ -297,7 +299,7 @@ def test_where_keeps_the_rows_that_have_the_values(opened: OpenVersion) -> None:
     assert good(opened(rows, columns=[], where={"id": 5}))["id"] == [5]
 
 
-def test_a_faulty_filter_value_is_reported(opened: OpenVersion) -> None:
+def test_a_faulty_filter_value_is_reported(opened: OpenList) -> None:
     """A row whose filter column cannot be read is a bad row rather than silently dropped."""
     list_ = opened({"id": [1, 2, 3], "lang": unchecked([b"de", b"\xff", b"en"], pa.string())}, where={"lang": "de"})
     assert good(list_)["id"] == [1]
@@ -305,7 +307,7 @@ def test_a_faulty_filter_value_is_reported(opened: OpenVersion) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["x", 1.5, ["1", "x"]])
-def test_a_filter_of_another_type_is_refused(opened: OpenVersion, wanted: Any) -> None:
+def test_a_filter_of_another_type_is_refused(opened: OpenList, wanted: Any) -> None:
     """A filter value that the column could never hold is refused, naming both."""
     list_ = opened({"id": [1]}, where={"id": wanted})
     with pytest.raises(InputError, match=r"input\.where\.id is .* but the column holds integer values"):
@@ -333,7 +335,7 @@ WORLD = [
 ]
 
 
-def test_emoji_right_to_left_and_combining_characters_are_kept(opened: OpenVersion) -> None:
+def test_emoji_right_to_left_and_combining_characters_are_kept(opened: OpenList) -> None:
     """Scripts and signs that are easily mangled are handed on as the same bytes, as key and as value."""
     list_ = opened({"id": WORLD, "t": [text.encode() for text in WORLD]})
     columns = good(list_)
@@ -341,7 +343,7 @@ def test_emoji_right_to_left_and_combining_characters_are_kept(opened: OpenVersi
     assert columns["t"] == columns["id"]
 
 
-def test_normalised_keys_lie_beside_the_texts(opened: OpenVersion) -> None:
+def test_normalised_keys_lie_beside_the_texts(opened: OpenList) -> None:
     """input.normalize makes comparable texts for keys and leaves the column itself as it is."""
     list_ = opened({"id": ["  ＣＡＦÉ ", "cafe\u0301"]}, normalize=["nfkc", "casefold", "trim"])
     (batch,) = list_.batches()
@@ -349,7 +351,7 @@ def test_normalised_keys_lie_beside_the_texts(opened: OpenVersion) -> None:
     assert batch.good["id\x1fnormal"].to_pylist() == ["café", "café"]
 
 
-def test_a_missing_column_is_named_with_the_nearest(opened: OpenVersion) -> None:
+def test_a_missing_column_is_named_with_the_nearest(opened: OpenList) -> None:
     """A column that the list lacks is refused with the nearest name that it has, or with all of them."""
     with pytest.raises(InputError, match=r"^0\.parquet has no column langauge: did you mean language\?$"):
         opened({"id": [1], "language": ["de"]}, columns=["langauge"])
@@ -357,7 +359,7 @@ def test_a_missing_column_is_named_with_the_nearest(opened: OpenVersion) -> None
         opened({"id": [1], "language": ["de"]}, columns=[], where={"zzz": 1})
 
 
-def test_a_column_missing_from_a_later_file_is_refused(opened: OpenVersion) -> None:
+def test_a_column_missing_from_a_later_file_is_refused(opened: OpenList) -> None:
     """Every file must have every column; the message names the file."""
     list_ = opened({"id": [1], "t": ["x"]}, {"id": [2]})
     with pytest.raises(InputError, match=r"1\.parquet has no column t"):
@@ -371,17 +373,17 @@ def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
         Source([write(tmp_path / "x.parquet", table)], InputSpec(path="x", key=["id"]), [])
 
 
-def test_columns_that_differ_only_in_case_are_refused(opened: OpenVersion) -> None:
+def test_columns_that_differ_only_in_case_are_refused(opened: OpenList) -> None:
     """The database does not tell such columns apart, so a job must not use both; an unused one does no harm."""
     with pytest.raises(InputError, match="The columns id and ID differ only in case"):
         opened({"id": [1], "ID": [2]})
     assert good(opened({"id": [1], "ID": [2]}, columns=[]))["id"] == [1]
 
 
-def test_an_empty_list_is_refused(opened: OpenVersion) -> None:
-    """A list without rows would replace all that is served by nothing, so it is refused."""
+def test_an_empty_list_is_refused(opened: OpenList) -> None:
+    """A list without rows would remove everything that is served, so it is refused."""
     list_ = opened({"id": pa.array([], pa.string())}, {"id": pa.array([], pa.string())})
-    with pytest.raises(InputError, match="has no rows: an empty list would replace all that is served"):
+    with pytest.raises(InputError, match="has no rows: an empty list would remove everything that is served"):
         bad(list_)
 
 
@@ -414,7 +416,7 @@ def test_a_file_damaged_inside_is_refused(tmp_path: Path) -> None:
     data[4:2000] = bytes(1996)
     path.write_bytes(bytes(data))
     list_ = Source([path], InputSpec(path="x", key=["id"]), [])
-    with pytest.raises(InputError, match=r"list\.parquet breaks off or is damaged"):
+    with pytest.raises(InputError, match=r"list\.parquet is truncated or corrupt"):
         bad(list_)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchinfer.errors import SpecError
 from batchinfer.prompting.spec import Example, PromptSpec
-from batchinfer.prompting.template import PromptTemplate, TemplateFault, shown
+from batchinfer.prompting.template import PromptTemplate, TemplateFault, few_shot
 
 EXAMPLES = [
     Example(input={"fruit": "peach"}, output="drupe"),
@@ -53,18 +53,18 @@ def fault(text: str, row: dict[str, Any]) -> str:
 @pytest.mark.parametrize(("shots", "count"), [(0, 0), (1, 1), (2, 2), (3, 3), ("all", 3)])
 def test_shots_take_the_first_examples(shots: int | str, count: int) -> None:
     """Zero, one, few and all shots are the first so many examples, in the job's order."""
-    assert shown(EXAMPLES, shots, "job.yaml") == EXAMPLES[:count]
+    assert few_shot(EXAMPLES, shots, "job.yaml") == EXAMPLES[:count]
 
 
 def test_all_of_no_examples_is_none() -> None:
     """A job without examples may say all or 0, and shows none."""
-    assert shown([], "all", "job.yaml") == shown([], 0, "job.yaml") == []
+    assert few_shot([], "all", "job.yaml") == few_shot([], 0, "job.yaml") == []
 
 
 def test_more_shots_than_examples_are_refused() -> None:
     """Asking for more examples than there are is said, not quietly made fewer."""
     with pytest.raises(SpecError) as caught:
-        shown(EXAMPLES, 4, "job.yaml")
+        few_shot(EXAMPLES, 4, "job.yaml")
     assert caught.value.problems == ["prompt.shots: is 4, but there are only 3 examples."]
 
 
@@ -230,9 +230,9 @@ def test_a_template_with_a_fault_is_refused_with_its_line(text: str, line: int) 
         "{{ x | sort(attribute='__class__') }}",
     ],
 )
-def test_a_template_that_names_pythons_insides_is_refused(text: str) -> None:
-    """A job is refused before any row is read if its template spells out what only Python's insides bear."""
-    assert refused(text).endswith(" reaches into Python's insides, which a template may not.")
+def test_a_template_with_internal_names_of_python_is_refused(text: str) -> None:
+    """A job is refused before any row is read if its template has names that are internal to Python."""
+    assert refused(text).endswith(" is an internal name of Python, which a template may not use.")
 
 
 @pytest.mark.parametrize(
@@ -348,5 +348,5 @@ def test_the_text_of_a_template_is_no_different(text: str) -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(7, "7"), (1.5, "1.5"), (True, "True"), ([1, 2], "[1, 2]"), ("", "")])
 def test_values_that_are_no_text_are_written_as_python_does(value: Any, text: str) -> None:
-    """Numbers and other values need no filter to be shown."""
+    """Numbers and other values need no filter to be few_shot."""
     assert question("{{ x }}", {"x": value}) == text

@@ -1,0 +1,28 @@
+"""SQL for whether an entry's terms are to be found, by the match section's `where` and `min_score`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from batchinfer.core.fields import Scalar
+from batchinfer.core.sql import literal
+from batchinfer.job.parts import Part
+from batchinfer.job.spec import MatchSpec
+
+
+def matched_sql(spec: MatchSpec, key: Collection[str], kind: str, column: Callable[[str], str]) -> str:
+    """A condition on entries. kind: of the predictions. column: SQL for a key column."""
+    tests = ["true"]
+    for name, wanted in spec.where.items():
+        text = f"json_extract_string({Part.parse(name, key).sql(kind, column)}, '$')"
+        values = wanted if isinstance(wanted, list) else [wanted]
+        tests.append("(" + " OR ".join(_equal(text, value) for value in values) + ")" if values else "false")
+    if spec.min_score is not None:  # what people said has no score
+        tests.append(f"(score >= {spec.min_score} OR (score IS NULL AND source <> 'model'))")
+    return " AND ".join(tests)
+
+
+def _equal(text: str, value: Scalar) -> str:
+    if isinstance(value, bool):
+        return f"{text} = {literal(str(value).lower())}"
+    return f"{text} = {literal(value)}" if isinstance(value, str) else f"try_cast({text} AS DOUBLE) = {value!r}"
