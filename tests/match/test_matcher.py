@@ -107,12 +107,20 @@ SCRIPTS = [  # a term, a text with it, what stands there; None if it must not be
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("term", "text", "there"), SCRIPTS)
-def test_boundaries_by_script(tmp_path: Path, term: str, text: str, there: str | None) -> None:
+@pytest.fixture(scope="module")
+def all_scripts(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One job with all those terms, each in a language of its own."""
+    named = [("it", f"x-{number}", [term]) for number, (term, *_) in enumerate(SCRIPTS)]
+    return job(tmp_path_factory.mktemp("scripts"), named, min_length=1)
+
+
+@pytest.mark.parametrize(
+    ("number", "term", "text", "there"), [(number, *script) for number, script in enumerate(SCRIPTS)]
+)
+def test_boundaries_by_script(all_scripts: World, number: int, term: str, text: str, there: str | None) -> None:
     """Whole words in spaced scripts, with room for particles in Hangul, anywhere in Han, Kana, Thai, Lao, Khmer, Myanmar."""
-    world = job(tmp_path, [("it", "x", [term])], min_length=1)
     wanted = [] if there is None or term == ".*" else [("it", there)]
-    assert found(world, text) == wanted
+    assert found(all_scripts, text, languages=[f"x-{number}"]) == wanted
 
 
 def test_offsets_in_both_countings(tmp_path: Path) -> None:
