@@ -24,7 +24,7 @@ from batchinfer.pipeline.stop import Stop, StopNow, stopping
 from batchinfer.planning.fingerprint import changes
 from batchinfer.planning.prepare import Options, Prepared, planned
 from batchinfer.publish.candidate import release_candidate
-from batchinfer.publish.release import Release, pinned, release
+from batchinfer.publish.release import Release, pinned_instead, release
 from batchinfer.versions.manifest import Forced
 
 MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
@@ -176,6 +176,6 @@ def _publish_candidate(
         version, manifest = release_candidate(job, data, store, name, key=key, say=show.info, forced=forced)
     return {
         "job": job.name, "status": "done", "candidate": name, "version": version, "entries": manifest.rows,
-        "carried": manifest.carried, "unchanged": version is None, "pinned": pinned(data, show.info),
+        "carried": manifest.carried, "unchanged": version is None, "pinned": pinned_instead(data, show.info),
         "gate": [asdict(check) for check in manifest.gate.checks],
     }  # fmt: skip

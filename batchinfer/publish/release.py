@@ -88,7 +88,7 @@ def release(
                 install_version(data, store, draft, version, manifest.derive(match=held))
                 outcome = Release(version, contents, checks, match=held)
     retention.retain(data, job.spec.keep_versions)
-    return replace(outcome, pinned=pinned(data, say))
+    return replace(outcome, pinned=pinned_instead(data, say))
 
 
 def _matcher(key: Sequence[Column], draft: Path, spec: JobSpec, say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -127,12 +127,12 @@ def _served(data: JobData, current: int | None, say: Callable[[str], None]) -> i
     """The version that a new one follows: the one that is served now, so the pinned one, if it is whole."""
     try:
         pin = pointers.pointer(data, pointers.PIN)
-    except StoreError:  # said at the end, by `pinned`
+    except StoreError:  # said at the end, by `pinned_instead`
         return current
     if pin is None or pin.version == current:
         return current
     try:
-        folders.verify(data, pin.version, digest=pin.manifest)
+        folders.verify(data, pin.version, digest=pin.digest)
     except StoreError as exc:
         say(f"{exc} It is pinned, but the new version is compared with the current one in its place.")
         return current
@@ -147,7 +147,7 @@ def next_number(data: JobData, store: Store | None) -> int:
         return max(pointers.newest_number(data), int(one(db, "SELECT coalesce(max(version), 0) FROM versions"))) + 1
 
 
-def pinned(data: JobData, say: Callable[[str], None]) -> int | None:
+def pinned_instead(data: JobData, say: Callable[[str], None]) -> int | None:
     """The version that a pin serves in place of the current one, if it does."""
     try:
         found, current = pointers.pinned(data), pointers.pointer(data)
