@@ -654,7 +654,7 @@ def test_a_first_refusal_is_told_as_such(make: Make) -> None:
     said = str(raised.value)
     assert "What was served" not in said
     assert "batchinfer diff" not in said
-    assert f"The candidate lies in {world.data.rejected / 'r1'}; to publish it all the same: batchinfer publish" in said
+    assert f"The candidate lies in {world.data.rejected / 'r1'}; to publish it anyway: batchinfer publish" in said
 
 
 def test_a_candidate_is_durable_before_it_has_its_name(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
