@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= $(shell nproc)
 BIN := .venv/bin
 STAMP := .venv/.ready
 TORCH_CPU := https://download.pytorch.org/whl/cpu
@@ -10,20 +11,30 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs
+.PHONY: help setup demo test test-fast lint bench docs
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 15
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 19
 	echo
-	echo "demo, test, lint and bench call setup first. Another Python: make setup PYTHON=python3.12"
+	echo "demo, test, test-fast, lint and bench call setup first. Another Python: make setup PYTHON=python3.12"
 
 setup: $(STAMP) ## make .venv with all that is needed (3.9 GB, some minutes; nothing if it is up to date)
 
 demo: setup ## ask a real model 480 sentences, look at the answers, look one up
 	@$(BIN)/python jobs/sentiment/demo.py
 
-test: setup ## run the tests; ARGS="-m 'not slow'" leaves out those that load a model
+# The tests that load a model run in one process after all others: two engines would fight for cores and memory.
+# (xdist could make them a group beside the others, but loses groups with pytest 9.2.)
+test: setup ## run the tests; with ARGS="tests/core -x" only what they say to pytest, in one process
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/pytest -n $(WORKERS) -m "not slow" --durations=15
+	$(BIN)/pytest -m slow --durations=15
+else
 	$(BIN)/pytest $(ARGS)
+endif
+
+test-fast: setup ## run the tests that load no model, a process for each core
+	$(BIN)/pytest -n $(WORKERS) -m "not slow" $(ARGS)
 
 lint: setup ## ruff, mypy and the arrows between modules
 	$(BIN)/ruff check .

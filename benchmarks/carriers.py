@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import regex
 
-from batchinfer.match.matcher import Match
+from batchinfer.match.matcher import Occurrence
 
 Kind = Literal["spaced", "particles", "unspaced"]
-Find = Callable[..., list[Match]]
+Find = Callable[..., list[Occurrence]]
 """Matcher.find, or one that is to be checked beside it."""
 
 

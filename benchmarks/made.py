@@ -13,7 +13,8 @@ from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal
 from batchinfer.publish import build, lookup_index
 from batchinfer.versions import folders, pointers
-from batchinfer.versions.layout import PREDICTIONS
+from batchinfer.versions.layout import FORMAT, PREDICTIONS
+from batchinfer.versions.manifest import Manifest
 
 JOB = "bench"
 KEY = [Column("id", "string")]
@@ -41,23 +42,21 @@ def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> 
             FROM (SELECT i, printf('k%012d', i) AS id FROM range({entries}) t(i)) ORDER BY lookup)
             TO {literal(str(draft / PREDICTIONS))} (FORMAT parquet, COMPRESSION zstd)"""
         )
-        lookup_index.index(db, KEY, draft, JOB, "string")
-    facts = {
-        "job": JOB, "version": version, "created_at": "2026-01-05T03:00:00Z", "rows": entries, "carried": 0,
+        lookup_index.write_lookup(db, KEY, draft, JOB, "string")
+    document = {
+        "format": FORMAT, "job": JOB, "version": version, "created_at": "2026-01-05T03:00:00Z", "rows": entries, "carried": 0,
         "key": [{"name": "id", "kind": "string"}], "normalize": [], "prediction": "string", "spec": {"serve": {"max_age": "60s"}},
-        "gate": {"status": "passed", "checks": []},
+        "gate": {"status": "passed", "checks": []}, "files": {},
     }  # fmt: skip
-    build.write_manifest(draft, facts)
-    folders.install(data, draft, version)
+    build.write_manifest(draft, Manifest.of(document))
+    folders.add(data, draft, version)
     pointers.make_current(data, version)
     return data
 
 
 def body(data: JobData, number: int) -> bytes:
     """What publishing made for an entry."""
-    from batchinfer.versions.snapshot import Snapshot
-
-    with Snapshot(folders.folder_of(data, pointers.served(data).version)) as snapshot:
+    with pointers.open_served(data) as snapshot:
         found = snapshot.get({"id": key_of(number)})
     assert found is not None
     assert json.loads(found)["query"] == {"id": key_of(number)}

@@ -22,21 +22,18 @@ from batchinfer.versions.query import OFFSETS, language_ranges
 def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
     """One prediction, from the version that is served. Exits with 1 if there is none."""
     from batchinfer.core.columns import typed
-    from batchinfer.versions.folders import folder_of
-    from batchinfer.versions.pointers import served
-    from batchinfer.versions.snapshot import Snapshot
+    from batchinfer.versions.pointers import open_served
 
     data = served_data(job)
-    found = served(data)
-    texts = pairs(pair)
-    with Snapshot(folder_of(data, found.version), digest=found.manifest) as snapshot:
+    with open_served(data) as snapshot:
+        texts = pairs(pair)
         columns = {column.name: column for column in snapshot.manifest.key}
         unknown = [name for name in texts if name not in columns]
         if unknown:
             raise UsageError(f"{unknown[0]} is not part of the lookup key, which is {', '.join(columns)}.")
         body = snapshot.get({name: typed(text, columns[name]) for name, text in texts.items()})
     if body is None:
-        raise NotFound(f"{data.name} has no prediction for {', '.join(pair)} in version {found.version}.")
+        raise NotFound(f"{data.name} has no prediction for {', '.join(pair)} in version {snapshot.number}.")
     click.echo(body.decode() if as_json else json.dumps(json.loads(body), indent=2, ensure_ascii=False))
 
 
@@ -51,25 +48,22 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
 
     With - for TEXT, each line of standard input is a text, and gets a line. Exits with 1 if nothing is found.
     """
-    from batchinfer.versions.folders import folder_of
-    from batchinfer.versions.pointers import served
-    from batchinfer.versions.snapshot import Snapshot
+    from batchinfer.versions.pointers import open_served
 
     data = served_data(job)
-    version = served(data)
-    ranges, utf16 = language_ranges(languages), OFFSETS[offsets]
     found = False
-    with Snapshot(folder_of(data, version.version), digest=version.manifest) as snapshot:
+    with open_served(data) as snapshot:
+        ranges, utf16 = language_ranges(languages), OFFSETS[offsets]
         matcher = snapshot.matcher
         for each in _lines() if text == "-" else [text]:
             places = matcher.find(each, languages=ranges, utf16=utf16)
             matches = [flat for place in places for flat in place.flat()]
             found = found or bool(matches)
             show = _match_line if text == "-" else _match_table
-            emit({"matches": matches, "version": version.version}, as_json, partial(show, matches))
+            emit({"matches": matches, "version": snapshot.number}, as_json, partial(show, matches))
     if not found:
         what = "this text" if text != "-" else "these texts"
-        raise NotFound(f"Version {version.version} of {data.name} finds nothing in {what}.")
+        raise NotFound(f"Version {snapshot.number} of {data.name} finds nothing in {what}.")
 
 
 def _lines() -> Iterator[str]:

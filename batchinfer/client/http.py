@@ -1,4 +1,4 @@
-"""Looks up and matches over HTTP for `client.Lookup`: one service, one job, a pool of connections.
+"""Looks up and matches over HTTP: one service, one job, a pool of connections.
 
 Queries are checked here, by the very code and with the very sentences that reading a folder has. For that the job's
 lookup key is asked for once, again when another version has answered, and again before a query is refused.
@@ -7,32 +7,29 @@ lookup key is asked for once, again when another version has answered, and again
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError, ProtocolError
+from urllib3.connectionpool import ConnectionPool
+from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, ProtocolError
+from urllib3.util.retry import RequestHistory
 
 from batchinfer import errors
 from batchinfer.core.columns import Column
+from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES, MAX_TEXTS, MAX_URL
 from batchinfer.core.version import __version__
 from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
 from batchinfer.versions.query import QueryReader
 
 CONNECTIONS = 32  # kept open; threads beyond that number make their own for each request
-MAX_URL = 8192  # this and the next two are the service's
-MAX_QUERIES = 1000  # in a batch, and as many texts
-MAX_BODY = 1 << 20
 AGAIN = (502, 503, 504)
-BACKOFF_SECONDS = 0.1  # before the first repetition; doubled with each
-
+BACKOFF_SECONDS = 0.05  # no wait before the first repetition, twice this before the second, then doubled with each
 ROOM = 32  # bytes of a batch beside its queries or texts
 
 
@@ -59,6 +56,41 @@ Result = TypeVar("Result")
 QUERIES = b'{"queries":[%b]}'
 
 
+class _Retry(urllib3.Retry):
+    """Sends again what failed, and what the service asks to be sent again, within the limits of a Lookup.
+
+    A connection that broke off is made again once, beside the tries that are allowed: the service closes one that
+    idles, and may do so just as it is used again.
+    """
+
+    RETRY_AFTER_STATUS_CODES = frozenset()  # the header alone is no reason
+
+    @classmethod
+    def of(cls, retries: int, timeout: float) -> _Retry:
+        return cls(
+            retries, status_forcelist=AGAIN, allowed_methods=None, raise_on_status=False, respect_retry_after_header=True,
+            backoff_factor=BACKOFF_SECONDS, backoff_jitter=BACKOFF_SECONDS, backoff_max=timeout,
+        )  # fmt: skip
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: urllib3.BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> Self:
+        broke = [past.error for past in self.history if isinstance(past.error, ProtocolError)]
+        if isinstance(error, ProtocolError) and not broke:
+            return self.new(history=(*self.history, RequestHistory(method, url, error, None, None)))
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+    def parse_retry_after(self, retry_after: str) -> float:
+        """Seconds: never more than the time-out, and none for what is no number."""
+        return min(float(retry_after), self.backoff_max) if retry_after.isdecimal() else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """The lookup key, as of one version."""
@@ -67,8 +99,8 @@ class _Known:
     reader: QueryReader
 
 
-class Remote:
-    """See `client.Lookup`."""
+class HttpBackend:
+    """Asks a service. See `client.Lookup` for what it is made with."""
 
     def __init__(self, url: str, job: str, *, key: str | None, timeout: float, retries: int) -> None:
         """Raises UsageError."""
@@ -77,6 +109,7 @@ class Remote:
         if key is not None and not (key.isascii() and key.isprintable()):
             raise UsageError("The API key holds characters that none has: copy it again.")
         self._url, self._job, self._timeout, self._retries = url.rstrip("/"), job, timeout, retries
+        self._retry = _Retry.of(retries, timeout)
         self._headers = {"user-agent": f"batchinfer/{__version__}"}
         if key:
             self._headers["authorization"] = f"Bearer {key}"
@@ -114,8 +147,16 @@ class Remote:
         counted = ',"offsets":"utf16"' if utf16 else ""
         frame = f'{{"texts":[%b]{restricted}{counted}}}'.encode()
         encoded = [_text_as_json(text, len(frame)) for text in texts]
-        asked = list(batches(encoded, len(frame))) or [[]]  # without texts too, a job that matches none is told of
+        asked = list(batches(encoded, len(frame), MAX_TEXTS)) or [
+            []
+        ]  # without texts too, a job that matches none is told of
         return [result for batch in asked for result in self._batch("match", frame, batch, _matches)]
+
+    def gets_at_once(self, count: int) -> bool:  # noqa: ARG002 - the service is waited for in any case
+        return False
+
+    def matches_at_once(self, texts: Sequence[str]) -> bool:  # noqa: ARG002
+        return False
 
     def _batch(
         self, route: str, frame: bytes, items: list[bytes], read: Callable[[dict[str, Any], int], Result]
@@ -189,34 +230,13 @@ class Remote:
 
     def _send(self, method: str, target: str, body: bytes | None) -> urllib3.BaseHTTPResponse:
         """An answer, from as many tries as are allowed. Raises StoreError where none came."""
-        for tries in itertools.count(1):
-            wait = ""
-            try:
-                reply = self._once(method, target, body)
-            except HTTPError as exc:
-                if tries > self._retries:
-                    often = "" if tries == 1 else f" after {tries} tries"
-                    raise StoreError(f"{self._url} cannot be reached{often}: {exc.__cause__ or exc}.") from exc
-            else:
-                if reply.status not in AGAIN or tries > self._retries:
-                    return reply
-                wait = reply.headers.get("retry-after", "")
-            time.sleep(self._pause(tries, wait))
-        raise AssertionError
-
-    def _once(self, method: str, target: str, body: bytes | None) -> urllib3.BaseHTTPResponse:
-        pool = self._pool
         headers = self._headers if body is None else self._headers | {"content-type": "application/json"}
         try:
-            return pool.request(method, target, body=body, headers=headers, retries=False, redirect=False)
-        except ProtocolError:
-            # The service closes a connection that idles; it may do so just as this one is taken up again.
-            return pool.request(method, target, body=body, headers=headers, retries=False, redirect=False)
-
-    def _pause(self, tries: int, wait: str) -> float:
-        """Seconds before the next try: what the service asks for, but never more than the time-out."""
-        backoff = BACKOFF_SECONDS * 2 ** min(tries - 1, 10) * random.uniform(0.5, 1)  # noqa: S311
-        return min(float(wait) if wait.isdecimal() else backoff, self._timeout)
+            return self._pool.request(method, target, body=body, headers=headers, retries=self._retry, redirect=False)
+        except HTTPError as exc:
+            reason = exc.reason if isinstance(exc, MaxRetryError) and exc.reason is not None else exc
+            often = f" after {self._retries + 1} tries" if self._retries else ""
+            raise StoreError(f"{self._url} cannot be reached{often}: {reason.__cause__ or reason}.") from exc
 
     def _problem(self, reply: urllib3.BaseHTTPResponse) -> dict[str, Any]:
         """What a refusal says, if it is the service that refuses and not something before it."""
@@ -260,12 +280,12 @@ def _prefix(url: str) -> str:
     raise UsageError(f"{url} is not the address of a service: write http://HOST:PORT.")
 
 
-def batches(queries: Sequence[bytes], room: int = ROOM) -> Iterator[list[bytes]]:
-    """Queries or texts in the portions that the service takes. room: bytes of a batch beside them."""
+def batches(queries: Sequence[bytes], room: int = ROOM, most: int = MAX_QUERIES) -> Iterator[list[bytes]]:
+    """Queries or texts in the portions that the service takes. room: bytes of a batch beside them; most: in a batch."""
     batch: list[bytes] = []
     size = room
     for query in queries:
-        if batch and (len(batch) == MAX_QUERIES or size + len(query) > MAX_BODY):
+        if batch and (len(batch) == most or size + len(query) > MAX_BODY):
             yield batch
             batch, size = [], room
         batch.append(query)

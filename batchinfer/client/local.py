@@ -1,4 +1,4 @@
-"""Look-ups straight from a data folder."""
+"""Looks up and matches straight from a data folder."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ import json
 import logging
 import threading
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 from batchinfer.client.types import Hit, Matches, Query
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, NotFound, StoreError
-from batchinfer.versions.follow import Follower, Served
+from batchinfer.versions.follow import FollowedVersion, Follower
 
 log = logging.getLogger("batchinfer.client")
 
 
 LOOK_SECONDS = 0.5  # between two looks for a new version
+AT_ONCE = 100  # look-ups, which take about a millisecond
+AT_ONCE_CHARACTERS = 20_000  # in texts, which take a few milliseconds
 
 
-class _Files:
-    """Reads the data folder in this process. A thread takes up new versions; no look-up ever waits for it."""
+class LocalBackend:
+    """Reads the data folder in this process. A thread opens new versions; no look-up ever waits for it."""
 
     def __init__(self, root: Path, job: str) -> None:
         self._follower = Follower(JobData(root, job))
-        with _REFRESHING:
+        with REFRESHING:
             self._follower.refresh()
-        if self._follower.served.snapshot is None:
-            raise _nothing(self._follower)
+        if self._follower.followed.snapshot is None:
+            raise _why_nothing(self._follower)
         self._start()
 
     def _start(self) -> None:
@@ -41,18 +44,18 @@ class _Files:
 
     @property
     def version(self) -> int:
-        pointer = self._follower.served.pointer
+        pointer = self._follower.followed.pointer
         assert pointer is not None
         return pointer.version
 
     def get(self, query: Query) -> Hit | None:
-        snapshot = self._follower.served.snapshot
+        snapshot = self._follower.followed.snapshot
         assert snapshot is not None
         body = snapshot.get(query)
         return None if body is None else _decode(body.decode())
 
     def get_many(self, queries: list[Query]) -> list[Hit | None]:
-        snapshot = self._follower.served.snapshot
+        snapshot = self._follower.followed.snapshot
         assert snapshot is not None
         reader = snapshot.reader
         bodies = snapshot.find_many([reader.key(values) for values in reader.from_many(queries)])
@@ -68,15 +71,23 @@ class _Files:
             {"matches": [flat for match in matches for flat in match.flat()], "version": version} for matches in found
         ]
 
-    def _with_matcher(self) -> Served:
+    def gets_at_once(self, count: int) -> bool:
+        """They read mapped memory: a few microseconds for each."""
+        return count <= AT_ONCE
+
+    def matches_at_once(self, texts: Sequence[str]) -> bool:
+        """Once the matcher is loaded, if they are not long."""
+        return self._follower.matching and sum(map(len, texts)) <= AT_ONCE_CHARACTERS
+
+    def _with_matcher(self) -> FollowedVersion:
         """What is open. The first match loads the matcher; later versions come with theirs. Raises UsageError."""
         if not self._follower.matching:
-            with _REFRESHING:  # neither a fork nor a version without its matcher may come in between
-                snapshot = self._follower.served.snapshot
+            with REFRESHING:  # neither a fork nor a version without its matcher may come in between
+                snapshot = self._follower.followed.snapshot
                 assert snapshot is not None
                 _ = snapshot.matcher
                 self._follower.matching = True
-        return self._follower.served
+        return self._follower.followed
 
     def close(self) -> None:
         """The version itself goes with the last reference: other threads may just be asking it."""
@@ -91,11 +102,11 @@ class _Files:
 _decode = json.JSONDecoder().decode
 
 
-def _nothing(follower: Follower) -> BatchinferError:
+def _why_nothing(follower: Follower) -> BatchinferError:
     """Why nothing could be opened."""
     data = follower.data
-    if follower.served.problem is not None:
-        return StoreError(f"Nothing of the job {data.name} can be served: {follower.served.problem}")
+    if follower.followed.problem is not None:
+        return StoreError(f"Nothing of the job {data.name} can be served: {follower.followed.problem}")
     if not data.root.is_dir():
         return NotFound(f"There is no data folder {data.root}.")
     if not data.folder.is_dir():
@@ -106,18 +117,18 @@ def _nothing(follower: Follower) -> BatchinferError:
 def _keep_up(follower: Follower, stop: threading.Event) -> None:
     told = None
     while True:
-        problem = follower.served.problem
+        problem = follower.followed.problem
         if problem is not None and problem != told:
             log.warning("%s: %s What was open before goes on being used.", follower.data.name, problem)
         told = problem
         if stop.wait(LOOK_SECONDS):
             return
         try:
-            with _REFRESHING:
+            with REFRESHING:
                 follower.refresh()
         except Exception:  # whatever it was, it may pass; look-ups go on with what is open
             log.exception("%s: could not be brought up to date", follower.data.name)
 
 
 # A fork waits until no version is just being opened: the child would be left with half of it, and with its locks.
-_REFRESHING = threading.Lock()
+REFRESHING = threading.Lock()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-import weakref
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batchinfer.client.local import _REFRESHING, _Files
+from batchinfer.client.arguments import many_texts, one_query
+from batchinfer.client.backends import close_backend, open_backend
 from batchinfer.client.types import Backend, Hit, Matches, Query
-from batchinfer.core.keys import JOB_NAME
-from batchinfer.errors import MissingExtra, UsageError, shortened
+from batchinfer.errors import UsageError
 from batchinfer.versions.query import language_ranges
 
 
@@ -31,27 +28,15 @@ class Lookup:
     def __init__(
         self, source: str | Path, job: str, *, key: str | None = None, timeout: float = 2.0, retries: int = 3
     ) -> None:
-        if not re.fullmatch(JOB_NAME, job):
-            raise UsageError(f"{shortened(repr(job))} is not a job's name: small letters, digits, - and _, at most 64.")
-        self._way: Backend | None = (
-            _over_http(source, job, key, timeout, retries)
-            if isinstance(source, str) and "://" in source
-            else _Files(Path(source), job)
-        )
-        _OPEN.add(self._way)
+        self._backend: Backend | None = open_backend(source, job, key=key, timeout=timeout, retries=retries)
+        self.job = job
 
     def get(self, query: Query | None = None, /, **columns: Any) -> Hit | None:
         """The prediction for these columns, as the service's hit; None if there is none.
 
         A column whose name is no Python name goes into `query`. Raises UsageError for what the lookup key does not fit.
         """
-        if query is None:
-            query = columns
-        elif not isinstance(query, Mapping):
-            raise UsageError(f"A query is a mapping of columns to values, not {shortened(repr(query))}.")
-        elif columns:
-            query = {**query, **columns}
-        return self._opened.get(query)
+        return self._opened.get(one_query(query, columns))
 
     def get_many(self, queries: Iterable[Query]) -> list[Hit | None]:
         """The same for many, in their order. Raises UsageError if the lookup key does not fit one of them."""
@@ -69,13 +54,7 @@ class Lookup:
         self, texts: Iterable[str], *, languages: Collection[str] = (), utf16: bool = False
     ) -> list[Matches]:
         """The same for many texts, in their order."""
-        if isinstance(texts, str | bytes | Mapping):
-            raise UsageError(f"Texts are a list of strings, not {shortened(repr(texts))}.")
-        asked = list(texts)
-        for text in asked:
-            if not isinstance(text, str):
-                raise UsageError(f"A text is a string, not {shortened(repr(text))}.")
-        return self._opened.match_many(asked, language_ranges(languages), utf16=utf16)
+        return self._opened.match_many(many_texts(texts), language_ranges(languages), utf16=utf16)
 
     @property
     def version(self) -> int:
@@ -84,16 +63,15 @@ class Lookup:
 
     @property
     def _opened(self) -> Backend:
-        if self._way is None:
+        if self._backend is None:
             raise UsageError("This Lookup is closed.")
-        return self._way
+        return self._backend
 
     def close(self) -> None:
         """Lets connections, files and the thread go. A second time does nothing."""
-        way, self._way = self._way, None
-        if way is not None:
-            _OPEN.discard(way)
-            way.close()
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            close_backend(backend)
 
     def __enter__(self) -> Self:
         return self
@@ -102,25 +80,3 @@ class Lookup:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _over_http(url: str, job: str, key: str | None, timeout: float, retries: int) -> Backend:
-    try:
-        from batchinfer.client.http import Remote
-    except ModuleNotFoundError as exc:
-        if (exc.name or "").startswith("batchinfer"):
-            raise
-        raise MissingExtra("urllib3, which a Lookup over HTTP needs,", "client") from exc
-    return Remote(url, job, key=key, timeout=timeout, retries=retries)
-
-
-_OPEN: weakref.WeakSet[Backend] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    _REFRESHING.release()
-    for way in list(_OPEN):
-        way.after_fork()
-
-
-os.register_at_fork(before=_REFRESHING.acquire, after_in_parent=_REFRESHING.release, after_in_child=_after_fork)

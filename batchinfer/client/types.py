@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 Query = Mapping[str, Any]
-
+"""A value for each column of the lookup key."""
 
 Hit = dict[str, Any]
-
+"""A prediction, as the service's hit has it."""
 
 Matches = dict[str, Any]
+"""What a text mentions: {"matches": [...], "version": N}."""
 
 
 class Backend(Protocol):
-    """How predictions are come by."""
+    """Where answers come from. Any number of threads may ask one; all arguments were checked but for the lookup key."""
 
     @property
     def version(self) -> int: ...
     def get(self, query: Query) -> Hit | None: ...
     def get_many(self, queries: list[Query]) -> list[Hit | None]: ...
     def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]: ...
+    def gets_at_once(self, count: int) -> bool:
+        """Whether so many look-ups are over in a moment, so that an event loop can make them itself."""
+        ...
+
+    def matches_at_once(self, texts: Sequence[str]) -> bool:
+        """The same of these texts."""
+        ...
+
     def close(self) -> None: ...
     def after_fork(self) -> None: ...

@@ -12,4 +12,4 @@ def now() -> datetime:
 
 def iso(moment: datetime | None) -> str | None:
     """A stored time as text."""
-    return None if moment is None else moment.isoformat(timespec="seconds") + "Z"
+    return None if moment is None else moment.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"

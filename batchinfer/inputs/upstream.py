@@ -23,7 +23,6 @@ from batchinfer.job.reader import Job
 from batchinfer.job.spec import InputSpec
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import PREDICTIONS, version_column
-from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.snapshot import Snapshot
 
 SAMPLE = 100  # predictions that are looked at for an error message
@@ -87,8 +86,8 @@ def _upstream_of(data: JobData) -> str | None:
         if bound := data.record().get("job_file"):
             return reader.load(str(bound), {}).spec.input.job
     with contextlib.suppress(BatchinferError):
-        pointer = pointers.served(data)
-        said = Manifest.read(folders.folder_of(data, pointer.version)).content["spec"].get("input", {}).get("job")
+        with pointers.open_served(data) as version:
+            said = version.manifest.spec.get("input", {}).get("job")
         return said if isinstance(said, str) else None
     return None
 
@@ -107,13 +106,13 @@ def _served(job: Job, data: JobData) -> Iterator[tuple[Snapshot, Upstream]]:
             f"Check input.job, or make it: batchinfer run {name}"
         )
     try:
-        pointer = pointers.served(source)
+        snapshot = pointers.open_served(source)
     except NotFound as exc:
         raise InputError(
             f"{job.name} takes its list from {name}, which has no published version yet: batchinfer run {name}"
         ) from exc
-    with Snapshot(folders.folder_of(source, pointer.version), digest=pointer.manifest) as snapshot:
-        yield snapshot, Upstream(name, pointer.version)
+    with snapshot:
+        yield snapshot, Upstream(name, snapshot.number)
 
 
 def _list_sql(db: duckdb.DuckDBPyConnection, version: Snapshot, spec: InputSpec, *, rows: bool) -> str:
@@ -154,7 +153,7 @@ def _check_lists(
 ) -> None:
     """Raises InputError if no prediction has a list where the job looks for one."""
     head = f"No prediction of {spec.job}, version {version.manifest.version}, has a list at {spec.explode}, which input.explode names"
-    if version.manifest.content["prediction"] != "json":
+    if not version.manifest.is_json:
         raise InputError(f"{head}: its predictions are texts.")
     array = f"json_type(value::JSON, {literal(place)}) = 'ARRAY'"
     if not db.execute(f"SELECT 1 FROM ({predictions}) WHERE {array} LIMIT 1").fetchall():

@@ -81,7 +81,7 @@ class Kept:
     @property
     def quotes(self) -> bool:
         """Whether its gate's report quotes rows."""
-        return any(check.get("examples") for check in self.manifest.content["gate"]["checks"])
+        return any(check.examples for check in self.manifest.gate.checks)
 
 
 def folders(data: JobData) -> dict[int | str, tuple[Path, Manifest]]:

@@ -31,10 +31,9 @@ from batchinfer.job.spec import MatchSpec
 from batchinfer.maintenance import erase_cache
 from batchinfer.maintenance.entry import Entry, Kept, blobs, folders, published, search
 from batchinfer.maintenance.erase_cache import Erased, Listed
-from batchinfer.match.matcher import MATCHER
 from batchinfer.misses import log
 from batchinfer.publish import lookup_index, matcher
-from batchinfer.publish.release import install, next_number
+from batchinfer.publish.release import install_version, next_number
 from batchinfer.versions import pointers, retention
 from batchinfer.versions.folders import draft_folder
 from batchinfer.versions.layout import MANIFEST, PREDICTIONS
@@ -86,7 +85,7 @@ def _remove_all(
     data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, entry: Entry, kept: Sequence[Kept], found: Found
 ) -> Report:
     erased = Erased(0, 0, 0) if store is None else erase_cache.mark(store, db, entry, found.prompts)
-    missed = log.forget(data, entry.key, entry.columns, entry.normalize)
+    missed = log.erase(data, entry.key, entry.columns, entry.normalize)
     if erased == Erased(0, 0, 0) and not missed and not any(place.lookups for place in kept):
         named = ", ".join(f"{name}={text}" for name, text in entry.texts.items())
         raise NotFound(" ".join([f"Nothing of {named} is stored for the job {data.name}.", *remarks(found)]))
@@ -221,9 +220,7 @@ def _replace_versions(
             elif pointer.version in [place.name for place in [*removed, *quoting]]:
                 raise Busy(f"Version {pointer.version} was pinned meanwhile: forget again.")
         for place in quoting:
-            gate = place.manifest.content["gate"]
-            content = place.manifest.content | {"gate": gate | {"checks": erase_cache.plain_checks(gate["checks"])}}
-            write_atomically(place.folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False).encode())
+            write_atomically(place.folder / MANIFEST, place.manifest.without_examples().to_bytes())
         for place in removed:
             with os_errors(place.folder):  # a server that has it open reads on until it takes the new one
                 retention.remove(place.folder)
@@ -237,29 +234,28 @@ def _pointers(data: JobData) -> dict[str, Pointer]:
 
 def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, place: Kept) -> int:
     """A new version from an old one's predictions.parquet, less the entry. Its gate is not asked again."""
-    content = place.manifest.content
+    manifest = place.manifest
     with draft_folder(data) as draft:
         less = f"WHERE lookup NOT IN ({blobs(place.lookups)})" if place.lookups else ""
         target = literal(str(draft / PREDICTIONS))
         db.execute(
             f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
         )
-        rows = lookup_index.index(db, place.manifest.key, draft, place.manifest.job, content["prediction"])
-        match = content["spec"].get("match") if MATCHER in place.manifest.files else None
+        rows = lookup_index.write_lookup(db, manifest.key, draft, manifest.job, manifest.prediction)
+        match = manifest.spec.get("match") if manifest.has_matcher else None
         spec = None if match is None else MatchSpec.model_validate(match)
-        held = matcher.write_matcher(place.manifest.key, draft, spec, content["prediction"])
+        held = matcher.write_matcher(manifest.key, draft, spec, manifest.prediction)
         version = next_number(data, store)
-        facts = {part: fact for part, fact in content.items() if part not in ("format", "files")} | {
-            "version": version,
-            "created_at": iso(now()),
-            "rows": rows,
-            "match": None if held is None else held.to_json(),
-            "carried": one(db, f"SELECT count(*) FROM read_parquet({target}) WHERE carried"),
-            "parent": place.name,
-            "forgot": content.get("forgot", 0) + 1,
-            "gate": content["gate"] | {"checks": erase_cache.plain_checks(content["gate"]["checks"])},
-        }
-        install(data, store, draft, version, facts, current=False)
+        rebuilt = manifest.without_examples().derive(
+            version=version,
+            created_at=iso(now()),
+            rows=rows,
+            match=None if held is None else held.to_json(),
+            carried=one(db, f"SELECT count(*) FROM read_parquet({target}) WHERE carried"),
+            parent=place.name,
+            forgot=manifest.forgot + 1,
+        )
+        install_version(data, store, draft, version, rebuilt, current=False)
     return version
 
 

@@ -24,6 +24,7 @@ from batchinfer.errors import InputError
 from batchinfer.inputs.parquet import Batch, Source
 from batchinfer.job.spec import InputSpec
 from batchinfer.maintenance.entry import Entry, blobs
+from batchinfer.versions.manifest import plain_checks
 
 BATCH_ROWS = 65_536
 POINTERS = pa.schema({"run_id": pa.int32(), "created_at": pa.timestamp("us"), "text": pa.string()})
@@ -231,8 +232,3 @@ def without_examples(report: dict[str, Any]) -> dict[str, Any]:
     if less.get("match"):
         less["match"] = {name: fact for name, fact in less["match"].items() if name not in ("examples", "says")}
     return less
-
-
-def plain_checks(checks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A gate's checks without the rows that they quote."""
-    return [{name: fact for name, fact in check.items() if name != "examples"} for check in checks]

@@ -38,7 +38,7 @@ class Name(NamedTuple):
     source: str
 
 
-class Match(NamedTuple):
+class Occurrence(NamedTuple):
     """A place in a text where a term stands, and all that it names. start, end: offsets; text: what stands there."""
 
     start: int
@@ -67,7 +67,7 @@ class _Entries:
         self._parts: list[str] | None = None
 
     def json(self, start: int, end: int, text: str) -> str:
-        """`Match.flat` as JSON, without its brackets: all but the span is the same each time, and written once."""
+        """`Occurrence.flat` as JSON, without its brackets: all but the span is the same each time, and written once."""
         if self._parts is None:
             self._parts = _parts(self.names)
         return f'"start":{start},"end":{end},"text":{_quoted(text)},'.join(self._parts)
@@ -153,14 +153,14 @@ class Matcher:
         """How many different terms there are."""
         return len(self._named)
 
-    def find(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> list[Match]:
+    def find(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> list[Occurrence]:
         """The terms that stand in a text, by where they begin, and what each names.
 
         languages: BCP 47 tags to which to keep (de: de-AT, too); terms of no language are always found. utf16: count
         offsets in UTF-16 units, as JavaScript and Java do, rather than in code points.
         """
         return [
-            Match(*place, text[start:end], entries.names)
+            Occurrence(*place, text[start:end], entries.names)
             for (start, end), place, entries in self._places(text, languages, utf16=utf16)
         ]
 

@@ -18,9 +18,8 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
-from batchinfer.core.sql import literal, quoted
+from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.inputs.query_list import listed
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import PREDICTIONS, RESERVED, version_column
 from batchinfer.versions.manifest import Manifest
@@ -103,9 +102,8 @@ def _sides(data: JobData, names: Sequence[str]) -> tuple[Side, Side]:
 def _side(data: JobData, name: str) -> Side:
     """What a person means by 3, r7 or current. Raises NotFound or UsageError."""
     if name == CURRENT:
-        served = pointers.served(data)
-        folder = folders.folder_of(data, served.version)
-        return Side(served.version, folder, Manifest.read(folder, digest=served.manifest))
+        with pointers.open_served(data) as version:
+            return Side(version.number, version.folder, version.manifest)
     if CANDIDATE.fullmatch(name):
         if name not in (known := folders.candidates(data)):
             raise NotFound(f"The job {data.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
@@ -132,10 +130,10 @@ def _damage(start: Side, end: Side) -> Iterator[None]:
 
 def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
     """Makes the table `differences`."""
-    kinds = [side.manifest.content["prediction"] for side in (start, end)]
-    for alias, side, kind in zip(("a", "b"), (start, end), kinds, strict=True):
+    any_json = start.manifest.is_json or end.manifest.is_json
+    for alias, side in (("a", start), ("b", end)):
         # A text and a JSON value are compared as JSON.
-        value = "to_json(prediction)::VARCHAR" if kind == "string" and "json" in kinds else "prediction"
+        value = "to_json(prediction)::VARCHAR" if any_json and not side.manifest.is_json else "prediction"
         columns = ", ".join(f"{version_column(key.name)} AS {listed(key.name)}" for key in side.manifest.key)
         db.execute(
             f"CREATE VIEW {alias} AS SELECT {columns}, lookup, {value} AS prediction, score, source "
@@ -153,7 +151,7 @@ def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
         FROM a FULL JOIN b ON {match}
         WHERE a.lookup IS NULL OR b.lookup IS NULL OR a.prediction IS DISTINCT FROM b.prediction"""
     )
-    if "json" in kinds:
+    if any_json:
         _drop_equal_values(db)
 
 

@@ -1,41 +1,140 @@
-"""What a version says of itself: manifest.json, read and checked."""
+"""What a version says of itself: manifest.json, read, checked, and made from another one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
+from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
+from batchinfer.core.files import user_name
 from batchinfer.core.keys import ENCODERS
 from batchinfer.errors import StoreError
+from batchinfer.match.matcher import MATCHER
 from batchinfer.versions.layout import FORMAT, MANIFEST
 
 SECONDS = re.compile("[0-9]+s")
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a version says of itself. serve: the job's section of that name; `content` is all of it: an open map.
+class CheckRecord:
+    """What one check of the gate came to.
 
+    name: as in the job's section gate.
+    value: what was measured, a share or a count.
+    limit: what the job asks for.
+    passed: whether the value keeps to the limit.
+    says: the same as a sentence.
+    examples: a few of the rows that it failed for.
+    """
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+    says: str
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GateRecord:
+    """What the gate said of a version.
+
+    status: passed or failed.
+    checks: all of them.
+    """
+
+    status: str
+    checks: tuple[CheckRecord, ...]
+
+    @property
+    def failed(self) -> tuple[CheckRecord, ...]:
+        return tuple(check for check in self.checks if not check.passed)
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """Who published what the gate refused, and why.
+
+    why: in that person's words.
+    by: their user name.
+    at: when, as text.
+    """
+
+    why: str
+    by: str = field(default_factory=user_name)
+    at: str | None = field(default_factory=lambda: iso(now()))
+
+
+class Changes(TypedDict, total=False):
+    """What can be said otherwise of a version that is made from another one, as manifest.json has it."""
+
+    version: int
+    created_at: str | None
+    rows: int
+    carried: int
+    parent: int | str | None
+    candidate: str
+    forgot: int
+    match: Mapping[str, Any] | None
+    forced: Mapping[str, Any] | None
+    files: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a version says of itself.
+
+    version: its number; None for a candidate that was refused.
+    job: the job's name.
+    created_at: when it was made.
+    rows: how many entries it has.
+    carried: how many of them were kept from the version before.
+    key: the columns by which it is looked up.
+    normalize: how their texts are made alike first.
+    prediction: the kind of its predictions, string or json.
+    unicode: the version of Unicode by which texts were made alike, if it is known.
+    gate: what the gate said of it.
+    forced: why it was published although the gate refused, if it was.
+    parent: the version that it follows, if any.
+    run: the facts of the run that made it.
+    spec: the job file as it was.
+    serve: the section serve of that.
     max_age: how long clients may keep an answer, in seconds.
+    match: what its matcher holds, if it has one.
+    candidate: the refused candidate whose bytes these are, if they are one's.
+    forgot: how many times entries were erased from it.
+    files: the size and checksum of each of its files.
+    document: all of manifest.json, in its order, with the fields that only newer programs know.
     """
 
     version: int | None
     job: str
     created_at: datetime
     rows: int
+    carried: int
     key: tuple[Column, ...]
     normalize: tuple[str, ...]
-    files: dict[str, dict[str, Any]]
-    serve: dict[str, Any]
+    prediction: str
+    unicode: str | None
+    gate: GateRecord
+    forced: Forced | None
+    parent: int | str | None
+    run: Mapping[str, Any]
+    spec: Mapping[str, Any]
+    serve: Mapping[str, Any]
     max_age: int
-    content: dict[str, Any]
+    match: Mapping[str, Any] | None
+    candidate: str | None
+    forgot: int
+    files: Mapping[str, Mapping[str, Any]]
+    document: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def read(cls, folder: Path, *, digest: str | None = None) -> Manifest:
@@ -43,23 +142,11 @@ class Manifest:
         path = folder / MANIFEST
         try:
             data = path.read_bytes()
-            content = json.loads(data)
-            number = content["format"]
+            document = json.loads(data)
+            number = document["format"]
             if number != FORMAT:
                 raise StoreError(f"{folder} has format {number}, and this batchinfer knows {FORMAT}: upgrade it.")
-            serve = dict(content["spec"].get("serve", {}))
-            manifest = cls(
-                version=content["version"],
-                job=content["job"],
-                created_at=datetime.fromisoformat(content["created_at"]),
-                rows=content["rows"],
-                key=tuple(_column(column) for column in content["key"]),
-                normalize=tuple(content["normalize"]),
-                files={_file_name(name): dict(facts) for name, facts in content["files"].items()},
-                serve=serve,
-                max_age=_seconds(serve.get("max_age", "60s")),
-                content=content,
-            )
+            manifest = cls.of(document)
         except FileNotFoundError as exc:
             raise StoreError(f"{path} is missing.") from exc
         except OSError as exc:
@@ -70,11 +157,82 @@ class Manifest:
             raise StoreError(f"{path} is not the manifest that was published: its checksum differs.")
         return manifest
 
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Manifest:
+        """A manifest from what its file says. Raises ValueError, KeyError, TypeError or AttributeError for a damaged one."""
+        serve = dict(document["spec"].get("serve", {}))
+        return cls(
+            version=document["version"],
+            job=document["job"],
+            created_at=datetime.fromisoformat(document["created_at"]),
+            rows=document["rows"],
+            carried=document.get("carried", 0),
+            key=tuple(_column(column) for column in document["key"]),
+            normalize=tuple(document["normalize"]),
+            prediction=document["prediction"],
+            unicode=document.get("unicode"),
+            gate=_gate(document["gate"]),
+            forced=_forced(document.get("forced")),
+            parent=document.get("parent"),
+            run=document.get("run", {}),
+            spec=document["spec"],
+            serve=serve,
+            max_age=_seconds(serve.get("max_age", "60s")),
+            match=document.get("match"),
+            candidate=document.get("candidate"),
+            forgot=document.get("forgot", 0),
+            files={_file_name(name): dict(facts) for name, facts in document["files"].items()},
+            document=document,
+        )
 
-def _column(content: Mapping[str, Any]) -> Column:
-    if content["kind"] not in ENCODERS:
-        raise ValueError(f"a key column holds values of the unknown kind {content['kind']}")
-    return Column(content["name"], content["kind"])
+    @property
+    def is_json(self) -> bool:
+        """Whether its predictions are JSON values, and not texts."""
+        return self.prediction == "json"
+
+    @property
+    def has_matcher(self) -> bool:
+        """Whether it has terms to be found in texts."""
+        return MATCHER in self.files
+
+    def derive(self, **changes: Unpack[Changes]) -> Manifest:
+        """The manifest of a version that is made from this one. What is not changed stays, fields of newer programs too."""
+        return Manifest.of({**self.document, **changes})
+
+    def without_examples(self) -> Manifest:
+        """The same, but for the rows that the gate's checks quote."""
+        gate = self.document["gate"]
+        return Manifest.of({**self.document, "gate": {**gate, "checks": plain_checks(gate["checks"])}})
+
+    def to_bytes(self) -> bytes:
+        """manifest.json. The files come last, as they were known last."""
+        document = {name: value for name, value in self.document.items() if name != "files"}
+        document["files"] = self.document["files"]
+        return json.dumps(document, indent=2, ensure_ascii=False, default=str).encode()
+
+
+def plain_checks(checks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A gate's checks, as reports and manifests have them, without the rows that they quote."""
+    return [{name: fact for name, fact in check.items() if name != "examples"} for check in checks]
+
+
+def _gate(document: Mapping[str, Any]) -> GateRecord:
+    return GateRecord(document["status"], tuple(_check(check) for check in document["checks"]))
+
+
+def _check(document: Mapping[str, Any]) -> CheckRecord:
+    name, value, limit, passed, says = (document[part] for part in ("name", "value", "limit", "passed", "says"))
+    return CheckRecord(name, value, limit, passed, says, tuple(document.get("examples", ())))
+
+
+def _forced(document: Mapping[str, Any] | None) -> Forced | None:
+    return None if document is None else Forced(document["why"], document["by"], document["at"])
+
+
+def _column(document: Mapping[str, Any]) -> Column:
+    if document["kind"] not in ENCODERS:
+        raise ValueError(f"a key column holds values of the unknown kind {document['kind']}")
+    return Column(document["name"], document["kind"])
 
 
 def _file_name(name: str) -> str:

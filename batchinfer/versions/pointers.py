@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from batchinfer.core.clock import iso
 from batchinfer.core.files import os_errors, sync_folder, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.errors import NotFound, StoreError
-from batchinfer.versions import folders
 from batchinfer.versions.folders import folder_of, numbers, verify
 from batchinfer.versions.layout import MANIFEST
 from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.snapshot import Snapshot
 
 CURRENT = "CURRENT"
 PIN = "PIN"
@@ -56,6 +56,23 @@ def served(data: JobData) -> Pointer:
     if found is None:
         raise NotFound(f"The job {data.name} has no published version in {data.root}: batchinfer run makes one.")
     return found
+
+
+def open_served(data: JobData) -> Snapshot:
+    """The version that is served, open: it is not removed before it is closed. Raises NotFound or StoreError."""
+    found = served(data)
+    return Snapshot(folder_of(data, found.version), digest=found.manifest)
+
+
+@contextlib.contextmanager
+def open_if_served(data: JobData) -> Iterator[Snapshot | None]:
+    """The version that is served, open, or None before the first one. Raises StoreError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            snapshot = stack.enter_context(open_served(data))
+        except NotFound:
+            snapshot = None
+        yield snapshot
 
 
 def newest_number(data: JobData) -> int:
@@ -172,17 +189,7 @@ def listing(data: JobData, say: Callable[[str], None]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"version": number, "created_at": None, "rows": None, "gate": "damaged"}
         with contextlib.suppress(StoreError):
             manifest = Manifest.read(folder_of(data, number))
-            content = manifest.content
-            row |= {"created_at": content["created_at"], "rows": manifest.rows, "gate": content["gate"]["status"]}
+            row |= {"created_at": iso(manifest.created_at), "rows": manifest.rows, "gate": manifest.gate.status}
         row |= {"current": named.get(CURRENT) == number, "pinned": named.get(PIN) == number}
         rows.append({name: row[name] for name in LISTED})
     return rows
-
-
-def served_now(data: JobData) -> tuple[int, Path | None]:
-    """The number and folder of the version that is served; 0 and None without one."""
-    try:
-        found = served(data)
-    except NotFound:
-        return 0, None
-    return found.version, folders.folder_of(data, found.version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import MANIFEST
-from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import Pointer
 from batchinfer.versions.snapshot import Snapshot
 
@@ -35,21 +34,19 @@ class Replicated:
 
 def replicate(data: JobData, root: Path, say: Callable[[str], None]) -> Replicated:
     """Copies what is served to the data folder `root`, and makes it current there. Raises UsageError, Busy or StoreError."""
-    found = pointers.served(data)
-    source = folders.folder_of(data, found.version)
-    manifest = Manifest.read(source, digest=found.manifest)
     there = _destination(data, root)
-    with there.run_lock(f"batchinfer copy {data.name}"):
+    with pointers.open_served(data) as source, there.run_lock(f"batchinfer copy {data.name}"):
+        found = pointers.pointer_to(data, source.number)
         folders.remove_drafts(there)
         size = 0
         if copied := not _is_there(there, found):
-            size = _copy(source, manifest, found, there, say)
+            size = _copy(source, found, there, say)
         for name in CARRIED:
             if (data.folder / name).is_file():
                 write_atomically(there.folder / name, (data.folder / name).read_bytes())
         with there.versions_lock(f"batchinfer copy {data.name}"):
             pointers.make_current(there, found.version)
-        retention.retain(there, int(manifest.content["spec"]["keep_versions"]))
+        retention.retain(there, int(source.manifest.spec["keep_versions"]))
         pin = pointers.pointer(there, pointers.PIN)
     return Replicated(found.version, copied, size, None if pin is None or pin.version == found.version else pin.version)
 
@@ -84,23 +81,24 @@ def _is_there(there: JobData, found: Pointer) -> bool:
     return True
 
 
-def _copy(source: Path, manifest: Manifest, found: Pointer, there: JobData, say: Callable[[str], None]) -> int:
+def _copy(source: Snapshot, found: Pointer, there: JobData, say: Callable[[str], None]) -> int:
     """Brings the files over, under a temporary name until all are checked; returns their bytes."""
+    files = source.manifest.files
     with folders.draft_folder(there) as draft:
-        for name, facts in manifest.files.items():
+        for name, facts in files.items():
             if facts["size"] > BIG:
                 say(f"Copying {name} ({facts['size'] / 1e6:,.0f} MB) ...")
-            _copy_file(source / name, draft / name, facts)
-        _copy_file(source / MANIFEST, draft / MANIFEST, {"sha256": found.manifest})
+            _copy_file(source.folder / name, draft / name, facts)
+        _copy_file(source.folder / MANIFEST, draft / MANIFEST, {"sha256": found.manifest})
         folders.sync_files(draft)
         with Snapshot(draft, digest=found.manifest) as snapshot:
             snapshot.verify()
         with there.versions_lock(f"batchinfer copy {there.name}"):
-            folders.install(there, draft, found.version)
-    return sum(int(facts["size"]) for facts in manifest.files.values())
+            folders.add(there, draft, found.version)
+    return sum(int(facts["size"]) for facts in files.values())
 
 
-def _copy_file(source: Path, target: Path, facts: dict[str, Any]) -> None:
+def _copy_file(source: Path, target: Path, facts: Mapping[str, Any]) -> None:
     digest = hashlib.sha256()
     try:
         handle = os.open(source, os.O_RDONLY)

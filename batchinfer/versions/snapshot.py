@@ -136,7 +136,12 @@ class Snapshot:
     @property
     def matches(self) -> bool:
         """Whether the version has terms to be found in texts."""
-        return MATCHER in self.manifest.files
+        return self.manifest.has_matcher
+
+    @property
+    def number(self) -> int:
+        """Its number among the versions, by its folder's name. Raises ValueError for a candidate, which has none."""
+        return int(self.folder.name)
 
     def close(self) -> None:
         """Lets the version go. One that is not closed is let go with its last reference."""

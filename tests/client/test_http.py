@@ -7,12 +7,10 @@ import shutil
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,96 +18,11 @@ from hypothesis import strategies as st
 
 from batchinfer import Lookup
 from batchinfer.client import http
+from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES
 from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.serve import batch
-from batchinfer.serve import lookup as serve_lookup
 from batchinfer.serve.apikeys import KeyFile
-from batchinfer.serve.body import MAX_BODY
+from tests.client.scripted import HIT, STATE, Scripted, problem
 from tests.serving import job, say, serving
-
-STATE = {"job": "shop", "version": 1, "problem": None, "key": [{"name": "id", "kind": "string"}]}
-HIT = {"job": "shop", "query": {"id": "a"}, "prediction": "one"}
-Answer = tuple[int, dict[str, str], bytes] | Literal["drop", "hang"]
-
-
-class Scripted(ThreadingHTTPServer):
-    """A server that gives these answers first, and from then on those of a service with one entry.
-
-    idle: seconds after which it closes a connection that nothing comes on.
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        self.answers: list[Answer] = []
-        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.connections = 0
-        self.idle = 60.0
-        self.released = threading.Event()
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def first(self, *answers: Answer) -> None:
-        self.answers[:] = answers
-        self.asked.clear()
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One connection."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: Scripted
-
-    def setup(self) -> None:
-        self.server.connections += 1
-        super().setup()
-        self.connection.settimeout(self.server.idle)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Nothing."""
-
-    def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.server.asked.append((self.command, self.path, dict(self.headers), body))
-        answer = self.server.answers.pop(0) if self.server.answers else self._usual(body)
-        if answer == "hang":
-            self.server.released.wait(20)
-        if isinstance(answer, str):
-            self.close_connection = True
-            return
-        status, headers, content = answer
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_POST = do_GET  # noqa: N815 - the base class calls it so
-
-    def _usual(self, body: bytes) -> Answer:
-        if body:
-            results = [HIT | {"found": True, "query": query} for query in json.loads(body)["queries"]]
-            content: Any = {"version": 1, "results": results}
-        else:
-            content = HIT if "/lookup?" in self.path else STATE
-        return 200, {"Batchinfer-Version": "1"}, json.dumps(content).encode()
-
-
-@pytest.fixture
-def server() -> Iterator[Scripted]:
-    """A scripted one, since the real service does not fail on demand."""
-    with Scripted() as made:
-        thread = threading.Thread(target=made.serve_forever, args=(0.05,))
-        thread.start()
-        yield made
-        made.released.set()
-        made.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -121,24 +34,13 @@ def lookup(server: Scripted) -> Iterator[Lookup]:
         yield made
 
 
-def problem(status: int, kind: str, detail: str, **headers: str) -> Answer:
-    content = {"type": f"urn:batchinfer:{kind}", "title": "", "status": status, "detail": detail}
-    return status, headers, json.dumps(content).encode()
-
-
-def test_the_limits_are_the_services() -> None:
-    """The client keeps within what the service takes."""
-    assert (http.MAX_URL, http.MAX_QUERIES) == (serve_lookup.MAX_URL, batch.MAX_QUERIES)
-    assert http.MAX_BODY == MAX_BODY
-
-
 @given(sizes=st.lists(st.integers(1, 300_000), max_size=20), many=st.integers(0, 2500))
 def test_batches_keep_within_the_limits(sizes: list[int], many: int) -> None:
     """In order, none lost, none empty, none of too many queries or bytes."""
     queries = [b"x" * size for size in sizes] + [b"{}"] * many
     made = list(http.batches(queries))
     assert [query for part in made for query in part] == queries
-    assert all(0 < len(part) <= batch.MAX_QUERIES for part in made)
+    assert all(0 < len(part) <= MAX_QUERIES for part in made)
     assert all(len(b'{"queries":[%b]}' % b",".join(part)) <= MAX_BODY for part in made)
 
 

@@ -345,7 +345,7 @@ def test_a_version_that_is_damaged_leaves_the_old_one(
 ) -> None:
     """The log says why, and look-ups go on; the next good version is taken."""
     monkeypatch.setattr("batchinfer.versions.follow.RETRY_SECONDS", 0.1)
-    with Lookup(world.data.root, "shop") as lookup, caplog.at_level(logging.WARNING, "batchinfer.client.lookup"):
+    with Lookup(world.data.root, "shop") as lookup, caplog.at_level(logging.WARNING, "batchinfer.client"):
         pointers.make_current(world.data, 1)
         pointer = world.data.folder / pointers.CURRENT
         pointer.write_bytes(b"not JSON")

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, Kind, typed
+from batchinfer.core.database import scratch_database
 from batchinfer.errors import UsageError
 from batchinfer.inputs.parquet import ROW, Source
-from batchinfer.inputs.query_list import scratch_plan
+from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.spec import InputSpec
 from batchinfer.prompting.spec import PromptSpec
 from batchinfer.prompting.template import PromptTemplate
@@ -219,9 +220,10 @@ def test_what_is_published_is_what_is_looked_up(
     pq.write_table(pa.table({"term": [term for term, _ in rows], "number": [number for _, number in rows]}), path)
     spec = InputSpec.model_validate({"path": "lookups.parquet", "key": ["term", "number"], "normalize": normalize})
     source = Source([path], spec, [])
-    with scratch_plan(fresh(folder), source, []) as plan:
-        plan.load(b"\0" * 16)
-        planned = [lookup for (lookup,) in plan.db.execute("SELECT lookup FROM list").fetchall()]
+    with scratch_database(fresh(folder)) as db:
+        query_list = QueryList(db, source, [])
+        query_list.load(b"\0" * 16)
+        planned = [lookup for (lookup,) in db.execute(f"SELECT lookup FROM {query_list.rows_sql}").fetchall()]
     assert sorted(planned) == sorted(keys.lookup_key(row, source.key, normalize) for row in rows)
 
 
@@ -238,9 +240,10 @@ def test_columns_that_the_template_does_not_use_change_no_key(tmp_path: Path) ->
     pq.write_table(pa.table(table), tmp_path / "queries.parquet")
     template = PromptTemplate(PromptSpec(template="{{ fruit }}:"), [], "job.yaml")
     source = Source([tmp_path / "queries.parquet"], InputSpec(path="queries.parquet", key=["id"]), template.columns)
-    with scratch_plan(fresh(tmp_path), source, template.columns) as plan:
-        plan.load(b"\0" * 16)
-        found = [key for (key,) in plan.db.execute("SELECT key FROM list").fetchall()]
+    with scratch_database(fresh(tmp_path)) as db:
+        query_list = QueryList(db, source, template.columns)
+        query_list.load(b"\0" * 16)
+        found = [key for (key,) in db.execute(f"SELECT key FROM {query_list.rows_sql}").fetchall()]
     column = [Column("fruit", "string")]
     peach, pear = (keys.row_key(b"\0" * 16, [fruit], column) for fruit in ("peach", "pear"))
     assert sorted(found) == sorted([peach, peach, pear])

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchinfer.cache.schema import RunStatus
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError, UsageError
@@ -160,14 +161,14 @@ def test_the_new_version_says_little(world: World) -> None:
     report = forget(world)
     assert report["versions_rebuilt"] == [2]
     manifest = Manifest.read(folder_of(world.data, 2))
-    assert (manifest.version, manifest.rows, manifest.content["forgot"], manifest.content["parent"]) == (2, 2, 1, 1)
-    assert manifest.content["gate"]["status"] == "passed"
+    assert (manifest.version, manifest.rows, manifest.forgot, manifest.parent) == (2, 2, 1, 1)
+    assert manifest.gate.status == "passed"
     assert folders.numbers(world.data) == [2]
     others_are_whole(world)
     with world.store.open() as db:
         assert db.execute("SELECT version, rows FROM versions ORDER BY version").fetchall() == [(1, 3), (2, 2)]
     forget(world, "Ann")
-    assert Manifest.read(folder_of(world.data, 3)).content["forgot"] == 2
+    assert Manifest.read(folder_of(world.data, 3)).forgot == 2
 
 
 def test_the_next_run_asks_only_what_was_forgotten(world: World, batchinfer: Cli) -> None:
@@ -175,7 +176,7 @@ def test_the_next_run_asks_only_what_was_forgotten(world: World, batchinfer: Cli
     done = batchinfer("forget", world.job.path, f"name={PRIVATE}", "--yes")
     assert f"Forgot name={PRIVATE}: removed 1 generations, 0 imports, 0 failures, 0 misses;" in done.out
     assert "take it out of the list" in done.out
-    with world.planned() as planned:
+    with world.prepared() as planned:
         assert planned.plan.counts.to_generate == 1
 
 
@@ -241,13 +242,13 @@ def test_pinned_while_it_works(world: World, monkeypatch: pytest.MonkeyPatch) ->
     """A version that is pinned while forget is at work is not taken away under the pin; said again, it is rebuilt."""
     world.answer(lambda row: f"second {row['text']}", refresh=True)
     world.publish()
-    whole = release.install
+    whole = release.install_version
 
     def pinning(*given: Any, **named: Any) -> None:
         whole(*given, **named)
         pointers.pin(world.data, 1)
 
-    monkeypatch.setattr("batchinfer.maintenance.erase.install", pinning)
+    monkeypatch.setattr("batchinfer.maintenance.erase.install_version", pinning)
     with pytest.raises(Busy, match="Version 1 was pinned meanwhile"):
         forget(world)
     monkeypatch.undo()
@@ -278,12 +279,12 @@ def test_what_gates_quote_is_dropped(world: World) -> None:
     content["gate"]["checks"][0]["examples"] = [f"name={PRIVATE[:5]}…: gone"]
     (place / MANIFEST).write_text(json.dumps(content))
     report = {"status": "rejected", "gate": [{"name": "changed", "examples": [f"name={PRIVATE[:5]}…"]}]}
-    world.store.finish_run(2, "rejected", report)
+    world.store.finish_run(2, RunStatus.REJECTED, report)
     (world.data.folder / "last_run.json").write_text(json.dumps(report))
     assert forget(world)["versions_removed"] == [1]
     assert traces(world.data.folder, PRIVATE[:5]) == []
     assert Manifest.read(place).rows == 2
-    assert world.store.runs()[0]["gate"] == [{"name": "changed"}]
+    assert world.store.runs()[0].report["gate"] == [{"name": "changed"}]
 
 
 def _refuse(world: World) -> None:
@@ -398,8 +399,8 @@ def test_a_no_is_taken(world: World, batchinfer: Cli, monkeypatch: pytest.Monkey
 def test_a_bad_row(world: World) -> None:
     """A row that could not be asked counts as one of the list, and its failure goes with what it quotes."""
     world.rows({"name": [*NAMES, "Dora"], "text": ["a", "b", "c", None]})
-    with world.planned() as planned:
-        world.store.replace_bad_rows(planned.plan.bad_rows())
+    with world.prepared() as planned:
+        world.store.replace_bad_rows(planned.query_list.bad_rows())
     report = forget(world, "Dora")
     assert (report["failures"], report["generations"], report["in_list"]) == (1, 0, True)
     assert world.store.failures() == []
@@ -462,12 +463,12 @@ def test_versions_with_another_key_are_named(world: World) -> None:
 
 
 STEPS = [
-    "erase.log.forget",
-    "erase.log.forget",
+    "erase.log.erase",
+    "erase.log.erase",
     "erase_cache.rewrite",
     "erase_cache.remove_drafts",
     "pointers.point",
-    "folders.install",
+    "folders.add",
     "erase.retention.remove",
     "erase.shutil.rmtree",
 ]

@@ -7,7 +7,7 @@ import json
 import random
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from batchinfer.errors import MissingExtra, StoreError, UsageError
 from batchinfer.match import folding, matcher
-from batchinfer.match.matcher import IncompatibleMatcher, Match, Matcher
+from batchinfer.match.matcher import IncompatibleMatcher, Matcher, Occurrence
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.manifest import Manifest
 from tests.factories import LENIENT, World, imports_job, model_job
@@ -45,7 +45,7 @@ def job(folder: Path, named: Sequence[Named], **match: Any) -> World:
     return world
 
 
-def flat(matches: Sequence[Match]) -> list[dict[str, Any]]:
+def flat(matches: Sequence[Occurrence]) -> list[dict[str, Any]]:
     """As HTTP gives them."""
     return [mapping for match in matches for mapping in match.flat()]
 
@@ -60,6 +60,13 @@ def manifest(world: World) -> Manifest:
     """What the current version says of itself."""
     pointer = pointers.served(world.data)
     return Manifest.read(folders.folder_of(world.data, pointer.version))
+
+
+def matcher_facts(world: World) -> Mapping[str, Any]:
+    """What the current version says of its matcher."""
+    said = manifest(world).match
+    assert said is not None
+    return said
 
 
 def test_a_match_says_all(tmp_path: Path) -> None:
@@ -195,7 +202,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
         stop_terms=["the virus"],
         min_length=2,
     )
-    held = manifest(world).content["match"]
+    held = matcher_facts(world)
     assert (held["terms"], held["entries"], held["empty"], held["short"], held["stopped"]) == (1, 1, 2, 2, 1)
     assert (
         held["says"] == "The matcher finds 1 term; left out: 2 empty terms, 2 terms that are too short, 1 stop terms."
@@ -212,7 +219,7 @@ def test_generic_terms(tmp_path: Path, generic: str, there: int) -> None:
         most_concepts=2,
         generic=generic,
     )
-    held = manifest(world).content["match"]
+    held = matcher_facts(world)
     assert (held["generic"], held["dropped"], held["examples"]) == (1, generic == "drop", [["the vaccine", 3]])
     assert len(found(world, "the vaccine")) == there
     assert found(world, "b1 jab") == [("b1", "b1 jab")]
@@ -229,7 +236,7 @@ def test_a_hundred_thousand_equal_terms(tmp_path: Path) -> None:
         {"id": list(range(count)), "prediction": ["Covid" if number % 2 else "covid" for number in range(count)]}
     )
     world.publish()
-    assert manifest(world).content["match"]["terms"] == 1
+    assert matcher_facts(world)["terms"] == 1
     assert [match["term"] for match in flat(world.served().matcher.find("covid"))] == ["Covid", "covid"]
 
 
@@ -237,7 +244,7 @@ def test_no_term_at_all(tmp_path: Path) -> None:
     """A version whose predictions hold no term finds nothing, and can be published and opened."""
     world = job(tmp_path, [("it", "x", ["?"])])
     assert found(world, "anything") == []
-    assert manifest(world).content["match"]["says"] == (
+    assert matcher_facts(world)["says"] == (
         "The matcher finds no terms: see whether the match section says what is meant; left out: 1 empty terms."
     )
 
@@ -282,7 +289,7 @@ def test_where_and_score_choose_the_entries(tmp_path: Path) -> None:
     assert [(match["text"], round(match["score"], 2), match["source"]) for match in found] == [
         ("jab one", 0.95, "model")
     ]
-    assert manifest(world).content["match"]["unwanted"] == 2
+    assert matcher_facts(world)["unwanted"] == 2
 
 
 @pytest.mark.parametrize("options", [{}, {"utf16": True}, {"languages": ["de"]}])
@@ -307,9 +314,9 @@ def test_a_job_without_terms_says_so(tmp_path: Path) -> None:
 def test_a_changed_match_section_makes_a_new_version(tmp_path: Path) -> None:
     """The terms are part of what is served: the same predictions are published again with another matcher."""
     world = job(tmp_path, [("it", "x", ["covid"])])
-    assert world.publish()["version"] is None
+    assert world.publish().version is None
     changed = world.changed(match={"terms": ["prediction.names"], "concept": "vaccine", "stop_terms": ["covid"]})
-    assert changed.publish()["version"] == 2
+    assert changed.publish().version == 2
     assert found(changed, "covid") == []
 
 
@@ -352,9 +359,9 @@ def test_a_matcher_of_another_batchinfer(published: Path) -> None:
 def test_publishing_again_makes_a_matcher_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version whose matcher was made otherwise is not the same as what would be published now."""
     world = job(tmp_path, [("it", "x", ["covid"])])
-    assert world.publish()["version"] is None
+    assert world.publish().version is None
     monkeypatch.setattr(folding, "VERSION", folding.VERSION + 1)
-    assert world.publish()["version"] == 2
+    assert world.publish().version == 2
     assert found(world, "covid") == [("it", "covid")]
 
 

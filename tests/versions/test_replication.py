@@ -181,7 +181,7 @@ def test_a_damaged_source_is_not_shipped(world: World, dest: Path, name: str, da
     replication.replicate(world.data, dest, quiet)
     say(world, "two")
     damage(folder_of(world.data, 2) / name)
-    with pytest.raises(StoreError, match=f"000002/{name} is (missing|damaged)"):
+    with pytest.raises(StoreError, match=f"000002/{name} (is missing|is damaged|cannot be opened)"):
         replication.replicate(world.data, dest, quiet)
     assert served(dest) == (1, "one")
     assert [path.name for path in (dest / "shop" / "versions").iterdir()] == ["000001"]
@@ -245,7 +245,7 @@ def test_somebody_else_at_work_there(world: World, dest: Path) -> None:
         replication.replicate(world.data, dest, quiet)
 
 
-@pytest.mark.parametrize("step", ["folders.sync_files", "folders.install", "pointers.make_current"])
+@pytest.mark.parametrize("step", ["folders.sync_files", "folders.add", "pointers.make_current"])
 def test_killed_half_way(world: World, dest: Path, step: str) -> None:
     """A copy that is killed at any step leaves the other folder serving what it did; the next one finishes the work."""
     replication.replicate(world.data, dest, quiet)

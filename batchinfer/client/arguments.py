@@ -1,0 +1,38 @@
+"""Checks what both kinds of Lookup are called with, but for the lookup key, which is the backend's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from batchinfer.client.types import Query
+from batchinfer.core.keys import JOB_NAME
+from batchinfer.errors import UsageError, shortened
+
+
+def checked_job(job: str) -> str:
+    """Raises UsageError for what is no job's name."""
+    if not re.fullmatch(JOB_NAME, job):
+        raise UsageError(f"{shortened(repr(job))} is not a job's name: small letters, digits, - and _, at most 64.")
+    return job
+
+
+def one_query(query: Query | None, columns: Mapping[str, Any]) -> Query:
+    """The query of a `get`, which may be given as a mapping, as keyword arguments, or as both. Raises UsageError."""
+    if query is None:
+        return columns
+    if not isinstance(query, Mapping):
+        raise UsageError(f"A query is a mapping of columns to values, not {shortened(repr(query))}.")
+    return {**query, **columns} if columns else query
+
+
+def many_texts(texts: Iterable[str]) -> list[str]:
+    """Raises UsageError for one text, and for what is none."""
+    if isinstance(texts, str | bytes | Mapping):
+        raise UsageError(f"Texts are a list of strings, not {shortened(repr(texts))}.")
+    asked = list(texts)
+    for text in asked:
+        if not isinstance(text, str):
+            raise UsageError(f"A text is a string, not {shortened(repr(text))}.")
+    return asked

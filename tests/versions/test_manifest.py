@@ -1,0 +1,92 @@
+"""manifest.json: read as typed fields, and made from another one without losing what newer programs say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from batchinfer.errors import GateFailed, StoreError
+from batchinfer.versions.folders import folder_of
+from batchinfer.versions.layout import MANIFEST
+from batchinfer.versions.manifest import CheckRecord, Manifest
+from tests.damage import edit_manifest
+from tests.factories import LENIENT, World, model_job
+
+FIELDS = [
+    "format", "job", "version", "created_at", "rows", "carried", "key", "normalize", "prediction", "unicode", "gate",
+    "forced", "parent", "run", "spec", "made_by",
+]  # fmt: skip
+"""Of every manifest, in their order."""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A job with one version of two entries, and a candidate that the gate refused for its coverage."""
+    world = model_job(tmp_path, {"id": [1, 2], "text": ["a", "b"]}, gate=LENIENT)
+    world.answer(lambda row: f"about {row['text']}")
+    world.publish()
+    world.take_in({"id": [1], "prediction": ["other"]})
+    with pytest.raises(GateFailed):
+        world.changed(gate={"changed": 0, "rows": 3}).publish()
+    return world
+
+
+def places(world: World) -> list[Path]:
+    """The version, and the candidate."""
+    return [folder_of(world.data, 1), *world.data.rejected.iterdir()]
+
+
+def test_the_order_of_its_fields_stays(world: World) -> None:
+    """What published files begin and end with is a contract: the files come last, the matcher only where one was made."""
+    version, candidate = (json.loads((place / MANIFEST).read_bytes()) for place in places(world))
+    assert list(version) == [*FIELDS, "match", "files"]
+    assert list(candidate) == [*FIELDS, "files"]
+
+
+def test_it_is_written_as_it_was_read(world: World) -> None:
+    """Read and written again, it is the same to the byte."""
+    for place in places(world):
+        assert Manifest.read(place).to_bytes() == (place / MANIFEST).read_bytes()
+
+
+def test_its_gate_is_typed(world: World) -> None:
+    """Each check has its figures, its sentence and its examples."""
+    version, candidate = (Manifest.read(place).gate for place in places(world))
+    assert (version.status, version.failed, candidate.status) == ("passed", (), "failed")
+    assert [check.name for check in candidate.failed] == ["rows"]
+    assert candidate.failed[0] == CheckRecord(
+        "rows", 2, 3, passed=False, says="2 entries would be served (at least 3 wanted)", examples=()
+    )
+
+
+def test_another_is_derived_from_it(world: World) -> None:
+    """What is changed is changed where it stands, what is new comes before the files, and all else stays."""
+    manifest = Manifest.read(folder_of(world.data, 1))
+    derived = manifest.derive(version=7, parent=1, forgot=1)
+    assert (derived.version, derived.parent, derived.forgot, derived.rows) == (7, 1, 1, manifest.rows)
+    assert list(json.loads(derived.to_bytes())) == [*FIELDS, "match", "forgot", "files"]
+    assert (manifest.version, manifest.forgot) == (1, 0)
+
+
+def test_fields_of_newer_programs_survive(world: World) -> None:
+    """A field that this program does not know is no fault, and what is derived has it still, in its place."""
+    folder = folder_of(world.data, 1)
+    checks = [{"name": "rows", "value": 2, "limit": 1, "passed": True, "says": "", "examples": ["a"], "low": 0.5}]
+    edit_manifest(folder, audit={"verdict": "pass"}, gate={"status": "passed", "checks": checks, "by": "Ann"})
+    derived = json.loads(Manifest.read(folder).without_examples().derive(version=2).to_bytes())
+    assert derived["audit"] == {"verdict": "pass"}
+    assert derived["gate"]["by"] == "Ann"
+    assert [list(check) for check in derived["gate"]["checks"]] == [["name", "value", "limit", "passed", "says", "low"]]
+
+
+@pytest.mark.parametrize("field", ["gate", "prediction", "spec", "rows"])
+def test_a_missing_field_is_damage(world: World, field: str) -> None:
+    """What is read of every manifest must be there: it is missed when the file is read, not when it is first used."""
+    folder = folder_of(world.data, 1)
+    content = json.loads((folder / MANIFEST).read_bytes())
+    del content[field]
+    (folder / MANIFEST).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(StoreError, match=rf"manifest\.json is damaged: KeyError\('{field}'\)\.$"):
+        Manifest.read(folder)
