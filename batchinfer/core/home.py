@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -37,6 +38,20 @@ from batchinfer.core.keys import JOB_NAME
 from batchinfer.errors import Busy, StoreError, UsageError
 
 VARIABLE = "BATCHINFER_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The data folder: where all jobs keep their files. root: its path; else $BATCHINFER_HOME, or the user's data folder."""
+
+    root: Path
+
+    def __init__(self, root: str | Path | None = None, environment: Mapping[str, str] = os.environ) -> None:
+        object.__setattr__(self, "root", data_folder(None if root is None else str(root), environment))
+
+    def of(self, job: str) -> JobData:
+        """One job's part of it."""
+        return JobData(self.root, job)
 
 
 @dataclass(frozen=True, slots=True)

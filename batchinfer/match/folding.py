@@ -72,10 +72,12 @@ MOST_CACHED = 50_000  # clusters; all living languages have fewer
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A folded text. marked: with EDGE at word boundaries.
+    """A folded text.
 
-    clusters: gives for each piece of the text, in order, its length, that without what it ends in that has no width, and
-    that of its folded form; None where each character was folded to one. plain: no character in it is a mark on another.
+    marked: the text, with EDGE at word boundaries.
+    clusters: for each piece of the text, in order: its length, that without what has no width at its end, and that of its
+        folded form; None where each character was folded to one.
+    plain: whether no character in it is a mark on another.
     """
 
     marked: str
