@@ -1,4 +1,4 @@
-"""The kinds of values that stand in a job file: durations, shares, time zones. `spec.py` makes its sections from them."""
+"""The kinds of values of a job file: durations, shares, time zones. The models of its sections are made of them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Timezone = Annotated[str, AfterValidator(_timezone)]
 
 
 def distinct(values: list[str]) -> list[str]:
-    """Raises ValueError for a name that stands twice."""
+    """The values, if each is there once. Raises ValueError."""
     if repeated := sorted({value for value in values if values.count(value) > 1}):
         raise ValueError(f"names {', '.join(repeated)} more than once")
     return values

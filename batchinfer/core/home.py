@@ -6,7 +6,7 @@ $BATCHINFER_HOME/
   <job>/cache.duckdb       the cache of truth
         job.json           which job file the name belongs to, and which model it was resolved to
         run.lock           held by a run, with its process id
-        versions.lock      held for a moment by whoever changes which versions there are, or which is served
+        versions.lock      held for a moment while versions are added or removed, or another one is served
         versions/000001/   published: predictions.parquet, lookup.lmdb, manifest.json
         rejected/r7/       a candidate that failed its gate
         CURRENT            the version that was published last
