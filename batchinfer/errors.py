@@ -17,7 +17,13 @@ BatchinferError (1)
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
+
+
+class Report(Protocol):
+    """What a command has to say beside its error."""
+
+    def to_json(self) -> dict[str, Any]: ...
 
 
 class BatchinferError(Exception):
@@ -27,7 +33,7 @@ class BatchinferError(Exception):
     """
 
     exit_code = 1
-    report: dict[str, Any] | None = None
+    report: Report | None = None
 
 
 class UsageError(BatchinferError):

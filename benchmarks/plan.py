@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from batchinfer.core.home import JobData
 from batchinfer.job import reader
-from batchinfer.planning.prepare import Options, planned
+from batchinfer.planning.prepare import Options, prepare
 
 JOB = """\
 name: bench_plan
@@ -46,8 +46,10 @@ def make(folder: Path, rows: int) -> JobData:
     languages = [f"language {i % LANGUAGES}" for i in range(rows)]
     pq.write_table(pa.table({"word": words, "language": languages}), job_folder / "queries.parquet")
     data = JobData(folder / "home", "bench_plan")
-    with planned(reader.load(str(job_folder), {}), data, Options()) as p:
-        keys = p.plan.db.sql("SELECT key FROM list WHERE hash(key) % 100 <> 0").to_arrow_table()
+    with prepare(reader.load(str(job_folder), {}), data, Options()) as p:
+        keys = p.workspace.db.sql(
+            f"SELECT key FROM {p.query_list.rows_sql} WHERE hash(key) % 100 <> 0"
+        ).to_arrow_table()
         asked = p.question
     assert asked is not None
     with p.store.open(write=True) as db:

@@ -32,15 +32,18 @@ from typing import Any
 import duckdb
 import lmdb
 
-from batchinfer.cache import store
+from batchinfer.cache.store import Store
+from batchinfer.cache.verdicts import Verdicts
 from batchinfer.cli import main as command_line
 from batchinfer.core import database
 from batchinfer.core.home import JobData
-from batchinfer.inputs import query_list
+from batchinfer.inputs.query_list import QueryList
 from batchinfer.job import reader
-from batchinfer.planning.prepare import Options, planned
-from batchinfer.publish import build, gate
-from batchinfer.versions import folders, pointers
+from batchinfer.planning.plan import Plan
+from batchinfer.planning.prepare import Options, prepare
+from batchinfer.publish import build, gate, lookup_index
+from batchinfer.publish.contents import Candidate
+from batchinfer.versions import folders
 from batchinfer.versions.layout import LOOKUP, PREDICTIONS
 
 JOB = """\
@@ -65,15 +68,16 @@ ANSWERS = {
         text AS prediction, NULL AS score, NULL AS mass, NULL AS scores""",
 }
 STEPS: list[tuple[Any, str, str]] = [
-    (query_list.Plan, "load", "read the list, make its keys"),
-    (store.Store, "reread", "look for texts to read again"),
-    (query_list.Plan, "compare", "compare with the cache"),
-    (build, "collect", "collect, compare with the version before"),
-    (build, "write_predictions", "write predictions.parquet"),
+    (QueryList, "load", "read the list, make its keys"),
+    (Store, "reread", "look for texts to read again"),
+    (Verdicts, "resolve", "resolve verdicts"),
+    (Plan, "__init__", "compare with the cache"),
+    (Candidate, "__init__", "collect, compare with the version before"),
+    (Candidate, "write", "write predictions.parquet"),
     (gate, "judge", "gate"),
-    (build, "write_lookup", "write lookup.lmdb"),
+    (lookup_index, "write_lookup", "write lookup.lmdb"),
     (build, "write_manifest", "manifest, with checksums"),
-    (pointers, "sync_files", "sync to disk"),
+    (folders, "sync_files", "sync to disk"),
     (build, "check", "reopen and check"),
 ]
 
@@ -89,8 +93,8 @@ def make(folder: Path, rows: int, output: str) -> JobData:
         f"TO '{job_folder / 'queries.parquet'}'"
     )
     data = JobData(folder / "home", "bench_publish")
-    with planned(reader.load(str(job_folder), {}), data, Options()) as p:
-        keys = p.plan.db.sql("SELECT key FROM list").to_arrow_table()
+    with prepare(reader.load(str(job_folder), {}), data, Options()) as p:
+        keys = p.workspace.db.sql(f"SELECT key FROM {p.query_list.rows_sql}").to_arrow_table()
         asked = p.question
     assert asked is not None
     with p.store.open(write=True) as db:

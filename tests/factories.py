@@ -7,10 +7,11 @@ import csv
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,14 +19,18 @@ import yaml
 
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
-from batchinfer.core.records import Answer, Failure, Generation
-from batchinfer.inputs.parquet import template_values
+from batchinfer.core.records import Failure, Generation, Message, Prompt
+from batchinfer.engines.protocol import EngineInfo, Task
+from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.pipeline import run
+from batchinfer.pipeline.generate import Generator
 from batchinfer.pipeline.progress import Progress
-from batchinfer.pipeline.report import Report
-from batchinfer.planning.prepare import Options, Prepared, planned
+from batchinfer.pipeline.publish import publish
+from batchinfer.pipeline.report import RunReport
+from batchinfer.pipeline.stop import Stop
+from batchinfer.planning.prepare import Options, Prepared, prepare, prepare_to_write
 from batchinfer.review import export, ingest, predictions
 from batchinfer.versions import pointers
 from batchinfer.versions.snapshot import Snapshot
@@ -91,29 +96,23 @@ class World:
         return dataclasses.replace(self, job=reader.load(str(self.job.folder), {}))
 
     @contextlib.contextmanager
-    def planned(self, *, holds_lock: bool = False, **options: Any) -> Iterator[Prepared]:
+    def prepared(self, *, writes: bool = False, **options: Any) -> Iterator[Prepared]:
         """The list, compared with the cache."""
-        with planned(self.job, self.data, Options(**options), holds_lock=holds_lock) as p:
-            yield p
+        opened = prepare_to_write if writes else prepare
+        with opened(self.job, self.data, Options(**options)) as prepared:
+            yield prepared
 
     def answer(self, says: Callable[[dict[str, Any]], Reply], **options: Any) -> int:
-        """Commits what `says` replies to each prompt that a run would generate, as a run does; returns its number."""
-        with self.planned(**options) as p:
-            assert p.question is not None
-            run_id = self.store.start_run(p.question.fingerprint, p.question.parts)
-            answers: list[Answer] = []
-            failures: list[tuple[Failure, Mapping[str, Any]]] = []
-            for key, row in p.plan.todo():
-                reply, query = says(row), p.plan.query_of(row)
-                if isinstance(reply, Failure):
-                    failures.append((dataclasses.replace(reply, key=key), query))
-                elif reply is not None:
-                    result = p.question.parser(
-                        generation := _generation(key, reply), template_values(row, p.plan.source.kinds)
-                    )
-                    answers.append(Answer(generation, result))
-                    failures += [(result, query)] if isinstance(result, Failure) else []
-            self.store.commit(answers, failures, p.question.made(run_id), replace=bool(options))
+        """Commits what `says` replies to each prompt that a run would generate, as a run does; returns its number.
+
+        The run's own loop does it, with an engine and a tokenizer that only pretend.
+        """
+        with self.prepared(**options) as prepared:
+            assert prepared.question is not None
+            run_id = self.store.start_run(prepared.question.fingerprint, prepared.question.parts)
+            engine = PretendEngine(prepared, says)
+            generator = Generator(prepared, run_id, Stop(None, lambda _: None), Progress(), None)
+            generator.run(engine, Task({}), PretendTokenizer(), 1000, lambda: None)
         return run_id
 
     def take_in(self, columns: Rows | pa.Table, author: str | None = None) -> tuple[int, int]:
@@ -130,7 +129,7 @@ class World:
     def review_path(self) -> Path:
         return self.job.folder / "review.csv"
 
-    def judge(self, rows: Sequence[Mapping[str, str]], *, author: str | None = None) -> ingest.Taken:
+    def judge(self, rows: Sequence[Mapping[str, str]], *, author: str | None = None) -> ingest.Ingested:
         """Saves a review as a person marked it, and takes it in."""
         with self.review_path.open("w", encoding="utf-8-sig", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
@@ -138,11 +137,11 @@ class World:
             writer.writerows(rows)
         return ingest.add(self.job, self.data, self.review_path, author, Options())
 
-    def publish(self, **options: Any) -> Report:
+    def publish(self, **options: Any) -> RunReport:
         """Builds a version from what the cache has. Raises GateFailed."""
-        return run.publish_job(self.job, self.data, Options(**options), Quiet())
+        return publish(self.job, self.data, Options(**options), Quiet())
 
-    def run(self, **options: Any) -> Report:
+    def run(self, **options: Any) -> RunReport:
         """A whole run; one that finds anything to generate would load a model."""
         return run.run(self.job, self.data, Options(**options), Quiet())
 
@@ -154,6 +153,52 @@ class World:
         """One look-up in the version that is served."""
         with self.served() as snapshot:
             return snapshot.get(query)
+
+
+class PretendTokenizer(Tokenizer):
+    """Counts words, for prompts that no model will read."""
+
+    def __init__(self) -> None:
+        """Loads nothing."""
+
+    def text(self, messages: Sequence[Message]) -> str:
+        return " ".join(content for _, content in messages)
+
+    def encode(self, texts: Sequence[str], *, chat: bool) -> list[list[int]]:
+        return [list(range(len(text.split()))) for text in texts]
+
+
+class PretendEngine:
+    """An `Engine` that answers each prompt with what a function says to its row. What it says nothing to is never answered."""
+
+    def __init__(self, prepared: Prepared, says: Callable[[dict[str, Any]], Reply]) -> None:
+        self._rows, self._says = dict(prepared.plan.todo()), says
+
+    def start(self) -> None:
+        """Nothing is loaded."""
+
+    def wait_ready(self) -> EngineInfo:
+        """What such an engine would say of itself."""
+        return EngineInfo(max_model_len=1000, max_in_flight=1, description="nothing")
+
+    def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
+        for prompt in prompts:
+            reply = self._says(self._rows[prompt.key])
+            if isinstance(reply, Failure):
+                yield dataclasses.replace(reply, key=prompt.key)
+            elif reply is not None:
+                yield _generation(prompt.key, reply)
+
+    def close(self) -> None:
+        """Nothing was held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def _generation(key: bytes, reply: str | list[float]) -> Generation:

@@ -164,8 +164,39 @@ class Server:
             return drained(connection)
 
     def settled(self, job: str, version: int | None) -> None:
-        """Waits until every worker serves this version: a connection may reach any of them."""
-        eventually(lambda: all(self.version(job) == version for _ in range(6 * self.workers)), self.said)
+        """Waits until every worker serves this version."""
+        path = f"/v1/jobs/{job}"
+        eventually(lambda: all(each.json.get("version") == version for each in self.each_worker(path)), self.said)
+
+    def each_worker(self, path: str) -> list[Reply]:
+        """What each worker answers. A connection may reach any of them: new ones are made until all were met."""
+        workers, replies = set(self.children()), dict[int, Reply]()
+        deadline = time.monotonic() + PATIENCE
+        while not workers <= replies.keys():
+            assert time.monotonic() < deadline, f"only {list(replies)} of {workers} answered; {self.said()}"
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+            try:
+                connection.request("GET", path)
+                response = connection.getresponse()
+                worker = self._worker_of(connection.sock)  # known as long as the connection is open
+                if worker is not None:
+                    replies[worker] = reply_of(response)
+            finally:
+                connection.close()
+        return [replies[worker] for worker in workers]
+
+    def _worker_of(self, connection: socket.socket) -> int | None:
+        """Which worker has the other end of a connection, by the system's tables of sockets and of open files."""
+        port = connection.getsockname()[1]
+        ends = (f"{self.port:04X}", f"{port:04X}")
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        sockets = {Path(f"socket:[{row[9]}]") for row in rows if (row[1][-4:], row[2][-4:]) == ends}
+        for worker in self.children():
+            for file in Path(f"/proc/{worker}/fd").iterdir():
+                with contextlib.suppress(OSError):  # a file that was closed meanwhile
+                    if file.readlink() in sockets:
+                        return worker
+        return None
 
     def version(self, job: str) -> int | None:
         """The version that answers now; None if there is none, or a worker has just started."""
@@ -174,16 +205,28 @@ class Server:
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample of /metrics; 0 if there is none."""
-        labelled = [
-            sample for sample in self.samples() if sample.name == name and labels.items() <= sample.labels.items()
-        ]
-        return float(sum(sample.value for sample in labelled))
+        return value_of(self.samples(), name, labels)
+
+    def metric_of_each(self, name: str, **labels: str) -> set[float]:
+        """The same, as each worker tells it."""
+        return {value_of(samples_of(reply), name, labels) for reply in self.each_worker("/metrics")}
 
     def samples(self) -> list[Any]:
-        from prometheus_client.parser import text_string_to_metric_families
+        return samples_of(self.get("/metrics"))
 
-        families = text_string_to_metric_families(self.get("/metrics").body.decode())
-        return [sample for family in families for sample in family.samples]
+
+def samples_of(reply: Reply) -> list[Any]:
+    """The samples of an answer to /metrics."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    families = text_string_to_metric_families(reply.body.decode())
+    return [sample for family in families for sample in family.samples]
+
+
+def value_of(samples: Sequence[Any], name: str, labels: Mapping[str, str]) -> float:
+    """The sum of the samples of a metric that have these labels; 0 if there is none."""
+    labelled = [sample for sample in samples if sample.name == name and labels.items() <= sample.labels.items()]
+    return float(sum(sample.value for sample in labelled))
 
 
 def reply_of(response: http.client.HTTPResponse) -> Reply:
@@ -225,7 +268,7 @@ def eventually(condition: Callable[[], Any], why: Callable[[], str] | None = Non
     """Waits until something is so, and returns it."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, why() if why else "waited in vain"
+        assert time.monotonic() < deadline, why() if why else "it did not happen in time"
         time.sleep(0.02)
     return value
 

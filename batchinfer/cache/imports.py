@@ -19,7 +19,7 @@ from batchinfer.core.database import one, transaction
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.sql import json_path, literal, quoted
 from batchinfer.inputs.parquet import Source
-from batchinfer.inputs.query_list import LISTED
+from batchinfer.inputs.query_list import QueryList
 
 BATCH_ROWS = 16_384
 ROW, LOOKUP = "\x1frow", "\x1flookup"  # beside the key's columns, which may bear any name
@@ -71,7 +71,7 @@ def key_of(key: Sequence[Column], normalize: Sequence[str]) -> str:
     return canonical_json({"key": [[column.name, column.kind] for column in key], "normalize": list(normalize)})
 
 
-def stale(store: Store, source: Source) -> list[int]:
+def outdated(store: Store, source: Source) -> list[int]:
     """The imports whose lookups were made of another key than the list has now."""
     with store.open() as db:
         rows = db.execute(
@@ -81,14 +81,15 @@ def stale(store: Store, source: Source) -> list[int]:
     return [number for (number,) in rows]
 
 
-def rebuild_lookups(store: Store, db: duckdb.DuckDBPyConnection, source: Source, numbers: Sequence[int]) -> int:
+def rebuild_lookups(store: Store, db: duckdb.DuckDBPyConnection, query_list: QueryList, numbers: Sequence[int]) -> int:
     """Makes the lookups of these imports from their queries; returns how many rows are of another key.
 
-    Those have no lookup, until the job has their key again. db: where the plan's table `list` is. The caller holds the
-    run lock.
+    Those have no lookup, until the job has their key again. db: the list's scratch database. The caller holds the run
+    lock.
     """
+    source = query_list.source
     chosen = f"import_id IN ({', '.join(map(str, numbers))})"
-    values = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in values_sql(db, source).items())
+    values = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in values_sql(query_list).items())
     whole = " AND ".join(f"{quoted(column.name)} IS NOT NULL" for column in source.key)
     lookup = f"CASE WHEN {whole} THEN {keys.lookup_key_sql(source.key, source.normalize)} END AS {quoted(LOOKUP)}"
     with store.attached(db, write=True):
@@ -112,19 +113,19 @@ def rebuild_lookups(store: Store, db: duckdb.DuckDBPyConnection, source: Source,
             db.execute("INSERT INTO cache.imports BY NAME FROM moved")
             made_of = key_of(source.key, source.normalize)
             db.execute("INSERT INTO cache.import_keys SELECT DISTINCT import_id, ? FROM moved", [made_of])
-    lost = int(one(db, "SELECT count(*) FROM moved WHERE lookup IS NULL"))
+    unfit = int(one(db, "SELECT count(*) FROM moved WHERE lookup IS NULL"))
     db.execute("DROP TABLE moved")
-    return lost
+    return unfit
 
 
-def values_sql(db: duckdb.DuckDBPyConnection, source: Source) -> dict[str, str]:
+def values_sql(query_list: QueryList) -> dict[str, str]:
     """SQL for each key column out of a row's query, of the type that the list has; NULL if the query is of another key."""
-    types = dict(db.execute("SELECT column_name, column_type FROM (DESCRIBE list)").fetchall())
-    names = sorted(column.name for column in source.key)
+    types = query_list.key_types()
+    names = sorted(column.name for column in query_list.source.key)
     same_key = f"list_sort(json_keys(query)) = [{', '.join(map(literal, names))}]"
     return {
-        column.name: f"CASE WHEN {same_key} THEN {_value_sql(column, types[LISTED + column.name])} END"
-        for column in source.key
+        column.name: f"CASE WHEN {same_key} THEN {_value_sql(column, types[column.name])} END"
+        for column in query_list.source.key
     }
 
 

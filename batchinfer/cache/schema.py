@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
@@ -46,6 +47,59 @@ MIGRATIONS: list[tuple[str, str]] = [
         """,
     ),
 ]
+
+
+class RunStatus(StrEnum):
+    """How a run stands, or how it ended. KILLED: it could not say so itself, and a later one found it running."""
+
+    RUNNING = "running"
+    DONE = "done"
+    REJECTED = "rejected"
+    STOPPED = "stopped"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as the cache has it.
+
+    run_id: its number. status: how it ended. started_at, finished_at: RFC 3339, UTC.
+    report: what it printed with --json; empty for one that was killed. Older runs lack newer fields.
+    """
+
+    run_id: int
+    status: RunStatus
+    started_at: str | None
+    finished_at: str | None
+    report: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.report, "run_id": self.run_id, "status": self.status, "started_at": self.started_at,
+            "finished_at": self.finished_at,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """A row or prompt without a prediction.
+
+    stage, reason, detail: as in `Failure`. query: its lookup key. row: its number in the list, if it is a bad row.
+    run_id: the run that it failed in. at: when, RFC 3339, UTC.
+    """
+
+    stage: str
+    reason: str
+    detail: str
+    query: Mapping[str, Any] | None
+    row: int | None
+    run_id: int | None
+    at: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

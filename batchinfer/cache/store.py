@@ -22,7 +22,10 @@ from batchinfer.cache.schema import (
     FAILURE_SCHEMA,
     GENERATION_SCHEMA,
     MIGRATIONS,
+    FailureRow,
     MostCached,
+    RunRow,
+    RunStatus,
     failure_row,
     generation_row,
 )
@@ -106,14 +109,14 @@ class Store:
         with self.open(write=True) as db:
             run_id = int(one(db, "SELECT coalesce(max(run_id), 0) + 1 FROM runs"))
             # A run that was killed cannot say so itself.
-            db.execute("UPDATE runs SET status = 'killed' WHERE status = 'running'")
+            db.execute("UPDATE runs SET status = ? WHERE status = ?", [RunStatus.KILLED, RunStatus.RUNNING])
             db.execute(
-                "INSERT INTO runs VALUES (?, 'running', ?, NULL, ?, ?, NULL)",
-                [run_id, now(), fingerprint, canonical_json(parts)],
+                "INSERT INTO runs VALUES (?, ?, ?, NULL, ?, ?, NULL)",
+                [run_id, RunStatus.RUNNING, now(), fingerprint, canonical_json(parts)],
             )
         return run_id
 
-    def finish_run(self, run_id: int, status: str, report: Mapping[str, Any]) -> None:
+    def finish_run(self, run_id: int, status: RunStatus, report: Mapping[str, Any]) -> None:
         with self.open(write=True) as db:
             db.execute(
                 "UPDATE runs SET status = ?, finished_at = ?, report = ? WHERE run_id = ?",
@@ -125,17 +128,21 @@ class Store:
         with self.open(write=True) as db:
             db.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", [version, run_id, rows, now()])
 
-    def runs(self) -> list[dict[str, Any]]:
-        """Reports of all runs, newest first; a run without one has only its number, status and times."""
+    def runs(self) -> list[RunRow]:
+        """All runs, newest first."""
         with self.open() as db:
             rows = db.execute(
                 "SELECT run_id, status, started_at, finished_at, report FROM runs ORDER BY run_id DESC"
             ).fetchall()
         return [
-            json.loads(report or "{}")
-            | {"run_id": run_id, "status": status, "started_at": iso(started), "finished_at": iso(finished)}
+            RunRow(run_id, RunStatus(status), iso(started), iso(finished), json.loads(report or "{}"))
             for run_id, status, started, finished, report in rows
         ]
+
+    def last_run_id(self) -> int:
+        """The number of the newest run; 0 before the first."""
+        with self.open() as db:
+            return int(one(db, "SELECT coalesce(max(run_id), 0) FROM runs"))
 
     def most_cached(self) -> MostCached | None:
         """The question that most generations answer, if any do."""
@@ -171,11 +178,11 @@ class Store:
             db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
 
     def replace_bad_rows(self, bad: pa.Table) -> None:
-        """The bad rows of the list as it is now, in place of those of an earlier run."""
+        """The bad rows of the list as it is now, as `query_list.BAD_ROWS` has them, in place of an earlier run's."""
         with self.open(write=True) as db:
             db.register("bad", bad)
             db.execute("DELETE FROM failures WHERE stage = 'input'")
-            db.execute("INSERT INTO failures BY NAME SELECT * FROM bad")
+            db.execute("INSERT INTO failures BY NAME SELECT *, 'input' AS stage, ? AS created_at FROM bad", [now()])
 
     def reread(self, read: Read, made: Provenance, queries: Queries, values: Queries | None = None) -> int:
         """Reads stored texts again that another parser judged; returns how many.
@@ -225,7 +232,7 @@ class Store:
         db.execute("DELETE FROM failures WHERE stage = 'parse' AND key IN (SELECT key FROM judged)")
         db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
 
-    def failures(self, limit: int | None = None) -> list[dict[str, Any]]:
+    def failures(self, limit: int | None = None) -> list[FailureRow]:
         """The dead letters, newest first."""
         with self.open() as db:
             rows = db.execute(
@@ -233,15 +240,7 @@ class Store:
                 [limit if limit is not None else 2**62],
             ).fetchall()
         return [
-            {
-                "stage": stage,
-                "reason": reason,
-                "detail": detail,
-                "query": json.loads(query or "null"),
-                "row": row,
-                "run_id": run,
-                "at": iso(at),
-            }
+            FailureRow(stage, reason, detail, json.loads(query or "null"), row, run, iso(at))
             for stage, reason, detail, query, row, run, at in rows
         ]
 

@@ -1,8 +1,21 @@
-"""What people's verdicts come to, in SQL: which answer of theirs stands for a key, which values are rejected, which seen.
+"""What people's verdicts come to: which answer of theirs stands for a key, which values are rejected, which accepted.
 
 A verdict is a row of the cache's table `imports` with a verdict (accept, reject, correct) on a value, as JSON text. In a
 checking job it is on the key itself, and value is NULL. import_id gives the order in time: the last word on a value holds.
-Every function but `settle` returns SQL for a scratch database in which `settle` has been called.
+
+    imports ─► verdicts ─► given ─► rejected ─► retracted
+                  └─► accepted         answered = imports less retracted ─► covered
+
+| table     | columns                            | what it holds                                                       |
+| --------- | ---------------------------------- | ------------------------------------------------------------------- |
+| verdicts  | import_id, lookup, verdict, value, answer | each verdict, with the answer that it carries                |
+| given     | import_id, lookup, value           | what people gave for the keys that verdicts are about               |
+| rejected  | lookup, value                      | must not be served, wherever it comes from; NULL: the key as a whole |
+| accepted  | lookup, value                      | what a person accepted, or gave as a correction                     |
+| retracted | lookup                             | keys whose last answer by people was rejected since                 |
+| covered   | key                                | prompts of which every row has an answer by people                  |
+
+Values stand as `hashed` makes them, so that the tables of millions of verdicts are small.
 """
 
 from __future__ import annotations
@@ -15,20 +28,130 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from batchinfer.cache.store import Store
 from batchinfer.core.keys import canonical_json
+from batchinfer.core.records import Source, VerdictKind
 from batchinfer.core.sql import literal
+from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.matched import matched_sql
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import JobSpec
 
-ACCEPT, REJECT, CORRECT = "accept", "reject", "correct"
 PEOPLE = "('import', 'review')"  # the sources of entries whose value people gave
 CANONICAL = "canonical_json"
 
 
+class Verdicts:
+    """The verdicts of a job's cache. Owns the tables above in the scratch database that it is given.
+
+    What gives SQL gives it for that database, where the tables are once `resolve` has been called.
+    """
+
+    def __init__(self, db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
+        self._db, self._spec = db, spec
+
+    def resolve(self, store: Store, query_list: QueryList) -> None:
+        """Makes the tables."""
+        self._add_canonical()
+        with store.attached(self._db):
+            self._read()
+            self._judge()
+            self._cover(query_list)
+
+    def _add_canonical(self) -> None:
+        known = "SELECT 1 FROM duckdb_functions() WHERE function_name = ?"
+        if self._spec.output.is_json and not self._db.execute(known, [CANONICAL]).fetchall():
+            self._db.create_function(
+                CANONICAL, _canonical, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special"
+            )  # type: ignore[call-overload]
+
+    def _read(self) -> None:
+        spec = self._spec
+        answer, value = (hashed(spec, plain(spec, text)) for text in (answer_of(spec), "value"))
+        self._db.execute(
+            f"""CREATE OR REPLACE TABLE verdicts AS
+            SELECT import_id, lookup, verdict, {value} AS value, {answer} AS answer
+            FROM cache.imports WHERE verdict IS NOT NULL AND lookup IS NOT NULL"""
+        )
+        self._db.execute(  # for the keys that verdicts are about: for those alone its order in time matters
+            f"""CREATE OR REPLACE TABLE given AS
+            SELECT import_id, lookup, {answer} AS value FROM cache.imports SEMI JOIN verdicts USING (lookup)
+            WHERE {answer_of(spec)} IS NOT NULL"""
+        )
+
+    def _judge(self) -> None:
+        self._db.execute(
+            f"""CREATE OR REPLACE TABLE rejected AS
+            SELECT lookup, value FROM (
+                SELECT lookup, value, import_id, verdict <> '{VerdictKind.ACCEPT}' AS against FROM verdicts
+                UNION ALL SELECT lookup, value, import_id, false FROM given
+                UNION ALL SELECT lookup, NULL, import_id, false FROM given)
+            GROUP BY lookup, value HAVING arg_max(against, import_id)"""
+        )
+        self._db.execute(
+            f"""CREATE OR REPLACE TABLE accepted AS
+            SELECT lookup, value FROM verdicts WHERE verdict = '{VerdictKind.ACCEPT}'
+            UNION SELECT lookup, answer FROM verdicts WHERE verdict = '{VerdictKind.CORRECT}' AND answer IS NOT NULL"""
+        )
+        self._db.execute(
+            """CREATE OR REPLACE TABLE retracted AS
+            SELECT DISTINCT lookup FROM (SELECT lookup, arg_max(value, import_id) AS value FROM given GROUP BY lookup) g
+            JOIN rejected r USING (lookup) WHERE r.value IS NULL OR r.value = g.value"""
+        )
+
+    def _cover(self, query_list: QueryList) -> None:
+        rows = query_list.rows_sql
+        self._db.execute(
+            f"""CREATE OR REPLACE TABLE covered AS
+            WITH imported AS MATERIALIZED (SELECT row, key FROM {rows} SEMI JOIN {self._answered_sql} USING (lookup)),
+                 partly AS (SELECT key FROM {rows} SEMI JOIN imported USING (key) ANTI JOIN imported USING (row))
+            SELECT DISTINCT key FROM imported ANTI JOIN partly USING (key)"""
+        )
+
+    @property
+    def _answered_sql(self) -> str:
+        """The rows of `imports` whose answers are not rejected; several of a key, if it was answered several times."""
+        return (
+            "(FROM cache.imports ANTI JOIN retracted USING (lookup) "
+            f"WHERE lookup IS NOT NULL AND {answer_of(self._spec)} IS NOT NULL)"
+        )
+
+    @property
+    def answers_sql(self) -> str:
+        """The answer by people that stands for each key, where the cache is attached.
+
+        Columns: lookup, query, prediction, score, source, created_at.
+        """
+        return f"""
+            SELECT lookup, query, {plain(self._spec, answer_of(self._spec))} AS prediction, score,
+                   CASE WHEN verdict IS NULL THEN '{Source.IMPORT}' ELSE '{Source.REVIEW}' END AS source, created_at
+            FROM {self._answered_sql} QUALIFY row_number() OVER (PARTITION BY lookup ORDER BY import_id DESC) = 1"""
+
+    covered_sql = "covered"
+    """Prompts that need no model: every row that asks them has an answer by people."""
+
+    def rejected_sql(self, entries: str) -> str:
+        """The lookup and hashed value of those entries that people rejected."""
+        return self._hits(entries, "rejected")
+
+    def accepted_sql(self, entries: str) -> str:
+        """The same of those that people accepted."""
+        return self._hits(entries, "accepted")
+
+    def _hits(self, entries: str, values: str) -> str:
+        """Entries whose value is in a table of values, or whose key is as a whole."""
+        own = f"SELECT lookup, {hashed(self._spec, 'prediction')} AS value FROM {entries} SEMI JOIN {values} USING (lookup)"
+        return f"SELECT e.* FROM ({own}) e JOIN {values} v USING (lookup) WHERE v.value IS NULL OR v.value = e.value"
+
+
+def _canonical(texts: pa.ChunkedArray) -> pa.Array:
+    made = [None if text is None else canonical_json(json.loads(text)) for text in texts.to_pylist()]
+    return pa.array(made, pa.string())
+
+
 def corrections(spec: JobSpec) -> str:
     """The sources of entries that people meant to change; in a job without a model, imports are the predictions."""
-    return PEOPLE if spec.prompt else "('review')"
+    return PEOPLE if spec.prompt else f"('{Source.REVIEW}')"
 
 
 def is_checking(spec: JobSpec) -> bool:
@@ -47,52 +170,6 @@ def wanted(spec: JobSpec) -> dict[str, Any]:
     }
 
 
-def settle(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
-    """Makes tables of what verdicts come to, from the cache that is attached.
-
-    rejected (lookup, value): must not be served, wherever it comes from; value is NULL for a key as a whole.
-    seen (lookup, value): what a person accepted, or gave as a correction. fallen (lookup): keys whose last answer by
-    people was rejected since. Values stand as `hashed` makes them, so that the tables of millions of verdicts are small.
-    """
-    known = "SELECT 1 FROM duckdb_functions() WHERE function_name = ?"
-    if spec.output.is_json and not db.execute(known, [CANONICAL]).fetchall():
-        db.create_function(CANONICAL, _canonical, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]
-    answer, value = (hashed(spec, plain(spec, text)) for text in (answer_of(spec), "value"))
-    db.execute(
-        f"""CREATE OR REPLACE TABLE judged AS
-        SELECT import_id, lookup, verdict, {value} AS value, {answer} AS answer
-        FROM cache.imports WHERE verdict IS NOT NULL AND lookup IS NOT NULL"""
-    )
-    db.execute(  # what people gave for the keys that verdicts are about: for those alone its order in time matters
-        f"""CREATE OR REPLACE TABLE given AS
-        SELECT import_id, lookup, {answer} AS value FROM cache.imports SEMI JOIN judged USING (lookup)
-        WHERE {answer_of(spec)} IS NOT NULL"""
-    )
-    db.execute(
-        f"""CREATE OR REPLACE TABLE rejected AS
-        SELECT lookup, value FROM (
-            SELECT lookup, value, import_id, verdict <> '{ACCEPT}' AS against FROM judged
-            UNION ALL SELECT lookup, value, import_id, false FROM given
-            UNION ALL SELECT lookup, NULL, import_id, false FROM given)
-        GROUP BY lookup, value HAVING arg_max(against, import_id)"""
-    )
-    db.execute(
-        f"""CREATE OR REPLACE TABLE seen AS
-        SELECT lookup, value FROM judged WHERE verdict = '{ACCEPT}'
-        UNION SELECT lookup, answer FROM judged WHERE verdict = '{CORRECT}' AND answer IS NOT NULL"""
-    )
-    db.execute(
-        """CREATE OR REPLACE TABLE fallen AS
-        SELECT DISTINCT lookup FROM (SELECT lookup, arg_max(value, import_id) AS value FROM given GROUP BY lookup) g
-        JOIN rejected r USING (lookup) WHERE r.value IS NULL OR r.value = g.value"""
-    )
-
-
-def _canonical(texts: pa.ChunkedArray) -> pa.Array:
-    made = [None if text is None else canonical_json(json.loads(text)) for text in texts.to_pylist()]
-    return pa.array(made, pa.string())
-
-
 def answer_of(spec: JobSpec) -> str:
     """The answer that a row of `imports` carries, as JSON text; NULL where it carries none.
 
@@ -109,52 +186,7 @@ def answer_of(spec: JobSpec) -> str:
     for name, value in asked.items():  # a place in the model's own value, the rest of which stays
         patch = reduce(lambda inner, field: {field: inner}, reversed(Part.parse(name).path), value)
         answer = f"json_merge_patch(coalesce({answer}, '{{}}'), {literal(json.dumps(patch, ensure_ascii=False))})"
-    return f"CASE WHEN verdict = '{ACCEPT}' AND value IS NULL THEN {answer}::VARCHAR ELSE prediction END"
-
-
-def answered(spec: JobSpec) -> str:
-    """The rows of `imports` whose answers are not rejected; several of a key, if it was answered several times."""
-    return (
-        "(FROM cache.imports ANTI JOIN fallen USING (lookup) "
-        f"WHERE lookup IS NOT NULL AND {answer_of(spec)} IS NOT NULL)"
-    )
-
-
-def answers(spec: JobSpec) -> str:
-    """The answer by people that stands for each key: lookup, query, prediction, score, source, created_at."""
-    return f"""
-        SELECT lookup, query, {plain(spec, answer_of(spec))} AS prediction, score,
-               CASE WHEN verdict IS NULL THEN 'import' ELSE 'review' END AS source, created_at
-        FROM {answered(spec)} QUALIFY row_number() OVER (PARTITION BY lookup ORDER BY import_id DESC) = 1"""
-
-
-def hits(spec: JobSpec, entries: str, verdicts: str) -> str:
-    """The lookup and hashed value of those entries whose value is in a table of values, or whose key is as a whole."""
-    hashes = f"SELECT lookup, {hashed(spec, 'prediction')} AS value FROM {entries} SEMI JOIN {verdicts} USING (lookup)"
-    return f"SELECT e.* FROM ({hashes}) e JOIN {verdicts} v USING (lookup) WHERE v.value IS NULL OR v.value = e.value"
-
-
-def unseen(spec: JobSpec) -> str:
-    """The entries that no person gave or accepted."""
-    return (
-        f"(SELECT * FROM entries WHERE source NOT IN {PEOPLE} "
-        f"AND lookup NOT IN (SELECT lookup FROM ({hits(spec, 'entries', 'seen')})))"
-    )
-
-
-def to_review(spec: JobSpec, column: Callable[[str], str], served: Callable[[str], str] | None) -> str:
-    """Those entries of the model that `gate.reviewed` is about.
-
-    column, served: SQL for a key column in `entries`, and in `before`; None where nothing is served yet.
-    """
-    made = f"SELECT * FROM entries WHERE source NOT IN {PEOPLE} AND {matched(spec, column)}"
-    if spec.gate.reviewed == "all" or served is None:
-        return f"({made})"
-    return (  # hashes: a join that holds all texts would not fit into the memory that it may have
-        f"(SELECT m.* FROM ({made}) m "
-        f"ANTI JOIN (SELECT lookup, md5_number(prediction) AS hash FROM before WHERE {matched(spec, served)}) b "
-        "ON m.lookup = b.lookup AND md5_number(m.prediction) = b.hash)"
-    )
+    return f"CASE WHEN verdict = '{VerdictKind.ACCEPT}' AND value IS NULL THEN {answer}::VARCHAR ELSE prediction END"
 
 
 def matched(spec: JobSpec, column: Callable[[str], str]) -> str:

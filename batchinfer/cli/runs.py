@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchinfer.cli.common import (
     _options,
     _warn,
-    data_dir,
     emit,
     input_option,
     job_argument,
@@ -24,8 +23,11 @@ from batchinfer.cli.common import (
     table,
     tell,
 )
-from batchinfer.core.home import JobData
-from batchinfer.errors import BatchinferError, NotFound, UsageError
+from batchinfer.errors import BatchinferError, GateFailed, UsageError
+
+if TYPE_CHECKING:
+    from batchinfer.pipeline.report import CandidateReport, RunReport
+    from batchinfer.planning.estimate import PlanReport
 
 SHOWN = 20
 
@@ -36,41 +38,32 @@ SHOWN = 20
 @json_option
 def plan_(job: str, input_path: str | None, as_json: bool) -> None:
     """The dry run: rows, unique prompts, cache hits, what a run would generate and cost."""
-    from batchinfer.cli.progress import duration
-    from batchinfer.planning.estimate import estimate
-    from batchinfer.planning.prepare import Options, planned
+    from batchinfer.pipeline.plan import plan
+    from batchinfer.planning.prepare import Options
 
     opened, data = open_job(job)
+    result = plan(opened, data, Options(input=_path(input_path)), lambda text: click.secho(text, dim=True, err=True))
+    emit(result.to_json(), as_json, lambda: _print_plan(result))
 
-    def say(text: str) -> None:
-        click.secho(text, dim=True, err=True)
 
-    with planned(opened, data, Options(input=_path(input_path)), say=say) as p:
-        result = estimate(p, say)
+def _print_plan(result: PlanReport) -> None:
+    from batchinfer.cli.progress import duration
 
-    def text() -> None:
-        rows: list[tuple[str, Any]] = [
-            ("rows in the list", f"{result['rows']:,}"),
-            *([] if result["misses"] is None else [("  asked for and not found", f"{result['misses']:,}")]),
-            ("  bad rows", f"{result['bad']:,}"),
-            ("  duplicates of another row's prompt", f"{result['duplicates']:,}"),
-            ("unique prompts", f"{result['unique']:,}"),
-            ("  answered by the cache", f"{result['hits']:,}"),
-            ("  failed before, not tried again by themselves", f"{result['failures']:,}"),
-            ("to generate", f"{result['to_generate']:,}"),
-            (
-                "prompt tokens",
-                f"{result['prompt_tokens']:,}{'' if result['prompt_tokens_exact'] else ' (from a sample)'}",
-            ),
-            ("  of which prefix caching will save", percent(result["prefix_saving"])),
-            (
-                "time, from earlier runs here",
-                "unknown" if result["estimate_seconds"] is None else duration(result["estimate_seconds"]),
-            ),
-        ]
-        table(f"Plan of {result['job']}", ["what", "figure"], rows, right=["figure"])
-
-    emit(result, as_json, text)
+    counts, seconds = result.counts, result.estimate_seconds
+    rows: list[tuple[str, Any]] = [
+        ("rows in the list", f"{counts.rows:,}"),
+        *([] if counts.misses is None else [("  asked for and not found", f"{counts.misses:,}")]),
+        ("  bad rows", f"{counts.bad:,}"),
+        ("  duplicates of another row's prompt", f"{counts.duplicates:,}"),
+        ("unique prompts", f"{counts.unique:,}"),
+        ("  answered by the cache", f"{counts.hits:,}"),
+        ("  failed before, not tried again by themselves", f"{counts.failed:,}"),
+        ("to generate", f"{counts.to_generate:,}"),
+        ("prompt tokens", f"{result.prompt_tokens:,}{'' if result.prompt_tokens_exact else ' (from a sample)'}"),
+        ("  of which prefix caching will save", percent(result.prefix_saving)),
+        ("time, from earlier runs here", "unknown" if seconds is None else duration(seconds)),
+    ]
+    table(f"Plan of {result.job}", ["what", "figure"], rows, right=["figure"])
 
 
 @click.command("run")
@@ -108,7 +101,7 @@ def run_(job: str, input_path: str | None, limit: int | None, max_hours: float |
     )  # fmt: skip
     with reporting(as_json=as_json), ProgressConsole(yes=yes) as show:
         report = run(opened, data, options, show)
-    emit(report, as_json, lambda: _print_report(report))
+    emit(report.to_json(), as_json, lambda: _print_report(report))
 
 
 @click.command("publish")
@@ -123,7 +116,7 @@ def publish_(
 ) -> None:
     """Build a version from what the cache has now, gate it, and make it current."""
     from batchinfer.cli.progress import ProgressConsole
-    from batchinfer.pipeline.run import publish_job
+    from batchinfer.pipeline.publish import publish, publish_candidate
     from batchinfer.planning.prepare import Options
 
     if force and not (why and why.strip()):
@@ -132,8 +125,13 @@ def publish_(
         raise UsageError("--why goes with --force: a version that passes its gate needs no reason.")
     opened, data = open_job(job)
     with reporting(as_json=as_json), ProgressConsole() as show:
-        report = publish_job(opened, data, Options(input=_path(input_path)), show, candidate=candidate, why=why)
-    emit(report, as_json, lambda: _print_published(report))
+        options = Options(input=_path(input_path))
+        if candidate is None:
+            report = publish(opened, data, options, show, why)
+            emit(report.to_json(), as_json, lambda: _print_published(report))
+        else:
+            published = publish_candidate(opened, data, options, show, candidate, why)
+            emit(published.to_json(), as_json, lambda: _print_candidate(published))
 
 
 @contextlib.contextmanager
@@ -144,64 +142,80 @@ def reporting(*, as_json: bool) -> Iterator[None]:
     except BatchinferError as exc:
         if exc.report is not None:
             if as_json:
-                click.echo(json.dumps(exc.report, ensure_ascii=False, default=str))
-            else:
-                _print_refused(exc.report)
+                click.echo(json.dumps(exc.report.to_json(), ensure_ascii=False, default=str))
+            elif isinstance(exc, GateFailed):
+                _print_refused(exc)
         raise
 
 
-def _print_refused(report: dict[str, Any]) -> None:
+def _print_refused(refused: GateFailed) -> None:
     """Some of the rows for which checks of the gate failed."""
-    rows = [(check["name"], example) for check in report["gate"] for example in check["examples"]]
+    assert refused.report is not None
+    checks = refused.report.to_json()["gate"]
+    rows = [(check["name"], example) for check in checks for example in check["examples"]]
     if rows:
         table("Refused by the gate, for example", ["check", "row"], rows)
 
 
-def _print_report(report: dict[str, Any]) -> None:
+def _print_report(report: RunReport) -> None:
     from batchinfer.cli.progress import duration
 
-    missed = "" if report["misses"] is None else f" ({report['misses']:,} of them asked for and not found)"
+    missed = "" if report.misses is None else f" ({report.misses:,} of them asked for and not found)"
     tell(
-        f"{report['job']}, run {report['run_id']}: {report['rows']:,} rows{missed} = {report['bad']:,} bad "
-        f"+ {report['duplicates']:,} duplicates + {report['unique']:,} prompts; of these {report['hits']:,} from cache, "
-        f"{report['generated']:,} generated, {report['failures']:,} failed, {report['left']:,} left."
+        f"{report.job}, run {report.run_id}: {report.rows:,} rows{missed} = {report.bad:,} bad "
+        f"+ {report.duplicates:,} duplicates + {report.unique:,} prompts; of these {report.hits:,} from cache, "
+        f"{report.generated:,} generated, {report.failures:,} failed, {report.left:,} left."
     )
-    if report["rows_per_second"]:
+    if report.rows_per_second:
         tell(
-            f"{report['rows_per_second']:.1f} rows/s, {report['prompt_tokens_per_second'] or 0:,.0f} prompt and "
-            f"{report['output_tokens_per_second'] or 0:,.0f} output tokens/s, {percent(report['prefix_saving'])} of prompt tokens saved "
-            f"by prefix caching; {duration(report['seconds'])} in all, {duration(report['engine_load_seconds'])} of it to load the model."
+            f"{report.rows_per_second:.1f} rows/s, {report.prompt_tokens_per_second or 0:,.0f} prompt and "
+            f"{report.output_tokens_per_second or 0:,.0f} output tokens/s, {percent(report.prefix_saving)} of prompt tokens saved "
+            f"by prefix caching; {duration(report.seconds or 0)} in all, {duration(report.engine_load_seconds)} of it to load the model."
         )
     else:
-        tell(f"The model was not needed; {report['seconds']:.1f} s in all.")
-    if "mass" in report:
-        mass = report["mass"]
+        tell(f"The model was not needed; {report.seconds:.1f} s in all.")
+    if report.mass is not None:
+        small = (
+            f" In {report.mass.small:,} rows it is under 0.10: the model wanted to say something else."
+            if report.mass.small
+            else ""
+        )
         tell(
-            f"Probability of all choices together: median {mass['median']:.2f}, 5th percentile {mass['p05']:.2f}."
-            + (
-                f" In {mass['below_0.1']:,} rows it is under 0.10: the model wanted to say something else."
-                if mass["below_0.1"]
-                else ""
-            )
+            f"Probability of all choices together: median {report.mass.median:.2f}, "
+            f"5th percentile {report.mass.p05:.2f}.{small}"
         )
     _print_published(report)
 
 
-def _print_published(report: dict[str, Any]) -> None:
-    if report["version"] is not None:
-        carried = f", {report['carried']:,} of them kept from the version before" if report["carried"] else ""
-        tell(f"Published version {report['version']} with {report['entries']:,} entries{carried}.")
-    elif report["unchanged"]:
+def _print_published(report: RunReport) -> None:
+    if report.version is not None:
+        _tell_version(report.version, report.entries or 0, report.carried)
+    elif report.unchanged:
         tell("Nothing new to publish: the version that is served says the same.")
     else:
         tell("Nothing was published.")
-    if report["pinned"] is not None:
-        hidden = "the current one" if report["version"] is None else f"version {report['version']}"
-        tell(
-            f"Version {report['pinned']} is pinned and served in place of {hidden}: batchinfer unpin {report['job']} ends that."
-        )
-    if report.get("failures") or report.get("bad"):
-        tell(f"See batchinfer failures {report['job']}.")
+    _tell_pin(report.job, report.version, report.pinned)
+    if report.failures or report.bad:
+        tell(f"See batchinfer failures {report.job}.")
+
+
+def _print_candidate(report: CandidateReport) -> None:
+    if report.version is not None:
+        _tell_version(report.version, report.manifest.rows, report.manifest.carried)
+    else:
+        tell("Nothing new to publish: the version that is served says the same.")
+    _tell_pin(report.job, report.version, report.pinned)
+
+
+def _tell_version(version: int, entries: int, carried: int) -> None:
+    kept = f", {carried:,} of them kept from the version before" if carried else ""
+    tell(f"Published version {version} with {entries:,} entries{kept}.")
+
+
+def _tell_pin(job: str, version: int | None, pinned: int | None) -> None:
+    if pinned is not None:
+        hidden = "the current one" if version is None else f"version {version}"
+        tell(f"Version {pinned} is pinned and served in place of {hidden}: batchinfer unpin {job} ends that.")
 
 
 def _path(text: str | None) -> Path | None:
@@ -216,25 +230,23 @@ def _path(text: str | None) -> Path | None:
 @json_option
 def failures_(job: str, limit: int | None, as_json: bool) -> None:
     """The dead letters: rows without a prediction, and why."""
-    from batchinfer.cache.store import Store
+    from batchinfer.pipeline.history import failures
 
     opened, data = open_job(job)
-    store = _existing(Store(data.cache), data)
-    rows = store.failures(limit or (None if as_json else SHOWN))
+    found = failures(data, limit or (None if as_json else SHOWN))
 
     def text() -> None:
-        reasons = store.failure_reasons()
-        if not reasons:
+        if not found.reasons:
             click.echo("No failures.")
             return
-        click.echo(", ".join(f"{count:,} {reason}" for _, reason, count in reasons) + ".")
-        shown = [[row["reason"], _query(row["query"]), row["detail"]] for row in rows]
+        click.echo(", ".join(f"{count:,} {reason}" for reason, count in found.reasons) + ".")
+        shown = [[row.reason, _query(row.query), row.detail] for row in found.rows]
         table("", ["reason", "query", "what happened"], shown)
-        if sum(count for *_, count in reasons) > len(rows):
-            click.echo(f"The newest {len(rows)} are shown; --limit or --json shows more.")
+        if sum(count for _, count in found.reasons) > len(found.rows):
+            click.echo(f"The newest {len(found.rows)} are shown; --limit or --json shows more.")
         click.echo(f"Try them again: batchinfer run {opened.name} --retry-failed")
 
-    emit(rows, as_json, text)
+    emit([row.to_json() for row in found.rows], as_json, text)
 
 
 @click.command("runs")
@@ -242,10 +254,10 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
 @json_option
 def runs_(job: str, as_json: bool) -> None:
     """The history of runs, newest first."""
-    from batchinfer.cache.store import Store
+    from batchinfer.pipeline.history import runs
 
     _, data = open_job(job)
-    reports = _existing(Store(data.cache), data).runs()
+    reports = [run.to_json() for run in runs(data)]
     columns = ["run", "started (UTC)", "status", "rows", "hits", "made", "failed", "left", "ver.", "rows/s", "saved"]
 
     def text() -> None:
@@ -283,12 +295,5 @@ def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
     )
 
 
-def _existing(store: Any, data: JobData) -> Any:
-    if not store.path.exists():
-        raise NotFound(f"The job {data.name} has not been run yet in {data_dir()}.")
-    store.prepare()
-    return store
-
-
-def _query(query: dict[str, Any] | None) -> str:
+def _query(query: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{name}={value}" for name, value in (query or {}).items())

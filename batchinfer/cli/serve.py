@@ -27,13 +27,13 @@ MOST_WORKERS = 4
     metavar="N",
     help=f"Processes.  [default: one a core, at most {MOST_WORKERS}]",
 )
-@click.option("--no-auth", is_flag=True, help="Ask for no API keys, whoever can reach the address.")
+@click.option("--no-auth", is_flag=True, help="Require no API keys, whoever can reach the address.")
 @click.option("--no-misses", is_flag=True, help="Do not record what was asked for and not found.")
 @click.option("--access-log", is_flag=True, help="Write a line of JSON for each request to stdout.")
 def serve_(host: str, port: int, workers: int | None, no_auth: bool, no_misses: bool, access_log: bool) -> None:
-    """Serve every job of the data folder over HTTP. New versions are taken up without a restart.
+    """Serve every job of the data folder over HTTP. New versions are picked up without a restart.
 
-    Loads no model and needs no GPU. On another address than loopback it wants API keys: batchinfer keys add.
+    Loads no model and needs no GPU. On any address but loopback it requires API keys: batchinfer keys add.
     """
     from batchinfer.serve.apikeys import KeyFile
 
@@ -45,11 +45,11 @@ def serve_(host: str, port: int, workers: int | None, no_auth: bool, no_misses: 
         raise MissingExtra("The lookup service", "serve") from exc
     root = data_dir()
     if not root.is_dir():
-        raise NotFound(f"There is no data folder {root}: run a job first, or name another with --home.")
+        raise NotFound(f"There is no data folder {root}: run a job first, or choose another with --home.")
     if not (is_loopback(host) or no_auth or KeyFile(root).read()):
         raise UsageError(
             f"{host} can be reached by others, and there are no API keys: make one with batchinfer keys add, "
-            "or say --no-auth if something else keeps strangers out."
+            "or pass --no-auth if something else keeps strangers out."
         )
     serve(
         root, host, port,
@@ -61,7 +61,7 @@ def serve_(host: str, port: int, workers: int | None, no_auth: bool, no_misses: 
 
 @click.group("keys")
 def keys_() -> None:
-    """API keys of the lookup service. It takes up changes within a second, without a restart.
+    """API keys of the lookup service. It picks up changes within a second, without a restart.
 
     As long as there never was a key, the service asks for none on loopback.
     """
@@ -74,7 +74,7 @@ def keys_() -> None:
 )
 @json_option
 def add(name: str, jobs: tuple[str, ...], as_json: bool) -> None:
-    """Make a key. NAME says whom or what it is for. The key is shown once and kept nowhere."""
+    """Make a key. NAME says whom or what it is for. The key is shown once and not stored."""
     from batchinfer.serve.apikeys import KeyFile
 
     if not name.strip():
@@ -93,15 +93,13 @@ def add(name: str, jobs: tuple[str, ...], as_json: bool) -> None:
 
 
 def _check_jobs(root: Path, jobs: tuple[str, ...]) -> None:
-    """Raises UsageError for what no job can be called; of one that there is not yet it is only told."""
+    """Raises UsageError for what cannot be a job's name; a job that does not exist yet only gets a hint."""
     known: list[str] = []
     with contextlib.suppress(OSError):
         known = job_names(root)
     for job in jobs:
         if not re.fullmatch(JOB_NAME, job):
-            raise UsageError(
-                f"{shortened(job)!r} is no name of a job: it begins with a letter, then a-z, 0-9, _ and -."
-            )
+            raise UsageError(f"{shortened(job)!r} is not a job name: it begins with a letter, then a-z, 0-9, _ and -.")
         if job not in known:
             click.echo(f"There is no job {job} in the data folder yet.", err=True)
 
@@ -134,7 +132,7 @@ def list_(as_json: bool) -> None:
 @click.argument("key_id", metavar="ID")
 @json_option
 def revoke(key_id: str, as_json: bool) -> None:
-    """Make a key worthless, for good."""
+    """Revoke a key, for good."""
     from batchinfer.serve.apikeys import KeyFile
 
     record = KeyFile(data_dir()).revoke(key_id)

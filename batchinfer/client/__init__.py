@@ -1,1 +1,1 @@
-"""How other programs look predictions up: from files, or over HTTP."""
+"""Look-ups and matching for other programs: from files, or over HTTP."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from batchinfer.client.types import Hit, Matches, Query
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, NotFound, StoreError
-from batchinfer.versions.follow import Follower, Served
+from batchinfer.versions.follow import FollowedVersion, Follower
 
 log = logging.getLogger("batchinfer.client")
 
@@ -29,7 +29,7 @@ class LocalBackend:
         self._follower = Follower(JobData(root, job))
         with REFRESHING:
             self._follower.refresh()
-        if self._follower.served.snapshot is None:
+        if self._follower.followed.snapshot is None:
             raise _why_nothing(self._follower)
         self._start()
 
@@ -44,18 +44,18 @@ class LocalBackend:
 
     @property
     def version(self) -> int:
-        pointer = self._follower.served.pointer
+        pointer = self._follower.followed.pointer
         assert pointer is not None
         return pointer.version
 
     def get(self, query: Query) -> Hit | None:
-        snapshot = self._follower.served.snapshot
+        snapshot = self._follower.followed.snapshot
         assert snapshot is not None
         body = snapshot.get(query)
         return None if body is None else _decode(body.decode())
 
     def get_many(self, queries: list[Query]) -> list[Hit | None]:
-        snapshot = self._follower.served.snapshot
+        snapshot = self._follower.followed.snapshot
         assert snapshot is not None
         reader = snapshot.reader
         bodies = snapshot.find_many([reader.key(values) for values in reader.from_many(queries)])
@@ -79,15 +79,15 @@ class LocalBackend:
         """Once the matcher is loaded, if they are not long."""
         return self._follower.matching and sum(map(len, texts)) <= AT_ONCE_CHARACTERS
 
-    def _with_matcher(self) -> Served:
+    def _with_matcher(self) -> FollowedVersion:
         """What is open. The first match loads the matcher; later versions come with theirs. Raises UsageError."""
         if not self._follower.matching:
             with REFRESHING:  # neither a fork nor a version without its matcher may come in between
-                snapshot = self._follower.served.snapshot
+                snapshot = self._follower.followed.snapshot
                 assert snapshot is not None
                 _ = snapshot.matcher
                 self._follower.matching = True
-        return self._follower.served
+        return self._follower.followed
 
     def close(self) -> None:
         """The version itself is released with the last reference: other threads may be using it."""
@@ -105,8 +105,8 @@ _decode = json.JSONDecoder().decode
 def _why_nothing(follower: Follower) -> BatchinferError:
     """Why nothing could be opened."""
     data = follower.data
-    if follower.served.problem is not None:
-        return StoreError(f"Nothing of the job {data.name} can be served: {follower.served.problem}")
+    if follower.followed.problem is not None:
+        return StoreError(f"Nothing of the job {data.name} can be served: {follower.followed.problem}")
     if not data.root.is_dir():
         return NotFound(f"There is no data folder {data.root}.")
     if not data.folder.is_dir():
@@ -117,7 +117,7 @@ def _why_nothing(follower: Follower) -> BatchinferError:
 def _keep_up(follower: Follower, stop: threading.Event) -> None:
     reported = None
     while True:
-        problem = follower.served.problem
+        problem = follower.followed.problem
         if problem is not None and problem != reported:
             log.warning("%s: %s The version that was open stays in use.", follower.data.name, problem)
         reported = problem

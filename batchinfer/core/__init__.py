@@ -1,1 +1,1 @@
-"""The ground: records, keys, files, SQL and the data folder, which every other package stands on."""
+"""The ground that every other package stands on: records, keys, files, SQL, the data folder."""

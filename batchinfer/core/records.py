@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal
 
 TEXT = "text"  # the role of a plain completion's only message
@@ -130,3 +131,19 @@ class Counts:
     to_generate: int
     lookups: int
     misses: int | None = None
+
+
+class Source(StrEnum):
+    """Where an entry's value comes from."""
+
+    MODEL = "model"
+    IMPORT = "import"
+    REVIEW = "review"
+
+
+class VerdictKind(StrEnum):
+    """What a person may say of a value."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+    CORRECT = "correct"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LISTED = "q_"  # the list's own columns bear it in scratch tables, so that none is taken for one of ours
+
 
 def quoted(name: str) -> str:
     """A column's name as SQL."""
@@ -16,3 +18,8 @@ def literal(text: str) -> str:
 def json_path(*names: str) -> str:
     """DuckDB's path to a field of a JSON object, or to one within it."""
     return "$" + "".join('."' + name.replace('"', '\\"') + '"' for name in names)
+
+
+def listed(name: str) -> str:
+    """SQL for one of the list's own columns in a scratch table."""
+    return quoted(LISTED + name)

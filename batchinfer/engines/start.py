@@ -8,22 +8,19 @@ from collections.abc import Callable, Iterator
 from batchinfer.core.home import JobData
 from batchinfer.engines.devices import hold, place_here
 from batchinfer.engines.pool import EnginePool
-from batchinfer.engines.protocol import Engine
+from batchinfer.engines.protocol import Engine, EngineConfig
 from batchinfer.job.reader import Job
-from batchinfer.planning.question import Question
 
 
 @contextlib.contextmanager
-def engine_for(job: Job, data: JobData, asked: Question, source: str, say: Callable[[str], None]) -> Iterator[Engine]:
+def engine_for(job: Job, data: JobData, config: EngineConfig, info: Callable[[str], None]) -> Iterator[Engine]:
     """Starts the job's engine on this machine's devices, once they are free."""
     spec = job.spec.engine
     placements = place_here(spec.replicas, spec.tensor_parallel)
     data.logs.mkdir(parents=True, exist_ok=True)
     log = data.logs / "engine.log"
     log.write_bytes(b"")
-    with hold(placements, f"batchinfer job {job.name}", say):
-        pool = EnginePool(
-            asked.engine_config(source), placements, log, stall_seconds=spec.stall.total_seconds(), say=say
-        )
+    with hold(placements, f"batchinfer job {job.name}", info):
+        pool = EnginePool(config, placements, log, stall_seconds=spec.stall.total_seconds(), say=info)
         with pool:
             yield pool

@@ -53,7 +53,7 @@ def kind_of(field: pa.Field) -> Kind:
     raise InputError(f"The column {field.name} is {field.type}, which cannot be used: convert it to text or a number.")
 
 
-def _convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults: Faults) -> pa.Array:
+def convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults: Faults) -> pa.Array:
     """The column as its kind's Arrow type; values that cannot be are null, and a fault of their row."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -138,6 +138,7 @@ def _described(value: pa.Scalar) -> str:
         return str(value.cast(pa.string()).as_py())
 
 
-def _plain(value: pa.Scalar) -> Any:
+def json_value(value: pa.Scalar) -> Any:
+    """A value as JSON can hold it."""
     plain = value.as_py()
     return plain if plain is None or isinstance(plain, str | int | float | bool) else str(plain)

@@ -19,7 +19,7 @@ from batchinfer.core import keys
 from batchinfer.core.columns import Column, Kind
 from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError, did_you_mean
-from batchinfer.inputs.convert import ARROW_TYPES, Faults, _convert, _plain, kind_of
+from batchinfer.inputs.convert import ARROW_TYPES, Faults, convert, json_value, kind_of
 from batchinfer.job.spec import InputSpec
 
 ROW = "\x1frow"
@@ -122,7 +122,7 @@ class Source:
         """The rows of a file, converted and sorted into good and bad; `start` rows came before them."""
         columns, faults = {}, Faults(raw.num_rows)
         for name in self._names:
-            columns[name] = _convert(raw.column(name), self.kinds[name], self._types[name], name, faults)
+            columns[name] = convert(raw.column(name), self.kinds[name], self._types[name], name, faults)
         keep = self._wanted(columns, faults)
         for name in self._used:
             self._check_presence(name, columns[name], faults)
@@ -138,7 +138,7 @@ class Source:
                 BadRow(
                     start + 1 + row,
                     path.name,
-                    {name: _plain(columns[name][row]) for name in self._spec.key},
+                    {name: json_value(columns[name][row]) for name in self._spec.key},
                     *faults.found[row],
                 )
                 for row in bad

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from batchinfer.errors import SpecError
 from batchinfer.job.parts import Part
-from batchinfer.job.problems import _locate
+from batchinfer.job.problems import locate
 from batchinfer.job.spec import JobSpec
 from batchinfer.prompting.spec import PromptSpec
 
 
-def _prompt_problems(prompt: Any, tree: yaml.Node | None) -> set[tuple[int, str]]:
+def prompt_problems(prompt: Any, tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for each fault of the template and its inline examples, whatever else is invalid."""
     from batchinfer.prompting.template import PromptTemplate, few_shot
 
@@ -43,15 +43,15 @@ def _prompt_line(problem: str, tree: yaml.Node | None) -> int:
     """The line of the field of prompt that a sentence begins with."""
     named = re.match(r"prompt\.(\w+)(?:, number (\d+))?", problem)
     assert named is not None
-    return _locate(("prompt", named[1], *([int(named[2]) - 1] if named[2] else [])), tree)[1]
+    return locate(("prompt", named[1], *([int(named[2]) - 1] if named[2] else [])), tree)[1]
 
 
-def _miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
+def miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for each reason why a job cannot include misses: they have only the columns of the lookup key."""
     given = content.get("input")
     if not isinstance(given, dict) or given.get("include_misses") is None:
         return set()
-    line, found = _locate(("input", "include_misses"), tree)[1], []
+    line, found = locate(("input", "include_misses"), tree)[1], []
     key, optional, where = given.get("key"), given.get("optional"), given.get("where")
     if content.get("prompt") is None and content.get("model") is None:
         found.append("the job has no prompt and no model, so nothing would answer them: leave it out.")
@@ -68,7 +68,7 @@ def _miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tu
     return {(line, f"input.include_misses: {problem}") for problem in found}
 
 
-def _step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
+def step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for each step that looks at a column which the template does not use.
 
     An answer is read once for all rows with one prompt; they share no other columns.
@@ -79,13 +79,13 @@ def _step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tu
     for number, step in enumerate(steps if isinstance(steps, list) else []):
         for name, column in step.items() if isinstance(step, dict) else ():
             if name in ("drop_echo", "drop_wrong_script") and isinstance(column, str) and used and column not in used:
-                line = _locate(("output", "steps", number), tree)[1]
+                line = locate(("output", "steps", number), tree)[1]
                 reason = f"the template does not use the column {column}, which rows with one answer need not share"
                 found.add((line, f"output.steps.{number}: {reason}; it uses {', '.join(used)}."))
     return found
 
 
-def _match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+def match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for each name in the match section that is not a part of the job's entries."""
     if spec.match is None:
         return set()
@@ -99,7 +99,7 @@ def _match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str
     found = set()
     for place, name in named:
         if name is not None and (fault := _part_fault(name, spec)):
-            found.add((_locate(("match", *place), tree)[1], f"match.{place[0]}: {fault}"))
+            found.add((locate(("match", *place), tree)[1], f"match.{place[0]}: {fault}"))
     return found
 
 

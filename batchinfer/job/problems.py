@@ -11,7 +11,7 @@ from batchinfer.errors import did_you_mean
 from batchinfer.job.spec import JobSpec
 
 
-def _clearest(errors: list[Any], tree: yaml.Node | None) -> list[Any]:
+def clearest(errors: list[Any], tree: yaml.Node | None) -> list[Any]:
     """The errors about the kind that was meant, where a value may be of several and pydantic complains for each."""
     vague = ("string_type", "literal_error", "list_type", "model_type", "int_parsing", "int_type")
     clear = [error["loc"] for error in errors if error["type"] not in vague]
@@ -33,9 +33,9 @@ def _is_in_file(loc: tuple[int | str, ...], tree: yaml.Node | None) -> bool:
     return child is not None
 
 
-def _problem(error: Any, tree: yaml.Node | None) -> tuple[int, str]:
+def described(error: Any, tree: yaml.Node | None) -> tuple[int, str]:
     """Line and sentence for one of pydantic's errors."""
-    place, line, model = _locate(error["loc"], tree)
+    place, line, model = locate(error["loc"], tree)
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         unknown = str(error["loc"][-1])
@@ -50,7 +50,7 @@ def _problem(error: Any, tree: yaml.Node | None) -> tuple[int, str]:
     return line, f"{place or 'the file'}: {sentence}{shown}."
 
 
-def _locate(loc: tuple[int | str, ...], tree: yaml.Node | None) -> tuple[str, int, type[BaseModel] | None]:
+def locate(loc: tuple[int | str, ...], tree: yaml.Node | None) -> tuple[str, int, type[BaseModel] | None]:
     """(dotted place, line, model that owns the last name). pydantic's union tags name nothing in the file: skipped."""
     node, line = tree, 1
     names: list[str] = []

@@ -13,8 +13,8 @@ import yaml
 from pydantic import ValidationError
 
 from batchinfer.errors import SpecError, UsageError, did_you_mean
-from batchinfer.job.checks import _match_problems, _miss_problems, _prompt_problems, _step_problems
-from batchinfer.job.problems import _clearest, _problem
+from batchinfer.job.checks import match_problems, miss_problems, prompt_problems, step_problems
+from batchinfer.job.problems import clearest, described
 from batchinfer.job.spec import JobSpec
 
 FILE = "job.yaml"
@@ -100,13 +100,13 @@ def parse(text: str, name: str) -> JobSpec:
     if not isinstance(content, dict):
         raise SpecError(name, ["line 1: a job file is a mapping that begins with name: …"])
     problems = (
-        _prompt_problems(content.get("prompt"), tree) | _miss_problems(content, tree) | _step_problems(content, tree)
+        prompt_problems(content.get("prompt"), tree) | miss_problems(content, tree) | step_problems(content, tree)
     )
     try:
         spec = JobSpec.model_validate(content)
-        problems |= _match_problems(spec, tree)
+        problems |= match_problems(spec, tree)
     except ValidationError as exc:
-        problems |= {_problem(error, tree) for error in _clearest(exc.errors(), tree)}
+        problems |= {described(error, tree) for error in clearest(exc.errors(), tree)}
     if problems:
         raise SpecError(name, [f"line {line}: {text}" for line, text in sorted(problems)])
     return spec

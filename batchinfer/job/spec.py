@@ -115,7 +115,7 @@ class ModelSpec(Section):
 
 
 class EngineSpec(Section):
-    """The way in which the model is run. Nothing here changes an answer, so nothing here is part of the cache's key."""
+    """The engine that runs the model. Nothing here changes an answer, so nothing here is part of the cache's key."""
 
     kind: Literal["vllm"] = "vllm"
     replicas: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="auto: one per group of GPUs.")
@@ -154,7 +154,7 @@ class GateSpec(Section):
     carried: Share = Field(0.10, description="Most entries that may be kept from the version before.")
     reviewed: Literal["all", "changed", "none"] = Field(
         "none",
-        description="Which of the model's entries people must have reviewed: all, or those that are new or changed.",
+        description="The entries of the model that people must have reviewed: all, or those that are new or changed.",
     )
     golden: GoldenSpec | None = Field(None, description="Keys whose right answers are known; most must be answered so.")
 
@@ -192,7 +192,7 @@ class MatchSpec(Section):
 
 
 class ServeSpec(Section):
-    """The lookup service's answers."""
+    """Answers of the lookup service."""
 
     max_age: Duration = Field(timedelta(seconds=60), description="How long clients may keep an answer.")
     misses: bool = Field(default=True, description="Whether the service records what was asked for and not found.")
@@ -203,7 +203,7 @@ CRON_FIELD = re.compile(r"(\*|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(/\d+)?(,(\*|[0-9a-zA
 
 
 class ScheduleSpec(Section):
-    """The times at which the job is to run."""
+    """Times at which the job is to run."""
 
     cron: str
     timezone: Timezone = "UTC"

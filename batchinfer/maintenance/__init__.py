@@ -1,1 +1,1 @@
-"""Looking after an installation: doctor, erasure."""
+"""Care of an installation: doctor, and erasure of an entry."""

@@ -85,7 +85,7 @@ def _remove_all(
     data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, entry: Entry, kept: Sequence[Kept], found: Found
 ) -> Report:
     erased = Erased(0, 0, 0) if store is None else erase_cache.mark(store, db, entry, found.prompts)
-    missed = log.forget(data, entry.key, entry.columns, entry.normalize)
+    missed = log.erase(data, entry.key, entry.columns, entry.normalize)
     if erased == Erased(0, 0, 0) and not missed and not any(place.lookups for place in kept):
         named = ", ".join(f"{name}={text}" for name, text in entry.texts.items())
         raise NotFound(" ".join([f"Nothing of {named} is stored for the job {data.name}.", *remarks(found)]))
@@ -241,7 +241,7 @@ def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, 
         db.execute(
             f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
         )
-        rows = lookup_index.index(db, manifest.key, draft, manifest.job, manifest.prediction)
+        rows = lookup_index.write_lookup(db, manifest.key, draft, manifest.job, manifest.prediction)
         match = manifest.spec.get("match") if manifest.has_matcher else None
         spec = None if match is None else MatchSpec.model_validate(match)
         held = matcher.write_matcher(manifest.key, draft, spec, manifest.prediction)

@@ -1,1 +1,1 @@
-"""What clients asked for and did not find, on its way back into the job's list."""
+"""Queries that clients asked for and did not find, on their way back into the list."""

@@ -1,6 +1,6 @@
-"""Counts what clients asked for and did not find, in bounded memory, and puts the counts into small files.
+"""Counts what clients asked for and did not find, in bounded memory, and writes the counts into small files.
 
-The collector merges these files beside the job. A worker that serves imports neither pyarrow nor duckdb for this.
+The collector merges these files beside the job. A worker imports neither pyarrow nor duckdb for this.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ _numbers = itertools.count()
 class MissCounter:
     """The misses of one job in one worker since they were last spooled.
 
-    dropped: how many were not counted by query, since there were too many, or the query was too long or no plain value.
+    names: the columns of the lookup key.
+    dropped: how many were not recorded, since there were too many, or the query was too long or not storable as JSON.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        """names: the columns of the lookup key. When a new version has others, spool this counter and make another."""
+        """When a new version has other columns, spool this counter and make another."""
         self.names = tuple(names)
         self.dropped = 0
         self._counts: dict[tuple[Any, ...], int] = {}
@@ -65,10 +66,10 @@ class MissCounter:
         self._counts[query] = count
 
     def spool(self, folder: Path) -> None:
-        """Writes what was counted as one file into `folder`, and forgets it. Writes nothing if nothing was counted.
+        """Writes what was counted as one file into `folder`, and starts again from zero. Without counts it writes nothing.
 
-        May be called in another thread than `add`: of a query that comes in that very moment, one count may be lost.
-        Raises StoreError if it cannot be written; it is then kept, unless nobody takes in what lies there.
+        May be called in another thread than `add`: of a query that comes at that moment, one count may be lost.
+        Raises StoreError if it cannot be written; the counts are then kept, unless nobody collects the files.
         """
         with self._spooling:
             self._spool(folder)
@@ -81,7 +82,7 @@ class MissCounter:
         if _is_full(folder):
             self.dropped += sum(counts.values())
             raise StoreError(
-                f"{folder} holds {MOST_FILES:,} files that nobody takes in: misses are not counted. Restart the service."
+                f"{folder} holds {MOST_FILES:,} files that nobody collects: misses are not counted. Restart the service."
             )
         until = datetime.now(UTC)
         try:
@@ -98,7 +99,7 @@ class MissCounter:
             ) from exc
 
     def _content(self, since: datetime, until: datetime, counts: dict[tuple[Any, ...], int]) -> bytes:
-        """The file, put together piece by piece: one long call of the encoder would keep other threads waiting."""
+        """The file, built piece by piece: one long call of the encoder would keep other threads waiting."""
         pieces = []
         dropped = 0
         for query, count in list(counts.items()):
@@ -120,7 +121,7 @@ def _text(query: dict[str, Any]) -> str | None:
     try:
         text = canonical_json(plain)
         return text if len(text.encode()) <= MOST_BYTES else None
-    except ValueError:  # half a character, or an integer of more digits than Python prints
+    except ValueError:  # half a surrogate pair, or an integer of more digits than Python prints
         return None
 
 
@@ -155,7 +156,7 @@ def day_of(path: Path) -> date:
 
 
 def read_spooled(path: Path) -> list[Miss]:
-    """What a spooled file holds. Raises StoreError if it is damaged, OSError if it cannot be read."""
+    """The misses in a spooled file. Raises StoreError if it is damaged, OSError if it cannot be read."""
     try:
         content = json.loads(path.read_bytes())
         since, until = (datetime.fromisoformat(content[name]).astimezone(UTC) for name in ("since", "until"))
@@ -165,15 +166,21 @@ def read_spooled(path: Path) -> list[Miss]:
 
 
 def _miss(query: str, count: int, since: datetime, until: datetime) -> Miss:
-    query.encode()  # half a character is no text
+    query.encode()  # half a surrogate pair is not text
     if not 0 < count <= MOST_COUNT:
-        raise ValueError(f"{count} is no count")
+        raise ValueError(f"{count} is not a count")
     return Miss(query, count, since, until)
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """What clients of the service asked for and did not find. query: the lookup key's columns, as canonical JSON."""
+    """A query that clients asked for and did not find.
+
+    query: the lookup key's columns and their values, as canonical JSON.
+    count: how often it was asked for.
+    first_seen: when at the earliest.
+    last_seen: when at the latest.
+    """
 
     query: str
     count: int

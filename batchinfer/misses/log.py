@@ -1,7 +1,7 @@
 """What clients asked for and did not find, as Parquet beside the job: merged from a server's counts, read by a run.
 
-One file for each day and server. They stay until somebody removes them: what a version has because it was once missed
-would be lost from the next version otherwise.
+One file for each day and server. They stay until somebody removes them: otherwise the next version would lose the
+entries that it has because they were once missed.
 """
 
 from __future__ import annotations
@@ -50,8 +50,13 @@ def merge(data: JobData, day: date, server: str, counted: Mapping[str, Sequence[
             _write(path, _summed([before, _table(new)]), sorted(counted))
 
 
-def forget(data: JobData, lookup: bytes, key: Sequence[Column], normalize: Sequence[str]) -> int:
-    """Removes a query from all files; returns in how many it was. lookup: its lookup key. Raises StoreError."""
+def erase(data: JobData, lookup: bytes, key: Sequence[Column], normalize: Sequence[str]) -> int:
+    """Removes a query from all files; returns in how many it was. Raises StoreError.
+
+    lookup: the hash of its lookup key.
+    key: the columns of the lookup key.
+    normalize: the steps that make spellings equal.
+    """
     if not data.misses.is_dir():
         return 0
     reader, count = QueryReader("", key, normalize), 0
@@ -73,7 +78,7 @@ def files(data: JobData) -> list[Path]:
     except FileNotFoundError:  # nothing was missed yet
         return []
     except OSError as exc:
-        raise StoreError(f"{data.misses} cannot be read: {exc.strerror}. Mend that, then run again.") from exc
+        raise StoreError(f"{data.misses} cannot be read: {exc.strerror}. Fix that, then run again.") from exc
 
 
 def batches(path: Path) -> Iterator[pa.Table]:
@@ -86,7 +91,7 @@ def batches(path: Path) -> Iterator[pa.Table]:
 
 
 def values_of(query: str, reader: QueryReader) -> list[Any] | None:
-    """The values of a query in the order of the key; None if it is no query for this key."""
+    """The values of a query in the order of the key; None if it is not a query for this key."""
     try:
         found = json.loads(query)
         values = reader.from_values(found) if isinstance(found, dict) else ()

@@ -5,18 +5,16 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from batchinfer.cache.store import Store
 from batchinfer.core.records import Answer, Failure, Generation, Message, Prediction, Prompt
 from batchinfer.engines.protocol import Engine, Task
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import Stopped
 from batchinfer.inputs.parquet import template_values
-from batchinfer.inputs.query_list import Plan
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.stop import Stop
-from batchinfer.planning.question import Question
+from batchinfer.planning.prepare import Prepared
 from batchinfer.prompting.template import TemplateFault
 
 CHUNK = 256
@@ -24,46 +22,47 @@ CHUNK_SECONDS = 5.0
 TOKENIZE = 32  # rows tokenised at a time
 
 
-class Generating:
-    """One pass over a plan's `todo`, or its first `limit`. replace: what is made may be in the cache already."""
+class Asked(NamedTuple):
+    """A row whose answer is awaited. query: its lookup key, for people. values: what the template was filled with."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        question: Question,
-        store: Store,
-        stop: Stop,
-        run_id: int,
-        tally: Progress,
-        *,
-        replace: bool,
-        limit: int | None,
-    ) -> None:
-        self._plan, self._question, self._store, self._stop = plan, question, store, stop
-        self._made, self._tally, self._replace, self._limit = question.made(run_id), tally, replace, limit
-        self._underway: dict[bytes, dict[str, Any]] = {}  # key → row of the list
+    query: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+
+class Generator:
+    """One pass over a plan's `todo`, or its first `limit`: asks, reads the answers, commits them chunk by chunk.
+
+    progress: counts as it goes; however it ends, what was committed.
+    """
+
+    def __init__(self, prepared: Prepared, run_id: int, stop: Stop, progress: Progress, limit: int | None) -> None:
+        assert prepared.question is not None  # a job without one has nothing to generate
+        self._plan, self._list, self._store = prepared.plan, prepared.query_list, prepared.store
+        self._question, self._replace = prepared.question, prepared.selection.replaces
+        self._provenance = prepared.question.provenance(run_id)
+        self._stop, self._progress, self._limit = stop, progress, limit
+        self._underway: dict[bytes, Asked] = {}
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
         self._committed = 0.0
 
-    def run(self, engine: Engine, task: Task, tokenizer: Tokenizer, max_len: int, progress: Callable[[], None]) -> None:
+    def run(self, engine: Engine, task: Task, tokenizer: Tokenizer, max_len: int, show: Callable[[], None]) -> None:
         """Answers all that is to do, or until a stop is requested; commits as it goes.
 
-        However it ends, the tally counts what was committed.
+        max_len: tokens that the model's window has room for. show: called whenever the progress changed.
         """
         count = self._plan.counts.to_generate
-        self._tally.started = self._committed = time.monotonic()
-        self._tally.todo = count if self._limit is None else min(self._limit, count)
+        self._progress.started = self._committed = time.monotonic()
+        self._progress.todo = count if self._limit is None else min(self._limit, count)
         self._stop.graceful = True
-        progress()
+        show()
         try:
             for result in engine.generate(task, self._prompts(tokenizer, max_len)):
                 self._take(result)
                 self._stop.requested()  # says so soon, if it is
-                waiting = len(self._answers) + len(self._failures)
-                if waiting >= CHUNK or time.monotonic() - self._committed > CHUNK_SECONDS:
+                if self._is_chunk():
                     self._commit()
-                progress()
+                show()
             self._commit()
         except Stopped:
             if self._stop.reason is None:  # the engine cannot be kept alive: the next run must not die of the same rows
@@ -71,9 +70,9 @@ class Generating:
             raise
         finally:
             self._stop.graceful = False
-            self._tally.ended = time.monotonic()
-            self._tally.failures -= len(self._failures)  # what was not committed is not there
-            self._tally.generated -= sum(isinstance(answer.result, Prediction) for answer in self._answers)
+            self._progress.ended = time.monotonic()
+            self._progress.failures -= len(self._failures)  # what was not committed is not there
+            self._progress.generated -= sum(isinstance(answer.result, Prediction) for answer in self._answers)
 
     def _prompts(self, tokenizer: Tokenizer, max_len: int) -> Iterator[Prompt]:
         """The prompts, made as the engine asks for them. Rows that give none become failures on the way."""
@@ -91,35 +90,31 @@ class Generating:
                     yield Prompt(key, messages, tuple(ids))
 
     def _fill(self, key: bytes, row: dict[str, Any]) -> tuple[Message, ...] | None:
-        self._underway[key] = row
+        values = template_values(row, self._list.source.kinds)
+        self._underway[key] = Asked(self._list.query_of(row), values)
         try:
-            return self._question.template.messages(self._values(row))
+            return self._question.template.messages(values)
         except TemplateFault as exc:
             self._take(Failure(key, "engine", "template", f"For this row {exc}"))
             return None
 
-    def _values(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        return template_values(row, self._plan.source.kinds)
-
     def _take(self, result: Generation | Failure) -> None:
-        tally = self._tally
-        row = self._underway.pop(result.key or b"")
-        read = self._question.parser(result, self._values(row)) if isinstance(result, Generation) else result
+        """Reads an answer, and counts it."""
+        asked = self._underway.pop(result.key or b"")
+        read = self._question.parser(result, asked.values) if isinstance(result, Generation) else result
         if isinstance(result, Generation):
             self._answers.append(Answer(result, read))
-            tally.prompt_tokens += result.prompt_tokens
-            tally.cached_tokens += result.cached_tokens
-            tally.output_tokens += result.output_tokens
         if isinstance(read, Failure):
-            tally.failures += 1
-            self._failures.append((read, self._plan.query_of(row)))
-        else:
-            tally.generated += 1
-            if read.mass is not None:
-                tally.masses.append(read.mass)
+            self._failures.append((read, asked.query))
+        self._progress.count(result, read)
+
+    def _is_chunk(self) -> bool:
+        """Whether it is time to commit."""
+        waiting = len(self._answers) + len(self._failures)
+        return waiting >= CHUNK or time.monotonic() - self._committed > CHUNK_SECONDS
 
     def _commit(self) -> None:
         if self._answers or self._failures:
-            self._store.commit(self._answers, self._failures, self._made, replace=self._replace)
+            self._store.commit(self._answers, self._failures, self._provenance, replace=self._replace)
         self._answers, self._failures = [], []
         self._committed = time.monotonic()

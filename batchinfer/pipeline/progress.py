@@ -6,10 +6,17 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from batchinfer.core.records import Failure, Generation, Prediction
+
 
 @dataclass(slots=True)
 class Progress:
-    """What the generation came to so far. started, ended: of generation, by the monotonic clock; masses: only for choices."""
+    """What the generation came to so far.
+
+    todo: prompts that this run is to generate. generated: those of them with a prediction. failures: those without one.
+    prompt_tokens, cached_tokens (of the prompts), output_tokens: of all answers. load_seconds: until the engine was ready.
+    started, ended: of generation, by the monotonic clock. masses: the choice mass of each prediction that has one.
+    """
 
     todo: int = 0
     generated: int = 0
@@ -21,6 +28,19 @@ class Progress:
     started: float | None = None
     ended: float | None = None
     masses: list[float] = field(default_factory=list)
+
+    def count(self, answer: Generation | Failure, read: Prediction | Failure) -> None:
+        """Counts an answer and what was read from it."""
+        if isinstance(answer, Generation):
+            self.prompt_tokens += answer.prompt_tokens
+            self.cached_tokens += answer.cached_tokens
+            self.output_tokens += answer.output_tokens
+        if isinstance(read, Failure):
+            self.failures += 1
+            return
+        self.generated += 1
+        if read.mass is not None:
+            self.masses.append(read.mass)
 
     @property
     def seconds(self) -> float:
@@ -46,5 +66,5 @@ class Console(Protocol):
     """What a run tells the person who started it."""
 
     def info(self, text: str) -> None: ...
-    def progress(self, tally: Progress, hits: int) -> None: ...
+    def progress(self, progress: Progress, hits: int) -> None: ...
     def confirm(self, text: str) -> bool: ...

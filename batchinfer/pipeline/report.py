@@ -2,18 +2,179 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
-from batchinfer.inputs.query_list import Plan
+from batchinfer.cache.schema import RunStatus
+from batchinfer.core.records import Counts
+from batchinfer.inputs.upstream import Upstream
 from batchinfer.pipeline.progress import Progress
+from batchinfer.planning.prepare import Prepared
+from batchinfer.publish.gate import Check
+from batchinfer.publish.matcher import Terms
 from batchinfer.publish.release import Release
+from batchinfer.versions.manifest import Manifest
 
 SMALL_MASS = 0.1
+WHERE_IT_IS = ("run_id", "input", "seconds", "mass")  # fields that --json leaves out where there is nothing to say
 
 
-Report = dict[str, Any]
+@dataclass(frozen=True, slots=True)
+class ChoiceMass:
+    """How the probability that the model gave all choices together is distributed over the rows.
+
+    p05: the 5th percentile. median: of all rows. small: rows under 0.1.
+    """
+
+    p05: float
+    median: float
+    small: int
+
+    @classmethod
+    def of(cls, masses: Sequence[float]) -> Self:
+        """Of at least one row."""
+        ordered = sorted(masses)
+        return cls(
+            p05=round(ordered[int(0.05 * (len(ordered) - 1))], 4),
+            median=round(statistics.median(ordered), 4),
+            small=sum(mass < SMALL_MASS for mass in ordered),
+        )
+
+    def to_json(self) -> dict[str, float]:
+        return {"p05": self.p05, "median": self.median, "below_0.1": self.small}
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """A run, or a publishing, at its end. rows = bad + duplicates + unique; unique = hits + generated + failures + left.
+
+    job: its name. run_id: None for a publishing. status: how it ended. input: where the list came from.
+    upstream: the version that the list was made of, if the job is chained.
+    rows: of the list. misses: those of them that clients asked for; None if the job does not take them in.
+    bad: rows that cannot be asked. duplicates: rows whose prompt another row has. unique: prompts.
+    hits: prompts that the cache answered. generated: by this run. failures: prompts without an answer. left: to do.
+    carried: entries kept from the version before. version: published by this run. entries: of the candidate.
+    candidate: the name of a refused one. unchanged: whether there was nothing new to publish.
+    pinned: the version that is served in place of the current one. match: what the matcher finds. gate: its checks.
+    engine_load_seconds, rows_per_second, prompt_tokens_per_second, output_tokens_per_second: of generation.
+    prefix_saving: share of prompt tokens that came from the engine's prefix cache. mass: of choices.
+    seconds: of the whole run.
+    """
+
+    job: str
+    run_id: int | None
+    status: RunStatus
+    input: str | None
+    upstream: Upstream | None
+    rows: int
+    misses: int | None
+    bad: int
+    duplicates: int
+    unique: int
+    hits: int
+    generated: int
+    failures: int
+    left: int
+    carried: int
+    version: int | None
+    entries: int | None
+    candidate: str | None
+    unchanged: bool
+    pinned: int | None
+    match: Terms | None
+    gate: tuple[Check, ...]
+    engine_load_seconds: float
+    rows_per_second: float | None
+    prompt_tokens_per_second: float | None
+    output_tokens_per_second: float | None
+    prefix_saving: float | None
+    mass: ChoiceMass | None
+    seconds: float | None
+
+    @classmethod
+    def of(
+        cls,
+        prepared: Prepared,
+        status: RunStatus,
+        progress: Progress,
+        outcome: Release | None,
+        *,
+        run_id: int | None = None,
+        given: str | None = None,
+        seconds: float | None = None,
+    ) -> Self:
+        """given: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published."""
+        return cls(
+            job=prepared.job.name, run_id=run_id, status=status, input=given, upstream=prepared.upstream,
+            **_counts(prepared.plan.counts, progress), **_released(outcome),
+            engine_load_seconds=round(progress.load_seconds, 3),
+            rows_per_second=_rounded(progress.rate(progress.done)),
+            prompt_tokens_per_second=_rounded(progress.rate(progress.prompt_tokens)),
+            output_tokens_per_second=_rounded(progress.rate(progress.output_tokens)),
+            prefix_saving=_rounded(progress.prefix_saving),
+            mass=ChoiceMass.of(progress.masses) if progress.masses else None, seconds=_rounded(seconds),
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """What --json prints, and the cache keeps."""
+        whole = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        whole |= {
+            "upstream": asdict(self.upstream) if self.upstream else None,
+            "match": self.match.to_json() if self.match else None,
+            "gate": [asdict(check) for check in self.gate],
+            "mass": self.mass.to_json() if self.mass else None,
+        }
+        return {name: value for name, value in whole.items() if value is not None or name not in WHERE_IT_IS}
+
+
+def _counts(counts: Counts, progress: Progress) -> dict[str, Any]:
+    return {
+        "rows": counts.rows, "misses": counts.misses, "bad": counts.bad, "duplicates": counts.duplicates,
+        "unique": counts.unique, "hits": counts.hits, "generated": progress.generated,
+        "failures": counts.failed + progress.failures, "left": counts.to_generate - progress.done,
+    }  # fmt: skip
+
+
+def _released(outcome: Release | None) -> dict[str, Any]:
+    return {
+        "carried": outcome.contents.carried if outcome else 0,
+        "version": outcome.version if outcome else None,
+        "entries": outcome.contents.entries if outcome else None,
+        "candidate": outcome.rejected.name if outcome and outcome.rejected else None,
+        "unchanged": bool(outcome and outcome.contents.same),
+        "pinned": outcome.pinned if outcome else None,
+        "match": outcome.match if outcome else None,
+        "gate": outcome.checks if outcome else (),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateReport:
+    """A refused candidate that was published as it is.
+
+    job: its name. candidate: which. version: that it became; None where the current one has these very bytes.
+    manifest: of the candidate. pinned: the version that is served in place of the current one.
+    """
+
+    job: str
+    candidate: str
+    version: int | None
+    manifest: Manifest
+    pinned: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "job": self.job, "status": RunStatus.DONE, "candidate": self.candidate, "version": self.version,
+            "entries": self.manifest.rows, "carried": self.manifest.carried, "unchanged": self.version is None,
+            "pinned": self.pinned, "gate": [asdict(check) for check in self.manifest.gate.checks],
+        }  # fmt: skip
 
 
 def gate_sentence(name: str, outcome: Release) -> str:
@@ -29,44 +190,3 @@ def gate_sentence(name: str, outcome: Release) -> str:
         f"The gate refused the new version: {failed}. What was served before still is; the candidate lies in {outcome.rejected}. "
         f"Compare it with batchinfer diff {name} current {candidate}; {force}"
     )
-
-
-def figures(plan: Plan, tally: Progress, outcome: Release | None) -> Report:
-    """The counts and rates of a report. rows = bad + duplicates + unique; unique = hits + generated + failures + left."""
-    counts = plan.counts
-    report: Report = {
-        "rows": counts.rows, "misses": counts.misses, "bad": counts.bad, "duplicates": counts.duplicates,
-        "unique": counts.unique, "hits": counts.hits,
-        "generated": tally.generated, "failures": counts.failed + tally.failures,
-        "left": counts.to_generate - tally.done,
-        "carried": outcome.contents.carried if outcome else 0,
-        "version": outcome.version if outcome else None,
-        "entries": outcome.contents.entries if outcome else None,
-        "candidate": outcome.rejected.name if outcome and outcome.rejected else None,
-        "unchanged": bool(outcome and outcome.contents.same),
-        "pinned": outcome.pinned if outcome else None,
-        "match": outcome.match if outcome else None,
-        "gate": [asdict(check) for check in outcome.checks] if outcome else [],
-        "engine_load_seconds": _rounded(tally.load_seconds),
-        "rows_per_second": _rounded(tally.rate(tally.done)),
-        "prompt_tokens_per_second": _rounded(tally.rate(tally.prompt_tokens)),
-        "output_tokens_per_second": _rounded(tally.rate(tally.output_tokens)),
-        "prefix_saving": _rounded(tally.prefix_saving),
-    }  # fmt: skip
-    if tally.masses:
-        report["mass"] = _mass_report(tally.masses)
-    return report
-
-
-def _mass_report(masses: list[float]) -> dict[str, float]:
-    """How the probability that the model gave all choices together is distributed over the rows."""
-    ordered = sorted(masses)
-    return {
-        "p05": round(ordered[int(0.05 * (len(ordered) - 1))], 4),
-        "median": round(statistics.median(ordered), 4),
-        "below_0.1": sum(mass < SMALL_MASS for mass in ordered),
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

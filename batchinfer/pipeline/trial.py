@@ -65,7 +65,7 @@ def try_prompt(
     task = question.task(tokenizer)
     if engine is not None:
         return _ask(engine, question, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
-    with engine_for(job, data, question, source, say) as started:
+    with engine_for(job, data, question.engine_config(source), say) as started:
         return _ask(started, question, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
 
 

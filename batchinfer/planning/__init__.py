@@ -1,1 +1,1 @@
-"""The list against the cache: what is to be asked, in which order, at what cost."""
+"""The list against the cache: the prompts to generate, their order, their cost."""

@@ -1,18 +1,41 @@
-"""Which prompts to generate, in which order: the list against the cache."""
+"""Which prompts to generate, in which order: the list against the cache, in bounded memory.
+
+    prompts ─► state ─► todo
+
+| table | columns                                                      | what it holds                                 |
+| ----- | ------------------------------------------------------------ | --------------------------------------------- |
+| state | key, first, covered, made, refreshed, failed                 | what is known of each prompt of the list      |
+| todo  | key, row, q_NAME for each column that the template uses      | prompts to generate, shared prefixes together |
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
+
+from batchinfer.cache.workspace import Workspace
+from batchinfer.core.clock import now
+from batchinfer.core.database import one
+from batchinfer.core.records import Counts
+from batchinfer.core.sql import listed
+from batchinfer.inputs.query_list import own_columns
+
+EVER, NEVER = datetime.min, datetime.max  # noqa: DTZ901 - stored times are UTC and have no zone
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to make again although the cache has it."""
+    """What to make again although the cache has it.
+
+    retry_failed: prompts that failed before. refresh_since: what was made before that time: all, or the rows of
+    refresh_where (column, value). max_age: what is older.
+    """
 
     retry_failed: bool = False
-    refresh_since: datetime | None = None  # what was made before is made again: all, or the rows of refresh_where
-    refresh_where: tuple[str, str] | None = None  # column, value
+    refresh_since: datetime | None = None
+    refresh_where: tuple[str, str] | None = None
     max_age: timedelta | None = None
 
     @property
@@ -21,5 +44,84 @@ class Selection:
         return self.retry_failed or self.refresh_since is not None or self.max_age is not None
 
 
-def _since(oldest: datetime | None) -> str:
-    return "" if oldest is None else f"WHERE created_at >= TIMESTAMP '{oldest.isoformat(sep=' ')}'"
+class Plan:
+    """What is to be generated, and what the list comes to. Owns the tables above in the workspace's database.
+
+    counts: of the list, by what the cache has.
+    """
+
+    def __init__(self, workspace: Workspace, parser: str, selection: Selection) -> None:
+        """parser: how answers are read; failures of another parser are none."""
+        self._workspace, self._db, self._list = workspace, workspace.db, workspace.query_list
+        self._compare(parser, selection)
+        self._order(selection)
+        self.counts = self._counted()
+
+    def _compare(self, parser: str, selection: Selection) -> None:
+        """Makes `state`."""
+        oldest = None if selection.max_age is None else now() - selection.max_age
+        with self._workspace.store.attached(self._db):
+            self._db.execute(
+                f"""CREATE OR REPLACE TABLE state AS
+                SELECT key, first, key IN (SELECT key FROM {self._workspace.verdicts.covered_sql}) AS covered,
+                       key IN (SELECT key FROM cache.generations WHERE created_at >= $oldest) AS made,
+                       key IN (SELECT key FROM cache.generations WHERE created_at >= $refreshed) AS refreshed,
+                       key IN (SELECT key FROM cache.failures
+                               WHERE key IS NOT NULL AND (stage = 'engine' OR parser = $parser)) AS failed
+                FROM {self._list.prompts_sql}""",
+                {
+                    "oldest": oldest or EVER,
+                    "refreshed": selection.refresh_since or NEVER,
+                    "parser": parser,
+                },
+            )
+
+    def _order(self, selection: Selection) -> None:
+        """Makes `todo`."""
+        columns = self._list.columns
+        again, values = self._again(selection)
+        self._db.execute(
+            f"""CREATE OR REPLACE TABLE todo AS SELECT s.key, l.* EXCLUDE (key, lookup)
+            FROM state s JOIN {self._list.rows_sql} l ON l.row = s.first
+            WHERE NOT covered AND ((NOT made AND NOT failed) OR {again})
+            ORDER BY {", ".join(["s.first"] if not columns else [f"l.{listed(name)}" for name in columns])}""",
+            values,
+        )
+
+    def _again(self, selection: Selection) -> tuple[str, list[str]]:
+        """SQL for what is made again although it is there, and its values."""
+        tests, values = [], list[str]()
+        if selection.retry_failed:
+            tests.append("failed")
+        if selection.refresh_since is not None:
+            rows = ""
+            if selection.refresh_where is not None:
+                name, value = selection.refresh_where
+                rows = f" AND s.key IN (SELECT key FROM {self._list.rows_sql} WHERE {listed(name)}::VARCHAR = ?)"
+                values.append(value)
+            tests.append(f"(NOT refreshed{rows})")
+        return " OR ".join(tests) or "false", values
+
+    def _counted(self) -> Counts:
+        good, bad, unique = self._list.good, self._list.bad, self._list.unique
+        to_generate = self._count("SELECT count(*) FROM todo")
+        failed = self._count(
+            "SELECT count(*) FROM state WHERE failed AND NOT covered AND key NOT IN (SELECT key FROM todo)"
+        )
+        return Counts(
+            rows=good + bad, bad=bad, duplicates=good - unique, unique=unique, hits=unique - failed - to_generate,
+            failed=failed, to_generate=to_generate, lookups=self._list.lookups, misses=self._list.misses,
+        )  # fmt: skip
+
+    def _count(self, sql: str) -> int:
+        return int(one(self._db, sql))
+
+    def todo(self, limit: int | None = None, start: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """(key, row) of what is to be generated, in the order in which shared prefixes lie together."""
+        cursor = self._db.cursor()
+        clause = ("" if limit is None else f" LIMIT {limit}") + (f" OFFSET {start}" if start else "")
+        reader = cursor.sql(f"SELECT * FROM todo{clause}").to_arrow_reader(1024)
+        for batch in reader:
+            for record in batch.to_pylist():
+                yield record["key"], own_columns(record)
+        cursor.close()

@@ -1,4 +1,4 @@
-"""What every command that needs the list begins with: the list read, keys made, compared with the cache."""
+"""What every command that needs the list begins with: list and question made ready, and compared with the cache."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from typing import Any
 
 from batchinfer.cache import imports
 from batchinfer.cache.store import Store
+from batchinfer.cache.verdicts import Verdicts
+from batchinfer.cache.workspace import Workspace
 from batchinfer.core.clock import now
+from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.errors import UsageError
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_files
 from batchinfer.inputs.parquet import Source, template_values
-from batchinfer.inputs.query_list import Plan, scratch_plan
+from batchinfer.inputs.query_list import QueryList
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.job.reader import Job
 from batchinfer.planning import question
-from batchinfer.planning.plan import Selection
+from batchinfer.planning.plan import Plan, Selection
 from batchinfer.planning.question import Question
-from batchinfer.publish import golden, matcher
-from batchinfer.publish.golden import Golden
 
 WRITER_PATIENCE = 600.0  # seconds; a run of hours does not fail because somebody plans beside it
+Info = Callable[[str], None]
 
 
 def quiet(text: str) -> None:
@@ -36,14 +38,20 @@ def quiet(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The flags of `batchinfer run`."""
+    """What a person asked of a run.
+
+    input: the list in place of the job's own. limit: of prompts; nothing is published then. max_hours: after them it
+    stops as by Ctrl-C. publish: False to fill the cache only. retry_failed: try again what failed before.
+    refresh: make again what is cached: all, or the rows of refresh_where (column, value).
+    update_model: take the model as it is now. yes: do not ask.
+    """
 
     input: Path | None = None
     limit: int | None = None
     max_hours: float | None = None
     publish: bool = True
     retry_failed: bool = False
-    refresh: bool = False  # make again what is cached: all, or the rows of refresh_where
+    refresh: bool = False
     refresh_where: tuple[str, str] | None = None
     update_model: bool = False
     yes: bool = False
@@ -56,85 +64,111 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A job whose list was read and compared with its cache. question: None for a job that lives by imports.
+    """A job whose list was read and compared with its cache.
 
-    known: the job's golden rows, if it names any. upstream: what the list was made of, if the job is chained.
+    job: the job file. data: its part of the data folder. workspace: the list and its cache. plan: what is to be
+    generated. question: None for a job that lives by imports. selection: what is made again although it is cached.
+    upstream: what the list was made of, if the job is chained.
     """
 
     job: Job
     data: JobData
-    store: Store
+    workspace: Workspace
     plan: Plan
     question: Question | None
     selection: Selection
-    known: Golden | None
     upstream: Upstream | None
+
+    @property
+    def query_list(self) -> QueryList:
+        return self.workspace.query_list
+
+    @property
+    def store(self) -> Store:
+        return self.workspace.store
+
+    @property
+    def list_name(self) -> str:
+        """Where the list came from, but for --input: for people and for what is recorded."""
+        return str(self.upstream or self.job.spec.input.path)
 
 
 @contextlib.contextmanager
-def planned(
-    job: Job,
-    data: JobData,
-    options: Options,
-    *,
-    holds_lock: bool = False,
-    gated: bool = True,
-    say: Callable[[str], None] = quiet,
-) -> Iterator[Prepared]:
-    """Reads the list, makes keys, compares them with the cache. Used by every command that needs the list.
+def prepare(job: Job, data: JobData, options: Options, info: Info = quiet) -> Iterator[Prepared]:
+    """For commands that only look: plan, export, review. May run beside a run."""
+    with _prepared(job, data, options, info, writes=False) as prepared:
+        yield prepared
 
-    holds_lock: the caller holds the run lock; stored texts are then read again first if the parser changed.
-    gated: what comes of it is to pass the gate, whose golden file is then read: before hours of work, not after.
+
+@contextlib.contextmanager
+def prepare_to_write(job: Job, data: JobData, options: Options, info: Info = quiet) -> Iterator[Prepared]:
+    """For commands that change the job's cache or versions. The caller holds the run lock.
+
+    What the cache holds is brought up to date first: texts that another parser read are read again.
     """
+    with _prepared(job, data, options, info, writes=True) as prepared:
+        yield prepared
+
+
+@contextlib.contextmanager
+def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: bool) -> Iterator[Prepared]:
     data.prepare(job.path)
     spec = job.spec
-    if gated and spec.match is not None:
-        matcher.need_libraries()
     asked = question.make(job, data, update_model=options.update_model) if spec.prompt else None
     columns = asked.template.columns if asked else list(spec.input.key)
-    store = Store(data.cache, patience=WRITER_PATIENCE if holds_lock else None)
+    store = Store(data.cache, patience=WRITER_PATIENCE if writes else None)
     store.prepare()
-    with data.scratch() as scratch:
+    with data.scratch() as scratch, scratch_database(scratch) as db:
         files, upstream = list_files(job, data, options.input, scratch)
-        source = Source(files, spec.input, columns)
-        asked = asked and asked.of_kinds({name: source.kinds[name] for name in columns})
-        known = golden.load(job, source.key) if gated else None
-        with scratch_plan(scratch, source, columns) as plan:
-            include = spec.input.include_misses
-            plan.load(
-                asked.fingerprint if asked else b"",
-                misses.rows(data, source) if include else None,
-                include.at_least if include else 1,
-            )
-            if asked is not None and holds_lock:
-                values = partial(_template_values, plan) if asked.parser.columns else None
-                store.reread(asked.parser, asked.made(None), plan.queries, values)
-            _find_imports_again(store, data, plan, say, holds_lock=holds_lock)
-            selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
-            plan.compare(store, spec, asked.parser_id if asked else "", selection)
-            yield Prepared(job, data, store, plan, asked, selection, known, upstream)
+        query_list = QueryList(db, Source(files, spec.input, columns), columns)
+        asked = asked and asked.of_kinds({name: query_list.source.kinds[name] for name in columns})
+        _load(query_list, job, data, asked)
+        workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec))
+        if writes and asked is not None:
+            _reread(workspace, asked)
+        _rebuild_lookups(workspace, data, info, holds_lock=writes)
+        workspace.verdicts.resolve(store, query_list)
+        selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
+        plan = Plan(workspace, asked.parser_id if asked else "", selection)
+        yield Prepared(job, data, workspace, plan, asked, selection, upstream)
 
 
-def _find_imports_again(
-    store: Store, data: JobData, plan: Plan, say: Callable[[str], None], *, holds_lock: bool
-) -> None:
+def _load(query_list: QueryList, job: Job, data: JobData, asked: Question | None) -> None:
+    """Reads the list, and what clients asked for and did not find, if the job takes that in."""
+    include = job.spec.input.include_misses
+    query_list.load(
+        asked.fingerprint if asked else b"",
+        misses.rows(data, query_list.source) if include else None,
+        include.at_least if include else 1,
+    )
+
+
+def _reread(workspace: Workspace, asked: Question) -> None:
+    """Reads stored texts again that another parser judged."""
+    query_list = workspace.query_list
+    values = partial(_template_values, query_list) if asked.parser.columns else None
+    workspace.store.reread(asked.parser, asked.provenance(None), query_list.queries, values)
+
+
+def _template_values(query_list: QueryList, keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+    """What the template is filled with for these prompts, as far as the list has them."""
+    return {key: template_values(row, query_list.source.kinds) for key, row in query_list.rows(keys).items()}
+
+
+def _rebuild_lookups(workspace: Workspace, data: JobData, info: Info, *, holds_lock: bool) -> None:
     """What people gave and rejected holds for the job's key as it is now, whatever it was when they did."""
-    if not imports.stale(store, plan.source):
+    store, query_list = workspace.store, workspace.query_list
+    if not imports.outdated(store, query_list.source):
         return
     with contextlib.nullcontext() if holds_lock else data.run_lock(f"batchinfer, on imports of {data.name}"):
-        numbers = imports.stale(store, plan.source)  # another process may have been faster
-        lost = imports.rebuild_lookups(store, plan.db, plan.source, numbers) if numbers else 0
-    if lost:
-        names = ", ".join(column.name for column in plan.source.key)
-        say(
-            f"{lost:,} rows of earlier imports and reviews are not of the key {names}, or not of its kinds: "
+        numbers = imports.outdated(store, query_list.source)  # another process may have been faster
+        unfit = imports.rebuild_lookups(store, workspace.db, query_list, numbers) if numbers else 0
+    if unfit:
+        names = ", ".join(column.name for column in query_list.source.key)
+        info(
+            f"{unfit:,} rows of earlier imports and reviews are not of the key {names}, or not of its kinds: "
             "they are kept, but neither served nor heeded until the job has their key again."
         )
-
-
-def _template_values(plan: Plan, keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
-    """What the template is filled with for these prompts, as far as the list has them."""
-    return {key: template_values(row, plan.source.kinds) for key, row in plan.rows(keys).items()}
 
 
 def _selection(options: Options, max_age: timedelta | None, data: JobData, columns: list[str]) -> Selection:

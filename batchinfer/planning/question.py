@@ -55,7 +55,7 @@ class Question:
         parts = self.parts | {"columns": kinds}
         return replace(self, parts=parts, fingerprint=fingerprint(parts))
 
-    def made(self, run_id: int | None) -> Provenance:
+    def provenance(self, run_id: int | None) -> Provenance:
         """What is stored with everything that a run makes of it."""
         return Provenance(self.fingerprint, self.parser_id, self.identity.label, run_id)
 

@@ -46,7 +46,7 @@ class PromptSpec(Section):
 
 
 class SamplingSpec(Section):
-    """The way in which tokens are sampled. The names and meanings are vLLM's."""
+    """Sampling of tokens. The names and meanings are vLLM's."""
 
     temperature: Annotated[float, Field(ge=0)] = 0.0
     max_tokens: Annotated[int, Field(ge=1)] = 128

@@ -1,38 +1,44 @@
-"""Cache → one version's folder: predictions.parquet, then, once the gate is passed, lookup.lmdb and the manifest."""
+"""What a version says of itself, written last; and the last look at it before it is published."""
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from batchinfer.core.clock import iso, now
-from batchinfer.core.database import COPY_OPTIONS
 from batchinfer.core.files import os_errors
 from batchinfer.core.sql import literal
 from batchinfer.core.version import __version__
+from batchinfer.engines.models import ModelIdentity
 from batchinfer.errors import StoreError
-from batchinfer.inputs.query_list import Plan, listed
-from batchinfer.job.reader import Job
-from batchinfer.publish.contents import Contents
-from batchinfer.publish.gate import Check, Figures
-from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, VALUE_COLUMNS, version_column
+from batchinfer.inputs.upstream import Upstream
+from batchinfer.publish.contents import Candidate
+from batchinfer.publish.gate import Check
+from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, version_column
 from batchinfer.versions.manifest import Forced, Manifest
 from batchinfer.versions.snapshot import Snapshot
 
 
-def write_predictions(plan: Plan, target: Path) -> None:
-    """The copy of record as Parquet, in the order of the lookup hash."""
-    names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in plan.source.key)
-    plan.db.execute(
-        f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO {literal(str(target))} "
-        f"{COPY_OPTIONS}"
-    )
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """Of what a version is made; kept in the manifest.
+
+    run_id: the newest run, whose answers it holds; 0 before the first. model: None for a job without one.
+    upstream: the version that the list was made of, if the job is chained.
+    """
+
+    run_id: int
+    model: ModelIdentity | None
+    upstream: Upstream | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 def write_manifest(target: Path, manifest: Manifest) -> None:
@@ -43,34 +49,33 @@ def write_manifest(target: Path, manifest: Manifest) -> None:
 
 
 def manifest_of(
-    job: Job,
-    plan: Plan,
-    contents: Contents,
+    candidate: Candidate,
     checks: Sequence[Check],
     *,
     version: int | None,
-    run: Mapping[str, Any],
+    run: RunFacts,
     parent: int | None,
-    forced: Forced | None = None,
+    forced: Forced | None,
 ) -> Manifest:
     """The manifest of a new version, but for its files. version: None for a rejected candidate."""
-    failed = [check.name for check in checks if not check.passed]
+    spec, source = candidate.spec, candidate.source
+    passed = all(check.passed for check in checks)
     document = {
         "format": FORMAT,
-        "job": job.name,
+        "job": spec.name,
         "version": version,
         "created_at": iso(now()),
-        "rows": contents.entries,
-        "carried": contents.carried,
-        "key": [{"name": column.name, "kind": column.kind} for column in plan.source.key],
-        "normalize": list(job.spec.input.normalize),
-        "prediction": job.spec.output.kind,
+        "rows": candidate.contents.entries,
+        "carried": candidate.contents.carried,
+        "key": [{"name": column.name, "kind": column.kind} for column in source.key],
+        "normalize": list(spec.input.normalize),
+        "prediction": spec.output.kind,
         "unicode": unicodedata.unidata_version,
-        "gate": {"status": "failed" if failed else "passed", "checks": [asdict(check) for check in checks]},
+        "gate": {"status": "passed" if passed else "failed", "checks": [asdict(check) for check in checks]},
         "forced": None if forced is None else asdict(forced),
         "parent": parent,
-        "run": dict(run),
-        "spec": job.spec.model_dump(mode="json", by_alias=True),
+        "run": run.to_json(),
+        "spec": spec.model_dump(mode="json", by_alias=True),
         "made_by": f"batchinfer {__version__}",
         "files": {},
     }
@@ -94,16 +99,6 @@ def check(folder: Path) -> None:
                 raise StoreError(
                     f"{folder}: the entry {query} cannot be looked up again; the version is not published."
                 )
-
-
-def figures(plan: Plan, contents: Contents, failed: int, *, golden: int = 0, right: int = 0) -> Figures:
-    """What the gate looks at. golden: rows whose answer is known; right: those answered so."""
-    counts = plan.counts
-    return Figures(
-        keys=counts.lookups, covered=contents.covered, asked=counts.unique + counts.bad, failed=failed + counts.bad,
-        entries=contents.entries, carried=contents.carried, served=contents.served, missing=contents.missing,
-        changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen, golden=golden, right=right,
-    )  # fmt: skip
 
 
 def _file_facts(path: Path) -> dict[str, Any]:

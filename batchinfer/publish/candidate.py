@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from batchinfer.cache.store import Store
@@ -15,7 +15,14 @@ from batchinfer.core.home import JobData
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
 from batchinfer.publish import lookup_index
-from batchinfer.publish.release import _current, _matcher, _served, install_version, next_number
+from batchinfer.publish.release import (
+    Info,
+    install_version,
+    next_number,
+    resolve_current,
+    resolve_parent,
+    write_matcher,
+)
 from batchinfer.versions import folders, retention
 from batchinfer.versions.layout import PREDICTIONS
 from batchinfer.versions.manifest import Forced, Manifest
@@ -28,7 +35,7 @@ def release_candidate(
     name: str,
     *,
     key: Sequence[Column] | None,
-    say: Callable[[str], None],
+    info: Info,
     forced: Forced | None,
 ) -> tuple[int | None, Manifest]:
     """Publishes exactly the bytes of a rejected candidate; its gate is not asked again.
@@ -48,20 +55,20 @@ def release_candidate(
         raise UsageError(
             f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it all the same."
         )
-    current = _current(data, say)
+    current = resolve_current(data, info)
     if current is not None and _equal(Manifest.read(folders.folder_of(data, current)), manifest):
         return None, manifest
-    parent = _served(data, current, say)
+    parent = resolve_parent(data, current, info)
     with folders.draft_folder(data) as draft:
         with os_errors(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with data.scratch() as scratch, scratch_database(scratch) as db:
-            lookup_index.index(db, manifest.key, draft, job.name, manifest.prediction)
-            held = _matcher(manifest.key, draft, job.spec, say)
+            lookup_index.write_lookup(db, manifest.key, draft, job.name, manifest.prediction)
+            held = write_matcher(manifest.key, draft, job.spec, info)
         version = next_number(data, store)
         released = manifest.derive(
-            version=version, created_at=iso(now()), parent=parent, candidate=name, match=held,
-            forced=asdict(forced) if forced else None,
+            version=version, created_at=iso(now()), parent=parent, candidate=name,
+            match=None if held is None else held.to_json(), forced=asdict(forced) if forced else None,
         )  # fmt: skip
         install_version(data, store, draft, version, released, bytes_of=manifest)
     retention.retain(data, job.spec.keep_versions)

@@ -1,31 +1,50 @@
-"""What a version would hold now: the cache's answers for the list, imports, and what is kept of the version served."""
+"""What a version would hold now: the cache's answers for the list, imports, and what is kept of the version served.
+
+    list, generations ──┐
+    answers by people ──┼─► entries ─► predictions.parquet
+    before (served now) ┘      └─► refused (rejected by people), to_review ─► awaiting
+
+| table     | columns                                                  | what it holds                                   |
+| --------- | -------------------------------------------------------- | ----------------------------------------------- |
+| entries   | lookup, q_NAME for each key column, and VALUE_COLUMNS    | what would be published                         |
+| refused   | lookup, value (hashed)                                   | what would be, had people not rejected it       |
+| before    | as predictions.parquet                                   | the version served now                          |
+| to_review | as entries                                               | the model's entries that gate.reviewed is about |
+| awaiting  | as entries                                               | those of them that nobody has looked at         |
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
+import pyarrow as pa
 
 from batchinfer.cache import imports, verdicts
-from batchinfer.cache.store import Store
-from batchinfer.core.database import one
-from batchinfer.core.sql import literal
-from batchinfer.inputs.query_list import Plan, listed
-from batchinfer.job.spec import JobSpec
+from batchinfer.cache.verdicts import PEOPLE
+from batchinfer.cache.workspace import Workspace
+from batchinfer.core.database import COPY_OPTIONS, LIST_ROWS, one
+from batchinfer.core.records import Source
+from batchinfer.core.sql import listed, literal
+from batchinfer.inputs.parquet import Source as ListSource
 from batchinfer.match.matcher import matcher_version
 from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
+Rows = list[tuple[str, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a candidate holds. covered: keys of the list that have an entry, or lost theirs since people rejected it.
+    """What a candidate holds.
 
-    carried: entries kept from what is served. served: entries of the version served now, 0 without one; missing: those
-    of them that are gone otherwise than by people's word; changed: those whose value differs, and not by people's word.
-    same: every body is equal to the current version's, and is found and served in the same way. to_review: the model's
-    entries that gate.reviewed is about; unseen: those of them that nobody has looked at.
+    entries: how many. covered: keys of the list that have an entry, or lost theirs since people rejected it.
+    carried: entries kept from what is served. served: entries of the version served now, 0 without one.
+    missing: those of them that are gone, but for what people rejected.
+    changed: those whose value differs, but for what people corrected.
+    same: every body is equal to the current version's, and is found and served in the same way.
+    to_review: the model's entries that gate.reviewed is about. unseen: those of them that nobody has looked at.
     """
 
     entries: int
@@ -39,126 +58,13 @@ class Contents:
     unseen: int = 0
 
 
-def collect(
-    plan: Plan, store: Store, spec: JobSpec, before: Path | None = None, current: Path | None = None
-) -> Contents:
-    """Makes the table `entries` in the plan's scratch database: what a version would hold now.
-
-    Beside it stand the tables of `verdicts.settle`, and `refused`: what would be in it if people had not rejected it.
-
-    before: the folder of the version served now; its values are kept for keys that have none (on_failure: keep).
-    current: that of the version published last, which is another one while `before` is pinned.
-    """
-    db = plan.db
-    _gather(plan, store, spec)
-    db.execute(f"CREATE OR REPLACE TABLE refused AS {verdicts.hits(spec, 'entries', 'rejected')}")
-    db.execute("DELETE FROM entries WHERE lookup IN (SELECT lookup FROM refused)")
-    carried, compared = 0, Compared()
-    if before is not None:
-        db.execute(f"CREATE OR REPLACE VIEW before AS {_predictions(before)}")
-        if _alike(Manifest.read(before), plan, spec):
-            carried = _carry(plan, spec)
-        compared = _compared(db, before, spec)
-    entries = one(db, "SELECT count(*) FROM entries")
-    beyond = one(
-        db, f"SELECT count(*) FROM (FROM entries WHERE source IN {verdicts.PEOPLE}) ANTI JOIN wanted USING (lookup)"
-    )
-    # What people did not give is there for the list alone.
-    covered = entries - beyond + _lost(db, "wanted")
-    missing = compared.missing - (_lost(db, "before") if before is not None else 0)
-    same = current is not None and _served_alike(Manifest.read(current), plan, spec)
-    if same and current is not None:
-        same = (compared if current == before else _compared(db, current, spec)).equal
-    to_review, unseen = _reviewable(plan, spec, before)
-    return Contents(entries, covered, carried, compared.served, missing, compared.changed, same, to_review, unseen)
-
-
-def _gather(plan: Plan, store: Store, spec: JobSpec) -> None:
-    """What the cache has for the list, and what people gave, whose last word on a key wins over the model's."""
-    db, names = plan.db, [listed(column.name) for column in plan.source.key]
-    asked = ", ".join(f"{sql} AS {listed(name)}" for name, sql in imports.values_sql(db, plan.source).items())
-    with store.attached(db):
-        verdicts.settle(db, spec)
-        db.execute(
-            f"""CREATE OR REPLACE TABLE entries AS
-            WITH latest AS ({verdicts.answers(spec)}),
-            later AS (SELECT row FROM list JOIN repeats USING (lookup) WHERE row > first),
-            keyed AS (SELECT lookup, key, {", ".join(names)} FROM list ANTI JOIN later USING (row))
-            SELECT k.lookup, {", ".join(f"k.{name}" for name in names)}, {verdicts.plain(spec, "g.prediction")} AS prediction,
-                   g.text AS raw_text, g.scores, g.score, g.mass, 'model' AS source, g.model, g.run_id,
-                   g.created_at AS generated_at, false AS carried
-            FROM keyed k JOIN cache.generations g USING (key) ANTI JOIN latest USING (lookup) WHERE g.prediction IS NOT NULL
-            UNION ALL BY NAME
-            SELECT lookup, {asked}, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
-                   source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
-            FROM latest"""
-        )
-
-
-def _lost(db: duckdb.DuckDBPyConnection, where: str) -> int:
-    """How many keys of a table have no entry since people rejected it."""
-    sql = (
-        f"SELECT count(DISTINCT lookup) FROM refused ANTI JOIN entries USING (lookup) SEMI JOIN {where} USING (lookup)"
-    )
-    return int(one(db, sql))
-
-
-def _reviewable(plan: Plan, spec: JobSpec, before: Path | None) -> tuple[int, int]:
-    """How many entries gate.reviewed is about, and how many of them nobody has looked at. Makes the view `to_review`."""
-    if spec.gate.reviewed == "none":
-        return 0, 0
-    served = version_column if before is not None and _alike(Manifest.read(before), plan, spec) else None
-    plan.db.execute(f"CREATE OR REPLACE VIEW to_review AS FROM {verdicts.to_review(spec, listed, served)}")
-    plan.db.execute(
-        f"CREATE OR REPLACE VIEW awaiting AS FROM to_review SEMI JOIN {verdicts.unseen(spec)} USING (lookup)"
-    )
-    return one(plan.db, "SELECT count(*) FROM to_review"), one(plan.db, "SELECT count(*) FROM awaiting")
-
-
-def _predictions(folder: Path) -> str:
-    return f"SELECT * FROM read_parquet({literal(str(folder / PREDICTIONS))})"
-
-
-def _alike(manifest: Manifest, plan: Plan, spec: JobSpec) -> bool:
-    """Whether a version's entries could be the job's: by the kinds of key and prediction."""
-    return manifest.key == tuple(plan.source.key) and manifest.prediction == spec.output.kind
-
-
-def _served_alike(manifest: Manifest, plan: Plan, spec: JobSpec) -> bool:
-    """Whether a version's entries are found and served as the job says now."""
-    said, says = manifest.spec, spec.model_dump(mode="json", by_alias=True)
-    as_said = all(said.get(section) == says[section] for section in ("serve", "match"))
-    if spec.match is not None:
-        as_said = as_said and matcher_version().items() <= (manifest.match or {}).items()
-    return as_said and _alike(manifest, plan, spec) and list(manifest.normalize) == list(spec.input.normalize)
-
-
-def _carry(plan: Plan, spec: JobSpec) -> int:
-    """Keeps what is served now for keys of the list that have no prediction this time; returns how many.
-
-    What people rejected is noted in `refused` instead, whether or not the job keeps anything.
-    """
-    names = ", ".join(f"{version_column(column.name)} AS {listed(column.name)}" for column in plan.source.key)
-    plan.db.execute(f"CREATE OR REPLACE TABLE rejected_before AS {verdicts.hits(spec, 'before', 'rejected')}")
-    plan.db.execute("INSERT INTO refused FROM rejected_before")
-    if spec.on_failure != "keep":
-        return 0
-    plan.db.execute(  # their keys first, which are few: the texts of all entries would not fit into the memory
-        "CREATE OR REPLACE TABLE kept AS SELECT lookup FROM before ANTI JOIN entries USING (lookup) "
-        "ANTI JOIN rejected_before USING (lookup) "
-        f"WHERE source NOT IN {verdicts.PEOPLE}"  # what people gave and is there no more was taken back
-    )
-    kept = one(
-        plan.db,
-        f"INSERT INTO entries BY NAME SELECT lookup, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} "
-        "FROM before SEMI JOIN (FROM kept SEMI JOIN wanted USING (lookup)) USING (lookup)",
-    )
-    return int(kept)
-
-
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The candidate against a version of `served` entries. missing, changed: of them; equal: whether all bodies are."""
+    """The candidate against a version.
+
+    served: entries of the version. missing: those that the candidate lacks. changed: those whose value differs.
+    equal: whether all bodies are.
+    """
 
     served: int = 0
     missing: int = 0
@@ -166,19 +72,258 @@ class Compared:
     equal: bool = False
 
 
-def _compared(db: duckdb.DuckDBPyConnection, version: Path, spec: JobSpec) -> Compared:
-    """Compares `entries` with a version's."""
-    served = one(db, f"SELECT count(*) FROM ({_predictions(version)})")
-    if not served:
-        return Compared()
-    # Hashes are compared, not the values: a join that holds all texts would not fit into the memory that it may have.
-    hashed = (
-        f"SELECT lookup, source IN {verdicts.corrections(spec)} AS given, md5_number(prediction) AS prediction, "
-        "md5_number(json_array(prediction, scores, score, source, model, generated_at)) AS body"
-    )
-    added, missing, changed, differing = db.execute(
-        f"""SELECT count(*) FILTER (b.lookup IS NULL), count(*) FILTER (e.lookup IS NULL),
-                   count(*) FILTER (e.prediction <> b.prediction AND NOT e.given), count(*) FILTER (e.body <> b.body)
-        FROM ({hashed} FROM entries) e FULL JOIN ({hashed} FROM ({_predictions(version)})) b USING (lookup)"""
-    ).fetchall()[0]
-    return Compared(served, missing, changed, not (added or missing or differing))
+class Candidate:
+    """What would be published now. Owns the tables above in the workspace's database.
+
+    before: the folder of the version served now; its values are kept for keys that have none (on_failure: keep).
+    current: that of the version published last, which is another one while `before` is pinned.
+    contents: how much there is.
+    """
+
+    entries_sql = "entries"
+
+    def __init__(self, workspace: Workspace, before: Path | None = None, current: Path | None = None) -> None:
+        self._workspace, self._db, self.spec = workspace, workspace.db, workspace.spec
+        self._list, self._verdicts = workspace.query_list, workspace.verdicts
+        self._before, self._served = before, None if before is None else Manifest.read(before)
+        self._gather()
+        self._refuse()
+        carried, compared = 0, Compared()
+        if before is not None:
+            self._db.execute(f"CREATE OR REPLACE VIEW before AS {_predictions(before)}")
+            carried = self._carry() if self._is_alike(self._served) else 0
+            compared = self._compared(before)
+        self.contents = self._counted(carried, compared, current)
+
+    def _gather(self) -> None:
+        """What the cache has for the list, and what people gave, whose last word on a key wins over the model's."""
+        names = [listed(column.name) for column in self._list.source.key]
+        given = ", ".join(f"{sql} AS {listed(name)}" for name, sql in imports.values_sql(self._list).items())
+        with self._workspace.store.attached(self._db):
+            self._db.execute(
+                f"""CREATE OR REPLACE TABLE entries AS
+                WITH latest AS ({self._verdicts.answers_sql}),
+                keyed AS (SELECT lookup, key, {", ".join(names)} FROM {self._list.first_rows_sql})
+                SELECT k.lookup, {", ".join(f"k.{name}" for name in names)},
+                       {verdicts.plain(self.spec, "g.prediction")} AS prediction,
+                       g.text AS raw_text, g.scores, g.score, g.mass, '{Source.MODEL}' AS source, g.model, g.run_id,
+                       g.created_at AS generated_at, false AS carried
+                FROM keyed k JOIN cache.generations g USING (key) ANTI JOIN latest USING (lookup)
+                WHERE g.prediction IS NOT NULL
+                UNION ALL BY NAME
+                SELECT lookup, {given}, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
+                       source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
+                FROM latest"""
+            )
+
+    def _refuse(self) -> None:
+        """Takes out what people rejected."""
+        self._db.execute(f"CREATE OR REPLACE TABLE refused AS {self._verdicts.rejected_sql('entries')}")
+        self._db.execute("DELETE FROM entries WHERE lookup IN (SELECT lookup FROM refused)")
+
+    def _carry(self) -> int:
+        """Keeps what is served now for keys of the list that have no prediction this time; returns how many.
+
+        What people rejected is noted in `refused` instead, whether or not the job keeps anything.
+        """
+        names = ", ".join(f"{version_column(column.name)} AS {listed(column.name)}" for column in self._list.source.key)
+        self._db.execute(f"CREATE OR REPLACE TABLE rejected_before AS {self._verdicts.rejected_sql('before')}")
+        self._db.execute("INSERT INTO refused FROM rejected_before")
+        if self.spec.on_failure != "keep":
+            return 0
+        self._db.execute(  # their keys first, which are few: the texts of all entries would not fit into the memory
+            "CREATE OR REPLACE TABLE kept AS SELECT lookup FROM before ANTI JOIN entries USING (lookup) "
+            "ANTI JOIN rejected_before USING (lookup) "
+            f"WHERE source NOT IN {PEOPLE}"  # what people gave and is there no more was taken back
+        )
+        return self._count(
+            f"INSERT INTO entries BY NAME SELECT lookup, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} "
+            f"FROM before SEMI JOIN (FROM kept SEMI JOIN {self._list.lookups_sql} USING (lookup)) USING (lookup)"
+        )
+
+    def _counted(self, carried: int, compared: Compared, current: Path | None) -> Contents:
+        entries = self._count("SELECT count(*) FROM entries")
+        lookups = self._list.lookups_sql
+        given = f"SELECT count(*) FROM (FROM entries WHERE source IN {PEOPLE}) ANTI JOIN {lookups} USING (lookup)"
+        # What people did not give is there for the list alone.
+        covered = entries - self._count(given) + self._rejected_in(lookups)
+        missing = compared.missing - (self._rejected_in("before") if self._before is not None else 0)
+        to_review, unseen = self._reviewable()
+        return Contents(
+            entries=entries, covered=covered, carried=carried, served=compared.served, missing=missing,
+            changed=compared.changed, same=self._is_same(compared, current), to_review=to_review, unseen=unseen,
+        )  # fmt: skip
+
+    def _rejected_in(self, table: str) -> int:
+        """How many keys of a table have no entry since people rejected it."""
+        return self._count(
+            f"SELECT count(DISTINCT lookup) FROM refused ANTI JOIN entries USING (lookup) SEMI JOIN {table} USING (lookup)"
+        )
+
+    def _is_same(self, compared: Compared, current: Path | None) -> bool:
+        """Whether the current version says all this already."""
+        if current is None or not self._is_served_alike(Manifest.read(current)):
+            return False
+        return (compared if current == self._before else self._compared(current)).equal
+
+    def _reviewable(self) -> tuple[int, int]:
+        """How many entries gate.reviewed is about, and how many of them nobody has looked at. Makes `awaiting`."""
+        if self.spec.gate.reviewed == "none":
+            return 0, 0
+        served = version_column if self._is_alike(self._served) else None
+        self._db.execute(f"CREATE OR REPLACE VIEW to_review AS FROM {self._to_review(served)}")
+        self._db.execute(
+            f"CREATE OR REPLACE VIEW awaiting AS FROM to_review SEMI JOIN {self.unseen_sql} USING (lookup)"
+        )
+        return self._count("SELECT count(*) FROM to_review"), self._count("SELECT count(*) FROM awaiting")
+
+    def _to_review(self, served: Callable[[str], str] | None) -> str:
+        """The model's entries that `gate.reviewed` is about.
+
+        served: SQL for a key column in `before`; None where nothing that is like the candidate is served yet.
+        """
+        made = f"SELECT * FROM entries WHERE source NOT IN {PEOPLE} AND {verdicts.matched(self.spec, listed)}"
+        if self.spec.gate.reviewed == "all" or served is None:
+            return f"({made})"
+        return (  # hashes: a join that holds all texts would not fit into the memory that it may have
+            f"(SELECT m.* FROM ({made}) m ANTI JOIN (SELECT lookup, md5_number(prediction) AS hash FROM before "
+            f"WHERE {verdicts.matched(self.spec, served)}) b "
+            "ON m.lookup = b.lookup AND md5_number(m.prediction) = b.hash)"
+        )
+
+    def _is_alike(self, manifest: Manifest | None) -> bool:
+        """Whether a version's entries could be the job's: by the kinds of key and prediction."""
+        return (
+            manifest is not None
+            and manifest.key == tuple(self._list.source.key)
+            and manifest.prediction == self.spec.output.kind
+        )
+
+    def _is_served_alike(self, manifest: Manifest) -> bool:
+        """Whether a version's entries are found and served as the job says now."""
+        said, says = manifest.spec, self.spec.model_dump(mode="json", by_alias=True)
+        as_said = all(said.get(section) == says[section] for section in ("serve", "match"))
+        if self.spec.match is not None:
+            held = manifest.match or {}
+            as_said = as_said and matcher_version().items() <= held.items()
+        normalize = list(self.spec.input.normalize)
+        return as_said and self._is_alike(manifest) and list(manifest.normalize) == normalize
+
+    def _compared(self, version: Path) -> Compared:
+        """Compares `entries` with a version's."""
+        served = self._count(f"SELECT count(*) FROM ({_predictions(version)})")
+        if not served:
+            return Compared()
+        # Hashes are compared, not the values: a join that holds all texts would not fit into the memory that it may have.
+        hashed = (
+            f"SELECT lookup, source IN {verdicts.corrections(self.spec)} AS given, md5_number(prediction) AS prediction, "
+            "md5_number(json_array(prediction, scores, score, source, model, generated_at)) AS body"
+        )
+        added, missing, changed, differing = self._db.execute(
+            f"""SELECT count(*) FILTER (b.lookup IS NULL), count(*) FILTER (e.lookup IS NULL),
+                       count(*) FILTER (e.prediction <> b.prediction AND NOT e.given), count(*) FILTER (e.body <> b.body)
+            FROM ({hashed} FROM entries) e FULL JOIN ({hashed} FROM ({_predictions(version)})) b USING (lookup)"""
+        ).fetchall()[0]
+        return Compared(served, missing, changed, not (added or missing or differing))
+
+    def _count(self, sql: str) -> int:
+        return int(one(self._db, sql))
+
+    # What others ask of it.
+
+    @property
+    def source(self) -> ListSource:
+        """The list that it was made for."""
+        return self._list.source
+
+    @property
+    def unseen_sql(self) -> str:
+        """The entries that no person gave or accepted."""
+        return (
+            f"(SELECT * FROM entries WHERE source NOT IN {PEOPLE} "
+            f"AND lookup NOT IN (SELECT lookup FROM ({self._verdicts.accepted_sql('entries')})))"
+        )
+
+    @property
+    def served_sql(self) -> str:
+        """Lookup and prediction of what is served now."""
+        return f"(SELECT lookup, prediction FROM {'entries LIMIT 0' if self._before is None else 'before'})"
+
+    def proposed_sql(self, lookups: str) -> str:
+        """Lookup and hashed value of what is an entry, or would be had nobody rejected it, for the keys of a table."""
+        value = verdicts.hashed(self.spec, "prediction")
+        return (
+            f"(SELECT lookup, {value} AS value FROM entries SEMI JOIN {lookups} USING (lookup) "
+            "UNION ALL SELECT lookup, value FROM refused)"
+        )
+
+    def write(self, target: Path) -> None:
+        """The copy of record as Parquet, in the order of the lookup hash."""
+        names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in self._list.source.key)
+        self._db.execute(
+            f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO {literal(str(target))} "
+            f"{COPY_OPTIONS}"
+        )
+
+    def answers_to(self, golden: pa.Table) -> pa.RecordBatchReader:
+        """The columns query and answer of golden rows, and the prediction that each has here, or null."""
+        self._db.register("golden", golden)
+        return self._db.sql(
+            "SELECT g.query, g.answer, e.prediction FROM golden g LEFT JOIN entries e USING (lookup) ORDER BY g.query"
+        ).to_arrow_reader(LIST_ROWS)
+
+    def uncovered(self, limit: int) -> Rows:
+        """(query) of keys of the list without a prediction, those of bad rows too."""
+        return self._rows(
+            f"WITH every AS {self._list.every_key_sql} SELECT {self._list.query_sql()} FROM every SEMI JOIN ("
+            "SELECT lookup, min(row) AS row FROM every ANTI JOIN entries USING (lookup) ANTI JOIN refused USING (lookup) "
+            f"GROUP BY lookup ORDER BY 2 LIMIT {limit}) USING (lookup, row) ORDER BY row"
+        )
+
+    def failed(self, limit: int) -> Rows:
+        """(query, reason) of bad rows first, then of prompts that failed in this run or before."""
+        bad = [(row["query"], row["reason"]) for row in self._list.bad_rows(limit).to_pylist()]
+        with self._workspace.store.attached(self._db):
+            rest = self._rows(
+                f"SELECT query, reason FROM cache.failures WHERE key IN (SELECT key FROM {self._list.prompts_sql}) "
+                f"AND key NOT IN (SELECT key FROM {self._verdicts.covered_sql}) ORDER BY query LIMIT {limit}"
+            )
+        return [*bad, *rest][:limit]
+
+    def gone(self, limit: int) -> Rows:
+        """(query) of what is served now and would be no more."""
+        return self._rows(
+            f"SELECT {self._served_query()} FROM before b ANTI JOIN entries USING (lookup) "
+            f"ANTI JOIN refused USING (lookup) ORDER BY lookup LIMIT {limit}"
+        )
+
+    def changed(self, limit: int) -> Rows:
+        """(query, old, new) of predictions that would differ from what is served now."""
+        return self._rows(
+            f"SELECT {self._served_query()}, b.prediction, e.prediction FROM before b JOIN entries e USING (lookup) "
+            f"WHERE b.prediction <> e.prediction AND e.source NOT IN {verdicts.corrections(self.spec)} "
+            f"ORDER BY lookup LIMIT {limit}"
+        )
+
+    def carried(self, limit: int) -> Rows:
+        """(query) of entries that are kept from what is served now."""
+        return self._rows(f"SELECT {self._list.query_sql()} FROM entries WHERE carried ORDER BY lookup LIMIT {limit}")
+
+    def unreviewed(self, limit: int) -> Rows:
+        """(query, prediction) of entries that gate.reviewed is about and nobody has looked at."""
+        return self._rows(
+            f"SELECT {self._list.query_sql()}, prediction FROM awaiting ORDER BY score NULLS LAST, lookup LIMIT {limit}"
+        )
+
+    def _served_query(self) -> str:
+        """The key as the version served now has it, which may be of other columns."""
+        assert self._served is not None
+        parts = ", ".join(f"{literal(column.name)}, b.{version_column(column.name)}" for column in self._served.key)
+        return f"json_object({parts})::VARCHAR"
+
+    def _rows(self, sql: str) -> Rows:
+        return self._db.execute(sql).fetchall()
+
+
+def _predictions(folder: Path) -> str:
+    return f"SELECT * FROM read_parquet({literal(str(folder / PREDICTIONS))})"

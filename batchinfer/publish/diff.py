@@ -18,9 +18,8 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
-from batchinfer.core.sql import literal, quoted
+from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.inputs.query_list import listed
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import PREDICTIONS, RESERVED, version_column
 from batchinfer.versions.manifest import Manifest

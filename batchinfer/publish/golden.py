@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,6 +18,7 @@ from batchinfer.errors import InputError
 from batchinfer.inputs.parquet import Source
 from batchinfer.job.reader import Job
 from batchinfer.prompting.output import OutputSpec
+from batchinfer.publish.contents import Candidate
 
 ANSWER = "answer"
 SCHEMA = pa.schema({"lookup": pa.binary(), "query": pa.string(), "answer": pa.string()})
@@ -40,6 +40,15 @@ class Wrong:
     query: str
     wanted: str
     got: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How a candidate answers golden rows. rows: all of them; right: those answered so; wrong: some of the others."""
+
+    rows: int = 0
+    right: int = 0
+    wrong: tuple[Wrong, ...] = ()
 
 
 def load(job: Job, key: Sequence[Column]) -> Golden | None:
@@ -118,14 +127,10 @@ def _answer(given: Any, output: OutputSpec, compare: str, place: str) -> str:
     return answer
 
 
-def score(db: duckdb.DuckDBPyConnection, golden: Golden, most: int, *, as_json: bool) -> tuple[int, list[Wrong]]:
-    """How many golden rows the table `entries` answers rightly, and up to `most` of the others. as_json: predictions are JSON."""
-    db.register("golden", golden.rows)
-    reader = db.sql(
-        "SELECT g.query, g.answer, e.prediction FROM golden g LEFT JOIN entries e USING (lookup) ORDER BY g.query"
-    ).to_arrow_reader(LIST_ROWS)
-    right, wrong = 0, list[Wrong]()
-    for batch in reader:
+def score(candidate: Candidate, golden: Golden, most: int) -> Score:
+    """How many golden rows a candidate answers rightly, and up to `most` of the others."""
+    right, wrong, as_json = 0, list[Wrong](), candidate.spec.output.is_json
+    for batch in candidate.answers_to(golden.rows):
         for row in batch.to_pylist():
             got = row["prediction"]
             if got is not None and is_right(
@@ -135,8 +140,7 @@ def score(db: duckdb.DuckDBPyConnection, golden: Golden, most: int, *, as_json: 
             elif len(wrong) < most:
                 wanted = row["answer"] if as_json else json.loads(row["answer"])
                 wrong.append(Wrong(row["query"], wanted, got))
-    db.unregister("golden")
-    return right, wrong
+    return Score(golden.rows.num_rows, right, tuple(wrong))
 
 
 def is_right(prediction: Any, answer: Any, compare: str) -> bool:

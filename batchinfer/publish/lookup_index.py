@@ -12,20 +12,16 @@ import lmdb
 from batchinfer.core.columns import Column
 from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError
-from batchinfer.inputs.query_list import Plan
-from batchinfer.job.spec import JobSpec
 from batchinfer.versions.layout import LOOKUP, PREDICTIONS, version_column
 
 INDEX_ROWS = 16_384  # put into lookup.lmdb at once
 
 
-def write_lookup(plan: Plan, target: Path, spec: JobSpec) -> int:
-    """lookup.lmdb: hash of the lookup key → the finished JSON body. Returns the number of entries."""
-    return index(plan.db, plan.source.key, target, spec.name, spec.output.kind)
+def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, kind: str) -> int:
+    """lookup.lmdb from predictions.parquet, both in `target`: hash of the lookup key → the finished JSON body.
 
-
-def index(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, kind: str) -> int:
-    """The same, from predictions.parquet in `target` alone. kind: of the predictions, as the manifest says it."""
+    db: any; no table of it is read. kind: of the predictions, as the manifest says it. Returns the number of entries.
+    """
     prediction = "prediction::JSON" if kind == "json" else "prediction"
     query = ", ".join(f"{literal(column.name)}, {version_column(column.name)}" for column in key)
     rows = db.execute(  # in the order of the file, which is that of the hashes

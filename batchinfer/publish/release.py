@@ -2,58 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from batchinfer.cache.store import Store
+from batchinfer.cache.workspace import Workspace
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError
-from batchinfer.inputs.query_list import Plan
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.publish import build, evidence, gate, golden, lookup_index, matcher
-from batchinfer.publish.contents import Contents, collect
-from batchinfer.publish.gate import Check
-from batchinfer.publish.golden import Golden, Wrong
+from batchinfer.publish.build import RunFacts
+from batchinfer.publish.contents import Candidate, Contents
+from batchinfer.publish.gate import Check, Figures
+from batchinfer.publish.golden import Golden, Score
+from batchinfer.publish.matcher import Terms
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import PREDICTIONS
 from batchinfer.versions.manifest import Forced, Manifest
 
+Info = Callable[[str], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """How a release ended. version: None if nothing was published; rejected: where the failed candidate lies.
+    """How a release ended.
 
-    pinned: the version that is served in place of what was published, if one is. match: what its matcher holds.
+    version: None if nothing was published. contents: of the candidate. checks: of the gate; none where nothing is new.
+    rejected: where the failed candidate lies. pinned: the version that is served in place of what was published.
+    match: what its matcher holds.
     """
 
     version: int | None
     contents: Contents
-    checks: list[Check]
+    checks: tuple[Check, ...] = ()
     rejected: Path | None = None
     pinned: int | None = None
-    match: Mapping[str, Any] | None = None
+    match: Terms | None = None
 
     @property
     def failed_checks(self) -> list[Check]:
         return [check for check in self.checks if not check.passed]
 
 
+def prepare_gate(job: Job, key: Sequence[Column]) -> Golden | None:
+    """What publishing will need, looked at before hours of work: the golden rows, and the libraries of a matcher.
+
+    key: of the job's list. Raises InputError, SpecError or MissingExtra.
+    """
+    if job.spec.match is not None:
+        matcher.need_libraries()
+    return golden.load(job, key)
+
+
 def release(
-    job: Job,
     data: JobData,
-    plan: Plan,
-    store: Store,
+    workspace: Workspace,
+    run: RunFacts,
+    info: Info,
     *,
     failed: int,
     known: Golden | None,
-    run: Mapping[str, Any],
-    say: Callable[[str], None],
     forced: Forced | None = None,
 ) -> Release:
     """Builds a candidate and publishes it if its gate passes, or it is forced, and it says anything new.
@@ -61,69 +74,78 @@ def release(
     It is compared with what is served now, which is the pinned version where there is one. What it says is new if the
     current version does not say it: that is what is served once nothing is pinned any more.
 
-    failed: prompts without an answer. known: the job's golden rows. run: facts of the run, for the manifest.
+    failed: prompts without an answer. known: the job's golden rows.
     """
-    current = _current(data, say)
-    parent = _served(data, current, say)
+    current = resolve_current(data, info)
+    parent = resolve_parent(data, current, info)
     before, latest = (None if number is None else folders.folder_of(data, number) for number in (parent, current))
-    contents = collect(plan, store, job.spec, before, latest)
-    if contents.same:
-        outcome = Release(None, contents, [])
+    candidate = Candidate(workspace, before, latest)
+    if candidate.contents.same:
+        outcome = Release(None, candidate.contents)
     else:
         with folders.draft_folder(data) as draft:
-            say("Building the version ...")
-            build.write_predictions(plan, draft / PREDICTIONS)
-            checks = _judged(job, plan, store, contents, before, failed, known)
-            refused = forced is None and not all(check.passed for check in checks)
-            version = None if refused else next_number(data, store)
-            manifest = build.manifest_of(
-                job, plan, contents, checks, version=version, run=run, parent=parent, forced=forced
+            info("Building the version ...")
+            candidate.write(draft / PREDICTIONS)
+            checks = _judged(candidate, workspace, failed, known)
+            passed = forced is not None or all(check.passed for check in checks)
+            version = next_number(data, workspace.store) if passed else None
+            manifest = build.manifest_of(candidate, checks, version=version, run=run, parent=parent, forced=forced)
+            outcome = Release(version, candidate.contents, tuple(checks))
+            outcome = (
+                replace(outcome, rejected=_reject(data, draft, manifest))
+                if version is None
+                else replace(outcome, match=_publish(data, workspace, draft, version, manifest, info))
             )
-            if version is None:
-                build.write_manifest(draft, manifest)
-                outcome = Release(None, contents, checks, _reject(data, draft, int(run["run_id"])))
-            else:
-                lookup_index.write_lookup(plan, draft, job.spec)
-                held = _matcher(plan.source.key, draft, job.spec, say)
-                install_version(data, store, draft, version, manifest.derive(match=held))
-                outcome = Release(version, contents, checks, match=held)
-    retention.retain(data, job.spec.keep_versions)
-    return replace(outcome, pinned=pinned_instead(data, say))
+    retention.retain(data, workspace.spec.keep_versions)
+    return replace(outcome, pinned=pinned_instead(data, info))
 
 
-def _matcher(key: Sequence[Column], draft: Path, spec: JobSpec, say: Callable[[str], None]) -> dict[str, Any] | None:
-    held = matcher.write_matcher(key, draft, spec.match, spec.output.kind)
-    if held is None:
-        return None
-    say(held.says)
-    return held.to_json()
-
-
-def _judged(
-    job: Job, plan: Plan, store: Store, contents: Contents, before: Path | None, failed: int, known: Golden | None
-) -> list[Check]:
+def _judged(candidate: Candidate, workspace: Workspace, failed: int, known: Golden | None) -> list[Check]:
     """What the gate says of a candidate, with examples of what it refuses."""
-    right, wrong = 0, list[Wrong]()
-    if known is not None:
-        right, wrong = golden.score(plan.db, known, evidence.MOST, as_json=job.spec.output.is_json)
-    candidate = evidence.Candidate(job.spec, plan, store, before, wrong)
-    figures = build.figures(plan, contents, failed, golden=known.rows.num_rows if known else 0, right=right)
-    return evidence.attach(gate.judge(job.spec.gate, figures), candidate)
+    score = Score() if known is None else golden.score(candidate, known, evidence.MOST)
+    contents, query_list = candidate.contents, workspace.query_list
+    figures = Figures(
+        keys=query_list.lookups, covered=contents.covered, asked=query_list.unique + query_list.bad,
+        failed=failed + query_list.bad, entries=contents.entries, carried=contents.carried, served=contents.served,
+        missing=contents.missing, changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen,
+        golden=score.rows, right=score.right,
+    )  # fmt: skip
+    return evidence.attach(gate.judge(workspace.spec.gate, figures), candidate, score.wrong)
 
 
-def _current(data: JobData, say: Callable[[str], None]) -> int | None:
+def _publish(
+    data: JobData, workspace: Workspace, draft: Path, version: int, manifest: Manifest, info: Info
+) -> Terms | None:
+    """The files that serve, then the last steps; returns what the matcher holds."""
+    spec, key = workspace.spec, workspace.query_list.source.key
+    lookup_index.write_lookup(workspace.db, key, draft, spec.name, spec.output.kind)
+    held = write_matcher(key, draft, spec, info)
+    found = None if held is None else held.to_json()
+    install_version(data, workspace.store, draft, version, manifest.derive(match=found))
+    return held
+
+
+def write_matcher(key: Sequence[Column], draft: Path, spec: JobSpec, info: Info) -> Terms | None:
+    """matcher.bin, if the job has a match section, and what there is to say of it."""
+    held = matcher.write_matcher(key, draft, spec.match, spec.output.kind)
+    if held is not None:
+        info(held.says)
+    return held
+
+
+def resolve_current(data: JobData, info: Info) -> int | None:
     """The version that was published last. Where CURRENT does not tell, it is mended and that is said."""
     current, fault = pointers.previous(data)
     if fault is not None and current is None:
-        say(f"{fault} No version is whole, so that the new one follows none.")
+        info(f"{fault} No version is whole, so that the new one follows none.")
     elif fault is not None and current is not None:
         with data.versions_lock(f"batchinfer publish {data.name}"):
             pointers.make_current(data, current)
-        say(f"{fault} Version {current}, the newest whole one, is current again.")
+        info(f"{fault} Version {current}, the newest whole one, is current again.")
     return current
 
 
-def _served(data: JobData, current: int | None, say: Callable[[str], None]) -> int | None:
+def resolve_parent(data: JobData, current: int | None, info: Info) -> int | None:
     """The version that a new one follows: the one that is served now, so the pinned one, if it is whole."""
     try:
         pin = pointers.pointer(data, pointers.PIN)
@@ -134,7 +156,7 @@ def _served(data: JobData, current: int | None, say: Callable[[str], None]) -> i
     try:
         folders.verify(data, pin.version, digest=pin.digest)
     except StoreError as exc:
-        say(f"{exc} It is pinned, but the new version is compared with the current one in its place.")
+        info(f"{exc} It is pinned, but the new version is compared with the current one in its place.")
         return current
     return pin.version
 
@@ -147,12 +169,12 @@ def next_number(data: JobData, store: Store | None) -> int:
         return max(pointers.newest_number(data), int(one(db, "SELECT coalesce(max(version), 0) FROM versions"))) + 1
 
 
-def pinned_instead(data: JobData, say: Callable[[str], None]) -> int | None:
+def pinned_instead(data: JobData, info: Info) -> int | None:
     """The version that a pin serves in place of the current one, if it does."""
     try:
         found, current = pointers.pinned(data), pointers.pointer(data)
     except StoreError as exc:
-        say(str(exc))
+        info(str(exc))
         return None
     return None if current is not None and current.version == found else found
 
@@ -185,15 +207,17 @@ def install_version(
             pointers.make_current(data, version)
 
 
-def _reject(data: JobData, draft: Path, run_id: int) -> Path:
+def _reject(data: JobData, draft: Path, manifest: Manifest) -> Path:
     """Keeps a candidate under its run's name, or that with a number: an older one is never overwritten."""
+    build.write_manifest(draft, manifest)
+    name = f"r{manifest.run['run_id']}"
     with os_errors(data.rejected):
         folders.sync_files(draft)
         data.rejected.mkdir(parents=True, exist_ok=True)
-        target, count = data.rejected / f"r{run_id}", 1
+        target, count = data.rejected / name, 1
         while target.exists():
             count += 1
-            target = data.rejected / f"r{run_id}-{count}"
+            target = data.rejected / f"{name}-{count}"
         draft.rename(target)
         sync_folder(data.rejected)
     return target

@@ -1,1 +1,1 @@
-"""What people say: reviews written for them, and their verdicts and predictions taken in."""
+"""People's part: reviews written for them, and the import of their verdicts and predictions."""

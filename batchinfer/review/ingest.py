@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,17 @@ import pyarrow.parquet as pq
 
 from batchinfer import errors
 from batchinfer.cache import imports, verdicts
-from batchinfer.cache.verdicts import ACCEPT, CORRECT, REJECT
+from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import one
 from batchinfer.core.files import user_name
 from batchinfer.core.home import JobData
+from batchinfer.core.records import VerdictKind
 from batchinfer.errors import InputError
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.planning.prepare import Options, planned, quiet
-from batchinfer.publish import contents
+from batchinfer.planning.prepare import Info, Options, prepare_to_write, quiet
+from batchinfer.publish.contents import Candidate
 from batchinfer.review.rows import SHOWN, Reader
 from batchinfer.review.sheet import marks, uncell
 from batchinfer.versions.pointers import open_if_served
@@ -40,7 +41,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Ingested:
     """What a review file came to. import_id: None where nothing in it was judged.
 
     no_longer_proposed: verdicts on values that would not be published now in any case; they are kept all the same.
@@ -70,33 +71,38 @@ def _columns_of(path: Path) -> list[str]:
         return []
 
 
-def add(
-    job: Job, data: JobData, path: Path, author: str | None, options: Options, say: Callable[[str], None] = quiet
-) -> Taken:
+def add(job: Job, data: JobData, path: Path, author: str | None, options: Options, info: Info = quiet) -> Ingested:
     """Takes the verdicts in. author: of rows that name none; else the user. Raises InputError."""
     data.prepare(job.path)
     with (
         data.run_lock(f"batchinfer import {job.name}"),
-        planned(job, data, options, holds_lock=True, gated=False, say=say) as p,
+        prepare_to_write(job, data, options, info) as prepared,
         data.scratch() as scratch,
     ):
-        reader = Reader(job.spec, p.plan.source.key, p.plan.source.normalize, author or user_name())
-        _read(p.plan.db, reader, path, scratch)
-        if faults := reader.faults or _clashes(p.plan.db, job.spec):
+        workspace, source = prepared.workspace, prepared.query_list.source
+        reader = Reader(job.spec, source.key, source.normalize, author or user_name())
+        _read(workspace.db, reader, path, scratch)
+        if faults := reader.faults or _clashes(workspace.db, job.spec):
             raise InputError(_refusal(path, faults, reader.more))
-        counts = dict(p.plan.db.execute("SELECT verdict, count(*) FROM marked WHERE NOT follows GROUP BY 1").fetchall())
-        number = None
-        if counts:
-            with open_if_served(data) as served:
-                contents.collect(p.plan, p.store, job.spec, served.folder if served else None)
-            number = imports.add(
-                p.store, p.plan.db,
-                "SELECT lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",
-                imports.key_of(p.plan.source.key, p.plan.source.normalize),
-            )  # fmt: skip
-        stale = _no_longer_proposed(p.plan.db, job.spec) if counts else 0
-        accepted, rejected, corrected = (counts.get(word, 0) for word in (ACCEPT, REJECT, CORRECT))
-        return Taken(number, accepted, rejected, corrected, reader.blank, stale)
+        counts = dict(
+            workspace.db.execute("SELECT verdict, count(*) FROM marked WHERE NOT follows GROUP BY 1").fetchall()
+        )
+        number, stale = _store(workspace, data) if counts else (None, 0)
+        accepted, rejected, corrected = (counts.get(kind, 0) for kind in VerdictKind)
+        return Ingested(number, accepted, rejected, corrected, reader.blank, stale)
+
+
+def _store(workspace: Workspace, data: JobData) -> tuple[int, int]:
+    """Takes the table `marked` in; returns the import's number, and how many verdicts are on what is not proposed now."""
+    source = workspace.query_list.source
+    with open_if_served(data) as served:
+        candidate = Candidate(workspace, served.folder if served else None)
+    number = imports.add(
+        workspace.store, workspace.db,
+        "SELECT lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",
+        imports.key_of(source.key, source.normalize),
+    )  # fmt: skip
+    return number, _no_longer_proposed(workspace, candidate)
 
 
 def _read(db: duckdb.DuckDBPyConnection, reader: Reader, path: Path, scratch: Path) -> None:
@@ -145,7 +151,7 @@ def _clashes(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> list[str]:
     """Verdicts that cannot hold beside each other. A term that several rows are corrected to is accepted once."""
     db.execute(
         f"DELETE FROM marked WHERE follows AND rowid NOT IN "
-        f"(SELECT arg_min(rowid, follows) FROM marked WHERE verdict = '{ACCEPT}' GROUP BY lookup)"
+        f"(SELECT arg_min(rowid, follows) FROM marked WHERE verdict = '{VerdictKind.ACCEPT}' GROUP BY lookup)"
     )
     value, answer = (verdicts.hashed(spec, verdicts.plain(spec, name)) for name in ("value", "prediction"))
     found = db.execute(
@@ -153,11 +159,12 @@ def _clashes(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> list[str]:
             FROM marked GROUP BY lookup, {value} HAVING count(*) > 1
         UNION ALL
         SELECT list(place ORDER BY line), any_value(query), min(line), 'two corrected values'
-            FROM marked WHERE verdict = '{CORRECT}' GROUP BY lookup HAVING count(DISTINCT prediction) > 1 AND count(DISTINCT value) > 1
+            FROM marked WHERE verdict = '{VerdictKind.CORRECT}' GROUP BY lookup
+            HAVING count(DISTINCT prediction) > 1 AND count(DISTINCT value) > 1
         UNION ALL
         SELECT [c.place, r.place], c.query, c.line, 'one row gives the value that the other rejects'
-            FROM (SELECT *, {answer} AS given FROM marked WHERE verdict = '{CORRECT}') c
-            JOIN (SELECT *, {value} AS against FROM marked WHERE verdict <> '{ACCEPT}') r
+            FROM (SELECT *, {answer} AS given FROM marked WHERE verdict = '{VerdictKind.CORRECT}') c
+            JOIN (SELECT *, {value} AS against FROM marked WHERE verdict <> '{VerdictKind.ACCEPT}') r
             ON c.lookup = r.lookup AND c.given = r.against
         ORDER BY first"""
     ).fetchall()
@@ -173,14 +180,10 @@ def _refusal(path: Path, faults: Sequence[str], more: int) -> str:
     return f"{path} is refused: {'; '.join(faults[:SHOWN])}{rest}. Nothing was taken in."
 
 
-def _no_longer_proposed(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> int:
+def _no_longer_proposed(workspace: Workspace, candidate: Candidate) -> int:
     """Verdicts on what would not be published now, even if nobody had rejected it."""
-    value = verdicts.hashed(spec, verdicts.plain(spec, "value"))
-    proposed = (
-        f"SELECT lookup, {verdicts.hashed(spec, 'prediction')} AS value FROM entries SEMI JOIN marked USING (lookup) "
-        "UNION ALL SELECT lookup, value FROM refused"
-    )
+    value = verdicts.hashed(workspace.spec, verdicts.plain(workspace.spec, "value"))
     sql = f"""
         SELECT count(DISTINCT line) FROM (SELECT line, lookup, {value} AS value FROM marked WHERE NOT follows) m
-        JOIN ({proposed}) e USING (lookup) WHERE m.value IS NULL OR m.value = e.value"""
-    return int(one(db, "SELECT count(*) FROM marked WHERE NOT follows")) - int(one(db, sql))
+        JOIN {candidate.proposed_sql("marked")} e USING (lookup) WHERE m.value IS NULL OR m.value = e.value"""
+    return int(one(workspace.db, "SELECT count(*) FROM marked WHERE NOT follows")) - int(one(workspace.db, sql))

@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator, ValidationError
 from batchinfer import errors
 from batchinfer.cache import verdicts
 from batchinfer.cache.imports import as_prediction
-from batchinfer.cache.verdicts import ACCEPT, CORRECT, REJECT
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
+from batchinfer.core.records import VerdictKind
 from batchinfer.errors import InputError, UsageError
 from batchinfer.job.spec import JobSpec
 from batchinfer.review.sheet import PERSON, column_of, comparable, digest, marks
@@ -78,30 +78,30 @@ class Reader:
         if not word and not corrected:
             self.blank += 1
             return []
-        verdict = word.casefold() or CORRECT
-        if verdict not in (ACCEPT, REJECT, CORRECT):
+        verdict = word.casefold() or VerdictKind.CORRECT
+        if verdict not in [*VerdictKind]:
             raise ValueError(f"the verdict is {errors.shortened(word)}, but should be accept, reject or correct")
         query, lookup, value = self._known(row)
-        if verdict == CORRECT and not corrected:
+        if verdict == VerdictKind.CORRECT and not corrected:
             raise ValueError("the verdict is correct, but there is no corrected value")
         answer = self._fitting(corrected) if corrected else None
         if answer is not None and self._is_no_change(answer, query, value):
-            answer, verdict = None, ACCEPT if verdict == CORRECT else verdict
-        if answer is not None and verdict != CORRECT:
+            answer, verdict = None, VerdictKind.ACCEPT if verdict == VerdictKind.CORRECT else verdict
+        if answer is not None and verdict != VerdictKind.CORRECT:
             raise ValueError(f"the verdict is {verdict}, but there is a corrected value: say correct, or clear it")
         author = str(row.get("author") or "").strip() or self._author
         record = {"lookup": lookup, "query": _as_json(query), "verdict": verdict, "author": author, "follows": False}
         if not self._checking:
             return [record | {"value": self._stored(value), "prediction": answer}]
         accepted = None if self._given else self._stored(str(row["prediction"]))
-        if verdict != CORRECT:
-            return [record | {"prediction": accepted if verdict == ACCEPT else None}]
+        if verdict != VerdictKind.CORRECT:
+            return [record | {"prediction": accepted if verdict == VerdictKind.ACCEPT else None}]
         new = query | {self._term.name: answer}
         return [
             record,
             record
             | {
-                "lookup": self._lookup(new), "query": _as_json(new), "verdict": ACCEPT, "prediction": accepted,
+                "lookup": self._lookup(new), "query": _as_json(new), "verdict": VerdictKind.ACCEPT, "prediction": accepted,
                 "follows": True,
             },
         ]  # fmt: skip

@@ -1,1 +1,1 @@
-"""The lookup service. It reads published versions; it never opens DuckDB, and knows nothing of what makes them."""
+"""The lookup service. It reads published versions, and never opens DuckDB."""

@@ -1,4 +1,4 @@
-"""The access log: one line of JSON for each request, on stdout. It names no query: what people look up is their affair."""
+"""The access log: one line of JSON for each request, on stdout. It names no query, since queries can be private."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import json
 import sys
 from datetime import UTC, datetime
 
-from batchinfer.serve.auth import sent
+from batchinfer.serve.auth import bearer_key
 
-MOST_PATH = 300  # characters
+MAX_PATH = 300  # characters
 
 
 def write(
     client: str, method: str, path: str, authorization: str | None, status: int, size: int, seconds: float
 ) -> None:
-    """client: its address; size: bytes of the body; authorization: the header, of whose key the public part is told."""
-    key = sent(authorization)
+    """Writes a line.
+
+    client: its address.
+    authorization: the header; of its key the public part is logged.
+    size: of the reply's body, in bytes.
+    """
+    key = bearer_key(authorization)
     line = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "client": client,
         "method": method,
-        "path": path[:MOST_PATH],
+        "path": path[:MAX_PATH],
         "status": status,
         "bytes": size,
         "seconds": round(seconds, 6),

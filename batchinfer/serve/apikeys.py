@@ -1,4 +1,4 @@
-"""The API keys of the lookup service: 256 random bits each, of which only the SHA-256 is kept.
+"""The API keys of the lookup service: 256 random bits each, of which only the SHA-256 is stored.
 
 A slow password hash would be of no use for random secrets, and a way to overload the service.
 """
@@ -27,7 +27,15 @@ SHA256 = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is kept of a key. jobs: the only ones it may ask for, or None for all. Revoked ones are kept, for the record."""
+    """What is stored of a key. Revoked ones are stored too, for the record.
+
+    id: its public part.
+    sha256: of its secret part.
+    name: whom or what it is for.
+    jobs: the only ones it may ask for; None for all.
+    created_at: when it was made, ISO 8601.
+    revoked_at: when it was revoked.
+    """
 
     id: str
     sha256: str
@@ -75,7 +83,7 @@ class KeyFile:
             raise StoreError(f"{self.path} is damaged: {exc!r}. Restore it, or remove it and make new keys.") from exc
 
     def add(self, name: str, jobs: list[str] | None) -> tuple[Record, str]:
-        """Makes a key. Returns its record, and the key itself, which is nowhere kept."""
+        """Makes a key. Returns its record, and the key itself, which is not stored."""
         key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         digest = hashlib.sha256(secret.encode()).hexdigest()
         record = Record(key_id, digest, name, tuple(jobs) if jobs else None, _now())
@@ -84,7 +92,7 @@ class KeyFile:
         return record, f"{PREFIX}_{key_id}_{secret}"
 
     def revoke(self, key_id: str) -> Record:
-        """Makes a key worthless, for good. Raises NotFound."""
+        """Revokes a key, for good. Raises NotFound."""
         with self._locked():
             records = self.read()
             found = next((record for record in records if record.id == key_id), None)
@@ -105,7 +113,7 @@ class KeyFile:
 
 
 def _record(content: dict[str, Any]) -> Record:
-    """Raises ValueError, KeyError or TypeError for what is no key."""
+    """A key's record. Raises ValueError, KeyError or TypeError for anything else."""
     jobs = content["jobs"]
     record = Record(**(content | {"jobs": None if jobs is None else tuple(jobs)}))
     texts = [record.id, record.sha256, record.name, record.created_at, record.revoked_at or "", *(record.jobs or ())]

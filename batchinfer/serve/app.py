@@ -1,4 +1,4 @@
-"""The service as an ASGI application: one per worker process. front.py takes single look-ups past it."""
+"""The service as an ASGI application: one per worker process. rsgi.py takes single look-ups past it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from batchinfer.core.http_limits import MAX_URL
-from batchinfer.serve import batch, docs_page, lookup, match, openapi
+from batchinfer.serve import batch, docs_page, match, openapi
 from batchinfer.serve.auth import Authenticator
 from batchinfer.serve.body import compressed, is_to_be_compressed, read_body
-from batchinfer.serve.metrics import WorkerMetrics, exposition, write_tally
+from batchinfer.serve.lookup import LookupRoute, lookup_path
+from batchinfer.serve.metrics import WorkerMetrics, exposition, write_metrics
 from batchinfer.serve.problems import Problem, Reply
-from batchinfer.serve.registry import JobRegistry, ServedJob
+from batchinfer.serve.registry import JobRegistry
+from batchinfer.serve.served_job import ServedJob
 
 log = logging.getLogger("batchinfer.serve")
 LOOK_SECONDS = 0.5  # between two looks for new versions
@@ -35,22 +37,35 @@ SOON = (("retry-after", "1"),)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the service was started. run_folder: of this server alone, for its workers' numbers and misses."""
+    """How the service was started.
+
+    data: the data folder that is served.
+    run_folder: of this server alone, for its workers' numbers and misses.
+    keys_always: API keys are needed even if there are none.
+    keys_never: --no-auth.
+    records_misses: whether what was asked for and not found is recorded.
+    access_log: whether each request is logged on stdout.
+    """
 
     data: Path
     run_folder: Path
     keys_always: bool = False
     keys_never: bool = False
-    misses: bool = True
+    records_misses: bool = True
     access_log: bool = False
 
     @property
-    def tallies(self) -> Path:
-        return self.run_folder / "tallies"
+    def metrics_folder(self) -> Path:
+        return self.run_folder / "metrics"
 
     @property
-    def spool(self) -> Path:
+    def spool_folder(self) -> Path:
         return self.run_folder / "misses"
+
+    def make_folders(self) -> None:
+        """Before the first worker starts."""
+        self.metrics_folder.mkdir()
+        self.spool_folder.mkdir()
 
 
 class Service:
@@ -58,10 +73,10 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.tally = WorkerMetrics()
-        self.guard = Authenticator(settings.data, always=settings.keys_always, never=settings.keys_never)
-        self._hot: dict[str, lookup.LookupRoute] = {}
-        self.board = JobRegistry(settings.data, self._welcome, records_misses=settings.misses)
+        self.worker_metrics = WorkerMetrics()
+        self.authenticator = Authenticator(settings.data, always=settings.keys_always, never=settings.keys_never)
+        self.registry = JobRegistry(settings.data, self._on_new_job, records_misses=settings.records_misses)
+        self._lookup_routes: dict[str, LookupRoute] = {}
         self._starlette = Starlette(
             routes=[
                 Route("/v1/jobs", self.jobs),
@@ -78,12 +93,13 @@ class Service:
         )
         self._starlette.router.redirect_slashes = False
 
-    def _welcome(self, desk: ServedJob) -> None:
-        self._hot = self._hot | {f"/v1/jobs/{desk.job}/lookup": lookup.LookupRoute(desk, self.guard, self.tally)}
+    def _on_new_job(self, job: ServedJob) -> None:
+        route = LookupRoute(job, self.authenticator, self.worker_metrics)
+        self._lookup_routes = self._lookup_routes | {route.path: route}
 
-    def route(self, path: str) -> lookup.LookupRoute | None:
-        """What answers single look-ups at a path, if it is one of a job that there is."""
-        return self._hot.get(path)
+    def lookup_route(self, path: str) -> LookupRoute | None:
+        """What answers single look-ups at a path, if it is that of a known job."""
+        return self._lookup_routes.get(path)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers and counts."""
@@ -105,71 +121,71 @@ class Service:
             log.exception("a request failed")
         finally:
             job, route = self._labels(scope["path"])
-            self.tally.series[job, route, status].observe(time.perf_counter() - began)
+            self.worker_metrics.series[job, route, status].observe(time.perf_counter() - began)
 
     def _labels(self, path: str) -> tuple[str, str]:
         """(job, route) for the metrics. Names that clients made up must not become labels."""
         if path in ("/livez", "/readyz", "/metrics", "/openapi.json", "/docs"):
             return "", path[1:].removesuffix(".json")
         parts = path.split("/")
-        known = parts[3] if len(parts) > 3 and parts[3] in self.board.desks else ""  # noqa: PLR2004 - /v1/jobs/NAME
+        known = parts[3] if len(parts) > 3 and parts[3] in self.registry.jobs else ""  # noqa: PLR2004 - /v1/jobs/NAME
         if path.startswith("/v1/jobs"):
-            asked = "".join(parts[4:])
-            return known, asked if asked in ("lookup", "match") else "jobs"
+            route = "".join(parts[4:])
+            return known, route if route in ("lookup", "match") else "jobs"
         return "", "other"
 
-    def _desk(self, request: Request) -> ServedJob:
-        """Raises Problem for a key that may not ask, and for a job that there is not, in this order."""
+    def _served_job(self, request: Request) -> ServedJob:
+        """The job that a request is about. Raises Problem for a key that may not ask, then for an unknown job."""
         name = request.path_params["job"]
-        self.guard.check(request.headers.get("authorization"), name)
+        self.authenticator.check(request.headers.get("authorization"), name)
         self._need_listed()
-        desk = self.board.desks.get(name)
-        if desk is None:
+        job = self.registry.jobs.get(name)
+        if job is None:
             raise Problem("unknown-job", "There is no such job in the data folder. GET /v1/jobs lists those there are.")
-        return desk
+        return job
 
     def _need_listed(self) -> None:
         """Raises Problem as long as this worker does not know which jobs there are: then no job is unknown."""
-        if not self.board.listed:
+        if not self.registry.listed:
             raise Problem("not-published", "The service has not read the data folder yet: ask again in a moment.", SOON)
 
     async def jobs(self, request: Request) -> Response:
-        record = self.guard.check(request.headers.get("authorization"), None)
+        record = self.authenticator.check(request.headers.get("authorization"), None)
         self._need_listed()
-        states = [asdict(state) for state in self.board.states() if record is None or record.allows(state.job)]
-        return JSONResponse({"jobs": states}, headers={"cache-control": "no-store"})
+        statuses = [asdict(each) for each in self.registry.statuses() if record is None or record.allows(each.job)]
+        return JSONResponse({"jobs": statuses}, headers={"cache-control": "no-store"})
 
     async def job(self, request: Request) -> Response:
-        return JSONResponse(asdict(self._desk(request).state()), headers={"cache-control": "no-store"})
+        return JSONResponse(asdict(self._served_job(request).status()), headers={"cache-control": "no-store"})
 
     async def lookup(self, request: Request) -> Response:
-        desk = self._desk(request)
+        job = self._served_job(request)
         if request.method != "POST":
-            route = self._hot[f"/v1/jobs/{desk.job}/lookup"]
+            route = self._lookup_routes[lookup_path(job.name)]
             return _as_asgi(route.answer(request.scope["query_string"], request.headers.get))
         headers = request.scope["headers"]
         queries = batch.read_queries(await read_body(headers, request.receive))
-        opened = desk.opened()
+        opened = job.open_version()
         content, missed = batch.answer(opened, queries)
-        self.tally.counters["hits", desk.job] += len(queries) - len(missed)
-        self.tally.counters["misses", desk.job] += len(missed)
-        if opened.misses is not None:
+        self.worker_metrics.counters["hits", job.name] += len(queries) - len(missed)
+        self.worker_metrics.counters["misses", job.name] += len(missed)
+        if opened.miss_counter is not None:
             for values in missed:
-                opened.misses.add(values)
+                opened.miss_counter.add(values)
         return await _as_batch(content, opened.version, headers)
 
     async def match(self, request: Request) -> Response:
-        desk = self._desk(request)
+        job = self._served_job(request)
         headers = request.scope["headers"]
         if request.method == "POST":
-            asked = match.Asked.from_body(await read_body(headers, request.receive))
+            wanted = match.MatchRequest.from_body(await read_body(headers, request.receive))
         else:
-            asked = match.Asked.from_url(request.scope["query_string"])
-        opened = desk.opened()
-        content, found = await match.answer(opened, asked)
-        self.tally.counters["texts", desk.job] += len(asked.texts)
-        self.tally.counters["matches", desk.job] += found
-        if asked.batch:
+            wanted = match.MatchRequest.from_url(request.scope["query_string"])
+        opened = job.open_version()
+        content, found = await match.answer(opened, wanted)
+        self.worker_metrics.counters["texts", job.name] += len(wanted.texts)
+        self.worker_metrics.counters["matches", job.name] += found
+        if wanted.is_batch:
             return await _as_batch(content, opened.version, headers)
         return _as_asgi((200, [*opened.headers], content))
 
@@ -177,74 +193,78 @@ class Service:
         return JSONResponse({"status": "alive"}, headers={"cache-control": "no-store"})
 
     async def readyz(self, _request: Request) -> Response:
-        if not self.board.ready:
+        if not self.registry.ready:
             raise Problem("not-published", "A job that has a published version has none open yet.", SOON)
         return JSONResponse({"status": "ready"}, headers={"cache-control": "no-store"})
 
     async def metrics(self, request: Request) -> Response:
-        record = self.guard.check(request.headers.get("authorization"), None)
+        record = self.authenticator.check(request.headers.get("authorization"), None)
         if record is not None and record.jobs is not None:
             raise Problem("forbidden", f"The API key {record.id} is limited to some jobs: /metrics tells of all.")
-        text = await asyncio.to_thread(exposition, self.tally, self._settings.tallies, self.board)
+        text = await asyncio.to_thread(exposition, self.worker_metrics, self._settings.metrics_folder, self.registry)
         return Response(
             text, media_type="text/plain; version=1.0.0; charset=utf-8", headers={"cache-control": "no-store"}
         )
 
     async def openapi(self, _request: Request) -> Response:
-        return JSONResponse(openapi.document())
+        return JSONResponse(await asyncio.to_thread(openapi.document))
 
     async def docs(self, _request: Request) -> Response:
         policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-        return HTMLResponse(docs_page.page(), headers={"content-security-policy": policy})
+        return HTMLResponse(await asyncio.to_thread(docs_page.page), headers={"content-security-policy": policy})
 
     def refresh(self) -> None:
-        """Takes up new keys, jobs and versions. Blocks: call it beside the event loop."""
-        self.guard.refresh()
+        """Picks up new keys, jobs and versions. Blocks: call it beside the event loop."""
+        self.authenticator.refresh()
         self.look()
 
     def look(self) -> None:
-        """Takes up new jobs and versions, which can take long: it must not keep a revoked key valid."""
-        self.board.refresh()
-        for desk in self.board.desks.values():
-            self.tally.counters["failed_loads", desk.job] = desk.failed_loads
+        """Picks up new jobs and versions, which can take long: it must not keep a revoked key valid."""
+        self.registry.refresh()
+        for job in self.registry.jobs.values():
+            self.worker_metrics.counters["failed_loads", job.name] = job.failed_loads
 
-    def spool(self) -> None:
+    def spool_misses(self) -> None:
         """Writes misses where the collector finds them."""
-        for desk in self.board.desks.values():
-            self.tally.counters["misses_dropped", desk.job] += desk.spool_misses(self._settings.spool)
+        for job in self.registry.jobs.values():
+            dropped = job.spool_misses(self._settings.spool_folder)
+            self.worker_metrics.counters["misses_dropped", job.name] += dropped
 
-    def write_tally(self) -> None:
+    def write_metrics(self) -> None:
         """Writes this worker's numbers where the others find them."""
-        write_tally(self.tally, self._settings.tallies)
+        write_metrics(self.worker_metrics, self._settings.metrics_folder)
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Keeps the service up to date beside the event loop, and puts everything away at the end."""
-        self.guard.refresh()  # no request may come before the keys are known
+        self.authenticator.refresh()  # no request may come before the keys are known
+        looked = asyncio.Event()
         tasks = [
-            asyncio.create_task(_again_and_again(self.guard.refresh, LOOK_SECONDS)),
-            asyncio.create_task(_again_and_again(self.look, LOOK_SECONDS)),
-            asyncio.create_task(_again_and_again(self.write_tally, WRITE_SECONDS)),
-            asyncio.create_task(_again_and_again(self.spool, SPOOL_SECONDS)),
+            asyncio.create_task(_repeat(self.authenticator.refresh, LOOK_SECONDS)),
+            asyncio.create_task(_repeat(self.look, LOOK_SECONDS, looked)),
+            asyncio.create_task(_repeat(self.write_metrics, WRITE_SECONDS)),
+            asyncio.create_task(_repeat(self.spool_misses, SPOOL_SECONDS)),
         ]
-        until = time.monotonic() + FIRST_SECONDS
-        while not self.board.looked and time.monotonic() < until:  # noqa: ASYNC110 - a thread sets it
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(looked.wait(), FIRST_SECONDS)
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for last in (self.spool, self.write_tally):
+            for last in (self.spool_misses, self.write_metrics):
                 with contextlib.suppress(OSError):
                     last()
 
 
-async def _again_and_again(work: Callable[[], None], seconds: float) -> None:
+async def _repeat(work: Callable[[], None], seconds: float, done: asyncio.Event | None = None) -> None:
+    """Does some work in a thread, again and again; `done` is set after the first time."""
     while True:
         try:
             await asyncio.to_thread(work)
+            if done is not None:
+                done.set()
         except Exception:  # whatever it was, it may pass; the service goes on with what it has
             log.exception("the service could not be brought up to date")
         await asyncio.sleep(seconds)
@@ -259,12 +279,12 @@ def _as_asgi(answer: Reply) -> Response:
 
 
 async def _as_batch(content: bytes, version: int, headers: Any) -> Response:
-    """The reply to a batch, compressed for who takes it."""
-    said = {"cache-control": "no-store", "batchinfer-version": str(version), "vary": "accept-encoding"}
+    """The reply to a batch, compressed if the client accepts it."""
+    reply_headers = {"cache-control": "no-store", "batchinfer-version": str(version), "vary": "accept-encoding"}
     if is_to_be_compressed(content, headers):
-        said["content-encoding"] = "gzip"
+        reply_headers["content-encoding"] = "gzip"
         content = await asyncio.to_thread(compressed, content)
-    return Response(content, headers=said, media_type="application/json")
+    return Response(content, headers=reply_headers, media_type="application/json")
 
 
 async def _as_response(_request: Request, exc: Exception) -> Response:
@@ -273,7 +293,7 @@ async def _as_response(_request: Request, exc: Exception) -> Response:
 
 
 async def _as_problem(request: Request, exc: Exception) -> Response:
-    """Starlette's own errors: a path that there is not, a method that is not allowed."""
+    """Starlette's own errors: an unknown path, or a method that is not allowed."""
     assert isinstance(exc, HTTPException)
     headers = tuple((name.lower(), value) for name, value in (exc.headers or {}).items())
     if exc.status_code == 405:  # noqa: PLR2004

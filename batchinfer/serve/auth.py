@@ -1,4 +1,4 @@
-"""Who may ask what: API keys as `batchinfer keys` made them, taken up and dropped without a restart."""
+"""Who may ask what: API keys as `batchinfer keys` made them, added and revoked without a restart."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ CHALLENGE = (("www-authenticate", "Bearer"),)
 
 
 class Authenticator:
-    """Checks keys. required: whether one is needed at all; on loopback only once there is one.
+    """Checks keys. A key file that cannot be read lets nobody in who was not let in before.
 
-    A key file that cannot be read lets nobody in who was not let in before.
+    required: whether a key is needed at all; on loopback only once there is one.
     """
 
     def __init__(self, root: Path, *, always: bool, never: bool) -> None:
-        """always: keys are needed even if there are none (the service can be reached from elsewhere). never: --no-auth."""
+        """The keys are those of a data folder.
+
+        always: keys are needed even if there are none, since the service can be reached from elsewhere.
+        never: --no-auth.
+        """
         self._file = KeyFile(root)
         self._never = never
         self.required = always and not never
@@ -29,7 +33,7 @@ class Authenticator:
         self._problem: str | None = None
 
     def refresh(self) -> None:
-        """Takes up what `batchinfer keys` changed."""
+        """Picks up what `batchinfer keys` changed."""
         seen = self._file.signature()
         if self._never:
             return
@@ -55,7 +59,7 @@ class Authenticator:
         """
         if not self.required:
             return None
-        parts = sent(authorization)
+        parts = bearer_key(authorization)
         if parts is None:
             raise Problem(
                 "no-key", "Send the header Authorization: Bearer bi_…, with a key from batchinfer keys add.", CHALLENGE
@@ -68,7 +72,7 @@ class Authenticator:
         return record
 
 
-def sent(authorization: str | None) -> tuple[str, str] | None:
+def bearer_key(authorization: str | None) -> tuple[str, str] | None:
     """(id, secret) of the key that a header holds, right or wrong, or None without one."""
     scheme, _, token = (authorization or "").partition(" ")
     return split(token.strip()) if scheme.lower() == "bearer" else None

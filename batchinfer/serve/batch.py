@@ -10,7 +10,7 @@ from batchinfer.core.http_limits import MAX_QUERIES
 from batchinfer.errors import UsageError
 from batchinfer.serve.body import MAX_REPLY, read_json
 from batchinfer.serve.problems import Problem
-from batchinfer.serve.registry import OpenVersion
+from batchinfer.serve.served_job import OpenVersion
 
 
 def read_queries(body: bytes) -> list[Any]:
@@ -41,7 +41,7 @@ def answer(opened: OpenVersion, queries: list[Any]) -> tuple[bytes, list[tuple[A
 
 
 def _bodies(opened: OpenVersion, rows: list[tuple[Any, ...]]) -> list[bytes | None]:
-    """What is found, in the order of the queries. Raises Problem for more than a reply may have; one always may come."""
+    """The bodies that are found, in the order of the queries. Raises Problem for more than a reply may have, but never for one."""
     bodies: list[bytes | None] = []
     size = 0
     for body in opened.snapshot.find_many(opened.reader.key(values) for values in rows):
@@ -55,7 +55,7 @@ def _bodies(opened: OpenVersion, rows: list[tuple[Any, ...]]) -> list[bytes | No
 
 
 def _missed(query: dict[str, Any]) -> bytes:
-    """JSON has no infinity; a number that was too large to be told from it is repeated as one."""
+    """JSON has no infinity: a number that is too large for a float, and so became one, is written as 1e999."""
     try:
         text = json.dumps(query, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
@@ -64,5 +64,5 @@ def _missed(query: dict[str, Any]) -> bytes:
 
 
 def _plain(value: str | float) -> str:
-    endless = isinstance(value, float) and math.isinf(value)
-    return f"{'-' * (value < 0)}1e999" if endless else json.dumps(value, ensure_ascii=False)  # type: ignore[operator]
+    is_infinite = isinstance(value, float) and math.isinf(value)
+    return f"{'-' * (value < 0)}1e999" if is_infinite else json.dumps(value, ensure_ascii=False)  # type: ignore[operator]

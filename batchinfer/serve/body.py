@@ -11,7 +11,7 @@ from batchinfer.core.http_limits import MAX_BODY
 from batchinfer.serve.problems import Problem
 
 MAX_REPLY = 16 << 20  # bytes of the predictions in one reply
-MOST_TAKEN = 8 << 20  # bytes of a body that is too large; who is cut off while sending gets to read no answer
+MAX_READ = 8 << 20  # bytes of a body that is too large: a client that is cut off while sending reads no answer
 BODY_SECONDS = 10.0
 WORTH_COMPRESSING = 1024  # bytes
 
@@ -19,13 +19,13 @@ WORTH_COMPRESSING = 1024  # bytes
 async def read_body(headers: Any, receive: Any) -> bytes:
     """The body of a request, bounded in size and time. Raises Problem."""
     declared = next((value for name, value in headers if name == b"content-length"), b"0")
-    if declared.isdigit() and int(declared) > MOST_TAKEN:
+    if declared.isdigit() and int(declared) > MAX_READ:
         raise _too_large()
     chunks: list[bytes] = []
     size, more = 0, True
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            while more and size <= MOST_TAKEN:
+            while more and size <= MAX_READ:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Problem("bad-body", "The body broke off.")
@@ -58,16 +58,16 @@ def _no_constant(name: str) -> None:
 
 
 def is_to_be_compressed(body: bytes, headers: Any) -> bool:
-    """Whether the client takes gzip, and it is worth it."""
-    accepted = b",".join(value for name, value in headers if name == b"accept-encoding").lower()
-    wanted: dict[bytes, bool] = {}
-    for part in accepted.split(b","):
+    """Whether the client accepts gzip, and it is worth it."""
+    header = b",".join(value for name, value in headers if name == b"accept-encoding").lower()
+    accepted: dict[bytes, bool] = {}
+    for part in header.split(b","):
         coding, *parameters = [word.strip() for word in part.split(b";")]
         weights = [word[2:] for word in parameters if word.startswith(b"q=")]
-        wanted[coding] = all(weight.strip(b"0.") for weight in weights)  # q=0 and q=0.000 mean: not this one
-    return len(body) >= WORTH_COMPRESSING and wanted.get(b"gzip", wanted.get(b"*", False))
+        accepted[coding] = all(weight.strip(b"0.") for weight in weights)  # q=0 and q=0.000 mean: not this one
+    return len(body) >= WORTH_COMPRESSING and accepted.get(b"gzip", accepted.get(b"*", False))
 
 
 def compressed(body: bytes) -> bytes:
-    """The body as gzip. It takes a while for a large one: call it beside the event loop."""
+    """The body as gzip. A large one takes a while: call it in a thread."""
     return gzip.compress(body, compresslevel=1, mtime=0)

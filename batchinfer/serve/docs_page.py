@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from html import escape
 
-from batchinfer.serve.openapi import SCHEMAS, Schema, document
+from batchinfer.serve.openapi import Schema, document
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}
@@ -16,7 +16,6 @@ td{padding:.25rem .8rem .25rem 0;vertical-align:top;border-bottom:1px solid #eae
 @media(prefers-color-scheme:dark){body{color:#d7dde3;background:#15181c}code,pre{background:#22272e}h2,td{border-color:#333a42}
 a{color:#7ab7ff}}
 """
-
 
 EXAMPLES = {
     "lookup": "curl 'HOST/v1/jobs/vaccines/lookup?vaccine=Sputnik%20V&language=de'",
@@ -30,7 +29,7 @@ EXAMPLES = {
 
 @cache
 def page() -> str:
-    """The same for people, as HTML."""
+    """The OpenAPI document for people, as HTML."""
     described = document()
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
@@ -51,7 +50,7 @@ def _body_fields(operation: Schema) -> list[tuple[str, str]]:
     """The fields of an operation's body, as parameters are shown."""
     content = operation.get("requestBody", {}).get("content", {})
     [schema] = [media["schema"] for media in content.values()] or [{}]
-    fields = SCHEMAS[schema["$ref"].rpartition("/")[2]]["properties"] if schema else {}
+    fields = document()["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["properties"] if schema else {}
     return [(name, f"In the body. {field['description']}") for name, field in fields.items()]
 
 

@@ -11,25 +11,31 @@ from batchinfer.errors import MissingExtra, UsageError, shortened
 from batchinfer.match.matcher import IncompatibleMatcher, Matcher, ResultTooLarge
 from batchinfer.serve.body import MAX_REPLY, read_json
 from batchinfer.serve.problems import Problem
-from batchinfer.serve.registry import OpenVersion
+from batchinfer.serve.served_job import OpenVersion
 from batchinfer.versions.query import in_utf16, language_ranges, parameters
 
-BESIDE = 20_000  # characters; more are matched beside the event loop, so that look-ups go on
+THREAD_FROM = 20_000  # characters; more are matched in a thread, so that the event loop answers look-ups meanwhile
 IN_URL = ("text", "language", "offsets")
 IN_BODY = {"texts", "languages", "offsets"}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Texts to be matched. languages: what the matches are restricted to, if to any; batch: whether they came in a list."""
+class MatchRequest:
+    """What a client wants to be matched.
+
+    texts: those to be matched; exactly one if it came in a URL.
+    languages: what the matches are restricted to; empty for all.
+    utf16: whether spans count UTF-16 units rather than code points.
+    is_batch: whether the texts came in a list, so that the answer is one.
+    """
 
     texts: list[str]
     languages: tuple[str, ...]
     utf16: bool
-    batch: bool
+    is_batch: bool
 
     @classmethod
-    def from_url(cls, query_string: bytes) -> Asked:
+    def from_url(cls, query_string: bytes) -> MatchRequest:
         """One text. Raises Problem."""
         try:
             return _in_url(parameters(query_string))
@@ -37,7 +43,7 @@ class Asked:
             raise Problem("bad-query", str(exc)) from exc
 
     @classmethod
-    def from_body(cls, body: bytes) -> Asked:
+    def from_body(cls, body: bytes) -> MatchRequest:
         """Many texts. Raises Problem."""
         content = read_json(body)
         try:
@@ -46,21 +52,21 @@ class Asked:
             raise Problem("bad-body", str(exc)) from exc
 
 
-def _in_url(given: dict[str, list[str]]) -> Asked:
+def _in_url(values: dict[str, list[str]]) -> MatchRequest:
     """Raises UsageError."""
-    unknown = [name for name in given if name not in IN_URL]
+    unknown = [name for name in values if name not in IN_URL]
     if unknown:
         raise UsageError(f"{shortened(unknown[0])} is not asked for here; the URL can have {', '.join(IN_URL)}.")
     for name in ("text", "offsets"):
-        if len(given.get(name, ())) > 1:
+        if len(values.get(name, ())) > 1:
             raise UsageError(f"{name} is given more than once.")
-    if "text" not in given:
+    if "text" not in values:
         raise UsageError("text is missing.")
-    [offsets] = given.get("offsets", ["code_points"])
-    return Asked(given["text"], language_ranges(given.get("language", ())), in_utf16(offsets), batch=False)
+    [offsets] = values.get("offsets", ["code_points"])
+    return MatchRequest(values["text"], language_ranges(values.get("language", ())), in_utf16(offsets), is_batch=False)
 
 
-def _in_body(content: Any) -> Asked:
+def _in_body(content: Any) -> MatchRequest:
     """Raises UsageError, or Problem for too many texts."""
     if not isinstance(content, dict) or not {"texts"} <= content.keys() <= IN_BODY:
         raise UsageError(
@@ -75,15 +81,17 @@ def _in_body(content: Any) -> Asked:
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise UsageError(f"texts[{number}] should be a string.")
-    return Asked(texts, language_ranges(languages), in_utf16(content.get("offsets", "code_points")), batch=True)
+    return MatchRequest(
+        texts, language_ranges(languages), in_utf16(content.get("offsets", "code_points")), is_batch=True
+    )
 
 
-async def answer(opened: OpenVersion, asked: Asked) -> tuple[bytes, int]:
+async def answer(opened: OpenVersion, request: MatchRequest) -> tuple[bytes, int]:
     """The body of the reply, and how many matches it tells of. Raises Problem."""
     matcher = _matcher(opened)
-    if sum(map(len, asked.texts)) > BESIDE:
-        return await asyncio.to_thread(_answer, matcher, opened.version, asked)
-    return _answer(matcher, opened.version, asked)
+    if sum(map(len, request.texts)) > THREAD_FROM:
+        return await asyncio.to_thread(_answer, matcher, opened.version, request)
+    return _answer(matcher, opened.version, request)
 
 
 def _matcher(opened: OpenVersion) -> Matcher:
@@ -96,18 +104,18 @@ def _matcher(opened: OpenVersion) -> Matcher:
         raise Problem("no-match-section", str(exc)) from exc
 
 
-def _answer(matcher: Matcher, version: int, asked: Asked) -> tuple[bytes, int]:
+def _answer(matcher: Matcher, version: int, request: MatchRequest) -> tuple[bytes, int]:
     results, room = [], MAX_REPLY
-    for text in asked.texts:
+    for text in request.texts:
         try:
-            found = matcher.find_json(text, languages=asked.languages, utf16=asked.utf16, room=room).encode()
+            found = matcher.find_json(text, languages=request.languages, utf16=request.utf16, room=room).encode()
         except ResultTooLarge as exc:
             raise _too_large() from exc
         room -= len(found)
         if room < 0:
             raise _too_large()
         results.append(b'"matches":%b' % found)
-    if asked.batch:
+    if request.is_batch:
         body = b'{"version":%d,"results":[%b]}' % (version, b",".join([b"{%b}" % result for result in results]))
     else:
         body = b'{%b,"version":%d}' % (results[0], version)

@@ -1,4 +1,4 @@
-"""What the service counts. Each worker counts in plain numbers of its own; who is asked for /metrics adds all up.
+"""What the service counts. Each worker counts in plain numbers of its own; the worker that answers /metrics sums them.
 
 Counting must cost next to nothing on the hot path, so no lock and no shared memory is touched there. Every
 second a worker writes its numbers into a file of its own in the server's run folder. The files of workers that
@@ -27,6 +27,22 @@ from prometheus_client.registry import Collector
 from batchinfer.serve.registry import JobRegistry
 
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # seconds
+COUNTERS = (  # name, help
+    ("hits", "Lookups that found a prediction, those in batches too."),
+    ("misses", "Lookups that found none."),
+    ("texts", "Texts that were matched, those in batches too."),
+    ("matches", "Matches that were found in them."),
+    ("failed_loads", "Times that a worker could not open a version."),
+    ("misses_dropped", "Misses that were not recorded, for want of room."),
+)
+GAUGES = (  # name, help, field of a JobStatus
+    ("version", "The version that is served.", "version"),
+    ("version_age_seconds", "Time since it was made.", "age_seconds"),
+    ("entries", "Entries of the version that is served.", "entries"),
+    ("pinned", "1 if a pin, not the newest publish, decides what is served.", "pinned"),
+    ("degraded", "1 if something else is served than what should be.", "degraded"),
+    ("last_success_timestamp_seconds", "When the job's last successful run ended.", "last_success"),
+)
 Labels = tuple[str, ...]
 
 
@@ -50,7 +66,11 @@ class Series:
 
 
 class WorkerMetrics:
-    """One worker's numbers. series: by job, route and status; counters: by name and job."""
+    """One worker's numbers.
+
+    series: how long requests took, by job, route and status.
+    counters: all others, by name and job.
+    """
 
     def __init__(self) -> None:
         self.series: dict[Labels, Series] = defaultdict(Series)
@@ -74,32 +94,33 @@ class WorkerMetrics:
             self.counters[tuple(labels)] += count
 
 
-def write_tally(tally: WorkerMetrics, folder: Path) -> None:
-    """Where the other workers find it. Raises OSError."""
+def write_metrics(metrics: WorkerMetrics, folder: Path) -> None:
+    """Writes a worker's numbers where the others find them. Raises OSError."""
     draft = folder / f".{os.getpid()}"
-    draft.write_text(tally.text(), encoding="utf-8")
+    draft.write_text(metrics.text(), encoding="utf-8")
     draft.replace(folder / f"{os.getpid()}.json")
 
 
-def exposition(tally: WorkerMetrics, folder: Path, board: JobRegistry) -> bytes:
+def exposition(metrics: WorkerMetrics, folder: Path, registry: JobRegistry) -> bytes:
     """What /metrics answers: the numbers of all workers, and the state as this one sees it."""
     total = WorkerMetrics()
-    total.add(tally.text())
+    total.add(metrics.text())
     for path in folder.glob("*.json"):
         if path.stem != str(os.getpid()):
             total.add(path.read_text(encoding="utf-8"))
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(total, board))
-    return generate_latest(registry)
+    collectors = CollectorRegistry(auto_describe=False)
+    collectors.register(_Collector(total, registry))
+    return generate_latest(collectors)
 
 
 class _Collector(Collector):
-    def __init__(self, total: WorkerMetrics, board: JobRegistry) -> None:
-        self._total, self._board = total, board
+    def __init__(self, total: WorkerMetrics, registry: JobRegistry) -> None:
+        self._total, self._registry = total, registry
 
     def collect(self) -> Iterator[Metric]:
         yield from self._requests()
-        yield from self._states()
+        yield from self._counted()
+        yield from self._versions()
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily("batchinfer_requests", "Requests answered.", labels=["job", "route", "status"])
@@ -114,34 +135,22 @@ class _Collector(Collector):
             seconds.add_metric(list(labels), _cumulated(series.counts), series.seconds)
         yield requests
         yield seconds
-        for name, text in (
-            ("hits", "Lookups that found a prediction, those in batches too."),
-            ("misses", "Lookups that found none."),
-            ("texts", "Texts that were matched, those in batches too."),
-            ("matches", "Matches that were found in them."),
-            ("failed_loads", "Times that a worker could not open a version."),
-            ("misses_dropped", "Misses that were not recorded, for want of room."),
-        ):
+
+    def _counted(self) -> Iterator[Metric]:
+        for name, text in COUNTERS:
             family = CounterMetricFamily(f"batchinfer_{name}", text, labels=["job"])
             for (counted, job), count in sorted(self._total.counters.items()):
                 if counted == name:
                     family.add_metric([job], count)
             yield family
 
-    def _states(self) -> Iterator[Metric]:
-        states = self._board.states()
-        for name, text, field in (
-            ("version", "The version that is served.", "version"),
-            ("version_age_seconds", "Time since it was made.", "age_seconds"),
-            ("entries", "Entries of the version that is served.", "entries"),
-            ("pinned", "1 if a pin, not the newest publish, decides what is served.", "pinned"),
-            ("degraded", "1 if something else is served than what should be.", "degraded"),
-            ("last_success_timestamp_seconds", "When the job's last successful run ended.", "last_success"),
-        ):
+    def _versions(self) -> Iterator[Metric]:
+        statuses = self._registry.statuses()
+        for name, text, field in GAUGES:
             gauge = GaugeMetricFamily(f"batchinfer_{name}", text, labels=["job"])
-            for state in states:
-                if (value := getattr(state, field)) is not None:
-                    gauge.add_metric([state.job], float(value))
+            for status in statuses:
+                if (value := getattr(status, field)) is not None:
+                    gauge.add_metric([status.job], float(value))
             yield gauge
 
 

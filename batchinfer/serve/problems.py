@@ -1,4 +1,4 @@
-"""What the service says when it has no answer: problem details as RFC 9457 has them, one kind for each cause."""
+"""Errors of the service: problem details as in RFC 9457, one kind for each cause."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ Reply = tuple[int, list[tuple[str, str]], bytes]
 
 
 class Problem(Exception):
-    """Ends a request with an error. headers: beyond the content type."""
+    """Ends a request with an error.
+
+    slug: one of KINDS.
+    detail: what is wrong, a sentence.
+    headers: beyond the content type.
+    """
 
     def __init__(self, slug: str, detail: str, headers: Headers = ()) -> None:
         super().__init__(detail)
@@ -48,7 +53,7 @@ class Problem(Exception):
         return problem_body(self.slug, self.detail)
 
     def answer(self) -> Reply:
-        """What is sent."""
+        """The reply that tells the client."""
         return reply(self.status, self.body, MEDIA_TYPE, self.headers)
 
 
@@ -60,6 +65,6 @@ def problem_body(slug: str, detail: str) -> bytes:
 
 
 def reply(status: int, body: bytes, media_type: str, headers: Headers = ()) -> Reply:
-    """An answer that is not a hit; it is not to be stored, if the headers do not say otherwise."""
+    """A reply that is not a hit; it is not to be stored, unless the headers say otherwise."""
     stored = () if any(name == "cache-control" for name, _ in headers) else (("cache-control", "no-store"),)
     return status, [("content-type", media_type), *headers, *stored], body

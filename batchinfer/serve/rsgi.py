@@ -40,7 +40,7 @@ class RsgiApp:
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """One request."""
         began = perf_counter()
-        route = self._service.route(scope.path) if scope.method in ("GET", "HEAD") else None
+        route = self._service.lookup_route(scope.path) if scope.method in ("GET", "HEAD") else None
         if route is None:
             answer = await self._through_asgi(scope, protocol)
         else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ipaddress
 import resource
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,36 +53,49 @@ def serve(data: Path, host: str, port: int, *, workers: int, no_auth: bool, miss
             Path(folder),
             keys_always=not is_loopback(host),
             keys_never=no_auth,
-            misses=misses,
+            records_misses=misses,
             access_log=access_log,
         )
-        settings.tallies.mkdir()
-        settings.spool.mkdir()
-        server = Granian(
-            "batchinfer.serve.rsgi",
-            address=host,
-            port=port,
-            interface=Interfaces.RSGI,
-            workers=workers,
-            http=HTTPModes.http1,
-            websockets=False,
-            backpressure=CONNECTIONS,
-            http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES),
-            log_dictconfig=LOGGING,
-            respawn_failed_workers=True,
-            respawn_interval=0.5,
-            workers_kill_timeout=STOP_SECONDS,
-            process_name="batchinfer serve",
-        )
-        gatherer = collector.Supervisor(data, settings.spool, f"{port}") if misses else None
-        try:
-            say(
-                f"Serving {data} on http://{_shown(host)}:{port}, {workers} worker{'s' if workers > 1 else ''}. Stop with Ctrl-C."
-            )
+        settings.make_folders()
+        server = _granian(host, port, workers)
+        with _collecting(settings, port):
+            count = f"{workers} worker{'s' if workers > 1 else ''}"
+            say(f"Serving {data} on http://{_shown(host)}:{port}, {count}. Stop with Ctrl-C.")
             server.serve(target_loader=partial(_load, settings))
-        finally:
-            if gatherer is not None:
-                gatherer.stop(LAST_ROUND_SECONDS)
+
+
+def _granian(
+    host: str, port: int, workers: int
+) -> Any:  # granian picks the class by platform, which mypy takes for no type
+    return Granian(
+        "batchinfer.serve.rsgi",
+        address=host,
+        port=port,
+        interface=Interfaces.RSGI,
+        workers=workers,
+        http=HTTPModes.http1,
+        websockets=False,
+        backpressure=CONNECTIONS,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES),
+        log_dictconfig=LOGGING,
+        respawn_failed_workers=True,
+        respawn_interval=0.5,
+        workers_kill_timeout=STOP_SECONDS,
+        process_name="batchinfer serve",
+    )
+
+
+@contextlib.contextmanager
+def _collecting(settings: Settings, port: int) -> Iterator[None]:
+    """The collector of misses, where they are recorded, runs beside the workers, and a little longer."""
+    supervisor = (
+        collector.Supervisor(settings.data, settings.spool_folder, str(port)) if settings.records_misses else None
+    )
+    try:
+        yield
+    finally:
+        if supervisor is not None:
+            supervisor.stop(LAST_ROUND_SECONDS)
 
 
 def _load(settings: Settings, _target: str) -> Any:
@@ -99,15 +113,15 @@ def is_loopback(host: str) -> bool:
 
 
 def _try_address(host: str, port: int) -> None:
-    """Raises UsageError where nothing can listen: the workers could only say so one by one."""
+    """Raises UsageError where nothing can listen: each worker would only report it for itself."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except (OSError, UnicodeError) as exc:  # a name may be none that the network's names can be
-        why = exc.strerror if isinstance(exc, OSError) else "it is no name of a machine"
-        raise UsageError(f"Nothing can listen on {host}:{port}: {why}. Name another --host or --port.") from exc
+    except (OSError, UnicodeError) as exc:  # some texts cannot even be encoded as a host name
+        why = exc.strerror if isinstance(exc, OSError) else "it is not a host name"
+        raise UsageError(f"Nothing can listen on {host}:{port}: {why}. Choose another --host or --port.") from exc
 
 
 def _allow_connections() -> None:

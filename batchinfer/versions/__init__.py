@@ -1,1 +1,1 @@
-"""What is published and never changes: opening it, following it, pinning it, removing it. No DuckDB, no Arrow."""
+"""Published versions: opening, following, pinning, copying and removing them. No DuckDB, no Arrow."""

@@ -1,15 +1,16 @@
-"""Keeps the version of a job that is served open, and swaps it when CURRENT or PIN change, without a restart.
+"""Keeps the version of a job that is served open, and picks up another when CURRENT or PIN change, without a restart.
 
-    CURRENT or PIN changed ─► open by its new path ─► checksums ─► probe ─► matcher ─► swap one reference
+    CURRENT or PIN changed ─► open by its new path ─► checksums ─► probe ─► matcher ─► prepare ─► swap one reference
                                      └────── anything wrong: the old one stays, and `problem` says why
 
-Who asks takes the reference once and uses it to its end; the last user's letting go closes the old version.
+A reader takes the reference once and uses it to its end; the old version is closed when its last reader lets go of it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from batchinfer.core.home import JobData
@@ -24,60 +25,66 @@ RETRY_SECONDS = 10.0  # between two looks at a version that could not be opened
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """What is served of one job. snapshot: None if nothing can be.
+class FollowedVersion:
+    """What a follower has open of its job.
 
-    pinned: by PIN rather than CURRENT. problem: why this is not what PIN or CURRENT name, a sentence.
-    published: whether there is, or was, anything to be served.
+    snapshot: the version that is open; None if none can be, or none was ever published.
+    pointer: its number and its manifest's digest.
+    pinned: whether PIN, rather than CURRENT, names it.
+    problem: why this is not what PIN or CURRENT name, a sentence.
     """
 
     snapshot: Snapshot | None = None
     pointer: Pointer | None = None
     pinned: bool = False
     problem: str | None = None
-    published: bool = False
 
     @property
     def degraded(self) -> bool:
-        """Whether something else is served than what should be."""
+        """Whether something else is open than what should be."""
         return self.problem is not None
 
 
-class Follower:
-    """One job's served version. One thread calls `refresh` now and then; any may read `served`.
+Prepare = Callable[[Snapshot, Pointer], object]
 
-    matching: whether texts are matched too. A version's matcher is then loaded before it is served, so that nobody who
-    asks waits for that.
+
+class Follower:
+    """Follows the version that is served of one job. One thread calls `refresh` now and then; any may read `followed`.
+
+    matching: whether texts are matched too. A version's matcher is then loaded before it is picked up, so that no
+    request waits for that.
+    prepare: called with a version that is whole, before it is picked up. What it raises counts as any other fault.
     """
 
-    def __init__(self, data: JobData, *, matching: bool = False) -> None:
+    def __init__(self, data: JobData, *, matching: bool = False, prepare: Prepare | None = None) -> None:
         self.data = data
         self.matching = matching
-        self.served = Served()
+        self.followed = FollowedVersion()
         self.failed_loads = 0
+        self._prepare = prepare
         self._seen: object = None
         self._retry_at = 0.0
 
     def refresh(self) -> bool:
-        """Looks at CURRENT and PIN, and takes what they name; returns whether anything changed. Raises nothing."""
+        """Looks at CURRENT and PIN, and picks up what they name; returns whether anything changed. Raises nothing."""
         seen = tuple(_signature(self.data, name) for name in (PIN, CURRENT))
-        if seen == self._seen and (not self.served.degraded or time.monotonic() < self._retry_at):
+        if seen == self._seen and (not self.followed.degraded or time.monotonic() < self._retry_at):
             return False
-        before = self.served
+        before = self.followed
         self._retry_at = time.monotonic() + RETRY_SECONDS
-        self.served, self._seen = self._look(), seen
-        return self.served != before
+        self.followed, self._seen = self._look(), seen
+        return self.followed != before
 
-    def _look(self) -> Served:
+    def _look(self) -> FollowedVersion:
         pin, named = False, None
         try:
             pinned = pointers.pointer(self.data, PIN)
             pin, named = pinned is not None, pinned or pointers.pointer(self.data)
             if named is None:
                 return self._without_name()
-            if self.served.snapshot is not None and named == self.served.pointer:
-                return replace(self.served, pinned=pin, problem=None)
-            return Served(self._open(named), named, pin, published=True)
+            if self.followed.snapshot is not None and named == self.followed.pointer:
+                return replace(self.followed, pinned=pin, problem=None)
+            return FollowedVersion(self._open(named), named, pin)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a version, what is open must go on
             self.failed_loads += 1
             pin = pin or _signature(self.data, PIN) is not None
@@ -90,25 +97,25 @@ class Follower:
             return f"{exc.filename or self.data.folder} cannot be read: {exc.strerror}."
         return f"{self.data.folder} cannot be used: {exc!r}."
 
-    def _without_name(self) -> Served:
+    def _without_name(self) -> FollowedVersion:
         """CURRENT is missing: nothing was ever published, or somebody took it away."""
-        if self.served.snapshot is None and not folders.numbers(self.data):
-            return Served()
+        if self.followed.snapshot is None and not folders.numbers(self.data):
+            return FollowedVersion()
         self.failed_loads += 1
         return self._fall_back(f"{self.data.folder / CURRENT} is missing.", pin=False)
 
-    def _fall_back(self, problem: str, *, pin: bool) -> Served:
-        """What was open stays. At the start the newest whole version is taken, but never in place of a damaged pin."""
-        if self.served.snapshot is not None:
-            return replace(self.served, problem=problem)
+    def _fall_back(self, problem: str, *, pin: bool) -> FollowedVersion:
+        """What was open stays. At the start the newest whole version is picked up, but never in place of a damaged pin."""
+        if self.followed.snapshot is not None:
+            return replace(self.followed, problem=problem)
         if not pin:
             for number in reversed(self._numbers()):
                 try:
                     pointer = pointers.pointer_to(self.data, number)
-                    return Served(self._open(pointer), pointer, problem=problem, published=True)
+                    return FollowedVersion(self._open(pointer), pointer, problem=problem)
                 except Exception:  # noqa: BLE001, S112 - the one before it may be whole
                     continue
-        return Served(problem=problem, published=True)
+        return FollowedVersion(problem=problem)
 
     def _numbers(self) -> list[int]:
         """The complete versions; none where their folder cannot be read."""
@@ -127,8 +134,10 @@ class Follower:
         verify_once(snapshot)
         snapshot.probe()
         if self.matching and snapshot.matches:
-            with contextlib.suppress(MissingExtra, IncompatibleMatcher):  # who asks for a match is told
+            with contextlib.suppress(MissingExtra, IncompatibleMatcher):  # a request for a match says so
                 _ = snapshot.matcher
+        if self._prepare is not None:
+            self._prepare(snapshot, named)
         return snapshot
 
 

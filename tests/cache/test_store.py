@@ -23,11 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchinfer.cache import imports, store
-from batchinfer.cache.schema import FAILURE_SCHEMA, MIGRATIONS, MostCached
+from batchinfer.cache.schema import MIGRATIONS, MostCached, RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.keys import short
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Provenance
 from batchinfer.errors import Busy, StoreError
+from batchinfer.inputs.query_list import BAD_ROWS
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.parse import Parser
 from tests.factories import LENIENT, model_job
@@ -185,7 +186,7 @@ def test_a_chunk_is_stored_with_all_that_is_known_of_it(cache: Store) -> None:
     read = rows(cache, "SELECT parser, prediction, score, scores, mass, model, run_id FROM generations")
     assert read == [("p1", '{"names": ["é", null]}', 0.75, '{"Ja": 0.75, "Nein": 0.25}', 0.5, "m", 1)]
     (failure,) = cache.failures()
-    assert failure | {"at": None} == {
+    assert failure.to_json() | {"at": None} == {
         "stage": "engine", "reason": "cut_off", "detail": "Why.", "query": {"id": "b"}, "row": None, "run_id": 1, "at": None,
     }  # fmt: skip
     assert cache.failure_reasons() == [("engine", "cut_off", 1)]
@@ -198,7 +199,7 @@ def test_a_commit_is_one_transaction(cache: Store, monkeypatch: pytest.MonkeyPat
     with pytest.raises(StoreError, match="nonsense"):
         cache.commit([answer("old", "changed"), answer("new")], [refused("x")], MADE, replace=True)
     assert rows(cache, "SELECT text FROM generations") == [("yes",)]
-    assert [row["query"] for row in cache.failures()] == [{"id": "older"}]
+    assert [row.query for row in cache.failures()] == [{"id": "older"}]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -220,7 +221,7 @@ def test_a_refresh_replaces_and_a_plain_commit_adds(cache: Store) -> None:
     cache.commit([answer("a", "old")], [refused("b"), refused("c")], MADE, replace=False)
     cache.commit([answer("a", "new"), answer("b")], [refused("c")], MADE, replace=True)
     assert sorted(rows(cache, "SELECT text FROM generations")) == [("new",), ("yes",)]
-    assert [row["query"] for row in cache.failures()] == [{"id": "c"}]
+    assert [row.query for row in cache.failures()] == [{"id": "c"}]
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=50))
@@ -332,7 +333,10 @@ def test_another_parser_makes_failures_of_predictions_and_back(cache: Store) -> 
         (short(b"b"), "parse", "not_in_pattern", "p2"),
         (short(b"d"), "engine", "cut_off", "p1"),
     ]
-    assert sorted(row["query"]["id"] for row in cache.failures()) == ["b", "d"]  # the row can be told from its failure
+    assert sorted((row.query or {})["id"] for row in cache.failures()) == [
+        "b",
+        "d",
+    ]  # the row can be told from its failure
 
     assert reread(cache, "p3", OutputSpec()) == 3
     assert [prediction for _, prediction, _ in rows(cache, judged)] == ['"12"', '"13"', '"twelve"']
@@ -344,7 +348,7 @@ def test_reading_again_keeps_the_failed_rows_queries(cache: Store) -> None:
     """A row that fails under the next parser too keeps the query by which people know it."""
     cache.commit([answer("a", "x")], [refused("a", "parse")], MADE, replace=False)
     reread(cache, "p2", OutputSpec(type="regex", pattern="[0-9]+"))
-    assert [(row["query"], row["reason"]) for row in cache.failures()] == [({"id": "a"}, "not_in_pattern")]
+    assert [(row.query, row.reason) for row in cache.failures()] == [({"id": "a"}, "not_in_pattern")]
 
 
 def test_only_texts_of_this_question_and_another_parser_are_read_again(cache: Store) -> None:
@@ -404,13 +408,13 @@ def test_an_import_that_breaks_off_leaves_nothing(cache: Store) -> None:
 def test_runs_are_numbered_and_told_newest_first(empty: Store) -> None:
     """A run's report comes back with its number, status and times; a run under way has no end yet."""
     first = empty.start_run(FINGERPRINT, {"prompt": {"template": "é"}})
-    empty.finish_run(first, "done", {"rows": 3, "version": 1, "entries": 2})
+    empty.finish_run(first, RunStatus.DONE, {"rows": 3, "version": 1, "entries": 2})
     empty.add_version(1, first, 2)
     second = empty.start_run(FINGERPRINT, None)
     (newest, oldest) = empty.runs()
-    assert (newest["run_id"], newest["status"], newest["finished_at"]) == (second, "running", None)
-    assert oldest.items() >= {"run_id": first, "status": "done", "rows": 3, "version": 1}.items()
-    assert datetime.fromisoformat(oldest["started_at"]) <= datetime.fromisoformat(oldest["finished_at"])
+    assert (newest.run_id, newest.status, newest.finished_at) == (second, "running", None)
+    assert oldest.to_json().items() >= {"run_id": first, "status": "done", "rows": 3, "version": 1}.items()
+    assert datetime.fromisoformat(str(oldest.started_at)) <= datetime.fromisoformat(str(oldest.finished_at))
     assert rows(empty, "SELECT version, run_id, rows FROM versions") == [(1, first, 2)]
 
 
@@ -418,9 +422,9 @@ def test_the_next_run_says_of_a_killed_one_that_it_was(empty: Store) -> None:
     """A run that never ended is marked as killed when the next one starts; runs that ended keep their status."""
     killed = empty.start_run(FINGERPRINT, None)
     stopped = empty.start_run(FINGERPRINT, None)
-    empty.finish_run(stopped, "interrupted", {})
+    empty.finish_run(stopped, RunStatus.INTERRUPTED, {})
     empty.start_run(FINGERPRINT, None)
-    assert [(run["run_id"], run["status"]) for run in empty.runs()] == [
+    assert [(run.run_id, run.status) for run in empty.runs()] == [
         (3, "running"), (stopped, "interrupted"), (killed, "killed"),
     ]  # fmt: skip
 
@@ -447,14 +451,14 @@ def test_bad_rows_are_those_of_the_list_as_it_is_now(cache: Store) -> None:
     """Bad rows replace those of an earlier list; failures of prompts stay."""
 
     def bad(*numbers: int) -> pa.Table:
-        found = [{"row": number, "query": '{"id": null}', "stage": "input", "reason": "null_key"} for number in numbers]
-        return pa.Table.from_pylist(found, FAILURE_SCHEMA)
+        found = [{"row": number, "query": '{"id": null}', "reason": "null_key"} for number in numbers]
+        return pa.Table.from_pylist(found, BAD_ROWS)
 
     cache.commit([], [refused("a")], MADE, replace=False)
     cache.replace_bad_rows(bad(1, 2, 3))
     assert cache.failure_reasons() == [("input", "null_key", 3), ("engine", "cut_off", 1)]
     cache.replace_bad_rows(bad(5))
-    assert sorted(str(row["row"]) for row in cache.failures()) == ["5", "None"]
+    assert sorted(str(row.row) for row in cache.failures()) == ["5", "None"]
     assert len(cache.failures(limit=1)) == 1
     cache.replace_bad_rows(bad())
     assert cache.failure_reasons() == [("engine", "cut_off", 1)]
@@ -486,12 +490,12 @@ def test_steps_that_look_at_the_row_need_no_model(tmp_path: Path) -> None:
     world.answer(lambda row: "a\u0308,b,б")
     world.rows({name: values[:1] for name, values in both.items()})
     world = world.changed(output={"steps": [{"split": ","}, {"drop_echo": "name"}]})
-    with world.planned(holds_lock=True) as p:
+    with world.prepared(writes=True) as p:
         assert p.plan.counts.to_generate == 0
     found = "SELECT prediction FROM generations ORDER BY prediction"
     assert rows(world.store, found) == [('["a\u0308", "b", "б"]',), ('["b", "б"]',)]
     world.rows(both)
     world = world.changed(output={"steps": [{"split": ","}, {"drop_echo": "name"}, {"drop_wrong_script": "language"}]})
-    with world.planned(holds_lock=True) as p:
+    with world.prepared(writes=True) as p:
         assert p.plan.counts.to_generate == 0
     assert rows(world.store, found) == [('["b"]',), ('["б"]',)]

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from batchinfer.cache import verdicts
 from batchinfer.cache.schema import MIGRATIONS
+from batchinfer.cache.verdicts import Verdicts
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
 from batchinfer.core.keys import lookup_key
 from batchinfer.core.records import Failure
 from batchinfer.core.sql import literal
-from batchinfer.errors import GateFailed
+from batchinfer.errors import GateFailed, Report
 from batchinfer.job import reader
 from batchinfer.review import predictions
 from batchinfer.review.sheet import digest
@@ -126,11 +127,13 @@ def test_the_last_word_on_a_value_holds(acts: list[Act], as_json: bool) -> None:
         db.execute("USE memory")
         for number, act in enumerate(acts, 1):
             record(db, number, act)
-        verdicts.settle(db, spec)
+        resolved = Verdicts(db, spec)
+        for step in (resolved._add_canonical, resolved._read, resolved._judge):  # as `resolve` does, with no list
+            step()
         hashes = {row[0] for row in db.execute("SELECT value FROM rejected").fetchall()}
         found = {text: one(db, f"SELECT {verdicts.hashed(spec, literal(quote(text)))}") in hashes for text in "xyz"}
-        stands = [row[0] for row in db.execute(f"SELECT prediction FROM ({verdicts.answers(spec)})").fetchall()]
-        answered = db.execute(f"SELECT lookup FROM {verdicts.answered(spec)}").fetchall()
+        stands = [row[0] for row in db.execute(f"SELECT prediction FROM ({resolved.answers_sql})").fetchall()]
+        answered = db.execute(f"SELECT lookup FROM {resolved._answered_sql}").fetchall()
     rejected, answer = expected(acts)
     assert {text for text, is_rejected in found.items() if is_rejected} == rejected
     assert stands == ([] if answer is None else [quote(answer)])
@@ -184,7 +187,7 @@ def test_a_rejected_value_is_not_carried(make: Make) -> None:
     world = world.changed(prompt={"template": "{{ text }}!"})
     world.answer(lambda row: Failure(None, "engine", "refused", "No."))
     report = world.publish()
-    assert report["carried"] == 2
+    assert report.carried == 2
     assert entry(world, id="a") is None
     assert entry(world, id="b") == ("about y", None, "model")
 
@@ -196,7 +199,7 @@ def test_a_served_value_stays_when_the_new_one_is_rejected(make: Make) -> None:
     world.publish()
     world.answer(lambda row: "worse" if row["id"] == "a" else echo(row), refresh=True)
     mark(world, {"a": "reject"})
-    assert world.publish()["carried"] == 1
+    assert world.publish().carried == 1
     assert entry(world, id="a") == ("about x", None, "model")
 
 
@@ -288,7 +291,7 @@ def test_what_people_answered_is_not_asked_again(make: Make) -> None:
     world.answer(echo)
     mark(world, {"a": ("correct", "by Ann"), "b": "accept", "c": "reject"})
     world = world.changed(prompt={"template": "{{ text }}!"})
-    with world.planned() as p:
+    with world.prepared() as p:
         assert (p.plan.counts.hits, p.plan.counts.to_generate) == (1, 2)
 
 
@@ -299,12 +302,12 @@ def test_rejections_are_no_gaps_for_the_gate(make: Make) -> None:
     world.publish()
     mark(world, {"a": "reject"})
     report = world.publish()
-    assert (report["version"], report["entries"]) == (2, 2)
+    assert (report.version, report.entries) == (2, 2)
     world.rows({"id": ["a", "b", "d"], "text": ["x", "y", "w"]})
     with pytest.raises(GateFailed) as raised:
         world.publish()
     assert raised.value.report is not None
-    checks = {check["name"]: check for check in raised.value.report["gate"]}
+    checks = {check["name"]: check for check in raised.value.report.to_json()["gate"]}
     assert (checks["coverage"]["examples"], checks["shrink"]["examples"]) == (("id=d",), ("id=c",))
 
 
@@ -405,11 +408,13 @@ def test_a_corrected_term_is_another_key(checking: World) -> None:
 
 def reviewed_check(world: World) -> tuple[bool, str, tuple[str, ...]]:
     """Whether gate.reviewed passes, what it says, and its examples."""
+    report: Report | None
     try:
         report = world.publish()
     except GateFailed as exc:
-        report = exc.report or {}
-    [check] = [check for check in report["gate"] if check["name"] == "reviewed"]
+        report = exc.report
+    assert report is not None
+    [check] = [check for check in report.to_json()["gate"] if check["name"] == "reviewed"]
     return check["passed"], check["says"], tuple(check["examples"])
 
 
@@ -426,7 +431,7 @@ def test_a_gate_can_demand_that_all_was_reviewed(make: Make) -> None:
     with pytest.raises(GateFailed, match=r"await review .*\(batchinfer review shop --out FILE\.csv writes them"):
         world.publish()
     mark(world, {"b": ("correct", "by Ann")})
-    assert world.publish()["version"] == 1
+    assert world.publish().version == 1
     world.answer(lambda row: "news" if row["id"] == "a" else echo(row), refresh=True)
     assert reviewed_check(world)[::2] == (False, ("id=a: news",))
 
@@ -443,7 +448,7 @@ def test_a_gate_can_demand_that_what_changed_was_reviewed(make: Make) -> None:
     assert (passed, sorted(examples)) == (False, ["id=a: news", "id=d: about w"])
     assert says == "2 of 2 new or changed entries of the model await review (100.0%; at most 0.0% allowed)"
     mark(world, {"a": "accept", "d": "reject"})
-    assert world.publish()["version"] == 2
+    assert world.publish().version == 2
 
 
 def test_a_gate_wants_a_word_only_on_terms_that_would_match(checking: World) -> None:
@@ -452,7 +457,7 @@ def test_a_gate_wants_a_word_only_on_terms_that_would_match(checking: World) -> 
     world.answer(lambda row: scores({"jab": 0.9, "mrna shot": 0.7}[row["term"]]), refresh=True)
     assert sorted(reviewed_check(world)[2]) == ["thing=Covaxin, term=jab: Yes", "thing=mRNA, term=jab: Yes"]
     mark(world, {"jab": "accept"}, "term")
-    assert world.publish()["version"] == 1
+    assert world.publish().version == 1
 
 
 def test_a_term_that_newly_matches_has_changed(checking: World) -> None:
@@ -503,13 +508,13 @@ def test_what_people_changed_does_not_count_as_changed(make: Make) -> None:
     world.publish()
     mark(world, {"a": ("correct", "by Ann")})
     world.take_in({"id": ["b"], "prediction": ["by hand"]})
-    assert world.publish()["version"] == 2
+    assert world.publish().version == 2
     world.answer(lambda row: "news", refresh=True)
     world.take_in({"id": ["b"], "prediction": ["by another hand"]})
     with pytest.raises(GateFailed) as raised:
         world.publish()
     assert raised.value.report is not None
-    [check] = [check for check in raised.value.report["gate"] if check["name"] == "changed"]
+    [check] = [check for check in raised.value.report.to_json()["gate"] if check["name"] == "changed"]
     assert check["examples"] == ("id=c: about z → news",)
 
 

@@ -190,7 +190,7 @@ def test_long_texts_over_http(address: str) -> None:
 def test_a_reply_that_is_too_large_is_asked_for_in_halves(address: str, root: Path) -> None:
     """The matches come whole and in order, as from the folder."""
     texts = [f"{number} " + "the jab " * 200 for number in range(500)]
-    assert sum(map(len, texts)) > match.BESIDE
+    assert sum(map(len, texts)) > match.THREAD_FROM
     with Lookup(address, "vaccines", timeout=30) as far, Lookup(root, "vaccines") as near:
         assert far.match_many(texts) == near.match_many(texts)
 
@@ -268,7 +268,7 @@ def test_who_does_not_match_does_not_pay_for_it(world: World) -> None:
         assert matchers() == before + 1
         name_things(world, of_version(3))
         eventually(lambda: lookup.version == 3)
-        snapshot = lookup._backend._follower.served.snapshot  # type: ignore[union-attr]
+        snapshot = lookup._backend._follower.followed.snapshot  # type: ignore[union-attr]
         assert any(isinstance(value, Matcher) for value in vars(snapshot).values())
         eventually(lambda: matchers() == before + 1)
 
@@ -280,7 +280,7 @@ def test_a_damaged_matcher_leaves_the_old_version(world: World) -> None:
         next_version(world.data, like=1, number=2, damage=cut(MATCHER))
         follower = lookup._backend._follower  # type: ignore[union-attr]
         eventually(lambda: follower.failed_loads)
-        assert MATCHER in (follower.served.problem or "")
+        assert MATCHER in (follower.followed.problem or "")
         assert lookup.match(TEXT)["version"] == lookup.version == 1
 
 

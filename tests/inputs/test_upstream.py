@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from batchinfer.core import sql
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, InputError, SpecError
-from batchinfer.inputs import query_list
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.job import reader
 from batchinfer.maintenance import doctor, erase
@@ -68,14 +68,14 @@ def downstream(first: World, name: str = "check", source: Mapping[str, Any] | No
 
 def listed(world: World, **options: Any) -> list[tuple[Any, ...]]:
     """The rows that a run would ask, by their keys, sorted."""
-    with world.planned(**options) as p:
-        names = ", ".join(query_list.listed(column.name) for column in p.plan.source.key)
-        return sorted(p.plan.db.execute(f"SELECT {names} FROM list").fetchall())
+    with world.prepared(**options) as p:
+        names = ", ".join(sql.listed(column.name) for column in p.query_list.source.key)
+        return sorted(p.workspace.db.execute(f"SELECT {names} FROM {p.query_list.rows_sql}").fetchall())
 
 
 def refusal(world: World) -> str:
     """The sentence with which a job's list is refused."""
-    with pytest.raises((InputError, SpecError)) as refused, world.planned():
+    with pytest.raises((InputError, SpecError)) as refused, world.prepared():
         pass
     return str(refused.value)
 
@@ -91,7 +91,7 @@ def test_each_item_of_a_list_is_a_row(tmp_path: Path) -> None:
 def test_equal_items_of_a_list_are_one_row(tmp_path: Path) -> None:
     """A name that the model repeats is asked once; the same name in another list is another row."""
     predictions = {("a", "de"): {"names": ["x", "x", "y", "x"]}, ("b", "de"): {"names": ["x"]}}
-    with downstream(upstream(tmp_path, predictions)).planned() as p:
+    with downstream(upstream(tmp_path, predictions)).prepared() as p:
         assert (p.plan.counts.rows, p.plan.counts.duplicates) == (3, 0)
 
 
@@ -101,8 +101,8 @@ def test_numbers_are_texts_and_other_items_are_bad_rows(tmp_path: Path) -> None:
     world = downstream(upstream(tmp_path, {("a", "de"): {"names": items}}))
     texts = [row[2] for row in listed(world)]
     assert texts == sorted(['say "x"\n', "\u00e9", "7", "-1.5", "12345678901234567890"])
-    with world.planned() as p:
-        bad = p.plan.bad_rows().to_pylist()
+    with world.prepared() as p:
+        bad = p.query_list.bad_rows().to_pylist()
     assert sorted(row["reason"] for row in bad) == ["empty_key"] * 2 + ["null_key"] * 4
     assert {json.loads(row["query"])["vaccine"] for row in bad} == {"a"}
     assert all(row["detail"].startswith("shop-1.parquet, row ") for row in bad)
@@ -113,8 +113,8 @@ def test_types_make_items_numbers_again(tmp_path: Path) -> None:
     first = upstream(tmp_path, {("a", "de"): {"names": [10, 9, "no number"]}})
     world = downstream(first, source=CHAINED | {"types": {"term": "integer"}})
     assert [row[2] for row in listed(world)] == [9, 10]
-    with world.planned() as p:
-        assert [row["reason"] for row in p.plan.bad_rows().to_pylist()] == ["wrong_type"]
+    with world.prepared() as p:
+        assert [row["reason"] for row in p.query_list.bad_rows().to_pylist()] == ["wrong_type"]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_without_explode_the_prediction_is_a_column(tmp_path: Path) -> None:
     first = upstream(tmp_path, {("a", "de"): "gut", ("b", "ru"): "плохо"}, output={"type": "text"})
     prompt = {"template": "{{ vaccine }}: {{ prediction }}"}
     world = downstream(first, source={"job": "shop", "key": KEY}, prompt=prompt)
-    with world.planned() as p:
+    with world.prepared() as p:
         rows = sorted((row["vaccine"], row["prediction"]) for _, row in p.plan.todo())
     assert rows == [("a", "gut"), ("b", "плохо")]
 
@@ -182,8 +182,11 @@ def test_the_kinds_of_the_upstreams_key_stay(tmp_path: Path) -> None:
     first.take_in({"id": [7], "prediction": ['["x"]']})
     first.publish()
     source = {"job": "shop", "explode": "prediction", "as": "term", "key": ["id", "term"]}
-    with downstream(first, source=source, prompt={"template": "{{ id }} {{ term }}"}).planned() as p:
-        assert [(column.name, column.kind) for column in p.plan.source.key] == [("id", "integer"), ("term", "string")]
+    with downstream(first, source=source, prompt={"template": "{{ id }} {{ term }}"}).prepared() as p:
+        assert [(column.name, column.kind) for column in p.query_list.source.key] == [
+            ("id", "integer"),
+            ("term", "string"),
+        ]
 
 
 def answered(row: Mapping[str, Any]) -> list[float]:
@@ -196,9 +199,9 @@ def test_a_new_version_changes_the_list_and_nothing_else(tmp_path: Path) -> None
     first = upstream(tmp_path)
     world = downstream(first)
     world.answer(answered)
-    assert world.publish()["upstream"] == {"job": "shop", "version": 1}
+    assert world.publish().upstream == Upstream("shop", 1)
     bring(first, {("Moderna", "ru"): {"names": ["Модерна", "Спайквакс"]}})
-    with world.planned() as p:
+    with world.prepared() as p:
         assert (p.plan.counts.hits, p.plan.counts.to_generate) == (3, 1)
         assert [row["term"] for _, row in p.plan.todo()] == ["Спайквакс"]
         assert p.upstream == Upstream("shop", 2)
@@ -222,9 +225,11 @@ def test_the_version_that_was_read_is_recorded(tmp_path: Path) -> None:
     world.answer(answered)
     report = world.run()
     said = {"job": "shop", "version": 1}
-    assert (report["input"], report["upstream"]) == ("shop, version 1", said)
-    assert world.store.runs()[0]["upstream"] == said
-    assert Manifest.read(folders.folder_of(world.data, report["version"])).run["upstream"] == said
+    assert (report.input, report.upstream) == ("shop, version 1", Upstream("shop", 1))
+    assert report.to_json()["upstream"] == said
+    assert report.version is not None
+    assert world.store.runs()[0].report["upstream"] == said
+    assert Manifest.read(folders.folder_of(world.data, report.version)).run["upstream"] == said
 
 
 def test_a_file_takes_the_place_of_the_other_job(tmp_path: Path) -> None:
@@ -233,7 +238,7 @@ def test_a_file_takes_the_place_of_the_other_job(tmp_path: Path) -> None:
     world = downstream(first, source=CHAINED | {"job": "nobody"})
     path = write(tmp_path / "terms.parquet", {"vaccine": ["a"], "language": ["de"], "term": ["x"]})
     assert listed(world, input=path) == [("a", "de", "x")]
-    with world.planned(input=path) as p:
+    with world.prepared(input=path) as p:
         assert p.upstream is None
 
 
@@ -310,7 +315,7 @@ def test_a_damaged_upstream_is_refused(tmp_path: Path) -> None:
     data[len(data) // 2] ^= 1
     path.chmod(0o644)
     path.write_bytes(data)
-    with pytest.raises(BatchinferError, match=r"predictions\.parquet"), downstream(first).planned():
+    with pytest.raises(BatchinferError, match=r"predictions\.parquet"), downstream(first).prepared():
         pass
 
 
@@ -387,7 +392,7 @@ def test_forget_looks_into_the_upstreams_list(tmp_path: Path) -> None:
     vaccine, language, term = ALL[0]
     done = erase.forget(world.job, world.data, {"vaccine": vaccine, "language": language, "term": term})
     assert done["in_list"]
-    with world.planned() as p:
+    with world.prepared() as p:
         assert [row["term"] for _, row in p.plan.todo()] == [term]
 
 

@@ -1,18 +1,196 @@
-"""What a job file says of the job as a whole."""
+"""Checks across the fields and sections of a job file."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchinfer.errors import SpecError
 from batchinfer.job import reader
 from batchinfer.job.checks import unused_fields
+from batchinfer.job.spec import JobSpec
+from tests.job.files import SMALLEST, problems
 
-JOB = """\
-name: shop
-input: {path: queries.parquet, key: [id]}
-"""
+CROSS = [
+    ("output: {type: json}", "output: type: json needs schema."),
+    ("output: {type: choice}", "output: type: choice needs choices."),
+    ("output: {type: regex}", "output: type: regex needs pattern."),
+    ("output: {schema: {}}", "output: schema belongs to type: json, but type is text."),
+    ("output: {type: json, schema: {}, choices: [a, b]}", "output: choices belongs to type: choice, but type is json."),
+    ("output: {type: json, schema: {}, pattern: a}", "output: pattern belongs to type: regex, but type is json."),
+    ("output: {min_mass: 0.5}", "output: min_mass belongs to type: choice."),
+    (
+        "output: {type: choice, choices: [a, b], steps: [strip]}",
+        "output: steps do not apply to a choice: the answer is one of the choices as they stand.",
+    ),
+    ("output: {type: choice, choices: [a, b, a]}", "output.choices: names a more than once."),
+    (
+        "output: {type: choice, choices: [a, ' b']}",
+        "output.choices: a choice must not be empty, nor begin or end with a space.",
+    ),
+    (
+        "output: {type: choice, choices: [a, '']}",
+        "output.choices: a choice must not be empty, nor begin or end with a space.",
+    ),
+    ("output: {type: regex, pattern: '[0-9'}", "output.pattern: is not a valid regular expression: "),
+    ("output: {type: json, schema: {type: strin}}", "output.schema: is not a valid JSON Schema: 'strin' is not valid"),
+    ("output: {type: json, schema: {pattern: '\\p{L}'}}", "output.schema: is not a valid JSON Schema: "),
+    (
+        "output: {type: json, schema: {$ref: '#/$defs/name'}}",
+        "output.schema: refers to #/$defs/name, which is not in it",
+    ),
+    (
+        "output: {type: json, schema: {properties: {a: {items: {$ref: 'http://localhost/s.json'}}}}}",
+        "output.schema: refers to http://localhost/s.json, which is not in it, and nothing is fetched.",
+    ),
+    ("input2: 1", "input2: there is no such field; did you mean input?"),
+    (
+        "prompt: {template: '{{ term }}'}",
+        "the file: has prompt but no model: give both, or neither for a job that has only imported answers.",
+    ),
+    (
+        "model: {id: m}",
+        "the file: has model but no prompt: give both, or neither for a job that has only imported answers.",
+    ),
+    (
+        "prompt: {template: '{{ term }}'}\nmodel: {id: m, options: {dtype: float16}}",
+        "model.options: dtype is set by model.dtype, not here.",
+    ),
+    (
+        "prompt: {template: '{{ term }}'}\nmodel: {id: m, options: {tensor_parallel_size: 2}}",
+        "model.options: tensor_parallel_size is set by engine.tensor_parallel, not here.",
+    ),
+    (
+        f"output: {{type: choice, choices: [{', '.join(f'c{number}' for number in range(129))}]}}",
+        "output.choices: has 129 choices, but at most 128 can be scored at once.",
+    ),
+    ("sampling: {stop: [END, '']}", "sampling.stop.1: string should have at least 1 character"),
+    (
+        "prompt: {template: '{{ term }}', chat_template_kwargs: {tokenize: true, style: x}}\nmodel: {id: m}",
+        "prompt.chat_template_kwargs: tokenize cannot be set: the call of the chat template sets it itself.",
+    ),
+    ("schedule: {cron: '0 3 * *'}", "schedule.cron: must be five cron fields, such as 0 3 * * 1 (Mondays at 3:00)."),
+]
+
+
+@pytest.mark.parametrize(("lines", "sentence"), CROSS, ids=[sentence[:40] for _, sentence in CROSS])
+def test_fields_that_do_not_fit_together_are_refused(lines: str, sentence: str) -> None:
+    """Each rule between fields, and each value that must make sense by itself, has its sentence."""
+    [problem] = problems(SMALLEST + lines)
+    assert problem.split(": ", 1)[1].startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ("key: [k]", "needs path or job, and not both."),
+        ("path: q, job: other, key: [k]", "needs path or job, and not both."),
+        ("path: q, explode: prediction.names, as: term, key: [k]", "explode and as belong together, and to job."),
+        ("job: other, explode: prediction.names, key: [k]", "explode and as belong together, and to job."),
+        ("job: other, as: term, key: [k]", "explode and as belong together, and to job."),
+    ],
+)
+def test_the_input_has_one_source(fields: str, sentence: str) -> None:
+    """The rows come from a path or from another job, never from both or neither."""
+    assert problems(f"name: shop\ninput: {{{fields}}}\n") == [f"line 2: input: {sentence}"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            "job: other, explode: names, as: term, key: [term]",
+            "input.explode: must be prediction, or a place in it, such as prediction.names.",
+        ),
+        (
+            "job: other, explode: prediction., as: term, key: [term]",
+            "input.explode: must be prediction, or a place in it, such as prediction.names.",
+        ),
+        (
+            "job: other, explode: prediction, as: term, key: [k]",
+            "input.key: lacks term, which tells the items of one list apart.",
+        ),
+    ],
+)
+def test_a_chained_job_names_its_list_and_its_item(fields: str, sentence: str) -> None:
+    """The list is a part of a prediction, and its item is a column of the key."""
+    assert problems(f"name: shop\ninput: {{{fields}}}\n") == [f"line 2: {sentence}"]
+
+
+@pytest.mark.parametrize(
+    ("step", "sentence"),
+    [
+        (
+            "{drop: '['}",
+            "output.steps.0.drop: is not a valid regular expression: unterminated character set at position 0.",
+        ),
+        (
+            "{drop_echo: id}",
+            "output.steps.0: the template does not use the column id, which rows with one answer need not share;",
+        ),
+        (
+            "{drop_wrong_script: id}",
+            "output.steps.0: the template does not use the column id, which rows with one answer",
+        ),
+        ("{drip: x}", "output.steps.0: is not a step; there are strip, casefold, squeeze,"),
+        ("strap", "output.steps.0: is not a step; there are strip, casefold, squeeze,"),
+    ],
+)
+def test_a_step_that_cannot_be_done_is_refused(step: str, sentence: str) -> None:
+    """One sentence for each: an unknown step, a broken pattern, a column that rows with one prompt need not share."""
+    text = "name: shop\ninput: {path: q.parquet, key: [id]}\nprompt: {template: '{{ text }}'}\nmodel: {id: m}\n"
+    [problem] = problems(f"{text}output:\n  steps:\n    - {step}\n")
+    assert problem.startswith(f"line 7: {sentence}")
+
+
+def test_another_job_can_be_the_input() -> None:
+    """The items of another job's predictions can be the rows."""
+    spec = reader.parse(
+        "name: shop\ninput: {job: other, explode: prediction.names, as: term, key: [term]}\n", "job.yaml"
+    )
+    assert (spec.input.job, spec.input.explode, spec.input.as_) == ("other", "prediction.names", "term")
+
+
+def test_a_schema_may_refer_to_itself() -> None:
+    """References within a schema are what they are for."""
+    schema = "{type: array, items: {$ref: '#/$defs/name'}, $defs: {name: {type: string}}}"
+    spec = reader.parse(f"{SMALLEST}output: {{type: json, schema: {schema}}}\n", "job.yaml")
+    assert spec.output.schema_ is not None
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) | st.text("abc:{}[]#&*!|>'\"%@ \n-", max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "path", "key", "type", "x"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*JobSpec.model_fields, "x"]), junk, max_size=6))
+def test_any_content_gives_a_job_or_a_spec_error(content: dict[str, Any]) -> None:
+    """Whatever YAML holds, a job file is either read or refused with sentences, never with a traceback."""
+    try:
+        reader.parse(yaml.safe_dump(content), "job.yaml")
+        said = []
+    except SpecError as exc:
+        said = exc.problems or ["no sentence"]
+    assert all(problem.startswith("line ") for problem in said)
+
+
+@given(st.text(st.sampled_from("name: \n-[]{}?*&!'\"#,|>%@`1\t"), max_size=25))
+def test_any_text_gives_a_job_or_a_spec_error(text: str) -> None:
+    """Whatever a file holds, it is either read or refused with sentences."""
+    with pytest.raises(SpecError):
+        reader.parse(text, "job.yaml")
 
 
 def test_a_schedule_is_said_to_be_unused() -> None:
-    """A field that no command uses yet is kept, and its user is told what to do instead."""
-    assert unused_fields(reader.parse(JOB, "job.yaml")) == []
-    [sentence] = unused_fields(reader.parse(JOB + 'schedule: {cron: "0 3 * * 1"}\n', "job.yaml"))
+    """A field that no command uses yet is kept, and its user is reported what to do instead."""
+    assert unused_fields(reader.parse(SMALLEST, "job.yaml")) == []
+    [sentence] = unused_fields(reader.parse(SMALLEST + 'schedule: {cron: "0 3 * * 1"}\n', "job.yaml"))
     assert sentence.startswith("schedule: no command starts a run by it yet; start batchinfer run with cron")

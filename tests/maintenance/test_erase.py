@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchinfer.cache.schema import RunStatus
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError, UsageError
@@ -175,7 +176,7 @@ def test_the_next_run_asks_only_what_was_forgotten(world: World, batchinfer: Cli
     done = batchinfer("forget", world.job.path, f"name={PRIVATE}", "--yes")
     assert f"Forgot name={PRIVATE}: removed 1 generations, 0 imports, 0 failures, 0 misses;" in done.out
     assert "take it out of the list" in done.out
-    with world.planned() as planned:
+    with world.prepared() as planned:
         assert planned.plan.counts.to_generate == 1
 
 
@@ -278,12 +279,12 @@ def test_what_gates_quote_is_dropped(world: World) -> None:
     content["gate"]["checks"][0]["examples"] = [f"name={PRIVATE[:5]}…: gone"]
     (place / MANIFEST).write_text(json.dumps(content))
     report = {"status": "rejected", "gate": [{"name": "changed", "examples": [f"name={PRIVATE[:5]}…"]}]}
-    world.store.finish_run(2, "rejected", report)
+    world.store.finish_run(2, RunStatus.REJECTED, report)
     (world.data.folder / "last_run.json").write_text(json.dumps(report))
     assert forget(world)["versions_removed"] == [1]
     assert traces(world.data.folder, PRIVATE[:5]) == []
     assert Manifest.read(place).rows == 2
-    assert world.store.runs()[0]["gate"] == [{"name": "changed"}]
+    assert world.store.runs()[0].report["gate"] == [{"name": "changed"}]
 
 
 def _refuse(world: World) -> None:
@@ -398,8 +399,8 @@ def test_a_no_is_taken(world: World, batchinfer: Cli, monkeypatch: pytest.Monkey
 def test_a_bad_row(world: World) -> None:
     """A row that could not be asked counts as one of the list, and its failure goes with what it quotes."""
     world.rows({"name": [*NAMES, "Dora"], "text": ["a", "b", "c", None]})
-    with world.planned() as planned:
-        world.store.replace_bad_rows(planned.plan.bad_rows())
+    with world.prepared() as planned:
+        world.store.replace_bad_rows(planned.query_list.bad_rows())
     report = forget(world, "Dora")
     assert (report["failures"], report["generations"], report["in_list"]) == (1, 0, True)
     assert world.store.failures() == []
@@ -462,8 +463,8 @@ def test_versions_with_another_key_are_named(world: World) -> None:
 
 
 STEPS = [
-    "erase.log.forget",
-    "erase.log.forget",
+    "erase.log.erase",
+    "erase.log.erase",
     "erase_cache.rewrite",
     "erase_cache.remove_drafts",
     "pointers.point",

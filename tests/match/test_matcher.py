@@ -314,9 +314,9 @@ def test_a_job_without_terms_says_so(tmp_path: Path) -> None:
 def test_a_changed_match_section_makes_a_new_version(tmp_path: Path) -> None:
     """The terms are part of what is served: the same predictions are published again with another matcher."""
     world = job(tmp_path, [("it", "x", ["covid"])])
-    assert world.publish()["version"] is None
+    assert world.publish().version is None
     changed = world.changed(match={"terms": ["prediction.names"], "concept": "vaccine", "stop_terms": ["covid"]})
-    assert changed.publish()["version"] == 2
+    assert changed.publish().version == 2
     assert found(changed, "covid") == []
 
 
@@ -359,9 +359,9 @@ def test_a_matcher_of_another_batchinfer(published: Path) -> None:
 def test_publishing_again_makes_a_matcher_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version whose matcher was made otherwise is not the same as what would be published now."""
     world = job(tmp_path, [("it", "x", ["covid"])])
-    assert world.publish()["version"] is None
+    assert world.publish().version is None
     monkeypatch.setattr(folding, "VERSION", folding.VERSION + 1)
-    assert world.publish()["version"] == 2
+    assert world.publish().version == 2
     assert found(world, "covid") == [("it", "covid")]
 
 

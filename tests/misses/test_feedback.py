@@ -34,7 +34,7 @@ def test_a_miss_comes_home(world: World, tmp_path: Path) -> None:
             assert server.lookup("shop", text=text).status == 404
     world.answer(lambda row: f"about {row['text']}")
     report = world.publish()
-    assert (report["misses"], report["entries"]) == (1, 2)
+    assert (report.misses, report.entries) == (1, 2)
     assert json.loads(world.get(text="milk") or b"")["prediction"] == "about milk"
     assert world.get(text="rum") is None
 

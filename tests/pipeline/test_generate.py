@@ -14,8 +14,9 @@ from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import Busy, GateFailed, ModelError, Stopped, UsageError
+from batchinfer.pipeline.report import ChoiceMass
 from batchinfer.pipeline.run import run
-from batchinfer.planning.prepare import Options, planned
+from batchinfer.planning.prepare import Options, prepare
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.pointers import pointer, served
 from batchinfer.versions.snapshot import Snapshot
@@ -65,7 +66,7 @@ def no_engine() -> EnginePool:
 
 def reasons(data: JobData) -> dict[str, str]:
     """Why each row failed, by its text."""
-    return {(failure["query"] or {})["text"]: failure["reason"] for failure in Store(data.cache).failures()}
+    return {(failure.query or {})["text"]: failure.reason for failure in Store(data.cache).failures()}
 
 
 def values(data: JobData) -> dict[str, Any]:
@@ -90,13 +91,13 @@ def test_the_counts_add_up(tmp_path: Path, tiny: Path, log: Path) -> None:
     )
     with scripted(log, answer="echo", refuse=[token("R")], die_on=[token("D")], cut_off=[token("C")]) as pool:
         report = run(job, data, Options(), Audience(), pool)
-    assert adds_up(report)
+    assert adds_up(report.to_json())
     wanted = {
         "rows": 12, "bad": 5, "duplicates": 1, "unique": 6, "hits": 0, "generated": 2, "failures": 4, "left": 0, "version": 1,
     }  # fmt: skip
-    assert {name: report[name] for name in wanted} == wanted
+    assert {name: getattr(report, name) for name in wanted} == wanted
     failures = Store(data.cache).failures()
-    assert sorted((failure["stage"], failure["reason"]) for failure in failures) == [
+    assert sorted((failure.stage, failure.reason) for failure in failures) == [
         ("engine", "engine_died"),
         ("engine", "prompt_too_long"),
         ("engine", "refused"),
@@ -115,7 +116,7 @@ def test_the_second_run_needs_no_engine(tmp_path: Path, tiny: Path, pool: Engine
     job, data = make_job(tmp_path / "shop", numbered(20), tiny)
     run(job, data, Options(), Audience(), pool)
     report = run(job, data, Options(), Audience(), no_engine)
-    assert (report["hits"], report["generated"], report["version"], report["unchanged"]) == (20, 0, None, True)
+    assert (report.hits, report.generated, report.version, report.unchanged) == (20, 0, None, True)
     assert served(data).version == 1
 
 
@@ -127,7 +128,7 @@ def test_only_new_rows_are_asked(tmp_path: Path, tiny: Path, log: Path) -> None:
         run(job, data, Options(), Audience(), pool)
         job, data = make_job(tmp_path / "shop", numbered(25), tiny)
         report = run(job, data, Options(), Audience(), pool)
-    assert (report["hits"], report["generated"], report["version"]) == (20, 5, 2)
+    assert (report.hits, report.generated, report.version) == (20, 5, 2)
     assert sum(entry[0] == "take" for entry in read_diary(diary)) == 25
 
 
@@ -146,7 +147,7 @@ def test_text_comes_back_byte_for_byte(tmp_path: Path, tiny: Path, pool: EngineP
     ]
     job, data = make_job(tmp_path / "shop", {"text": texts}, tiny)
     report = run(job, data, Options(), Audience(), pool)
-    assert report["generated"] == len(texts)
+    assert report.generated == len(texts)
     assert values(data) == {text: text for text in texts}
 
 
@@ -154,20 +155,20 @@ def test_a_limit_never_publishes(tmp_path: Path, tiny: Path, pool: EnginePool) -
     """--limit makes so many, leaves the rest, and publishes nothing; later runs go on from there."""
     job, data = make_job(tmp_path / "shop", numbered(100), tiny)
     report = run(job, data, Options(limit=30), Audience(), pool)
-    assert (report["generated"], report["left"], report["version"], report["status"]) == (30, 70, None, "done")
-    assert adds_up(report)
+    assert (report.generated, report.left, report.version, report.status) == (30, 70, None, "done")
+    assert adds_up(report.to_json())
     assert pointer(data) is None
     report = run(job, data, Options(limit=1000), Audience(), pool)
-    assert (report["hits"], report["generated"], report["left"], report["version"]) == (30, 70, 0, None)
+    assert (report.hits, report.generated, report.left, report.version) == (30, 70, 0, None)
     assert pointer(data) is None
-    assert run(job, data, Options(), Audience(), pool)["version"] == 1
+    assert run(job, data, Options(), Audience(), pool).version == 1
 
 
 def test_no_publish_fills_the_cache_only(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """--no-publish generates all and publishes nothing."""
     job, data = make_job(tmp_path / "shop", numbered(10), tiny)
     report = run(job, data, Options(publish=False), Audience(), pool)
-    assert (report["generated"], report["left"], report["version"]) == (10, 0, None)
+    assert (report.generated, report.left, report.version) == (10, 0, None)
     assert pointer(data) is None
 
 
@@ -177,14 +178,14 @@ def test_failures_are_remembered_until_they_are_retried(
     """A row that failed is not asked again by itself; --retry-failed asks it, and its old failure is gone."""
     job, data = make_job(tmp_path / "shop", {"text": ["fine", "R", "C"]}, tiny, gate=LENIENT)
     with scripted(log, answer="echo", refuse=[token("R")], cut_off=[token("C")]) as pool:
-        assert run(job, data, Options(), Audience(), pool)["failures"] == 2
+        assert run(job, data, Options(), Audience(), pool).failures == 2
     report = run(job, data, Options(), Audience(), no_engine)
-    assert (report["hits"], report["failures"], report["generated"]) == (1, 2, 0)
-    assert adds_up(report)
+    assert (report.hits, report.failures, report.generated) == (1, 2, 0)
+    assert adds_up(report.to_json())
     with scripted(log, answer="echo", refuse=[token("R")]) as pool:
         report = run(job, data, Options(retry_failed=True), Audience(), pool)
-    assert (report["hits"], report["failures"], report["generated"], report["version"]) == (1, 1, 1, 2)
-    assert adds_up(report)
+    assert (report.hits, report.failures, report.generated, report.version) == (1, 1, 1, 2)
+    assert adds_up(report.to_json())
     assert reasons(data) == {"R": "refused"}
     assert values(data) == {"fine": "fine", "C": "C"}
     assert stored(data) == (2, 2)
@@ -196,7 +197,7 @@ def test_refresh_makes_all_rows_again(tmp_path: Path, tiny: Path, log: Path) -> 
     for text in ("old", "new"):
         with scripted(log, answer={token("x"): text}) as pool:
             report = run(job, data, Options(refresh=text == "new"), Audience(), pool)
-    assert (report["hits"], report["generated"], report["version"]) == (0, 2, 2)
+    assert (report.hits, report.generated, report.version) == (0, 2, 2)
     assert values(data) == {"ax": "new", "bx": "new"}
     assert stored(data) == (2, 2)
 
@@ -214,7 +215,7 @@ def test_refresh_of_some_rows(tmp_path: Path, tiny: Path, log: Path) -> None:
         options = Options(refresh=text == "new", refresh_where=("language", "de") if text == "new" else None)
         with scripted(log, answer={token("x"): text}) as pool:
             report = run(job, data, options, Audience(), pool)
-    assert (report["hits"], report["generated"]) == (1, 2)
+    assert (report.hits, report.generated) == (1, 2)
     assert values(data) == {"ax": "new", "bx": "old", "cx": "new"}
     with pytest.raises(UsageError, match="no column languge"):
         run(job, data, Options(refresh=True, refresh_where=("languge", "de")), Audience(), pool)
@@ -248,9 +249,9 @@ def test_a_changed_question_is_asked_about(tmp_path: Path, tiny: Path, pool: Eng
     assert len(Store(data.cache).runs()) == 1
 
     agreed = Audience(answer=True)
-    assert run(changed, data, Options(), agreed, pool)["generated"] == 20
+    assert run(changed, data, Options(), agreed, pool).generated == 20
     assert agreed.asked == audience.asked
-    assert run(job, data, Options(), Audience(), pool)["hits"] == 20  # the old answers are still there
+    assert run(job, data, Options(), Audience(), pool).hits == 20  # the old answers are still there
 
 
 def test_yes_is_not_asked(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
@@ -261,7 +262,7 @@ def test_yes_is_not_asked(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
         tmp_path / "shop", numbered(20), tiny, prompt={"template": "What is {{ text }}?"}, gate=LENIENT
     )
     audience = Audience()
-    assert run(changed, data, Options(yes=True), audience, pool)["generated"] == 20
+    assert run(changed, data, Options(yes=True), audience, pool).generated == 20
     assert audience.asked == []
 
 
@@ -274,7 +275,7 @@ def test_a_change_that_cannot_change_an_answer_is_not_asked_about(
     changed, _ = make_job(
         tmp_path / "shop", numbered(5), tiny, description="New.", engine={"replicas": 2}, gate={"coverage": 0.5}
     )
-    assert run(changed, data, Options(), Audience(), no_engine)["hits"] == 5
+    assert run(changed, data, Options(), Audience(), no_engine).hits == 5
 
 
 def test_another_model_is_refused_or_asked_about(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
@@ -287,7 +288,7 @@ def test_another_model_is_refused_or_asked_about(tmp_path: Path, tiny: Path, poo
         run(job, data, Options(), Audience(), pool)
     with pytest.raises(UsageError, match=r"model\.identity changed since the last run"):
         run(job, data, Options(update_model=True), Audience(), pool)
-    assert run(job, data, Options(update_model=True, yes=True), Audience(), pool)["generated"] == 5
+    assert run(job, data, Options(update_model=True, yes=True), Audience(), pool).generated == 5
 
 
 def test_a_prompt_that_is_too_long_fails_alone(tmp_path: Path, tiny: Path, log: Path) -> None:
@@ -298,9 +299,9 @@ def test_a_prompt_that_is_too_long_fails_alone(tmp_path: Path, tiny: Path, log: 
     job, data = make_job(tmp_path / "shop", {"text": texts}, tiny, gate=LENIENT)
     with scripted(log, answer="echo", max_len=window) as pool:
         report = run(job, data, Options(), Audience(), pool)
-    assert (report["generated"], report["failures"]) == (2, 2)
+    assert (report.generated, report.failures) == (2, 2)
     assert reasons(data) == {texts[1]: "prompt_too_long", texts[2]: "prompt_too_long"}
-    details = {failure["detail"] for failure in Store(data.cache).failures()}
+    details = {failure.detail for failure in Store(data.cache).failures()}
     assert "The prompt has 64 tokens; the model's window of 64 leaves no room for an answer." in details
 
 
@@ -322,7 +323,8 @@ def test_a_choice_is_scored(tmp_path: Path, tiny: Path, log: Path) -> None:
         body = version.get({"text": "query 0000"})
     assert body is not None
     assert b'"scores":{"Positive":0.75,"Negative":0.25}' in body.replace(b": ", b":").replace(b", ", b",")
-    assert report["mass"] == {"p05": 0.08, "median": 0.08, "below_0.1": 3}
+    assert report.mass == ChoiceMass(p05=0.08, median=0.08, small=3)
+    assert report.to_json()["mass"] == {"p05": 0.08, "median": 0.08, "below_0.1": 3}
 
 
 @pytest.mark.parametrize("choices", [["Positive", "Perhaps"], ["yes", "yellow", "no"]])
@@ -346,7 +348,7 @@ def test_a_model_that_thinks_before_a_choice_is_refused(tmp_path: Path, log: Pat
     quiet = {"template": "{{ text }}", "chat_template_kwargs": {"enable_thinking": False}}
     job, data = make_job(tmp_path / "shop", numbered(3), thinking, output=CHOICE, prompt=quiet)
     with scripted(log, scores=[0.9, 0.1]) as pool:
-        assert run(job, data, Options(), Audience(), pool)["generated"] == 3
+        assert run(job, data, Options(), Audience(), pool).generated == 3
 
 
 def test_a_model_without_a_chat_template(tmp_path: Path, log: Path, no_engine: EnginePool) -> None:
@@ -372,7 +374,7 @@ def test_a_sentence_of_the_engine_ends_the_run(tmp_path: Path, tiny: Path, log: 
     ):
         run(job, data, Options(), Audience(), pool)
     assert refused.value.exit_code == 2
-    assert Store(data.cache).runs()[0]["status"] == "failed"
+    assert Store(data.cache).runs()[0].status == "failed"
 
 
 def test_an_engine_that_cannot_be_kept_alive(tmp_path: Path, tiny: Path, log: Path) -> None:
@@ -381,14 +383,14 @@ def test_an_engine_that_cannot_be_kept_alive(tmp_path: Path, tiny: Path, log: Pa
     job, data = make_job(tmp_path / "shop", rows, tiny, gate=LENIENT)
     with scripted(log, answer="echo", die_on=[token("D")]) as pool, pytest.raises(Stopped, match="in a row"):
         run(job, data, Options(), Audience(), pool)
-    report = Store(data.cache).runs()[0]
-    assert report["status"] == "stopped"
-    assert (report["generated"], report["failures"]) == (stored(data)[0], len(reasons(data)))
-    assert report["failures"] >= 4
-    assert adds_up(report)
+    ended = Store(data.cache).runs()[0]
+    assert ended.status == "stopped"
+    assert (ended.report["generated"], ended.report["failures"]) == (stored(data)[0], len(reasons(data)))
+    assert ended.report["failures"] >= 4
+    assert adds_up(ended.report)
     with scripted(log, answer="echo", die_on=[token("D")]) as pool:
         report = run(job, data, Options(), Audience(), pool)
-    assert (report["hits"] + report["generated"], report["failures"]) == (6, 8)
+    assert (report.hits + report.generated, report.failures) == (6, 8)
 
 
 def test_two_runs_of_one_job(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
@@ -402,7 +404,7 @@ def test_two_runs_of_one_job(tmp_path: Path, tiny: Path, pool: EnginePool) -> No
         until(lambda: len(read_diary(diary)) > 2)
         with pytest.raises(Busy, match=rf"in use by batchinfer run shop \(process {first.pid}\)"):
             run(job, data, Options(), Audience(), pool)
-        with planned(job, data, Options()) as p:  # reading is still allowed
+        with prepare(job, data, Options()) as p:  # reading is still allowed
             assert p.plan.counts.unique == 100
         assert first.wait() == 0, log.read_text(encoding="utf-8")
     assert stored(data) == (100, 100)
@@ -419,7 +421,7 @@ def test_a_row_that_the_template_cannot_take(tmp_path: Path, tiny: Path, pool: E
         gate=LENIENT,
     )
     report = run(job, data, Options(), Audience(), pool)
-    assert (report["generated"], report["failures"]) == (2, 1)
+    assert (report.generated, report.failures) == (2, 1)
     assert reasons(data) == {"b": "template"}
     assert values(data) == {"a": "a x", "c": "c z"}
 

@@ -66,9 +66,9 @@ def test_a_list_becomes_a_served_version(workshop: Workshop, engine: EnginePool,
         gate={"coverage": 0.5, "failures": 0.5},
     )  # fmt: skip
     report = run(job, data, Options(), told, engine)
-    assert adds_up(report)
-    assert (report["rows"], report["bad"], report["duplicates"], report["generated"]) == (6, 2, 1, 3)
-    assert report["version"] == 1
+    assert adds_up(report.to_json())
+    assert (report.rows, report.bad, report.duplicates, report.generated) == (6, 2, 1, 3)
+    assert report.version == 1
     body = lookup(data, text="I love it.")
     assert body is not None
     assert set(body) == {
@@ -76,7 +76,7 @@ def test_a_list_becomes_a_served_version(workshop: Workshop, engine: EnginePool,
     }  # fmt: skip
     assert body["prediction"] in CHOICE["choices"]
     assert lookup(data, text="never asked") is None
-    reasons = {failure["reason"] for failure in Store(data.cache).failures()}
+    reasons = {failure.reason for failure in Store(data.cache).failures()}
     assert reasons == {"null_key", "empty_key"}
 
 
@@ -88,8 +88,8 @@ def test_the_second_run_loads_no_engine(workshop: Workshop, engine: EnginePool, 
     began = time.monotonic()
     report = run(job, data, Options(), told)
     assert time.monotonic() - began < 3
-    assert (report["hits"], report["generated"], report["version"]) == (20, 0, None)
-    assert report["unchanged"]
+    assert (report.hits, report.generated, report.version) == (20, 0, None)
+    assert report.unchanged
     assert not engine_log.exists()
 
 
@@ -112,11 +112,11 @@ def test_a_prompt_that_is_too_long_fails_alone(workshop: Workshop, engine: Engin
         {"text": ["Fine.", "very " * 2000]}, output=CHOICE, gate={"coverage": 0.5, "failures": 0.5}
     )
     report = run(job, data, Options(), told, engine)
-    assert adds_up(report)
-    assert (report["generated"], report["failures"]) == (1, 1)
+    assert adds_up(report.to_json())
+    assert (report.generated, report.failures) == (1, 1)
     [failure] = Store(data.cache).failures()
-    assert failure["reason"] == "prompt_too_long"
-    assert "512" in failure["detail"]
+    assert failure.reason == "prompt_too_long"
+    assert "512" in failure.detail
 
 
 def test_cut_off_answers_are_failures_and_stay_so_until_asked(
@@ -127,12 +127,12 @@ def test_cut_off_answers_are_failures_and_stay_so_until_asked(
         {"text": ["Tell me a long story about the sea."]}, sampling={"max_tokens": 5}
     )  # fmt: skip
     first = run(job, data, Options(publish=False), told, engine)
-    assert (first["generated"], first["failures"]) == (0, 1)
-    assert Store(data.cache).failures()[0]["reason"] == "cut_off"
+    assert (first.generated, first.failures) == (0, 1)
+    assert Store(data.cache).failures()[0].reason == "cut_off"
     again = run(job, data, Options(publish=False), told)
-    assert (again["generated"], again["failures"], again["left"]) == (0, 1, 0)
+    assert (again.generated, again.failures, again.left) == (0, 1, 0)
     retried = run(job, data, Options(retry_failed=True, publish=False), told, engine)
-    assert (retried["failures"], retried["left"]) == (1, 0)
+    assert (retried.failures, retried.left) == (1, 0)
     assert len(Store(data.cache).failures()) == 1
 
 
@@ -163,7 +163,7 @@ def test_a_better_parser_needs_no_model(workshop: Workshop, engine: EnginePool, 
         rows, sampling={"max_tokens": 60}, output={"type": "text", "steps": ["casefold", "strip"]}, gate={"changed": 1}
     )
     report = run(job, data, Options(), told)
-    assert (report["hits"], report["generated"], report["version"]) == (1, 0, 2)
+    assert (report.hits, report.generated, report.version) == (1, 0, 2)
     after = lookup(data, text="Say hello.")
     assert before is not None
     assert after is not None
@@ -185,7 +185,7 @@ def test_an_adapter_is_part_of_the_key(
     )  # fmt: skip
     told.answer = True
     report = run(job, data, Options(), told, engine_slot.get(adapter=str(adapter)))
-    assert report["generated"] == 2
+    assert report.generated == 2
     assert "model.adapter" in told.asked[0]
     adapted = lookup(data, text="I love it.")
     assert plain is not None
@@ -243,7 +243,7 @@ def test_a_model_that_thinks_first_cannot_score_a_choice(
         run(job, data, Options(), told, engine)
     quiet = {"template": "{{ text }}", "chat_template_kwargs": {"enable_thinking": False}}
     job, data = workshop.job({"text": ["Good."]}, model=model, prompt=quiet, output=CHOICE)
-    assert run(job, data, Options(yes=True), told, engine)["generated"] == 1
+    assert run(job, data, Options(yes=True), told, engine).generated == 1
 
 
 def test_ctrl_c_on_the_real_command_commits_and_resumes(workshop: Workshop, engine_slot: EngineSlot) -> None:
@@ -271,10 +271,10 @@ def test_ctrl_c_on_the_real_command_commits_and_resumes(workshop: Workshop, engi
     made = _generations(store)
     assert 0 < made < 2000
     [report] = store.runs()
-    assert report["status"] == "interrupted"
-    assert adds_up(report)
-    assert report["generated"] + report["failures"] == made
-    assert report["finished_at"] <= str(iso(now()))
+    assert report.status == "interrupted"
+    assert adds_up(report.to_json())
+    assert report.report["generated"] + report.report["failures"] == made
+    assert str(report.finished_at) <= str(iso(now()))
     assert _children_named(str(job.folder)) == []
 
 

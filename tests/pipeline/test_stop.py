@@ -106,7 +106,7 @@ def pool(tmp_path: Path) -> Iterator[EnginePool]:
 
 def last_run(data: JobData) -> dict[str, Any]:
     """What the cache says of the newest run."""
-    return Store(data.cache).runs()[0]
+    return Store(data.cache).runs()[0].to_json()
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_signal_finishes_what_is_in_flight(
     assert pointer(data) is None
 
     rest = run(job, data, Options(), Audience(), pool)
-    assert (rest["hits"], rest["generated"], rest["version"]) == (count, ROWS - count, 1)
+    assert (rest.hits, rest.generated, rest.version) == (count, ROWS - count, 1)
     assert stored(data) == (ROWS, ROWS)
 
 
@@ -146,7 +146,7 @@ def test_a_second_ctrl_c_stops_at_once(shop: tuple[Job, JobData], pool: EnginePo
     assert (report["status"], report["generated"], report["left"]) == ("interrupted", count, ROWS - count)
     assert adds_up(report)
 
-    assert run(job, data, Options(), Audience(), pool)["hits"] == count
+    assert run(job, data, Options(), Audience(), pool).hits == count
     assert stored(data) == (ROWS, ROWS)
 
 
@@ -162,7 +162,7 @@ def test_the_time_that_a_run_may_take(shop: tuple[Job, JobData], tmp_path: Path)
     assert count == report["generated"] < ROWS
     assert adds_up(report)
     with scripted(tmp_path / "engine.log", answer="echo", per_step=8) as pool:
-        assert run(job, data, Options(max_hours=1.0), Audience(), pool)["hits"] == count
+        assert run(job, data, Options(max_hours=1.0), Audience(), pool).hits == count
 
 
 def test_handlers_are_put_back(shop: tuple[Job, JobData], pool: EnginePool) -> None:
@@ -206,7 +206,7 @@ def test_a_killed_run_is_resumed(tmp_path: Path, tiny: Path) -> None:
     assert (report["hits"], report["generated"], report["version"]) == (count, ROWS - count, 1)
     assert stored(data) == (ROWS, ROWS)
     assert answered(diary) - made == ROWS - count
-    assert [entry["status"] for entry in Store(data.cache).runs()] == ["done", "killed"]
+    assert [entry.status for entry in Store(data.cache).runs()] == ["done", "killed"]
 
 
 def test_ctrl_c_on_a_terminal(tmp_path: Path, tiny: Path) -> None:

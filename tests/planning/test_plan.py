@@ -26,7 +26,7 @@ from batchinfer.inputs.parquet import Source
 from batchinfer.pipeline import export
 from batchinfer.planning import prepare
 from batchinfer.planning.prepare import Options, Prepared
-from batchinfer.publish import build
+from batchinfer.publish.contents import Candidate
 from tests.factories import Reply, World, imports_job, model_job, write
 
 Make = Callable[..., World]
@@ -45,7 +45,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def counts(world: World, **options: Any) -> Counts:
-    with world.planned(**options) as p:
+    with world.prepared(**options) as p:
         adds_up(p.plan.counts)
         return p.plan.counts
 
@@ -57,7 +57,7 @@ def adds_up(found: Counts) -> None:
 
 def asked(world: World, column: str = "text", **options: Any) -> list[Any]:
     """The column's value in each row that a run would generate, in order."""
-    with world.planned(**options) as p:
+    with world.prepared(**options) as p:
         adds_up(p.plan.counts)
         rows = [row[column] for _, row in p.plan.todo()]
         assert len(rows) == p.plan.counts.to_generate
@@ -65,7 +65,7 @@ def asked(world: World, column: str = "text", **options: Any) -> list[Any]:
 
 
 def bad_rows(p: Prepared) -> list[tuple[int, str]]:
-    table = p.plan.bad_rows().to_pydict()
+    table = p.query_list.bad_rows().to_pydict()
     return sorted(zip(table["row"], table["reason"], strict=True))
 
 
@@ -188,11 +188,11 @@ def test_rows_of_one_key_with_different_content_are_bad(make: Make) -> None:
     """Where a lookup key stands for two questions no answer would be right: all its rows are bad and name each other."""
     world = make({"it's a key": ["a", "b", "a", "c", "a", "b"], "text": ["1", "2", "3", "4", "1", "2"]},
                  input={"path": "queries.parquet", "key": ["it's a key"]})  # fmt: skip
-    with world.planned() as p:
+    with world.prepared() as p:
         assert bad_rows(p) == [(1, "conflicting_rows"), (3, "conflicting_rows"), (5, "conflicting_rows")]
-        (detail,) = set(p.plan.bad_rows()["detail"].to_pylist())
+        (detail,) = set(p.query_list.bad_rows()["detail"].to_pylist())
         assert detail == "Rows 1, 3, 5 have the same lookup key but different content."
-        assert set(p.plan.bad_rows()["query"].to_pylist()) == {'{"it\'s a key":"a"}'}
+        assert set(p.query_list.bad_rows()["query"].to_pylist()) == {'{"it\'s a key":"a"}'}
         assert p.plan.counts == Counts(
             rows=6, bad=3, duplicates=1, unique=2, hits=0, failed=0, to_generate=2, lookups=3
         )  # fmt: skip
@@ -203,9 +203,9 @@ def test_conflicts_are_found_across_batches_and_files(make: Make, monkeypatch: p
     monkeypatch.setattr(prepare, "Source", functools.partial(Source, rows_at_once=2))
     world = make({"id": [1, 2, 1], "text": ["a", "b", "a"]}, input={"path": "*.parquet", "key": ["id"]})
     write(world.job.folder / "r.parquet", {"id": [3, 1, 1, 1, 1], "text": ["c", "other", "a", "a", "a"]})
-    with world.planned() as p:
+    with world.prepared() as p:
         assert [row for row, _ in bad_rows(p)] == [1, 3, 5, 6, 7, 8]
-        assert p.plan.bad_rows()["detail"][0].as_py().startswith("Rows 1, 3, 5, 6, 7 have the same lookup key")
+        assert p.query_list.bad_rows()["detail"][0].as_py().startswith("Rows 1, 3, 5, 6, 7 have the same lookup key")
 
 
 def test_a_conflict_is_about_what_the_template_uses(make: Make) -> None:
@@ -217,12 +217,12 @@ def test_a_conflict_is_about_what_the_template_uses(make: Make) -> None:
 def test_bad_rows_are_told_with_file_row_and_query(make: Make) -> None:
     """Bad rows carry their place and the key that they would have had."""
     world = make({"id": ["é", None], "text": ["", "x"]})
-    with world.planned() as p:
-        bad = p.plan.bad_rows().select(["row", "query", "stage", "reason", "detail"]).to_pylist()
+    with world.prepared() as p:
+        bad = p.query_list.bad_rows().to_pylist()
     assert sorted(bad, key=lambda row: int(row["row"])) == [
-        {"row": 1, "query": '{"id": "é"}', "stage": "input", "reason": "empty_value",
+        {"row": 1, "query": '{"id": "é"}', "reason": "empty_value",
          "detail": "queries.parquet, row 1: The column text is an empty text."},
-        {"row": 2, "query": '{"id": null}', "stage": "input", "reason": "null_key",
+        {"row": 2, "query": '{"id": null}', "reason": "null_key",
          "detail": "queries.parquet, row 2: The column id is null."},
     ]  # fmt: skip
 
@@ -266,7 +266,7 @@ def test_failures_of_another_parser_are_judged_again(make: Make) -> None:
     world.answer(lambda row: replies[row["text"]])
     assert counts(world).failed == 3
     stripped = world.changed(output={"type": "regex", "pattern": "[0-9]+", "steps": ["strip"]})
-    with stripped.planned(holds_lock=True) as p:
+    with stripped.prepared(writes=True) as p:
         assert (p.plan.counts.hits, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 2, 0)
     assert counts(stripped, retry_failed=True).to_generate == 2
 
@@ -277,9 +277,9 @@ def test_answers_that_fail_under_another_parser_are_told_with_their_rows(make: M
     world = make({"id": [7, 8, 9], "text": ["a", "b", "b"]}, output=choice)
     world.answer(lambda row: [-0.1, -3.0] if row["text"] == "a" else [-4.0, -5.0])
     strict = world.changed(output={**choice, "min_mass": 0.5})
-    with strict.planned(holds_lock=True) as p:
+    with strict.prepared(writes=True) as p:
         assert (p.plan.counts.hits, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 1, 0)
-    assert [(row["reason"], row["query"]) for row in strict.store.failures()] == [("off_choice", {"id": 8})]
+    assert [(row.reason, row.query) for row in strict.store.failures()] == [("off_choice", {"id": 8})]
 
 
 def test_old_generations_are_made_again_after_max_age(make: Make) -> None:
@@ -293,7 +293,7 @@ def test_old_generations_are_made_again_after_max_age(make: Make) -> None:
     assert asked(aging) == ["a"]
     assert asked(world.changed(cache={"max_age": "2d"})) == []
     aging = world.changed(cache={"max_age": "1d"})
-    with aging.planned() as p:
+    with aging.prepared() as p:
         assert p.selection.replaces
 
 
@@ -340,7 +340,7 @@ def test_refresh_of_a_value_makes_those_rows_again(make: Make) -> None:
         ("flag", "true"): ["a", "it's"],
     }
     assert {where: asked(world, refresh=True, refresh_where=where) for where in expected} == expected
-    with world.planned(refresh=True, refresh_where=("id", "3")) as p:
+    with world.prepared(refresh=True, refresh_where=("id", "3")) as p:
         assert p.selection.replaces
 
 
@@ -368,12 +368,12 @@ def test_prompts_that_share_a_prefix_lie_together(make: Make) -> None:
         "second": ["2", "9", "1", "1", "0", "10"],
     }
     world = make(rows, prompt={"template": "{{ second }} after {{ first }}"})
-    with world.planned() as p:
+    with world.prepared() as p:
         order = [(row["second"], row["first"]) for _, row in p.plan.todo()]
         assert order == sorted(order)
         assert [(row["second"], row["first"]) for _, row in p.plan.todo(2)] == order[:2]
         assert [(row["second"], row["first"]) for _, row in p.plan.todo(2, start=3)] == order[3:5]
-    with world.changed(prompt={"template": "{{ first }} before {{ second }}"}).planned() as p:
+    with world.changed(prompt={"template": "{{ first }} before {{ second }}"}).prepared() as p:
         order = [(row["first"], row["second"]) for _, row in p.plan.todo()]
         assert order == sorted(order)
 
@@ -407,7 +407,7 @@ def test_normalised_keys_are_one_key(make: Make) -> None:
     assert (found.bad, found.duplicates, found.lookups) == (0, 1, 2)
     assert counts(world.changed(input={"path": "queries.parquet", "key": ["id"]})).lookups == 3
     world.rows({"id": ["Café", "cafe\u0301"], "text": ["a", "b"]})
-    with world.changed(input=normal).planned() as p:
+    with world.changed(input=normal).prepared() as p:
         assert bad_rows(p) == [(1, "conflicting_rows"), (2, "conflicting_rows")]
 
 
@@ -474,8 +474,8 @@ def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
     world = model_job(tmp_path / name, {"id": [1], "text": ["a"]})
     world.answer(echo)
     assert counts(world).hits == 1
-    assert world.publish()["version"] == 1
-    assert world.publish()["unchanged"]
+    assert world.publish().version == 1
+    assert world.publish().unchanged
     target = tmp_path / name / f"{name}.parquet"
     assert export.export(world.job, world.data, Options(), target) == 1
     assert pq.read_table(pa.OSFile(str(target)))["prediction"].to_pylist() == ["about a"]
@@ -509,12 +509,12 @@ def test_an_export_replaces_its_target_as_a_whole(tmp_path: Path, monkeypatch: p
     real.write_text("older")
     link.symlink_to(real)
 
-    def breaks(plan: Any, target: Path) -> None:
+    def breaks(candidate: Any, target: Path) -> None:
         target.write_text("half")
         raise duckdb.IOException("IO Error: the disk went away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(build, "write_predictions", breaks)
+        patched.setattr(Candidate, "write", breaks)
         with pytest.raises(StoreError, match=r"link\.parquet cannot be written: IO Error: the disk went away"):
             export.export(world.job, world.data, Options(), link)
     assert [path.read_text() for path in real.parent.iterdir()] == ["older"]

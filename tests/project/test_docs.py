@@ -21,6 +21,7 @@ from batchinfer.job import reader
 
 ROOT = Path(__file__).parents[2]
 GENERATE: dict[str, Any] = runpy.run_path(str(ROOT / "docs/generate.py"))
+TEXTS: dict[str, Any] = GENERATE["TEXTS"]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("jobs/*/README.md")])
 JOB_FILES = {path.parent.name: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("jobs/*/job.yaml"))}
 
@@ -54,10 +55,10 @@ def test_generated_pages_are_fresh() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_an_example(name: str) -> None:
     """The example of a command calls that command, and parses."""
-    example, sentence = GENERATE["COMMAND_EXAMPLES"][name]
-    assert example.startswith(f"batchinfer {name} ")
-    assert sentence.endswith(".")
-    check_parses(example)
+    command = TEXTS["commands"][name]
+    assert command["example"].startswith(f"batchinfer {name} ")
+    assert command["text"].endswith(".")
+    check_parses(command["example"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -92,35 +93,61 @@ def test_the_queries_of_the_docs_run(tmp_path: Path) -> None:
     assert len(queries) > 1
 
 
-def test_the_readme_names_every_package() -> None:
-    """The README's tree has a line for each package."""
-    tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What is where")[2]
-    named = set(re.findall(r"^  ([a-z]+)/ ", tree, re.MULTILINE))
-    assert {path.parent.name for path in ROOT.glob("batchinfer/*/__init__.py")} - named == set()
+PACKAGES = {path.parent.name for path in ROOT.glob("batchinfer/*/__init__.py")}
+
+
+def test_the_readme_names_every_folder() -> None:
+    """The README's table has a line for each top-level folder that is part of the project."""
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What is where")[2]
+    named = re.findall(r"^\| `([a-z]+)/` \|", table, re.MULTILINE)
+    there = {path.parent.name for path in ROOT.glob("[a-z]*/*") if path.suffix in (".py", ".md", ".yaml")}
+    assert set(named) - {"jobs", "docker"} == there - {"jobs", "docker"}
+    assert all((ROOT / name).is_dir() for name in named)
 
 
 def test_the_architecture_places_every_package() -> None:
-    """The table of layers has a place for each package."""
+    """The picture of floors and the table have each package once, on the floor that import-linter checks."""
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|.*\n", page, re.MULTILINE))))
-    assert {path.parent.name for path in ROOT.glob("batchinfer/*/__init__.py")} - named == set()
+    drawn = [line.strip("│ ").split() for line in re.findall(r"^│.*│$", page, re.MULTILINE)]
+    assert drawn == GENERATE["floors"]()
+    assert sorted(name for names in drawn for name in names) == sorted([*PACKAGES, "errors"])
+    listed = re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
+    assert [name for name, _ in listed] == [name for names in drawn for name in names]
+
+
+@pytest.mark.parametrize("name", sorted(PACKAGES))
+def test_a_package_says_in_a_line_what_it_is_for(name: str) -> None:
+    """The first line of its docstring is a sentence, fit for the table of packages."""
+    line = GENERATE["first_line"](name)
+    assert line.endswith(".")
+    assert "|" not in line
+
+
+def test_contributing_knows_the_packages() -> None:
+    """Every package and test folder that CONTRIBUTING names exists."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.partition("## Where a new thing goes")[2].partition("\n## ")[0]
+    paths = [path for path in re.findall(r"`([a-z_]+/[a-z_./]*)`", table) if path != "utils.py"]
+    missing = [path for path in paths if not (ROOT / path).exists() and not (ROOT / "batchinfer" / path).exists()]
+    assert paths
+    assert not missing
 
 
 def test_the_example_job_file_is_valid() -> None:
     """The job file that docs/job-file.md shows can be read."""
-    assert reader.parse(GENERATE["EXAMPLE"], "example").name == "vaccine_names"
+    assert reader.parse(TEXTS["job_file"], "example").name == "vaccine_names"
 
 
 @pytest.mark.parametrize("name", ["the docs' example", *JOB_FILES])
 def test_the_json_schema_takes_what_is_valid(name: str) -> None:
     """Editors that use the schema find no fault with the jobs that are there."""
-    text = JOB_FILES.get(name, GENERATE["EXAMPLE"])
+    text = JOB_FILES.get(name, TEXTS["job_file"])
     Draft202012Validator(GENERATE["schema"]()).validate(yaml.safe_load(text))
 
 
 def test_the_json_schema_refuses_a_typo() -> None:
     """Editors that use the schema show an unknown field."""
-    content = yaml.safe_load(GENERATE["EXAMPLE"])
+    content = yaml.safe_load(TEXTS["job_file"])
     content["promt"] = content.pop("prompt")
     assert not Draft202012Validator(GENERATE["schema"]()).is_valid(content)
 

@@ -17,9 +17,11 @@ from jsonschema import Draft202012Validator
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Generation, Prediction
 from batchinfer.engines.pool import EnginePool
+from batchinfer.inputs.upstream import Upstream
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.run import publish_job, run
+from batchinfer.pipeline.publish import publish
+from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from batchinfer.prompting.parse import Parser
 from batchinfer.prompting.spec import Example
@@ -150,10 +152,10 @@ def test_a_vaccine_is_found_by_its_own_name(tmp_path: Path) -> None:
     key = {"vaccine": ["Moderna", "mRNA vaccine"], "language": ["en", "en"]}
     names = [json.dumps({"names": [name]}) for name in ("Spikevax", "RNA jab")]
     predictions.add(lists, homes[0], write(tmp_path / "lists.parquet", key | {"prediction": names}), "a test")
-    publish_job(lists, homes[0], Options(), Quiet())
+    publish(lists, homes[0], Options(), Quiet())
     terms = key | {"term": ["Spikevax", "RNA jab"], "prediction": ["Yes", "Yes"]}
     predictions.add(check, homes[1], write(tmp_path / "terms.parquet", terms), "a test")
-    assert publish_job(check, homes[1], Options(), Quiet())["version"] == 1
+    assert publish(check, homes[1], Options(), Quiet()).version == 1
     with Snapshot(folders.folder_of(homes[1], 1)) as version:
         found = version.matcher.find("Moderna is an mRNA vaccine, sold as Spikevax.")
     assert [(match.text, match.names[0].concept) for match in found] == [
@@ -190,9 +192,9 @@ def test_vaccine_synonyms_runs_with_the_bundled_model(
     job = borrowed(SYNONYMS, tmp_path, shots=1)  # the tests' engine has a small window
     data = JobData(root, SYNONYMS)
     report = run(job, data, Options(limit=8, publish=False), told, engine)
-    assert (report["status"], report["version"]) == ("done", None)
-    assert report["generated"] + report["failures"] == 8
-    assert report["generated"] > 0
+    assert (report.status, report.version) == ("done", None)
+    assert report.generated + report.failures == 8
+    assert report.generated > 0
     assert not data.versions.exists()
 
 
@@ -212,12 +214,12 @@ def test_the_check_runs_on_a_published_list(
     )
     write(first.folder / "golden.parquet", {"vaccine": ["Moderna"], "language": ["de"], "answer": ['"Spikevax"']})
     predictions.add(first, data, write(tmp_path / "lists.parquet", rows), "a test")
-    assert publish_job(first, data, Options(), Quiet())["version"] == 1
+    assert publish(first, data, Options(), Quiet()).version == 1
 
     second, checked = borrowed(CHECK, tmp_path, shots=2), JobData(root, CHECK)
     report = run(second, checked, Options(), told, engine)
-    assert (report["status"], report["upstream"]) == ("done", {"job": SYNONYMS, "version": 1})
-    assert (report["rows"], report["generated"], report["version"]) == (4, 4, 1)
+    assert (report.status, report.upstream) == ("done", Upstream(SYNONYMS, 1))
+    assert (report.rows, report.generated, report.version) == (4, 4, 1)
     with Snapshot(folders.folder_of(checked, 1)) as version:
         body = json.loads(version.get({"vaccine": "Moderna", "language": "de", "term": "Spikevax"}) or "null")
         found = {name.term for match in version.matcher.find("Спросили про Spikevax и virus") for name in match.names}

@@ -117,7 +117,7 @@ def test_a_refused_candidate_can_be_compared_and_published(batchinfer: Cli, old:
     assert report["version"] == 4
     place = folders.folder_of(data, 4)
     assert {path.name: path.read_bytes() for path in place.glob("*.parquet")} == refused
-    assert Manifest.read(place).content["candidate"] == "r3"
+    assert Manifest.read(place).candidate == "r3"
 
 
 def test_verdicts_are_heeded(batchinfer: Cli) -> None:

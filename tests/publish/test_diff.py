@@ -36,7 +36,7 @@ def two(tmp_path: Path) -> World:
     world.take_in({"id": [3, 4], "prediction": ["drei", "vier"], "score": [0.9, 0.4]})
     with world.store.open(write=True) as db:
         db.execute("DELETE FROM imports WHERE query LIKE '%: 1}'")
-    assert world.publish()["version"] == 2
+    assert world.publish().version == 2
     return world
 
 

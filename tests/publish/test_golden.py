@@ -12,7 +12,9 @@ import pytest
 
 from batchinfer.errors import GateFailed, InputError, SpecError
 from batchinfer.pipeline import export
+from batchinfer.pipeline.report import RunReport
 from batchinfer.planning.prepare import Options
+from batchinfer.publish.gate import Check
 from batchinfer.publish.golden import is_right
 from batchinfer.versions import folders
 from batchinfer.versions.manifest import Manifest
@@ -37,9 +39,9 @@ def make(tmp_path: Path) -> Make:
     return job
 
 
-def checked(report: dict[str, Any]) -> dict[str, Any]:
+def checked(report: RunReport) -> Check:
     """What the gate said of the golden rows."""
-    return next(check for check in report["gate"] if check["name"] == "golden")
+    return next(check for check in report.gate if check.name == "golden")
 
 
 @pytest.mark.parametrize(
@@ -96,22 +98,22 @@ def test_enough_right_answers_pass(make: Make) -> None:
     world = make({"id": [1, 2], "answer": ["tea", "milk"]}, how={"compare": "contains", "accuracy": 0.5})
     world.answer(lambda row: "green tea")
     report = world.publish()
-    assert checked(report)["says"] == "1 of 2 golden rows are right (50.0%; at least 50.0% wanted)"
-    assert checked(report)["examples"] == ()
+    assert checked(report).says == "1 of 2 golden rows are right (50.0%; at least 50.0% wanted)"
+    assert checked(report).examples == ()
 
 
 def test_an_answer_in_json_is_compared_as_a_value(make: Make) -> None:
     """Where predictions are JSON, texts of the golden file are parsed, and spelling does not matter."""
     world = make({"id": [1, 2], "answer": ['{"b": 1, "a": ["x"]}', '"tea"']}, ROWS, output=JSON)
     world.answer(lambda row: '{"a":["x"],"b":1.0}' if row["id"] == 1 else '"tea"')
-    assert checked(world.publish())["value"] == 1
+    assert checked(world.publish()).value == 1
 
 
 def test_an_answer_may_be_a_value_of_parquet(make: Make) -> None:
     """Where predictions are JSON, a list in the golden file is that list."""
     world = make({"id": [1], "answer": [["tea", "milk"]]}, output=JSON, how={"compare": "contains"})
     world.answer(lambda row: '["milk", "rice", "tea"]')
-    assert checked(world.publish())["value"] == 1
+    assert checked(world.publish()).value == 1
 
 
 def test_golden_keys_are_normalised_as_the_list_is(make: Make) -> None:
@@ -119,7 +121,7 @@ def test_golden_keys_are_normalised_as_the_list_is(make: Make) -> None:
     normal = {"path": "queries.parquet", "key": ["id"], "normalize": ["nfkc", "casefold", "trim"]}
     world = make({"id": ["STRASSE "], "answer": ["about a"]}, {"id": ["Straße"], "text": ["a"]}, input=normal)
     world.answer(lambda row: "about a")
-    assert checked(world.publish())["value"] == 1
+    assert checked(world.publish()).value == 1
 
 
 def test_imports_are_judged_too(make: Make) -> None:
@@ -127,7 +129,7 @@ def test_imports_are_judged_too(make: Make) -> None:
     world = make({"id": [1], "answer": ["tea"]})
     world.answer(lambda row: "milk")
     world.take_in({"id": [1], "prediction": ["tea"]})
-    assert checked(world.publish())["value"] == 1
+    assert checked(world.publish()).value == 1
 
 
 DAY = pa.array([10], pa.date32())
@@ -165,7 +167,7 @@ def test_a_bad_golden_file_is_told_before_the_model_is_loaded(
         world.run()
     assert raised.value.exit_code == 2
     assert world.store.runs() == []
-    with pytest.raises(InputError, match=sentence), world.planned():
+    with pytest.raises(InputError, match=sentence), world.prepared():
         pass
 
 
@@ -224,5 +226,7 @@ def test_the_answers_of_the_report_are_json(make: Make) -> None:
     world.answer(lambda row: "milk")
     with pytest.raises(GateFailed) as raised:
         world.publish()
-    report = json.loads(json.dumps(raised.value.report))
-    assert checked(report)["examples"] == ["id=1: wanted tea, got milk"]
+    assert raised.value.report is not None
+    report = json.loads(json.dumps(raised.value.report.to_json()))
+    [examples] = [check["examples"] for check in report["gate"] if check["name"] == "golden"]
+    assert examples == ["id=1: wanted tea, got milk"]

@@ -10,7 +10,7 @@ import pytest
 from batchinfer.core.home import JobData
 from batchinfer.errors import GateFailed
 from batchinfer.maintenance import erase
-from batchinfer.pipeline import run
+from batchinfer.pipeline.publish import publish_candidate
 from batchinfer.planning.prepare import Options
 from batchinfer.versions import folders, pointers, replication
 from batchinfer.versions.snapshot import Snapshot
@@ -55,7 +55,9 @@ def test_no_report_quotes_a_forgotten_term(tmp_path: Path) -> None:
         match=MATCH | {"most_concepts": 1}, gate=LENIENT,
     )  # fmt: skip
     world.take_in({"name": ["Ann", "Ben"], "prediction": ["zebrasecret", "zebrasecret"]})
-    assert world.run()["match"]["examples"] == (("zebrasecret", 2),)
+    held = world.run().match
+    assert held is not None
+    assert held.examples == (("zebrasecret", 2),)
     for name in ("Ann", "Ben"):
         erase.forget(world.job, world.data, {"name": name})
     quoting = [path for path in world.data.folder.rglob("*") if path.is_file() and b"zebrasecret" in path.read_bytes()]
@@ -70,8 +72,8 @@ def test_a_candidate_has_its_matcher_when_it_is_published(world: World) -> None:
         strict.publish()
     assert found(world.data) == ["Ann", "Ben", "Cay"]
     (candidate,) = folders.candidates(world.data)
-    report = run.publish_job(strict.job, strict.data, Options(), Quiet(), candidate=candidate, why="they are right")
-    assert report["version"] == 2
+    report = publish_candidate(strict.job, strict.data, Options(), Quiet(), candidate, "they are right")
+    assert report.version == 2
     assert found(world.data) == ["Ben", "Cay", "Ann"]
 
 
@@ -84,6 +86,8 @@ def test_a_copy_finds_the_same(world: World, tmp_path: Path) -> None:
 
 def test_the_report_says_what_was_made_findable(world: World) -> None:
     """A publishing's report has the matcher's counts; one that publishes nothing has none."""
-    assert world.publish()["match"] is None
+    assert world.publish().match is None
     world.take_in({"name": ["Ann"], "prediction": ["delta"]})
-    assert world.publish()["match"]["terms"] == 3
+    held = world.publish().match
+    assert held is not None
+    assert held.terms == 3

@@ -19,7 +19,7 @@ import pytest
 from batchinfer.cache import imports
 from batchinfer.core.files import lock
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError
-from batchinfer.pipeline import run
+from batchinfer.pipeline.publish import publish
 from batchinfer.planning.prepare import Options
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
@@ -46,7 +46,7 @@ def add(world: World, value: str) -> Any:
 def told_publish(world: World) -> tuple[Any, str]:
     """Publishes; returns the report and all that was said."""
     told = RecordingConsole()
-    return run.publish_job(world.job, world.data, Options(), told), "\n".join(told.said)
+    return publish(world.job, world.data, Options(), told), "\n".join(told.said)
 
 
 def value(world: World) -> str:
@@ -86,9 +86,9 @@ def test_a_run_says_that_a_pin_hides_what_it_published(world: World) -> None:
     add(world, "one")
     world.take_in({"id": [1], "prediction": ["two"]})
     pointers.pin(world.data, 1)
-    assert (world.run()["pinned"], world.run()["pinned"]) == (1, 1)
+    assert (world.run().pinned, world.run().pinned) == (1, 1)
     pointers.pin(world.data, 2)
-    assert world.run()["pinned"] is None
+    assert world.run().pinned is None
 
 
 def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
@@ -184,7 +184,7 @@ def test_under_a_pin_the_gate_compares_with_what_is_served(world: World) -> None
     pointers.pin(world.data, 1)
     strict = world.changed(gate=OPEN | {"changed": 0})
     world.take_in({"id": [1, 2], "prediction": ["one", "more"]})
-    assert (strict.publish()["version"], value(world)) == (3, "one")
+    assert (strict.publish().version, value(world)) == (3, "one")
     assert Manifest.read(folder(world, 3)).parent == 1
     world.take_in({"id": [1], "prediction": ["two"]})
     with pytest.raises(GateFailed, match="changed: 1 of 1 served values differ"):
@@ -198,8 +198,8 @@ def test_what_the_pinned_version_says_is_published_again(world: World) -> None:
     assert pointers.roll_back(world.data) == (2, 1)
     imports.undo(world.store, 2)
     report = world.publish()
-    assert (report["version"], report["pinned"], report["unchanged"]) == (3, 1, False)
-    assert world.publish()["unchanged"]  # the current version says so now
+    assert (report.version, report.pinned, report.unchanged) == (3, 1, False)
+    assert world.publish().unchanged  # the current version says so now
     pointers.unpin(world.data)
     assert (pointers.served(world.data).version, value(world)) == (3, "good")
 
@@ -210,7 +210,7 @@ def test_what_the_current_version_says_is_not_published_again_under_a_pin(world:
         add(world, text)
     pointers.pin(world.data, 1)
     report = world.publish()
-    assert (report["version"], report["pinned"], report["unchanged"]) == (None, 1, True)
+    assert (report.version, report.pinned, report.unchanged) == (None, 1, True)
     assert folders.numbers(world.data) == [1, 2]
 
 
@@ -348,14 +348,14 @@ def test_a_first_publish_says_nothing_of_current(world: World) -> None:
 def test_another_way_to_serve_is_news(world: World, sections: dict[str, Any]) -> None:
     """A change of how the job is served or matched reaches a new version; one of keep_versions alone does not make one."""
     add(world, "one")
-    assert world.changed(keep_versions=3).publish()["unchanged"]
+    assert world.changed(keep_versions=3).publish().unchanged
     changed = world.changed(**sections)
-    assert changed.publish()["version"] == 2
+    assert changed.publish().version == 2
     [section] = sections
     assert Manifest.read(folder(world, 2)).spec[section] == json.loads(
         changed.job.spec.model_dump_json(by_alias=True)
     )[section]  # fmt: skip
-    assert changed.publish()["unchanged"]
+    assert changed.publish().unchanged
 
 
 def test_a_run_that_ended_well_is_noted(world: World) -> None:
@@ -367,7 +367,7 @@ def test_a_run_that_ended_well_is_noted(world: World) -> None:
     assert noted.keys() == {"run_id", "finished_at"}
     assert noted["run_id"] == 1
     assert noted["finished_at"].endswith("Z")
-    assert world.run()["unchanged"]
+    assert world.run().unchanged
     assert json.loads(path.read_bytes())["run_id"] == 2
     world.take_in({"id": [1], "prediction": ["two"]})
     with pytest.raises(GateFailed):
@@ -381,12 +381,15 @@ KILLED = """
     import importlib, os, signal, sys
     from pathlib import Path
     from batchinfer.job import reader
-    from batchinfer.pipeline import run
     from batchinfer.core.home import JobData
+    from batchinfer.pipeline.publish import publish
+    from batchinfer.planning.prepare import Options
     from tests.factories import Quiet
     folder, home, name, when = sys.argv[1:]
-    module, _, step = name.rpartition(".")
-    module = importlib.import_module(f"batchinfer.{module}")
+    path, _, step = name.rpartition(".")
+    path, _, owner = path.partition(":")
+    module = importlib.import_module(f"batchinfer.{path}")
+    module = getattr(module, owner) if owner else module
     real = getattr(module, step)
     def killed(*arguments, **named):
         if when == "after":
@@ -394,11 +397,11 @@ KILLED = """
         os.kill(os.getpid(), signal.SIGKILL)
     setattr(module, step, killed)
     job = reader.load(folder, {})
-    run.publish_job(job, JobData(Path(home), job.name), run.Options(), Quiet())
+    publish(job, JobData(Path(home), job.name), Options(), Quiet())
 """
 STEPS = [  # in order; what is served then, and which complete versions there are
-    ("publish.release.collect", "after", "old", [1]),
-    ("publish.build.write_predictions", "after", "old", [1]),
+    ("publish.contents:Candidate.__init__", "after", "old", [1]),
+    ("publish.contents:Candidate.write", "after", "old", [1]),
     ("publish.gate.judge", "after", "old", [1]),
     ("publish.lookup_index.write_lookup", "after", "old", [1]),
     ("publish.build.write_manifest", "after", "old", [1]),
@@ -426,7 +429,7 @@ def test_a_killed_publish_leaves_a_whole_version_served(
     assert ended.returncode == -signal.SIGKILL
     assert value(world) == served
     assert folders.numbers(world.data) == there
-    assert (world.publish()["version"] is None) == (served == "new")
+    assert (world.publish().version is None) == (served == "new")
     assert value(world) == "new"
     add(world, "newer")
     assert value(world) == "newer"
@@ -449,9 +452,10 @@ SLOW = """
     import sys, time
     from pathlib import Path
     from batchinfer.job import reader
-    from batchinfer.pipeline import run
-    from batchinfer.publish import lookup_index
     from batchinfer.core.home import JobData
+    from batchinfer.pipeline.publish import publish
+    from batchinfer.planning.prepare import Options
+    from batchinfer.publish import lookup_index
     from tests.factories import Quiet
     folder, home, sign = sys.argv[1:]
     real = lookup_index.write_lookup
@@ -462,7 +466,7 @@ SLOW = """
         return real(*arguments)
     lookup_index.write_lookup = slow
     job = reader.load(folder, {})
-    run.publish_job(job, JobData(Path(home), job.name), run.Options(), Quiet())
+    publish(job, JobData(Path(home), job.name), Options(), Quiet())
 """
 
 
@@ -477,7 +481,7 @@ def test_two_publishers_at_once(world: World, tmp_path: Path) -> None:
         (tmp_path / "go").touch()
         assert first.wait(60) == 0
     assert (folders.numbers(world.data), value(world)) == ([1], "one")
-    assert world.publish()["unchanged"]
+    assert world.publish().unchanged
 
 
 HOLDS = """
@@ -541,6 +545,6 @@ def test_no_space_while_publishing(small_disk: Path, left: int) -> None:
         snapshot.verify()
         assert json.loads(snapshot.get({"id": 7}) or b"")["prediction"].startswith("old 7")
     assert folders.numbers(world.data) == [1]
-    assert world.publish()["version"] is not None
+    assert world.publish().version is not None
     with world.served() as snapshot:
         assert json.loads(snapshot.get({"id": 7}) or b"")["prediction"].startswith("7 new")

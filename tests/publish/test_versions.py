@@ -26,9 +26,10 @@ from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
 from batchinfer.core.records import Failure
 from batchinfer.errors import GateFailed, NotFound, StoreError, UsageError
-from batchinfer.pipeline import run
+from batchinfer.pipeline.publish import publish, publish_candidate
 from batchinfer.planning.prepare import Options
-from batchinfer.publish import build, lookup_index, release
+from batchinfer.publish import build, lookup_index
+from batchinfer.publish.contents import Candidate
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
@@ -379,7 +380,7 @@ def test_a_pin_is_served_in_place_of_the_current_version(make: Make) -> None:
     world.publish()
     (world.data.folder / pointers.PIN).write_bytes((world.data.folder / pointers.CURRENT).read_bytes())
     world.take_in({"id": [1], "prediction": ["corrected"]})
-    assert world.changed(gate=OPEN).publish()["version"] == 2
+    assert world.changed(gate=OPEN).publish().version == 2
     assert json.loads(world.get(id=1) or b"")["prediction"] == "about a"
     assert [(row.version, row.current, row.pinned) for row in pointers.list_versions(world.data, pytest.fail)] == [
         (2, True, False), (1, False, True),
@@ -455,7 +456,7 @@ def test_a_version_that_shrinks_too_much_is_refused(make: Make) -> None:
     refused(world, "shrink")
     assert current(world) == 1
     assert world.get(id=9) is not None
-    assert world.changed(gate={"shrink": 0.2}).publish()["version"] == 2
+    assert world.changed(gate={"shrink": 0.2}).publish().version == 2
     assert world.get(id=9) is None
 
 
@@ -467,7 +468,7 @@ def test_a_version_that_changes_too_much_is_refused(make: Make) -> None:
     world.answer(lambda row: "something else" if row["id"] < 4 else echo(row), refresh=True)
     refused(world, "changed")
     assert json.loads(world.get(id=1) or b"")["prediction"] == "about a"
-    assert world.changed(gate={"changed": 0.75}).publish()["version"] == 2
+    assert world.changed(gate={"changed": 0.75}).publish().version == 2
 
 
 def test_a_run_whose_gate_fails_is_recorded_as_rejected(make: Make) -> None:
@@ -478,23 +479,28 @@ def test_a_run_whose_gate_fails_is_recorded_as_rejected(make: Make) -> None:
         world.run()
     assert raised.value.exit_code == 3
     newest = world.store.runs()[0]
-    assert (newest["status"], newest["version"], newest["hits"], newest["failures"]) == ("rejected", None, 1, 1)
-    assert {check["name"] for check in newest["gate"] if not check["passed"]} == {"coverage", "failures"}
-    assert newest["candidate"] == f"r{newest['run_id']}"
-    assert (world.data.rejected / f"r{newest['run_id']}" / PREDICTIONS).is_file()
+    assert (newest.status, newest.report["version"], newest.report["hits"], newest.report["failures"]) == (
+        "rejected",
+        None,
+        1,
+        1,
+    )
+    assert {check["name"] for check in newest.report["gate"] if not check["passed"]} == {"coverage", "failures"}
+    assert newest.report["candidate"] == f"r{newest.run_id}"
+    assert (world.data.rejected / f"r{newest.run_id}" / PREDICTIONS).is_file()
 
 
 def test_content_that_is_served_already_publishes_nothing(make: Make) -> None:
     """A run that changes nothing leaves the version that there is; one more entry makes another."""
     world = make({"id": [1, 2], "text": ["a", "b"]})
     world.answer(echo)
-    assert world.run()["version"] == 1
+    assert world.run().version == 1
     again = world.run()
-    assert (again["version"], again["unchanged"], again["entries"]) == (None, True, 2)
+    assert (again.version, again.unchanged, again.entries) == (None, True, 2)
     assert folders.numbers(world.data) == [1]
     world.take_in({"id": [3], "prediction": ["c"]})
-    assert world.run()["version"] == 2
-    assert [run["status"] for run in world.store.runs()][:3] == ["done"] * 3
+    assert world.run().version == 2
+    assert [run.status for run in world.store.runs()][:3] == ["done"] * 3
 
 
 def test_a_list_in_another_order_publishes_nothing(make: Make) -> None:
@@ -503,7 +509,7 @@ def test_a_list_in_another_order_publishes_nothing(make: Make) -> None:
     world.answer(echo)
     world.publish()
     world.rows({"id": [2, 1], "text": ["b", "a"], "note": ["x", "y"]})
-    assert world.publish()["version"] is None
+    assert world.publish().version is None
 
 
 def test_another_way_to_look_up_is_news(make: Make) -> None:
@@ -512,13 +518,13 @@ def test_another_way_to_look_up_is_news(make: Make) -> None:
     world.answer(echo)
     world.publish()
     world = world.changed(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})
-    assert world.publish()["version"] == 2
+    assert world.publish().version == 2
     assert world.get(id="TEA") is not None
-    assert world.publish()["unchanged"]
+    assert world.publish().unchanged
     world = world.changed(input={"path": "queries.parquet", "key": ["name"], "normalize": ["casefold"]})
-    assert world.publish()["version"] == 3
+    assert world.publish().version == 3
     assert world.get(name="Tea") is not None
-    assert world.publish()["unchanged"]
+    assert world.publish().unchanged
 
 
 def test_equal_texts_of_another_kind_are_news(tmp_path: Path) -> None:
@@ -532,7 +538,7 @@ def test_equal_texts_of_another_kind_are_news(tmp_path: Path) -> None:
     with world.store.open(write=True) as db:
         moment = db.execute("SELECT min(generated_at) FROM read_parquet(?)", [str(folder(world, 1) / PREDICTIONS)])
         db.execute("UPDATE imports SET created_at = ?", [moment.fetchall()[0][0]])
-    assert world.publish()["version"] == 2
+    assert world.publish().version == 2
     assert json.loads(world.get(id=1) or b"")["prediction"] == 1
 
 
@@ -555,7 +561,9 @@ def test_every_version_is_recorded(make: Make) -> None:
 
 
 def publish_by_force(world: World, candidate: str | None = None, why: str | None = None) -> dict[str, Any]:
-    return run.publish_job(world.job, world.data, Options(), Quiet(), candidate=candidate, why=why)
+    if candidate is None:
+        return publish(world.job, world.data, Options(), Quiet(), why).to_json()
+    return publish_candidate(world.job, world.data, Options(), Quiet(), candidate, why).to_json()
 
 
 @pytest.fixture
@@ -601,7 +609,7 @@ def test_a_body_by_force_is_as_any_other(rejected: World) -> None:
     with pytest.raises(GateFailed) as raised:
         rejected.publish()
     assert raised.value.report is not None
-    name = raised.value.report["candidate"]
+    name = raised.value.report.to_json()["candidate"]
     publish_by_force(rejected, None, "from the cache")
     from_cache = [rejected.get(id=number) for number in (1, 2, 3)]
     rejected.take_in({"id": [1], "prediction": ["other"]})
@@ -627,8 +635,8 @@ def test_a_candidate_is_never_overwritten(rejected: World) -> None:
     for name in ("r3", "r3-2", "r3-3"):
         with pytest.raises(GateFailed, match=f"/{name}\\. ") as raised:
             rejected.publish()
-        report = raised.value.report
-        assert report is not None
+        assert raised.value.report is not None
+        report = raised.value.report.to_json()
         assert (report["status"], report["candidate"], report["version"], report["job"]) == (
             "rejected", name, None, "shop",
         )  # fmt: skip
@@ -754,11 +762,11 @@ def test_what_fails_keeps_what_is_served(make: Make) -> None:
     world = failing(make, "keep")
     kept = world.get(id=2)
     report = world.publish()
-    assert (report["version"], report["carried"], report["entries"]) == (2, 2, 3)
+    assert (report.version, report.carried, report.entries) == (2, 2, 3)
     assert (world.get(id=2), json.loads(world.get(id=1) or b"")["prediction"]) == (kept, "new")
     assert {number: row["carried"] for number, row in entries(world, 2).items()} == {1: False, 2: True, 3: True}
     assert Manifest.read(folder(world, 2)).carried == 2
-    assert world.publish()["version"] is None  # and carrying on is no news
+    assert world.publish().version is None  # and carrying on is no news
 
 
 def test_what_fails_keeps_what_a_pin_serves(make: Make) -> None:
@@ -772,7 +780,7 @@ def test_what_fails_keeps_what_a_pin_serves(make: Make) -> None:
     world = world.changed(prompt={"template": "{{ text }}!"})
     world.answer(lambda row: REFUSED if row["id"] == 2 else "new")
     report = world.publish()
-    assert (report["version"], report["carried"], report["pinned"]) == (3, 1, 1)
+    assert (report.version, report.carried, report.pinned) == (3, 1, 1)
     assert {number: row["prediction"] for number, row in entries(world, 3).items()} == {1: "new", 2: "good"}
 
 
@@ -782,9 +790,9 @@ def test_what_is_carried_is_carried_on(make: Make) -> None:
     world.publish()
     world.rows({"id": [1, 2, 3, 4], "text": ["a", "b", "c", "d"]})
     world.answer(lambda row: "late" if row["id"] == 4 else None)
-    assert (world.publish()["carried"], entries(world, 3)[2]["carried"]) == (2, True)
+    assert (world.publish().carried, entries(world, 3)[2]["carried"]) == (2, True)
     world.answer(lambda row: "at last", retry_failed=True)
-    assert world.publish()["carried"] == 0
+    assert world.publish().carried == 0
     assert json.loads(world.get(id=2) or b"")["prediction"] == "at last"
 
 
@@ -792,7 +800,7 @@ def test_what_fails_is_dropped_where_the_job_says_so(make: Make) -> None:
     """Under on_failure: drop, rows that failed or are left are not served any more."""
     world = failing(make, "drop")
     report = world.publish()
-    assert (report["carried"], report["entries"]) == (0, 1)
+    assert (report.carried, report.entries) == (0, 1)
     assert (world.get(id=2), world.get(id=3)) == (None, None)
 
 
@@ -800,7 +808,7 @@ def test_keys_that_left_the_list_are_not_carried(make: Make) -> None:
     """Only keys of the list keep their predictions; others go with their rows."""
     world = failing(make, "keep")
     world.rows({"id": [1, 2], "text": ["a", "b"]})
-    assert world.publish()["entries"] == 2
+    assert world.publish().entries == 2
     assert world.get(id=3) is None
 
 
@@ -812,7 +820,7 @@ def test_rows_that_became_bad_keep_what_is_served(make: Make) -> None:
     world.rows({"id": [1, 2, 3, 3, 4], "text": [None, "b", "c", "other", "d"]})
     world.answer(echo)
     report = world.publish()
-    assert (report["bad"], report["carried"], report["entries"]) == (3, 2, 4)
+    assert (report.bad, report.carried, report.entries) == (3, 2, 4)
     assert json.loads(world.get(id=1) or b"")["prediction"] == "about a"
     assert json.loads(world.get(id=3) or b"")["prediction"] == "about c"
 
@@ -824,7 +832,7 @@ def test_nothing_is_carried_into_another_key(make: Make) -> None:
     world.publish()
     world = world.changed(input={"path": "queries.parquet", "key": ["name"]})
     report = world.publish()
-    assert (report["version"], report["carried"], report["entries"]) == (2, 0, 2)
+    assert (report.version, report.carried, report.entries) == (2, 0, 2)
     assert world.get(name="x") is not None
 
 
@@ -835,7 +843,7 @@ def test_nothing_is_carried_into_another_kind_of_prediction(make: Make) -> None:
     world.publish()
     world = world.changed(output={"type": "json", "schema": {}})
     world.answer(lambda row: "[1]" if row["id"] == 1 else REFUSED)
-    assert (world.publish()["carried"], world.get(id=2)) == (0, None)
+    assert (world.publish().carried, world.get(id=2)) == (0, None)
 
 
 # Imports
@@ -849,13 +857,13 @@ def test_imports_win_and_may_lie_beyond_the_list(make: Make) -> None:
     world.take_in({"id": [1, 99], "prediction": ["first", "beyond"]})
     world.take_in({"id": [1], "prediction": ["second"]})
     report = world.publish()
-    assert (report["entries"], report["carried"]) == (3, 0)
+    assert (report.entries, report.carried) == (3, 0)
     assert [json.loads(world.get(id=number) or b"")["prediction"] for number in (1, 2, 99)] == [
         "second",
         "about b",
         "beyond",
     ]
-    checks = {check["name"]: check["value"] for check in report["gate"]}
+    checks = {check.name: check.value for check in report.gate}
     assert checks == {
         "coverage": 1.0,
         "failures": 0.0,
@@ -872,7 +880,7 @@ def test_an_import_for_another_lookup_key_is_left_out(tmp_path: Path) -> None:
     world.take_in({"id": [1], "prediction": ["old"]})
     world = world.changed(input={"path": "queries.parquet", "key": ["id", "size"]})
     world.take_in({"id": [2], "size": [7], "prediction": ["new"]})
-    assert world.publish()["entries"] == 1
+    assert world.publish().entries == 1
     assert json.loads(world.get(id=2, size=7) or b"")["prediction"] == "new"
 
 
@@ -895,7 +903,7 @@ def test_a_job_without_a_model_lives_by_imports(tmp_path: Path) -> None:
     )
     world.take_in({"id": ["A", "B"], "prediction": ["x", "y"]})
     report = world.run()
-    assert (report["status"], report["hits"], report["left"], report["version"]) == ("done", 2, 0, 1)
+    assert (report.status, report.hits, report.left, report.version) == ("done", 2, 0, 1)
     assert json.loads(world.get(id="a") or b"")["prediction"] == "x"
 
 
@@ -996,8 +1004,8 @@ def test_a_damaged_current_is_refused(published: World) -> None:
 def test_a_damaged_draft_is_never_published(published: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written is read again before it is named: a file that came out wrong stops the publishing."""
 
-    def damaged(plan: Any, target: Path, spec: Any) -> int:
-        count = build_lookup(plan, target, spec)
+    def damaged(db: Any, key: Any, target: Path, *arguments: Any) -> int:
+        count = build_lookup(db, key, target, *arguments)
         path = target / LOOKUP
         whole = path.read_bytes()
         manifest_then = build.write_manifest
@@ -1020,7 +1028,7 @@ def test_a_damaged_draft_is_never_published(published: World, monkeypatch: pytes
 # Publishing that breaks off
 
 STEPS = [
-    (release, "collect"), (build, "write_predictions"), (lookup_index, "write_lookup"), (build, "write_manifest"), (folders, "sync_files"),
+    (Candidate, "__init__"), (Candidate, "write"), (lookup_index, "write_lookup"), (build, "write_manifest"), (folders, "sync_files"),
     (build, "check"), (folders, "add"), (pointers, "make_current"),
 ]  # fmt: skip
 
@@ -1053,7 +1061,7 @@ def test_an_error_between_steps_leaves_the_old_version_served(
     assert json.loads(world.get(id=1) or b"")["prediction"] == ("new" if done else "about a")
     assert not list(world.data.versions.glob(".*"))
     report = world.publish()
-    assert (report["version"] is None) == done
+    assert (report.version is None) == done
     assert json.loads(world.get(id=1) or b"")["prediction"] == "new"
 
 

@@ -121,7 +121,7 @@ def test_an_import_is_found_by_the_lists_key(tmp_path: Path) -> None:
     columns = {name: listed for name, (listed, _, _) in SAME.items()}
     world = imports_job(tmp_path, columns, input={"path": "queries.parquet", "key": list(SAME)})
     world.take_in({name: imported for name, (_, imported, _) in SAME.items()} | {"prediction": ["x"]})
-    with world.planned() as p:
+    with world.prepared() as p:
         assert (p.plan.counts.hits, p.plan.counts.to_generate) == (1, 0)
     world.publish()
     assert served(world, **{name: asked for name, (_, _, asked) in SAME.items()}) == "x"
@@ -412,7 +412,7 @@ def test_what_is_of_another_key_waits_until_it_is_back(tmp_path: Path) -> None:
     world = world.changed(input={"path": "queries.parquet", "key": ["name"]})
     said: list[str] = []
     for _ in range(2):
-        with prepare.planned(world.job, world.data, prepare.Options(), say=said.append) as p:
+        with prepare.prepare(world.job, world.data, prepare.Options(), said.append) as p:
             assert p.plan.counts.hits == 0
     [sentence] = said
     assert sentence.startswith("2 rows of earlier imports and reviews are not of the key name")
@@ -430,7 +430,7 @@ def test_a_value_that_the_keys_kind_cannot_hold_waits_too(tmp_path: Path) -> Non
     world = imports_job(tmp_path, {"id": ["7", "8"]}, gate=LENIENT)
     world.take_in({"id": ["7", "x", "1.5"], "prediction": ["seven", "x", "y"]})
     world = world.changed(input={"path": "queries.parquet", "key": ["id"], "types": {"id": "integer"}})
-    assert world.publish()["entries"] == 1
+    assert world.publish().entries == 1
     assert served(world, id=7) == "seven"
 
 
@@ -458,7 +458,7 @@ def test_many_lookups_are_made_anew_in_bounded_memory(
     predictions.add(world.job, world.data, tmp_path / "large.parquet", None)
     world = world.changed(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})
     monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
-    with world.planned():
+    with world.prepared():
         pass
     with world.store.open() as db:
         assert db.sql("SELECT count(*), count(DISTINCT lookup) FROM imports").fetchall() == [(count, count)]

@@ -275,8 +275,8 @@ def test_rows_that_are_not_judged_are_counted(make: Make) -> None:
     world.answer(echo)
     rows = world.review()
     taken = world.judge([rows[0] | {"corrected": "by Ann"}, rows[1] | {"verdict": " Reject "}, rows[2]])
-    assert taken == ingest.Taken(1, 0, 1, 1, 1, 0)
-    assert world.judge(rows) == ingest.Taken(None, 0, 0, 0, 3, 0)
+    assert taken == ingest.Ingested(1, 0, 1, 1, 1, 0)
+    assert world.judge(rows) == ingest.Ingested(None, 0, 0, 0, 3, 0)
     assert len(stored(world)) == 2
 
 

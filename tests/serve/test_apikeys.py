@@ -16,7 +16,7 @@ import pytest
 from batchinfer.errors import NotFound, StoreError
 from batchinfer.serve import apikeys
 from batchinfer.serve.apikeys import KeyFile, split
-from batchinfer.serve.auth import Authenticator, sent
+from batchinfer.serve.auth import Authenticator, bearer_key
 from batchinfer.serve.problems import Problem
 from tests.tiny import Cli
 
@@ -36,20 +36,20 @@ def bearer(key: str) -> str:
     return f"Bearer {key}"
 
 
-def refusal(guard: Authenticator, authorization: str | None, job: str | None = "shop") -> str:
+def refusal(authenticator: Authenticator, authorization: str | None, job: str | None = "shop") -> str:
     """The kind of problem that a request meets; empty if it is let in."""
     try:
-        guard.check(authorization, job)
+        authenticator.check(authorization, job)
     except Problem as problem:
         return problem.slug
     return ""
 
 
-def guarding(root: Path, *, always: bool = False, never: bool = False) -> Authenticator:
-    """A guard that has looked at the key file."""
-    guard = Authenticator(root, always=always, never=never)
-    guard.refresh()
-    return guard
+def authenticator_of(root: Path, *, always: bool = False, never: bool = False) -> Authenticator:
+    """An authenticator that has looked at the key file."""
+    authenticator = Authenticator(root, always=always, never=never)
+    authenticator.refresh()
+    return authenticator
 
 
 def test_a_key_is_shown_once_and_kept_nowhere(batchinfer: Cli) -> None:
@@ -90,9 +90,9 @@ def test_a_key_is_printed_alone_for_scripts(batchinfer: Cli) -> None:
         ([" "], "A key's NAME says whom or what it is for: it cannot be empty."),
         (
             ["x", "--job", "../../etc"],
-            "'../../etc' is no name of a job: it begins with a letter, then a-z, 0-9, _ and -.",
+            "'../../etc' is not a job name: it begins with a letter, then a-z, 0-9, _ and -.",
         ),
-        (["x", "--job", "Shop"], "'Shop' is no name of a job: it begins with a letter, then a-z, 0-9, _ and -."),
+        (["x", "--job", "Shop"], "'Shop' is not a job name: it begins with a letter, then a-z, 0-9, _ and -."),
     ],
 )
 def test_a_key_for_nothing_is_refused(batchinfer: Cli, words: list[str], sentence: str) -> None:
@@ -207,38 +207,38 @@ def test_a_key_lets_in_what_it_is_for(tmp_path: Path) -> None:
     file = KeyFile(tmp_path)
     (_, everything), (_, shoes), (old, gone) = file.add("a", None), file.add("b", ["shoes"]), file.add("c", None)
     file.revoke(old.id)
-    guard = guarding(tmp_path)
-    assert refusal(guard, bearer(everything)) == ""
-    assert refusal(guard, bearer(shoes), "shoes") == ""
-    assert refusal(guard, bearer(shoes), None) == ""
-    assert refusal(guard, bearer(shoes)) == "forbidden"
-    assert refusal(guard, f"bearer  {everything} ") == ""
+    authenticator = authenticator_of(tmp_path)
+    assert refusal(authenticator, bearer(everything)) == ""
+    assert refusal(authenticator, bearer(shoes), "shoes") == ""
+    assert refusal(authenticator, bearer(shoes), None) == ""
+    assert refusal(authenticator, bearer(shoes)) == "forbidden"
+    assert refusal(authenticator, f"bearer  {everything} ") == ""
     for authorization in (
         None, bearer(gone), bearer(everything[:-1]), bearer(everything + "x"), bearer("bi_00000000_" + everything[12:]),
         bearer(shoes[:12] + everything[12:]), bearer(""), bearer("bi_é_é"), "\xff\xfe",
         everything, f"Basic {everything}",
     ):  # fmt: skip
-        assert refusal(guard, authorization) == "no-key"
+        assert refusal(authenticator, authorization) == "no-key"
 
 
 def test_none_is_needed_until_there_is_one(tmp_path: Path) -> None:
     """On loopback nobody needs a key until the first is made, and everybody from then on, also if it is revoked."""
-    guard = guarding(tmp_path)
-    assert refusal(guard, None) == ""
+    authenticator = authenticator_of(tmp_path)
+    assert refusal(authenticator, None) == ""
     record, key = KeyFile(tmp_path).add("search", None)
-    guard.refresh()
-    assert (refusal(guard, None), refusal(guard, bearer(key))) == ("no-key", "")
+    authenticator.refresh()
+    assert (refusal(authenticator, None), refusal(authenticator, bearer(key))) == ("no-key", "")
     KeyFile(tmp_path).revoke(record.id)
-    guard.refresh()
-    assert (refusal(guard, None), refusal(guard, bearer(key))) == ("no-key", "no-key")
-    assert refusal(guarding(tmp_path), None) == "no-key"
+    authenticator.refresh()
+    assert (refusal(authenticator, None), refusal(authenticator, bearer(key))) == ("no-key", "no-key")
+    assert refusal(authenticator_of(tmp_path), None) == "no-key"
 
 
 def test_elsewhere_one_is_needed_from_the_start(tmp_path: Path) -> None:
     """Where others can reach the service nobody is let in without a key, even if there is none; --no-auth lets all in."""
-    assert refusal(guarding(tmp_path, always=True), None) == "no-key"
+    assert refusal(authenticator_of(tmp_path, always=True), None) == "no-key"
     KeyFile(tmp_path).add("search", None)
-    assert refusal(guarding(tmp_path, always=True, never=True), None) == ""
+    assert refusal(authenticator_of(tmp_path, always=True, never=True), None) == ""
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, None])
@@ -247,18 +247,18 @@ def test_a_damaged_or_missing_file_keeps_strangers_out(
 ) -> None:
     """When the file is damaged, or gone, the keys known before stay in force, strangers stay out, and the log says so once."""
     _, key = KeyFile(tmp_path).add("search", None)
-    guard = guarding(tmp_path)
+    authenticator = authenticator_of(tmp_path)
     path, good = tmp_path / "api-keys.json", (tmp_path / "api-keys.json").read_bytes()
     logger = logging.getLogger("batchinfer")
     before, logger.propagate = logger.propagate, True
     for _ in range(2):
         path.unlink() if damage is None else path.write_bytes(damage)
         for _ in range(3):
-            guard.refresh()
-        assert (refusal(guard, None), refusal(guard, bearer(key))) == ("no-key", "")
+            authenticator.refresh()
+        assert (refusal(authenticator, None), refusal(authenticator, bearer(key))) == ("no-key", "")
         path.write_bytes(good)
-        guard.refresh()
-        assert (refusal(guard, None), refusal(guard, bearer(key))) == ("no-key", "")
+        authenticator.refresh()
+        assert (refusal(authenticator, None), refusal(authenticator, bearer(key))) == ("no-key", "")
     logger.propagate = before
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
@@ -269,7 +269,7 @@ def test_a_damaged_or_missing_file_keeps_strangers_out(
 def test_a_file_that_is_damaged_from_the_start_lets_nobody_in(tmp_path: Path, damage: bytes) -> None:
     """On loopback too: there were keys, so strangers must stay out."""
     (tmp_path / "api-keys.json").write_bytes(damage)
-    assert refusal(guarding(tmp_path), None) == "no-key"
+    assert refusal(authenticator_of(tmp_path), None) == "no-key"
 
 
 def test_a_data_folder_that_is_away_locks_nobody_out(tmp_path: Path) -> None:
@@ -277,14 +277,14 @@ def test_a_data_folder_that_is_away_locks_nobody_out(tmp_path: Path) -> None:
     data, away = tmp_path / "home", tmp_path / "away"
     data.mkdir()
     _, key = KeyFile(data).add("search", None)
-    guard = guarding(data)
+    authenticator = authenticator_of(data)
     data.rename(away)
-    guard.refresh()
-    assert (refusal(guard, None), refusal(guard, bearer(key))) == ("no-key", "")
+    authenticator.refresh()
+    assert (refusal(authenticator, None), refusal(authenticator, bearer(key))) == ("no-key", "")
     _, newer = KeyFile(away).add("newer", None)
     away.rename(data)
-    guard.refresh()
-    assert (refusal(guard, bearer(newer)), refusal(guard, bearer(key))) == ("", "")
+    authenticator.refresh()
+    assert (refusal(authenticator, bearer(newer)), refusal(authenticator, bearer(key))) == ("", "")
 
 
 def test_revoking_needs_a_known_id(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_revoking_needs_a_known_id(tmp_path: Path) -> None:
 
 
 def test_two_keys_differ(tmp_path: Path) -> None:
-    """Ids and secrets are drawn anew for each key, also under one name."""
+    """Ids and secrets are new for each key, also under one name."""
     made = [KeyFile(tmp_path).add("search", None)[1] for _ in range(3)]
     assert len({part for key in made for part in apikeys.split(key) or ()}) == 6
 
@@ -302,5 +302,5 @@ def test_two_keys_differ(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_the_key_that_is_sent_is_named_however_its_scheme_is_written(scheme: str) -> None:
     """The access log and the check read one and the same key."""
-    assert sent(f"{scheme} bi_0a1b2c3d_secret") == ("0a1b2c3d", "secret")
-    assert sent("Basic bi_0a1b2c3d_secret") is None
+    assert bearer_key(f"{scheme} bi_0a1b2c3d_secret") == ("0a1b2c3d", "secret")
+    assert bearer_key("Basic bi_0a1b2c3d_secret") is None

@@ -10,7 +10,6 @@ import json
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,14 +20,15 @@ import pytest
 from batchinfer.match.matcher import MATCHER
 from batchinfer.serve import match
 from batchinfer.serve.apikeys import KeyFile
-from batchinfer.serve.match import Asked
+from batchinfer.serve.match import MatchRequest
 from batchinfer.serve.problems import Problem
-from batchinfer.serve.registry import JobRegistry, OpenVersion
+from batchinfer.serve.registry import JobRegistry
+from batchinfer.serve.served_job import JobState, OpenVersion
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import MANIFEST
 from tests.damage import Damage, cut, edit_manifest, flipped, next_version, point, without, zeroed
 from tests.factories import World
-from tests.serving import Server, job, name_things, names_job, reply_of, say, serving
+from tests.serving import Server, eventually, job, name_things, names_job, reply_of, say, serving
 
 NAMED = {
     ("Sputnik V", "de"): ["Sputnik-Impfstoff", "Gam-COVID-Vac"],
@@ -315,7 +315,7 @@ def test_long_texts_are_matched_beside_the_event_loop() -> None:
 
     def find_json(text: str, **_: Any) -> str:
         threads.append(threading.current_thread())
-        assert len(text) < match.BESIDE or released.wait(20)
+        assert len(text) < match.THREAD_FROM or released.wait(20)
         return "[]"
 
     opened = cast(
@@ -324,10 +324,12 @@ def test_long_texts_are_matched_beside_the_event_loop() -> None:
     )
 
     async def ask() -> None:
-        long = asyncio.create_task(match.answer(opened, Asked(["x" * (match.BESIDE + 1)], (), utf16=False, batch=True)))
+        long = asyncio.create_task(
+            match.answer(opened, MatchRequest(["x" * (match.THREAD_FROM + 1)], (), utf16=False, is_batch=True))
+        )
         while not threads:  # noqa: ASYNC110 - a thread fills it
             await asyncio.sleep(0.01)
-        body, _ = await match.answer(opened, Asked(["x"], (), utf16=False, batch=False))
+        body, _ = await match.answer(opened, MatchRequest(["x"], (), utf16=False, is_batch=False))
         assert json.loads(body) == {"matches": [], "version": 1}
         assert not long.done()
         released.set()
@@ -341,17 +343,17 @@ def test_long_texts_are_matched_beside_the_event_loop() -> None:
 def test_without_the_extra_look_ups_go_on(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A service that lacks the matching library serves the version all the same, warns, and says so to who wants matches."""
+    """A service that lacks the matching library serves the version anyway, warns, and says so to clients that want matches."""
     monkeypatch.setitem(sys.modules, "daachorse", None)
-    board = JobRegistry(root, lambda _: None, records_misses=False)
-    board.refresh()
-    opened = board.desks["vaccines"].opened()
+    registry = JobRegistry(root, lambda _: None, records_misses=False)
+    registry.refresh()
+    opened = registry.jobs["vaccines"].open_version()
     assert opened.snapshot.get({"thing": "Sputnik V", "language": "de"}) is not None
-    assert not board.desks["vaccines"].served.degraded
+    assert registry.jobs["vaccines"].situation.state is JobState.SERVING
     assert "vaccines: texts cannot be matched." in caplog.text
     assert "plain: texts cannot be matched." not in caplog.text
     with pytest.raises(Problem, match=r"is not installed: pip install") as refusal:
-        asyncio.run(match.answer(opened, Asked(["the jab"], (), utf16=False, batch=False)))
+        asyncio.run(match.answer(opened, MatchRequest(["the jab"], (), utf16=False, is_batch=False)))
     assert (refusal.value.status, refusal.value.slug) == (501, "not-installed")
 
 
@@ -403,10 +405,11 @@ def test_a_swap_under_load_takes_the_new_matcher(world: World, tmp_path: Path) -
         threads = [threading.Thread(target=ask, args=[server, batches]) for batches in (False, True)]
         for thread in threads:
             thread.start()
-        for version in range(2, 6):
-            name_things(world, of_version(version))
+        for version in range(1, 6):
+            if version > 1:
+                name_things(world, of_version(version))
             server.settled("vaccines", version)
-            time.sleep(0.1)
+            eventually(lambda version=version: version in seen or wrong, server.said)  # type: ignore[misc]
         over.set()
         for thread in threads:
             thread.join()
@@ -415,13 +418,13 @@ def test_a_swap_under_load_takes_the_new_matcher(world: World, tmp_path: Path) -
     assert "Traceback" not in server.log
 
 
-def test_another_unicode_is_told(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_unicode_is_warned_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """A version with a matcher that was made with another Unicode than this Python's is served, and the log warns."""
     next_version(world.data, like=1, number=2, damage=lambda folder: edit_manifest(folder, unicode="1.1"))
     point(world.data, 2)
-    board = JobRegistry(world.data.root, lambda _: None, records_misses=False)
-    board.refresh()
-    assert board.desks["vaccines"].opened().version == 2
+    registry = JobRegistry(world.data.root, lambda _: None, records_misses=False)
+    registry.refresh()
+    assert registry.jobs["vaccines"].open_version().version == 2
     assert "vaccines: version 2 normalizes by Unicode 1.1" in caplog.text
 
 
@@ -439,25 +442,25 @@ def other_content(folder: Path) -> None:
     ids=["missing", "cut", "flipped", "zeroed", "something else"],
 )  # fmt: skip
 def test_a_damaged_matcher_leaves_the_old_version(world: World, damage: Damage) -> None:
-    """The old version goes on being looked up and matched, and what is wrong is said; the next good one is taken."""
-    board = JobRegistry(world.data.root, lambda _: None, records_misses=False)
-    board.refresh()
+    """The old version goes on being looked up and matched, and what is wrong is reported; the next good one is picked up."""
+    registry = JobRegistry(world.data.root, lambda _: None, records_misses=False)
+    registry.refresh()
     next_version(world.data, like=1, number=2, damage=damage)
     point(world.data, 2)
-    board.refresh()
-    desk = board.desks["vaccines"]
-    assert desk.opened().version == 1
-    assert desk.failed_loads == 1
-    assert desk.served.problem is not None
-    assert MATCHER in desk.served.problem
-    asked = Asked([TEXT], (), utf16=False, batch=False)
-    body, count = asyncio.run(match.answer(desk.opened(), asked))
+    registry.refresh()
+    served = registry.jobs["vaccines"]
+    assert served.open_version().version == 1
+    assert served.failed_loads == 1
+    assert served.situation.problem is not None
+    assert MATCHER in served.situation.problem
+    asked = MatchRequest([TEXT], (), utf16=False, is_batch=False)
+    body, count = asyncio.run(match.answer(served.open_version(), asked))
     assert (json.loads(body)["version"], count) == (1, 2)
     again = JobRegistry(world.data.root, lambda _: None, records_misses=False)
     again.refresh()
-    assert again.desks["vaccines"].opened().version == 1  # a worker that starts now falls back to it, too
+    assert again.jobs["vaccines"].open_version().version == 1  # a worker that starts now falls back to it, too
     shutil.rmtree(folder_of(world.data, 2))
     next_version(world.data, like=1, number=3)
-    board.refresh()
-    assert desk.opened().version == 3
-    assert not desk.served.degraded
+    registry.refresh()
+    assert served.open_version().version == 3
+    assert served.situation.state is JobState.SERVING

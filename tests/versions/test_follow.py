@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from batchinfer.core.home import JobData
+from batchinfer.errors import StoreError
 from batchinfer.versions import checksums, folders, follow, pointers
 from batchinfer.versions.folders import folder_of
-from batchinfer.versions.follow import Follower
+from batchinfer.versions.follow import FollowedVersion, Follower
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
-from batchinfer.versions.pointers import CURRENT, PIN
+from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
 from tests.damage import POINTERS, VERSIONS, Damage, next_version, point
 from tests.factories import LENIENT, imports_job
@@ -29,7 +30,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = imports_job(tmp_path_factory.mktemp("world"), {"id": ["a", "b"]}, gate=LENIENT)
     for number in (1, 2, 3):
         world.take_in({"id": ["a", "b"], "prediction": [str(number), "b"]})
-        assert world.publish()["version"] == number
+        assert world.publish().version == number
     return world.data.root
 
 
@@ -56,16 +57,16 @@ def following(data: JobData) -> Follower:
 
 def says(follower: Follower) -> str | None:
     """What is served for the entry a."""
-    snapshot = follower.served.snapshot
+    snapshot = follower.followed.snapshot
     body = None if snapshot is None else snapshot.get({"id": "a"})
     return None if body is None else str(json.loads(body)["prediction"])
 
 
-def test_a_new_version_is_taken(data: JobData) -> None:
+def test_a_new_version_is_picked_up(data: JobData) -> None:
     """A publish is noticed by the next look, and only then does anything change."""
     point(data, 1)
     follower = following(data)
-    assert (says(follower), follower.served.degraded, follower.served.published) == ("1", False, True)
+    assert (says(follower), follower.followed.degraded) == ("1", False)
     assert not follower.refresh()
     point(data, 2)
     assert says(follower) == "1"
@@ -76,33 +77,33 @@ def test_a_new_version_is_taken(data: JobData) -> None:
 def test_a_pin_goes_before_current(data: JobData) -> None:
     """While there is a PIN it is what is served, also over publishes; without it, CURRENT is again."""
     follower = following(data)
-    assert (says(follower), follower.served.pinned) == ("3", False)
+    assert (says(follower), follower.followed.pinned) == ("3", False)
     point(data, 1, name=PIN)
     assert follower.refresh()
-    assert (says(follower), follower.served.pinned) == ("1", True)
+    assert (says(follower), follower.followed.pinned) == ("1", True)
     point(data, 2)
     follower.refresh()
-    assert (says(follower), follower.served.pinned) == ("1", True)
+    assert (says(follower), follower.followed.pinned) == ("1", True)
     (data.folder / PIN).unlink()
     follower.refresh()
-    assert (says(follower), follower.served.pinned, follower.served.degraded) == ("2", False, False)
+    assert (says(follower), follower.followed.pinned, follower.followed.degraded) == ("2", False, False)
 
 
-def test_a_pin_of_what_is_served_opens_nothing_anew(data: JobData) -> None:
+def test_a_pin_of_what_is_served_opens_nothing_again(data: JobData) -> None:
     """Pinning the version that is open only changes what is said of it."""
     follower = following(data)
-    before = follower.served.snapshot
+    before = follower.followed.snapshot
     point(data, 3, name=PIN)
     assert follower.refresh()
-    assert follower.served.snapshot is before
-    assert follower.served.pinned
+    assert follower.followed.snapshot is before
+    assert follower.followed.pinned
 
 
 def test_a_version_in_use_stays_open_until_its_user_is_done(data: JobData) -> None:
     """Who holds a version goes on reading it after the swap, and its lock goes with the last user."""
     point(data, 1)
     follower = following(data)
-    held = follower.served.snapshot
+    held = follower.followed.snapshot
     assert held is not None
     point(data, 2)
     follower.refresh()
@@ -127,55 +128,55 @@ def test_a_damaged_version_leaves_the_old_one(data: JobData, damage: Damage, sen
     follower = following(data)
     next_version(data, 3, 4, damage)
     assert follower.refresh()
-    assert (says(follower), follower.served.pointer, follower.failed_loads) == ("3", pointers.pointer_to(data, 3), 1)
-    assert sentence in str(follower.served.problem)
+    assert (says(follower), follower.followed.pointer, follower.failed_loads) == ("3", pointers.pointer_to(data, 3), 1)
+    assert sentence in str(follower.followed.problem)
     assert not follower.refresh()  # it is not looked at again and again
     next_version(data, 2, 5)
     assert follower.refresh()
-    assert (says(follower), follower.served.problem, follower.failed_loads) == ("2", None, 1)
+    assert (says(follower), follower.followed.problem, follower.failed_loads) == ("2", None, 1)
 
 
 @DAMAGED
-def test_at_the_start_the_newest_whole_version_is_taken(data: JobData, damage: Damage, sentence: str) -> None:
+def test_at_the_start_the_newest_whole_version_is_picked_up(data: JobData, damage: Damage, sentence: str) -> None:
     """A follower that starts on a damaged current version takes the newest that is whole, and says that it is degraded."""
     next_version(data, 3, 4, damage)
     shutil.copytree(folder_of(data, 3), folder_of(data, 9))
     (folder_of(data, 9) / LOOKUP).unlink()
     follower = following(data)
-    assert (says(follower), follower.served.degraded, follower.failed_loads) == ("3", True, 1)
-    assert sentence in str(follower.served.problem)
+    assert (says(follower), follower.followed.degraded, follower.failed_loads) == ("3", True, 1)
+    assert sentence in str(follower.followed.problem)
 
 
 @DAMAGED
 def test_a_damaged_pin_is_never_replaced_in_silence(data: JobData, damage: Damage, sentence: str) -> None:
-    """A follower that starts on a pin whose version is damaged serves nothing until that is mended."""
+    """A follower that starts on a pin whose version is damaged serves nothing until that is repaired."""
     next_version(data, 3, 4, damage)
     (data.folder / CURRENT).rename(data.folder / PIN)
     point(data, 3)
     follower = following(data)
-    assert (says(follower), follower.served.published) == (None, True)
-    assert sentence in str(follower.served.problem)
+    assert (says(follower), follower.followed.degraded) == (None, True)
+    assert sentence in str(follower.followed.problem)
     (data.folder / PIN).unlink()
     follower.refresh()
-    assert (says(follower), follower.served.degraded) == ("3", False)
+    assert (says(follower), follower.followed.degraded) == ("3", False)
 
 
 @pytest.mark.parametrize("content", [*POINTERS.values(), None], ids=[*POINTERS, "missing"])
 def test_a_current_that_names_nothing(data: JobData, content: bytes | None, at_once: None) -> None:
-    """CURRENT missing, empty, damaged or pointing nowhere: the old version stays; at the start, the newest is taken."""
+    """CURRENT missing, empty, damaged or pointing nowhere: the old version stays; at the start, the newest is picked up."""
     point(data, 2)
     follower = following(data)
     good = (data.folder / CURRENT).read_bytes()
     (data.folder / CURRENT).unlink() if content is None else (data.folder / CURRENT).write_bytes(content)
     assert follower.refresh()
-    assert (says(follower), follower.served.degraded, follower.failed_loads) == ("2", True, 1)
-    assert str(data.folder) in str(follower.served.problem)
+    assert (says(follower), follower.followed.degraded, follower.failed_loads) == ("2", True, 1)
+    assert str(data.folder) in str(follower.followed.problem)
     late = following(data)
-    assert (says(late), late.served.degraded, late.failed_loads) == ("3", True, 1)
+    assert (says(late), late.followed.degraded, late.failed_loads) == ("3", True, 1)
     (data.folder / CURRENT).write_bytes(good)
     for each in (follower, late):
         each.refresh()
-        assert (says(each), each.served.problem) == ("2", None)
+        assert (says(each), each.followed.problem) == ("2", None)
 
 
 @pytest.mark.parametrize("content", POINTERS.values(), ids=POINTERS)
@@ -184,34 +185,34 @@ def test_a_pin_that_names_nothing(data: JobData, content: bytes, at_once: None) 
     follower = following(data)
     (data.folder / PIN).write_bytes(content)
     follower.refresh()
-    assert (says(follower), follower.served.degraded) == ("3", True)
+    assert (says(follower), follower.followed.degraded) == ("3", True)
     late = following(data)
-    assert (says(late), late.served.degraded, late.served.published) == (None, True, True)
+    assert (says(late), late.followed.degraded) == (None, True)
     (data.folder / PIN).unlink()
     late.refresh()
-    assert (says(late), late.served.problem) == ("3", None)
+    assert (says(late), late.followed.problem) == ("3", None)
 
 
-def test_a_version_that_is_mended_is_taken(data: JobData, at_once: None) -> None:
-    """A half-copied version is taken once the rest of it has come, though CURRENT does not change again."""
+def test_a_version_that_is_repaired_is_picked_up(data: JobData, at_once: None) -> None:
+    """A half-copied version is picked up once the rest of it has come, though CURRENT does not change again."""
     follower = following(data)
     next_version(data, 2, 4, lambda folder: (folder / PREDICTIONS).rename(folder.parent / "late"))
     follower.refresh()
-    assert (says(follower), follower.served.degraded) == ("3", True)
+    assert (says(follower), follower.followed.degraded) == ("3", True)
     (folder_of(data, 4).parent / "late").rename(folder_of(data, 4) / PREDICTIONS)
     assert follower.refresh()
-    assert (says(follower), follower.served.degraded) == ("2", False)
+    assert (says(follower), follower.followed.degraded) == ("2", False)
 
 
 def test_a_data_folder_that_vanishes_and_comes_back(data: JobData, at_once: None) -> None:
-    """The version that is open goes on while its files are away, and what was published meanwhile is taken after."""
+    """The version that is open goes on while its files are away, and what was published meanwhile is picked up after."""
     follower = following(data)
     data.root.rename(data.root.with_name("away"))
     follower.refresh()
-    assert (says(follower), follower.served.degraded) == ("3", True)
+    assert (says(follower), follower.followed.degraded) == ("3", True)
     data.root.with_name("away").rename(data.root)
     follower.refresh()
-    assert (says(follower), follower.served.degraded) == ("3", False)
+    assert (says(follower), follower.followed.degraded) == ("3", False)
     point(data, 1)
     follower.refresh()
     assert says(follower) == "1"
@@ -226,16 +227,39 @@ def test_a_folder_that_vanishes_while_it_is_read(data: JobData, at_once: None, m
     monkeypatch.setattr(folders, "numbers", gone)
     (data.folder / CURRENT).write_bytes(b"")
     follower = following(data)
-    assert (says(follower), follower.served.published) == (None, True)
+    assert (says(follower), follower.followed.degraded) == (None, True)
     monkeypatch.undo()
     follower.refresh()
     assert says(follower) == "3"
 
 
+def test_what_a_preparation_raises_is_a_fault_of_the_version(data: JobData, at_once: None) -> None:
+    """A version that cannot be prepared is not picked up: at the start the one before it is, later what is open stays."""
+    prepared: list[int] = []
+
+    def prepare(_: Snapshot, pointer: Pointer) -> None:
+        if pointer.version in bad:
+            raise StoreError(f"version {pointer.version} is not wanted.")
+        prepared.append(pointer.version)
+
+    bad = {3}
+    follower = Follower(data, prepare=prepare)
+    follower.refresh()
+    assert (says(follower), follower.followed.problem, follower.failed_loads) == ("2", "version 3 is not wanted.", 1)
+    point(data, 1)
+    follower.refresh()
+    point(data, 3)
+    follower.refresh()
+    assert (says(follower), prepared, follower.failed_loads) == ("1", [2, 1], 2)
+    bad.clear()
+    follower.refresh()
+    assert (says(follower), follower.followed.degraded, prepared) == ("3", False, [2, 1, 3])
+
+
 def test_a_job_without_a_version(data: JobData) -> None:
     """It serves nothing, and nothing is wrong with that."""
     follower = following(JobData(data.root, "shoes"))
-    assert (follower.served.published, follower.served.degraded, follower.failed_loads) == (False, False, 0)
+    assert (follower.followed, follower.failed_loads) == (FollowedVersion(), 0)
 
 
 def test_nothing_whole_at_all(data: JobData) -> None:
@@ -243,7 +267,7 @@ def test_nothing_whole_at_all(data: JobData) -> None:
     for number in (1, 2, 3):
         (folder_of(data, number) / LOOKUP).unlink()
     follower = following(data)
-    assert (says(follower), follower.served.published, follower.served.degraded) == (None, True, True)
+    assert (says(follower), follower.followed.degraded) == (None, True)
 
 
 def test_checksums_are_compared_once(data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,4 +306,4 @@ def test_what_others_could_write_is_not_trusted(data: JobData, tmp_path: Path, s
     assert says(following(data)) == "3"
     (folder_of(data, 3) / PREDICTIONS).write_bytes(b"x")
     follower = following(data)
-    assert (says(follower), follower.served.degraded) == ("2", True)
+    assert (says(follower), follower.followed.degraded) == ("2", True)

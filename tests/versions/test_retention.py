@@ -55,7 +55,7 @@ def test_the_newest_versions_stay(world: World) -> None:
     assert sorted(path.name for path in world.data.versions.iterdir()) == ["000003", "000004"]
     assert value(world) == "four"
     world = world.changed(keep_versions=1)
-    assert world.publish()["unchanged"]
+    assert world.publish().unchanged
     assert folders.numbers(world.data) == [4]
 
 
@@ -148,7 +148,7 @@ def test_a_version_that_cannot_be_removed_ends_nothing(world: World, monkeypatch
         patched.setattr(retention, "sync_folder", refuse)
         patched.setattr(Path, "rename", rename_or(refuse, world.data))
         world.take_in({"id": [1], "prediction": ["three"]})
-        assert world.publish()["version"] == 3
+        assert world.publish().version == 3
     assert (folders.numbers(world.data), value(world)) == ([1, 2, 3], "three")
     add(world, "four")
     assert folders.numbers(world.data) == [3, 4]

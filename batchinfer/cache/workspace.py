@@ -1,0 +1,27 @@
+"""What the steps of one command share: a scratch database, and the owners of the tables in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+
+from batchinfer.cache.store import Store
+from batchinfer.cache.verdicts import Verdicts
+from batchinfer.inputs.query_list import QueryList
+from batchinfer.job.spec import JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The list of a job beside its cache, ready to be compared and published.
+
+    db: the scratch database; whoever makes tables in it owns them, and lists them in its docstring.
+    spec: the job file. store: the job's cache. query_list: the list, loaded. verdicts: of people, resolved.
+    """
+
+    db: duckdb.DuckDBPyConnection
+    spec: JobSpec
+    store: Store
+    query_list: QueryList
+    verdicts: Verdicts

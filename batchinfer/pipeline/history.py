@@ -1,0 +1,38 @@
+"""What earlier runs left in the cache: their reports, and the rows without a prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchinfer.cache.schema import FailureRow, RunRow
+from batchinfer.cache.store import Store
+from batchinfer.core.home import JobData
+from batchinfer.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """The dead letters. rows: the newest; reasons: (reason, count) of all, most first."""
+
+    rows: tuple[FailureRow, ...]
+    reasons: tuple[tuple[str, int], ...]
+
+
+def runs(data: JobData) -> list[RunRow]:
+    """All runs of a job, newest first. Raises NotFound for one that was never run."""
+    return _existing(data).runs()
+
+
+def failures(data: JobData, limit: int | None) -> Failures:
+    """Rows without a prediction, at most so many. Raises NotFound for a job that was never run."""
+    store = _existing(data)
+    reasons = tuple((reason, count) for _, reason, count in store.failure_reasons())
+    return Failures(tuple(store.failures(limit)), reasons)
+
+
+def _existing(data: JobData) -> Store:
+    store = Store(data.cache)
+    if not store.path.exists():
+        raise NotFound(f"The job {data.name} has not been run yet in {data.root}.")
+    store.prepare()
+    return store

@@ -1,0 +1,16 @@
+"""The dry run: what a run would generate and cost. What would fail in a run fails here."""
+
+from __future__ import annotations
+
+from batchinfer.core.home import JobData
+from batchinfer.job.reader import Job
+from batchinfer.planning.estimate import PlanReport, estimate
+from batchinfer.planning.prepare import Info, Options, prepare, quiet
+from batchinfer.publish.release import prepare_gate
+
+
+def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanReport:
+    """Reads the list and compares it with the cache. May run beside a run. Raises BatchinferErrors."""
+    with prepare(job, data, options, info) as prepared:
+        prepare_gate(job, prepared.query_list.source.key)
+        return estimate(prepared, info)

@@ -1,0 +1,74 @@
+"""Publishing: at the end of a run, from the cache alone, or a refused candidate as it is."""
+
+from __future__ import annotations
+
+import contextlib
+
+from batchinfer.cache.schema import RunStatus
+from batchinfer.cache.store import Store
+from batchinfer.core.files import os_errors
+from batchinfer.core.home import JobData
+from batchinfer.errors import GateFailed, InputError, SpecError
+from batchinfer.inputs.files import list_columns
+from batchinfer.job.reader import Job
+from batchinfer.pipeline.progress import Console, Progress
+from batchinfer.pipeline.report import CandidateReport, RunReport, gate_sentence
+from batchinfer.planning.prepare import Info, Options, Prepared, prepare_to_write
+from batchinfer.publish.build import RunFacts
+from batchinfer.publish.candidate import release_candidate
+from batchinfer.publish.golden import Golden
+from batchinfer.publish.release import Release, pinned_instead, prepare_gate, release
+from batchinfer.versions.manifest import Forced
+
+
+def publish_prepared(
+    prepared: Prepared, run_id: int, failed: int, golden: Golden | None, info: Info, forced: Forced | None = None
+) -> Release:
+    """Publishes what the cache has for a list. failed: prompts without an answer. golden: the job's golden rows."""
+    identity = prepared.question.identity if prepared.question else None
+    facts = RunFacts(run_id, identity, prepared.upstream)
+    with os_errors(prepared.data.versions):
+        return release(prepared.data, prepared.workspace, facts, info, failed=failed, known=golden, forced=forced)
+
+
+def publish(job: Job, data: JobData, options: Options, console: Console, why: str | None = None) -> RunReport:
+    """Builds a version from what the cache has now, gates it, and makes it current. Raises GateFailed, with its report.
+
+    why: a reason to publish although the gate refuses.
+    """
+    forced = None if why is None else Forced(why)
+    data.prepare(job.path)
+    with (
+        data.run_lock(f"batchinfer publish {job.name}"),
+        prepare_to_write(job, data, options, console.info) as prepared,
+    ):
+        golden = prepare_gate(job, prepared.query_list.source.key)
+        run_id, failed = prepared.store.last_run_id(), prepared.plan.counts.failed
+        outcome = publish_prepared(prepared, run_id, failed, golden, console.info, forced)
+        status = RunStatus.DONE if outcome.rejected is None else RunStatus.REJECTED
+        report = RunReport.of(prepared, status, Progress(), outcome)
+        if outcome.rejected is not None:
+            refused = GateFailed(gate_sentence(job.name, outcome))
+            refused.report = report
+            raise refused
+        return report
+
+
+def publish_candidate(
+    job: Job, data: JobData, options: Options, console: Console, name: str, why: str | None = None
+) -> CandidateReport:
+    """Publishes a refused candidate byte for byte. The list is only looked at for the kinds of its key.
+
+    why: a reason to publish although its gate failed.
+    """
+    forced = None if why is None else Forced(why)
+    data.prepare(job.path)
+    with data.run_lock(f"batchinfer publish {job.name}"):
+        key = None
+        with contextlib.suppress(InputError, SpecError):
+            key = list_columns(job, data, options.input)[0].key
+        store = Store(data.cache)
+        store.prepare()
+        with os_errors(data.versions):
+            version, manifest = release_candidate(job, data, store, name, key=key, info=console.info, forced=forced)
+        return CandidateReport(job.name, name, version, manifest, pinned_instead(data, console.info))

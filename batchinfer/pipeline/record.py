@@ -1,0 +1,76 @@
+"""The record that a run leaves in the cache, whichever way it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from types import TracebackType
+from typing import Self
+
+from batchinfer.cache.schema import RunStatus
+from batchinfer.engines import models
+from batchinfer.errors import BatchinferError, Interrupted, Stopped
+from batchinfer.pipeline.progress import Progress
+from batchinfer.pipeline.report import RunReport
+from batchinfer.pipeline.stop import StopNow
+from batchinfer.planning.prepare import Options, Prepared
+from batchinfer.publish.release import Release
+
+
+class RunRecord:
+    """A context manager: entering it writes that a run began, leaving it how the run ended.
+
+    run_id: the run's number. progress: counts while it goes on. outcome: of publishing, once there is one.
+    report: once it was left; a stop carries it too.
+    """
+
+    def __init__(self, prepared: Prepared, options: Options, began: float) -> None:
+        """began: when the command did, by the monotonic clock."""
+        self._prepared, self._began = prepared, began
+        self._given = str(options.input or prepared.list_name)
+        self._refresh = options.refresh_text
+        self.run_id = 0
+        self.progress = Progress()
+        self.outcome: Release | None = None
+        self.report: RunReport
+
+    def __enter__(self) -> Self:
+        prepared, question = self._prepared, self._prepared.question
+        if question is not None:
+            models.remember(prepared.job, prepared.data, question.identity)
+        if prepared.selection.refresh_since is not None:
+            prepared.data.remember_refresh(self._refresh, prepared.selection.refresh_since)
+        prepared.store.replace_bad_rows(prepared.query_list.bad_rows())
+        self.run_id = prepared.store.start_run(
+            question.fingerprint if question else b"", question.parts if question else None
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = self._status(exc)
+        self.report = RunReport.of(
+            self._prepared, status, self.progress, self.outcome,
+            run_id=self.run_id, given=self._given, seconds=time.monotonic() - self._began,
+        )  # fmt: skip
+        if (stop := _request(exc)) is not None:
+            stop.report = self.report
+        failed = status is RunStatus.FAILED  # what it failed of is told, not that this could not be written either
+        with contextlib.suppress(BatchinferError) if failed else contextlib.nullcontext():
+            self._prepared.store.finish_run(self.run_id, status, self.report.to_json())
+
+    def _status(self, exc: BaseException | None) -> RunStatus:
+        if exc is None:
+            refused = self.outcome is not None and self.outcome.failed_checks
+            return RunStatus.REJECTED if refused else RunStatus.DONE
+        stop = _request(exc)
+        if stop is None:
+            return RunStatus.FAILED
+        return RunStatus.INTERRUPTED if isinstance(stop, Interrupted) else RunStatus.STOPPED
+
+
+def _request(exc: BaseException | None) -> Stopped | None:
+    """The request to stop that ends a run, if it is one."""
+    stop = exc.request if isinstance(exc, StopNow) else exc
+    return stop if isinstance(stop, Stopped) else None
