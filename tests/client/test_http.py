@@ -79,7 +79,7 @@ def test_a_key_is_sent_and_a_wrong_one_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["bi_1\n", "bi_ü"])
 def test_a_key_that_no_header_can_hold_is_refused(key: str) -> None:
     """And not shown."""
-    with pytest.raises(UsageError, match=r"^The API key holds characters that none has: copy it again\.$"):
+    with pytest.raises(UsageError, match=r"^The API key has characters that no API key can have: copy it again\.$"):
         Lookup("http://127.0.0.1:1", "shop", key=key)
 
 
@@ -93,7 +93,7 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 @pytest.mark.parametrize("words", [{"timeout": 0}, {"timeout": -1}, {"retries": -1}])
 def test_times_and_counts_below_nothing_are_refused(words: dict[str, Any]) -> None:
     """A time-out of 0 would never let an answer come."""
-    with pytest.raises(UsageError, match=r"^A Lookup's timeout is above 0, and its retries are 0 or more\.$"):
+    with pytest.raises(UsageError, match=r"^A Lookup's timeout must be above 0, and its retries 0 or more\.$"):
         Lookup("http://127.0.0.1:1", "shop", **words)
 
 

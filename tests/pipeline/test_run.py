@@ -46,7 +46,7 @@ STRANGE = [
 def lookup(data: JobData, **query: Any) -> dict[str, Any] | None:
     """What is served for a query."""
     found = served(data)
-    with Snapshot(folder_of(data, found.version), digest=found.manifest) as snapshot:
+    with Snapshot(folder_of(data, found.version), digest=found.digest) as snapshot:
         body = snapshot.get(query)
     return None if body is None else dict(json.loads(body))
 

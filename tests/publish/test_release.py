@@ -71,7 +71,7 @@ def test_a_pin_survives_publishes(world: World) -> None:
     pointers.pin(world.data, 1)
     report = add(world, "three")
     assert (report["version"], report["pinned"], value(world)) == (3, 1, "one")
-    assert [(row["version"], row["current"], row["pinned"]) for row in pointers.listing(world.data, pytest.fail)] == [
+    assert [(row.version, row.current, row.pinned) for row in pointers.list_versions(world.data, pytest.fail)] == [
         (3, True, False), (2, False, False), (1, False, True),
     ]  # fmt: skip
     pointers.pin(world.data, 2)
@@ -99,7 +99,7 @@ def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     report, said = told_publish(world)
     assert (report["version"], report["pinned"]) == (2, None)
     assert "PIN is damaged" in said
-    assert "batchinfer unpin shop mends it." in said
+    assert "batchinfer unpin shop fixes it." in said
     with pytest.raises(StoreError, match="PIN is damaged"):
         world.served()
     assert pointers.unpin(world.data)
@@ -250,8 +250,8 @@ def test_the_list_shows_what_can_be_pinned(world: World) -> None:
     for name in (pointers.CURRENT, pointers.PIN):
         (world.data.folder / name).write_bytes(b"{")
     said: list[str] = []
-    rows = pointers.listing(world.data, said.append)
-    assert [(row["version"], row["current"], row["pinned"]) for row in rows] == [(2, False, False), (1, False, False)]
+    rows = pointers.list_versions(world.data, said.append)
+    assert [(row.version, row.current, row.pinned) for row in rows] == [(2, False, False), (1, False, False)]
     assert ["CURRENT is damaged" in said[0], "PIN is damaged" in said[1], len(said)] == [True, True, 2]
 
 

@@ -353,8 +353,8 @@ def test_a_manifest_tells_what_a_version_is(make: Make) -> None:
         data = (path / name).read_bytes()
         assert facts == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     pointer = pointers.served(world.data)
-    assert pointer.manifest == hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
-    with Snapshot(path, digest=pointer.manifest) as snapshot:
+    assert pointer.digest == hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+    with Snapshot(path, digest=pointer.digest) as snapshot:
         snapshot.verify()
 
 
@@ -379,16 +379,16 @@ def test_the_parquet_file_is_the_copy_of_record(make: Make) -> None:
 def test_versions_are_listed_newest_first(make: Make) -> None:
     """The listing says of each version its number, size, time, gate, and whether it is current or pinned."""
     world = make({"id": [1], "text": ["a"]})
-    assert pointers.listing(world.data, pytest.fail) == []
+    assert pointers.list_versions(world.data, pytest.fail) == []
     world.answer(echo)
     world.publish()
     world.take_in({"id": [2], "prediction": ["x"]})
     world.publish()
-    newest, oldest = pointers.listing(world.data, pytest.fail)
-    assert newest | {"created_at": None} == {
+    newest, oldest = pointers.list_versions(world.data, pytest.fail)
+    assert newest.to_json() | {"created_at": None} == {
         "version": 2, "created_at": None, "rows": 2, "current": True, "pinned": False, "gate": "passed",
     }  # fmt: skip
-    assert (oldest["version"], oldest["rows"], oldest["current"]) == (1, 1, False)
+    assert (oldest.version, oldest.rows, oldest.current) == (1, 1, False)
     assert Manifest.read(folder(world, 2)).parent == 1
 
 
@@ -399,7 +399,7 @@ def test_a_pin_is_served_in_place_of_the_current_version(served: Make) -> None:
     world.take_in({"id": [1], "prediction": ["corrected"]})
     assert world.changed(gate=OPEN).publish().version == 2
     assert json.loads(world.get(id=1) or b"")["prediction"] == "about a"
-    assert [(row["version"], row["current"], row["pinned"]) for row in pointers.listing(world.data, pytest.fail)] == [
+    assert [(row.version, row.current, row.pinned) for row in pointers.list_versions(world.data, pytest.fail)] == [
         (2, True, False), (1, False, True),
     ]  # fmt: skip
 
@@ -670,7 +670,7 @@ def test_a_first_refusal_is_told_as_such(make: Make) -> None:
     said = str(raised.value)
     assert "What was served" not in said
     assert "batchinfer diff" not in said
-    assert f"The candidate lies in {world.data.rejected / 'r1'}; to publish it all the same: batchinfer publish" in said
+    assert f"The candidate lies in {world.data.rejected / 'r1'}; to publish it anyway: batchinfer publish" in said
 
 
 def test_a_candidate_is_durable_before_it_has_its_name(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -937,7 +937,7 @@ def test_a_truncated_lookup_file_is_not_opened(published: World) -> None:
     whole = path.read_bytes()
     for length in (0, 100, 8192, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(StoreError, match=r"lookup\.lmdb is not whole: its size differs"):
+        with pytest.raises(StoreError, match=r"lookup\.lmdb is truncated or corrupt: its size differs"):
             published.served()
 
 
@@ -1005,11 +1005,11 @@ def test_a_version_of_an_unknown_format_is_refused(published: World) -> None:
 
 
 def test_a_damaged_current_is_refused(published: World) -> None:
-    """A damaged CURRENT is said to be so by whoever reads it, and what mends it."""
+    """A damaged CURRENT is said to be so by whoever reads it, and what fixes it."""
     path = published.data.folder / pointers.CURRENT
     for content in (b"", b"1", b"{}", b'{"version": "one", "manifest_sha256": ""}', b"\xff"):
         path.write_bytes(content)
-        with pytest.raises(StoreError, match=r"CURRENT is damaged: .*\. batchinfer publish shop mends it\.$"):
+        with pytest.raises(StoreError, match=r"CURRENT is damaged: .*\. batchinfer publish shop fixes it\.$"):
             published.served()
 
 
