@@ -105,7 +105,7 @@ def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     assert last.startswith("batchinfer: The gate refused the new version: coverage: 1 of 4 keys have a prediction")
     assert last.endswith(
         "Compare it with batchinfer diff shop current r2; "
-        "to publish it all the same: batchinfer publish shop --candidate r2 --force --why TEXT"
+        "to publish it anyway: batchinfer publish shop --candidate r2 --force --why TEXT"
     )
     shown = [" ".join(line.split()) for line in done.out.splitlines()]
     assert {"coverage text=R1", "failures text=R2: refused", "shrink text=two"} <= set(shown)
