@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +31,7 @@ from batchinfer.misses import log
 from batchinfer.misses.counter import Miss
 from batchinfer.versions.folders import folder_of
 from tests.factories import LENIENT
-from tests.tiny import ROOT, Cli, Done, model_folder, process, token, until, write_job
+from tests.tiny import Cli, Done, model_folder, process, token, until, write_job
 
 ECHO = {"answer": "echo", "per_step": 8}
 
@@ -67,15 +66,23 @@ def shop(tmp_path: Path, tiny: Path) -> Callable[..., Path]:
 # --- the command itself
 
 
+def loaded(*arguments: str) -> set[str]:
+    """The modules that Python has loaded when the command, or without arguments `import click`, is done."""
+    program = (
+        "import sys; sys.argv[0] = 'batchinfer'; from batchinfer.cli.main import main\n"
+        "try: main()\nexcept SystemExit as exc: print(exc.code, *sys.modules, file=sys.stderr)"
+    )
+    click_alone = "import sys, click; print(0, *sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", program if arguments else click_alone, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    code, *modules = done.stderr.split()
+    assert code == "0"
+    return set(modules)
+
+
 def test_help_is_quick() -> None:
-    """--help answers in under 0.3 s, in the best of some tries on a busy machine."""
-
-    def seconds() -> float:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "batchinfer", "--help"], cwd=ROOT, check=True, capture_output=True)
-        return time.perf_counter() - started
-
-    assert any(seconds() < 0.3 for _ in range(20))
+    """--help loads little more than click, and so answers in a moment."""
+    assert len(loaded("--help") - loaded()) < 40
 
 
 @pytest.mark.parametrize(
@@ -98,14 +105,7 @@ def test_nothing_heavy_is_imported_unasked(
     if command[0] in ("lookup", "match", "versions"):
         shop(match={"terms": ["text"], "concept": "text"})
         assert batchinfer("run", "shop").code == 0
-    program = (
-        "import sys; sys.argv[0] = 'batchinfer'; from batchinfer.cli.main import main\n"
-        "try: main()\nexcept SystemExit as exc: print(exc.code, *sys.modules, file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True, check=True)
-    code, *modules = done.stderr.split()
-    assert code == "0"
-    assert not set(forbidden) & set(modules)
+    assert not set(forbidden) & loaded(*command)
 
 
 def test_help_lists_all_commands(batchinfer: Cli) -> None:
@@ -670,7 +670,7 @@ def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     assert last.startswith("batchinfer: The gate refused the new version: coverage: 1 of 4 keys have a prediction")
     assert last.endswith(
         "Compare it with batchinfer diff shop current r2; "
-        "to publish it all the same: batchinfer publish shop --candidate r2 --force --why TEXT"
+        "to publish it anyway: batchinfer publish shop --candidate r2 --force --why TEXT"
     )
     shown = [" ".join(line.split()) for line in done.out.splitlines()]
     assert {"coverage text=R1", "failures text=R2: refused", "shrink text=two"} <= set(shown)
