@@ -50,7 +50,6 @@ REFUSALS: Mapping[str, type[BatchinferError]] = {
     "urn:batchinfer:forbidden": UsageError,
 }
 
-
 Checked = TypeVar("Checked")
 Result = TypeVar("Result")
 QUERIES = b'{"queries":[%b]}'

@@ -13,7 +13,6 @@ Scalar = str | int | Annotated[float, Field(allow_inf_nan=False)] | bool
 Share = Annotated[float, Field(ge=0, le=1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
-
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 

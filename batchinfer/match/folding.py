@@ -22,7 +22,6 @@ ODD = "\x01"  # stands for the underscore, which Python's \b would take for a le
 IOTA_BELOW = "\u0345"  # the only mark that case folding makes a letter of: other marks must be put before it first
 NEVER_NORMAL = "\u0340"  # which NFKC always replaces
 HALF = "\x02"  # stands for half of a surrogate pair, which no term may have: it could not be written as UTF-8
-
 MOST_MARKS = 30  # on one character, as Unicode's stream-safe format has it: normalising takes their number squared
 LONG = 1000  # characters; what is longer is not normalised as a whole, for the same reason
 

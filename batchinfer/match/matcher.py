@@ -24,7 +24,6 @@ MAGIC = b"batchinfer match"
 MATCHER_FORMAT = 1
 MOST_KEPT = 100_000  # names: some 30 MB; what common terms name is read once
 TRAILER = struct.Struct("<Q16s")  # the length of the JSON object before it, and MAGIC
-
 Span = tuple[int, int]
 
 

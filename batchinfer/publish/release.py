@@ -134,7 +134,7 @@ def write_matcher(key: Sequence[Column], draft: Path, spec: JobSpec, info: Info)
 
 
 def resolve_current(data: JobData, info: Info) -> int | None:
-    """The version that was published last. Where CURRENT does not tell, it is mended and that is said."""
+    """The version that was published last. A damaged CURRENT is repaired, and that is said."""
     current, fault = pointers.previous(data)
     if fault is not None and current is None:
         info(f"{fault} No version is whole, so that the new one follows none.")

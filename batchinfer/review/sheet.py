@@ -12,26 +12,15 @@ from batchinfer.core.keys import canonical_json
 from batchinfer.job.spec import JobSpec
 
 MARKS = ("verdict", "check", "corrected")  # by any of these columns a file is a review
-
 ABOUT = ("value", "state", "before", "prediction", "score", "source", "model", "generated_at", "concepts")
-
-
 CHECKING_ONLY = ("prediction", "concepts")
 
 
 # `check` stands behind these, last of all: spreadsheets leave out the empty cells at the end of a row.
 PERSON = ("verdict", "corrected", "author", "comment")
-
-
 RESERVED = frozenset(["job", "version", *ABOUT, "check", *PERSON, "line"])
-
-
 DIGITS = 16  # of a check: no two of a million rows share theirs, and it is short enough to be looked at
-
-
 LETTERS = ("0123456789", "ghijklmnop")  # in place of digits: a spreadsheet would take 12e45678 for a number
-
-
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would reckon with; apostrophes stand before what we marked
 
 

@@ -8,10 +8,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 LOOKUP = "lookup.lmdb"
 PREDICTIONS = "predictions.parquet"
-
 VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
-
-
 RESERVED = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
 
 

@@ -129,16 +129,18 @@ def test_it_gives_up_in_the_end(server: Scripted, lookup: Lookup) -> None:
         lookup.get(id="a")
 
 
-def test_retry_after_is_honoured_within_the_time_out(server: Scripted) -> None:
+def test_retry_after_is_honoured_within_the_time_out(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that asks for a minute gets no more than the time-out; what is no number is not waited for."""
     with Lookup(server.url, "shop", timeout=0.6) as made:
         made.get(id="a")
         server.first(
             (503, {"Retry-After": "60"}, b""), (503, {"Retry-After": "0"}, b""), (503, {"Retry-After": "Mon"}, b"")
         )
-        began = time.monotonic()
+        waits: list[float] = []
+        monkeypatch.setattr("urllib3.util.retry.time.sleep", waits.append)
         assert made.get(id="a") == HIT
-        assert 0.6 <= time.monotonic() - began < 5
+        assert waits[0] == 0.6
+        assert all(wait <= 0.6 for wait in waits)
 
 
 @pytest.mark.parametrize("status", [500, 404, 301, 204])
@@ -221,10 +223,8 @@ def test_no_answer_in_time(server: Scripted) -> None:
         server.first("hang")
         assert made.get(id="a") == HIT
         server.first("hang", "hang")
-        began = time.monotonic()
         with pytest.raises(StoreError, match=r"cannot be reached after 2 tries: timed out\.$"):
             made.get(id="a")
-        assert time.monotonic() - began < 5
 
 
 def test_a_connection_that_was_closed_while_idle_is_never_an_error(server: Scripted) -> None:

@@ -85,9 +85,7 @@ def test_the_second_run_loads_no_engine(workshop: Workshop, engine: EnginePool, 
     job, data = workshop.job({"text": [f"Text {i}." for i in range(20)]}, output=CHOICE)
     run(job, data, Options(), told, engine)
     engine_log = data.logs / "engine.log"
-    began = time.monotonic()
     report = run(job, data, Options(), told)
-    assert time.monotonic() - began < 3
     assert (report.hits, report.generated, report.version) == (20, 0, None)
     assert report.unchanged
     assert not engine_log.exists()

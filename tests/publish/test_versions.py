@@ -34,7 +34,7 @@ from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.snapshot import Snapshot
-from tests.factories import Quiet, Reply, World, imports_job, model_job
+from tests.factories import Quiet, Reply, Templates, World, imports_job, model_job
 
 Make = Callable[..., World]
 REFUSED = Failure(None, "engine", "refused", "The engine would not.")
@@ -48,6 +48,25 @@ def make(tmp_path: Path) -> Make:
 
     def job(rows: dict[str, Any], **sections: Any) -> World:
         return model_job(tmp_path, rows, **sections)
+
+    return job
+
+
+def echoed(folder: Path, count: int) -> World:
+    """A job that serves so many keys, from 1 on, with the texts a, b, c, ..."""
+    world = model_job(folder, {"id": list(range(1, count + 1)), "text": list("abcdef"[:count])})
+    world.answer(echo)
+    world.publish()
+    return world
+
+
+@pytest.fixture
+def served(templates: Templates, tmp_path: Path) -> Make:
+    """A copy of `echoed`, perhaps with other sections in its job file."""
+
+    def job(count: int, **sections: Any) -> World:
+        world = templates.world(echoed, tmp_path, count)
+        return world.changed(**sections) if sections else world
 
     return job
 
@@ -373,11 +392,9 @@ def test_versions_are_listed_newest_first(make: Make) -> None:
     assert Manifest.read(folder(world, 2)).parent == 1
 
 
-def test_a_pin_is_served_in_place_of_the_current_version(make: Make) -> None:
+def test_a_pin_is_served_in_place_of_the_current_version(served: Make) -> None:
     """PIN overrides CURRENT, and publishing leaves it alone."""
-    world = make({"id": [1], "text": ["a"]})
-    world.answer(echo)
-    world.publish()
+    world = served(1)
     (world.data.folder / pointers.PIN).write_bytes((world.data.folder / pointers.CURRENT).read_bytes())
     world.take_in({"id": [1], "prediction": ["corrected"]})
     assert world.changed(gate=OPEN).publish().version == 2
@@ -387,11 +404,9 @@ def test_a_pin_is_served_in_place_of_the_current_version(make: Make) -> None:
     ]  # fmt: skip
 
 
-def test_an_open_version_outlives_the_next(make: Make) -> None:
+def test_an_open_version_outlives_the_next(served: Make) -> None:
     """A version that is open goes on answering while and after another one is published."""
-    world = make({"id": [1], "text": ["a"]})
-    world.answer(echo)
-    world.publish()
+    world = served(1)
     with world.served() as snapshot:
         world.take_in({"id": [1], "prediction": ["corrected"]})
         world.changed(gate=OPEN).publish()
@@ -460,11 +475,9 @@ def test_a_version_that_shrinks_too_much_is_refused(make: Make) -> None:
     assert world.get(id=9) is None
 
 
-def test_a_version_that_changes_too_much_is_refused(make: Make) -> None:
+def test_a_version_that_changes_too_much_is_refused(served: Make) -> None:
     """A candidate whose values differ from too many that are served is not served."""
-    world = make({"id": [1, 2, 3, 4], "text": list("abcd")})
-    world.answer(echo)
-    world.publish()
+    world = served(4)
     world.answer(lambda row: "something else" if row["id"] < 4 else echo(row), refresh=True)
     refused(world, "changed")
     assert json.loads(world.get(id=1) or b"")["prediction"] == "about a"
@@ -503,11 +516,9 @@ def test_content_that_is_served_already_publishes_nothing(make: Make) -> None:
     assert [run.status for run in world.store.runs()][:3] == ["done"] * 3
 
 
-def test_a_list_in_another_order_publishes_nothing(make: Make) -> None:
+def test_a_list_in_another_order_publishes_nothing(served: Make) -> None:
     """The order of the list, and columns that are no part of key or template, are no news."""
-    world = make({"id": [1, 2], "text": ["a", "b"]})
-    world.answer(echo)
-    world.publish()
+    world = served(2)
     world.rows({"id": [2, 1], "text": ["b", "a"], "note": ["x", "y"]})
     assert world.publish().version is None
 
@@ -566,16 +577,21 @@ def publish_by_force(world: World, candidate: str | None = None, why: str | None
     return publish_candidate(world.job, world.data, Options(), Quiet(), candidate, why).to_json()
 
 
-@pytest.fixture
-def rejected(make: Make) -> World:
+def one_refused(folder: Path) -> World:
     """A job that serves three keys, and whose run 2 was refused since it would change two of them; a third changed since."""
-    world = make({"id": [1, 2, 3], "text": list("abc")})
+    world = model_job(folder, {"id": [1, 2, 3], "text": list("abc")})
     world.answer(echo)
     world.publish()
     world.answer(lambda row: "new" if row["id"] < 3 else echo(row), refresh=True)
     refused(world, "changed")
     world.answer(lambda row: "newer", refresh=True)
     return world
+
+
+@pytest.fixture
+def rejected(templates: Templates, tmp_path: Path) -> World:
+    """`one_refused`."""
+    return templates.world(one_refused, tmp_path)
 
 
 def test_a_candidate_is_published_as_its_very_bytes(rejected: World) -> None:
@@ -654,7 +670,7 @@ def test_a_first_refusal_is_told_as_such(make: Make) -> None:
     said = str(raised.value)
     assert "What was served" not in said
     assert "batchinfer diff" not in said
-    assert f"The candidate lies in {world.data.rejected / 'r1'}; to publish it all the same: batchinfer publish" in said
+    assert f"The candidate lies in {world.data.rejected / 'r1'}; to publish it anyway: batchinfer publish" in said
 
 
 def test_a_candidate_is_durable_before_it_has_its_name(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -746,20 +762,17 @@ def test_a_damaged_candidate_is_refused(rejected: World, spoil: str) -> None:
 # Failures keep what is served
 
 
-def failing(make: Make, on_failure: str) -> World:
+def failing(served: Make, on_failure: str) -> World:
     """A served version of three keys, of which two fail after the question changed."""
-    world = make({"id": [1, 2, 3], "text": ["a", "b", "c"]}, on_failure=on_failure)
-    world.answer(echo)
-    world.publish()
-    world = world.changed(prompt={"template": "{{ text }}!"}, gate=OPEN)
+    world = served(3, on_failure=on_failure, prompt={"template": "{{ text }}!"}, gate=OPEN)
     replies: dict[int, Reply] = {1: "new", 2: REFUSED, 3: None}
     world.answer(lambda row: replies[row["id"]])
     return world
 
 
-def test_what_fails_keeps_what_is_served(make: Make) -> None:
+def test_what_fails_keeps_what_is_served(served: Make) -> None:
     """Under on_failure: keep, rows that failed or are left keep their bodies to the byte, and are marked and counted."""
-    world = failing(make, "keep")
+    world = failing(served, "keep")
     kept = world.get(id=2)
     report = world.publish()
     assert (report.version, report.carried, report.entries) == (2, 2, 3)
@@ -784,9 +797,9 @@ def test_what_fails_keeps_what_a_pin_serves(make: Make) -> None:
     assert {number: row["prediction"] for number, row in entries(world, 3).items()} == {1: "new", 2: "good"}
 
 
-def test_what_is_carried_is_carried_on(make: Make) -> None:
+def test_what_is_carried_is_carried_on(served: Make) -> None:
     """A kept prediction stays for as long as its row has no other, and goes when it has one."""
-    world = failing(make, "keep")
+    world = failing(served, "keep")
     world.publish()
     world.rows({"id": [1, 2, 3, 4], "text": ["a", "b", "c", "d"]})
     world.answer(lambda row: "late" if row["id"] == 4 else None)
@@ -796,27 +809,25 @@ def test_what_is_carried_is_carried_on(make: Make) -> None:
     assert json.loads(world.get(id=2) or b"")["prediction"] == "at last"
 
 
-def test_what_fails_is_dropped_where_the_job_says_so(make: Make) -> None:
+def test_what_fails_is_dropped_where_the_job_says_so(served: Make) -> None:
     """Under on_failure: drop, rows that failed or are left are not served any more."""
-    world = failing(make, "drop")
+    world = failing(served, "drop")
     report = world.publish()
     assert (report.carried, report.entries) == (0, 1)
     assert (world.get(id=2), world.get(id=3)) == (None, None)
 
 
-def test_keys_that_left_the_list_are_not_carried(make: Make) -> None:
+def test_keys_that_left_the_list_are_not_carried(served: Make) -> None:
     """Only keys of the list keep their predictions; others go with their rows."""
-    world = failing(make, "keep")
+    world = failing(served, "keep")
     world.rows({"id": [1, 2], "text": ["a", "b"]})
     assert world.publish().entries == 2
     assert world.get(id=3) is None
 
 
-def test_rows_that_became_bad_keep_what_is_served(make: Make) -> None:
+def test_rows_that_became_bad_keep_what_is_served(served: Make) -> None:
     """A row that turns out bad this time, or conflicts with another, keeps its prediction like any other failure."""
-    world = make({"id": [1, 2, 3], "text": ["a", "b", "c"]}, gate=OPEN)
-    world.answer(echo)
-    world.publish()
+    world = served(3, gate=OPEN)
     world.rows({"id": [1, 2, 3, 3, 4], "text": [None, "b", "c", "other", "d"]})
     world.answer(echo)
     report = world.publish()
@@ -836,11 +847,9 @@ def test_nothing_is_carried_into_another_key(make: Make) -> None:
     assert world.get(name="x") is not None
 
 
-def test_nothing_is_carried_into_another_kind_of_prediction(make: Make) -> None:
+def test_nothing_is_carried_into_another_kind_of_prediction(served: Make) -> None:
     """When a job's texts become JSON values, older texts are not served as values."""
-    world = make({"id": [1, 2], "text": ["a", "b"]}, gate=OPEN)
-    world.answer(echo)
-    world.publish()
+    world = served(2, gate=OPEN)
     world = world.changed(output={"type": "json", "schema": {}})
     world.answer(lambda row: "[1]" if row["id"] == 1 else REFUSED)
     assert (world.publish().carried, world.get(id=2)) == (0, None)
@@ -849,11 +858,9 @@ def test_nothing_is_carried_into_another_kind_of_prediction(make: Make) -> None:
 # Imports
 
 
-def test_imports_win_and_may_lie_beyond_the_list(make: Make) -> None:
+def test_imports_win_and_may_lie_beyond_the_list(served: Make) -> None:
     """An import takes the place of the model's answer, and of an older import; keys beyond the list are served too."""
-    world = make({"id": [1, 2], "text": ["a", "b"]}, gate=OPEN)
-    world.answer(echo)
-    world.publish()
+    world = served(2, gate=OPEN)
     world.take_in({"id": [1, 99], "prediction": ["first", "beyond"]})
     world.take_in({"id": [1], "prediction": ["second"]})
     report = world.publish()
@@ -910,13 +917,18 @@ def test_a_job_without_a_model_lives_by_imports(tmp_path: Path) -> None:
 # Damage
 
 
-@pytest.fixture
-def published(make: Make) -> World:
-    """A job with one version."""
-    world = make({"id": list(range(300)), "text": [str(number) for number in range(300)]})
+def three_hundred(folder: Path) -> World:
+    """A job with one version, of so many entries that its look-ups fill several pages."""
+    world = model_job(folder, {"id": list(range(300)), "text": [str(number) for number in range(300)]})
     world.answer(echo)
     world.publish()
     return world
+
+
+@pytest.fixture
+def published(templates: Templates, tmp_path: Path) -> World:
+    """`three_hundred`."""
+    return templates.world(three_hundred, tmp_path)
 
 
 def test_a_truncated_lookup_file_is_not_opened(published: World) -> None:
@@ -1039,12 +1051,10 @@ STEPS = [
     ids=[*(f"before {step}" for _, step in STEPS), "after make_current"],
 )
 def test_an_error_between_steps_leaves_the_old_version_served(
-    make: Make, monkeypatch: pytest.MonkeyPatch, module: Any, step: str, *, after: bool
+    served: Make, monkeypatch: pytest.MonkeyPatch, module: Any, step: str, *, after: bool
 ) -> None:
     """Wherever publishing breaks off, the old version is served until the new one is current, and the next attempt works."""
-    world = make({"id": [1], "text": ["a"]}, gate=OPEN)
-    world.answer(echo)
-    world.publish()
+    world = served(1, gate=OPEN)
     world.take_in({"id": [1], "prediction": ["new"]})
     real = getattr(module, step)
 
@@ -1065,11 +1075,9 @@ def test_an_error_between_steps_leaves_the_old_version_served(
     assert json.loads(world.get(id=1) or b"")["prediction"] == "new"
 
 
-def test_readers_of_current_see_the_old_or_the_new(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_of_current_see_the_old_or_the_new(served: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """CURRENT is replaced as a whole: at the moment before the flip it names the old version and its manifest."""
-    world = make({"id": [1], "text": ["a"]}, gate=OPEN)
-    world.answer(echo)
-    world.publish()
+    world = served(1, gate=OPEN)
     seen: list[int] = []
     real = pointers.make_current
 
