@@ -210,9 +210,14 @@ def plain(spec: JobSpec, text: str) -> str:
 def same(spec: JobSpec, value: str) -> str:
     """One text for values that people would take for the same, out of a prediction as entries hold it.
 
-    JSON values may differ in the order of names; texts in their line ends, which spreadsheets change.
+    JSON values may differ in the order of names, texts in their line ends.
     """
-    return f"{CANONICAL}({value})" if spec.output.is_json else rf"regexp_replace({value}, '\r\n?', chr(10), 'g')"
+    return f"{CANONICAL}({value})" if spec.output.is_json else unix_lines(value)
+
+
+def unix_lines(text: str) -> str:
+    """A text with line ends of one kind: spreadsheets change them."""
+    return rf"regexp_replace({text}, '\r\n?', chr(10), 'g')"
 
 
 def hashed(spec: JobSpec, value: str) -> str:

@@ -533,7 +533,7 @@ def test_equal_texts_of_another_kind_are_news(tmp_path: Path) -> None:
     world.take_in({"id": [1], "prediction": ["1"]})
     world.publish()
     world = world.changed(output={"type": "json", "schema": {}})
-    imports.undo(world.store, 1)
+    imports.remove_import(world.store, 1)
     world.take_in({"id": [1], "prediction": ["1"]})
     with world.store.open(write=True) as db:
         moment = db.execute("SELECT min(generated_at) FROM read_parquet(?)", [str(folder(world, 1) / PREDICTIONS)])
@@ -890,7 +890,7 @@ def test_an_import_that_was_taken_back_is_not_carried(make: Make) -> None:
     world.answer(lambda row: echo(row) if row["id"] == 1 else REFUSED)
     world.take_in({"id": [1, 2, 3], "prediction": ["x", "y", "z"]})
     world.publish()
-    imports.undo(world.store, 1)
+    imports.remove_import(world.store, 1)
     world.publish()
     assert json.loads(world.get(id=1) or b"")["prediction"] == "about a"
     assert (world.get(id=2), world.get(id=3)) == (None, None)
