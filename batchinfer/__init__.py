@@ -1,26 +1,207 @@
-"""Ask a large model every question once, ahead of time; check the answers; serve them from a file."""
+"""Ask a large model every question once, ahead of time; check the answers; serve them from a file.
+
+    import batchinfer
+
+    job = batchinfer.load_job("jobs/sentiment")
+    report = batchinfer.run(job, batchinfer.Data("/srv/batchinfer"))
+    print(report.version, report.to_json())
+
+This page is the whole public interface; everything else is private. Each function returns a frozen report, whose
+`to_json()` is what the command of that name prints with --json, and raises the errors of `batchinfer.errors`.
+Nothing is imported before it is asked for: who only looks up needs neither DuckDB nor vLLM. docs/python.md has examples.
+"""
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from batchinfer.core.version import __version__
 
 if TYPE_CHECKING:
+    from batchinfer import errors
     from batchinfer.client.async_lookup import AsyncLookup
     from batchinfer.client.lookup import Lookup
+    from batchinfer.core.home import Data, JobData
+    from batchinfer.job.reader import Job
+    from batchinfer.pipeline.progress import Console
+    from batchinfer.pipeline.report import CandidateReport, RunReport
+    from batchinfer.planning.estimate import PlanReport
+    from batchinfer.publish.diff import Difference
+    from batchinfer.versions.pointers import PinReport, VersionStatus
 
-__all__ = ["AsyncLookup", "Lookup", "__version__"]
+__all__ = [
+    "AsyncLookup", "Data", "Lookup", "__version__", "diff", "errors", "load_job", "pin", "plan", "publish", "rollback", "run",
+    "unpin", "versions",
+]  # fmt: skip
+
+_LAZY = {
+    "AsyncLookup": "batchinfer.client.async_lookup",
+    "Data": "batchinfer.core.home",
+    "Lookup": "batchinfer.client.lookup",
+}
+
+
+class _Package(ModuleType):
+    """The package itself, in which the names of public functions stay theirs.
+
+    Python binds a package here once it is imported, and two of them, `publish` and `versions`, are named after the
+    functions of that name, or the other way round. `from batchinfer.versions import …` finds them all the same.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in __all__ and name != "errors" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
-    """Lookup or AsyncLookup, imported when it is first asked for: the command does without them."""
-    if name == "Lookup":
-        from batchinfer.client.lookup import Lookup
-
-        return Lookup
-    if name == "AsyncLookup":
-        from batchinfer.client.async_lookup import AsyncLookup
-
-        return AsyncLookup
+    """The classes above, imported when they are first asked for."""
+    if name == "errors":
+        return importlib.import_module("batchinfer.errors")
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_job(name: str | Path, environment: Mapping[str, str] = os.environ) -> Job:
+    """The job of that name below ./jobs, or of that folder or file. Raises UsageError or SpecError.
+
+    environment: where $BATCHINFER_INPUT_ROOTS is looked up.
+    """
+    from batchinfer.job import reader
+
+    return reader.load(str(name), environment)
+
+
+def plan(job: Job, data: Data, *, input: str | Path | None = None) -> PlanReport:  # noqa: A002 - as the flag is called
+    """The dry run: what a run would generate and cost. input: the list in place of the job's own."""
+    from batchinfer.pipeline.plan import plan as plan_job
+    from batchinfer.planning.prepare import Options
+
+    return plan_job(job, data.of(job.name), Options(input=_path(input)))
+
+
+def run(
+    job: Job,
+    data: Data,
+    *,
+    input: str | Path | None = None,  # noqa: A002
+    limit: int | None = None,
+    max_hours: float | None = None,
+    publish: bool = True,
+    retry_failed: bool = False,
+    refresh: bool | tuple[str, str] = False,
+    update_model: bool = False,
+    yes: bool = False,
+    console: Console | None = None,
+) -> RunReport:
+    """Generates what the cache lacks, stores it, gates it, publishes a version. Call it in the main thread: it handles SIGINT.
+
+    input: the list in place of the job's own. limit: of prompts; nothing is published then. max_hours: after them it stops,
+    and can be resumed. publish: False to fill the cache only. retry_failed: try again what failed before.
+    refresh: make again what is cached: all, or the rows of (column, value). update_model: take the model as it is now.
+    yes: regenerate most of the cache if the job file says so, without asking. console: whom to tell how it goes.
+    """
+    from batchinfer.pipeline.progress import Unattended
+    from batchinfer.pipeline.run import run as run_job
+    from batchinfer.planning.prepare import Options
+
+    options = Options(
+        input=_path(input), limit=limit, max_hours=max_hours, publish=publish, retry_failed=retry_failed, refresh=bool(refresh),
+        refresh_where=refresh if isinstance(refresh, tuple) else None, update_model=update_model, yes=yes,
+    )  # fmt: skip
+    return run_job(job, data.of(job.name), options, console or Unattended())
+
+
+def publish(
+    job: Job,
+    data: Data,
+    *,
+    input: str | Path | None = None,  # noqa: A002
+    candidate: str | None = None,
+    force: str | None = None,
+    console: Console | None = None,
+) -> RunReport | CandidateReport:
+    """Builds a version from what the cache has now, gates it, and makes it current. Raises GateFailed.
+
+    input: the list in place of the job's own. candidate: publish this refused one as it is. force: publish although the
+    gate refuses, for this reason. console: whom to tell how it goes.
+    """
+    from batchinfer.pipeline import publish as publishing
+    from batchinfer.pipeline.progress import Unattended
+    from batchinfer.planning.prepare import Options
+
+    options, told, place = Options(input=_path(input)), console or Unattended(), data.of(job.name)
+    if candidate is None:
+        return publishing.publish(job, place, options, told, force)
+    return publishing.publish_candidate(job, place, options, told, candidate, force)
+
+
+def versions(job: Job | str, data: Data) -> list[VersionStatus]:
+    """The published versions, newest first. job: its name is enough, here and below."""
+    from batchinfer.versions.pointers import list_versions
+
+    return list_versions(_place(job, data), lambda _: None)
+
+
+def pin(job: Job | str, data: Data, version: int) -> PinReport:
+    """Serves one version, whatever is published, until it is unpinned. Raises NotFound or StoreError."""
+    from batchinfer.versions import pointers
+
+    place = _place(job, data)
+    pointers.pin(place, version)
+    return pointers.PinReport(place.name, version, version)
+
+
+def unpin(job: Job | str, data: Data) -> PinReport:
+    """Serves the current version again. Raises StoreError where CURRENT is damaged; the pin is gone anyway."""
+    from batchinfer.versions import pointers
+
+    place = _place(job, data)
+    pointers.unpin(place)
+    current = pointers.pointer(place)
+    return pointers.PinReport(place.name, None if current is None else current.version, None)
+
+
+def rollback(job: Job | str, data: Data) -> PinReport:
+    """Pins the newest whole version below the one that is served. Raises NotFound or StoreError."""
+    from batchinfer.versions import pointers
+
+    place = _place(job, data)
+    _, now = pointers.roll_back(place)
+    return pointers.PinReport(place.name, now, now)
+
+
+def diff(
+    job: Job | str,
+    data: Data,
+    start: int | str | None = None,
+    end: int | str = "current",
+    *,
+    out: str | Path | None = None,
+) -> Difference:
+    """What was added, removed and changed between two versions. Raises NotFound, UsageError or StoreError.
+
+    start, end: numbers, refused candidates such as "r7", or "current" for what is served; without a start, the version
+    before the served one. out: a Parquet file for all differences; the first are in the report.
+    """
+    from batchinfer.publish.diff import compare
+
+    names = [] if start is None else [str(start), str(end)]
+    return compare(_place(job, data), names, _path(out), show=20)
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given).absolute()
+
+
+def _place(job: Job | str, data: Data) -> JobData:
+    return data.of(job if isinstance(job, str) else job.name)

@@ -111,7 +111,7 @@ class Busy(BatchinferError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """A question at a name that is close to one that is not known; None if none is."""
+    """The question whether the closest known name was meant; None if none is close."""
     import difflib
 
     near = difflib.get_close_matches(word, list(known), n=1)

@@ -22,6 +22,7 @@ from batchinfer.engines.protocol import EngineConfig
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Progress
+from tests.factories import Templates
 
 settings.register_profile("batchinfer", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("batchinfer")
@@ -137,6 +138,12 @@ def engine(engine_slot: EngineSlot) -> EnginePool:
 def workshop(tmp_path: Path, models: Path) -> Workshop:
     """Makes jobs for the real model."""
     return Workshop(tmp_path, models)
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """Jobs that several tests begin with, made once for each process."""
+    return Templates(tmp_path_factory.mktemp("templates"))
 
 
 @pytest.fixture

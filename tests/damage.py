@@ -139,7 +139,7 @@ def fewer_entries(folder: Path) -> None:
 
 
 def other_entries(folder: Path) -> None:
-    """The lookup file holds something else than predictions, and all checksums are right."""
+    """The lookup file holds something other than predictions, and all checksums are right."""
     path = folder / LOOKUP
     path.unlink()
     content = json.loads((folder / MANIFEST).read_bytes())
@@ -162,24 +162,24 @@ VERSIONS: dict[str, tuple[Damage, str]] = {
     "half-copied: no lookup file yet": (without(LOOKUP), "lookup.lmdb cannot be opened"),
     "half-copied: no predictions yet": (without(PREDICTIONS), "predictions.parquet is missing or cannot be read"),
     "truncated manifest": (cut(MANIFEST), "manifest.json is damaged"),
-    "truncated lookup file": (cut(LOOKUP), "lookup.lmdb is not whole: its size differs from the manifest's"),
+    "truncated lookup file": (cut(LOOKUP), "lookup.lmdb is truncated or corrupt: its size differs from the manifest's"),
     "truncated predictions": (cut(PREDICTIONS), "predictions.parquet is damaged: its checksum differs"),
     "empty manifest": (emptied(MANIFEST), "manifest.json is damaged"),
-    "empty lookup file": (emptied(LOOKUP), "lookup.lmdb is not whole"),
+    "empty lookup file": (emptied(LOOKUP), "lookup.lmdb is truncated or corrupt"),
     "wrong checksum of the lookup file": (flipped(LOOKUP), "lookup.lmdb is damaged: its checksum differs"),
     "wrong checksum of the predictions": (flipped(PREDICTIONS), "predictions.parquet is damaged: its checksum"),
     "wrong checksum of the manifest": (flipped(MANIFEST), "manifest.json is"),
     "lookup file of zeros": (zeroed(LOOKUP), "lookup.lmdb cannot be opened"),
     "unknown format": (unknown_format, "has format 2, and this batchinfer knows 1: upgrade it"),
     "a manifest of another job": (of_another_job, "is a version of the job shoes, not of shop"),
-    "unknown kind of a key column": (unknown_kind, "holds values of the unknown kind colour"),
+    "unknown kind of a key column": (unknown_kind, "has the unknown kind colour"),
     "a manifest that is none": (no_list, "manifest.json is damaged"),
     "a manifest that cannot be parsed": (nested, "manifest.json is damaged"),
     "an odd time to keep": (odd_max_age, "serve.max_age is '5m'"),
     "no time at which it was made": (undated, "manifest.json is damaged: ValueError("),
-    "a file elsewhere": (escaping, "'../../CURRENT' is no name of a file in it"),
+    "a file elsewhere": (escaping, "'../../CURRENT' is not the name of a file in it"),
     "other entries than counted": (fewer_entries, "the manifest says"),
-    "something else than predictions": (other_entries, "holds something else than predictions"),
+    "something else than predictions": (other_entries, "holds something other than predictions"),
 }
 """By name: what is done to a version's folder, and what is said of it."""
 

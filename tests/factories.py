@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import functools
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -207,6 +208,37 @@ def _generation(key: bytes, reply: str | list[float]) -> Generation:
     if isinstance(reply, str):
         return Generation(key, reply, "stop", 10, 4, 3)
     return Generation(key, "", "length", 10, 4, 1, tuple(reply))
+
+
+def world_at(folder: Path) -> World:
+    """The job that was made below a folder, opened again."""
+    job = reader.load(str(folder / "job"), {})
+    return World(job, JobData(folder / "home", job.name))
+
+
+class Templates:
+    """Folders that take long to make, each made once for each process; every test has a copy of its own.
+
+    folder: where they lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._made = folder, dict[tuple[Any, ...], Path]()
+
+    def copy(self, make: Callable[..., object], folder: Path, *arguments: Any) -> None:
+        """Copies into `folder` what `make(empty folder, *arguments)` makes there."""
+        if (key := (make, *arguments)) not in self._made:
+            made, kept = (self._folder / f"{name}-{len(self._made)}" for name in ("made", "kept"))
+            made.mkdir()
+            make(made, *arguments)
+            made.rename(kept)  # a data folder knows its job file, which must not be there beside its copy
+            self._made[key] = kept
+        shutil.copytree(self._made[key], folder, dirs_exist_ok=True, symlinks=True)
+
+    def world(self, make: Callable[..., World], folder: Path, *arguments: Any) -> World:
+        """A copy of the job and data folder that `make` made."""
+        self.copy(make, folder, *arguments)
+        return world_at(folder)
 
 
 def imports_job(folder: Path, columns: Rows | pa.Table, **sections: Any) -> World:

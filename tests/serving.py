@@ -115,7 +115,7 @@ class Server:
                 pids += map(int, (task / "children").read_text().split())
         for pid in pids:
             with contextlib.suppress(OSError):
-                if (b"collector" in Path(f"/proc/{pid}/cmdline").read_bytes()) is collector:
+                if (b"batchinfer.misses.collector" in Path(f"/proc/{pid}/cmdline").read_bytes()) is collector:
                     found.append(pid)
         return found
 

@@ -191,7 +191,7 @@ def _print_published(report: RunReport) -> None:
     if report.version is not None:
         _tell_version(report.version, report.entries or 0, report.carried)
     elif report.unchanged:
-        tell("Nothing new to publish: the version that is served says the same.")
+        tell("No changes to publish: the version that is served has the same entries.")
     else:
         tell("Nothing was published.")
     _tell_pin(report.job, report.version, report.pinned)
@@ -203,7 +203,7 @@ def _print_candidate(report: CandidateReport) -> None:
     if report.version is not None:
         _tell_version(report.version, report.manifest.rows, report.manifest.carried)
     else:
-        tell("Nothing new to publish: the version that is served says the same.")
+        tell("No changes to publish: the version that is served has the same entries.")
     _tell_pin(report.job, report.version, report.pinned)
 
 

@@ -20,19 +20,20 @@ PAIR = 2
 @json_option
 def versions_(job: str, as_json: bool) -> None:
     """The published versions, newest first."""
-    from batchinfer.versions.pointers import listing
+    from batchinfer.versions.pointers import list_versions
 
-    rows = listing(served_data(job), lambda fault: click.echo(f"batchinfer: {fault}", err=True))
+    rows = list_versions(served_data(job), lambda fault: click.echo(f"batchinfer: {fault}", err=True))
     columns = ["version", "created_at", "rows", "current", "pinned", "gate"]
-    emit(
-        rows,
-        as_json,
-        lambda: (
-            table("", columns, [[_mark(row[name]) for name in columns] for row in rows], right=["version", "rows"])
-            if rows
-            else click.echo("No version is published yet: batchinfer run makes one.")
-        ),
-    )
+    listed = [row.to_json() for row in rows]
+
+    def text() -> None:
+        if listed:
+            cells = [[_mark(row[name]) for name in columns] for row in listed]
+            table("", columns, cells, right=["version", "rows"])
+        else:
+            click.echo("No version is published yet: batchinfer run makes one.")
+
+    emit(listed, as_json, text)
 
 
 @click.command("pin")
@@ -40,7 +41,7 @@ def versions_(job: str, as_json: bool) -> None:
 @click.argument("version", type=click.IntRange(min=1), metavar="N")
 @json_option
 def pin_(job: str, version: int, as_json: bool) -> None:
-    """Serve version N, whatever is published, until it is unpinned. Works beside a run."""
+    """Serve version N, whatever is published, until it is unpinned. Works during a run."""
     from batchinfer.versions.pointers import pin
 
     data = served_data(job)
@@ -58,7 +59,7 @@ def pin_(job: str, version: int, as_json: bool) -> None:
 @job_argument
 @json_option
 def unpin_(job: str, as_json: bool) -> None:
-    """Serve the current version again. Works beside a run."""
+    """Serve the current version again. Works during a run."""
     from batchinfer.versions.pointers import pointer, unpin
 
     data = served_data(job)
@@ -67,7 +68,7 @@ def unpin_(job: str, as_json: bool) -> None:
     try:
         current = pointer(data)
         now = "nothing is published." if current is None else f"version {current.version} is served."
-    except StoreError as exc:  # the pin is gone all the same
+    except StoreError as exc:  # the pin is gone anyway
         now = str(exc)
     _emit_served(data, None if current is None else current.version, None, as_json, f"{said}: {now}")
 
@@ -76,7 +77,7 @@ def unpin_(job: str, as_json: bool) -> None:
 @job_argument
 @json_option
 def rollback_(job: str, as_json: bool) -> None:
-    """Pin the newest whole version below the one that is served. Works beside a run."""
+    """Pin the newest whole version below the one that is served. Works during a run."""
     from batchinfer.versions.pointers import roll_back
 
     data = served_data(job)
@@ -87,7 +88,9 @@ def rollback_(job: str, as_json: bool) -> None:
 
 def _emit_served(data: JobData, version: int | None, pinned: int | None, as_json: bool, sentence: str) -> None:
     """Says what is served after a change of the pin."""
-    emit({"job": data.name, "version": version, "pinned": pinned}, as_json, lambda: tell(sentence))
+    from batchinfer.versions.pointers import PinReport
+
+    emit(PinReport(data.name, version, pinned).to_json(), as_json, lambda: tell(sentence))
 
 
 def _mark(value: object) -> object:
@@ -110,11 +113,12 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, as_json: bool) -
     if len(versions) not in (0, PAIR):
         raise UsageError("Give both versions, such as 3 5 or current r7, or none for what the served one changed.")
     found = compare(served_data(job), versions, None if out is None else Path(out).absolute(), SHOWN_DIFFERENCES)
-    counts = {"added": found.added, "removed": found.removed, "changed": found.changed}
 
     def text() -> None:
-        said = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        tell(f"From {found.start} to {found.end}: {said}.")
+        tell(
+            f"From {found.start} to {found.end}: "
+            f"{found.added:,} added, {found.removed:,} removed, {found.changed:,} changed."
+        )
         if found.first:
             names = [column.name for column in found.end.manifest.key]
             table("", [*names, "change", "old", "new"], [[_cell(value) for value in row] for row in found.first])
@@ -123,7 +127,7 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, as_json: bool) -
         if out is not None:
             tell(f"Wrote {found.count:,} rows to {out}.")
 
-    emit({"job": found.end.manifest.job, "from": found.start.name, "to": found.end.name, **counts}, as_json, text)
+    emit(found.to_json(), as_json, text)
 
 
 @click.command("copy")
@@ -131,24 +135,24 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, as_json: bool) -
 @click.argument("dest", type=click.Path())
 @json_option
 def copy_(job: str, dest: str, as_json: bool) -> None:
-    """Ship the version that is served to another data folder DEST, files first, CURRENT last."""
+    """Copy the version that is served to another data folder DEST, files first, CURRENT last."""
     from batchinfer.versions.replication import replicate
 
     data = served_data(job)
-    shipped = replicate(data, Path(dest).absolute(), lambda text: click.echo(text, err=True))
-    if shipped.pinned is not None:
+    copied = replicate(data, Path(dest).absolute(), lambda text: click.echo(text, err=True))
+    if copied.pinned is not None:
         click.echo(
-            f"Version {shipped.pinned} is pinned in {dest}, and stays served there: "
+            f"Version {copied.pinned} is pinned in {dest}, and stays served there: "
             f"batchinfer --home {dest} unpin {data.name} ends that.",
             err=True,
         )
     result = {
-        "job": data.name, "version": shipped.version, "destination": dest, "copied": shipped.copied, "bytes": shipped.bytes,
-        "pinned": shipped.pinned,
+        "job": data.name, "version": copied.version, "destination": dest, "copied": copied.copied, "bytes": copied.bytes,
+        "pinned": copied.pinned,
     }  # fmt: skip
-    done = f"Copied version {shipped.version} ({shipped.bytes / 1e6:,.1f} MB) to {dest}."
-    there = f"{dest} has version {shipped.version} already; it is current there."
-    emit(result, as_json, lambda: tell(done if shipped.copied else there))
+    done = f"Copied version {copied.version} ({copied.bytes / 1e6:,.1f} MB) to {dest}."
+    there = f"{dest} has version {copied.version} already; it is current there."
+    emit(result, as_json, lambda: tell(done if copied.copied else there))
 
 
 def _cell(value: object) -> str | None:

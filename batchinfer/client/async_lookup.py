@@ -21,7 +21,6 @@ from batchinfer.errors import UsageError
 from batchinfer.versions.query import language_ranges
 
 THREADS = 32  # as many as connections are kept open; further calls wait for one of them
-
 Result = TypeVar("Result")
 
 

@@ -30,7 +30,7 @@ from batchinfer.versions.query import QueryReader
 CONNECTIONS = 32  # kept open; threads beyond that number make their own for each request
 AGAIN = (502, 503, 504)
 BACKOFF_SECONDS = 0.05  # no wait before the first repetition, twice this before the second, then doubled with each
-ROOM = 32  # bytes of a batch beside its queries or texts
+ROOM = 32  # bytes of a batch besides its queries or texts
 
 
 class _TooLarge(UsageError):
@@ -49,7 +49,6 @@ REFUSALS: Mapping[str, type[BatchinferError]] = {
     "urn:batchinfer:no-key": UsageError,
     "urn:batchinfer:forbidden": UsageError,
 }
-
 
 Checked = TypeVar("Checked")
 Result = TypeVar("Result")
@@ -93,7 +92,11 @@ class _Retry(urllib3.Retry):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The lookup key, as of one version."""
+    """The lookup key.
+
+    version: the version whose key it is.
+    reader: reads queries against it.
+    """
 
     version: int
     reader: QueryReader
@@ -105,9 +108,9 @@ class HttpBackend:
     def __init__(self, url: str, job: str, *, key: str | None, timeout: float, retries: int) -> None:
         """Raises UsageError."""
         if timeout <= 0 or retries < 0:
-            raise UsageError("A Lookup's timeout is above 0, and its retries are 0 or more.")
+            raise UsageError("A Lookup's timeout must be above 0, and its retries 0 or more.")
         if key is not None and not (key.isascii() and key.isprintable()):
-            raise UsageError("The API key holds characters that none has: copy it again.")
+            raise UsageError("The API key has characters that no API key can have: copy it again.")
         self._url, self._job, self._timeout, self._retries = url.rstrip("/"), job, timeout, retries
         self._retry = _Retry.of(retries, timeout)
         self._headers = {"user-agent": f"batchinfer/{__version__}"}
@@ -149,7 +152,7 @@ class HttpBackend:
         encoded = [_text_as_json(text, len(frame)) for text in texts]
         asked = list(batches(encoded, len(frame), MAX_TEXTS)) or [
             []
-        ]  # without texts too, a job that matches none is told of
+        ]  # also without texts: a job without a match section is an error
         return [result for batch in asked for result in self._batch("match", frame, batch, _matches)]
 
     def gets_at_once(self, count: int) -> bool:  # noqa: ARG002 - the service is waited for in any case
@@ -193,7 +196,7 @@ class HttpBackend:
         if state["version"] is None and state["problem"] is not None:
             raise StoreError(f"{self._url} can serve nothing of the job {self._job}: {state['problem']}")
         if state["version"] is None:  # the service may just be starting
-            with contextlib.suppress(UsageError):  # it is open by now: then these words are off, since there are none
+            with contextlib.suppress(UsageError):  # it is open by now, and a query without columns is refused
                 self._ask("GET", f"{self._path}/lookup")
             state = self._state()
         if state["version"] is None:
@@ -254,7 +257,7 @@ class HttpBackend:
 
     @contextlib.contextmanager
     def _understood(self) -> Iterator[None]:
-        """Says what it means if an answer is not what a service of this kind gives."""
+        """Raises StoreError if an answer is not what this service gives."""
         try:
             yield
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
@@ -281,7 +284,7 @@ def _prefix(url: str) -> str:
 
 
 def batches(queries: Sequence[bytes], room: int = ROOM, most: int = MAX_QUERIES) -> Iterator[list[bytes]]:
-    """Queries or texts in the portions that the service takes. room: bytes of a batch beside them; most: in a batch."""
+    """Queries or texts in the portions that the service takes. room: bytes of a batch besides them; most: how many a batch may have."""
     batch: list[bytes] = []
     size = room
     for query in queries:

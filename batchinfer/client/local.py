@@ -15,8 +15,6 @@ from batchinfer.errors import BatchinferError, NotFound, StoreError
 from batchinfer.versions.follow import FollowedVersion, Follower
 
 log = logging.getLogger("batchinfer.client")
-
-
 LOOK_SECONDS = 0.5  # between two looks for a new version
 AT_ONCE = 100  # look-ups, which take about a millisecond
 AT_ONCE_CHARACTERS = 20_000  # in texts, which take a few milliseconds
@@ -34,7 +32,7 @@ class LocalBackend:
         self._start()
 
     def _start(self) -> None:
-        """The thread knows the follower alone, so that a Lookup that nobody closed is let go all the same."""
+        """The thread knows the follower alone, so that a Lookup that nobody closed is released anyway."""
         stop = threading.Event()
         self._stop = weakref.finalize(self, stop.set)
         self._stop.atexit = False
@@ -90,7 +88,7 @@ class LocalBackend:
         return self._follower.followed
 
     def close(self) -> None:
-        """The version itself goes with the last reference: other threads may just be asking it."""
+        """The version itself is released with the last reference: other threads may be using it."""
         self._stop()
 
     def after_fork(self) -> None:
@@ -115,19 +113,19 @@ def _why_nothing(follower: Follower) -> BatchinferError:
 
 
 def _keep_up(follower: Follower, stop: threading.Event) -> None:
-    told = None
+    reported = None
     while True:
         problem = follower.followed.problem
-        if problem is not None and problem != told:
-            log.warning("%s: %s What was open before goes on being used.", follower.data.name, problem)
-        told = problem
+        if problem is not None and problem != reported:
+            log.warning("%s: %s The version that was open stays in use.", follower.data.name, problem)
+        reported = problem
         if stop.wait(LOOK_SECONDS):
             return
         try:
             with REFRESHING:
                 follower.refresh()
-        except Exception:  # whatever it was, it may pass; look-ups go on with what is open
-            log.exception("%s: could not be brought up to date", follower.data.name)
+        except Exception:  # it may pass; look-ups go on with what is open
+            log.exception("%s: could not be refreshed", follower.data.name)
 
 
 # A fork waits until no version is just being opened: the child would be left with half of it, and with its locks.

@@ -14,9 +14,8 @@ from batchinfer.core.files import FIX_PERMISSIONS
 from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError
 
-ROW_GROUP = 20_480  # whoever reads predictions.parquet holds one in memory for each thread
+ROW_GROUP = 20_480  # a reader of predictions.parquet holds one in memory for each thread
 COPY_OPTIONS = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
-
 SCRATCH_MEMORY = "768MB"
 
 # Rows that are held in memory at once, unless a caller says otherwise.

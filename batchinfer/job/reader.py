@@ -93,7 +93,7 @@ def parse(text: str, name: str) -> JobSpec:
         raise SpecError(name, [f"line {line}: not valid YAML: {exc.problem}"]) from exc
     except yaml.reader.ReaderError as exc:
         line = text.count("\n", 0, exc.position) + 1
-        fault = f"the character U+{exc.character:04X} may not stand in it"
+        fault = f"the character U+{exc.character:04X} is not allowed"
         raise SpecError(name, [f"line {line}: not valid YAML: {fault}"]) from exc
     except (yaml.YAMLError, ValueError) as exc:  # ValueError: a tag, such as !!int, on what it is not
         raise SpecError(name, [f"not valid YAML: {exc}"]) from exc

@@ -156,10 +156,10 @@ def past_questions(db: duckdb.DuckDBPyConnection) -> list[PastQuestion]:
 def prompts_of(db: duckdb.DuckDBPyConnection, generations: Iterable[GenerationRef]) -> set[PromptId]:
     """The prompts of generations that versions name. The cache is attached."""
     rows = [asdict(generation) for generation in generations]
-    db.register("named", pa.Table.from_pylist(rows, REFERENCES))
-    sql = "SELECT fingerprint, key FROM cache.generations SEMI JOIN named USING (run_id, created_at, text)"
+    db.register("generation_refs", pa.Table.from_pylist(rows, REFERENCES))
+    sql = "SELECT fingerprint, key FROM cache.generations SEMI JOIN generation_refs USING (run_id, created_at, text)"
     found = {PromptId(bytes(fingerprint), bytes(key)) for fingerprint, key in db.execute(sql).fetchall()}
-    db.unregister("named")
+    db.unregister("generation_refs")
     return found
 
 

@@ -22,7 +22,6 @@ ODD = "\x01"  # stands for the underscore, which Python's \b would take for a le
 IOTA_BELOW = "\u0345"  # the only mark that case folding makes a letter of: other marks must be put before it first
 NEVER_NORMAL = "\u0340"  # which NFKC always replaces
 HALF = "\x02"  # stands for half of a surrogate pair, which no term may have: it could not be written as UTF-8
-
 MOST_MARKS = 30  # on one character, as Unicode's stream-safe format has it: normalising takes their number squared
 LONG = 1000  # characters; what is longer is not normalised as a whole, for the same reason
 
@@ -72,10 +71,12 @@ MOST_CACHED = 50_000  # clusters; all living languages have fewer
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A folded text. marked: with EDGE at word boundaries.
+    """A folded text.
 
-    clusters: gives for each piece of the text, in order, its length, that without what it ends in that has no width, and
-    that of its folded form; None where each character was folded to one. plain: no character in it is a mark on another.
+    marked: the text, with EDGE at word boundaries.
+    clusters: for each piece of the text, in order: its length, that without what has no width at its end, and that of its
+        folded form; None where each character was folded to one.
+    plain: whether no character in it is a mark on another.
     """
 
     marked: str

@@ -1,6 +1,6 @@
 """Opens a version's matcher and finds its terms in live texts. Imports neither duckdb nor pyarrow, as all that serves.
 
-matcher.bin, made by `terms`: what each pattern stands for, as JSON, one after the other; where each of them begins; the
+matcher.bin, made by `publish.matcher`: what each pattern stands for, as JSON, one after the other; where each of them begins; the
 automaton; and at the end a JSON object that says where these lie. All but the automaton is read from the mapped file,
 so that workers share it; daachorse makes a copy of the automaton for each process.
 """
@@ -21,15 +21,21 @@ from batchinfer.errors import MissingExtra, StoreError, UsageError
 
 MATCHER = "matcher.bin"
 MAGIC = b"batchinfer match"
-FORMAT = 1
+MATCHER_FORMAT = 1
 MOST_KEPT = 100_000  # names: some 30 MB; what common terms name is read once
 TRAILER = struct.Struct("<Q16s")  # the length of the JSON object before it, and MAGIC
-
 Span = tuple[int, int]
 
 
 class Name(NamedTuple):
-    """One thing that a term names. term: as it was listed; source: whose prediction it comes from."""
+    """One thing that a term names.
+
+    concept: what is named.
+    language: the term's language, as a BCP 47 tag, if it has one.
+    term: the term as it was listed.
+    score: that of the prediction, if it has one.
+    source: where the prediction comes from.
+    """
 
     concept: Any
     language: str | None
@@ -39,7 +45,13 @@ class Name(NamedTuple):
 
 
 class Occurrence(NamedTuple):
-    """A place in a text where a term stands, and all that it names. start, end: offsets; text: what stands there."""
+    """A place in a text where a term occurs.
+
+    start: the offset of its first character.
+    end: the offset after its last character.
+    text: the text between them.
+    names: all that the term names.
+    """
 
     start: int
     end: int
@@ -133,9 +145,9 @@ class Matcher:
             with path.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             facts = _facts(data)
-            if (facts["format"], facts["folding"]) != (FORMAT, folding.VERSION):
+            if (facts["format"], facts["folding"]) != (MATCHER_FORMAT, folding.VERSION):
                 raise IncompatibleMatcher(
-                    f"{path} was made by a batchinfer that matches otherwise: publish again with this one."
+                    f"{path} was made by a batchinfer that matches in another way: publish again with this one."
                 )
             begin, end = facts["automaton"]
             # An automaton of no patterns cannot be kept in a file.
@@ -167,7 +179,7 @@ class Matcher:
     def find_json(
         self, text: str, *, languages: Collection[str] = (), utf16: bool = False, room: int | None = None
     ) -> str:
-        """The same as a JSON list of flat matches. room: raises TooMuch for more characters, soon after that many."""
+        """The same as a JSON list of flat matches. room: raises ResultTooLarge for more characters, soon after that many."""
         parts, size = [], 0
         for (start, end), place, entries in self._places(text, languages, utf16=utf16):
             part = entries.json(*place, text[start:end])
@@ -221,7 +233,7 @@ def matcher_version() -> dict[str, Any]:
     """What tells matchers apart that may find different things in the same text, as of one that is made now."""
     from batchinfer.match import folding
 
-    return {"format": FORMAT, "folding": folding.VERSION, "unicode": unicodedata.unidata_version}
+    return {"format": MATCHER_FORMAT, "folding": folding.VERSION, "unicode": unicodedata.unidata_version}
 
 
 def _facts(data: mmap.mmap) -> dict[str, Any]:

@@ -26,7 +26,6 @@ MOST_BYTES = 1024  # of one query as JSON
 MOST_FILES = 2000  # of a job in the spool folder; the collector leaves half of them, so with more it has ended
 MOST_COUNT = 1 << 53
 SPOOLED = re.compile(r"(\d{8})T\d{12}-\d+-\d+\.json")
-
 _numbers = itertools.count()
 
 

@@ -68,3 +68,16 @@ class Console(Protocol):
     def info(self, text: str) -> None: ...
     def progress(self, progress: Progress, hits: int) -> None: ...
     def confirm(self, text: str) -> bool: ...
+
+
+class Unattended:
+    """A `Console` with nobody at it: says nothing, and answers no."""
+
+    def info(self, text: str) -> None:
+        """Nothing."""
+
+    def progress(self, progress: Progress, hits: int) -> None:
+        """Nothing."""
+
+    def confirm(self, text: str) -> bool:  # noqa: ARG002
+        return False

@@ -17,7 +17,7 @@ from batchinfer.planning.prepare import Info, Options, Prepared, prepare_to_writ
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import release_candidate
 from batchinfer.publish.golden import Golden
-from batchinfer.publish.release import Release, pinned, prepare_gate, release
+from batchinfer.publish.release import Release, pinned_instead, prepare_gate, release
 from batchinfer.versions.manifest import Forced
 
 
@@ -71,4 +71,4 @@ def publish_candidate(
         store.prepare()
         with os_errors(data.versions):
             version, manifest = release_candidate(job, data, store, name, key=key, info=console.info, forced=forced)
-        return CandidateReport(job.name, name, version, manifest, pinned(data, console.info))
+        return CandidateReport(job.name, name, version, manifest, pinned_instead(data, console.info))

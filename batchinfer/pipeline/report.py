@@ -182,8 +182,8 @@ def gate_sentence(name: str, outcome: Release) -> str:
     failed = "; ".join(f"{check.name}: {check.says}" for check in outcome.failed_checks)
     candidate = outcome.rejected.name if outcome.rejected else ""
     if any(check.name == "reviewed" for check in outcome.failed_checks):
-        failed += f" (batchinfer review {name} --out FILE.csv writes them, batchinfer import takes the verdicts in)"
-    force = f"to publish it all the same: batchinfer publish {name} --candidate {candidate} --force --why TEXT"
+        failed += f" (batchinfer review {name} --out FILE.csv writes them, batchinfer import imports the verdicts)"
+    force = f"to publish it anyway: batchinfer publish {name} --candidate {candidate} --force --why TEXT"
     if not outcome.contents.served:  # there is nothing to compare it with
         return f"The gate refused the new version: {failed}. The candidate lies in {outcome.rejected}; {force}"
     return (

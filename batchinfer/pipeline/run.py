@@ -12,6 +12,7 @@ from batchinfer.engines.protocol import Engine
 from batchinfer.engines.start import engine_for
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import GateFailed, UsageError
+from batchinfer.job.checks import unused_fields
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Generator
 from batchinfer.pipeline.progress import Console
@@ -32,6 +33,8 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
     Raises Stopped, GateFailed and other BatchinferErrors; what was committed stays.
     """
     began = time.monotonic()
+    for sentence in unused_fields(job.spec):
+        console.info(sentence)
     data.prepare(job.path)
     with (
         data.run_lock(f"batchinfer run {job.name}"),

@@ -12,16 +12,13 @@ NOT_IN_KEY = frozenset({
     "name", "description", "input", "engine", "on_failure", "cache", "gate", "match", "serve", "schedule", "keep_versions",
 })  # fmt: skip
 
-
 OUTPUT_NOT_IN_KEY = frozenset({"steps", "min_mass"})  # how an answer is read, not what it is
-
 
 OPTIONS_NOT_IN_KEY = frozenset({
     "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "kv_cache_memory_bytes", "block_size", "swap_space",
     "cpu_offload_gb", "enforce_eager", "enable_prefix_caching", "enable_chunked_prefill", "disable_log_stats",
     "download_dir", "pipeline_parallel_size", "distributed_executor_backend", "max_parallel_loading_workers",
 })  # fmt: skip
-
 
 PARSER = "1"  # raise it when parse.py reads the same text differently
 

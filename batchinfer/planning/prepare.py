@@ -167,7 +167,7 @@ def _rebuild_lookups(workspace: Workspace, data: JobData, info: Info, *, holds_l
         names = ", ".join(column.name for column in query_list.source.key)
         info(
             f"{unfit:,} rows of earlier imports and reviews are not of the key {names}, or not of its kinds: "
-            "they are kept, but neither served nor heeded until the job has their key again."
+            "they are kept, but not used until the job has their key again."
         )
 
 

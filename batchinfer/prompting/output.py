@@ -68,7 +68,6 @@ Step = Annotated[
     ),
 ]
 
-
 MOST_CHOICES = 128  # vLLM's MAX_LOGPROB_TOKEN_IDS: so many tokens can be scored at once
 
 

@@ -57,7 +57,7 @@ def manifest_of(
     parent: int | None,
     forced: Forced | None,
 ) -> Manifest:
-    """The manifest of a new version, but for its files. version: None for a rejected candidate."""
+    """The manifest of a new version, without its files yet. version: None for a rejected candidate."""
     spec, source = candidate.spec, candidate.source
     passed = all(check.passed for check in checks)
     document = {

@@ -53,7 +53,7 @@ def release_candidate(
     failed = [check.name for check in manifest.gate.failed]
     if forced is None and failed:
         raise UsageError(
-            f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it all the same."
+            f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it anyway."
         )
     current = resolve_current(data, info)
     if current is not None and _equal(Manifest.read(folders.folder_of(data, current)), manifest):

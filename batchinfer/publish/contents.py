@@ -41,8 +41,8 @@ class Contents:
 
     entries: how many. covered: keys of the list that have an entry, or lost theirs since people rejected it.
     carried: entries kept from what is served. served: entries of the version served now, 0 without one.
-    missing: those of them that are gone, but for what people rejected.
-    changed: those whose value differs, but for what people corrected.
+    missing: those of them that are gone, except what people rejected.
+    changed: those whose value differs, except what people corrected.
     same: every body is equal to the current version's, and is found and served in the same way.
     to_review: the model's entries that gate.reviewed is about. unseen: those of them that nobody has looked at.
     """

@@ -57,6 +57,12 @@ class Difference:
     def count(self) -> int:
         return self.added + self.removed + self.changed
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "job": self.end.manifest.job, "from": self.start.name, "to": self.end.name, "added": self.added,
+            "removed": self.removed, "changed": self.changed,
+        }  # fmt: skip
+
 
 def compare(data: JobData, names: Sequence[str], out: Path | None, show: int) -> Difference:
     """Compares two versions. names: both, or none for the version before the served one and that.

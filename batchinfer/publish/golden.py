@@ -123,7 +123,7 @@ def _answer(given: Any, output: OutputSpec, compare: str, place: str) -> str:
             f"{place}: the answer {exc}. It is read as predictions are; a text in JSON has quotes."
         ) from exc
     if compare == "equal" and output.choices and (value := json.loads(answer)) not in output.choices:
-        raise InputError(f"{place}: the answer {value!r} is none of output.choices, so it would never be given.")
+        raise InputError(f"{place}: the answer {value!r} is not one of output.choices, so it would never be given.")
     return answer
 
 

@@ -97,7 +97,7 @@ def release(
                 else replace(outcome, match=_publish(data, workspace, draft, version, manifest, info))
             )
     retention.retain(data, workspace.spec.keep_versions)
-    return replace(outcome, pinned=pinned(data, info))
+    return replace(outcome, pinned=pinned_instead(data, info))
 
 
 def _judged(candidate: Candidate, workspace: Workspace, failed: int, known: Golden | None) -> list[Check]:
@@ -134,7 +134,7 @@ def write_matcher(key: Sequence[Column], draft: Path, spec: JobSpec, info: Info)
 
 
 def resolve_current(data: JobData, info: Info) -> int | None:
-    """The version that was published last. Where CURRENT does not tell, it is mended and that is said."""
+    """The version that was published last. A damaged CURRENT is repaired, and that is said."""
     current, fault = pointers.previous(data)
     if fault is not None and current is None:
         info(f"{fault} No version is whole, so that the new one follows none.")
@@ -149,12 +149,12 @@ def resolve_parent(data: JobData, current: int | None, info: Info) -> int | None
     """The version that a new one follows: the one that is served now, so the pinned one, if it is whole."""
     try:
         pin = pointers.pointer(data, pointers.PIN)
-    except StoreError:  # said at the end, by `pinned`
+    except StoreError:  # said at the end, by `pinned_instead`
         return current
     if pin is None or pin.version == current:
         return current
     try:
-        folders.verify(data, pin.version, digest=pin.manifest)
+        folders.verify(data, pin.version, digest=pin.digest)
     except StoreError as exc:
         info(f"{exc} It is pinned, but the new version is compared with the current one in its place.")
         return current
@@ -169,7 +169,7 @@ def next_number(data: JobData, store: Store | None) -> int:
         return max(pointers.newest_number(data), int(one(db, "SELECT coalesce(max(version), 0) FROM versions"))) + 1
 
 
-def pinned(data: JobData, info: Info) -> int | None:
+def pinned_instead(data: JobData, info: Info) -> int | None:
     """The version that a pin serves in place of the current one, if it does."""
     try:
         found, current = pointers.pinned(data), pointers.pointer(data)

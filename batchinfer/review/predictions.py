@@ -185,8 +185,8 @@ class _IncomingTable:
         if not self.rows:
             raise InputError(f"{path} has no rows: there is nothing to import.")
         twice = self._db.execute(
-            """WITH repeats AS (SELECT lookup, min(row) AS first FROM incoming GROUP BY lookup HAVING count(*) > 1)
-            SELECT first, row, query FROM incoming JOIN repeats USING (lookup) WHERE row > first ORDER BY row LIMIT 1"""
+            """WITH doubled AS (SELECT lookup, min(row) AS first FROM incoming GROUP BY lookup HAVING count(*) > 1)
+            SELECT first, row, query FROM incoming JOIN doubled USING (lookup) WHERE row > first ORDER BY row LIMIT 1"""
         ).fetchall()
         for first, second, query in twice:
             raise InputError(

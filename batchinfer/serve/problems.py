@@ -26,7 +26,6 @@ KINDS = {
     "not-published": (503, "No version is open"),
 }
 
-
 Headers = Sequence[tuple[str, str]]
 Reply = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers and body. The server adds the length."""

@@ -126,7 +126,7 @@ class Follower:
 
     def _open(self, named: Pointer) -> Snapshot:
         """Raises StoreError."""
-        snapshot = Snapshot(folders.folder_of(self.data, named.version), digest=named.manifest)
+        snapshot = Snapshot(folders.folder_of(self.data, named.version), digest=named.digest)
         if snapshot.manifest.job != self.data.name:
             raise StoreError(
                 f"{snapshot.folder} is a version of the job {snapshot.manifest.job}, not of {self.data.name}."

@@ -192,7 +192,7 @@ class Manifest:
 
     @property
     def has_matcher(self) -> bool:
-        """Whether it has terms to be found in texts."""
+        """Whether it has a matcher."""
         return MATCHER in self.files
 
     def derive(self, **changes: Unpack[Changes]) -> Manifest:
@@ -231,14 +231,14 @@ def _forced(document: Mapping[str, Any] | None) -> Forced | None:
 
 def _column(document: Mapping[str, Any]) -> Column:
     if document["kind"] not in ENCODERS:
-        raise ValueError(f"a key column holds values of the unknown kind {document['kind']}")
+        raise ValueError(f"a key column has the unknown kind {document['kind']}")
     return Column(document["name"], document["kind"])
 
 
 def _file_name(name: str) -> str:
     """A file's name, which must not lead out of the version's folder."""
     if name in ("", ".", "..") or set(name) & {"/", "\0"}:
-        raise ValueError(f"{name!r} is no name of a file in it")
+        raise ValueError(f"{name!r} is not the name of a file in it")
     return name
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchinfer.core.clock import iso
@@ -20,7 +20,6 @@ from batchinfer.versions.snapshot import Snapshot
 
 CURRENT = "CURRENT"
 PIN = "PIN"
-LISTED = ("version", "created_at", "rows", "current", "pinned", "gate")
 
 
 class PointerUnreadable(StoreError):
@@ -29,14 +28,41 @@ class PointerUnreadable(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What CURRENT or PIN says: a version's number and its manifest's SHA-256."""
+    """What CURRENT or PIN says.
+
+    version: the number of a version.
+    digest: the SHA-256 of its manifest.
+    """
 
     version: int
-    manifest: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One line of the list of versions.
+
+    version: its number.
+    created_at: when it was made, as text; None where its manifest is damaged.
+    rows: how many entries it has; None where its manifest is damaged.
+    current: whether CURRENT names it.
+    pinned: whether PIN names it.
+    gate: what the gate said, or damaged.
+    """
+
+    version: int
+    created_at: str | None
+    rows: int | None
+    current: bool
+    pinned: bool
+    gate: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 def pointer(data: JobData, name: str = CURRENT) -> Pointer | None:
-    """What the file CURRENT or PIN says, or None without one. Raises StoreError if it is damaged or Unreadable."""
+    """What the file CURRENT or PIN says, or None without one. Raises StoreError if it is damaged or cannot be read."""
     path = data.folder / name
     try:
         content = json.loads(path.read_bytes())
@@ -46,7 +72,7 @@ def pointer(data: JobData, name: str = CURRENT) -> Pointer | None:
     except OSError as exc:
         raise PointerUnreadable(f"{path} cannot be read: {exc.strerror}.") from exc
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
-        advice = f"batchinfer {'unpin' if name == PIN else 'publish'} {data.name} mends it"
+        advice = f"batchinfer {'unpin' if name == PIN else 'publish'} {data.name} fixes it"
         raise StoreError(f"{path} is damaged: {exc!r}. {advice}.") from exc
 
 
@@ -61,7 +87,7 @@ def served(data: JobData) -> Pointer:
 def open_served(data: JobData) -> Snapshot:
     """The version that is served, open: it is not removed before it is closed. Raises NotFound or StoreError."""
     found = served(data)
-    return Snapshot(folder_of(data, found.version), digest=found.manifest)
+    return Snapshot(folder_of(data, found.version), digest=found.digest)
 
 
 @contextlib.contextmanager
@@ -89,13 +115,13 @@ def previous(data: JobData) -> tuple[int | None, str | None]:
     """The version that a new one follows, and what is wrong where it is not the one that CURRENT names.
 
     That is the newest whole one if CURRENT is missing or damaged, or what it names is: it must not block the next.
-    Raises Unreadable.
+    Raises PointerUnreadable.
     """
     current = None
     try:
         current = pointer(data)
         if current is not None:
-            verify(data, current.version, digest=current.manifest)
+            verify(data, current.version, digest=current.digest)
             return current.version, None
         fault = f"{data.folder / CURRENT} is missing."
     except PointerUnreadable:
@@ -168,14 +194,14 @@ def pinned(data: JobData) -> int | None:
 def point(data: JobData, name: str, version: int) -> None:
     """Makes CURRENT or PIN name that version, atomically; the caller holds the versions lock."""
     named = pointer_to(data, version)
-    content = {"version": named.version, "manifest_sha256": named.manifest}
+    content = {"version": named.version, "manifest_sha256": named.digest}
     write_atomically(data.folder / name, json.dumps(content).encode())
 
 
-def listing(data: JobData, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One row a version, newest first, as `versions --json` prints it. One without a readable manifest is called damaged.
+def list_versions(data: JobData, warn: Callable[[str], None]) -> list[VersionStatus]:
+    """All versions, newest first. One without a readable manifest is called damaged.
 
-    A CURRENT or PIN that is damaged counts as none, and that is said: the list is where to look for what can be pinned.
+    A CURRENT or PIN that is damaged counts as missing, with a warning: the list is where to look for what can be pinned.
     """
     named: dict[str, int] = {}
     for name in (CURRENT, PIN):
@@ -183,13 +209,29 @@ def listing(data: JobData, say: Callable[[str], None]) -> list[dict[str, Any]]:
             if (found := pointer(data, name)) is not None:
                 named[name] = found.version
         except StoreError as exc:
-            say(str(exc))
-    rows = []
-    for number in reversed(numbers(data)):
-        row: dict[str, Any] = {"version": number, "created_at": None, "rows": None, "gate": "damaged"}
-        with contextlib.suppress(StoreError):
-            manifest = Manifest.read(folder_of(data, number))
-            row |= {"created_at": iso(manifest.created_at), "rows": manifest.rows, "gate": manifest.gate.status}
-        row |= {"current": named.get(CURRENT) == number, "pinned": named.get(PIN) == number}
-        rows.append({name: row[name] for name in LISTED})
-    return rows
+            warn(str(exc))
+    return [_status(data, number, named) for number in reversed(numbers(data))]
+
+
+def _status(data: JobData, number: int, named: Mapping[str, int]) -> VersionStatus:
+    current, pinned = named.get(CURRENT) == number, named.get(PIN) == number
+    try:
+        manifest = Manifest.read(folder_of(data, number))
+    except StoreError:
+        return VersionStatus(number, None, None, current, pinned, "damaged")
+    return VersionStatus(number, iso(manifest.created_at), manifest.rows, current, pinned, manifest.gate.status)
+
+
+@dataclass(frozen=True, slots=True)
+class PinReport:
+    """What is served after a change of the pin.
+
+    job: its name. version: that is served; None where nothing is published. pinned: the same if a pin says so.
+    """
+
+    job: str
+    version: int | None
+    pinned: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

@@ -15,13 +15,17 @@ from batchinfer.core.columns import Column, Kind, no_value, typed
 from batchinfer.errors import UsageError
 
 NO_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
-AS_IN_JSON = {  # how a URL has them: Python itself reads 1_0, nan and digits of other scripts too
+AS_IN_JSON = {  # as a URL has them: Python itself also reads 1_0, nan and digits of other scripts
     "integer": re.compile(r"-?(0|[1-9][0-9]*)"),
     "number": re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"),
 }
 INTEGERS = range(-(2**63), 2**64)  # what a column can hold
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # a basic language range of RFC 4647
 MAX_LANGUAGES = 200
+EXPECTED: Mapping[Kind, str] = {
+    "string": "a string", "integer": "an integer", "number": "a number", "boolean": "a boolean", "date": "a date",
+    "timestamp": "a timestamp",
+}  # fmt: skip
 OFFSETS = {"code_points": False, "utf16": True}  # how spans can be counted, and whether that is in UTF-16 units
 
 
@@ -127,7 +131,7 @@ def language_ranges(asked: Iterable[Any]) -> tuple[str, ...]:
 
 
 def in_utf16(offsets: Any) -> bool:
-    """Whether spans are wanted in UTF-16 units. Raises UsageError for what is no way of counting."""
+    """Whether spans are wanted in UTF-16 units. Raises UsageError for any other way of counting."""
     if not isinstance(offsets, str) or offsets not in OFFSETS:
         raise UsageError(f"offsets is {errors.shortened(repr(offsets))}; it can be {' or '.join(OFFSETS)}.")
     return OFFSETS[offsets]
@@ -137,7 +141,7 @@ def _unescaped(raw: bytes) -> str:
     """Text out of a URL; + is a space there. Raises UsageError."""
     if b"%" in raw or b"+" in raw:
         if NO_ESCAPE.search(raw):
-            raise UsageError("The URL has a % that no two hexadecimal digits follow: write %25 for a % sign.")
+            raise UsageError("The URL has a % that is not followed by two hexadecimal digits: write %25 for a % sign.")
         raw = unquote_to_bytes(raw.replace(b"+", b" "))
     try:
         return raw.decode()
@@ -165,7 +169,7 @@ def _string(value: Any, column: Column) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as exc:
-        raise UsageError(f"{column.name} holds half of a surrogate pair, which is no text.") from exc
+        raise UsageError(f"{column.name} holds half of a surrogate pair, which is not text.") from exc
     return value if type(value) is str else str.__str__(value)  # an enum's member is the text that it stands for
 
 
@@ -219,8 +223,7 @@ def _timestamp(value: Any, column: Column) -> datetime:
 
 
 def _wrong_kind(value: Any, column: Column) -> UsageError:
-    shown = errors.shortened(repr(value))
-    return UsageError(f"{column.name} is {shown}, but the column holds values of the kind {column.kind}.")
+    return UsageError(f"{column.name}: expected {EXPECTED[column.kind]}, got {errors.shortened(repr(value))}.")
 
 
 CHECKS: Mapping[Kind, Callable[[Any, Column], Any]] = {

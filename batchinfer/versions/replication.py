@@ -18,13 +18,19 @@ from batchinfer.versions.pointers import Pointer
 from batchinfer.versions.snapshot import Snapshot
 
 CHUNK = 4 << 20
-BIG = 64 << 20  # a file that takes long enough to be told of
-CARRIED = ("last_run.json",)  # what a server tells of a job besides its versions
+BIG = 64 << 20  # bytes; copying a file of that size takes long enough to say so
+ALSO_COPIED = ("last_run.json",)  # what a service says of a job besides its versions
 
 
 @dataclass(frozen=True, slots=True)
 class Replicated:
-    """What a copy came to. copied: False if the version was there already. pinned: what is served there instead."""
+    """How a copy ended.
+
+    version: the version that is current in the other data folder now.
+    copied: whether it was copied; if not, it was there already.
+    bytes: the size of what was copied.
+    pinned: the version that is served there instead, if one is pinned.
+    """
 
     version: int
     copied: bool
@@ -41,7 +47,7 @@ def replicate(data: JobData, root: Path, say: Callable[[str], None]) -> Replicat
         size = 0
         if copied := not _is_there(there, found):
             size = _copy(source, found, there, say)
-        for name in CARRIED:
+        for name in ALSO_COPIED:
             if (data.folder / name).is_file():
                 write_atomically(there.folder / name, (data.folder / name).read_bytes())
         with there.versions_lock(f"batchinfer copy {data.name}"):
@@ -60,21 +66,21 @@ def _destination(data: JobData, root: Path) -> JobData:
 
 
 def _is_there(there: JobData, found: Pointer) -> bool:
-    """Whether the very same version is there already. Raises UsageError if another one bears its number, StoreError if it is damaged."""
+    """Whether that version is there already. Raises UsageError if another one has its number, StoreError if it is damaged."""
     place = folders.folder_of(there, found.version)
     if not place.exists():
         return False
     try:
         digest = hashlib.sha256((place / MANIFEST).read_bytes()).hexdigest()
     except OSError:
-        raise UsageError(f"{place} is not a whole version: remove that folder, then copy again.") from None
-    if digest != found.manifest:
+        raise UsageError(f"{place} is not a complete version: remove that folder, then copy again.") from None
+    if digest != found.digest:
         raise UsageError(
             f"{there.root} has another version {found.version} of its own: remove {place} if nobody needs it, "
             "or publish once more here, then copy again."
         )
     try:
-        with Snapshot(place, digest=found.manifest) as snapshot:
+        with Snapshot(place, digest=found.digest) as snapshot:
             snapshot.verify()
     except StoreError as exc:
         raise StoreError(f"{exc} Remove {place}, then copy again.") from exc
@@ -89,9 +95,9 @@ def _copy(source: Snapshot, found: Pointer, there: JobData, say: Callable[[str],
             if facts["size"] > BIG:
                 say(f"Copying {name} ({facts['size'] / 1e6:,.0f} MB) ...")
             _copy_file(source.folder / name, draft / name, facts)
-        _copy_file(source.folder / MANIFEST, draft / MANIFEST, {"sha256": found.manifest})
+        _copy_file(source.folder / MANIFEST, draft / MANIFEST, {"sha256": found.digest})
         folders.sync_files(draft)
-        with Snapshot(draft, digest=found.manifest) as snapshot:
+        with Snapshot(draft, digest=found.digest) as snapshot:
             snapshot.verify()
         with there.versions_lock(f"batchinfer copy {there.name}"):
             folders.add(there, draft, found.version)

@@ -29,14 +29,14 @@ CLOSING_SECONDS = 1.0
 class _Mapped:
     """A version's lookup file in memory, and a shared lock by which clean-up knows that the version is in use.
 
-    Both are let go with the last Snapshot that holds it.
+    Both are released with the last Snapshot that holds it.
     """
 
     def __init__(self, folder: Path, path: Path) -> None:
         """Raises OSError or lmdb.Error."""
         handle = os.open(folder / MANIFEST, os.O_RDONLY)
         weakref.finalize(self, os.close, handle)
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # it fails for a version that is just being removed
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # fails for a version that is being removed
         self.environment = _open(path)
 
 
@@ -50,7 +50,7 @@ def _open(path: Path) -> Any:
         except lmdb.Error as exc:
             if "already open" not in str(exc) or time.monotonic() > patience:
                 raise
-        time.sleep(0.001)  # another thread has just let go of it, and LMDB is still closing it
+        time.sleep(0.001)  # another thread has just released it, and LMDB is still closing it
 
 
 # LMDB can open a file only once in a process, and several Snapshots may want it.
@@ -70,7 +70,7 @@ class Snapshot:
         try:
             facts = path.stat()
             if facts.st_size != self.manifest.files[LOOKUP]["size"]:
-                raise StoreError(f"{path} is not whole: its size differs from the manifest's.")
+                raise StoreError(f"{path} is truncated or corrupt: its size differs from the manifest's.")
             with _MAPPING:
                 mapped = _MAPPED.get((facts.st_dev, facts.st_ino)) or _Mapped(folder, path)
                 _MAPPED[facts.st_dev, facts.st_ino] = mapped
@@ -99,7 +99,7 @@ class Snapshot:
         return int(self._environment.stat()["entries"])
 
     def verify(self) -> None:
-        """Compares every file with the manifest. Raises StoreError."""
+        """Compares every file's checksum with the manifest's. Raises StoreError."""
         for name, facts in self.manifest.files.items():
             try:
                 with (self.folder / name).open("rb") as file:
@@ -121,21 +121,21 @@ class Snapshot:
         except (lmdb.Error, ValueError, AttributeError) as exc:
             raise StoreError(f"{self.folder / LOOKUP} cannot be read: {exc}.") from exc
         if not readable:
-            raise StoreError(f"{self.folder / LOOKUP} holds something else than predictions.")
+            raise StoreError(f"{self.folder / LOOKUP} holds something other than predictions.")
 
     @cached_property
     def matcher(self) -> Matcher:
-        """What finds the version's terms in texts, opened when it is first asked for.
+        """The version's matcher, opened when it is first used.
 
         Raises UsageError for a version that has none, StoreError for one that is damaged, MissingExtra.
         """
         if not self.matches:
-            raise UsageError(f"The job {self.manifest.job} has no match section, so that it has no terms to be found.")
+            raise UsageError(f"The job {self.manifest.job} has no match section, so there are no terms to find.")
         return Matcher(self.folder / MATCHER)
 
     @property
     def matches(self) -> bool:
-        """Whether the version has terms to be found in texts."""
+        """Whether the version has a matcher."""
         return self.manifest.has_matcher
 
     @property
@@ -144,7 +144,7 @@ class Snapshot:
         return int(self.folder.name)
 
     def close(self) -> None:
-        """Lets the version go. One that is not closed is let go with its last reference."""
+        """Releases the version. One that is not closed is released with its last reference."""
         self._mapped = self._environment = None
         self.__dict__.pop("matcher", None)
 

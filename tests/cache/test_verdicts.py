@@ -25,7 +25,7 @@ from batchinfer.errors import GateFailed, Report
 from batchinfer.job import reader
 from batchinfer.review import predictions
 from batchinfer.review.subject import Subject
-from tests.factories import LENIENT, World, imports_job, model_job
+from tests.factories import LENIENT, Templates, World, imports_job, model_job
 
 Make = Callable[..., World]
 OPEN = LENIENT | {"carried": 1.0}
@@ -50,12 +50,17 @@ def make(tmp_path: Path) -> Make:
     return job
 
 
-@pytest.fixture
-def checking(tmp_path: Path) -> World:
+def checks(folder: Path) -> World:
     """A job that asks of terms whether they name a thing; it says Yes (0.9) to all but one, to which No (0.7)."""
-    world = model_job(tmp_path, TERMS, **({"gate": LENIENT} | CHECK))
+    world = model_job(folder, TERMS, **({"gate": LENIENT} | CHECK))
     world.answer(lambda row: scores(0.3 if row["term"] == "mrna shot" else 0.9))
     return world
+
+
+@pytest.fixture
+def checking(templates: Templates, tmp_path: Path) -> World:
+    """`checks`."""
+    return templates.world(checks, tmp_path)
 
 
 def scores(yes: float) -> list[float]:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.factories import Templates
 from tests.serving import job, names_job, say
 from tests.tiny import Cli
 
@@ -20,13 +21,20 @@ NAMED = {
 }
 
 
+def two_jobs(folder: Path) -> None:
+    """A data folder, `home`, that has the jobs `vaccines`, whose terms are matched, and `plain`."""
+    names_job(folder / "home", "vaccines", NAMED)
+    say(job(folder / "home", "plain", {"id": ["a"]}), "x", id=["a"])
+
+
 @pytest.fixture
-def batchinfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command, with a data folder that has the jobs `vaccines`, whose terms are matched, and `plain`."""
+def batchinfer(
+    templates: Templates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Cli:
+    """The command, with the data folder of `two_jobs`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "140")
-    names_job(tmp_path / "home", "vaccines", NAMED)
-    say(job(tmp_path / "home", "plain", {"id": ["a"]}), "x", id=["a"])
+    templates.copy(two_jobs, tmp_path)
     return Cli(monkeypatch, capsys, tmp_path / "home")
 
 

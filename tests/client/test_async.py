@@ -106,7 +106,10 @@ def test_it_matches_as_lookup_does(source: str | Path) -> None:
 WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a column that is none": (lambda lookup: lookup.get(odd=1), "odd is not part of it"),
     "no mapping": (lambda lookup: lookup.get(["i7"]), "A query is a mapping of columns to values, not"),
-    "one of many": (lambda lookup: lookup.get_many([{"id": "i7"}, {"id": 7}]), r"queries\[1\]: id is 7"),
+    "one of many": (
+        lambda lookup: lookup.get_many([{"id": "i7"}, {"id": 7}]),
+        r"queries\[1\]: id: expected a string, got 7",
+    ),
     "one text for many": (lambda lookup: lookup.match_many("text"), "Texts are a list of strings, not 'text'"),
     "no text": (lambda lookup: lookup.match(7), "A text is a string, not 7"),
     "no language": (lambda lookup: lookup.match("text", languages=["?"]), "is not a BCP 47 tag"),

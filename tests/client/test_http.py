@@ -79,7 +79,7 @@ def test_a_key_is_sent_and_a_wrong_one_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["bi_1\n", "bi_ü"])
 def test_a_key_that_no_header_can_hold_is_refused(key: str) -> None:
     """And not shown."""
-    with pytest.raises(UsageError, match=r"^The API key holds characters that none has: copy it again\.$"):
+    with pytest.raises(UsageError, match=r"^The API key has characters that no API key can have: copy it again\.$"):
         Lookup("http://127.0.0.1:1", "shop", key=key)
 
 
@@ -93,7 +93,7 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 @pytest.mark.parametrize("words", [{"timeout": 0}, {"timeout": -1}, {"retries": -1}])
 def test_times_and_counts_below_nothing_are_refused(words: dict[str, Any]) -> None:
     """A time-out of 0 would never let an answer come."""
-    with pytest.raises(UsageError, match=r"^A Lookup's timeout is above 0, and its retries are 0 or more\.$"):
+    with pytest.raises(UsageError, match=r"^A Lookup's timeout must be above 0, and its retries 0 or more\.$"):
         Lookup("http://127.0.0.1:1", "shop", **words)
 
 
@@ -129,16 +129,18 @@ def test_it_gives_up_in_the_end(server: Scripted, lookup: Lookup) -> None:
         lookup.get(id="a")
 
 
-def test_retry_after_is_honoured_within_the_time_out(server: Scripted) -> None:
+def test_retry_after_is_honoured_within_the_time_out(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that asks for a minute gets no more than the time-out; what is no number is not waited for."""
     with Lookup(server.url, "shop", timeout=0.6) as made:
         made.get(id="a")
         server.first(
             (503, {"Retry-After": "60"}, b""), (503, {"Retry-After": "0"}, b""), (503, {"Retry-After": "Mon"}, b"")
         )
-        began = time.monotonic()
+        waits: list[float] = []
+        monkeypatch.setattr("urllib3.util.retry.time.sleep", waits.append)
         assert made.get(id="a") == HIT
-        assert 0.6 <= time.monotonic() - began < 5
+        assert waits[0] == 0.6
+        assert all(wait <= 0.6 for wait in waits)
 
 
 @pytest.mark.parametrize("status", [500, 404, 301, 204])
@@ -221,10 +223,8 @@ def test_no_answer_in_time(server: Scripted) -> None:
         server.first("hang")
         assert made.get(id="a") == HIT
         server.first("hang", "hang")
-        began = time.monotonic()
         with pytest.raises(StoreError, match=r"cannot be reached after 2 tries: timed out\.$"):
             made.get(id="a")
-        assert time.monotonic() - began < 5
 
 
 def test_a_connection_that_was_closed_while_idle_is_never_an_error(server: Scripted) -> None:

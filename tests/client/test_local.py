@@ -157,16 +157,16 @@ def test_infinity_can_be_asked_for(typed: Lookup) -> None:
 BAD: list[tuple[Any, str]] = [
     ({}, "The lookup key of typed is text, count, ratio, fresh, day, at: text, count, ratio, fresh, day, at is missing."),
     (TYPED[0] | {"odd": 1}, "The lookup key of typed is text, count, ratio, fresh, day, at: odd is not part of it."),
-    (TYPED[0] | {"count": "7"}, "count is '7', but the column holds values of the kind integer."),
-    (TYPED[0] | {"count": True}, "count is True, but the column holds values of the kind integer."),
+    (TYPED[0] | {"count": "7"}, "count: expected an integer, got '7'."),
+    (TYPED[0] | {"count": True}, "count: expected an integer, got True."),
     (TYPED[0] | {"count": 2**70}, "count is an integer beyond 64 bits."),
-    (TYPED[0] | {"text": date(2026, 1, 31)}, "text is datetime.date(2026, 1, 31), but the column holds values of the kind string."),
-    (TYPED[0] | {"text": None}, "text is None, but the column holds values of the kind string."),
-    (TYPED[0] | {"text": "\ud800"}, "text holds half of a surrogate pair, which is no text."),
-    (TYPED[0] | {"ratio": math.nan}, "ratio is nan, but the column holds values of the kind number."),
+    (TYPED[0] | {"text": date(2026, 1, 31)}, "text: expected a string, got datetime.date(2026, 1, 31)."),
+    (TYPED[0] | {"text": None}, "text: expected a string, got None."),
+    (TYPED[0] | {"text": "\ud800"}, "text holds half of a surrogate pair, which is not text."),
+    (TYPED[0] | {"ratio": math.nan}, "ratio: expected a number, got nan."),
     (
         TYPED[0] | {"day": NOON},
-        "day is datetime.datetime(2026, 1, 31, 12, 0, 0, 250, tzinfo=dateti…, but the column holds values of the kind date.",
+        "day: expected a date, got datetime.datetime(2026, 1, 31, 12, 0, 0, 250, tzinfo=dateti….",
     ),
     (TYPED[0] | {"at": "noon"}, "at=noon is not a valid timestamp."),
 ]  # fmt: skip
@@ -374,7 +374,7 @@ def test_a_folder_that_cannot_be_used_is_told_at_once(world: World, tmp_path: Pa
         Lookup(tmp_path / "nowhere", "shop")
     file = folders.folder_of(world.data, 1) / LOOKUP
     file.write_bytes(file.read_bytes()[:-4096])
-    with pytest.raises(StoreError, match=r"^Nothing of the job shop can be served: .* is not whole"):
+    with pytest.raises(StoreError, match=r"^Nothing of the job shop can be served: .* is truncated or corrupt"):
         Lookup(world.data.root, "shop")
 
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from batchinfer.core import sql
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, InputError, SpecError
-from batchinfer.inputs.upstream import Upstream
+from batchinfer.inputs.upstream import Upstream, write_list
 from batchinfer.job import reader
 from batchinfer.maintenance import doctor, erase
 from batchinfer.versions import folders, pointers
@@ -230,6 +231,16 @@ def test_the_version_that_was_read_is_recorded(tmp_path: Path) -> None:
     assert report.version is not None
     assert world.store.runs()[0].report["upstream"] == said
     assert Manifest.read(folders.folder_of(world.data, report.version)).run["upstream"] == said
+
+
+def test_a_list_is_the_same_however_many_rows_are_held(tmp_path: Path) -> None:
+    """A list that is written row by row holds what one written at once holds, in the same order."""
+    world = downstream(upstream(tmp_path), model=None, prompt=None)
+    path, _ = write_list(world.job, world.data, tmp_path)
+    whole = pq.read_table(path)
+    path, _ = write_list(world.job, world.data, tmp_path, rows_at_once=1)
+    assert pq.read_table(path).equals(whole)
+    assert whole.num_rows == 3
 
 
 def test_a_file_takes_the_place_of_the_other_job(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import PIN
-from tests.factories import LENIENT, World, imports_job, model_job, write
+from tests.factories import LENIENT, Templates, World, imports_job, model_job, write
 from tests.tiny import ROOT, Cli
 
 PRIVATE = "Zyxwvut"  # part of what is forgotten in all tests, and of nothing else
@@ -45,11 +45,10 @@ def batchinfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     return Cli(monkeypatch, capsys, tmp_path / "home")
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
+def asked_once(folder: Path) -> World:
     """A job that asks a model about names; each was answered once, and published."""
     made = model_job(
-        tmp_path,
+        folder,
         {"name": NAMES, "text": [f"about {name}" for name in NAMES]},
         input={"path": "queries.parquet", "key": ["name"]},
         gate=LENIENT,
@@ -57,6 +56,12 @@ def world(tmp_path: Path) -> World:
     made.answer(lambda row: f"first {row['text']}")
     made.publish()
     return made
+
+
+@pytest.fixture
+def world(templates: Templates, tmp_path: Path) -> World:
+    """`asked_once`."""
+    return templates.world(asked_once, tmp_path)
 
 
 def forget(world: World, name: str = PRIVATE, **more: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def test_a_miss_comes_home(world: World, tmp_path: Path) -> None:
+def test_a_miss_feeds_back(world: World, tmp_path: Path) -> None:
     """What was asked for three times is answered by the next version, what was asked for twice is not."""
     with serving(world.data.root, tmp_path / "server") as server:
         for text in ["milk"] * 3 + ["rum"] * 2:

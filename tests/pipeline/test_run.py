@@ -46,7 +46,7 @@ STRANGE = [
 def lookup(data: JobData, **query: Any) -> dict[str, Any] | None:
     """What is served for a query."""
     found = served(data)
-    with Snapshot(folder_of(data, found.version), digest=found.manifest) as snapshot:
+    with Snapshot(folder_of(data, found.version), digest=found.digest) as snapshot:
         body = snapshot.get(query)
     return None if body is None else dict(json.loads(body))
 
@@ -85,9 +85,7 @@ def test_the_second_run_loads_no_engine(workshop: Workshop, engine: EnginePool, 
     job, data = workshop.job({"text": [f"Text {i}." for i in range(20)]}, output=CHOICE)
     run(job, data, Options(), told, engine)
     engine_log = data.logs / "engine.log"
-    began = time.monotonic()
     report = run(job, data, Options(), told)
-    assert time.monotonic() - began < 3
     assert (report.hits, report.generated, report.version) == (20, 0, None)
     assert report.unchanged
     assert not engine_log.exists()

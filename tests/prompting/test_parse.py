@@ -4,49 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from batchinfer.core.records import Failure, Generation, Prediction
-from batchinfer.errors import MissingExtra
+from batchinfer.core.records import Failure, Prediction
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.parse import Parser
-
-KEY = b"k" * 16
-INF = math.inf
-
-
-def generation(text: str = "", logprobs: tuple[float, ...] | None = None, finish_reason: str = "stop") -> Generation:
-    """What an engine hands back."""
-    return Generation(KEY, text, finish_reason, prompt_tokens=9, cached_tokens=0, output_tokens=17, logprobs=logprobs)
-
-
-def read(text: str, **output: Any) -> Any:
-    """The value that is read from a text; the test fails if there is none."""
-    result = Parser(OutputSpec.model_validate(output))(generation(text), {})
-    assert isinstance(result, Prediction), result
-    assert (result.score, result.scores, result.mass) == (None, None, None)
-    return result.value
-
-
-def failed(text: str, finish_reason: str = "stop", **output: Any) -> Failure:
-    """Why a text gives no prediction; the test fails if it gives one."""
-    result = Parser(OutputSpec.model_validate(output))(generation(text, finish_reason=finish_reason), {})
-    assert isinstance(result, Failure), result
-    assert (result.key, result.stage) == (KEY, "parse")
-    return result
-
-
-def chosen(logprobs: tuple[float, ...] | None, finish_reason: str = "stop", **output: Any) -> Prediction | Failure:
-    """What is read from the scores of as many choices as the labels a, b, c and so on."""
-    labels = output.pop("choices", None) or ["a", "b", "c", "d", "e", "f"][: max(2, len(logprobs or ()))]
-    parser = Parser(OutputSpec.model_validate({"type": "choice", "choices": labels, **output}))
-    return parser(generation("whatever the token spells", logprobs, finish_reason), {})
-
+from tests.prompting.answers import INF, KEY, chosen, failed, generation, json_values, read
 
 # Choices.
 
@@ -173,31 +140,6 @@ def test_an_empty_answer_is_a_failure(text: str, output: dict[str, Any]) -> None
         assert failed(text, **output).reason == "empty"
 
 
-@pytest.mark.parametrize(
-    ("steps", "text", "value"),
-    [
-        (["strip"], " \n Apple \t", "Apple"),
-        (["casefold"], "Stra\u00dfe", "strasse"),
-        (["squeeze"], " a  b\n\nc\u00a0d ", "a b c d"),
-        (["first_line"], "\n one \ntwo", "one "),
-        (["first_line", "strip"], "\n one \ntwo", "one"),
-        (["first_line", "strip"], "one\r\ntwo", "one"),
-        ([{"split": ","}], "a,b,,a", ["a", "b", "", "a"]),
-        ([{"split": ", "}], "a,b", ["a,b"]),
-        ([{"split": "\n"}, "strip", "drop_empty", "dedupe"], "b \n\n a\nb\n", ["b", "a"]),
-        ([{"split": ","}, "dedupe", "strip"], "a, a", ["a", "a"]),
-        ([{"split": ","}, "strip", "dedupe"], "a, a", ["a"]),
-        ([{"split": ","}, "dedupe", "casefold"], "A,a", ["a", "a"]),
-        ([{"split": ","}, "casefold", "dedupe"], "A,a", ["a"]),
-        (["dedupe", "drop_empty"], "aa", "aa"),
-        ([], " as it is ", " as it is "),
-    ],
-)
-def test_steps_do_what_they_say_in_their_order(steps: list[Any], text: str, value: Any) -> None:
-    """Each step works on the text, or on all items of the list that a split has made of it, one after the other."""
-    assert read(text, steps=steps) == value
-
-
 def test_a_list_of_which_nothing_is_left_is_empty() -> None:
     """Where all items were empty, there is no prediction."""
     assert failed(" , ,", steps=[{"split": ","}, "strip", "drop_empty"]).reason == "empty"
@@ -235,17 +177,6 @@ NAMES = {
     },
     "required": ["names"],
 }
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(codec="utf-8")),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
 
 
 @given(json_values, st.booleans(), st.sampled_from([None, 2]))
@@ -316,44 +247,6 @@ def test_the_schema_is_checked_after_the_steps() -> None:
     )
 
 
-def test_steps_reach_all_texts_of_a_value_and_no_names() -> None:
-    """Texts at any depth are worked on; names of fields, numbers and null are left alone."""
-    text = '{" A ": [" X ", {" b ": " Y "}], "n": 1, "z": null}'
-    assert read(text, type="json", schema={}, steps=["strip", "casefold"]) == {
-        " A ": ["x", {" b ": "y"}],
-        "n": 1,
-        "z": None,
-    }
-
-
-@pytest.mark.parametrize(
-    ("step", "text", "value"),
-    [
-        ("dedupe", '[1, 1.0, true, "1", 1, {"a": 1, "b": 2}, {"b": 2, "a": 1}]', [1, 1.0, True, "1", {"a": 1, "b": 2}]),
-        ("dedupe", '{"a": ["x", "x"], "b": ["x"]}', {"a": ["x"], "b": ["x"]}),
-        ("dedupe", '[["x", "x"], ["x"]]', [["x"]]),
-        ("drop_empty", '["", null, 0, false, " ", [], "x"]', [0, False, " ", [], "x"]),
-        ("drop_empty", '{"a": "", "b": [""]}', {"a": "", "b": []}),
-        ({"split": ","}, '"a,b"', ["a", "b"]),
-        ({"split": ","}, '["a,b"]', ["a,b"]),
-    ],
-)
-def test_steps_on_lists_keep_what_differs(step: Any, text: str, value: Any) -> None:
-    """Dedupe keeps the first of equal values, 1, 1.0 and true being three; drop_empty takes empty texts and nulls only."""
-    assert repr(read(text, type="json", schema={}, steps=[step])) == repr(value)
-
-
-@given(st.lists(json_values, min_size=1, max_size=6))
-def test_dedupe_keeps_each_value_once_in_its_order(items: list[Any]) -> None:
-    """Nothing is lost, nothing stays twice, nothing changes place, and a second time changes nothing."""
-    text = json.dumps(items + items)
-    once = read(text, type="json", schema={}, steps=["dedupe"])
-    assert repr(once) == repr(read(text, type="json", schema={}, steps=["dedupe", "dedupe"]))
-    flat = [item for item in items if not isinstance(item, list | dict)]
-    kept = [item for item in once if not isinstance(item, list | dict)]
-    assert [repr(item) for item in kept] == list(dict.fromkeys(repr(item) for item in flat))
-
-
 def test_reading_changes_nothing() -> None:
     """A parser is pure: the same generation gives an equal prediction each time, with none of its parts shared."""
     parser = Parser(OutputSpec.model_validate({"type": "json", "schema": NAMES}))
@@ -363,132 +256,3 @@ def test_reading_changes_nothing() -> None:
     assert isinstance(second, Prediction)
     first.value["names"].append("b")
     assert second == Prediction({"names": ["a"]})
-
-
-# Steps that drop.
-
-
-def dropped(items: list[Any], step: Any, **row: Any) -> Any:
-    """What a step leaves of a list."""
-    spec = OutputSpec.model_validate({"type": "json", "schema": {}, "steps": [step]})
-    result = Parser(spec)(generation(json.dumps(items)), row)
-    return result.value if isinstance(result, Prediction) else result.reason
-
-
-@pytest.mark.parametrize(
-    ("pattern", "items", "left"),
-    [
-        ("N/A", ["N/A", "N/A.", "n/a", "x"], ["N/A.", "n/a", "x"]),
-        (r"(?i)n/?a|i cannot .*", ["NA", "I cannot help with that", "I can", "Ana"], ["I can", "Ana"]),
-        (".*", ["a\nb", "a"], ["a\nb"]),
-        ("x", ["x", ["x", "y"], {"a": "x", "b": ["x"]}, 1, None], [["y"], {"a": "", "b": []}, 1, None]),
-        (".*", ["a", "b"], "empty"),
-    ],
-)
-def test_what_a_pattern_matches_as_a_whole_is_dropped(pattern: str, items: list[Any], left: Any) -> None:
-    """Items that match only in part stay; a text outside of lists becomes empty; numbers and null are no texts."""
-    assert dropped(items, {"drop": pattern}) == left
-
-
-def test_a_refusal_that_is_the_whole_answer_is_empty() -> None:
-    """A text that the pattern matches leaves nothing, which is no prediction."""
-    steps = ["strip", {"drop": "I cannot .*"}]
-    assert failed(" I cannot say. ", steps=steps).reason == "empty"
-    assert read("I can", steps=steps) == "I can"
-
-
-@pytest.mark.parametrize(
-    ("value", "items", "left"),
-    [
-        (
-            "Sputnik V",
-            ["Sputnik V", "sputnik v ", "\uff33putnik V", "Sputnik", "Sputnik  V"],
-            ["Sputnik", "Sputnik  V"],
-        ),
-        ("Straße", ["STRASSE", "strasse", "Strase"], ["Strase"]),
-        ("e\u0301", ["\u00e9", "e"], ["e"]),
-        (7, ["7", 7, "07"], [7, "07"]),
-        (None, ["None", ""], ["None", ""]),
-    ],
-)
-def test_an_echo_of_the_row_is_dropped(value: Any, items: list[Any], left: list[Any]) -> None:
-    """Equal after normal form, case folding and trimming is an echo; anything else is an answer."""
-    assert dropped(items, {"drop_echo": "name"}, name=value) == left
-
-
-@pytest.mark.parametrize(
-    ("tag", "own", "foreign"),
-    [
-        ("ru", ["Спутник", "Спутник V", "V-вакцина"], ["Sputnik", "疫苗", "Σπούτνικ"]),
-        ("de", ["Straße", "Über"], ["Спутник", "لقاح"]),
-        ("ja", ["ワクチン", "わくちん", "疫苗", "mRNAワクチン"], ["vaccine", "백신"]),
-        ("ko", ["백신", "疫苗", "mRNA 백신"], ["ワクチン", "vaccine"]),
-        ("zh-Hans", ["疫苗", "mRNA疫苗"], ["vaccine", "ワクチン"]),
-        ("zh-TW", ["疫苗", "ㄧㄇㄧㄠ"], ["vaccine"]),
-        ("hi", ["टीका", "कोविशील्ड"], ["vaccine", "টিকা"]),
-        ("fa", ["واکسن"], ["vaccine"]),
-        ("sr-Latn", ["vakcina"], ["вакцина"]),
-        ("el", ["εμβόλιο"], ["vaccine"]),
-        ("am", ["ክትባት"], ["vaccine"]),
-        ("sr", ["Спутњик В", "Sputnjik V"], ["스푸트니크"]),
-        ("sr-Cyrl", ["Спутњик В"], ["Sputnjik V"]),
-    ],
-)
-def test_a_name_in_the_wrong_script_is_dropped(tag: str, own: list[str], foreign: list[str]) -> None:
-    """One letter of the language's script is enough to stay; without any, a name with letters goes."""
-    assert dropped([*own, *foreign], {"drop_wrong_script": "language"}, language=tag) == own
-
-
-@pytest.mark.parametrize("tag", ["ru", "ja", "de"])
-def test_what_has_no_letters_is_in_no_wrong_script(tag: str) -> None:
-    """Numbers, signs and emoji belong to every language."""
-    items = ["19", "💉", "+/-", "\u0301", ""]
-    assert dropped(items, {"drop_wrong_script": "language"}, language=tag) == items
-
-
-@pytest.mark.parametrize("tag", ["und", "xx", "not a tag!", "", "ru_RU_", "123", None])
-def test_without_a_language_no_script_is_wrong(tag: str | None) -> None:
-    """A tag that is none, or of no language, tells nothing about scripts."""
-    items = ["Sputnik", "Спутник"]
-    assert dropped(items, {"drop_wrong_script": "language"}, language=tag) == items
-
-
-def test_a_parser_says_which_columns_it_looks_at() -> None:
-    """Each column once, in the order of the steps; without such steps, none."""
-    steps = [{"drop_wrong_script": "language"}, "strip", {"drop_echo": "name"}, {"drop_echo": "name"}]
-    assert Parser(OutputSpec.model_validate({"steps": steps})).columns == ["name", "language"]
-    assert Parser(OutputSpec(steps=["strip"])).columns == []
-
-
-def test_the_row_is_read_anew_for_each_answer() -> None:
-    """One parser drops what echoes each row, not what echoed the first."""
-    parser = Parser(OutputSpec.model_validate({"steps": [{"split": ","}, {"drop_echo": "name"}]}))
-    results = [parser(generation("a,b"), {"name": name}) for name in ("a", "b", "c")]
-    assert [result.value for result in results if isinstance(result, Prediction)] == [["b"], ["a"], ["a", "b"]]
-
-
-@pytest.mark.parametrize(
-    ("schema", "text", "reason"),
-    [
-        ({"properties": {"names": {"minItems": 1}}}, '{"names": ["x"]}', "empty"),
-        ({"properties": {"names": {"minItems": 1}}}, '{"names": ["x"], "note": "y"}', "empty"),
-        ({"properties": {"names": {"minItems": 1}}}, '{"names": ["x"], "more": ["y"]}', "not_in_schema"),
-        ({"properties": {"names": {"minItems": 2}}}, '{"names": ["x", "y"]}', "not_in_schema"),
-        ({"minItems": 1}, '["x"]', "empty"),
-    ],
-)
-def test_an_answer_whose_steps_leave_nothing_is_empty(schema: dict[str, Any], text: str, reason: str) -> None:
-    """Where the schema wants items and no list has any left, the reason is that, not the schema."""
-    assert failed(text, type="json", schema=schema, steps=[{"drop": "x"}]).reason == reason
-
-
-def test_an_empty_list_that_the_schema_allows_is_an_answer() -> None:
-    """A model may say that there are no names."""
-    assert read('{"names": ["x"]}', type="json", schema={}, steps=[{"drop": "x"}]) == {"names": []}
-
-
-def test_without_the_libraries_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parser is not even made: hours of generation would come before the first answer is read."""
-    monkeypatch.setitem(sys.modules, "langcodes", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'batchinfer-cache\[match\]'"):
-        Parser(OutputSpec.model_validate({"steps": [{"drop_wrong_script": "language"}]}))

@@ -15,7 +15,7 @@ from batchinfer.publish import diff
 from batchinfer.versions import pointers
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import PREDICTIONS
-from tests.factories import LENIENT, World, imports_job, model_job
+from tests.factories import LENIENT, Templates, World, imports_job, model_job
 from tests.tiny import Cli
 
 
@@ -26,10 +26,9 @@ def batchinfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     return Cli(monkeypatch, capsys, tmp_path / "home")
 
 
-@pytest.fixture
-def two(tmp_path: Path) -> World:
+def published_twice(folder: Path) -> World:
     """A job with two versions: of the keys 1, 2 and 3, and of 2, 3 and 4, where 3 is answered otherwise."""
-    world = imports_job(tmp_path, {"id": [1, 2, 3]}, gate=LENIENT)
+    world = imports_job(folder, {"id": [1, 2, 3]}, gate=LENIENT)
     world.take_in({"id": [1, 2, 3], "prediction": ["one", "two", "three"], "score": [0.1, 0.2, 0.3]})
     world.publish()
     world.rows({"id": [2, 3, 4]})
@@ -38,6 +37,12 @@ def two(tmp_path: Path) -> World:
         db.execute("DELETE FROM imports WHERE query LIKE '%: 1}'")
     assert world.publish().version == 2
     return world
+
+
+@pytest.fixture
+def two(templates: Templates, tmp_path: Path) -> World:
+    """`published_twice`."""
+    return templates.world(published_twice, tmp_path)
 
 
 def test_without_versions_the_last_publish_is_shown(two: World, batchinfer: Cli) -> None:

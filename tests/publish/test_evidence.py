@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,23 +10,9 @@ from batchinfer.core.records import Failure
 from batchinfer.errors import GateFailed
 from batchinfer.versions.manifest import Manifest
 from tests.factories import World, model_job
+from tests.publish.conftest import Make, echo
 
-Make = Callable[..., World]
 REFUSED = Failure(None, "engine", "refused", "The engine would not.")
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """Makes a job with these rows."""
-
-    def job(rows: dict[str, Any], **sections: Any) -> World:
-        return model_job(tmp_path, rows, **sections)
-
-    return job
-
-
-def echo(row: dict[str, Any]) -> str:
-    return f"about {row['text']}"
 
 
 def refusal(world: World) -> tuple[str, dict[str, list[str]]]:
@@ -54,7 +38,7 @@ def test_uncovered_keys_and_failures_are_shown(make: Make) -> None:
         "failures": ["id=4: null_value", "id=5: conflicting_rows", "id=5: conflicting_rows", "id=2: refused"],
     }
     assert "\n" not in text
-    assert text.endswith("to publish it all the same: batchinfer publish shop --candidate r1 --force --why TEXT")
+    assert text.endswith("to publish it anyway: batchinfer publish shop --candidate r1 --force --why TEXT")
     assert "diff" not in text  # there is nothing yet to compare it with
 
 

@@ -153,7 +153,7 @@ BAD: list[Any] = [
     pytest.param({"id": [1], "answer": [float("nan")]}, {"output": JSON}, r"row 1: the answer cannot be JSON", id="NaN"),
     pytest.param({"id": [1], "answer": unchecked([b"\xff"], pa.string())}, {}, "has a value that cannot be used", id="not UTF-8"),
     pytest.param({"id": [1], "answer": ["No"]}, {"output": {"type": "choice", "choices": ["Ja", "Nein"]}},
-                 "row 1: the answer 'No' is none of output.choices", id="no choice"),
+                 "row 1: the answer 'No' is not one of output.choices", id="no choice"),
 ]  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def world(tmp_path: Path) -> World:
 def found(data: JobData, text: str = "alpha beta gamma delta") -> Sequence[str]:
     """What the served version finds."""
     pointer = pointers.served(data)
-    with Snapshot(folders.folder_of(data, pointer.version), digest=pointer.manifest) as version:
+    with Snapshot(folders.folder_of(data, pointer.version), digest=pointer.digest) as version:
         version.verify()
         return [name.concept for match in version.matcher.find(text) for name in match.names]
 

@@ -25,7 +25,7 @@ from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from tests.conftest import RecordingConsole
-from tests.factories import World, imports_job
+from tests.factories import Templates, World, imports_job
 from tests.tiny import ROOT, until
 
 OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
@@ -71,7 +71,7 @@ def test_a_pin_survives_publishes(world: World) -> None:
     pointers.pin(world.data, 1)
     report = add(world, "three")
     assert (report["version"], report["pinned"], value(world)) == (3, 1, "one")
-    assert [(row["version"], row["current"], row["pinned"]) for row in pointers.listing(world.data, pytest.fail)] == [
+    assert [(row.version, row.current, row.pinned) for row in pointers.list_versions(world.data, pytest.fail)] == [
         (3, True, False), (2, False, False), (1, False, True),
     ]  # fmt: skip
     pointers.pin(world.data, 2)
@@ -99,7 +99,7 @@ def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     report, said = told_publish(world)
     assert (report["version"], report["pinned"]) == (2, None)
     assert "PIN is damaged" in said
-    assert "batchinfer unpin shop mends it." in said
+    assert "batchinfer unpin shop fixes it." in said
     with pytest.raises(StoreError, match="PIN is damaged"):
         world.served()
     assert pointers.unpin(world.data)
@@ -250,8 +250,8 @@ def test_the_list_shows_what_can_be_pinned(world: World) -> None:
     for name in (pointers.CURRENT, pointers.PIN):
         (world.data.folder / name).write_bytes(b"{")
     said: list[str] = []
-    rows = pointers.listing(world.data, said.append)
-    assert [(row["version"], row["current"], row["pinned"]) for row in rows] == [(2, False, False), (1, False, False)]
+    rows = pointers.list_versions(world.data, said.append)
+    assert [(row.version, row.current, row.pinned) for row in rows] == [(2, False, False), (1, False, False)]
     assert ["CURRENT is damaged" in said[0], "PIN is damaged" in said[1], len(said)] == [True, True, 2]
 
 
@@ -416,13 +416,19 @@ STEPS = [  # in order; what is served then, and which complete versions there ar
 ]
 
 
+def one_kept(folder: Path) -> World:
+    """A job that keeps one version, and has it."""
+    world = imports_job(folder, {"id": [1]}, gate=OPEN, keep_versions=1)
+    add(world, "old")
+    return world
+
+
 @pytest.mark.parametrize(("step", "when", "served", "there"), STEPS, ids=[f"{when} {step}" for step, when, *_ in STEPS])
 def test_a_killed_publish_leaves_a_whole_version_served(
-    world: World, step: str, when: str, served: str, there: list[int]
+    templates: Templates, tmp_path: Path, step: str, when: str, served: str, there: list[int]
 ) -> None:
     """After kill -9 at any step the old version is served or the new one, whole; the next attempt publishes and clears up."""
-    world = world.changed(keep_versions=1)
-    add(world, "old")
+    world = templates.world(one_kept, tmp_path)
     world.take_in({"id": [1], "prediction": ["new"]})
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(world.job.folder), str(world.data.root), step, when]
     ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)

@@ -298,7 +298,7 @@ def test_a_refusal_names_what_is_wrong(server: Server) -> None:
     assert refused.problem == (
         400,
         "bad-query",
-        "queries[1]: text is None, but the column holds values of the kind string.",
+        "queries[1]: text: expected a string, got None.",
     )
     refused = server.batch("shop", [{"text": "Tee"}, ["Tee"]])
     assert refused.problem[2] == "queries[1] should be a mapping of columns to values, not ['Tee']."

@@ -56,7 +56,7 @@ def served(root: Path) -> tuple[int, str]:
     """What a data folder serves: the version, and what it says of 1. Everything is checked on the way."""
     data = JobData(root, "shop")
     found = pointers.served(data)
-    with Snapshot(folder_of(data, found.version), digest=found.manifest) as snapshot:
+    with Snapshot(folder_of(data, found.version), digest=found.digest) as snapshot:
         snapshot.verify()
         return found.version, json.loads(snapshot.get({"id": 1}) or b"{}")["prediction"]
 
@@ -155,7 +155,7 @@ def test_half_a_version_there(world: World, dest: Path, batchinfer: Cli) -> None
     """A folder of that number that is not whole is neither trusted nor overwritten."""
     (dest / "shop" / "versions" / "000001").mkdir(parents=True)
     done = batchinfer("copy", "shop", dest)
-    assert (done.code, "is not a whole version: remove that folder" in done.sentence) == (2, True)
+    assert (done.code, "is not a complete version: remove that folder" in done.sentence) == (2, True)
 
 
 def test_a_damaged_version_there(world: World, dest: Path) -> None:

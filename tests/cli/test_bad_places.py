@@ -1,0 +1,248 @@
+"""Models, engines and data folders that cannot be used, told in a sentence by every command that meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchinfer.cache.store import Store
+from batchinfer.core.home import JobData
+from batchinfer.engines.pool import VLLM_DRIVER
+from batchinfer.versions.folders import folder_of
+from tests.cli.conftest import ECHO
+from tests.factories import LENIENT
+from tests.tiny import Cli, Done, model_folder, token, write_job
+
+# --- bad input: the model
+
+
+BAD_MODELS = {
+    "./gone": "There is no model in",
+    "/nowhere/at/all": "There is no model in /nowhere/at/all: a model folder holds config.json, weights and a tokenizer.",
+    "bundled/gpt-9": "There is no model bundled/gpt-9: the only bundled one is bundled/smollm2-135m-instruct.",
+    "no/such-model-of-anyone": "The model no/such-model-of-anyone is not on this machine, and no model hub can be reached",
+    "not a model!": "There is no model not a model!: that is neither a folder nor a hub id such as org/name.",
+}
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("model", BAD_MODELS)
+def test_a_model_that_does_not_exist(batchinfer: Cli, shop: Callable[..., Path], model: str, command: str) -> None:
+    """A model that cannot be found is named, with what to check, and exit code 2."""
+    shop(model={"id": model})
+    done = batchinfer(command, "shop")
+    assert done.code == 2, done.err
+    assert BAD_MODELS[model] in done.sentence
+
+
+def test_a_hub_that_cannot_be_reached(
+    batchinfer: Cli, shop: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the network is the fault, and the hub's client raises whatever it does then, one sentence says so."""
+    import huggingface_hub
+
+    class Unreachable(Exception):
+        """No child of OSError, as those of httpx are."""
+
+    def model_info(*_: object, **__: object) -> None:
+        raise Unreachable
+
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    shop(model={"id": "no/such-model-of-anyone"})
+    assert "no model hub can be reached" in batchinfer("plan", "shop").sentence
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer.json", None),
+        ("tokenizer.json", "{"),
+        ("tokenizer_config.json", "{"),
+        ("config.json", "{"),
+        ("config.json", "{}"),
+    ],
+)
+def test_a_model_folder_that_is_damaged(
+    batchinfer: Cli, shop: Callable[..., Path], tmp_path: Path, file: str, content: str | None
+) -> None:
+    """A model folder without a tokenizer, or with a broken file, is refused in a sentence; or it does without the file."""
+    folder = model_folder(tmp_path / "model")
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_text(content, encoding="utf-8")
+    shop(model={"id": str(folder)})
+    done = batchinfer("plan", "shop")
+    if (file, content) == ("config.json", "{}"):
+        assert done.code in (0, 2)
+    else:
+        assert done.code == 2, done.err
+    if done.code:
+        assert done.sentence.startswith(f"The tokenizer of {folder} cannot be loaded: ")
+
+
+def test_a_model_that_is_no_text_generator(batchinfer: Cli, shop: Callable[..., Path], tmp_path: Path) -> None:
+    """What the engine says of a model that it cannot use is the command's last sentence, with exit code 2."""
+    sentence = "vLLM could not load it: this model does not support text generation."
+    shop(script={"loads": [sentence], "diary": str(tmp_path / "diary")})
+    done = batchinfer("run", "shop")
+    assert done.code == 2
+    assert done.err.splitlines()[-1].startswith(f"batchinfer: {sentence} What the engine printed is in ")
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_choices_that_collide(batchinfer: Cli, shop: Callable[..., Path], command: str) -> None:
+    """Choices whose first tokens are the same are refused by run, with labels that would do."""
+    shop(output={"type": "choice", "choices": ["Positive", "Perhaps"]})
+    done = batchinfer(command, "shop")
+    if command == "run":
+        assert done.code == 2
+        assert "Positive and Perhaps both begin with 'P'" in done.err.splitlines()[-1]
+
+
+# --- no vLLM
+
+
+@pytest.mark.parametrize("package", ["transformers", "huggingface_hub"])
+def test_without_the_extra(
+    batchinfer: Cli, shop: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    """Without the extra, what needs a model names it; what does not need one goes on."""
+    model = {} if package == "transformers" else {"model": {"id": "Qwen/Qwen3-8B"}}
+    shop(**model)
+    monkeypatch.setitem(sys.modules, package, None)
+    for command in ("plan", "run"):
+        done = batchinfer(command, "shop")
+        assert done.code == 2, done.err
+        last = done.err.splitlines()[-1]
+        assert "vLLM is not installed: pip install 'batchinfer-cache[vllm]' on a machine with a GPU" in last
+        assert "'batchinfer-cache[cpu]'" in last
+    shop(None, model=None, prompt=None)
+    assert batchinfer("plan", "shop").code == 0
+
+
+def test_without_vllm_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    shop: Callable[..., Path],
+) -> None:
+    """Where transformers are installed but vLLM is not, the engine's process says which extra is missing."""
+    absent = tmp_path / "absent"
+    absent.mkdir()
+    (absent / "vllm.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'vllm'\", name='vllm')", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(absent)
+    monkeypatch.chdir(tmp_path)
+    shop(script={})
+    done = Cli(monkeypatch, capsys, tmp_path / "home", driver=VLLM_DRIVER)("run", "shop")
+    assert done.code == 2
+    assert "pip install 'batchinfer-cache[vllm]'" in done.err.splitlines()[-1]
+
+
+# --- bad input: the data folder
+
+
+def test_a_cache_of_a_newer_version(batchinfer: Cli, ran: Path) -> None:
+    """A cache that a newer batchinfer wrote is refused by all that would open it, and left as it is."""
+    data = JobData(batchinfer.data, "shop")
+    with Store(data.cache).open(write=True) as db:
+        db.execute("INSERT INTO migrations VALUES (99, 'from the future', now()::TIMESTAMP)")
+    before = data.cache.read_bytes()
+    for command in ("plan", "run", "publish", "runs", "failures"):
+        done = batchinfer(command, "shop")
+        assert done.code == 1, done.err
+        assert "The cache was written by a newer batchinfer" in done.sentence
+    assert data.cache.read_bytes() == before
+    assert batchinfer("lookup", "shop", "text=one").code == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all" * 1000])
+def test_a_cache_that_is_no_database(batchinfer: Cli, shop: Callable[..., Path], content: bytes) -> None:
+    """A file in the cache's place that is no database is said, and left as it is."""
+    shop()
+    batchinfer("run", "shop", "--limit", "1")
+    cache = JobData(batchinfer.data, "shop").cache
+    cache.write_bytes(content)
+    done = batchinfer("run", "shop")
+    assert done.code == 1
+    assert str(cache) in done.sentence
+    assert cache.read_bytes() == content
+
+
+def test_two_jobs_of_one_name(batchinfer: Cli, shop: Callable[..., Path], tmp_path: Path, tiny: Path) -> None:
+    """A second job file of a name that the data folder knows is refused; it would share the cache."""
+    shop()
+    batchinfer("run", "shop")
+    write_job(tmp_path / "other", {"text": ["a"]}, tiny, script=ECHO, name="shop")
+    for command in ("plan", "run"):
+        done = batchinfer(command, "other")
+        assert done.code == 2
+        assert f"The name shop belongs to {tmp_path / 'jobs/shop/job.yaml'}" in done.sentence
+
+
+def test_a_damaged_version_is_said(batchinfer: Cli, ran: Path) -> None:
+    """A version whose files were tampered with is not served as if it were whole."""
+    folder = folder_of(JobData(batchinfer.data, "shop"), 1)
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('"shop"', '"shpo"'), encoding="utf-8")
+    done: Done = batchinfer("lookup", "shop", "text=one")
+    assert (done.code, "its checksum differs" in done.sentence) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ({"text": ["one"]}, "has no column prediction: it has text."),
+        ({"txt": ["one"], "prediction": ["1"]}, "has no column text: did you mean txt?"),
+        ({"text": ["one", "one"], "prediction": ["1", "2"]}, "has two predictions for {'text': 'one'}: keep one"),
+        ({"text": ["one", None], "prediction": ["1", "2"]}, "The column text is null. Nothing was imported."),
+        ({"text": ["one", "two"], "prediction": ["1", None]}, "The prediction of {'text': 'two'} is null"),
+        ({"text": [1], "prediction": ["1"]}, "The column text holds integer values, but the job's list has string"),
+    ],
+)
+def test_an_import_that_is_off(
+    batchinfer: Cli, shop: Callable[..., Path], rows: dict[str, list[Any]], sentence: str
+) -> None:
+    """A file of predictions with one fault in it is refused as a whole, with a sentence and exit code 2."""
+    shop()
+    pq.write_table(pa.table(rows), "in.parquet")
+    done = batchinfer("import", "shop", "in.parquet")
+    assert done.code == 2, done.err
+    assert sentence in done.sentence
+    assert batchinfer("import", "shop", "--list", "--json").json == []
+
+
+def test_text_of_the_world_reaches_the_terminal(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """Emoji, right-to-left and combining characters come back from lookup byte for byte."""
+    texts = ["👩‍🚀", "שלום", "e\u0301", "n\u0303 ñ", 'quote " and \\', "a\nb"]
+    shop({"text": texts})
+    batchinfer("run", "shop")
+    for text in texts:
+        assert batchinfer("lookup", "shop", f"text={text}", "--json").json["prediction"] == text
+
+
+def test_output_that_nobody_reads_to_its_end(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """A reader that goes away, as head does, gets no traceback into its terminal."""
+    shop(
+        {"text": [f"row {number}" for number in range(2000)]},
+        script=ECHO | {"refuse": [token("r")], "in_flight": 500},
+        gate=LENIENT,
+    )
+    batchinfer("run", "shop")
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m batchinfer failures jobs/shop --json | head -c 10"],
+        capture_output=True, text=True, check=False, env={"BATCHINFER_HOME": str(batchinfer.data), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.stdout == json.dumps(batchinfer("failures", "shop", "--json").json, ensure_ascii=False)[:10]
+    assert done.stderr == ""

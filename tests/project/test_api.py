@@ -1,0 +1,135 @@
+"""The public interface in Python: one page, imported lazily, whose examples in docs/python.md run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import batchinfer
+from batchinfer.cli.main import cli
+from tests.factories import LENIENT, World, imports_job, write
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+PUBLIC = [
+    "load_job",
+    "Data",
+    "plan",
+    "run",
+    "publish",
+    "versions",
+    "pin",
+    "unpin",
+    "rollback",
+    "diff",
+    "Lookup",
+    "AsyncLookup",
+    "errors",
+]
+
+
+@pytest.fixture
+def seasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The job of the page: two versions of answers by people."""
+    made = imports_job(
+        tmp_path, {"month": ["July", "May"]}, name="seasons", input={"path": "queries.parquet", "key": ["month"]}, gate=LENIENT,
+    )  # fmt: skip
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "job").rename(tmp_path / "jobs" / "seasons")
+    (tmp_path / "home").rename(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BATCHINFER_HOME", raising=False)
+    job, data = batchinfer.load_job("seasons"), batchinfer.Data("data")
+    world = World(job, data.of(made.job.name))
+    for answer in ("summer", "hot"):
+        world.take_in({"month": ["July", "May"], "prediction": [answer, "spring"]})
+        if answer == "summer":
+            world.publish()
+    return world
+
+
+def test_the_examples_of_the_page_run(seasons: World) -> None:
+    """All blocks of the page, one after the other, as a reader would type them."""
+    said: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        for block in re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
+            exec(compile(block, "docs/python.md", "exec"), said)
+    assert (said["report"].version, said["hit"]["prediction"]) == (2, "summer")
+    assert out.getvalue().endswith("summer\n")
+
+
+def test_the_page_names_all_there_is() -> None:
+    """Whatever is public is in the page's table, and nothing else is public."""
+    table = PAGE.partition("## Everything there is")[2]
+    named = set(re.findall(r"`([A-Za-z_]+)(?:\(|`)", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
+    assert named == set(PUBLIC)
+    assert sorted([*PUBLIC, "__version__"]) == sorted(batchinfer.__all__)
+    for name in PUBLIC:
+        assert getattr(batchinfer, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = batchinfer.nothing
+
+
+def test_reports_print_what_the_commands_print(seasons: World) -> None:
+    """to_json() of a report is the JSON of the command of that name."""
+
+    def command(*arguments: str) -> Any:
+        done = CliRunner().invoke(cli, ["--home", str(seasons.data.root), *arguments, "--json"])
+        return json.loads(done.stdout)
+
+    job, data = seasons.job, batchinfer.Data(seasons.data.root)
+    assert batchinfer.plan(job, data).to_json() == command("plan", "seasons")
+    assert [version.to_json() for version in batchinfer.versions(job, data)] == command("versions", "seasons")
+    published = json.loads(json.dumps(batchinfer.publish(job, data).to_json()))
+    assert published["version"] == 2
+    assert command("publish", "seasons").keys() == published.keys()
+    assert batchinfer.diff(job, data, 1, 2).to_json() == command("diff", "seasons", "1", "2")
+    assert batchinfer.pin("seasons", data, 1).to_json() == command("pin", "seasons", "1")
+    assert batchinfer.unpin("seasons", data).to_json() == command("unpin", "seasons")
+    assert batchinfer.rollback(job, data).to_json() == {"job": "seasons", "version": 1, "pinned": 1}
+
+
+def test_a_run_tells_its_console_and_takes_every_option(seasons: World, tmp_path: Path) -> None:
+    """A run from Python takes what the command takes, and says what it did."""
+    other = write(tmp_path / "other.parquet", {"month": ["July"]})
+    report = batchinfer.run(seasons.job, batchinfer.Data(seasons.data.root), input=other, yes=True)
+    assert (report.status, report.rows, report.input) == ("done", 1, str(other))
+    with pytest.raises(batchinfer.errors.UsageError, match="no column language"):
+        batchinfer.run(seasons.job, batchinfer.Data(seasons.data.root), refresh=("language", "de"))
+
+
+def test_a_candidate_is_published_by_name(seasons: World) -> None:
+    """A refused candidate is published as it is, for a reason."""
+    strict = seasons.changed(gate=LENIENT | {"changed": 0.0})
+    data = batchinfer.Data(strict.data.root)
+    with pytest.raises(batchinfer.errors.GateFailed) as refused:
+        batchinfer.publish(strict.changed(prompt=None).job, data)
+    assert refused.value.report is not None
+    name = refused.value.report.to_json()["candidate"]
+    assert batchinfer.publish(strict.job, data, candidate=name, force="it is right").version == 2
+
+
+@pytest.mark.parametrize("name", ["Lookup", "Data", "load_job", "versions"])
+def test_nothing_heavy_comes_with_a_name(name: str) -> None:
+    """Looking up, and asking for a name, imports neither DuckDB nor Arrow nor vLLM."""
+    code = f"import sys, batchinfer; batchinfer.{name}; print(*{{'duckdb', 'pyarrow', 'vllm', 'torch'}} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout == "\n"
+
+
+def test_the_data_folder_is_that_of_the_command(tmp_path: Path) -> None:
+    """Without a path it is $BATCHINFER_HOME, and else the user's data folder."""
+    assert batchinfer.Data(tmp_path).root == tmp_path
+    assert batchinfer.Data(environment={"BATCHINFER_HOME": str(tmp_path)}).root == tmp_path
+    assert batchinfer.Data(environment={}).root.name == "batchinfer"

@@ -1,0 +1,110 @@
+"""The shape of the code: small functions and files, names with one meaning, scratch tables with one owner, few arrows.
+
+import-linter holds the floors (`make lint`); this holds what it cannot.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2] / "batchinfer"
+FILES = {path.relative_to(ROOT): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+LONGEST_FUNCTION, MEDIAN_FUNCTION, LONGEST_FILE = 60, 8, 350
+MOST_ENTRIES, MOST_ARROWS = 20, 60
+GROUND = ("core", "errors")  # everything stands on them
+
+
+def functions() -> Iterator[tuple[str, int]]:
+    """Each function and how many lines it has."""
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                yield f"{name}:{node.name}", node.end_lineno - node.lineno + 1
+
+
+def package(module: Path) -> str:
+    """The package, or the file at the top, that a module belongs to."""
+    return module.parts[0].removesuffix(".py")
+
+
+def texts(tree: ast.Module) -> Iterator[str]:
+    """All texts in a module but docstrings, f-strings with gaps where values go."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "§" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def test_functions_and_files_are_small() -> None:
+    """No function has sixty lines, half of them have eight at most, and no file has more than 350."""
+    found = dict(functions())
+    assert {name: lines for name, lines in found.items() if lines >= LONGEST_FUNCTION} == {}
+    assert statistics.median(found.values()) <= MEDIAN_FUNCTION
+    lengths = {str(name): len(path.read_text(encoding="utf-8").splitlines()) for name, path in FILES.items()}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE} == {}
+
+
+def test_the_top_has_few_entries() -> None:
+    """Packages and modules directly in batchinfer/."""
+    there = {package(name) for name in FILES}
+    assert len(there) <= MOST_ENTRIES
+    for name in there - {"__init__", "__main__", "errors"}:
+        assert ast.get_docstring(TREES[Path(name) / "__init__.py"]), f"{name} says in its docstring what it is for"
+
+
+def test_there_are_few_arrows_between_packages() -> None:
+    """Which package imports which, those on the ground left out."""
+    arrows = {
+        (package(name), node.module.split(".")[1])
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        and node.module
+        and node.module.startswith("batchinfer.")
+        and len(name.parts) > 1
+    }
+    between = {(start, end) for start, end in arrows if start != end and end not in GROUND}
+    assert len(between) <= MOST_ARROWS
+
+
+def test_a_class_name_means_one_thing() -> None:
+    """No two classes of the package share a name, but for private ones of one module."""
+    places = defaultdict(list)
+    for name, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(name))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_a_scratch_table_is_read_by_its_owner_alone() -> None:
+    """A table or view that one module makes is named in the SQL of no other; what others need of it is a method."""
+    owners = defaultdict(set)
+    for name, tree in TREES.items():
+        for text in texts(tree):
+            for table in re.findall(r"CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (?:IF NOT EXISTS )?([a-z_]+)\b", text):
+                owners[table].add(str(name))
+    lasting = {"migrations"} | {table for table, where in owners.items() if "cache/schema.py" in where}
+    strangers = [
+        f"{name} names {table}, a table of {', '.join(sorted(owners[table]))}: {text[:80]!r}"
+        for name, tree in TREES.items()
+        for text in texts(tree)
+        for table in set(re.findall(r"\b(?:FROM|JOIN|INTO|TABLE|UPDATE) ([a-z_]+)\b(?![.(])", text)) & owners.keys()
+        if table not in lasting and str(name) not in owners[table]
+    ]
+    assert strangers == []
