@@ -4,7 +4,7 @@ A verdict is a row of the cache's table `imports` with a verdict (accept, reject
 checking job it is on the key itself, and value is NULL. import_id gives the order in time: the last word on a value holds.
 
     imports ─► verdicts ─► given ─► rejected ─► retracted
-                  └─► accepted         answered = imports less retracted ─► covered
+                  └─► accepted         answered = imports without retracted ─► covered
 
 | table     | columns                            | what it holds                                                       |
 | --------- | ---------------------------------- | ------------------------------------------------------------------- |
@@ -173,7 +173,7 @@ def wanted(spec: JobSpec) -> dict[str, Any]:
 def answer_of(spec: JobSpec) -> str:
     """The answer that a row of `imports` carries, as JSON text; NULL where it carries none.
 
-    A term that people accepted has the prediction that the match section wants now, whatever it wanted then.
+    A term that people accepted has the prediction that the match section wants now, whatever that was at the time.
     """
     asked = wanted(spec)
     if not asked:

@@ -152,7 +152,7 @@ def _remove_all(
         raise NotFound(" ".join([f"Nothing of {named} is stored for the job {data.name}.", *traces.remarks]))
     _drop_logs(data)
     _drop_notes(data)
-    if store is not None:  # also if it holds the entry no more: what was deleted may still lie in free blocks
+    if store is not None:  # even if no row is the entry's: what was deleted before may still lie in free blocks
         erase_cache.rewrite(store, db)
     rebuilt, removed = _replace_versions(data, db, store, versions)
     return ErasureReport(data.name, erased, missed, rebuilt, removed, traces.in_list, traces.remarks)
@@ -292,10 +292,10 @@ def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, 
     """A new version from an old one's predictions.parquet, without the entry. The gate does not judge it again."""
     manifest = place.manifest
     with draft_folder(data) as draft:
-        less = f"WHERE lookup NOT IN ({blobs(place.lookups)})" if place.lookups else ""
+        others = f"WHERE lookup NOT IN ({blobs(place.lookups)})" if place.lookups else ""
         target = literal(str(draft / PREDICTIONS))
         db.execute(
-            f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
+            f"COPY (SELECT * FROM {place.predictions} {others} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
         )
         rows = lookup_index.write_lookup(db, manifest.key, draft, manifest.job, manifest.prediction)
         match = manifest.spec.get("match") if manifest.has_matcher else None

@@ -13,7 +13,7 @@ ABOUT = ("value", "state", "before", "prediction", "score", "source", "model", "
 PERSON = ("verdict", "corrected", "author", "comment")
 REVIEW_COLUMNS = frozenset(["job", "version", *ABOUT, "check", *PERSON, "line"])
 LINE = "\x1fline"  # the column in which a CSV's rows say at which line they begin
-FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would reckon with; apostrophes stand before what we marked
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would compute; apostrophes stand before what we marked
 
 
 def column_of(name: str) -> str:

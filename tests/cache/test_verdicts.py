@@ -329,7 +329,7 @@ def test_json_values_are_the_same_in_any_order_of_names(make: Make) -> None:
 
 
 def test_an_undone_review_never_was(make: Make) -> None:
-    """Undoing an import takes its verdicts back; the list of imports tells reviews from plain ones, with their counts."""
+    """Undoing an import removes its verdicts; the list of imports tells reviews from plain ones, with their counts."""
     world = make()
     world.answer(echo)
     taken = mark(world, {"a": "reject", "b": ("correct", "by Ann"), "c": "accept"})
@@ -347,7 +347,7 @@ def test_an_undone_review_never_was(make: Make) -> None:
 
 
 def test_a_corrected_entry_that_was_undone_is_not_carried(make: Make) -> None:
-    """What a review gave and is there no more was taken back, so a failing row does not keep it."""
+    """What a review gave goes when it is undone, so a failing row does not keep it."""
     world = make()
     world.answer(echo)
     taken = mark(world, {"a": ("correct", "by Ann")})

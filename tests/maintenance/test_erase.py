@@ -1,4 +1,4 @@
-"""forget: one entry leaves the cache, all versions, misses and logs, and nothing else does."""
+"""Erasure: one entry leaves the cache, all versions, misses and logs, and nothing else does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from batchinfer.versions.pointers import PIN
 from tests.factories import LENIENT, Templates, World, imports_job, model_job, write
 from tests.tiny import ROOT, Cli
 
-PRIVATE = "Zyxwvut"  # part of what is forgotten in all tests, and of nothing else
+PRIVATE = "Zyxwvut"  # part of what is erased in all tests, and of nothing else
 NAMES = ["Ann", PRIVATE, "Carl"]
 
 
@@ -162,7 +162,7 @@ def test_deleted_rows_do_not_stay_in_the_file(tmp_path: Path) -> None:
 
 
 def test_the_new_version_says_little(world: World) -> None:
-    """The rebuilt version follows the served one, counts that it forgot, says not what, and asks no gate."""
+    """The rebuilt version follows the served one, counts that something was erased, does not say what, and asks no gate."""
     report = forget(world)
     assert report["versions_rebuilt"] == [2]
     manifest = Manifest.read(folder_of(world.data, 2))
@@ -176,7 +176,7 @@ def test_the_new_version_says_little(world: World) -> None:
     assert Manifest.read(folder_of(world.data, 3)).forgot == 2
 
 
-def test_the_next_run_asks_only_what_was_forgotten(world: World, batchinfer: Cli) -> None:
+def test_the_next_run_asks_only_what_was_erased(world: World, batchinfer: Cli) -> None:
     """The output says that the list still has the row: the next run would ask that prompt again, and no other."""
     done = batchinfer("forget", world.job.path, f"name={PRIVATE}", "--yes")
     assert f"Forgot name={PRIVATE}: removed 1 generation, 0 imports, 0 failures, 0 misses;" in done.out
@@ -201,7 +201,7 @@ def test_an_answer_that_others_need_stays(world: World) -> None:
 
 
 def test_a_row_that_left_the_list(world: World) -> None:
-    """Of a row that is in the list no more, the answers that versions point to are found all the same."""
+    """Of a row that is no longer in the list, the answers that versions point to are found anyway."""
     world.rows({"name": ["Ann", "Carl"], "text": ["about Ann", "about Carl"]})
     world.publish()
     report = forget(world)
@@ -300,7 +300,7 @@ def _refuse(world: World) -> None:
 
 
 def test_open_versions_are_removed_too(world: World) -> None:
-    """A version that a reader has open is removed all the same; the reader goes on reading its old map."""
+    """A version that a reader has open is removed anyway; the reader goes on reading its old map."""
     with world.served() as snapshot:
         forget(world)
         assert snapshot.get({"name": "Ann"}) is not None
@@ -308,7 +308,7 @@ def test_open_versions_are_removed_too(world: World) -> None:
 
 
 def test_the_last_entry(tmp_path: Path) -> None:
-    """A version whose only entry is forgotten becomes an empty one, which is served."""
+    """A version whose only entry is erased becomes an empty one, which is served."""
     world = imports_job(tmp_path, {"id": [1]})
     world.take_in({"id": [1], "prediction": [PRIVATE]})
     world.publish()
@@ -350,7 +350,7 @@ def test_a_copy_without_a_job_file(world: World, tmp_path: Path, batchinfer: Cli
 
 
 def test_a_list_that_is_not_there(world: World) -> None:
-    """Without the list, what versions point to is forgotten, and it is said what may be left."""
+    """Without the list, what versions point to is erased, and it is said what may be left."""
     world.list_path.unlink()
     report = forget(world)
     assert report["generations"] == 1
@@ -434,7 +434,7 @@ def test_a_job_without_data(tmp_path: Path, batchinfer: Cli) -> None:
 
 
 def test_a_run_goes_first(world: World) -> None:
-    """While a run is at work nothing is forgotten."""
+    """While a run is at work nothing is erased."""
     with world.data.run_lock("batchinfer run shop"), pytest.raises(Busy):
         forget(world)
 
@@ -451,7 +451,7 @@ Damage = Callable[[World], object]
     ],
 )
 def test_what_cannot_be_searched_stops_it(world: World, damage: Damage, says: str) -> None:
-    """A version or file that cannot be looked into is named, and nothing is removed before that is mended."""
+    """A version or file that cannot be looked into is named, and nothing is removed before that is repaired."""
     damage(world)
     with pytest.raises(StoreError, match=says):
         forget(world)
@@ -527,7 +527,7 @@ def test_home_of_the_copy(world: World) -> None:
         erase.erase_entry(None, data, {"name": "x"})
 
 
-def test_verdicts_are_forgotten_too(world: World) -> None:
+def test_verdicts_are_erased_too(world: World) -> None:
     """What people said of the entry goes with it, corrected values too; what they said of others stays."""
     rows = [
         row | {"corrected": f"{row['name']} by hand", "author": f"who knows {row['name']}"} for row in world.review()

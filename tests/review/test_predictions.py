@@ -1,4 +1,4 @@
-"""Predictions made elsewhere: taken in whole or not at all, found again by the list's keys, and taken back."""
+"""Predictions made elsewhere: imported as a whole or not at all, found again by the list's keys, and undone."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def served(world: World, **query: Any) -> Any:
     return json.loads(body)["prediction"]
 
 
-def test_texts_are_taken_in(make: Make) -> None:
+def test_texts_are_imported(make: Make) -> None:
     """An import keeps key, prediction, score and author; a column `author` goes before the option."""
     world = make()
     columns = {
@@ -70,7 +70,7 @@ def test_texts_are_taken_in(make: Make) -> None:
     assert (served(world, id="a"), served(world, id="é")) == ("[1]", "👩🏽‍🚀")
 
 
-def test_json_texts_are_taken_in_as_values(make: Make) -> None:
+def test_json_texts_are_imported_as_values(make: Make) -> None:
     """Where the job's output is JSON, a text is parsed, and a nested column is a value as it is."""
     world = make(output=JSON)
     world.take_in({"id": ["a", "b"], "prediction": ['{"names": ["é", null]}', '"text"']})
@@ -142,14 +142,14 @@ def test_the_lists_filter_does_not_apply(make: Make) -> None:
 
 
 def test_a_job_may_begin_with_imports(make: Make) -> None:
-    """Imports can be taken in before there is a list."""
+    """Predictions can be imported before there is a list."""
     world = make()
     world.list_path.unlink()
     assert world.take_in({"id": ["a"], "prediction": ["x"]}) == (1, 1)
 
 
 def test_several_files_are_one_import(make: Make, tmp_path: Path) -> None:
-    """A folder of files is taken in as one import, in batches."""
+    """A folder of files is one import, in batches."""
     world = make()
     write(tmp_path / "in" / "1.parquet", {"id": ["a"], "prediction": ["x"]})
     write(tmp_path / "in" / "2.parquet", {"prediction": ["y", "z"], "id": ["b", "c"]})
@@ -277,7 +277,7 @@ def test_a_stored_query_holds_the_keys_values(values: tuple[Any, ...]) -> None:
     assert lookup == row_key(b"", values, [Column(name, kind) for name, kind in zip(names, kinds, strict=True)])
 
 
-def test_a_csv_is_taken_in_with_the_kinds_of_the_list(tmp_path: Path) -> None:
+def test_a_csv_is_imported_with_the_kinds_of_the_list(tmp_path: Path) -> None:
     """Cells are texts that stand for what the list's key holds; empty ones are null, and a score is a number."""
     columns = {"id": [7, 8], "day": [date(2026, 1, 31), date(2026, 2, 1)]}
     world = imports_job(tmp_path, columns, input={"path": "queries.parquet", "key": ["id", "day"]}, gate=LENIENT)
@@ -303,7 +303,7 @@ def test_a_csv_is_taken_in_with_the_kinds_of_the_list(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_refused(make: Make, tmp_path: Path) -> None:
-    """A file of which a part cannot be read is taken in not at all."""
+    """A file of which a part cannot be read is not imported at all."""
     world = make()
     path = tmp_path / "damaged.parquet"
     texts = [f"prediction {number}" for number in range(5000)]
@@ -333,8 +333,8 @@ def test_a_key_named_prediction_is_refused(make: Make, tmp_path: Path) -> None:
         world.take_in({"prediction": ["a"]})
 
 
-def test_imports_are_listed_and_taken_back(make: Make) -> None:
-    """An import can be taken back by its number; others stay, the newest of them for each key is served again."""
+def test_imports_are_listed_and_undone(make: Make) -> None:
+    """An import can be undone by its number; others stay, the newest of them for each key is served again."""
     world = make()
     assert predictions.past_imports(world.data) == []
     world.take_in({"id": ["a", "b"], "prediction": ["1", "1"]}, author="Ada")
@@ -351,7 +351,7 @@ def test_imports_are_listed_and_taken_back(make: Make) -> None:
     assert [row.import_id for row in predictions.past_imports(world.data)] == [1, 2]
 
 
-def test_taking_back_what_is_not_there_is_refused(make: Make) -> None:
+def test_undoing_what_is_not_there_is_refused(make: Make) -> None:
     """An unknown number is refused with those that there are."""
     world = make()
     with pytest.raises(NotFound, match=r"There is no import 1; there are none\."):
@@ -372,7 +372,7 @@ def test_the_next_import_has_the_highest_number(make: Make) -> None:
     assert served(world, id="a") == "last"
 
 
-def test_a_job_in_use_takes_nothing_in(make: Make) -> None:
+def test_a_job_in_use_imports_nothing(make: Make) -> None:
     """While a run holds the job, imports and undoing them are refused, naming the run."""
     world = make()
     world.take_in({"id": ["a"], "prediction": ["1"]})
@@ -384,7 +384,7 @@ def test_a_job_in_use_takes_nothing_in(make: Make) -> None:
     assert len(predictions.past_imports(world.data)) == 1
 
 
-def test_a_key_that_changes_takes_what_people_said_along(tmp_path: Path) -> None:
+def test_what_people_said_holds_when_the_key_changes(tmp_path: Path) -> None:
     """With the key's columns in another order, other normalisation or kinds, imports and verdicts hold as before."""
     columns = {"id": ["7", "8"], "tag": ["A", "B"], "text": ["x", "y"]}
     key = {"path": "queries.parquet", "key": ["id", "tag"]}

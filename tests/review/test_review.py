@@ -346,7 +346,7 @@ def test_key_columns_may_bear_our_names(make: Make) -> None:
     assert world.review() == []
 
 
-# What is refused, or taken although it is old
+# What is refused, or imported although it is old
 
 
 def refused(world: World, rows: list[dict[str, str]]) -> str:
@@ -508,7 +508,7 @@ def test_an_older_review_is_accepted(make: Make) -> None:
     assert world.review() == []
 
 
-def test_a_review_may_be_taken_in_again(make: Make) -> None:
+def test_a_review_may_be_imported_again(make: Make) -> None:
     """The same file once more says the same; what it rejected is still what the model proposes."""
     world = make()
     world.answer(echo)
@@ -537,7 +537,7 @@ def test_a_review_is_known_by_its_columns(make: Make, tmp_path: Path) -> None:
 
 
 def test_many_rows_fit_into_little_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list of many long values is written and taken in within a small limit of memory."""
+    """A list of many long values is written and imported within a small limit of memory."""
     monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
     count = 40_000
     world = make({"id": pa.array(range(count)), "text": ["x"] * count}, prompt={"template": "{{ id }}"})
