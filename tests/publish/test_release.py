@@ -197,7 +197,7 @@ def test_what_the_pinned_version_says_is_published_again(world: World) -> None:
     for text in ("good", "bad"):
         add(world, text)
     assert pointers.roll_back(world.data) == (2, 1)
-    imports.undo(world.store, 2)
+    imports.remove_import(world.store, 2)
     report = world.publish()
     assert (report.version, report.pinned, report.unchanged) == (3, 1, False)
     assert world.publish().unchanged  # the current version says so now
@@ -289,7 +289,7 @@ def test_publishing_the_same_mends_current(broken: tuple[World, int]) -> None:
     """Where the newest whole version says what the job says, CURRENT names it again and nothing new is published."""
     world, whole = broken
     if whole == 2:
-        imports.undo(world.store, 3)
+        imports.remove_import(world.store, 3)
     report, _ = told_publish(world)
     assert (report.version, report.unchanged, value(world)) == (None, True, "three" if whole == 3 else "two")
     assert pointers.served(world.data).version == whole
