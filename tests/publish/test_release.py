@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -27,6 +26,7 @@ from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from tests.conftest import RecordingConsole
 from tests.factories import Templates, World, imports_job
+from tests.killing import kill_at
 from tests.tiny import ROOT, until
 
 OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
@@ -378,42 +378,20 @@ def test_a_run_that_ended_well_is_noted(world: World) -> None:
 
 # Publishing that is killed
 
-KILLED = """
-    import importlib, os, signal, sys
-    from pathlib import Path
-    from batchinfer.job import reader
-    from batchinfer.core.home import JobData
-    from batchinfer.pipeline.publish import publish
-    from batchinfer.planning.prepare import Options
-    from tests.factories import Quiet
-    folder, home, name, when = sys.argv[1:]
-    path, _, step = name.rpartition(".")
-    path, _, owner = path.partition(":")
-    module = importlib.import_module(f"batchinfer.{path}")
-    module = getattr(module, owner) if owner else module
-    real = getattr(module, step)
-    def killed(*arguments, **named):
-        if when == "after":
-            real(*arguments, **named)
-        os.kill(os.getpid(), signal.SIGKILL)
-    setattr(module, step, killed)
-    job = reader.load(folder, {})
-    publish(job, JobData(Path(home), job.name), Options(), Quiet())
-"""
 STEPS = [  # in order; what is served then, and which complete versions there are
     ("publish.contents:Candidate.__init__", "after", "old", [1]),
     ("publish.contents:Candidate.write", "after", "old", [1]),
-    ("publish.gate.judge", "after", "old", [1]),
-    ("publish.lookup_index.write_lookup", "after", "old", [1]),
-    ("publish.build.write_manifest", "after", "old", [1]),
-    ("versions.folders.sync_files", "after", "old", [1]),
-    ("publish.build.check", "after", "old", [1]),
-    ("versions.folders.add", "after", "old", [1, 2]),
-    ("versions.pointers.make_current", "before", "old", [1, 2]),
-    ("versions.pointers.make_current", "after", "new", [1, 2]),
-    ("versions.retention.retain", "before", "new", [1, 2]),
-    ("versions.retention.sync_folder", "after", "new", [2]),
-    ("versions.retention.retain", "after", "new", [2]),
+    ("publish.gate:judge", "after", "old", [1]),
+    ("publish.lookup_index:write_lookup", "after", "old", [1]),
+    ("publish.build:write_manifest", "after", "old", [1]),
+    ("versions.folders:sync_files", "after", "old", [1]),
+    ("publish.build:check", "after", "old", [1]),
+    ("versions.folders:add", "after", "old", [1, 2]),
+    ("versions.pointers:make_current", "before", "old", [1, 2]),
+    ("versions.pointers:make_current", "after", "new", [1, 2]),
+    ("versions.retention:retain", "before", "new", [1, 2]),
+    ("versions.retention:sync_folder", "after", "new", [2]),
+    ("versions.retention:retain", "after", "new", [2]),
 ]
 
 
@@ -431,9 +409,7 @@ def test_a_killed_publish_leaves_a_whole_version_served(
     """After kill -9 at any step the old version is served or the new one, whole; the next attempt publishes and clears up."""
     world = templates.world(one_kept, tmp_path)
     world.take_in({"id": [1], "prediction": ["new"]})
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(world.job.folder), str(world.data.root), step, when]
-    ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
-    assert ended.returncode == -signal.SIGKILL
+    kill_at(step, World.publish, world, after=when == "after")
     assert value(world) == served
     assert folders.numbers(world.data) == there
     assert (world.publish().version is None) == (served == "new")
