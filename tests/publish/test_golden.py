@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from batchinfer.core.records import Check
 from batchinfer.errors import GateFailed, InputError, SpecError
 from batchinfer.pipeline import export
 from batchinfer.pipeline.plan import plan
 from batchinfer.pipeline.report import RunReport
 from batchinfer.planning.prepare import Options
-from batchinfer.publish.gate import Check
 from batchinfer.publish.golden import is_right
 from batchinfer.versions import folders
 from batchinfer.versions.manifest import Manifest
