@@ -39,12 +39,6 @@ from tests.tiny import (
 CHOICE = {"type": "choice", "choices": ["Positive", "Negative"]}
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder without weights."""
-    return model_folder(tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     """Where the engine prints to."""
@@ -244,7 +238,7 @@ def test_a_changed_question_is_asked_about(tmp_path: Path, tiny: Path, pool: Eng
     with pytest.raises(UsageError, match=r"prompt\.system changed since the last run.*--yes"):
         run(changed, data, Options(), audience, pool)
     [question] = audience.asked
-    assert "20 of 20 prompts would be asked anew; the 20 cached answers would not be used" in question
+    assert "20 of 20 prompts would be regenerated; the 20 cached answers would not be used" in question
     assert stored(data) == (20, 20)
     assert len(Store(data.cache).runs()) == 1
 
