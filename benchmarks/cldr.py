@@ -116,7 +116,7 @@ def make(folder: Path, locales: Sequence[Locale], **match: Any) -> tuple[Job, Jo
     pq.write_table(pa.table(columns), place / "names.parquet")
     job = reader.load(str(place), {})
     data = JobData(folder / "home", JOB)
-    predictions.add(job, data, place / "names.parquet", None)
+    predictions.import_predictions(job, data, place / "names.parquet", None)
     return job, data
 
 

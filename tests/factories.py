@@ -118,11 +118,13 @@ class World:
 
     def take_in(self, columns: Rows | pa.Table, author: str | None = None) -> tuple[int, int]:
         """Imports these rows; returns the import's number and size."""
-        return predictions.add(self.job, self.data, write(self.job.folder / "imported.parquet", columns), author)
+        return predictions.import_predictions(
+            self.job, self.data, write(self.job.folder / "imported.parquet", columns), author
+        )
 
     def review(self, **where: str) -> list[dict[str, str]]:
         """What people should look at, as they find it in a spreadsheet."""
-        export.write(self.job, self.data, Options(), self.review_path, where)
+        export.export_review(self.job, self.data, Options(), self.review_path, where)
         with self.review_path.open(encoding="utf-8-sig", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -136,7 +138,7 @@ class World:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        return ingest.add(self.job, self.data, self.review_path, author, Options())
+        return ingest.import_review(self.job, self.data, self.review_path, author, Options())
 
     def publish(self, **options: Any) -> RunReport:
         """Builds a version from what the cache has. Raises GateFailed."""

@@ -1,11 +1,13 @@
-"""The cache's table `imports`: rows go in, are listed and taken back, and are found again when the job's key changes."""
+"""The cache's table `imports`: rows are added, listed and removed, and are found again when the job's key changes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 import duckdb
@@ -15,25 +17,62 @@ from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
-from batchinfer.core.database import one, transaction
+from batchinfer.core.database import TEXT_ROWS, one, transaction
 from batchinfer.core.keys import canonical_json
+from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import json_path, literal, quoted
-from batchinfer.inputs.parquet import Source
+from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.query_list import QueryList
 
-BATCH_ROWS = 16_384
-ROW, LOOKUP = "\x1frow", "\x1flookup"  # beside the key's columns, which may bear any name
-TAKEN = "count(*) FILTER (follows IS NOT true)"  # a row that follows from another was not counted by the import either
+STORED_ROW, NEW_LOOKUP = "\x1frow", "\x1flookup"  # beside the key's columns, which may bear any name
+ROWS_SQL = (
+    "count(*) FILTER (follows IS NOT true)"  # a row that follows from another was not counted by the import either
+)
 
 
-def add(store: Store, db: duckdb.DuckDBPyConnection, rows: str, made_of: str) -> int:
+class ImportKind(StrEnum):
+    """What was imported."""
+
+    PLAIN = "plain"
+    REVIEW = "review"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """An import as the cache has it.
+
+    import_id: its number.
+    created_at: when, RFC 3339, UTC.
+    kind: predictions, or the verdicts of a review.
+    author: who made it; several are separated by commas.
+    rows: its size, without what follows from other rows.
+    accepted: verdicts that accept.
+    rejected: verdicts that reject.
+    corrected: verdicts that give another value.
+    """
+
+    import_id: int
+    created_at: str | None
+    kind: ImportKind
+    author: str | None
+    rows: int
+    accepted: int
+    rejected: int
+    corrected: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def store_import(store: Store, db: duckdb.DuckDBPyConnection, rows: str, key_spec: str) -> int:
     """Stores predictions or verdicts of people, all or none; returns the import's number, which none had before.
 
-    rows: a query on `db` with columns of `imports`, but for import_id and created_at. made_of: see `key_of`.
+    rows: a query on `db` with columns of `imports`, but for import_id and created_at.
+    key_spec: see `key_of`.
     """
     with store.attached(db, write=True), transaction(db):
         number = int(one(db, "SELECT coalesce(max(import_id), 0) + 1 FROM cache.import_keys"))
-        db.execute("INSERT INTO cache.import_keys VALUES (?, ?)", [number, made_of])
+        db.execute("INSERT INTO cache.import_keys VALUES (?, ?)", [number, key_spec])
         db.execute(
             f"INSERT INTO cache.imports BY NAME SELECT *, ? AS import_id, ? AS created_at FROM ({rows})",
             [number, now()],
@@ -41,27 +80,24 @@ def add(store: Store, db: duckdb.DuckDBPyConnection, rows: str, made_of: str) ->
         return number
 
 
-def listing(store: Store) -> list[dict[str, Any]]:
-    """One row an import: its number, time, kind (plain or review), author and size, and how many verdicts of which kind."""
+def all_imports(store: Store) -> list[ImportRow]:
+    """All imports, oldest first."""
+    given = [f"count(*) FILTER (verdict = '{kind}' AND follows IS NOT true)" for kind in VerdictKind]
     with store.open() as db:
         rows = db.execute(
-            f"SELECT import_id, min(created_at), string_agg(DISTINCT author, ', '), {TAKEN}, count(verdict), "
-            "count(*) FILTER (verdict = 'accept' AND follows IS NOT true), count(*) FILTER (verdict = 'reject'), "
-            "count(*) FILTER (verdict = 'correct') FROM imports GROUP BY import_id ORDER BY import_id"
+            f"SELECT import_id, min(created_at), count(verdict), string_agg(DISTINCT author, ', '), {ROWS_SQL}, "
+            f"{', '.join(given)} FROM imports GROUP BY import_id ORDER BY import_id"
         ).fetchall()
     return [
-        {
-            "import_id": number, "created_at": iso(at), "kind": "review" if verdicts else "plain", "author": author,
-            "rows": count, "accepted": accepted, "rejected": rejected, "corrected": corrected,
-        }
-        for number, at, author, count, verdicts, accepted, rejected, corrected in rows
-    ]  # fmt: skip
+        ImportRow(number, iso(at), ImportKind.REVIEW if verdicts else ImportKind.PLAIN, author, *counts)
+        for number, at, verdicts, author, *counts in rows
+    ]
 
 
-def undo(store: Store, number: int) -> int:
-    """Removes an import; returns its size, as `listing` has it. Its number stays taken."""
+def remove_import(store: Store, number: int) -> int:
+    """Removes an import; returns its size, as `all_imports` has it. Its number stays taken."""
     with store.open(write=True) as db:
-        count = int(one(db, f"SELECT {TAKEN} FROM imports WHERE import_id = ?", [number]))
+        count = int(one(db, f"SELECT {ROWS_SQL} FROM imports WHERE import_id = ?", [number]))
         db.execute("DELETE FROM imports WHERE import_id = ?", [number])
     return count
 
@@ -71,7 +107,7 @@ def key_of(key: Sequence[Column], normalize: Sequence[str]) -> str:
     return canonical_json({"key": [[column.name, column.kind] for column in key], "normalize": list(normalize)})
 
 
-def outdated(store: Store, source: Source) -> list[int]:
+def outdated(store: Store, source: ListSource) -> list[int]:
     """The imports whose lookups were made of another key than the list has now."""
     with store.open() as db:
         rows = db.execute(
@@ -81,41 +117,56 @@ def outdated(store: Store, source: Source) -> list[int]:
     return [number for (number,) in rows]
 
 
-def rebuild_lookups(store: Store, db: duckdb.DuckDBPyConnection, query_list: QueryList, numbers: Sequence[int]) -> int:
+def rebuild_lookups(
+    store: Store,
+    db: duckdb.DuckDBPyConnection,
+    query_list: QueryList,
+    numbers: Sequence[int],
+    *,
+    rows_at_once: int = TEXT_ROWS,
+) -> int:
     """Makes the lookups of these imports from their queries; returns how many rows are of another key.
 
-    Those have no lookup, until the job has their key again. db: the list's scratch database. The caller holds the run
-    lock.
+    Those have no lookup, until the job has their key again. The caller holds the run lock.
+
+    db: the list's scratch database. Owns the table `moved` there for as long as it runs.
     """
-    source = query_list.source
     chosen = f"import_id IN ({', '.join(map(str, numbers))})"
-    values = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in values_sql(query_list).items())
-    whole = " AND ".join(f"{quoted(column.name)} IS NOT NULL" for column in source.key)
-    lookup = f"CASE WHEN {whole} THEN {keys.lookup_key_sql(source.key, source.normalize)} END AS {quoted(LOOKUP)}"
     with store.attached(db, write=True):
-        db.execute("CREATE OR REPLACE TABLE moved AS FROM cache.imports LIMIT 0")
-        cursor = db.cursor()
-        rows = cursor.sql(f"SELECT {quoted(ROW)}, {values} FROM cache.imports AS {quoted(ROW)} WHERE {chosen}")
-        for batch in rows.to_arrow_reader(BATCH_ROWS):
-            table = pa.Table.from_batches([batch])
-            for name, column in source.helpers({part.name: batch.column(part.name) for part in source.key}).items():
-                table = table.append_column(name, column)
-            db.register("batch", table)
-            db.execute(
-                f"INSERT INTO moved BY NAME SELECT * EXCLUDE ({quoted(LOOKUP)}) REPLACE ({quoted(LOOKUP)} AS lookup) "
-                f"FROM (SELECT unnest({quoted(ROW)}), {lookup} FROM batch)"
-            )
-            db.unregister("batch")
-        cursor.close()
+        _make_moved(db, query_list, chosen, rows_at_once)
         with transaction(db):
             for name in ("imports", "import_keys"):
                 db.execute(f"DELETE FROM cache.{name} WHERE {chosen}")
             db.execute("INSERT INTO cache.imports BY NAME FROM moved")
-            made_of = key_of(source.key, source.normalize)
-            db.execute("INSERT INTO cache.import_keys SELECT DISTINCT import_id, ? FROM moved", [made_of])
+            key_spec = key_of(query_list.source.key, query_list.source.normalize)
+            db.execute("INSERT INTO cache.import_keys SELECT DISTINCT import_id, ? FROM moved", [key_spec])
     unfit = int(one(db, "SELECT count(*) FROM moved WHERE lookup IS NULL"))
     db.execute("DROP TABLE moved")
     return unfit
+
+
+def _make_moved(db: duckdb.DuckDBPyConnection, query_list: QueryList, chosen: str, rows_at_once: int) -> None:
+    """The chosen rows of `imports`, with their lookups of the list's key. The cache is attached."""
+    source = query_list.source
+    values = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in values_sql(query_list).items())
+    whole = " AND ".join(f"{quoted(column.name)} IS NOT NULL" for column in source.key)
+    lookup = f"CASE WHEN {whole} THEN {keys.lookup_key_sql(source.key, source.normalize)} END AS {quoted(NEW_LOOKUP)}"
+    db.execute("CREATE OR REPLACE TABLE moved AS FROM cache.imports LIMIT 0")
+    cursor = db.cursor()
+    rows = cursor.sql(
+        f"SELECT {quoted(STORED_ROW)}, {values} FROM cache.imports AS {quoted(STORED_ROW)} WHERE {chosen}"
+    )
+    for batch in rows.to_arrow_reader(rows_at_once):
+        table = pa.Table.from_batches([batch])
+        for name, column in source.helpers({part.name: batch.column(part.name) for part in source.key}).items():
+            table = table.append_column(name, column)
+        db.register("batch", table)
+        db.execute(
+            f"INSERT INTO moved BY NAME SELECT * EXCLUDE ({quoted(NEW_LOOKUP)}) REPLACE ({quoted(NEW_LOOKUP)} AS lookup) "
+            f"FROM (SELECT unnest({quoted(STORED_ROW)}), {lookup} FROM batch)"
+        )
+        db.unregister("batch")
+    cursor.close()
 
 
 def values_sql(query_list: QueryList) -> dict[str, str]:
@@ -146,15 +197,15 @@ def as_prediction(given: Any, *, as_json: bool) -> str:
         raise ValueError("is null: leave the row out, or give a value")
     if as_json and isinstance(value, str):
         try:
-            text = _ENCODE(json.loads(value))
-            text.encode()  # half characters can be read only, as NaN can
+            text = encode_json(json.loads(value))
+            text.encode()  # half a character can be read, as NaN can, but not written
         except (ValueError, RecursionError) as exc:
             raise ValueError(f"should be JSON, but is {value[:80]!r}: {exc}") from exc
         return text
     if not as_json and not isinstance(value, str):
         value = json.dumps(value, ensure_ascii=False, default=_plain)
     try:
-        return _ENCODE(value)
+        return encode_json(value)
     except ValueError as exc:
         raise ValueError(f"cannot be JSON: {exc}") from exc
 
@@ -168,6 +219,6 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date | datetime | time) else value
 
 
-_ENCODE = json.JSONEncoder(
+encode_json = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, default=_plain
 ).encode  # made once: it is called for each row

@@ -65,7 +65,10 @@ class RunStatus(StrEnum):
 class RunRow:
     """A run as the cache has it.
 
-    run_id: its number. status: how it ended. started_at, finished_at: RFC 3339, UTC.
+    run_id: its number.
+    status: how it stands, or how it ended.
+    started_at: when, RFC 3339, UTC.
+    finished_at: the same of its end.
     report: what it printed with --json; empty for one that was killed. Older runs lack newer fields.
     """
 
@@ -86,8 +89,13 @@ class RunRow:
 class FailureRow:
     """A row or prompt without a prediction.
 
-    stage, reason, detail: as in `Failure`. query: its lookup key. row: its number in the list, if it is a bad row.
-    run_id: the run that it failed in. at: when, RFC 3339, UTC.
+    stage: where it failed, as in `Failure`.
+    reason: why, in a word.
+    detail: why, in a sentence.
+    query: its lookup key.
+    row: its number in the list, if it is a bad row.
+    run_id: the run that it failed in.
+    at: when, RFC 3339, UTC.
     """
 
     stage: str
@@ -104,7 +112,12 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class MostCached:
-    """The question that most of the cache's generations answer: its fingerprint, its parts, and how many they are."""
+    """The question that most of the cache's generations answer.
+
+    fingerprint: its hash.
+    parts: what the fingerprint is made of.
+    count: how many generations answer it.
+    """
 
     fingerprint: bytes
     parts: dict[str, Any]

@@ -41,9 +41,9 @@ PATIENCE_SECONDS = 10.0  # while another process has the file open
 Read = Callable[[Generation, Mapping[str, Any]], Prediction | Failure]
 Queries = Callable[[Sequence[bytes]], Mapping[bytes, Mapping[str, Any]]]
 # Failures of an earlier prompt or model stay stored, since one may go back to it, but nobody need look at them.
-LETTERS = (
+CURRENT_FAILURES = (
     "(FROM failures WHERE stage = 'input' "
-    "OR fingerprint = coalesce((SELECT fingerprint FROM runs ORDER BY run_id DESC LIMIT 1), fingerprint)) AS letters"
+    "OR fingerprint = coalesce((SELECT fingerprint FROM runs ORDER BY run_id DESC LIMIT 1), fingerprint)) AS current_failures"
 )
 
 
@@ -163,8 +163,10 @@ class Store:
     ) -> None:
         """One chunk, in one transaction.
 
-        answers: generations with what was read from them. failures: those, and prompts that got no generation, each with its query.
-        made: fingerprint, parser, model and run_id, the same for all. replace: keys may be there already (a refresh).
+        answers: generations with what was read from them.
+        failures: those, and prompts that got no generation, each with its query.
+        made: fingerprint, parser, model and run_id, the same for all.
+        replace: keys may be there already (a refresh).
         """
         generations = pa.Table.from_pylist([generation_row(answer, made) for answer in answers], GENERATION_SCHEMA)
         failed = pa.Table.from_pylist([failure_row(failure, row, made) for failure, row in failures], FAILURE_SCHEMA)
@@ -187,9 +189,10 @@ class Store:
     def reread(self, read: Read, made: Provenance, queries: Queries, values: Queries | None = None) -> int:
         """Reads stored texts again that another parser judged; returns how many.
 
-        read: the job's parser. queries: says which rows ask the prompts of these keys, for those that fail now.
+        read: the job's parser.
+        queries: says which rows ask the prompts of these keys, for those that fail now.
         values: what their templates are filled with, for a parser that looks at it. A text whose prompt is not in the list
-        then waits, unread, until it is.
+            then waits, unread, until it is.
         """
         total, last = 0, b""
         while True:
@@ -233,10 +236,11 @@ class Store:
         db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
 
     def failures(self, limit: int | None = None) -> list[FailureRow]:
-        """The dead letters, newest first."""
+        """The failures of what is asked now, newest first."""
         with self.open() as db:
             rows = db.execute(
-                f"SELECT stage, reason, detail, query, row, run_id, created_at FROM {LETTERS} ORDER BY created_at DESC, row LIMIT ?",
+                f"SELECT stage, reason, detail, query, row, run_id, created_at FROM {CURRENT_FAILURES} "
+                "ORDER BY created_at DESC, row LIMIT ?",
                 [limit if limit is not None else 2**62],
             ).fetchall()
         return [
@@ -248,7 +252,7 @@ class Store:
         """(stage, reason, count), most first."""
         with self.open() as db:
             return db.execute(
-                f"SELECT stage, reason, count(*) FROM {LETTERS} GROUP BY ALL ORDER BY 3 DESC, 2"
+                f"SELECT stage, reason, count(*) FROM {CURRENT_FAILURES} GROUP BY ALL ORDER BY 3 DESC, 2"
             ).fetchall()
 
 

@@ -4,7 +4,7 @@ A verdict is a row of the cache's table `imports` with a verdict (accept, reject
 checking job it is on the key itself, and value is NULL. import_id gives the order in time: the last word on a value holds.
 
     imports ─► verdicts ─► given ─► rejected ─► retracted
-                  └─► accepted         answered = imports less retracted ─► covered
+                  └─► accepted         answered = imports without retracted ─► covered
 
 | table     | columns                            | what it holds                                                       |
 | --------- | ---------------------------------- | ------------------------------------------------------------------- |
@@ -173,7 +173,7 @@ def wanted(spec: JobSpec) -> dict[str, Any]:
 def answer_of(spec: JobSpec) -> str:
     """The answer that a row of `imports` carries, as JSON text; NULL where it carries none.
 
-    A term that people accepted has the prediction that the match section wants now, whatever it wanted then.
+    A term that people accepted has the prediction that the match section wants now, whatever that was at the time.
     """
     asked = wanted(spec)
     if not asked:
@@ -210,9 +210,14 @@ def plain(spec: JobSpec, text: str) -> str:
 def same(spec: JobSpec, value: str) -> str:
     """One text for values that people would take for the same, out of a prediction as entries hold it.
 
-    JSON values may differ in the order of names; texts in their line ends, which spreadsheets change.
+    JSON values may differ in the order of names, texts in their line ends.
     """
-    return f"{CANONICAL}({value})" if spec.output.is_json else rf"regexp_replace({value}, '\r\n?', chr(10), 'g')"
+    return f"{CANONICAL}({value})" if spec.output.is_json else unix_lines(value)
+
+
+def unix_lines(text: str) -> str:
+    """A text with line ends of one kind: spreadsheets change them."""
+    return rf"regexp_replace({text}, '\r\n?', chr(10), 'g')"
 
 
 def hashed(spec: JobSpec, value: str) -> str:

@@ -17,7 +17,10 @@ class Workspace:
     """The list of a job beside its cache, ready to be compared and published.
 
     db: the scratch database; whoever makes tables in it owns them, and lists them in its docstring.
-    spec: the job file. store: the job's cache. query_list: the list, loaded. verdicts: of people, resolved.
+    spec: the job file.
+    store: the job's cache.
+    query_list: the list, loaded.
+    verdicts: of people, resolved.
     """
 
     db: duckdb.DuckDBPyConnection

@@ -102,6 +102,11 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
+def counted(count: int, what: str) -> str:
+    """How many of a thing there are, such as 1 row or 2,000 rows."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _warn(text: str) -> None:
     click.echo(text, err=True)
 

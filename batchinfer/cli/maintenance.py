@@ -1,16 +1,16 @@
-"""diff, copy, forget: the commands that look after what is published and stored."""
+"""forget, doctor: the commands that care for an installation."""
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from batchinfer.cli.common import (
+    counted,
     data_dir,
     emit,
     input_option,
@@ -24,9 +24,8 @@ from batchinfer.cli.common import (
 from batchinfer.errors import UsageError
 from batchinfer.job.reader import Job
 
-SHOWN = 20
-WIDE = 60
-PAIR = 2
+if TYPE_CHECKING:
+    from batchinfer.maintenance.erase import ErasureReport
 
 
 @click.command("forget")
@@ -40,15 +39,15 @@ def forget_(job: str, pair: tuple[str, ...], input_path: str | None, yes: bool, 
 
     What is served is rebuilt without it. Exits with 1 if nothing of it is stored.
     """
-    from batchinfer.maintenance.erase import forget
+    from batchinfer.maintenance.erase import erase_entry
 
     data, texts = served_data(job), pairs(pair)
     question = f"Forget {', '.join(pair)} of {data.name}, in its cache, versions, misses and logs? It cannot be undone."
     if not yes and not (sys.stdin.isatty() and click.confirm(question, err=True)):
-        raise UsageError("Nothing was removed: say --yes, or answer y on a terminal.")
+        raise UsageError("Nothing was removed: pass --yes, or answer y on a terminal.")
     given = None if input_path is None else Path(input_path).absolute()
-    report = forget(_job_file(job), data, texts, given)
-    emit(report, as_json, lambda: tell(_forgotten(report, ", ".join(pair))))
+    report = erase_entry(_job_file(job), data, texts, given)
+    emit(report.to_json(), as_json, lambda: tell(_erased(report, ", ".join(pair))))
 
 
 def _job_file(name: str) -> Job | None:
@@ -62,13 +61,18 @@ def _job_file(name: str) -> Job | None:
     return reader.load(name, os.environ)
 
 
-def _forgotten(report: dict[str, Any], named: str) -> str:
-    counts = [f"{report[what]:,} {what}" for what in ("generations", "imports", "failures", "misses")]
-    said = [f"Forgot {named}: removed {', '.join(counts)}"]
-    for what, verb in (("versions_removed", "removed"), ("versions_rebuilt", "built without it")):
-        if report[what]:
-            said.append(f"{verb} version {', '.join(map(str, report[what]))}")
-    return " ".join([f"{'; '.join(said)}.", *report["remarks"]])
+def _erased(report: ErasureReport, named: str) -> str:
+    """What an erasure came to, as sentences."""
+    rows = report.rows
+    counts = ", ".join([
+        counted(rows.generations, "generation"), counted(rows.imports, "import"), counted(rows.failures, "failure"),
+        f"{report.misses:,} {'miss' if report.misses == 1 else 'misses'}",
+    ])  # fmt: skip
+    said = [f"Forgot {named}: removed {counts}"]
+    for versions, verb in ((report.versions_removed, "removed"), (report.versions_rebuilt, "built without it")):
+        if versions:
+            said.append(f"{verb} version{'' if len(versions) == 1 else 's'} {', '.join(map(str, versions))}")
+    return " ".join([f"{'; '.join(said)}.", *report.remarks])
 
 
 @click.command("doctor")
@@ -87,6 +91,6 @@ def doctor_(job: str | None, as_json: bool) -> None:
             click.secho("ok      " if finding.ok else "missing ", fg="green" if finding.ok else "red", nl=False)
             click.echo(f"{finding.what}: {finding.detail}" + (f" -> {finding.fix}" if finding.fix else ""))
 
-    emit([asdict(finding) for finding in findings], as_json, text)
+    emit([finding.to_json() for finding in findings], as_json, text)
     if not all(finding.ok for finding in findings):
         click.get_current_context().exit(1)

@@ -1,16 +1,16 @@
-"""review, import, export, failures, runs: the commands that read and write the cache."""
+"""review, import: the commands with which people judge predictions, and bring their own."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from batchinfer.cli.common import (
     _options,
     _warn,
+    counted,
     emit,
     input_option,
     job_argument,
@@ -22,10 +22,16 @@ from batchinfer.cli.common import (
 )
 from batchinfer.errors import UsageError
 
-_TERMS = (
-    "\nHere people judge the term, whatever the model said of it: accept means that the term is right, also where the "
-    "prediction is No; reject, that it is wrong."
-)
+if TYPE_CHECKING:
+    from batchinfer.review.ingest import Ingested
+
+_COUNTS = ["rows", "accepted", "rejected", "corrected"]
+
+_HINTS = {  # by what is judged
+    "value": "",
+    "term": "\nHere people judge the term, whatever the model said of it: accept means that the term is right, also where "
+    "the prediction is No; reject, that it is wrong.",
+}
 
 
 @click.command("review")
@@ -39,25 +45,22 @@ def review_(job: str, out: str, where: tuple[str, ...], input_path: str | None, 
 
     Mark each row's verdict as accept, reject or correct (with the corrected value), then: batchinfer import JOB FILE.
     """
-    from batchinfer.cache.verdicts import is_checking
-    from batchinfer.review.export import write
+    from batchinfer.review.export import export_review
 
     opened, data = open_job(job)
     target = Path(out).absolute()
     if not target.parent.is_dir():
         raise UsageError(f"The folder {target.parent} does not exist: make it first.")
-    listed = write(opened, data, _options(input_path), target, pairs(where), _warn)
-    changed = listed.rows - listed.new
+    review = export_review(opened, data, _options(input_path), target, pairs(where), _warn)
     done = (
-        f"Wrote {listed.rows:,} rows to {out}: {listed.new:,} new, {changed:,} changed. "
-        f"Mark verdict as accept, reject or correct, then: batchinfer import {job} {out}"
-        f"{_TERMS if is_checking(opened.spec) else ''}"
+        f"Wrote {counted(review.rows, 'row')} to {out}: {review.new:,} new, {review.changed:,} changed. "
+        f"Mark verdict as accept, reject or correct, then: batchinfer import {job} {out}{_HINTS[review.subject]}"
     )
     nothing = f"There is nothing to review; {out} holds the header only."
     emit(
-        {"job": opened.name, "file": str(target), "rows": listed.rows, "new": listed.new, "changed": changed},
+        {"job": opened.name, "file": str(target), "rows": review.rows, "new": review.new, "changed": review.changed},
         as_json,
-        lambda: tell(done if listed.rows else nothing),
+        lambda: tell(done if review.rows else nothing),
     )
 
 
@@ -66,13 +69,13 @@ def review_(job: str, out: str, where: tuple[str, ...], input_path: str | None, 
 @click.argument("file", type=click.Path(), required=False, metavar="[FILE]")
 @click.option("--author", help="Who made the predictions or verdicts, where the file has no column author.")
 @input_option
-@click.option("--list", "list_", is_flag=True, help="List the imports there are.")
-@click.option("--undo", type=int, metavar="ID", help="Take an import back.")
+@click.option("--list", "list_", is_flag=True, help="List all imports.")
+@click.option("--undo", type=int, metavar="ID", help="Undo an import.")
 @json_option
 def import_(
     job: str, file: str | None, author: str | None, input_path: str | None, list_: bool, undo: int | None, as_json: bool
 ) -> None:
-    """Take in predictions made elsewhere, or a review that people have marked; they win over the model's.
+    """Import predictions made elsewhere, or a review that people have marked; they win over the model's.
 
     FILE has the job's key columns and a column prediction (score and author are optional), or is what batchinfer review
     wrote, with verdicts; --input is the list that it was made with.
@@ -83,43 +86,40 @@ def import_(
     if sum([file is not None, list_, undo is not None]) != 1:
         raise UsageError("Give either a FILE, or --list, or --undo ID.")
     if list_:
-        result = predictions.listing(data)
-        counts = ["rows", "accepted", "rejected", "corrected"]
-        columns = ["import_id", "created_at", "kind", "author", *counts]
+        past = [row.to_json() for row in predictions.past_imports(data)]
+        columns = ["import_id", "created_at", "kind", "author", *_COUNTS]
         emit(
-            result,
-            as_json,
-            lambda: table("", columns, [[row[name] for name in columns] for row in result], right=counts),
+            past, as_json, lambda: table("", columns, [[row[name] for name in columns] for row in past], right=_COUNTS)
         )
     elif undo is not None:
-        count = predictions.undo(opened, data, undo)
+        count = predictions.undo_import(opened, data, undo)
         emit(
             {"import_id": undo, "rows": count},
             as_json,
-            lambda: click.echo(f"Took back import {undo} ({count:,} rows). {_next(job)}"),
+            lambda: click.echo(f"Undid import {undo} ({counted(count, 'row')}). {_next(job)}"),
         )
     elif ingest.is_review(path := Path(str(file)).absolute(), opened.spec):
-        taken = ingest.add(opened, data, path, author, _options(input_path), _warn)
-        emit(asdict(taken), as_json, lambda: tell(_taken(taken, job)))
+        review = ingest.import_review(opened, data, path, author, _options(input_path), _warn)
+        emit(review.to_json(), as_json, lambda: tell(_imported(review, job)))
     else:
         if input_path is not None:
             raise UsageError(
-                f"--input goes with a review, and {file} is none: it has none of the columns verdict, check and corrected."
+                f"--input goes with a review, and {file} is not one: it has none of the columns verdict, check and corrected."
             )
-        number, count = predictions.add(opened, data, path, author)
+        number, count = predictions.import_predictions(opened, data, path, author)
         emit(
             {"import_id": number, "rows": count},
             as_json,
-            lambda: click.echo(f"Import {number}: {count:,} rows. {_next(job)}"),
+            lambda: click.echo(f"Import {number}: {counted(count, 'row')}. {_next(job)}"),
         )
 
 
-def _taken(taken: Any, job: str) -> str:
+def _imported(review: Ingested, job: str) -> str:
     """What a review came to, as a sentence."""
-    counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in asdict(taken).items() if name != "import_id"]
-    if taken.import_id is None:
-        return f"No row has a verdict ({taken.not_judged:,} not judged): nothing was taken in."
-    return f"Import {taken.import_id}: {', '.join(counts)}. {_next(job)}"
+    if review.import_id is None:
+        return f"No row has a verdict ({review.not_judged:,} not judged): nothing was imported."
+    counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in review.to_json().items() if name != "import_id"]
+    return f"Import {review.import_id}: {', '.join(counts)}. {_next(job)}"
 
 
 def _next(job: str) -> str:

@@ -7,9 +7,12 @@ from pathlib import Path
 import click
 
 from batchinfer.cli.common import emit, job_argument, json_option, served_data, table, tell
-from batchinfer.cli.maintenance import PAIR, SHOWN, WIDE
 from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError, UsageError
+
+SHOWN_DIFFERENCES = 20
+WIDE = 60
+PAIR = 2
 
 
 @click.command("versions")
@@ -109,7 +112,7 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, as_json: bool) -
 
     if len(versions) not in (0, PAIR):
         raise UsageError("Give both versions, such as 3 5 or current r7, or none for what the served one changed.")
-    found = compare(served_data(job), versions, None if out is None else Path(out).absolute(), SHOWN)
+    found = compare(served_data(job), versions, None if out is None else Path(out).absolute(), SHOWN_DIFFERENCES)
 
     def text() -> None:
         tell(

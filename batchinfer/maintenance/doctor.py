@@ -8,8 +8,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
@@ -38,6 +39,9 @@ class Finding:
     detail: str
     ok: bool = True
     fix: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 def machine(root: Path) -> Iterator[Finding]:
@@ -110,6 +114,9 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
     if data.cache.exists():
         try:
             runs = Store(data.cache).runs()
-            yield Finding("cache", f"{data.cache.stat().st_size / (1 << 20):.0f} MiB, {len(runs)} runs")
+            yield Finding(
+                "cache",
+                f"{data.cache.stat().st_size / (1 << 20):.0f} MiB, {len(runs)} run{'' if len(runs) == 1 else 's'}",
+            )
         except BatchinferError as exc:
             yield Finding("cache", str(data.cache), ok=False, fix=str(exc))

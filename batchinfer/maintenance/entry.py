@@ -13,6 +13,7 @@ import duckdb
 
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
+from batchinfer.core.database import LIST_ROWS
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import lookup_key
 from batchinfer.core.sql import literal
@@ -20,14 +21,15 @@ from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions.layout import PREDICTIONS, version_column
 from batchinfer.versions.manifest import Manifest
 
-BATCH_ROWS = 65_536
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is to be forgotten: a lookup key as people name it, recognised in every form in which it is stored.
+    """What is to be erased: a lookup key as people name it, recognised in every form in which it is stored.
 
-    texts: each column's value. columns, normalize: how the job looks entries up. key: its hash then.
+    texts: each column's value.
+    columns: of the key, as the job looks entries up.
+    normalize: the steps that it applies to them.
+    key: the hash of all that.
     """
 
     texts: Mapping[str, str]
@@ -65,8 +67,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A version or a candidate. name: as `diff` takes it. lookups: the hashes under which it holds the entry."""
+class SearchedVersion:
+    """A version or a candidate.
+
+    name: as `diff` takes it.
+    folder: where it is.
+    manifest: what it says of itself.
+    lookups: the hashes under which it holds the entry.
+    searched: whether it could be searched: not if it has other key columns.
+    """
 
     name: int | str
     folder: Path
@@ -84,61 +93,99 @@ class Kept:
         return any(check.examples for check in self.manifest.gate.checks)
 
 
-def folders(data: JobData) -> dict[int | str, tuple[Path, Manifest]]:
+@dataclass(frozen=True, slots=True)
+class GenerationRef:
+    """A generation as a version names it.
+
+    run_id: the run that made it.
+    created_at: when.
+    text: what the model returned.
+    """
+
+    run_id: int
+    created_at: datetime
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The entry in versions and candidates.
+
+    spellings: the values of its key, as they have them.
+    generations: which its predictions were read from.
+    """
+
+    spellings: list[dict[str, Any]]
+    generations: list[GenerationRef]
+
+
+def all_folders(data: JobData) -> dict[int | str, tuple[Path, Manifest]]:
     """Every version and candidate. Raises StoreError for one that cannot be searched."""
     found: dict[int | str, tuple[Path, Manifest]] = {}
     for path in [*sorted(data.versions.glob("*/")), *sorted(data.rejected.glob("*/"))]:
         try:
             manifest = Manifest.read(path)
         except StoreError as exc:
-            raise StoreError(f"{exc} It cannot be searched: remove {path}, or mend it, then forget again.") from exc
+            raise StoreError(
+                f"{exc} It cannot be searched: remove {path}, or repair it, then run this command again."
+            ) from exc
         found[int(path.name) if path.name.isdigit() else path.name] = path, manifest
     return found
 
 
-def search(db: duckdb.DuckDBPyConnection, name: int | str, folder: Path, manifest: Manifest, entry: Entry) -> Kept:
-    """Looks for the entry in one version or candidate."""
+def search(
+    db: duckdb.DuckDBPyConnection, name: int | str, folder: Path, manifest: Manifest, entry: Entry
+) -> SearchedVersion:
+    """Looks for the entry in one version or candidate. Raises StoreError where it is damaged."""
     if {column.name for column in manifest.key} != entry.texts.keys():
-        return Kept(name, folder, manifest, [], searched=False)
+        return SearchedVersion(name, folder, manifest, [], searched=False)
     parquet = f"read_parquet({literal(str(folder / PREDICTIONS))})"
-    own = entry.lookup(manifest.key, manifest.normalize)
     try:
-        if manifest.normalize == entry.normalize:
-            sql = f"SELECT lookup FROM {parquet} WHERE lookup IN ({blobs([own] if own else []) or 'NULL'})"
-            return Kept(name, folder, manifest, [bytes(key) for (key,) in db.execute(sql).fetchall()], searched=True)
-        # Spelled as the version had it, the entry may have another hash there.
-        names = ", ".join(version_column(column.name) for column in manifest.key)
-        own = entry.lookup(manifest.key, entry.normalize)
-        cursor, lookups = db.cursor(), []
-        for batch in cursor.sql(f"SELECT lookup, {names} FROM {parquet}").to_arrow_reader(BATCH_ROWS):
-            for key, *values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                if lookup_key(values, manifest.key, entry.normalize) == own:
-                    lookups.append(key)
-        cursor.close()
+        find = _find_hash if manifest.normalize == entry.normalize else _find_spellings
+        return SearchedVersion(name, folder, manifest, find(db, parquet, manifest, entry), searched=True)
     except duckdb.Error as exc:
         reason = str(exc).splitlines()[0]
         raise StoreError(
-            f"{folder / PREDICTIONS} cannot be searched: {reason}. Remove {folder}, then forget again."
+            f"{folder / PREDICTIONS} cannot be searched: {reason}. Remove {folder}, then run this command again."
         ) from exc
-    return Kept(name, folder, manifest, lookups, searched=True)
 
 
-def published(
-    db: duckdb.DuckDBPyConnection, kept: Sequence[Kept]
-) -> tuple[list[dict[str, Any]], list[tuple[int, datetime, str]]]:
-    """How versions spell the entry, and which generations they have it from: (run, time, text)."""
-    spelled, pointers = [], []
-    for place in kept:
-        if place.lookups:
-            names = [column.name for column in place.manifest.key]
+def _find_hash(db: duckdb.DuckDBPyConnection, parquet: str, manifest: Manifest, entry: Entry) -> list[bytes]:
+    own = entry.lookup(manifest.key, manifest.normalize)
+    sql = f"SELECT lookup FROM {parquet} WHERE lookup IN ({blobs([own] if own else []) or 'NULL'})"
+    return [bytes(key) for (key,) in db.execute(sql).fetchall()]
+
+
+def _find_spellings(
+    db: duckdb.DuckDBPyConnection, parquet: str, manifest: Manifest, entry: Entry, rows_at_once: int = LIST_ROWS
+) -> list[bytes]:
+    """Spelled as the version has it, the entry may have another hash there, or several."""
+    names = ", ".join(version_column(column.name) for column in manifest.key)
+    own = entry.lookup(manifest.key, entry.normalize)
+    cursor, lookups = db.cursor(), []
+    for batch in cursor.sql(f"SELECT lookup, {names} FROM {parquet}").to_arrow_reader(rows_at_once):
+        for key, *values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if lookup_key(values, manifest.key, entry.normalize) == own:
+                lookups.append(key)
+    cursor.close()
+    return lookups
+
+
+def published(db: duckdb.DuckDBPyConnection, versions: Sequence[SearchedVersion]) -> Published:
+    """How versions spell the entry, and which generations they have it from."""
+    found = Published([], [])
+    for version in versions:
+        if version.lookups:
+            names = [column.name for column in version.manifest.key]
             rows = db.execute(
-                f"SELECT {', '.join(map(version_column, names))}, run_id, generated_at, raw_text FROM {place.predictions} "
-                f"WHERE lookup IN ({blobs(place.lookups)})"
+                f"SELECT {', '.join(map(version_column, names))}, run_id, generated_at, raw_text FROM {version.predictions} "
+                f"WHERE lookup IN ({blobs(version.lookups)})"
             ).fetchall()
             for *values, run_id, made, text in rows:
-                spelled.append(dict(zip(names, values, strict=True)))
-                pointers += [(run_id, made, text)] if run_id is not None else []
-    return spelled, pointers
+                found.spellings.append(dict(zip(names, values, strict=True)))
+                if run_id is not None:
+                    found.generations.append(GenerationRef(run_id, made, text))
+    return found
 
 
 def blobs(values: Iterable[bytes]) -> str:

@@ -25,12 +25,12 @@ from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal
 from batchinfer.errors import Busy, InputError, NotFound, UsageError
 from batchinfer.inputs.files import list_files
-from batchinfer.inputs.parquet import Source
+from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import MatchSpec
 from batchinfer.maintenance import erase_cache
-from batchinfer.maintenance.entry import Entry, Kept, blobs, folders, published, search
-from batchinfer.maintenance.erase_cache import Erased, Listed
+from batchinfer.maintenance.entry import Entry, SearchedVersion, all_folders, blobs, published, search
+from batchinfer.maintenance.erase_cache import ErasedRows, ListSearch, PastQuestion, PromptId
 from batchinfer.misses import log
 from batchinfer.publish import lookup_index, matcher
 from batchinfer.publish.release import install_version, next_number
@@ -40,24 +40,79 @@ from batchinfer.versions.layout import MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 
-Report = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class ErasureReport:
+    """What an erasure came to.
+
+    job: whose entry it was.
+    rows: of the cache that were removed.
+    misses: recorded misses that were removed.
+    versions_rebuilt: the new versions, which were built without the entry.
+    versions_removed: versions and candidates that held it.
+    in_list: whether the query list still has it.
+    remarks: what a person must know besides.
+    """
+
+    job: str
+    rows: ErasedRows
+    misses: int
+    versions_rebuilt: list[int]
+    versions_removed: list[int | str]
+    in_list: bool
+    remarks: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "job": self.job, **asdict(self.rows), "misses": self.misses, "versions_rebuilt": self.versions_rebuilt,
+            "versions_removed": self.versions_removed, "in_list": self.in_list, "remarks": self.remarks,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What there is of the entry, before anything is removed. shared: generations that other rows of the list need, too."""
+class Traces:
+    """What there is of the entry, before anything is removed.
 
-    prompts: set[erase_cache.Prompt]
+    prompts: those that only it asks.
+    shared: generations that other rows of the list need, too.
+    in_list: whether the query list has it.
+    unread: why the list could not be read, if so.
+    unsearched: versions and candidates that have other key columns.
+    """
+
+    prompts: set[PromptId]
     shared: int
     in_list: bool
     unread: str | None
     unsearched: list[int | str]
 
+    @property
+    def remarks(self) -> list[str]:
+        """What a person must know besides what was removed."""
+        said = []
+        if self.shared:
+            stay = "stays" if self.shared == 1 else "stay"
+            said.append(
+                f"{self.shared:,} of its answers {stay} in the cache, since other rows of the list ask the same."
+            )
+        if self.in_list:
+            said.append("The query list still has it, and the next run would ask it again: take it out of the list.")
+        if self.unread is not None:
+            said.append(
+                f"The query list could not be read, so answers that no version holds may be left: {self.unread}"
+            )
+        if self.unsearched:
+            names = ", ".join(map(str, self.unsearched))
+            said.append(f"Not searched, since they are looked up by other columns: {names}.")
+        return said
 
-def forget(job: Job | None, data: JobData, texts: Mapping[str, str], given: Path | None = None) -> Report:
-    """Removes one entry. job: None where only published versions are there. given: the list in place of the job's.
 
-    Raises NotFound, UsageError, StoreError or Busy.
+def erase_entry(job: Job | None, data: JobData, texts: Mapping[str, str], given: Path | None = None) -> ErasureReport:
+    """Removes one entry. Raises NotFound, UsageError, StoreError or Busy.
+
+    job: None where only published versions are there.
+    texts: the entry's key.
+    given: the list in place of the job's.
     """
     if not data.folder.is_dir():
         raise NotFound(f"The job {data.name} has nothing in {data.root}.")
@@ -73,33 +128,34 @@ def forget(job: Job | None, data: JobData, texts: Mapping[str, str], given: Path
         if has_cache := store.path.exists():
             store.prepare()
         files, unread = _list_files(job, data, given, scratch)
-        places = folders(data)
+        places = all_folders(data)
         entry = _entry(job, files, [manifest for _, manifest in places.values()], texts)
-        kept = [search(db, name, folder, manifest, entry) for name, (folder, manifest) in places.items()]
+        versions = [search(db, name, folder, manifest, entry) for name, (folder, manifest) in places.items()]
         existing = store if has_cache else None
-        found = _find(db, existing, job, files, kept, entry, unread)
-        return _remove_all(data, db, existing, entry, kept, found)
+        traces = _trace(db, existing, job, files, versions, entry, unread)
+        return _remove_all(data, db, existing, entry, versions, traces)
 
 
 def _remove_all(
-    data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, entry: Entry, kept: Sequence[Kept], found: Found
-) -> Report:
-    erased = Erased(0, 0, 0) if store is None else erase_cache.mark(store, db, entry, found.prompts)
+    data: JobData,
+    db: duckdb.DuckDBPyConnection,
+    store: Store | None,
+    entry: Entry,
+    versions: Sequence[SearchedVersion],
+    traces: Traces,
+) -> ErasureReport:
+    none = ErasedRows(0, 0, 0)
+    erased = none if store is None else erase_cache.mark(store, db, entry, traces.prompts)
     missed = log.erase(data, entry.key, entry.columns, entry.normalize)
-    if erased == Erased(0, 0, 0) and not missed and not any(place.lookups for place in kept):
+    if erased == none and not missed and not any(version.lookups for version in versions):
         named = ", ".join(f"{name}={text}" for name, text in entry.texts.items())
-        raise NotFound(" ".join([f"Nothing of {named} is stored for the job {data.name}.", *remarks(found)]))
+        raise NotFound(" ".join([f"Nothing of {named} is stored for the job {data.name}.", *traces.remarks]))
     _drop_logs(data)
     _drop_notes(data)
-    if store is not None:
-        erase_cache.rewrite(
-            store, db
-        )  # also if it holds the entry no more: what was deleted may still lie in free blocks
-    rebuilt, removed = _replace_versions(data, db, store, kept)
-    return {
-        "job": data.name, **asdict(erased), "misses": missed, "versions_rebuilt": rebuilt, "versions_removed": removed,
-        "in_list": found.in_list, "remarks": remarks(found),
-    }  # fmt: skip
+    if store is not None:  # even if no row is the entry's: what was deleted before may still lie in free blocks
+        erase_cache.rewrite(store, db)
+    rebuilt, removed = _replace_versions(data, db, store, versions)
+    return ErasureReport(data.name, erased, missed, rebuilt, removed, traces.in_list, traces.remarks)
 
 
 def _sweep(data: JobData, store: Store) -> None:
@@ -127,7 +183,7 @@ def _entry(job: Job | None, files: Sequence[Path], manifests: Sequence[Manifest]
     if job is not None:
         normalize: tuple[str, ...] = tuple(job.spec.input.normalize)
         with contextlib.suppress(InputError):
-            known = [(tuple(Source(files, job.spec.input, []).key), normalize)] if files else []
+            known = [(tuple(ListSource(files, job.spec.input, []).key), normalize)] if files else []
         types = job.spec.input.types
         last = tuple(Column(name, types.get(name, "string")) for name in job.spec.input.key)
         known += [(manifest.key, normalize) for manifest in reversed(manifests)] + [(last, normalize)]
@@ -142,28 +198,28 @@ def _entry(job: Job | None, files: Sequence[Path], manifests: Sequence[Manifest]
     raise UsageError(f"The lookup key is {names}: give a value for each of its columns, and no others.")
 
 
-def _find(
+def _trace(
     db: duckdb.DuckDBPyConnection,
     store: Store | None,
     job: Job | None,
     files: Sequence[Path],
-    kept: Sequence[Kept],
+    versions: Sequence[SearchedVersion],
     entry: Entry,
     unread: str | None,
-) -> Found:
+) -> Traces:
     """What only this entry asks: by the list, by the entry's own values, and by what versions say of it."""
-    asked: list[erase_cache.Question] = []
-    prompts: set[erase_cache.Prompt] = set()
+    questions: list[PastQuestion] = []
+    prompts: set[PromptId] = set()
     if store is not None:
-        spelled, pointers = published(db, kept)
+        known = published(db, versions)
         with store.attached(db):
-            asked = erase_cache.questions(db)
-            prompts = erase_cache.pointed(db, pointers)
-        made = (question.prompt(values) for question in asked for values in [entry.values(), *spelled])
+            questions = erase_cache.past_questions(db)
+            prompts = erase_cache.prompts_of(db, known.generations)
+        made = (question.prompt(values) for question in questions for values in [entry.values(), *known.spellings])
         prompts |= {prompt for prompt in made if prompt is not None}
-    in_list, needed = False, set[erase_cache.Prompt]()
+    in_list, needed = False, set[PromptId]()
     if job is not None and files:
-        listed = Listed(files, job.spec.input, asked, entry)
+        listed = ListSearch(files, job.spec.input, questions, entry)
         try:
             in_list, own = listed.prompts(db)
             prompts |= own
@@ -173,8 +229,8 @@ def _find(
     shared = 0
     if store is not None and needed:
         with store.attached(db):
-            shared = erase_cache.count(db, needed)
-    return Found(prompts - needed, shared, in_list, unread, [place.name for place in kept if not place.searched])
+            shared = erase_cache.count_answers(db, needed)
+    return Traces(prompts - needed, shared, in_list, unread, [found.name for found in versions if not found.searched])
 
 
 def _drop_logs(data: JobData) -> None:
@@ -192,14 +248,14 @@ def _drop_notes(data: JobData) -> None:
         try:
             report = erase_cache.without_examples(json.loads(path.read_bytes()))
             write_atomically(path, json.dumps(report).encode())
-        except (ValueError, TypeError, AttributeError):  # damaged: the next run writes it anew
+        except (ValueError, TypeError, AttributeError):  # damaged: the next run writes it again
             path.unlink()
     if data.record().get("refresh", {}).get("what", "all") != "all":
         data.forget_refresh()
 
 
 def _replace_versions(
-    data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, kept: Sequence[Kept]
+    data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, versions: Sequence[SearchedVersion]
 ) -> tuple[list[int], list[int | str]]:
     """Rebuilds what is served or pinned, then removes all that holds the entry; returns the new and the removed ones.
 
@@ -208,17 +264,17 @@ def _replace_versions(
     served = {pointer.version for pointer in _pointers(data).values()}
     rebuilt = {
         place.name: _rebuild(data, db, store, place)
-        for place in kept
+        for place in versions
         if place.name in served and (place.lookups or place.quotes)
     }
-    removed = [place for place in kept if place.lookups or place.name in rebuilt]
-    quoting = [place for place in kept if place.quotes and place not in removed]
+    removed = [place for place in versions if place.lookups or place.name in rebuilt]
+    quoting = [place for place in versions if place.quotes and place not in removed]
     with data.versions_lock(f"batchinfer forget {data.name}"):
         for name, pointer in _pointers(data).items():
             if pointer.version in rebuilt:
                 pointers.point(data, name, rebuilt[pointer.version])
             elif pointer.version in [place.name for place in [*removed, *quoting]]:
-                raise Busy(f"Version {pointer.version} was pinned meanwhile: forget again.")
+                raise Busy(f"Version {pointer.version} was pinned meanwhile: run this command again.")
         for place in quoting:
             write_atomically(place.folder / MANIFEST, place.manifest.without_examples().to_bytes())
         for place in removed:
@@ -232,14 +288,14 @@ def _pointers(data: JobData) -> dict[str, Pointer]:
     return {name: pointer for name, pointer in found.items() if pointer is not None}
 
 
-def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, place: Kept) -> int:
-    """A new version from an old one's predictions.parquet, less the entry. Its gate is not asked again."""
+def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, place: SearchedVersion) -> int:
+    """A new version from an old one's predictions.parquet, without the entry. The gate does not judge it again."""
     manifest = place.manifest
     with draft_folder(data) as draft:
-        less = f"WHERE lookup NOT IN ({blobs(place.lookups)})" if place.lookups else ""
+        others = f"WHERE lookup NOT IN ({blobs(place.lookups)})" if place.lookups else ""
         target = literal(str(draft / PREDICTIONS))
         db.execute(
-            f"COPY (SELECT * FROM {place.predictions} {less} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
+            f"COPY (SELECT * FROM {place.predictions} {others} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
         )
         rows = lookup_index.write_lookup(db, manifest.key, draft, manifest.job, manifest.prediction)
         match = manifest.spec.get("match") if manifest.has_matcher else None
@@ -257,18 +313,3 @@ def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, 
         )
         install_version(data, store, draft, version, rebuilt, current=False)
     return version
-
-
-def remarks(found: Found) -> list[str]:
-    """What a person must know besides what was removed."""
-    said = []
-    if found.shared:
-        said.append(f"{found.shared:,} of its answers stay in the cache, since other rows of the list ask the same.")
-    if found.in_list:
-        said.append("The query list still has it, and the next run would ask it again: take it out of the list.")
-    if found.unread is not None:
-        said.append(f"The query list could not be read, so answers that no version holds may be left: {found.unread}")
-    if found.unsearched:
-        names = ", ".join(map(str, found.unsearched))
-        said.append(f"Not searched, since they are looked up by other columns: {names}.")
-    return said

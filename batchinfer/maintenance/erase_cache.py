@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +16,78 @@ import pyarrow as pa
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
-from batchinfer.core.database import one
+from batchinfer.core.database import LIST_ROWS, one
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError
-from batchinfer.inputs.parquet import Batch, Source
+from batchinfer.inputs.parquet import Batch, ListSource
 from batchinfer.job.spec import InputSpec
-from batchinfer.maintenance.entry import Entry, blobs
+from batchinfer.maintenance.entry import Entry, GenerationRef, blobs
 from batchinfer.versions.manifest import plain_checks
 
-BATCH_ROWS = 65_536
-POINTERS = pa.schema({"run_id": pa.int32(), "created_at": pa.timestamp("us"), "text": pa.string()})
-Prompt = tuple[bytes, bytes]
-"""(fingerprint, key) of a generation."""
+REFERENCES = pa.schema({"run_id": pa.int32(), "created_at": pa.timestamp("us"), "text": pa.string()})
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What some run asked: its fingerprint, and the columns of its template in the order in which they are hashed."""
+class PromptId:
+    """A prompt of some run.
+
+    fingerprint: of what the run asked.
+    key: of the prompt, as its generation has it.
+    """
+
+    fingerprint: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PastQuestion:
+    """What some run asked.
+
+    fingerprint: of all but the rows.
+    columns: of its template, in the order in which they are hashed.
+    """
 
     fingerprint: bytes
     columns: tuple[Column, ...]
 
-    def prompt(self, values: Mapping[str, Any]) -> Prompt | None:
+    def prompt(self, values: Mapping[str, Any]) -> PromptId | None:
         """The prompt for these values, where they are all that the template needs."""
         try:
             given = [values[column.name] for column in self.columns]
-            return self.fingerprint, keys.row_key(self.fingerprint, given, self.columns)
+            return PromptId(self.fingerprint, keys.row_key(self.fingerprint, given, self.columns))
         except (KeyError, TypeError, ValueError, AttributeError):  # other columns, or values of another kind
             return None
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
-    """How many of each were the entry's own."""
+class ErasedRows:
+    """Rows of the cache that were the entry's own.
+
+    generations: answers to prompts that only it asks.
+    imports: predictions and verdicts of people.
+    failures: of it, and of those prompts.
+    """
 
     generations: int
     imports: int
     failures: int
 
 
-class Listed:
-    """The job's list, as each question read it: who asks which prompt."""
+class ListSearch:
+    """The job's list, as each question read it: which rows ask which prompt."""
 
-    def __init__(self, files: Sequence[Path], spec: InputSpec, asked: Sequence[Question], entry: Entry) -> None:
+    def __init__(self, files: Sequence[Path], spec: InputSpec, questions: Sequence[PastQuestion], entry: Entry) -> None:
         self._files, self._entry = files, entry
         # A row may have been asked before it was left out.
         self._spec = spec.model_copy(update={"where": {}, "optional": []})
-        self._groups: dict[tuple[Column, ...], list[Question]] = {(): []}
-        for question in asked:
+        self._groups: dict[tuple[Column, ...], list[PastQuestion]] = {(): []}
+        for question in questions:
             self._groups.setdefault(question.columns, []).append(question)
 
-    def prompts(self, db: duckdb.DuckDBPyConnection) -> tuple[bool, set[Prompt]]:
+    def prompts(self, db: duckdb.DuckDBPyConnection) -> tuple[bool, set[PromptId]]:
         """Whether the entry is in the list, and the prompts that its rows ask. Raises InputError."""
-        found: set[Prompt] = set()
+        found: set[PromptId] = set()
         listed = False
         for columns, group in self._groups.items():
             made = ["true", *(keys.row_key_sql(question.fingerprint, columns) for question in group)]
@@ -79,22 +96,20 @@ class Listed:
                     rows = _of_table(db, table, f"SELECT DISTINCT {', '.join(made)} FROM batch WHERE {own}")
                     listed = listed or bool(rows)
                     for _, *row in rows:
-                        found |= {(q.fingerprint, bytes(key)) for q, key in zip(group, row, strict=True)}
+                        found |= {PromptId(q.fingerprint, bytes(key)) for q, key in zip(group, row, strict=True)}
         return listed, found
 
-    def needed(self, db: duckdb.DuckDBPyConnection, prompts: set[Prompt]) -> set[Prompt]:
+    def needed(self, db: duckdb.DuckDBPyConnection, prompts: set[PromptId]) -> set[PromptId]:
         """Those of these prompts that other rows of the list ask, too."""
-        found: set[Prompt] = set()
+        found: set[PromptId] = set()
         for columns, group in self._groups.items():
-            wanted = [(q, [key for fingerprint, key in prompts if fingerprint == q.fingerprint]) for q in group]
-            if not any(keys_ for _, keys_ in wanted):
-                continue
-            for batch, own in self._batches(columns):
-                for question, keys_ in wanted:
-                    key = keys.row_key_sql(question.fingerprint, columns)
-                    sql = f"SELECT DISTINCT {key} FROM batch WHERE NOT {own} AND {key} IN ({blobs(keys_)})"
-                    rows = _of_table(db, batch.good, sql) if keys_ else []
-                    found |= {(question.fingerprint, bytes(made)) for (made,) in rows}
+            sought = {q.fingerprint: [p.key for p in prompts if p.fingerprint == q.fingerprint] for q in group}
+            sought = {fingerprint: own_keys for fingerprint, own_keys in sought.items() if own_keys}
+            for batch, own in self._batches(columns) if sought else ():
+                for fingerprint, own_keys in sought.items():
+                    key = keys.row_key_sql(fingerprint, columns)
+                    sql = f"SELECT DISTINCT {key} FROM batch WHERE NOT {own} AND {key} IN ({blobs(own_keys)})"
+                    found |= {PromptId(fingerprint, bytes(made)) for (made,) in _of_table(db, batch.good, sql)}
         return found
 
     def _batches(self, columns: tuple[Column, ...]) -> Iterator[tuple[Batch, str]]:
@@ -102,7 +117,7 @@ class Listed:
         kinds = {column.name: column.kind for column in columns}
         spec = self._spec.model_copy(update={"types": self._spec.types | kinds})
         try:
-            source = Source(self._files, spec, list(kinds))
+            source = ListSource(self._files, spec, list(kinds))
         except InputError:
             if columns:  # a question that this list cannot ask any more
                 return
@@ -127,42 +142,45 @@ def _of_table(db: duckdb.DuckDBPyConnection, table: pa.Table, sql: str) -> list[
     return rows
 
 
-def questions(db: duckdb.DuckDBPyConnection) -> list[Question]:
-    """All that was ever asked with the cache, which is attached."""
+def past_questions(db: duckdb.DuckDBPyConnection) -> list[PastQuestion]:
+    """All that runs ever asked, by the cache, which is attached."""
     rows = db.execute("SELECT fingerprint, any_value(parts) FROM cache.runs GROUP BY fingerprint").fetchall()
     kinds = {bytes(fingerprint): (json.loads(parts or "null") or {}).get("columns") for fingerprint, parts in rows}
     return [
-        Question(fingerprint, tuple(Column(name, columns[name]) for name in sorted(columns)))
+        PastQuestion(fingerprint, tuple(Column(name, columns[name]) for name in sorted(columns)))
         for fingerprint, columns in kinds.items()
         if columns
     ]
 
 
-def pointed(db: duckdb.DuckDBPyConnection, pointers: Iterable[tuple[int, datetime, str]]) -> set[Prompt]:
-    """The generations of these runs, times and texts, as versions name them. The cache is attached."""
-    rows = [dict(zip(POINTERS.names, pointer, strict=True)) for pointer in pointers]
-    db.register("pointers", pa.Table.from_pylist(rows, POINTERS))
-    sql = "SELECT fingerprint, key FROM cache.generations SEMI JOIN pointers USING (run_id, created_at, text)"
-    found = {(bytes(fingerprint), bytes(key)) for fingerprint, key in db.execute(sql).fetchall()}
-    db.unregister("pointers")
+def prompts_of(db: duckdb.DuckDBPyConnection, generations: Iterable[GenerationRef]) -> set[PromptId]:
+    """The prompts of generations that versions name. The cache is attached."""
+    rows = [asdict(generation) for generation in generations]
+    db.register("generation_refs", pa.Table.from_pylist(rows, REFERENCES))
+    sql = "SELECT fingerprint, key FROM cache.generations SEMI JOIN generation_refs USING (run_id, created_at, text)"
+    found = {PromptId(bytes(fingerprint), bytes(key)) for fingerprint, key in db.execute(sql).fetchall()}
+    db.unregister("generation_refs")
     return found
 
 
-def count(db: duckdb.DuckDBPyConnection, prompts: set[Prompt]) -> int:
+def count_answers(db: duckdb.DuckDBPyConnection, prompts: set[PromptId]) -> int:
     """How many of these prompts the attached cache has an answer to."""
-    wanted = blobs(key for _, key in prompts) or "NULL"
-    return int(one(db, f"SELECT count(*) FROM cache.generations WHERE key IN ({wanted})"))
+    return int(one(db, f"SELECT count(*) FROM cache.generations WHERE key IN ({_keys(prompts)})"))
 
 
-def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set[Prompt]) -> Erased:
+def _keys(prompts: set[PromptId]) -> str:
+    return blobs(prompt.key for prompt in prompts) or "NULL"
+
+
+def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set[PromptId]) -> ErasedRows:
     """Makes the table `gone` in a scratch database: what is the entry's own. prompts: those that only the entry asks."""
     with store.open(write=True) as cache:
         cache.execute("CHECKPOINT")  # a log that a killed process left belongs to the file as it is
-    wanted = blobs(key for _, key in prompts) or "NULL"
+    own = _keys(prompts)
     db.execute("CREATE OR REPLACE TABLE gone (name VARCHAR, id BIGINT)")
     with store.attached(db):
-        db.execute(f"INSERT INTO gone SELECT 'generations', rowid FROM cache.generations WHERE key IN ({wanted})")
-        db.execute(f"INSERT INTO gone SELECT 'failures', rowid FROM cache.failures WHERE key IN ({wanted})")
+        db.execute(f"INSERT INTO gone SELECT 'generations', rowid FROM cache.generations WHERE key IN ({own})")
+        db.execute(f"INSERT INTO gone SELECT 'failures', rowid FROM cache.failures WHERE key IN ({own})")
         db.execute(f"INSERT INTO gone SELECT 'imports', rowid FROM cache.imports WHERE lookup = {blobs([entry.key])}")
         for name in ("failures", "imports"):
             found = _asking(db, name, entry)
@@ -170,14 +188,14 @@ def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set
             db.execute(f"INSERT INTO gone SELECT '{name}', id FROM found")
             db.unregister("found")
     counts = dict(db.execute("SELECT name, count(DISTINCT id) FROM gone GROUP BY name").fetchall())
-    return Erased(*(counts.get(name, 0) for name in ("generations", "imports", "failures")))
+    return ErasedRows(*(counts.get(name, 0) for name in ("generations", "imports", "failures")))
 
 
-def _asking(db: duckdb.DuckDBPyConnection, table: str, entry: Entry) -> list[int]:
+def _asking(db: duckdb.DuckDBPyConnection, table: str, entry: Entry, rows_at_once: int = LIST_ROWS) -> list[int]:
     """The rows whose stored query is the entry's, however it was spelled."""
     found: list[int] = []
     cursor = db.cursor()
-    for batch in cursor.sql(f"SELECT rowid, query FROM cache.{table}").to_arrow_reader(BATCH_ROWS):
+    for batch in cursor.sql(f"SELECT rowid, query FROM cache.{table}").to_arrow_reader(rows_at_once):
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
         found += [row for row, query in rows if entry.is_query(query)]
     cursor.close()
@@ -189,7 +207,7 @@ def rewrite(store: Store, db: duckdb.DuckDBPyConnection) -> None:
     draft = store.path.with_name(f".{store.path.name}.{os.getpid()}")
     try:
         with store.attached(db):
-            _write(db, draft)
+            _copy(db, draft)
         with os_errors(draft):
             shutil.copymode(store.path, draft)
             with draft.open("rb") as file:
@@ -206,8 +224,8 @@ def remove_drafts(store: Store) -> None:
         left.unlink(missing_ok=True)
 
 
-def _write(db: duckdb.DuckDBPyConnection, draft: Path) -> None:
-    """The cache less what is in `gone`. The gate's reports may quote rows, and are written without."""
+def _copy(db: duckdb.DuckDBPyConnection, draft: Path) -> None:
+    """The cache without what is in `gone`, and without the rows that the gate's reports may quote."""
     db.execute(f"ATTACH {literal(str(draft))} AS fresh")
     try:
         db.execute("COPY FROM DATABASE cache TO fresh (SCHEMA)")
@@ -225,10 +243,10 @@ def _write(db: duckdb.DuckDBPyConnection, draft: Path) -> None:
 
 
 def without_examples(report: dict[str, Any]) -> dict[str, Any]:
-    """A run's report that quotes neither rows, as its gate does, nor terms."""
-    less = dict(report)
-    if less.get("gate"):
-        less["gate"] = plain_checks(less["gate"])
-    if less.get("match"):
-        less["match"] = {name: fact for name, fact in less["match"].items() if name not in ("examples", "says")}
-    return less
+    """A run's report, as the cache has it, that quotes neither rows, as its gate does, nor terms."""
+    plain = dict(report)
+    if plain.get("gate"):
+        plain["gate"] = plain_checks(plain["gate"])
+    if plain.get("match"):
+        plain["match"] = {name: fact for name, fact in plain["match"].items() if name not in ("examples", "says")}
+    return plain

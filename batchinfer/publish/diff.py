@@ -21,12 +21,12 @@ from batchinfer.core.keys import canonical_json
 from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.versions import folders, pointers
-from batchinfer.versions.layout import PREDICTIONS, RESERVED, version_column
+from batchinfer.versions.layout import OWN_COLUMNS, PREDICTIONS, free_name, version_column
 from batchinfer.versions.manifest import Manifest
 
 CURRENT = "current"
 CANDIDATE = re.compile(r"r\d+(-\d+)?")
-OWN_COLUMNS = ("change", "old", "new", "old_score", "new_score", "old_source", "new_source")
+DIFFERENCE_COLUMNS = ("change", "old", "new", "old_score", "new_score", "old_source", "new_source")
 BATCH_ROWS = 65_536
 
 
@@ -181,11 +181,10 @@ def _canonical(text: str) -> str:
 
 
 def _write(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path) -> None:
-    """All differences as Parquet. A key column that bears the name of one of ours gets key_ before it."""
-    ours = RESERVED | set(OWN_COLUMNS)
-    names = {column.name: f"key_{column.name}" if column.name.lower() in ours else column.name for column in key}
-    columns = [f"{listed(name)} AS {quoted(shown)}" for name, shown in names.items()]
+    """All differences as Parquet."""
+    reserved = OWN_COLUMNS | set(DIFFERENCE_COLUMNS)
+    columns = [f"{listed(column.name)} AS {quoted(free_name(column.name, reserved))}" for column in key]
     db.execute(
-        f"COPY (SELECT {', '.join([*columns, *OWN_COLUMNS])} FROM differences ORDER BY change, lookup) "
+        f"COPY (SELECT {', '.join([*columns, *DIFFERENCE_COLUMNS])} FROM differences ORDER BY change, lookup) "
         f"TO {literal(str(target))} {database.COPY_OPTIONS}"
     )

@@ -1,23 +1,21 @@
 """What people should look at: the entries that nobody has judged yet, as a file for a spreadsheet, worst first.
 
-`reviewed.py` reads such a file back.
+`ingest.py` reads such a file back.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from batchinfer.cache import verdicts
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core import database, files
-from batchinfer.core.database import one
+from batchinfer.core.database import TEXT_ROWS, one
 from batchinfer.core.home import JobData
 from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import listed, literal, quoted
@@ -27,29 +25,38 @@ from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Info, Options, prepare, quiet
 from batchinfer.publish.contents import Candidate
-from batchinfer.review.sheet import ABOUT, CHECKING_ONLY, DIGITS, LETTERS, PERSON, RESERVED, _cell, column_of
+from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, cell, column_of
+from batchinfer.review.subject import Subject, SubjectKind
 from batchinfer.versions.pointers import open_if_served
-
-FOLDED = "folded_term"
-CSV_ROWS = 16_384  # written at once
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """How many rows were written, and how many of them are new; the others replace what people accepted before."""
+class ExportedReview:
+    """What was written.
+
+    rows: how many.
+    new: those of them whose key has no value yet that people accepted or gave.
+    subject: what is judged, values or terms.
+    """
 
     rows: int
     new: int
+    subject: SubjectKind
+
+    @property
+    def changed(self) -> int:
+        """How many differ from what people accepted or gave before, or, of terms, from what is served."""
+        return self.rows - self.new
 
 
-def write(
+def export_review(
     job: Job,
     data: JobData,
     options: Options,
     target: Path,
     where: Mapping[str, str],
     info: Info = quiet,
-) -> Listed:
+) -> ExportedReview:
     """Writes what would be published now and has no verdict yet. where: only rows with these values.
 
     Raises UsageError where the file or a column of `where` will not do.
@@ -66,7 +73,7 @@ def write(
         sheet.fill(where)
         with database.copy_errors(target):
             sheet.write(draft, as_csv=target.suffix.lower() == ".csv")
-        return Listed(sheet.count(), sheet.count("state = 'new'"))
+        return ExportedReview(sheet.count(), sheet.count("state = 'new'"), sheet.subject.kind)
 
 
 class _Sheet:
@@ -78,16 +85,18 @@ class _Sheet:
     def __init__(self, workspace: Workspace, candidate: Candidate, version: int) -> None:
         self._workspace, self._db, self._spec = workspace, workspace.db, workspace.spec
         self._candidate, self._version = candidate, version
+        source = workspace.query_list.source
+        self.subject = Subject.of(workspace.spec, source.key, source.normalize)
         self._context = _context(workspace.query_list, workspace.spec)
-        self._columns = _columns(workspace.spec, self._context)
+        key = [column_of(name) for name in workspace.spec.input.key]
+        self._columns = ["job", "version", *key, *self._context, *self.subject.columns, *PERSON, "check"]
 
     def fill(self, where: Mapping[str, str]) -> None:
         """Makes the tables. Raises UsageError for a column of `where` that a review does not have."""
         _check_where(where, self._columns)
         with self._workspace.store.attached(self._db):
             self._db.execute(f"CREATE OR REPLACE TABLE approved AS {self._approved()}")
-        if verdicts.is_checking(self._spec):
-            _add_folding(self._db, self._spec)
+        self.subject.add_functions(self._db)
         chosen = " AND ".join(f"{quoted(name)}::VARCHAR = ?" for name in where)
         self._db.execute(
             f"CREATE OR REPLACE TABLE review AS SELECT * FROM ({self._rows()}) WHERE {chosen or 'true'}",
@@ -117,59 +126,35 @@ class _Sheet:
 
     def _rows(self) -> str:
         """SQL for all rows of the review."""
-        spec, candidate = self._spec, self._candidate
-        checking = verdicts.is_checking(spec)
-        value = f"e.{listed(spec.match.terms[0])}::VARCHAR" if checking and spec.match else "e.prediction"
-        key = ", ".join(f"e.{listed(name)} AS {quoted(column_of(name))}" for name in spec.input.key)
-        seen = "".join(f"l.{listed(name)} AS {quoted(name)}, " for name in self._context)
-        about = f"e.lookup, {key}, {seen}{value} AS value, e.prediction, e.score, e.source, e.model, e.generated_at"
-        changed = "served.prediction <> e.prediction" if checking else "approved.value IS NOT NULL"
-        concepts = f"LEFT JOIN ({self._concepts()}) c ON {FOLDED}({value}) = c.term" if checking else ""
-        first = self._workspace.query_list.first_rows_sql
-        shown = f"LEFT JOIN {first} l ON e.lookup = l.lookup" if self._context else ""
-        inner = f"""
-            SELECT {about}, CASE WHEN {changed} THEN 'changed' ELSE 'new' END AS state,
-                   nullif(coalesce(approved.value, served.prediction), e.prediction) AS before,
-                   {"coalesce(c.concepts, 0)" if checking else "0"} AS concepts
+        person = ", ".join(f"NULL::VARCHAR AS {name}" for name in PERSON)
+        return f"""
+            SELECT {literal(self._spec.name)} AS job, {self._version} AS version, * REPLACE (
+                strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {person},
+                {self.subject.digest_sql("lookup", "value")} AS "check"
+            FROM ({self._judged()})"""
+
+    def _judged(self) -> str:
+        """SQL for what is judged, and all that is shown of it."""
+        candidate, subject = self._candidate, self.subject
+        key = ", ".join(f"e.{listed(name)} AS {quoted(column_of(name))}" for name in self._spec.input.key)
+        context = "".join(f"l.{listed(name)} AS {quoted(name)}, " for name in self._context)
+        extra = "".join(f", {sql} AS {name}" for name, sql in subject.extra_sql.items())
+        rows = f"LEFT JOIN {self._workspace.query_list.first_rows_sql} l ON e.lookup = l.lookup" if context else ""
+        return f"""
+            SELECT e.lookup, {key}, {context}{subject.value_sql} AS value, e.score, e.source, e.model, e.generated_at,
+                   CASE WHEN {subject.changed_sql} THEN 'changed' ELSE 'new' END AS state,
+                   nullif(coalesce(approved.value, served.prediction), e.prediction) AS before{extra}
             FROM {candidate.unseen_sql} e
             LEFT JOIN approved ON e.lookup = approved.lookup
             LEFT JOIN {candidate.served_sql} served ON e.lookup = served.lookup
-            {shown}
-            {concepts}"""
-        person = ", ".join(f"NULL::VARCHAR AS {name}" for name in PERSON)
-        return f"""
-            SELECT {literal(spec.name)} AS job, {self._version} AS version, * REPLACE (
-                strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {person}, {_digest_sql(spec)} AS "check"
-            FROM ({inner})"""
-
-    def _concepts(self) -> str:
-        """How many concepts each term of a checking job names."""
-        spec = self._spec
-        assert spec.match is not None
-        term, concept = (verdicts.part(spec, name, listed) for name in (spec.match.terms[0], spec.match.concept))
-        return (
-            f"SELECT nullif({FOLDED}({term}), '') AS term, count(DISTINCT {concept}) AS concepts "
-            f"FROM {self._candidate.entries_sql} WHERE {verdicts.matched(spec, listed)} GROUP BY 1"
-        )
-
-
-def _digest_sql(spec: JobSpec) -> str:
-    value = (
-        r"regexp_replace(value, '\r\n?', chr(10), 'g')" if verdicts.is_checking(spec) else verdicts.same(spec, "value")
-    )
-    told = f"concat_ws(chr(31), {literal(spec.name)}, lower(hex(lookup)), {value})"
-    return f"translate(left(sha256({told}), {DIGITS}), '{LETTERS[0]}', '{LETTERS[1]}')"
+            {rows}
+            {subject.join_sql(candidate.entries_sql)}"""
 
 
 def _context(query_list: QueryList, spec: JobSpec) -> list[str]:
     """The other columns of the list that the prompt shows: a person wants to see them, too."""
     own = {*spec.input.key, *map(column_of, spec.input.key)}
-    return [name for name in query_list.columns if name not in own and name.lower() not in RESERVED]
-
-
-def _columns(spec: JobSpec, context: Sequence[str]) -> list[str]:
-    about = [name for name in ABOUT if name not in CHECKING_ONLY or verdicts.is_checking(spec)]
-    return ["job", "version", *(column_of(name) for name in spec.input.key), *context, *about, *PERSON, "check"]
+    return [name for name in query_list.columns if name not in own and name.lower() not in REVIEW_COLUMNS]
 
 
 def _check_where(where: Mapping[str, str], columns: list[str]) -> None:
@@ -178,28 +163,13 @@ def _check_where(where: Mapping[str, str], columns: list[str]) -> None:
         raise UsageError(f"--where: a review has no column {unknown[0]}: it has {', '.join(known)}.")
 
 
-def _add_folding(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> None:
-    """Adds the function that terms are compared by: that of matching, or lower case where its library is not installed."""
-    assert spec.match is not None
-    term: Callable[[str], str] = str.lower
-    with contextlib.suppress(ImportError):
-        from batchinfer.match import folding
-
-        term = folding.Folding(accents=spec.match.accents == "keep").term
-
-    def folded(texts: pa.ChunkedArray) -> pa.Array:
-        return pa.array([None if text is None else term(text) for text in texts.to_pylist()], pa.string())
-
-    db.create_function(FOLDED, folded, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]
-
-
-def _write_csv(db: duckdb.DuckDBPyConnection, sql: str, target: Path) -> None:
+def _write_csv(db: duckdb.DuckDBPyConnection, sql: str, target: Path, rows_at_once: int = TEXT_ROWS) -> None:
     """UTF-8 with a byte-order mark, so that spreadsheets read it right."""
     cursor = db.cursor()
     with target.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, lineterminator="\r\n")
-        reader = cursor.sql(f"SELECT COLUMNS(*)::VARCHAR FROM ({sql})").to_arrow_reader(CSV_ROWS)
+        reader = cursor.sql(f"SELECT COLUMNS(*)::VARCHAR FROM ({sql})").to_arrow_reader(rows_at_once)
         writer.writerow(reader.schema.names)
         for batch in reader:
-            writer.writerows([_cell(cell) for cell in row.values()] for row in batch.to_pylist())
+            writer.writerows([cell(text) for text in row.values()] for row in batch.to_pylist())
     cursor.close()

@@ -1,10 +1,10 @@
-"""A review file that people have marked → verdicts in the cache, taken in whole or not at all."""
+"""A review file that people have marked → verdicts in the cache, all of them or none."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from batchinfer import errors
 from batchinfer.cache import imports, verdicts
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.database import one
+from batchinfer.core.database import TEXT_ROWS, one
 from batchinfer.core.files import user_name
 from batchinfer.core.home import JobData
 from batchinfer.core.records import VerdictKind
@@ -25,14 +25,13 @@ from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Info, Options, prepare_to_write, quiet
 from batchinfer.publish.contents import Candidate
-from batchinfer.review.rows import SHOWN, Reader
-from batchinfer.review.sheet import marks, uncell
+from batchinfer.review.rows import MAX_FAULTS, RowReader
+from batchinfer.review.sheet import LINE, marks, uncell
+from batchinfer.review.subject import Subject, Verdict
 from batchinfer.versions.pointers import open_if_served
 
-LINE = "\x1fline"
-LONGEST = 300  # characters of a key that is shown
-BATCH_ROWS = 16_384
-SCHEMA = pa.schema(
+KEY_CHARACTERS = 300  # of a key that is shown
+VERDICTS = pa.schema(
     {
         "line": pa.int64(), "place": pa.string(), "lookup": pa.binary(), "query": pa.string(), "verdict": pa.string(), "value": pa.string(),
         "prediction": pa.string(), "author": pa.string(), "follows": pa.bool_(),
@@ -42,9 +41,14 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What a review file came to. import_id: None where nothing in it was judged.
+    """What a review file came to.
 
-    no_longer_proposed: verdicts on values that would not be published now in any case; they are kept all the same.
+    import_id: its number; None where nothing in it was judged.
+    accepted: verdicts that accept.
+    rejected: verdicts that reject.
+    corrected: verdicts that give another value.
+    not_judged: rows without a verdict.
+    no_longer_proposed: verdicts on values that would not be published now in any case; they are kept anyway.
     """
 
     import_id: int | None
@@ -54,15 +58,18 @@ class Ingested:
     not_judged: int
     no_longer_proposed: int
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
 
 def is_review(path: Path, spec: JobSpec) -> bool:
-    """Whether a file is a review. One that cannot be read is none: who reads it as something else says why."""
+    """Whether a file is a review. One that cannot be read is not: whoever reads it as something else says why."""
     return bool(marks(_columns_of(path), spec.input.key))
 
 
 def _columns_of(path: Path) -> list[str]:
     try:
-        if path.suffix.lower() == ".csv":
+        if _is_csv(path):
             with path.open(encoding="utf-8-sig", newline="") as file:
                 first = file.readline()
             return [name for sign in ",;" for name in next(csv.reader([first], delimiter=sign), [])]
@@ -71,8 +78,17 @@ def _columns_of(path: Path) -> list[str]:
         return []
 
 
-def add(job: Job, data: JobData, path: Path, author: str | None, options: Options, info: Info = quiet) -> Ingested:
-    """Takes the verdicts in. author: of rows that name none; else the user. Raises InputError."""
+def import_review(
+    job: Job,
+    data: JobData,
+    path: Path,
+    author: str | None,
+    options: Options,
+    info: Info = quiet,
+    *,
+    rows_at_once: int = TEXT_ROWS,
+) -> Ingested:
+    """Imports the verdicts. author: of rows that name none; else the user. Raises InputError."""
     data.prepare(job.path)
     with (
         data.run_lock(f"batchinfer import {job.name}"),
@@ -80,24 +96,25 @@ def add(job: Job, data: JobData, path: Path, author: str | None, options: Option
         data.scratch() as scratch,
     ):
         workspace, source = prepared.workspace, prepared.query_list.source
-        reader = Reader(job.spec, source.key, source.normalize, author or user_name())
-        _read(workspace.db, reader, path, scratch)
+        subject = Subject.of(job.spec, source.key, source.normalize)
+        reader = RowReader(job.name, subject, source.key, author or user_name())
+        _read(workspace.db, reader, path, scratch, rows_at_once)
         if faults := reader.faults or _clashes(workspace.db, job.spec):
             raise InputError(_refusal(path, faults, reader.more))
         counts = dict(
             workspace.db.execute("SELECT verdict, count(*) FROM marked WHERE NOT follows GROUP BY 1").fetchall()
         )
-        number, stale = _store(workspace, data) if counts else (None, 0)
+        number, outdated = _store(workspace, data) if counts else (None, 0)
         accepted, rejected, corrected = (counts.get(kind, 0) for kind in VerdictKind)
-        return Ingested(number, accepted, rejected, corrected, reader.blank, stale)
+        return Ingested(number, accepted, rejected, corrected, reader.blank, outdated)
 
 
 def _store(workspace: Workspace, data: JobData) -> tuple[int, int]:
-    """Takes the table `marked` in; returns the import's number, and how many verdicts are on what is not proposed now."""
+    """Imports the table `marked`; returns the import's number, and how many verdicts are on what is not proposed now."""
     source = workspace.query_list.source
     with open_if_served(data) as served:
         candidate = Candidate(workspace, served.folder if served else None)
-    number = imports.add(
+    number = imports.store_import(
         workspace.store, workspace.db,
         "SELECT lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",
         imports.key_of(source.key, source.normalize),
@@ -105,46 +122,62 @@ def _store(workspace: Workspace, data: JobData) -> tuple[int, int]:
     return number, _no_longer_proposed(workspace, candidate)
 
 
-def _read(db: duckdb.DuckDBPyConnection, reader: Reader, path: Path, scratch: Path) -> None:
-    """Makes the table `marked`: one row a verdict. In a checking job a correction is two: on the old term, and on the new."""
-    is_csv = path.suffix.lower() == ".csv"
-    db.register("batch", SCHEMA.empty_table())
+def _read(db: duckdb.DuckDBPyConnection, reader: RowReader, path: Path, scratch: Path, rows_at_once: int) -> None:
+    """Makes the table `marked`: one row a verdict."""
+    db.register("batch", VERDICTS.empty_table())
     db.execute("CREATE OR REPLACE TABLE marked AS FROM batch")
     db.unregister("batch")
-    parquet, row = as_parquet(path, scratch, LINE), 0
     try:
-        with pq.ParquetFile(parquet) as file:
-            _check_job(file, reader, path, is_csv=is_csv)
-            names = reader.names(path, file.schema_arrow.names)
-            for batch in file.iter_batches(BATCH_ROWS):
-                records: list[dict[str, Any]] = []
-                for given in batch.to_pylist():
-                    row += 1
-                    cells = {
-                        name: uncell(cell) if is_csv and isinstance(cell, str) else cell
-                        for name, cell in zip(names, given.values(), strict=True)
-                    }
-                    records += reader.read(cells, f"line {given[LINE]}" if is_csv else f"row {row}", row)
-                db.register("batch", pa.Table.from_pylist(records, SCHEMA))
+        with pq.ParquetFile(as_parquet(path, scratch, LINE)) as file:
+            _check_job(file, reader, path)
+            for rows in _verdicts(file, reader, path, rows_at_once):
+                columns = {name: [getattr(row, name) for row in rows] for name in VERDICTS.names}
+                db.register("batch", pa.Table.from_pydict(columns, VERDICTS))
                 db.execute("INSERT INTO marked FROM batch")
                 db.unregister("batch")
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise InputError(f"The review {path} cannot be read: {exc}") from exc
 
 
-def _check_job(file: pq.ParquetFile, reader: Reader, path: Path, *, is_csv: bool) -> None:
+def _verdicts(file: pq.ParquetFile, reader: RowReader, path: Path, rows_at_once: int) -> Iterator[list[Verdict]]:
+    """The verdicts of each batch of rows. Raises InputError for columns that will not do."""
+    names = reader.names(path, file.schema_arrow.names)
+    is_csv, line = _is_csv(path), 0
+    for batch in file.iter_batches(rows_at_once):
+        found: list[Verdict] = []
+        for row in batch.to_pylist():
+            line += 1
+            cells = {
+                name: uncell(cell) if is_csv and isinstance(cell, str) else cell
+                for name, cell in zip(names, row.values(), strict=True)
+            }
+            found += reader.read(cells, _place(row, line), line)
+        yield found
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+def _place(row: Mapping[str, Any], number: int) -> str:
+    """How a row is named: by the line of a CSV, or by its number in a Parquet file."""
+    return f"line {row[LINE]}" if LINE in row else f"row {number}"
+
+
+def _check_job(file: pq.ParquetFile, reader: RowReader, path: Path) -> None:
     """Raises InputError if the file begins with another job's rows: that tells more than the columns that it lacks."""
-    if "job" in file.schema_arrow.names:
-        columns = ["job", LINE] if is_csv else ["job"]
-        batches = (batch.to_pylist() for batch in file.iter_batches(SHOWN, columns=columns))
-        first: list[dict[str, Any]] = next(batches, [])
-        faults = [
-            f"{f'line {row[LINE]}' if is_csv else f'row {number}'}: {fault}"
-            for number, row in enumerate(first, 1)
-            if row["job"] is not None and (fault := reader.of_another_job(row["job"]))
-        ]
-        if faults and len(faults) == len(first):
-            raise InputError(_refusal(path, faults, file.metadata.num_rows - len(first)))
+    if "job" not in file.schema_arrow.names:
+        return
+    columns = ["job", LINE] if _is_csv(path) else ["job"]
+    batches = (batch.to_pylist() for batch in file.iter_batches(MAX_FAULTS, columns=columns))
+    first: list[dict[str, Any]] = next(batches, [])
+    faults = [
+        f"{_place(row, number)}: {fault}"
+        for number, row in enumerate(first, 1)
+        if row["job"] is not None and (fault := reader.of_another_job(row["job"]))
+    ]
+    if faults and len(faults) == len(first):
+        raise InputError(_refusal(path, faults, file.metadata.num_rows - len(first)))
 
 
 def _clashes(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> list[str]:
@@ -169,15 +202,15 @@ def _clashes(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> list[str]:
         ORDER BY first"""
     ).fetchall()
     return [
-        f"{' and '.join(places[:SHOWN])}: {fault} of {errors.shortened(query, LONGEST)}"
+        f"{' and '.join(places[:MAX_FAULTS])}: {fault} of {errors.shortened(query, KEY_CHARACTERS)}"
         for places, query, _, fault in found
     ]
 
 
 def _refusal(path: Path, faults: Sequence[str], more: int) -> str:
-    more += len(faults[SHOWN:])
+    more += len(faults[MAX_FAULTS:])
     rest = f"; and {more:,} more" if more else ""
-    return f"{path} is refused: {'; '.join(faults[:SHOWN])}{rest}. Nothing was taken in."
+    return f"{path} is refused: {'; '.join(faults[:MAX_FAULTS])}{rest}. Nothing was imported."
 
 
 def _no_longer_proposed(workspace: Workspace, candidate: Candidate) -> int:

@@ -7,75 +7,83 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.cache import imports
-from batchinfer.cache.imports import _ENCODE, as_prediction
+from batchinfer.cache.imports import ImportRow, as_prediction, encode_json
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
-from batchinfer.core.database import one, scratch_database
+from batchinfer.core.database import TEXT_ROWS, one, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError, NotFound
 from batchinfer.inputs import files
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.inputs.files import find_files
-from batchinfer.inputs.parquet import ROW, Source
+from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.job.reader import Job
-from batchinfer.review.sheet import marks
+from batchinfer.review.sheet import LINE, marks
 
 PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
-# Columns that a batch gets beside the file's own: predictions as JSON; the line of a CSV; that, or the row of a Parquet file.
-READY, LINE, NUMBER = "\x1fprediction", "\x1fline", "\x1fnumber"
-BATCH_ROWS = 16_384  # fewer than of a list: predictions may be long
+# Columns that a batch gets beside the file's own: predictions as JSON; the line of a CSV, or the row of a Parquet file.
+READY, NUMBER = "\x1fprediction", "\x1fnumber"
 
 
-def add(job: Job, data: JobData, path: Path, author: str | None) -> tuple[int, int]:
-    """Takes a file in, whole or not at all; returns the import's number and its rows. Raises InputError."""
+def import_predictions(
+    job: Job, data: JobData, path: Path, author: str | None, *, rows_at_once: int = TEXT_ROWS
+) -> tuple[int, int]:
+    """Imports a file, all of it or nothing; returns the import's number and its rows. Raises InputError."""
     data.prepare(job.path)
     with (
         data.run_lock(f"batchinfer import {job.name}"),
         data.scratch() as scratch,
         scratch_database(scratch) as db,
     ):
-        incoming = _Incoming(db, job, _listed_key(job, data), author)
+        incoming = _IncomingTable(db, job, _listed_key(job, data), author, rows_at_once)
         for file in find_files(path, "give a Parquet or CSV file, or a folder or glob of them"):
-            incoming.take(file, as_parquet(file, scratch, LINE))
+            incoming.add_file(file, as_parquet(file, scratch, LINE))
         incoming.check_whole(path)
         store = Store(data.cache)
         store.prepare()
-        return imports.add(store, db, "SELECT * EXCLUDE (row, number) FROM incoming", incoming.made_of), incoming.rows
+        number = imports.store_import(store, db, "SELECT * EXCLUDE (row, number) FROM incoming", incoming.key_spec)
+        return number, incoming.rows
 
 
-def listing(data: JobData) -> list[dict[str, Any]]:
-    """One row an import."""
+def past_imports(data: JobData) -> list[ImportRow]:
+    """All imports that were not undone, oldest first."""
     store = Store(data.cache)
     if not data.cache.exists():
         return []
     store.prepare()
-    return imports.listing(store)
+    return imports.all_imports(store)
 
 
-def undo(job: Job, data: JobData, number: int) -> int:
-    """Takes an import back; returns its rows. Raises NotFound."""
-    known = [row["import_id"] for row in listing(data)]
+def undo_import(job: Job, data: JobData, number: int) -> int:
+    """Removes an import; returns how many rows it had. Raises NotFound."""
+    known = [row.import_id for row in past_imports(data)]
     if number not in known:
         raise NotFound(f"There is no import {number}; there are {', '.join(map(str, known)) or 'none'}.")
     with data.run_lock(f"batchinfer import {job.name}"):
-        return imports.undo(Store(data.cache), number)
+        return imports.remove_import(Store(data.cache), number)
 
 
-class _Incoming:
-    """The rows of one import, in the table `incoming` of a scratch database."""
+class _IncomingTable:
+    """The rows of one import, in the table `incoming` of a scratch database, which it owns."""
 
-    def __init__(self, db: duckdb.DuckDBPyConnection, job: Job, key: list[Column] | None, author: str | None) -> None:
+    def __init__(
+        self,
+        db: duckdb.DuckDBPyConnection,
+        job: Job,
+        key: list[Column] | None,
+        author: str | None,
+        rows_at_once: int,
+    ) -> None:
         """key: of the job's own list; without one, the first file's key is the job's. author: of rows that name none."""
-        self._db, self._spec, self._author = db, job.spec.input, author
+        self._db, self._spec, self._author, self._rows_at_once = db, job.spec.input, author, rows_at_once
         self._as_json = job.spec.output.is_json
         self._key = key
         self._files: list[tuple[int, str]] = []  # the rows that came before, and how to say where one is
@@ -86,19 +94,19 @@ class _Incoming:
         )
 
     @property
-    def made_of(self) -> str:
-        """Of which key the lookups are made."""
+    def key_spec(self) -> str:
+        """Which key the lookups are made of."""
         return imports.key_of(self._key or [], self._spec.normalize)
 
-    def take(self, path: Path, parquet: Path) -> None:
-        """Adds a file's rows. parquet: where they are, if `path` is no Parquet itself. Raises InputError."""
+    def add_file(self, path: Path, parquet: Path) -> None:
+        """Adds a file's rows. parquet: where they are, if `path` is not Parquet itself. Raises InputError."""
         source = self._opened(path, parquet)
         word = "row" if path == parquet else "line"
         self._files.append((self.rows, f"{path.name}, {word}"))
         more, before = [PREDICTION] if path == parquet else [PREDICTION, LINE], 0
         try:
             with pq.ParquetFile(parquet) as file:
-                for raw in file.iter_batches(BATCH_ROWS, columns=[*source.kinds, *more]):
+                for raw in file.iter_batches(self._rows_at_once, columns=[*source.kinds, *more]):
                     batch = source.check(raw, before, path)
                     rows = pa.array(range(before + 1, before + 1 + raw.num_rows), pa.int64())
                     numbers = rows if path == parquet else raw.column(LINE)
@@ -112,18 +120,18 @@ class _Incoming:
                     before += raw.num_rows
         except (pa.ArrowException, OSError, TypeError, ValueError, OverflowError) as exc:  # damaged, or of no use
             why = next(iter(str(exc).splitlines()), repr(exc))
-            raise InputError(f"{path}: a value cannot be used: {why}. Nothing was taken in.") from exc
+            raise InputError(f"{path}: a value cannot be used: {why}. Nothing was imported.") from exc
         self.rows += before
 
-    def _opened(self, path: Path, parquet: Path) -> Source:
+    def _opened(self, path: Path, parquet: Path) -> ListSource:
         """The key, score and author of a file. Its keys must be of the job's kinds, or nobody would ever find them."""
         plain = self._spec.model_copy(update={"where": {}, "optional": []})
-        key = Source([parquet], plain, []).key
+        key = ListSource([parquet], plain, []).key
         names = [name for name in pq.read_schema(parquet).names if name != LINE]
-        if marked := marks(names, plain.key):  # plain import would take what people rejected for right
+        if marked := marks(names, plain.key):  # a plain import would take what people rejected as right
             raise InputError(
                 f"{path} has the column {marked[0]}, so it is a review: reviews are imported one file at a time. "
-                f"If it holds plain predictions, rename {marked[0]}. Nothing was taken in."
+                f"If it holds plain predictions, rename {marked[0]}. Nothing was imported."
             )
         if PREDICTION in plain.key:
             raise InputError(f"The key column {PREDICTION} bears the name of what is imported: rename it in the list.")
@@ -132,15 +140,15 @@ class _Incoming:
             raise InputError(f"{path.name} has {count} column {PREDICTION}: it has {', '.join(names)}.")
         self._key = self._key or key
         for ours, theirs in zip(key, self._key, strict=True):
-            if path == parquet and ours.kind != theirs.kind:  # a CSV has but texts, which say what they stand for
+            if path == parquet and ours.kind != theirs.kind:  # every CSV cell is text
                 raise InputError(
                     f"The column {ours.name} holds {ours.kind} values, but the job's list has {theirs.kind}: convert it."
                 )
         more = [name for name in (SCORE, AUTHOR) if name in names and name not in plain.key]
         types = {SCORE: "number", AUTHOR: "string"} | {column.name: column.kind for column in self._key}
-        return Source([parquet], plain.model_copy(update={"types": types, "optional": more}), more)
+        return ListSource([parquet], plain.model_copy(update={"types": types, "optional": more}), more)
 
-    def _predictions(self, column: pa.Array, good: pa.Table, source: Source, place: str) -> pa.Array:
+    def _predictions(self, column: pa.Array, good: pa.Table, source: ListSource, place: str) -> pa.Array:
         """The predictions of a batch as JSON. Raises InputError for the first that cannot be one."""
         try:
             texts = [as_prediction(given, as_json=self._as_json) for given in column.to_pylist()]
@@ -156,7 +164,7 @@ class _Incoming:
                     raise _refused(f"{place} {row[NUMBER][0]}", f"The prediction of {query} {why}.") from exc
             raise
 
-    def _insert(self, source: Source, good: pa.Table, predictions: pa.Array) -> None:
+    def _insert(self, source: ListSource, good: pa.Table, predictions: pa.Array) -> None:
         own = source.kinds.keys() - {column.name for column in source.key}  # a key column may bear the name of either
         score, author = (quoted(name) if name in own else "NULL" for name in (SCORE, AUTHOR))
         self._db.register("batch", good.append_column(READY, predictions))
@@ -175,15 +183,15 @@ class _Incoming:
     def check_whole(self, path: Path) -> None:
         """Raises InputError where there are no rows, or two for one key."""
         if not self.rows:
-            raise InputError(f"{path} has no rows: there is nothing to take in.")
+            raise InputError(f"{path} has no rows: there is nothing to import.")
         twice = self._db.execute(
-            """WITH repeats AS (SELECT lookup, min(row) AS first FROM incoming GROUP BY lookup HAVING count(*) > 1)
-            SELECT first, row, query FROM incoming JOIN repeats USING (lookup) WHERE row > first ORDER BY row LIMIT 1"""
+            """WITH doubled AS (SELECT lookup, min(row) AS first FROM incoming GROUP BY lookup HAVING count(*) > 1)
+            SELECT first, row, query FROM incoming JOIN doubled USING (lookup) WHERE row > first ORDER BY row LIMIT 1"""
         ).fetchall()
         for first, second, query in twice:
             raise InputError(
                 f"{path} has two predictions for {json.loads(query)}: keep one of those in "
-                f"{self._place(first)}, and {self._place(second)}. Nothing was taken in."
+                f"{self._place(first)}, and {self._place(second)}. Nothing was imported."
             )
 
     def _place(self, row: int) -> str:
@@ -202,7 +210,7 @@ def _listed_key(job: Job, data: JobData) -> list[Column] | None:
 
 def _query_sql(key: list[Column]) -> str:
     """SQL for a key as JSON text, as Python's json writes it."""
-    members = [f"{literal(_ENCODE(column.name) + ': ')} || {_json_sql(column)}" for column in key]
+    members = [f"{literal(encode_json(column.name) + ': ')} || {_json_sql(column)}" for column in key]
     between = " || ', ' || "
     return f"'{{' || {between.join(members)} || '}}'"
 
@@ -216,4 +224,4 @@ def _json_sql(column: Column) -> str:
 
 
 def _refused(place: str, detail: str) -> InputError:
-    return InputError(f"{place}: {detail} Nothing was taken in.")
+    return InputError(f"{place}: {detail} Nothing was imported.")

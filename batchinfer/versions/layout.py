@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from batchinfer.core.sql import quoted
 
 FORMAT = 1
@@ -9,9 +11,14 @@ MANIFEST = "manifest.json"
 LOOKUP = "lookup.lmdb"
 PREDICTIONS = "predictions.parquet"
 VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
-RESERVED = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
+OWN_COLUMNS = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
+
+
+def free_name(name: str, reserved: Container[str]) -> str:
+    """A key column's name in a file of ours: its own, or key_NAME where that is reserved for one of our columns."""
+    return f"key_{name}" if name.lower() in reserved else name
 
 
 def version_column(name: str) -> str:
-    """SQL for a key column's name in predictions.parquet: its own, or key_NAME where that is one of ours."""
-    return quoted(f"key_{name}" if name.lower() in RESERVED else name)
+    """SQL for a key column's name in predictions.parquet."""
+    return quoted(free_name(name, OWN_COLUMNS))

@@ -380,18 +380,18 @@ def test_imports_are_numbered_listed_and_taken_back(cache: Store) -> None:
 
     def add(size: int, author: str) -> int:
         with duckdb.connect() as db:
-            return imports.add(cache, db, f"{IMPORT}, '{author}' AS author FROM range({size})", "{}")
+            return imports.store_import(cache, db, f"{IMPORT}, '{author}' AS author FROM range({size})", "{}")
 
-    assert imports.listing(cache) == []
+    assert imports.all_imports(cache) == []
     assert [add(2, "Ada"), add(1, "Bob")] == [1, 2]
-    assert [(row["import_id"], row["author"], row["rows"]) for row in imports.listing(cache)] == [
+    assert [(row.import_id, row.author, row.rows) for row in imports.all_imports(cache)] == [
         (1, "Ada", 2),
         (2, "Bob", 1),
     ]
-    assert imports.undo(cache, 1) == 2
-    assert [row["import_id"] for row in imports.listing(cache)] == [2]
-    assert imports.undo(cache, 1) == 0
-    assert imports.undo(cache, 2) == 1
+    assert imports.remove_import(cache, 1) == 2
+    assert [row.import_id for row in imports.all_imports(cache)] == [2]
+    assert imports.remove_import(cache, 1) == 0
+    assert imports.remove_import(cache, 2) == 1
     assert add(1, "Eve") == 3
 
 
@@ -400,10 +400,10 @@ def test_an_import_that_breaks_off_leaves_nothing(cache: Store) -> None:
     with duckdb.connect() as db:
         rows = f"{IMPORT}, if(i = 200000, error('row 200000 is off'), 'Ada') AS author FROM range(300000) r(i)"
         with pytest.raises(StoreError, match="row 200000 is off"):
-            imports.add(cache, db, rows, "{}")
-        assert imports.listing(cache) == []
-        assert imports.add(cache, db, f"{IMPORT}, 'Ada' AS author", "{}") == 1
-    assert [row["rows"] for row in imports.listing(cache)] == [1]
+            imports.store_import(cache, db, rows, "{}")
+        assert imports.all_imports(cache) == []
+        assert imports.store_import(cache, db, f"{IMPORT}, 'Ada' AS author", "{}") == 1
+    assert [row.rows for row in imports.all_imports(cache)] == [1]
 
 
 def test_runs_are_numbered_and_told_newest_first(empty: Store) -> None:

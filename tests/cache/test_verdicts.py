@@ -24,7 +24,7 @@ from batchinfer.core.sql import literal
 from batchinfer.errors import GateFailed, Report
 from batchinfer.job import reader
 from batchinfer.review import predictions
-from batchinfer.review.sheet import digest
+from batchinfer.review.subject import Subject
 from tests.factories import LENIENT, Templates, World, imports_job, model_job
 
 Make = Callable[..., World]
@@ -169,7 +169,7 @@ def test_a_rejected_value_never_comes_back_by_itself(make: Make, how: str) -> No
         number, _ = world.take_in({"id": ["a"], "prediction": ["by hand"]})
         world.publish()
         assert entry(world, id="a") == ("by hand", None, "import")
-        predictions.undo(world.job, world.data, number)
+        predictions.undo_import(world.job, world.data, number)
     elif how == "new prompt":
         world = world.changed(prompt={"template": "{{ text }}!"})
         world.answer(echo)
@@ -228,7 +228,7 @@ def test_an_import_brings_a_rejected_value_back(make: Make) -> None:
     world.publish()
     assert entry(world, id="a") == ("about x", None, "import")
     assert entry(world, id="b") == ("other", None, "import")
-    predictions.undo(world.job, world.data, number)
+    predictions.undo_import(world.job, world.data, number)
     world.publish()
     assert (entry(world, id="a"), entry(world, id="b")) == (None, None)
 
@@ -265,7 +265,7 @@ def test_a_later_import_wins_over_a_correction(make: Make) -> None:
     number, _ = world.take_in({"id": ["a"], "prediction": ["by Bob"]})
     world.publish()
     assert entry(world, id="a") == ("by Bob", None, "import")
-    predictions.undo(world.job, world.data, number)
+    predictions.undo_import(world.job, world.data, number)
     world.publish()
     assert entry(world, id="a") == ("by Ann", None, "review")
 
@@ -279,8 +279,9 @@ def test_what_a_correction_replaced_counts_as_rejected(make: Make) -> None:
     world.answer(lambda row: "by Ann", refresh=True)
     # The model now says what Ann said; a review of that is made up from the first one's row.
     [row] = [row for row in first if row["id"] == "a"]
-    lookup = lookup_key(["a"], [Column("id", "string")], [])
-    spoiled = row | {"value": "by Ann", "check": digest(world.job.spec, lookup, "by Ann"), "verdict": "reject"}
+    subject = Subject.of(world.job.spec, [Column("id", "string")], [])
+    check = subject.digest(subject.lookup({"id": "a"}), "by Ann")
+    spoiled = row | {"value": "by Ann", "check": check, "verdict": "reject"}
     world.judge([spoiled])
     world.answer(echo, refresh=True)
     world.publish()
@@ -328,27 +329,30 @@ def test_json_values_are_the_same_in_any_order_of_names(make: Make) -> None:
 
 
 def test_an_undone_review_never_was(make: Make) -> None:
-    """Undoing an import takes its verdicts back; the list of imports tells reviews from plain ones, with their counts."""
+    """Undoing an import removes its verdicts; the list of imports tells reviews from plain ones, with their counts."""
     world = make()
     world.answer(echo)
     taken = mark(world, {"a": "reject", "b": ("correct", "by Ann"), "c": "accept"})
     world.take_in({"id": ["c"], "prediction": ["c"]})
-    listed = predictions.listing(world.data)
+    listed = predictions.past_imports(world.data)
     counts = ("kind", "rows", "accepted", "rejected", "corrected")
-    assert [tuple(row[name] for name in counts) for row in listed] == [("review", 3, 1, 1, 1), ("plain", 1, 0, 0, 0)]
-    predictions.undo(world.job, world.data, taken.import_id)
+    assert [tuple(row.to_json()[name] for name in counts) for row in listed] == [
+        ("review", 3, 1, 1, 1),
+        ("plain", 1, 0, 0, 0),
+    ]
+    predictions.undo_import(world.job, world.data, taken.import_id)
     world.publish()
     assert entry(world, id="a") == ("about x", None, "model")
     assert entry(world, id="b") == ("about y", None, "model")
 
 
 def test_a_corrected_entry_that_was_undone_is_not_carried(make: Make) -> None:
-    """What a review gave and is there no more was taken back, so a failing row does not keep it."""
+    """What a review gave goes when it is undone, so a failing row does not keep it."""
     world = make()
     world.answer(echo)
     taken = mark(world, {"a": ("correct", "by Ann")})
     world.publish()
-    predictions.undo(world.job, world.data, taken.import_id)
+    predictions.undo_import(world.job, world.data, taken.import_id)
     world = world.changed(prompt={"template": "{{ text }}!"})
     world.answer(lambda row: Failure(None, "engine", "refused", "No."))
     world.publish()
@@ -527,6 +531,6 @@ def test_corrected_terms_are_listed_as_they_were_told(checking: World) -> None:
     """The accept of a corrected term is no verdict of its own: the list counts it as the import did, and so does undo."""
     taken = mark(checking, {"mrna shot": ("correct", "mrna jab")}, "term")
     assert (taken.accepted, taken.corrected) == (0, 1)
-    [row] = predictions.listing(checking.data)
-    assert (row["rows"], row["accepted"], row["corrected"]) == (1, 0, 1)
-    assert predictions.undo(checking.job, checking.data, 1) == 1
+    [row] = predictions.past_imports(checking.data)
+    assert (row.rows, row.accepted, row.corrected) == (1, 0, 1)
+    assert predictions.undo_import(checking.job, checking.data, 1) == 1

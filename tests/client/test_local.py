@@ -279,7 +279,7 @@ def test_a_publish_is_followed_and_the_key_may_change(live: str | Path, world: W
         assert after is not None
         assert after["prediction"] == "two"
         for number in (1, 2):  # they have no size
-            predictions.undo(world.job, world.data, number)
+            predictions.undo_import(world.job, world.data, number)
         other = world.changed(input={"path": "queries.parquet", "key": ["id", "size"]})
         say(other, "three", id=["a"], size=[7])
         eventually(lambda: not isinstance(outcome(lambda: lookup.get(id="a", size=7)), tuple))

@@ -401,8 +401,8 @@ def test_forget_looks_into_the_upstreams_list(tmp_path: Path) -> None:
     world.answer(answered)
     world.publish()
     vaccine, language, term = ALL[0]
-    done = erase.forget(world.job, world.data, {"vaccine": vaccine, "language": language, "term": term})
-    assert done["in_list"]
+    done = erase.erase_entry(world.job, world.data, {"vaccine": vaccine, "language": language, "term": term})
+    assert done.in_list
     with world.prepared() as p:
         assert [row["term"] for _, row in p.plan.todo()] == [term]
 

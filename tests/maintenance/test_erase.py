@@ -1,4 +1,4 @@
-"""forget: one entry leaves the cache, all versions, misses and logs, and nothing else does."""
+"""Erasure: one entry leaves the cache, all versions, misses and logs, and nothing else does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from batchinfer.cache.schema import RunStatus
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError, UsageError
-from batchinfer.maintenance import erase as forgetting
+from batchinfer.maintenance import erase
 from batchinfer.publish import release
 from batchinfer.review import predictions
 from batchinfer.versions import folders, pointers, replication
@@ -32,7 +32,7 @@ from tests.factories import LENIENT, Templates, World, imports_job, model_job, w
 from tests.killing import kill_at
 from tests.tiny import Cli
 
-PRIVATE = "Zyxwvut"  # part of what is forgotten in all tests, and of nothing else
+PRIVATE = "Zyxwvut"  # part of what is erased in all tests, and of nothing else
 NAMES = ["Ann", PRIVATE, "Carl"]
 
 
@@ -63,8 +63,8 @@ def world(templates: Templates, tmp_path: Path) -> World:
 
 
 def forget(world: World, name: str = PRIVATE, **more: Any) -> dict[str, Any]:
-    """Forgets one name."""
-    return forgetting.forget(world.job, world.data, {"name": name}, **more)
+    """Erases one name; returns the report, as --json prints it."""
+    return erase.erase_entry(world.job, world.data, {"name": name}, **more).to_json()
 
 
 def traces(folder: Path, text: str = PRIVATE) -> list[str]:
@@ -152,15 +152,15 @@ def test_deleted_rows_do_not_stay_in_the_file(tmp_path: Path) -> None:
     """The text of a row that was deleted before is still in the cache's file; after forget it is not."""
     world = imports_job(tmp_path, {"id": [1, 2]})
     world.take_in({"id": [1], "prediction": [" ".join(f"{PRIVATE} {n}" for n in range(200))]})
-    assert predictions.undo(world.job, world.data, 1) == 1
+    assert predictions.undo_import(world.job, world.data, 1) == 1
     assert traces(world.data.folder) == ["cache.duckdb"]
     world.take_in({"id": [1], "prediction": ["harmless"]})
-    forgetting.forget(world.job, world.data, {"id": "1"})
+    erase.erase_entry(world.job, world.data, {"id": "1"})
     assert traces(world.data.folder) == []
 
 
 def test_the_new_version_says_little(world: World) -> None:
-    """The rebuilt version follows the served one, counts that it forgot, says not what, and asks no gate."""
+    """The rebuilt version follows the served one, counts that something was erased, does not say what, and asks no gate."""
     report = forget(world)
     assert report["versions_rebuilt"] == [2]
     manifest = Manifest.read(folder_of(world.data, 2))
@@ -174,10 +174,10 @@ def test_the_new_version_says_little(world: World) -> None:
     assert Manifest.read(folder_of(world.data, 3)).forgot == 2
 
 
-def test_the_next_run_asks_only_what_was_forgotten(world: World, batchinfer: Cli) -> None:
+def test_the_next_run_asks_only_what_was_erased(world: World, batchinfer: Cli) -> None:
     """The output says that the list still has the row: the next run would ask that prompt again, and no other."""
     done = batchinfer("forget", world.job.path, f"name={PRIVATE}", "--yes")
-    assert f"Forgot name={PRIVATE}: removed 1 generations, 0 imports, 0 failures, 0 misses;" in done.out
+    assert f"Forgot name={PRIVATE}: removed 1 generation, 0 imports, 0 failures, 0 misses;" in done.out
     assert "take it out of the list" in done.out
     with world.prepared() as planned:
         assert planned.plan.counts.to_generate == 1
@@ -190,7 +190,7 @@ def test_an_answer_that_others_need_stays(world: World) -> None:
     world.publish()
     report = forget(world)
     assert report["generations"] == 1  # what was asked about the name before
-    assert "1 of its answers stay in the cache" in report["remarks"][0]
+    assert "1 of its answers stays in the cache" in report["remarks"][0]
     assert "on same" in generations(world)
     world.rows({"name": [PRIVATE, "Carl"], "text": ["same", "other"]})
     world.publish()
@@ -199,7 +199,7 @@ def test_an_answer_that_others_need_stays(world: World) -> None:
 
 
 def test_a_row_that_left_the_list(world: World) -> None:
-    """Of a row that is in the list no more, the answers that versions point to are found all the same."""
+    """Of a row that is no longer in the list, the answers that versions point to are found anyway."""
     world.rows({"name": ["Ann", "Carl"], "text": ["about Ann", "about Carl"]})
     world.publish()
     report = forget(world)
@@ -213,7 +213,7 @@ def test_a_prompt_made_of_the_key_alone(tmp_path: Path) -> None:
     world = model_job(tmp_path, {"text": ["Ann", PRIVATE]}, input={"path": "queries.parquet", "key": ["text"]})
     world.answer(lambda row: f"about {row['text']}")
     world.rows({"text": ["Ann"]})
-    assert forgetting.forget(world.job, world.data, {"text": PRIVATE})["generations"] == 1
+    assert erase.erase_entry(world.job, world.data, {"text": PRIVATE}).to_json()["generations"] == 1
     assert traces(world.data.folder) == []
 
 
@@ -298,7 +298,7 @@ def _refuse(world: World) -> None:
 
 
 def test_open_versions_are_removed_too(world: World) -> None:
-    """A version that a reader has open is removed all the same; the reader goes on reading its old map."""
+    """A version that a reader has open is removed anyway; the reader goes on reading its old map."""
     with world.served() as snapshot:
         forget(world)
         assert snapshot.get({"name": "Ann"}) is not None
@@ -306,11 +306,11 @@ def test_open_versions_are_removed_too(world: World) -> None:
 
 
 def test_the_last_entry(tmp_path: Path) -> None:
-    """A version whose only entry is forgotten becomes an empty one, which is served."""
+    """A version whose only entry is erased becomes an empty one, which is served."""
     world = imports_job(tmp_path, {"id": [1]})
     world.take_in({"id": [1], "prediction": [PRIVATE]})
     world.publish()
-    report = forgetting.forget(world.job, world.data, {"id": "1"})
+    report = erase.erase_entry(world.job, world.data, {"id": "1"}).to_json()
     assert (report["imports"], report["versions_rebuilt"]) == (1, [2])
     assert world.get(id=1) is None
     assert traces(world.data.folder) == []
@@ -332,7 +332,7 @@ def test_keys_of_every_kind(tmp_path: Path, column: pa.Array, text: str) -> None
     world.publish()
     world = world.changed(prompt={"template": "Now {{ text }}"})
     world.answer(lambda row: Failure(None, "engine", "refused", row["text"]))
-    report = forgetting.forget(world.job, world.data, {"id": text})
+    report = erase.erase_entry(world.job, world.data, {"id": text}).to_json()
     assert (report["generations"], report["failures"], report["versions_rebuilt"]) == (1, 1, [2])
     assert traces(world.data.folder) == []
 
@@ -348,7 +348,7 @@ def test_a_copy_without_a_job_file(world: World, tmp_path: Path, batchinfer: Cli
 
 
 def test_a_list_that_is_not_there(world: World) -> None:
-    """Without the list, what versions point to is forgotten, and it is said what may be left."""
+    """Without the list, what versions point to is erased, and it is said what may be left."""
     world.list_path.unlink()
     report = forget(world)
     assert report["generations"] == 1
@@ -377,7 +377,7 @@ def test_nothing_to_forget(world: World, batchinfer: Cli) -> None:
 def test_it_asks_first(world: World, batchinfer: Cli) -> None:
     """Without --yes and without a terminal nothing is removed."""
     done = batchinfer("forget", world.job.path, f"name={PRIVATE}")
-    assert (done.code, done.sentence) == (2, "Nothing was removed: say --yes, or answer y on a terminal.")
+    assert (done.code, done.sentence) == (2, "Nothing was removed: pass --yes, or answer y on a terminal.")
     assert world.get(name=PRIVATE) is not None
 
 
@@ -420,7 +420,7 @@ def test_a_value_of_another_kind(tmp_path: Path) -> None:
     """A text where the key is a number is refused."""
     world = imports_job(tmp_path, {"id": [1]})
     with pytest.raises(UsageError, match="is not a valid integer"):
-        forgetting.forget(world.job, world.data, {"id": "one"})
+        erase.erase_entry(world.job, world.data, {"id": "one"})
 
 
 def test_a_job_without_data(tmp_path: Path, batchinfer: Cli) -> None:
@@ -432,7 +432,7 @@ def test_a_job_without_data(tmp_path: Path, batchinfer: Cli) -> None:
 
 
 def test_a_run_goes_first(world: World) -> None:
-    """While a run is at work nothing is forgotten."""
+    """While a run is at work nothing is erased."""
     with world.data.run_lock("batchinfer run shop"), pytest.raises(Busy):
         forget(world)
 
@@ -449,7 +449,7 @@ Damage = Callable[[World], object]
     ],
 )
 def test_what_cannot_be_searched_stops_it(world: World, damage: Damage, says: str) -> None:
-    """A version or file that cannot be looked into is named, and nothing is removed before that is mended."""
+    """A version or file that cannot be looked into is named, and nothing is removed before that is repaired."""
     damage(world)
     with pytest.raises(StoreError, match=says):
         forget(world)
@@ -460,9 +460,9 @@ def test_versions_with_another_key_are_named(world: World) -> None:
     """A version that is looked up by other columns cannot be searched by these, and that is said."""
     world = world.changed(input={"path": "queries.parquet", "key": ["text"]})
     world.publish()
-    report = forgetting.forget(world.job, world.data, {"text": f"about {PRIVATE}"})
+    report = erase.erase_entry(world.job, world.data, {"text": f"about {PRIVATE}"}).to_json()
     assert report["remarks"][-1] == "Not searched, since they are looked up by other columns: 1."
-    assert forgetting.forget(world.job, world.data, {"name": PRIVATE})["versions_removed"] == [1]
+    assert erase.erase_entry(world.job, world.data, {"name": PRIVATE}).to_json()["versions_removed"] == [1]
 
 
 STEPS = [
@@ -507,10 +507,10 @@ def test_home_of_the_copy(world: World) -> None:
     data = JobData(world.data.root, "other")
     data.folder.mkdir()
     with pytest.raises(NotFound, match="Nothing is stored"):
-        forgetting.forget(None, data, {"name": "x"})
+        erase.erase_entry(None, data, {"name": "x"})
 
 
-def test_verdicts_are_forgotten_too(world: World) -> None:
+def test_verdicts_are_erased_too(world: World) -> None:
     """What people said of the entry goes with it, corrected values too; what they said of others stays."""
     rows = [
         row | {"corrected": f"{row['name']} by hand", "author": f"who knows {row['name']}"} for row in world.review()

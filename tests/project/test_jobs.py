@@ -151,10 +151,12 @@ def test_a_vaccine_is_found_by_its_own_name(tmp_path: Path) -> None:
     homes = [JobData(tmp_path / "home", name) for name in (SYNONYMS, CHECK)]
     key = {"vaccine": ["Moderna", "mRNA vaccine"], "language": ["en", "en"]}
     names = [json.dumps({"names": [name]}) for name in ("Spikevax", "RNA jab")]
-    predictions.add(lists, homes[0], write(tmp_path / "lists.parquet", key | {"prediction": names}), "a test")
+    predictions.import_predictions(
+        lists, homes[0], write(tmp_path / "lists.parquet", key | {"prediction": names}), "a test"
+    )
     publish(lists, homes[0], Options(), Quiet())
     terms = key | {"term": ["Spikevax", "RNA jab"], "prediction": ["Yes", "Yes"]}
-    predictions.add(check, homes[1], write(tmp_path / "terms.parquet", terms), "a test")
+    predictions.import_predictions(check, homes[1], write(tmp_path / "terms.parquet", terms), "a test")
     assert publish(check, homes[1], Options(), Quiet()).version == 1
     with Snapshot(folders.folder_of(homes[1], 1)) as version:
         found = version.matcher.find("Moderna is an mRNA vaccine, sold as Spikevax.")
@@ -213,7 +215,7 @@ def test_the_check_runs_on_a_published_list(
         {name: rows[name] for name in ("vaccine", "language")} | {"language_name": ["German", "Russian"]},
     )
     write(first.folder / "golden.parquet", {"vaccine": ["Moderna"], "language": ["de"], "answer": ['"Spikevax"']})
-    predictions.add(first, data, write(tmp_path / "lists.parquet", rows), "a test")
+    predictions.import_predictions(first, data, write(tmp_path / "lists.parquet", rows), "a test")
     assert publish(first, data, Options(), Quiet()).version == 1
 
     second, checked = borrowed(CHECK, tmp_path, shots=2), JobData(root, CHECK)

@@ -156,7 +156,7 @@ def test_an_import_that_was_taken_back_is_not_carried(make: Make) -> None:
     world.answer(lambda row: echo(row) if row["id"] == 1 else REFUSED)
     world.take_in({"id": [1, 2, 3], "prediction": ["x", "y", "z"]})
     world.publish()
-    imports.undo(world.store, 1)
+    imports.remove_import(world.store, 1)
     world.publish()
     assert json.loads(world.get(id=1) or b"")["prediction"] == "about a"
     assert (world.get(id=2), world.get(id=3)) == (None, None)

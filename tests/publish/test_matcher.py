@@ -41,7 +41,7 @@ def found(data: JobData, text: str = "alpha beta gamma delta") -> Sequence[str]:
 
 def test_a_forgotten_entry_is_found_no_more(world: World) -> None:
     """Its terms leave the matcher of the version that is built again, and no byte of them stays."""
-    erase.forget(world.job, world.data, {"name": "Ben"})
+    erase.erase_entry(world.job, world.data, {"name": "Ben"})
     assert found(world.data) == ["Ann", "Cay"]
     files = [path.read_bytes() for path in world.data.versions.rglob("matcher.bin")]
     assert len(files) == 1
@@ -59,7 +59,7 @@ def test_no_report_quotes_a_forgotten_term(tmp_path: Path) -> None:
     assert held is not None
     assert held.examples == (("zebrasecret", 2),)
     for name in ("Ann", "Ben"):
-        erase.forget(world.job, world.data, {"name": name})
+        erase.erase_entry(world.job, world.data, {"name": name})
     quoting = [path for path in world.data.folder.rglob("*") if path.is_file() and b"zebrasecret" in path.read_bytes()]
     assert quoting == []
 

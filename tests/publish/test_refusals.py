@@ -138,7 +138,7 @@ def test_equal_texts_of_another_kind_are_news(tmp_path: Path) -> None:
     world.take_in({"id": [1], "prediction": ["1"]})
     world.publish()
     world = world.changed(output={"type": "json", "schema": {}})
-    imports.undo(world.store, 1)
+    imports.remove_import(world.store, 1)
     world.take_in({"id": [1], "prediction": ["1"]})
     with world.store.open(write=True) as db:
         moment = db.execute("SELECT min(generated_at) FROM read_parquet(?)", [str(folder(world, 1) / PREDICTIONS)])

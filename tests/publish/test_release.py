@@ -19,6 +19,7 @@ from batchinfer.cache import imports
 from batchinfer.core.files import lock
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError
 from batchinfer.pipeline.publish import publish
+from batchinfer.pipeline.report import RunReport
 from batchinfer.planning.prepare import Options
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
@@ -37,13 +38,13 @@ def world(tmp_path: Path) -> World:
     return imports_job(tmp_path, {"id": [1]}, gate=OPEN)
 
 
-def add(world: World, value: str) -> Any:
+def add(world: World, value: str) -> RunReport:
     """Imports a value and publishes it; returns the report."""
     world.take_in({"id": [1], "prediction": [value]})
     return world.publish()
 
 
-def told_publish(world: World) -> tuple[Any, str]:
+def told_publish(world: World) -> tuple[RunReport, str]:
     """Publishes; returns the report and all that was said."""
     told = RecordingConsole()
     return publish(world.job, world.data, Options(), told), "\n".join(told.said)
@@ -66,11 +67,11 @@ def folder(world: World, version: int) -> Path:
 
 def test_a_pin_survives_publishes(world: World) -> None:
     """A pinned version is served whatever is published, and the report says that it hides that; unpinning shows the newest."""
-    assert add(world, "one")["pinned"] is None
+    assert add(world, "one").pinned is None
     add(world, "two")
     pointers.pin(world.data, 1)
     report = add(world, "three")
-    assert (report["version"], report["pinned"], value(world)) == (3, 1, "one")
+    assert (report.version, report.pinned, value(world)) == (3, 1, "one")
     assert [(row.version, row.current, row.pinned) for row in pointers.list_versions(world.data, pytest.fail)] == [
         (3, True, False), (2, False, False), (1, False, True),
     ]  # fmt: skip
@@ -97,7 +98,7 @@ def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     (world.data.folder / pointers.PIN).write_bytes(b"{")
     world.take_in({"id": [1], "prediction": ["two"]})
     report, said = told_publish(world)
-    assert (report["version"], report["pinned"]) == (2, None)
+    assert (report.version, report.pinned) == (2, None)
     assert "PIN is damaged" in said
     assert "batchinfer unpin shop fixes it." in said
     with pytest.raises(StoreError, match="PIN is damaged"):
@@ -196,7 +197,7 @@ def test_what_the_pinned_version_says_is_published_again(world: World) -> None:
     for text in ("good", "bad"):
         add(world, text)
     assert pointers.roll_back(world.data) == (2, 1)
-    imports.undo(world.store, 2)
+    imports.remove_import(world.store, 2)
     report = world.publish()
     assert (report.version, report.pinned, report.unchanged) == (3, 1, False)
     assert world.publish().unchanged  # the current version says so now
@@ -223,7 +224,7 @@ def test_a_pinned_version_that_is_damaged_is_not_compared_with(world: World) -> 
     world.take_in({"id": [1], "prediction": ["three"]})
     report, said = told_publish(world)
     assert "is damaged: its checksum differs from the manifest's. It is pinned, but the new version is compared" in said
-    assert (report["version"], Manifest.read(folder(world, 3)).parent) == (3, 2)
+    assert (report.version, Manifest.read(folder(world, 3)).parent) == (3, 2)
 
 
 # A CURRENT that is no help
@@ -279,7 +280,7 @@ def test_publishing_goes_on_from_the_newest_whole_version(broken: tuple[World, i
     world, whole = broken
     world.take_in({"id": [1], "prediction": ["four"]})
     report, said = told_publish(world)
-    assert (report["version"], value(world)) == (4, "four")
+    assert (report.version, value(world)) == (4, "four")
     assert said.count(f"Version {whole}, the newest whole one, is current again.") == 1
     assert Manifest.read(folder(world, 4)).parent == whole
 
@@ -288,9 +289,9 @@ def test_publishing_the_same_mends_current(broken: tuple[World, int]) -> None:
     """Where the newest whole version says what the job says, CURRENT names it again and nothing new is published."""
     world, whole = broken
     if whole == 2:
-        imports.undo(world.store, 3)
+        imports.remove_import(world.store, 3)
     report, _ = told_publish(world)
-    assert (report["version"], report["unchanged"], value(world)) == (None, True, "three" if whole == 3 else "two")
+    assert (report.version, report.unchanged, value(world)) == (None, True, "three" if whole == 3 else "two")
     assert pointers.served(world.data).version == whole
     assert told_publish(world)[1] == ""
 
@@ -320,14 +321,14 @@ def test_a_number_is_never_used_again(world: World) -> None:
     shutil.rmtree(world.data.versions)
     world.take_in({"id": [1], "prediction": ["three"]})
     report, said = told_publish(world)
-    assert report["version"] == 3
+    assert report.version == 3
     assert "No version is whole, so that the new one follows none." in said
     assert Manifest.read(folder(world, 3)).parent is None
     shutil.rmtree(world.data.versions)
     (world.data.folder / pointers.CURRENT).unlink()
-    assert add(world, "four")["version"] == 4
+    assert add(world, "four").version == 4
     (folder(world, 9)).mkdir()
-    assert add(world, "five")["version"] == 10
+    assert add(world, "five").version == 10
     assert value(world) == "five"
 
 

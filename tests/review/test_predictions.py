@@ -1,4 +1,4 @@
-"""Predictions made elsewhere: taken in whole or not at all, found again by the list's keys, and taken back."""
+"""Predictions made elsewhere: imported as a whole or not at all, found again by the list's keys, and undone."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def served(world: World, **query: Any) -> Any:
     return json.loads(body)["prediction"]
 
 
-def test_texts_are_taken_in(make: Make) -> None:
+def test_texts_are_imported(make: Make) -> None:
     """An import keeps key, prediction, score and author; a column `author` goes before the option."""
     world = make()
     columns = {
@@ -70,7 +70,7 @@ def test_texts_are_taken_in(make: Make) -> None:
     assert (served(world, id="a"), served(world, id="é")) == ("[1]", "👩🏽‍🚀")
 
 
-def test_json_texts_are_taken_in_as_values(make: Make) -> None:
+def test_json_texts_are_imported_as_values(make: Make) -> None:
     """Where the job's output is JSON, a text is parsed, and a nested column is a value as it is."""
     world = make(output=JSON)
     world.take_in({"id": ["a", "b"], "prediction": ['{"names": ["é", null]}', '"text"']})
@@ -142,18 +142,18 @@ def test_the_lists_filter_does_not_apply(make: Make) -> None:
 
 
 def test_a_job_may_begin_with_imports(make: Make) -> None:
-    """Imports can be taken in before there is a list."""
+    """Predictions can be imported before there is a list."""
     world = make()
     world.list_path.unlink()
     assert world.take_in({"id": ["a"], "prediction": ["x"]}) == (1, 1)
 
 
 def test_several_files_are_one_import(make: Make, tmp_path: Path) -> None:
-    """A folder of files is taken in as one import, in batches."""
+    """A folder of files is one import, in batches."""
     world = make()
     write(tmp_path / "in" / "1.parquet", {"id": ["a"], "prediction": ["x"]})
     write(tmp_path / "in" / "2.parquet", {"prediction": ["y", "z"], "id": ["b", "c"]})
-    assert predictions.add(world.job, world.data, tmp_path / "in", None) == (1, 3)
+    assert predictions.import_predictions(world.job, world.data, tmp_path / "in", None) == (1, 3)
     assert [prediction for _, prediction, _, _ in stored(world)] == ['"x"', '"y"', '"z"']
 
 
@@ -187,16 +187,16 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("columns", "output", "said"), BROKEN)
-def test_a_file_that_is_off_is_taken_in_not_at_all(
-    make: Make, monkeypatch: pytest.MonkeyPatch, columns: dict[str, Any], output: dict[str, Any], said: str
+def test_a_file_with_a_fault_is_not_imported_at_all(
+    make: Make, columns: dict[str, Any], output: dict[str, Any], said: str
 ) -> None:
     """One fault anywhere refuses the whole file in one sentence, though earlier batches were fine; the next import is whole."""
-    monkeypatch.setattr(predictions, "BATCH_ROWS", 1)
     world = make(output=output) if output else make()
+    path = write(world.job.folder / "imported.parquet", columns)
     with pytest.raises(InputError, match=said) as raised:
-        world.take_in(columns)
+        predictions.import_predictions(world.job, world.data, path, None, rows_at_once=1)
     assert "\n" not in str(raised.value)
-    assert predictions.listing(world.data) == []
+    assert predictions.past_imports(world.data) == []
     assert world.take_in({"id": ["a"], "prediction": ["1"]}) == (1, 1)
 
 
@@ -214,8 +214,8 @@ def test_a_key_may_come_once_in_all_files(make: Make, tmp_path: Path) -> None:
     write(tmp_path / "in" / "2.parquet", {"id": ["c"], "prediction": ["x"]})
     write(tmp_path / "in" / "3.parquet", {"id": ["d", "e", "b"], "prediction": ["x", "x", "x"]})
     with pytest.raises(InputError, match=r"keep one of those in 1\.parquet, row 2, and 3\.parquet, row 3\."):
-        predictions.add(world.job, world.data, tmp_path / "in", None)
-    assert predictions.listing(world.data) == []
+        predictions.import_predictions(world.job, world.data, tmp_path / "in", None)
+    assert predictions.past_imports(world.data) == []
 
 
 def test_files_need_not_have_the_same_columns(make: Make, tmp_path: Path) -> None:
@@ -223,11 +223,11 @@ def test_files_need_not_have_the_same_columns(make: Make, tmp_path: Path) -> Non
     world = make()
     write(tmp_path / "in" / "1.parquet", {"id": ["a"], "prediction": ["x"], "score": [1]})
     write(tmp_path / "in" / "2.parquet", {"author": ["Ada"], "prediction": ["y"], "id": ["b"]})
-    assert predictions.add(world.job, world.data, tmp_path / "in", "Bob") == (1, 2)
+    assert predictions.import_predictions(world.job, world.data, tmp_path / "in", "Bob") == (1, 2)
     assert stored(world) == [('{"id": "a"}', '"x"', 1.0, "Bob"), ('{"id": "b"}', '"y"', None, "Ada")]
     write(tmp_path / "in" / "2.parquet", {"prediction": ["y"], "id": [""]})
     with pytest.raises(InputError, match=r"2\.parquet, row 1: The column id is an empty text"):
-        predictions.add(world.job, world.data, tmp_path / "in", None)
+        predictions.import_predictions(world.job, world.data, tmp_path / "in", None)
 
 
 def test_a_large_import_is_of_bounded_memory(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -239,9 +239,9 @@ def test_a_large_import_is_of_bounded_memory(make: Make, monkeypatch: pytest.Mon
         db.execute(f"COPY ({sql} UNION ALL FROM ({sql}) LIMIT {count + 1}) TO '{tmp_path / 'twice.parquet'}'")
     monkeypatch.setattr(database, "SCRATCH_MEMORY", "48MB")
     with pytest.raises(InputError, match=rf"twice.parquet, row 1, and twice.parquet, row {count + 1}"):
-        predictions.add(world.job, world.data, tmp_path / "twice.parquet", None)
-    assert predictions.listing(world.data) == []
-    assert predictions.add(world.job, world.data, tmp_path / "large.parquet", None) == (1, count)
+        predictions.import_predictions(world.job, world.data, tmp_path / "twice.parquet", None)
+    assert predictions.past_imports(world.data) == []
+    assert predictions.import_predictions(world.job, world.data, tmp_path / "large.parquet", None) == (1, count)
     with world.store.open() as db:
         assert db.sql("SELECT count(DISTINCT lookup), count(DISTINCT prediction) FROM imports").fetchall() == [
             (count, count)
@@ -277,13 +277,13 @@ def test_a_stored_query_holds_the_keys_values(values: tuple[Any, ...]) -> None:
     assert lookup == row_key(b"", values, [Column(name, kind) for name, kind in zip(names, kinds, strict=True)])
 
 
-def test_a_csv_is_taken_in_with_the_kinds_of_the_list(tmp_path: Path) -> None:
+def test_a_csv_is_imported_with_the_kinds_of_the_list(tmp_path: Path) -> None:
     """Cells are texts that stand for what the list's key holds; empty ones are null, and a score is a number."""
     columns = {"id": [7, 8], "day": [date(2026, 1, 31), date(2026, 2, 1)]}
     world = imports_job(tmp_path, columns, input={"path": "queries.parquet", "key": ["id", "day"]}, gate=LENIENT)
     path = tmp_path / "in.csv"
     path.write_text('\ufeffprediction;id;score;day;author\n"a;\nb";7;0.5;2026-01-31;Ada\né;8;;2026-02-01;\n', "utf-8")
-    assert predictions.add(world.job, world.data, path, "Bob") == (1, 2)
+    assert predictions.import_predictions(world.job, world.data, path, "Bob") == (1, 2)
     assert stored(world) == [
         ('{"id": 7, "day": "2026-01-31"}', '"a;\\nb"', 0.5, "Ada"),
         ('{"id": 8, "day": "2026-02-01"}', '"é"', None, "Bob"),
@@ -292,18 +292,18 @@ def test_a_csv_is_taken_in_with_the_kinds_of_the_list(tmp_path: Path) -> None:
     assert served(world, id=7, day=date(2026, 1, 31)) == "a;\nb"
     path.write_text("id,day,prediction\n7,2026-01-31,x\nseven,2026-01-31,x\n", "utf-8")
     with pytest.raises(InputError, match=r"in\.csv, line 3: The column id should hold values of the kind integer"):
-        predictions.add(world.job, world.data, path, None)
+        predictions.import_predictions(world.job, world.data, path, None)
     path.write_text('id,day,prediction\n7,2026-01-31,"x\n\n"\n8,2026-01-31,\n', "utf-8")
     with pytest.raises(InputError, match=r"in\.csv, line 5: The prediction of .* is null"):
-        predictions.add(world.job, world.data, path, None)
+        predictions.import_predictions(world.job, world.data, path, None)
     path.write_text('id,day,prediction\n7,2026-01-31,"x\n\n"\n8,2026-01-31,y\n07,2026-01-31,z', "utf-8")
     with pytest.raises(InputError, match=r"keep one of those in in\.csv, line 2, and in\.csv, line 6\."):
-        predictions.add(world.job, world.data, path, None)
-    assert len(predictions.listing(world.data)) == 1
+        predictions.import_predictions(world.job, world.data, path, None)
+    assert len(predictions.past_imports(world.data)) == 1
 
 
 def test_a_damaged_file_is_refused(make: Make, tmp_path: Path) -> None:
-    """A file of which a part cannot be read is taken in not at all."""
+    """A file of which a part cannot be read is not imported at all."""
     world = make()
     path = tmp_path / "damaged.parquet"
     texts = [f"prediction {number}" for number in range(5000)]
@@ -313,9 +313,9 @@ def test_a_damaged_file_is_refused(make: Make, tmp_path: Path) -> None:
     start = data.index(b"prediction 0")
     data[start - 40 : start + 2000] = bytes(2040)
     path.write_bytes(bytes(data))
-    with pytest.raises(InputError, match="Nothing was taken in"):
-        predictions.add(world.job, world.data, path, None)
-    assert predictions.listing(world.data) == []
+    with pytest.raises(InputError, match="Nothing was imported"):
+        predictions.import_predictions(world.job, world.data, path, None)
+    assert predictions.past_imports(world.data) == []
 
 
 def test_a_score_that_is_no_number_is_none(make: Make) -> None:
@@ -333,46 +333,46 @@ def test_a_key_named_prediction_is_refused(make: Make, tmp_path: Path) -> None:
         world.take_in({"prediction": ["a"]})
 
 
-def test_imports_are_listed_and_taken_back(make: Make) -> None:
-    """An import can be taken back by its number; others stay, the newest of them for each key is served again."""
+def test_imports_are_listed_and_undone(make: Make) -> None:
+    """An import can be undone by its number; others stay, the newest of them for each key is served again."""
     world = make()
-    assert predictions.listing(world.data) == []
+    assert predictions.past_imports(world.data) == []
     world.take_in({"id": ["a", "b"], "prediction": ["1", "1"]}, author="Ada")
     world.take_in({"id": ["a"], "prediction": ["2"]}, author="Bob")
     world.take_in({"id": ["a"], "prediction": ["3"]})
     world.publish()
     assert served(world, id="a") == "3"
-    assert [(row["import_id"], row["author"], row["rows"]) for row in predictions.listing(world.data)] == [
+    assert [(row.import_id, row.author, row.rows) for row in predictions.past_imports(world.data)] == [
         (1, "Ada", 2), (2, "Bob", 1), (3, None, 1),
     ]  # fmt: skip
-    assert predictions.undo(world.job, world.data, 3) == 1
+    assert predictions.undo_import(world.job, world.data, 3) == 1
     world.publish()
     assert (served(world, id="a"), served(world, id="b")) == ("2", "1")
-    assert [row["import_id"] for row in predictions.listing(world.data)] == [1, 2]
+    assert [row.import_id for row in predictions.past_imports(world.data)] == [1, 2]
 
 
-def test_taking_back_what_is_not_there_is_refused(make: Make) -> None:
+def test_undoing_what_is_not_there_is_refused(make: Make) -> None:
     """An unknown number is refused with those that there are."""
     world = make()
     with pytest.raises(NotFound, match=r"There is no import 1; there are none\."):
-        predictions.undo(world.job, world.data, 1)
+        predictions.undo_import(world.job, world.data, 1)
     world.take_in({"id": ["a"], "prediction": ["1"]})
     world.take_in({"id": ["b"], "prediction": ["1"]})
     with pytest.raises(NotFound, match=r"There is no import 7; there are 1, 2\."):
-        predictions.undo(world.job, world.data, 7)
+        predictions.undo_import(world.job, world.data, 7)
 
 
 def test_the_next_import_has_the_highest_number(make: Make) -> None:
     """Numbers grow, so that a later import wins over an earlier one."""
     world = make()
     assert [world.take_in({"id": ["a"], "prediction": [str(number)]})[0] for number in range(3)] == [1, 2, 3]
-    predictions.undo(world.job, world.data, 1)
+    predictions.undo_import(world.job, world.data, 1)
     assert world.take_in({"id": ["a"], "prediction": ["last"]})[0] == 4
     world.publish()
     assert served(world, id="a") == "last"
 
 
-def test_a_job_in_use_takes_nothing_in(make: Make) -> None:
+def test_a_job_in_use_imports_nothing(make: Make) -> None:
     """While a run holds the job, imports and undoing them are refused, naming the run."""
     world = make()
     world.take_in({"id": ["a"], "prediction": ["1"]})
@@ -380,11 +380,11 @@ def test_a_job_in_use_takes_nothing_in(make: Make) -> None:
         with pytest.raises(Busy, match=r"in use by batchinfer run shop .process"):
             world.take_in({"id": ["b"], "prediction": ["1"]})
         with pytest.raises(Busy, match="in use by batchinfer run shop"):
-            predictions.undo(world.job, world.data, 1)
-    assert len(predictions.listing(world.data)) == 1
+            predictions.undo_import(world.job, world.data, 1)
+    assert len(predictions.past_imports(world.data)) == 1
 
 
-def test_a_key_that_changes_takes_what_people_said_along(tmp_path: Path) -> None:
+def test_what_people_said_holds_when_the_key_changes(tmp_path: Path) -> None:
     """With the key's columns in another order, other normalisation or kinds, imports and verdicts hold as before."""
     columns = {"id": ["7", "8"], "tag": ["A", "B"], "text": ["x", "y"]}
     key = {"path": "queries.parquet", "key": ["id", "tag"]}
@@ -435,19 +435,28 @@ def test_a_value_that_the_keys_kind_cannot_hold_waits_too(tmp_path: Path) -> Non
 
 
 def test_imports_of_before_are_found_again(make: Make) -> None:
-    """A cache of which it is not known what its lookups are made of is made good, in more than one batch."""
+    """A cache of which it is not known which key its lookups are made of is brought up to date, in several batches."""
     world = make(["a", "b", "c"])
     world.take_in({"id": ["a", "b", "c"], "prediction": ["x", "y", "z"]})
-    with world.store.open(write=True) as db:
-        db.execute("UPDATE import_keys SET made_of = NULL")
-        db.execute("UPDATE imports SET lookup = 'old'::BLOB")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(imports, "BATCH_ROWS", 1)
-        world.publish()
+
+    def spoil() -> None:
+        with world.store.open(write=True) as db:
+            db.execute("UPDATE import_keys SET made_of = NULL")
+            db.execute("UPDATE imports SET lookup = 'old'::BLOB")
+
+    spoil()
+    world.publish()
+    assert [served(world, id=name) for name in "abc"] == ["x", "y", "z"]
+    with world.prepared() as p:
+        spoil()
+        found = imports.rebuild_lookups(world.store, p.workspace.db, p.query_list, [1], rows_at_once=1)
+        assert (found, imports.outdated(world.store, p.query_list.source)) == (0, [])
+    world = world.changed(description="new")
+    world.publish()
     assert [served(world, id=name) for name in "abc"] == ["x", "y", "z"]
 
 
-def test_many_lookups_are_made_anew_in_bounded_memory(
+def test_many_lookups_are_made_again_in_bounded_memory(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """More rows than the memory may hold are given the lookups of the new key."""
@@ -455,7 +464,7 @@ def test_many_lookups_are_made_anew_in_bounded_memory(
     with duckdb.connect() as db:
         sql = f"SELECT sha256(i::VARCHAR) AS id, repeat('x', 300) || i AS prediction FROM range({count}) r(i)"
         db.execute(f"COPY ({sql}) TO '{tmp_path / 'large.parquet'}'")
-    predictions.add(world.job, world.data, tmp_path / "large.parquet", None)
+    predictions.import_predictions(world.job, world.data, tmp_path / "large.parquet", None)
     world = world.changed(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})
     monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
     with world.prepared():
@@ -469,14 +478,14 @@ def test_a_file_that_is_not_there_is_said_to_be(make: Make, tmp_path: Path) -> N
     with pytest.raises(
         InputError, match=r"There is no file .*no\.csv: give a Parquet or CSV file, or a folder or glob"
     ):
-        predictions.add((world := make()).job, world.data, tmp_path / "no.csv", None)
+        predictions.import_predictions((world := make()).job, world.data, tmp_path / "no.csv", None)
 
 
 def test_a_column_that_is_missing_is_named(make: Make, tmp_path: Path) -> None:
     """A CSV without a column of the key is said to have its own columns, not ours."""
     (tmp_path / "off.csv").write_text("foreign,prediction\na,x\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"has no column id: it has foreign, prediction\."):
-        predictions.add((world := make()).job, world.data, tmp_path / "off.csv", None)
+        predictions.import_predictions((world := make()).job, world.data, tmp_path / "off.csv", None)
 
 
 def test_a_folder_goes_in_by_the_command(make: Make, tmp_path: Path) -> None:
@@ -485,4 +494,4 @@ def test_a_folder_goes_in_by_the_command(make: Make, tmp_path: Path) -> None:
     write(tmp_path / "in" / "1.parquet", {"id": ["a"], "prediction": ["x"]})
     words = ["--home", str(world.data.root), "import", str(world.job.folder), str(tmp_path / "in")]
     result = CliRunner().invoke(cli, words)
-    assert (result.exit_code, result.output.split(".")[0]) == (0, "Import 1: 1 rows")
+    assert (result.exit_code, result.output.split(".")[0]) == (0, "Import 1: 1 row")

@@ -20,6 +20,7 @@ from batchinfer.core import database
 from batchinfer.errors import InputError, UsageError
 from batchinfer.planning.prepare import Options
 from batchinfer.review import export, ingest, predictions
+from batchinfer.review.subject import SubjectKind
 from tests.factories import LENIENT, World, model_job, write
 
 Make = Callable[..., World]
@@ -175,13 +176,15 @@ def test_parquet_keeps_kinds(make: Make) -> None:
     world = make(rows, input={"path": "queries.parquet", "key": ["id", "day"]})
     world.answer(echo)
     target = world.job.folder / "review.parquet"
-    assert export.write(world.job, world.data, Options(), target, {}) == export.Listed(2, 2)
+    assert export.export_review(world.job, world.data, Options(), target, {}) == export.ExportedReview(
+        2, 2, SubjectKind.VALUE
+    )
     table = pq.read_table(target)
     assert table.column("id").to_pylist() == [1, 2]
     table = table.set_column(table.schema.get_field_index("verdict"), "verdict", pa.array(["ACCEPT", " reject"]))
     pq.write_table(table, target)
     assert ingest.is_review(target, world.job.spec)
-    taken = ingest.add(world.job, world.data, target, "Ann", Options())
+    taken = ingest.import_review(world.job, world.data, target, "Ann", Options())
     assert (taken.accepted, taken.rejected, taken.no_longer_proposed) == (1, 1, 0)
     assert stored(world) == [
         ('{"id": 1, "day": "2026-01-31"}', "accept", '"about x"', None, "Ann"),
@@ -193,7 +196,7 @@ def test_other_files_are_not_written(make: Make) -> None:
     """A file that ends neither in .csv nor in .parquet is refused, before anything is read."""
     world = make()
     with pytest.raises(UsageError, match=r"review\.xlsx is neither \.csv nor \.parquet"):
-        export.write(world.job, world.data, Options(), world.job.folder / "review.xlsx", {})
+        export.export_review(world.job, world.data, Options(), world.job.folder / "review.xlsx", {})
 
 
 def test_a_failed_review_leaves_the_old_file(make: Make) -> None:
@@ -229,7 +232,7 @@ def test_hostile_values_survive_a_spreadsheet(make: Make, sign: str, mark: bytes
         writer.writeheader()
         writer.writerows(row | {"verdict": "Accept"} for row in rows)
     assert ingest.is_review(world.review_path, world.job.spec)
-    taken = ingest.add(world.job, world.data, world.review_path, None, Options())
+    taken = ingest.import_review(world.job, world.data, world.review_path, None, Options())
     assert (taken.accepted, taken.no_longer_proposed) == (len(HOSTILE), 0)
     assert sorted(json.loads(query)["id"] for query, *_ in stored(world)) == sorted(HOSTILE)
     assert sorted(json.loads(value) for _, _, value, *_ in stored(world)) == sorted(HOSTILE)
@@ -343,7 +346,7 @@ def test_key_columns_may_bear_our_names(make: Make) -> None:
     assert world.review() == []
 
 
-# What is refused, or taken although it is old
+# What is refused, or imported although it is old
 
 
 def refused(world: World, rows: list[dict[str, str]]) -> str:
@@ -351,8 +354,8 @@ def refused(world: World, rows: list[dict[str, str]]) -> str:
         world.judge(rows)
     assert stored(world) == []
     assert str(raised.value).startswith(f"{world.review_path} is refused: ")
-    assert str(raised.value).endswith(". Nothing was taken in.")
-    return str(raised.value).removeprefix(f"{world.review_path} is refused: ").removesuffix(". Nothing was taken in.")
+    assert str(raised.value).endswith(". Nothing was imported.")
+    return str(raised.value).removeprefix(f"{world.review_path} is refused: ").removesuffix(". Nothing was imported.")
 
 
 CHANGED = (
@@ -424,7 +427,7 @@ WRONG = [
         {}, {"verdict": "reject", "corrected": "x"},
         "the verdict is reject, but there is a corrected value: say correct, or clear it", id="reject with a value",
     ),
-    pytest.param({"output": CHOICE}, {"corrected": "Maybe"}, "the corrected value Maybe is none of Yes, No", id="choice"),
+    pytest.param({"output": CHOICE}, {"corrected": "Maybe"}, "the corrected value Maybe is not one of Yes, No", id="choice"),
     pytest.param(
         {"output": {"type": "regex", "pattern": "[ay].*"}}, {"corrected": "7"},
         "the corrected value 7 does not match output.pattern", id="pattern",
@@ -478,7 +481,7 @@ def test_lines_are_those_of_the_file(make: Make) -> None:
         file.write("\r\n")
         writer.writerow(rows[1] | {"verdict": "ok"})
     with pytest.raises(InputError, match="line 8: the verdict is ok"):
-        ingest.add(world.job, world.data, world.review_path, None, Options())
+        ingest.import_review(world.job, world.data, world.review_path, None, Options())
 
 
 def test_a_file_without_its_columns_is_refused(make: Make) -> None:
@@ -486,7 +489,7 @@ def test_a_file_without_its_columns_is_refused(make: Make) -> None:
     world = make()
     world.answer(echo)
     rows = [{name: cell for name, cell in row.items() if name != "value"} for row in world.review()]
-    with pytest.raises(InputError, match="has no column value: make it anew, with batchinfer review"):
+    with pytest.raises(InputError, match="has no column value: make it again with batchinfer review"):
         world.judge(rows)
 
 
@@ -505,7 +508,7 @@ def test_an_older_review_is_accepted(make: Make) -> None:
     assert world.review() == []
 
 
-def test_a_review_may_be_taken_in_again(make: Make) -> None:
+def test_a_review_may_be_imported_again(make: Make) -> None:
     """The same file once more says the same; what it rejected is still what the model proposes."""
     world = make()
     world.answer(echo)
@@ -534,7 +537,7 @@ def test_a_review_is_known_by_its_columns(make: Make, tmp_path: Path) -> None:
 
 
 def test_many_rows_fit_into_little_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list of many long values is written and taken in within a small limit of memory."""
+    """A list of many long values is written and imported within a small limit of memory."""
     monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
     count = 40_000
     world = make({"id": pa.array(range(count)), "text": ["x"] * count}, prompt={"template": "{{ id }}"})
@@ -560,7 +563,7 @@ def test_the_commands(make: Make) -> None:
     job, file = str(world.job.folder), str(world.review_path)
     code, said = call(world, "review", job, "--out", file)
     assert (code, said.split(": ")[0]) == (0, f"Wrote 3 rows to {file}")
-    assert call(world, "import", job, file) == (0, "No row has a verdict (3 not judged): nothing was taken in.")
+    assert call(world, "import", job, file) == (0, "No row has a verdict (3 not judged): nothing was imported.")
     rows = world.review()
     with world.review_path.open("w", encoding="utf-8-sig", newline="") as out:
         writer = csv.DictWriter(out, list(rows[0]))
@@ -587,7 +590,7 @@ def test_another_list_goes_with_a_review_only(make: Make, tmp_path: Path) -> Non
     other = write(tmp_path / "other.parquet", {"id": ["q"], "text": ["w"]})
     world.answer(echo, input=other)
     job, file = str(world.job.folder), str(world.review_path)
-    assert call(world, "review", job, "--out", file, "--input", str(other))[1].startswith("Wrote 1 rows")
+    assert call(world, "review", job, "--out", file, "--input", str(other))[1].startswith("Wrote 1 row to")
     rows = list(csv.DictReader(world.review_path.read_text(encoding="utf-8-sig").splitlines()))
     with world.review_path.open("w", encoding="utf-8", newline="") as out:
         writer = csv.DictWriter(out, list(rows[0]))
@@ -616,7 +619,7 @@ def test_a_review_is_never_taken_for_predictions(make: Make, tmp_path: Path) -> 
         assert isinstance(result.exception, InputError)
         assert f"so it is a review, but it has no column {column}" in str(result.exception)
         with pytest.raises(InputError, match="reviews are imported one file at a time"):
-            predictions.add(world.job, world.data, folder / "*.csv", None)
+            predictions.import_predictions(world.job, world.data, folder / "*.csv", None)
     assert stored(world) == []
 
 
@@ -638,7 +641,7 @@ def test_cells_that_a_spreadsheet_leaves_out_are_blank(make: Make) -> None:
     assert list(rows[0])[-1] == "check"
     lines = [",".join(rows[0]), ",".join((rows[0] | {"verdict": "accept"}).values()), "shop,0,b", "," * 3]
     world.review_path.write_text("\n".join(lines), encoding="utf-8")
-    taken = ingest.add(world.job, world.data, world.review_path, None, Options())
+    taken = ingest.import_review(world.job, world.data, world.review_path, None, Options())
     assert (taken.accepted, taken.not_judged) == (1, 1)
 
 

@@ -1,0 +1,313 @@
+"""What a review asks people to judge: the values of predictions, or, in a checking job, terms.
+
+All that the two forms do not share is here. What SQL says while a review is written, and Python while it is read back,
+stand side by side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import duckdb
+import pyarrow as pa
+from jsonschema import Draft202012Validator, ValidationError
+
+from batchinfer import errors
+from batchinfer.cache import verdicts
+from batchinfer.cache.imports import as_prediction
+from batchinfer.core import keys
+from batchinfer.core.columns import Column, typed
+from batchinfer.core.keys import canonical_json
+from batchinfer.core.records import VerdictKind
+from batchinfer.core.sql import listed, literal
+from batchinfer.job.spec import JobSpec
+from batchinfer.review.sheet import ABOUT
+
+CHECK_DIGITS = 16  # no two of a million rows share theirs, and it is short enough to be looked at
+CHECK_LETTERS = ("0123456789", "ghijklmnop")  # in place of digits: a spreadsheet would take 12e45678 for a number
+FOLD_FUNCTION = "folded_term"
+
+
+class SubjectKind(StrEnum):
+    """What people judge."""
+
+    VALUE = "value"
+    TERM = "term"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRow:
+    """A row of a review whose key and value are as they were written.
+
+    line: its number in the file.
+    place: the same, as people are told of it.
+    author: who judged it.
+    query: the values of its key.
+    lookup: their hash.
+    value: what is judged.
+    prediction: the cell of that column; None where a review has no such column.
+    """
+
+    line: int
+    place: str
+    author: str
+    query: dict[str, Any]
+    lookup: bytes
+    value: str
+    prediction: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A verdict as it is imported.
+
+    line: the number of its row in the file.
+    place: the same, as people are told of it.
+    lookup: the hash of the key that it is about.
+    query: that key, as JSON.
+    verdict: accept, reject or correct.
+    value: what was judged, as JSON; None for the key as a whole.
+    prediction: the answer that it gives, as JSON; None where it gives none.
+    author: who judged.
+    follows: it follows from the correction of another key.
+    """
+
+    line: int
+    place: str
+    lookup: bytes
+    query: str
+    verdict: VerdictKind
+    value: str | None
+    prediction: str | None
+    author: str
+    follows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a person gives in place of what was judged: another value for the same key, or another key.
+
+    query: the values of the key that it holds for.
+    prediction: the value, as JSON; None where it is the key that was corrected.
+    """
+
+    query: dict[str, Any]
+    prediction: str | None = None
+
+
+class Subject(ABC):
+    """What is judged in a job's reviews.
+
+    kind: a value or a term.
+    columns: of a review, between the key's and the person's.
+    read_columns: those of them that a verdict is read from.
+    value_sql: what is judged, of an entry `e`.
+    changed_sql: whether it differs from what people approved or from what is served.
+    extra_sql: the columns that only this form has, by name.
+    """
+
+    kind: ClassVar[SubjectKind]
+    columns: ClassVar[tuple[str, ...]]
+    read_columns: ClassVar[tuple[str, ...]]
+    value_sql: str
+    changed_sql: ClassVar[str]
+    extra_sql: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, spec: JobSpec, key: Sequence[Column], normalize: Sequence[str]) -> None:
+        self._spec, self._key, self._normalize = spec, list(key), list(normalize)
+
+    @staticmethod
+    def of(spec: JobSpec, key: Sequence[Column], normalize: Sequence[str]) -> Subject:
+        """What the job's reviews are about. key, normalize: how its list is looked up."""
+        form = TermSubject if verdicts.is_checking(spec) else ValueSubject
+        return form(spec, key, normalize)
+
+    def lookup(self, query: Mapping[str, Any]) -> bytes:
+        """The hash of a key."""
+        return keys.lookup_key(list(query.values()), self._key, self._normalize)
+
+    def digest_sql(self, lookup: str, value: str) -> str:
+        """SQL for `digest`."""
+        signed = f"concat_ws(chr(31), {literal(self._spec.name)}, lower(hex({lookup})), {self.comparable_sql(value)})"
+        return f"translate(left(sha256({signed}), {CHECK_DIGITS}), '{CHECK_LETTERS[0]}', '{CHECK_LETTERS[1]}')"
+
+    def digest(self, lookup: bytes, value: str) -> str:
+        """The check of a row, by which it is noticed that its key or value was changed. value: as the row has it.
+
+        Raises ValueError for a value that is not JSON where it should be.
+        """
+        signed = f"{self._spec.name}\x1f{lookup.hex()}\x1f{self.comparable(value)}"
+        return hashlib.sha256(signed.encode()).hexdigest()[:CHECK_DIGITS].translate(str.maketrans(*CHECK_LETTERS))
+
+    @abstractmethod
+    def comparable_sql(self, value: str) -> str:
+        """SQL for `comparable`."""
+
+    @abstractmethod
+    def comparable(self, value: str) -> str:
+        """One text for all that people would take for the same. Raises ValueError."""
+
+    def add_functions(self, db: duckdb.DuckDBPyConnection) -> None:  # noqa: B027 - not every form has some
+        """Adds the functions that `join_sql` calls."""
+
+    def join_sql(self, entries: str) -> str:  # noqa: ARG002 - not every form joins something
+        """What `extra_sql` needs beside an entry `e`. entries: all that there are."""
+        return ""
+
+    @abstractmethod
+    def correct(self, row: ReviewRow, text: str) -> Correction | None:
+        """What a person gave as corrected, checked; None if it is what was judged. Raises ValueError or UsageError."""
+
+    @abstractmethod
+    def verdicts(self, row: ReviewRow, verdict: VerdictKind, correction: Correction | None) -> list[Verdict]:
+        """What is imported for a row that was judged so. Raises ValueError."""
+
+    def _stored(self, value: str) -> str:
+        """A prediction as entries hold it, as the JSON text that the cache holds."""
+        return json.dumps(json.loads(value) if self._spec.output.is_json else value, ensure_ascii=False)
+
+
+class ValueSubject(Subject):
+    """The value that a key has."""
+
+    kind = SubjectKind.VALUE
+    columns = tuple(name for name in ABOUT if name not in ("prediction", "concepts"))
+    read_columns = ("value",)
+    value_sql = "e.prediction"
+    changed_sql = "approved.value IS NOT NULL"
+
+    def __init__(self, spec: JobSpec, key: Sequence[Column], normalize: Sequence[str]) -> None:
+        super().__init__(spec, key, normalize)
+        schema = spec.output.schema_
+        self._schema = None if schema is None else Draft202012Validator(schema)
+
+    def comparable_sql(self, value: str) -> str:
+        return verdicts.same(self._spec, value)
+
+    def comparable(self, value: str) -> str:
+        return canonical_json(json.loads(value)) if self._spec.output.is_json else _unix_lines(value)
+
+    def correct(self, row: ReviewRow, text: str) -> Correction | None:
+        answer = self._fitting(text)
+        given = answer if self._spec.output.is_json else json.loads(answer)
+        return None if self.comparable(given) == self.comparable(row.value) else Correction(row.query, answer)
+
+    def verdicts(self, row: ReviewRow, verdict: VerdictKind, correction: Correction | None) -> list[Verdict]:
+        answer = None if correction is None else correction.prediction
+        return [
+            Verdict(
+                row.line,
+                row.place,
+                row.lookup,
+                _as_json(row.query),
+                verdict,
+                self._stored(row.value),
+                answer,
+                row.author,
+            )
+        ]
+
+    def _fitting(self, text: str) -> str:
+        """A corrected value as JSON. Raises ValueError for one that the job could not give."""
+        output = self._spec.output
+        if output.choices is not None and text not in output.choices:
+            raise ValueError(f"the corrected value {errors.shortened(text)} is not one of {', '.join(output.choices)}")
+        if output.pattern is not None and not re.fullmatch(output.pattern, text):
+            raise ValueError(f"the corrected value {errors.shortened(text)} does not match output.pattern")
+        if not output.is_json:
+            return as_prediction(text, as_json=False)
+        try:
+            answer = as_prediction(text, as_json=True)
+        except ValueError as exc:
+            raise ValueError(f"the corrected value {exc}") from exc
+        self._check_schema(answer)
+        return answer
+
+    def _check_schema(self, answer: str) -> None:
+        if self._schema is None:
+            return
+        try:
+            self._schema.validate(json.loads(answer))
+        except (ValidationError, RecursionError) as exc:
+            why = exc.message[:200] if isinstance(exc, ValidationError) else "it is nested too deeply"
+            raise ValueError(f"the corrected value breaks output.schema: {why}") from exc
+
+
+class TermSubject(Subject):
+    """The term of a checking job, whatever the model said of it: a verdict is on the key itself."""
+
+    kind = SubjectKind.TERM
+    columns = ABOUT
+    read_columns = ("value", "prediction")
+    changed_sql = "served.prediction <> e.prediction"
+    extra_sql: ClassVar[Mapping[str, str]] = {"prediction": "e.prediction", "concepts": "coalesce(c.concepts, 0)"}
+
+    def __init__(self, spec: JobSpec, key: Sequence[Column], normalize: Sequence[str]) -> None:
+        super().__init__(spec, key, normalize)
+        assert spec.match is not None
+        self._match = spec.match
+        self._term = next(column for column in key if column.name == spec.match.terms[0])
+        self.value_sql = f"e.{listed(self._term.name)}::VARCHAR"
+
+    def comparable_sql(self, value: str) -> str:
+        return verdicts.unix_lines(value)
+
+    def comparable(self, value: str) -> str:
+        return _unix_lines(value)
+
+    def add_functions(self, db: duckdb.DuckDBPyConnection) -> None:
+        """The one that terms are compared by: that of matching, or lower case where its library is not installed."""
+        fold: Callable[[str], str] = str.lower
+        with contextlib.suppress(ImportError):
+            from batchinfer.match import folding
+
+            fold = folding.Folding(accents=self._match.accents == "keep").term
+
+        def folded(texts: pa.ChunkedArray) -> pa.Array:
+            return pa.array([None if text is None else fold(text) for text in texts.to_pylist()], pa.string())
+
+        db.create_function(FOLD_FUNCTION, folded, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]
+
+    def join_sql(self, entries: str) -> str:
+        """How many concepts each term names, in any spelling that matching takes for equal."""
+        term, concept = (verdicts.part(self._spec, name, listed) for name in (self._term.name, self._match.concept))
+        concepts = (
+            f"SELECT nullif({FOLD_FUNCTION}({term}), '') AS term, count(DISTINCT {concept}) AS concepts "
+            f"FROM {entries} WHERE {verdicts.matched(self._spec, listed)} GROUP BY 1"
+        )
+        return f"LEFT JOIN ({concepts}) c ON {FOLD_FUNCTION}({self.value_sql}) = c.term"
+
+    def correct(self, row: ReviewRow, text: str) -> Correction | None:
+        query = row.query | {self._term.name: typed(text, self._term)}
+        return None if self.lookup(query) == row.lookup else Correction(query)
+
+    def verdicts(self, row: ReviewRow, verdict: VerdictKind, correction: Correction | None) -> list[Verdict]:
+        """A correction is two: the old term is rejected, and the new one accepted."""
+        told = "prediction" in verdicts.wanted(self._spec)  # then the match section says what an accepted term has
+        accepted = None if told else self._stored(str(row.prediction))
+        answer = accepted if verdict == VerdictKind.ACCEPT else None
+        own = Verdict(row.line, row.place, row.lookup, _as_json(row.query), verdict, None, answer, row.author)
+        if correction is None:
+            return [own]
+        lookup, query = self.lookup(correction.query), _as_json(correction.query)
+        return [
+            own,
+            Verdict(row.line, row.place, lookup, query, VerdictKind.ACCEPT, None, accepted, row.author, follows=True),
+        ]
+
+
+def _unix_lines(text: str) -> str:
+    """What `verdicts.unix_lines` makes of a text."""
+    return re.sub(r"\r\n?", "\n", text)
+
+
+def _as_json(query: Mapping[str, Any]) -> str:
+    return json.dumps(query, ensure_ascii=False, default=lambda value: value.isoformat())
