@@ -27,7 +27,7 @@ from batchinfer import Lookup
 from batchinfer.core.home import JobData
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.review import predictions
-from batchinfer.versions import folders, pointers
+from batchinfer.versions import folders, follow, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST
 from batchinfer.versions.snapshot import Snapshot
 from tests.client.conftest import outcome
@@ -323,7 +323,7 @@ def test_a_version_that_is_damaged_leaves_the_old_one(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log says why, and look-ups go on; the next good version is taken."""
-    monkeypatch.setattr("batchinfer.versions.follow.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(follow, "RETRY_SECONDS", 0.1)
     with Lookup(world.data.root, "shop") as lookup, caplog.at_level(logging.WARNING, "batchinfer.client"):
         pointers.make_current(world.data, 1)
         pointer = world.data.folder / pointers.CURRENT
