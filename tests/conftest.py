@@ -23,6 +23,7 @@ from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Progress
 from tests.factories import Templates
+from tests.tiny import model_folder as without_weights
 
 settings.register_profile("batchinfer", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("batchinfer")
@@ -144,6 +145,12 @@ def workshop(tmp_path: Path, models: Path) -> Workshop:
 def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
     """Jobs that several tests begin with, made once for each process."""
     return Templates(tmp_path_factory.mktemp("templates"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder without weights."""
+    return without_weights(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

@@ -12,16 +12,10 @@ from typing import Any
 import pytest
 
 from tests.factories import Templates
-from tests.tiny import ROOT, Cli, model_folder, write_job
+from tests.tiny import ROOT, Cli, write_job
 
 ECHO = {"answer": "echo", "per_step": 8}
 ROWS = {"text": ["one", "two", "three"]}
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder without weights."""
-    return model_folder(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

@@ -1,13 +1,40 @@
-"""Fixtures of the client's tests."""
+"""Fixtures of the client's tests: both ways to look up, and a scripted server."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from batchinfer.errors import BatchinferError
 from tests.client.scripted import Scripted
+from tests.factories import World
+from tests.serving import serving
+
+
+@pytest.fixture(params=["http", "folder"])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def live(way: str, world: World, tmp_path: Path) -> Iterator[str | Path]:
+    """The data folder of a test's `world`, or a service of its own for it."""
+    if way == "folder":
+        yield world.data.root
+        return
+    with serving(world.data.root, tmp_path / "server", "--no-misses") as server:
+        yield server.url
+
+
+def outcome(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except BatchinferError as exc:
+        return type(exc), str(exc)
 
 
 @pytest.fixture

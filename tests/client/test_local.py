@@ -25,11 +25,12 @@ from hypothesis import strategies as st
 
 from batchinfer import Lookup
 from batchinfer.core.home import JobData
-from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
+from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.review import predictions
-from batchinfer.versions import folders, pointers
+from batchinfer.versions import folders, follow, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST
 from batchinfer.versions.snapshot import Snapshot
+from tests.client.conftest import outcome
 from tests.factories import World
 from tests.serving import PATIENCE, eventually, job, say, serving
 from tests.tiny import ROOT
@@ -68,11 +69,6 @@ def address(root: Path) -> Iterator[str]:
     """A service of that data folder."""
     with serving(root, root.parent / "server", "--no-misses") as server:
         yield server.url
-
-
-@pytest.fixture(params=["http", "folder"])
-def way(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture
@@ -243,13 +239,6 @@ QUERIES = st.one_of(
 )
 
 
-def outcome(ask: Callable[[], Any]) -> Any:
-    try:
-        return ask()
-    except BatchinferError as exc:
-        return type(exc), str(exc)
-
-
 @pytest.fixture(scope="module")
 def both(root: Path, address: str) -> Iterator[tuple[Lookup, Lookup]]:
     with Lookup(root, "typed") as near, Lookup(address, "typed") as far:
@@ -275,16 +264,6 @@ def world(tmp_path: Path) -> World:
     made = job(tmp_path / "home", "shop", {"id": ["a", "b"]})
     say(made, "one", id=["a", "b"])
     return made
-
-
-@pytest.fixture
-def live(way: str, world: World, tmp_path: Path) -> Iterator[str | Path]:
-    """That data folder, or a service of its own for it."""
-    if way == "folder":
-        yield world.data.root
-        return
-    with serving(world.data.root, tmp_path / "server", "--no-misses") as server:
-        yield server.url
 
 
 def test_a_publish_is_followed_and_the_key_may_change(live: str | Path, world: World) -> None:
@@ -344,7 +323,7 @@ def test_a_version_that_is_damaged_leaves_the_old_one(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log says why, and look-ups go on; the next good version is taken."""
-    monkeypatch.setattr("batchinfer.versions.follow.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(follow, "RETRY_SECONDS", 0.1)
     with Lookup(world.data.root, "shop") as lookup, caplog.at_level(logging.WARNING, "batchinfer.client"):
         pointers.make_current(world.data, 1)
         pointer = world.data.folder / pointers.CURRENT

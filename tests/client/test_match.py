@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchinfer import Lookup
-from batchinfer.errors import BatchinferError, StoreError, UsageError
+from batchinfer.errors import StoreError, UsageError
 from batchinfer.match.matcher import MATCHER, Matcher
 from batchinfer.serve import match
+from tests.client.conftest import outcome
 from tests.damage import cut, next_version
 from tests.factories import World
 from tests.serving import PATIENCE, eventually, job, name_things, names_job, say, serving
@@ -47,11 +48,6 @@ def address(root: Path) -> Iterator[str]:
     """A service of that data folder."""
     with serving(root, root.parent / "server", "--no-misses") as server:
         yield server.url
-
-
-@pytest.fixture(params=["http", "folder"])
-def way(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture
@@ -135,13 +131,6 @@ def test_a_closed_lookup_says_so(vaccines: Lookup) -> None:
         vaccines.match("a")
 
 
-def outcome(ask: Callable[[], Any]) -> Any:
-    try:
-        return ask()
-    except BatchinferError as exc:
-        return type(exc), str(exc)
-
-
 @pytest.fixture(scope="module")
 def both(root: Path, address: str) -> Iterator[tuple[Lookup, Lookup]]:
     with Lookup(root, "vaccines") as near, Lookup(address, "vaccines") as far:
@@ -213,16 +202,6 @@ def terms(result: dict[str, Any]) -> list[str]:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return names_job(tmp_path / "home", "vaccines", of_version(1))
-
-
-@pytest.fixture
-def live(way: str, world: World, tmp_path: Path) -> Iterator[str | Path]:
-    """That data folder, or a service of its own for it."""
-    if way == "folder":
-        yield world.data.root
-        return
-    with serving(world.data.root, tmp_path / "server", "--no-misses") as server:
-        yield server.url
 
 
 def test_a_swap_takes_the_new_matcher(live: str | Path, world: World) -> None:

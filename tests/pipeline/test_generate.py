@@ -39,12 +39,6 @@ from tests.tiny import (
 CHOICE = {"type": "choice", "choices": ["Positive", "Negative"]}
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder without weights."""
-    return model_folder(tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     """Where the engine prints to."""

@@ -26,7 +26,6 @@ from tests.tiny import (
     Audience,
     adds_up,
     make_job,
-    model_folder,
     numbered,
     press,
     process,
@@ -83,12 +82,6 @@ def test_a_deadline_is_a_request() -> None:
     assert len(said) == 1
     assert isinstance(stop.reason, Stopped)
     assert not Stop(1000.0, said.append).requested()
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder without weights."""
-    return model_folder(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

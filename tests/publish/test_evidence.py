@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer.core.records import Failure
 from batchinfer.errors import GateFailed
 from batchinfer.versions.manifest import Manifest
 from tests.factories import World, model_job
-from tests.publish.conftest import Make, echo
-
-REFUSED = Failure(None, "engine", "refused", "The engine would not.")
+from tests.publish.conftest import REFUSED, Make, echo
 
 
 def refusal(world: World) -> tuple[str, dict[str, list[str]]]:
