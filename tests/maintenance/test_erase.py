@@ -471,7 +471,7 @@ STEPS = [
     "erase.log.erase",
     "erase.log.erase",
     "erase_cache.rewrite",
-    "erase_cache.remove_drafts",
+    "erase_cache.remove_cache_drafts",
     "pointers.point",
     "folders.add",
     "erase.retention.remove",
