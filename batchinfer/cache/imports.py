@@ -21,7 +21,7 @@ from batchinfer.core.database import TEXT_ROWS, one, transaction
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import json_path, literal, quoted
-from batchinfer.inputs.parquet import Source
+from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.query_list import QueryList
 
 STORED_ROW, NEW_LOOKUP = "\x1frow", "\x1flookup"  # beside the key's columns, which may bear any name
@@ -107,7 +107,7 @@ def key_of(key: Sequence[Column], normalize: Sequence[str]) -> str:
     return canonical_json({"key": [[column.name, column.kind] for column in key], "normalize": list(normalize)})
 
 
-def outdated(store: Store, source: Source) -> list[int]:
+def outdated(store: Store, source: ListSource) -> list[int]:
     """The imports whose lookups were made of another key than the list has now."""
     with store.open() as db:
         rows = db.execute(

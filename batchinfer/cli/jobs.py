@@ -56,7 +56,7 @@ def try_(job: str, pair: tuple[str, ...], shots: int | None, as_json: bool) -> N
             click.echo(text)
 
     trial = try_prompt(
-        opened, data, pairs(pair), shots=shots, say=lambda text: click.secho(text, dim=True, err=True), show=show
+        opened, data, pairs(pair), shots=shots, info=lambda text: click.secho(text, dim=True, err=True), show=show
     )
     result = {
         "job": opened.name,

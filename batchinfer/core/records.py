@@ -132,6 +132,26 @@ class Counts:
     misses: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check of the gate came to.
+
+    name: as in the job's section gate.
+    value: what was measured, a share or a count.
+    limit: what the job asks for.
+    passed: whether the value keeps to the limit.
+    says: the same as a sentence.
+    examples: a few of the rows that it failed for.
+    """
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+    says: str
+    examples: tuple[str, ...] = ()
+
+
 class Source(StrEnum):
     """Where an entry's value comes from."""
 

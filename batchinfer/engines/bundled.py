@@ -55,12 +55,12 @@ def folder(cache: Path, digest: str) -> Path:
     return cache / f"{NAME}-{digest[:16]}-{LAYOUT}"
 
 
-def ensure(cache: Path, digest: str, say: Callable[[str], None]) -> Path:
+def ensure(cache: Path, digest: str, info: Callable[[str], None]) -> Path:
     """The folder of the converted model, made first if need be. Atomic: a folder that is there is whole."""
     target = folder(cache, digest)
     if target.is_dir():
         return target
-    say("Converting the bundled model, once (under a minute) ...")
+    info("Converting the bundled model, once (under a minute) ...")
     cache.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".converting-", dir=cache))
     try:

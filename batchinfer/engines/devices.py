@@ -117,7 +117,7 @@ def place_here(replicas: int | str, tensor_parallel: int) -> list[Placement]:
 
 
 @contextlib.contextmanager
-def hold(placements: list[Placement], doing: str, say: Callable[[str], None]) -> Iterator[None]:
+def hold(placements: list[Placement], doing: str, info: Callable[[str], None]) -> Iterator[None]:
     """Holds the machine-wide lock of every device in `placements`, waiting for other jobs and naming them."""
     folder = Path(tempfile.gettempdir()) / "batchinfer-devices"
     with os_errors(folder):
@@ -127,10 +127,10 @@ def hold(placements: list[Placement], doing: str, say: Callable[[str], None]) ->
     with contextlib.ExitStack() as held:
         for name in sorted({name for placement in placements for name in placement.locks}):
             device = "the CPU" if name == "cpu" else f"GPU {name}"
-            wait = functools.partial(_announce_wait, say, device)
+            wait = functools.partial(_announce_wait, info, device)
             held.enter_context(lock(folder / f"{name}.lock", doing, wait))
         yield
 
 
-def _announce_wait(say: Callable[[str], None], device: str, holder: str) -> None:
-    say(f"Waiting for {device}, used by {holder} ...")
+def _announce_wait(info: Callable[[str], None], device: str, holder: str) -> None:
+    info(f"Waiting for {device}, used by {holder} ...")

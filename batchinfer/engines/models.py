@@ -70,11 +70,11 @@ def _request(spec: ModelSpec) -> str:
     return json.dumps([spec.id, spec.revision, spec.adapter])
 
 
-def weights(identity: ModelIdentity, data: JobData, say: Callable[[str], None]) -> str:
+def weights(identity: ModelIdentity, data: JobData, info: Callable[[str], None]) -> str:
     """The folder or hub id that an engine loads the model from. Converts the bundled model first if need be."""
     if identity.source.startswith(bundled.PREFIX):
-        say(bundled.NOTICE)
-        return str(bundled.ensure(data.models, identity.digest, say))
+        info(bundled.NOTICE)
+        return str(bundled.ensure(data.models, identity.digest, info))
     return identity.source
 
 

@@ -38,7 +38,7 @@ class _Member:
     process: subprocess.Popen[bytes]
     pipe: Connection
     placement: Placement
-    info: EngineInfo | None = None  # None while it loads
+    loaded: EngineInfo | None = None  # None while it loads
     prompts: dict[bytes, Prompt] = field(default_factory=dict)
     alone: bool = False  # it works on one suspect of a crash and on nothing else
     heard: float = field(default_factory=time.monotonic)
@@ -55,15 +55,15 @@ class _Member:
 
     def room(self) -> int:
         """The number of prompts that it can take now."""
-        if self.info is None or (self.alone and self.prompts):
+        if self.loaded is None or (self.alone and self.prompts):
             return 0
-        return self.info.max_in_flight - len(self.prompts)
+        return self.loaded.max_in_flight - len(self.prompts)
 
     def overdue(self, stall_seconds: float) -> bool:
         """Whether it has been silent for longer than its work explains."""
-        if self.info is not None and not self.prompts:
+        if self.loaded is not None and not self.prompts:
             return False
-        return time.monotonic() - self.heard > (stall_seconds if self.info is not None else LOAD_SECONDS)
+        return time.monotonic() - self.heard > (stall_seconds if self.loaded is not None else LOAD_SECONDS)
 
     def kill(self) -> None:
         """Ends it and the processes that vLLM started below it."""
@@ -84,7 +84,7 @@ class EnginePool:
 
     driver: module:class of what runs in each process. log: file for all that the processes print.
     stall_seconds: a process that is silent for longer while it has work counts as hung.
-    say: called with a sentence when a process had to be replaced.
+    info: called with a sentence when a process had to be replaced.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class EnginePool:
         *,
         driver: str = VLLM_DRIVER,
         stall_seconds: float = 600.0,
-        say: Callable[[str], None] = lambda _: None,
+        info: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._config, self._placements, self._log = config, placements, log
-        self._driver, self._stall_seconds, self._say = driver, stall_seconds, say
+        self._driver, self._stall_seconds, self._info = driver, stall_seconds, info
         self._members: list[_Member] = []
         self._task: Task | None = None
         self._suspects: deque[Prompt] = deque()  # were under way when a process died
@@ -108,10 +108,10 @@ class EnginePool:
         self._members = [self._spawn(placement) for placement in self._placements]
 
     def wait_ready(self) -> EngineInfo:
-        while any(member.info is None for member in self._members):
+        while any(member.loaded is None for member in self._members):
             for _ in self._listen():
                 pass
-        return next(member.info for member in self._members if member.info is not None)
+        return next(member.loaded for member in self._members if member.loaded is not None)
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
         self._suspects.clear()
@@ -132,7 +132,7 @@ class EnginePool:
     def _feed(self, source: Iterator[Prompt]) -> bool:
         """Fills the processes; False once `source` is empty. Suspects of a crash go first, each alone."""
         for member in self._members:
-            if self._suspects and member.info is not None and not member.prompts:
+            if self._suspects and member.loaded is not None and not member.prompts:
                 member.give([self._suspects.popleft()], alone=True)
         while not self._suspects:
             member = max(self._members, key=_Member.room)  # the idlest: a short list is to keep all of them busy
@@ -164,7 +164,7 @@ class EnginePool:
         if kind == "failed":
             raise ModelError(f"{content} What the engine printed is in {self._log}.")
         if kind == "ready":
-            member.info = content
+            member.loaded = content
             if self._task is not None:
                 member.send("task", self._task)
             return
@@ -177,10 +177,10 @@ class EnginePool:
         """Starts a new process in place of one that died; a prompt that it worked on alone is to blame."""
         member.kill()
         self._deaths += 1
-        if member.info is None or self._deaths > MAX_DEATHS:
-            when = "while it loaded the model" if member.info is None else f"{self._deaths} times in a row"
+        if member.loaded is None or self._deaths > MAX_DEATHS:
+            when = "while it loaded the model" if member.loaded is None else f"{self._deaths} times in a row"
             raise Stopped(f"The engine {what} {when}. What it printed is in {self._log}; run the job again to go on.")
-        self._say(f"The engine {what}; it is started again. What it printed is in {self._log}.")
+        self._info(f"The engine {what}; it is started again. What it printed is in {self._log}.")
         self._members[self._members.index(member)] = self._spawn(member.placement)
         if member.alone:
             for key in member.prompts:
@@ -210,7 +210,7 @@ class EnginePool:
         for member in self._members:
             member.send("stop")
         for member in self._members:
-            if not member.prompts and member.info is not None:
+            if not member.prompts and member.loaded is not None:
                 member.wait()
             member.kill()
         self._members = []

@@ -21,6 +21,6 @@ def engine_for(job: Job, data: JobData, config: EngineConfig, info: Callable[[st
     log = data.logs / "engine.log"
     log.write_bytes(b"")
     with hold(placements, f"batchinfer job {job.name}", info):
-        pool = EnginePool(config, placements, log, stall_seconds=spec.stall.total_seconds(), say=info)
+        pool = EnginePool(config, placements, log, stall_seconds=spec.stall.total_seconds(), info=info)
         with pool:
             yield pool

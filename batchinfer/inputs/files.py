@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchinfer.core.home import JobData
 from batchinfer.errors import InputError
-from batchinfer.inputs.parquet import Source
+from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.upstream import Upstream, write_list
 from batchinfer.job.reader import Job
 
@@ -54,11 +54,11 @@ def list_files(
 
 def list_columns(
     job: Job, data: JobData, given: Path | None = None, used: Sequence[str] = ()
-) -> tuple[Source, Upstream | None]:
+) -> tuple[ListSource, Upstream | None]:
     """The list's columns and their kinds, for those who read no rows; and the version that they come from if the job is chained.
 
     used: columns other than those of the key. Raises InputError, SpecError or StoreError.
     """
     with tempfile.TemporaryDirectory() as folder:
         files, upstream = list_files(job, data, given, Path(folder), rows=False)
-        return Source(files, job.spec.input, used), upstream
+        return ListSource(files, job.spec.input, used), upstream

@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 from batchinfer.core.columns import Kind
 from batchinfer.core.home import JobData
 from batchinfer.inputs.convert import ARROW_TYPES
-from batchinfer.inputs.parquet import ROW, Source
+from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.misses import log
 from batchinfer.versions.query import QueryReader
 
 COUNT = "\x1fcount"
 
 
-def rows(data: JobData, source: Source) -> Iterator[pa.Table]:
+def rows(data: JobData, source: ListSource) -> Iterator[pa.Table]:
     """All misses of a job as rows of its list, checked as the list is, with their counts in the column COUNT.
 
     Those that would be bad rows are left out. A query may come several times: in several files, or spelled differently.
@@ -33,7 +33,7 @@ def rows(data: JobData, source: Source) -> Iterator[pa.Table]:
             number += batch.num_rows
 
 
-def _as_listed(queries: Sequence[str], source: Source) -> pa.RecordBatch:
+def _as_listed(queries: Sequence[str], source: ListSource) -> pa.RecordBatch:
     """The queries as columns like those of the list; all null where a query does not fit today's lookup key."""
     reader, nothing = QueryReader("", source.key, source.normalize), [None] * len(source.key)
     found = [log.values_of(query, reader) or nothing for query in queries]

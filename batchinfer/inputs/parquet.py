@@ -57,7 +57,7 @@ class Batch:
     bad: list[BadRow]
 
 
-class Source:
+class ListSource:
     """The query list of a job, opened: its files and the kinds of its columns."""
 
     def __init__(

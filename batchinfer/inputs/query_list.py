@@ -34,7 +34,7 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import one
 from batchinfer.core.sql import LISTED, listed, literal, quoted
 from batchinfer.inputs.misses import COUNT
-from batchinfer.inputs.parquet import ROW, BadRow, Source
+from batchinfer.inputs.parquet import ROW, BadRow, ListSource
 
 BAD_ROWS = pa.schema({"row": pa.int64(), "query": pa.string(), "reason": pa.string(), "detail": pa.string()})
 
@@ -54,7 +54,7 @@ class QueryList:
     )
     """Of the rows that share a lookup key only the first."""
 
-    def __init__(self, db: duckdb.DuckDBPyConnection, source: Source, columns: Sequence[str]) -> None:
+    def __init__(self, db: duckdb.DuckDBPyConnection, source: ListSource, columns: Sequence[str]) -> None:
         self._db = db
         self.source = source
         self.columns = list(columns)

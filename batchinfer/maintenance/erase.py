@@ -25,7 +25,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal
 from batchinfer.errors import Busy, InputError, NotFound, UsageError
 from batchinfer.inputs.files import list_files
-from batchinfer.inputs.parquet import Source
+from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import MatchSpec
 from batchinfer.maintenance import erase_cache
@@ -183,7 +183,7 @@ def _entry(job: Job | None, files: Sequence[Path], manifests: Sequence[Manifest]
     if job is not None:
         normalize: tuple[str, ...] = tuple(job.spec.input.normalize)
         with contextlib.suppress(InputError):
-            known = [(tuple(Source(files, job.spec.input, []).key), normalize)] if files else []
+            known = [(tuple(ListSource(files, job.spec.input, []).key), normalize)] if files else []
         types = job.spec.input.types
         last = tuple(Column(name, types.get(name, "string")) for name in job.spec.input.key)
         known += [(manifest.key, normalize) for manifest in reversed(manifests)] + [(last, normalize)]

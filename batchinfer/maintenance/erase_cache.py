@@ -20,7 +20,7 @@ from batchinfer.core.database import LIST_ROWS, one
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError
-from batchinfer.inputs.parquet import Batch, Source
+from batchinfer.inputs.parquet import Batch, ListSource
 from batchinfer.job.spec import InputSpec
 from batchinfer.maintenance.entry import Entry, GenerationRef, blobs
 from batchinfer.versions.manifest import plain_checks
@@ -117,7 +117,7 @@ class ListSearch:
         kinds = {column.name: column.kind for column in columns}
         spec = self._spec.model_copy(update={"types": self._spec.types | kinds})
         try:
-            source = Source(self._files, spec, list(kinds))
+            source = ListSource(self._files, spec, list(kinds))
         except InputError:
             if columns:  # a question that this list cannot ask any more
                 return

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from batchinfer.cache.schema import RunStatus
-from batchinfer.core.records import Counts
+from batchinfer.core.records import Check, Counts
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.pipeline.progress import Progress
 from batchinfer.planning.prepare import Prepared
-from batchinfer.publish.gate import Check
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.release import Release
 from batchinfer.versions.manifest import Manifest

@@ -24,9 +24,9 @@ class StopNow(BaseException):
 class Stop:
     """Whether the run was asked to end. While `graceful`, a first request only sets `reason`."""
 
-    def __init__(self, max_hours: float | None, say: Callable[[str], None]) -> None:
+    def __init__(self, max_hours: float | None, info: Callable[[str], None]) -> None:
         self._deadline = None if max_hours is None else time.monotonic() + max_hours * 3600
-        self._say = say
+        self._info = info
         self._notice: str | None = None
         self.graceful = False
         self.reason: Stopped | None = None
@@ -37,7 +37,7 @@ class Stop:
             self.reason = Stopped(f"The run reached --max-hours. {HOW_TO_GO_ON}")
             self._notice = "--max-hours is reached: finishing what is in flight."
         if self._notice is not None:
-            self._say(self._notice)
+            self._info(self._notice)
             self._notice = None
         return self.reason is not None
 
@@ -53,9 +53,9 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stopping(max_hours: float | None, say: Callable[[str], None]) -> Iterator[Stop]:
+def stopping(max_hours: float | None, info: Callable[[str], None]) -> Iterator[Stop]:
     """Handles SIGINT and SIGTERM for as long as it is open. Raises Stopped or Interrupted for a stop at once."""
-    stop = Stop(max_hours, say)
+    stop = Stop(max_hours, info)
     before = {number: signal.signal(number, stop.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop

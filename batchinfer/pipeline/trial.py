@@ -43,7 +43,7 @@ def try_prompt(
     texts: Mapping[str, str],
     *,
     shots: int | None,
-    say: Callable[[str], None],
+    info: Callable[[str], None],
     show: Callable[[str, int], None],
     engine: Engine | None = None,
 ) -> Trial:
@@ -57,7 +57,7 @@ def try_prompt(
         messages = question.template.messages(row)
     except TemplateFault as exc:
         raise InputError(f"With these values {exc}") from exc
-    source = models.weights(question.identity, data, say)
+    source = models.weights(question.identity, data, info)
     tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
     text = tokenizer.text(messages)
     ids = tokenizer.encode([text], chat=question.chat)[0]
@@ -65,7 +65,7 @@ def try_prompt(
     task = question.task(tokenizer)
     if engine is not None:
         return _ask(engine, question, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
-    with engine_for(job, data, question.engine_config(source), say) as started:
+    with engine_for(job, data, question.engine_config(source), info) as started:
         return _ask(started, question, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
 
 

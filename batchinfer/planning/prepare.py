@@ -20,7 +20,7 @@ from batchinfer.core.home import JobData
 from batchinfer.errors import UsageError
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_files
-from batchinfer.inputs.parquet import Source, template_values
+from batchinfer.inputs.parquet import ListSource, template_values
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.job.reader import Job
@@ -120,7 +120,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
     store.prepare()
     with data.scratch() as scratch, scratch_database(scratch) as db:
         files, upstream = list_files(job, data, options.input, scratch)
-        query_list = QueryList(db, Source(files, spec.input, columns), columns)
+        query_list = QueryList(db, ListSource(files, spec.input, columns), columns)
         asked = asked and asked.of_kinds({name: query_list.source.kinds[name] for name in columns})
         _load(query_list, job, data, asked)
         workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec))

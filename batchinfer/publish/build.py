@@ -13,13 +13,13 @@ import duckdb
 
 from batchinfer.core.clock import iso, now
 from batchinfer.core.files import os_errors
+from batchinfer.core.records import Check
 from batchinfer.core.sql import literal
 from batchinfer.core.version import __version__
 from batchinfer.engines.models import ModelIdentity
 from batchinfer.errors import StoreError
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.publish.contents import Candidate
-from batchinfer.publish.gate import Check
 from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, version_column
 from batchinfer.versions.manifest import Forced, Manifest
 from batchinfer.versions.snapshot import Snapshot

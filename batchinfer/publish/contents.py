@@ -27,7 +27,7 @@ from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import COPY_OPTIONS, LIST_ROWS, one
 from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, literal
-from batchinfer.inputs.parquet import Source as ListSource
+from batchinfer.inputs.parquet import ListSource
 from batchinfer.match.matcher import matcher_version
 from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from batchinfer.core.records import Check
 from batchinfer.publish.contents import Candidate
-from batchinfer.publish.gate import Check
 from batchinfer.publish.golden import Wrong
 
 MOST = 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batchinfer.core.records import Check
 from batchinfer.job.spec import GateSpec
 
 
@@ -31,21 +32,6 @@ class Figures:
     unseen: int = 0
     golden: int = 0
     right: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One verdict. value and limit are shares from 0 to 1 (for rows: counts); `says` is a sentence.
-
-    examples: where it failed, a few of the rows that it failed for.
-    """
-
-    name: str
-    value: float
-    limit: float
-    passed: bool
-    says: str
-    examples: tuple[str, ...] = ()
 
 
 def judge(spec: GateSpec, figures: Figures) -> list[Check]:

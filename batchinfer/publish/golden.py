@@ -15,7 +15,7 @@ from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError
-from batchinfer.inputs.parquet import Source
+from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.reader import Job
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.publish.contents import Candidate
@@ -59,7 +59,7 @@ def load(job: Job, key: Sequence[Column]) -> Golden | None:
     path = job.inside(FIELD, spec.path)
     if not path.is_file():
         raise InputError(f"There is no file {path}: check {FIELD}.")
-    source = Source([path], job.spec.input.model_copy(update={"where": {}, "optional": []}), [])
+    source = ListSource([path], job.spec.input.model_copy(update={"where": {}, "optional": []}), [])
     names = pq.read_schema(path).names
     if ANSWER not in names:
         raise InputError(f"The golden file {path} has no column {ANSWER}: it has {', '.join(names)}.")
@@ -76,7 +76,7 @@ def load(job: Job, key: Sequence[Column]) -> Golden | None:
     return Golden(_read(job.spec.output, spec.compare, source), spec.compare)
 
 
-def _read(output: OutputSpec, compare: str, source: Source) -> pa.Table:
+def _read(output: OutputSpec, compare: str, source: ListSource) -> pa.Table:
     path, key = source.files[0], [column.name for column in source.key]
     seen: set[bytes] = set()
     tables, row = [], 0

@@ -12,13 +12,14 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import one
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Check
 from batchinfer.errors import StoreError
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.publish import build, evidence, gate, golden, lookup_index, matcher
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.contents import Candidate, Contents
-from batchinfer.publish.gate import Check, Figures
+from batchinfer.publish.gate import Figures
 from batchinfer.publish.golden import Golden, Score
 from batchinfer.publish.matcher import Terms
 from batchinfer.versions import folders, pointers, retention

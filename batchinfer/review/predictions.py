@@ -24,7 +24,7 @@ from batchinfer.errors import InputError, NotFound
 from batchinfer.inputs import files
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.inputs.files import find_files
-from batchinfer.inputs.parquet import ROW, Source
+from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.job.reader import Job
 from batchinfer.review.sheet import LINE, marks
 
@@ -123,10 +123,10 @@ class _IncomingTable:
             raise InputError(f"{path}: a value cannot be used: {why}. Nothing was imported.") from exc
         self.rows += before
 
-    def _opened(self, path: Path, parquet: Path) -> Source:
+    def _opened(self, path: Path, parquet: Path) -> ListSource:
         """The key, score and author of a file. Its keys must be of the job's kinds, or nobody would ever find them."""
         plain = self._spec.model_copy(update={"where": {}, "optional": []})
-        key = Source([parquet], plain, []).key
+        key = ListSource([parquet], plain, []).key
         names = [name for name in pq.read_schema(parquet).names if name != LINE]
         if marked := marks(names, plain.key):  # a plain import would take what people rejected as right
             raise InputError(
@@ -146,9 +146,9 @@ class _IncomingTable:
                 )
         more = [name for name in (SCORE, AUTHOR) if name in names and name not in plain.key]
         types = {SCORE: "number", AUTHOR: "string"} | {column.name: column.kind for column in self._key}
-        return Source([parquet], plain.model_copy(update={"types": types, "optional": more}), more)
+        return ListSource([parquet], plain.model_copy(update={"types": types, "optional": more}), more)
 
-    def _predictions(self, column: pa.Array, good: pa.Table, source: Source, place: str) -> pa.Array:
+    def _predictions(self, column: pa.Array, good: pa.Table, source: ListSource, place: str) -> pa.Array:
         """The predictions of a batch as JSON. Raises InputError for the first that cannot be one."""
         try:
             texts = [as_prediction(given, as_json=self._as_json) for given in column.to_pylist()]
@@ -164,7 +164,7 @@ class _IncomingTable:
                     raise _refused(f"{place} {row[NUMBER][0]}", f"The prediction of {query} {why}.") from exc
             raise
 
-    def _insert(self, source: Source, good: pa.Table, predictions: pa.Array) -> None:
+    def _insert(self, source: ListSource, good: pa.Table, predictions: pa.Array) -> None:
         own = source.kinds.keys() - {column.name for column in source.key}  # a key column may bear the name of either
         score, author = (quoted(name) if name in own else "NULL" for name in (SCORE, AUTHOR))
         self._db.register("batch", good.append_column(READY, predictions))

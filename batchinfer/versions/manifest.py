@@ -15,31 +15,12 @@ from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
 from batchinfer.core.files import user_name
 from batchinfer.core.keys import ENCODERS
+from batchinfer.core.records import Check
 from batchinfer.errors import StoreError
 from batchinfer.match.matcher import MATCHER
 from batchinfer.versions.layout import FORMAT, MANIFEST
 
 SECONDS = re.compile("[0-9]+s")
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRecord:
-    """What one check of the gate came to.
-
-    name: as in the job's section gate.
-    value: what was measured, a share or a count.
-    limit: what the job asks for.
-    passed: whether the value keeps to the limit.
-    says: the same as a sentence.
-    examples: a few of the rows that it failed for.
-    """
-
-    name: str
-    value: float
-    limit: float
-    passed: bool
-    says: str
-    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +32,10 @@ class GateRecord:
     """
 
     status: str
-    checks: tuple[CheckRecord, ...]
+    checks: tuple[Check, ...]
 
     @property
-    def failed(self) -> tuple[CheckRecord, ...]:
+    def failed(self) -> tuple[Check, ...]:
         return tuple(check for check in self.checks if not check.passed)
 
 
@@ -220,9 +201,9 @@ def _gate(document: Mapping[str, Any]) -> GateRecord:
     return GateRecord(document["status"], tuple(_check(check) for check in document["checks"]))
 
 
-def _check(document: Mapping[str, Any]) -> CheckRecord:
+def _check(document: Mapping[str, Any]) -> Check:
     name, value, limit, passed, says = (document[part] for part in ("name", "value", "limit", "passed", "says"))
-    return CheckRecord(name, value, limit, passed, says, tuple(document.get("examples", ())))
+    return Check(name, value, limit, passed, says, tuple(document.get("examples", ())))
 
 
 def _forced(document: Mapping[str, Any] | None) -> Forced | None:

@@ -20,7 +20,7 @@ from batchinfer.core import keys
 from batchinfer.core.columns import Column, Kind, typed
 from batchinfer.core.database import scratch_database
 from batchinfer.errors import UsageError
-from batchinfer.inputs.parquet import ROW, Source
+from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.spec import InputSpec
 from batchinfer.prompting.spec import PromptSpec
@@ -181,7 +181,7 @@ def test_sql_makes_the_same_keys_as_python(folder: Path, rows: list[dict[str, An
     path = folder / "queries.parquet"
     pq.write_table(pa.Table.from_pylist(numbered, pa.schema({"id": pa.int64(), **ARROW})), path)
     spec = InputSpec(path="queries.parquet", key=["id"], optional=list(ARROW))
-    source = Source([path], spec, list(ARROW))
+    source = ListSource([path], spec, list(ARROW))
     columns = [Column(name, source.kinds[name]) for name in ARROW]
     assert {column.kind for column in columns} == set(get_args(Kind))
     [batch] = source.batches()
@@ -219,7 +219,7 @@ def test_what_is_published_is_what_is_looked_up(
     path = folder / "lookups.parquet"
     pq.write_table(pa.table({"term": [term for term, _ in rows], "number": [number for _, number in rows]}), path)
     spec = InputSpec.model_validate({"path": "lookups.parquet", "key": ["term", "number"], "normalize": normalize})
-    source = Source([path], spec, [])
+    source = ListSource([path], spec, [])
     with scratch_database(fresh(folder)) as db:
         query_list = QueryList(db, source, [])
         query_list.load(b"\0" * 16)
@@ -239,7 +239,7 @@ def test_columns_that_the_template_does_not_use_change_no_key(tmp_path: Path) ->
     table = {"id": [1, 2, 3], "fruit": ["peach", "peach", "pear"], "note": ["sweet", "sour", None]}
     pq.write_table(pa.table(table), tmp_path / "queries.parquet")
     template = PromptTemplate(PromptSpec(template="{{ fruit }}:"), [], "job.yaml")
-    source = Source([tmp_path / "queries.parquet"], InputSpec(path="queries.parquet", key=["id"]), template.columns)
+    source = ListSource([tmp_path / "queries.parquet"], InputSpec(path="queries.parquet", key=["id"]), template.columns)
     with scratch_database(fresh(tmp_path)) as db:
         query_list = QueryList(db, source, template.columns)
         query_list.load(b"\0" * 16)

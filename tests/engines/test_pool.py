@@ -136,7 +136,7 @@ def test_a_process_that_dies_is_replaced(log: Path, diary: str) -> None:
     """Death with many prompts in flight costs only the prompt that caused it."""
     said: list[str] = []
     config = EngineConfig("a script", options={"answer": "echo", "die_on": [11], "in_flight": 16, "diary": diary})
-    with EnginePool(config, [Placement(cores=(0,))], log, driver=DRIVER, say=said.append) as pool:
+    with EnginePool(config, [Placement(cores=(0,))], log, driver=DRIVER, info=said.append) as pool:
         results = list(pool.generate(TASK, prompts(*range(30))))
         started = children(diary)
         assert [alive(pid) for pid in started] == [False, False, True]  # died in company, died alone, lives

@@ -19,11 +19,11 @@ from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError
 from batchinfer.inputs.convert import kind_of
 from batchinfer.inputs.files import find_files
-from batchinfer.inputs.parquet import ROW, BadRow, Source, template_values
+from batchinfer.inputs.parquet import ROW, BadRow, ListSource, template_values
 from batchinfer.job.spec import InputSpec
 from tests.factories import unchecked, write
 
-OpenList = Callable[..., Source]
+OpenList = Callable[..., ListSource]
 
 
 @pytest.fixture
@@ -32,27 +32,27 @@ def opened(tmp_path: Path) -> OpenList:
 
     def make(
         *files: dict[str, Any], columns: list[str] | None = None, rows_at_once: int = LIST_ROWS, **fields: Any
-    ) -> Source:
+    ) -> ListSource:
         paths = [write(tmp_path / f"{number}.parquet", rows) for number, rows in enumerate(files)]
         spec = InputSpec(path="list.parquet", **({"key": ["id"]} | fields))
         used = [name for name in files[0] if name not in spec.key and name not in spec.where]
-        return Source(paths, spec, used if columns is None else columns, rows_at_once=rows_at_once)
+        return ListSource(paths, spec, used if columns is None else columns, rows_at_once=rows_at_once)
 
     return make
 
 
-def good(list_: Source) -> dict[str, list[Any]]:
+def good(list_: ListSource) -> dict[str, list[Any]]:
     """The good rows' columns, less what only makes keys."""
     tables = [batch.good for batch in list_.batches()]
     joined: dict[str, list[Any]] = pa.concat_tables(tables).to_pydict()
     return {name: values for name, values in joined.items() if name == ROW or "\x1f" not in name}
 
 
-def bad(list_: Source) -> list[BadRow]:
+def bad(list_: ListSource) -> list[BadRow]:
     return [row for batch in list_.batches() for row in batch.bad]
 
 
-def faults(list_: Source) -> list[tuple[int, str]]:
+def faults(list_: ListSource) -> list[tuple[int, str]]:
     """(row, reason) of the bad rows."""
     return [(row.row, row.reason) for row in bad(list_)]
 
@@ -320,7 +320,7 @@ def test_any_text_comes_back_byte_for_byte(texts: list[str]) -> None:
     """Whatever UTF-8 a list holds is handed on as it is, not normalised and not trimmed; only blank texts are bad."""
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "list.parquet", {"id": texts})
-        list_ = Source([path], InputSpec(path="list.parquet", key=["id"]), [])
+        list_ = ListSource([path], InputSpec(path="list.parquet", key=["id"]), [])
         handed = dict(zip(*good(list_).values(), strict=True)) | {row.row: row.query["id"] for row in bad(list_)}
         assert [handed[number].encode() for number in range(1, len(texts) + 1)] == [text.encode() for text in texts]
         assert all(not row.query["id"].strip() for row in bad(list_))
@@ -370,7 +370,7 @@ def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     """Two columns of one name leave open which is meant."""
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["id", "id"])
     with pytest.raises(InputError, match="has the column id more than once"):
-        Source([write(tmp_path / "x.parquet", table)], InputSpec(path="x", key=["id"]), [])
+        ListSource([write(tmp_path / "x.parquet", table)], InputSpec(path="x", key=["id"]), [])
 
 
 def test_columns_that_differ_only_in_case_are_refused(opened: OpenList) -> None:
@@ -392,10 +392,10 @@ def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "list.parquet"
     path.write_text("id,text\n1,a\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"list\.parquet is not a Parquet file, or cannot be read"):
-        Source([path], InputSpec(path="x", key=["id"]), [])
+        ListSource([path], InputSpec(path="x", key=["id"]), [])
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"list\.parquet is not a Parquet file"):
-        Source([path], InputSpec(path="x", key=["id"]), [])
+        ListSource([path], InputSpec(path="x", key=["id"]), [])
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     for length in (3, 8, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"list\.parquet is not a Parquet file"):
-            Source([path], InputSpec(path="x", key=["id"]), [])
+            ListSource([path], InputSpec(path="x", key=["id"]), [])
 
 
 def test_a_file_damaged_inside_is_refused(tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_a_file_damaged_inside_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[4:2000] = bytes(1996)
     path.write_bytes(bytes(data))
-    list_ = Source([path], InputSpec(path="x", key=["id"]), [])
+    list_ = ListSource([path], InputSpec(path="x", key=["id"]), [])
     with pytest.raises(InputError, match=r"list\.parquet is truncated or corrupt"):
         bad(list_)
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,7 +29,8 @@ from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import PIN
 from tests.factories import LENIENT, Templates, World, imports_job, model_job, write
-from tests.tiny import ROOT, Cli
+from tests.killing import kill_at
+from tests.tiny import Cli
 
 PRIVATE = "Zyxwvut"  # part of what is erased in all tests, and of nothing else
 NAMES = ["Ann", PRIVATE, "Carl"]
@@ -468,14 +466,13 @@ def test_versions_with_another_key_are_named(world: World) -> None:
 
 
 STEPS = [
-    "erase.log.erase",
-    "erase.log.erase",
-    "erase_cache.rewrite",
-    "erase_cache.remove_cache_drafts",
-    "pointers.point",
-    "folders.add",
-    "erase.retention.remove",
-    "erase.shutil.rmtree",
+    "misses.log:erase",
+    "maintenance.erase_cache:rewrite",
+    "maintenance.erase_cache:remove_cache_drafts",
+    "versions.pointers:point",
+    "versions.folders:add",
+    "versions.retention:remove",
+    "shutil:rmtree",
 ]
 
 
@@ -485,21 +482,7 @@ def test_killed_at_any_step(world: World, step: str, *, after: bool) -> None:
     """A kill before or after any step leaves what is served whole; said again, forget finishes."""
     _miss(world, "2026-01-01", [PRIVATE, "Dora"])
     (world.data.logs / "engine.log").write_text(PRIVATE)
-    script = (
-        "import os, sys; from pathlib import Path; from batchinfer.job import reader\n"
-        "from batchinfer.maintenance import erase, erase_cache; from batchinfer.versions import folders, pointers\n"
-        "from batchinfer.core.home import JobData\n"
-        f"whole = {step}; calls = []\n"
-        "def stopped(*given, **named):\n"
-        f"    if {after}: whole(*given, **named)\n"
-        f"    os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
-        f"{step} = stopped\n"
-        "job = reader.load(sys.argv[1], {})\n"
-        f"erase.erase_entry(job, JobData(Path(sys.argv[2]), 'shop'), {{'name': '{PRIVATE}'}})"
-    )
-    command = [sys.executable, "-c", script, str(world.job.path), str(world.data.root)]
-    killed = subprocess.run(command, cwd=ROOT, env=dict(os.environ), check=False)
-    assert killed.returncode == -signal.SIGKILL
+    kill_at(step, forget, world, after=after)
     with world.served() as snapshot:
         snapshot.verify()
         assert snapshot.get({"name": "Ann"}) is not None

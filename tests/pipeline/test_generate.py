@@ -244,7 +244,7 @@ def test_a_changed_question_is_asked_about(tmp_path: Path, tiny: Path, pool: Eng
     with pytest.raises(UsageError, match=r"prompt\.system changed since the last run.*--yes"):
         run(changed, data, Options(), audience, pool)
     [question] = audience.asked
-    assert "20 of 20 prompts would be asked anew; the 20 cached answers would not be used" in question
+    assert "20 of 20 prompts would be regenerated; the 20 cached answers would not be used" in question
     assert stored(data) == (20, 20)
     assert len(Store(data.cache).runs()) == 1
 

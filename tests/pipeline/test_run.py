@@ -201,7 +201,7 @@ def test_fruit_families_with_no_one_and_all_shots(
     prompts = []
     for shots in (0, 1, None):
         trial = try_prompt(
-            job, data, {"fruit": "apple"}, shots=shots, say=told.info, show=lambda text, _: prompts.append(text), engine=engine
+            job, data, {"fruit": "apple"}, shots=shots, info=told.info, show=lambda text, _: prompts.append(text), engine=engine
         )  # fmt: skip
         assert getattr(trial.result, "value", None) in (job.spec.output.choices or [])
     assert prompts[0] == "apple:"

@@ -22,7 +22,7 @@ from batchinfer.core.clock import now
 from batchinfer.core.database import scratch_database
 from batchinfer.core.records import Counts, Failure
 from batchinfer.errors import StoreError, UsageError
-from batchinfer.inputs.parquet import Source
+from batchinfer.inputs.parquet import ListSource
 from batchinfer.pipeline import export
 from batchinfer.planning import prepare
 from batchinfer.planning.prepare import Options, Prepared
@@ -200,7 +200,7 @@ def test_rows_of_one_key_with_different_content_are_bad(make: Make) -> None:
 
 def test_conflicts_are_found_across_batches_and_files(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key's second meaning is found wherever in the list it stands; of many rows the first five are named."""
-    monkeypatch.setattr(prepare, "Source", functools.partial(Source, rows_at_once=2))
+    monkeypatch.setattr(prepare, "ListSource", functools.partial(ListSource, rows_at_once=2))
     world = make({"id": [1, 2, 1], "text": ["a", "b", "a"]}, input={"path": "*.parquet", "key": ["id"]})
     write(world.job.folder / "r.parquet", {"id": [3, 1, 1, 1, 1], "text": ["c", "other", "a", "a", "a"]})
     with world.prepared() as p:

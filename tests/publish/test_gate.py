@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchinfer.core.records import Check
 from batchinfer.job.spec import GateSpec, GoldenSpec
-from batchinfer.publish.gate import Check, Figures, judge
+from batchinfer.publish.gate import Figures, judge
 
 FINE = Figures(keys=1000, covered=1000, asked=1000, failed=0, entries=1000, served=1000, golden=1000, right=1000)
 GOLDEN = GoldenSpec(path="golden.parquet")

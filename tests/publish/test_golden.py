@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from batchinfer.core.records import Check
 from batchinfer.errors import GateFailed, InputError, SpecError
 from batchinfer.pipeline import export
+from batchinfer.pipeline.plan import plan
 from batchinfer.pipeline.report import RunReport
 from batchinfer.planning.prepare import Options
-from batchinfer.publish.gate import Check
 from batchinfer.publish.golden import is_right
 from batchinfer.versions import folders
 from batchinfer.versions.manifest import Manifest
@@ -167,8 +168,8 @@ def test_a_bad_golden_file_is_told_before_the_model_is_loaded(
         world.run()
     assert raised.value.exit_code == 2
     assert world.store.runs() == []
-    with pytest.raises(InputError, match=sentence), world.prepared():
-        pass
+    with pytest.raises(InputError, match=sentence):
+        plan(world.job, world.data, Options())
 
 
 def test_an_export_needs_no_golden_file(make: Make, tmp_path: Path) -> None:

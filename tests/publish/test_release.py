@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -20,12 +19,14 @@ from batchinfer.cache import imports
 from batchinfer.core.files import lock
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError
 from batchinfer.pipeline.publish import publish
+from batchinfer.pipeline.report import RunReport
 from batchinfer.planning.prepare import Options
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from tests.conftest import RecordingConsole
 from tests.factories import Templates, World, imports_job
+from tests.killing import kill_at
 from tests.tiny import ROOT, until
 
 OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
@@ -37,13 +38,13 @@ def world(tmp_path: Path) -> World:
     return imports_job(tmp_path, {"id": [1]}, gate=OPEN)
 
 
-def add(world: World, value: str) -> Any:
+def add(world: World, value: str) -> RunReport:
     """Imports a value and publishes it; returns the report."""
     world.take_in({"id": [1], "prediction": [value]})
     return world.publish()
 
 
-def told_publish(world: World) -> tuple[Any, str]:
+def told_publish(world: World) -> tuple[RunReport, str]:
     """Publishes; returns the report and all that was said."""
     told = RecordingConsole()
     return publish(world.job, world.data, Options(), told), "\n".join(told.said)
@@ -66,11 +67,11 @@ def folder(world: World, version: int) -> Path:
 
 def test_a_pin_survives_publishes(world: World) -> None:
     """A pinned version is served whatever is published, and the report says that it hides that; unpinning shows the newest."""
-    assert add(world, "one")["pinned"] is None
+    assert add(world, "one").pinned is None
     add(world, "two")
     pointers.pin(world.data, 1)
     report = add(world, "three")
-    assert (report["version"], report["pinned"], value(world)) == (3, 1, "one")
+    assert (report.version, report.pinned, value(world)) == (3, 1, "one")
     assert [(row.version, row.current, row.pinned) for row in pointers.list_versions(world.data, pytest.fail)] == [
         (3, True, False), (2, False, False), (1, False, True),
     ]  # fmt: skip
@@ -97,7 +98,7 @@ def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     (world.data.folder / pointers.PIN).write_bytes(b"{")
     world.take_in({"id": [1], "prediction": ["two"]})
     report, said = told_publish(world)
-    assert (report["version"], report["pinned"]) == (2, None)
+    assert (report.version, report.pinned) == (2, None)
     assert "PIN is damaged" in said
     assert "batchinfer unpin shop fixes it." in said
     with pytest.raises(StoreError, match="PIN is damaged"):
@@ -223,7 +224,7 @@ def test_a_pinned_version_that_is_damaged_is_not_compared_with(world: World) -> 
     world.take_in({"id": [1], "prediction": ["three"]})
     report, said = told_publish(world)
     assert "is damaged: its checksum differs from the manifest's. It is pinned, but the new version is compared" in said
-    assert (report["version"], Manifest.read(folder(world, 3)).parent) == (3, 2)
+    assert (report.version, Manifest.read(folder(world, 3)).parent) == (3, 2)
 
 
 # A CURRENT that is no help
@@ -279,7 +280,7 @@ def test_publishing_goes_on_from_the_newest_whole_version(broken: tuple[World, i
     world, whole = broken
     world.take_in({"id": [1], "prediction": ["four"]})
     report, said = told_publish(world)
-    assert (report["version"], value(world)) == (4, "four")
+    assert (report.version, value(world)) == (4, "four")
     assert said.count(f"Version {whole}, the newest whole one, is current again.") == 1
     assert Manifest.read(folder(world, 4)).parent == whole
 
@@ -290,7 +291,7 @@ def test_publishing_the_same_mends_current(broken: tuple[World, int]) -> None:
     if whole == 2:
         imports.remove_import(world.store, 3)
     report, _ = told_publish(world)
-    assert (report["version"], report["unchanged"], value(world)) == (None, True, "three" if whole == 3 else "two")
+    assert (report.version, report.unchanged, value(world)) == (None, True, "three" if whole == 3 else "two")
     assert pointers.served(world.data).version == whole
     assert told_publish(world)[1] == ""
 
@@ -320,14 +321,14 @@ def test_a_number_is_never_used_again(world: World) -> None:
     shutil.rmtree(world.data.versions)
     world.take_in({"id": [1], "prediction": ["three"]})
     report, said = told_publish(world)
-    assert report["version"] == 3
+    assert report.version == 3
     assert "No version is whole, so that the new one follows none." in said
     assert Manifest.read(folder(world, 3)).parent is None
     shutil.rmtree(world.data.versions)
     (world.data.folder / pointers.CURRENT).unlink()
-    assert add(world, "four")["version"] == 4
+    assert add(world, "four").version == 4
     (folder(world, 9)).mkdir()
-    assert add(world, "five")["version"] == 10
+    assert add(world, "five").version == 10
     assert value(world) == "five"
 
 
@@ -377,42 +378,20 @@ def test_a_run_that_ended_well_is_noted(world: World) -> None:
 
 # Publishing that is killed
 
-KILLED = """
-    import importlib, os, signal, sys
-    from pathlib import Path
-    from batchinfer.job import reader
-    from batchinfer.core.home import JobData
-    from batchinfer.pipeline.publish import publish
-    from batchinfer.planning.prepare import Options
-    from tests.factories import Quiet
-    folder, home, name, when = sys.argv[1:]
-    path, _, step = name.rpartition(".")
-    path, _, owner = path.partition(":")
-    module = importlib.import_module(f"batchinfer.{path}")
-    module = getattr(module, owner) if owner else module
-    real = getattr(module, step)
-    def killed(*arguments, **named):
-        if when == "after":
-            real(*arguments, **named)
-        os.kill(os.getpid(), signal.SIGKILL)
-    setattr(module, step, killed)
-    job = reader.load(folder, {})
-    publish(job, JobData(Path(home), job.name), Options(), Quiet())
-"""
 STEPS = [  # in order; what is served then, and which complete versions there are
     ("publish.contents:Candidate.__init__", "after", "old", [1]),
     ("publish.contents:Candidate.write", "after", "old", [1]),
-    ("publish.gate.judge", "after", "old", [1]),
-    ("publish.lookup_index.write_lookup", "after", "old", [1]),
-    ("publish.build.write_manifest", "after", "old", [1]),
-    ("versions.folders.sync_files", "after", "old", [1]),
-    ("publish.build.check", "after", "old", [1]),
-    ("versions.folders.add", "after", "old", [1, 2]),
-    ("versions.pointers.make_current", "before", "old", [1, 2]),
-    ("versions.pointers.make_current", "after", "new", [1, 2]),
-    ("versions.retention.retain", "before", "new", [1, 2]),
-    ("versions.retention.sync_folder", "after", "new", [2]),
-    ("versions.retention.retain", "after", "new", [2]),
+    ("publish.gate:judge", "after", "old", [1]),
+    ("publish.lookup_index:write_lookup", "after", "old", [1]),
+    ("publish.build:write_manifest", "after", "old", [1]),
+    ("versions.folders:sync_files", "after", "old", [1]),
+    ("publish.build:check", "after", "old", [1]),
+    ("versions.folders:add", "after", "old", [1, 2]),
+    ("versions.pointers:make_current", "before", "old", [1, 2]),
+    ("versions.pointers:make_current", "after", "new", [1, 2]),
+    ("versions.retention:retain", "before", "new", [1, 2]),
+    ("versions.retention:sync_folder", "after", "new", [2]),
+    ("versions.retention:retain", "after", "new", [2]),
 ]
 
 
@@ -430,9 +409,7 @@ def test_a_killed_publish_leaves_a_whole_version_served(
     """After kill -9 at any step the old version is served or the new one, whole; the next attempt publishes and clears up."""
     world = templates.world(one_kept, tmp_path)
     world.take_in({"id": [1], "prediction": ["new"]})
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(world.job.folder), str(world.data.root), step, when]
-    ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
-    assert ended.returncode == -signal.SIGKILL
+    kill_at(step, World.publish, world, after=when == "after")
     assert value(world) == served
     assert folders.numbers(world.data) == there
     assert (world.publish().version is None) == (served == "new")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from batchinfer.core.records import Check
 from batchinfer.errors import GateFailed, StoreError
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import MANIFEST
-from batchinfer.versions.manifest import CheckRecord, Manifest
+from batchinfer.versions.manifest import Manifest
 from tests.damage import edit_manifest
 from tests.factories import LENIENT, World, model_job
 
@@ -56,7 +57,7 @@ def test_its_gate_is_typed(world: World) -> None:
     version, candidate = (Manifest.read(place).gate for place in places(world))
     assert (version.status, version.failed, candidate.status) == ("passed", (), "failed")
     assert [check.name for check in candidate.failed] == ["rows"]
-    assert candidate.failed[0] == CheckRecord(
+    assert candidate.failed[0] == Check(
         "rows", 2, 3, passed=False, says="2 entries would be served (at least 3 wanted)", examples=()
     )
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +17,8 @@ from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.snapshot import Snapshot
 from tests.factories import LENIENT, World, imports_job
-from tests.tiny import ROOT, Cli
+from tests.killing import kill_at
+from tests.tiny import Cli
 
 
 @pytest.fixture
@@ -245,21 +242,14 @@ def test_somebody_else_at_work_there(world: World, dest: Path) -> None:
         replication.replicate(world.data, dest, quiet)
 
 
-@pytest.mark.parametrize("step", ["folders.sync_files", "folders.add", "pointers.make_current"])
+@pytest.mark.parametrize(
+    "step", ["versions.folders:sync_files", "versions.folders:add", "versions.pointers:make_current"]
+)
 def test_killed_half_way(world: World, dest: Path, step: str) -> None:
     """A copy that is killed at any step leaves the other folder serving what it did; the next one finishes the work."""
     replication.replicate(world.data, dest, quiet)
     say(world, "two")
-    script = (
-        "import os, sys; from pathlib import Path; from batchinfer.core.home import JobData\n"
-        "from batchinfer.versions import folders, pointers, replication\n"
-        f"{step} = lambda *_: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
-        "replication.replicate(JobData(Path(sys.argv[1]), 'shop'), Path(sys.argv[2]), print)"
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", script, str(world.data.root), str(dest)], cwd=ROOT, env=dict(os.environ), check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
+    kill_at(step, replication.replicate, world.data, dest, quiet)
     assert served(dest) == (1, "one")
     replication.replicate(world.data, dest, quiet)
     assert served(dest) == (2, "two")
