@@ -160,7 +160,7 @@ def _remove_all(
 
 def _sweep(data: JobData, store: Store) -> None:
     """What killed processes left unfinished, which may hold anything."""
-    erase_cache.remove_drafts(store)
+    erase_cache.remove_cache_drafts(store)
     for left in [*data.versions.glob(".*"), *data.rejected.glob(".*")]:
         if left.is_dir():
             with os_errors(left):

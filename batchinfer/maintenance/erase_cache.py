@@ -215,10 +215,10 @@ def rewrite(store: Store, db: duckdb.DuckDBPyConnection) -> None:
             draft.replace(store.path)
             sync_folder(store.path.parent)
     finally:
-        remove_drafts(store)
+        remove_cache_drafts(store)
 
 
-def remove_drafts(store: Store) -> None:
+def remove_cache_drafts(store: Store) -> None:
     """Removes new cache files that were not finished; the caller holds the run lock."""
     for left in store.path.parent.glob(f".{store.path.name}.*"):
         left.unlink(missing_ok=True)

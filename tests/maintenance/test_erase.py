@@ -468,7 +468,7 @@ def test_versions_with_another_key_are_named(world: World) -> None:
 STEPS = [
     "misses.log:erase",
     "maintenance.erase_cache:rewrite",
-    "maintenance.erase_cache:remove_drafts",
+    "maintenance.erase_cache:remove_cache_drafts",
     "versions.pointers:point",
     "versions.folders:add",
     "versions.retention:remove",
