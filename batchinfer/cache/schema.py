@@ -50,7 +50,10 @@ MIGRATIONS: list[tuple[str, str]] = [
 
 
 class RunStatus(StrEnum):
-    """How a run stands, or how it ended. KILLED: it could not say so itself, and a later one found it running."""
+    """How a run stands, or how it ended.
+
+    KILLED: it could not say so itself, and a later one found it running. UNKNOWN: what a newer program wrote.
+    """
 
     RUNNING = "running"
     DONE = "done"
@@ -59,6 +62,12 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     KILLED = "killed"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> RunStatus:  # noqa: ARG003
+        """What a newer program may have written."""
+        return cls.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@
 | entries   | lookup, q_NAME for each key column, and VALUE_COLUMNS    | what would be published                         |
 | refused   | lookup, value (hashed)                                   | what would be, had people not rejected it       |
 | before    | as predictions.parquet                                   | the version served now                          |
+| kept      | lookup                                                   | keys whose entries are kept from `before`       |
+| rejected_before | lookup, value (hashed)                             | what people rejected of `before`                |
 | to_review | as entries                                               | the model's entries that gate.reviewed is about |
 | awaiting  | as entries                                               | those of them that nobody has looked at         |
 """
