@@ -50,7 +50,10 @@ MIGRATIONS: list[tuple[str, str]] = [
 
 
 class RunStatus(StrEnum):
-    """How a run stands, or how it ended. KILLED: it could not say so itself, and a later one found it running."""
+    """How a run stands, or how it ended.
+
+    KILLED: it could not say so itself, and a later one found it running.
+    """
 
     RUNNING = "running"
     DONE = "done"

@@ -32,7 +32,9 @@ class Generation:
     key: that of the prompt.
     text: as it was generated.
     finish_reason: stop, length, or another word of the engine's.
-    prompt_tokens, cached_tokens, output_tokens: cached are those of the prompt that prefix caching saved.
+    prompt_tokens: how many the prompt has.
+    cached_tokens: those of the prompt that prefix caching saved.
+    output_tokens: how many were generated.
     logprobs: natural logarithms of the first token's probability for each of the task's score tokens, in the task's
         order; None where the task asks for no scores.
     """

@@ -23,7 +23,11 @@ TOKENIZE = 32  # rows tokenised at a time
 
 
 class Asked(NamedTuple):
-    """A row whose answer is awaited. query: its lookup key, for people. values: what the template was filled with."""
+    """A row whose answer is awaited.
+
+    query: its lookup key, for people.
+    values: what the template was filled with.
+    """
 
     query: Mapping[str, Any]
     values: Mapping[str, Any]

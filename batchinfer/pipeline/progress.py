@@ -13,9 +13,16 @@ from batchinfer.core.records import Failure, Generation, Prediction
 class Progress:
     """What the generation came to so far.
 
-    todo: prompts that this run is to generate. generated: those of them with a prediction. failures: those without one.
-    prompt_tokens, cached_tokens (of the prompts), output_tokens: of all answers. load_seconds: until the engine was ready.
-    started, ended: of generation, by the monotonic clock. masses: the choice mass of each prediction that has one.
+    todo: prompts that this run is to generate.
+    generated: those of them with a prediction.
+    failures: those of them without one.
+    prompt_tokens: of all prompts that were answered.
+    cached_tokens: those of the prompt tokens that prefix caching saved.
+    output_tokens: of all answers.
+    load_seconds: until the engine was ready.
+    started: when generation began, by the monotonic clock; None before.
+    ended: when it ended, by the same clock; None before.
+    masses: the choice mass of each prediction that has one.
     """
 
     todo: int = 0

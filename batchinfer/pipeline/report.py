@@ -25,7 +25,9 @@ WHERE_IT_IS = ("run_id", "input", "seconds", "mass")  # fields that --json leave
 class ChoiceMass:
     """How the probability that the model gave all choices together is distributed over the rows.
 
-    p05: the 5th percentile. median: of all rows. small: rows under 0.1.
+    p05: the 5th percentile.
+    median: of all rows.
+    small: how many rows are under 0.1.
     """
 
     p05: float
@@ -50,17 +52,35 @@ class ChoiceMass:
 class RunReport:
     """A run, or a publishing, at its end. rows = bad + duplicates + unique; unique = hits + generated + failures + left.
 
-    job: its name. run_id: None for a publishing. status: how it ended. input: where the list came from.
+    job: its name.
+    run_id: the run's number; None for a publishing.
+    status: how it ended.
+    input: where the list came from; None for a publishing.
     upstream: the version that the list was made of, if the job is chained.
-    rows: of the list. misses: those of them that clients asked for; None if the job does not take them in.
-    bad: rows that cannot be asked. duplicates: rows whose prompt another row has. unique: prompts.
-    hits: prompts that the cache answered. generated: by this run. failures: prompts without an answer. left: to do.
-    carried: entries kept from the version before. version: published by this run. entries: of the candidate.
-    candidate: the name of a refused one. unchanged: whether there was nothing new to publish.
-    pinned: the version that is served in place of the current one. match: what the matcher finds. gate: its checks.
-    engine_load_seconds, rows_per_second, prompt_tokens_per_second, output_tokens_per_second: of generation.
-    prefix_saving: share of prompt tokens that came from the engine's prefix cache. mass: of choices.
-    seconds: of the whole run.
+    rows: of the list.
+    misses: those of them that clients asked for; None if the job does not include misses.
+    bad: rows that cannot be asked.
+    duplicates: rows whose prompt another row has.
+    unique: different prompts.
+    hits: prompts that the cache answered.
+    generated: predictions that this run made.
+    failures: prompts without a prediction.
+    left: prompts that are still to do.
+    carried: entries kept from the version before.
+    version: published by this run, if one was.
+    entries: of the candidate; None without one.
+    candidate: the name of a refused one.
+    unchanged: whether there was nothing new to publish.
+    pinned: the version that is served in place of the current one.
+    match: what the matcher holds.
+    gate: its checks.
+    engine_load_seconds: until the engine was ready.
+    rows_per_second: prompts answered per second of generation.
+    prompt_tokens_per_second: the same in tokens of prompts.
+    output_tokens_per_second: the same in tokens of answers.
+    prefix_saving: share of prompt tokens that came from the engine's prefix cache.
+    mass: that of choices; None in a job without choices.
+    seconds: of the whole run; None for a publishing.
     """
 
     job: str
@@ -158,8 +178,11 @@ def _rounded(value: float | None) -> float | None:
 class CandidateReport:
     """A refused candidate that was published as it is.
 
-    job: its name. candidate: which. version: that it became; None where the current one has these very bytes.
-    manifest: of the candidate. pinned: the version that is served in place of the current one.
+    job: its name.
+    candidate: its name.
+    version: that it became; None where the current one has these very bytes.
+    manifest: of the candidate.
+    pinned: the version that is served in place of the current one.
     """
 
     job: str

@@ -25,8 +25,11 @@ BATCH = 256
 class PlanReport:
     """What a run would do and cost.
 
-    job: its name. counts: of the list, by what the cache has. prompt_tokens: of all that is to generate.
-    prompt_tokens_exact: whether they were all counted. prefix_saving: share of them that prefix caching saves.
+    job: its name.
+    counts: of the list, by what the cache has.
+    prompt_tokens: of all that is to generate.
+    prompt_tokens_exact: whether they were all counted.
+    prefix_saving: share of them that prefix caching saves; None where nothing is to generate.
     estimate_seconds: from earlier runs here; None without one.
     """
 

@@ -40,10 +40,15 @@ def quiet(text: str) -> None:
 class Options:
     """What a person asked of a run.
 
-    input: the list in place of the job's own. limit: of prompts; nothing is published then. max_hours: after them it
-    stops as by Ctrl-C. publish: False to fill the cache only. retry_failed: try again what failed before.
-    refresh: make again what is cached: all, or the rows of refresh_where (column, value).
-    update_model: take the model as it is now. yes: do not ask.
+    input: the list in place of the job's own.
+    limit: of prompts; nothing is published then.
+    max_hours: after them it stops as by Ctrl-C.
+    publish: False to fill the cache only.
+    retry_failed: try again what failed before.
+    refresh: make again what is cached.
+    refresh_where: (column, value) of the rows to refresh; None for all.
+    update_model: take the model as it is now.
+    yes: do not ask.
     """
 
     input: Path | None = None
@@ -66,8 +71,12 @@ class Options:
 class Prepared:
     """A job whose list was read and compared with its cache.
 
-    job: the job file. data: its part of the data folder. workspace: the list and its cache. plan: what is to be
-    generated. question: None for a job that lives by imports. selection: what is made again although it is cached.
+    job: the job file.
+    data: its part of the data folder.
+    workspace: the list and its cache.
+    plan: what is to be generated.
+    question: None for a job that lives by imports.
+    selection: what is made again although it is cached.
     upstream: what the list was made of, if the job is chained.
     """
 

@@ -29,7 +29,8 @@ from batchinfer.versions.snapshot import Snapshot
 class RunFacts:
     """Of what a version is made; kept in the manifest.
 
-    run_id: the newest run, whose answers it holds; 0 before the first. model: None for a job without one.
+    run_id: the newest run, whose answers it holds; 0 before the first.
+    model: None for a job without one.
     upstream: the version that the list was made of, if the job is chained.
     """
 

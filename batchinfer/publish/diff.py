@@ -32,7 +32,12 @@ BATCH_ROWS = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A version or a candidate that is compared. name: a version's number, or a candidate's name."""
+    """A version or a candidate that is compared.
+
+    name: a version's number, or a candidate's name.
+    folder: where it lies.
+    manifest: what it says of itself.
+    """
 
     name: int | str
     folder: Path
@@ -44,7 +49,15 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How many predictions differ, and the first of them: their key's values, change, old, new."""
+    """How many predictions differ, and the first of them.
+
+    start: what was compared.
+    end: with what.
+    added: predictions that only `end` has.
+    removed: predictions that only `start` has.
+    changed: predictions that differ.
+    first: the first of them all, each with its key's values, change, old and new.
+    """
 
     start: Side
     end: Side

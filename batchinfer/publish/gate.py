@@ -12,11 +12,19 @@ from batchinfer.job.spec import GateSpec
 class Figures:
     """What the gate looks at.
 
-    keys: distinct lookup keys of the list; covered: those with a prediction. asked: prompts and bad rows;
-    failed: those of them without an answer. entries: of the candidate; carried: those of them kept from the
-    version before. served: entries of the version served now; missing and changed: how many of them the
-    candidate lacks, or answers otherwise. to_review: entries that people should have reviewed; unseen: those of them
-    that nobody has. golden: rows whose answer is known; right: those answered so.
+    keys: distinct lookup keys of the list.
+    covered: those of the keys with a prediction.
+    asked: prompts and bad rows.
+    failed: those of asked without an answer.
+    entries: of the candidate.
+    carried: those of the entries kept from the version before.
+    served: entries of the version served now.
+    missing: those of the served ones that the candidate lacks.
+    changed: those of the served ones that the candidate answers otherwise.
+    to_review: entries that people should have reviewed.
+    unseen: those of to_review that nobody has.
+    golden: rows whose answer is known.
+    right: those of the golden rows answered so.
     """
 
     keys: int

@@ -36,11 +36,17 @@ FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, scor
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a matcher holds. terms: different ones, by their folded form; entries: how many things these name in all.
+    """What a matcher holds.
 
-    unwanted: entries that `where` and `min_score` leave out, with their terms. empty, short, stopped: terms that were left
-    out, and why. generic: how many name too many concepts; examples: the worst
-    of them, as (term, concepts); dropped: whether they were left out too.
+    terms: different ones, by their folded form.
+    entries: how many things the terms name in all.
+    unwanted: entries that `where` and `min_score` leave out, with their terms.
+    empty: terms left out since folding leaves nothing of them.
+    short: terms left out since they are too short.
+    stopped: terms left out since they are stop terms.
+    generic: terms that name too many concepts.
+    dropped: whether the generic ones were left out too.
+    examples: the worst of the generic ones, as (term, concepts).
     """
 
     terms: int
@@ -139,7 +145,10 @@ def need_libraries() -> None:
 
 
 class TermFilter:
-    """Folds proposed terms, and leaves out what should not be found. left_out: how many, by the reason."""
+    """Folds proposed terms, and leaves out what should not be found.
+
+    left_out: how many, by the reason.
+    """
 
     def __init__(self, spec: MatchSpec) -> None:
         from batchinfer.match import folding

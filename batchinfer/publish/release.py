@@ -33,8 +33,11 @@ Info = Callable[[str], None]
 class Release:
     """How a release ended.
 
-    version: None if nothing was published. contents: of the candidate. checks: of the gate; none where nothing is new.
-    rejected: where the failed candidate lies. pinned: the version that is served in place of what was published.
+    version: None if nothing was published.
+    contents: of the candidate.
+    checks: of the gate; none where nothing is new.
+    rejected: where the failed candidate lies.
+    pinned: the version that is served in place of what was published.
     match: what its matcher holds.
     """
 

@@ -226,7 +226,9 @@ def _status(data: JobData, number: int, named: Mapping[str, int]) -> VersionStat
 class PinReport:
     """What is served after a change of the pin.
 
-    job: its name. version: that is served; None where nothing is published. pinned: the same if a pin says so.
+    job: its name.
+    version: that is served; None where nothing is published.
+    pinned: the same if a pin says so.
     """
 
     job: str
