@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from batchinfer.cache.schema import RunStatus
-from batchinfer.core.records import Check, Counts
+from batchinfer.core.records import Check
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.pipeline.progress import Progress
 from batchinfer.planning.prepare import Prepared
@@ -126,16 +126,38 @@ class RunReport:
         seconds: float | None = None,
     ) -> Self:
         """given: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published."""
+        counts, contents = prepared.plan.counts, outcome.contents if outcome else None
         return cls(
-            job=prepared.job.name, run_id=run_id, status=status, input=given, upstream=prepared.upstream,
-            **_counts(prepared.plan.counts, progress), **_released(outcome),
+            job=prepared.job.name,
+            run_id=run_id,
+            status=status,
+            input=given,
+            upstream=prepared.upstream,
+            rows=counts.rows,
+            misses=counts.misses,
+            bad=counts.bad,
+            duplicates=counts.duplicates,
+            unique=counts.unique,
+            hits=counts.hits,
+            generated=progress.generated,
+            failures=counts.failed + progress.failures,
+            left=counts.to_generate - progress.done,
+            carried=contents.carried if contents else 0,
+            version=outcome.version if outcome else None,
+            entries=contents.entries if contents else None,
+            candidate=outcome.candidate if outcome else None,
+            unchanged=contents.same if contents else False,
+            pinned=outcome.pinned if outcome else None,
+            match=outcome.match if outcome else None,
+            gate=outcome.checks if outcome else (),
             engine_load_seconds=round(progress.load_seconds, 3),
             rows_per_second=_rounded(progress.rate(progress.done)),
             prompt_tokens_per_second=_rounded(progress.rate(progress.prompt_tokens)),
             output_tokens_per_second=_rounded(progress.rate(progress.output_tokens)),
             prefix_saving=_rounded(progress.prefix_saving),
-            mass=ChoiceMass.of(progress.masses) if progress.masses else None, seconds=_rounded(seconds),
-        )  # fmt: skip
+            mass=ChoiceMass.of(progress.masses) if progress.masses else None,
+            seconds=_rounded(seconds),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What --json prints, and the cache keeps."""
@@ -147,27 +169,6 @@ class RunReport:
             "mass": self.mass.to_json() if self.mass else None,
         }
         return {name: value for name, value in whole.items() if value is not None or name not in WHERE_IT_IS}
-
-
-def _counts(counts: Counts, progress: Progress) -> dict[str, Any]:
-    return {
-        "rows": counts.rows, "misses": counts.misses, "bad": counts.bad, "duplicates": counts.duplicates,
-        "unique": counts.unique, "hits": counts.hits, "generated": progress.generated,
-        "failures": counts.failed + progress.failures, "left": counts.to_generate - progress.done,
-    }  # fmt: skip
-
-
-def _released(outcome: Release | None) -> dict[str, Any]:
-    return {
-        "carried": outcome.contents.carried if outcome else 0,
-        "version": outcome.version if outcome else None,
-        "entries": outcome.contents.entries if outcome else None,
-        "candidate": outcome.rejected.name if outcome and outcome.rejected else None,
-        "unchanged": bool(outcome and outcome.contents.same),
-        "pinned": outcome.pinned if outcome else None,
-        "match": outcome.match if outcome else None,
-        "gate": outcome.checks if outcome else (),
-    }
 
 
 def _rounded(value: float | None) -> float | None:
@@ -202,13 +203,12 @@ class CandidateReport:
 def gate_sentence(name: str, outcome: Release) -> str:
     """Which checks failed, where the candidate lies, and what to do with it. name: the job's."""
     failed = "; ".join(f"{check.name}: {check.says}" for check in outcome.failed_checks)
-    candidate = outcome.rejected.name if outcome.rejected else ""
     if any(check.name == "reviewed" for check in outcome.failed_checks):
         failed += f" (batchinfer review {name} --out FILE.csv writes them, batchinfer import imports the verdicts)"
-    force = f"to publish it anyway: batchinfer publish {name} --candidate {candidate} --force --why TEXT"
+    force = f"to publish it anyway: batchinfer publish {name} --candidate {outcome.candidate} --force --why TEXT"
     if not outcome.contents.served:  # there is nothing to compare it with
         return f"The gate refused the new version: {failed}. The candidate lies in {outcome.rejected}; {force}"
     return (
         f"The gate refused the new version: {failed}. What was served before still is; the candidate lies in {outcome.rejected}. "
-        f"Compare it with batchinfer diff {name} current {candidate}; {force}"
+        f"Compare it with batchinfer diff {name} current {outcome.candidate}; {force}"
     )

@@ -49,6 +49,11 @@ class Release:
     match: Terms | None = None
 
     @property
+    def candidate(self) -> str | None:
+        """The name of the candidate, if the gate refused it."""
+        return None if self.rejected is None else self.rejected.name
+
+    @property
     def failed_checks(self) -> list[Check]:
         return [check for check in self.checks if not check.passed]
 
