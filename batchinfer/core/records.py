@@ -1,4 +1,4 @@
-"""The records that cross the borders between modules. All are frozen; none knows how to do anything."""
+"""The records that cross the borders between modules. All are frozen; none knows more than its JSON."""
 
 from __future__ import annotations
 
@@ -63,6 +63,10 @@ class Failure:
     reason: str
     detail: str
 
+    def to_json(self) -> dict[str, Any]:
+        """As `try --json` prints it."""
+        return {"reason": self.reason, "detail": self.detail}
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -71,13 +75,17 @@ class Prediction:
     value: a string, or any JSON value.
     score: the probability of the value, renormalised over the choices; None in a job without choices.
     scores: the same for each choice.
-    mass: the probability that the model gave all choices together.
+    choice_mass: the probability that the model gave all choices together; None in a job without choices.
     """
 
     value: Any
     score: float | None = None
     scores: dict[str, float] | None = None
-    mass: float | None = None
+    choice_mass: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `try --json` prints it."""
+        return {"value": self.value, "score": self.score, "scores": self.scores, "mass": self.choice_mass}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +150,7 @@ class Check:
     value: what was measured, a share or a count.
     limit: what the job asks for.
     passed: whether the value keeps to the limit.
-    says: the same as a sentence.
+    message: the same as a sentence.
     examples: a few of the rows that it failed for.
     """
 
@@ -150,8 +158,15 @@ class Check:
     value: float
     limit: float
     passed: bool
-    says: str
+    message: str
     examples: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As reports and manifests have it."""
+        return {
+            "name": self.name, "value": self.value, "limit": self.limit, "passed": self.passed, "says": self.message,
+            "examples": list(self.examples),
+        }  # fmt: skip
 
 
 class Source(StrEnum):

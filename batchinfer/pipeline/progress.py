@@ -22,7 +22,7 @@ class Progress:
     load_seconds: until the engine was ready.
     started: when generation began, by the monotonic clock; None before.
     ended: when it ended, by the same clock; None before.
-    masses: the choice mass of each prediction that has one.
+    choice_masses: the choice mass of each prediction that has one.
     """
 
     todo: int = 0
@@ -34,7 +34,7 @@ class Progress:
     load_seconds: float = 0.0
     started: float | None = None
     ended: float | None = None
-    masses: list[float] = field(default_factory=list)
+    choice_masses: list[float] = field(default_factory=list)
 
     def count(self, answer: Generation | Failure, read: Prediction | Failure) -> None:
         """Counts an answer and what was read from it."""
@@ -46,8 +46,8 @@ class Progress:
             self.failures += 1
             return
         self.generated += 1
-        if read.mass is not None:
-            self.masses.append(read.mass)
+        if read.choice_mass is not None:
+            self.choice_masses.append(read.choice_mass)
 
     @property
     def seconds(self) -> float:

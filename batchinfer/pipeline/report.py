@@ -18,6 +18,7 @@ from batchinfer.publish.release import Release
 from batchinfer.versions.manifest import Manifest
 
 SMALL_MASS = 0.1
+JSON_NAMES = {"choice_mass": "mass"}  # fields that --json calls otherwise
 WHERE_IT_IS = ("run_id", "input", "seconds", "mass")  # fields that --json leaves out where there is nothing to say
 
 
@@ -35,9 +36,9 @@ class ChoiceMass:
     small: int
 
     @classmethod
-    def of(cls, masses: Sequence[float]) -> Self:
+    def of(cls, choice_masses: Sequence[float]) -> Self:
         """Of at least one row."""
-        ordered = sorted(masses)
+        ordered = sorted(choice_masses)
         return cls(
             p05=round(ordered[int(0.05 * (len(ordered) - 1))], 4),
             median=round(statistics.median(ordered), 4),
@@ -79,7 +80,7 @@ class RunReport:
     prompt_tokens_per_second: the same in tokens of prompts.
     output_tokens_per_second: the same in tokens of answers.
     prefix_saving: share of prompt tokens that came from the engine's prefix cache.
-    mass: that of choices; None in a job without choices.
+    choice_mass: how the choices fared; None in a job without choices.
     seconds: of the whole run; None for a publishing.
     """
 
@@ -110,7 +111,7 @@ class RunReport:
     prompt_tokens_per_second: float | None
     output_tokens_per_second: float | None
     prefix_saving: float | None
-    mass: ChoiceMass | None
+    choice_mass: ChoiceMass | None
     seconds: float | None
 
     @classmethod
@@ -155,18 +156,20 @@ class RunReport:
             prompt_tokens_per_second=_rounded(progress.rate(progress.prompt_tokens)),
             output_tokens_per_second=_rounded(progress.rate(progress.output_tokens)),
             prefix_saving=_rounded(progress.prefix_saving),
-            mass=ChoiceMass.of(progress.masses) if progress.masses else None,
+            choice_mass=ChoiceMass.of(progress.choice_masses) if progress.choice_masses else None,
             seconds=_rounded(seconds),
         )
 
     def to_json(self) -> dict[str, Any]:
         """What --json prints, and the cache keeps."""
-        whole = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        whole = {
+            JSON_NAMES.get(field.name, field.name): getattr(self, field.name) for field in dataclasses.fields(self)
+        }
         whole |= {
             "upstream": asdict(self.upstream) if self.upstream else None,
             "match": self.match.to_json() if self.match else None,
-            "gate": [asdict(check) for check in self.gate],
-            "mass": self.mass.to_json() if self.mass else None,
+            "gate": [check.to_json() for check in self.gate],
+            "mass": self.choice_mass.to_json() if self.choice_mass else None,
         }
         return {name: value for name, value in whole.items() if value is not None or name not in WHERE_IT_IS}
 
@@ -196,13 +199,13 @@ class CandidateReport:
         return {
             "job": self.job, "status": RunStatus.DONE, "candidate": self.candidate, "version": self.version,
             "entries": self.manifest.rows, "carried": self.manifest.carried, "unchanged": self.version is None,
-            "pinned": self.pinned, "gate": [asdict(check) for check in self.manifest.gate.checks],
+            "pinned": self.pinned, "gate": [check.to_json() for check in self.manifest.gate.checks],
         }  # fmt: skip
 
 
 def gate_sentence(name: str, outcome: Release) -> str:
     """Which checks failed, where the candidate lies, and what to do with it. name: the job's."""
-    failed = "; ".join(f"{check.name}: {check.says}" for check in outcome.failed_checks)
+    failed = "; ".join(f"{check.name}: {check.message}" for check in outcome.failed_checks)
     if any(check.name == "reviewed" for check in outcome.failed_checks):
         failed += f" (batchinfer review {name} --out FILE.csv writes them, batchinfer import imports the verdicts)"
     force = f"to publish it anyway: batchinfer publish {name} --candidate {outcome.candidate} --force --why TEXT"

@@ -24,7 +24,7 @@ from batchinfer.inputs.parquet import ListSource, template_values
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.job.reader import Job
-from batchinfer.planning import question
+from batchinfer.planning import question as questions
 from batchinfer.planning.plan import Plan, Selection
 from batchinfer.planning.question import Question
 
@@ -123,40 +123,40 @@ def prepare_to_write(job: Job, data: JobData, options: Options, info: Info = qui
 def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: bool) -> Iterator[Prepared]:
     data.prepare(job.path)
     spec = job.spec
-    asked = question.make(job, data, update_model=options.update_model) if spec.prompt else None
-    columns = asked.template.columns if asked else list(spec.input.key)
+    question = questions.make(job, data, update_model=options.update_model) if spec.prompt else None
+    columns = question.template.columns if question else list(spec.input.key)
     store = Store(data.cache, patience=WRITER_PATIENCE if writes else None)
     store.prepare()
     with data.scratch() as scratch, scratch_database(scratch) as db:
         files, upstream = list_files(job, data, options.input, scratch)
         query_list = QueryList(db, ListSource(files, spec.input, columns), columns)
-        asked = asked and asked.of_kinds({name: query_list.source.kinds[name] for name in columns})
-        _load(query_list, job, data, asked)
+        question = question and question.of_kinds({name: query_list.source.kinds[name] for name in columns})
+        _load(query_list, job, data, question)
         workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec))
-        if writes and asked is not None:
-            _reread(workspace, asked)
+        if writes and question is not None:
+            _reread(workspace, question)
         _rebuild_lookups(workspace, data, info, holds_lock=writes)
         workspace.verdicts.resolve(store, query_list)
         selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
-        plan = Plan(workspace, asked.parser_id if asked else "", selection)
-        yield Prepared(job, data, workspace, plan, asked, selection, upstream)
+        plan = Plan(workspace, question.parser_id if question else "", selection)
+        yield Prepared(job, data, workspace, plan, question, selection, upstream)
 
 
-def _load(query_list: QueryList, job: Job, data: JobData, asked: Question | None) -> None:
+def _load(query_list: QueryList, job: Job, data: JobData, question: Question | None) -> None:
     """Reads the list, and what clients asked for and did not find, if the job takes that in."""
     include = job.spec.input.include_misses
     query_list.load(
-        asked.fingerprint if asked else b"",
+        question.fingerprint if question else b"",
         misses.rows(data, query_list.source) if include else None,
         include.at_least if include else 1,
     )
 
 
-def _reread(workspace: Workspace, asked: Question) -> None:
+def _reread(workspace: Workspace, question: Question) -> None:
     """Reads stored texts again that another parser judged."""
     query_list = workspace.query_list
-    values = partial(_template_values, query_list) if asked.parser.columns else None
-    workspace.store.reread(asked.parser, asked.provenance(None), query_list.queries, values)
+    values = partial(_template_values, query_list) if question.parser.columns else None
+    workspace.store.reread(question.parser, question.provenance(None), query_list.queries, values)
 
 
 def _template_values(query_list: QueryList, keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:

@@ -72,7 +72,7 @@ def manifest_of(
         "normalize": list(spec.input.normalize),
         "prediction": spec.output.kind,
         "unicode": unicodedata.unidata_version,
-        "gate": {"status": "passed" if passed else "failed", "checks": [asdict(check) for check in checks]},
+        "gate": {"status": "passed" if passed else "failed", "checks": [check.to_json() for check in checks]},
         "forced": None if forced is None else asdict(forced),
         "parent": parent,
         "run": run.to_json(),

@@ -207,13 +207,12 @@ class Candidate:
 
     def _is_served_alike(self, manifest: Manifest) -> bool:
         """Whether a version's entries are found and served as the job says now."""
-        said, says = manifest.spec, self.spec.model_dump(mode="json", by_alias=True)
-        as_said = all(said.get(section) == says[section] for section in ("serve", "match"))
+        theirs, ours = manifest.spec, self.spec.model_dump(mode="json", by_alias=True)
+        alike = all(theirs.get(section) == ours[section] for section in ("serve", "match"))
         if self.spec.match is not None:
-            held = manifest.match or {}
-            as_said = as_said and matcher_version().items() <= held.items()
+            alike = alike and matcher_version().items() <= (manifest.match or {}).items()
         normalize = list(self.spec.input.normalize)
-        return as_said and self._is_alike(manifest) and list(manifest.normalize) == normalize
+        return alike and self._is_alike(manifest) and list(manifest.normalize) == normalize
 
     def _compared(self, version: Path) -> Compared:
         """Compares `entries` with a version's."""

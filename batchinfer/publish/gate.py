@@ -14,8 +14,8 @@ class Figures:
 
     keys: distinct lookup keys of the list.
     covered: those of the keys with a prediction.
-    asked: prompts and bad rows.
-    failed: those of asked without an answer.
+    attempted: prompts and bad rows.
+    failed: those of the attempted without an answer.
     entries: of the candidate.
     carried: those of the entries kept from the version before.
     served: entries of the version served now.
@@ -29,7 +29,7 @@ class Figures:
 
     keys: int
     covered: int
-    asked: int
+    attempted: int
     failed: int
     entries: int
     carried: int = 0
@@ -46,7 +46,7 @@ def judge(spec: GateSpec, figures: Figures) -> list[Check]:
     """All checks of the job's gate, passed or not."""
     checks = [
         _least("coverage", spec.coverage, figures.covered, figures.keys, "keys have a prediction"),
-        _most("failures", spec.failures, figures.failed, figures.asked, "prompts and bad rows failed"),
+        _most("failures", spec.failures, figures.failed, figures.attempted, "prompts and bad rows failed"),
         Check(
             "rows", figures.entries, spec.rows, figures.entries >= spec.rows,
             f"{figures.entries:,} entries would be served (at least {spec.rows:,} wanted)",
@@ -68,14 +68,14 @@ def judge(spec: GateSpec, figures: Figures) -> list[Check]:
 
 def _least(name: str, limit: float, part: int, whole: int, what: str) -> Check:
     share = _share(part, whole)
-    says = f"{part:,} of {whole:,} {what} ({share:.1%}; at least {limit:.1%} wanted)"
-    return Check(name, share, limit, share >= limit, says)
+    message = f"{part:,} of {whole:,} {what} ({share:.1%}; at least {limit:.1%} wanted)"
+    return Check(name, share, limit, share >= limit, message)
 
 
 def _most(name: str, limit: float, part: int, whole: int, what: str) -> Check:
     share = _share(part, whole)
-    says = f"{part:,} of {whole:,} {what} ({share:.1%}; at most {limit:.1%} allowed)"
-    return Check(name, share, limit, share <= limit, says)
+    message = f"{part:,} of {whole:,} {what} ({share:.1%}; at most {limit:.1%} allowed)"
+    return Check(name, share, limit, share <= limit, message)
 
 
 def _share(part: int, whole: int) -> float:

@@ -60,7 +60,7 @@ class Terms:
     examples: tuple[tuple[str, int], ...]
 
     @property
-    def says(self) -> str:
+    def message(self) -> str:
         """The same as a sentence."""
         reasons = (
             (self.unwanted, "entries by match.where or match.min_score"), (self.empty, "empty terms"),
@@ -78,7 +78,7 @@ class Terms:
 
     def to_json(self) -> dict[str, Any]:
         """What a manifest says of it, and with what it was made."""
-        return asdict(self) | {"says": self.says, **matcher_version()}
+        return asdict(self) | {"says": self.message, **matcher_version()}
 
 
 def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, kind: str) -> Terms | None:

@@ -114,7 +114,7 @@ def _judged(candidate: Candidate, workspace: Workspace, failed: int, known: Gold
     score = Score() if known is None else golden.score(candidate, known, evidence.MOST)
     contents, query_list = candidate.contents, workspace.query_list
     figures = Figures(
-        keys=query_list.lookups, covered=contents.covered, asked=query_list.unique + query_list.bad,
+        keys=query_list.lookups, covered=contents.covered, attempted=query_list.unique + query_list.bad,
         failed=failed + query_list.bad, entries=contents.entries, carried=contents.carried, served=contents.served,
         missing=contents.missing, changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen,
         golden=score.rows, right=score.right,
@@ -138,7 +138,7 @@ def write_matcher(key: Sequence[Column], draft: Path, spec: JobSpec, info: Info)
     """matcher.bin, if the job has a match section, and what there is to say of it."""
     held = matcher.write_matcher(key, draft, spec.match, spec.output.kind)
     if held is not None:
-        info(held.says)
+        info(held.message)
     return held
 
 
