@@ -37,7 +37,7 @@ from batchinfer.job.matched import matched_sql
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import JobSpec
 
-PEOPLE = "('import', 'review')"  # the sources of entries whose value people gave
+PEOPLE = f"('{Source.IMPORT}', '{Source.REVIEW}')"  # the sources of entries whose value people gave
 CANONICAL = "canonical_json"
 
 
@@ -194,13 +194,13 @@ def matched(spec: JobSpec, column: Callable[[str], str]) -> str:
     """In a checking job, whether an entry would be matched; elsewhere true."""
     if spec.match is None or not is_checking(spec):
         return "true"
-    return matched_sql(spec.match, spec.input.key, spec.output.kind, column)
+    return matched_sql(spec.match, spec.input.key, column, is_json=spec.output.is_json)
 
 
 def part(spec: JobSpec, name: str, column: Callable[[str], str]) -> str:
     """A part of an entry, as text."""
     found = Part.parse(name, spec.input.key)
-    return f"json_extract_string({found.sql(spec.output.kind, column)}, '$')"
+    return f"json_extract_string({found.sql(column, is_json=spec.output.is_json)}, '$')"
 
 
 def plain(spec: JobSpec, text: str) -> str:

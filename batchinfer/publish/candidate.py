@@ -63,7 +63,7 @@ def release_candidate(
         with os_errors(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with data.scratch() as scratch, scratch_database(scratch) as db:
-            lookup_index.write_lookup(db, manifest.key, draft, job.name, manifest.prediction)
+            lookup_index.write_lookup(db, manifest.key, draft, job.name, is_json=manifest.is_json)
             held = write_matcher(manifest.key, draft, job.spec, info)
         version = next_number(data, store)
         released = manifest.derive(

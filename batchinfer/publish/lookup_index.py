@@ -17,12 +17,12 @@ from batchinfer.versions.layout import LOOKUP, PREDICTIONS, version_column
 INDEX_ROWS = 16_384  # put into lookup.lmdb at once
 
 
-def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, kind: str) -> int:
+def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, *, is_json: bool) -> int:
     """lookup.lmdb from predictions.parquet, both in `target`: hash of the lookup key → the finished JSON body.
 
-    db: any; no table of it is read. kind: of the predictions, as the manifest says it. Returns the number of entries.
+    db: any; no table of it is read. is_json: whether predictions are JSON values. Returns the number of entries.
     """
-    prediction = "prediction::JSON" if kind == "json" else "prediction"
+    prediction = "prediction::JSON" if is_json else "prediction"
     query = ", ".join(f"{literal(column.name)}, {version_column(column.name)}" for column in key)
     rows = db.execute(  # in the order of the file, which is that of the hashes
         f"""SELECT lookup, encode(json_object(

@@ -20,6 +20,7 @@ import pyarrow as pa
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one, scratch_database
 from batchinfer.core.files import os_errors
+from batchinfer.core.records import Source
 from batchinfer.core.sql import literal
 from batchinfer.errors import MissingExtra
 from batchinfer.job.matched import matched_sql
@@ -81,10 +82,10 @@ class Terms:
         return asdict(self) | {"says": self.message, **matcher_version()}
 
 
-def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, kind: str) -> Terms | None:
+def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *, is_json: bool) -> Terms | None:
     """Writes matcher.bin from predictions.parquet, both in `target`, if the job has a match section.
 
-    kind: of the predictions, as the manifest says it. Raises MissingExtra or StoreError.
+    is_json: whether predictions are JSON values, and not texts. Raises MissingExtra or StoreError.
     """
     if spec is None:
         return None
@@ -93,8 +94,8 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, k
     with os_errors(target), (target / MATCHER).open("wb") as file:
         # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
         with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), MEMORY) as db:
-            unwanted = one(db, _unwanted(key, target, spec, kind))
-            _gather(db, sieve, _proposed(key, target, spec, kind), spec)
+            unwanted = one(db, _unwanted(key, target, spec, is_json=is_json))
+            _gather(db, sieve, _proposed(key, target, spec, is_json=is_json), spec)
             generic = one(db, "SELECT count(*) FROM generic")
             worst = db.execute(
                 f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
@@ -129,7 +130,7 @@ def _gather(db: duckdb.DuckDBPyConnection, sieve: TermFilter, proposed: str, spe
     reading.close()
     db.execute(  # of equal ones that a model and a person gave, the person's
         "CREATE OR REPLACE TABLE named AS FROM folded QUALIFY row_number() OVER "
-        "(PARTITION BY pattern, concept, language ORDER BY source = 'model', score DESC NULLS LAST, term) = 1"
+        f"(PARTITION BY pattern, concept, language ORDER BY source = '{Source.MODEL}', score DESC NULLS LAST, term) = 1"
     )
     db.execute(
         "CREATE OR REPLACE TABLE generic AS SELECT pattern, first(term ORDER BY term) AS term, "
@@ -220,27 +221,27 @@ def _automaton(patterns: list[str]) -> bytes:
     return made
 
 
-def _unwanted(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> str:
+def _unwanted(key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: bool) -> str:
     """SQL for how many entries the section's conditions leave out."""
-    wanted = matched_sql(spec, {column.name for column in key}, kind, version_column)
+    wanted = matched_sql(spec, {column.name for column in key}, version_column, is_json=is_json)
     return f"SELECT count(*) FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE ({wanted}) IS NOT TRUE"
 
 
-def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> str:
+def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: bool) -> str:
     """SQL for each proposed term with what it names: concept as JSON, language, term, score, source."""
     names = {column.name for column in key}
-    parts = [Part.parse(name, names).sql(kind, version_column) for name in spec.terms]
+
+    def part(name: str) -> str:
+        return Part.parse(name, names).sql(version_column, is_json=is_json)
+
     each = ", ".join(
-        f"CASE json_type({part}) WHEN 'ARRAY' THEN json_extract({part}, '$[*]') ELSE [{part}] END" for part in parts
+        f"CASE json_type({value}) WHEN 'ARRAY' THEN json_extract({value}, '$[*]') ELSE [{value}] END"
+        for value in map(part, spec.terms)
     )
-    concept = Part.parse(spec.concept, names).sql(kind, version_column)
-    language = (
-        "NULL"
-        if spec.language is None
-        else f"json_extract_string({Part.parse(spec.language, names).sql(kind, version_column)}, '$')"
-    )
+    language = "NULL" if spec.language is None else f"json_extract_string({part(spec.language)}, '$')"
+    matched = matched_sql(spec, names, version_column, is_json=is_json)
     return f"""SELECT concept, language, json_extract_string(item, '$') AS term, score, source FROM (
-            SELECT {concept}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,
+            SELECT {part(spec.concept)}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,
                    unnest(list_concat({each}, [])) AS item
-            FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE {matched_sql(spec, names, kind, version_column)})
+            FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE {matched})
         WHERE json_type(item) NOT IN ('NULL', 'OBJECT', 'ARRAY') AND json_type(concept) NOT IN ('NULL', 'OBJECT', 'ARRAY')"""

@@ -127,7 +127,7 @@ def _publish(
 ) -> Terms | None:
     """The files that serve, then the last steps; returns what the matcher holds."""
     spec, key = workspace.spec, workspace.query_list.source.key
-    lookup_index.write_lookup(workspace.db, key, draft, spec.name, spec.output.kind)
+    lookup_index.write_lookup(workspace.db, key, draft, spec.name, is_json=spec.output.is_json)
     held = write_matcher(key, draft, spec, info)
     found = None if held is None else held.to_json()
     install_version(data, workspace.store, draft, version, manifest.derive(match=found))
@@ -136,7 +136,7 @@ def _publish(
 
 def write_matcher(key: Sequence[Column], draft: Path, spec: JobSpec, info: Info) -> Terms | None:
     """matcher.bin, if the job has a match section, and what there is to say of it."""
-    held = matcher.write_matcher(key, draft, spec.match, spec.output.kind)
+    held = matcher.write_matcher(key, draft, spec.match, is_json=spec.output.is_json)
     if held is not None:
         info(held.message)
     return held
