@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -9,6 +10,8 @@ from typing import Any, Literal
 TEXT = "text"  # the role of a plain completion's only message
 Message = tuple[str, str]
 """(role, content); roles as in chat templates: system, user, assistant."""
+Info = Callable[[str], None]
+"""Tells a person a sentence about how it goes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from batchinfer.cache.schema import RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.errors import GateFailed, InputError, SpecError
 from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Console, Progress
 from batchinfer.pipeline.report import CandidateReport, RunReport, gate_sentence
-from batchinfer.planning.prepare import Info, Options, Prepared, prepare_to_write
+from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import release_candidate
 from batchinfer.publish.golden import Golden

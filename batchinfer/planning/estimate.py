@@ -7,13 +7,13 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from batchinfer.core.records import Counts
+from batchinfer.core.records import Counts, Info
 from batchinfer.engines import models
 from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.vllm import block_size
 from batchinfer.inputs.parquet import template_values
-from batchinfer.planning.prepare import Info, Prepared
+from batchinfer.planning.prepare import Prepared
 from batchinfer.prompting.template import TemplateFault
 
 EXACT_UP_TO = 50_000

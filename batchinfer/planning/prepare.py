@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -17,6 +17,7 @@ from batchinfer.cache.workspace import Workspace
 from batchinfer.core.clock import now
 from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.errors import UsageError
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_files
@@ -29,7 +30,6 @@ from batchinfer.planning.plan import Plan, Selection
 from batchinfer.planning.question import Question
 
 WRITER_PATIENCE = 600.0  # seconds; a run of hours does not fail because somebody plans beside it
-Info = Callable[[str], None]
 
 
 def quiet(text: str) -> None:

@@ -12,11 +12,11 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
 from batchinfer.publish import lookup_index
 from batchinfer.publish.release import (
-    Info,
     install_version,
     next_number,
     resolve_current,

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from batchinfer.core import database, files
 from batchinfer.core.columns import Column
-from batchinfer.core.database import scratch_database
+from batchinfer.core.database import TEXT_ROWS, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.sql import listed, literal, quoted
@@ -27,7 +27,6 @@ from batchinfer.versions.manifest import Manifest
 CURRENT = "current"
 CANDIDATE = re.compile(r"r\d+(-\d+)?")
 DIFFERENCE_COLUMNS = ("change", "old", "new", "old_score", "new_score", "old_source", "new_source")
-BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,7 @@ def _drop_equal_values(db: duckdb.DuckDBPyConnection) -> None:
     """JSON texts can differ where their values do not: in the order of names, or in spaces."""
     db.execute("CREATE TABLE equal (lookup BLOB)")
     cursor = db.cursor()
-    reader = cursor.sql("SELECT lookup, old, new FROM differences WHERE change = 'changed'").to_arrow_reader(BATCH_ROWS)
+    reader = cursor.sql("SELECT lookup, old, new FROM differences WHERE change = 'changed'").to_arrow_reader(TEXT_ROWS)
     for batch in reader:
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
         same = [lookup for lookup, old, new in rows if _canonical(old) == _canonical(new)]

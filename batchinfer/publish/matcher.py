@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.core.columns import Column
-from batchinfer.core.database import one, scratch_database
+from batchinfer.core.database import TEXT_ROWS, one, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Source
 from batchinfer.core.sql import literal
@@ -29,7 +29,6 @@ from batchinfer.job.spec import MatchSpec
 from batchinfer.match.matcher import MAGIC, MATCHER, TRAILER, matcher_version
 from batchinfer.versions.layout import PREDICTIONS, version_column
 
-BATCH_ROWS = 16_384
 MEMORY = "256MB"  # for tables; what does not fit goes to a file
 MOST_EXAMPLES = 5
 FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, score DOUBLE, source VARCHAR"
@@ -123,7 +122,7 @@ def _gather(db: duckdb.DuckDBPyConnection, sieve: TermFilter, proposed: str, spe
     """Makes the tables `named`, of all that each pattern names, and `generic`, of patterns that name too much."""
     db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
     reading = db.cursor()
-    for batch in reading.sql(proposed).to_arrow_reader(BATCH_ROWS):
+    for batch in reading.sql(proposed).to_arrow_reader(TEXT_ROWS):
         db.register("sieved", sieve(batch))
         db.execute("INSERT INTO folded BY NAME FROM sieved")
         db.unregister("sieved")
@@ -181,7 +180,7 @@ class TermFilter:
 def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
     """(pattern, JSON of all that it names), by pattern."""
     reading = db.cursor()
-    rows = reading.sql("FROM named ORDER BY pattern, concept, language").to_arrow_reader(BATCH_ROWS)
+    rows = reading.sql("FROM named ORDER BY pattern, concept, language").to_arrow_reader(TEXT_ROWS)
     records = (record for batch in rows for record in zip(*batch.to_pydict().values(), strict=True))
     for pattern, named in itertools.groupby(records, key=operator.itemgetter(0)):
         _, concepts, *others = zip(*named, strict=True)

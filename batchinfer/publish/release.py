@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import one
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import JobData
-from batchinfer.core.records import Check
+from batchinfer.core.records import Check, Info
 from batchinfer.errors import StoreError
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
@@ -25,8 +25,6 @@ from batchinfer.publish.matcher import Terms
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import PREDICTIONS
 from batchinfer.versions.manifest import Forced, Manifest
-
-Info = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
