@@ -26,8 +26,9 @@ from batchinfer.cli.common import (
 from batchinfer.errors import BatchinferError, GateFailed, UsageError
 
 if TYPE_CHECKING:
-    from batchinfer.pipeline.report import CandidateReport, RunReport
+    from batchinfer.pipeline.report import RunReport
     from batchinfer.planning.estimate import PlanReport
+    from batchinfer.publish.candidate import CandidateReport
 
 SHOWN = 20
 

@@ -13,12 +13,12 @@ from batchinfer.errors import GateFailed, InputError, SpecError
 from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Console, Progress
-from batchinfer.pipeline.report import CandidateReport, RunReport, gate_sentence
+from batchinfer.pipeline.report import RunReport, gate_sentence
 from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
 from batchinfer.publish.build import RunFacts
-from batchinfer.publish.candidate import release_candidate
+from batchinfer.publish.candidate import CandidateReport, release_candidate
 from batchinfer.publish.golden import Golden
-from batchinfer.publish.release import Release, pinned_instead, prepare_gate, release
+from batchinfer.publish.release import Release, prepare_gate, release
 from batchinfer.versions.manifest import Forced
 
 
@@ -71,5 +71,4 @@ def publish_candidate(
         store = Store(data.cache)
         store.prepare()
         with os_errors(data.versions):
-            version, manifest = release_candidate(job, data, store, name, key=key, info=console.info, forced=forced)
-        return CandidateReport(job.name, name, version, manifest, pinned_instead(data, console.info))
+            return release_candidate(job, data, store, name, key=key, info=console.info, forced=forced)

@@ -15,7 +15,6 @@ from batchinfer.pipeline.progress import Progress
 from batchinfer.planning.prepare import Prepared
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.release import Release
-from batchinfer.versions.manifest import Manifest
 
 SMALL_MASS = 0.1
 JSON_NAMES = {"choice_mass": "mass"}  # fields that --json calls otherwise
@@ -176,31 +175,6 @@ class RunReport:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateReport:
-    """A refused candidate that was published as it is.
-
-    job: its name.
-    candidate: its name.
-    version: that it became; None where the current one has these very bytes.
-    manifest: of the candidate.
-    pinned: the version that is served in place of the current one.
-    """
-
-    job: str
-    candidate: str
-    version: int | None
-    manifest: Manifest
-    pinned: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "job": self.job, "status": RunStatus.DONE, "candidate": self.candidate, "version": self.version,
-            "entries": self.manifest.rows, "carried": self.manifest.carried, "unchanged": self.version is None,
-            "pinned": self.pinned, "gate": [check.to_json() for check in self.manifest.gate.checks],
-        }  # fmt: skip
 
 
 def gate_sentence(name: str, outcome: Release) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import duckdb
+
 from batchinfer.cache.store import Store
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.columns import Column
@@ -125,15 +127,20 @@ def _publish(
 ) -> Terms | None:
     """The files that serve, then the last steps; returns what the matcher holds."""
     spec, key = workspace.spec, workspace.query_list.source.key
-    lookup_index.write_lookup(workspace.db, key, draft, spec.name, is_json=spec.output.is_json)
-    held = write_matcher(key, draft, spec, info)
+    held = make_findable(workspace.db, key, draft, spec, info)
     found = None if held is None else held.to_json()
     install_version(data, workspace.store, draft, version, manifest.derive(match=found))
     return held
 
 
-def write_matcher(key: Sequence[Column], draft: Path, spec: JobSpec, info: Info) -> Terms | None:
-    """matcher.bin, if the job has a match section, and what there is to say of it."""
+def make_findable(
+    db: duckdb.DuckDBPyConnection, key: Sequence[Column], draft: Path, spec: JobSpec, info: Info
+) -> Terms | None:
+    """Writes lookup.lmdb, and matcher.bin if the job has a match section; returns, and tells, what the matcher holds.
+
+    db: any; no table of it is read.
+    """
+    lookup_index.write_lookup(db, key, draft, spec.name, is_json=spec.output.is_json)
     held = matcher.write_matcher(key, draft, spec.match, is_json=spec.output.is_json)
     if held is not None:
         info(held.message)
