@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from batchinfer.core.home import Data, JobData
     from batchinfer.job.reader import Job
     from batchinfer.pipeline.progress import Console
-    from batchinfer.pipeline.report import CandidateReport, RunReport
+    from batchinfer.pipeline.report import RunReport
     from batchinfer.planning.estimate import PlanReport
+    from batchinfer.publish.candidate import CandidateReport
     from batchinfer.publish.diff import Difference
     from batchinfer.versions.pointers import PinReport, VersionStatus
 

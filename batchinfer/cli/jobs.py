@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,7 @@ def try_(job: str, pair: tuple[str, ...], shots: int | None, as_json: bool) -> N
         "prompt": trial.prompt,
         "prompt_tokens": trial.prompt_tokens,
         "text": trial.generation.text if trial.generation else None,
-        "result": {name: value for name, value in asdict(trial.result).items() if name not in ("key", "stage")},
+        "result": trial.result.to_json(),
     }
     emit(result, as_json, lambda: _print_trial(trial))
 
@@ -84,4 +83,4 @@ def _print_trial(trial: Trial) -> None:
     if result.scores is not None:
         rows = [[choice, f"{score:.4f}"] for choice, score in sorted(result.scores.items(), key=lambda item: -item[1])]
         table("", ["choice", "score"], rows, right=["score"])
-        click.echo(f"All choices together have a probability of {result.mass:.4f}.")
+        click.echo(f"All choices together have a probability of {result.choice_mass:.4f}.")

@@ -42,7 +42,10 @@ VARIABLE = "BATCHINFER_HOME"
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The data folder: where all jobs keep their files. root: its path; else $BATCHINFER_HOME, or the user's data folder."""
+    """The data folder: where all jobs keep their files.
+
+    root: its path; else $BATCHINFER_HOME, or the user's data folder.
+    """
 
     root: Path
 
@@ -56,7 +59,11 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class JobData:
-    """One job's part of the data folder."""
+    """One job's part of the data folder.
+
+    root: the data folder.
+    name: the job's.
+    """
 
     root: Path
     name: str

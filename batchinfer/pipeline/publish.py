@@ -8,16 +8,17 @@ from batchinfer.cache.schema import RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.errors import GateFailed, InputError, SpecError, UsageError
 from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Console, Progress
-from batchinfer.pipeline.report import CandidateReport, RunReport, gate_sentence
-from batchinfer.planning.prepare import Info, Options, Prepared, prepare_to_write
+from batchinfer.pipeline.report import RunReport, gate_sentence
+from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
 from batchinfer.publish.build import RunFacts
-from batchinfer.publish.candidate import release_candidate
+from batchinfer.publish.candidate import CandidateReport, release_candidate
 from batchinfer.publish.golden import Golden
-from batchinfer.publish.release import Release, pinned_instead, prepare_gate, release
+from batchinfer.publish.release import Release, prepare_gate, release
 from batchinfer.versions.manifest import Forced
 
 
@@ -70,8 +71,7 @@ def publish_candidate(
         store = Store(data.cache)
         store.prepare()
         with os_errors(data.versions):
-            version, manifest = release_candidate(job, data, store, name, key=key, info=console.info, forced=forced)
-        return CandidateReport(job.name, name, version, manifest, pinned_instead(data, console.info))
+            return release_candidate(job, data, store, name, key=key, info=console.info, forced=forced)
 
 
 def _forced(why: str | None) -> Forced | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from batchinfer.core.columns import Column, typed
 from batchinfer.core.home import JobData
-from batchinfer.core.records import Failure, Generation, Prediction, Prompt
+from batchinfer.core.records import Failure, Generation, Info, Prediction, Prompt
 from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine, Task
 from batchinfer.engines.start import engine_for
@@ -43,7 +43,7 @@ def try_prompt(
     texts: Mapping[str, str],
     *,
     shots: int | None,
-    info: Callable[[str], None],
+    info: Info,
     show: Callable[[str, int], None],
     engine: Engine | None = None,
 ) -> Trial:

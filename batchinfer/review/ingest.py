@@ -15,12 +15,12 @@ from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.files import user_name
 from batchinfer.core.home import JobData
-from batchinfer.core.records import VerdictKind
+from batchinfer.core.records import Info, VerdictKind
 from batchinfer.errors import InputError
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.planning.prepare import Info, Options, prepare_to_write, quiet
+from batchinfer.planning.prepare import Options, prepare_to_write, quiet
 from batchinfer.publish.contents import Candidate
 from batchinfer.review.marked import MarkedRows
 from batchinfer.review.rows import MAX_FAULTS, RowReader

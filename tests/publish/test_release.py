@@ -443,11 +443,11 @@ SLOW = """
     from tests.factories import Quiet
     folder, home, sign = sys.argv[1:]
     real = lookup_index.write_lookup
-    def slow(*arguments):
+    def slow(*arguments, **named):
         Path(sign, "building").touch()
         while not Path(sign, "go").exists():
             time.sleep(0.02)
-        return real(*arguments)
+        return real(*arguments, **named)
     lookup_index.write_lookup = slow
     job = reader.load(folder, {})
     publish(job, JobData(Path(home), job.name), Options(), Quiet())
