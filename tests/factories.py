@@ -33,6 +33,7 @@ from batchinfer.pipeline.report import RunReport
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Options, Prepared, prepare, prepare_to_write
 from batchinfer.review import export, ingest, predictions
+from batchinfer.review.predictions import ImportReport
 from batchinfer.versions import pointers
 from batchinfer.versions.snapshot import Snapshot
 
@@ -116,8 +117,8 @@ class World:
             generator.run(engine, Task({}), PretendTokenizer(), 1000, lambda: None)
         return run_id
 
-    def take_in(self, columns: Rows | pa.Table, author: str | None = None) -> tuple[int, int]:
-        """Imports these rows; returns the import's number and size."""
+    def take_in(self, columns: Rows | pa.Table, author: str | None = None) -> ImportReport:
+        """Imports these rows."""
         return predictions.import_predictions(
             self.job, self.data, write(self.job.folder / "imported.parquet", columns), author
         )

@@ -22,7 +22,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 input_option = click.option(
     "--input",
     "input_path",
-    type=click.Path(exists=False),
+    type=click.Path(path_type=Path),
+    callback=lambda _context, _option, path: None if path is None else path.absolute(),
     metavar="PATH",
     help="A Parquet file, glob or folder in place of the job's.",
 )
@@ -34,7 +35,7 @@ def open_job(name: str) -> tuple[Job, JobData]:
     return job, JobData(data_dir(), job.name)
 
 
-def data_dir() -> Any:
+def data_dir() -> Path:
     """The data folder that the command was given."""
     return data_folder(click.get_current_context().find_root().obj, os.environ)
 
@@ -107,11 +108,14 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
+    """Prints a sentence to stderr, beside what the command prints."""
     click.echo(text, err=True)
 
 
-def _options(input_path: str | None) -> Any:
-    from batchinfer.planning.prepare import Options
-
-    return Options(input=None if input_path is None else Path(input_path).absolute())
+def output_file(name: str) -> Path:
+    """A file to write. Raises UsageError if its folder does not exist."""
+    target = Path(name).absolute()
+    if not target.parent.is_dir():
+        raise UsageError(f"The folder {target.parent} does not exist: make it first.")
+    return target

@@ -24,16 +24,16 @@ def init_(name: str, input_path: str | None, as_json: bool) -> None:
     """Scaffold jobs/NAME: a job that runs as it is. From a list it proposes key and template."""
     from batchinfer.pipeline.scaffold import init
 
-    folder = init(name, None if input_path is None else Path(input_path), Path("jobs"))
+    made = init(name, None if input_path is None else Path(input_path), Path("jobs"))
 
     def text() -> None:
         click.echo(
-            f"Made {folder}/job.yaml"
+            f"Made {made.folder}/job.yaml"
             + (f", with a copy of {input_path}." if input_path else " and a small queries.parquet.")
         )
-        click.echo(f"Next: read and edit {folder}/job.yaml, then batchinfer plan {name}, batchinfer run {name}.")
+        click.echo(f"Next: read and edit {made.folder}/job.yaml, then batchinfer plan {name}, batchinfer run {name}.")
 
-    emit({"job": name, "folder": str(folder)}, as_json, text)
+    emit(made.to_json(), as_json, text)
 
 
 @click.command("try")
@@ -57,14 +57,7 @@ def try_(job: str, pair: tuple[str, ...], shots: int | None, as_json: bool) -> N
     trial = try_prompt(
         opened, data, pairs(pair), shots=shots, info=lambda text: click.secho(text, dim=True, err=True), show=show
     )
-    result = {
-        "job": opened.name,
-        "prompt": trial.prompt,
-        "prompt_tokens": trial.prompt_tokens,
-        "text": trial.generation.text if trial.generation else None,
-        "result": trial.result.to_json(),
-    }
-    emit(result, as_json, lambda: _print_trial(trial))
+    emit(trial.to_json(), as_json, lambda: _print_trial(trial))
 
 
 def _print_trial(trial: Trial) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -37,6 +38,21 @@ def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
     click.echo(body.decode() if as_json else json.dumps(json.loads(body), indent=2, ensure_ascii=False))
 
 
+@dataclass(frozen=True, slots=True)
+class FoundInText:
+    """What one text mentions.
+
+    matches: one for each name of each place, as the service gives them.
+    version: that says so.
+    """
+
+    matches: list[dict[str, Any]]
+    version: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 @click.command("match")
 @job_argument
 @click.argument("text")
@@ -60,7 +76,7 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
             matches = [flat for place in places for flat in place.flat()]
             found = found or bool(matches)
             show = _match_line if text == "-" else _match_table
-            emit({"matches": matches, "version": snapshot.number}, as_json, partial(show, matches))
+            emit(FoundInText(matches, snapshot.number).to_json(), as_json, partial(show, matches))
     if not found:
         what = "this text" if text != "-" else "these texts"
         raise NotFound(f"Version {snapshot.number} of {data.name} finds nothing in {what}.")

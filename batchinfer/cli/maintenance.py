@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @input_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def forget_(job: str, pair: tuple[str, ...], input_path: str | None, yes: bool, as_json: bool) -> None:
+def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool, as_json: bool) -> None:
     """Remove one entry from everything: the cache, all versions and candidates, recorded misses, logs.
 
     What is served is rebuilt without it. Exits with 1 if nothing of it is stored.
@@ -45,8 +45,7 @@ def forget_(job: str, pair: tuple[str, ...], input_path: str | None, yes: bool, 
     question = f"Forget {', '.join(pair)} of {data.name}, in its cache, versions, misses and logs? It cannot be undone."
     if not yes and not (sys.stdin.isatty() and click.confirm(question, err=True)):
         raise UsageError("Nothing was removed: pass --yes, or answer y on a terminal.")
-    given = None if input_path is None else Path(input_path).absolute()
-    report = erase_entry(_job_file(job), data, texts, given)
+    report = erase_entry(_job_file(job), data, texts, input_path)
     emit(report.to_json(), as_json, lambda: tell(_erased(report, ", ".join(pair))))
 
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from batchinfer.cli.common import (
-    _options,
-    _warn,
     counted,
     emit,
     input_option,
     job_argument,
     json_option,
     open_job,
+    output_file,
     pairs,
     table,
     tell,
+    warn,
 )
 from batchinfer.errors import UsageError
 
@@ -40,28 +40,22 @@ _HINTS = {  # by what is judged
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows with this value; may be repeated.")
 @input_option
 @json_option
-def review_(job: str, out: str, where: tuple[str, ...], input_path: str | None, as_json: bool) -> None:
+def review_(job: str, out: str, where: tuple[str, ...], input_path: Path | None, as_json: bool) -> None:
     """Write what people should look at: what is new or changed, worst first.
 
     Mark each row's verdict as accept, reject or correct (with the corrected value), then: batchinfer import JOB FILE.
     """
+    from batchinfer.planning.prepare import Options
     from batchinfer.review.export import export_review
 
     opened, data = open_job(job)
-    target = Path(out).absolute()
-    if not target.parent.is_dir():
-        raise UsageError(f"The folder {target.parent} does not exist: make it first.")
-    review = export_review(opened, data, _options(input_path), target, pairs(where), _warn)
+    review = export_review(opened, data, Options(input=input_path), output_file(out), pairs(where), warn)
     done = (
         f"Wrote {counted(review.rows, 'row')} to {out}: {review.new:,} new, {review.changed:,} changed. "
         f"Mark verdict as accept, reject or correct, then: batchinfer import {job} {out}{_HINTS[review.subject]}"
     )
     nothing = f"There is nothing to review; {out} holds the header only."
-    emit(
-        {"job": opened.name, "file": str(target), "rows": review.rows, "new": review.new, "changed": review.changed},
-        as_json,
-        lambda: tell(done if review.rows else nothing),
-    )
+    emit(review.to_json(), as_json, lambda: tell(done if review.rows else nothing))
 
 
 @click.command("import")
@@ -73,13 +67,20 @@ def review_(job: str, out: str, where: tuple[str, ...], input_path: str | None, 
 @click.option("--undo", type=int, metavar="ID", help="Undo an import.")
 @json_option
 def import_(
-    job: str, file: str | None, author: str | None, input_path: str | None, list_: bool, undo: int | None, as_json: bool
+    job: str,
+    file: str | None,
+    author: str | None,
+    input_path: Path | None,
+    list_: bool,
+    undo: int | None,
+    as_json: bool,
 ) -> None:
     """Import predictions made elsewhere, or a review that people have marked; they win over the model's.
 
     FILE has the job's key columns and a column prediction (score and author are optional), or is what batchinfer review
     wrote, with verdicts; --input is the list that it was made with.
     """
+    from batchinfer.planning.prepare import Options
     from batchinfer.review import ingest, predictions
 
     opened, data = open_job(job)
@@ -92,25 +93,25 @@ def import_(
             past, as_json, lambda: table("", columns, [[row[name] for name in columns] for row in past], right=_COUNTS)
         )
     elif undo is not None:
-        count = predictions.undo_import(opened, data, undo)
+        undone = predictions.undo_import(opened, data, undo)
         emit(
-            {"import_id": undo, "rows": count},
+            undone.to_json(),
             as_json,
-            lambda: click.echo(f"Undid import {undo} ({counted(count, 'row')}). {_next(job)}"),
+            lambda: click.echo(f"Undid import {undo} ({counted(undone.rows, 'row')}). {_next(job)}"),
         )
     elif ingest.is_review(path := Path(str(file)).absolute(), opened.spec):
-        review = ingest.import_review(opened, data, path, author, _options(input_path), _warn)
+        review = ingest.import_review(opened, data, path, author, Options(input=input_path), warn)
         emit(review.to_json(), as_json, lambda: tell(_imported(review, job)))
     else:
         if input_path is not None:
             raise UsageError(
                 f"--input goes with a review, and {file} is not one: it has none of the columns verdict, check and corrected."
             )
-        number, count = predictions.import_predictions(opened, data, path, author)
+        imported = predictions.import_predictions(opened, data, path, author)
         emit(
-            {"import_id": number, "rows": count},
+            imported.to_json(),
             as_json,
-            lambda: click.echo(f"Import {number}: {counted(count, 'row')}. {_next(job)}"),
+            lambda: click.echo(f"Import {imported.import_id}: {counted(imported.rows, 'row')}. {_next(job)}"),
         )
 
 

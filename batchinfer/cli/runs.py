@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchinfer.cli.common import (
-    _options,
-    _warn,
     emit,
     input_option,
     job_argument,
     json_option,
     open_job,
+    output_file,
     pairs,
     percent,
     table,
     tell,
+    warn,
 )
 from batchinfer.errors import BatchinferError, GateFailed, UsageError
 
@@ -37,13 +37,13 @@ SHOWN = 20
 @job_argument
 @input_option
 @json_option
-def plan_(job: str, input_path: str | None, as_json: bool) -> None:
+def plan_(job: str, input_path: Path | None, as_json: bool) -> None:
     """The dry run: rows, unique prompts, cache hits, what a run would generate and cost."""
     from batchinfer.pipeline.plan import plan
     from batchinfer.planning.prepare import Options
 
     opened, data = open_job(job)
-    result = plan(opened, data, Options(input=_path(input_path)), lambda text: click.secho(text, dim=True, err=True))
+    result = plan(opened, data, Options(input=input_path), lambda text: click.secho(text, dim=True, err=True))
     emit(result.to_json(), as_json, lambda: _print_plan(result))
 
 
@@ -87,7 +87,7 @@ def _print_plan(result: PlanReport) -> None:
 @click.option("--update-model", is_flag=True, help="Take the model as it is now, in place of the recorded one.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def run_(job: str, input_path: str | None, limit: int | None, max_hours: float | None, no_publish: bool, retry_failed: bool,
+def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float | None, no_publish: bool, retry_failed: bool,
          refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
     """Plan, generate what the cache lacks, store it, gate it, publish a version."""
     from batchinfer.cli.progress import ProgressConsole
@@ -96,7 +96,7 @@ def run_(job: str, input_path: str | None, limit: int | None, max_hours: float |
 
     opened, data = open_job(job)
     options = Options(
-        input=_path(input_path), limit=limit, max_hours=max_hours, publish=not no_publish, retry_failed=retry_failed,
+        input=input_path, limit=limit, max_hours=max_hours, publish=not no_publish, retry_failed=retry_failed,
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh]).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
@@ -113,7 +113,7 @@ def run_(job: str, input_path: str | None, limit: int | None, max_hours: float |
 @click.option("--why", metavar="TEXT", help="The reason for --force, kept in the version's manifest.")
 @json_option
 def publish_(
-    job: str, input_path: str | None, candidate: str | None, force: bool, why: str | None, as_json: bool
+    job: str, input_path: Path | None, candidate: str | None, force: bool, why: str | None, as_json: bool
 ) -> None:
     """Build a version from what the cache has now, gate it, and make it current."""
     from batchinfer.cli.progress import ProgressConsole
@@ -126,7 +126,7 @@ def publish_(
         raise UsageError("--why goes with --force: a version that passes its gate needs no reason.")
     opened, data = open_job(job)
     with reporting(as_json=as_json), ProgressConsole() as show:
-        options = Options(input=_path(input_path))
+        options = Options(input=input_path)
         if candidate is None:
             report = publish(opened, data, options, show, why)
             emit(report.to_json(), as_json, lambda: _print_published(report))
@@ -219,10 +219,6 @@ def _tell_pin(job: str, version: int | None, pinned: int | None) -> None:
         tell(f"Version {pinned} is pinned and served in place of {hidden}: batchinfer unpin {job} ends that.")
 
 
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text).absolute()
-
-
 @click.command("failures")
 @job_argument
 @click.option(
@@ -280,20 +276,14 @@ def runs_(job: str, as_json: bool) -> None:
 @click.argument("file", type=click.Path(dir_okay=False))
 @input_option
 @json_option
-def export_(job: str, file: str, input_path: str | None, as_json: bool) -> None:
+def export_(job: str, file: str, input_path: Path | None, as_json: bool) -> None:
     """Write FILE.parquet: what the cache has for the job's list, with raw text and scores."""
     from batchinfer.pipeline.export import export
+    from batchinfer.planning.prepare import Options
 
     opened, data = open_job(job)
-    target = Path(file).absolute()
-    if not target.parent.is_dir():
-        raise UsageError(f"The folder {target.parent} does not exist: make it first.")
-    count = export(opened, data, _options(input_path), target, _warn)
-    emit(
-        {"job": opened.name, "file": str(target), "rows": count},
-        as_json,
-        lambda: click.echo(f"Wrote {count:,} rows to {file}."),
-    )
+    report = export(opened, data, Options(input=input_path), output_file(file), warn)
+    emit(report.to_json(), as_json, lambda: click.echo(f"Wrote {report.rows:,} rows to {file}."))
 
 
 def _query(query: Mapping[str, Any] | None) -> str:

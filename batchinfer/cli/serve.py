@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from batchinfer.cli.common import data_dir, emit, json_option, table
+from batchinfer.cli.common import data_dir, emit, json_option, table, warn
 from batchinfer.core.home import check_job_name, job_names
 from batchinfer.errors import MissingExtra, NotFound, UsageError
 
@@ -53,7 +52,7 @@ def serve_(host: str, port: int, workers: int | None, no_auth: bool, no_misses: 
         root, host, port,
         workers=workers or min(MOST_WORKERS, len(os.sched_getaffinity(0))),
         no_auth=no_auth, misses=not no_misses, access_log=access_log,
-        say=lambda text: click.echo(text, err=True),
+        say=warn,
     )  # fmt: skip
 
 
@@ -80,14 +79,13 @@ def add(name: str, jobs: tuple[str, ...], as_json: bool) -> None:
     root = data_dir()
     _check_jobs(root, jobs)
     root.mkdir(parents=True, exist_ok=True)
-    record, key = KeyFile(root).add(name, list(jobs))
-    result = {"id": record.id, "name": record.name, "jobs": record.jobs, "key": key}
+    made = KeyFile(root).add(name, list(jobs))
 
     def text() -> None:
-        click.echo(key)
-        click.echo(f"It is shown only now. Send it as: Authorization: Bearer {key[:6]}…", err=True)
+        click.echo(made.key)
+        warn(f"It is shown only now. Send it as: Authorization: Bearer {made.key[:6]}…")
 
-    emit(result, as_json, text)
+    emit(made.to_json(), as_json, text)
 
 
 def _check_jobs(root: Path, jobs: tuple[str, ...]) -> None:
@@ -98,7 +96,7 @@ def _check_jobs(root: Path, jobs: tuple[str, ...]) -> None:
     for job in jobs:
         check_job_name(job)
         if job not in known:
-            click.echo(f"There is no job {job} in the data folder yet.", err=True)
+            warn(f"There is no job {job} in the data folder yet.")
 
 
 @keys_.command("list")
@@ -107,10 +105,7 @@ def list_(as_json: bool) -> None:
     """List the keys, without their secrets."""
     from batchinfer.serve.apikeys import KeyFile
 
-    rows = [
-        {name: value for name, value in asdict(record).items() if name != "sha256"}
-        for record in KeyFile(data_dir()).read()
-    ]
+    rows = [record.to_json() for record in KeyFile(data_dir()).read()]
     columns = ["id", "name", "jobs", "created_at", "revoked_at"]
 
     def text() -> None:
@@ -132,9 +127,5 @@ def revoke(key_id: str, as_json: bool) -> None:
     """Revoke a key, for good."""
     from batchinfer.serve.apikeys import KeyFile
 
-    record = KeyFile(data_dir()).revoke(key_id)
-    emit(
-        {"id": record.id, "revoked_at": record.revoked_at},
-        as_json,
-        lambda: click.echo(f"Revoked the key {record.id} ({record.name})."),
-    )
+    revoked = KeyFile(data_dir()).revoke(key_id)
+    emit(revoked.to_json(), as_json, lambda: click.echo(f"Revoked the key {revoked.id} ({revoked.name})."))

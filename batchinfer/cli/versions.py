@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from batchinfer.cli.common import emit, job_argument, json_option, served_data, table, tell
+from batchinfer.cli.common import emit, job_argument, json_option, served_data, table, tell, warn
 from batchinfer.errors import UsageError
 
 SHOWN_DIFFERENCES = 20
@@ -21,7 +21,7 @@ def versions_(job: str, as_json: bool) -> None:
     """The published versions, newest first."""
     from batchinfer.versions.pointers import list_versions
 
-    rows = list_versions(served_data(job), lambda fault: click.echo(f"batchinfer: {fault}", err=True))
+    rows = list_versions(served_data(job), lambda fault: warn(f"batchinfer: {fault}"))
     columns = ["version", "created_at", "rows", "current", "pinned", "gate"]
     listed = [row.to_json() for row in rows]
 
@@ -119,20 +119,15 @@ def copy_(job: str, dest: str, as_json: bool) -> None:
     from batchinfer.versions.replication import replicate
 
     data = served_data(job)
-    copied = replicate(data, Path(dest).absolute(), lambda text: click.echo(text, err=True))
+    copied = replicate(data, dest, warn)
     if copied.pinned is not None:
-        click.echo(
+        warn(
             f"Version {copied.pinned} is pinned in {dest}, and stays served there: "
-            f"batchinfer --home {dest} unpin {data.name} ends that.",
-            err=True,
+            f"batchinfer --home {dest} unpin {data.name} ends that."
         )
-    result = {
-        "job": data.name, "version": copied.version, "destination": dest, "copied": copied.copied, "bytes": copied.bytes,
-        "pinned": copied.pinned,
-    }  # fmt: skip
     done = f"Copied version {copied.version} ({copied.bytes / 1e6:,.1f} MB) to {dest}."
     there = f"{dest} has version {copied.version} already; it is current there."
-    emit(result, as_json, lambda: tell(done if copied.copied else there))
+    emit(copied.to_json(), as_json, lambda: tell(done if copied.copied else there))
 
 
 def _cell(value: object) -> str | None:

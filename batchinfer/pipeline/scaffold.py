@@ -70,8 +70,23 @@ class Proposal:
     columns: list[str]
 
 
-def init(name: str, list_path: Path | None, parent: Path) -> Path:
-    """Makes `parent`/`name` with job.yaml and queries.parquet; returns the folder. Raises UsageError or InputError."""
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job that was just made.
+
+    job: its name.
+    folder: where its job file is.
+    """
+
+    job: str
+    folder: Path
+
+    def to_json(self) -> dict[str, str]:
+        return {"job": self.job, "folder": str(self.folder)}
+
+
+def init(name: str, list_path: Path | None, parent: Path) -> NewJob:
+    """Makes `parent`/`name` with job.yaml and queries.parquet. Raises UsageError or InputError."""
     if not re.fullmatch(JOB_NAME, name):
         raise UsageError(
             f"A job's name is lower case: letters, digits, _ and -, beginning with a letter; {name} is not."
@@ -88,7 +103,7 @@ def init(name: str, list_path: Path | None, parent: Path) -> Path:
         else:
             shutil.copyfile(list_path, folder / "queries.parquet")
         (folder / FILE).write_text(_job_file(name, found), encoding="utf-8")
-    return folder
+    return NewJob(name, folder)
 
 
 def propose(table: pa.Table) -> Proposal:

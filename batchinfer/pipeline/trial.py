@@ -25,16 +25,27 @@ from batchinfer.prompting.template import TemplateFault
 class Trial:
     """One prompt that was tried.
 
+    job: its name.
     prompt: the whole text, as the model sees it.
     prompt_tokens: its length.
     generation: None if the engine failed on it.
     result: the prediction, or why there is none.
     """
 
+    job: str
     prompt: str
     prompt_tokens: int
     generation: Generation | None
     result: Prediction | Failure
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "job": self.job,
+            "prompt": self.prompt,
+            "prompt_tokens": self.prompt_tokens,
+            "text": self.generation.text if self.generation else None,
+            "result": self.result.to_json(),
+        }
 
 
 def try_prompt(
@@ -64,17 +75,19 @@ def try_prompt(
     show(text, len(ids))
     task = question.task(tokenizer)
     if engine is not None:
-        return _ask(engine, question, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
+        return _ask(job.name, engine, question, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
     with engine_for(job, data, question.engine_config(source), info) as started:
-        return _ask(started, question, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
+        return _ask(job.name, started, question, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
 
 
-def _ask(engine: Engine, question: Question, row: Mapping[str, Any], prompt: Prompt, text: str, task: Task) -> Trial:
+def _ask(
+    job: str, engine: Engine, question: Question, row: Mapping[str, Any], prompt: Prompt, text: str, task: Task
+) -> Trial:
     engine.wait_ready()
     [answer] = engine.generate(task, [prompt])
     if isinstance(answer, Failure):
-        return Trial(text, len(prompt.token_ids), None, answer)
-    return Trial(text, len(prompt.token_ids), answer, question.parser(answer, row))
+        return Trial(job, text, len(prompt.token_ids), None, answer)
+    return Trial(job, text, len(prompt.token_ids), answer, question.parser(answer, row))
 
 
 def _columns(job: Job, data: JobData, question: Question, texts: Mapping[str, str]) -> dict[str, Column]:

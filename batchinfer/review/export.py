@@ -9,6 +9,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -34,11 +35,15 @@ from batchinfer.versions.pointers import open_if_served
 class ExportedReview:
     """What was written.
 
+    job: its name.
+    file: where.
     rows: how many.
     new: those of them whose key has no value yet that people accepted or gave.
     subject: what is judged, values or terms.
     """
 
+    job: str
+    file: Path
     rows: int
     new: int
     subject: SubjectKind
@@ -47,6 +52,11 @@ class ExportedReview:
     def changed(self) -> int:
         """How many differ from what people accepted or gave before, or, of terms, from what is served."""
         return self.rows - self.new
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "job": self.job, "file": str(self.file), "rows": self.rows, "new": self.new, "changed": self.changed
+        }  # fmt: skip
 
 
 def export_review(
@@ -73,7 +83,7 @@ def export_review(
         sheet.fill(where)
         with database.copy_errors(target):
             sheet.write(draft, as_csv=target.suffix.lower() == ".csv")
-        return ExportedReview(sheet.count(), sheet.count("state = 'new'"), sheet.subject.kind)
+        return ExportedReview(job.name, target, sheet.count(), sheet.count("state = 'new'"), sheet.subject.kind)
 
 
 class _Sheet:

@@ -6,6 +6,7 @@ All of it streams: the rows are checked, and wait in a scratch database until th
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
@@ -33,10 +34,25 @@ PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
 READY, NUMBER = "\x1fprediction", "\x1fnumber"
 
 
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """An import of predictions that was stored, or undone.
+
+    import_id: its number.
+    rows: how many it has, or had.
+    """
+
+    import_id: int
+    rows: int
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
 def import_predictions(
     job: Job, data: JobData, path: Path, author: str | None, *, rows_at_once: int = TEXT_ROWS
-) -> tuple[int, int]:
-    """Imports a file, all of it or nothing; returns the import's number and its rows. Raises InputError."""
+) -> ImportReport:
+    """Imports a file, all of it or nothing. Raises InputError."""
     data.prepare(job.path)
     with (
         data.run_lock(f"batchinfer import {job.name}"),
@@ -50,7 +66,7 @@ def import_predictions(
         store = Store(data.cache)
         store.prepare()
         number = imports.store_import(store, db, "SELECT * EXCLUDE (row, number) FROM incoming", incoming.key_spec)
-        return number, incoming.rows
+        return ImportReport(number, incoming.rows)
 
 
 def past_imports(data: JobData) -> list[ImportRow]:
@@ -62,13 +78,13 @@ def past_imports(data: JobData) -> list[ImportRow]:
     return imports.all_imports(store)
 
 
-def undo_import(job: Job, data: JobData, number: int) -> int:
-    """Removes an import; returns how many rows it had. Raises NotFound."""
+def undo_import(job: Job, data: JobData, number: int) -> ImportReport:
+    """Removes an import. Raises NotFound."""
     known = [row.import_id for row in past_imports(data)]
     if number not in known:
         raise NotFound(f"There is no import {number}; there are {', '.join(map(str, known)) or 'none'}.")
     with data.run_lock(f"batchinfer import {job.name}"):
-        return imports.remove_import(Store(data.cache), number)
+        return ImportReport(number, imports.remove_import(Store(data.cache), number))
 
 
 class _IncomingTable:

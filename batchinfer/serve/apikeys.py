@@ -52,6 +52,42 @@ class Record:
     def allows(self, job: str) -> bool:
         return self.jobs is None or job in self.jobs
 
+    def to_json(self) -> dict[str, Any]:
+        """What anybody may see of it."""
+        return {name: value for name, value in asdict(self).items() if name != "sha256"}
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made, the only time that it is shown.
+
+    record: what is stored of it.
+    key: as clients send it.
+    """
+
+    record: Record
+    key: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.record.id, "name": self.record.name, "jobs": self.record.jobs, "key": self.key}
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedKey:
+    """A key that was revoked, now or before.
+
+    id: its public part.
+    name: whom or what it was for.
+    revoked_at: when, ISO 8601.
+    """
+
+    id: str
+    name: str
+    revoked_at: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"id": self.id, "revoked_at": self.revoked_at}
+
 
 class KeyFile:
     """The keys of a data folder."""
@@ -82,25 +118,26 @@ class KeyFile:
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise StoreError(f"{self.path} is damaged: {exc!r}. Restore it, or remove it and make new keys.") from exc
 
-    def add(self, name: str, jobs: list[str] | None) -> tuple[Record, str]:
-        """Makes a key. Returns its record, and the key itself, which is not stored."""
+    def add(self, name: str, jobs: list[str] | None) -> NewKey:
+        """Makes a key. The key itself is not stored."""
         key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         digest = hashlib.sha256(secret.encode()).hexdigest()
         record = Record(key_id, digest, name, tuple(jobs) if jobs else None, _now())
         with self._locked():
             self._write([*self.read(), record])
-        return record, f"{PREFIX}_{key_id}_{secret}"
+        return NewKey(record, f"{PREFIX}_{key_id}_{secret}")
 
-    def revoke(self, key_id: str) -> Record:
+    def revoke(self, key_id: str) -> RevokedKey:
         """Revokes a key, for good. Raises NotFound."""
         with self._locked():
             records = self.read()
             found = next((record for record in records if record.id == key_id), None)
             if found is None:
                 raise NotFound(f"There is no key {key_id}: batchinfer keys list names them.")
-            revoked = replace(found, revoked_at=found.revoked_at or _now())
+            revoked_at = found.revoked_at or _now()
+            revoked = replace(found, revoked_at=revoked_at)
             self._write([revoked if record.id == key_id else record for record in records])
-        return revoked
+        return RevokedKey(found.id, found.name, revoked_at)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

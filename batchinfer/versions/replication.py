@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +26,28 @@ ALSO_COPIED = ("last_run.json",)  # what a service says of a job besides its ver
 class Replicated:
     """How a copy ended.
 
+    job: its name.
     version: the version that is current in the other data folder now.
+    destination: the other data folder, as it was named.
     copied: whether it was copied; if not, it was there already.
     bytes: the size of what was copied.
     pinned: the version that is served there instead, if one is pinned.
     """
 
+    job: str
     version: int
+    destination: str
     copied: bool
     bytes: int
     pinned: int | None
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
-def replicate(data: JobData, root: Path, say: Callable[[str], None]) -> Replicated:
-    """Copies what is served to the data folder `root`, and makes it current there. Raises UsageError, Busy or StoreError."""
-    there = _destination(data, root)
+
+def replicate(data: JobData, destination: str | Path, say: Callable[[str], None]) -> Replicated:
+    """Copies what is served to another data folder, and makes it current there. Raises UsageError, Busy or StoreError."""
+    there = _destination(data, Path(destination).absolute())
     with pointers.open_served(data) as source, there.run_lock(f"batchinfer copy {data.name}"):
         found = pointers.pointer_to(data, source.number)
         folders.remove_drafts(there)
@@ -54,7 +61,8 @@ def replicate(data: JobData, root: Path, say: Callable[[str], None]) -> Replicat
             pointers.make_current(there, found.version)
         retention.retain(there, int(source.manifest.spec["keep_versions"]))
         pin = pointers.pointer(there, pointers.PIN)
-    return Replicated(found.version, copied, size, None if pin is None or pin.version == found.version else pin.version)
+    pinned = None if pin is None or pin.version == found.version else pin.version
+    return Replicated(data.name, found.version, str(destination), copied, size, pinned)
 
 
 def _destination(data: JobData, root: Path) -> JobData:

@@ -166,7 +166,7 @@ def test_a_rejected_value_never_comes_back_by_itself(make: Make, how: str) -> No
     if how == "refresh":
         world.answer(echo, refresh=True)
     elif how == "undone import":
-        number, _ = world.take_in({"id": ["a"], "prediction": ["by hand"]})
+        number = world.take_in({"id": ["a"], "prediction": ["by hand"]}).import_id
         world.publish()
         assert entry(world, id="a") == ("by hand", None, "import")
         predictions.undo_import(world.job, world.data, number)
@@ -224,7 +224,7 @@ def test_an_import_brings_a_rejected_value_back(make: Make) -> None:
     world = make()
     world.answer(echo)
     mark(world, {"a": "reject", "b": "reject"})
-    number, _ = world.take_in({"id": ["a", "b"], "prediction": ["about x", "other"]})
+    number = world.take_in({"id": ["a", "b"], "prediction": ["about x", "other"]}).import_id
     world.publish()
     assert entry(world, id="a") == ("about x", None, "import")
     assert entry(world, id="b") == ("other", None, "import")
@@ -262,7 +262,7 @@ def test_a_later_import_wins_over_a_correction(make: Make) -> None:
     world = make()
     world.answer(echo)
     mark(world, {"a": ("correct", "by Ann")})
-    number, _ = world.take_in({"id": ["a"], "prediction": ["by Bob"]})
+    number = world.take_in({"id": ["a"], "prediction": ["by Bob"]}).import_id
     world.publish()
     assert entry(world, id="a") == ("by Bob", None, "import")
     predictions.undo_import(world.job, world.data, number)
@@ -533,4 +533,4 @@ def test_corrected_terms_are_listed_as_they_were_told(checking: World) -> None:
     assert (taken.accepted, taken.corrected) == (0, 1)
     [row] = predictions.past_imports(checking.data)
     assert (row.rows, row.accepted, row.corrected) == (1, 0, 1)
-    assert predictions.undo_import(checking.job, checking.data, 1) == 1
+    assert predictions.undo_import(checking.job, checking.data, 1).rows == 1

@@ -61,8 +61,8 @@ def test_a_key_is_sent_and_a_wrong_one_told(tmp_path: Path) -> None:
     """With its key a Lookup answers; without, with a wrong one and for another job it says what is the matter."""
     world = job(tmp_path / "home", "shop", {"id": ["a"]})
     say(world, "one", id=["a"])
-    _, key = KeyFile(world.data.root).add("test", None)
-    _, limited = KeyFile(world.data.root).add("test", ["other"])
+    key = KeyFile(world.data.root).add("test", None).key
+    limited = KeyFile(world.data.root).add("test", ["other"]).key
     with serving(world.data.root, tmp_path / "server") as server:
         with Lookup(server.url, "shop", key=key) as made:
             assert made.get(id="a") is not None

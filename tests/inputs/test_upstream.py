@@ -18,6 +18,7 @@ from batchinfer.errors import BatchinferError, InputError, SpecError
 from batchinfer.inputs.upstream import Upstream, write_list
 from batchinfer.job import reader
 from batchinfer.maintenance import doctor, erase
+from batchinfer.review.predictions import ImportReport
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.manifest import Manifest
 from tests.factories import LENIENT, World, imports_job, write
@@ -390,7 +391,9 @@ def test_doctor_names_the_upstream_version(tmp_path: Path) -> None:
 def test_imports_into_a_chained_job_must_have_its_kinds(tmp_path: Path) -> None:
     """An import with a number where the upstream's key has texts is refused, and one of its kinds is taken in."""
     world = downstream(upstream(tmp_path))
-    assert world.take_in({"vaccine": ["a"], "language": ["de"], "term": ["x"], "prediction": ["Yes"]}) == (1, 1)
+    assert world.take_in({"vaccine": ["a"], "language": ["de"], "term": ["x"], "prediction": ["Yes"]}) == ImportReport(
+        1, 1
+    )
     with pytest.raises(InputError, match="language holds integer values, but the job's list has string"):
         world.take_in({"vaccine": ["a"], "language": [1], "term": ["x"], "prediction": ["Yes"]})
 

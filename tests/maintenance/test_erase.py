@@ -152,7 +152,7 @@ def test_deleted_rows_do_not_stay_in_the_file(tmp_path: Path) -> None:
     """The text of a row that was deleted before is still in the cache's file; after forget it is not."""
     world = imports_job(tmp_path, {"id": [1, 2]})
     world.take_in({"id": [1], "prediction": [" ".join(f"{PRIVATE} {n}" for n in range(200))]})
-    assert predictions.undo_import(world.job, world.data, 1) == 1
+    assert predictions.undo_import(world.job, world.data, 1).rows == 1
     assert traces(world.data.folder) == ["cache.duckdb"]
     world.take_in({"id": [1], "prediction": ["harmless"]})
     erase.erase_entry(world.job, world.data, {"id": "1"})

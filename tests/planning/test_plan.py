@@ -477,7 +477,7 @@ def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
     assert world.publish().version == 1
     assert world.publish().unchanged
     target = tmp_path / name / f"{name}.parquet"
-    assert export.export(world.job, world.data, Options(), target) == 1
+    assert export.export(world.job, world.data, Options(), target).rows == 1
     assert pq.read_table(pa.OSFile(str(target)))["prediction"].to_pylist() == ["about a"]
 
 
@@ -518,7 +518,7 @@ def test_an_export_replaces_its_target_as_a_whole(tmp_path: Path, monkeypatch: p
         with pytest.raises(StoreError, match=r"link\.parquet cannot be written: IO Error: the disk went away"):
             export.export(world.job, world.data, Options(), link)
     assert [path.read_text() for path in real.parent.iterdir()] == ["older"]
-    assert export.export(world.job, world.data, Options(), link) == 1
+    assert export.export(world.job, world.data, Options(), link).rows == 1
     assert (link.is_symlink(), pq.read_table(real).num_rows) == (True, 1)
     assert list(real.parent.iterdir()) == [real]
 

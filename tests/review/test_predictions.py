@@ -26,6 +26,7 @@ from batchinfer.core.keys import row_key
 from batchinfer.errors import Busy, InputError, NotFound
 from batchinfer.planning import prepare
 from batchinfer.review import predictions
+from batchinfer.review.predictions import ImportReport
 from tests.factories import LENIENT, World, imports_job, model_job, unchecked, write
 
 Make = Callable[..., World]
@@ -64,7 +65,7 @@ def test_texts_are_imported(make: Make) -> None:
         "author": ["Ada", None],
         "note": [1, 2],
     }
-    assert world.take_in(columns, author="Bob") == (1, 2)
+    assert world.take_in(columns, author="Bob") == ImportReport(1, 2)
     assert stored(world) == [('{"id": "a"}', '"[1]"', 0.25, "Ada"), ('{"id": "é"}', '"👩🏽‍🚀"', None, "Bob")]
     world.publish()
     assert (served(world, id="a"), served(world, id="é")) == ("[1]", "👩🏽‍🚀")
@@ -138,14 +139,14 @@ def test_declared_types_hold_for_imports_too(make: Make) -> None:
 def test_the_lists_filter_does_not_apply(make: Make) -> None:
     """An import needs only the key's columns, not those that the list is filtered by."""
     world = make(input={"path": "queries.parquet", "key": ["id"], "where": {"lang": "de"}})
-    assert world.take_in({"id": ["a"], "prediction": ["x"]}) == (1, 1)
+    assert world.take_in({"id": ["a"], "prediction": ["x"]}) == ImportReport(1, 1)
 
 
 def test_a_job_may_begin_with_imports(make: Make) -> None:
     """Predictions can be imported before there is a list."""
     world = make()
     world.list_path.unlink()
-    assert world.take_in({"id": ["a"], "prediction": ["x"]}) == (1, 1)
+    assert world.take_in({"id": ["a"], "prediction": ["x"]}) == ImportReport(1, 1)
 
 
 def test_several_files_are_one_import(make: Make, tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_several_files_are_one_import(make: Make, tmp_path: Path) -> None:
     world = make()
     write(tmp_path / "in" / "1.parquet", {"id": ["a"], "prediction": ["x"]})
     write(tmp_path / "in" / "2.parquet", {"prediction": ["y", "z"], "id": ["b", "c"]})
-    assert predictions.import_predictions(world.job, world.data, tmp_path / "in", None) == (1, 3)
+    assert predictions.import_predictions(world.job, world.data, tmp_path / "in", None) == ImportReport(1, 3)
     assert [prediction for _, prediction, _, _ in stored(world)] == ['"x"', '"y"', '"z"']
 
 
@@ -197,7 +198,7 @@ def test_a_file_with_a_fault_is_not_imported_at_all(
         predictions.import_predictions(world.job, world.data, path, None, rows_at_once=1)
     assert "\n" not in str(raised.value)
     assert predictions.past_imports(world.data) == []
-    assert world.take_in({"id": ["a"], "prediction": ["1"]}) == (1, 1)
+    assert world.take_in({"id": ["a"], "prediction": ["1"]}) == ImportReport(1, 1)
 
 
 def test_keys_that_normalise_alike_are_one_key(make: Make) -> None:
@@ -223,7 +224,7 @@ def test_files_need_not_have_the_same_columns(make: Make, tmp_path: Path) -> Non
     world = make()
     write(tmp_path / "in" / "1.parquet", {"id": ["a"], "prediction": ["x"], "score": [1]})
     write(tmp_path / "in" / "2.parquet", {"author": ["Ada"], "prediction": ["y"], "id": ["b"]})
-    assert predictions.import_predictions(world.job, world.data, tmp_path / "in", "Bob") == (1, 2)
+    assert predictions.import_predictions(world.job, world.data, tmp_path / "in", "Bob") == ImportReport(1, 2)
     assert stored(world) == [('{"id": "a"}', '"x"', 1.0, "Bob"), ('{"id": "b"}', '"y"', None, "Ada")]
     write(tmp_path / "in" / "2.parquet", {"prediction": ["y"], "id": [""]})
     with pytest.raises(InputError, match=r"2\.parquet, row 1: The column id is an empty text"):
@@ -241,7 +242,9 @@ def test_a_large_import_is_of_bounded_memory(make: Make, monkeypatch: pytest.Mon
     with pytest.raises(InputError, match=rf"twice.parquet, row 1, and twice.parquet, row {count + 1}"):
         predictions.import_predictions(world.job, world.data, tmp_path / "twice.parquet", None)
     assert predictions.past_imports(world.data) == []
-    assert predictions.import_predictions(world.job, world.data, tmp_path / "large.parquet", None) == (1, count)
+    assert predictions.import_predictions(world.job, world.data, tmp_path / "large.parquet", None) == ImportReport(
+        1, count
+    )
     with world.store.open() as db:
         assert db.sql("SELECT count(DISTINCT lookup), count(DISTINCT prediction) FROM imports").fetchall() == [
             (count, count)
@@ -283,7 +286,7 @@ def test_a_csv_is_imported_with_the_kinds_of_the_list(tmp_path: Path) -> None:
     world = imports_job(tmp_path, columns, input={"path": "queries.parquet", "key": ["id", "day"]}, gate=LENIENT)
     path = tmp_path / "in.csv"
     path.write_text('\ufeffprediction;id;score;day;author\n"a;\nb";7;0.5;2026-01-31;Ada\né;8;;2026-02-01;\n', "utf-8")
-    assert predictions.import_predictions(world.job, world.data, path, "Bob") == (1, 2)
+    assert predictions.import_predictions(world.job, world.data, path, "Bob") == ImportReport(1, 2)
     assert stored(world) == [
         ('{"id": 7, "day": "2026-01-31"}', '"a;\\nb"', 0.5, "Ada"),
         ('{"id": 8, "day": "2026-02-01"}', '"é"', None, "Bob"),
@@ -345,7 +348,7 @@ def test_imports_are_listed_and_undone(make: Make) -> None:
     assert [(row.import_id, row.author, row.rows) for row in predictions.past_imports(world.data)] == [
         (1, "Ada", 2), (2, "Bob", 1), (3, None, 1),
     ]  # fmt: skip
-    assert predictions.undo_import(world.job, world.data, 3) == 1
+    assert predictions.undo_import(world.job, world.data, 3) == ImportReport(3, 1)
     world.publish()
     assert (served(world, id="a"), served(world, id="b")) == ("2", "1")
     assert [row.import_id for row in predictions.past_imports(world.data)] == [1, 2]
@@ -365,9 +368,9 @@ def test_undoing_what_is_not_there_is_refused(make: Make) -> None:
 def test_the_next_import_has_the_highest_number(make: Make) -> None:
     """Numbers grow, so that a later import wins over an earlier one."""
     world = make()
-    assert [world.take_in({"id": ["a"], "prediction": [str(number)]})[0] for number in range(3)] == [1, 2, 3]
+    assert [world.take_in({"id": ["a"], "prediction": [str(number)]}).import_id for number in range(3)] == [1, 2, 3]
     predictions.undo_import(world.job, world.data, 1)
-    assert world.take_in({"id": ["a"], "prediction": ["last"]})[0] == 4
+    assert world.take_in({"id": ["a"], "prediction": ["last"]}).import_id == 4
     world.publish()
     assert served(world, id="a") == "last"
 

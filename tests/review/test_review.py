@@ -177,7 +177,7 @@ def test_parquet_keeps_kinds(make: Make) -> None:
     world.answer(echo)
     target = world.job.folder / "review.parquet"
     assert export.export_review(world.job, world.data, Options(), target, {}) == export.ExportedReview(
-        2, 2, SubjectKind.VALUE
+        world.job.name, target, 2, 2, SubjectKind.VALUE
     )
     table = pq.read_table(target)
     assert table.column("id").to_pylist() == [1, 2]

@@ -168,12 +168,12 @@ def test_a_record_that_is_none_damages_the_file(tmp_path: Path, change: dict[str
 
 
 def _add(root: str) -> str:
-    return KeyFile(Path(root)).add("one of many", None)[1]
+    return KeyFile(Path(root)).add("one of many", None).key
 
 
 def test_keys_made_at_once_are_all_kept(tmp_path: Path) -> None:
     """Several processes that add and revoke at the same time lose nothing of each other's."""
-    old = [KeyFile(tmp_path).add("old", None)[0].id for _ in range(4)]
+    old = [KeyFile(tmp_path).add("old", None).record.id for _ in range(4)]
     with multiprocessing.get_context("spawn").Pool(2) as pool, ThreadPoolExecutor(4) as threads:
         made = pool.map_async(_add, [str(tmp_path)] * 12)
         list(threads.map(KeyFile(tmp_path).revoke, old))
@@ -199,7 +199,8 @@ def test_a_secret_may_hold_underscores() -> None:
 
 def test_comparing_takes_any_text(tmp_path: Path) -> None:
     """Whatever is sent as a secret is compared and found wrong; nothing is raised."""
-    record, key = KeyFile(tmp_path).add("search", None)
+    made = KeyFile(tmp_path).add("search", None)
+    record, key = made.record, made.key
     assert record.fits(key.split("_", 2)[2])
     for text in ("", "é", "\udc80", "x" * 100_000, key):
         assert not record.fits(text)
@@ -208,8 +209,8 @@ def test_comparing_takes_any_text(tmp_path: Path) -> None:
 def test_a_key_lets_in_what_it_is_for(tmp_path: Path) -> None:
     """A right key is let in, one limited to some jobs only for those; wrong, revoked and missing ones are not."""
     file = KeyFile(tmp_path)
-    (_, everything), (_, shoes), (old, gone) = file.add("a", None), file.add("b", ["shoes"]), file.add("c", None)
-    file.revoke(old.id)
+    everything, shoes, old = file.add("a", None).key, file.add("b", ["shoes"]).key, file.add("c", None)
+    file.revoke(old.record.id)
     authenticator = authenticator_of(tmp_path)
     assert refusal(authenticator, bearer(everything)) == ""
     assert refusal(authenticator, bearer(shoes), "shoes") == ""
@@ -217,7 +218,7 @@ def test_a_key_lets_in_what_it_is_for(tmp_path: Path) -> None:
     assert refusal(authenticator, bearer(shoes)) == "forbidden"
     assert refusal(authenticator, f"bearer  {everything} ") == ""
     for authorization in (
-        None, bearer(gone), bearer(everything[:-1]), bearer(everything + "x"), bearer("bi_00000000_" + everything[12:]),
+        None, bearer(old.key), bearer(everything[:-1]), bearer(everything + "x"), bearer("bi_00000000_" + everything[12:]),
         bearer(shoes[:12] + everything[12:]), bearer(""), bearer("bi_é_é"), "\xff\xfe",
         everything, f"Basic {everything}",
     ):  # fmt: skip
@@ -228,7 +229,8 @@ def test_none_is_needed_until_there_is_one(tmp_path: Path) -> None:
     """On loopback nobody needs a key until the first is made, and everybody from then on, also if it is revoked."""
     authenticator = authenticator_of(tmp_path)
     assert refusal(authenticator, None) == ""
-    record, key = KeyFile(tmp_path).add("search", None)
+    made = KeyFile(tmp_path).add("search", None)
+    record, key = made.record, made.key
     authenticator.refresh()
     assert (refusal(authenticator, None), refusal(authenticator, bearer(key))) == ("no-key", "")
     KeyFile(tmp_path).revoke(record.id)
@@ -249,7 +251,7 @@ def test_a_damaged_or_missing_file_keeps_strangers_out(
     tmp_path: Path, damage: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When the file is damaged, or gone, the keys known before stay in force, strangers stay out, and the log says so once."""
-    _, key = KeyFile(tmp_path).add("search", None)
+    key = KeyFile(tmp_path).add("search", None).key
     authenticator = authenticator_of(tmp_path)
     path, good = tmp_path / "api-keys.json", (tmp_path / "api-keys.json").read_bytes()
     logger = logging.getLogger("batchinfer")
@@ -279,12 +281,12 @@ def test_a_data_folder_that_is_away_locks_nobody_out(tmp_path: Path) -> None:
     """While the data folder is away its clients keep their access, as they keep its versions."""
     data, away = tmp_path / "home", tmp_path / "away"
     data.mkdir()
-    _, key = KeyFile(data).add("search", None)
+    key = KeyFile(data).add("search", None).key
     authenticator = authenticator_of(data)
     data.rename(away)
     authenticator.refresh()
     assert (refusal(authenticator, None), refusal(authenticator, bearer(key))) == ("no-key", "")
-    _, newer = KeyFile(away).add("newer", None)
+    newer = KeyFile(away).add("newer", None).key
     away.rename(data)
     authenticator.refresh()
     assert (refusal(authenticator, bearer(newer)), refusal(authenticator, bearer(key))) == ("", "")
@@ -298,7 +300,7 @@ def test_revoking_needs_a_known_id(tmp_path: Path) -> None:
 
 def test_two_keys_differ(tmp_path: Path) -> None:
     """Ids and secrets are new for each key, also under one name."""
-    made = [KeyFile(tmp_path).add("search", None)[1] for _ in range(3)]
+    made = [KeyFile(tmp_path).add("search", None).key for _ in range(3)]
     assert len({part for key in made for part in apikeys.split(key) or ()}) == 6
 
 

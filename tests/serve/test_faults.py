@@ -303,7 +303,8 @@ def test_a_revoked_key_is_dropped_while_a_version_is_being_checked(
     """Opening versions can take long; keys are picked up meanwhile."""
     data = tmp_path / "home"
     shutil.copytree(published, data)
-    record, key = KeyFile(data).add("search", None)
+    made = KeyFile(data).add("search", None)
+    record, key = made.record, made.key
     (tmp_path / "metrics").mkdir()
     service, opened = Service(Settings(data, tmp_path)), threading.Event()
     monkeypatch.setattr(service.registry, "refresh", lambda: opened.wait(20))

@@ -299,7 +299,7 @@ def test_keys_guard_matching(root: Path, tmp_path: Path) -> None:
     """Without a key, and with that of another job, nothing is matched, by URL or in a batch."""
     shutil.copytree(root, tmp_path / "home", ignore=shutil.ignore_patterns("misses"))
     keys = KeyFile(tmp_path / "home")
-    good, other = keys.add("good", ["vaccines"])[1], keys.add("other", ["plain"])[1]
+    good, other = keys.add("good", ["vaccines"]).key, keys.add("other", ["plain"]).key
     with serving(tmp_path / "home", tmp_path / "server") as server:
         for ask, what in ((server.match, "the jab"), (server.matches, ["the jab"])):
             asking = cast("Any", ask)

@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         world.publish()
         moved(world, root / "home")
     names_job(root / "home", "names", {("tea", "en"): ["tea", "cup of tea"], ("tea", "de"): ["Tee"]})
-    keys["key"] = KeyFile(root / "home").add("tests", None)[1]
+    keys["key"] = KeyFile(root / "home").add("tests", None).key
     with serving(root / "home", root / "server") as server:
         yield server
         assert "Traceback" not in server.log

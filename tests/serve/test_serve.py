@@ -544,7 +544,8 @@ def test_keys_are_asked_for_from_the_first_on(guarded: Server) -> None:
     """A running service picks up the first key, a limited one, and a revocation, each within a second or so."""
     file = KeyFile(guarded.data)
     assert guarded.lookup("shop", id="a").status == 200
-    record, key = file.add("search", None)
+    made = file.add("search", None)
+    record, key = made.record, made.key
     eventually(lambda: guarded.lookup("shop", id="a").status == 401, seconds=5)
     for path in CLOSED:
         refused = with_key(guarded, path, None)
@@ -558,7 +559,7 @@ def test_keys_are_asked_for_from_the_first_on(guarded: Server) -> None:
     assert guarded.batch("shop", [{"id": "a"}], authorization=f"Bearer {key}").status == 200
     assert guarded.request("HEAD", "/v1/jobs/shop/lookup?id=a").status == 401
 
-    _, limited = file.add("shoe shelf", ["shoes"])
+    limited = file.add("shoe shelf", ["shoes"]).key
     eventually(lambda: with_key(guarded, "/v1/jobs/shoes/lookup?id=a", limited).status == 200, seconds=5)
     for path in ("/v1/jobs/shop", "/v1/jobs/shop/lookup?id=a", "/v1/jobs/nosuch", "/metrics"):
         assert with_key(guarded, path, limited).problem[:2] == (403, "forbidden")
@@ -636,7 +637,7 @@ def test_on_another_address(tmp_path: Path, with_keys: bool) -> None:
     """On all addresses, --no-auth lets everybody in, and otherwise nobody comes in without a key."""
     data = tmp_path / "home"
     data.mkdir()
-    key = KeyFile(data).add("search", None)[1] if with_keys else None
+    key = KeyFile(data).add("search", None).key if with_keys else None
     options = ("--host", "0.0.0.0", *([] if with_keys else ["--no-auth"]))  # noqa: S104
     with serving(data, tmp_path / "server", *options) as server:
         assert with_key(server, "/v1/jobs", None).status == (401 if with_keys else 200)
