@@ -168,7 +168,7 @@ class Check:
         """As reports and manifests have it."""
         return {
             "name": self.name, "value": self.value, "limit": self.limit, "passed": self.passed, "says": self.message,
-            "examples": list(self.examples),
+            "examples": self.examples,
         }  # fmt: skip
 
 

@@ -167,9 +167,9 @@ def test_an_error_between_steps_leaves_the_old_version_served(
     world.take_in({"id": [1], "prediction": ["new"]})
     real = getattr(module, step)
 
-    def breaks(*arguments: Any) -> None:
+    def breaks(*arguments: Any, **named: Any) -> None:
         if after:
-            real(*arguments)
+            real(*arguments, **named)
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:
