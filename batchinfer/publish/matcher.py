@@ -83,12 +83,12 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, k
     if spec is None:
         return None
     need_libraries()
-    sieve, drop = TermFilter(spec), spec.generic == "drop"
+    term_filter, drop = TermFilter(spec), spec.generic == "drop"
     with os_errors(target), (target / MATCHER).open("wb") as file:
         # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
         with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), MEMORY) as db:
             unwanted = one(db, _unwanted(key, target, spec, kind))
-            _gather(db, sieve, _proposed(key, target, spec, kind), spec)
+            _gather(db, term_filter, _proposed(key, target, spec, kind), spec)
             generic = one(db, "SELECT count(*) FROM generic")
             worst = db.execute(
                 f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
@@ -98,7 +98,7 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, k
             entries = one(db, "SELECT count(*) FROM named")
             patterns, offsets = _write_payloads(file, _payloads(db))
         _write_rest(file, patterns, offsets, spec)
-    out = sieve.left_out
+    out = term_filter.left_out
     return Terms(
         len(patterns),
         entries,
@@ -112,14 +112,14 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, k
     )
 
 
-def _gather(db: duckdb.DuckDBPyConnection, sieve: TermFilter, proposed: str, spec: MatchSpec) -> None:
+def _gather(db: duckdb.DuckDBPyConnection, term_filter: TermFilter, proposed: str, spec: MatchSpec) -> None:
     """Makes the tables `named`, of all that each pattern names, and `generic`, of patterns that name too much."""
     db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
     reading = db.cursor()
     for batch in reading.sql(proposed).to_arrow_reader(BATCH_ROWS):
-        db.register("sieved", sieve(batch))
-        db.execute("INSERT INTO folded BY NAME FROM sieved")
-        db.unregister("sieved")
+        db.register("kept", term_filter(batch))
+        db.execute("INSERT INTO folded BY NAME FROM kept")
+        db.unregister("kept")
     reading.close()
     db.execute(  # of equal ones that a model and a person gave, the person's
         "CREATE OR REPLACE TABLE named AS FROM folded QUALIFY row_number() OVER "
@@ -177,8 +177,8 @@ def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
         _, concepts, *others = zip(*named, strict=True)
         # One value where all are equal is shorter, and sooner read.
         columns = [column[0] if column.count(column[0]) == len(column) else column for column in others]
-        told = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
-        yield pattern, f"[[{','.join(concepts)}],{told[1:]}"
+        rest = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
+        yield pattern, f"[[{','.join(concepts)}],{rest[1:]}"
     reading.close()
 
 

@@ -291,8 +291,8 @@ class TermSubject(Subject):
 
     def verdicts(self, row: ReviewRow, verdict: VerdictKind, correction: Correction | None) -> list[Verdict]:
         """A correction is two: the old term is rejected, and the new one accepted."""
-        told = "prediction" in verdicts.wanted(self._spec)  # then the match section says what an accepted term has
-        accepted = None if told else self._stored(str(row.prediction))
+        fixed = "prediction" in verdicts.wanted(self._spec)  # then the match section says what an accepted term has
+        accepted = None if fixed else self._stored(str(row.prediction))
         answer = accepted if verdict == VerdictKind.ACCEPT else None
         own = Verdict(row.line, row.place, row.lookup, _as_json(row.query), verdict, None, answer, row.author)
         if correction is None:
