@@ -48,7 +48,7 @@ class ReviewRow:
     """A row of a review whose key and value are as they were written.
 
     line: its number in the file.
-    place: the same, as people are told of it.
+    place: the same, as messages name it.
     author: who judged it.
     query: the values of its key.
     lookup: their hash.
@@ -70,7 +70,7 @@ class Verdict:
     """A verdict as it is imported.
 
     line: the number of its row in the file.
-    place: the same, as people are told of it.
+    place: the same, as messages name it.
     lookup: the hash of the key that it is about.
     query: that key, as JSON.
     verdict: accept, reject or correct.

@@ -506,7 +506,7 @@ def test_home_of_the_copy(world: World) -> None:
     """A job folder with nothing but a lock has nothing to forget."""
     data = JobData(world.data.root, "other")
     data.folder.mkdir()
-    with pytest.raises(NotFound, match="Nothing is stored"):
+    with pytest.raises(NotFound, match="Nothing of this job is stored here"):
         erase.erase_entry(None, data, {"name": "x"})
 
 
