@@ -99,7 +99,7 @@ def _locale(path: Path) -> Locale:
 
 
 def make(folder: Path, locales: Sequence[Locale], **match: Any) -> tuple[Job, JobData]:
-    """A job that lives by imports, with the names of each symbol in each locale taken in. match: more of its section."""
+    """A job that lives by imports, with the names of each symbol in each locale imported. match: more of its section."""
     place = folder / JOB
     place.mkdir(parents=True)
     content = {

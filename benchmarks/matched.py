@@ -40,7 +40,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Results:
-    """All that was measured. texts: with how many names are told of each; ways: rounds of µs, by way to ask.
+    """All that was measured. texts: with how many names are found in each; ways: rounds of µs, by way to ask.
 
     memory: private MB of a worker, before and after load.
     """
@@ -100,7 +100,7 @@ def searching(found: Results) -> Table:
     """One text in this process, by kind of text and by how much is found."""
     drawn = table(
         "One text of 60 characters in this process, µs: median of the texts (range over rounds), and 95th percentile",
-        "texts", "how many", "names told", "bare automaton", "p95", "Matcher", "p95", "beyond the bare one", "p95",
+        "texts", "how many", "names found", "bare automaton", "p95", "Matcher", "p95", "beyond the bare one", "p95",
     )  # fmt: skip
     bare, whole = [one.bare for one in found.times], [one.whole for one in found.times]
     for what, chosen in groups(found.texts):
@@ -119,8 +119,8 @@ def searched(
 ) -> list[str]:
     """The cells of a row, for the texts of these numbers."""
     beyond = [[one - least for one, least in zip(*rows, strict=True)] for rows in zip(whole, bare, strict=True)]
-    told = statistics.median(found.texts[number][1] for number in chosen)
-    cells = [f"{len(chosen):,}", f"{told:.0f}"]
+    names = statistics.median(found.texts[number][1] for number in chosen)
+    cells = [f"{len(chosen):,}", f"{names:.0f}"]
     for rounds in (bare, whole, beyond):
         taken = [[row[number] for number in chosen] for row in rounds]
         cells += [spread([statistics.median(row) for row in taken], 1), f"{statistics.median(map(p95, taken)):.1f}"]
@@ -128,12 +128,12 @@ def searched(
 
 
 def groups(asked: Sequence[tuple[Text, int]]) -> Iterator[tuple[str, list[int]]]:
-    """All texts, then those of each kind of script, then those of which so many names are told; by their numbers."""
+    """All texts, then those of each kind of script, then those in which so many names are found; by their numbers."""
     yield "all", list(range(len(asked)))
     for kind in sorted({text.kind for text, _ in asked}):
         yield kind, [number for number, (text, _) in enumerate(asked) if text.kind == kind]
     for least, most in itertools.pairwise((0, 4, 16, 64, 10_000)):
-        chosen = [number for number, (_, told) in enumerate(asked) if least <= told < most]
+        chosen = [number for number, (_, names) in enumerate(asked) if least <= names < most]
         if chosen:
             yield f"{least} names or more", chosen
 

@@ -38,14 +38,13 @@ class RecordingConsole:
 
     said: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
-    tallies: list[Progress] = field(default_factory=list)
     answer: bool = False
 
     def info(self, text: str) -> None:
         self.said.append(text)
 
-    def progress(self, tally: Progress, hits: int) -> None:
-        self.tallies.append(tally)
+    def progress(self, progress: Progress, hits: int) -> None:
+        """Nothing."""
 
     def confirm(self, text: str) -> bool:
         self.asked.append(text)
@@ -154,6 +153,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def told() -> RecordingConsole:
+def console() -> RecordingConsole:
     """A run's audience."""
     return RecordingConsole()

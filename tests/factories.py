@@ -64,7 +64,7 @@ class Quiet:
     def info(self, text: str) -> None:
         """Nothing."""
 
-    def progress(self, tally: Progress, hits: int) -> None:
+    def progress(self, progress: Progress, hits: int) -> None:
         """Nothing."""
 
     def confirm(self, text: str) -> bool:

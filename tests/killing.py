@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-# A process that has loaded all that work needs, and forks for each: starting Python anew takes a second of a core.
+# A process that has loaded all that work needs, and forks for each: starting Python again takes a second of a core.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tests.factories", "batchinfer.maintenance.erase", "batchinfer.misses.collector"])
 SECONDS = 60

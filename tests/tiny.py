@@ -159,9 +159,9 @@ class Audience:
     def info(self, text: str) -> None:
         self.said.append(text)
 
-    def progress(self, tally: Progress, hits: int) -> None:
+    def progress(self, progress: Progress, hits: int) -> None:
         for count in sorted(self.at):
-            if tally.done >= count:
+            if progress.done >= count:
                 self.at.pop(count)()
 
     def confirm(self, text: str) -> bool:

@@ -42,7 +42,7 @@ def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool,
     from batchinfer.maintenance.erase import erase_entry
 
     data, texts = served_data(job), pairs(pair)
-    question = f"Forget {', '.join(pair)} of {data.name}, in its cache, versions, misses and logs? It cannot be undone."
+    question = f"Erase {', '.join(pair)} of {data.name}, in its cache, versions, misses and logs? It cannot be undone."
     if not yes and not (sys.stdin.isatty() and click.confirm(question, err=True)):
         raise UsageError("Nothing was removed: pass --yes, or answer y on a terminal.")
     report = erase_entry(_job_file(job), data, texts, input_path)
@@ -67,7 +67,7 @@ def _erased(report: ErasureReport, named: str) -> str:
         counted(rows.generations, "generation"), counted(rows.imports, "import"), counted(rows.failures, "failure"),
         f"{report.misses:,} {'miss' if report.misses == 1 else 'misses'}",
     ])  # fmt: skip
-    said = [f"Forgot {named}: removed {counts}"]
+    said = [f"Erased {named}: removed {counts}"]
     for versions, verb in ((report.versions_removed, "removed"), (report.versions_rebuilt, "built without it")):
         if versions:
             said.append(f"{verb} version{'' if len(versions) == 1 else 's'} {', '.join(map(str, versions))}")

@@ -12,16 +12,15 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from batchinfer.client.arguments import many_texts, one_query
 from batchinfer.client.backends import OPEN, close_backend, open_backend
-from batchinfer.client.types import Backend, Hit, Matches, Query
+from batchinfer.client.types import POOL_SIZE, Backend, Hit, Matches, Query, Result
 from batchinfer.errors import UsageError
 from batchinfer.versions.query import language_ranges
 
-THREADS = 32  # as many as connections are kept open; further calls wait for one of them
-Result = TypeVar("Result")
+THREADS = POOL_SIZE  # as many as connections are kept open; further calls wait for one of them
 
 
 class AsyncLookup:

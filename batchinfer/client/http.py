@@ -21,13 +21,13 @@ from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, Pro
 from urllib3.util.retry import RequestHistory
 
 from batchinfer import errors
+from batchinfer.client.types import POOL_SIZE, Result
 from batchinfer.core.columns import Column
 from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES, MAX_TEXTS, MAX_URL
 from batchinfer.core.version import __version__
 from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
 from batchinfer.versions.query import QueryReader
 
-CONNECTIONS = 32  # kept open; threads beyond that number make their own for each request
 AGAIN = (502, 503, 504)
 BACKOFF_SECONDS = 0.05  # no wait before the first repetition, twice this before the second, then doubled with each
 ROOM = 32  # bytes of a batch besides its queries or texts
@@ -51,7 +51,6 @@ REFUSALS: Mapping[str, type[BatchinferError]] = {
 }
 
 Checked = TypeVar("Checked")
-Result = TypeVar("Result")
 QUERIES = b'{"queries":[%b]}'
 
 
@@ -124,7 +123,7 @@ class HttpBackend:
     def _connect(self) -> urllib3.HTTPConnectionPool:
         """Opens no connection yet."""
         return urllib3.connection_from_url(
-            self._url, maxsize=CONNECTIONS, headers=self._headers, timeout=urllib3.Timeout(self._timeout)
+            self._url, maxsize=POOL_SIZE, headers=self._headers, timeout=urllib3.Timeout(self._timeout)
         )
 
     @property

@@ -12,10 +12,9 @@ from pathlib import Path
 from batchinfer.client.types import Hit, Matches, Query
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, NotFound, StoreError
-from batchinfer.versions.follow import FollowedVersion, Follower
+from batchinfer.versions.follow import LOOK_SECONDS, FollowedVersion, Follower
 
 log = logging.getLogger("batchinfer.client")
-LOOK_SECONDS = 0.5  # between two looks for a new version
 AT_ONCE = 100  # look-ups, which take about a millisecond
 AT_ONCE_CHARACTERS = 20_000  # in texts, which take a few milliseconds
 

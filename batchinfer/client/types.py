@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+POOL_SIZE = 32  # connections to a service that are kept open; more threads make their own for each request
+
+Result = TypeVar("Result")
 
 Query = Mapping[str, Any]
 """A value for each column of the lookup key."""

@@ -128,7 +128,7 @@ class JobData:
     def remember_refresh(self, what: str, since: datetime) -> None:
         self.write_record(self.record() | {"refresh": {"what": what, "since": since.isoformat()}})
 
-    def forget_refresh(self) -> None:
+    def clear_refresh(self) -> None:
         record = self.record()
         if record.pop("refresh", None) is not None:
             self.write_record(record)

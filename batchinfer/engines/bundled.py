@@ -30,7 +30,7 @@ NOTICE = (
 )
 
 
-def weights() -> Path:
+def gguf_file() -> Path:
     """The GGUF file in the installed package. Raises ModelError with the command that installs it."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
@@ -46,7 +46,7 @@ def weights() -> Path:
 
 def digest() -> str:
     """SHA-256 of the weights, hex: the identity of the bundled model."""
-    with weights().open("rb") as file:
+    with gguf_file().open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -66,7 +66,7 @@ def ensure(cache: Path, digest: str, info: Callable[[str], None]) -> Path:
     try:
         # A process of its own: the conversion loads torch, and this process should stay small.
         done = subprocess.run(
-            [sys.executable, "-m", "batchinfer.engines.bundled", str(weights()), str(draft)],
+            [sys.executable, "-m", "batchinfer.engines.bundled", str(gguf_file()), str(draft)],
             capture_output=True,
             text=True,
             check=False,
@@ -86,7 +86,7 @@ def ensure(cache: Path, digest: str, info: Callable[[str], None]) -> Path:
     return target
 
 
-def convert(gguf: Path, target: Path) -> None:
+def convert_gguf(gguf: Path, target: Path) -> None:
     """Writes the GGUF file's model as a Hugging Face folder in bfloat16."""
     from batchinfer.engines.environment import hide_vision_packages
 
@@ -109,4 +109,4 @@ def convert(gguf: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    convert_gguf(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -86,8 +86,8 @@ def _absolute(path: Path) -> Path:
 def parse(text: str, name: str) -> JobSpec:
     """The job that a YAML text describes. `name` is the file's, for messages."""
     try:
-        tree = yaml.compose(text, Loader=_Loader)
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+        tree = yaml.compose(text, Loader=_JobFileLoader)
+        content = yaml.load(text, Loader=_JobFileLoader)  # noqa: S506 - _JobFileLoader is a SafeLoader
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise SpecError(name, [f"line {line}: not valid YAML: {exc.problem}"]) from exc
@@ -112,14 +112,14 @@ def parse(text: str, name: str) -> JobSpec:
     return spec
 
 
-class _Loader(yaml.SafeLoader):
+class _JobFileLoader(yaml.SafeLoader):
     """YAML 1.2's idea of scalars: Yes, No, on, dates and 10:30 are plain text, as a choice or a value should be.
 
     So are digits after a zero (a postal code), which 1.1 reads as octal and 1.2 strips of the zero.
     """
 
 
-_Loader.yaml_implicit_resolvers = {
+_JobFileLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -128,10 +128,10 @@ for _kind, _pattern, _first in (
     ("int", "[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
     ("float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
+    _JobFileLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
-def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _no_duplicates(loader: _JobFileLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -142,4 +142,4 @@ def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _no_duplicates)
+_JobFileLoader.add_constructor("tag:yaml.org,2002:map", _no_duplicates)

@@ -58,7 +58,7 @@ def machine(root: Path) -> Iterator[Finding]:
         library = intel_openmp()
         yield Finding("Intel OpenMP", str(library) if library else "not installed: models may run slower without it")
     try:
-        yield Finding("bundled model", f"{bundled.weights()}")
+        yield Finding("bundled model", f"{bundled.gguf_file()}")
     except BatchinferError as exc:
         yield Finding("bundled model", "not installed", fix=str(exc))
     yield from _data_folder(root)

@@ -193,7 +193,7 @@ def _entry(job: Job | None, files: Sequence[Path], manifests: Sequence[Manifest]
         if {column.name for column in columns} == texts.keys():
             return Entry(texts, columns, normalize)
     if not known:
-        raise NotFound("Nothing is stored here in which an entry could be looked for.")
+        raise NotFound("Nothing of this job is stored here: there is no entry to erase.")
     names = " or ".join(dict.fromkeys(", ".join(column.name for column in columns) for columns, _ in known))
     raise UsageError(f"The lookup key is {names}: give a value for each of its columns, and no others.")
 
@@ -251,7 +251,7 @@ def _drop_notes(data: JobData) -> None:
         except (ValueError, TypeError, AttributeError):  # damaged: the next run writes it again
             path.unlink()
     if data.record().get("refresh", {}).get("what", "all") != "all":
-        data.forget_refresh()
+        data.clear_refresh()
 
 
 def _replace_versions(
@@ -309,7 +309,7 @@ def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, 
             match=None if held is None else held.to_json(),
             carried=one(db, f"SELECT count(*) FROM read_parquet({target}) WHERE carried"),
             parent=place.name,
-            forgot=manifest.forgot + 1,
+            forgot=manifest.erased + 1,
         )
         install_version(data, store, draft, version, rebuilt, current=False)
     return version

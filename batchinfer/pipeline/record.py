@@ -58,7 +58,7 @@ class RunRecord:
         )  # fmt: skip
         if (stop := _request(exc)) is not None:
             stop.report = self.report
-        failed = status is RunStatus.FAILED  # what it failed of is told, not that this could not be written either
+        failed = status is RunStatus.FAILED  # why it failed is reported, not that this could not be written either
         with contextlib.suppress(BatchinferError) if failed else contextlib.nullcontext():
             self._prepared.store.finish_run(self.run_id, status, self.report.to_json())
 

@@ -107,7 +107,7 @@ def _ask(
 def _note_end(prepared: Prepared, options: Options, record: RunRecord) -> None:
     """What the data folder remembers of a run that was not stopped. Raises GateFailed if its candidate was refused."""
     if options.refresh and record.report.left == 0:
-        prepared.data.forget_refresh()
+        prepared.data.clear_refresh()
     if record.outcome is not None and record.outcome.failed_checks:
         refused = GateFailed(gate_sentence(prepared.job.name, record.outcome))
         refused.report = record.report

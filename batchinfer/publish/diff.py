@@ -127,7 +127,7 @@ def _side(data: JobData, name: str) -> Side:
             raise NotFound(f"The job {data.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
         return Side(name, data.rejected / name, Manifest.read(data.rejected / name))
     if not (name.isascii() and name.isdigit()):
-        raise UsageError(f"{name} is no version: give a number such as 3, a candidate such as r7, or {CURRENT}.")
+        raise UsageError(f"{name} is not a version: give a number such as 3, a candidate such as r7, or {CURRENT}.")
     number, versions = int(name), folders.numbers(data)
     if number not in versions:
         there = ", ".join(map(str, versions)) or "none"

@@ -78,7 +78,9 @@ def load(job: Job, key: Sequence[Column]) -> Golden | None:
     if ANSWER not in names:
         raise InputError(f"The golden file {path} has no column {ANSWER}: it has {', '.join(names)}.")
     if ANSWER in job.spec.input.key:
-        raise InputError(f"The key column {ANSWER} bears the name of the golden file's answers: rename it in the list.")
+        raise InputError(
+            f"The key column {ANSWER} has the name of the golden file's column of answers: rename it in the list."
+        )
     for ours, theirs in zip(source.key, key, strict=True):
         if ours.kind != theirs.kind:
             raise InputError(

@@ -89,12 +89,12 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
     if spec is None:
         return None
     need_libraries()
-    sieve, drop = TermFilter(spec), spec.generic == "drop"
+    term_filter, drop = TermFilter(spec), spec.generic == "drop"
     with os_errors(target), (target / MATCHER).open("wb") as file:
         # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
         with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), MEMORY) as db:
             unwanted = one(db, _unwanted(key, target, spec, is_json=is_json))
-            _gather(db, sieve, _proposed(key, target, spec, is_json=is_json), spec)
+            _gather(db, term_filter, _proposed(key, target, spec, is_json=is_json), spec)
             generic = one(db, "SELECT count(*) FROM generic")
             worst = db.execute(
                 f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
@@ -104,7 +104,7 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
             entries = one(db, "SELECT count(*) FROM named")
             patterns, offsets = _write_payloads(file, _payloads(db))
         _write_rest(file, patterns, offsets, spec)
-    out = sieve.left_out
+    out = term_filter.left_out
     return Terms(
         len(patterns),
         entries,
@@ -118,14 +118,14 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
     )
 
 
-def _gather(db: duckdb.DuckDBPyConnection, sieve: TermFilter, proposed: str, spec: MatchSpec) -> None:
+def _gather(db: duckdb.DuckDBPyConnection, term_filter: TermFilter, proposed: str, spec: MatchSpec) -> None:
     """Makes the tables `named`, of all that each pattern names, and `generic`, of patterns that name too much."""
     db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
     reading = db.cursor()
     for batch in reading.sql(proposed).to_arrow_reader(TEXT_ROWS):
-        db.register("sieved", sieve(batch))
-        db.execute("INSERT INTO folded BY NAME FROM sieved")
-        db.unregister("sieved")
+        db.register("filtered", term_filter(batch))
+        db.execute("INSERT INTO folded BY NAME FROM filtered")
+        db.unregister("filtered")
     reading.close()
     db.execute(  # of equal ones that a model and a person gave, the person's
         "CREATE OR REPLACE TABLE named AS FROM folded QUALIFY row_number() OVER "
@@ -186,8 +186,8 @@ def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
         _, concepts, *others = zip(*named, strict=True)
         # One value where all are equal is shorter, and sooner read.
         columns = [column[0] if column.count(column[0]) == len(column) else column for column in others]
-        told = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
-        yield pattern, f"[[{','.join(concepts)}],{told[1:]}"
+        rest = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
+        yield pattern, f"[[{','.join(concepts)}],{rest[1:]}"
     reading.close()
 
 

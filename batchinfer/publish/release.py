@@ -151,7 +151,7 @@ def resolve_current(data: JobData, info: Info) -> int | None:
     """The version that was published last. A damaged CURRENT is repaired, and that is said."""
     current, fault = pointers.previous(data)
     if fault is not None and current is None:
-        info(f"{fault} No version is whole, so that the new one follows none.")
+        info(f"{fault} No version is whole, so the new one has no parent.")
     elif fault is not None and current is not None:
         with data.versions_lock(f"batchinfer publish {data.name}"):
             pointers.make_current(data, current)

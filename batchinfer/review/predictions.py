@@ -150,7 +150,9 @@ class _IncomingTable:
                 f"If it holds plain predictions, rename {marked[0]}. Nothing was imported."
             )
         if PREDICTION in plain.key:
-            raise InputError(f"The key column {PREDICTION} bears the name of what is imported: rename it in the list.")
+            raise InputError(
+                f"The key column {PREDICTION} has the name of the column that is imported: rename it in the list."
+            )
         if names.count(PREDICTION) != 1:
             count = "more than one" if PREDICTION in names else "no"
             raise InputError(f"{path.name} has {count} column {PREDICTION}: it has {', '.join(names)}.")
@@ -181,7 +183,7 @@ class _IncomingTable:
             raise
 
     def _insert(self, source: ListSource, good: pa.Table, predictions: pa.Array) -> None:
-        own = source.kinds.keys() - {column.name for column in source.key}  # a key column may bear the name of either
+        own = source.kinds.keys() - {column.name for column in source.key}  # a key column may have either's name
         score, author = (quoted(name) if name in own else "NULL" for name in (SCORE, AUTHOR))
         self._db.register("batch", good.append_column(READY, predictions))
         self._db.execute(

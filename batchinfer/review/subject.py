@@ -48,7 +48,7 @@ class ReviewRow:
     """A row of a review whose key and value are as they were written.
 
     line: its number in the file.
-    place: the same, as people are told of it.
+    place: the same, as messages name it.
     author: who judged it.
     query: the values of its key.
     lookup: their hash.
@@ -70,7 +70,7 @@ class Verdict:
     """A verdict as it is imported.
 
     line: the number of its row in the file.
-    place: the same, as people are told of it.
+    place: the same, as messages name it.
     lookup: the hash of the key that it is about.
     query: that key, as JSON.
     verdict: accept, reject or correct.
@@ -291,10 +291,9 @@ class TermSubject(Subject):
 
     def verdicts(self, row: ReviewRow, verdict: VerdictKind, correction: Correction | None) -> list[Verdict]:
         """A correction is two: the old term is rejected, and the new one accepted."""
-        told = "prediction" in verdicts.expected_parts(
-            self._spec
-        )  # then the match section says what an accepted term has
-        accepted = None if told else self._stored(str(row.prediction))
+        # Then the match section says what an accepted term has.
+        fixed = "prediction" in verdicts.expected_parts(self._spec)
+        accepted = None if fixed else self._stored(str(row.prediction))
         answer = accepted if verdict == VerdictKind.ACCEPT else None
         own = Verdict(row.line, row.place, row.lookup, _as_json(row.query), verdict, None, answer, row.author)
         if correction is None:

@@ -26,9 +26,9 @@ from batchinfer.serve.metrics import WorkerMetrics, exposition, write_metrics
 from batchinfer.serve.problems import Problem, Reply
 from batchinfer.serve.registry import JobRegistry
 from batchinfer.serve.served_job import ServedJob
+from batchinfer.versions.follow import LOOK_SECONDS
 
 log = logging.getLogger("batchinfer.serve")
-LOOK_SECONDS = 0.5  # between two looks for new versions
 WRITE_SECONDS = 1.0  # between two writings of a worker's numbers
 SPOOL_SECONDS = 5.0  # between two writings of misses
 FIRST_SECONDS = 5.0  # that a worker takes no connections for while it opens versions
@@ -194,13 +194,13 @@ class Service:
 
     async def readyz(self, _request: Request) -> Response:
         if not self.registry.ready:
-            raise Problem("not-published", "A job that has a published version has none open yet.", SOON)
+            raise Problem("not-published", "No version of some published job is open yet: try again in a second.", SOON)
         return JSONResponse({"status": "ready"}, headers={"cache-control": "no-store"})
 
     async def metrics(self, request: Request) -> Response:
         record = self.authenticator.check(request.headers.get("authorization"), None)
         if record is not None and record.jobs is not None:
-            raise Problem("forbidden", f"The API key {record.id} is limited to some jobs: /metrics tells of all.")
+            raise Problem("forbidden", f"The API key {record.id} is limited to some jobs: /metrics covers all of them.")
         text = await asyncio.to_thread(exposition, self.worker_metrics, self._settings.metrics_folder, self.registry)
         return Response(
             text, media_type="text/plain; version=1.0.0; charset=utf-8", headers={"cache-control": "no-store"}
@@ -298,7 +298,7 @@ async def _as_problem(request: Request, exc: Exception) -> Response:
     headers = tuple((name.lower(), value) for name, value in (exc.headers or {}).items())
     if exc.status_code == 405:  # noqa: PLR2004
         return await _as_response(
-            request, Problem("method-not-allowed", f"{request.method} is not for this URL.", headers)
+            request, Problem("method-not-allowed", f"{request.method} is not allowed for this URL.", headers)
         )
     return await _as_response(
         request, Problem("not-found", "There is nothing at this URL. /docs lists what there is.", headers)

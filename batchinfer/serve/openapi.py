@@ -29,27 +29,27 @@ VALUES: dict[str, Any] = {
 }
 
 
-class _Loader(yaml.SafeLoader):
+class _ContractLoader(yaml.SafeLoader):
     """Reads openapi.yaml, with its two tags."""
 
 
-def _value(_loader: _Loader, node: yaml.ScalarNode) -> Any:
+def _value(_loader: _ContractLoader, node: yaml.ScalarNode) -> Any:
     return VALUES[node.value]
 
 
-def _format(_loader: _Loader, node: yaml.ScalarNode) -> str:
+def _format(_loader: _ContractLoader, node: yaml.ScalarNode) -> str:
     return str(node.value).format(**VALUES)
 
 
-_Loader.add_constructor("!value", _value)
-_Loader.add_constructor("!format", _format)
+_ContractLoader.add_constructor("!value", _value)
+_ContractLoader.add_constructor("!format", _format)
 
 
 @cache
 def document() -> Schema:
     """The OpenAPI document."""
     text = Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8")
-    content: Schema = yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
+    content: Schema = yaml.load(text, _ContractLoader)  # noqa: S506 - a subclass of SafeLoader
     for operations in content["paths"].values():
         for operation in operations.values():
             operation["responses"] |= _responses(operation.pop("problems"))

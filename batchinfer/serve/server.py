@@ -25,7 +25,7 @@ from batchinfer.serve.rsgi import RsgiApp
 
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
-CONNECTIONS = 4096  # open at once in one worker, idle ones too; more wait in the system's queue
+OPEN_CONNECTIONS = 4096  # open at once in one worker, idle ones too; more wait in the system's queue
 PR_SET_PDEATHSIG = 1  # of Linux' <sys/prctl.h>
 STOP_SECONDS = 15  # for what is in flight when the service is stopped
 LAST_ROUND_SECONDS = 4  # after that, for the collector to take in what the workers left
@@ -75,7 +75,7 @@ def _granian(
         workers=workers,
         http=HTTPModes.http1,
         websockets=False,
-        backpressure=CONNECTIONS,
+        backpressure=OPEN_CONNECTIONS,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES),
         log_dictconfig=LOGGING,
         respawn_failed_workers=True,

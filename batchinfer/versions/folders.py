@@ -39,7 +39,7 @@ def verify(data: JobData, number: int, *, digest: str | None = None) -> None:
         said = (snapshot.manifest.job, snapshot.manifest.version)
         if said != (data.name, number):
             raise StoreError(
-                f"{snapshot.folder} holds version {said[1]} of the job {said[0]}, not what its place says."
+                f"{snapshot.folder} holds version {said[1]} of the job {said[0]}, not version {number} of the job {data.name}."
             )
         snapshot.verify()
 

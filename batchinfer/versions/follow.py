@@ -21,6 +21,7 @@ from batchinfer.versions.checksums import verify_once
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
 
+LOOK_SECONDS = 0.5  # between two looks for a new version, of a service and of a Lookup
 RETRY_SECONDS = 10.0  # between two looks at a version that could not be opened
 
 

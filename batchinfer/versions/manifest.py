@@ -90,7 +90,7 @@ class Manifest:
     max_age: how long clients may keep an answer, in seconds.
     match: what its matcher holds, if it has one.
     candidate: the refused candidate whose bytes these are, if they are one's.
-    forgot: how many times entries were erased from it.
+    erased: how many times entries were erased from it.
     files: the size and checksum of each of its files.
     document: all of manifest.json, in its order, with the fields that only newer programs know.
     """
@@ -113,7 +113,7 @@ class Manifest:
     max_age: int
     match: Mapping[str, Any] | None
     candidate: str | None
-    forgot: int
+    erased: int
     files: Mapping[str, Mapping[str, Any]]
     document: Mapping[str, Any] = field(repr=False)
 
@@ -161,7 +161,7 @@ class Manifest:
             max_age=_seconds(serve.get("max_age", "60s")),
             match=document.get("match"),
             candidate=document.get("candidate"),
-            forgot=document.get("forgot", 0),
+            erased=document.get("forgot", 0),
             files={_file_name(name): dict(facts) for name, facts in document["files"].items()},
             document=document,
         )

@@ -19,7 +19,7 @@ def use(folder: Path, tiny: Path) -> None:
     """Puts the tiny model in place of the one that a new job names."""
     path = folder / "job.yaml"
     text = path.read_text(encoding="utf-8")
-    content = yaml.load(text, Loader=reader._Loader)  # noqa: S506 - a SafeLoader
+    content = yaml.load(text, Loader=reader._JobFileLoader)  # noqa: S506 - a SafeLoader
     assert content["model"]["id"].startswith("bundled/")
     content["model"] = {"id": str(tiny), "options": ECHO}
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")

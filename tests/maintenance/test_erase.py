@@ -164,20 +164,20 @@ def test_the_new_version_says_little(world: World) -> None:
     report = forget(world)
     assert report["versions_rebuilt"] == [2]
     manifest = Manifest.read(folder_of(world.data, 2))
-    assert (manifest.version, manifest.rows, manifest.forgot, manifest.parent) == (2, 2, 1, 1)
+    assert (manifest.version, manifest.rows, manifest.erased, manifest.parent) == (2, 2, 1, 1)
     assert manifest.gate.status == "passed"
     assert folders.numbers(world.data) == [2]
     others_are_whole(world)
     with world.store.open() as db:
         assert db.execute("SELECT version, rows FROM versions ORDER BY version").fetchall() == [(1, 3), (2, 2)]
     forget(world, "Ann")
-    assert Manifest.read(folder_of(world.data, 3)).forgot == 2
+    assert Manifest.read(folder_of(world.data, 3)).erased == 2
 
 
 def test_the_next_run_asks_only_what_was_erased(world: World, batchinfer: Cli) -> None:
     """The output says that the list still has the row: the next run would ask that prompt again, and no other."""
     done = batchinfer("forget", world.job.path, f"name={PRIVATE}", "--yes")
-    assert f"Forgot name={PRIVATE}: removed 1 generation, 0 imports, 0 failures, 0 misses;" in done.out
+    assert f"Erased name={PRIVATE}: removed 1 generation, 0 imports, 0 failures, 0 misses;" in done.out
     assert "take it out of the list" in done.out
     with world.prepared() as planned:
         assert planned.plan.counts.to_generate == 1
@@ -392,7 +392,7 @@ def test_a_no_is_taken(world: World, batchinfer: Cli, monkeypatch: pytest.Monkey
     """On a terminal it asks, saying what it would do; no leaves everything, yes goes on."""
     monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
     done = batchinfer("forget", world.job.path, f"name={PRIVATE}")
-    assert (done.code, f"Forget name={PRIVATE} of shop" in done.err) == (2, True)
+    assert (done.code, f"Erase name={PRIVATE} of shop" in done.err) == (2, True)
     assert world.get(name=PRIVATE) is not None
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     assert batchinfer("forget", world.job.path, f"name={PRIVATE}").code == 0
@@ -506,7 +506,7 @@ def test_home_of_the_copy(world: World) -> None:
     """A job folder with nothing but a lock has nothing to forget."""
     data = JobData(world.data.root, "other")
     data.folder.mkdir()
-    with pytest.raises(NotFound, match="Nothing is stored"):
+    with pytest.raises(NotFound, match="Nothing of this job is stored here"):
         erase.erase_entry(None, data, {"name": "x"})
 
 

@@ -59,13 +59,13 @@ def adds_up(report: dict[str, Any]) -> bool:
     )
 
 
-def test_a_list_becomes_a_served_version(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
+def test_a_list_becomes_a_served_version(workshop: Workshop, engine: EnginePool, console: RecordingConsole) -> None:
     """Every good row is answered and can be looked up; duplicates are asked once; bad rows are failures with a reason."""
     job, data = workshop.job(
         {"text": ["I love it.", "I hate it.", "I love it.", None, "", "So so."], "unused": [1, 2, 3, 4, 5, 6]}, output=CHOICE,
         gate={"coverage": 0.5, "failures": 0.5},
     )  # fmt: skip
-    report = run(job, data, Options(), told, engine)
+    report = run(job, data, Options(), console, engine)
     assert adds_up(report.to_json())
     assert (report.rows, report.bad, report.duplicates, report.generated) == (6, 2, 1, 3)
     assert report.version == 1
@@ -80,23 +80,23 @@ def test_a_list_becomes_a_served_version(workshop: Workshop, engine: EnginePool,
     assert reasons == {"null_key", "empty_key"}
 
 
-def test_the_second_run_loads_no_engine(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
+def test_the_second_run_loads_no_engine(workshop: Workshop, engine: EnginePool, console: RecordingConsole) -> None:
     """Without a miss nothing is generated; a run given no engine does not start one, and publishes nothing new."""
     job, data = workshop.job({"text": [f"Text {i}." for i in range(20)]}, output=CHOICE)
-    run(job, data, Options(), told, engine)
+    run(job, data, Options(), console, engine)
     engine_log = data.logs / "engine.log"
-    report = run(job, data, Options(), told)
+    report = run(job, data, Options(), console)
     assert (report.hits, report.generated, report.version) == (20, 0, None)
     assert report.unchanged
     assert not engine_log.exists()
 
 
 def test_strange_characters_come_back_byte_for_byte(
-    workshop: Workshop, engine: EnginePool, told: RecordingConsole
+    workshop: Workshop, engine: EnginePool, console: RecordingConsole
 ) -> None:
     """Emoji, right-to-left, combining and zero-width characters are keys and queries as they stand."""
     job, data = workshop.job({"text": STRANGE}, output=CHOICE)
-    run(job, data, Options(), told, engine)
+    run(job, data, Options(), console, engine)
     for text in STRANGE:
         body = lookup(data, text=text)
         assert body is not None
@@ -104,12 +104,14 @@ def test_strange_characters_come_back_byte_for_byte(
     assert lookup(data, text="é and é") is None  # another spelling of the same letters is another key
 
 
-def test_a_prompt_that_is_too_long_fails_alone(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
+def test_a_prompt_that_is_too_long_fails_alone(
+    workshop: Workshop, engine: EnginePool, console: RecordingConsole
+) -> None:
     """A row longer than the model's window is a failure that gives both lengths; the others are answered."""
     job, data = workshop.job(
         {"text": ["Fine.", "very " * 2000]}, output=CHOICE, gate={"coverage": 0.5, "failures": 0.5}
     )
-    report = run(job, data, Options(), told, engine)
+    report = run(job, data, Options(), console, engine)
     assert adds_up(report.to_json())
     assert (report.generated, report.failures) == (1, 1)
     [failure] = Store(data.cache).failures()
@@ -118,23 +120,23 @@ def test_a_prompt_that_is_too_long_fails_alone(workshop: Workshop, engine: Engin
 
 
 def test_cut_off_answers_are_failures_and_stay_so_until_asked(
-    workshop: Workshop, engine: EnginePool, told: RecordingConsole
+    workshop: Workshop, engine: EnginePool, console: RecordingConsole
 ) -> None:
     """An answer cut off by max_tokens is no prediction; it is remembered, and made again by --retry-failed alone."""
     job, data = workshop.job(
         {"text": ["Tell me a long story about the sea."]}, sampling={"max_tokens": 5}
     )  # fmt: skip
-    first = run(job, data, Options(publish=False), told, engine)
+    first = run(job, data, Options(publish=False), console, engine)
     assert (first.generated, first.failures) == (0, 1)
     assert Store(data.cache).failures()[0].reason == "cut_off"
-    again = run(job, data, Options(publish=False), told)
+    again = run(job, data, Options(publish=False), console)
     assert (again.generated, again.failures, again.left) == (0, 1, 0)
-    retried = run(job, data, Options(retry_failed=True, publish=False), told, engine)
+    retried = run(job, data, Options(retry_failed=True, publish=False), console, engine)
     assert (retried.failures, retried.left) == (1, 0)
     assert len(Store(data.cache).failures()) == 1
 
 
-def test_json_answers_are_served_as_values(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
+def test_json_answers_are_served_as_values(workshop: Workshop, engine: EnginePool, console: RecordingConsole) -> None:
     """A JSON output is checked against its schema, and served as the value itself."""
     schema = {
         "type": "object",
@@ -145,22 +147,22 @@ def test_json_answers_are_served_as_values(workshop: Workshop, engine: EnginePoo
     job, data = workshop.job(
         {"text": ["What colour is grass?"]}, output={"type": "json", "schema": schema}, sampling={"max_tokens": 40}
     )
-    run(job, data, Options(), told, engine)
+    run(job, data, Options(), console, engine)
     body = lookup(data, text="What colour is grass?")
     assert body is not None
     assert isinstance(body["prediction"]["colour"], str)
 
 
-def test_a_better_parser_needs_no_model(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
+def test_a_better_parser_needs_no_model(workshop: Workshop, engine: EnginePool, console: RecordingConsole) -> None:
     """When output.steps change, stored texts are read again without an engine, and a new version is published."""
     rows = {"text": ["Say hello."]}
     job, data = workshop.job(rows, sampling={"max_tokens": 60})
-    run(job, data, Options(), told, engine)
+    run(job, data, Options(), console, engine)
     before = lookup(data, text="Say hello.")
     job, data = workshop.job(
         rows, sampling={"max_tokens": 60}, output={"type": "text", "steps": ["casefold", "strip"]}, gate={"changed": 1}
     )
-    report = run(job, data, Options(), told)
+    report = run(job, data, Options(), console)
     assert (report.hits, report.generated, report.version) == (1, 0, 2)
     after = lookup(data, text="Say hello.")
     assert before is not None
@@ -169,22 +171,22 @@ def test_a_better_parser_needs_no_model(workshop: Workshop, engine: EnginePool, 
 
 
 def test_an_adapter_is_part_of_the_key(
-    workshop: Workshop, engine_slot: EngineSlot, told: RecordingConsole, tmp_path: Path
+    workshop: Workshop, engine_slot: EngineSlot, console: RecordingConsole, tmp_path: Path
 ) -> None:
     """With a LoRA adapter the same rows are other questions, and their scores differ."""
     rows = {"text": ["I love it.", "I hate it."]}
     job, data = workshop.job(rows, output=CHOICE)
-    run(job, data, Options(), told, engine_slot.get())
+    run(job, data, Options(), console, engine_slot.get())
     plain = lookup(data, text="I love it.")
     adapter = make_adapter(job.folder / "adapter")
     job, data = workshop.job(
         rows, output=CHOICE, model={"id": "bundled/smollm2-135m-instruct", "adapter": "adapter", "options": {"max_model_len": 512}},
         gate={"changed": 1},
     )  # fmt: skip
-    told.answer = True
-    report = run(job, data, Options(), told, engine_slot.get(adapter=str(adapter)))
+    console.answer = True
+    report = run(job, data, Options(), console, engine_slot.get(adapter=str(adapter)))
     assert report.generated == 2
-    assert "model.adapter" in told.asked[0]
+    assert "model.adapter" in console.asked[0]
     adapted = lookup(data, text="I love it.")
     assert plain is not None
     assert adapted is not None
@@ -192,7 +194,7 @@ def test_an_adapter_is_part_of_the_key(
 
 
 def test_fruit_families_with_no_one_and_all_shots(
-    engine: EnginePool, models: Path, tmp_path: Path, told: RecordingConsole
+    engine: EnginePool, models: Path, tmp_path: Path, console: RecordingConsole
 ) -> None:
     """The few-shot job runs with 0, 1 and all examples, and each shows as many in its prompt."""
     job = reader.load(str(Path(__file__).parents[2] / "jobs" / "fruit_families"), {})
@@ -201,7 +203,7 @@ def test_fruit_families_with_no_one_and_all_shots(
     prompts = []
     for shots in (0, 1, None):
         trial = try_prompt(
-            job, data, {"fruit": "apple"}, shots=shots, info=told.info, show=lambda text, _: prompts.append(text), engine=engine
+            job, data, {"fruit": "apple"}, shots=shots, info=console.info, show=lambda text, _: prompts.append(text), engine=engine
         )  # fmt: skip
         assert getattr(trial.result, "value", None) in (job.spec.output.choices or [])
     assert prompts[0] == "apple:"
@@ -210,7 +212,7 @@ def test_fruit_families_with_no_one_and_all_shots(
     assert not data.cache.exists()  # nothing is stored
 
 
-def test_labels_that_begin_alike_are_refused(workshop: Workshop, engine: EnginePool, told: RecordingConsole) -> None:
+def test_labels_that_begin_alike_are_refused(workshop: Workshop, engine: EnginePool, console: RecordingConsole) -> None:
     """Choices whose first tokens collide end with a sentence that names them and proposes others."""
     job, data = workshop.job(
         {"text": ["melon"]},
@@ -218,11 +220,11 @@ def test_labels_that_begin_alike_are_refused(workshop: Workshop, engine: EngineP
         output={"type": "choice", "choices": ["pome", "pepo"]},
     )
     with pytest.raises(ModelError, match=r"pome and pepo both begin with ' p'.*A, B"):
-        run(job, data, Options(), told, engine)
+        run(job, data, Options(), console, engine)
 
 
 def test_a_model_that_thinks_first_cannot_score_a_choice(
-    workshop: Workshop, engine: EnginePool, told: RecordingConsole, model_folder: Path
+    workshop: Workshop, engine: EnginePool, console: RecordingConsole, model_folder: Path
 ) -> None:
     """A chat template that opens a thinking block is refused for choices; switching it off mends that."""
     job_folder = workshop.folder / "shop"
@@ -238,10 +240,10 @@ def test_a_model_that_thinks_first_cannot_score_a_choice(
     model = {"id": "./thinker", "options": {"max_model_len": 512}}
     job, data = workshop.job({"text": ["Good."]}, model=model, output=CHOICE)
     with pytest.raises(ModelError, match=r"thinking block.*enable_thinking: false"):
-        run(job, data, Options(), told, engine)
+        run(job, data, Options(), console, engine)
     quiet = {"template": "{{ text }}", "chat_template_kwargs": {"enable_thinking": False}}
     job, data = workshop.job({"text": ["Good."]}, model=model, prompt=quiet, output=CHOICE)
-    assert run(job, data, Options(yes=True), told, engine).generated == 1
+    assert run(job, data, Options(yes=True), console, engine).generated == 1
 
 
 def test_ctrl_c_on_the_real_command_commits_and_resumes(workshop: Workshop, engine_slot: EngineSlot) -> None:
@@ -295,11 +297,11 @@ def _children_named(text: str) -> list[str]:
 
 
 def test_scores_and_parquet_agree_with_what_is_served(
-    workshop: Workshop, engine: EnginePool, told: RecordingConsole
+    workshop: Workshop, engine: EnginePool, console: RecordingConsole
 ) -> None:
     """predictions.parquet has the key, prediction, raw text, scores, mass, source, model, run and time of each entry."""
     job, data = workshop.job({"text": ["Good.", "Bad."]}, output=CHOICE)
-    run(job, data, Options(), told, engine)
+    run(job, data, Options(), console, engine)
     rows = pq.read_table(folder_of(data, 1) / "predictions.parquet").to_pylist()
     assert {row["text"] for row in rows} == {"Good.", "Bad."}
     for row in rows:

@@ -54,7 +54,7 @@ def reference(model: Path, prompts: list[list[int]], tokens: tuple[int, ...]) ->
 
 @pytest.mark.slow
 def test_scores_are_the_models_own_probabilities(
-    workshop: Workshop, engine_slot: EngineSlot, told: RecordingConsole, model_folder: Path
+    workshop: Workshop, engine_slot: EngineSlot, console: RecordingConsole, model_folder: Path
 ) -> None:
     """In float32, mass and renormalised scores equal the softmax of transformers' logits at the first answer token."""
     table = pq.read_table(SENTIMENT / "queries.parquet").slice(0, ROWS).rename_columns({"sentence": "text"})
@@ -65,7 +65,7 @@ def test_scores_are_the_models_own_probabilities(
         model={"id": MODEL, "dtype": "float32", "options": {"max_model_len": WINDOW}},
         output={"type": "choice", "choices": ["Positive", "Negative"]},
     )
-    run(job, data, Options(), told, engine_slot.get(dtype="float32"))
+    run(job, data, Options(), console, engine_slot.get(dtype="float32"))
     served = _served(data.versions / "000001" / "predictions.parquet")
 
     asked = question.make(job, data)

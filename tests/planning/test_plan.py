@@ -309,7 +309,7 @@ def test_refresh_makes_everything_again(make: Make) -> None:
 
 
 def test_a_refresh_that_was_stopped_goes_on(make: Make) -> None:
-    """What was made since an unfinished refresh began is done; another refresh, or one after it, begins anew."""
+    """What was made since an unfinished refresh began is done; another refresh, or one after it, begins again."""
     world = make({"id": ["1", "2"], "text": ["a", "b"]})
     world.answer(echo)
     world.data.remember_refresh("all", now())
@@ -317,7 +317,7 @@ def test_a_refresh_that_was_stopped_goes_on(make: Make) -> None:
     world.answer(lambda row: "new", refresh=True)
     assert asked(world, refresh=True) == []
     assert asked(world, refresh=True, refresh_where=("id", "2")) == ["b"]
-    world.data.forget_refresh()
+    world.data.clear_refresh()
     assert asked(world, refresh=True) == ["a", "b"]
 
 

@@ -188,12 +188,12 @@ def root(tmp_path: Path, models: Path) -> Path:
 
 @pytest.mark.slow
 def test_vaccine_synonyms_runs_with_the_bundled_model(
-    root: Path, tmp_path: Path, engine: EnginePool, told: RecordingConsole
+    root: Path, tmp_path: Path, engine: EnginePool, console: RecordingConsole
 ) -> None:
     """The smoke test: every answer is a list within the schema or a failure with its reason; nothing is published."""
     job = borrowed(SYNONYMS, tmp_path, shots=1)  # the tests' engine has a small window
     data = JobData(root, SYNONYMS)
-    report = run(job, data, Options(limit=8, publish=False), told, engine)
+    report = run(job, data, Options(limit=8, publish=False), console, engine)
     assert (report.status, report.version) == ("done", None)
     assert report.generated + report.failures == 8
     assert report.generated > 0
@@ -202,7 +202,7 @@ def test_vaccine_synonyms_runs_with_the_bundled_model(
 
 @pytest.mark.slow
 def test_the_check_runs_on_a_published_list(
-    root: Path, tmp_path: Path, engine: EnginePool, told: RecordingConsole
+    root: Path, tmp_path: Path, engine: EnginePool, console: RecordingConsole
 ) -> None:
     """From imported lists to a served version of the check: every term is asked once, and a matcher is made."""
     lists = {"names": ["Moderna-Impfstoff", "Spikevax"]}, {"names": ["мРНК-вакцина", "virus"]}
@@ -219,7 +219,7 @@ def test_the_check_runs_on_a_published_list(
     assert publish(first, data, Options(), Quiet()).version == 1
 
     second, checked = borrowed(CHECK, tmp_path, shots=2), JobData(root, CHECK)
-    report = run(second, checked, Options(), told, engine)
+    report = run(second, checked, Options(), console, engine)
     assert (report.status, report.upstream) == ("done", Upstream(SYNONYMS, 1))
     assert (report.rows, report.generated, report.version) == (4, 4, 1)
     with Snapshot(folders.folder_of(checked, 1)) as version:

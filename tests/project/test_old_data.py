@@ -16,6 +16,7 @@ from batchinfer.serve.apikeys import KeyFile
 from batchinfer.versions import folders
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.snapshot import Snapshot
+from tests.serving import serving
 from tests.tiny import Cli
 
 ARCHIVE = Path(__file__).parent.parent / "fixtures" / "data-folder-32a7c38.tar.xz"
@@ -65,6 +66,25 @@ def test_clients_are_served_the_same(old: Path, job: str) -> None:
             assert hit == (body and json.loads(body))
         for text, matches in recorded["matches"]:
             assert lookup.match(text)["matches"] == matches
+
+
+def test_the_service_answers_the_same_bytes(old: Path) -> None:
+    """Over HTTP each look-up and match gets what was recorded, with the key of then where that is good for the job."""
+    then = json.loads((old / "expected.json").read_text(encoding="utf-8"))["key"]
+    keys = dict.fromkeys(JOBS, KeyFile(old / "home").add("now", None).key) | {"labels": then}
+    with serving(old / "home", old / "server") as server:
+        for job, key in keys.items():
+            recorded, headers = expected(old, job), {"authorization": f"Bearer {key}"}
+            for query, body in recorded["versions"][str(recorded["served"])]:
+                reply = server.lookup(job, headers, **query)
+                assert reply.headers["batchinfer-version"] == str(recorded["served"])
+                if body is None:
+                    assert reply.problem[:2] == (404, "miss")
+                else:
+                    assert (reply.status, reply.body) == (200, body.encode())
+            for text, matches in recorded["matches"]:
+                assert server.match(job, text, headers).json["matches"] == matches
+        assert server.lookup("names", {"authorization": f"Bearer {then}"}, id="y").problem[:2] == (403, "forbidden")
 
 
 def test_the_recorded_answers_are_worth_comparing(old: Path) -> None:

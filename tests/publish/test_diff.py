@@ -184,7 +184,7 @@ def test_a_candidate_is_compared(tmp_path: Path, batchinfer: Cli) -> None:
     [
         (["1"], 2, "Give both versions"),
         (["1", "2", "3"], 2, "Give both versions"),
-        (["1", "seven"], 2, "seven is no version"),
+        (["1", "seven"], 2, "seven is not a version"),
         (["1", "7"], 1, "has no version 7: it has 1, 2"),
     ],
 )

@@ -206,7 +206,7 @@ def test_a_key_named_answer_is_refused(make: Make) -> None:
     """The key and the answer cannot share a column."""
     rows = {"answer": [1], "text": ["a"]}
     world = make({"answer": [1]}, rows, input={"path": "queries.parquet", "key": ["answer"]})
-    with pytest.raises(InputError, match="key column answer bears the name of the golden file's answers"):
+    with pytest.raises(InputError, match="key column answer has the name of the golden file's column of answers"):
         world.run()
 
 

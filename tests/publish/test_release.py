@@ -45,10 +45,10 @@ def add(world: World, value: str) -> RunReport:
     return world.publish()
 
 
-def told_publish(world: World) -> tuple[RunReport, str]:
+def recorded_publish(world: World) -> tuple[RunReport, str]:
     """Publishes; returns the report and all that was said."""
-    told = RecordingConsole()
-    return publish(world.job, world.data, Options(), told), "\n".join(told.said)
+    console = RecordingConsole()
+    return publish(world.job, world.data, Options(), console), "\n".join(console.said)
 
 
 def value(world: World) -> str:
@@ -98,7 +98,7 @@ def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     add(world, "one")
     (world.data.folder / pointers.PIN).write_bytes(b"{")
     world.take_in({"id": [1], "prediction": ["two"]})
-    report, said = told_publish(world)
+    report, said = recorded_publish(world)
     assert (report.version, report.pinned) == (2, None)
     assert "PIN is damaged" in said
     assert "batchinfer unpin shop fixes it." in said
@@ -137,10 +137,10 @@ def test_a_version_of_another_job_is_not_pinned(world: World, tmp_path: Path) ->
     other = imports_job(tmp_path / "other", {"id": [1]}, name="bar", gate=OPEN)
     add(other, "theirs")
     shutil.copytree(folder(other, 1), folder(world, 7))
-    with pytest.raises(StoreError, match="holds version 1 of the job bar, not what its place says"):
+    with pytest.raises(StoreError, match="holds version 1 of the job bar, not version 7 of the job shop"):
         pointers.pin(world.data, 7)
     shutil.copytree(folder(world, 1), folder(world, 8))
-    with pytest.raises(StoreError, match="holds version 1 of the job shop, not what its place says"):
+    with pytest.raises(StoreError, match="holds version 1 of the job shop, not version 8 of the job shop"):
         pointers.pin(world.data, 8)
     assert pointers.pinned(world.data) is None
 
@@ -223,7 +223,7 @@ def test_a_pinned_version_that_is_damaged_is_not_compared_with(world: World) -> 
     pointers.pin(world.data, 1)
     os.truncate(folder(world, 1) / PREDICTIONS, 100)
     world.take_in({"id": [1], "prediction": ["three"]})
-    report, said = told_publish(world)
+    report, said = recorded_publish(world)
     assert "is damaged: its checksum differs from the manifest's. It is pinned, but the new version is compared" in said
     assert (report.version, Manifest.read(folder(world, 3)).parent) == (3, 2)
 
@@ -246,7 +246,7 @@ def test_a_current_that_cannot_be_read_is_left_alone(world: World) -> None:
 
 
 def test_the_list_shows_what_can_be_pinned(world: World) -> None:
-    """With a damaged CURRENT and PIN the versions are listed, none as served, and both faults are told."""
+    """With a damaged CURRENT and PIN the versions are listed, none as served, and both faults are reported."""
     for text in ("one", "two"):
         add(world, text)
     for name in (pointers.CURRENT, pointers.PIN):
@@ -280,7 +280,7 @@ def test_publishing_goes_on_from_the_newest_whole_version(broken: tuple[World, i
     """A CURRENT that is missing or damaged, or names what is, does not block publishing; it says so, and no number is used again."""
     world, whole = broken
     world.take_in({"id": [1], "prediction": ["four"]})
-    report, said = told_publish(world)
+    report, said = recorded_publish(world)
     assert (report.version, value(world)) == (4, "four")
     assert said.count(f"Version {whole}, the newest whole one, is current again.") == 1
     assert Manifest.read(folder(world, 4)).parent == whole
@@ -291,10 +291,10 @@ def test_publishing_the_same_mends_current(broken: tuple[World, int]) -> None:
     world, whole = broken
     if whole == 2:
         imports.remove_import(world.store, 3)
-    report, _ = told_publish(world)
+    report, _ = recorded_publish(world)
     assert (report.version, report.unchanged, value(world)) == (None, True, "three" if whole == 3 else "two")
     assert pointers.served(world.data).version == whole
-    assert told_publish(world)[1] == ""
+    assert recorded_publish(world)[1] == ""
 
 
 def test_a_refusal_mends_current_too(broken: tuple[World, int]) -> None:
@@ -308,7 +308,7 @@ def test_a_refusal_mends_current_too(broken: tuple[World, int]) -> None:
 
 
 def test_a_refusal_where_nothing_is_whole(world: World) -> None:
-    """A damaged CURRENT and no version: the gate's verdict is told, as ever."""
+    """A damaged CURRENT and no version: the gate's verdict is reported, as ever."""
     (world.data.folder / pointers.CURRENT).write_bytes(b"?")
     (world.data.versions / "000001").mkdir(parents=True)
     with pytest.raises(GateFailed, match="rows: 0 entries"):
@@ -321,9 +321,9 @@ def test_a_number_is_never_used_again(world: World) -> None:
     add(world, "two")
     shutil.rmtree(world.data.versions)
     world.take_in({"id": [1], "prediction": ["three"]})
-    report, said = told_publish(world)
+    report, said = recorded_publish(world)
     assert report.version == 3
-    assert "No version is whole, so that the new one follows none." in said
+    assert "No version is whole, so the new one has no parent." in said
     assert Manifest.read(folder(world, 3)).parent is None
     shutil.rmtree(world.data.versions)
     (world.data.folder / pointers.CURRENT).unlink()
@@ -336,7 +336,7 @@ def test_a_number_is_never_used_again(world: World) -> None:
 def test_a_first_publish_says_nothing_of_current(world: World) -> None:
     """Before the first version there is no CURRENT, and that is no fault."""
     world.take_in({"id": [1], "prediction": ["one"]})
-    assert "CURRENT" not in told_publish(world)[1]
+    assert "CURRENT" not in recorded_publish(world)[1]
 
 
 # How it is served

@@ -332,7 +332,7 @@ def test_a_score_that_is_no_number_is_none(make: Make) -> None:
 def test_a_key_named_prediction_is_refused(make: Make, tmp_path: Path) -> None:
     """One column cannot be both key and prediction."""
     world = imports_job(tmp_path, {"prediction": ["a"]}, input={"path": "queries.parquet", "key": ["prediction"]})
-    with pytest.raises(InputError, match="key column prediction bears the name of what is imported"):
+    with pytest.raises(InputError, match="key column prediction has the name of the column that is imported"):
         world.take_in({"prediction": ["a"]})
 
 

@@ -134,7 +134,9 @@ def test_versions_are_swapped_under_load(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert not load.wrong
-        assert load.has_seen_enough(version)
+        assert version > 3
+        assert len(load.seen) > 3
+        assert sum(load.seen.values()) > 300
         assert len(kept) < version  # old versions were removed meanwhile, but none that a worker had open
         assert server.stop() == 0
     assert "Traceback" not in server.log

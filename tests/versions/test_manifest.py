@@ -66,9 +66,9 @@ def test_another_is_derived_from_it(world: World) -> None:
     """What is changed is changed where it stands, what is new comes before the files, and all else stays."""
     manifest = Manifest.read(folder_of(world.data, 1))
     derived = manifest.derive(version=7, parent=1, forgot=1)
-    assert (derived.version, derived.parent, derived.forgot, derived.rows) == (7, 1, 1, manifest.rows)
+    assert (derived.version, derived.parent, derived.erased, derived.rows) == (7, 1, 1, manifest.rows)
     assert list(json.loads(derived.to_bytes())) == [*FIELDS, "match", "forgot", "files"]
-    assert (manifest.version, manifest.forgot) == (1, 0)
+    assert (manifest.version, manifest.erased) == (1, 0)
 
 
 def test_fields_of_newer_programs_survive(world: World) -> None:
