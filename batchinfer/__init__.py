@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from batchinfer.core.home import Data, JobData
     from batchinfer.job.reader import Job
     from batchinfer.pipeline.progress import Console
-    from batchinfer.pipeline.report import CandidateReport, RunReport
+    from batchinfer.pipeline.report import RunReport
     from batchinfer.planning.estimate import PlanReport
+    from batchinfer.publish.candidate import CandidateReport
     from batchinfer.publish.diff import Difference
     from batchinfer.versions.pointers import PinReport, VersionStatus
 
@@ -50,8 +51,9 @@ _LAZY = {
 class _Package(ModuleType):
     """The package itself, in which the names of public functions stay theirs.
 
-    Python binds a package here once it is imported, and two of them, `publish` and `versions`, are named after the
-    functions of that name, or the other way round. `from batchinfer.versions import …` finds them all the same.
+    Python binds a package here once it is imported, and two packages, `publish` and `versions`, have the names of public
+    functions. These win. `from batchinfer.versions import …` finds the package anyway; `import batchinfer.versions as …`
+    and a patch by the path "batchinfer.versions.…" would find the function.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -145,39 +147,36 @@ def publish(
     return publishing.publish_candidate(job, place, options, told, candidate, force)
 
 
-def versions(job: Job | str, data: Data) -> list[VersionStatus]:
-    """The published versions, newest first. job: its name is enough, here and below."""
+def versions(job: Job | str, data: Data, *, console: Console | None = None) -> list[VersionStatus]:
+    """The published versions, newest first. job: its name is enough, here and below.
+
+    console: whom to tell that CURRENT or PIN is damaged; they count as missing then.
+    """
+    from batchinfer.pipeline.progress import Unattended
     from batchinfer.versions.pointers import list_versions
 
-    return list_versions(_place(job, data), lambda _: None)
+    return list_versions(_place(job, data), (console or Unattended()).info)
 
 
 def pin(job: Job | str, data: Data, version: int) -> PinReport:
     """Serves one version, whatever is published, until it is unpinned. Raises NotFound or StoreError."""
     from batchinfer.versions import pointers
 
-    place = _place(job, data)
-    pointers.pin(place, version)
-    return pointers.PinReport(place.name, version, version)
+    return pointers.pin(_place(job, data), version)
 
 
 def unpin(job: Job | str, data: Data) -> PinReport:
-    """Serves the current version again. Raises StoreError where CURRENT is damaged; the pin is gone anyway."""
+    """Serves the current version again. A damaged CURRENT is the report's `problem`: the pin is gone anyway."""
     from batchinfer.versions import pointers
 
-    place = _place(job, data)
-    pointers.unpin(place)
-    current = pointers.pointer(place)
-    return pointers.PinReport(place.name, None if current is None else current.version, None)
+    return pointers.unpin(_place(job, data))
 
 
 def rollback(job: Job | str, data: Data) -> PinReport:
     """Pins the newest whole version below the one that is served. Raises NotFound or StoreError."""
     from batchinfer.versions import pointers
 
-    place = _place(job, data)
-    _, now = pointers.roll_back(place)
-    return pointers.PinReport(place.name, now, now)
+    return pointers.roll_back(_place(job, data))
 
 
 def diff(

@@ -88,7 +88,7 @@ def terms(folder: Path, section: Path) -> dict[str, Any]:
     key = [Column(column["name"], column["kind"]) for column in manifest["key"]]
     spec = MatchSpec.model_validate_json(section.read_bytes())
     began = time.perf_counter()
-    found = step.write_matcher(key, folder, spec, manifest["prediction"])
+    found = step.write_matcher(key, folder, spec, is_json=manifest["prediction"] == "json")
     seconds = time.perf_counter() - began
     assert found is not None
     held = {"terms": found.terms, "entries": found.entries, "mib": (folder / MATCHER).stat().st_size / (1 << 20)}

@@ -42,7 +42,7 @@ def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> 
             FROM (SELECT i, printf('k%012d', i) AS id FROM range({entries}) t(i)) ORDER BY lookup)
             TO {literal(str(draft / PREDICTIONS))} (FORMAT parquet, COMPRESSION zstd)"""
         )
-        lookup_index.write_lookup(db, KEY, draft, JOB, "string")
+        lookup_index.write_lookup(db, KEY, draft, JOB, is_json=False)
     document = {
         "format": FORMAT, "job": JOB, "version": version, "created_at": "2026-01-05T03:00:00Z", "rows": entries, "carried": 0,
         "key": [{"name": "id", "kind": "string"}], "normalize": [], "prediction": "string", "spec": {"serve": {"max_age": "60s"}},

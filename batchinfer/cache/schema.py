@@ -50,7 +50,10 @@ MIGRATIONS: list[tuple[str, str]] = [
 
 
 class RunStatus(StrEnum):
-    """How a run stands, or how it ended. KILLED: it could not say so itself, and a later one found it running."""
+    """How a run stands, or how it ended.
+
+    KILLED: it could not say so itself, and a later one found it running. UNKNOWN: what a newer program wrote.
+    """
 
     RUNNING = "running"
     DONE = "done"
@@ -59,6 +62,12 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     KILLED = "killed"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> RunStatus:  # noqa: ARG003
+        """What a newer program may have written."""
+        return cls.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,24 +149,24 @@ FAILURE_SCHEMA = pa.schema(
 )  # fmt: skip
 
 
-def generation_row(answer: Answer, made: Provenance) -> dict[str, Any]:
-    """A row of `generations`. made: what is the same for a whole run."""
-    row = asdict(answer.generation) | asdict(made) | {"created_at": now()}
+def generation_row(answer: Answer, provenance: Provenance) -> dict[str, Any]:
+    """A row of `generations`."""
+    row = asdict(answer.generation) | asdict(provenance) | {"created_at": now()}
     if isinstance(answer.result, Prediction):
         scores = answer.result.scores
         row |= {
             "prediction": json.dumps(answer.result.value, ensure_ascii=False),
             "score": answer.result.score,
             "scores": None if scores is None else json.dumps(scores, ensure_ascii=False),
-            "mass": answer.result.mass,
+            "mass": answer.result.choice_mass,
         }
     return row
 
 
-def failure_row(failure: Failure, query: Mapping[str, Any] | None, made: Provenance) -> dict[str, Any]:
+def failure_row(failure: Failure, query: Mapping[str, Any] | None, provenance: Provenance) -> dict[str, Any]:
     """A row of `failures`. query: the lookup key of the row that failed."""
     return {
-        "key": failure.key, "fingerprint": made.fingerprint, "row": None, "query": json.dumps(query, ensure_ascii=False, default=str),
+        "key": failure.key, "fingerprint": provenance.fingerprint, "row": None, "query": json.dumps(query, ensure_ascii=False, default=str),
         "stage": failure.stage, "reason": failure.reason, "detail": failure.detail,
-        "parser": made.parser, "run_id": made.run_id, "created_at": now(),
+        "parser": provenance.parser, "run_id": provenance.run_id, "created_at": now(),
     }  # fmt: skip

@@ -157,7 +157,7 @@ class Store:
         self,
         answers: Sequence[Answer],
         failures: Sequence[tuple[Failure, Mapping[str, Any]]],
-        made: Provenance,
+        provenance: Provenance,
         *,
         replace: bool,
     ) -> None:
@@ -165,11 +165,15 @@ class Store:
 
         answers: generations with what was read from them.
         failures: those, and prompts that got no generation, each with its query.
-        made: fingerprint, parser, model and run_id, the same for all.
+        provenance: the same for all.
         replace: keys may be there already (a refresh).
         """
-        generations = pa.Table.from_pylist([generation_row(answer, made) for answer in answers], GENERATION_SCHEMA)
-        failed = pa.Table.from_pylist([failure_row(failure, row, made) for failure, row in failures], FAILURE_SCHEMA)
+        generations = pa.Table.from_pylist(
+            [generation_row(answer, provenance) for answer in answers], GENERATION_SCHEMA
+        )
+        failed = pa.Table.from_pylist(
+            [failure_row(failure, row, provenance) for failure, row in failures], FAILURE_SCHEMA
+        )
         with self.open(write=True) as db:
             db.register("chunk", generations)
             db.register("failed", failed)
@@ -186,7 +190,7 @@ class Store:
             db.execute("DELETE FROM failures WHERE stage = 'input'")
             db.execute("INSERT INTO failures BY NAME SELECT *, 'input' AS stage, ? AS created_at FROM bad", [now()])
 
-    def reread(self, read: Read, made: Provenance, queries: Queries, values: Queries | None = None) -> int:
+    def reread(self, read: Read, provenance: Provenance, queries: Queries, values: Queries | None = None) -> int:
         """Reads stored texts again that another parser judged; returns how many.
 
         read: the job's parser.
@@ -200,39 +204,40 @@ class Store:
                 rows = db.execute(
                     "SELECT key, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs FROM generations "
                     "WHERE fingerprint = ? AND parser <> ? AND key > ? ORDER BY key LIMIT 50000",
-                    [made.fingerprint, made.parser, last],
+                    [provenance.fingerprint, provenance.parser, last],
                 ).fetchall()
                 if not rows:
                     return total
                 last = bytes(rows[-1][0])
                 generations = [_generation(row) for row in rows]
-                asked = [generation.key for generation in generations]
-                known = {key: {} for key in asked} if values is None else values(asked)
-                answers = [Answer(text, read(text, known[text.key])) for text in generations if text.key in known]
+                keys = [generation.key for generation in generations]
+                filled = {key: {} for key in keys} if values is None else values(keys)
+                answers = [Answer(text, read(text, filled[text.key])) for text in generations if text.key in filled]
                 total += len(answers)
-                self._judge_again(db, answers, made, queries)
+                self._store_again(db, answers, provenance, queries)
 
-    def _judge_again(
+    def _store_again(
         self,
         db: duckdb.DuckDBPyConnection,
         answers: list[Answer],
-        made: Provenance,
+        provenance: Provenance,
         queries: Queries,
     ) -> None:
         failures = [answer.result for answer in answers if isinstance(answer.result, Failure)]
         old = db.execute("SELECT key, query FROM failures WHERE stage = 'parse'").fetchall()
-        asked = {bytes(key): json.loads(query) for key, query in old}
-        asked |= queries([failure.key for failure in failures if failure.key and failure.key not in asked])
-        failed = [failure_row(failure, asked.get(failure.key or b""), made) for failure in failures]
+        query_of = {bytes(key): json.loads(query) for key, query in old}
+        query_of |= queries([failure.key for failure in failures if failure.key and failure.key not in query_of])
+        failed = [failure_row(failure, query_of.get(failure.key or b""), provenance) for failure in failures]
         db.register(
-            "judged", pa.Table.from_pylist([generation_row(answer, made) for answer in answers], GENERATION_SCHEMA)
+            "rejudged",
+            pa.Table.from_pylist([generation_row(answer, provenance) for answer in answers], GENERATION_SCHEMA),
         )
         db.register("failed", pa.Table.from_pylist(failed, FAILURE_SCHEMA))
         db.execute(
             "UPDATE generations SET parser = j.parser, prediction = j.prediction, score = j.score, scores = j.scores, mass = j.mass "
-            "FROM judged j WHERE generations.key = j.key"
+            "FROM rejudged j WHERE generations.key = j.key"
         )
-        db.execute("DELETE FROM failures WHERE stage = 'parse' AND key IN (SELECT key FROM judged)")
+        db.execute("DELETE FROM failures WHERE stage = 'parse' AND key IN (SELECT key FROM rejudged)")
         db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
 
     def failures(self, limit: int | None = None) -> list[FailureRow]:

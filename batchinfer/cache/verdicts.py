@@ -3,17 +3,17 @@
 A verdict is a row of the cache's table `imports` with a verdict (accept, reject, correct) on a value, as JSON text. In a
 checking job it is on the key itself, and value is NULL. import_id gives the order in time: the last word on a value holds.
 
-    imports ─► verdicts ─► given ─► rejected ─► retracted
+    imports ─► verdicts ─► answers_given ─► rejected ─► retracted
                   └─► accepted         answered = imports without retracted ─► covered
 
-| table     | columns                            | what it holds                                                       |
-| --------- | ---------------------------------- | ------------------------------------------------------------------- |
-| verdicts  | import_id, lookup, verdict, value, answer | each verdict, with the answer that it carries                |
-| given     | import_id, lookup, value           | what people gave for the keys that verdicts are about               |
-| rejected  | lookup, value                      | must not be served, wherever it comes from; NULL: the key as a whole |
-| accepted  | lookup, value                      | what a person accepted, or gave as a correction                     |
-| retracted | lookup                             | keys whose last answer by people was rejected since                 |
-| covered   | key                                | prompts of which every row has an answer by people                  |
+| table         | columns                                   | what it holds                                                        |
+| ------------- | ----------------------------------------- | -------------------------------------------------------------------- |
+| verdicts      | import_id, lookup, verdict, value, answer | each verdict, with the answer that it carries                        |
+| answers_given | import_id, lookup, value                  | what people gave for the keys that verdicts are about                |
+| rejected      | lookup, value                             | must not be served, wherever it comes from; NULL: the key as a whole |
+| accepted      | lookup, value                             | what a person accepted, or gave as a correction                      |
+| retracted     | lookup                                    | keys whose last answer by people was rejected since                  |
+| covered       | key                                       | prompts of which every row has an answer by people                   |
 
 Values stand as `hashed` makes them, so that the tables of millions of verdicts are small.
 """
@@ -37,7 +37,7 @@ from batchinfer.job.matched import matched_sql
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import JobSpec
 
-PEOPLE = "('import', 'review')"  # the sources of entries whose value people gave
+PEOPLE = f"('{Source.IMPORT}', '{Source.REVIEW}')"  # the sources of entries whose value people gave
 CANONICAL = "canonical_json"
 
 
@@ -74,7 +74,7 @@ class Verdicts:
             FROM cache.imports WHERE verdict IS NOT NULL AND lookup IS NOT NULL"""
         )
         self._db.execute(  # for the keys that verdicts are about: for those alone its order in time matters
-            f"""CREATE OR REPLACE TABLE given AS
+            f"""CREATE OR REPLACE TABLE answers_given AS
             SELECT import_id, lookup, {answer} AS value FROM cache.imports SEMI JOIN verdicts USING (lookup)
             WHERE {answer_of(spec)} IS NOT NULL"""
         )
@@ -84,8 +84,8 @@ class Verdicts:
             f"""CREATE OR REPLACE TABLE rejected AS
             SELECT lookup, value FROM (
                 SELECT lookup, value, import_id, verdict <> '{VerdictKind.ACCEPT}' AS against FROM verdicts
-                UNION ALL SELECT lookup, value, import_id, false FROM given
-                UNION ALL SELECT lookup, NULL, import_id, false FROM given)
+                UNION ALL SELECT lookup, value, import_id, false FROM answers_given
+                UNION ALL SELECT lookup, NULL, import_id, false FROM answers_given)
             GROUP BY lookup, value HAVING arg_max(against, import_id)"""
         )
         self._db.execute(
@@ -95,7 +95,8 @@ class Verdicts:
         )
         self._db.execute(
             """CREATE OR REPLACE TABLE retracted AS
-            SELECT DISTINCT lookup FROM (SELECT lookup, arg_max(value, import_id) AS value FROM given GROUP BY lookup) g
+            SELECT DISTINCT lookup
+            FROM (SELECT lookup, arg_max(value, import_id) AS value FROM answers_given GROUP BY lookup) g
             JOIN rejected r USING (lookup) WHERE r.value IS NULL OR r.value = g.value"""
         )
 
@@ -159,7 +160,7 @@ def is_checking(spec: JobSpec) -> bool:
     return spec.match is not None and {*spec.match.terms, spec.match.concept} <= set(spec.input.key)
 
 
-def wanted(spec: JobSpec) -> dict[str, Any]:
+def expected_parts(spec: JobSpec) -> dict[str, Any]:
     """What a term's prediction, or places in it, must be in a checking job for it to be matched; the first of several."""
     if spec.match is None or not is_checking(spec):
         return {}
@@ -175,15 +176,15 @@ def answer_of(spec: JobSpec) -> str:
 
     A term that people accepted has the prediction that the match section wants now, whatever that was at the time.
     """
-    asked = wanted(spec)
-    if not asked:
+    expected = expected_parts(spec)
+    if not expected:
         return "prediction"
     answer = "prediction"
-    if "prediction" in asked:
-        value = asked.pop("prediction")
-        given = value if isinstance(value, str) or spec.output.is_json else json.dumps(value)
-        answer = literal(json.dumps(given, ensure_ascii=False))
-    for name, value in asked.items():  # a place in the model's own value, the rest of which stays
+    if "prediction" in expected:
+        value = expected.pop("prediction")
+        text = value if isinstance(value, str) or spec.output.is_json else json.dumps(value)
+        answer = literal(json.dumps(text, ensure_ascii=False))
+    for name, value in expected.items():  # a place in the model's own value, the rest of which stays
         patch = reduce(lambda inner, field: {field: inner}, reversed(Part.parse(name).path), value)
         answer = f"json_merge_patch(coalesce({answer}, '{{}}'), {literal(json.dumps(patch, ensure_ascii=False))})"
     return f"CASE WHEN verdict = '{VerdictKind.ACCEPT}' AND value IS NULL THEN {answer}::VARCHAR ELSE prediction END"
@@ -193,13 +194,13 @@ def matched(spec: JobSpec, column: Callable[[str], str]) -> str:
     """In a checking job, whether an entry would be matched; elsewhere true."""
     if spec.match is None or not is_checking(spec):
         return "true"
-    return matched_sql(spec.match, spec.input.key, spec.output.kind, column)
+    return matched_sql(spec.match, spec.input.key, column, is_json=spec.output.is_json)
 
 
 def part(spec: JobSpec, name: str, column: Callable[[str], str]) -> str:
     """A part of an entry, as text."""
     found = Part.parse(name, spec.input.key)
-    return f"json_extract_string({found.sql(spec.output.kind, column)}, '$')"
+    return f"json_extract_string({found.sql(column, is_json=spec.output.is_json)}, '$')"
 
 
 def plain(spec: JobSpec, text: str) -> str:

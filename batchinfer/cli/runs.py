@@ -26,8 +26,9 @@ from batchinfer.cli.common import (
 from batchinfer.errors import BatchinferError, GateFailed, UsageError
 
 if TYPE_CHECKING:
-    from batchinfer.pipeline.report import CandidateReport, RunReport
+    from batchinfer.pipeline.report import RunReport
     from batchinfer.planning.estimate import PlanReport
+    from batchinfer.publish.candidate import CandidateReport
 
 SHOWN = 20
 
@@ -174,15 +175,15 @@ def _print_report(report: RunReport) -> None:
         )
     else:
         tell(f"The model was not needed; {report.seconds:.1f} s in all.")
-    if report.mass is not None:
+    if report.choice_mass is not None:
         small = (
-            f" In {report.mass.small:,} rows it is under 0.10: the model wanted to say something else."
-            if report.mass.small
+            f" In {report.choice_mass.small:,} rows it is under 0.10: the model wanted to say something else."
+            if report.choice_mass.small
             else ""
         )
         tell(
-            f"Probability of all choices together: median {report.mass.median:.2f}, "
-            f"5th percentile {report.mass.p05:.2f}.{small}"
+            f"Probability of all choices together: median {report.choice_mass.median:.2f}, "
+            f"5th percentile {report.choice_mass.p05:.2f}.{small}"
         )
     _print_published(report)
 

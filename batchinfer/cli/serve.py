@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from pathlib import Path
 
 import click
 
 from batchinfer.cli.common import data_dir, emit, json_option, table, warn
-from batchinfer.core.home import job_names
-from batchinfer.core.keys import JOB_NAME
-from batchinfer.errors import MissingExtra, NotFound, UsageError, shortened
+from batchinfer.core.home import check_job_name, job_names
+from batchinfer.errors import MissingExtra, NotFound, UsageError
 
 MOST_WORKERS = 4
 
@@ -96,8 +94,7 @@ def _check_jobs(root: Path, jobs: tuple[str, ...]) -> None:
     with contextlib.suppress(OSError):
         known = job_names(root)
     for job in jobs:
-        if not re.fullmatch(JOB_NAME, job):
-            raise UsageError(f"{shortened(job)!r} is not a job name: it begins with a letter, then a-z, 0-9, _ and -.")
+        check_job_name(job)
         if job not in known:
             warn(f"There is no job {job} in the data folder yet.")
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from batchinfer.cli.common import emit, job_argument, json_option, served_data, table, tell, warn
-from batchinfer.core.home import JobData
-from batchinfer.errors import StoreError, UsageError
+from batchinfer.errors import UsageError
 
 SHOWN_DIFFERENCES = 20
 WIDE = 60
@@ -44,15 +43,9 @@ def pin_(job: str, version: int, as_json: bool) -> None:
     """Serve version N, whatever is published, until it is unpinned. Works during a run."""
     from batchinfer.versions.pointers import pin
 
-    data = served_data(job)
-    pin(data, version)
-    _emit_served(
-        data,
-        version,
-        version,
-        as_json,
-        f"Version {version} is pinned: it is served until batchinfer unpin {data.name}.",
-    )
+    done = pin(served_data(job), version)
+    said = f"Version {version} is pinned: it is served until batchinfer unpin {done.job}."
+    emit(done.to_json(), as_json, lambda: tell(said))
 
 
 @click.command("unpin")
@@ -60,17 +53,12 @@ def pin_(job: str, version: int, as_json: bool) -> None:
 @json_option
 def unpin_(job: str, as_json: bool) -> None:
     """Serve the current version again. Works during a run."""
-    from batchinfer.versions.pointers import pointer, unpin
+    from batchinfer.versions.pointers import unpin
 
-    data = served_data(job)
-    said = "The pin is gone" if unpin(data) else "Nothing was pinned"
-    current = None
-    try:
-        current = pointer(data)
-        now = "nothing is published." if current is None else f"version {current.version} is served."
-    except StoreError as exc:  # the pin is gone anyway
-        now = str(exc)
-    _emit_served(data, None if current is None else current.version, None, as_json, f"{said}: {now}")
+    done = unpin(served_data(job))
+    said = "The pin is gone" if done.was_pinned else "Nothing was pinned"
+    served = "nothing is published." if done.version is None else f"version {done.version} is served."
+    emit(done.to_json(), as_json, lambda: tell(f"{said}: {done.problem or served}"))
 
 
 @click.command("rollback")
@@ -80,17 +68,9 @@ def rollback_(job: str, as_json: bool) -> None:
     """Pin the newest whole version below the one that is served. Works during a run."""
     from batchinfer.versions.pointers import roll_back
 
-    data = served_data(job)
-    was, now = roll_back(data)
-    said = f"Version {now} is pinned and served in place of {was}, until batchinfer unpin {data.name}."
-    _emit_served(data, now, now, as_json, said)
-
-
-def _emit_served(data: JobData, version: int | None, pinned: int | None, as_json: bool, sentence: str) -> None:
-    """Says what is served after a change of the pin."""
-    from batchinfer.versions.pointers import PinReport
-
-    emit(PinReport(data.name, version, pinned).to_json(), as_json, lambda: tell(sentence))
+    done = roll_back(served_data(job))
+    said = f"Version {done.version} is pinned and served in place of {done.before}, until batchinfer unpin {done.job}."
+    emit(done.to_json(), as_json, lambda: tell(said))
 
 
 def _mark(value: object) -> object:

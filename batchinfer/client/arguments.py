@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from batchinfer.client.types import Query
-from batchinfer.core.keys import JOB_NAME
 from batchinfer.errors import UsageError, shortened
-
-
-def checked_job(job: str) -> str:
-    """Raises UsageError for what is no job's name."""
-    if not re.fullmatch(JOB_NAME, job):
-        raise UsageError(f"{shortened(repr(job))} is not a job's name: small letters, digits, - and _, at most 64.")
-    return job
 
 
 def one_query(query: Query | None, columns: Mapping[str, Any]) -> Query:

@@ -7,9 +7,9 @@ import weakref
 from pathlib import Path
 from typing import Protocol
 
-from batchinfer.client.arguments import checked_job
 from batchinfer.client.local import REFRESHING, LocalBackend
 from batchinfer.client.types import Backend
+from batchinfer.core.home import check_job_name
 from batchinfer.errors import MissingExtra
 
 
@@ -24,7 +24,7 @@ OPEN: weakref.WeakSet[Forked] = weakref.WeakSet()
 
 def open_backend(source: str | Path, job: str, *, key: str | None, timeout: float, retries: int) -> Backend:
     """The backend for the address of a service, or for a data folder. Raises UsageError, NotFound or StoreError."""
-    checked_job(job)
+    check_job_name(job)
     backend: Backend = (
         _over_http(source, job, key, timeout, retries)
         if isinstance(source, str) and "://" in source

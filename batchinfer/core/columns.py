@@ -14,7 +14,11 @@ Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "j
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that is part of a key: its name and the kind of its values."""
+    """A column that is part of a key.
+
+    name: as in the list.
+    kind: of its values.
+    """
 
     name: str
     kind: Kind

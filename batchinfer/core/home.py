@@ -35,14 +35,17 @@ import platformdirs
 
 from batchinfer.core.files import lock, os_errors, write_atomically
 from batchinfer.core.keys import JOB_NAME
-from batchinfer.errors import Busy, StoreError, UsageError
+from batchinfer.errors import Busy, StoreError, UsageError, shortened
 
 VARIABLE = "BATCHINFER_HOME"
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The data folder: where all jobs keep their files. root: its path; else $BATCHINFER_HOME, or the user's data folder."""
+    """The data folder: where all jobs keep their files.
+
+    root: its path; else $BATCHINFER_HOME, or the user's data folder.
+    """
 
     root: Path
 
@@ -50,13 +53,17 @@ class Data:
         object.__setattr__(self, "root", data_folder(None if root is None else str(root), environment))
 
     def of(self, job: str) -> JobData:
-        """One job's part of it."""
-        return JobData(self.root, job)
+        """One job's part of it. Raises UsageError for what cannot be a job's name."""
+        return JobData(self.root, check_job_name(job))
 
 
 @dataclass(frozen=True, slots=True)
 class JobData:
-    """One job's part of the data folder."""
+    """One job's part of the data folder.
+
+    root: the data folder.
+    name: the job's.
+    """
 
     root: Path
     name: str
@@ -170,6 +177,14 @@ class JobData:
         """
         with lock(self.folder / "versions.lock", doing, wait=lambda _: None):
             yield
+
+
+def check_job_name(name: str) -> str:
+    """The name, which must not lead out of the data folder. Raises UsageError."""
+    if not re.fullmatch(JOB_NAME, name):
+        rule = "a letter from a to z, then a-z, 0-9, _ and -, 64 at most"
+        raise UsageError(f"{shortened(repr(name))} is not a job's name: {rule}.")
+    return name
 
 
 def job_names(root: Path) -> list[str]:

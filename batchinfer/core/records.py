@@ -1,7 +1,8 @@
-"""The records that cross the borders between modules. All are frozen; none knows how to do anything."""
+"""The records that cross the borders between modules. All are frozen; none knows more than its JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -9,6 +10,8 @@ from typing import Any, Literal
 TEXT = "text"  # the role of a plain completion's only message
 Message = tuple[str, str]
 """(role, content); roles as in chat templates: system, user, assistant."""
+Info = Callable[[str], None]
+"""Tells a person a sentence about how it goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,9 @@ class Generation:
     key: that of the prompt.
     text: as it was generated.
     finish_reason: stop, length, or another word of the engine's.
-    prompt_tokens, cached_tokens, output_tokens: cached are those of the prompt that prefix caching saved.
+    prompt_tokens: how many the prompt has.
+    cached_tokens: those of the prompt that prefix caching saved.
+    output_tokens: how many were generated.
     logprobs: natural logarithms of the first token's probability for each of the task's score tokens, in the task's
         order; None where the task asks for no scores.
     """
@@ -61,6 +66,10 @@ class Failure:
     reason: str
     detail: str
 
+    def to_json(self) -> dict[str, Any]:
+        """As `try --json` prints it."""
+        return {"reason": self.reason, "detail": self.detail}
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -69,13 +78,17 @@ class Prediction:
     value: a string, or any JSON value.
     score: the probability of the value, renormalised over the choices; None in a job without choices.
     scores: the same for each choice.
-    mass: the probability that the model gave all choices together.
+    choice_mass: the probability that the model gave all choices together; None in a job without choices.
     """
 
     value: Any
     score: float | None = None
     scores: dict[str, float] | None = None
-    mass: float | None = None
+    choice_mass: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `try --json` prints it."""
+        return {"value": self.value, "score": self.score, "scores": self.scores, "mass": self.choice_mass}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +153,7 @@ class Check:
     value: what was measured, a share or a count.
     limit: what the job asks for.
     passed: whether the value keeps to the limit.
-    says: the same as a sentence.
+    message: the same as a sentence.
     examples: a few of the rows that it failed for.
     """
 
@@ -148,8 +161,15 @@ class Check:
     value: float
     limit: float
     passed: bool
-    says: str
+    message: str
     examples: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As reports and manifests have it."""
+        return {
+            "name": self.name, "value": self.value, "limit": self.limit, "passed": self.passed, "says": self.message,
+            "examples": list(self.examples),
+        }  # fmt: skip
 
 
 class Source(StrEnum):

@@ -33,14 +33,23 @@ LOAD_SECONDS = 7200.0  # a first load may have to download a large model, and sa
 
 @dataclass(slots=True)
 class _Member:
-    """One child process and what it is working on."""
+    """One child process and what it is working on.
+
+    process: the child.
+    pipe: our end of its pipe.
+    placement: the devices it runs on.
+    loaded: what it says of itself; None while it loads.
+    prompts: sent to it and not answered yet, by key.
+    alone: whether it works on one suspect of a crash and on nothing else.
+    heard: when it last sent something or was given work, by the monotonic clock.
+    """
 
     process: subprocess.Popen[bytes]
     pipe: Connection
     placement: Placement
-    loaded: EngineInfo | None = None  # None while it loads
+    loaded: EngineInfo | None = None
     prompts: dict[bytes, Prompt] = field(default_factory=dict)
-    alone: bool = False  # it works on one suspect of a crash and on nothing else
+    alone: bool = False
     heard: float = field(default_factory=time.monotonic)
 
     def send(self, kind: str, content: Any = None) -> None:
@@ -82,7 +91,10 @@ class _Member:
 class EnginePool:
     """Engine processes on `placements`. It is a `protocol.Engine`.
 
-    driver: module:class of what runs in each process. log: file for all that the processes print.
+    config: what each of them loads.
+    placements: the devices of each.
+    log: file for all that the processes print.
+    driver: module:class of what runs in each process.
     stall_seconds: a process that is silent for longer while it has work counts as hung.
     info: called with a sentence when a process had to be replaced.
     """

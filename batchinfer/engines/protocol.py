@@ -30,10 +30,13 @@ class Task:
 class EngineConfig:
     """The model and options that an engine process loads.
 
-    model: a folder or a hub id; revision: a hub commit.
-    dtype, quantization: of the weights, as vLLM names them.
+    model: a folder or a hub id.
+    revision: a hub commit.
+    dtype: of the weights, as vLLM names it.
+    quantization: of the weights, as vLLM names it.
     tensor_parallel: GPUs that share one copy.
-    adapter: folder of a LoRA adapter, and its rank.
+    adapter: folder of a LoRA adapter.
+    adapter_rank: the adapter's rank.
     options: passed on to vLLM as they are.
     """
 

@@ -42,8 +42,9 @@ BAD_ROWS = pa.schema({"row": pa.int64(), "query": pa.string(), "reason": pa.stri
 class QueryList:
     """The planned list. Owns the tables above in the scratch database that it is given.
 
-    source: the files, opened. columns: those of the template, in order of appearance.
-    misses: rows that clients asked for and the list does not have; None if the job does not take them in.
+    source: the files, opened.
+    columns: those of the template, in order of appearance.
+    misses: rows that clients asked for and the list does not have; None if the job does not include misses.
     """
 
     rows_sql = "list"

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from batchinfer.core.fields import Scalar
+from batchinfer.core.records import Source
 from batchinfer.core.sql import literal
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import MatchSpec
 
 
-def matched_sql(spec: MatchSpec, key: Collection[str], kind: str, column: Callable[[str], str]) -> str:
-    """A condition on entries. kind: of the predictions. column: SQL for a key column."""
+def matched_sql(spec: MatchSpec, key: Collection[str], column: Callable[[str], str], *, is_json: bool) -> str:
+    """A condition on entries. column: SQL for a key column. is_json: whether predictions are JSON values."""
     tests = ["true"]
     for name, wanted in spec.where.items():
-        text = f"json_extract_string({Part.parse(name, key).sql(kind, column)}, '$')"
+        text = f"json_extract_string({Part.parse(name, key).sql(column, is_json=is_json)}, '$')"
         values = wanted if isinstance(wanted, list) else [wanted]
         tests.append("(" + " OR ".join(_equal(text, value) for value in values) + ")" if values else "false")
     if spec.min_score is not None:  # what people said has no score
-        tests.append(f"(score >= {spec.min_score} OR (score IS NULL AND source <> 'model'))")
+        tests.append(f"(score >= {spec.min_score} OR (score IS NULL AND source <> '{Source.MODEL}'))")
     return " AND ".join(tests)
 
 

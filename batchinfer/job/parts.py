@@ -38,12 +38,12 @@ class Part:
         """DuckDB's path to it in a prediction."""
         return json_path(*self.path)
 
-    def sql(self, kind: str, column: Callable[[str], str]) -> str:
+    def sql(self, column: Callable[[str], str], *, is_json: bool) -> str:
         """SQL for its value in an entry, as JSON; NULL where there is none.
 
-        kind: of the predictions, as the manifest says it. column: SQL for a key column.
+        column: SQL for a key column. is_json: whether predictions are JSON values, and not texts.
         """
         if self.column is not None:
             return f"to_json({column(self.column)})"
-        prediction = "prediction::JSON" if kind == "json" else "to_json(prediction)"
+        prediction = "prediction::JSON" if is_json else "to_json(prediction)"
         return f"json_extract({prediction}, {literal(self.json_path)})" if self.path else prediction

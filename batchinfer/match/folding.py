@@ -177,8 +177,8 @@ class Folding:
 class _Signs(dict[int, str]):
     """The folded form of each character that was met, by its number, as str.translate wants it.
 
-    single: those that are folded to one. simple: those that casefold folds rightly too, and that Python's own
-    idea of a word takes rightly for part of one, or not.
+    single: those that are folded to one.
+    simple: those that casefold folds rightly too, and that Python's own idea of a word takes rightly for part of one, or not.
     """
 
     def __init__(self, fold: Callable[[str], str]) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from batchinfer.core import database, files
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.job.reader import Job
-from batchinfer.planning.prepare import Info, Options, prepare, quiet
+from batchinfer.planning.prepare import Options, prepare, quiet
 from batchinfer.publish.contents import Candidate
 
 

@@ -22,8 +22,12 @@ CHUNK_SECONDS = 5.0
 TOKENIZE = 32  # rows tokenised at a time
 
 
-class Asked(NamedTuple):
-    """A row whose answer is awaited. query: its lookup key, for people. values: what the template was filled with."""
+class AwaitedRow(NamedTuple):
+    """A row whose answer is awaited.
+
+    query: its lookup key, for people.
+    values: what the template was filled with.
+    """
 
     query: Mapping[str, Any]
     values: Mapping[str, Any]
@@ -41,7 +45,7 @@ class Generator:
         self._question, self._replace = prepared.question, prepared.selection.replaces
         self._provenance = prepared.question.provenance(run_id)
         self._stop, self._progress, self._limit = stop, progress, limit
-        self._underway: dict[bytes, Asked] = {}
+        self._underway: dict[bytes, AwaitedRow] = {}
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
         self._committed = 0.0
@@ -91,7 +95,7 @@ class Generator:
 
     def _fill(self, key: bytes, row: dict[str, Any]) -> tuple[Message, ...] | None:
         values = template_values(row, self._list.source.kinds)
-        self._underway[key] = Asked(self._list.query_of(row), values)
+        self._underway[key] = AwaitedRow(self._list.query_of(row), values)
         try:
             return self._question.template.messages(values)
         except TemplateFault as exc:
@@ -100,12 +104,12 @@ class Generator:
 
     def _take(self, result: Generation | Failure) -> None:
         """Reads an answer, and counts it."""
-        asked = self._underway.pop(result.key or b"")
-        read = self._question.parser(result, asked.values) if isinstance(result, Generation) else result
+        row = self._underway.pop(result.key or b"")
+        read = self._question.parser(result, row.values) if isinstance(result, Generation) else result
         if isinstance(result, Generation):
             self._answers.append(Answer(result, read))
         if isinstance(read, Failure):
-            self._failures.append((read, asked.query))
+            self._failures.append((read, row.query))
         self._progress.count(result, read)
 
     def _is_chunk(self) -> bool:

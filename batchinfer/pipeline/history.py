@@ -12,7 +12,11 @@ from batchinfer.errors import NotFound
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """The dead letters. rows: the newest; reasons: (reason, count) of all, most first."""
+    """The rows and prompts without a prediction.
+
+    rows: the newest.
+    reasons: (reason, count) of all, most first.
+    """
 
     rows: tuple[FailureRow, ...]
     reasons: tuple[tuple[str, int], ...]

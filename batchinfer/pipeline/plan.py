@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.job.reader import Job
 from batchinfer.planning.estimate import PlanReport, estimate
-from batchinfer.planning.prepare import Info, Options, prepare, quiet
+from batchinfer.planning.prepare import Options, prepare, quiet
 from batchinfer.publish.release import prepare_gate
 
 

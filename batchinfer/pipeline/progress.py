@@ -13,9 +13,16 @@ from batchinfer.core.records import Failure, Generation, Prediction
 class Progress:
     """What the generation came to so far.
 
-    todo: prompts that this run is to generate. generated: those of them with a prediction. failures: those without one.
-    prompt_tokens, cached_tokens (of the prompts), output_tokens: of all answers. load_seconds: until the engine was ready.
-    started, ended: of generation, by the monotonic clock. masses: the choice mass of each prediction that has one.
+    todo: prompts that this run is to generate.
+    generated: those of them with a prediction.
+    failures: those of them without one.
+    prompt_tokens: of all prompts that were answered.
+    cached_tokens: those of the prompt tokens that prefix caching saved.
+    output_tokens: of all answers.
+    load_seconds: until the engine was ready.
+    started: when generation began, by the monotonic clock; None before.
+    ended: when it ended, by the same clock; None before.
+    choice_masses: the choice mass of each prediction that has one.
     """
 
     todo: int = 0
@@ -27,7 +34,7 @@ class Progress:
     load_seconds: float = 0.0
     started: float | None = None
     ended: float | None = None
-    masses: list[float] = field(default_factory=list)
+    choice_masses: list[float] = field(default_factory=list)
 
     def count(self, answer: Generation | Failure, read: Prediction | Failure) -> None:
         """Counts an answer and what was read from it."""
@@ -39,8 +46,8 @@ class Progress:
             self.failures += 1
             return
         self.generated += 1
-        if read.mass is not None:
-            self.masses.append(read.mass)
+        if read.choice_mass is not None:
+            self.choice_masses.append(read.choice_mass)
 
     @property
     def seconds(self) -> float:

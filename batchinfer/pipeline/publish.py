@@ -8,16 +8,17 @@ from batchinfer.cache.schema import RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
-from batchinfer.errors import GateFailed, InputError, SpecError
+from batchinfer.core.records import Info
+from batchinfer.errors import GateFailed, InputError, SpecError, UsageError
 from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Console, Progress
-from batchinfer.pipeline.report import CandidateReport, RunReport, gate_sentence
-from batchinfer.planning.prepare import Info, Options, Prepared, prepare_to_write
+from batchinfer.pipeline.report import RunReport, gate_sentence
+from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
 from batchinfer.publish.build import RunFacts
-from batchinfer.publish.candidate import release_candidate
+from batchinfer.publish.candidate import CandidateReport, release_candidate
 from batchinfer.publish.golden import Golden
-from batchinfer.publish.release import Release, pinned_instead, prepare_gate, release
+from batchinfer.publish.release import Release, prepare_gate, release
 from batchinfer.versions.manifest import Forced
 
 
@@ -36,7 +37,7 @@ def publish(job: Job, data: JobData, options: Options, console: Console, why: st
 
     why: a reason to publish although the gate refuses.
     """
-    forced = None if why is None else Forced(why)
+    forced = _forced(why)
     data.prepare(job.path)
     with (
         data.run_lock(f"batchinfer publish {job.name}"),
@@ -61,7 +62,7 @@ def publish_candidate(
 
     why: a reason to publish although its gate failed.
     """
-    forced = None if why is None else Forced(why)
+    forced = _forced(why)
     data.prepare(job.path)
     with data.run_lock(f"batchinfer publish {job.name}"):
         key = None
@@ -70,5 +71,13 @@ def publish_candidate(
         store = Store(data.cache)
         store.prepare()
         with os_errors(data.versions):
-            version, manifest = release_candidate(job, data, store, name, key=key, info=console.info, forced=forced)
-        return CandidateReport(job.name, name, version, manifest, pinned_instead(data, console.info))
+            return release_candidate(job, data, store, name, key=key, info=console.info, forced=forced)
+
+
+def _forced(why: str | None) -> Forced | None:
+    """Raises UsageError for an empty reason: it is kept with the version."""
+    if why is None:
+        return None
+    if not why.strip():
+        raise UsageError("Publishing by force needs a reason, which is kept with the version.")
+    return Forced(why)

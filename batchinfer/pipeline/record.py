@@ -20,7 +20,9 @@ from batchinfer.publish.release import Release
 class RunRecord:
     """A context manager: entering it writes that a run began, leaving it how the run ended.
 
-    run_id: the run's number. progress: counts while it goes on. outcome: of publishing, once there is one.
+    run_id: the run's number.
+    progress: counts while it goes on.
+    outcome: of publishing, once there is one.
     report: once it was left; a stop carries it too.
     """
 

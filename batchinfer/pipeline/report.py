@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from batchinfer.cache.schema import RunStatus
-from batchinfer.core.records import Check, Counts
+from batchinfer.core.records import Check
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.pipeline.progress import Progress
 from batchinfer.planning.prepare import Prepared
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.release import Release
-from batchinfer.versions.manifest import Manifest
 
 SMALL_MASS = 0.1
+JSON_NAMES = {"choice_mass": "mass"}  # fields that --json calls otherwise
 WHERE_IT_IS = ("run_id", "input", "seconds", "mass")  # fields that --json leaves out where there is nothing to say
 
 
@@ -25,7 +25,9 @@ WHERE_IT_IS = ("run_id", "input", "seconds", "mass")  # fields that --json leave
 class ChoiceMass:
     """How the probability that the model gave all choices together is distributed over the rows.
 
-    p05: the 5th percentile. median: of all rows. small: rows under 0.1.
+    p05: the 5th percentile.
+    median: of all rows.
+    small: how many rows are under 0.1.
     """
 
     p05: float
@@ -33,9 +35,9 @@ class ChoiceMass:
     small: int
 
     @classmethod
-    def of(cls, masses: Sequence[float]) -> Self:
+    def of(cls, choice_masses: Sequence[float]) -> Self:
         """Of at least one row."""
-        ordered = sorted(masses)
+        ordered = sorted(choice_masses)
         return cls(
             p05=round(ordered[int(0.05 * (len(ordered) - 1))], 4),
             median=round(statistics.median(ordered), 4),
@@ -50,17 +52,35 @@ class ChoiceMass:
 class RunReport:
     """A run, or a publishing, at its end. rows = bad + duplicates + unique; unique = hits + generated + failures + left.
 
-    job: its name. run_id: None for a publishing. status: how it ended. input: where the list came from.
+    job: its name.
+    run_id: the run's number; None for a publishing.
+    status: how it ended.
+    input: where the list came from; None for a publishing.
     upstream: the version that the list was made of, if the job is chained.
-    rows: of the list. misses: those of them that clients asked for; None if the job does not take them in.
-    bad: rows that cannot be asked. duplicates: rows whose prompt another row has. unique: prompts.
-    hits: prompts that the cache answered. generated: by this run. failures: prompts without an answer. left: to do.
-    carried: entries kept from the version before. version: published by this run. entries: of the candidate.
-    candidate: the name of a refused one. unchanged: whether there was nothing new to publish.
-    pinned: the version that is served in place of the current one. match: what the matcher finds. gate: its checks.
-    engine_load_seconds, rows_per_second, prompt_tokens_per_second, output_tokens_per_second: of generation.
-    prefix_saving: share of prompt tokens that came from the engine's prefix cache. mass: of choices.
-    seconds: of the whole run.
+    rows: of the list.
+    misses: those of them that clients asked for; None if the job does not include misses.
+    bad: rows that cannot be asked.
+    duplicates: rows whose prompt another row has.
+    unique: different prompts.
+    hits: prompts that the cache answered.
+    generated: predictions that this run made.
+    failures: prompts without a prediction.
+    left: prompts that are still to do.
+    carried: entries kept from the version before.
+    version: published by this run, if one was.
+    entries: of the candidate; None without one.
+    candidate: the name of a refused one.
+    unchanged: whether there was nothing new to publish.
+    pinned: the version that is served in place of the current one.
+    match: what the matcher holds.
+    gate: its checks.
+    engine_load_seconds: until the engine was ready.
+    rows_per_second: prompts answered per second of generation.
+    prompt_tokens_per_second: the same in tokens of prompts.
+    output_tokens_per_second: the same in tokens of answers.
+    prefix_saving: share of prompt tokens that came from the engine's prefix cache.
+    choice_mass: how the choices fared; None in a job without choices.
+    seconds: of the whole run; None for a publishing.
     """
 
     job: str
@@ -90,7 +110,7 @@ class RunReport:
     prompt_tokens_per_second: float | None
     output_tokens_per_second: float | None
     prefix_saving: float | None
-    mass: ChoiceMass | None
+    choice_mass: ChoiceMass | None
     seconds: float | None
 
     @classmethod
@@ -106,86 +126,66 @@ class RunReport:
         seconds: float | None = None,
     ) -> Self:
         """given: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published."""
+        counts, contents = prepared.plan.counts, outcome.contents if outcome else None
         return cls(
-            job=prepared.job.name, run_id=run_id, status=status, input=given, upstream=prepared.upstream,
-            **_counts(prepared.plan.counts, progress), **_released(outcome),
+            job=prepared.job.name,
+            run_id=run_id,
+            status=status,
+            input=given,
+            upstream=prepared.upstream,
+            rows=counts.rows,
+            misses=counts.misses,
+            bad=counts.bad,
+            duplicates=counts.duplicates,
+            unique=counts.unique,
+            hits=counts.hits,
+            generated=progress.generated,
+            failures=counts.failed + progress.failures,
+            left=counts.to_generate - progress.done,
+            carried=contents.carried if contents else 0,
+            version=outcome.version if outcome else None,
+            entries=contents.entries if contents else None,
+            candidate=outcome.candidate if outcome else None,
+            unchanged=contents.same if contents else False,
+            pinned=outcome.pinned if outcome else None,
+            match=outcome.match if outcome else None,
+            gate=outcome.checks if outcome else (),
             engine_load_seconds=round(progress.load_seconds, 3),
             rows_per_second=_rounded(progress.rate(progress.done)),
             prompt_tokens_per_second=_rounded(progress.rate(progress.prompt_tokens)),
             output_tokens_per_second=_rounded(progress.rate(progress.output_tokens)),
             prefix_saving=_rounded(progress.prefix_saving),
-            mass=ChoiceMass.of(progress.masses) if progress.masses else None, seconds=_rounded(seconds),
-        )  # fmt: skip
+            choice_mass=ChoiceMass.of(progress.choice_masses) if progress.choice_masses else None,
+            seconds=_rounded(seconds),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What --json prints, and the cache keeps."""
-        whole = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        whole = {
+            JSON_NAMES.get(field.name, field.name): getattr(self, field.name) for field in dataclasses.fields(self)
+        }
         whole |= {
             "upstream": asdict(self.upstream) if self.upstream else None,
             "match": self.match.to_json() if self.match else None,
-            "gate": [asdict(check) for check in self.gate],
-            "mass": self.mass.to_json() if self.mass else None,
+            "gate": [check.to_json() for check in self.gate],
+            "mass": self.choice_mass.to_json() if self.choice_mass else None,
         }
         return {name: value for name, value in whole.items() if value is not None or name not in WHERE_IT_IS}
-
-
-def _counts(counts: Counts, progress: Progress) -> dict[str, Any]:
-    return {
-        "rows": counts.rows, "misses": counts.misses, "bad": counts.bad, "duplicates": counts.duplicates,
-        "unique": counts.unique, "hits": counts.hits, "generated": progress.generated,
-        "failures": counts.failed + progress.failures, "left": counts.to_generate - progress.done,
-    }  # fmt: skip
-
-
-def _released(outcome: Release | None) -> dict[str, Any]:
-    return {
-        "carried": outcome.contents.carried if outcome else 0,
-        "version": outcome.version if outcome else None,
-        "entries": outcome.contents.entries if outcome else None,
-        "candidate": outcome.rejected.name if outcome and outcome.rejected else None,
-        "unchanged": bool(outcome and outcome.contents.same),
-        "pinned": outcome.pinned if outcome else None,
-        "match": outcome.match if outcome else None,
-        "gate": outcome.checks if outcome else (),
-    }
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateReport:
-    """A refused candidate that was published as it is.
-
-    job: its name. candidate: which. version: that it became; None where the current one has these very bytes.
-    manifest: of the candidate. pinned: the version that is served in place of the current one.
-    """
-
-    job: str
-    candidate: str
-    version: int | None
-    manifest: Manifest
-    pinned: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "job": self.job, "status": RunStatus.DONE, "candidate": self.candidate, "version": self.version,
-            "entries": self.manifest.rows, "carried": self.manifest.carried, "unchanged": self.version is None,
-            "pinned": self.pinned, "gate": [asdict(check) for check in self.manifest.gate.checks],
-        }  # fmt: skip
-
-
 def gate_sentence(name: str, outcome: Release) -> str:
     """Which checks failed, where the candidate lies, and what to do with it. name: the job's."""
-    failed = "; ".join(f"{check.name}: {check.says}" for check in outcome.failed_checks)
-    candidate = outcome.rejected.name if outcome.rejected else ""
+    failed = "; ".join(f"{check.name}: {check.message}" for check in outcome.failed_checks)
     if any(check.name == "reviewed" for check in outcome.failed_checks):
         failed += f" (batchinfer review {name} --out FILE.csv writes them, batchinfer import imports the verdicts)"
-    force = f"to publish it anyway: batchinfer publish {name} --candidate {candidate} --force --why TEXT"
+    force = f"to publish it anyway: batchinfer publish {name} --candidate {outcome.candidate} --force --why TEXT"
     if not outcome.contents.served:  # there is nothing to compare it with
         return f"The gate refused the new version: {failed}. The candidate lies in {outcome.rejected}; {force}"
     return (
         f"The gate refused the new version: {failed}. What was served before still is; the candidate lies in {outcome.rejected}. "
-        f"Compare it with batchinfer diff {name} current {candidate}; {force}"
+        f"Compare it with batchinfer diff {name} current {outcome.candidate}; {force}"
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 
+from batchinfer.core.records import Info
 from batchinfer.errors import Interrupted, Stopped
 
 HOW_TO_GO_ON = "Run the same command again to go on from here; nothing committed is lost."
@@ -24,7 +25,7 @@ class StopNow(BaseException):
 class Stop:
     """Whether the run was asked to end. While `graceful`, a first request only sets `reason`."""
 
-    def __init__(self, max_hours: float | None, info: Callable[[str], None]) -> None:
+    def __init__(self, max_hours: float | None, info: Info) -> None:
         self._deadline = None if max_hours is None else time.monotonic() + max_hours * 3600
         self._info = info
         self._notice: str | None = None
@@ -53,7 +54,7 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stopping(max_hours: float | None, info: Callable[[str], None]) -> Iterator[Stop]:
+def stopping(max_hours: float | None, info: Info) -> Iterator[Stop]:
     """Handles SIGINT and SIGTERM for as long as it is open. Raises Stopped or Interrupted for a stop at once."""
     stop = Stop(max_hours, info)
     before = {number: signal.signal(number, stop.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from batchinfer.core.columns import Column, typed
 from batchinfer.core.home import JobData
-from batchinfer.core.records import Failure, Generation, Prediction, Prompt
+from batchinfer.core.records import Failure, Generation, Info, Prediction, Prompt
 from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine, Task
 from batchinfer.engines.start import engine_for
@@ -44,7 +44,7 @@ class Trial:
             "prompt": self.prompt,
             "prompt_tokens": self.prompt_tokens,
             "text": self.generation.text if self.generation else None,
-            "result": {name: value for name, value in asdict(self.result).items() if name not in ("key", "stage")},
+            "result": self.result.to_json(),
         }
 
 
@@ -54,7 +54,7 @@ def try_prompt(
     texts: Mapping[str, str],
     *,
     shots: int | None,
-    info: Callable[[str], None],
+    info: Info,
     show: Callable[[str, int], None],
     engine: Engine | None = None,
 ) -> Trial:

@@ -7,13 +7,13 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from batchinfer.core.records import Counts
+from batchinfer.core.records import Counts, Info
 from batchinfer.engines import models
 from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.vllm import block_size
 from batchinfer.inputs.parquet import template_values
-from batchinfer.planning.prepare import Info, Prepared
+from batchinfer.planning.prepare import Prepared
 from batchinfer.prompting.template import TemplateFault
 
 EXACT_UP_TO = 50_000
@@ -25,8 +25,11 @@ BATCH = 256
 class PlanReport:
     """What a run would do and cost.
 
-    job: its name. counts: of the list, by what the cache has. prompt_tokens: of all that is to generate.
-    prompt_tokens_exact: whether they were all counted. prefix_saving: share of them that prefix caching saves.
+    job: its name.
+    counts: of the list, by what the cache has.
+    prompt_tokens: of all that is to generate.
+    prompt_tokens_exact: whether they were all counted.
+    prefix_saving: share of them that prefix caching saves; None where nothing is to generate.
     estimate_seconds: from earlier runs here; None without one.
     """
 

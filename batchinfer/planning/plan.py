@@ -29,8 +29,10 @@ EVER, NEVER = datetime.min, datetime.max  # noqa: DTZ901 - stored times are UTC 
 class Selection:
     """What to make again although the cache has it.
 
-    retry_failed: prompts that failed before. refresh_since: what was made before that time: all, or the rows of
-    refresh_where (column, value). max_age: what is older.
+    retry_failed: prompts that failed before.
+    refresh_since: what was made before that time; None to refresh nothing.
+    refresh_where: (column, value) of the rows to refresh; None for all.
+    max_age: what is older.
     """
 
     retry_failed: bool = False

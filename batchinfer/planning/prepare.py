@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -17,6 +17,7 @@ from batchinfer.cache.workspace import Workspace
 from batchinfer.core.clock import now
 from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.errors import UsageError
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_files
@@ -24,12 +25,11 @@ from batchinfer.inputs.parquet import ListSource, template_values
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.job.reader import Job
-from batchinfer.planning import question
+from batchinfer.planning import question as questions
 from batchinfer.planning.plan import Plan, Selection
 from batchinfer.planning.question import Question
 
 WRITER_PATIENCE = 600.0  # seconds; a run of hours does not fail because somebody plans beside it
-Info = Callable[[str], None]
 
 
 def quiet(text: str) -> None:
@@ -40,10 +40,15 @@ def quiet(text: str) -> None:
 class Options:
     """What a person asked of a run.
 
-    input: the list in place of the job's own. limit: of prompts; nothing is published then. max_hours: after them it
-    stops as by Ctrl-C. publish: False to fill the cache only. retry_failed: try again what failed before.
-    refresh: make again what is cached: all, or the rows of refresh_where (column, value).
-    update_model: take the model as it is now. yes: do not ask.
+    input: the list in place of the job's own.
+    limit: of prompts; nothing is published then.
+    max_hours: after them it stops as by Ctrl-C.
+    publish: False to fill the cache only.
+    retry_failed: try again what failed before.
+    refresh: make again what is cached.
+    refresh_where: (column, value) of the rows to refresh; None for all.
+    update_model: take the model as it is now.
+    yes: do not ask.
     """
 
     input: Path | None = None
@@ -66,8 +71,12 @@ class Options:
 class Prepared:
     """A job whose list was read and compared with its cache.
 
-    job: the job file. data: its part of the data folder. workspace: the list and its cache. plan: what is to be
-    generated. question: None for a job that lives by imports. selection: what is made again although it is cached.
+    job: the job file.
+    data: its part of the data folder.
+    workspace: the list and its cache.
+    plan: what is to be generated.
+    question: None for a job that lives by imports.
+    selection: what is made again although it is cached.
     upstream: what the list was made of, if the job is chained.
     """
 
@@ -114,40 +123,40 @@ def prepare_to_write(job: Job, data: JobData, options: Options, info: Info = qui
 def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: bool) -> Iterator[Prepared]:
     data.prepare(job.path)
     spec = job.spec
-    asked = question.make(job, data, update_model=options.update_model) if spec.prompt else None
-    columns = asked.template.columns if asked else list(spec.input.key)
+    question = questions.make(job, data, update_model=options.update_model) if spec.prompt else None
+    columns = question.template.columns if question else list(spec.input.key)
     store = Store(data.cache, patience=WRITER_PATIENCE if writes else None)
     store.prepare()
     with data.scratch() as scratch, scratch_database(scratch) as db:
         files, upstream = list_files(job, data, options.input, scratch)
         query_list = QueryList(db, ListSource(files, spec.input, columns), columns)
-        asked = asked and asked.of_kinds({name: query_list.source.kinds[name] for name in columns})
-        _load(query_list, job, data, asked)
+        question = question and question.of_kinds({name: query_list.source.kinds[name] for name in columns})
+        _load(query_list, job, data, question)
         workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec))
-        if writes and asked is not None:
-            _reread(workspace, asked)
+        if writes and question is not None:
+            _reread(workspace, question)
         _rebuild_lookups(workspace, data, info, holds_lock=writes)
         workspace.verdicts.resolve(store, query_list)
         selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
-        plan = Plan(workspace, asked.parser_id if asked else "", selection)
-        yield Prepared(job, data, workspace, plan, asked, selection, upstream)
+        plan = Plan(workspace, question.parser_id if question else "", selection)
+        yield Prepared(job, data, workspace, plan, question, selection, upstream)
 
 
-def _load(query_list: QueryList, job: Job, data: JobData, asked: Question | None) -> None:
+def _load(query_list: QueryList, job: Job, data: JobData, question: Question | None) -> None:
     """Reads the list, and what clients asked for and did not find, if the job takes that in."""
     include = job.spec.input.include_misses
     query_list.load(
-        asked.fingerprint if asked else b"",
+        question.fingerprint if question else b"",
         misses.rows(data, query_list.source) if include else None,
         include.at_least if include else 1,
     )
 
 
-def _reread(workspace: Workspace, asked: Question) -> None:
+def _reread(workspace: Workspace, question: Question) -> None:
     """Reads stored texts again that another parser judged."""
     query_list = workspace.query_list
-    values = partial(_template_values, query_list) if asked.parser.columns else None
-    workspace.store.reread(asked.parser, asked.provenance(None), query_list.queries, values)
+    values = partial(_template_values, query_list) if question.parser.columns else None
+    workspace.store.reread(question.parser, question.provenance(None), query_list.queries, values)
 
 
 def _template_values(query_list: QueryList, keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:

@@ -30,7 +30,13 @@ from batchinfer.prompting.template import PromptTemplate, few_shot
 class Question:
     """Everything about a job's question that is the same for all rows.
 
-    fingerprint, parts: what could change an answer. parser_id: how answers are read.
+    spec: the job file.
+    template: makes a row's prompt.
+    parser: reads answers.
+    parser_id: how answers are read, as a hash.
+    identity: of the model.
+    fingerprint: of all that could change an answer.
+    parts: what the fingerprint is made of.
     """
 
     spec: JobSpec

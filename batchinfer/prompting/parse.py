@@ -39,22 +39,23 @@ class Parser:
             return Failure(generation.key, "parse", exc.reason, exc.detail)
 
     def _choice(self, generation: Generation) -> Prediction:
-        """The likeliest choice; scores are renormalised over the choices, mass is what they had before."""
+        """The likeliest choice; scores are renormalised over the choices, choice_mass is what they had before."""
         choices = self._spec.choices or []
         if generation.logprobs is None or len(generation.logprobs) != len(choices):
             raise ParseFailed("no_scores", "The engine returned no scores for the choices.")
-        masses = [math.exp(logprob) for logprob in generation.logprobs]
-        mass = math.fsum(masses)
-        if not mass > 0 or not math.isfinite(mass):
+        probabilities = [math.exp(logprob) for logprob in generation.logprobs]
+        choice_mass = math.fsum(probabilities)
+        if not choice_mass > 0 or not math.isfinite(choice_mass):
             raise ParseFailed("off_choice", "The model gave none of the choices any probability.")
         least = self._spec.min_mass
-        if least is not None and mass < least:
+        if least is not None and choice_mass < least:
             raise ParseFailed(
-                "off_choice", f"The choices together had a probability of {mass:.4f}, under output.min_mass {least}."
+                "off_choice",
+                f"The choices together had a probability of {choice_mass:.4f}, under output.min_mass {least}.",
             )
-        scores = {choice: part / mass for choice, part in zip(choices, masses, strict=True)}
+        scores = {choice: part / choice_mass for choice, part in zip(choices, probabilities, strict=True)}
         best = max(choices, key=lambda choice: scores[choice])  # the first listed among equals
-        return Prediction(best, scores[best], scores, min(mass, 1.0))
+        return Prediction(best, scores[best], scores, min(choice_mass, 1.0))
 
     def _value(self, generation: Generation, row: Mapping[str, Any]) -> Any:
         value: Any = generation.text

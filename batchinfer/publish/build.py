@@ -29,7 +29,8 @@ from batchinfer.versions.snapshot import Snapshot
 class RunFacts:
     """Of what a version is made; kept in the manifest.
 
-    run_id: the newest run, whose answers it holds; 0 before the first. model: None for a job without one.
+    run_id: the newest run, whose answers it holds; 0 before the first.
+    model: None for a job without one.
     upstream: the version that the list was made of, if the job is chained.
     """
 
@@ -71,7 +72,7 @@ def manifest_of(
         "normalize": list(spec.input.normalize),
         "prediction": spec.output.kind,
         "unicode": unicodedata.unidata_version,
-        "gate": {"status": "passed" if passed else "failed", "checks": [asdict(check) for check in checks]},
+        "gate": {"status": "passed" if passed else "failed", "checks": [check.to_json() for check in checks]},
         "forced": None if forced is None else asdict(forced),
         "parent": parent,
         "run": run.to_json(),

@@ -4,28 +4,55 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from batchinfer.cache.schema import RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
-from batchinfer.publish import lookup_index
 from batchinfer.publish.release import (
-    Info,
     install_version,
+    make_findable,
     next_number,
+    pinned_instead,
     resolve_current,
     resolve_parent,
-    write_matcher,
 )
 from batchinfer.versions import folders, retention
 from batchinfer.versions.layout import PREDICTIONS
 from batchinfer.versions.manifest import Forced, Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateReport:
+    """A refused candidate that was published as it is.
+
+    job: the name of its job.
+    candidate: its name.
+    version: that it became; None where the current one has these very bytes.
+    manifest: of the candidate.
+    pinned: the version that is served in place of the current one.
+    """
+
+    job: str
+    candidate: str
+    version: int | None
+    manifest: Manifest
+    pinned: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "job": self.job, "status": RunStatus.DONE, "candidate": self.candidate, "version": self.version,
+            "entries": self.manifest.rows, "carried": self.manifest.carried, "unchanged": self.version is None,
+            "pinned": self.pinned, "gate": [check.to_json() for check in self.manifest.gate.checks],
+        }  # fmt: skip
 
 
 def release_candidate(
@@ -37,11 +64,10 @@ def release_candidate(
     key: Sequence[Column] | None,
     info: Info,
     forced: Forced | None,
-) -> tuple[int | None, Manifest]:
+) -> CandidateReport:
     """Publishes exactly the bytes of a rejected candidate; its gate is not asked again.
 
     key: of the job's list, or None where there is no list; then its names alone must agree.
-    Returns the version, or None if the current version has these very bytes, and the candidate's manifest.
     Raises NotFound, UsageError or StoreError.
     """
     known = folders.candidates(data)
@@ -57,14 +83,13 @@ def release_candidate(
         )
     current = resolve_current(data, info)
     if current is not None and _equal(Manifest.read(folders.folder_of(data, current)), manifest):
-        return None, manifest
+        return CandidateReport(job.name, name, None, manifest, pinned_instead(data, info))
     parent = resolve_parent(data, current, info)
     with folders.draft_folder(data) as draft:
         with os_errors(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with data.scratch() as scratch, scratch_database(scratch) as db:
-            lookup_index.write_lookup(db, manifest.key, draft, job.name, manifest.prediction)
-            held = write_matcher(manifest.key, draft, job.spec, info)
+            held = make_findable(db, manifest.key, draft, job.spec, info)
         version = next_number(data, store)
         released = manifest.derive(
             version=version, created_at=iso(now()), parent=parent, candidate=name,
@@ -72,7 +97,7 @@ def release_candidate(
         )  # fmt: skip
         install_version(data, store, draft, version, released, bytes_of=manifest)
     retention.retain(data, job.spec.keep_versions)
-    return version, manifest
+    return CandidateReport(job.name, name, version, manifest, pinned_instead(data, info))
 
 
 def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] | None) -> None:

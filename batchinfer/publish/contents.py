@@ -9,6 +9,8 @@
 | entries   | lookup, q_NAME for each key column, and VALUE_COLUMNS    | what would be published                         |
 | refused   | lookup, value (hashed)                                   | what would be, had people not rejected it       |
 | before    | as predictions.parquet                                   | the version served now                          |
+| kept      | lookup                                                   | keys whose entries are kept from `before`       |
+| rejected_before | lookup, value (hashed)                             | what people rejected of `before`                |
 | to_review | as entries                                               | the model's entries that gate.reviewed is about |
 | awaiting  | as entries                                               | those of them that nobody has looked at         |
 """
@@ -39,12 +41,15 @@ Rows = list[tuple[str, ...]]
 class Contents:
     """What a candidate holds.
 
-    entries: how many. covered: keys of the list that have an entry, or lost theirs since people rejected it.
-    carried: entries kept from what is served. served: entries of the version served now, 0 without one.
-    missing: those of them that are gone, except what people rejected.
-    changed: those whose value differs, except what people corrected.
+    entries: how many.
+    covered: keys of the list that have an entry, or lost theirs since people rejected it.
+    carried: entries kept from what is served.
+    served: entries of the version served now, 0 without one.
+    missing: those of the served ones that are gone, except what people rejected.
+    changed: those of the served ones whose value differs, except what people corrected.
     same: every body is equal to the current version's, and is found and served in the same way.
-    to_review: the model's entries that gate.reviewed is about. unseen: those of them that nobody has looked at.
+    to_review: the model's entries that gate.reviewed is about.
+    unseen: those of to_review that nobody has looked at.
     """
 
     entries: int
@@ -62,7 +67,9 @@ class Contents:
 class Compared:
     """The candidate against a version.
 
-    served: entries of the version. missing: those that the candidate lacks. changed: those whose value differs.
+    served: entries of the version.
+    missing: those that the candidate lacks.
+    changed: those whose value differs.
     equal: whether all bodies are.
     """
 
@@ -77,6 +84,7 @@ class Candidate:
 
     before: the folder of the version served now; its values are kept for keys that have none (on_failure: keep).
     current: that of the version published last, which is another one while `before` is pinned.
+    spec: the job file.
     contents: how much there is.
     """
 
@@ -201,13 +209,12 @@ class Candidate:
 
     def _is_served_alike(self, manifest: Manifest) -> bool:
         """Whether a version's entries are found and served as the job says now."""
-        said, says = manifest.spec, self.spec.model_dump(mode="json", by_alias=True)
-        as_said = all(said.get(section) == says[section] for section in ("serve", "match"))
+        theirs, ours = manifest.spec, self.spec.model_dump(mode="json", by_alias=True)
+        alike = all(theirs.get(section) == ours[section] for section in ("serve", "match"))
         if self.spec.match is not None:
-            held = manifest.match or {}
-            as_said = as_said and matcher_version().items() <= held.items()
+            alike = alike and matcher_version().items() <= (manifest.match or {}).items()
         normalize = list(self.spec.input.normalize)
-        return as_said and self._is_alike(manifest) and list(manifest.normalize) == normalize
+        return alike and self._is_alike(manifest) and list(manifest.normalize) == normalize
 
     def _compared(self, version: Path) -> Compared:
         """Compares `entries` with a version's."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from batchinfer.core import database, files
 from batchinfer.core.columns import Column
-from batchinfer.core.database import scratch_database
+from batchinfer.core.database import TEXT_ROWS, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.sql import listed, literal, quoted
@@ -27,12 +27,16 @@ from batchinfer.versions.manifest import Manifest
 CURRENT = "current"
 CANDIDATE = re.compile(r"r\d+(-\d+)?")
 DIFFERENCE_COLUMNS = ("change", "old", "new", "old_score", "new_score", "old_source", "new_source")
-BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A version or a candidate that is compared. name: a version's number, or a candidate's name."""
+    """A version or a candidate that is compared.
+
+    name: a version's number, or a candidate's name.
+    folder: where it lies.
+    manifest: what it says of itself.
+    """
 
     name: int | str
     folder: Path
@@ -44,7 +48,15 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How many predictions differ, and the first of them: their key's values, change, old, new."""
+    """How many predictions differ, and the first of them.
+
+    start: what was compared.
+    end: with what.
+    added: predictions that only `end` has.
+    removed: predictions that only `start` has.
+    changed: predictions that differ.
+    first: the first of them all, each with its key's values, change, old and new.
+    """
 
     start: Side
     end: Side
@@ -165,7 +177,7 @@ def _drop_equal_values(db: duckdb.DuckDBPyConnection) -> None:
     """JSON texts can differ where their values do not: in the order of names, or in spaces."""
     db.execute("CREATE TABLE equal (lookup BLOB)")
     cursor = db.cursor()
-    reader = cursor.sql("SELECT lookup, old, new FROM differences WHERE change = 'changed'").to_arrow_reader(BATCH_ROWS)
+    reader = cursor.sql("SELECT lookup, old, new FROM differences WHERE change = 'changed'").to_arrow_reader(TEXT_ROWS)
     for batch in reader:
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
         same = [lookup for lookup, old, new in rows if _canonical(old) == _canonical(new)]

@@ -12,16 +12,24 @@ from batchinfer.job.spec import GateSpec
 class Figures:
     """What the gate looks at.
 
-    keys: distinct lookup keys of the list; covered: those with a prediction. asked: prompts and bad rows;
-    failed: those of them without an answer. entries: of the candidate; carried: those of them kept from the
-    version before. served: entries of the version served now; missing and changed: how many of them the
-    candidate lacks, or answers otherwise. to_review: entries that people should have reviewed; unseen: those of them
-    that nobody has. golden: rows whose answer is known; right: those answered so.
+    keys: distinct lookup keys of the list.
+    covered: those of the keys with a prediction.
+    attempted: prompts and bad rows.
+    failed: those of the attempted without an answer.
+    entries: of the candidate.
+    carried: those of the entries kept from the version before.
+    served: entries of the version served now.
+    missing: those of the served ones that the candidate lacks.
+    changed: those of the served ones that the candidate answers otherwise.
+    to_review: entries that people should have reviewed.
+    unseen: those of to_review that nobody has.
+    golden: rows whose answer is known.
+    right: those of the golden rows answered so.
     """
 
     keys: int
     covered: int
-    asked: int
+    attempted: int
     failed: int
     entries: int
     carried: int = 0
@@ -38,7 +46,7 @@ def judge(spec: GateSpec, figures: Figures) -> list[Check]:
     """All checks of the job's gate, passed or not."""
     checks = [
         _least("coverage", spec.coverage, figures.covered, figures.keys, "keys have a prediction"),
-        _most("failures", spec.failures, figures.failed, figures.asked, "prompts and bad rows failed"),
+        _most("failures", spec.failures, figures.failed, figures.attempted, "prompts and bad rows failed"),
         Check(
             "rows", figures.entries, spec.rows, figures.entries >= spec.rows,
             f"{figures.entries:,} entries would be served (at least {spec.rows:,} wanted)",
@@ -60,14 +68,14 @@ def judge(spec: GateSpec, figures: Figures) -> list[Check]:
 
 def _least(name: str, limit: float, part: int, whole: int, what: str) -> Check:
     share = _share(part, whole)
-    says = f"{part:,} of {whole:,} {what} ({share:.1%}; at least {limit:.1%} wanted)"
-    return Check(name, share, limit, share >= limit, says)
+    message = f"{part:,} of {whole:,} {what} ({share:.1%}; at least {limit:.1%} wanted)"
+    return Check(name, share, limit, share >= limit, message)
 
 
 def _most(name: str, limit: float, part: int, whole: int, what: str) -> Check:
     share = _share(part, whole)
-    says = f"{part:,} of {whole:,} {what} ({share:.1%}; at most {limit:.1%} allowed)"
-    return Check(name, share, limit, share <= limit, says)
+    message = f"{part:,} of {whole:,} {what} ({share:.1%}; at most {limit:.1%} allowed)"
+    return Check(name, share, limit, share <= limit, message)
 
 
 def _share(part: int, whole: int) -> float:

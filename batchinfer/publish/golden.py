@@ -27,7 +27,11 @@ FIELD = "gate.golden.path"
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A golden file that was read and found good. rows: of SCHEMA, the answer as JSON."""
+    """A golden file that was read and found good.
+
+    rows: of SCHEMA, the answer as JSON.
+    compare: how answers are compared, as in the job file.
+    """
 
     rows: pa.Table
     compare: str
@@ -35,7 +39,12 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A golden row that the candidate answers otherwise. query: as JSON; got: None without a prediction."""
+    """A golden row that the candidate answers otherwise.
+
+    query: its lookup key, as JSON.
+    wanted: the answer.
+    got: what the candidate has; None without a prediction.
+    """
 
     query: str
     wanted: str
@@ -44,7 +53,12 @@ class Wrong:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How a candidate answers golden rows. rows: all of them; right: those answered so; wrong: some of the others."""
+    """How a candidate answers golden rows.
+
+    rows: all of them.
+    right: those answered so.
+    wrong: some of the others.
+    """
 
     rows: int = 0
     right: int = 0

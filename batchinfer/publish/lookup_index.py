@@ -10,19 +10,18 @@ import duckdb
 import lmdb
 
 from batchinfer.core.columns import Column
+from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError
 from batchinfer.versions.layout import LOOKUP, PREDICTIONS, version_column
 
-INDEX_ROWS = 16_384  # put into lookup.lmdb at once
 
-
-def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, kind: str) -> int:
+def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, *, is_json: bool) -> int:
     """lookup.lmdb from predictions.parquet, both in `target`: hash of the lookup key → the finished JSON body.
 
-    db: any; no table of it is read. kind: of the predictions, as the manifest says it. Returns the number of entries.
+    db: any; no table of it is read. is_json: whether predictions are JSON values. Returns the number of entries.
     """
-    prediction = "prediction::JSON" if kind == "json" else "prediction"
+    prediction = "prediction::JSON" if is_json else "prediction"
     query = ", ".join(f"{literal(column.name)}, {version_column(column.name)}" for column in key)
     rows = db.execute(  # in the order of the file, which is that of the hashes
         f"""SELECT lookup, encode(json_object(
@@ -40,7 +39,7 @@ def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: P
             str(path), subdir=False, lock=False, map_size=size, sync=False, metasync=False, writemap=False
         ) as environment,
     ):
-        while items := rows.fetchmany(INDEX_ROWS):
+        while items := rows.fetchmany(TEXT_ROWS):
             needed = sum(len(key) + len(body) + 64 for key, body in items)
             size += 2 * needed  # sparse: the file only takes what is written
             environment.set_mapsize(size)

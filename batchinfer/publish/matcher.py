@@ -18,8 +18,9 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.core.columns import Column
-from batchinfer.core.database import one, scratch_database
+from batchinfer.core.database import TEXT_ROWS, one, scratch_database
 from batchinfer.core.files import os_errors
+from batchinfer.core.records import Source
 from batchinfer.core.sql import literal
 from batchinfer.errors import MissingExtra
 from batchinfer.job.matched import matched_sql
@@ -28,7 +29,6 @@ from batchinfer.job.spec import MatchSpec
 from batchinfer.match.matcher import MAGIC, MATCHER, TRAILER, matcher_version
 from batchinfer.versions.layout import PREDICTIONS, version_column
 
-BATCH_ROWS = 16_384
 MEMORY = "256MB"  # for tables; what does not fit goes to a file
 MOST_EXAMPLES = 5
 FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, score DOUBLE, source VARCHAR"
@@ -36,11 +36,17 @@ FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, scor
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a matcher holds. terms: different ones, by their folded form; entries: how many things these name in all.
+    """What a matcher holds.
 
-    unwanted: entries that `where` and `min_score` leave out, with their terms. empty, short, stopped: terms that were left
-    out, and why. generic: how many name too many concepts; examples: the worst
-    of them, as (term, concepts); dropped: whether they were left out too.
+    terms: different ones, by their folded form.
+    entries: how many things the terms name in all.
+    unwanted: entries that `where` and `min_score` leave out, with their terms.
+    empty: terms left out since folding leaves nothing of them.
+    short: terms left out since they are too short.
+    stopped: terms left out since they are stop terms.
+    generic: terms that name too many concepts.
+    dropped: whether the generic ones were left out too.
+    examples: the worst of the generic ones, as (term, concepts).
     """
 
     terms: int
@@ -54,7 +60,7 @@ class Terms:
     examples: tuple[tuple[str, int], ...]
 
     @property
-    def says(self) -> str:
+    def message(self) -> str:
         """The same as a sentence."""
         reasons = (
             (self.unwanted, "entries by match.where or match.min_score"), (self.empty, "empty terms"),
@@ -72,13 +78,13 @@ class Terms:
 
     def to_json(self) -> dict[str, Any]:
         """What a manifest says of it, and with what it was made."""
-        return asdict(self) | {"says": self.says, **matcher_version()}
+        return asdict(self) | {"says": self.message, **matcher_version()}
 
 
-def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, kind: str) -> Terms | None:
+def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *, is_json: bool) -> Terms | None:
     """Writes matcher.bin from predictions.parquet, both in `target`, if the job has a match section.
 
-    kind: of the predictions, as the manifest says it. Raises MissingExtra or StoreError.
+    is_json: whether predictions are JSON values, and not texts. Raises MissingExtra or StoreError.
     """
     if spec is None:
         return None
@@ -87,8 +93,8 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, k
     with os_errors(target), (target / MATCHER).open("wb") as file:
         # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
         with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), MEMORY) as db:
-            unwanted = one(db, _unwanted(key, target, spec, kind))
-            _gather(db, term_filter, _proposed(key, target, spec, kind), spec)
+            unwanted = one(db, _unwanted(key, target, spec, is_json=is_json))
+            _gather(db, term_filter, _proposed(key, target, spec, is_json=is_json), spec)
             generic = one(db, "SELECT count(*) FROM generic")
             worst = db.execute(
                 f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
@@ -116,14 +122,14 @@ def _gather(db: duckdb.DuckDBPyConnection, term_filter: TermFilter, proposed: st
     """Makes the tables `named`, of all that each pattern names, and `generic`, of patterns that name too much."""
     db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
     reading = db.cursor()
-    for batch in reading.sql(proposed).to_arrow_reader(BATCH_ROWS):
+    for batch in reading.sql(proposed).to_arrow_reader(TEXT_ROWS):
         db.register("kept", term_filter(batch))
         db.execute("INSERT INTO folded BY NAME FROM kept")
         db.unregister("kept")
     reading.close()
     db.execute(  # of equal ones that a model and a person gave, the person's
         "CREATE OR REPLACE TABLE named AS FROM folded QUALIFY row_number() OVER "
-        "(PARTITION BY pattern, concept, language ORDER BY source = 'model', score DESC NULLS LAST, term) = 1"
+        f"(PARTITION BY pattern, concept, language ORDER BY source = '{Source.MODEL}', score DESC NULLS LAST, term) = 1"
     )
     db.execute(
         "CREATE OR REPLACE TABLE generic AS SELECT pattern, first(term ORDER BY term) AS term, "
@@ -139,7 +145,10 @@ def need_libraries() -> None:
 
 
 class TermFilter:
-    """Folds proposed terms, and leaves out what should not be found. left_out: how many, by the reason."""
+    """Folds proposed terms, and leaves out what should not be found.
+
+    left_out: how many, by the reason.
+    """
 
     def __init__(self, spec: MatchSpec) -> None:
         from batchinfer.match import folding
@@ -171,7 +180,7 @@ class TermFilter:
 def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
     """(pattern, JSON of all that it names), by pattern."""
     reading = db.cursor()
-    rows = reading.sql("FROM named ORDER BY pattern, concept, language").to_arrow_reader(BATCH_ROWS)
+    rows = reading.sql("FROM named ORDER BY pattern, concept, language").to_arrow_reader(TEXT_ROWS)
     records = (record for batch in rows for record in zip(*batch.to_pydict().values(), strict=True))
     for pattern, named in itertools.groupby(records, key=operator.itemgetter(0)):
         _, concepts, *others = zip(*named, strict=True)
@@ -211,27 +220,27 @@ def _automaton(patterns: list[str]) -> bytes:
     return made
 
 
-def _unwanted(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> str:
+def _unwanted(key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: bool) -> str:
     """SQL for how many entries the section's conditions leave out."""
-    wanted = matched_sql(spec, {column.name for column in key}, kind, version_column)
+    wanted = matched_sql(spec, {column.name for column in key}, version_column, is_json=is_json)
     return f"SELECT count(*) FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE ({wanted}) IS NOT TRUE"
 
 
-def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, kind: str) -> str:
+def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: bool) -> str:
     """SQL for each proposed term with what it names: concept as JSON, language, term, score, source."""
     names = {column.name for column in key}
-    parts = [Part.parse(name, names).sql(kind, version_column) for name in spec.terms]
+
+    def part(name: str) -> str:
+        return Part.parse(name, names).sql(version_column, is_json=is_json)
+
     each = ", ".join(
-        f"CASE json_type({part}) WHEN 'ARRAY' THEN json_extract({part}, '$[*]') ELSE [{part}] END" for part in parts
+        f"CASE json_type({value}) WHEN 'ARRAY' THEN json_extract({value}, '$[*]') ELSE [{value}] END"
+        for value in map(part, spec.terms)
     )
-    concept = Part.parse(spec.concept, names).sql(kind, version_column)
-    language = (
-        "NULL"
-        if spec.language is None
-        else f"json_extract_string({Part.parse(spec.language, names).sql(kind, version_column)}, '$')"
-    )
+    language = "NULL" if spec.language is None else f"json_extract_string({part(spec.language)}, '$')"
+    matched = matched_sql(spec, names, version_column, is_json=is_json)
     return f"""SELECT concept, language, json_extract_string(item, '$') AS term, score, source FROM (
-            SELECT {concept}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,
+            SELECT {part(spec.concept)}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,
                    unnest(list_concat({each}, [])) AS item
-            FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE {matched_sql(spec, names, kind, version_column)})
+            FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE {matched})
         WHERE json_type(item) NOT IN ('NULL', 'OBJECT', 'ARRAY') AND json_type(concept) NOT IN ('NULL', 'OBJECT', 'ARRAY')"""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import duckdb
 
 from batchinfer.cache.store import Store
 from batchinfer.cache.workspace import Workspace
@@ -12,7 +14,7 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import one
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import JobData
-from batchinfer.core.records import Check
+from batchinfer.core.records import Check, Info
 from batchinfer.errors import StoreError
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
@@ -26,15 +28,16 @@ from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import PREDICTIONS
 from batchinfer.versions.manifest import Forced, Manifest
 
-Info = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Release:
     """How a release ended.
 
-    version: None if nothing was published. contents: of the candidate. checks: of the gate; none where nothing is new.
-    rejected: where the failed candidate lies. pinned: the version that is served in place of what was published.
+    version: None if nothing was published.
+    contents: of the candidate.
+    checks: of the gate; none where nothing is new.
+    rejected: where the failed candidate lies.
+    pinned: the version that is served in place of what was published.
     match: what its matcher holds.
     """
 
@@ -44,6 +47,11 @@ class Release:
     rejected: Path | None = None
     pinned: int | None = None
     match: Terms | None = None
+
+    @property
+    def candidate(self) -> str | None:
+        """The name of the candidate, if the gate refused it."""
+        return None if self.rejected is None else self.rejected.name
 
     @property
     def failed_checks(self) -> list[Check]:
@@ -106,7 +114,7 @@ def _judged(candidate: Candidate, workspace: Workspace, failed: int, known: Gold
     score = Score() if known is None else golden.score(candidate, known, evidence.MOST)
     contents, query_list = candidate.contents, workspace.query_list
     figures = Figures(
-        keys=query_list.lookups, covered=contents.covered, asked=query_list.unique + query_list.bad,
+        keys=query_list.lookups, covered=contents.covered, attempted=query_list.unique + query_list.bad,
         failed=failed + query_list.bad, entries=contents.entries, carried=contents.carried, served=contents.served,
         missing=contents.missing, changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen,
         golden=score.rows, right=score.right,
@@ -119,18 +127,23 @@ def _publish(
 ) -> Terms | None:
     """The files that serve, then the last steps; returns what the matcher holds."""
     spec, key = workspace.spec, workspace.query_list.source.key
-    lookup_index.write_lookup(workspace.db, key, draft, spec.name, spec.output.kind)
-    held = write_matcher(key, draft, spec, info)
+    held = make_findable(workspace.db, key, draft, spec, info)
     found = None if held is None else held.to_json()
     install_version(data, workspace.store, draft, version, manifest.derive(match=found))
     return held
 
 
-def write_matcher(key: Sequence[Column], draft: Path, spec: JobSpec, info: Info) -> Terms | None:
-    """matcher.bin, if the job has a match section, and what there is to say of it."""
-    held = matcher.write_matcher(key, draft, spec.match, spec.output.kind)
+def make_findable(
+    db: duckdb.DuckDBPyConnection, key: Sequence[Column], draft: Path, spec: JobSpec, info: Info
+) -> Terms | None:
+    """Writes lookup.lmdb, and matcher.bin if the job has a match section; returns, and tells, what the matcher holds.
+
+    db: any; no table of it is read.
+    """
+    lookup_index.write_lookup(db, key, draft, spec.name, is_json=spec.output.is_json)
+    held = matcher.write_matcher(key, draft, spec.match, is_json=spec.output.is_json)
     if held is not None:
-        info(held.says)
+        info(held.message)
     return held
 
 

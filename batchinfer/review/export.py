@@ -18,13 +18,13 @@ from batchinfer.cache.workspace import Workspace
 from batchinfer.core import database, files
 from batchinfer.core.database import TEXT_ROWS, one
 from batchinfer.core.home import JobData
-from batchinfer.core.records import VerdictKind
+from batchinfer.core.records import Info, VerdictKind
 from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.errors import UsageError
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.planning.prepare import Info, Options, prepare, quiet
+from batchinfer.planning.prepare import Options, prepare, quiet
 from batchinfer.publish.contents import Candidate
 from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, cell, column_of
 from batchinfer.review.subject import Subject, SubjectKind

@@ -8,35 +8,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer import errors
-from batchinfer.cache import imports, verdicts
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.database import TEXT_ROWS, one
+from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.files import user_name
 from batchinfer.core.home import JobData
-from batchinfer.core.records import VerdictKind
+from batchinfer.core.records import Info, VerdictKind
 from batchinfer.errors import InputError
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.planning.prepare import Info, Options, prepare_to_write, quiet
+from batchinfer.planning.prepare import Options, prepare_to_write, quiet
 from batchinfer.publish.contents import Candidate
+from batchinfer.review.marked import MarkedRows
 from batchinfer.review.rows import MAX_FAULTS, RowReader
 from batchinfer.review.sheet import LINE, marks, uncell
 from batchinfer.review.subject import Subject, Verdict
 from batchinfer.versions.pointers import open_if_served
-
-KEY_CHARACTERS = 300  # of a key that is shown
-VERDICTS = pa.schema(
-    {
-        "line": pa.int64(), "place": pa.string(), "lookup": pa.binary(), "query": pa.string(), "verdict": pa.string(), "value": pa.string(),
-        "prediction": pa.string(), "author": pa.string(), "follows": pa.bool_(),
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,43 +88,30 @@ def import_review(
         workspace, source = prepared.workspace, prepared.query_list.source
         subject = Subject.of(job.spec, source.key, source.normalize)
         reader = RowReader(job.name, subject, source.key, author or user_name())
-        _read(workspace.db, reader, path, scratch, rows_at_once)
-        if faults := reader.faults or _clashes(workspace.db, job.spec):
+        marked = MarkedRows(workspace)
+        _read(marked, reader, path, scratch, rows_at_once)
+        if faults := reader.faults or marked.clashes():
             raise InputError(_refusal(path, faults, reader.more))
-        counts = dict(
-            workspace.db.execute("SELECT verdict, count(*) FROM marked WHERE NOT follows GROUP BY 1").fetchall()
-        )
-        number, outdated = _store(workspace, data) if counts else (None, 0)
+        counts = marked.counts()
+        number, outdated = _store(marked, workspace, data) if counts else (None, 0)
         accepted, rejected, corrected = (counts.get(kind, 0) for kind in VerdictKind)
         return Ingested(number, accepted, rejected, corrected, reader.blank, outdated)
 
 
-def _store(workspace: Workspace, data: JobData) -> tuple[int, int]:
-    """Imports the table `marked`; returns the import's number, and how many verdicts are on what is not proposed now."""
-    source = workspace.query_list.source
+def _store(marked: MarkedRows, workspace: Workspace, data: JobData) -> tuple[int, int]:
+    """Imports the verdicts; returns the import's number, and how many verdicts are on what is not proposed now."""
     with open_if_served(data) as served:
         candidate = Candidate(workspace, served.folder if served else None)
-    number = imports.store_import(
-        workspace.store, workspace.db,
-        "SELECT lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",
-        imports.key_of(source.key, source.normalize),
-    )  # fmt: skip
-    return number, _no_longer_proposed(workspace, candidate)
+    return marked.store(), marked.outdated(candidate)
 
 
-def _read(db: duckdb.DuckDBPyConnection, reader: RowReader, path: Path, scratch: Path, rows_at_once: int) -> None:
-    """Makes the table `marked`: one row a verdict."""
-    db.register("batch", VERDICTS.empty_table())
-    db.execute("CREATE OR REPLACE TABLE marked AS FROM batch")
-    db.unregister("batch")
+def _read(marked: MarkedRows, reader: RowReader, path: Path, scratch: Path, rows_at_once: int) -> None:
+    """Reads a review's rows. Raises InputError for a file that is none, or another job's."""
     try:
         with pq.ParquetFile(as_parquet(path, scratch, LINE)) as file:
             _check_job(file, reader, path)
             for rows in _verdicts(file, reader, path, rows_at_once):
-                columns = {name: [getattr(row, name) for row in rows] for name in VERDICTS.names}
-                db.register("batch", pa.Table.from_pydict(columns, VERDICTS))
-                db.execute("INSERT INTO marked FROM batch")
-                db.unregister("batch")
+                marked.add(rows)
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise InputError(f"The review {path} cannot be read: {exc}") from exc
 
@@ -180,43 +157,7 @@ def _check_job(file: pq.ParquetFile, reader: RowReader, path: Path) -> None:
         raise InputError(_refusal(path, faults, file.metadata.num_rows - len(first)))
 
 
-def _clashes(db: duckdb.DuckDBPyConnection, spec: JobSpec) -> list[str]:
-    """Verdicts that cannot hold beside each other. A term that several rows are corrected to is accepted once."""
-    db.execute(
-        f"DELETE FROM marked WHERE follows AND rowid NOT IN "
-        f"(SELECT arg_min(rowid, follows) FROM marked WHERE verdict = '{VerdictKind.ACCEPT}' GROUP BY lookup)"
-    )
-    value, answer = (verdicts.hashed(spec, verdicts.plain(spec, name)) for name in ("value", "prediction"))
-    found = db.execute(
-        f"""SELECT list(place ORDER BY line), any_value(query), min(line) AS first, 'two verdicts for one value' AS fault
-            FROM marked GROUP BY lookup, {value} HAVING count(*) > 1
-        UNION ALL
-        SELECT list(place ORDER BY line), any_value(query), min(line), 'two corrected values'
-            FROM marked WHERE verdict = '{VerdictKind.CORRECT}' GROUP BY lookup
-            HAVING count(DISTINCT prediction) > 1 AND count(DISTINCT value) > 1
-        UNION ALL
-        SELECT [c.place, r.place], c.query, c.line, 'one row gives the value that the other rejects'
-            FROM (SELECT *, {answer} AS given FROM marked WHERE verdict = '{VerdictKind.CORRECT}') c
-            JOIN (SELECT *, {value} AS against FROM marked WHERE verdict <> '{VerdictKind.ACCEPT}') r
-            ON c.lookup = r.lookup AND c.given = r.against
-        ORDER BY first"""
-    ).fetchall()
-    return [
-        f"{' and '.join(places[:MAX_FAULTS])}: {fault} of {errors.shortened(query, KEY_CHARACTERS)}"
-        for places, query, _, fault in found
-    ]
-
-
 def _refusal(path: Path, faults: Sequence[str], more: int) -> str:
     more += len(faults[MAX_FAULTS:])
     rest = f"; and {more:,} more" if more else ""
     return f"{path} is refused: {'; '.join(faults[:MAX_FAULTS])}{rest}. Nothing was imported."
-
-
-def _no_longer_proposed(workspace: Workspace, candidate: Candidate) -> int:
-    """Verdicts on what would not be published now, even if nobody had rejected it."""
-    value = verdicts.hashed(workspace.spec, verdicts.plain(workspace.spec, "value"))
-    sql = f"""
-        SELECT count(DISTINCT line) FROM (SELECT line, lookup, {value} AS value FROM marked WHERE NOT follows) m
-        JOIN {candidate.proposed_sql("marked")} e USING (lookup) WHERE m.value IS NULL OR m.value = e.value"""
-    return int(one(workspace.db, "SELECT count(*) FROM marked WHERE NOT follows")) - int(one(workspace.db, sql))

@@ -291,7 +291,8 @@ class TermSubject(Subject):
 
     def verdicts(self, row: ReviewRow, verdict: VerdictKind, correction: Correction | None) -> list[Verdict]:
         """A correction is two: the old term is rejected, and the new one accepted."""
-        fixed = "prediction" in verdicts.wanted(self._spec)  # then the match section says what an accepted term has
+        # Where it is such a part, the match section says what an accepted term has.
+        fixed = "prediction" in verdicts.expected_parts(self._spec)
         accepted = None if fixed else self._stored(str(row.prediction))
         answer = accepted if verdict == VerdictKind.ACCEPT else None
         own = Verdict(row.line, row.place, row.lookup, _as_json(row.query), verdict, None, answer, row.author)

@@ -27,6 +27,29 @@ class PointerUnreadable(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
+class PinReport:
+    """What is served after a change of the pin.
+
+    job: its name.
+    version: what is served; None where nothing is published, or CURRENT is damaged.
+    pinned: the same if a pin says so.
+    before: for a rollback, what was served before.
+    was_pinned: for an unpin, whether there was a pin, damaged or not.
+    problem: why it is not known what is served.
+    """
+
+    job: str
+    version: int | None
+    pinned: int | None
+    before: int | None = None
+    was_pinned: bool = False
+    problem: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"job": self.job, "version": self.version, "pinned": self.pinned}
+
+
+@dataclass(frozen=True, slots=True)
 class Pointer:
     """What CURRENT or PIN says.
 
@@ -150,7 +173,7 @@ def make_current(data: JobData, version: int) -> None:
     point(data, CURRENT, version)
 
 
-def pin(data: JobData, version: int) -> None:
+def pin(data: JobData, version: int) -> PinReport:
     """Serves that version whatever is published, until it is unpinned. Raises NotFound or StoreError."""
     with data.versions_lock(f"batchinfer pin {data.name}"):
         if version not in numbers(data):
@@ -158,21 +181,25 @@ def pin(data: JobData, version: int) -> None:
             raise NotFound(f"The job {data.name} has no version {version}: there are {there}.")
         verify(data, version)
         point(data, PIN, version)
+        return PinReport(data.name, version, version)
 
 
-def unpin(data: JobData) -> bool:
-    """Serves the current version again. Returns whether there was a pin, damaged or not."""
+def unpin(data: JobData) -> PinReport:
+    """Serves the current version again. A damaged CURRENT is reported as the problem: the pin is gone anyway."""
     with data.versions_lock(f"batchinfer unpin {data.name}"), os_errors(data.folder / PIN):
-        try:
+        was_pinned = (data.folder / PIN).exists()
+        if was_pinned:
             (data.folder / PIN).unlink()
-        except FileNotFoundError:
-            return False
-        sync_folder(data.folder)
-        return True
+            sync_folder(data.folder)
+    try:
+        current = pointer(data)
+    except StoreError as exc:
+        return PinReport(data.name, None, None, was_pinned=was_pinned, problem=str(exc))
+    return PinReport(data.name, None if current is None else current.version, None, was_pinned=was_pinned)
 
 
-def roll_back(data: JobData) -> tuple[int, int]:
-    """Pins the newest whole version below the one that is served; returns both numbers. Raises NotFound or StoreError."""
+def roll_back(data: JobData) -> PinReport:
+    """Pins the newest whole version below the one that is served. Raises NotFound or StoreError."""
     with data.versions_lock(f"batchinfer rollback {data.name}"):
         now = served(data).version
         for number in reversed([number for number in numbers(data) if number < now]):
@@ -182,7 +209,7 @@ def roll_back(data: JobData) -> tuple[int, int]:
         else:
             raise NotFound(f"The job {data.name} has no whole version below {now}, which is served.")
         point(data, PIN, number)
-        return now, number
+        return PinReport(data.name, number, number, before=now)
 
 
 def pinned(data: JobData) -> int | None:
@@ -220,18 +247,3 @@ def _status(data: JobData, number: int, named: Mapping[str, int]) -> VersionStat
     except StoreError:
         return VersionStatus(number, None, None, current, pinned, "damaged")
     return VersionStatus(number, iso(manifest.created_at), manifest.rows, current, pinned, manifest.gate.status)
-
-
-@dataclass(frozen=True, slots=True)
-class PinReport:
-    """What is served after a change of the pin.
-
-    job: its name. version: that is served; None where nothing is published. pinned: the same if a pin says so.
-    """
-
-    job: str
-    version: int | None
-    pinned: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)

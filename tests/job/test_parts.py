@@ -43,19 +43,19 @@ def test_other_names_stand_for_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "prediction", "value"),
+    ("name", "is_json", "prediction", "value"),
     [
-        ("language", "json", "{}", "de"),
-        ("prediction", "json", '{"a": 1}', {"a": 1}),
-        ("prediction", "string", "Yes", "Yes"),
-        ('prediction.a.b"c', "json", '{"a": {"b\\"c": [1, "x"]}}', [1, "x"]),
-        ("prediction.a", "json", '{"b": 1}', None),
-        ("prediction.a", "json", "[]", None),
+        ("language", True, "{}", "de"),
+        ("prediction", True, '{"a": 1}', {"a": 1}),
+        ("prediction", False, "Yes", "Yes"),
+        ('prediction.a.b"c', True, '{"a": {"b\\"c": [1, "x"]}}', [1, "x"]),
+        ("prediction.a", True, '{"b": 1}', None),
+        ("prediction.a", True, "[]", None),
     ],
 )
-def test_sql_reads_a_part(name: str, kind: str, prediction: str, value: Any) -> None:
+def test_sql_reads_a_part(name: str, is_json: bool, prediction: str, value: Any) -> None:
     """The SQL of a part gives its value as JSON, or NULL where there is none."""
-    sql = Part.parse(name, ["language"]).sql(kind, quoted)
+    sql = Part.parse(name, ["language"]).sql(quoted, is_json=is_json)
     with duckdb.connect() as db:
         [(found,)] = db.execute(
             f"SELECT {sql} FROM (SELECT 'de' AS language, {literal(prediction)} AS prediction)"

@@ -317,7 +317,7 @@ def test_a_choice_is_scored(tmp_path: Path, tiny: Path, log: Path) -> None:
         body = version.get({"text": "query 0000"})
     assert body is not None
     assert b'"scores":{"Positive":0.75,"Negative":0.25}' in body.replace(b": ", b":").replace(b", ", b",")
-    assert report.mass == ChoiceMass(p05=0.08, median=0.08, small=3)
+    assert report.choice_mass == ChoiceMass(p05=0.08, median=0.08, small=3)
     assert report.to_json()["mass"] == {"p05": 0.08, "median": 0.08, "below_0.1": 3}
 
 

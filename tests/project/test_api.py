@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 import batchinfer
 from batchinfer.cli.main import cli
+from tests.conftest import RecordingConsole
 from tests.factories import LENIENT, World, imports_job, write
 
 ROOT = Path(__file__).parents[2]
@@ -116,10 +117,39 @@ def test_a_candidate_is_published_by_name(seasons: World) -> None:
         batchinfer.publish(strict.changed(prompt=None).job, data)
     assert refused.value.report is not None
     name = refused.value.report.to_json()["candidate"]
+    with pytest.raises(batchinfer.errors.UsageError, match="needs a reason"):
+        batchinfer.publish(strict.job, data, candidate=name, force=" ")
     assert batchinfer.publish(strict.job, data, candidate=name, force="it is right").version == 2
 
 
-@pytest.mark.parametrize("name", ["Lookup", "Data", "load_job", "versions"])
+def test_a_name_cannot_lead_out_of_the_data_folder(tmp_path: Path) -> None:
+    """What cannot be a job's name is refused before anything is looked for."""
+    for name in ("../elsewhere", "", "Shop", "a/b"):
+        with pytest.raises(batchinfer.errors.UsageError, match="is not a job's name"):
+            batchinfer.pin(name, batchinfer.Data(tmp_path), 1)
+
+
+def test_a_damaged_pointer_is_told(seasons: World) -> None:
+    """Listing versions says which pointer counts as missing; an unpin says why it does not know what is served."""
+    (seasons.data.folder / "CURRENT").write_text("no")
+    told = RecordingConsole()
+    data = batchinfer.Data(seasons.data.root)
+    assert [version.current for version in batchinfer.versions("seasons", data, console=told)] == [False]
+    assert "CURRENT is damaged" in told.said[0]
+    assert "CURRENT is damaged" in str(batchinfer.unpin("seasons", data).problem)
+
+
+def test_packages_are_found_beside_the_functions_of_their_names() -> None:
+    """`publish` and `versions` are functions of the package, and packages within it."""
+    from batchinfer.publish import gate
+    from batchinfer.versions import pointers
+
+    assert callable(batchinfer.publish)
+    assert callable(batchinfer.versions)
+    assert (gate.__name__, pointers.__name__) == ("batchinfer.publish.gate", "batchinfer.versions.pointers")
+
+
+@pytest.mark.parametrize("name", ["Lookup", "AsyncLookup", "Data", "load_job", "versions", "pin", "errors"])
 def test_nothing_heavy_comes_with_a_name(name: str) -> None:
     """Looking up, and asking for a name, imports neither DuckDB nor Arrow nor vLLM."""
     code = f"import sys, batchinfer; batchinfer.{name}; print(*{{'duckdb', 'pyarrow', 'vllm', 'torch'}} & set(sys.modules))"

@@ -35,7 +35,7 @@ def read(text: str, **output: Any) -> Any:
     """The value that is read from a text; the test fails if there is none."""
     result = Parser(OutputSpec.model_validate(output))(generation(text), {})
     assert isinstance(result, Prediction), result
-    assert (result.score, result.scores, result.mass) == (None, None, None)
+    assert (result.score, result.scores, result.choice_mass) == (None, None, None)
     return result.value
 
 

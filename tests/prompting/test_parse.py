@@ -31,7 +31,7 @@ def test_the_prediction_is_the_likeliest_choice(logprobs: tuple[float, ...]) -> 
     assert math.fsum(result.scores.values()) == pytest.approx(1)
     assert result.score == result.scores[result.value] == max(result.scores.values())
     assert result.value == next(label for label, score in result.scores.items() if score == max(result.scores.values()))
-    assert result.mass == pytest.approx(min(1.0, math.fsum(math.exp(logprob) for logprob in logprobs)))
+    assert result.choice_mass == pytest.approx(min(1.0, math.fsum(math.exp(logprob) for logprob in logprobs)))
     for label, logprob in zip(result.scores, logprobs, strict=True):
         assert result.scores[label] == pytest.approx(
             math.exp(logprob) / math.fsum(math.exp(other) for other in logprobs)
@@ -45,7 +45,7 @@ def test_scores_are_what_they_are_said_to_be() -> None:
     assert result.value == "Negative"
     assert result.scores == pytest.approx({"Positive": 0.25, "Negative": 0.75})
     assert result.score == pytest.approx(0.75)
-    assert result.mass == pytest.approx(0.8)
+    assert result.choice_mass == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("labels", [["no", "yes", "unknown"], ["yes", "unknown", "no"]])
@@ -75,7 +75,7 @@ def test_a_mass_of_a_little_more_than_one_is_one() -> None:
     """Rounding in the engine does not make a probability above 1."""
     result = chosen((math.log(0.5) + 1e-6, math.log(0.5) + 1e-6))
     assert isinstance(result, Prediction)
-    assert result.mass == 1.0
+    assert result.choice_mass == 1.0
 
 
 @pytest.mark.parametrize(

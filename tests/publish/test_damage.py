@@ -125,8 +125,8 @@ def test_a_damaged_current_is_refused(published: World) -> None:
 def test_a_damaged_draft_is_never_published(published: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written is read again before it is named: a file that came out wrong stops the publishing."""
 
-    def damaged(db: Any, key: Any, target: Path, *arguments: Any) -> int:
-        count = build_lookup(db, key, target, *arguments)
+    def damaged(db: Any, key: Any, target: Path, job: str, *, is_json: bool) -> int:
+        count = build_lookup(db, key, target, job, is_json=is_json)
         path = target / LOOKUP
         whole = path.read_bytes()
         manifest_then = build.write_manifest

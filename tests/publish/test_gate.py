@@ -12,7 +12,7 @@ from batchinfer.core.records import Check
 from batchinfer.job.spec import GateSpec, GoldenSpec
 from batchinfer.publish.gate import Figures, judge
 
-FINE = Figures(keys=1000, covered=1000, asked=1000, failed=0, entries=1000, served=1000, golden=1000, right=1000)
+FINE = Figures(keys=1000, covered=1000, attempted=1000, failed=0, entries=1000, served=1000, golden=1000, right=1000)
 GOLDEN = GoldenSpec(path="golden.parquet")
 
 
@@ -52,7 +52,7 @@ def test_a_limit_in_percent_is_exact(name: str, field: str, percent: int, hundre
     """Whatever the limit and the size, the row that reaches the limit passes and the next fails: no rounding decides."""
     spec = GateSpec.model_validate({name: float(f"{percent / 100:.2f}")})
     whole = 100 * hundreds
-    figures = Figures(keys=whole, covered=whole, asked=whole, failed=0, entries=whole, served=whole)
+    figures = Figures(keys=whole, covered=whole, attempted=whole, failed=0, entries=whole, served=whole)
     assert verdict(name, spec, replace(figures, **{field: percent * hundreds})).passed
     if percent < 100:
         assert not verdict(name, spec, replace(figures, **{field: percent * hundreds + 1})).passed
@@ -62,7 +62,7 @@ def test_a_limit_in_percent_is_exact(name: str, field: str, percent: int, hundre
 def test_a_coverage_in_percent_is_exact(percent: int, hundreds: int) -> None:
     """Exactly as much coverage as is wanted is enough, and one key less is not."""
     spec = GateSpec(coverage=float(f"{percent / 100:.2f}"))
-    figures = Figures(keys=100 * hundreds, covered=percent * hundreds, asked=0, failed=0, entries=1)
+    figures = Figures(keys=100 * hundreds, covered=percent * hundreds, attempted=0, failed=0, entries=1)
     assert verdict("coverage", spec, figures).passed
     if percent:
         assert not verdict("coverage", spec, replace(figures, covered=percent * hundreds - 1)).passed
@@ -79,7 +79,7 @@ def test_a_first_version_is_compared_with_nothing() -> None:
 
 def test_a_list_without_keys_is_not_covered() -> None:
     """No keys at all is a coverage of zero, which only a gate that wants none lets through."""
-    nothing = Figures(keys=0, covered=0, asked=0, failed=0, entries=0)
+    nothing = Figures(keys=0, covered=0, attempted=0, failed=0, entries=0)
     assert verdict("coverage", GateSpec(), nothing) == replace(
         verdict("coverage", GateSpec(), nothing), value=0.0, passed=False
     )
@@ -88,7 +88,7 @@ def test_a_list_without_keys_is_not_covered() -> None:
 
 def test_nothing_asked_is_nothing_failed() -> None:
     """A list that needed no prompt has no failures, even where none are allowed."""
-    check = verdict("failures", GateSpec(failures=0), Figures(keys=5, covered=5, asked=0, failed=0, entries=5))
+    check = verdict("failures", GateSpec(failures=0), Figures(keys=5, covered=5, attempted=0, failed=0, entries=5))
     assert (check.value, check.passed) == (0.0, True)
 
 
@@ -103,7 +103,7 @@ def test_a_limit_of_all_or_nothing_works() -> None:
         ),
     )
     worst = Figures(
-        keys=9, covered=0, asked=9, failed=9, entries=9, carried=9, served=9, missing=9, changed=9, golden=9
+        keys=9, covered=0, attempted=9, failed=9, entries=9, carried=9, served=9, missing=9, changed=9, golden=9
     )
     assert all(check.passed for check in judge(strict, FINE))
     assert not any(check.passed for check in judge(strict, worst))
@@ -113,11 +113,11 @@ def test_a_limit_of_all_or_nothing_works() -> None:
 def test_a_verdict_says_its_figures() -> None:
     """A person reads how many of how many, the share, and the limit; a machine reads the same as numbers."""
     figures = Figures(
-        keys=12_000, covered=9_000, asked=8_000, failed=1_000, entries=8_000, carried=2_000, served=4_000, missing=1_000,
+        keys=12_000, covered=9_000, attempted=8_000, failed=1_000, entries=8_000, carried=2_000, served=4_000, missing=1_000,
         changed=3_000, golden=2_000, right=500,
     )  # fmt: skip
     checks = judge(GateSpec(rows=10_000, golden=GOLDEN), figures)
-    assert [check.says for check in checks] == [
+    assert [check.message for check in checks] == [
         "9,000 of 12,000 keys have a prediction (75.0%; at least 95.0% wanted)",
         "1,000 of 8,000 prompts and bad rows failed (12.5%; at most 5.0% allowed)",
         "8,000 entries would be served (at least 10,000 wanted)",

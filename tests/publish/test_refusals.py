@@ -44,7 +44,7 @@ def test_too_little_coverage_is_refused(make: Make) -> None:
     manifest = Manifest.read(candidate)
     assert (manifest.version, manifest.rows, manifest.gate.status) == (None, 2, "failed")
     (failed,) = manifest.gate.failed
-    assert failed.says == "2 of 3 keys have a prediction (66.7%; at least 95.0% wanted)"
+    assert failed.message == "2 of 3 keys have a prediction (66.7%; at least 95.0% wanted)"
     assert sorted(pq.read_table(candidate / PREDICTIONS)["id"].to_pylist()) == [1, 2]
 
 
@@ -53,7 +53,7 @@ def test_too_many_failures_are_refused(make: Make) -> None:
     world = make({"id": [1, 2, 3, 4], "text": ["a", "b", "c", ""]}, gate={"coverage": 0.5, "failures": 0.4})
     world.answer(lambda row: REFUSED if row["id"] == 1 else echo(row))
     check = Manifest.read(refused(world, "failures")).gate.failed[0]
-    assert check.says == "2 of 4 prompts and bad rows failed (50.0%; at most 40.0% allowed)"
+    assert check.message == "2 of 4 prompts and bad rows failed (50.0%; at most 40.0% allowed)"
 
 
 def test_a_version_that_shrinks_too_much_is_refused(make: Make) -> None:

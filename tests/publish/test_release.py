@@ -24,6 +24,7 @@ from batchinfer.planning.prepare import Options
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.pointers import PinReport
 from tests.conftest import RecordingConsole
 from tests.factories import Templates, World, imports_job
 from tests.killing import kill_at
@@ -77,9 +78,9 @@ def test_a_pin_survives_publishes(world: World) -> None:
     ]  # fmt: skip
     pointers.pin(world.data, 2)
     assert value(world) == "two"
-    assert pointers.unpin(world.data)
+    assert pointers.unpin(world.data).was_pinned
     assert value(world) == "three"
-    assert not pointers.unpin(world.data)
+    assert not pointers.unpin(world.data).was_pinned
 
 
 def test_a_run_says_that_a_pin_hides_what_it_published(world: World) -> None:
@@ -103,7 +104,7 @@ def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     assert "batchinfer unpin shop fixes it." in said
     with pytest.raises(StoreError, match="PIN is damaged"):
         world.served()
-    assert pointers.unpin(world.data)
+    assert pointers.unpin(world.data).was_pinned
     assert value(world) == "two"
 
 
@@ -149,9 +150,9 @@ def test_rolling_back_goes_down_one_by_one(world: World) -> None:
     for text in ("one", "two", "three", "four"):
         add(world, text)
     (folder(world, 3) / LOOKUP).unlink()
-    assert pointers.roll_back(world.data) == (4, 2)
+    assert pointers.roll_back(world.data) == PinReport(world.data.name, 2, 2, before=4)
     assert value(world) == "two"
-    assert pointers.roll_back(world.data) == (2, 1)
+    assert pointers.roll_back(world.data) == PinReport(world.data.name, 1, 1, before=2)
     with pytest.raises(NotFound, match="has no whole version below 1, which is served"):
         pointers.roll_back(world.data)
     assert value(world) == "one"
@@ -196,7 +197,7 @@ def test_what_the_pinned_version_says_is_published_again(world: World) -> None:
     """After a rollback, the old answers become current under a new number, so that unpinning does not bring back the bad ones."""
     for text in ("good", "bad"):
         add(world, text)
-    assert pointers.roll_back(world.data) == (2, 1)
+    assert pointers.roll_back(world.data) == PinReport(world.data.name, 1, 1, before=2)
     imports.remove_import(world.store, 2)
     report = world.publish()
     assert (report.version, report.pinned, report.unchanged) == (3, 1, False)
@@ -442,11 +443,11 @@ SLOW = """
     from tests.factories import Quiet
     folder, home, sign = sys.argv[1:]
     real = lookup_index.write_lookup
-    def slow(*arguments):
+    def slow(*arguments, **named):
         Path(sign, "building").touch()
         while not Path(sign, "go").exists():
             time.sleep(0.02)
-        return real(*arguments)
+        return real(*arguments, **named)
     lookup_index.write_lookup = slow
     job = reader.load(folder, {})
     publish(job, JobData(Path(home), job.name), Options(), Quiet())

@@ -90,9 +90,12 @@ def test_a_key_is_printed_alone_for_scripts(batchinfer: Cli) -> None:
         ([" "], "A key's NAME says whom or what it is for: it cannot be empty."),
         (
             ["x", "--job", "../../etc"],
-            "'../../etc' is not a job name: it begins with a letter, then a-z, 0-9, _ and -.",
+            "'../../etc' is not a job's name: a letter from a to z, then a-z, 0-9, _ and -, 64 at most.",
         ),
-        (["x", "--job", "Shop"], "'Shop' is not a job name: it begins with a letter, then a-z, 0-9, _ and -."),
+        (
+            ["x", "--job", "Shop"],
+            "'Shop' is not a job's name: a letter from a to z, then a-z, 0-9, _ and -, 64 at most.",
+        ),
     ],
 )
 def test_a_key_for_nothing_is_refused(batchinfer: Cli, words: list[str], sentence: str) -> None:

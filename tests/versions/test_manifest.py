@@ -58,7 +58,7 @@ def test_its_gate_is_typed(world: World) -> None:
     assert (version.status, version.failed, candidate.status) == ("passed", (), "failed")
     assert [check.name for check in candidate.failed] == ["rows"]
     assert candidate.failed[0] == Check(
-        "rows", 2, 3, passed=False, says="2 entries would be served (at least 3 wanted)", examples=()
+        "rows", 2, 3, passed=False, message="2 entries would be served (at least 3 wanted)", examples=()
     )
 
 

@@ -16,6 +16,7 @@ from batchinfer.core.home import JobData
 from batchinfer.errors import GateFailed, StoreError
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import MANIFEST, PREDICTIONS
+from batchinfer.versions.pointers import PinReport
 from tests.factories import World, imports_job
 
 OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
@@ -184,6 +185,6 @@ def test_the_newest_candidates_stay(world: World) -> None:
 def test_a_rollback_needs_a_version_that_was_kept(world: World) -> None:
     """What was removed is gone: it can neither be pinned nor rolled back to."""
     add(world, "one", "two", "three")
-    assert pointers.roll_back(world.data) == (3, 2)
+    assert pointers.roll_back(world.data) == PinReport(world.data.name, 2, 2, before=3)
     with pytest.raises(StoreError, match="is missing"):
         folders.verify(world.data, 1)
