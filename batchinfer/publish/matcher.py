@@ -123,9 +123,9 @@ def _gather(db: duckdb.DuckDBPyConnection, term_filter: TermFilter, proposed: st
     db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
     reading = db.cursor()
     for batch in reading.sql(proposed).to_arrow_reader(TEXT_ROWS):
-        db.register("kept", term_filter(batch))
-        db.execute("INSERT INTO folded BY NAME FROM kept")
-        db.unregister("kept")
+        db.register("filtered", term_filter(batch))
+        db.execute("INSERT INTO folded BY NAME FROM filtered")
+        db.unregister("filtered")
     reading.close()
     db.execute(  # of equal ones that a model and a person gave, the person's
         "CREATE OR REPLACE TABLE named AS FROM folded QUALIFY row_number() OVER "
