@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +9,6 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,15 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchinfer.core.clock import now
-from batchinfer.core.database import scratch_database
 from batchinfer.core.records import Counts, Failure
-from batchinfer.errors import StoreError, UsageError
-from batchinfer.inputs.parquet import ListSource
+from batchinfer.errors import UsageError
 from batchinfer.pipeline import export
-from batchinfer.planning import prepare
-from batchinfer.planning.prepare import Options, Prepared
-from batchinfer.publish.contents import Candidate
-from tests.factories import Reply, World, imports_job, model_job, write
+from batchinfer.planning.prepare import Options
+from tests.factories import Reply, World, imports_job, model_job
+from tests.plans import asked, counts, echo
 
 Make = Callable[..., World]
 TEXT = {"prompt": {"template": "{{ text }}"}}
@@ -42,35 +36,6 @@ def make(tmp_path: Path) -> Make:
         return model_job(tmp_path, rows, **sections)
 
     return job
-
-
-def counts(world: World, **options: Any) -> Counts:
-    with world.prepared(**options) as p:
-        adds_up(p.plan.counts)
-        return p.plan.counts
-
-
-def adds_up(found: Counts) -> None:
-    assert found.rows == found.bad + found.duplicates + found.unique
-    assert found.unique == found.hits + found.failed + found.to_generate
-
-
-def asked(world: World, column: str = "text", **options: Any) -> list[Any]:
-    """The column's value in each row that a run would generate, in order."""
-    with world.prepared(**options) as p:
-        adds_up(p.plan.counts)
-        rows = [row[column] for _, row in p.plan.todo()]
-        assert len(rows) == p.plan.counts.to_generate
-        return rows
-
-
-def bad_rows(p: Prepared) -> list[tuple[int, str]]:
-    table = p.query_list.bad_rows().to_pydict()
-    return sorted(zip(table["row"], table["reason"], strict=True))
-
-
-def echo(row: dict[str, Any]) -> Reply:
-    return f"about {row['text']}"
 
 
 def test_a_fresh_list_is_asked_once_for_each_question(make: Make) -> None:
@@ -182,49 +147,6 @@ def test_a_value_of_another_kind_is_another_question(make: Make) -> None:
     world.answer(echo)
     world.rows({"id": [1], "text": [1]})
     assert counts(world).to_generate == 1
-
-
-def test_rows_of_one_key_with_different_content_are_bad(make: Make) -> None:
-    """Where a lookup key stands for two questions no answer would be right: all its rows are bad and name each other."""
-    world = make({"it's a key": ["a", "b", "a", "c", "a", "b"], "text": ["1", "2", "3", "4", "1", "2"]},
-                 input={"path": "queries.parquet", "key": ["it's a key"]})  # fmt: skip
-    with world.prepared() as p:
-        assert bad_rows(p) == [(1, "conflicting_rows"), (3, "conflicting_rows"), (5, "conflicting_rows")]
-        (detail,) = set(p.query_list.bad_rows()["detail"].to_pylist())
-        assert detail == "Rows 1, 3, 5 have the same lookup key but different content."
-        assert set(p.query_list.bad_rows()["query"].to_pylist()) == {'{"it\'s a key":"a"}'}
-        assert p.plan.counts == Counts(
-            rows=6, bad=3, duplicates=1, unique=2, hits=0, failed=0, to_generate=2, lookups=3
-        )  # fmt: skip
-
-
-def test_conflicts_are_found_across_batches_and_files(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key's second meaning is found wherever in the list it stands; of many rows the first five are named."""
-    monkeypatch.setattr(prepare, "ListSource", functools.partial(ListSource, rows_at_once=2))
-    world = make({"id": [1, 2, 1], "text": ["a", "b", "a"]}, input={"path": "*.parquet", "key": ["id"]})
-    write(world.job.folder / "r.parquet", {"id": [3, 1, 1, 1, 1], "text": ["c", "other", "a", "a", "a"]})
-    with world.prepared() as p:
-        assert [row for row, _ in bad_rows(p)] == [1, 3, 5, 6, 7, 8]
-        assert p.query_list.bad_rows()["detail"][0].as_py().startswith("Rows 1, 3, 5, 6, 7 have the same lookup key")
-
-
-def test_a_conflict_is_about_what_the_template_uses(make: Make) -> None:
-    """Rows of one key that differ only in columns that the template does not use are duplicates, not conflicts."""
-    found = counts(make({"id": [1, 1], "text": ["a", "a"], "note": ["x", "y"]}))
-    assert (found.bad, found.duplicates, found.unique) == (0, 1, 1)
-
-
-def test_bad_rows_are_told_with_file_row_and_query(make: Make) -> None:
-    """Bad rows carry their place and the key that they would have had."""
-    world = make({"id": ["é", None], "text": ["", "x"]})
-    with world.prepared() as p:
-        bad = p.query_list.bad_rows().to_pylist()
-    assert sorted(bad, key=lambda row: int(row["row"])) == [
-        {"row": 1, "query": '{"id": "é"}', "reason": "empty_value",
-         "detail": "queries.parquet, row 1: The column text is an empty text."},
-        {"row": 2, "query": '{"id": null}', "reason": "null_key",
-         "detail": "queries.parquet, row 2: The column id is null."},
-    ]  # fmt: skip
 
 
 def test_what_is_committed_is_a_hit(make: Make) -> None:
@@ -399,18 +321,6 @@ def test_imports_cover_prompts_that_failed(make: Make) -> None:
     assert asked(world, retry_failed=True) == ["b"]
 
 
-def test_normalised_keys_are_one_key(make: Make) -> None:
-    """Under input.normalize, keys that differ only in form are one lookup key; what is asked stays as written."""
-    normal = {"path": "queries.parquet", "key": ["id"], "normalize": ["nfkc", "casefold", "trim"]}
-    world = make({"id": ["Café", "CAFE\u0301 ", "tea"], "text": ["a", "a", "b"]}, input=normal)
-    found = counts(world)
-    assert (found.bad, found.duplicates, found.lookups) == (0, 1, 2)
-    assert counts(world.changed(input={"path": "queries.parquet", "key": ["id"]})).lookups == 3
-    world.rows({"id": ["Café", "cafe\u0301"], "text": ["a", "b"]})
-    with world.changed(input=normal).prepared() as p:
-        assert bad_rows(p) == [(1, "conflicting_rows"), (2, "conflicting_rows")]
-
-
 def test_normalised_keys_find_their_imports(make: Make) -> None:
     """An import's key is normalised as the list's is."""
     world = make(
@@ -420,51 +330,12 @@ def test_normalised_keys_find_their_imports(make: Make) -> None:
     assert asked(world) == []
 
 
-@pytest.mark.parametrize("name", ["key", "Lookup", "row", 'a"b', "größe"])
-def test_any_name_of_a_column_will_do(make: Make, name: str) -> None:
-    """A list's columns may bear the names that the plan uses for itself, and signs that mean something in SQL."""
-    world = make({name: ["x", "y"], "text": ["a", "b"]}, input={"path": "queries.parquet", "key": [name]})
-    world.answer(lambda row: f"about {row['text']}" if row[name] == "x" else None)
-    assert asked(world) == ["b"]
-    assert asked(world, refresh=True, refresh_where=(name, "x")) == ["a", "b"]
-
-
-def test_a_column_named_key_may_be_asked_about(make: Make) -> None:
-    """A template may use columns that bear the plan's own names."""
-    world = make({"id": [1, 2], "key": ["a", "b"], "Lookup": ["x", "y"]}, prompt={"template": "{{ Lookup }} {{ key }}"})
-    assert asked(world, "key") == ["a", "b"]
-    world.answer(lambda row: row["key"])
-    assert counts(world).hits == 2
-
-
-def test_a_bad_row_does_not_count_its_key_twice(make: Make) -> None:
-    """A key that also has a good row is one key of the list; a bad row without a key is none."""
-    world = make({"id": [1, 1, 2, None, 3, 3], "text": ["a", None, None, "x", "a", "b"]})
-    found = counts(world)
-    assert (found.rows, found.bad, found.lookups) == (6, 5, 3)
-
-
 def test_an_imports_job_has_a_plan_without_a_question(tmp_path: Path) -> None:
     """A job without a prompt counts its list and what imports cover."""
     world = imports_job(tmp_path, {"id": [1, 2, 2, None]})
     world.take_in({"id": [1], "prediction": ["x"]})
     found = counts(world)
     assert (found.rows, found.bad, found.unique, found.hits, found.to_generate) == (4, 1, 2, 1, 1)
-
-
-def test_an_imports_job_has_no_conflicts(tmp_path: Path) -> None:
-    """Where nothing is asked, two spellings of one normalised key are one key, not two questions."""
-    keyed = {"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]}
-    found = counts(imports_job(tmp_path, {"id": ["Tea", "TEA", "milk"]}, input=keyed))
-    assert (found.bad, found.duplicates, found.unique, found.lookups) == (0, 1, 2, 2)
-
-
-def test_a_filtered_list_counts_only_what_it_keeps(make: Make) -> None:
-    """Rows that input.where drops are no part of the list; a list of which none is left is empty, not an error."""
-    where = {"path": "queries.parquet", "key": ["id"], "where": {"lang": "de"}}
-    world = make({"id": [1, 2, None], "text": ["a", "b", "c"], "lang": ["de", "en", "en"]}, input=where)
-    assert counts(world) == Counts(rows=1, bad=0, duplicates=0, unique=1, hits=0, failed=0, to_generate=1, lookups=1)
-    assert counts(world.changed(input={**where, "where": {"lang": "fr"}})).rows == 0
 
 
 @pytest.mark.parametrize("name", ["o'brien", 'say "hi"', "a;b -- [c]*", "Köln ☕"])
@@ -479,61 +350,3 @@ def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
     target = tmp_path / name / f"{name}.parquet"
     assert export.export(world.job, world.data, Options(), target).rows == 1
     assert pq.read_table(pa.OSFile(str(target)))["prediction"].to_pylist() == ["about a"]
-
-
-def test_an_export_names_its_target(tmp_path: Path) -> None:
-    """A target that will not do is named, in one sentence, before anything is done; nothing is left beside it."""
-    world = model_job(tmp_path, {"id": [1], "text": ["a"]})
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "file").write_text("kept")
-    for target, fault in [
-        (tmp_path / "none" / "out.parquet", "No such file or directory"),
-        (tmp_path / "file" / "out.parquet", "Not a directory"),
-        (tmp_path / ("x" * 300), "File name too long"),
-        (tmp_path / "pipe", "is not a file"),
-        (tmp_path, "is not a file"),
-    ]:
-        before = sorted(tmp_path.iterdir())
-        with pytest.raises(UsageError, match=fault) as raised:
-            export.export(world.job, world.data, Options(), target)
-        assert str(raised.value).startswith(f"{target} ")
-        assert sorted(tmp_path.iterdir()) == before
-
-
-def test_an_export_replaces_its_target_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An export that breaks off leaves the older file as it was, and nothing beside it; a link stays a link."""
-    world = model_job(tmp_path, {"id": [1], "text": ["a"]})
-    world.answer(echo)
-    real, link = tmp_path / "out" / "real.parquet", tmp_path / "link.parquet"
-    real.parent.mkdir()
-    real.write_text("older")
-    link.symlink_to(real)
-
-    def breaks(candidate: Any, target: Path) -> None:
-        target.write_text("half")
-        raise duckdb.IOException("IO Error: the disk went away")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Candidate, "write", breaks)
-        with pytest.raises(StoreError, match=r"link\.parquet cannot be written: IO Error: the disk went away"):
-            export.export(world.job, world.data, Options(), link)
-    assert [path.read_text() for path in real.parent.iterdir()] == ["older"]
-    assert export.export(world.job, world.data, Options(), link).rows == 1
-    assert (link.is_symlink(), pq.read_table(real).num_rows) == (True, 1)
-    assert list(real.parent.iterdir()) == [real]
-
-
-def in_scratch(folder: Path, *statements: str) -> None:
-    """Does these in a scratch database that has little memory."""
-    with scratch_database(folder) as db:
-        for statement in ("SET memory_limit = '20MB'", *statements):
-            db.execute(statement)
-        assert any((folder / "spill").iterdir())
-
-
-def test_scratch_tables_that_find_no_room(tmp_path: Path) -> None:
-    """Intermediate tables beyond the memory go to the disk; where that is full, a sentence says so."""
-    table = "CREATE TABLE t AS SELECT sha256(i::VARCHAR) AS text FROM range(1_000_000) r(i)"
-    in_scratch(tmp_path, table)
-    with pytest.raises(StoreError, match=r"the disk is full\. Free space"):
-        in_scratch(tmp_path, "SET max_temp_directory_size = '5MB'", table)
