@@ -13,11 +13,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from batchinfer.core import database, files
+from batchinfer.core import database
 from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
+from batchinfer.core.output import OutputFile
 from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.versions import folders, pointers
@@ -76,10 +77,10 @@ class Difference:
         }  # fmt: skip
 
 
-def compare(data: JobData, names: Sequence[str], out: Path | None, show: int) -> Difference:
+def compare(data: JobData, names: Sequence[str], out: OutputFile | None, show: int) -> Difference:
     """Compares two versions. names: both, or none for the version before the served one and that.
 
-    out: a Parquet file for all differences. show: how many of them to return. Raises NotFound or UsageError.
+    out: a file for all differences. show: how many of them to return. Raises NotFound or UsageError.
     """
     start, end = _sides(data, names)
     if start.manifest.key != end.manifest.key:
@@ -88,15 +89,15 @@ def compare(data: JobData, names: Sequence[str], out: Path | None, show: int) ->
             f"{str(start).capitalize()} is looked up by {keys[0]} and {end} by {keys[1]}, so they cannot be compared."
         )
     with (
-        contextlib.nullcontext() if out is None else files.atomic_output(out) as draft,
+        contextlib.nullcontext() if out is None else out.draft() as draft,
         data.scratch() as scratch,
         scratch_database(scratch) as db,
     ):
         with _damage(start, end):
             _find(db, start, end)
-        if draft is not None:
-            with database.copy_errors(draft):
-                _write(db, end.manifest.key, draft)
+        if out is not None and draft is not None:
+            is_json = start.manifest.is_json or end.manifest.is_json
+            database.write_output(db, _all_sql(end.manifest.key), out, draft, ("old", "new") if is_json else ())
         counts = dict(db.execute("SELECT change, count(*) FROM differences GROUP BY change").fetchall())
         columns = ", ".join([*(listed(key.name) for key in end.manifest.key), "change", "old", "new"])
         first = db.execute(f"SELECT {columns} FROM differences ORDER BY change, lookup_hash LIMIT {show}").fetchall()
@@ -194,11 +195,10 @@ def _canonical(text: str) -> str:
     return canonical_json(json.loads(text))
 
 
-def _write(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path) -> None:
-    """All differences as Parquet."""
+def _all_sql(key: Sequence[Column]) -> str:
+    """SQL for all differences."""
     reserved = OWN_COLUMNS | set(DIFFERENCE_COLUMNS)
     columns = [f"{listed(column.name)} AS {quoted(free_name(column.name, reserved))}" for column in key]
-    db.execute(
-        f"COPY (SELECT {', '.join([*columns, *DIFFERENCE_COLUMNS])} FROM differences ORDER BY change, differences.lookup_hash) "
-        f"TO {literal(str(target))} {database.COPY_OPTIONS}"
+    return (
+        f"SELECT {', '.join([*columns, *DIFFERENCE_COLUMNS])} FROM differences ORDER BY change, differences.lookup_hash"
     )
