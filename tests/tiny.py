@@ -164,8 +164,8 @@ class RecordingConsole:
             if progress.done >= count:
                 self.at.pop(count)()
 
-    def confirm(self, text: str) -> bool:
-        self.questions.append(text)
+    def confirm(self, text: str, *, typed: str | None = None) -> bool:
+        self.questions.append(text if typed is None else f"{text} [{typed}]")
         return self.answer
 
 
