@@ -190,12 +190,13 @@ def diff(
     """What was added, removed and changed between two versions. Raises NotFound, UsageError or StoreError.
 
     start, end: numbers, refused candidates such as "r7", or "current" for what is served; without a start, the version
-    before the served one. out: a Parquet file for all differences; the first are in the report.
+    before the served one. out: a .parquet, .csv or .jsonl file for all differences; the first are in the report.
     """
+    from batchinfer.core.output import OutputFile
     from batchinfer.publish.diff import compare
 
     names = [] if start is None else [str(start), str(end)]
-    return compare(_place(job, data), names, _path(out), show=20)
+    return compare(_place(job, data), names, None if out is None else OutputFile.of(out), show=20)
 
 
 def _path(given: str | Path | None) -> Path | None:

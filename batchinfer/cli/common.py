@@ -13,11 +13,19 @@ import click
 
 from batchinfer.core.home import JobData, data_folder, require_folder
 from batchinfer.core.keys import JOB_NAME
+from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 
 job_argument = click.argument("job")
+FORMATS = tuple(OutputFormat)
+format_option = click.option(
+    "--format",
+    "chosen",
+    type=click.Choice([each.value for each in FORMATS]),
+    help="The format, where - stands for standard output.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value for machines.")
 input_option = click.option(
     "--input",
@@ -122,9 +130,14 @@ def warn(text: str) -> None:
     click.echo(text, err=True)
 
 
-def output_file(name: str) -> Path:
-    """A file to write. Raises UsageError if its folder does not exist."""
-    target = Path(name).absolute()
-    if not target.parent.is_dir():
-        raise UsageError(f"The folder {target.parent} does not exist: make it first.")
-    return target
+def output_file(name: str, chosen: str | None, as_json: bool, formats: Sequence[OutputFormat] = FORMATS) -> OutputFile:
+    """The file that a command is to write. Raises UsageError."""
+    output = OutputFile.of(name, chosen, formats)
+    if output.path is None and as_json:
+        raise UsageError("With --json the report goes to standard output, and so does -: name a file to write.")
+    return output
+
+
+def teller(output: OutputFile | None) -> Callable[[str], None]:
+    """What tells people of a file: not on standard output, if that is the file."""
+    return warn if output is not None and output.path is None else tell

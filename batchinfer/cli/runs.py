@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchinfer.cli.common import (
+    counted,
     emit,
+    format_option,
     input_option,
     job_argument,
     json_option,
@@ -21,6 +23,7 @@ from batchinfer.cli.common import (
     served_data,
     table,
     tell,
+    teller,
     warn,
 )
 from batchinfer.errors import GateFailed, UsageError
@@ -269,17 +272,22 @@ def runs_(job: str, as_json: bool) -> None:
 
 @click.command("export")
 @job_argument
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file")
+@format_option
 @input_option
 @json_option
-def export_(job: str, file: str, input_path: Path | None, as_json: bool) -> None:
-    """Write FILE.parquet: what the cache has for the job's list, with raw text and scores."""
+def export_(job: str, file: str, chosen: str | None, input_path: Path | None, as_json: bool) -> None:
+    """Write what the cache has for the job's list, with raw text and scores.
+
+    FILE ends in .parquet, .csv or .jsonl, or is - for standard output, with --format.
+    """
     from batchinfer.pipeline.export import export
     from batchinfer.planning.prepare import Options
 
+    output = output_file(file, chosen, as_json)
     opened, data = open_job(job)
-    report = export(opened, data, Options(input=input_path), output_file(file), warn)
-    emit(report.to_json(), as_json, lambda: click.echo(f"Wrote {report.rows:,} rows to {file}."))
+    report = export(opened, data, Options(input=input_path), output, warn)
+    emit(report.to_json(), as_json, lambda: teller(output)(f"Wrote {counted(report.rows, 'row')} to {file}."))
 
 
 def _query(query: Mapping[str, Any] | None) -> str:
