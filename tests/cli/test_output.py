@@ -107,7 +107,7 @@ def test_pinning_for_people_and_machines(batchinfer: Cli, shop: Callable[..., Pa
         (["pin", "shop", "0"], 2, "0 is not in the range x>=1"),
         (["pin", "shop", "one"], 2, "'one' is not a valid integer range"),
         (["pin", "shop"], 2, "Missing argument 'N'"),
-        (["rollback", "shop"], 6, "has no whole version below 1, which is served."),
+        (["rollback", "shop"], 6, "has no whole version below 1, which is served, in "),
         (["pin", "nothing", "1"], 6, "There is no job nothing"),
     ],
 )
