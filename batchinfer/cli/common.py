@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import click
 from batchinfer.core.home import JobData, data_folder, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
-from batchinfer.errors import NotFound, UsageError
+from batchinfer.errors import NotFound, UsageError, shortened
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
+
+WIDE = 60  # characters of a cell
 
 job_argument = click.argument("job")
 FORMATS = tuple(OutputFormat)
@@ -27,6 +29,7 @@ format_option = click.option(
     help="The format, where - stands for standard output.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value for machines.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 input_option = click.option(
     "--input",
     "input_path",
@@ -105,6 +108,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     for row in rows:
         drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     Console().print(drawn)
+
+
+def cell(value: object) -> str | None:
+    """A value in one line of a table, shortened if it is wide."""
+    return None if value is None else shortened(" ".join(str(value).split()), WIDE)
+
+
+def query_text(query: Mapping[str, Any] | None) -> str:
+    """A lookup key as it is written on the command line."""
+    return ", ".join(f"{name}={value}" for name, value in (query or {}).items())
 
 
 def tell(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from batchinfer.cli.common import (
+    cell,
     counted,
     emit,
     format_option,
@@ -20,7 +21,6 @@ from batchinfer.cli.common import (
 from batchinfer.errors import UsageError
 
 SHOWN_DIFFERENCES = 20
-WIDE = 60
 PAIR = 2
 
 
@@ -110,7 +110,7 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, chosen: str | No
         )
         if found.first and say is tell:
             names = [column.name for column in found.end.manifest.key]
-            table("", [*names, "change", "old", "new"], [[_cell(value) for value in row] for row in found.first])
+            table("", [*names, "change", "old", "new"], [[cell(value) for value in row] for row in found.first])
         if found.count > len(found.first) and out is None:
             tell(f"{found.count - len(found.first):,} more are not shown; --out FILE.csv writes all.")
         if out is not None:
@@ -137,9 +137,3 @@ def copy_(job: str, dest: str, as_json: bool) -> None:
     done = f"Copied version {copied.version} ({copied.bytes / 1e6:,.1f} MB) to {dest}."
     there = f"{dest} has version {copied.version} already; it is current there."
     emit(copied.to_json(), as_json, lambda: tell(done if copied.copied else there))
-
-
-def _cell(value: object) -> str | None:
-    """A value, shortened if it is wide."""
-    text = None if value is None else str(value)
-    return text if text is None or len(text) <= WIDE else f"{text[: WIDE - 1]}…"
