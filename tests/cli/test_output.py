@@ -211,7 +211,9 @@ def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
 
     corrected = [{"text": "two", "prediction": "zwei 2️⃣"}, {"text": "beyond", "prediction": "jenseits"}]
     pq.write_table(pa.Table.from_pylist(corrected), "in.parquet")
-    assert batchinfer("import", "shop", "in.parquet", "--author", "ann", "--json").json == {"import_id": 1, "rows": 2}
+    assert batchinfer("import", "shop", "in.parquet", "--author", "ann", "--json").json == {
+        "import_id": 1, "rows": 2, "unfit": 0, "unlisted": 0
+    }  # fmt: skip
     [listed] = batchinfer("import", "shop", "--list", "--json").json
     assert (listed["import_id"], listed["author"], listed["rows"]) == (1, "ann", 2)
     assert batchinfer("publish", "shop", "--json").json["version"] == 2
