@@ -191,11 +191,11 @@ class PretendEngine:
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
         for prompt in prompts:
-            reply = self._says(self._rows[prompt.key])
+            reply = self._says(self._rows[prompt.prompt_key])
             if isinstance(reply, Failure):
-                yield dataclasses.replace(reply, key=prompt.key)
+                yield dataclasses.replace(reply, prompt_key=prompt.prompt_key)
             elif reply is not None:
-                yield _generation(prompt.key, reply)
+                yield _generation(prompt.prompt_key, reply)
 
     def close(self) -> None:
         """Nothing was held."""

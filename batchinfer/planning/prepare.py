@@ -159,9 +159,10 @@ def _reread(workspace: Workspace, question: Question) -> None:
     workspace.store.reread(question.parser, question.provenance(None), query_list.queries, values)
 
 
-def _template_values(query_list: QueryList, keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+def _template_values(query_list: QueryList, prompt_keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
     """What the template is filled with for these prompts, as far as the list has them."""
-    return {key: template_values(row, query_list.source.kinds) for key, row in query_list.rows(keys).items()}
+    kinds = query_list.source.kinds
+    return {prompt_key: template_values(row, kinds) for prompt_key, row in query_list.rows(prompt_keys).items()}
 
 
 def _rebuild_lookups(workspace: Workspace, data: JobData, info: Info, *, holds_lock: bool) -> None:

@@ -100,7 +100,7 @@ def compare(data: JobData, names: Sequence[str], out: OutputFile | None, show: i
             database.write_output(db, _all_sql(end.manifest.key), out, draft, ("old", "new") if is_json else ())
         counts = dict(db.execute("SELECT change, count(*) FROM differences GROUP BY change").fetchall())
         columns = ", ".join([*(listed(key.name) for key in end.manifest.key), "change", "old", "new"])
-        first = db.execute(f"SELECT {columns} FROM differences ORDER BY change, lookup LIMIT {show}").fetchall()
+        first = db.execute(f"SELECT {columns} FROM differences ORDER BY change, lookup_hash LIMIT {show}").fetchall()
     added, removed, changed = (counts.get(change, 0) for change in ("added", "removed", "changed"))
     return Difference(start, end, added, removed, changed, first)
 
@@ -155,20 +155,20 @@ def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
         value = "to_json(prediction)::VARCHAR" if any_json and not side.manifest.is_json else "prediction"
         columns = ", ".join(f"{version_column(key.name)} AS {listed(key.name)}" for key in side.manifest.key)
         db.execute(
-            f"CREATE VIEW {alias} AS SELECT {columns}, lookup, {value} AS prediction, score, source "
+            f"CREATE VIEW {alias} AS SELECT {columns}, lookup AS lookup_hash, {value} AS prediction, score, source "
             f"FROM read_parquet({literal(str(side.folder / PREDICTIONS))})"
         )
     names = [listed(key.name) for key in end.manifest.key]
     alike = start.manifest.normalize == end.manifest.normalize  # otherwise equal keys have other hashes
-    match = "a.lookup = b.lookup" if alike else " AND ".join(f"a.{name} = b.{name}" for name in names)
+    match = "a.lookup_hash = b.lookup_hash" if alike else " AND ".join(f"a.{name} = b.{name}" for name in names)
     db.execute(
         f"""CREATE TABLE differences AS
         SELECT {", ".join(f"coalesce(b.{name}, a.{name}) AS {name}" for name in names)},
-               CASE WHEN a.lookup IS NULL THEN 'added' WHEN b.lookup IS NULL THEN 'removed' ELSE 'changed' END AS change,
+               CASE WHEN a.lookup_hash IS NULL THEN 'added' WHEN b.lookup_hash IS NULL THEN 'removed' ELSE 'changed' END AS change,
                a.prediction AS old, b.prediction AS new, a.score AS old_score, b.score AS new_score,
-               a.source AS old_source, b.source AS new_source, coalesce(b.lookup, a.lookup) AS lookup
+               a.source AS old_source, b.source AS new_source, coalesce(b.lookup_hash, a.lookup_hash) AS lookup_hash
         FROM a FULL JOIN b ON {match}
-        WHERE a.lookup IS NULL OR b.lookup IS NULL OR a.prediction IS DISTINCT FROM b.prediction"""
+        WHERE a.lookup_hash IS NULL OR b.lookup_hash IS NULL OR a.prediction IS DISTINCT FROM b.prediction"""
     )
     if any_json:
         _drop_equal_values(db)
@@ -176,17 +176,19 @@ def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
 
 def _drop_equal_values(db: duckdb.DuckDBPyConnection) -> None:
     """JSON texts can differ where their values do not: in the order of names, or in spaces."""
-    db.execute("CREATE TABLE equal (lookup BLOB)")
+    db.execute("CREATE TABLE equal (lookup_hash BLOB)")
     cursor = db.cursor()
-    reader = cursor.sql("SELECT lookup, old, new FROM differences WHERE change = 'changed'").to_arrow_reader(TEXT_ROWS)
+    reader = cursor.sql("SELECT lookup_hash, old, new FROM differences WHERE change = 'changed'").to_arrow_reader(
+        TEXT_ROWS
+    )
     for batch in reader:
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-        same = [lookup for lookup, old, new in rows if _canonical(old) == _canonical(new)]
-        db.register("found", pa.table({"lookup": pa.array(same, pa.binary())}))
-        db.execute("INSERT INTO equal SELECT lookup FROM found")
+        same = [lookup_hash for lookup_hash, old, new in rows if _canonical(old) == _canonical(new)]
+        db.register("found", pa.table({"lookup_hash": pa.array(same, pa.binary())}))
+        db.execute("INSERT INTO equal SELECT lookup_hash FROM found")
         db.unregister("found")
     cursor.close()
-    db.execute("DELETE FROM differences WHERE change = 'changed' AND lookup IN (SELECT lookup FROM equal)")
+    db.execute("DELETE FROM differences WHERE change = 'changed' AND lookup_hash IN (SELECT lookup_hash FROM equal)")
 
 
 def _canonical(text: str) -> str:
@@ -197,4 +199,6 @@ def _all_sql(key: Sequence[Column]) -> str:
     """SQL for all differences."""
     reserved = OWN_COLUMNS | set(DIFFERENCE_COLUMNS)
     columns = [f"{listed(column.name)} AS {quoted(free_name(column.name, reserved))}" for column in key]
-    return f"SELECT {', '.join([*columns, *DIFFERENCE_COLUMNS])} FROM differences ORDER BY change, lookup"
+    return (
+        f"SELECT {', '.join([*columns, *DIFFERENCE_COLUMNS])} FROM differences ORDER BY change, differences.lookup_hash"
+    )

@@ -129,9 +129,9 @@ class _Sheet:
         """The value that people accepted last, or gave as a correction, for each key that has another one now."""
         value = f"CASE WHEN verdict = '{VerdictKind.ACCEPT}' THEN value ELSE prediction END"
         return (
-            f"SELECT lookup, arg_max({verdicts.plain(self._spec, value)}, import_id) AS value FROM cache.imports "
-            f"SEMI JOIN {self._candidate.unseen_sql} USING (lookup) "
-            f"WHERE verdict <> '{VerdictKind.REJECT}' AND ({value}) IS NOT NULL AND value IS NOT NULL GROUP BY lookup"
+            f"SELECT lookup_hash, arg_max({verdicts.plain(self._spec, value)}, import_id) AS value FROM {verdicts.IMPORTS} "
+            f"SEMI JOIN {self._candidate.unseen_sql} USING (lookup_hash) "
+            f"WHERE verdict <> '{VerdictKind.REJECT}' AND ({value}) IS NOT NULL AND value IS NOT NULL GROUP BY lookup_hash"
         )
 
     def _rows(self) -> str:
@@ -139,8 +139,7 @@ class _Sheet:
         person = ", ".join(f"NULL::VARCHAR AS {name}" for name in PERSON)
         return f"""
             SELECT {literal(self._spec.name)} AS job, {self._version} AS version, * REPLACE (
-                strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {person},
-                {self.subject.digest_sql("lookup", "value")} AS "check"
+                strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {person}
             FROM ({self._judged()})"""
 
     def _judged(self) -> str:
@@ -149,14 +148,16 @@ class _Sheet:
         key = ", ".join(f"e.{listed(name)} AS {quoted(column_of(name))}" for name in self._spec.input.key)
         context = "".join(f"l.{listed(name)} AS {quoted(name)}, " for name in self._context)
         extra = "".join(f", {sql} AS {name}" for name, sql in subject.extra_sql.items())
-        rows = f"LEFT JOIN {self._workspace.query_list.first_rows_sql} l ON e.lookup = l.lookup" if context else ""
+        listed_rows = self._workspace.query_list.first_rows_sql
+        rows = f"LEFT JOIN {listed_rows} l ON e.lookup_hash = l.lookup_hash" if context else ""
         return f"""
-            SELECT e.lookup, {key}, {context}{subject.value_sql} AS value, e.score, e.source, e.model, e.generated_at,
+            SELECT {key}, {context}{subject.value_sql} AS value, e.score, e.source, e.model, e.generated_at,
                    CASE WHEN {subject.changed_sql} THEN 'changed' ELSE 'new' END AS state,
-                   nullif(coalesce(approved.value, served.prediction), e.prediction) AS before{extra}
+                   nullif(coalesce(approved.value, served.prediction), e.prediction) AS before{extra},
+                   {subject.digest_sql("e.lookup_hash", subject.value_sql)} AS "check"
             FROM {candidate.unseen_sql} e
-            LEFT JOIN approved ON e.lookup = approved.lookup
-            LEFT JOIN {candidate.served_sql} served ON e.lookup = served.lookup
+            LEFT JOIN approved ON e.lookup_hash = approved.lookup_hash
+            LEFT JOIN {candidate.served_sql} served ON e.lookup_hash = served.lookup_hash
             {rows}
             {subject.join_sql(candidate.entries_sql)}"""
 

@@ -340,6 +340,17 @@ def test_key_columns_may_bear_our_names(make: Make) -> None:
     assert world.review() == []
 
 
+@pytest.mark.parametrize("name", ["lookup", "Lookup_hash", "prompt_key"])
+def test_key_columns_may_bear_the_names_of_scratch_columns(make: Make, name: str) -> None:
+    """What the plan calls its own columns is free for the list's: a person sees the key, and it is found again."""
+    world = make({name: ["a"], "text": ["x"]}, input={"path": "queries.parquet", "key": [name]})
+    world.answer(echo)
+    [row] = world.review()
+    assert row[name] == "a"
+    assert world.judge([row | {"verdict": "accept"}]).no_longer_proposed == 0
+    assert world.review() == []
+
+
 # What is refused, or imported although it is old
 
 
