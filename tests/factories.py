@@ -69,7 +69,7 @@ class Quiet:
     def progress(self, progress: Progress, hits: int) -> None:
         """Nothing."""
 
-    def confirm(self, text: str) -> bool:
+    def confirm(self, text: str, *, typed: str | None = None) -> bool:
         return True
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from batchinfer import errors
-from batchinfer.core.home import JobData, data_folder
+from batchinfer.core.home import JobData, data_folder, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
-from batchinfer.errors import UsageError
+from batchinfer.errors import NotFound, UsageError, shortened
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
+
+WIDE = 60  # characters of a cell
 
 job_argument = click.argument("job")
 counted = errors.counted
@@ -29,6 +31,7 @@ format_option = click.option(
     help="The format, where - stands for standard output.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value for machines.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 input_option = click.option(
     "--input",
     "input_path",
@@ -51,12 +54,21 @@ def data_dir() -> Path:
 
 
 def served_data(name: str) -> JobData:
-    """The data of a job by its name, or by its job file; a served version needs no job file."""
-    root = data_dir()
-    data = JobData(root, name)
-    if re.fullmatch(JOB_NAME, name) and any(path.exists() for path in (data.folder / "job.json", data.versions)):
-        return data
-    return JobData(root, reader.load(name, os.environ).name)
+    """The data of a job by its name, or by its job file; a served version needs no job file.
+
+    Raises NotFound where the data folder has nothing of the job.
+    """
+    data = JobData(data_dir(), name)
+    if not (re.fullmatch(JOB_NAME, name) and data.is_known):
+        try:
+            data = JobData(data.root, reader.load(name, os.environ).name)
+        except reader.NoJobFile as exc:
+            if re.fullmatch(JOB_NAME, name):
+                require_folder(data.root)
+                raise NotFound(f"{exc} The data folder {data.root} has no such job either.") from exc
+            raise
+    data.require()
+    return data
 
 
 def pairs(arguments: Sequence[str]) -> dict[str, str]:
@@ -98,6 +110,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     for row in rows:
         drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     Console().print(drawn)
+
+
+def cell(value: object) -> str | None:
+    """A value in one line of a table, shortened if it is wide."""
+    return None if value is None else shortened(" ".join(str(value).split()), WIDE)
+
+
+def query_text(query: Mapping[str, Any] | None) -> str:
+    """A lookup key as it is written on the command line."""
+    return ", ".join(f"{name}={value}" for name, value in (query or {}).items())
 
 
 def tell(text: str) -> None:

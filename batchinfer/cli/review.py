@@ -21,6 +21,7 @@ from batchinfer.cli.common import (
     tell,
     teller,
     warn,
+    yes_option,
 )
 from batchinfer.errors import UsageError
 
@@ -44,20 +45,25 @@ _HINTS = {  # by what is judged
 @format_option
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows with this value; may be repeated.")
 @input_option
+@yes_option
 @json_option
 def review_(
-    job: str, out: str, chosen: str | None, where: tuple[str, ...], input_path: Path | None, as_json: bool
+    job: str, out: str, chosen: str | None, where: tuple[str, ...], input_path: Path | None, yes: bool, as_json: bool
 ) -> None:
     """Write what people should look at: what is new or changed, worst first.
 
     Mark each row's verdict as accept, reject or correct (with the corrected value), then: batchinfer import JOB FILE.
+    Asks first if the list comes from another place than the served version's.
     """
+    from batchinfer.cli.progress import ProgressConsole
     from batchinfer.planning.prepare import Options
     from batchinfer.review.export import FORMATS, export_review
 
     output = output_file(out, chosen, as_json, FORMATS)
     opened, data = open_job(job)
-    review = export_review(opened, data, Options(input=input_path), output, pairs(where), warn)
+    options, only = Options(input=input_path, yes=yes), pairs(where)
+    with ProgressConsole() as show:
+        review = export_review(opened, data, options, output, only, show)
     done = (
         f"Wrote {counted(review.rows, 'row')} to {out}: {review.new:,} new, {review.changed:,} changed. "
         f"Mark verdict as accept, reject or correct, then: batchinfer import {job} {out}{_HINTS[review.subject]}"

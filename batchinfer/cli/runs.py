@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchinfer.cli.common import (
+    cell,
     counted,
     emit,
     format_option,
@@ -21,17 +21,20 @@ from batchinfer.cli.common import (
     output_file,
     pairs,
     percent,
+    query_text,
+    served_data,
     table,
     tell,
     teller,
-    warn,
+    yes_option,
 )
-from batchinfer.errors import BatchinferError, GateFailed, UsageError
+from batchinfer.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.report import RunReport
     from batchinfer.planning.estimate import PlanReport
     from batchinfer.publish.candidate import CandidateReport
+    from batchinfer.publish.changes import ServedChanges
 
 SHOWN = 20
 
@@ -88,11 +91,15 @@ def _print_plan(result: PlanReport) -> None:
     help="Make all rows again, or those.",
 )
 @click.option("--update-model", is_flag=True, help="Take the model as it is now, in place of the recorded one.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float | None, no_publish: bool, retry_failed: bool,
          refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
-    """Plan, generate what the cache lacks, store it, gate it, publish a version."""
+    """Plan, generate what the cache lacks, store it, gate it, publish a version.
+
+    Asks first if the list comes from another place than the served version's, if most of the cache would be regenerated,
+    or if more than half of what is served would be removed.
+    """
     from batchinfer.cli.progress import ProgressConsole
     from batchinfer.pipeline.run import run
     from batchinfer.planning.prepare import Options
@@ -103,7 +110,7 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh]).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
-    with reporting(as_json=as_json), ProgressConsole(yes=yes) as show:
+    with reporting(as_json=as_json), ProgressConsole() as show:
         report = run(opened, data, options, show)
     emit(report.to_json(), as_json, lambda: _print_report(report))
 
@@ -114,11 +121,18 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
 @click.option("--candidate", metavar="rN", help="Publish this rejected candidate as it is, in place of the cache's.")
 @click.option("--force", is_flag=True, help="Publish although the gate refuses; needs --why.")
 @click.option("--why", metavar="TEXT", help="The reason for --force, kept in the version's manifest.")
+@click.option("--allow-empty", is_flag=True, help="With --force: publish a version that has no entries.")
+@yes_option
 @json_option
 def publish_(
-    job: str, input_path: Path | None, candidate: str | None, force: bool, why: str | None, as_json: bool
-) -> None:
-    """Build a version from what the cache has now, gate it, and make it current."""
+    job: str, input_path: Path | None, candidate: str | None, force: bool, why: str | None, allow_empty: bool, yes: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Build a version from what the cache has now, gate it, and make it current.
+
+    Asks first if the list comes from another place than the served version's, or if more than half of what is served
+    would be removed.
+    """
     from batchinfer.cli.progress import ProgressConsole
     from batchinfer.pipeline.publish import publish, publish_candidate
     from batchinfer.planning.prepare import Options
@@ -127,28 +141,27 @@ def publish_(
         raise UsageError("--force needs --why TEXT: the reason is kept with the version.")
     if why is not None and not force:
         raise UsageError("--why goes with --force: a version that passes its gate needs no reason.")
+    if allow_empty and not force:
+        raise UsageError("--allow-empty goes with --force: the gate refuses a version that has no entries.")
     opened, data = open_job(job)
     with reporting(as_json=as_json), ProgressConsole() as show:
-        options = Options(input=input_path)
+        options = Options(input=input_path, yes=yes)
         if candidate is None:
-            report = publish(opened, data, options, show, why)
+            report = publish(opened, data, options, show, why, allow_empty=allow_empty)
             emit(report.to_json(), as_json, lambda: _print_published(report))
         else:
-            published = publish_candidate(opened, data, options, show, candidate, why)
+            published = publish_candidate(opened, data, options, show, candidate, why, allow_empty=allow_empty)
             emit(published.to_json(), as_json, lambda: _print_candidate(published))
 
 
 @contextlib.contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Prints what there is to see of a run that did not end well, too: with --json its report, else what the gate refused."""
+    """Prints what the gate refused, for people; with --json the report stands beside the error."""
     try:
         yield
-    except BatchinferError as exc:
-        if exc.report is not None:
-            if as_json:
-                click.echo(json.dumps(exc.report.to_json(), ensure_ascii=False, default=str))
-            elif isinstance(exc, GateFailed):
-                _print_refused(exc)
+    except GateFailed as exc:
+        if exc.report is not None and not as_json:
+            _print_refused(exc)
         raise
 
 
@@ -194,6 +207,7 @@ def _print_report(report: RunReport) -> None:
 def _print_published(report: RunReport) -> None:
     if report.version is not None:
         _tell_version(report.version, report.entries or 0, report.carried)
+        _tell_changes(report.changes)
     elif report.unchanged:
         tell("No changes to publish: the version that is served has the same entries.")
     else:
@@ -206,6 +220,7 @@ def _print_published(report: RunReport) -> None:
 def _print_candidate(report: CandidateReport) -> None:
     if report.version is not None:
         _tell_version(report.version, report.manifest.rows, report.manifest.carried)
+        _tell_changes(report.changes)
     else:
         tell("No changes to publish: the version that is served has the same entries.")
     _tell_pin(report.job, report.version, report.pinned)
@@ -214,6 +229,15 @@ def _print_candidate(report: CandidateReport) -> None:
 def _tell_version(version: int, entries: int, carried: int) -> None:
     kept = f", {carried:,} of them kept from the version before" if carried else ""
     tell(f"Published version {version} with {entries:,} entries{kept}.")
+
+
+def _tell_changes(changes: ServedChanges | None) -> None:
+    """What the version changes of what was served before, with examples; nothing of a first version."""
+    if changes is None or not changes.examples:
+        return
+    tell(f"Against what was served before: {changes} (added, removed, changed).")
+    rows = [[entry.change, query_text(entry.query), entry.old, entry.new] for entry in changes.examples]
+    table("", ["change", "query", "old", "new"], [[cell(value) for value in row] for row in rows])
 
 
 def _tell_pin(job: str, version: int | None, pinned: int | None) -> None:
@@ -232,7 +256,7 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
     """The dead letters: rows without a prediction, and why."""
     from batchinfer.pipeline.history import failures
 
-    opened, data = open_job(job)
+    data = served_data(job)
     found = failures(data, limit or (None if as_json else SHOWN))
 
     def text() -> None:
@@ -240,11 +264,11 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
             click.echo("No failures.")
             return
         click.echo(", ".join(f"{count:,} {reason}" for reason, count in found.reasons) + ".")
-        shown = [[row.reason, _query(row.query), row.detail] for row in found.rows]
+        shown = [[row.reason, query_text(row.query), row.detail] for row in found.rows]
         table("", ["reason", "query", "what happened"], shown)
         if sum(count for _, count in found.reasons) > len(found.rows):
             click.echo(f"The newest {len(found.rows)} are shown; --limit or --json shows more.")
-        click.echo(f"Try them again: batchinfer run {opened.name} --retry-failed")
+        click.echo(f"Try them again: batchinfer run {data.name} --retry-failed")
 
     emit([row.to_json() for row in found.rows], as_json, text)
 
@@ -256,8 +280,7 @@ def runs_(job: str, as_json: bool) -> None:
     """The history of runs, newest first."""
     from batchinfer.pipeline.history import runs
 
-    _, data = open_job(job)
-    reports = [run.to_json() for run in runs(data)]
+    reports = [run.to_json() for run in runs(served_data(job))]
     columns = ["run", "started (UTC)", "status", "rows", "hits", "made", "failed", "left", "ver.", "rows/s", "saved"]
 
     def text() -> None:
@@ -279,20 +302,20 @@ def runs_(job: str, as_json: bool) -> None:
 @click.argument("file")
 @format_option
 @input_option
+@yes_option
 @json_option
-def export_(job: str, file: str, chosen: str | None, input_path: Path | None, as_json: bool) -> None:
+def export_(job: str, file: str, chosen: str | None, input_path: Path | None, yes: bool, as_json: bool) -> None:
     """Write what the cache has for the job's list, with raw text and scores.
 
-    FILE ends in .parquet, .csv or .jsonl, or is - for standard output, with --format.
+    FILE ends in .parquet, .csv or .jsonl, or is - for standard output, with --format. Asks first if the list comes from
+    another place than the served version's.
     """
+    from batchinfer.cli.progress import ProgressConsole
     from batchinfer.pipeline.export import export
     from batchinfer.planning.prepare import Options
 
     output = output_file(file, chosen, as_json)
     opened, data = open_job(job)
-    report = export(opened, data, Options(input=input_path), output, warn)
+    with ProgressConsole() as show:
+        report = export(opened, data, Options(input=input_path, yes=yes), output, show)
     emit(report.to_json(), as_json, lambda: teller(output)(f"Wrote {counted(report.rows, 'row')} to {file}."))
-
-
-def _query(query: Mapping[str, Any] | None) -> str:
-    return ", ".join(f"{name}={value}" for name, value in (query or {}).items())

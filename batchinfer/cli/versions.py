@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from batchinfer.cli.common import (
+    cell,
     counted,
     emit,
     format_option,
@@ -20,7 +21,6 @@ from batchinfer.cli.common import (
 from batchinfer.errors import UsageError
 
 SHOWN_DIFFERENCES = 20
-WIDE = 60
 PAIR = 2
 
 
@@ -28,21 +28,14 @@ PAIR = 2
 @job_argument
 @json_option
 def versions_(job: str, as_json: bool) -> None:
-    """The published versions, newest first."""
+    """The published versions, newest first. Clients get the one that is served."""
     from batchinfer.versions.pointers import list_versions
 
     rows = list_versions(served_data(job), lambda fault: warn(f"batchinfer: {fault}"))
-    columns = ["version", "created_at", "rows", "current", "pinned", "gate"]
+    columns = ["version", "created_at", "rows", "served", "current", "pinned", "gate"]
     listed = [row.to_json() for row in rows]
-
-    def text() -> None:
-        if listed:
-            cells = [[_mark(row[name]) for name in columns] for row in listed]
-            table("", columns, cells, right=["version", "rows"])
-        else:
-            click.echo("No version is published yet: batchinfer run makes one.")
-
-    emit(listed, as_json, text)
+    cells = [[_mark(row[name]) for name in columns] for row in listed]
+    emit(listed, as_json, lambda: table("", columns, cells, right=["version", "rows"]))
 
 
 @click.command("pin")
@@ -65,9 +58,10 @@ def unpin_(job: str, as_json: bool) -> None:
     """Serve the current version again. Works during a run."""
     from batchinfer.versions.pointers import unpin
 
-    done = unpin(served_data(job))
+    data = served_data(job)
+    done = unpin(data)
     said = "The pin is gone" if done.was_pinned else "Nothing was pinned"
-    served = "nothing is published." if done.version is None else f"version {done.version} is served."
+    served = f"nothing is published in {data.root}." if done.version is None else f"version {done.version} is served."
     emit(done.to_json(), as_json, lambda: tell(f"{said}: {done.problem or served}"))
 
 
@@ -116,7 +110,7 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, chosen: str | No
         )
         if found.first and say is tell:
             names = [column.name for column in found.end.manifest.key]
-            table("", [*names, "change", "old", "new"], [[_cell(value) for value in row] for row in found.first])
+            table("", [*names, "change", "old", "new"], [[cell(value) for value in row] for row in found.first])
         if found.count > len(found.first) and out is None:
             tell(f"{found.count - len(found.first):,} more are not shown; --out FILE.csv writes all.")
         if out is not None:
@@ -143,9 +137,3 @@ def copy_(job: str, dest: str, as_json: bool) -> None:
     done = f"Copied version {copied.version} ({copied.bytes / 1e6:,.1f} MB) to {dest}."
     there = f"{dest} has version {copied.version} already; it is current there."
     emit(copied.to_json(), as_json, lambda: tell(done if copied.copied else there))
-
-
-def _cell(value: object) -> str | None:
-    """A value, shortened if it is wide."""
-    text = None if value is None else str(value)
-    return text if text is None or len(text) <= WIDE else f"{text[: WIDE - 1]}…"

@@ -25,7 +25,7 @@ from batchinfer.client.types import POOL_SIZE, Result
 from batchinfer.core.columns import Column
 from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES, MAX_TEXTS, MAX_URL
 from batchinfer.core.version import __version__
-from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
+from batchinfer.errors import BatchinferError, NotFound, NotPublished, StoreError, UsageError
 from batchinfer.versions.query import QueryReader
 
 AGAIN = (502, 503, 504)
@@ -38,9 +38,10 @@ class _TooLarge(UsageError):
 
 
 MISS = "urn:batchinfer:miss"
+NOT_PUBLISHED = "urn:batchinfer:not-published"
 REFUSALS: Mapping[str, type[BatchinferError]] = {
     "urn:batchinfer:unknown-job": NotFound,
-    "urn:batchinfer:not-published": NotFound,
+    NOT_PUBLISHED: NotPublished,
     "urn:batchinfer:no-match-section": UsageError,
     "urn:batchinfer:bad-query": UsageError,
     "urn:batchinfer:bad-body": UsageError,
@@ -57,8 +58,8 @@ QUERIES = b'{"queries":[%b]}'
 class _Retry(urllib3.Retry):
     """Sends again what failed, and what the service asks to be sent again, within the limits of a Lookup.
 
-    A connection that broke off is made again once, beside the tries that are allowed: the service closes one that
-    idles, and may do so just as it is used again.
+    A job that was never published is no reason to. A connection that broke off is made again once, beside the tries that
+    are allowed: the service closes one that idles, and may do so just as it is used again.
     """
 
     RETRY_AFTER_STATUS_CODES = frozenset()  # the header alone is no reason
@@ -79,6 +80,8 @@ class _Retry(urllib3.Retry):
         _pool: ConnectionPool | None = None,
         _stacktrace: TracebackType | None = None,
     ) -> Self:
+        if response is not None and _never_published(response):
+            raise MaxRetryError(_pool, url or "", None)  # type: ignore[arg-type]  # the pool returns the response then
         broke = [past.error for past in self.history if isinstance(past.error, ProtocolError)]
         if isinstance(error, ProtocolError) and not broke:
             return self.new(history=(*self.history, RequestHistory(method, url, error, None, None)))
@@ -199,7 +202,7 @@ class HttpBackend:
                 self._ask("GET", f"{self._path}/lookup")
             state = self._state()
         if state["version"] is None:
-            raise NotFound(f"The job {self._job} has no published version yet.")
+            raise NotPublished(f"The job {self._job} has no published version yet.")
         with self._understood():
             columns = [Column(column["name"], column["kind"]) for column in state["key"]]
             known = _Known(int(state["version"]), QueryReader(self._job, columns, ()))
@@ -271,6 +274,11 @@ class HttpBackend:
     def after_fork(self) -> None:
         """The connections are the parent's: a child that used them would get its answers."""
         self._pool = self._connect()
+
+
+def _never_published(response: urllib3.BaseHTTPResponse) -> bool:
+    """Whether a job has no version yet, for which a service that knows so asks nobody to wait."""
+    return "retry-after" not in response.headers and NOT_PUBLISHED.encode() in response.data
 
 
 def _prefix(url: str) -> str:

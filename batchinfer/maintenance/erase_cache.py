@@ -245,10 +245,12 @@ def _copy(db: duckdb.DuckDBPyConnection, draft: Path) -> None:
 
 
 def without_examples(report: dict[str, Any]) -> dict[str, Any]:
-    """A run's report, as the cache has it, that quotes neither rows, as its gate does, nor terms."""
+    """A run's report, as the cache has it, that quotes neither rows, as its gate and its changes do, nor terms."""
     plain = dict(report)
     if plain.get("gate"):
         plain["gate"] = plain_checks(plain["gate"])
+    if plain.get("changes"):
+        plain["changes"] = {name: fact for name, fact in plain["changes"].items() if name != "examples"}
     if plain.get("match"):
         plain["match"] = {name: fact for name, fact in plain["match"].items() if name not in ("examples", "says")}
     return plain

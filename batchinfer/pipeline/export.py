@@ -8,9 +8,10 @@ from typing import Any
 from batchinfer.core import database
 from batchinfer.core.home import JobData
 from batchinfer.core.output import OutputFile, OutputFormat
-from batchinfer.core.records import Info
+from batchinfer.core.person import Nobody, Person
 from batchinfer.job.reader import Job
-from batchinfer.planning.prepare import Options, prepare, quiet
+from batchinfer.planning.prepare import Options, prepare
+from batchinfer.publish.caution import confirm_list
 from batchinfer.publish.contents import Candidate
 
 
@@ -31,9 +32,16 @@ class ExportReport:
         return {"job": self.job, "file": self.file, "rows": self.rows}
 
 
-def export(job: Job, data: JobData, options: Options, target: OutputFile, info: Info = quiet) -> ExportReport:
+def export(
+    job: Job,
+    data: JobData,
+    options: Options,
+    target: OutputFile,
+    person: Person = Nobody(),  # noqa: B008 - it has no state
+) -> ExportReport:
     """Writes what the cache has for the list, and imports. Raises UsageError."""
-    with target.draft() as draft, prepare(job, data, options, info) as prepared:
+    confirm_list(job, data, options.input, person, yes=options.yes)
+    with target.draft() as draft, prepare(job, data, options, person.info) as prepared:
         candidate = Candidate(prepared.workspace)
         json_texts = ["scores", *(["prediction"] if job.spec.output.is_json else [])]
         sql = candidate.rows_sql if target.format == OutputFormat.PARQUET else _as_texts(candidate.rows_sql)

@@ -17,8 +17,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,13 +25,13 @@ import pyarrow as pa
 from batchinfer.cache import imports, verdicts
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.columns import Column
 from batchinfer.core.database import COPY_OPTIONS, LIST_ROWS, one
 from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, literal
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.match.matcher import matcher_version
-from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
+from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare, version_rows
+from batchinfer.versions.layout import VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
 Rows = list[tuple[str, ...]]
@@ -51,6 +50,7 @@ class Contents:
     same: every body is equal to the current version's, and is found and served in the same way.
     to_review: the model's entries that gate.reviewed is about.
     unseen: those of to_review that nobody has looked at.
+    changes: of what is served, people's part of it too.
     """
 
     entries: int
@@ -62,22 +62,7 @@ class Contents:
     same: bool = False
     to_review: int = 0
     unseen: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """The candidate against a version.
-
-    served: entries of the version.
-    missing: those that the candidate lacks.
-    changed: those whose value differs.
-    equal: whether all bodies are.
-    """
-
-    served: int = 0
-    missing: int = 0
-    changed: int = 0
-    equal: bool = False
+    changes: ServedChanges = field(default_factory=ServedChanges)
 
 
 class Candidate:
@@ -97,12 +82,11 @@ class Candidate:
         self._before, self._served = before, None if before is None else Manifest.read(before)
         self._gather()
         self._refuse()
-        carried, compared = 0, Compared()
+        carried = 0
         if before is not None and self._served is not None:
-            self._db.execute(f"CREATE OR REPLACE VIEW before AS {_predictions(before, self._served.key)}")
+            self._db.execute(f"CREATE OR REPLACE VIEW before AS {version_rows(before, self._served.key)}")
             carried = self._carry() if self._is_alike(self._served) else 0
-            compared = self._compared(before)
-        self.contents = self._counted(carried, compared, current)
+        self.contents = self._counted(carried, self._compared(before), current)
 
     def _gather(self) -> None:
         """What the cache has for the list, and what people gave, whose last word on a key wins over the model's."""
@@ -156,11 +140,12 @@ class Candidate:
         beyond = f"SELECT count(*) FROM (FROM entries WHERE source IN {PEOPLE}) ANTI JOIN {lookups} USING (lookup_hash)"
         # What people did not give is there for the list alone.
         covered = entries - self._count(beyond) + self._rejected_in(lookups)
-        missing = compared.missing - (self._rejected_in("before") if self._before is not None else 0)
+        missing = compared.changes.removed - (self._rejected_in("before") if self._before is not None else 0)
         to_review, unseen = self._reviewable()
         return Contents(
             entries=entries, covered=covered, carried=carried, served=compared.served, missing=missing,
-            changed=compared.changed, same=self._is_same(compared, current), to_review=to_review, unseen=unseen,
+            changed=compared.unexplained, same=self._is_same(compared, current), to_review=to_review, unseen=unseen,
+            changes=compared.changes,
         )  # fmt: skip
 
     def _rejected_in(self, table: str) -> int:
@@ -214,22 +199,10 @@ class Candidate:
         normalize = list(self.spec.input.normalize)
         return alike and self._is_alike(manifest) and list(manifest.normalize) == normalize
 
-    def _compared(self, version: Path) -> Compared:
+    def _compared(self, version: Path | None) -> Compared:
         """Compares `entries` with a version's."""
-        served = self._count(f"SELECT count(*) FROM ({_predictions(version)})")
-        if not served:
-            return Compared()
-        # Hashes are compared, not the values: a join that holds all texts would not fit into the memory that it may have.
-        hashed = (
-            f"SELECT lookup_hash, source IN {verdicts.corrections(self.spec)} AS corrected, md5_number(prediction) AS prediction, "
-            "md5_number(json_array(prediction, scores, score, source, model, generated_at)) AS body"
-        )
-        added, missing, changed, differing = self._db.execute(
-            f"""SELECT count(*) FILTER (b.lookup_hash IS NULL), count(*) FILTER (e.lookup_hash IS NULL),
-                       count(*) FILTER (e.prediction <> b.prediction AND NOT e.corrected), count(*) FILTER (e.body <> b.body)
-            FROM ({hashed} FROM entries) e FULL JOIN ({hashed} FROM ({_predictions(version)})) b USING (lookup_hash)"""
-        ).fetchall()[0]
-        return Compared(served, missing, changed, not (added or missing or differing))
+        new = Entries.of_table(self.entries_sql, self._list.source.key)
+        return compare(self._db, new, version, verdicts.corrections(self.spec))
 
     def _count(self, sql: str) -> int:
         return int(one(self._db, sql))
@@ -332,10 +305,3 @@ class Candidate:
 
     def _rows(self, sql: str) -> Rows:
         return self._db.execute(sql).fetchall()
-
-
-def _predictions(folder: Path, key: Sequence[Column] = ()) -> str:
-    """The entries of a version, with these columns of its key."""
-    names = [f"{version_column(column.name)} AS {listed(column.name)}" for column in key]
-    columns = ", ".join(["lookup AS lookup_hash", *names, VALUE_COLUMNS])
-    return f"SELECT {columns} FROM read_parquet({literal(str(folder / PREDICTIONS))})"

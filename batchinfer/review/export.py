@@ -19,13 +19,15 @@ from batchinfer.core import database
 from batchinfer.core.database import TEXT_ROWS, one
 from batchinfer.core.home import JobData
 from batchinfer.core.output import OutputFile, OutputFormat
-from batchinfer.core.records import Info, VerdictKind
+from batchinfer.core.person import Nobody, Person
+from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.errors import UsageError
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.planning.prepare import Options, prepare, quiet
+from batchinfer.planning.prepare import Options, prepare
+from batchinfer.publish.caution import confirm_list
 from batchinfer.publish.contents import Candidate
 from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, cell, column_of
 from batchinfer.review.subject import Subject, SubjectKind
@@ -68,15 +70,16 @@ def export_review(
     options: Options,
     target: OutputFile,
     where: Mapping[str, str],
-    info: Info = quiet,
+    person: Person = Nobody(),  # noqa: B008 - it has no state
 ) -> ExportedReview:
     """Writes what would be published now and has no verdict yet. where: only rows with these values.
 
     target: in one of FORMATS. Raises UsageError where the file or a column of `where` will not do.
     """
+    confirm_list(job, data, options.input, person, yes=options.yes)
     with (
         target.draft() as draft,
-        prepare(job, data, options, info) as prepared,
+        prepare(job, data, options, person.info) as prepared,
         open_if_served(data) as served,
     ):
         candidate = Candidate(prepared.workspace, served.folder if served else None)
