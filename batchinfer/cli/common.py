@@ -15,6 +15,7 @@ from batchinfer import errors
 from batchinfer.core.home import JobData, data_folder, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
+from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, UsageError, shortened
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
@@ -148,6 +149,6 @@ def output_file(name: str, chosen: str | None, as_json: bool, formats: Sequence[
     return output
 
 
-def teller(output: OutputFile | None) -> Callable[[str], None]:
+def teller(output: OutputFile | None) -> Info:
     """What tells people of a file: not on standard output, if that is the file."""
     return warn if output is not None and output.path is None else tell

@@ -51,7 +51,7 @@ def serve_(host: str, port: int, workers: int | None, no_auth: bool, no_misses: 
         root, host, port,
         workers=workers or min(MOST_WORKERS, len(os.sched_getaffinity(0))),
         no_auth=no_auth, misses=not no_misses, access_log=access_log,
-        say=warn,
+        info=warn,
     )  # fmt: skip
 
 

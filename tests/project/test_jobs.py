@@ -29,8 +29,8 @@ from batchinfer.review import predictions
 from batchinfer.review.allowed import Allowance
 from batchinfer.versions import folders
 from batchinfer.versions.snapshot import Snapshot
-from tests.conftest import RecordingConsole
 from tests.factories import Quiet, write
+from tests.tiny import RecordingConsole
 
 JOBS = Path(__file__).parents[2] / "jobs"
 SYNONYMS, CHECK = "vaccine_synonyms", "vaccine_synonyms_check"
