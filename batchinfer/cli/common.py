@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
+from batchinfer import errors
 from batchinfer.core.home import JobData, data_folder, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
+from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, UsageError, shortened
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
@@ -21,6 +23,7 @@ from batchinfer.job.reader import Job
 WIDE = 60  # characters of a cell
 
 job_argument = click.argument("job")
+counted = errors.counted
 FORMATS = tuple(OutputFormat)
 format_option = click.option(
     "--format",
@@ -133,11 +136,6 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def counted(count: int, what: str) -> str:
-    """How many of a thing there are, such as 1 row or 2,000 rows."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def warn(text: str) -> None:
     """Prints a sentence to stderr, beside what the command prints."""
     click.echo(text, err=True)
@@ -151,6 +149,6 @@ def output_file(name: str, chosen: str | None, as_json: bool, formats: Sequence[
     return output
 
 
-def teller(output: OutputFile | None) -> Callable[[str], None]:
+def teller(output: OutputFile | None) -> Info:
     """What tells people of a file: not on standard output, if that is the file."""
     return warn if output is not None and output.path is None else tell

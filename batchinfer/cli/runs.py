@@ -253,7 +253,7 @@ def _tell_pin(job: str, version: int | None, pinned: int | None) -> None:
 )
 @json_option
 def failures_(job: str, limit: int | None, as_json: bool) -> None:
-    """The dead letters: rows without a prediction, and why."""
+    """Rows without a prediction, and why."""
     from batchinfer.pipeline.history import failures
 
     data = served_data(job)

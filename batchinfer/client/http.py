@@ -145,17 +145,16 @@ class HttpBackend:
     def get_many(self, queries: list[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
         reader, rows = self._checked(lambda reader: reader.from_many(queries))
         encoded = [_as_json(reader, values) for values in rows]
-        return [result for batch in batches(encoded) for result in self._batch("lookup", QUERIES, batch, _hit)]
+        return [result for batch in in_portions(encoded) for result in self._batch("lookup", QUERIES, batch, _hit)]
 
     def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[dict[str, Any]]:
         restricted = f',"languages":{json.dumps(languages)}' if languages else ""
         counted = ',"offsets":"utf16"' if utf16 else ""
         frame = f'{{"texts":[%b]{restricted}{counted}}}'.encode()
         encoded = [_text_as_json(text, len(frame)) for text in texts]
-        asked = list(batches(encoded, len(frame), MAX_TEXTS)) or [
-            []
-        ]  # also without texts: a job without a match section is an error
-        return [result for batch in asked for result in self._batch("match", frame, batch, _matches)]
+        # Also without texts: a job without a match section is an error.
+        portions = list(in_portions(encoded, len(frame), MAX_TEXTS)) or [[]]
+        return [result for batch in portions for result in self._batch("match", frame, batch, _matches)]
 
     def gets_at_once(self, count: int) -> bool:  # noqa: ARG002 - the service is waited for in any case
         return False
@@ -290,7 +289,7 @@ def _prefix(url: str) -> str:
     raise UsageError(f"{url} is not the address of a service: write http://HOST:PORT.")
 
 
-def batches(queries: Sequence[bytes], room: int = ROOM, most: int = MAX_QUERIES) -> Iterator[list[bytes]]:
+def in_portions(queries: Sequence[bytes], room: int = ROOM, most: int = MAX_QUERIES) -> Iterator[list[bytes]]:
     """Queries or texts in the portions that the service takes. room: bytes of a batch besides them; most: how many a batch may have."""
     batch: list[bytes] = []
     size = room

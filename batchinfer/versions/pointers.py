@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchinfer.core.clock import iso
 from batchinfer.core.files import os_errors, sync_folder, write_atomically
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, NotPublished, StoreError
 from batchinfer.versions.folders import folder_of, numbers, verify
 from batchinfer.versions.layout import MANIFEST
@@ -242,7 +243,7 @@ def point(data: JobData, name: str, version: int) -> None:
     write_atomically(data.folder / name, json.dumps(content).encode())
 
 
-def list_versions(data: JobData, warn: Callable[[str], None]) -> list[VersionStatus]:
+def list_versions(data: JobData, warn: Info) -> list[VersionStatus]:
     """All versions, newest first. One without a readable manifest is called damaged.
 
     A CURRENT or PIN that is damaged is named in a warning: the list is where to look for what can be pinned. While PIN

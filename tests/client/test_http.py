@@ -39,7 +39,7 @@ def lookup(server: Scripted) -> Iterator[Lookup]:
 def test_batches_keep_within_the_limits(sizes: list[int], many: int) -> None:
     """In order, none lost, none empty, none of too many queries or bytes."""
     queries = [b"x" * size for size in sizes] + [b"{}"] * many
-    made = list(http.batches(queries))
+    made = list(http.in_portions(queries))
     assert [query for part in made for query in part] == queries
     assert all(0 < len(part) <= MAX_QUERIES for part in made)
     assert all(len(b'{"queries":[%b]}' % b",".join(part)) <= MAX_BODY for part in made)

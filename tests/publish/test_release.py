@@ -25,10 +25,9 @@ from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import PinReport
-from tests.conftest import RecordingConsole
 from tests.factories import Templates, World, imports_job
 from tests.killing import kill_at
-from tests.tiny import ROOT, until
+from tests.tiny import ROOT, RecordingConsole, until
 
 OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
 
