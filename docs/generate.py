@@ -181,7 +181,9 @@ def cli_page() -> str:
 
 def help_block(command: click.Command, name: str) -> list[str]:
     """What --help prints, at a fixed width."""
-    context = click.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+    context = click.Context(
+        command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH, **cli.context_settings
+    )
     return ["```text", command.get_help(context), "```"]
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import click
 
-from batchinfer.core.home import JobData, data_folder
+from batchinfer.core.home import JobData, data_folder, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
-from batchinfer.errors import UsageError, shortened
+from batchinfer.core.records import Info
+from batchinfer.errors import NotFound, UsageError, shortened
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 
@@ -52,12 +53,21 @@ def data_dir() -> Path:
 
 
 def served_data(name: str) -> JobData:
-    """The data of a job by its name, or by its job file; a served version needs no job file."""
-    root = data_dir()
-    data = JobData(root, name)
-    if re.fullmatch(JOB_NAME, name) and any(path.exists() for path in (data.folder / "job.json", data.versions)):
-        return data
-    return JobData(root, reader.load(name, os.environ).name)
+    """The data of a job by its name, or by its job file; a served version needs no job file.
+
+    Raises NotFound where the data folder has nothing of the job.
+    """
+    data = JobData(data_dir(), name)
+    if not (re.fullmatch(JOB_NAME, name) and data.is_known):
+        try:
+            data = JobData(data.root, reader.load(name, os.environ).name)
+        except reader.NoJobFile as exc:
+            if re.fullmatch(JOB_NAME, name):
+                require_folder(data.root)
+                raise NotFound(f"{exc} The data folder {data.root} has no such job either.") from exc
+            raise
+    data.require()
+    return data
 
 
 def pairs(arguments: Sequence[str]) -> dict[str, str]:
@@ -142,6 +152,6 @@ def output_file(name: str, chosen: str | None, as_json: bool, formats: Sequence[
     return output
 
 
-def teller(output: OutputFile | None) -> Callable[[str], None]:
+def teller(output: OutputFile | None) -> Info:
     """What tells people of a file: not on standard output, if that is the file."""
     return warn if output is not None and output.path is None else tell

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool, as_json: bool) -> None:
     """Remove one entry from everything: the cache, all versions and candidates, recorded misses, logs.
 
-    What is served is rebuilt without it. Exits with 1 if nothing of it is stored.
+    What is served is rebuilt without it. Exits with 6 if nothing of it is stored.
     """
     from batchinfer.maintenance.erase import erase_entry
 

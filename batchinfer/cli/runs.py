@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +22,13 @@ from batchinfer.cli.common import (
     pairs,
     percent,
     query_text,
+    served_data,
     table,
     tell,
     teller,
     yes_option,
 )
-from batchinfer.errors import BatchinferError, GateFailed, UsageError
+from batchinfer.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.report import RunReport
@@ -156,15 +156,12 @@ def publish_(
 
 @contextlib.contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Prints what there is to see of a run that did not end well, too: with --json its report, else what the gate refused."""
+    """Prints what the gate refused, for people; with --json the report stands beside the error."""
     try:
         yield
-    except BatchinferError as exc:
-        if exc.report is not None:
-            if as_json:
-                click.echo(json.dumps(exc.report.to_json(), ensure_ascii=False, default=str))
-            elif isinstance(exc, GateFailed):
-                _print_refused(exc)
+    except GateFailed as exc:
+        if exc.report is not None and not as_json:
+            _print_refused(exc)
         raise
 
 
@@ -256,10 +253,10 @@ def _tell_pin(job: str, version: int | None, pinned: int | None) -> None:
 )
 @json_option
 def failures_(job: str, limit: int | None, as_json: bool) -> None:
-    """The dead letters: rows without a prediction, and why."""
+    """Rows without a prediction, and why."""
     from batchinfer.pipeline.history import failures
 
-    opened, data = open_job(job)
+    data = served_data(job)
     found = failures(data, limit or (None if as_json else SHOWN))
 
     def text() -> None:
@@ -271,7 +268,7 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
         table("", ["reason", "query", "what happened"], shown)
         if sum(count for _, count in found.reasons) > len(found.rows):
             click.echo(f"The newest {len(found.rows)} are shown; --limit or --json shows more.")
-        click.echo(f"Try them again: batchinfer run {opened.name} --retry-failed")
+        click.echo(f"Try them again: batchinfer run {data.name} --retry-failed")
 
     emit([row.to_json() for row in found.rows], as_json, text)
 
@@ -283,8 +280,7 @@ def runs_(job: str, as_json: bool) -> None:
     """The history of runs, newest first."""
     from batchinfer.pipeline.history import runs
 
-    _, data = open_job(job)
-    reports = [run.to_json() for run in runs(data)]
+    reports = [run.to_json() for run in runs(served_data(job))]
     columns = ["run", "started (UTC)", "status", "rows", "hits", "made", "failed", "left", "ver.", "rows/s", "saved"]
 
     def text() -> None:

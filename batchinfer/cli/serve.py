@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from batchinfer.cli.common import data_dir, emit, json_option, table, warn
-from batchinfer.core.home import check_job_name, job_names
-from batchinfer.errors import MissingExtra, NotFound, UsageError
+from batchinfer.core.home import check_job_name, job_names, require_folder
+from batchinfer.errors import MissingExtra, UsageError
 
 MOST_WORKERS = 4
 
@@ -41,8 +41,7 @@ def serve_(host: str, port: int, workers: int | None, no_auth: bool, no_misses: 
             raise
         raise MissingExtra("The lookup service", "serve") from exc
     root = data_dir()
-    if not root.is_dir():
-        raise NotFound(f"There is no data folder {root}: run a job first, or choose another with --home.")
+    require_folder(root)
     if not (is_loopback(host) or no_auth or KeyFile(root).read()):
         raise UsageError(
             f"{host} can be reached by others, and there are no API keys: make one with batchinfer keys add, "
@@ -52,16 +51,19 @@ def serve_(host: str, port: int, workers: int | None, no_auth: bool, no_misses: 
         root, host, port,
         workers=workers or min(MOST_WORKERS, len(os.sched_getaffinity(0))),
         no_auth=no_auth, misses=not no_misses, access_log=access_log,
-        say=warn,
+        info=warn,
     )  # fmt: skip
 
 
-@click.group("keys")
-def keys_() -> None:
+@click.group("keys", invoke_without_command=True)
+@click.pass_context
+def keys_(ctx: click.Context) -> None:
     """API keys of the lookup service. It picks up changes within a second, without a restart.
 
     As long as there never was a key, the service asks for none on loopback.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @keys_.command("add")
@@ -105,12 +107,14 @@ def list_(as_json: bool) -> None:
     """List the keys, without their secrets."""
     from batchinfer.serve.apikeys import KeyFile
 
-    rows = [record.to_json() for record in KeyFile(data_dir()).read()]
+    root = data_dir()
+    require_folder(root)
+    rows = [record.to_json() for record in KeyFile(root).read()]
     columns = ["id", "name", "jobs", "created_at", "revoked_at"]
 
     def text() -> None:
         if not rows:
-            click.echo("There are no keys: batchinfer keys add NAME makes one.")
+            click.echo(f"There are no keys in {root}: batchinfer keys add NAME makes one.")
             return
         shown = [
             [", ".join(row["jobs"] or ["all"]) if name == "jobs" else row[name] for name in columns] for row in rows

@@ -22,8 +22,8 @@ def many_texts(texts: Iterable[str]) -> list[str]:
     """Raises UsageError for one text, and for what is none."""
     if isinstance(texts, str | bytes | Mapping):
         raise UsageError(f"Texts are a list of strings, not {shortened(repr(texts))}.")
-    asked = list(texts)
-    for text in asked:
+    found = list(texts)
+    for text in found:
         if not isinstance(text, str):
             raise UsageError(f"A text is a string, not {shortened(repr(text))}.")
-    return asked
+    return found

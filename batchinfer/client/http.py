@@ -25,7 +25,7 @@ from batchinfer.client.types import POOL_SIZE, Result
 from batchinfer.core.columns import Column
 from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES, MAX_TEXTS, MAX_URL
 from batchinfer.core.version import __version__
-from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
+from batchinfer.errors import BatchinferError, NotFound, NotPublished, StoreError, UsageError
 from batchinfer.versions.query import QueryReader
 
 AGAIN = (502, 503, 504)
@@ -38,9 +38,10 @@ class _TooLarge(UsageError):
 
 
 MISS = "urn:batchinfer:miss"
+NOT_PUBLISHED = "urn:batchinfer:not-published"
 REFUSALS: Mapping[str, type[BatchinferError]] = {
     "urn:batchinfer:unknown-job": NotFound,
-    "urn:batchinfer:not-published": NotFound,
+    NOT_PUBLISHED: NotPublished,
     "urn:batchinfer:no-match-section": UsageError,
     "urn:batchinfer:bad-query": UsageError,
     "urn:batchinfer:bad-body": UsageError,
@@ -57,8 +58,8 @@ QUERIES = b'{"queries":[%b]}'
 class _Retry(urllib3.Retry):
     """Sends again what failed, and what the service asks to be sent again, within the limits of a Lookup.
 
-    A connection that broke off is made again once, beside the tries that are allowed: the service closes one that
-    idles, and may do so just as it is used again.
+    A job that was never published is no reason to. A connection that broke off is made again once, beside the tries that
+    are allowed: the service closes one that idles, and may do so just as it is used again.
     """
 
     RETRY_AFTER_STATUS_CODES = frozenset()  # the header alone is no reason
@@ -79,6 +80,8 @@ class _Retry(urllib3.Retry):
         _pool: ConnectionPool | None = None,
         _stacktrace: TracebackType | None = None,
     ) -> Self:
+        if response is not None and _never_published(response):
+            raise MaxRetryError(_pool, url or "", None)  # type: ignore[arg-type]  # the pool returns the response then
         broke = [past.error for past in self.history if isinstance(past.error, ProtocolError)]
         if isinstance(error, ProtocolError) and not broke:
             return self.new(history=(*self.history, RequestHistory(method, url, error, None, None)))
@@ -142,17 +145,16 @@ class HttpBackend:
     def get_many(self, queries: list[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
         reader, rows = self._checked(lambda reader: reader.from_many(queries))
         encoded = [_as_json(reader, values) for values in rows]
-        return [result for batch in batches(encoded) for result in self._batch("lookup", QUERIES, batch, _hit)]
+        return [result for batch in in_portions(encoded) for result in self._batch("lookup", QUERIES, batch, _hit)]
 
     def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[dict[str, Any]]:
         restricted = f',"languages":{json.dumps(languages)}' if languages else ""
         counted = ',"offsets":"utf16"' if utf16 else ""
         frame = f'{{"texts":[%b]{restricted}{counted}}}'.encode()
         encoded = [_text_as_json(text, len(frame)) for text in texts]
-        asked = list(batches(encoded, len(frame), MAX_TEXTS)) or [
-            []
-        ]  # also without texts: a job without a match section is an error
-        return [result for batch in asked for result in self._batch("match", frame, batch, _matches)]
+        # Also without texts: a job without a match section is an error.
+        portions = list(in_portions(encoded, len(frame), MAX_TEXTS)) or [[]]
+        return [result for batch in portions for result in self._batch("match", frame, batch, _matches)]
 
     def gets_at_once(self, count: int) -> bool:  # noqa: ARG002 - the service is waited for in any case
         return False
@@ -199,7 +201,7 @@ class HttpBackend:
                 self._ask("GET", f"{self._path}/lookup")
             state = self._state()
         if state["version"] is None:
-            raise NotFound(f"The job {self._job} has no published version yet.")
+            raise NotPublished(f"The job {self._job} has no published version yet.")
         with self._understood():
             columns = [Column(column["name"], column["kind"]) for column in state["key"]]
             known = _Known(int(state["version"]), QueryReader(self._job, columns, ()))
@@ -273,6 +275,11 @@ class HttpBackend:
         self._pool = self._connect()
 
 
+def _never_published(response: urllib3.BaseHTTPResponse) -> bool:
+    """Whether a job has no version yet, for which a service that knows so asks nobody to wait."""
+    return "retry-after" not in response.headers and NOT_PUBLISHED.encode() in response.data
+
+
 def _prefix(url: str) -> str:
     """The path before the service's own, as a proxy may want it. Raises UsageError for what is no address."""
     with contextlib.suppress(LocationParseError):
@@ -282,7 +289,7 @@ def _prefix(url: str) -> str:
     raise UsageError(f"{url} is not the address of a service: write http://HOST:PORT.")
 
 
-def batches(queries: Sequence[bytes], room: int = ROOM, most: int = MAX_QUERIES) -> Iterator[list[bytes]]:
+def in_portions(queries: Sequence[bytes], room: int = ROOM, most: int = MAX_QUERIES) -> Iterator[list[bytes]]:
     """Queries or texts in the portions that the service takes. room: bytes of a batch besides them; most: how many a batch may have."""
     batch: list[bytes] = []
     size = room

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from batchinfer.client.types import Hit, Matches, Query
 from batchinfer.core.home import JobData
-from batchinfer.errors import BatchinferError, NotFound, StoreError
+from batchinfer.errors import BatchinferError, StoreError
 from batchinfer.versions.follow import LOOK_SECONDS, FollowedVersion, Follower
+from batchinfer.versions.pointers import nothing_published
 
 log = logging.getLogger("batchinfer.client")
 AT_ONCE = 100  # look-ups, which take about a millisecond
@@ -100,15 +101,11 @@ _decode = json.JSONDecoder().decode
 
 
 def _why_nothing(follower: Follower) -> BatchinferError:
-    """Why nothing could be opened."""
+    """Why nothing could be opened. Raises NotFound where there is no such job."""
     data = follower.data
     if follower.followed.problem is not None:
         return StoreError(f"Nothing of the job {data.name} can be served: {follower.followed.problem}")
-    if not data.root.is_dir():
-        return NotFound(f"There is no data folder {data.root}.")
-    if not data.folder.is_dir():
-        return NotFound(f"There is no job {data.name} in the data folder {data.root}.")
-    return NotFound(f"The job {data.name} has no published version in {data.root}: batchinfer run makes one.")
+    return nothing_published(data)
 
 
 def _keep_up(follower: Follower, stop: threading.Event) -> None:

@@ -35,9 +35,10 @@ import platformdirs
 
 from batchinfer.core.files import lock, os_errors, write_atomically
 from batchinfer.core.keys import JOB_NAME
-from batchinfer.errors import Busy, StoreError, UsageError, shortened
+from batchinfer.errors import Busy, NotFound, StoreError, UsageError, shortened
 
 VARIABLE = "BATCHINFER_HOME"
+PARTS = ("job.json", "CURRENT", "versions")  # a folder with one of them is a job's
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,20 @@ class JobData:
     @property
     def models(self) -> Path:
         return self.root / "models"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the data folder has anything of the job."""
+        return any((self.folder / part).exists() for part in (*PARTS, self.cache.name))
+
+    def require(self) -> None:
+        """Raises NotFound where the data folder has nothing of the job: who only looks or removes makes no folder."""
+        require_folder(self.root)
+        if not self.is_known:
+            raise NotFound(
+                f"There is no job {self.name} in the data folder {self.root}",
+                fix="batchinfer run makes it, or choose another data folder with --home.",
+            )
 
     def prepare(self, job_file: Path) -> None:
         """Makes the folder and binds the name to the job file. Raises StoreError or UsageError."""
@@ -195,9 +210,15 @@ def job_names(root: Path) -> list[str]:
 def _is_job(folder: Path) -> bool:
     """Whether a folder is a job's. One that this user may not read is not: it must not hide the others."""
     try:
-        return any((folder / part).exists() for part in ("job.json", "CURRENT", "versions"))
+        return any((folder / part).exists() for part in PARTS)
     except OSError:
         return False
+
+
+def require_folder(root: Path) -> None:
+    """Raises NotFound where there is no data folder."""
+    if not root.is_dir():
+        raise NotFound(f"There is no data folder {root}", fix="batchinfer run makes it, or choose another with --home.")
 
 
 def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:

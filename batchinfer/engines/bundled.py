@@ -14,9 +14,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
+from batchinfer.core.records import Info
 from batchinfer.errors import ModelError
 
 PREFIX = "bundled/"
@@ -55,7 +55,7 @@ def folder(cache: Path, digest: str) -> Path:
     return cache / f"{NAME}-{digest[:16]}-{LAYOUT}"
 
 
-def ensure(cache: Path, digest: str, info: Callable[[str], None]) -> Path:
+def ensure(cache: Path, digest: str, info: Info) -> Path:
     """The folder of the converted model, made first if need be. Atomic: a folder that is there is whole."""
     target = folder(cache, digest)
     if target.is_dir():

@@ -8,11 +8,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchinfer.core.files import lock, os_errors
+from batchinfer.core.records import Info
 from batchinfer.errors import UsageError
 
 
@@ -117,7 +118,7 @@ def place_here(replicas: int | str, tensor_parallel: int) -> list[Placement]:
 
 
 @contextlib.contextmanager
-def hold(placements: list[Placement], doing: str, info: Callable[[str], None]) -> Iterator[None]:
+def hold(placements: list[Placement], doing: str, info: Info) -> Iterator[None]:
     """Holds the machine-wide lock of every device in `placements`, waiting for other jobs and naming them."""
     folder = Path(tempfile.gettempdir()) / "batchinfer-devices"
     with os_errors(folder):
@@ -132,5 +133,5 @@ def hold(placements: list[Placement], doing: str, info: Callable[[str], None]) -
         yield
 
 
-def _announce_wait(info: Callable[[str], None], device: str, holder: str) -> None:
+def _announce_wait(info: Info, device: str, holder: str) -> None:
     info(f"Waiting for {device}, used by {holder} ...")

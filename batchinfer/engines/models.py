@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from batchinfer.core.files import write_atomically
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.engines import bundled
 from batchinfer.errors import MissingExtra, ModelError
 from batchinfer.job.reader import Job
@@ -70,7 +70,7 @@ def _request(spec: ModelSpec) -> str:
     return json.dumps([spec.id, spec.revision, spec.adapter])
 
 
-def weights(identity: ModelIdentity, data: JobData, info: Callable[[str], None]) -> str:
+def weights(identity: ModelIdentity, data: JobData, info: Info) -> str:
     """The folder or hub id that an engine loads the model from. Converts the bundled model first if need be."""
     if identity.source.startswith(bundled.PREFIX):
         info(bundled.NOTICE)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.engines.devices import hold, place_here
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import Engine, EngineConfig
@@ -13,7 +14,7 @@ from batchinfer.job.reader import Job
 
 
 @contextlib.contextmanager
-def engine_for(job: Job, data: JobData, config: EngineConfig, info: Callable[[str], None]) -> Iterator[Engine]:
+def engine_for(job: Job, data: JobData, config: EngineConfig, info: Info) -> Iterator[Engine]:
     """Starts the job's engine on this machine's devices, once they are free."""
     spec = job.spec.engine
     placements = place_here(spec.replicas, spec.tensor_parallel)

@@ -155,13 +155,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("spool", type=Path)
     parser.add_argument("server")
     parser.add_argument("--interval", type=float, default=INTERVAL)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of a server's processes: the workers spool once more
         signal.signal(number, signal.SIG_IGN)
-    collector = Collector(given.data, given.spool, given.server)
+    collector = Collector(options.data, options.spool, options.server)
     closed = False
     while not closed:
-        readable, _, _ = select.select([sys.stdin], [], [], given.interval)
+        readable, _, _ = select.select([sys.stdin], [], [], options.interval)
         closed = bool(readable) and not os.read(sys.stdin.fileno(), 1024)
         collector.round()
 

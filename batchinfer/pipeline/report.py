@@ -126,16 +126,16 @@ class RunReport:
         outcome: Release | None,
         *,
         run_id: int | None = None,
-        given: str | None = None,
+        list_name: str | None = None,
         seconds: float | None = None,
     ) -> Self:
-        """given: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published."""
+        """list_name: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published."""
         counts, contents = prepared.plan.counts, outcome.contents if outcome else None
         return cls(
             job=prepared.job.name,
             run_id=run_id,
             status=status,
-            input=given,
+            input=list_name,
             upstream=prepared.upstream,
             rows=counts.rows,
             misses=counts.misses,

@@ -18,7 +18,7 @@ from batchinfer.core.person import Person
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_candidate_list, confirm_removal
-from batchinfer.publish.changes import Entries, ServedChanges, compare
+from batchinfer.publish.changes import Entries, ServedChanges, compare_entries
 from batchinfer.publish.release import (
     install_version,
     make_findable,
@@ -99,7 +99,7 @@ def release_candidate(
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with data.scratch() as scratch, scratch_database(scratch) as db:
             served = None if parent is None else folders.folder_of(data, parent)
-            compared = compare(db, Entries.of_version(draft, manifest.key), served)
+            compared = compare_entries(db, Entries.of_version(draft, manifest.key), served)
             confirm_removal(compared.changes, compared.served, person, yes=consent.yes)
             held = make_findable(db, manifest.key, draft, job.spec, info)
         version = next_number(data, store)

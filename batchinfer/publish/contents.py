@@ -32,7 +32,7 @@ from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, literal
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.match.matcher import matcher_version
-from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare, version_rows
+from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare_entries, version_rows
 from batchinfer.versions.layout import VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
@@ -204,7 +204,7 @@ class Candidate:
     def _compared(self, version: Path | None) -> Compared:
         """Compares `entries` with a version's."""
         new = Entries.of_table(self.entries_sql, self._list.source.key)
-        return compare(self._db, new, version, verdicts.corrections(self.spec))
+        return compare_entries(self._db, new, version, verdicts.corrections(self.spec))
 
     def _count(self, sql: str) -> int:
         return int(one(self._db, sql))

@@ -70,7 +70,7 @@ def prepare_gate(job: Job, key: Sequence[Column]) -> Golden | None:
     """
     if job.spec.match is not None:
         matcher.need_libraries()
-    return golden.load(job, key)
+    return golden.read_golden(job, key)
 
 
 def release(
@@ -227,7 +227,7 @@ def install_version(
     if store is not None:
         store.add_version(version, int(manifest.run["run_id"]), manifest.rows)
     with data.versions_lock(f"batchinfer publish {data.name}"):
-        folders.add(data, draft, version)
+        folders.move_into_place(data, draft, version)
         if current:
             pointers.make_current(data, version)
 

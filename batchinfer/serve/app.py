@@ -166,7 +166,7 @@ class Service:
         headers = request.scope["headers"]
         queries = batch.read_queries(await read_body(headers, request.receive))
         opened = job.open_version()
-        content, missed = batch.answer(opened, queries)
+        content, missed = batch.look_up_all(opened, queries)
         self.worker_metrics.counters["hits", job.name] += len(queries) - len(missed)
         self.worker_metrics.counters["misses", job.name] += len(missed)
         if opened.miss_counter is not None:
@@ -182,7 +182,7 @@ class Service:
         else:
             wanted = match.MatchRequest.from_url(request.scope["query_string"])
         opened = job.open_version()
-        content, found = await match.answer(opened, wanted)
+        content, found = await match.match_texts(opened, wanted)
         self.worker_metrics.counters["texts", job.name] += len(wanted.texts)
         self.worker_metrics.counters["matches", job.name] += found
         if wanted.is_batch:

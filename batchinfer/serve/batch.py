@@ -25,7 +25,7 @@ def read_queries(body: bytes) -> list[Any]:
     return content["queries"]
 
 
-def answer(opened: OpenVersion, queries: list[Any]) -> tuple[bytes, list[tuple[Any, ...]]]:
+def look_up_all(opened: OpenVersion, queries: list[Any]) -> tuple[bytes, list[tuple[Any, ...]]]:
     """The body of the reply, and the values of the queries that were not found. Raises Problem."""
     try:
         rows = opened.reader.from_many(queries)

@@ -228,7 +228,8 @@ class ServedJob:
         """What a request is answered from. Raises Problem where nothing is open."""
         situation = self.situation
         if situation.opened is None:
-            raise Problem("not-published", NOTHING_OPEN[situation.state].format(job=self.name), RETRY_AFTER)
+            again = () if situation.state is JobState.EMPTY else RETRY_AFTER  # nobody knows when it will be published
+            raise Problem("not-published", NOTHING_OPEN[situation.state].format(job=self.name), again)
         return situation.opened
 
     @property

@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
+from batchinfer.core.records import Info
 from batchinfer.errors import UsageError
 from batchinfer.misses import collector
 from batchinfer.serve.app import Settings
@@ -43,7 +44,7 @@ LOGGING: dict[str, Any] = {
 
 
 def serve(data: Path, host: str, port: int, *, workers: int, no_auth: bool, misses: bool, access_log: bool,
-          say: Callable[[str], None]) -> None:  # fmt: skip
+          info: Info) -> None:  # fmt: skip
     """Serves until SIGINT or SIGTERM. Raises UsageError for an address that cannot be had."""
     _try_address(host, port)
     _allow_connections()
@@ -60,7 +61,7 @@ def serve(data: Path, host: str, port: int, *, workers: int, no_auth: bool, miss
         server = _granian(host, port, workers)
         with _collecting(settings, port):
             count = f"{workers} worker{'s' if workers > 1 else ''}"
-            say(f"Serving {data} on http://{_shown(host)}:{port}, {count}. Stop with Ctrl-C.")
+            info(f"Serving {data} on http://{_shown(host)}:{port}, {count}. Stop with Ctrl-C.")
             server.serve(target_loader=partial(_load, settings))
 
 

@@ -95,13 +95,13 @@ class QueryReader:
             column = self.columns[position]
             found[position] = text if column.kind == "string" else _typed(text, column)
         if unknown or None in found:
-            given = [name for name, value in zip(self.names, found, strict=True) if value is not None]
-            self._refuse_names([*given, *unknown])
+            named = [name for name, value in zip(self.names, found, strict=True) if value is not None]
+            self._refuse_names([*named, *unknown])
         return tuple(found)
 
-    def _refuse_names(self, given: list[str]) -> None:
-        missing = [name for name in self.names if name not in given]
-        unknown = [errors.shortened(str(name)) for name in given if name not in self.names]
+    def _refuse_names(self, named: list[str]) -> None:
+        missing = [name for name in self.names if name not in named]
+        unknown = [errors.shortened(str(name)) for name in named if name not in self.names]
         said = [f"{', '.join(missing)} is missing"] if missing else []
         said += [f"{', '.join(unknown[:5])} is not part of it"] if unknown else []
         raise UsageError(f"The lookup key of {self._job} is {', '.join(self.names)}: {' and '.join(said)}.")
@@ -117,11 +117,13 @@ def parameters(query_string: bytes) -> dict[str, list[str]]:
     return found
 
 
-def language_ranges(asked: Iterable[Any]) -> tuple[str, ...]:
+def language_ranges(languages: Iterable[Any]) -> tuple[str, ...]:
     """Checked BCP 47 tags, each of which also stands for its more special ones. Raises UsageError."""
-    if isinstance(asked, str | bytes | Mapping):
-        raise UsageError(f"Languages are a list of BCP 47 tags, such as ['de'], not {errors.shortened(repr(asked))}.")
-    ranges = tuple(asked)
+    if isinstance(languages, str | bytes | Mapping):
+        raise UsageError(
+            f"Languages are a list of BCP 47 tags, such as ['de'], not {errors.shortened(repr(languages))}."
+        )
+    ranges = tuple(languages)
     if len(ranges) > MAX_LANGUAGES:
         raise UsageError(f"A match can be restricted to {MAX_LANGUAGES} languages; these are {len(ranges):,}.")
     for language in ranges:

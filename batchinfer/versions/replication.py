@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import MANIFEST
@@ -45,7 +46,7 @@ class Replicated:
         return asdict(self)
 
 
-def replicate(data: JobData, destination: str | Path, say: Callable[[str], None]) -> Replicated:
+def replicate(data: JobData, destination: str | Path, info: Info) -> Replicated:
     """Copies what is served to another data folder, and makes it current there. Raises UsageError, Busy or StoreError."""
     there = _destination(data, Path(destination).absolute())
     with pointers.open_served(data) as source, there.run_lock(f"batchinfer copy {data.name}"):
@@ -53,7 +54,7 @@ def replicate(data: JobData, destination: str | Path, say: Callable[[str], None]
         folders.remove_drafts(there)
         size = 0
         if copied := not _is_there(there, found):
-            size = _copy(source, found, there, say)
+            size = _copy(source, found, there, info)
         for name in ALSO_COPIED:
             if (data.folder / name).is_file():
                 write_atomically(there.folder / name, (data.folder / name).read_bytes())
@@ -95,20 +96,20 @@ def _is_there(there: JobData, found: Pointer) -> bool:
     return True
 
 
-def _copy(source: Snapshot, found: Pointer, there: JobData, say: Callable[[str], None]) -> int:
+def _copy(source: Snapshot, found: Pointer, there: JobData, info: Info) -> int:
     """Brings the files over, under a temporary name until all are checked; returns their bytes."""
     files = source.manifest.files
     with folders.draft_folder(there) as draft:
         for name, facts in files.items():
             if facts["size"] > BIG:
-                say(f"Copying {name} ({facts['size'] / 1e6:,.0f} MB) ...")
+                info(f"Copying {name} ({facts['size'] / 1e6:,.0f} MB) ...")
             _copy_file(source.folder / name, draft / name, facts)
         _copy_file(source.folder / MANIFEST, draft / MANIFEST, {"sha256": found.digest})
         folders.sync_files(draft)
         with Snapshot(draft, digest=found.digest) as snapshot:
             snapshot.verify()
         with there.versions_lock(f"batchinfer copy {there.name}"):
-            folders.add(there, draft, found.version)
+            folders.move_into_place(there, draft, found.version)
     return sum(int(facts["size"]) for facts in files.values())
 
 

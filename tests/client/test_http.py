@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchinfer import Lookup
+from batchinfer import AsyncLookup, Lookup
 from batchinfer.client import http
 from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES
-from batchinfer.errors import NotFound, StoreError, UsageError
+from batchinfer.errors import NotPublished, StoreError, UsageError
 from batchinfer.serve.apikeys import KeyFile
 from tests.client.scripted import HIT, STATE, Scripted, problem
 from tests.serving import job, say, serving
@@ -38,7 +39,7 @@ def lookup(server: Scripted) -> Iterator[Lookup]:
 def test_batches_keep_within_the_limits(sizes: list[int], many: int) -> None:
     """In order, none lost, none empty, none of too many queries or bytes."""
     queries = [b"x" * size for size in sizes] + [b"{}"] * many
-    made = list(http.batches(queries))
+    made = list(http.in_portions(queries))
     assert [query for part in made for query in part] == queries
     assert all(0 < len(part) <= MAX_QUERIES for part in made)
     assert all(len(b'{"queries":[%b]}' % b",".join(part)) <= MAX_BODY for part in made)
@@ -124,9 +125,38 @@ def test_it_gives_up_in_the_end(server: Scripted, lookup: Lookup) -> None:
     with pytest.raises(StoreError, match=rf"^{server.url} answered with the status 502: Bad Gateway$"):
         lookup.get(id="a")
     assert len(server.asked) == 4
-    server.first(*[problem(503, "not-published", "The job shop has no published version yet.")] * 4)
-    with pytest.raises(NotFound, match=r"^The job shop has no published version yet\.$"):
+    server.first(*[problem(503, "not-published", "It has just started.", **{"Retry-After": "0"})] * 4)
+    with pytest.raises(NotPublished, match=r"^It has just started\.$"):
         lookup.get(id="a")
+    assert len(server.asked) == 4
+
+
+ASKS: list[Callable[[Any], Any]] = [
+    lambda lookup: lookup.get(id="a"),
+    lambda lookup: lookup.get_many([{"id": "a"}]),
+    lambda lookup: lookup.match("a"),
+    lambda lookup: lookup.match_many(["a"]),
+]
+
+
+def test_what_was_never_published_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every question about a job without a version is answered at once, with an error of its own, also asynchronously."""
+    monkeypatch.setattr(http._Retry, "sleep", lambda *_: pytest.fail("it waited"))
+    world = job(tmp_path / "home", "shop", {"id": ["a"]})
+    world.data.prepare(world.job.path)
+
+    async def asynchronously(ask: Callable[[Any], Any]) -> Any:
+        async with AsyncLookup(service.url, "shop") as lookup:
+            return await ask(lookup)
+
+    with serving(world.data.root, tmp_path / "server") as service, Lookup(service.url, "shop") as made:
+        for ask in ASKS:
+            with pytest.raises(NotPublished, match=r"^The job shop has no published version yet\.$"):
+                ask(made)
+            with pytest.raises(NotPublished, match=r"^The job shop has no published version yet\.$"):
+                asyncio.run(asynchronously(ask))
+        with pytest.raises(NotPublished):
+            _ = made.version
 
 
 def test_retry_after_is_honoured_within_the_time_out(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:

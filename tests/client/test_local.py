@@ -349,7 +349,7 @@ def test_a_folder_that_vanishes_takes_nothing_away(world: World, tmp_path: Path)
 
 def test_a_folder_that_cannot_be_used_is_told_at_once(world: World, tmp_path: Path) -> None:
     """No data folder, and a job of which nothing is whole, are two different things."""
-    with pytest.raises(NotFound, match=r"^There is no data folder .*nowhere\.$"):
+    with pytest.raises(NotFound, match=r"^There is no data folder .*nowhere: "):
         Lookup(tmp_path / "nowhere", "shop")
     file = folders.folder_of(world.data, 1) / LOOKUP
     file.write_bytes(file.read_bytes()[:-4096])

@@ -28,8 +28,8 @@ from batchinfer.prompting.spec import Example
 from batchinfer.review import predictions
 from batchinfer.versions import folders
 from batchinfer.versions.snapshot import Snapshot
-from tests.conftest import RecordingConsole
 from tests.factories import Quiet, write
+from tests.tiny import RecordingConsole
 
 JOBS = Path(__file__).parents[2] / "jobs"
 SYNONYMS, CHECK = "vaccine_synonyms", "vaccine_synonyms_check"

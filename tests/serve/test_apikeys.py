@@ -102,7 +102,7 @@ def test_a_key_for_nothing_is_refused(batchinfer: Cli, words: list[str], sentenc
     """A key without a name, or for what no job can be called, is not made."""
     done = batchinfer("keys", "add", *words)
     assert (done.code, done.sentence) == (2, sentence)
-    assert batchinfer("keys", "list", "--json").json == []
+    assert not batchinfer.data.exists()
 
 
 def test_a_key_for_a_job_that_is_not_there_yet_is_made_with_a_hint(batchinfer: Cli) -> None:
@@ -115,11 +115,11 @@ def test_a_key_for_a_job_that_is_not_there_yet_is_made_with_a_hint(batchinfer: C
 
 
 def test_a_key_that_there_is_not_cannot_be_revoked(batchinfer: Cli) -> None:
-    """An unknown id is said to be one, exits with 1 and changes nothing."""
+    """An unknown id is said to be one, exits with 6 and changes nothing."""
     batchinfer("keys", "add", "search")
     before = (batchinfer.data / "api-keys.json").read_bytes()
     done = batchinfer("keys", "revoke", "00000000")
-    assert (done.code, done.sentence) == (1, "There is no key 00000000: batchinfer keys list names them.")
+    assert (done.code, done.sentence) == (6, "There is no key 00000000: batchinfer keys list names them.")
     assert (batchinfer.data / "api-keys.json").read_bytes() == before
 
 
@@ -133,7 +133,10 @@ def test_a_key_is_revoked_once(batchinfer: Cli) -> None:
 
 def test_no_keys_is_said(batchinfer: Cli) -> None:
     """The list of a data folder without keys says how one is made."""
-    assert batchinfer("keys", "list").out == "There are no keys: batchinfer keys add NAME makes one.\n"
+    assert batchinfer("keys", "list").code == 6
+    batchinfer.data.mkdir()
+    said = f"There are no keys in {batchinfer.data}: batchinfer keys add NAME makes one.\n"
+    assert batchinfer("keys", "list").out == said
     assert batchinfer("keys", "list", "--json").json == []
 
 

@@ -324,10 +324,10 @@ def test_what_is_served_is_listed(server: Server, shop: World, typed: World) -> 
 
 
 def test_a_job_without_a_version_holds_nobody_back(server: Server) -> None:
-    """It answers 503 with a hint when to ask again, the service is ready, and the others serve."""
+    """It answers 503, without a hint when to ask again since nobody knows; the service is ready, and the others serve."""
     reply = server.batch("empty", [{"text": "x"}])
     assert reply.problem == (503, "not-published", "The job empty has no published version yet.")
-    assert reply.headers["retry-after"] == "5"
+    assert "retry-after" not in reply.headers
     assert server.get("/readyz").json == {"status": "ready"}
     assert server.get("/livez").json == {"status": "alive"}
     assert server.lookup("shop", text="Tee").status == 200
@@ -625,10 +625,10 @@ def test_a_port_that_is_taken(
 
 
 def test_no_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A data folder that there is not is one sentence, and exit code 1."""
+    """A data folder that there is not is one sentence, and exit code 6."""
     done = Cli(monkeypatch, capsys, tmp_path / "home")("serve")
     assert (done.code, done.sentence) == (
-        1, f"There is no data folder {tmp_path / 'home'}: run a job first, or choose another with --home.",
+        6, f"There is no data folder {tmp_path / 'home'}: batchinfer run makes it, or choose another with --home.",
     )  # fmt: skip
 
 
