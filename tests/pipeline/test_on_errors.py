@@ -15,7 +15,7 @@ from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from tests.factories import LENIENT
-from tests.tiny import Audience, adds_up, make_job, numbered, scripted, token
+from tests.tiny import RecordingConsole, adds_up, make_job, numbered, scripted, token
 
 REFUSED = Failure(b"", "engine", "refused", "No.")
 
@@ -43,7 +43,7 @@ def test_a_run_that_mostly_fails_stops_and_goes_on(tmp_path: Path, tiny: Path) -
     rows = numbered(60, dict.fromkeys(range(50), "C"))
     limits = {"stop_at": 0.9, "after": 20}
     job, data = make_job(tmp_path / "shop", rows, tiny, gate=LENIENT, on_errors=limits)
-    audience = Audience()
+    audience = RecordingConsole()
     with scripted(tmp_path / "engine.log", answer="echo", cut_off=[token("C")], in_flight=4) as pool:
         with pytest.raises(Stopped) as stopped:
             run(job, data, Options(), audience, pool)
@@ -72,7 +72,7 @@ def test_prompts_that_are_never_asked_count_too(tmp_path: Path, tiny: Path) -> N
         scripted(tmp_path / "engine.log", answer="echo") as pool,
         pytest.raises(Stopped, match="prompt_too_long") as stop,
     ):
-        run(job, data, Options(), Audience(), pool)
+        run(job, data, Options(), RecordingConsole(), pool)
     assert "raise model.options.max_model_len" in str(stop.value)
     assert len(Store(data.cache).failures()) < 50
 
@@ -84,7 +84,7 @@ def test_a_short_list_is_not_stopped_but_its_refusal_names_the_cause(tmp_path: P
         scripted(tmp_path / "engine.log", answer="echo", cut_off=[token("C")]) as pool,
         pytest.raises(GateFailed) as refused,
     ):
-        run(job, data, Options(), Audience(), pool)
+        run(job, data, Options(), RecordingConsole(), pool)
     said = str(refused.value)
     assert "Most often cut_off (all 9): raise sampling.max_tokens" in said
     assert said.index("batchinfer failures shop") < said.index("--force")
