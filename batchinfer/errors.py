@@ -194,3 +194,8 @@ def shortened(text: str, most: int = 60) -> str:
     """A text that a sentence can hold, and that can be written anywhere."""
     text = text.encode(errors="replace").decode()
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def counted(count: int, what: str, several: str | None = None) -> str:
+    """How many of a thing there are, such as 1 row or 2,000 rows. several: its plural, if that is not with an s."""
+    return f"{count:,} {what if count == 1 else several or f'{what}s'}"

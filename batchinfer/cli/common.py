@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from batchinfer import errors
 from batchinfer.core.home import JobData, data_folder, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
@@ -22,6 +23,7 @@ from batchinfer.job.reader import Job
 WIDE = 60  # characters of a cell
 
 job_argument = click.argument("job")
+counted = errors.counted
 FORMATS = tuple(OutputFormat)
 format_option = click.option(
     "--format",
@@ -132,11 +134,6 @@ def tell(text: str) -> None:
 def percent(share: float | None) -> str:
     """A share as people read it."""
     return "-" if share is None else f"{share:.1%}"
-
-
-def counted(count: int, what: str) -> str:
-    """How many of a thing there are, such as 1 row or 2,000 rows."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def warn(text: str) -> None:

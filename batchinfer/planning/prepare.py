@@ -139,7 +139,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
         files, upstream = list_files(job, data, options.input, scratch)
         query_list = QueryList(db, ListSource(files, spec.input, columns), columns)
         question = question and question.of_kinds({name: query_list.source.kinds[name] for name in columns})
-        _load(query_list, job, data, question)
+        load_list(query_list, job, data, question)
         workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec))
         if writes and question is not None:
             _reread(workspace, question)
@@ -150,7 +150,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
         yield Prepared(job, data, workspace, plan, question, selection, upstream, list_place(job, options.input))
 
 
-def _load(query_list: QueryList, job: Job, data: JobData, question: Question | None) -> None:
+def load_list(query_list: QueryList, job: Job, data: JobData, question: Question | None) -> None:
     """Reads the list, and what clients asked for and did not find, if the job takes that in."""
     include = job.spec.input.include_misses
     query_list.load(

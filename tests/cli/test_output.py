@@ -216,7 +216,11 @@ def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
 
     corrected = [{"text": "two", "prediction": "zwei 2️⃣"}, {"text": "beyond", "prediction": "jenseits"}]
     pq.write_table(pa.Table.from_pylist(corrected), "in.parquet")
-    assert batchinfer("import", "shop", "in.parquet", "--author", "ann", "--json").json == {"import_id": 1, "rows": 2}
+    words = ["import", "shop", "in.parquet", "--author", "ann"]
+    assert "1 key that the list does not have: in.parquet, row 2" in batchinfer(*words).sentence
+    assert batchinfer(*words, "--allow", "keys", "--json").json == {
+        "import_id": 1, "rows": 2, "unfit": 0, "unlisted": 1
+    }  # fmt: skip
     [listed] = batchinfer("import", "shop", "--list", "--json").json
     assert (listed["import_id"], listed["author"], listed["rows"]) == (1, "ann", 2)
     assert batchinfer("publish", "shop", "--json").json["version"] == 2
