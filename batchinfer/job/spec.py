@@ -217,6 +217,17 @@ class ScheduleSpec(Section):
         return cron
 
 
+class OnErrorsSpec(Section):
+    """The share of failed rows at which a run stops early, with exit code 4: the rest would mostly fail, too."""
+
+    stop_at: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Share of the rows finished in the run, from 0 to 1, that failed."
+    )
+    after: Annotated[int, Field(ge=1)] = Field(
+        200, description="Rows that are finished before the run may stop for that reason."
+    )
+
+
 class JobSpec(Section):
     """A whole job file."""
 
@@ -230,6 +241,9 @@ class JobSpec(Section):
     output: OutputSpec = OutputSpec()
     on_failure: Literal["keep", "drop"] = Field(
         "keep", description="keep: a row without a new prediction keeps the one served now."
+    )
+    on_errors: OnErrorsSpec | Literal["continue"] = Field(
+        OnErrorsSpec(), description="When a run stops early since most rows fail; continue: never."
     )
     cache: CacheSpec = CacheSpec()
     gate: GateSpec = GateSpec()

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from batchinfer.cache.schema import RunStatus
+from batchinfer.core.reasons import advice
 from batchinfer.core.records import Check
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.pipeline.progress import Progress
@@ -182,15 +183,25 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
+FAILING = ("coverage", "failures", "carried")  # checks that say no since rows have no answer
+
+
 def gate_sentence(name: str, outcome: Release) -> str:
-    """Which checks failed, where the candidate lies, and what to do with it. name: the job's."""
+    """Which checks failed, and why; where the candidate lies, and what to do with it. name: the job's."""
+    refused = [check.name for check in outcome.failed_checks]
     failed = "; ".join(f"{check.name}: {check.message}" for check in outcome.failed_checks)
-    if any(check.name == "reviewed" for check in outcome.failed_checks):
+    if "reviewed" in refused:
         failed += f" (batchinfer review {name} --out FILE.csv writes them, batchinfer import imports the verdicts)"
-    force = f"to publish it anyway: batchinfer publish {name} --candidate {outcome.candidate} --force --why TEXT"
-    if not outcome.contents.served:  # there is nothing to compare it with
-        return f"The gate refused the new version: {failed}. The candidate lies in {outcome.rejected}; {force}"
-    return (
-        f"The gate refused the new version: {failed}. What was served before still is; the candidate lies in {outcome.rejected}. "
-        f"Compare it with batchinfer diff {name} current {outcome.candidate}; {force}"
+    said = [f"The gate refused the new version: {failed}."]
+    if outcome.reasons and any(check in FAILING for check in refused):
+        said.append(advice(name, outcome.reasons))
+    compare = ""
+    if outcome.contents.served:  # otherwise there is nothing to compare it with
+        said.append("What was served before still is.")
+        compare = f"compare it with batchinfer diff {name} current {outcome.candidate}; "
+    empty = " --allow-empty" if not outcome.contents.entries else ""
+    said.append(
+        f"The candidate lies in {outcome.rejected}; {compare}to publish it anyway: "
+        f"batchinfer publish {name} --candidate {outcome.candidate} --force --why TEXT{empty}"
     )
+    return " ".join(said)

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from batchinfer.cache import imports, verdicts
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import COPY_OPTIONS, LIST_ROWS, one
+from batchinfer.core.reasons import FailureReason, ranked
 from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, literal
 from batchinfer.inputs.parquet import ListSource
@@ -262,11 +264,24 @@ class Candidate:
         """(query, reason) of bad rows first, then of prompts that failed in this run or before."""
         bad = [(row["query"], row["reason"]) for row in self._list.bad_rows(limit).to_pylist()]
         with self._workspace.store.attached(self._db):
-            rest = self._rows(
-                f"SELECT query, reason FROM cache.failures WHERE key IN (SELECT prompt_key FROM {self._list.prompts_sql}) "
-                f"AND key NOT IN (SELECT prompt_key FROM {self._verdicts.covered_sql}) ORDER BY query LIMIT {limit}"
-            )
+            rest = self._rows(f"SELECT query, reason FROM {self._failures_sql} ORDER BY query LIMIT {limit}")
         return [*bad, *rest][:limit]
+
+    def failure_reasons(self) -> tuple[FailureReason, ...]:
+        """Why rows of the list and their prompts have no answer, the most frequent reason first."""
+        counts = Counter(self._list.bad_reasons())
+        with self._workspace.store.attached(self._db):
+            sql = f"SELECT reason, count(*) FROM {self._failures_sql} GROUP BY reason"
+            counts.update(dict(self._db.execute(sql).fetchall()))
+        return ranked(counts)
+
+    @property
+    def _failures_sql(self) -> str:
+        """The failures of the list's prompts, of the cache that is attached."""
+        return (
+            f"(SELECT query, reason FROM cache.failures WHERE key IN (SELECT prompt_key FROM {self._list.prompts_sql}) "
+            f"AND key NOT IN (SELECT prompt_key FROM {self._verdicts.covered_sql}))"
+        )
 
     def gone(self, limit: int) -> Rows:
         """(query) of what is served now and would be no more."""

@@ -15,6 +15,7 @@ from batchinfer.core.database import one
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Person
+from batchinfer.core.reasons import FailureReason
 from batchinfer.core.records import Check, Info
 from batchinfer.errors import StoreError
 from batchinfer.job.reader import Job
@@ -41,6 +42,7 @@ class Release:
     rejected: where the failed candidate lies.
     pinned: the version that is served in place of what was published.
     match: what its matcher holds.
+    reasons: why rows have no answer, the most frequent first; none unless the gate refused the candidate.
     """
 
     version: int | None
@@ -49,6 +51,7 @@ class Release:
     rejected: Path | None = None
     pinned: int | None = None
     match: Terms | None = None
+    reasons: tuple[FailureReason, ...] = ()
 
     @property
     def candidate(self) -> str | None:
@@ -109,7 +112,7 @@ def release(
             manifest = build.manifest_of(candidate, checks, version=version, run=run, parent=parent, forced=forced)
             outcome = Release(version, candidate.contents, tuple(checks))
             outcome = (
-                replace(outcome, rejected=_reject(data, draft, manifest))
+                replace(outcome, rejected=_reject(data, draft, manifest), reasons=candidate.failure_reasons())
                 if version is None
                 else replace(outcome, match=_publish(data, workspace, draft, version, manifest, info))
             )

@@ -140,7 +140,7 @@ def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     last = done.err.splitlines()[-1]
     assert last.startswith("batchinfer: The gate refused the new version: coverage: 1 of 4 keys have a prediction")
     assert last.endswith(
-        "Compare it with batchinfer diff shop current r2; "
+        "compare it with batchinfer diff shop current r2; "
         "to publish it anyway: batchinfer publish shop --candidate r2 --force --why TEXT"
     )
     shown = [" ".join(line.split()) for line in done.out.splitlines()]
