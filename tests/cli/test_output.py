@@ -349,10 +349,9 @@ def test_a_narrow_terminal_loses_no_column(batchinfer: Cli, ran: Path, monkeypat
     """At sixty characters and fewer a table still has all its columns and figures."""
     for width in ("60", "20"):
         monkeypatch.setenv("COLUMNS", width)
-        [header, _, row, *_] = [line for line in batchinfer("runs", "shop").out.splitlines() if line.strip()]
-        assert header.split()[0] == "run"
-        assert len(header.split()) >= 11
-        assert "3" in row.split()
+        said = batchinfer("runs", "shop").out
+        assert {"run", "rows", "failed", "ver.", "rows/s", "done"} <= set(said.split())
+        assert "…" not in said
 
 
 def test_the_bundled_model_is_noted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
