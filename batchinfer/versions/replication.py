@@ -14,6 +14,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions import folders, pointers, retention
+from batchinfer.versions.keep import Keep
 from batchinfer.versions.layout import MANIFEST
 from batchinfer.versions.pointers import Pointer
 from batchinfer.versions.snapshot import Snapshot
@@ -33,6 +34,7 @@ class Replicated:
     copied: whether it was copied; if not, it was there already.
     bytes: the size of what was copied.
     pinned: the version that is served there instead, if one is pinned.
+    versions_removed: old versions and candidates that were removed there.
     """
 
     job: str
@@ -41,6 +43,7 @@ class Replicated:
     copied: bool
     bytes: int
     pinned: int | None
+    versions_removed: list[int | str]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,10 +63,10 @@ def replicate(data: JobData, destination: str | Path, info: Info) -> Replicated:
                 write_atomically(there.folder / name, (data.folder / name).read_bytes())
         with there.versions_lock(f"batchinfer copy {data.name}"):
             pointers.make_current(there, found.version)
-        retention.retain(there, int(source.manifest.spec["keep_versions"]))
+        removed = retention.retain(there, Keep.of(source.manifest.spec["keep_versions"]), info)
         pin = pointers.pointer(there, pointers.PIN)
     pinned = None if pin is None or pin.version == found.version else pin.version
-    return Replicated(data.name, found.version, str(destination), copied, size, pinned)
+    return Replicated(data.name, found.version, str(destination), copied, size, pinned, removed.to_json())
 
 
 def _destination(data: JobData, root: Path) -> JobData:
