@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from batchinfer.core.http_limits import MAX_URL
 from batchinfer.serve import batch, docs_page, match, openapi
-from batchinfer.serve.auth import Authenticator
+from batchinfer.serve.auth import Authenticator, Latch
 from batchinfer.serve.body import compressed, is_to_be_compressed, read_body
 from batchinfer.serve.lookup import LookupRoute, lookup_path
 from batchinfer.serve.metrics import WorkerMetrics, exposition, write_metrics
@@ -41,16 +41,14 @@ class Settings:
 
     data: the data folder that is served.
     run_folder: of this server alone, for its workers' numbers and misses.
-    keys_always: API keys are needed even if there are none.
-    keys_never: --no-auth.
+    latch: whether API keys are required.
     records_misses: whether what was asked for and not found is recorded.
     access_log: whether each request is logged on stdout.
     """
 
     data: Path
     run_folder: Path
-    keys_always: bool = False
-    keys_never: bool = False
+    latch: Latch = field(default_factory=Latch)
     records_misses: bool = True
     access_log: bool = False
 
@@ -74,7 +72,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.worker_metrics = WorkerMetrics()
-        self.authenticator = Authenticator(settings.data, always=settings.keys_always, never=settings.keys_never)
+        self.authenticator = Authenticator(settings.data, settings.latch)
         self.registry = JobRegistry(settings.data, self._on_new_job, records_misses=settings.records_misses)
         self._lookup_routes: dict[str, LookupRoute] = {}
         self._starlette = Starlette(

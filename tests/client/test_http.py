@@ -63,7 +63,7 @@ def test_a_key_is_sent_and_a_wrong_one_told(tmp_path: Path) -> None:
     world = job(tmp_path / "home", "shop", {"id": ["a"]})
     say(world, "one", id=["a"])
     key = KeyFile(world.data.root).add("test", None).key
-    limited = KeyFile(world.data.root).add("test", ["other"]).key
+    limited = KeyFile(world.data.root).add("limited", ["other"]).key
     with serving(world.data.root, tmp_path / "server") as server:
         with Lookup(server.url, "shop", key=key) as made:
             assert made.get(id="a") is not None
