@@ -408,7 +408,7 @@ STEPS = [  # in order; what is served then, and which complete versions there ar
     ("publish.build:write_manifest", "after", "old", [1]),
     ("versions.folders:sync_files", "after", "old", [1]),
     ("publish.build:check", "after", "old", [1]),
-    ("versions.folders:add", "after", "old", [1, 2]),
+    ("versions.folders:move_into_place", "after", "old", [1, 2]),
     ("versions.pointers:make_current", "before", "old", [1, 2]),
     ("versions.pointers:make_current", "after", "new", [1, 2]),
     ("versions.retention:retain", "before", "new", [1, 2]),
