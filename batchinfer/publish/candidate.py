@@ -136,5 +136,5 @@ def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] |
 
 def _equal(current: Manifest, candidate: Manifest) -> bool:
     """Whether both are looked up alike, and hold the same bytes."""
-    digests = [manifest.files[PREDICTIONS]["sha256"] for manifest in (current, candidate)]
+    digests = [manifest.files[PREDICTIONS].sha256 for manifest in (current, candidate)]
     return digests[0] == digests[1] and (current.key, current.normalize) == (candidate.key, candidate.normalize)

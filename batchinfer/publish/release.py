@@ -228,7 +228,7 @@ def install_version(
     if bytes_of is not None and Manifest.read(draft).files[PREDICTIONS] != bytes_of.files[PREDICTIONS]:
         raise StoreError(f"{PREDICTIONS} of the candidate {manifest.candidate} is damaged: its checksum differs.")
     if store is not None:
-        store.add_version(version, int(manifest.run["run_id"]), manifest.rows)
+        store.add_version(version, manifest.run.run_id, manifest.rows)
     with data.versions_lock(f"batchinfer publish {data.name}"):
         folders.move_into_place(data, draft, version)
         if current:
@@ -238,7 +238,7 @@ def install_version(
 def _reject(data: JobData, draft: Path, manifest: Manifest) -> Path:
     """Keeps a candidate under its run's name, or that with a number: an older one is never overwritten."""
     build.write_manifest(draft, manifest)
-    name = f"r{manifest.run['run_id']}"
+    name = f"r{manifest.run.run_id}"
     with os_errors(data.rejected):
         folders.sync_files(draft)
         data.rejected.mkdir(parents=True, exist_ok=True)

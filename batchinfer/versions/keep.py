@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from batchinfer.errors import StoreError
-
 
 @dataclass(frozen=True, slots=True)
 class Keep:
@@ -21,11 +19,8 @@ class Keep:
 
     @classmethod
     def of(cls, document: Any) -> Self:
-        """As a manifest has it. Raises StoreError for what no program wrote."""
-        try:
-            return cls(document) if isinstance(document, int) else cls(int(document["count"]), int(document["days"]))
-        except (KeyError, TypeError, ValueError) as exc:
-            raise StoreError(f"The manifest's keep_versions is {document!r}.") from exc
+        """As a manifest has it: a number, or both. Raises ValueError, KeyError or TypeError for what no program wrote."""
+        return cls(int(document["count"]), int(document["days"])) if isinstance(document, dict) else cls(int(document))
 
     def __str__(self) -> str:
         newest = "the newest" if self.count == 1 else f"the newest {self.count:,}"

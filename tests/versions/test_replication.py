@@ -203,7 +203,7 @@ def test_no_version_to_ship(tmp_path: Path, dest: Path, batchinfer: Cli) -> None
     """A job without a version has nothing to copy."""
     made = imports_job(tmp_path, {"id": [1]})
     done = batchinfer("copy", made.job.path, dest)
-    assert (done.code, "no published version" in done.sentence) == (1, True)
+    assert (done.code, "no published version" in done.sentence) == (6, True)
 
 
 def test_no_right_to_write(world: World, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:

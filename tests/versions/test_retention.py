@@ -157,7 +157,7 @@ def test_what_a_manifest_says_of_it() -> None:
     assert Keep.of(3) == Keep(3)
     assert Keep.of({"count": 3, "days": 9}) == Keep(3, 9)
     for wrong in (None, "many", {"count": 3}):
-        with pytest.raises(StoreError, match="keep_versions"):
+        with pytest.raises((ValueError, KeyError, TypeError)):
             Keep.of(wrong)
 
 
