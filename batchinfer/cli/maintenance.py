@@ -103,7 +103,7 @@ def jobs_(ctx: click.Context, as_json: bool) -> None:
 @job_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def remove(job: str, yes: bool, as_json: bool) -> None:
+def remove_(job: str, yes: bool, as_json: bool) -> None:
     """Remove a job from the data folder: its cache, versions, misses and logs. Its job file stays.
 
     A running service stops serving it.
