@@ -14,6 +14,7 @@ $BATCHINFER_HOME/
         last_run.json      the last run that ended well
         misses/            what clients asked for and did not find, a file for each day and server
         logs/engine.log    what vLLM printed in the last run
+        noted              there once a person was told that the bundled model is a small one
         scratch/           a folder for each process's temporary files
 """
 
@@ -93,6 +94,10 @@ class JobData:
     @property
     def logs(self) -> Path:
         return self.folder / "logs"
+
+    @property
+    def noted(self) -> Path:
+        return self.folder / "noted"
 
     @property
     def models(self) -> Path:

@@ -73,7 +73,6 @@ def _request(spec: ModelSpec) -> str:
 def weights(identity: ModelIdentity, data: JobData, info: Info) -> str:
     """The folder or hub id that an engine loads the model from. Converts the bundled model first if need be."""
     if identity.source.startswith(bundled.PREFIX):
-        info(bundled.NOTICE)
         older = bundled.folder(data.models, identity.digest)
         return str(older if older.is_dir() else bundled.ensure(bundled.shared_folder(), identity.digest, info))
     return identity.source

@@ -298,8 +298,8 @@ def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, 
             f"COPY (SELECT * FROM {place.predictions} {others} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
         )
         rows = lookup_index.write_lookup(db, manifest.key, draft, manifest.job, is_json=manifest.is_json)
-        match = manifest.spec.get("match") if manifest.has_matcher else None
-        spec = None if match is None else MatchSpec.model_validate(match)
+        match = manifest.spec.sections.get("match", "null") if manifest.has_matcher else "null"
+        spec = None if match == "null" else MatchSpec.model_validate_json(match)
         held = matcher.write_matcher(manifest.key, draft, spec, is_json=manifest.is_json)
         version = next_number(data, store)
         rebuilt = manifest.without_examples().derive(

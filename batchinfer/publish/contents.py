@@ -27,6 +27,7 @@ from batchinfer.cache import imports, verdicts
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import COPY_OPTIONS, LIST_ROWS, one
+from batchinfer.core.keys import canonical_json
 from batchinfer.core.reasons import FailureReason, ranked
 from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, literal
@@ -194,10 +195,10 @@ class Candidate:
 
     def _is_served_alike(self, manifest: Manifest) -> bool:
         """Whether a version's entries are found and served as the job says now."""
-        theirs, ours = manifest.spec, self.spec.model_dump(mode="json", by_alias=True)
-        alike = all(theirs.get(section) == ours[section] for section in ("serve", "match"))
+        theirs, ours = manifest.spec.sections, self.spec.model_dump(mode="json", by_alias=True)
+        alike = all(theirs.get(section) == canonical_json(ours[section]) for section in ("serve", "match"))
         if self.spec.match is not None:
-            alike = alike and matcher_version().items() <= (manifest.match or {}).items()
+            alike = alike and manifest.match is not None and manifest.match.made_by == matcher_version()
         normalize = list(self.spec.input.normalize)
         return alike and self._is_alike(manifest) and list(manifest.normalize) == normalize
 
@@ -237,15 +238,13 @@ class Candidate:
             "UNION ALL SELECT lookup_hash, value FROM refused)"
         )
 
-    @property
-    def rows_sql(self) -> str:
-        """The columns of predictions.parquet, in the order of the lookup hash."""
-        names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in self._list.source.key)
-        return f"SELECT {names}, {VALUE_COLUMNS}, lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash"
-
     def write(self, target: Path) -> None:
-        """The copy of record as Parquet."""
-        self._db.execute(f"COPY ({self.rows_sql}) TO {literal(str(target))} {COPY_OPTIONS}")
+        """The copy of record as Parquet, in the order of the lookup hash."""
+        names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in self._list.source.key)
+        self._db.execute(
+            f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash) "
+            f"TO {literal(str(target))} {COPY_OPTIONS}"
+        )
 
     def answers_to(self, golden: pa.Table) -> pa.RecordBatchReader:
         """The columns query and answer of golden rows, and the prediction that each has here, or null."""

@@ -48,7 +48,7 @@ class OpenVersion:
 
     @classmethod
     def of(cls, snapshot: Snapshot, version: int, miss_counter: MissCounter | None) -> OpenVersion:
-        seconds = snapshot.manifest.max_age
+        seconds = snapshot.manifest.spec.max_age
         at = ("batchinfer-version", str(version))
         body = problem_body("miss", f"{snapshot.manifest.job} has no prediction for this query.")
         return cls(
@@ -152,7 +152,7 @@ class VersionOpener:
 
     def _counter(self, snapshot: Snapshot) -> MissCounter | None:
         """The one in use, as long as the lookup key stays as it is."""
-        if not self._records_misses or not snapshot.manifest.serve.get("misses", True):
+        if not self._records_misses or not snapshot.manifest.spec.records_misses:
             return None
         before = self.opened.miss_counter if self.opened else None
         if before is not None and before.names == snapshot.reader.names:

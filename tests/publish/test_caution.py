@@ -54,7 +54,7 @@ def week2(world: World) -> Path:
 
 def input_of(world: World) -> object:
     with world.served() as served:
-        return served.manifest.run["input"]
+        return served.manifest.run.input
 
 
 @pytest.mark.parametrize("command", COMMANDS)

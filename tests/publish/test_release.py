@@ -375,9 +375,8 @@ def test_another_way_to_serve_is_news(world: World, sections: dict[str, Any]) ->
     changed = world.changed(**sections)
     assert changed.publish().version == 2
     [section] = sections
-    assert Manifest.read(folder(world, 2)).spec[section] == json.loads(
-        changed.job.spec.model_dump_json(by_alias=True)
-    )[section]  # fmt: skip
+    written = json.loads(Manifest.read(folder(world, 2)).spec.sections[section])
+    assert written == json.loads(changed.job.spec.model_dump_json(by_alias=True))[section]
     assert changed.publish().unchanged
 
 
@@ -408,7 +407,7 @@ STEPS = [  # in order; what is served then, and which complete versions there ar
     ("publish.build:write_manifest", "after", "old", [1]),
     ("versions.folders:sync_files", "after", "old", [1]),
     ("publish.build:check", "after", "old", [1]),
-    ("versions.folders:add", "after", "old", [1, 2]),
+    ("versions.folders:move_into_place", "after", "old", [1, 2]),
     ("versions.pointers:make_current", "before", "old", [1, 2]),
     ("versions.pointers:make_current", "after", "new", [1, 2]),
     ("versions.retention:retain", "before", "new", [1, 2]),
