@@ -45,10 +45,13 @@ input_option = click.option(
 )
 
 
-def open_job(name: str) -> tuple[Job, JobData]:
-    """The job of that name, and its part of the data folder."""
+def open_job(name: str, *, makes: bool = False) -> tuple[Job, JobData]:
+    """The job of that name, and its part of the data folder. makes: a data folder that does not exist is made, and said."""
     job = reader.load(name, os.environ)
-    return job, JobData(data_dir(), job.name)
+    data = JobData(data_dir(), job.name)
+    if makes and not data.root.exists():
+        warn(f"The data folder {data.root} does not exist yet: it is made now.")
+    return job, data
 
 
 def data_dir() -> Path:

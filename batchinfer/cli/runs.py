@@ -106,7 +106,7 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
     from batchinfer.pipeline.run import run
     from batchinfer.planning.prepare import Options
 
-    opened, data = open_job(job)
+    opened, data = open_job(job, makes=True)
     options = Options(
         input=input_path, limit=limit, max_hours=max_hours, publish=not no_publish, retry_failed=retry_failed,
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh]).items())) if refresh else None,
@@ -145,7 +145,7 @@ def publish_(
         raise UsageError("--why goes with --force: a version that passes its gate needs no reason.")
     if allow_empty and not force:
         raise UsageError("--allow-empty goes with --force: the gate refuses a version that has no entries.")
-    opened, data = open_job(job)
+    opened, data = open_job(job, makes=True)
     with reporting(as_json=as_json), ProgressConsole() as show:
         options = Options(input=input_path, yes=yes)
         if candidate is None:

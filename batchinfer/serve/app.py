@@ -73,7 +73,9 @@ class Service:
         self._settings = settings
         self.worker_metrics = WorkerMetrics()
         self.authenticator = Authenticator(settings.data, settings.latch)
-        self.registry = JobRegistry(settings.data, self._on_new_job, records_misses=settings.records_misses)
+        self.registry = JobRegistry(
+            settings.data, self._on_new_job, self._on_removed_job, records_misses=settings.records_misses
+        )
         self._lookup_routes: dict[str, LookupRoute] = {}
         self._starlette = Starlette(
             routes=[
@@ -94,6 +96,12 @@ class Service:
     def _on_new_job(self, job: ServedJob) -> None:
         route = LookupRoute(job, self.authenticator, self.worker_metrics)
         self._lookup_routes = self._lookup_routes | {route.path: route}
+
+    def _on_removed_job(self, job: ServedJob) -> None:
+        self._lookup_routes = {
+            path: route for path, route in self._lookup_routes.items() if path != lookup_path(job.name)
+        }
+        self.worker_metrics.forget(job.name)
 
     def lookup_route(self, path: str) -> LookupRoute | None:
         """What answers single look-ups at a path, if it is that of a known job."""
