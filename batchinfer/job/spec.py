@@ -22,6 +22,7 @@ from batchinfer.core.keys import JOB_NAME
 from batchinfer.job.parts import Part
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.spec import PromptSpec, SamplingSpec
+from batchinfer.versions.keep import Keep
 
 
 class MissesSpec(Section):
@@ -228,6 +229,13 @@ class OnErrorsSpec(Section):
     )
 
 
+class KeepVersionsSpec(Section):
+    """The old versions and refused candidates that stay. One goes once it is beyond both limits; a number is `count` alone."""
+
+    count: Annotated[int, Field(ge=1)] = Field(5, description="The newest so many stay.")
+    days: Annotated[int, Field(ge=1)] = Field(30, description="Those that were made in the last so many days stay.")
+
+
 class JobSpec(Section):
     """A whole job file."""
 
@@ -250,7 +258,15 @@ class JobSpec(Section):
     match: MatchSpec | None = None
     serve: ServeSpec = ServeSpec()
     schedule: ScheduleSpec | None = None
-    keep_versions: Annotated[int, Field(ge=1)] = Field(5, description="How many versions are kept.")
+    keep_versions: Annotated[int, Field(ge=1)] | KeepVersionsSpec = Field(
+        KeepVersionsSpec(), description="How many versions stay, and how long."
+    )
+
+    @property
+    def keep(self) -> Keep:
+        """What `keep_versions` says."""
+        kept = self.keep_versions
+        return Keep(kept) if isinstance(kept, int) else Keep(kept.count, kept.days)
 
     @model_validator(mode="after")
     def _prompt_and_model(self) -> JobSpec:

@@ -75,6 +75,7 @@ class RunReport:
     unchanged: whether there was nothing new to publish.
     pinned: the version that is served in place of the current one.
     changes: of what was served; None without a candidate.
+    versions_removed: old versions and refused candidates that were removed afterwards.
     match: what the matcher holds.
     gate: its checks.
     engine_load_seconds: until the engine was ready.
@@ -107,6 +108,7 @@ class RunReport:
     unchanged: bool
     pinned: int | None
     changes: ServedChanges | None
+    versions_removed: list[int | str]
     match: Terms | None
     gate: tuple[Check, ...]
     engine_load_seconds: float
@@ -153,6 +155,7 @@ class RunReport:
             unchanged=contents.same if contents else False,
             pinned=outcome.pinned if outcome else None,
             changes=contents.changes if contents else None,
+            versions_removed=outcome.removed.to_json() if outcome else [],
             match=outcome.match if outcome else None,
             gate=outcome.checks if outcome else (),
             engine_load_seconds=round(progress.load_seconds, 3),

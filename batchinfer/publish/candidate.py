@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from batchinfer.cache.schema import RunStatus
@@ -30,6 +30,7 @@ from batchinfer.publish.release import (
 from batchinfer.versions import folders, retention
 from batchinfer.versions.layout import PREDICTIONS
 from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.retention import Removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class CandidateReport:
     manifest: of the candidate.
     changes: of what was served.
     pinned: the version that is served in place of the current one.
+    removed: old versions and candidates that were removed afterwards.
     """
 
     job: str
@@ -50,12 +52,14 @@ class CandidateReport:
     manifest: Manifest
     changes: ServedChanges
     pinned: int | None
+    removed: Removed = field(default_factory=Removed)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "job": self.job, "status": RunStatus.DONE, "candidate": self.candidate, "version": self.version,
             "entries": self.manifest.rows, "carried": self.manifest.carried, "unchanged": self.version is None,
-            "pinned": self.pinned, "changes": self.changes.to_json(), "gate": [check.to_json() for check in self.manifest.gate.checks],
+            "pinned": self.pinned, "changes": self.changes.to_json(),
+            "versions_removed": self.removed.to_json(), "gate": [check.to_json() for check in self.manifest.gate.checks],
         }  # fmt: skip
 
 
@@ -108,8 +112,8 @@ def release_candidate(
             match=None if held is None else held.to_json(), forced=asdict(forced) if forced else None,
         )  # fmt: skip
         install_version(data, store, draft, version, released, bytes_of=manifest)
-    retention.retain(data, job.spec.keep_versions)
-    return CandidateReport(job.name, name, version, manifest, compared.changes, pinned_instead(data, info))
+    removed = retention.retain(data, job.spec.keep, info)
+    return CandidateReport(job.name, name, version, manifest, compared.changes, pinned_instead(data, info), removed)
 
 
 def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -30,6 +30,7 @@ from batchinfer.publish.matcher import Terms
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import PREDICTIONS
 from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.retention import Removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Release:
     pinned: the version that is served in place of what was published.
     match: what its matcher holds.
     reasons: why rows have no answer, the most frequent first; none unless the gate refused the candidate.
+    removed: old versions and candidates that were removed afterwards.
     """
 
     version: int | None
@@ -52,6 +54,7 @@ class Release:
     pinned: int | None = None
     match: Terms | None = None
     reasons: tuple[FailureReason, ...] = ()
+    removed: Removed = field(default_factory=Removed)
 
     @property
     def candidate(self) -> str | None:
@@ -116,8 +119,8 @@ def release(
                 if version is None
                 else replace(outcome, match=_publish(data, workspace, draft, version, manifest, info))
             )
-    retention.retain(data, workspace.spec.keep_versions)
-    return replace(outcome, pinned=pinned_instead(data, info))
+    removed = retention.retain(data, workspace.spec.keep, info)
+    return replace(outcome, pinned=pinned_instead(data, info), removed=removed)
 
 
 def _judged(candidate: Candidate, workspace: Workspace, failed: int, known: Golden | None) -> list[Check]:

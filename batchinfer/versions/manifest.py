@@ -18,10 +18,11 @@ from batchinfer.core.keys import ENCODERS, canonical_json
 from batchinfer.core.records import Check
 from batchinfer.errors import StoreError
 from batchinfer.match.matcher import MATCHER, MatcherVersion
+from batchinfer.versions.keep import Keep
 from batchinfer.versions.layout import FORMAT, MANIFEST
 
 SECONDS = re.compile("[0-9]+s")
-KEEP_VERSIONS = 5  # where an old manifest does not say it
+KEEP_VERSIONS = Keep(5)  # where an old manifest does not say it
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +96,14 @@ class PublishedSpec:
     """What a version needs to know of the job file as it was.
 
     upstream: the job that its list was taken from, if the job was chained.
-    keep_versions: how many versions were kept.
+    keep_versions: how many versions stayed, and how long.
     max_age: how long clients may keep an answer, in seconds.
     records_misses: whether what is asked for and not found is recorded.
     sections: each section as canonical JSON, to be compared or read as a whole.
     """
 
     upstream: str | None
-    keep_versions: int
+    keep_versions: Keep
     max_age: int
     records_misses: bool
     sections: Mapping[str, str]
@@ -273,7 +274,7 @@ def _spec(document: Mapping[str, Any]) -> PublishedSpec:
     serve, upstream = document.get("serve", {}), document.get("input", {}).get("job")
     return PublishedSpec(
         upstream=upstream if isinstance(upstream, str) else None,
-        keep_versions=int(document.get("keep_versions", KEEP_VERSIONS)),
+        keep_versions=Keep.of(document["keep_versions"]) if "keep_versions" in document else KEEP_VERSIONS,
         max_age=_seconds(serve.get("max_age", "60s")),
         records_misses=serve.get("misses", True),
         sections={name: canonical_json(section) for name, section in document.items()},

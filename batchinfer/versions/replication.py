@@ -32,6 +32,7 @@ class Replicated:
     copied: whether it was copied; if not, it was there already.
     bytes: the size of what was copied.
     pinned: the version that is served there instead, if one is pinned.
+    versions_removed: old versions and candidates that were removed there.
     """
 
     job: str
@@ -40,13 +41,17 @@ class Replicated:
     copied: bool
     bytes: int
     pinned: int | None
+    versions_removed: list[int | str]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def replicate(data: JobData, destination: str | Path, info: Info) -> Replicated:
-    """Copies what is served to another data folder, and makes it current there. Raises UsageError, Busy or StoreError."""
+    """Copies what is served to another data folder, which is made if need be, and makes it current there.
+
+    Raises UsageError, NotFound, Busy or StoreError.
+    """
     there = _destination(data, Path(destination).absolute())
     with pointers.open_served(data) as source, there.run_lock(f"batchinfer copy {data.name}"):
         found = pointers.pointer_to(data, source.number)
@@ -59,16 +64,16 @@ def replicate(data: JobData, destination: str | Path, info: Info) -> Replicated:
                 write_atomically(there.folder / name, (data.folder / name).read_bytes())
         with there.versions_lock(f"batchinfer copy {data.name}"):
             pointers.make_current(there, found.version)
-        retention.retain(there, source.manifest.spec.keep_versions)
+        removed = retention.retain(there, source.manifest.spec.keep_versions, info)
         pin = pointers.pointer(there, pointers.PIN)
     pinned = None if pin is None or pin.version == found.version else pin.version
-    return Replicated(data.name, found.version, str(destination), copied, size, pinned)
+    return Replicated(data.name, found.version, str(destination), copied, size, pinned, removed.to_json())
 
 
 def _destination(data: JobData, root: Path) -> JobData:
-    if not root.is_dir():
-        raise UsageError(f"{root} is not a folder: make it first, or name another data folder.")
-    if root.samefile(data.root):
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is not a folder: name a data folder, or one that is to be made.")
+    if root.exists() and root.samefile(data.root):
         raise UsageError(f"{root} is the data folder that the version lies in: name another one.")
     return JobData(root.resolve(), data.name)
 

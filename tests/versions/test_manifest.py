@@ -11,6 +11,7 @@ import pytest
 from batchinfer.core.records import Check
 from batchinfer.errors import GateFailed, StoreError
 from batchinfer.versions.folders import folder_of
+from batchinfer.versions.keep import Keep
 from batchinfer.versions.layout import MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import FileFacts, HeldTerms, Manifest, PublishedRun, PublishedSpec
 from tests.damage import edit_manifest
@@ -98,7 +99,7 @@ def test_run_files_and_spec_are_typed(world: World) -> None:
     """What serving and publishing need of them is read once, when the manifest is."""
     manifest = Manifest.read(folder_of(world.data, 1))
     assert manifest.run == PublishedRun(1, "queries.parquet")
-    assert (manifest.spec.upstream, manifest.spec.keep_versions, manifest.spec.max_age) == (None, 5, 60)
+    assert (manifest.spec.upstream, manifest.spec.keep_versions, manifest.spec.max_age) == (None, Keep(5, 30), 60)
     assert (manifest.spec.records_misses, manifest.spec.sections["match"]) == (True, "null")
     assert manifest.match is None
     facts = manifest.files[PREDICTIONS]
@@ -113,5 +114,5 @@ def test_what_an_old_manifest_does_not_say(world: World) -> None:
     del document["run"]
     manifest = Manifest.of(document | {"spec": {}, "match": {"terms": 3}})
     assert manifest.run == PublishedRun(0, None)
-    assert manifest.spec == PublishedSpec(None, 5, 60, records_misses=True, sections={})
+    assert manifest.spec == PublishedSpec(None, Keep(5), 60, records_misses=True, sections={})
     assert manifest.match == HeldTerms(3, None)

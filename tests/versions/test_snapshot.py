@@ -87,7 +87,7 @@ def test_a_changed_manifest_is_refused(big: World) -> None:
     """A whole manifest that is not the one that was published is refused by its checksum."""
     path = folder_of(big.data, 1) / MANIFEST
     path.write_text(path.read_text(encoding="utf-8").replace('"rows": 300', '"rows": 301'), encoding="utf-8")
-    with pytest.raises(StoreError, match="is not the manifest that was big: its checksum differs"):
+    with pytest.raises(StoreError, match="is not the manifest that was published: its checksum differs"):
         big.served()
     with (
         Snapshot(folder_of(big.data, 1)) as snapshot,
