@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from batchinfer.job import reader
 from batchinfer.job.reader import Job
 
 WIDE = 60  # characters of a cell
+LOOSE = 10_000  # more characters than any table has
 
 job_argument = click.argument("job")
 counted = errors.counted
@@ -43,15 +45,33 @@ input_option = click.option(
 )
 
 
-def open_job(name: str) -> tuple[Job, JobData]:
-    """The job of that name, and its part of the data folder."""
+def open_job(name: str, *, makes: bool = False) -> tuple[Job, JobData]:
+    """The job of that name, and its part of the data folder. makes: a data folder that does not exist is made, and said."""
     job = reader.load(name, os.environ)
-    return job, JobData(data_dir(), job.name)
+    data = JobData(data_dir(), job.name)
+    if makes and not data.root.exists():
+        warn(f"The data folder {data.root} does not exist yet: it is made now.")
+    return job, data
 
 
 def data_dir() -> Path:
     """The data folder that the command was given."""
     return data_folder(click.get_current_context().find_root().obj, os.environ)
+
+
+@contextlib.contextmanager
+def model_note(job: Job, data: JobData, *, as_json: bool) -> Iterator[None]:
+    """Tells people once for each job and data folder that the bundled model is a small one; machines never."""
+    from batchinfer.engines.bundled import NOTICE, PREFIX
+
+    model = job.spec.model
+    told = as_json or model is None or not model.id.startswith(PREFIX) or data.noted.exists()
+    if not told:
+        click.secho(NOTICE, dim=True, err=True)
+    yield
+    if not told and data.folder.is_dir():  # a command that only looks does not make it
+        with contextlib.suppress(OSError):
+            data.noted.touch()
 
 
 def served_data(name: str) -> JobData:
@@ -110,7 +130,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
         drawn.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
     for row in rows:
         drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    Console().print(drawn)
+    console = Console()
+    needed = drawn.__rich_measure__(console, console.options.update(max_width=LOOSE)).minimum
+    console.width = max(console.width, needed)  # a narrow terminal breaks lines, but no column is lost
+    console.print(drawn)
 
 
 def cell(value: object, most: int = WIDE) -> str | None:

@@ -28,6 +28,7 @@ COMMANDS = {
     "pin": ("versions", "Serve one version until it is unpinned."),
     "unpin": ("versions", "Serve the current version again."),
     "rollback": ("versions", "Pin the version before the one that is served."),
+    "jobs": ("maintenance", "The jobs of the data folder; jobs remove removes one."),
     "lookup": ("lookup", "One prediction, from the version that is served."),
     "match": ("lookup", "Concepts that a text mentions, with places."),
     "serve": ("serve", "The lookup service: HTTP for every job of the data folder."),

@@ -17,6 +17,7 @@ from batchinfer.cli.common import (
     input_option,
     job_argument,
     json_option,
+    model_note,
     open_job,
     output_file,
     pairs,
@@ -48,7 +49,8 @@ def plan_(job: str, input_path: Path | None, as_json: bool) -> None:
     from batchinfer.planning.prepare import Options
 
     opened, data = open_job(job)
-    result = plan(opened, data, Options(input=input_path), lambda text: click.secho(text, dim=True, err=True))
+    with model_note(opened, data, as_json=as_json):
+        result = plan(opened, data, Options(input=input_path), lambda text: click.secho(text, dim=True, err=True))
     emit(result.to_json(), as_json, lambda: _print_plan(result))
 
 
@@ -103,13 +105,13 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
     from batchinfer.pipeline.run import run
     from batchinfer.planning.prepare import Options
 
-    opened, data = open_job(job)
+    opened, data = open_job(job, makes=True)
     options = Options(
         input=input_path, limit=limit, max_hours=max_hours, publish=not no_publish, retry_failed=retry_failed,
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh]).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
-    with reporting(as_json=as_json), ProgressConsole() as show:
+    with reporting(as_json=as_json), model_note(opened, data, as_json=as_json), ProgressConsole() as show:
         report = run(opened, data, options, show)
     emit(report.to_json(), as_json, lambda: print_report(report))
 
@@ -142,7 +144,7 @@ def publish_(
         raise UsageError("--why goes with --force: a version that passes its gate needs no reason.")
     if allow_empty and not force:
         raise UsageError("--allow-empty goes with --force: the gate refuses a version that has no entries.")
-    opened, data = open_job(job)
+    opened, data = open_job(job, makes=True)
     with reporting(as_json=as_json), ProgressConsole() as show:
         options = Options(input=input_path, yes=yes)
         if candidate is None:
@@ -255,7 +257,7 @@ def _print_runs(reports: Sequence[Mapping[str, Any]]) -> None:
 @yes_option
 @json_option
 def export_(job: str, file: str, chosen: str | None, input_path: Path | None, yes: bool, as_json: bool) -> None:
-    """Write what the cache has for the job's list, with raw text and scores.
+    """Write what the cache has for the job's list, with raw text, scores and the list's other columns, in its order.
 
     FILE ends in .parquet, .csv or .jsonl, or is - for standard output, with --format. Asks first if the list comes from
     another place than the served version's.

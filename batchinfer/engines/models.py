@@ -73,8 +73,8 @@ def _request(spec: ModelSpec) -> str:
 def weights(identity: ModelIdentity, data: JobData, info: Info) -> str:
     """The folder or hub id that an engine loads the model from. Converts the bundled model first if need be."""
     if identity.source.startswith(bundled.PREFIX):
-        info(bundled.NOTICE)
-        return str(bundled.ensure(data.models, identity.digest, info))
+        older = bundled.folder(data.models, identity.digest)
+        return str(older if older.is_dir() else bundled.ensure(bundled.shared_folder(), identity.digest, info))
     return identity.source
 
 
@@ -153,7 +153,7 @@ def folder_digest(folder: Path, data: JobData) -> str:
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.relative_to(folder)}\0{inner}\n".encode())
-    if data.root.is_dir():  # a command that only reads makes no data folder
+    if os.access(data.root, os.W_OK):  # a command that only reads makes no data folder
         write_atomically(cache, json.dumps(known | {str(folder): [stamp, whole.hexdigest()]}).encode())
     return whole.hexdigest()
 

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,11 +113,15 @@ class Collector:
             return []
 
     def _merge(self, folder: Path) -> None:
+        data = JobData(self._data, folder.name)
+        if data.is_removed:  # its misses with it
+            shutil.rmtree(folder)
+            return
         for day, paths in groupby(spooled(folder), day_of):
             from batchinfer.misses.log import merge  # brings pyarrow: only where there is something to merge
 
             counted = dict(self._read(list(paths)))
-            merge(JobData(self._data, folder.name), day, self._server, counted)
+            merge(data, day, self._server, counted)
             for name in counted:
                 (folder / name).unlink()
 

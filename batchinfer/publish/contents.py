@@ -238,15 +238,13 @@ class Candidate:
             "UNION ALL SELECT lookup_hash, value FROM refused)"
         )
 
-    @property
-    def rows_sql(self) -> str:
-        """The columns of predictions.parquet, in the order of the lookup hash."""
-        names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in self._list.source.key)
-        return f"SELECT {names}, {VALUE_COLUMNS}, lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash"
-
     def write(self, target: Path) -> None:
-        """The copy of record as Parquet."""
-        self._db.execute(f"COPY ({self.rows_sql}) TO {literal(str(target))} {COPY_OPTIONS}")
+        """The copy of record as Parquet, in the order of the lookup hash."""
+        names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in self._list.source.key)
+        self._db.execute(
+            f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash) "
+            f"TO {literal(str(target))} {COPY_OPTIONS}"
+        )
 
     def answers_to(self, golden: pa.Table) -> pa.RecordBatchReader:
         """The columns query and answer of golden rows, and the prediction that each has here, or null."""

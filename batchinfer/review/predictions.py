@@ -114,7 +114,8 @@ def import_predictions(
 
 
 def past_imports(data: JobData) -> list[ImportRow]:
-    """All imports that were not undone, oldest first."""
+    """All imports that were not undone, oldest first. Raises NotFound where the data folder has nothing of the job."""
+    data.require()
     store = Store(data.cache)
     if not data.cache.exists():
         return []
@@ -126,7 +127,8 @@ def undo_import(job: Job, data: JobData, number: int) -> UndoneImport:
     """Removes an import. Raises NotFound."""
     known = [row.import_id for row in past_imports(data)]
     if number not in known:
-        raise NotFound(f"There is no import {number}; there are {', '.join(map(str, known)) or 'none'}.")
+        there = ", ".join(map(str, known)) or "none"
+        raise NotFound(f"The job {data.name} has no import {number} in {data.root}: there are {there}.")
     with data.run_lock(f"batchinfer import {job.name}"):
         return UndoneImport(number, imports.remove_import(Store(data.cache), number))
 

@@ -73,7 +73,9 @@ class Service:
         self._settings = settings
         self.worker_metrics = WorkerMetrics()
         self.authenticator = Authenticator(settings.data, settings.latch)
-        self.registry = JobRegistry(settings.data, self._on_new_job, records_misses=settings.records_misses)
+        self.registry = JobRegistry(
+            settings.data, self._on_new_job, self._on_removed_job, records_misses=settings.records_misses
+        )
         self._lookup_routes: dict[str, LookupRoute] = {}
         self._starlette = Starlette(
             routes=[
@@ -94,6 +96,12 @@ class Service:
     def _on_new_job(self, job: ServedJob) -> None:
         route = LookupRoute(job, self.authenticator, self.worker_metrics)
         self._lookup_routes = self._lookup_routes | {route.path: route}
+
+    def _on_removed_job(self, job: ServedJob) -> None:
+        self._lookup_routes = {
+            path: route for path, route in self._lookup_routes.items() if path != lookup_path(job.name)
+        }
+        self.worker_metrics.forget(job.name)
 
     def lookup_route(self, path: str) -> LookupRoute | None:
         """What answers single look-ups at a path, if it is that of a known job."""
@@ -164,13 +172,13 @@ class Service:
         headers = request.scope["headers"]
         queries = batch.read_queries(await read_body(headers, request.receive))
         opened = job.open_version()
-        content, missed = batch.look_up_all(opened, queries)
-        self.worker_metrics.counters["hits", job.name] += len(queries) - len(missed)
-        self.worker_metrics.counters["misses", job.name] += len(missed)
+        reply = batch.look_up_all(opened, queries)
+        self.worker_metrics.counters["hits", job.name] += reply.found
+        self.worker_metrics.counters["misses", job.name] += len(reply.missed)
         if opened.miss_counter is not None:
-            for values in missed:
+            for values in reply.missed:
                 opened.miss_counter.add(values)
-        return await _as_batch(content, opened.version, headers)
+        return await _as_batch(reply.content, opened.version, headers)
 
     async def match(self, request: Request) -> Response:
         job = self._served_job(request)

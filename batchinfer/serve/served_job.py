@@ -168,6 +168,7 @@ class ServedJob:
 
     def __init__(self, data: JobData, *, records_misses: bool) -> None:
         self.name = data.name
+        self.data = data
         self.situation = Situation()
         self._opener = VersionOpener(data.name, records_misses=records_misses)
         self._follower = Follower(data, matching=True, prepare=self._opener)

@@ -48,7 +48,10 @@ class Replicated:
 
 
 def replicate(data: JobData, destination: str | Path, info: Info) -> Replicated:
-    """Copies what is served to another data folder, and makes it current there. Raises UsageError, Busy or StoreError."""
+    """Copies what is served to another data folder, which is made if need be, and makes it current there.
+
+    Raises UsageError, NotFound, Busy or StoreError.
+    """
     there = _destination(data, Path(destination).absolute())
     with pointers.open_served(data) as source, there.run_lock(f"batchinfer copy {data.name}"):
         found = pointers.pointer_to(data, source.number)
@@ -68,9 +71,9 @@ def replicate(data: JobData, destination: str | Path, info: Info) -> Replicated:
 
 
 def _destination(data: JobData, root: Path) -> JobData:
-    if not root.is_dir():
-        raise UsageError(f"{root} is not a folder: make it first, or name another data folder.")
-    if root.samefile(data.root):
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is not a folder: name a data folder, or one that is to be made.")
+    if root.exists() and root.samefile(data.root):
         raise UsageError(f"{root} is the data folder that the version lies in: name another one.")
     return JobData(root.resolve(), data.name)
 

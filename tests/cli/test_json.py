@@ -41,6 +41,8 @@ FAILS: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("pin",): (["shop", "9"], 6),
     ("unpin",): (["other"], 6),
     ("rollback",): (["shop"], 6),
+    ("jobs",): (["nothing"], 2),
+    ("jobs", "remove"): (["other", "--yes"], 6),
     ("lookup",): (["shop", "text=seven"], 6),
     ("match",): (["shop", "one"], 2),
     ("serve",): (["--host", "no host"], 2),

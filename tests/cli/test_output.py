@@ -12,13 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchinfer.cli import common
 from batchinfer.core.home import JobData
 from batchinfer.engines.devices import Gpu
+from batchinfer.job import reader
 from batchinfer.maintenance import doctor
 from batchinfer.versions.folders import folder_of
 from tests.cli.conftest import ECHO
 from tests.factories import LENIENT
-from tests.tiny import Cli, token
+from tests.tiny import Cli, token, write_job
 
 RUN_FIELDS = {
     "job", "run_id", "status", "rows", "bad", "duplicates", "unique", "cached", "generated", "failed", "remaining", "hits",
@@ -378,3 +380,30 @@ def test_people_get_text(batchinfer: Cli, ran: Path, command: str) -> None:
     assert done.out.strip()
     assert "Traceback" not in done.err
     assert not done.out.startswith(("{", "["))
+
+
+def test_a_narrow_terminal_loses_no_column(batchinfer: Cli, ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At sixty characters and fewer a table still has all its columns and figures."""
+    for width in ("60", "20"):
+        monkeypatch.setenv("COLUMNS", width)
+        said = batchinfer("runs", "shop").out
+        assert {"run", "rows", "failed", "ver.", "rows/s", "done"} <= set(said.split())
+        assert "…" not in said
+
+
+def test_the_bundled_model_is_noted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A person is told once for each job and data folder that the model is a small one, and never beside JSON."""
+    write_job(tmp_path / "shop", {"text": ["a"]}, model={"id": "bundled/x"}, prompt={"template": "{{ text }}"})
+    job, data = reader.load(str(tmp_path / "shop"), {}), JobData(tmp_path / "home", "shop")
+
+    def said(*, as_json: bool = False) -> str:
+        with common.model_note(job, data, as_json=as_json):
+            pass
+        return capsys.readouterr().err
+
+    assert "is a small English model" in said()
+    assert not data.root.exists(), "what only looks makes nothing"
+    data.folder.mkdir(parents=True)
+    assert said(as_json=True) == ""
+    assert "is a small English model" in said()
+    assert said() == ""

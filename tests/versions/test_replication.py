@@ -185,18 +185,23 @@ def test_a_damaged_source_is_not_shipped(world: World, dest: Path, name: str, da
 
 
 def test_places_that_will_not_do(world: World, tmp_path: Path, batchinfer: Cli) -> None:
-    """The data folder itself, also by a link, a file, and what does not exist are each refused in a sentence."""
+    """The data folder itself, also by a link, and a file are each refused in a sentence."""
     (tmp_path / "link").symlink_to(world.data.root)
     (tmp_path / "file").touch()
     for place, says in (
         (world.data.root, "is the data folder that the version lies in"),
         (tmp_path / "link", "is the data folder that the version lies in"),
-        (tmp_path / "file", "is not a folder: make it first"),
-        (tmp_path / "none", "is not a folder: make it first"),
+        (tmp_path / "file", "is not a folder: name a data folder"),
     ):
         done = batchinfer("copy", "shop", place)
         assert done.code == 2
         assert says in done.sentence
+
+
+def test_a_folder_that_is_not_there_is_made(world: World, tmp_path: Path, batchinfer: Cli) -> None:
+    """A destination need not exist, nor the folders above it."""
+    assert batchinfer("copy", "shop", tmp_path / "far" / "away").code == 0
+    assert served(tmp_path / "far" / "away") == (1, "one")
 
 
 def test_no_version_to_ship(tmp_path: Path, dest: Path, batchinfer: Cli) -> None:
