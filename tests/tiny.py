@@ -159,7 +159,7 @@ class RecordingConsole:
     def info(self, text: str) -> None:
         self.said.append(text)
 
-    def progress(self, progress: Progress, hits: int) -> None:
+    def progress(self, progress: Progress, cached: int) -> None:
         for count in sorted(self.at):
             if progress.done >= count:
                 self.at.pop(count)()

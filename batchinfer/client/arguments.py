@@ -18,6 +18,13 @@ def one_query(query: Query | None, columns: Mapping[str, Any]) -> Query:
     return {**query, **columns} if columns else query
 
 
+def many_queries(queries: Iterable[Query]) -> list[Query]:
+    """Raises UsageError for one query, whose columns would be taken for queries."""
+    if isinstance(queries, str | bytes | Mapping):
+        raise UsageError(f"Queries are a list of mappings, not {shortened(repr(queries))}.")
+    return list(queries)
+
+
 def many_texts(texts: Iterable[str]) -> list[str]:
     """Raises UsageError for one text, and for what is none."""
     if isinstance(texts, str | bytes | Mapping):

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batchinfer.client.arguments import many_texts, one_query
+from batchinfer.client.arguments import many_queries, many_texts, one_query
 from batchinfer.client.backends import OPEN, close_backend, open_backend
-from batchinfer.client.types import POOL_SIZE, Backend, Hit, Matches, Query, Result
+from batchinfer.client.types import POOL_SIZE, Backend, Hit, Matches, Outcome, Query, Result
 from batchinfer.errors import UsageError
 from batchinfer.versions.query import language_ranges
 
@@ -43,9 +43,9 @@ class AsyncLookup:
         backend, values = self._opened, one_query(query, columns)
         return await self._answer(lambda: backend.get(values), at_once=backend.gets_at_once(1))
 
-    async def get_many(self, queries: Iterable[Query]) -> list[Hit | None]:
+    async def get_many(self, queries: Iterable[Query]) -> list[Outcome]:
         """The same for many, in their order."""
-        backend, rows = self._opened, list(queries)
+        backend, rows = self._opened, many_queries(queries)
         return await self._answer(lambda: backend.get_many(rows), at_once=backend.gets_at_once(len(rows)))
 
     async def match(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> Matches:

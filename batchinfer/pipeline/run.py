@@ -55,7 +55,7 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
         with RunRecord(prepared, options, began) as record:
             generate(prepared, options, console, stop, record, engine)
             if options.publishes:
-                failed = prepared.plan.counts.failed + record.progress.failures
+                failed = prepared.plan.counts.failed + record.progress.failed
                 consent = Consent(yes=options.yes)
                 record.outcome = publish_prepared(prepared, record.run_id, failed, golden, console, consent)
         _note_end(prepared, options, record)
@@ -109,13 +109,13 @@ def _ask(
         progress.load_seconds = time.monotonic() - began
         console.info(f"{loaded.description}, ready after {progress.load_seconds:.0f} s.")
         generator = Generator(prepared, record.run_id, stop, progress, options.limit)
-        hits = prepared.plan.counts.hits
-        generator.run(ready, task, tokenizer, loaded.max_model_len, lambda: console.progress(progress, hits))
+        cached = prepared.plan.counts.cached
+        generator.run(ready, task, tokenizer, loaded.max_model_len, lambda: console.progress(progress, cached))
 
 
 def _note_end(prepared: Prepared, options: Options, record: RunRecord) -> None:
     """What the data folder remembers of a run that was not stopped. Raises GateFailed if its candidate was refused."""
-    if options.refresh and record.report.left == 0:
+    if options.refresh and record.report.remaining == 0:
         prepared.data.clear_refresh()
     if record.outcome is not None and record.outcome.failed_checks:
         refused = GateFailed(gate_sentence(prepared.job.name, record.outcome))

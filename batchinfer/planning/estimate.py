@@ -45,7 +45,8 @@ class PlanReport:
         counts = self.counts
         return {
             "job": self.job, "rows": counts.rows, "misses": counts.misses, "bad": counts.bad,
-            "duplicates": counts.duplicates, "unique": counts.unique, "hits": counts.hits, "failures": counts.failed,
+            "duplicates": counts.duplicates, "unique": counts.unique, "cached": counts.cached,
+            "failed": counts.failed, "hits": counts.cached, "failures": counts.failed,
             "to_generate": counts.to_generate, "prompt_tokens": self.prompt_tokens,
             "prompt_tokens_exact": self.prompt_tokens_exact, "prefix_saving": self.prefix_saving,
             "estimate_seconds": self.estimate_seconds,

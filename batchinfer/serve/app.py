@@ -172,13 +172,13 @@ class Service:
         headers = request.scope["headers"]
         queries = batch.read_queries(await read_body(headers, request.receive))
         opened = job.open_version()
-        content, missed = batch.look_up_all(opened, queries)
-        self.worker_metrics.counters["hits", job.name] += len(queries) - len(missed)
-        self.worker_metrics.counters["misses", job.name] += len(missed)
+        reply = batch.look_up_all(opened, queries)
+        self.worker_metrics.counters["hits", job.name] += reply.found
+        self.worker_metrics.counters["misses", job.name] += len(reply.missed)
         if opened.miss_counter is not None:
-            for values in missed:
+            for values in reply.missed:
                 opened.miss_counter.add(values)
-        return await _as_batch(content, opened.version, headers)
+        return await _as_batch(reply.content, opened.version, headers)
 
     async def match(self, request: Request) -> Response:
         job = self._served_job(request)

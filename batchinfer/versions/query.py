@@ -59,18 +59,18 @@ class QueryReader:
             self._refuse_names(list(query))
         return tuple([CHECKS[column.kind](query[column.name], column) for column in self.columns])
 
-    def from_many(self, queries: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """The same for each of many. Raises UsageError, which says which one it is about."""
-        rows = []
-        for number, query in enumerate(queries):
-            if not isinstance(query, Mapping):
-                shown = errors.shortened(repr(query))
-                raise UsageError(f"queries[{number}] should be a mapping of columns to values, not {shown}.")
-            try:
-                rows.append(self.from_values(query))
-            except UsageError as exc:
-                raise UsageError(f"queries[{number}]: {exc}") from exc
-        return rows
+    def from_many(self, queries: Sequence[Any]) -> list[tuple[Any, ...] | UsageError]:
+        """The same for each of many; in the place of one that does not fit, why."""
+        return [self._values_or_why(query) for query in queries]
+
+    def _values_or_why(self, query: Any) -> tuple[Any, ...] | UsageError:
+        if not isinstance(query, Mapping):
+            shown = errors.shortened(repr(query))
+            return UsageError(f"A query is a mapping of columns to values, not {shown}.")
+        try:
+            return self.from_values(query)
+        except UsageError as exc:
+            return exc
 
     def from_url(self, query_string: bytes) -> tuple[Any, ...]:
         """The same from the query of a URL, percent-encoded UTF-8. Raises UsageError."""

@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchinfer import AsyncLookup, Lookup
-from batchinfer.client import http
+from batchinfer.client import encoding, http
 from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES
 from batchinfer.errors import NotPublished, StoreError, UsageError
 from batchinfer.serve.apikeys import KeyFile
+from tests.client.conftest import hits
 from tests.client.scripted import HIT, STATE, Scripted, problem
 from tests.serving import job, say, serving
 
@@ -39,7 +40,7 @@ def lookup(server: Scripted) -> Iterator[Lookup]:
 def test_batches_keep_within_the_limits(sizes: list[int], many: int) -> None:
     """In order, none lost, none empty, none of too many queries or bytes."""
     queries = [b"x" * size for size in sizes] + [b"{}"] * many
-    made = list(http.in_portions(queries))
+    made = list(encoding.in_portions(queries))
     assert [query for part in made for query in part] == queries
     assert all(0 < len(part) <= MAX_QUERIES for part in made)
     assert all(len(b'{"queries":[%b]}' % b",".join(part)) <= MAX_BODY for part in made)
@@ -53,7 +54,7 @@ def test_long_values_go_round_the_limit_of_a_url(tmp_path: Path) -> None:
     with serving(world.data.root, tmp_path / "server") as server, Lookup(server.url, "shop") as made:
         for key in ("x" * 8000, values[0]):
             assert (made.get(id=key) is None) == (key not in values)
-        assert [hit and hit["query"]["id"] for hit in made.get_many([{"id": key} for key in values])] == values
+        assert [hit["query"]["id"] for hit in hits(made.get_many([{"id": key} for key in values]))] == values
         with pytest.raises(UsageError, match=r"^A query has 1,048,585 bytes; the service takes 1,048,544\.$"):
             made.get(id="x" * (1 << 20))
 
@@ -198,7 +199,7 @@ def test_a_reply_that_is_too_large_is_asked_for_in_halves(server: Scripted, look
     large = problem(413, "too-large", "The reply would be too large.")
     server.first(large)
     found = lookup.get_many([{"id": name} for name in "abc"])
-    assert [hit["query"]["id"] for hit in found if hit] == ["a", "b", "c"]
+    assert [hit["query"]["id"] for hit in hits(found)] == ["a", "b", "c"]
     assert [len(json.loads(body)["queries"]) for *_, body in server.asked] == [3, 1, 2]
     server.first(large)
     with pytest.raises(UsageError, match="would be too large"):
@@ -285,6 +286,19 @@ def test_a_bad_query_costs_one_look_at_the_lookup_key(server: Scripted, lookup: 
     with pytest.raises(UsageError, match="odd is not part of it"):
         lookup.get(id="a", odd=1)
     assert [path for _, path, _, _ in server.asked] == ["/v1/jobs/shop"]
+
+
+def test_a_bad_query_among_many_is_not_sent(server: Scripted, lookup: Lookup) -> None:
+    """The others are, in one batch; what the service refuses since its key is another one now stands in its place, too."""
+    reply = {"found": False, "error": {"type": "urn:batchinfer:bad-query", "detail": "It is another key now."}}
+    body = json.dumps({"version": 1, "results": [HIT | {"found": True}, reply]}).encode()
+    lookup.get(id="a")
+    server.asked.clear()
+    server.first((200, {}, json.dumps(STATE).encode()), (200, {}, body))
+    odd, hit, refused = lookup.get_many([{"odd": 1}, {"id": "a"}, {"id": "b"}])
+    assert "odd is not part of it" in str(odd)
+    assert (hit, type(refused), str(refused)) == (HIT, UsageError, "It is another key now.")
+    assert [json.loads(sent)["queries"] for *_, sent in server.asked if sent] == [[{"id": "a"}, {"id": "b"}]]
 
 
 def test_a_job_of_which_nothing_is_whole(server: Scripted) -> None:

@@ -291,17 +291,21 @@ def test_each_refusal_is_a_problem(server: Server, method: str, path: str, statu
 
 
 def test_a_refusal_names_what_is_wrong(server: Server) -> None:
-    """The detail of a refusal is the sentence that the query's reader has for it, with the query's number in a batch."""
+    """The detail of a refusal is the sentence that the query's reader has for it; in a batch the others are answered."""
     refused = server.get("/v1/jobs/shop/lookup?sentence=x")
     assert refused.problem[2] == "The lookup key of shop is text: text is missing and sentence is not part of it."
-    refused = server.batch("shop", [{"text": "Tee"}, {"text": None}])
-    assert refused.problem == (
-        400,
-        "bad-query",
-        "queries[1]: text: expected a string, got None.",
+    mixed = server.batch("shop", [{"text": None}, {"text": "Tee"}, ["Tee"], {"text": "nobody"}])
+    assert mixed.status == 200
+    null, tea, sequence, nobody = mixed.json["results"]
+    problem = {"type": "urn:batchinfer:bad-query", "title": "The query does not fit", "status": 400}
+    assert null == {"found": False, "error": problem | {"detail": "text: expected a string, got None."}}
+    sentence = "A query is a mapping of columns to values, not ['Tee']."
+    assert sequence == {"found": False, "error": problem | {"detail": sentence}}
+    assert (tea["found"], tea["query"], nobody) == (
+        True,
+        {"text": "Tee"},
+        {"found": False, "query": {"text": "nobody"}},
     )
-    refused = server.batch("shop", [{"text": "Tee"}, ["Tee"]])
-    assert refused.problem[2] == "queries[1] should be a mapping of columns to values, not ['Tee']."
 
 
 def test_what_is_served_is_listed(server: Server, shop: World, typed: World) -> None:
