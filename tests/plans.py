@@ -20,7 +20,7 @@ def counts(world: World, **options: Any) -> Counts:
 
 def adds_up(found: Counts) -> None:
     assert found.rows == found.bad + found.duplicates + found.unique
-    assert found.unique == found.hits + found.failed + found.to_generate
+    assert found.unique == found.cached + found.failed + found.to_generate
 
 
 def asked(world: World, column: str = "text", **options: Any) -> list[Any]:
