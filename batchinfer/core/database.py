@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,43 @@ SCRATCH_MEMORY = "768MB"
 # Rows that are held in memory at once, unless a caller says otherwise.
 LIST_ROWS = 65_536  # of lists: keys and other short values
 TEXT_ROWS = 16_384  # of predictions and of what people write: such texts may be long
+
+_INSTANCES: dict[int, duckdb.DuckDBPyConnection] = {}  # by process number: an instance does not survive a fork
+_NUMBERS = itertools.count(1)
+
+
+@contextlib.contextmanager
+def database_file(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to one file, which is let go of at the end.
+
+    The file is attached to the one instance of the process, which takes a millisecond; an instance of its own would
+    register thousands of functions first, for twelve. Raises what DuckDB raises.
+    """
+    connection = _instance().cursor()
+    name = f"file_{next(_NUMBERS)}"
+    try:
+        connection.execute(f"ATTACH {literal(str(path))} AS {name}{' (READ_ONLY)' if read_only else ''}")
+        try:
+            connection.execute(f"USE {name}")
+            yield connection
+        finally:
+            connection.execute("USE memory")
+            connection.execute(f"DETACH {name}")
+    except (duckdb.FatalException, duckdb.InternalException):
+        _INSTANCES.pop(os.getpid(), None)  # it refuses all further work
+        raise
+    finally:
+        connection.close()
+
+
+def _instance() -> duckdb.DuckDBPyConnection:
+    if os.getpid() not in _INSTANCES:
+        instance = duckdb.connect()
+        instance.execute(
+            "SET temp_directory = ''"
+        )  # the working folder is no place for files, and little is sorted here
+        _INSTANCES.setdefault(os.getpid(), instance)
+    return _INSTANCES[os.getpid()]
 
 
 @contextlib.contextmanager
