@@ -110,7 +110,8 @@ def run(
     input: the list in place of the job's own. limit: of prompts; nothing is published then. max_hours: after them it stops,
     and can be resumed. publish: False to fill the cache only. retry_failed: try again what failed before.
     refresh: make again what is cached: all, or the rows of (column, value). update_model: take the model as it is now.
-    yes: regenerate most of the cache if the job file says so, without asking. console: whom to tell how it goes.
+    yes: without asking, take another list than the served version's, regenerate most of the cache, remove most of what is
+    served. console: whom to tell how it goes, and to ask.
     """
     from batchinfer.pipeline.progress import Unattended
     from batchinfer.pipeline.run import run as run_job
@@ -130,21 +131,24 @@ def publish(
     input: str | Path | None = None,  # noqa: A002
     candidate: str | None = None,
     force: str | None = None,
+    allow_empty: bool = False,
+    yes: bool = False,
     console: Console | None = None,
 ) -> RunReport | CandidateReport:
     """Builds a version from what the cache has now, gates it, and makes it current. Raises GateFailed.
 
     input: the list in place of the job's own. candidate: publish this refused one as it is. force: publish although the
-    gate refuses, for this reason. console: whom to tell how it goes.
+    gate refuses, for this reason. allow_empty: also a version without entries. yes: without asking, also of another list
+    than the served version's, and if most of what is served would be removed. console: whom to tell how it goes.
     """
     from batchinfer.pipeline import publish as publishing
     from batchinfer.pipeline.progress import Unattended
     from batchinfer.planning.prepare import Options
 
-    options, told, place = Options(input=_path(input)), console or Unattended(), data.of(job.name)
+    options, told, place = Options(input=_path(input), yes=yes), console or Unattended(), data.of(job.name)
     if candidate is None:
-        return publishing.publish(job, place, options, told, force)
-    return publishing.publish_candidate(job, place, options, told, candidate, force)
+        return publishing.publish(job, place, options, told, force, allow_empty=allow_empty)
+    return publishing.publish_candidate(job, place, options, told, candidate, force, allow_empty=allow_empty)
 
 
 def versions(job: Job | str, data: Data, *, console: Console | None = None) -> list[VersionStatus]:
@@ -190,12 +194,13 @@ def diff(
     """What was added, removed and changed between two versions. Raises NotFound, UsageError or StoreError.
 
     start, end: numbers, refused candidates such as "r7", or "current" for what is served; without a start, the version
-    before the served one. out: a Parquet file for all differences; the first are in the report.
+    before the served one. out: a .parquet, .csv or .jsonl file for all differences; the first are in the report.
     """
+    from batchinfer.core.output import OutputFile
     from batchinfer.publish.diff import compare
 
     names = [] if start is None else [str(start), str(end)]
-    return compare(_place(job, data), names, _path(out), show=20)
+    return compare(_place(job, data), names, None if out is None else OutputFile.of(out), show=20)
 
 
 def _path(given: str | Path | None) -> Path | None:

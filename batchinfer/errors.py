@@ -2,6 +2,7 @@
 
 BatchinferError (1)
 ├── UsageError (2)          bad usage
+│   ├── NotConfirmed        what was asked first was not agreed to
 │   └── MissingExtra        a part that is not installed; names the extra
 ├── SpecError (2)           the job file is invalid; lists every problem with its place
 ├── InputError (2)          the query list cannot be used at all
@@ -40,6 +41,10 @@ class UsageError(BatchinferError):
     """Bad usage: arguments, options or values that make no sense here."""
 
     exit_code = 2
+
+
+class NotConfirmed(UsageError):
+    """A person did not agree to what was asked first, or nobody was there to ask."""
 
 
 class MissingExtra(UsageError):

@@ -44,7 +44,7 @@ def measure(root: Path, entries: int, rounds: int) -> dict[str, list[float]]:
     absent = [{"id": key_of(entries + random.randrange(entries))} for _ in range(KEYS)]
     batches = [present[at : at + 1000] for at in range(0, KEYS, 1000)]
     with Snapshot(folders.folder_of(JobData(root, JOB), 1)) as snapshot, Lookup(root, JOB) as lookup:
-        hashed = [snapshot.reader.key((query["id"],)) for query in present]
+        hashed = [snapshot.reader.lookup_hash((query["id"],)) for query in present]
         ways: dict[str, Callable[[], float]] = {
             "LMDB get of a hashed key": lambda: per_key(snapshot.find, hashed),
             "the same, JSON parsed": lambda: per_key(lambda key: json.loads(snapshot.find(key) or b""), hashed),

@@ -38,7 +38,7 @@ def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> 
             SELECT id, 'prediction ' || i || ' of version {version}' AS prediction, 'raw text' AS raw_text,
                    '{{"Negative":0.25,"Positive":0.75}}' AS scores, 0.75 AS score, 0.5 AS mass, 'model' AS source,
                    'org/some-model-8B-Instruct' AS model, 1 AS run_id, TIMESTAMP '2026-01-05 03:00:00' AS generated_at,
-                   false AS carried, {keys.row_key_sql(b"", KEY)} AS lookup
+                   false AS carried, {keys.row_hash_sql(b"", KEY)} AS lookup
             FROM (SELECT i, printf('k%012d', i) AS id FROM range({entries}) t(i)) ORDER BY lookup)
             TO {literal(str(draft / PREDICTIONS))} (FORMAT parquet, COMPRESSION zstd)"""
         )

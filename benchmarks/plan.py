@@ -47,18 +47,18 @@ def make(folder: Path, rows: int) -> JobData:
     pq.write_table(pa.table({"word": words, "language": languages}), job_folder / "queries.parquet")
     data = JobData(folder / "home", "bench_plan")
     with prepare(reader.load(str(job_folder), {}), data, Options()) as p:
-        keys = p.workspace.db.sql(
-            f"SELECT key FROM {p.query_list.rows_sql} WHERE hash(key) % 100 <> 0"
+        prompt_keys = p.workspace.db.sql(
+            f"SELECT prompt_key FROM {p.query_list.rows_sql} WHERE hash(prompt_key) % 100 <> 0"
         ).to_arrow_table()
-        asked = p.question
-    assert asked is not None
+        question = p.question
+    assert question is not None
     with p.store.open(write=True) as db:
-        db.register("keys", keys)
+        db.register("prompt_keys", prompt_keys)
         db.execute(
-            "INSERT INTO generations BY NAME SELECT key, ? AS fingerprint, 'some names' AS text, 'stop' AS finish_reason, "
+            "INSERT INTO generations BY NAME SELECT prompt_key AS key, ? AS fingerprint, 'some names' AS text, 'stop' AS finish_reason, "
             "40 AS prompt_tokens, 0 AS cached_tokens, 8 AS output_tokens, ? AS parser, '\"some names\"' AS prediction, "
-            "'bench' AS model, 1 AS run_id, now()::TIMESTAMP AS created_at FROM keys",
-            [asked.fingerprint, asked.parser_id],
+            "'bench' AS model, 1 AS run_id, now()::TIMESTAMP AS created_at FROM prompt_keys",
+            [question.fingerprint, question.parser_id],
         )
     return data
 

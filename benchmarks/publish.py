@@ -94,17 +94,18 @@ def make(folder: Path, rows: int, output: str) -> JobData:
     )
     data = JobData(folder / "home", "bench_publish")
     with prepare(reader.load(str(job_folder), {}), data, Options()) as p:
-        keys = p.workspace.db.sql(f"SELECT key FROM {p.query_list.rows_sql}").to_arrow_table()
-        asked = p.question
-    assert asked is not None
+        prompt_keys = p.workspace.db.sql(f"SELECT prompt_key FROM {p.query_list.rows_sql}").to_arrow_table()
+        question = p.question
+    assert question is not None
     with p.store.open(write=True) as db:
-        db.register("keys", keys)
+        db.register("prompt_keys", prompt_keys)
         db.execute(
             f"""INSERT INTO generations BY NAME
-            SELECT key, ? AS fingerprint, 'stop' AS finish_reason, 40 AS prompt_tokens, 32 AS cached_tokens, 1 AS output_tokens,
-                   ? AS parser, 'bench' AS model, 1 AS run_id, now()::TIMESTAMP AS created_at, {ANSWERS[output]}
-            FROM (SELECT key, hash(key) % 999983 / 999983 AS share FROM keys)""",
-            [asked.fingerprint, asked.parser_id],
+            SELECT prompt_key AS key, ? AS fingerprint, 'stop' AS finish_reason, 40 AS prompt_tokens,
+                   32 AS cached_tokens, 1 AS output_tokens, ? AS parser, 'bench' AS model, 1 AS run_id, now()::TIMESTAMP AS created_at,
+                   {ANSWERS[output]}
+            FROM (SELECT prompt_key, hash(prompt_key) % 999983 / 999983 AS share FROM prompt_keys)""",
+            [question.fingerprint, question.parser_id],
         )
     return data
 

@@ -46,8 +46,8 @@ class RecordingConsole:
     def progress(self, progress: Progress, hits: int) -> None:
         """Nothing."""
 
-    def confirm(self, text: str) -> bool:
-        self.asked.append(text)
+    def confirm(self, text: str, *, typed: str | None = None) -> bool:
+        self.asked.append(text if typed is None else f"{text} [{typed}]")
         return self.answer
 
 

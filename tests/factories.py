@@ -20,6 +20,7 @@ import yaml
 
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
+from batchinfer.core.output import OutputFile
 from batchinfer.core.records import Failure, Generation, Message, Prompt
 from batchinfer.engines.protocol import EngineInfo, Task
 from batchinfer.engines.tokenizer import Tokenizer
@@ -67,7 +68,7 @@ class Quiet:
     def progress(self, progress: Progress, hits: int) -> None:
         """Nothing."""
 
-    def confirm(self, text: str) -> bool:
+    def confirm(self, text: str, *, typed: str | None = None) -> bool:
         return True
 
 
@@ -125,7 +126,7 @@ class World:
 
     def review(self, **where: str) -> list[dict[str, str]]:
         """What people should look at, as they find it in a spreadsheet."""
-        export.export_review(self.job, self.data, Options(), self.review_path, where)
+        export.export_review(self.job, self.data, Options(), OutputFile.of(self.review_path), where)
         with self.review_path.open(encoding="utf-8-sig", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -187,11 +188,11 @@ class PretendEngine:
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
         for prompt in prompts:
-            reply = self._says(self._rows[prompt.key])
+            reply = self._says(self._rows[prompt.prompt_key])
             if isinstance(reply, Failure):
-                yield dataclasses.replace(reply, key=prompt.key)
+                yield dataclasses.replace(reply, prompt_key=prompt.prompt_key)
             elif reply is not None:
-                yield _generation(prompt.key, reply)
+                yield _generation(prompt.prompt_key, reply)
 
     def close(self) -> None:
         """Nothing was held."""

@@ -102,9 +102,9 @@ class ScriptedDriver:
 
     def add(self, prompt: Prompt) -> Failure | None:
         """Takes one prompt, or refuses it."""
-        self._note("take", prompt.key.hex())
+        self._note("take", prompt.prompt_key.hex())
         if self._meets(prompt, self._script.refuse):
-            return Failure(prompt.key, "engine", "refused", "The script refuses this prompt.")
+            return Failure(prompt.prompt_key, "engine", "refused", "The script refuses this prompt.")
         self._waiting.append(prompt)
         return None
 
@@ -123,7 +123,7 @@ class ScriptedDriver:
                 time.sleep(FOREVER)
         results: list[Generation | Failure] = [self._answer(prompt) for prompt in prompts]
         for prompt in prompts:
-            self._note("answer", prompt.key.hex())
+            self._note("answer", prompt.prompt_key.hex())
         return results
 
     def _answer(self, prompt: Prompt) -> Generation:
@@ -138,7 +138,7 @@ class ScriptedDriver:
         else:
             text = self._text(prompt)
         return Generation(
-            key=prompt.key,
+            prompt_key=prompt.prompt_key,
             text=text,
             finish_reason="length" if self._meets(prompt, self._script.cut_off) else "stop",
             prompt_tokens=len(prompt.token_ids),
@@ -163,7 +163,7 @@ class ScriptedDriver:
         """Whether a fault is still to be staged for this prompt."""
         if self._script.once is None:
             return True
-        marker = Path(self._script.once) / prompt.key.hex()
+        marker = Path(self._script.once) / prompt.prompt_key.hex()
         if marker.exists():
             return False
         marker.touch()

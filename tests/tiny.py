@@ -164,7 +164,7 @@ class Audience:
             if progress.done >= count:
                 self.at.pop(count)()
 
-    def confirm(self, text: str) -> bool:
+    def confirm(self, text: str, *, typed: str | None = None) -> bool:
         self.asked.append(text)
         return self.answer
 

@@ -82,11 +82,11 @@ def store_import(store: Store, db: duckdb.DuckDBPyConnection, rows: str, key_spe
 
 def all_imports(store: Store) -> list[ImportRow]:
     """All imports, oldest first."""
-    given = [f"count(*) FILTER (verdict = '{kind}' AND follows IS NOT true)" for kind in VerdictKind]
+    judged = [f"count(*) FILTER (verdict = '{kind}' AND follows IS NOT true)" for kind in VerdictKind]
     with store.open() as db:
         rows = db.execute(
             f"SELECT import_id, min(created_at), count(verdict), string_agg(DISTINCT author, ', '), {ROWS_SQL}, "
-            f"{', '.join(given)} FROM imports GROUP BY import_id ORDER BY import_id"
+            f"{', '.join(judged)} FROM imports GROUP BY import_id ORDER BY import_id"
         ).fetchall()
     return [
         ImportRow(number, iso(at), ImportKind.REVIEW if verdicts else ImportKind.PLAIN, author, *counts)
@@ -150,7 +150,9 @@ def _make_moved(db: duckdb.DuckDBPyConnection, query_list: QueryList, chosen: st
     source = query_list.source
     values = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in values_sql(query_list).items())
     whole = " AND ".join(f"{quoted(column.name)} IS NOT NULL" for column in source.key)
-    lookup = f"CASE WHEN {whole} THEN {keys.lookup_key_sql(source.key, source.normalize)} END AS {quoted(NEW_LOOKUP)}"
+    lookup_hash = (
+        f"CASE WHEN {whole} THEN {keys.lookup_hash_sql(source.key, source.normalize)} END AS {quoted(NEW_LOOKUP)}"
+    )
     db.execute("CREATE OR REPLACE TABLE moved AS FROM cache.imports LIMIT 0")
     cursor = db.cursor()
     rows = cursor.sql(
@@ -163,7 +165,7 @@ def _make_moved(db: duckdb.DuckDBPyConnection, query_list: QueryList, chosen: st
         db.register("batch", table)
         db.execute(
             f"INSERT INTO moved BY NAME SELECT * EXCLUDE ({quoted(NEW_LOOKUP)}) REPLACE ({quoted(NEW_LOOKUP)} AS lookup) "
-            f"FROM (SELECT unnest({quoted(STORED_ROW)}), {lookup} FROM batch)"
+            f"FROM (SELECT unnest({quoted(STORED_ROW)}), {lookup_hash} FROM batch)"
         )
         db.unregister("batch")
     cursor.close()
@@ -187,12 +189,12 @@ def _value_sql(column: Column, kind: str) -> str:
     return f"TRY_CAST({text} AS {kind})"
 
 
-def as_prediction(given: Any, *, as_json: bool) -> str:
+def as_prediction(answer: Any, *, as_json: bool) -> str:
     """A value of a Parquet column as the JSON text of a prediction. as_json: a text is JSON already, and is checked.
 
     Raises ValueError, which says what is wrong after the value's name.
     """
-    value = _plain(given)
+    value = _plain(answer)
     if value is None:
         raise ValueError("is null: leave the row out, or give a value")
     if as_json and isinstance(value, str):

@@ -152,6 +152,7 @@ FAILURE_SCHEMA = pa.schema(
 def generation_row(answer: Answer, provenance: Provenance) -> dict[str, Any]:
     """A row of `generations`."""
     row = asdict(answer.generation) | asdict(provenance) | {"created_at": now()}
+    row["key"] = row.pop("prompt_key")
     if isinstance(answer.result, Prediction):
         scores = answer.result.scores
         row |= {
@@ -166,7 +167,8 @@ def generation_row(answer: Answer, provenance: Provenance) -> dict[str, Any]:
 def failure_row(failure: Failure, query: Mapping[str, Any] | None, provenance: Provenance) -> dict[str, Any]:
     """A row of `failures`. query: the lookup key of the row that failed."""
     return {
-        "key": failure.key, "fingerprint": provenance.fingerprint, "row": None, "query": json.dumps(query, ensure_ascii=False, default=str),
+        "key": failure.prompt_key, "fingerprint": provenance.fingerprint, "row": None,
+        "query": json.dumps(query, ensure_ascii=False, default=str),
         "stage": failure.stage, "reason": failure.reason, "detail": failure.detail,
         "parser": provenance.parser, "run_id": provenance.run_id, "created_at": now(),
     }  # fmt: skip

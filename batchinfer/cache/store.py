@@ -212,9 +212,13 @@ class Store:
                     return total
                 last = bytes(rows[-1][0])
                 generations = [_generation(row) for row in rows]
-                keys = [generation.key for generation in generations]
-                filled = {key: {} for key in keys} if values is None else values(keys)
-                answers = [Answer(text, read(text, filled[text.key])) for text in generations if text.key in filled]
+                prompt_keys = [generation.prompt_key for generation in generations]
+                filled = {prompt_key: {} for prompt_key in prompt_keys} if values is None else values(prompt_keys)
+                answers = [
+                    Answer(text, read(text, filled[text.prompt_key]))
+                    for text in generations
+                    if text.prompt_key in filled
+                ]
                 total += len(answers)
                 self._store_again(db, answers, provenance, queries)
 
@@ -227,9 +231,10 @@ class Store:
     ) -> None:
         failures = [answer.result for answer in answers if isinstance(answer.result, Failure)]
         old = db.execute("SELECT key, query FROM failures WHERE stage = 'parse'").fetchall()
-        query_of = {bytes(key): json.loads(query) for key, query in old}
-        query_of |= queries([failure.key for failure in failures if failure.key and failure.key not in query_of])
-        failed = [failure_row(failure, query_of.get(failure.key or b""), provenance) for failure in failures]
+        query_of = {bytes(prompt_key): json.loads(query) for prompt_key, query in old}
+        unknown = [failure.prompt_key for failure in failures if failure.prompt_key not in query_of]
+        query_of |= queries([prompt_key for prompt_key in unknown if prompt_key])
+        failed = [failure_row(failure, query_of.get(failure.prompt_key or b""), provenance) for failure in failures]
         db.register(
             "rejudged",
             pa.Table.from_pylist([generation_row(answer, provenance) for answer in answers], GENERATION_SCHEMA),
@@ -264,9 +269,9 @@ class Store:
 
 
 def _generation(row: Sequence[Any]) -> Generation:
-    key, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs = row
+    prompt_key, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs = row
     scores = None if logprobs is None else tuple(logprobs)
-    return Generation(bytes(key), text, finish_reason, prompt_tokens, cached_tokens, output_tokens, scores)
+    return Generation(bytes(prompt_key), text, finish_reason, prompt_tokens, cached_tokens, output_tokens, scores)
 
 
 def _patiently(

@@ -6,14 +6,14 @@ checking job it is on the key itself, and value is NULL. import_id gives the ord
     imports ─► verdicts ─► answers_given ─► rejected ─► retracted
                   └─► accepted         answered = imports without retracted ─► covered
 
-| table         | columns                                   | what it holds                                                        |
-| ------------- | ----------------------------------------- | -------------------------------------------------------------------- |
-| verdicts      | import_id, lookup, verdict, value, answer | each verdict, with the answer that it carries                        |
-| answers_given | import_id, lookup, value                  | what people gave for the keys that verdicts are about                |
-| rejected      | lookup, value                             | must not be served, wherever it comes from; NULL: the key as a whole |
-| accepted      | lookup, value                             | what a person accepted, or gave as a correction                      |
-| retracted     | lookup                                    | keys whose last answer by people was rejected since                  |
-| covered       | key                                       | prompts of which every row has an answer by people                   |
+| table         | columns                                        | what it holds                                                        |
+| ------------- | ---------------------------------------------- | -------------------------------------------------------------------- |
+| verdicts      | import_id, lookup_hash, verdict, value, answer | each verdict, with the answer that it carries                        |
+| answers_given | import_id, lookup_hash, value                  | what people gave for the keys that verdicts are about                |
+| rejected      | lookup_hash, value                             | must not be served, wherever it comes from; NULL: the key as a whole |
+| accepted      | lookup_hash, value                             | what a person accepted, or gave as a correction                      |
+| retracted     | lookup_hash                                    | keys whose last answer by people was rejected since                  |
+| covered       | prompt_key                                     | prompts of which every row has an answer by people                   |
 
 Values stand as `hashed` makes them, so that the tables of millions of verdicts are small.
 """
@@ -39,6 +39,8 @@ from batchinfer.job.spec import JobSpec
 
 PEOPLE = f"('{Source.IMPORT}', '{Source.REVIEW}')"  # the sources of entries whose value people gave
 CANONICAL = "canonical_json"
+IMPORTS = "(SELECT * EXCLUDE (lookup), lookup AS lookup_hash FROM cache.imports WHERE lookup IS NOT NULL)"
+"""The rows of `imports` that are of the job's key, where the cache is attached."""
 
 
 class Verdicts:
@@ -70,69 +72,66 @@ class Verdicts:
         answer, value = (hashed(spec, plain(spec, text)) for text in (answer_of(spec), "value"))
         self._db.execute(
             f"""CREATE OR REPLACE TABLE verdicts AS
-            SELECT import_id, lookup, verdict, {value} AS value, {answer} AS answer
-            FROM cache.imports WHERE verdict IS NOT NULL AND lookup IS NOT NULL"""
+            SELECT import_id, lookup_hash, verdict, {value} AS value, {answer} AS answer
+            FROM {IMPORTS} WHERE verdict IS NOT NULL"""
         )
         self._db.execute(  # for the keys that verdicts are about: for those alone its order in time matters
             f"""CREATE OR REPLACE TABLE answers_given AS
-            SELECT import_id, lookup, {answer} AS value FROM cache.imports SEMI JOIN verdicts USING (lookup)
+            SELECT import_id, lookup_hash, {answer} AS value FROM {IMPORTS} SEMI JOIN verdicts USING (lookup_hash)
             WHERE {answer_of(spec)} IS NOT NULL"""
         )
 
     def _judge(self) -> None:
         self._db.execute(
             f"""CREATE OR REPLACE TABLE rejected AS
-            SELECT lookup, value FROM (
-                SELECT lookup, value, import_id, verdict <> '{VerdictKind.ACCEPT}' AS against FROM verdicts
-                UNION ALL SELECT lookup, value, import_id, false FROM answers_given
-                UNION ALL SELECT lookup, NULL, import_id, false FROM answers_given)
-            GROUP BY lookup, value HAVING arg_max(against, import_id)"""
+            SELECT lookup_hash, value FROM (
+                SELECT lookup_hash, value, import_id, verdict <> '{VerdictKind.ACCEPT}' AS against FROM verdicts
+                UNION ALL SELECT lookup_hash, value, import_id, false FROM answers_given
+                UNION ALL SELECT lookup_hash, NULL, import_id, false FROM answers_given)
+            GROUP BY lookup_hash, value HAVING arg_max(against, import_id)"""
         )
         self._db.execute(
             f"""CREATE OR REPLACE TABLE accepted AS
-            SELECT lookup, value FROM verdicts WHERE verdict = '{VerdictKind.ACCEPT}'
-            UNION SELECT lookup, answer FROM verdicts WHERE verdict = '{VerdictKind.CORRECT}' AND answer IS NOT NULL"""
+            SELECT lookup_hash, value FROM verdicts WHERE verdict = '{VerdictKind.ACCEPT}'
+            UNION SELECT lookup_hash, answer FROM verdicts WHERE verdict = '{VerdictKind.CORRECT}' AND answer IS NOT NULL"""
         )
         self._db.execute(
             """CREATE OR REPLACE TABLE retracted AS
-            SELECT DISTINCT lookup
-            FROM (SELECT lookup, arg_max(value, import_id) AS value FROM answers_given GROUP BY lookup) g
-            JOIN rejected r USING (lookup) WHERE r.value IS NULL OR r.value = g.value"""
+            SELECT DISTINCT lookup_hash
+            FROM (SELECT lookup_hash, arg_max(value, import_id) AS value FROM answers_given GROUP BY lookup_hash) g
+            JOIN rejected r USING (lookup_hash) WHERE r.value IS NULL OR r.value = g.value"""
         )
 
     def _cover(self, query_list: QueryList) -> None:
         rows = query_list.rows_sql
         self._db.execute(
             f"""CREATE OR REPLACE TABLE covered AS
-            WITH imported AS MATERIALIZED (SELECT row, key FROM {rows} SEMI JOIN {self._answered_sql} USING (lookup)),
-                 partly AS (SELECT key FROM {rows} SEMI JOIN imported USING (key) ANTI JOIN imported USING (row))
-            SELECT DISTINCT key FROM imported ANTI JOIN partly USING (key)"""
+            WITH imported AS MATERIALIZED (SELECT row, prompt_key FROM {rows} SEMI JOIN {self._answered_sql} USING (lookup_hash)),
+                 partly AS (SELECT prompt_key FROM {rows} SEMI JOIN imported USING (prompt_key) ANTI JOIN imported USING (row))
+            SELECT DISTINCT prompt_key FROM imported ANTI JOIN partly USING (prompt_key)"""
         )
 
     @property
     def _answered_sql(self) -> str:
         """The rows of `imports` whose answers are not rejected; several of a key, if it was answered several times."""
-        return (
-            "(FROM cache.imports ANTI JOIN retracted USING (lookup) "
-            f"WHERE lookup IS NOT NULL AND {answer_of(self._spec)} IS NOT NULL)"
-        )
+        return f"(FROM {IMPORTS} ANTI JOIN retracted USING (lookup_hash) WHERE {answer_of(self._spec)} IS NOT NULL)"
 
     @property
     def answers_sql(self) -> str:
         """The answer by people that stands for each key, where the cache is attached.
 
-        Columns: lookup, query, prediction, score, source, created_at.
+        Columns: lookup_hash, query, prediction, score, source, created_at.
         """
         return f"""
-            SELECT lookup, query, {plain(self._spec, answer_of(self._spec))} AS prediction, score,
+            SELECT lookup_hash, query, {plain(self._spec, answer_of(self._spec))} AS prediction, score,
                    CASE WHEN verdict IS NULL THEN '{Source.IMPORT}' ELSE '{Source.REVIEW}' END AS source, created_at
-            FROM {self._answered_sql} QUALIFY row_number() OVER (PARTITION BY lookup ORDER BY import_id DESC) = 1"""
+            FROM {self._answered_sql} QUALIFY row_number() OVER (PARTITION BY lookup_hash ORDER BY import_id DESC) = 1"""
 
     covered_sql = "covered"
     """Prompts that need no model: every row that asks them has an answer by people."""
 
     def rejected_sql(self, entries: str) -> str:
-        """The lookup and hashed value of those entries that people rejected."""
+        """The lookup hash and hashed value of those entries that people rejected."""
         return self._hits(entries, "rejected")
 
     def accepted_sql(self, entries: str) -> str:
@@ -141,8 +140,10 @@ class Verdicts:
 
     def _hits(self, entries: str, values: str) -> str:
         """Entries whose value is in a table of values, or whose key is as a whole."""
-        own = f"SELECT lookup, {hashed(self._spec, 'prediction')} AS value FROM {entries} SEMI JOIN {values} USING (lookup)"
-        return f"SELECT e.* FROM ({own}) e JOIN {values} v USING (lookup) WHERE v.value IS NULL OR v.value = e.value"
+        own = f"SELECT lookup_hash, {hashed(self._spec, 'prediction')} AS value FROM {entries} SEMI JOIN {values} USING (lookup_hash)"
+        return (
+            f"SELECT e.* FROM ({own}) e JOIN {values} v USING (lookup_hash) WHERE v.value IS NULL OR v.value = e.value"
+        )
 
 
 def _canonical(texts: pa.ChunkedArray) -> pa.Array:

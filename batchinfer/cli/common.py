@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,23 @@ import click
 
 from batchinfer.core.home import JobData, data_folder
 from batchinfer.core.keys import JOB_NAME
-from batchinfer.errors import UsageError
+from batchinfer.core.output import OutputFile, OutputFormat
+from batchinfer.errors import UsageError, shortened
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 
+WIDE = 60  # characters of a cell
+
 job_argument = click.argument("job")
+FORMATS = tuple(OutputFormat)
+format_option = click.option(
+    "--format",
+    "chosen",
+    type=click.Choice([each.value for each in FORMATS]),
+    help="The format, where - stands for standard output.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value for machines.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 input_option = click.option(
     "--input",
     "input_path",
@@ -90,6 +101,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     Console().print(drawn)
 
 
+def cell(value: object) -> str | None:
+    """A value in one line of a table, shortened if it is wide."""
+    return None if value is None else shortened(" ".join(str(value).split()), WIDE)
+
+
+def query_text(query: Mapping[str, Any] | None) -> str:
+    """A lookup key as it is written on the command line."""
+    return ", ".join(f"{name}={value}" for name, value in (query or {}).items())
+
+
 def tell(text: str) -> None:
     """Prints a sentence, broken at words on a terminal."""
     from rich.console import Console
@@ -113,9 +134,14 @@ def warn(text: str) -> None:
     click.echo(text, err=True)
 
 
-def output_file(name: str) -> Path:
-    """A file to write. Raises UsageError if its folder does not exist."""
-    target = Path(name).absolute()
-    if not target.parent.is_dir():
-        raise UsageError(f"The folder {target.parent} does not exist: make it first.")
-    return target
+def output_file(name: str, chosen: str | None, as_json: bool, formats: Sequence[OutputFormat] = FORMATS) -> OutputFile:
+    """The file that a command is to write. Raises UsageError."""
+    output = OutputFile.of(name, chosen, formats)
+    if output.path is None and as_json:
+        raise UsageError("With --json the report goes to standard output, and so does -: name a file to write.")
+    return output
+
+
+def teller(output: OutputFile | None) -> Callable[[str], None]:
+    """What tells people of a file: not on standard output, if that is the file."""
+    return warn if output is not None and output.path is None else tell

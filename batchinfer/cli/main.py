@@ -20,7 +20,7 @@ COMMANDS = {
     "publish": ("runs", "Build a version from the cache and make it current."),
     "review": ("review", "Write new and changed predictions to a file for review."),
     "import": ("review", "Import predictions or verdicts; they win over the model's."),
-    "export": ("runs", "Predictions with raw text and scores, as Parquet."),
+    "export": ("runs", "Predictions with raw text and scores, as a file."),
     "failures": ("runs", "Rows without a prediction, and why."),
     "runs": ("runs", "The history of runs."),
     "versions": ("versions", "The published versions."),

@@ -27,9 +27,8 @@ class ProgressConsole:
     A thread of its own draws, so that the bar moves while no answer comes.
     """
 
-    def __init__(self, *, yes: bool = False) -> None:
+    def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._yes = yes
         self._interactive = sys.stdin.isatty() and sys.stderr.isatty()
         self._progress: Progress | None = None
         self._hits = 0
@@ -41,8 +40,15 @@ class ProgressConsole:
         # Broken at words for people; one line each in a log.
         self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=not self._console.is_terminal)
 
-    def confirm(self, text: str) -> bool:
-        return self._yes or (self._interactive and click.confirm(text, default=False, err=True))
+    def confirm(self, text: str, *, typed: str | None = None) -> bool:
+        if not self._interactive:
+            return False
+        if self._live is not None:
+            self._live.stop()  # it would draw over the question
+        if typed is None:
+            return click.confirm(text, default=False, err=True)
+        question = f"{text} Type {typed} to continue, or nothing to stop"
+        return bool(click.prompt(question, default="", show_default=False, err=True).strip() == typed)
 
     def progress(self, progress: Progress, hits: int) -> None:
         first, self._progress, self._hits = self._progress is None, progress, hits

@@ -10,6 +10,7 @@ import click
 from batchinfer.cli.common import (
     counted,
     emit,
+    format_option,
     input_option,
     job_argument,
     json_option,
@@ -18,7 +19,9 @@ from batchinfer.cli.common import (
     pairs,
     table,
     tell,
+    teller,
     warn,
+    yes_option,
 )
 from batchinfer.errors import UsageError
 
@@ -36,26 +39,35 @@ _HINTS = {  # by what is judged
 
 @click.command("review")
 @job_argument
-@click.option("--out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="A .csv or .parquet file.")
+@click.option("--out", required=True, metavar="FILE", help="A .csv or .parquet file; - for standard output.")
+@format_option
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows with this value; may be repeated.")
 @input_option
+@yes_option
 @json_option
-def review_(job: str, out: str, where: tuple[str, ...], input_path: Path | None, as_json: bool) -> None:
+def review_(
+    job: str, out: str, chosen: str | None, where: tuple[str, ...], input_path: Path | None, yes: bool, as_json: bool
+) -> None:
     """Write what people should look at: what is new or changed, worst first.
 
     Mark each row's verdict as accept, reject or correct (with the corrected value), then: batchinfer import JOB FILE.
+    Asks first if the list comes from another place than the served version's.
     """
+    from batchinfer.cli.progress import ProgressConsole
     from batchinfer.planning.prepare import Options
-    from batchinfer.review.export import export_review
+    from batchinfer.review.export import FORMATS, export_review
 
+    output = output_file(out, chosen, as_json, FORMATS)
     opened, data = open_job(job)
-    review = export_review(opened, data, Options(input=input_path), output_file(out), pairs(where), warn)
+    options, only = Options(input=input_path, yes=yes), pairs(where)
+    with ProgressConsole() as show:
+        review = export_review(opened, data, options, output, only, show)
     done = (
         f"Wrote {counted(review.rows, 'row')} to {out}: {review.new:,} new, {review.changed:,} changed. "
         f"Mark verdict as accept, reject or correct, then: batchinfer import {job} {out}{_HINTS[review.subject]}"
     )
     nothing = f"There is nothing to review; {out} holds the header only."
-    emit(review.to_json(), as_json, lambda: tell(done if review.rows else nothing))
+    emit(review.to_json(), as_json, lambda: teller(output)(done if review.rows else nothing))
 
 
 @click.command("import")

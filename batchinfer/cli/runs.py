@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchinfer.cli.common import (
+    cell,
+    counted,
     emit,
+    format_option,
     input_option,
     job_argument,
     json_option,
@@ -19,9 +22,11 @@ from batchinfer.cli.common import (
     output_file,
     pairs,
     percent,
+    query_text,
     table,
     tell,
-    warn,
+    teller,
+    yes_option,
 )
 from batchinfer.errors import BatchinferError, GateFailed, UsageError
 
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from batchinfer.pipeline.report import RunReport
     from batchinfer.planning.estimate import PlanReport
     from batchinfer.publish.candidate import CandidateReport
+    from batchinfer.publish.changes import ServedChanges
 
 SHOWN = 20
 
@@ -85,11 +91,15 @@ def _print_plan(result: PlanReport) -> None:
     help="Make all rows again, or those.",
 )
 @click.option("--update-model", is_flag=True, help="Take the model as it is now, in place of the recorded one.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float | None, no_publish: bool, retry_failed: bool,
          refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
-    """Plan, generate what the cache lacks, store it, gate it, publish a version."""
+    """Plan, generate what the cache lacks, store it, gate it, publish a version.
+
+    Asks first if the list comes from another place than the served version's, if most of the cache would be regenerated,
+    or if more than half of what is served would be removed.
+    """
     from batchinfer.cli.progress import ProgressConsole
     from batchinfer.pipeline.run import run
     from batchinfer.planning.prepare import Options
@@ -100,7 +110,7 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh]).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
-    with reporting(as_json=as_json), ProgressConsole(yes=yes) as show:
+    with reporting(as_json=as_json), ProgressConsole() as show:
         report = run(opened, data, options, show)
     emit(report.to_json(), as_json, lambda: _print_report(report))
 
@@ -111,11 +121,18 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
 @click.option("--candidate", metavar="rN", help="Publish this rejected candidate as it is, in place of the cache's.")
 @click.option("--force", is_flag=True, help="Publish although the gate refuses; needs --why.")
 @click.option("--why", metavar="TEXT", help="The reason for --force, kept in the version's manifest.")
+@click.option("--allow-empty", is_flag=True, help="With --force: publish a version that has no entries.")
+@yes_option
 @json_option
 def publish_(
-    job: str, input_path: Path | None, candidate: str | None, force: bool, why: str | None, as_json: bool
-) -> None:
-    """Build a version from what the cache has now, gate it, and make it current."""
+    job: str, input_path: Path | None, candidate: str | None, force: bool, why: str | None, allow_empty: bool, yes: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Build a version from what the cache has now, gate it, and make it current.
+
+    Asks first if the list comes from another place than the served version's, or if more than half of what is served
+    would be removed.
+    """
     from batchinfer.cli.progress import ProgressConsole
     from batchinfer.pipeline.publish import publish, publish_candidate
     from batchinfer.planning.prepare import Options
@@ -124,14 +141,16 @@ def publish_(
         raise UsageError("--force needs --why TEXT: the reason is kept with the version.")
     if why is not None and not force:
         raise UsageError("--why goes with --force: a version that passes its gate needs no reason.")
+    if allow_empty and not force:
+        raise UsageError("--allow-empty goes with --force: the gate refuses a version that has no entries.")
     opened, data = open_job(job)
     with reporting(as_json=as_json), ProgressConsole() as show:
-        options = Options(input=input_path)
+        options = Options(input=input_path, yes=yes)
         if candidate is None:
-            report = publish(opened, data, options, show, why)
+            report = publish(opened, data, options, show, why, allow_empty=allow_empty)
             emit(report.to_json(), as_json, lambda: _print_published(report))
         else:
-            published = publish_candidate(opened, data, options, show, candidate, why)
+            published = publish_candidate(opened, data, options, show, candidate, why, allow_empty=allow_empty)
             emit(published.to_json(), as_json, lambda: _print_candidate(published))
 
 
@@ -191,6 +210,7 @@ def _print_report(report: RunReport) -> None:
 def _print_published(report: RunReport) -> None:
     if report.version is not None:
         _tell_version(report.version, report.entries or 0, report.carried)
+        _tell_changes(report.changes)
     elif report.unchanged:
         tell("No changes to publish: the version that is served has the same entries.")
     else:
@@ -203,6 +223,7 @@ def _print_published(report: RunReport) -> None:
 def _print_candidate(report: CandidateReport) -> None:
     if report.version is not None:
         _tell_version(report.version, report.manifest.rows, report.manifest.carried)
+        _tell_changes(report.changes)
     else:
         tell("No changes to publish: the version that is served has the same entries.")
     _tell_pin(report.job, report.version, report.pinned)
@@ -211,6 +232,15 @@ def _print_candidate(report: CandidateReport) -> None:
 def _tell_version(version: int, entries: int, carried: int) -> None:
     kept = f", {carried:,} of them kept from the version before" if carried else ""
     tell(f"Published version {version} with {entries:,} entries{kept}.")
+
+
+def _tell_changes(changes: ServedChanges | None) -> None:
+    """What the version changes of what was served before, with examples; nothing of a first version."""
+    if changes is None or not changes.examples:
+        return
+    tell(f"Against what was served before: {changes} (added, removed, changed).")
+    rows = [[entry.change, query_text(entry.query), entry.old, entry.new] for entry in changes.examples]
+    table("", ["change", "query", "old", "new"], [[cell(value) for value in row] for row in rows])
 
 
 def _tell_pin(job: str, version: int | None, pinned: int | None) -> None:
@@ -237,7 +267,7 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
             click.echo("No failures.")
             return
         click.echo(", ".join(f"{count:,} {reason}" for reason, count in found.reasons) + ".")
-        shown = [[row.reason, _query(row.query), row.detail] for row in found.rows]
+        shown = [[row.reason, query_text(row.query), row.detail] for row in found.rows]
         table("", ["reason", "query", "what happened"], shown)
         if sum(count for _, count in found.reasons) > len(found.rows):
             click.echo(f"The newest {len(found.rows)} are shown; --limit or --json shows more.")
@@ -273,18 +303,23 @@ def runs_(job: str, as_json: bool) -> None:
 
 @click.command("export")
 @job_argument
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file")
+@format_option
 @input_option
+@yes_option
 @json_option
-def export_(job: str, file: str, input_path: Path | None, as_json: bool) -> None:
-    """Write FILE.parquet: what the cache has for the job's list, with raw text and scores."""
+def export_(job: str, file: str, chosen: str | None, input_path: Path | None, yes: bool, as_json: bool) -> None:
+    """Write what the cache has for the job's list, with raw text and scores.
+
+    FILE ends in .parquet, .csv or .jsonl, or is - for standard output, with --format. Asks first if the list comes from
+    another place than the served version's.
+    """
+    from batchinfer.cli.progress import ProgressConsole
     from batchinfer.pipeline.export import export
     from batchinfer.planning.prepare import Options
 
+    output = output_file(file, chosen, as_json)
     opened, data = open_job(job)
-    report = export(opened, data, Options(input=input_path), output_file(file), warn)
-    emit(report.to_json(), as_json, lambda: click.echo(f"Wrote {report.rows:,} rows to {file}."))
-
-
-def _query(query: Mapping[str, Any] | None) -> str:
-    return ", ".join(f"{name}={value}" for name, value in (query or {}).items())
+    with ProgressConsole() as show:
+        report = export(opened, data, Options(input=input_path, yes=yes), output, show)
+    emit(report.to_json(), as_json, lambda: teller(output)(f"Wrote {counted(report.rows, 'row')} to {file}."))

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from batchinfer.cli.common import emit, job_argument, json_option, served_data, table, tell, warn
+from batchinfer.cli.common import (
+    cell,
+    counted,
+    emit,
+    format_option,
+    job_argument,
+    json_option,
+    output_file,
+    served_data,
+    table,
+    tell,
+    teller,
+    warn,
+)
 from batchinfer.errors import UsageError
 
 SHOWN_DIFFERENCES = 20
-WIDE = 60
 PAIR = 2
 
 
@@ -80,9 +90,10 @@ def _mark(value: object) -> object:
 @click.command("diff")
 @job_argument
 @click.argument("versions", nargs=-1, metavar="[A B]")
-@click.option("--out", type=click.Path(), metavar="FILE", help="Write all differences as Parquet.")
+@click.option("--out", metavar="FILE", help="Write all differences: .parquet, .csv or .jsonl; - for standard output.")
+@format_option
 @json_option
-def diff_(job: str, versions: tuple[str, ...], out: str | None, as_json: bool) -> None:
+def diff_(job: str, versions: tuple[str, ...], out: str | None, chosen: str | None, as_json: bool) -> None:
     """What was added, removed and changed between two versions.
 
     A and B are numbers, rejected candidates such as r7, or current for what is served. Without them: from the version
@@ -92,20 +103,24 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, as_json: bool) -
 
     if len(versions) not in (0, PAIR):
         raise UsageError("Give both versions, such as 3 5 or current r7, or none for what the served one changed.")
-    found = compare(served_data(job), versions, None if out is None else Path(out).absolute(), SHOWN_DIFFERENCES)
+    if out is None and chosen is not None:
+        raise UsageError("--format goes with --out -: it is the format of what is written there.")
+    output = None if out is None else output_file(out, chosen, as_json)
+    found = compare(served_data(job), versions, output, SHOWN_DIFFERENCES)
+    say = teller(output)
 
     def text() -> None:
-        tell(
+        say(
             f"From {found.start} to {found.end}: "
             f"{found.added:,} added, {found.removed:,} removed, {found.changed:,} changed."
         )
-        if found.first:
+        if found.first and say is tell:
             names = [column.name for column in found.end.manifest.key]
-            table("", [*names, "change", "old", "new"], [[_cell(value) for value in row] for row in found.first])
-        if found.count > len(found.first):
-            tell(f"{found.count - len(found.first):,} more are not shown; --out FILE.parquet writes all.")
+            table("", [*names, "change", "old", "new"], [[cell(value) for value in row] for row in found.first])
+        if found.count > len(found.first) and out is None:
+            tell(f"{found.count - len(found.first):,} more are not shown; --out FILE.csv writes all.")
         if out is not None:
-            tell(f"Wrote {found.count:,} rows to {out}.")
+            say(f"Wrote {counted(found.count, 'row')} to {out}.")
 
     emit(found.to_json(), as_json, text)
 
@@ -128,9 +143,3 @@ def copy_(job: str, dest: str, as_json: bool) -> None:
     done = f"Copied version {copied.version} ({copied.bytes / 1e6:,.1f} MB) to {dest}."
     there = f"{dest} has version {copied.version} already; it is current there."
     emit(copied.to_json(), as_json, lambda: tell(done if copied.copied else there))
-
-
-def _cell(value: object) -> str | None:
-    """A value, shortened if it is wide."""
-    text = None if value is None else str(value)
-    return text if text is None or len(text) <= WIDE else f"{text[: WIDE - 1]}…"

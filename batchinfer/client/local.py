@@ -55,7 +55,7 @@ class LocalBackend:
         snapshot = self._follower.followed.snapshot
         assert snapshot is not None
         reader = snapshot.reader
-        bodies = snapshot.find_many([reader.key(values) for values in reader.from_many(queries)])
+        bodies = snapshot.find_many([reader.lookup_hash(values) for values in reader.from_many(queries)])
         return [None if body is None else _decode(body.decode()) for body in bodies]
 
     def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]:

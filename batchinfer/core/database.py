@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from batchinfer.core.files import FIX_PERMISSIONS
-from batchinfer.core.sql import literal
+from batchinfer.core.output import OutputFile, OutputFormat
+from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import StoreError
 
 ROW_GROUP = 20_480  # a reader of predictions.parquet holds one in memory for each thread
@@ -114,10 +115,41 @@ def scratch_database(folder: Path, memory: str | None = None) -> Iterator[duckdb
             db.close()
 
 
-@contextlib.contextmanager
-def copy_errors(target: Path) -> Iterator[None]:
-    """Names the file in the errors that DuckDB raises while it copies."""
+def write_output(
+    db: duckdb.DuckDBPyConnection, sql: str, output: OutputFile, draft: Path, json_texts: Container[str] = ()
+) -> None:
+    """Writes what a query gives to the draft of an output file, row by row. Raises StoreError.
+
+    json_texts: columns whose text is JSON, which JSON Lines hold as the values that they are.
+    """
+    if output.format == OutputFormat.PARQUET:
+        options = COPY_OPTIONS
+    else:
+        described = db.execute(f"DESCRIBE {sql}").fetchall()
+        columns = [_plain_sql(name, kind, output.format, json_texts) for name, kind, *_ in described]
+        sql = f"SELECT {', '.join(columns)} FROM ({sql})"
+        options = "(FORMAT csv, HEADER true)" if output.format == OutputFormat.CSV else "(FORMAT json)"
     try:
-        yield
+        db.execute(f"COPY ({sql}) TO {literal(str(draft))} {options}")
     except duckdb.IOException as exc:
-        raise StoreError(f"{target} cannot be written: {str(exc).splitlines()[0]}") from exc
+        raise StoreError(f"{output} cannot be written: {str(exc).splitlines()[0]}") from exc
+
+
+def _plain_sql(name: str, kind: str, wanted: OutputFormat, json_texts: Container[str]) -> str:
+    """SQL for a column as text files hold it: times as in ISO 8601, bytes as hexadecimal digits, nested values as JSON."""
+    value = quoted(name)
+    if kind == "BLOB":
+        value = f"lower(hex({value}))"
+    elif kind.startswith("TIMESTAMP"):
+        fraction = f"CASE WHEN epoch_us({value}) % 1000000 <> 0 THEN strftime({value}, '.%f') ELSE '' END"
+        value = f"strftime({value}, '%Y-%m-%dT%H:%M:%S') || {fraction}"
+    elif wanted == OutputFormat.JSONL and kind in ("DOUBLE", "FLOAT"):  # JSON has no word for what is beyond
+        value = (
+            f"CASE WHEN isinf({value}) THEN (CASE WHEN {value} < 0 THEN '-' ELSE '' END || '1e999')::JSON "
+            f"WHEN NOT isnan({value}) THEN to_json({value}) END"
+        )
+    elif wanted == OutputFormat.JSONL and name in json_texts:
+        value = f"{value}::JSON"
+    elif wanted == OutputFormat.CSV and (kind.endswith("]") or kind.startswith(("STRUCT", "MAP"))):
+        value = f"to_json({value})"
+    return f"{value} AS {quoted(name)}"

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from batchinfer.errors import StoreError, UsageError
+from batchinfer.errors import StoreError
 
 FIX_PERMISSIONS = "Fix its permissions, or choose another data folder with --home."
 
@@ -98,28 +98,3 @@ def os_errors(path: Path) -> Iterator[None]:
         raise StoreError(
             f"{exc.filename or path} cannot be written: {exc.strerror}. {advice}, then run again."
         ) from exc
-
-
-@contextlib.contextmanager
-def atomic_output(target: Path) -> Iterator[Path]:
-    """A draft next to an output file, put in its place as a whole at the end.
-
-    Raises UsageError before anything is done if the file cannot be written.
-    """
-    place = target.resolve()  # a link stays a link
-    draft = place.with_name(f".batchinfer-export-{os.getpid()}")
-    try:
-        try:
-            if place.exists() and not place.is_file():
-                raise UsageError(f"{target} is not a file: name one that can be replaced, or that does not exist yet.")
-            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
-        except OSError as exc:
-            raise UsageError(f"{target} cannot be written: {exc.strerror}. Name another file.") from exc
-        draft.unlink()
-        yield draft
-        with os_errors(target):
-            draft.replace(place)
-            sync_folder(place.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The only place where keys are made: fingerprints, generation keys and lookup keys.
+"""The only place where keys are made: fingerprints, prompt keys and lookup hashes.
 
-A key is the first 16 bytes of SHA-256. Rows are hashed in bulk by SQL, single queries in Python;
+Each is the first 16 bytes of SHA-256. Rows are hashed in bulk by SQL, single queries in Python;
 both hash the same canonical bytes. A value is encoded with its type and, where its length varies,
 its length, so that no two different rows share their bytes:
 
@@ -96,34 +96,34 @@ def bits_column(name: str) -> str:
     return f"{name}\x1fbits"
 
 
-def row_key(prefix: bytes, values: Sequence[Any], columns: Sequence[Column]) -> bytes:
-    """The key of one row. prefix: a fingerprint, or nothing; hashed as hexadecimal text, since SQL hashes text."""
+def row_hash(prefix: bytes, values: Sequence[Any], columns: Sequence[Column]) -> bytes:
+    """The hash of one row. prefix: a fingerprint, or nothing; hashed as hexadecimal text, since SQL hashes text."""
     encoded = (encode(value, column.kind) for value, column in zip(values, columns, strict=True))
     return short(prefix.hex().encode() + b"".join(encoded))
 
 
-def row_key_sql(prefix: bytes, columns: Sequence[Column]) -> str:
-    """SQL whose value is `row_key`'s, a BLOB of 16 bytes."""
+def row_hash_sql(prefix: bytes, columns: Sequence[Column]) -> str:
+    """SQL whose value is `row_hash`'s, a BLOB of 16 bytes."""
     text = " || ".join([f"'{prefix.hex()}'", *(encode_sql(column) for column in columns)])
     return f"unhex(left(sha256({text}), {2 * SIZE}))"
 
 
-def lookup_key(values: Sequence[Any], columns: Sequence[Column], normalize: Sequence[str]) -> bytes:
-    """The key that live queries are looked up by; `values` in the order of `columns`."""
+def lookup_hash(values: Sequence[Any], columns: Sequence[Column], normalize: Sequence[str]) -> bytes:
+    """The hash that live queries are looked up by; `values` in the order of `columns`."""
     normal = [
         normalized(value, normalize) if column.kind == "string" else value
         for value, column in zip(values, columns, strict=True)
     ]
-    return row_key(b"", normal, columns)
+    return row_hash(b"", normal, columns)
 
 
-def lookup_key_sql(columns: Sequence[Column], normalize: Sequence[str]) -> str:
-    """SQL whose value is `lookup_key`'s, for columns as `source` gives them."""
+def lookup_hash_sql(columns: Sequence[Column], normalize: Sequence[str]) -> str:
+    """SQL whose value is `lookup_hash`'s, for columns as `source` gives them."""
     normal = [
         Column(normal_column(column.name), "string") if normalize and column.kind == "string" else column
         for column in columns
     ]
-    return row_key_sql(b"", normal)
+    return row_hash_sql(b"", normal)
 
 
 def normalized(text: str, steps: Sequence[str]) -> str:

@@ -18,12 +18,12 @@ Info = Callable[[str], None]
 class Prompt:
     """One question, ready for an engine.
 
-    key: 16 bytes, the generation key; engines return it to say which prompt they answered.
+    prompt_key: 16 bytes; engines return it to say which prompt they answered.
     messages: the chat turns, or one ("text", …) for plain completion.
     token_ids: the same, as the model reads it.
     """
 
-    key: bytes
+    prompt_key: bytes
     messages: tuple[Message, ...]
     token_ids: tuple[int, ...]
 
@@ -32,7 +32,7 @@ class Prompt:
 class Generation:
     """The model's response to one prompt.
 
-    key: that of the prompt.
+    prompt_key: that of the prompt.
     text: as it was generated.
     finish_reason: stop, length, or another word of the engine's.
     prompt_tokens: how many the prompt has.
@@ -42,7 +42,7 @@ class Generation:
         order; None where the task asks for no scores.
     """
 
-    key: bytes
+    prompt_key: bytes
     text: str
     finish_reason: str
     prompt_tokens: int
@@ -55,13 +55,13 @@ class Generation:
 class Failure:
     """A row or prompt with no prediction, and why.
 
-    key: that of the prompt; None for a row of the list.
+    prompt_key: that of the prompt; None for a row of the list.
     stage: where it failed: in the query list, at the engine, or when its answer was read.
     reason: a short stable word for machines, such as cut_off.
     detail: a sentence for people.
     """
 
-    key: bytes | None
+    prompt_key: bytes | None
     stage: Literal["input", "engine", "parse"]
     reason: str
     detail: str

@@ -57,7 +57,7 @@ class _Member:
             self.pipe.send((kind, content))
 
     def give(self, prompts: list[Prompt], *, alone: bool = False) -> None:
-        self.prompts |= {prompt.key: prompt for prompt in prompts}
+        self.prompts |= {prompt.prompt_key: prompt for prompt in prompts}
         self.alone = alone
         self.heard = time.monotonic()
         self.send("prompts", prompts)
@@ -181,7 +181,7 @@ class EnginePool:
                 member.send("task", self._task)
             return
         for result in content:
-            member.prompts.pop(result.key, None)
+            member.prompts.pop(result.prompt_key, None)
             self._deaths = 0
         yield from content
 
@@ -195,8 +195,10 @@ class EnginePool:
         self._info(f"The engine {what}; it is started again. What it printed is in {self._log}.")
         self._members[self._members.index(member)] = self._spawn(member.placement)
         if member.alone:
-            for key in member.prompts:
-                yield Failure(key, "engine", "engine_died", f"The engine {what} each time it worked on this prompt.")
+            for prompt_key in member.prompts:
+                yield Failure(
+                    prompt_key, "engine", "engine_died", f"The engine {what} each time it worked on this prompt."
+                )
         else:
             self._suspects.extend(member.prompts.values())
 

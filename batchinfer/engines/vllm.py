@@ -110,13 +110,13 @@ class VllmDriver:
         """Takes one prompt; a Failure if vLLM refuses it, and then only this one is lost."""
         try:
             self._engine.add_request(
-                prompt.key.hex(),
+                prompt.prompt_key.hex(),
                 self._vllm.TokensPrompt(prompt_token_ids=list(prompt.token_ids)),
                 self._sampling,
                 lora_request=self._lora,
             )
         except (ValueError, self._client_error) as exc:
-            return Failure(prompt.key, "engine", "refused", f"vLLM refused the prompt: {first_sentence(exc)}")
+            return Failure(prompt.prompt_key, "engine", "refused", f"vLLM refused the prompt: {first_sentence(exc)}")
         return None
 
     def busy(self) -> bool:
@@ -128,16 +128,18 @@ class VllmDriver:
         return [self._generation(output) for output in self._engine.step() if output.finished]
 
     def _generation(self, output: Any) -> Generation | Failure:
-        key = bytes.fromhex(output.request_id)
+        prompt_key = bytes.fromhex(output.request_id)
         completion = output.outputs[0]
         if completion.finish_reason in ("error", "abort"):
-            return Failure(key, "engine", "engine_error", f"vLLM gave up on the prompt ({completion.stop_reason}).")
+            return Failure(
+                prompt_key, "engine", "engine_error", f"vLLM gave up on the prompt ({completion.stop_reason})."
+            )
         logprobs = None
         if self._task is not None and self._task.score_tokens is not None:
             first = completion.logprobs[0]
             logprobs = tuple(float(first[token].logprob) for token in self._task.score_tokens)
         return Generation(
-            key=key,
+            prompt_key=prompt_key,
             text=completion.text,
             finish_reason=completion.finish_reason or "unknown",
             prompt_tokens=len(output.prompt_token_ids or ()),

@@ -6,16 +6,16 @@
                         ├─► bad_rows                       rows that cannot be asked, and why
                         └─► bad_keys                       lookup keys of such rows, where they have one
 
-| table       | columns                                                                              |
-| ----------- | ------------------------------------------------------------------------------------ |
-| list        | row, q_NAME for each column that is used, lookup (16 bytes), key (of the prompt, 16) |
-| prompts     | key, first (row)                                                                     |
-| repeats     | lookup, first (row)                                                                  |
-| missed      | as list, and count                                                                   |
-| bad_rows    | row, query (JSON), reason, detail                                                    |
-| bad_keys    | row, q_NAME for each key column, lookup                                              |
-| conflicts   | as bad_keys: the first row of each such key                                          |
-| all_lookups | lookup: of list, conflicts and bad_keys                                              |
+| table       | columns                                                                         |
+| ----------- | ------------------------------------------------------------------------------- |
+| list        | row, q_NAME for each column that is used, lookup_hash and prompt_key (16 bytes) |
+| prompts     | prompt_key, first (row)                                                         |
+| repeats     | lookup_hash, first (row)                                                        |
+| missed      | as list, and count                                                              |
+| bad_rows    | row, query (JSON), reason, detail                                               |
+| bad_keys    | row, q_NAME for each key column, lookup_hash                                    |
+| conflicts   | as bad_keys: the first row of each such key                                     |
+| all_lookups | lookup_hash: of list, conflicts and bad_keys                                    |
 
 Others join these tables through the SQL that `QueryList` gives; none of them knows a table by its name.
 """
@@ -51,7 +51,7 @@ class QueryList:
     prompts_sql = "prompts"
     lookups_sql = "all_lookups"
     first_rows_sql = (
-        "(FROM list ANTI JOIN (SELECT row FROM list JOIN repeats USING (lookup) WHERE row > first) USING (row))"
+        "(FROM list ANTI JOIN (SELECT row FROM list JOIN repeats USING (lookup_hash) WHERE row > first) USING (row))"
     )
     """Of the rows that share a lookup key only the first."""
 
@@ -67,26 +67,26 @@ class QueryList:
         fingerprint: empty for a job that asks no model; its keys cannot conflict. missed: the rows of `misses.rows`;
         those asked for at least so often, and not in the list, are added to it.
         """
-        lookup = keys.lookup_key_sql(self.source.key, self.source.normalize)
-        asked = [Column(name, self.source.kinds[name]) for name in sorted(self.columns)]
-        generation = keys.row_key_sql(fingerprint, asked) if fingerprint else lookup
+        lookup_hash = keys.lookup_hash_sql(self.source.key, self.source.normalize)
+        template = [Column(name, self.source.kinds[name]) for name in sorted(self.columns)]
+        prompt_key = keys.row_hash_sql(fingerprint, template) if fingerprint else lookup_hash
         kept = ", ".join(f"{quoted(name)} AS {listed(name)}" for name in self._kept())
-        keyed = f"{quoted(ROW)} AS row, {kept}, {lookup} AS lookup, {generation} AS key"
-        self._read(keyed, lookup)
+        keyed = f"{quoted(ROW)} AS row, {kept}, {lookup_hash} AS lookup_hash, {prompt_key} AS prompt_key"
+        self._read(keyed, lookup_hash)
         self._set_conflicts_aside()
         self._db.execute(
             "CREATE VIEW all_lookups AS "
-            "SELECT lookup FROM list UNION ALL SELECT lookup FROM conflicts UNION ALL SELECT lookup FROM bad_keys"
+            "SELECT lookup_hash FROM list UNION ALL SELECT lookup_hash FROM conflicts UNION ALL SELECT lookup_hash FROM bad_keys"
         )
         if missed is not None:
             self.misses = self._add_missed(missed, at_least, keyed)
-        self._db.execute("CREATE TABLE prompts AS SELECT key, min(row) AS first FROM list GROUP BY key")
+        self._db.execute("CREATE TABLE prompts AS SELECT prompt_key, min(row) AS first FROM list GROUP BY prompt_key")
 
-    def _read(self, keyed: str, lookup: str) -> None:
-        """Makes `list`, `bad_rows` and `bad_keys`. keyed: the columns of `list`; lookup: SQL for the lookup key."""
+    def _read(self, keyed: str, lookup_hash: str) -> None:
+        """Makes `list`, `bad_rows` and `bad_keys`. keyed: the columns of `list`; lookup_hash: SQL for the hash of the lookup key."""
         own = ", ".join(f"{quoted(column.name)} AS {listed(column.name)}" for column in self.source.key)
         whole = " AND ".join(f"{quoted(column.name)} IS NOT NULL" for column in self.source.key)
-        bad_keys = f"SELECT {quoted(ROW)} AS row, {own}, {lookup} AS lookup FROM batch WHERE {whole}"
+        bad_keys = f"SELECT {quoted(ROW)} AS row, {own}, {lookup_hash} AS lookup_hash FROM batch WHERE {whole}"
         self._append("bad_rows", "FROM batch", BAD_ROWS.empty_table(), first=True)
         for number, batch in enumerate(self.source.batches()):
             self._append("list", f"SELECT {keyed} FROM batch", batch.good, first=number == 0)
@@ -110,8 +110,8 @@ class QueryList:
         last = self._count("SELECT coalesce(max(row), 0) FROM list")
         [(added,)] = self._db.execute(
             """INSERT INTO list BY NAME
-            SELECT * EXCLUDE (count) REPLACE (row + $last AS row) FROM missed ANTI JOIN all_lookups USING (lookup)
-            WHERE row IN (SELECT min(row) FROM missed GROUP BY lookup HAVING sum(count) >= $at_least)""",
+            SELECT * EXCLUDE (count) REPLACE (row + $last AS row) FROM missed ANTI JOIN all_lookups USING (lookup_hash)
+            WHERE row IN (SELECT min(row) FROM missed GROUP BY lookup_hash HAVING sum(count) >= $at_least)""",
             {"last": last, "at_least": at_least},
         ).fetchall()
         return int(added)
@@ -122,12 +122,13 @@ class QueryList:
     def _set_conflicts_aside(self) -> None:
         """Rows that share a lookup key but ask different things: no answer would be right for the key."""
         self._db.execute(  # few, as a rule: what is done with them need not be done with the whole list
-            "CREATE TABLE repeats AS SELECT lookup, min(row) AS first FROM list GROUP BY lookup HAVING count(*) > 1"
+            "CREATE TABLE repeats AS SELECT lookup_hash, min(row) AS first FROM list GROUP BY lookup_hash HAVING count(*) > 1"
         )
-        names = ", ".join(["lookup", "row", *self._key_columns])
+        names = ", ".join(["lookup_hash", "row", *self._key_columns])
         self._db.execute(
             f"CREATE TABLE conflicts AS SELECT {names} FROM list WHERE row IN "
-            "(SELECT min(row) FROM list SEMI JOIN repeats USING (lookup) GROUP BY lookup HAVING min(key) <> max(key))"
+            "(SELECT min(row) FROM list SEMI JOIN repeats USING (lookup_hash) "
+            "GROUP BY lookup_hash HAVING min(prompt_key) <> max(prompt_key))"
         )
         if not self._count("SELECT count(*) FROM conflicts"):
             return
@@ -136,10 +137,10 @@ class QueryList:
             SELECT row, {self.query_sql()} AS query, 'conflicting_rows' AS reason,
                    'Rows ' || numbers || ' have the same lookup key but different content.' AS detail
             FROM list JOIN (
-                SELECT lookup, list_aggregate((list_sort(list(row)))[:5], 'string_agg', ', ') AS numbers
-                FROM list SEMI JOIN conflicts USING (lookup) GROUP BY lookup) USING (lookup)"""
+                SELECT lookup_hash, list_aggregate((list_sort(list(row)))[:5], 'string_agg', ', ') AS numbers
+                FROM list SEMI JOIN conflicts USING (lookup_hash) GROUP BY lookup_hash) USING (lookup_hash)"""
         )
-        self._db.execute("DELETE FROM list WHERE lookup IN (SELECT lookup FROM conflicts)")
+        self._db.execute("DELETE FROM list WHERE lookup_hash IN (SELECT lookup_hash FROM conflicts)")
 
     @property
     def _key_columns(self) -> list[str]:
@@ -147,8 +148,8 @@ class QueryList:
 
     @property
     def every_key_sql(self) -> str:
-        """Lookup, row and key columns of all rows that have a lookup key, those that cannot be asked too."""
-        names = ", ".join(["lookup", "row", *self._key_columns])
+        """Lookup hash, row and key columns of all rows that have a lookup key, those that cannot be asked too."""
+        names = ", ".join(["lookup_hash", "row", *self._key_columns])
         return (
             "(" + " UNION ALL ".join(f"SELECT {names} FROM {name}" for name in ("list", "conflicts", "bad_keys")) + ")"
         )
@@ -181,7 +182,7 @@ class QueryList:
     @property
     def lookups(self) -> int:
         """How many different lookup keys there are, those of bad rows included as far as they have one."""
-        return self._count("SELECT count(DISTINCT lookup) FROM all_lookups")
+        return self._count("SELECT count(DISTINCT lookup_hash) FROM all_lookups")
 
     def _count(self, sql: str) -> int:
         return int(one(self._db, sql))
@@ -191,17 +192,17 @@ class QueryList:
         most = "" if limit is None else f" LIMIT {limit}"
         return self._db.sql(f"FROM bad_rows ORDER BY row, query{most}").to_arrow_table()
 
-    def rows(self, keys_: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+    def rows(self, prompt_keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
         """For each of these prompts that the list has, the first row that asks it."""
-        self._db.register("asked", pa.table({"key": pa.array(keys_, pa.binary())}))
-        sql = "SELECT l.* FROM asked JOIN prompts USING (key) JOIN list l ON l.row = first"
+        self._db.register("wanted", pa.table({"prompt_key": pa.array(prompt_keys, pa.binary())}))
+        sql = "SELECT l.* FROM wanted JOIN prompts USING (prompt_key) JOIN list l ON l.row = first"
         rows = self._db.sql(sql).to_arrow_table()
-        self._db.unregister("asked")
-        return {record["key"]: own_columns(record) for record in rows.to_pylist()}
+        self._db.unregister("wanted")
+        return {record["prompt_key"]: own_columns(record) for record in rows.to_pylist()}
 
-    def queries(self, keys_: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+    def queries(self, prompt_keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
         """The same, but of each row only its lookup key, for people."""
-        return {key: self.query_of(row) for key, row in self.rows(keys_).items()}
+        return {prompt_key: self.query_of(row) for prompt_key, row in self.rows(prompt_keys).items()}
 
     def query_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The lookup key of a row, for people."""

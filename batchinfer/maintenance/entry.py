@@ -15,7 +15,6 @@ from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
 from batchinfer.core.database import LIST_ROWS
 from batchinfer.core.home import JobData
-from batchinfer.core.keys import lookup_key
 from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions.layout import PREDICTIONS, version_column
@@ -29,28 +28,28 @@ class Entry:
     texts: each column's value.
     columns: of the key, as the job looks entries up.
     normalize: the steps that it applies to them.
-    key: the hash of all that.
+    lookup_hash: of all that.
     """
 
     texts: Mapping[str, str]
     columns: tuple[Column, ...]
     normalize: tuple[str, ...]
-    key: bytes = field(init=False)
+    lookup_hash: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         """Raises UsageError for a value that is not of its column's kind."""
         values = [typed(self.texts[column.name], column) for column in self.columns]
-        object.__setattr__(self, "key", keys.lookup_key(values, self.columns, self.normalize))
+        object.__setattr__(self, "lookup_hash", keys.lookup_hash(values, self.columns, self.normalize))
 
     def values(self) -> dict[str, Any]:
         return {column.name: typed(self.texts[column.name], column) for column in self.columns}
 
-    def lookup(self, columns: Sequence[Column], normalize: Sequence[str]) -> bytes | None:
+    def lookup_hash_by(self, columns: Sequence[Column], normalize: Sequence[str]) -> bytes | None:
         """Its hash where entries are looked up like this; None if they have other columns, or values of another kind."""
         if {column.name for column in columns} != self.texts.keys():
             return None
         try:
-            return Entry(self.texts, tuple(columns), tuple(normalize)).key
+            return Entry(self.texts, tuple(columns), tuple(normalize)).lookup_hash
         except UsageError:
             return None
 
@@ -61,7 +60,7 @@ class Entry:
             if not isinstance(query, dict) or query.keys() != self.texts.keys():
                 return False
             texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in query.items()}
-            return Entry(texts, self.columns, self.normalize).key == self.key
+            return Entry(texts, self.columns, self.normalize).lookup_hash == self.lookup_hash
         except (ValueError, UsageError):
             return False
 
@@ -73,14 +72,14 @@ class SearchedVersion:
     name: as `diff` takes it.
     folder: where it is.
     manifest: what it says of itself.
-    lookups: the hashes under which it holds the entry.
+    lookup_hashes: the hashes under which it holds the entry.
     searched: whether it could be searched: not if it has other key columns.
     """
 
     name: int | str
     folder: Path
     manifest: Manifest
-    lookups: list[bytes]
+    lookup_hashes: list[bytes]
     searched: bool
 
     @property
@@ -151,9 +150,9 @@ def search(
 
 
 def _find_hash(db: duckdb.DuckDBPyConnection, parquet: str, manifest: Manifest, entry: Entry) -> list[bytes]:
-    own = entry.lookup(manifest.key, manifest.normalize)
+    own = entry.lookup_hash_by(manifest.key, manifest.normalize)
     sql = f"SELECT lookup FROM {parquet} WHERE lookup IN ({blobs([own] if own else []) or 'NULL'})"
-    return [bytes(key) for (key,) in db.execute(sql).fetchall()]
+    return [bytes(found) for (found,) in db.execute(sql).fetchall()]
 
 
 def _find_spellings(
@@ -161,25 +160,25 @@ def _find_spellings(
 ) -> list[bytes]:
     """Spelled as the version has it, the entry may have another hash there, or several."""
     names = ", ".join(version_column(column.name) for column in manifest.key)
-    own = entry.lookup(manifest.key, entry.normalize)
-    cursor, lookups = db.cursor(), []
+    own = entry.lookup_hash_by(manifest.key, entry.normalize)
+    cursor, lookup_hashes = db.cursor(), []
     for batch in cursor.sql(f"SELECT lookup, {names} FROM {parquet}").to_arrow_reader(rows_at_once):
-        for key, *values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if lookup_key(values, manifest.key, entry.normalize) == own:
-                lookups.append(key)
+        for lookup_hash, *values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if keys.lookup_hash(values, manifest.key, entry.normalize) == own:
+                lookup_hashes.append(lookup_hash)
     cursor.close()
-    return lookups
+    return lookup_hashes
 
 
 def published(db: duckdb.DuckDBPyConnection, versions: Sequence[SearchedVersion]) -> Published:
     """How versions spell the entry, and which generations they have it from."""
     found = Published([], [])
     for version in versions:
-        if version.lookups:
+        if version.lookup_hashes:
             names = [column.name for column in version.manifest.key]
             rows = db.execute(
                 f"SELECT {', '.join(map(version_column, names))}, run_id, generated_at, raw_text FROM {version.predictions} "
-                f"WHERE lookup IN ({blobs(version.lookups)})"
+                f"WHERE lookup IN ({blobs(version.lookup_hashes)})"
             ).fetchall()
             for *values, run_id, made, text in rows:
                 found.spellings.append(dict(zip(names, values, strict=True)))

@@ -146,8 +146,8 @@ def _remove_all(
 ) -> ErasureReport:
     none = ErasedRows(0, 0, 0)
     erased = none if store is None else erase_cache.mark(store, db, entry, traces.prompts)
-    missed = log.erase(data, entry.key, entry.columns, entry.normalize)
-    if erased == none and not missed and not any(version.lookups for version in versions):
+    missed = log.erase(data, entry.lookup_hash, entry.columns, entry.normalize)
+    if erased == none and not missed and not any(version.lookup_hashes for version in versions):
         named = ", ".join(f"{name}={text}" for name, text in entry.texts.items())
         raise NotFound(" ".join([f"Nothing of {named} is stored for the job {data.name}.", *traces.remarks]))
     _drop_logs(data)
@@ -265,9 +265,9 @@ def _replace_versions(
     rebuilt = {
         place.name: _rebuild(data, db, store, place)
         for place in versions
-        if place.name in served and (place.lookups or place.quotes)
+        if place.name in served and (place.lookup_hashes or place.quotes)
     }
-    removed = [place for place in versions if place.lookups or place.name in rebuilt]
+    removed = [place for place in versions if place.lookup_hashes or place.name in rebuilt]
     quoting = [place for place in versions if place.quotes and place not in removed]
     with data.versions_lock(f"batchinfer forget {data.name}"):
         for name, pointer in _pointers(data).items():
@@ -292,7 +292,7 @@ def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, 
     """A new version from an old one's predictions.parquet, without the entry. The gate does not judge it again."""
     manifest = place.manifest
     with draft_folder(data) as draft:
-        others = f"WHERE lookup NOT IN ({blobs(place.lookups)})" if place.lookups else ""
+        others = f"WHERE lookup NOT IN ({blobs(place.lookup_hashes)})" if place.lookup_hashes else ""
         target = literal(str(draft / PREDICTIONS))
         db.execute(
             f"COPY (SELECT * FROM {place.predictions} {others} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"

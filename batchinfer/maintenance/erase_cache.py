@@ -33,11 +33,11 @@ class PromptId:
     """A prompt of some run.
 
     fingerprint: of what the run asked.
-    key: of the prompt, as its generation has it.
+    prompt_key: as its generation has it.
     """
 
     fingerprint: bytes
-    key: bytes
+    prompt_key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class PastQuestion:
     def prompt(self, values: Mapping[str, Any]) -> PromptId | None:
         """The prompt for these values, where they are all that the template needs."""
         try:
-            given = [values[column.name] for column in self.columns]
-            return PromptId(self.fingerprint, keys.row_key(self.fingerprint, given, self.columns))
+            row = [values[column.name] for column in self.columns]
+            return PromptId(self.fingerprint, keys.row_hash(self.fingerprint, row, self.columns))
         except (KeyError, TypeError, ValueError, AttributeError):  # other columns, or values of another kind
             return None
 
@@ -90,25 +90,25 @@ class ListSearch:
         found: set[PromptId] = set()
         listed = False
         for columns, group in self._groups.items():
-            made = ["true", *(keys.row_key_sql(question.fingerprint, columns) for question in group)]
+            made = ["true", *(keys.row_hash_sql(question.fingerprint, columns) for question in group)]
             for batch, own in self._batches(columns):
                 for table in (batch.good, batch.lost):
                     rows = _of_table(db, table, f"SELECT DISTINCT {', '.join(made)} FROM batch WHERE {own}")
                     listed = listed or bool(rows)
                     for _, *row in rows:
-                        found |= {PromptId(q.fingerprint, bytes(key)) for q, key in zip(group, row, strict=True)}
+                        found |= {PromptId(q.fingerprint, bytes(made)) for q, made in zip(group, row, strict=True)}
         return listed, found
 
     def needed(self, db: duckdb.DuckDBPyConnection, prompts: set[PromptId]) -> set[PromptId]:
         """Those of these prompts that other rows of the list ask, too."""
         found: set[PromptId] = set()
         for columns, group in self._groups.items():
-            sought = {q.fingerprint: [p.key for p in prompts if p.fingerprint == q.fingerprint] for q in group}
+            sought = {q.fingerprint: [p.prompt_key for p in prompts if p.fingerprint == q.fingerprint] for q in group}
             sought = {fingerprint: own_keys for fingerprint, own_keys in sought.items() if own_keys}
             for batch, own in self._batches(columns) if sought else ():
                 for fingerprint, own_keys in sought.items():
-                    key = keys.row_key_sql(fingerprint, columns)
-                    sql = f"SELECT DISTINCT {key} FROM batch WHERE NOT {own} AND {key} IN ({blobs(own_keys)})"
+                    prompt_key = keys.row_hash_sql(fingerprint, columns)
+                    sql = f"SELECT DISTINCT {prompt_key} FROM batch WHERE NOT {own} AND {prompt_key} IN ({blobs(own_keys)})"
                     found |= {PromptId(fingerprint, bytes(made)) for (made,) in _of_table(db, batch.good, sql)}
         return found
 
@@ -122,8 +122,8 @@ class ListSearch:
             if columns:  # a question that this list cannot ask any more
                 return
             raise
-        key = self._entry.lookup(source.key, source.normalize)
-        if key is None:
+        lookup_hash = self._entry.lookup_hash_by(source.key, source.normalize)
+        if lookup_hash is None:
             return
         hashed = [
             Column(keys.normal_column(column.name), "string")
@@ -132,7 +132,7 @@ class ListSearch:
             for column in source.key
         ]
         for batch in source.batches():
-            yield batch, f"({keys.row_key_sql(b'', hashed)} = unhex('{key.hex()}'))"
+            yield batch, f"({keys.row_hash_sql(b'', hashed)} = unhex('{lookup_hash.hex()}'))"
 
 
 def _of_table(db: duckdb.DuckDBPyConnection, table: pa.Table, sql: str) -> list[tuple[Any, ...]]:
@@ -158,7 +158,7 @@ def prompts_of(db: duckdb.DuckDBPyConnection, generations: Iterable[GenerationRe
     rows = [asdict(generation) for generation in generations]
     db.register("generation_refs", pa.Table.from_pylist(rows, REFERENCES))
     sql = "SELECT fingerprint, key FROM cache.generations SEMI JOIN generation_refs USING (run_id, created_at, text)"
-    found = {PromptId(bytes(fingerprint), bytes(key)) for fingerprint, key in db.execute(sql).fetchall()}
+    found = {PromptId(bytes(fingerprint), bytes(made)) for fingerprint, made in db.execute(sql).fetchall()}
     db.unregister("generation_refs")
     return found
 
@@ -169,7 +169,7 @@ def count_answers(db: duckdb.DuckDBPyConnection, prompts: set[PromptId]) -> int:
 
 
 def _keys(prompts: set[PromptId]) -> str:
-    return blobs(prompt.key for prompt in prompts) or "NULL"
+    return blobs(prompt.prompt_key for prompt in prompts) or "NULL"
 
 
 def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set[PromptId]) -> ErasedRows:
@@ -181,7 +181,9 @@ def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set
     with store.attached(db):
         db.execute(f"INSERT INTO gone SELECT 'generations', rowid FROM cache.generations WHERE key IN ({own})")
         db.execute(f"INSERT INTO gone SELECT 'failures', rowid FROM cache.failures WHERE key IN ({own})")
-        db.execute(f"INSERT INTO gone SELECT 'imports', rowid FROM cache.imports WHERE lookup = {blobs([entry.key])}")
+        db.execute(
+            f"INSERT INTO gone SELECT 'imports', rowid FROM cache.imports WHERE lookup = {blobs([entry.lookup_hash])}"
+        )
         for name in ("failures", "imports"):
             found = _asking(db, name, entry)
             db.register("found", pa.table({"id": pa.array(found, pa.int64())}))
@@ -243,10 +245,12 @@ def _copy(db: duckdb.DuckDBPyConnection, draft: Path) -> None:
 
 
 def without_examples(report: dict[str, Any]) -> dict[str, Any]:
-    """A run's report, as the cache has it, that quotes neither rows, as its gate does, nor terms."""
+    """A run's report, as the cache has it, that quotes neither rows, as its gate and its changes do, nor terms."""
     plain = dict(report)
     if plain.get("gate"):
         plain["gate"] = plain_checks(plain["gate"])
+    if plain.get("changes"):
+        plain["changes"] = {name: fact for name, fact in plain["changes"].items() if name != "examples"}
     if plain.get("match"):
         plain["match"] = {name: fact for name, fact in plain["match"].items() if name not in ("examples", "says")}
     return plain

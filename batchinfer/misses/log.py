@@ -50,10 +50,10 @@ def merge(data: JobData, day: date, server: str, counted: Mapping[str, Sequence[
             _write(path, _summed([before, _table(new)]), sorted(counted))
 
 
-def erase(data: JobData, lookup: bytes, key: Sequence[Column], normalize: Sequence[str]) -> int:
+def erase(data: JobData, lookup_hash: bytes, key: Sequence[Column], normalize: Sequence[str]) -> int:
     """Removes a query from all files; returns in how many it was. Raises StoreError.
 
-    lookup: the hash of its lookup key.
+    lookup_hash: of its lookup key.
     key: the columns of the lookup key.
     normalize: the steps that make spellings equal.
     """
@@ -64,7 +64,7 @@ def erase(data: JobData, lookup: bytes, key: Sequence[Column], normalize: Sequen
         for path in files(data):
             table, merged = _read(path)
             found = [values_of(query, reader) for query in table["query"].to_pylist()]
-            keep = [not values or reader.key(values) != lookup for values in found]
+            keep = [not values or reader.lookup_hash(values) != lookup_hash for values in found]
             if not all(keep):
                 _write(path, table.filter(pa.array(keep, pa.bool_())), sorted(merged))
                 count += 1

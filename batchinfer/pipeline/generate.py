@@ -82,29 +82,33 @@ class Generator:
         """The prompts, made as the engine asks for them. Rows that give none become failures on the way."""
         rows = self._plan.todo(self._limit)
         while not self._stop.requested() and (batch := list(itertools.islice(rows, TOKENIZE))):
-            filled = [(key, messages) for key, row in batch if (messages := self._fill(key, row)) is not None]
+            filled = [
+                (prompt_key, messages)
+                for prompt_key, row in batch
+                if (messages := self._fill(prompt_key, row)) is not None
+            ]
             encoded = tokenizer.encode([tokenizer.text(messages) for _, messages in filled], chat=self._question.chat)
-            for (key, messages), ids in zip(filled, encoded, strict=True):
+            for (prompt_key, messages), ids in zip(filled, encoded, strict=True):
                 if self._stop.requested():
                     return
                 if len(ids) >= max_len:
                     detail = f"The prompt has {len(ids)} tokens; the model's window of {max_len} leaves no room for an answer."
-                    self._take(Failure(key, "engine", "prompt_too_long", detail))
+                    self._take(Failure(prompt_key, "engine", "prompt_too_long", detail))
                 else:
-                    yield Prompt(key, messages, tuple(ids))
+                    yield Prompt(prompt_key, messages, tuple(ids))
 
-    def _fill(self, key: bytes, row: dict[str, Any]) -> tuple[Message, ...] | None:
+    def _fill(self, prompt_key: bytes, row: dict[str, Any]) -> tuple[Message, ...] | None:
         values = template_values(row, self._list.source.kinds)
-        self._underway[key] = AwaitedRow(self._list.query_of(row), values)
+        self._underway[prompt_key] = AwaitedRow(self._list.query_of(row), values)
         try:
             return self._question.template.messages(values)
         except TemplateFault as exc:
-            self._take(Failure(key, "engine", "template", f"For this row {exc}"))
+            self._take(Failure(prompt_key, "engine", "template", f"For this row {exc}"))
             return None
 
     def _take(self, result: Generation | Failure) -> None:
         """Reads an answer, and counts it."""
-        row = self._underway.pop(result.key or b"")
+        row = self._underway.pop(result.prompt_key or b"")
         read = self._question.parser(result, row.values) if isinstance(result, Generation) else result
         if isinstance(result, Generation):
             self._answers.append(Answer(result, read))

@@ -7,11 +7,14 @@ from batchinfer.core.records import Info
 from batchinfer.job.reader import Job
 from batchinfer.planning.estimate import PlanReport, estimate
 from batchinfer.planning.prepare import Options, prepare, quiet
+from batchinfer.publish.caution import another_list
 from batchinfer.publish.release import prepare_gate
 
 
 def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanReport:
     """Reads the list and compares it with the cache. May run beside a run. Raises BatchinferErrors."""
+    if (said := another_list(job, data, options.input)) is not None:
+        info(said)
     with prepare(job, data, options, info) as prepared:
         prepare_gate(job, prepared.query_list.source.key)
         return estimate(prepared, info)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from batchinfer.core.person import Nobody, Person
 from batchinfer.core.records import Failure, Generation, Prediction
 
 
@@ -69,22 +70,14 @@ class Progress:
         return count / self.seconds if self.seconds > 0 else None
 
 
-class Console(Protocol):
-    """What a run tells the person who started it."""
+class Console(Person, Protocol):
+    """The person who started a run, who sees how it goes, too."""
 
-    def info(self, text: str) -> None: ...
     def progress(self, progress: Progress, hits: int) -> None: ...
-    def confirm(self, text: str) -> bool: ...
 
 
-class Unattended:
-    """A `Console` with nobody at it: says nothing, and answers no."""
-
-    def info(self, text: str) -> None:
-        """Nothing."""
+class Unattended(Nobody):
+    """A `Console` with nobody at it."""
 
     def progress(self, progress: Progress, hits: int) -> None:
         """Nothing."""
-
-    def confirm(self, text: str) -> bool:  # noqa: ARG002
-        return False

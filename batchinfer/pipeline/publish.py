@@ -8,44 +8,48 @@ from batchinfer.cache.schema import RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
-from batchinfer.core.records import Info
+from batchinfer.core.person import Person
 from batchinfer.errors import GateFailed, InputError, SpecError, UsageError
 from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.progress import Console, Progress
+from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import RunReport, gate_sentence
 from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import CandidateReport, release_candidate
+from batchinfer.publish.caution import Consent, confirm_list
 from batchinfer.publish.golden import Golden
 from batchinfer.publish.release import Release, prepare_gate, release
 from batchinfer.versions.manifest import Forced
 
 
 def publish_prepared(
-    prepared: Prepared, run_id: int, failed: int, golden: Golden | None, info: Info, forced: Forced | None = None
+    prepared: Prepared, run_id: int, failed: int, golden: Golden | None, person: Person, consent: Consent
 ) -> Release:
     """Publishes what the cache has for a list. failed: prompts without an answer. golden: the job's golden rows."""
     identity = prepared.question.identity if prepared.question else None
-    facts = RunFacts(run_id, identity, prepared.upstream)
+    facts = RunFacts(run_id, identity, prepared.upstream, prepared.place)
     with os_errors(prepared.data.versions):
-        return release(prepared.data, prepared.workspace, facts, info, failed=failed, known=golden, forced=forced)
+        return release(prepared.data, prepared.workspace, facts, person, failed=failed, known=golden, consent=consent)
 
 
-def publish(job: Job, data: JobData, options: Options, console: Console, why: str | None = None) -> RunReport:
+def publish(
+    job: Job, data: JobData, options: Options, person: Person, why: str | None = None, *, allow_empty: bool = False
+) -> RunReport:
     """Builds a version from what the cache has now, gates it, and makes it current. Raises GateFailed, with its report.
 
-    why: a reason to publish although the gate refuses.
+    why: a reason to publish although the gate refuses. allow_empty: also a version without entries.
     """
-    forced = _forced(why)
+    consent = Consent(_forced(why), options.yes, allow_empty)
     data.prepare(job.path)
+    confirm_list(job, data, options.input, person, yes=options.yes)
     with (
         data.run_lock(f"batchinfer publish {job.name}"),
-        prepare_to_write(job, data, options, console.info) as prepared,
+        prepare_to_write(job, data, options, person.info) as prepared,
     ):
         golden = prepare_gate(job, prepared.query_list.source.key)
         run_id, failed = prepared.store.last_run_id(), prepared.plan.counts.failed
-        outcome = publish_prepared(prepared, run_id, failed, golden, console.info, forced)
+        outcome = publish_prepared(prepared, run_id, failed, golden, person, consent)
         status = RunStatus.DONE if outcome.rejected is None else RunStatus.REJECTED
         report = RunReport.of(prepared, status, Progress(), outcome)
         if outcome.rejected is not None:
@@ -56,13 +60,20 @@ def publish(job: Job, data: JobData, options: Options, console: Console, why: st
 
 
 def publish_candidate(
-    job: Job, data: JobData, options: Options, console: Console, name: str, why: str | None = None
+    job: Job,
+    data: JobData,
+    options: Options,
+    person: Person,
+    name: str,
+    why: str | None = None,
+    *,
+    allow_empty: bool = False,
 ) -> CandidateReport:
     """Publishes a refused candidate byte for byte. The list is only looked at for the kinds of its key.
 
-    why: a reason to publish although its gate failed.
+    why: a reason to publish although its gate failed. allow_empty: also one without entries.
     """
-    forced = _forced(why)
+    consent = Consent(_forced(why), options.yes, allow_empty)
     data.prepare(job.path)
     with data.run_lock(f"batchinfer publish {job.name}"):
         key = None
@@ -71,7 +82,7 @@ def publish_candidate(
         store = Store(data.cache)
         store.prepare()
         with os_errors(data.versions):
-            return release_candidate(job, data, store, name, key=key, info=console.info, forced=forced)
+            return release_candidate(job, data, store, name, key=key, person=person, consent=consent)
 
 
 def _forced(why: str | None) -> Forced | None:

@@ -9,7 +9,7 @@ from typing import Self
 
 from batchinfer.cache.schema import RunStatus
 from batchinfer.engines import models
-from batchinfer.errors import BatchinferError, Interrupted, Stopped
+from batchinfer.errors import BatchinferError, Interrupted, NotConfirmed, Stopped
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import RunReport
 from batchinfer.pipeline.stop import StopNow
@@ -56,8 +56,9 @@ class RunRecord:
             self._prepared, status, self.progress, self.outcome,
             run_id=self.run_id, given=self._given, seconds=time.monotonic() - self._began,
         )  # fmt: skip
-        if (stop := _request(exc)) is not None:
-            stop.report = self.report
+        ended_by = exc if isinstance(exc, NotConfirmed) else _request(exc)
+        if ended_by is not None:
+            ended_by.report = self.report
         failed = status is RunStatus.FAILED  # why it failed is reported, not that this could not be written either
         with contextlib.suppress(BatchinferError) if failed else contextlib.nullcontext():
             self._prepared.store.finish_run(self.run_id, status, self.report.to_json())
@@ -66,6 +67,8 @@ class RunRecord:
         if exc is None:
             refused = self.outcome is not None and self.outcome.failed_checks
             return RunStatus.REJECTED if refused else RunStatus.DONE
+        if isinstance(exc, NotConfirmed):
+            return RunStatus.REJECTED
         stop = _request(exc)
         if stop is None:
             return RunStatus.FAILED

@@ -13,6 +13,7 @@ from batchinfer.core.records import Check
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.pipeline.progress import Progress
 from batchinfer.planning.prepare import Prepared
+from batchinfer.publish.changes import ServedChanges
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.release import Release
 
@@ -72,6 +73,7 @@ class RunReport:
     candidate: the name of a refused one.
     unchanged: whether there was nothing new to publish.
     pinned: the version that is served in place of the current one.
+    changes: of what was served; None without a candidate.
     match: what the matcher holds.
     gate: its checks.
     engine_load_seconds: until the engine was ready.
@@ -103,6 +105,7 @@ class RunReport:
     candidate: str | None
     unchanged: bool
     pinned: int | None
+    changes: ServedChanges | None
     match: Terms | None
     gate: tuple[Check, ...]
     engine_load_seconds: float
@@ -148,6 +151,7 @@ class RunReport:
             candidate=outcome.candidate if outcome else None,
             unchanged=contents.same if contents else False,
             pinned=outcome.pinned if outcome else None,
+            changes=contents.changes if contents else None,
             match=outcome.match if outcome else None,
             gate=outcome.checks if outcome else (),
             engine_load_seconds=round(progress.load_seconds, 3),
@@ -166,6 +170,7 @@ class RunReport:
         }
         whole |= {
             "upstream": asdict(self.upstream) if self.upstream else None,
+            "changes": self.changes.to_json() if self.changes else None,
             "match": self.match.to_json() if self.match else None,
             "gate": [check.to_json() for check in self.gate],
             "mass": self.choice_mass.to_json() if self.choice_mass else None,

@@ -7,11 +7,12 @@ import time
 
 from batchinfer.core.clock import iso, now
 from batchinfer.core.home import JobData
+from batchinfer.core.person import ask
 from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.start import engine_for
 from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.errors import GateFailed, UsageError
+from batchinfer.errors import GateFailed
 from batchinfer.job.checks import unused_fields
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Generator
@@ -22,6 +23,7 @@ from batchinfer.pipeline.report import RunReport, gate_sentence
 from batchinfer.pipeline.stop import Stop, stopping
 from batchinfer.planning.fingerprint import changes
 from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
+from batchinfer.publish.caution import Consent, another_list, confirm_list
 from batchinfer.publish.release import prepare_gate
 
 MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
@@ -36,6 +38,10 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
     for sentence in unused_fields(job.spec):
         console.info(sentence)
     data.prepare(job.path)
+    if options.publishes:
+        confirm_list(job, data, options.input, console, yes=options.yes)
+    elif (said := another_list(job, data, options.input)) is not None:
+        console.info(said)
     with (
         data.run_lock(f"batchinfer run {job.name}"),
         stopping(options.max_hours, console.info) as stop,
@@ -45,17 +51,18 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
         confirm_regeneration(prepared, options, console)
         with RunRecord(prepared, options, began) as record:
             generate(prepared, options, console, stop, record, engine)
-            if options.publish and options.limit is None:
+            if options.publishes:
                 failed = prepared.plan.counts.failed + record.progress.failures
-                record.outcome = publish_prepared(prepared, record.run_id, failed, golden, console.info)
+                consent = Consent(yes=options.yes)
+                record.outcome = publish_prepared(prepared, record.run_id, failed, golden, console, consent)
         _note_end(prepared, options, record)
     return record.report
 
 
 def confirm_regeneration(prepared: Prepared, options: Options, console: Console) -> None:
-    """Asks before most of the cache is made again because something in the key changed. Raises UsageError on no."""
+    """Asks before most of the cache is made again because something in the key changed. Raises NotConfirmed on no."""
     question, counts = prepared.question, prepared.plan.counts
-    if question is None or options.yes or options.limit is not None:
+    if question is None or options.limit is not None:
         return
     most = prepared.store.most_cached()
     if most is None or most.fingerprint == question.fingerprint or counts.to_generate <= MOSTLY * counts.unique:
@@ -65,8 +72,7 @@ def confirm_regeneration(prepared: Prepared, options: Options, console: Console)
         f"{changed} changed since the last run, so {counts.to_generate:,} of {counts.unique:,} prompts would be "
         f"regenerated; the {most.count:,} cached answers would not be used."
     )
-    if not console.confirm(text + " Continue?"):
-        raise UsageError(f"{text} Pass --yes to continue, or undo the change.")
+    ask(console, text, "Pass --yes to continue, or undo the change.", yes=options.yes)
 
 
 def generate(

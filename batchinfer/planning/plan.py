@@ -2,10 +2,10 @@
 
     prompts ─► state ─► todo
 
-| table | columns                                                      | what it holds                                 |
-| ----- | ------------------------------------------------------------ | --------------------------------------------- |
-| state | key, first, covered, made, refreshed, failed                 | what is known of each prompt of the list      |
-| todo  | key, row, q_NAME for each column that the template uses      | prompts to generate, shared prefixes together |
+| table | columns                                                 | what it holds                                 |
+| ----- | ------------------------------------------------------- | --------------------------------------------- |
+| state | prompt_key, first, covered, made, refreshed, failed     | what is known of each prompt of the list      |
+| todo  | prompt_key, row, q_NAME for each column of the template | prompts to generate, shared prefixes together |
 """
 
 from __future__ import annotations
@@ -65,10 +65,11 @@ class Plan:
         with self._workspace.store.attached(self._db):
             self._db.execute(
                 f"""CREATE OR REPLACE TABLE state AS
-                SELECT key, first, key IN (SELECT key FROM {self._workspace.verdicts.covered_sql}) AS covered,
-                       key IN (SELECT key FROM cache.generations WHERE created_at >= $oldest) AS made,
-                       key IN (SELECT key FROM cache.generations WHERE created_at >= $refreshed) AS refreshed,
-                       key IN (SELECT key FROM cache.failures
+                SELECT prompt_key, first,
+                       prompt_key IN (SELECT prompt_key FROM {self._workspace.verdicts.covered_sql}) AS covered,
+                       prompt_key IN (SELECT key FROM cache.generations WHERE created_at >= $oldest) AS made,
+                       prompt_key IN (SELECT key FROM cache.generations WHERE created_at >= $refreshed) AS refreshed,
+                       prompt_key IN (SELECT key FROM cache.failures
                                WHERE key IS NOT NULL AND (stage = 'engine' OR parser = $parser)) AS failed
                 FROM {self._list.prompts_sql}""",
                 {
@@ -83,7 +84,7 @@ class Plan:
         columns = self._list.columns
         again, values = self._again(selection)
         self._db.execute(
-            f"""CREATE OR REPLACE TABLE todo AS SELECT s.key, l.* EXCLUDE (key, lookup)
+            f"""CREATE OR REPLACE TABLE todo AS SELECT s.prompt_key, l.* EXCLUDE (prompt_key, lookup_hash)
             FROM state s JOIN {self._list.rows_sql} l ON l.row = s.first
             WHERE NOT covered AND ((NOT made AND NOT failed) OR {again})
             ORDER BY {", ".join(["s.first"] if not columns else [f"l.{listed(name)}" for name in columns])}""",
@@ -99,7 +100,8 @@ class Plan:
             rows = ""
             if selection.refresh_where is not None:
                 name, value = selection.refresh_where
-                rows = f" AND s.key IN (SELECT key FROM {self._list.rows_sql} WHERE {listed(name)}::VARCHAR = ?)"
+                asking = f"SELECT prompt_key FROM {self._list.rows_sql} WHERE {listed(name)}::VARCHAR = ?"
+                rows = f" AND s.prompt_key IN ({asking})"
                 values.append(value)
             tests.append(f"(NOT refreshed{rows})")
         return " OR ".join(tests) or "false", values
@@ -108,7 +110,7 @@ class Plan:
         good, bad, unique = self._list.good, self._list.bad, self._list.unique
         to_generate = self._count("SELECT count(*) FROM todo")
         failed = self._count(
-            "SELECT count(*) FROM state WHERE failed AND NOT covered AND key NOT IN (SELECT key FROM todo)"
+            "SELECT count(*) FROM state WHERE failed AND NOT covered AND prompt_key NOT IN (SELECT prompt_key FROM todo)"
         )
         return Counts(
             rows=good + bad, bad=bad, duplicates=good - unique, unique=unique, hits=unique - failed - to_generate,
@@ -119,11 +121,11 @@ class Plan:
         return int(one(self._db, sql))
 
     def todo(self, limit: int | None = None, start: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """(key, row) of what is to be generated, in the order in which shared prefixes lie together."""
+        """(prompt_key, row) of what is to be generated, in the order in which shared prefixes lie together."""
         cursor = self._db.cursor()
         clause = ("" if limit is None else f" LIMIT {limit}") + (f" OFFSET {start}" if start else "")
         reader = cursor.sql(f"SELECT * FROM todo{clause}").to_arrow_reader(1024)
         for batch in reader:
             for record in batch.to_pylist():
-                yield record["key"], own_columns(record)
+                yield record["prompt_key"], own_columns(record)
         cursor.close()

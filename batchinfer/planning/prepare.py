@@ -22,6 +22,7 @@ from batchinfer.errors import UsageError
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_files
 from batchinfer.inputs.parquet import ListSource, template_values
+from batchinfer.inputs.place import list_place
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.job.reader import Job
@@ -62,6 +63,11 @@ class Options:
     yes: bool = False
 
     @property
+    def publishes(self) -> bool:
+        """Whether the run is to end with a version."""
+        return self.publish and self.limit is None
+
+    @property
     def refresh_text(self) -> str:
         """The refresh as it was asked for."""
         return "=".join(self.refresh_where) if self.refresh_where else "all"
@@ -78,6 +84,7 @@ class Prepared:
     question: None for a job that lives by imports.
     selection: what is made again although it is cached.
     upstream: what the list was made of, if the job is chained.
+    place: where the list comes from, as versions record it.
     """
 
     job: Job
@@ -87,6 +94,7 @@ class Prepared:
     question: Question | None
     selection: Selection
     upstream: Upstream | None
+    place: str
 
     @property
     def query_list(self) -> QueryList:
@@ -139,7 +147,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
         workspace.verdicts.resolve(store, query_list)
         selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
         plan = Plan(workspace, question.parser_id if question else "", selection)
-        yield Prepared(job, data, workspace, plan, question, selection, upstream)
+        yield Prepared(job, data, workspace, plan, question, selection, upstream, list_place(job, options.input))
 
 
 def _load(query_list: QueryList, job: Job, data: JobData, question: Question | None) -> None:
@@ -159,9 +167,10 @@ def _reread(workspace: Workspace, question: Question) -> None:
     workspace.store.reread(question.parser, question.provenance(None), query_list.queries, values)
 
 
-def _template_values(query_list: QueryList, keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+def _template_values(query_list: QueryList, prompt_keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
     """What the template is filled with for these prompts, as far as the list has them."""
-    return {key: template_values(row, query_list.source.kinds) for key, row in query_list.rows(keys).items()}
+    kinds = query_list.source.kinds
+    return {prompt_key: template_values(row, kinds) for prompt_key, row in query_list.rows(prompt_keys).items()}
 
 
 def _rebuild_lookups(workspace: Workspace, data: JobData, info: Info, *, holds_lock: bool) -> None:

@@ -36,7 +36,7 @@ class Parser:
                 return self._choice(generation)
             return Prediction(self._value(generation, row))
         except ParseFailed as exc:
-            return Failure(generation.key, "parse", exc.reason, exc.detail)
+            return Failure(generation.prompt_key, "parse", exc.reason, exc.detail)
 
     def _choice(self, generation: Generation) -> Prediction:
         """The likeliest choice; scores are renormalised over the choices, choice_mass is what they had before."""

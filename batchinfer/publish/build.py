@@ -32,11 +32,13 @@ class RunFacts:
     run_id: the newest run, whose answers it holds; 0 before the first.
     model: None for a job without one.
     upstream: the version that the list was made of, if the job is chained.
+    input: where the list came from.
     """
 
     run_id: int
     model: ModelIdentity | None
     upstream: Upstream | None
+    input: str
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

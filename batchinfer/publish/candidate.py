@@ -14,9 +14,11 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
-from batchinfer.core.records import Info
+from batchinfer.core.person import Person
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
+from batchinfer.publish.caution import Consent, check_not_empty, confirm_candidate_list, confirm_removal
+from batchinfer.publish.changes import Entries, ServedChanges, compare
 from batchinfer.publish.release import (
     install_version,
     make_findable,
@@ -27,7 +29,7 @@ from batchinfer.publish.release import (
 )
 from batchinfer.versions import folders, retention
 from batchinfer.versions.layout import PREDICTIONS
-from batchinfer.versions.manifest import Forced, Manifest
+from batchinfer.versions.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class CandidateReport:
     candidate: its name.
     version: that it became; None where the current one has these very bytes.
     manifest: of the candidate.
+    changes: of what was served.
     pinned: the version that is served in place of the current one.
     """
 
@@ -45,13 +48,14 @@ class CandidateReport:
     candidate: str
     version: int | None
     manifest: Manifest
+    changes: ServedChanges
     pinned: int | None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "job": self.job, "status": RunStatus.DONE, "candidate": self.candidate, "version": self.version,
             "entries": self.manifest.rows, "carried": self.manifest.carried, "unchanged": self.version is None,
-            "pinned": self.pinned, "gate": [check.to_json() for check in self.manifest.gate.checks],
+            "pinned": self.pinned, "changes": self.changes.to_json(), "gate": [check.to_json() for check in self.manifest.gate.checks],
         }  # fmt: skip
 
 
@@ -62,14 +66,15 @@ def release_candidate(
     name: str,
     *,
     key: Sequence[Column] | None,
-    info: Info,
-    forced: Forced | None,
+    person: Person,
+    consent: Consent,
 ) -> CandidateReport:
     """Publishes exactly the bytes of a rejected candidate; its gate is not asked again.
 
     key: of the job's list, or None where there is no list; then its names alone must agree.
     Raises NotFound, UsageError or StoreError.
     """
+    info, forced = person.info, consent.forced
     known = folders.candidates(data)
     if name not in known:
         raise NotFound(f"The job {data.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
@@ -83,12 +88,17 @@ def release_candidate(
         )
     current = resolve_current(data, info)
     if current is not None and _equal(Manifest.read(folders.folder_of(data, current)), manifest):
-        return CandidateReport(job.name, name, None, manifest, pinned_instead(data, info))
+        return CandidateReport(job.name, name, None, manifest, ServedChanges(), pinned_instead(data, info))
     parent = resolve_parent(data, current, info)
+    check_not_empty(manifest.rows, consent)
+    confirm_candidate_list(data, manifest, name, person, yes=consent.yes)
     with folders.draft_folder(data) as draft:
         with os_errors(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with data.scratch() as scratch, scratch_database(scratch) as db:
+            served = None if parent is None else folders.folder_of(data, parent)
+            compared = compare(db, Entries.of_version(draft, manifest.key), served)
+            confirm_removal(compared.changes, compared.served, person, yes=consent.yes)
             held = make_findable(db, manifest.key, draft, job.spec, info)
         version = next_number(data, store)
         released = manifest.derive(
@@ -97,7 +107,7 @@ def release_candidate(
         )  # fmt: skip
         install_version(data, store, draft, version, released, bytes_of=manifest)
     retention.retain(data, job.spec.keep_versions)
-    return CandidateReport(job.name, name, version, manifest, pinned_instead(data, info))
+    return CandidateReport(job.name, name, version, manifest, compared.changes, pinned_instead(data, info))
 
 
 def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] | None) -> None:

@@ -4,21 +4,20 @@
     answers by people ──┼─► entries ─► predictions.parquet
     before (served now) ┘      └─► refused (rejected by people), to_review ─► awaiting
 
-| table     | columns                                                  | what it holds                                   |
-| --------- | -------------------------------------------------------- | ----------------------------------------------- |
-| entries   | lookup, q_NAME for each key column, and VALUE_COLUMNS    | what would be published                         |
-| refused   | lookup, value (hashed)                                   | what would be, had people not rejected it       |
-| before    | as predictions.parquet                                   | the version served now                          |
-| kept      | lookup                                                   | keys whose entries are kept from `before`       |
-| rejected_before | lookup, value (hashed)                             | what people rejected of `before`                |
-| to_review | as entries                                               | the model's entries that gate.reviewed is about |
-| awaiting  | as entries                                               | those of them that nobody has looked at         |
+| table           | columns                                                | what it holds                                   |
+| --------------- | ------------------------------------------------------ | ----------------------------------------------- |
+| entries         | lookup_hash, q_NAME for each key column, VALUE_COLUMNS | what would be published                         |
+| refused         | lookup_hash, value (hashed)                            | what would be, had people not rejected it       |
+| before          | as entries, the key columns being its own              | the version served now                          |
+| kept            | lookup_hash                                            | keys whose entries are kept from `before`       |
+| rejected_before | lookup_hash, value (hashed)                            | what people rejected of `before`                |
+| to_review       | as entries                                             | the model's entries that gate.reviewed is about |
+| awaiting        | as entries                                             | those of them that nobody has looked at         |
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,7 +30,8 @@ from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, literal
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.match.matcher import matcher_version
-from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
+from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare, version_rows
+from batchinfer.versions.layout import VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
 Rows = list[tuple[str, ...]]
@@ -50,6 +50,7 @@ class Contents:
     same: every body is equal to the current version's, and is found and served in the same way.
     to_review: the model's entries that gate.reviewed is about.
     unseen: those of to_review that nobody has looked at.
+    changes: of what is served, people's part of it too.
     """
 
     entries: int
@@ -61,22 +62,7 @@ class Contents:
     same: bool = False
     to_review: int = 0
     unseen: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """The candidate against a version.
-
-    served: entries of the version.
-    missing: those that the candidate lacks.
-    changed: those whose value differs.
-    equal: whether all bodies are.
-    """
-
-    served: int = 0
-    missing: int = 0
-    changed: int = 0
-    equal: bool = False
+    changes: ServedChanges = field(default_factory=ServedChanges)
 
 
 class Candidate:
@@ -96,30 +82,29 @@ class Candidate:
         self._before, self._served = before, None if before is None else Manifest.read(before)
         self._gather()
         self._refuse()
-        carried, compared = 0, Compared()
-        if before is not None:
-            self._db.execute(f"CREATE OR REPLACE VIEW before AS {_predictions(before)}")
+        carried = 0
+        if before is not None and self._served is not None:
+            self._db.execute(f"CREATE OR REPLACE VIEW before AS {version_rows(before, self._served.key)}")
             carried = self._carry() if self._is_alike(self._served) else 0
-            compared = self._compared(before)
-        self.contents = self._counted(carried, compared, current)
+        self.contents = self._counted(carried, self._compared(before), current)
 
     def _gather(self) -> None:
         """What the cache has for the list, and what people gave, whose last word on a key wins over the model's."""
         names = [listed(column.name) for column in self._list.source.key]
-        given = ", ".join(f"{sql} AS {listed(name)}" for name, sql in imports.values_sql(self._list).items())
+        key = ", ".join(f"{sql} AS {listed(name)}" for name, sql in imports.values_sql(self._list).items())
         with self._workspace.store.attached(self._db):
             self._db.execute(
                 f"""CREATE OR REPLACE TABLE entries AS
                 WITH latest AS ({self._verdicts.answers_sql}),
-                keyed AS (SELECT lookup, key, {", ".join(names)} FROM {self._list.first_rows_sql})
-                SELECT k.lookup, {", ".join(f"k.{name}" for name in names)},
+                keyed AS (SELECT lookup_hash, prompt_key, {", ".join(names)} FROM {self._list.first_rows_sql})
+                SELECT k.lookup_hash, {", ".join(f"k.{name}" for name in names)},
                        {verdicts.plain(self.spec, "g.prediction")} AS prediction,
                        g.text AS raw_text, g.scores, g.score, g.mass, '{Source.MODEL}' AS source, g.model, g.run_id,
                        g.created_at AS generated_at, false AS carried
-                FROM keyed k JOIN cache.generations g USING (key) ANTI JOIN latest USING (lookup)
+                FROM keyed k JOIN cache.generations g ON g.key = k.prompt_key ANTI JOIN latest USING (lookup_hash)
                 WHERE g.prediction IS NOT NULL
                 UNION ALL BY NAME
-                SELECT lookup, {given}, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
+                SELECT lookup_hash, {key}, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
                        source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
                 FROM latest"""
             )
@@ -127,45 +112,46 @@ class Candidate:
     def _refuse(self) -> None:
         """Takes out what people rejected."""
         self._db.execute(f"CREATE OR REPLACE TABLE refused AS {self._verdicts.rejected_sql('entries')}")
-        self._db.execute("DELETE FROM entries WHERE lookup IN (SELECT lookup FROM refused)")
+        self._db.execute("DELETE FROM entries WHERE lookup_hash IN (SELECT lookup_hash FROM refused)")
 
     def _carry(self) -> int:
         """Keeps what is served now for keys of the list that have no prediction this time; returns how many.
 
         What people rejected is noted in `refused` instead, whether or not the job keeps anything.
         """
-        names = ", ".join(f"{version_column(column.name)} AS {listed(column.name)}" for column in self._list.source.key)
+        names = ", ".join(listed(column.name) for column in self._list.source.key)
         self._db.execute(f"CREATE OR REPLACE TABLE rejected_before AS {self._verdicts.rejected_sql('before')}")
         self._db.execute("INSERT INTO refused FROM rejected_before")
         if self.spec.on_failure != "keep":
             return 0
         self._db.execute(  # their keys first, which are few: the texts of all entries would not fit into the memory
-            "CREATE OR REPLACE TABLE kept AS SELECT lookup FROM before ANTI JOIN entries USING (lookup) "
-            "ANTI JOIN rejected_before USING (lookup) "
+            "CREATE OR REPLACE TABLE kept AS SELECT lookup_hash FROM before ANTI JOIN entries USING (lookup_hash) "
+            "ANTI JOIN rejected_before USING (lookup_hash) "
             f"WHERE source NOT IN {PEOPLE}"  # what people gave and is there no more was taken back
         )
         return self._count(
-            f"INSERT INTO entries BY NAME SELECT lookup, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} "
-            f"FROM before SEMI JOIN (FROM kept SEMI JOIN {self._list.lookups_sql} USING (lookup)) USING (lookup)"
+            f"INSERT INTO entries BY NAME SELECT lookup_hash, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} "
+            f"FROM before SEMI JOIN (FROM kept SEMI JOIN {self._list.lookups_sql} USING (lookup_hash)) USING (lookup_hash)"
         )
 
     def _counted(self, carried: int, compared: Compared, current: Path | None) -> Contents:
         entries = self._count("SELECT count(*) FROM entries")
         lookups = self._list.lookups_sql
-        given = f"SELECT count(*) FROM (FROM entries WHERE source IN {PEOPLE}) ANTI JOIN {lookups} USING (lookup)"
+        beyond = f"SELECT count(*) FROM (FROM entries WHERE source IN {PEOPLE}) ANTI JOIN {lookups} USING (lookup_hash)"
         # What people did not give is there for the list alone.
-        covered = entries - self._count(given) + self._rejected_in(lookups)
-        missing = compared.missing - (self._rejected_in("before") if self._before is not None else 0)
+        covered = entries - self._count(beyond) + self._rejected_in(lookups)
+        missing = compared.changes.removed - (self._rejected_in("before") if self._before is not None else 0)
         to_review, unseen = self._reviewable()
         return Contents(
             entries=entries, covered=covered, carried=carried, served=compared.served, missing=missing,
-            changed=compared.changed, same=self._is_same(compared, current), to_review=to_review, unseen=unseen,
+            changed=compared.unexplained, same=self._is_same(compared, current), to_review=to_review, unseen=unseen,
+            changes=compared.changes,
         )  # fmt: skip
 
     def _rejected_in(self, table: str) -> int:
         """How many keys of a table have no entry since people rejected it."""
         return self._count(
-            f"SELECT count(DISTINCT lookup) FROM refused ANTI JOIN entries USING (lookup) SEMI JOIN {table} USING (lookup)"
+            f"SELECT count(DISTINCT lookup_hash) FROM refused ANTI JOIN entries USING (lookup_hash) SEMI JOIN {table} USING (lookup_hash)"
         )
 
     def _is_same(self, compared: Compared, current: Path | None) -> bool:
@@ -178,25 +164,22 @@ class Candidate:
         """How many entries gate.reviewed is about, and how many of them nobody has looked at. Makes `awaiting`."""
         if self.spec.gate.reviewed == "none":
             return 0, 0
-        served = version_column if self._is_alike(self._served) else None
-        self._db.execute(f"CREATE OR REPLACE VIEW to_review AS FROM {self._to_review(served)}")
+        self._db.execute(f"CREATE OR REPLACE VIEW to_review AS FROM {self._to_review()}")
         self._db.execute(
-            f"CREATE OR REPLACE VIEW awaiting AS FROM to_review SEMI JOIN {self.unseen_sql} USING (lookup)"
+            f"CREATE OR REPLACE VIEW awaiting AS FROM to_review SEMI JOIN {self.unseen_sql} USING (lookup_hash)"
         )
         return self._count("SELECT count(*) FROM to_review"), self._count("SELECT count(*) FROM awaiting")
 
-    def _to_review(self, served: Callable[[str], str] | None) -> str:
-        """The model's entries that `gate.reviewed` is about.
-
-        served: SQL for a key column in `before`; None where nothing that is like the candidate is served yet.
-        """
-        made = f"SELECT * FROM entries WHERE source NOT IN {PEOPLE} AND {verdicts.matched(self.spec, listed)}"
-        if self.spec.gate.reviewed == "all" or served is None:
+    def _to_review(self) -> str:
+        """The model's entries that `gate.reviewed` is about: all, or those that are not served like this already."""
+        matched = verdicts.matched(self.spec, listed)
+        made = f"SELECT * FROM entries WHERE source NOT IN {PEOPLE} AND {matched}"
+        if self.spec.gate.reviewed == "all" or not self._is_alike(self._served):
             return f"({made})"
         return (  # hashes: a join that holds all texts would not fit into the memory that it may have
-            f"(SELECT m.* FROM ({made}) m ANTI JOIN (SELECT lookup, md5_number(prediction) AS hash FROM before "
-            f"WHERE {verdicts.matched(self.spec, served)}) b "
-            "ON m.lookup = b.lookup AND md5_number(m.prediction) = b.hash)"
+            f"(SELECT m.* FROM ({made}) m ANTI JOIN (SELECT lookup_hash, md5_number(prediction) AS hash FROM before "
+            f"WHERE {matched}) b "
+            "ON m.lookup_hash = b.lookup_hash AND md5_number(m.prediction) = b.hash)"
         )
 
     def _is_alike(self, manifest: Manifest | None) -> bool:
@@ -216,22 +199,10 @@ class Candidate:
         normalize = list(self.spec.input.normalize)
         return alike and self._is_alike(manifest) and list(manifest.normalize) == normalize
 
-    def _compared(self, version: Path) -> Compared:
+    def _compared(self, version: Path | None) -> Compared:
         """Compares `entries` with a version's."""
-        served = self._count(f"SELECT count(*) FROM ({_predictions(version)})")
-        if not served:
-            return Compared()
-        # Hashes are compared, not the values: a join that holds all texts would not fit into the memory that it may have.
-        hashed = (
-            f"SELECT lookup, source IN {verdicts.corrections(self.spec)} AS given, md5_number(prediction) AS prediction, "
-            "md5_number(json_array(prediction, scores, score, source, model, generated_at)) AS body"
-        )
-        added, missing, changed, differing = self._db.execute(
-            f"""SELECT count(*) FILTER (b.lookup IS NULL), count(*) FILTER (e.lookup IS NULL),
-                       count(*) FILTER (e.prediction <> b.prediction AND NOT e.given), count(*) FILTER (e.body <> b.body)
-            FROM ({hashed} FROM entries) e FULL JOIN ({hashed} FROM ({_predictions(version)})) b USING (lookup)"""
-        ).fetchall()[0]
-        return Compared(served, missing, changed, not (added or missing or differing))
+        new = Entries.of_table(self.entries_sql, self._list.source.key)
+        return compare(self._db, new, version, verdicts.corrections(self.spec))
 
     def _count(self, sql: str) -> int:
         return int(one(self._db, sql))
@@ -248,43 +219,45 @@ class Candidate:
         """The entries that no person gave or accepted."""
         return (
             f"(SELECT * FROM entries WHERE source NOT IN {PEOPLE} "
-            f"AND lookup NOT IN (SELECT lookup FROM ({self._verdicts.accepted_sql('entries')})))"
+            f"AND lookup_hash NOT IN (SELECT lookup_hash FROM ({self._verdicts.accepted_sql('entries')})))"
         )
 
     @property
     def served_sql(self) -> str:
-        """Lookup and prediction of what is served now."""
-        return f"(SELECT lookup, prediction FROM {'entries LIMIT 0' if self._before is None else 'before'})"
+        """Lookup hash and prediction of what is served now."""
+        return f"(SELECT lookup_hash, prediction FROM {'entries LIMIT 0' if self._before is None else 'before'})"
 
     def proposed_sql(self, lookups: str) -> str:
-        """Lookup and hashed value of what is an entry, or would be had nobody rejected it, for the keys of a table."""
+        """Lookup hash and hashed value of what is an entry, or would be had nobody rejected it, for the keys of a table."""
         value = verdicts.hashed(self.spec, "prediction")
         return (
-            f"(SELECT lookup, {value} AS value FROM entries SEMI JOIN {lookups} USING (lookup) "
-            "UNION ALL SELECT lookup, value FROM refused)"
+            f"(SELECT lookup_hash, {value} AS value FROM entries SEMI JOIN {lookups} USING (lookup_hash) "
+            "UNION ALL SELECT lookup_hash, value FROM refused)"
         )
 
-    def write(self, target: Path) -> None:
-        """The copy of record as Parquet, in the order of the lookup hash."""
+    @property
+    def rows_sql(self) -> str:
+        """The columns of predictions.parquet, in the order of the lookup hash."""
         names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in self._list.source.key)
-        self._db.execute(
-            f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup FROM entries ORDER BY lookup) TO {literal(str(target))} "
-            f"{COPY_OPTIONS}"
-        )
+        return f"SELECT {names}, {VALUE_COLUMNS}, lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash"
+
+    def write(self, target: Path) -> None:
+        """The copy of record as Parquet."""
+        self._db.execute(f"COPY ({self.rows_sql}) TO {literal(str(target))} {COPY_OPTIONS}")
 
     def answers_to(self, golden: pa.Table) -> pa.RecordBatchReader:
         """The columns query and answer of golden rows, and the prediction that each has here, or null."""
         self._db.register("golden", golden)
         return self._db.sql(
-            "SELECT g.query, g.answer, e.prediction FROM golden g LEFT JOIN entries e USING (lookup) ORDER BY g.query"
+            "SELECT g.query, g.answer, e.prediction FROM golden g LEFT JOIN entries e USING (lookup_hash) ORDER BY g.query"
         ).to_arrow_reader(LIST_ROWS)
 
     def uncovered(self, limit: int) -> Rows:
         """(query) of keys of the list without a prediction, those of bad rows too."""
         return self._rows(
             f"WITH every AS {self._list.every_key_sql} SELECT {self._list.query_sql()} FROM every SEMI JOIN ("
-            "SELECT lookup, min(row) AS row FROM every ANTI JOIN entries USING (lookup) ANTI JOIN refused USING (lookup) "
-            f"GROUP BY lookup ORDER BY 2 LIMIT {limit}) USING (lookup, row) ORDER BY row"
+            "SELECT lookup_hash, min(row) AS row FROM every ANTI JOIN entries USING (lookup_hash) ANTI JOIN refused USING (lookup_hash) "
+            f"GROUP BY lookup_hash ORDER BY 2 LIMIT {limit}) USING (lookup_hash, row) ORDER BY row"
         )
 
     def failed(self, limit: int) -> Rows:
@@ -292,45 +265,43 @@ class Candidate:
         bad = [(row["query"], row["reason"]) for row in self._list.bad_rows(limit).to_pylist()]
         with self._workspace.store.attached(self._db):
             rest = self._rows(
-                f"SELECT query, reason FROM cache.failures WHERE key IN (SELECT key FROM {self._list.prompts_sql}) "
-                f"AND key NOT IN (SELECT key FROM {self._verdicts.covered_sql}) ORDER BY query LIMIT {limit}"
+                f"SELECT query, reason FROM cache.failures WHERE key IN (SELECT prompt_key FROM {self._list.prompts_sql}) "
+                f"AND key NOT IN (SELECT prompt_key FROM {self._verdicts.covered_sql}) ORDER BY query LIMIT {limit}"
             )
         return [*bad, *rest][:limit]
 
     def gone(self, limit: int) -> Rows:
         """(query) of what is served now and would be no more."""
         return self._rows(
-            f"SELECT {self._served_query()} FROM before b ANTI JOIN entries USING (lookup) "
-            f"ANTI JOIN refused USING (lookup) ORDER BY lookup LIMIT {limit}"
+            f"SELECT {self._served_query()} FROM before b ANTI JOIN entries USING (lookup_hash) "
+            f"ANTI JOIN refused USING (lookup_hash) ORDER BY lookup_hash LIMIT {limit}"
         )
 
     def changed(self, limit: int) -> Rows:
         """(query, old, new) of predictions that would differ from what is served now."""
         return self._rows(
-            f"SELECT {self._served_query()}, b.prediction, e.prediction FROM before b JOIN entries e USING (lookup) "
+            f"SELECT {self._served_query()}, b.prediction, e.prediction FROM before b JOIN entries e USING (lookup_hash) "
             f"WHERE b.prediction <> e.prediction AND e.source NOT IN {verdicts.corrections(self.spec)} "
-            f"ORDER BY lookup LIMIT {limit}"
+            f"ORDER BY lookup_hash LIMIT {limit}"
         )
 
     def carried(self, limit: int) -> Rows:
         """(query) of entries that are kept from what is served now."""
-        return self._rows(f"SELECT {self._list.query_sql()} FROM entries WHERE carried ORDER BY lookup LIMIT {limit}")
+        return self._rows(
+            f"SELECT {self._list.query_sql()} FROM entries WHERE carried ORDER BY lookup_hash LIMIT {limit}"
+        )
 
     def unreviewed(self, limit: int) -> Rows:
         """(query, prediction) of entries that gate.reviewed is about and nobody has looked at."""
         return self._rows(
-            f"SELECT {self._list.query_sql()}, prediction FROM awaiting ORDER BY score NULLS LAST, lookup LIMIT {limit}"
+            f"SELECT {self._list.query_sql()}, prediction FROM awaiting ORDER BY score NULLS LAST, lookup_hash LIMIT {limit}"
         )
 
     def _served_query(self) -> str:
         """The key as the version served now has it, which may be of other columns."""
         assert self._served is not None
-        parts = ", ".join(f"{literal(column.name)}, b.{version_column(column.name)}" for column in self._served.key)
+        parts = ", ".join(f"{literal(column.name)}, b.{listed(column.name)}" for column in self._served.key)
         return f"json_object({parts})::VARCHAR"
 
     def _rows(self, sql: str) -> Rows:
         return self._db.execute(sql).fetchall()
-
-
-def _predictions(folder: Path) -> str:
-    return f"SELECT * FROM read_parquet({literal(str(folder / PREDICTIONS))})"

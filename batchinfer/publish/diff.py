@@ -13,11 +13,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from batchinfer.core import database, files
+from batchinfer.core import database
 from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
+from batchinfer.core.output import OutputFile
 from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.versions import folders, pointers
@@ -76,10 +77,10 @@ class Difference:
         }  # fmt: skip
 
 
-def compare(data: JobData, names: Sequence[str], out: Path | None, show: int) -> Difference:
+def compare(data: JobData, names: Sequence[str], out: OutputFile | None, show: int) -> Difference:
     """Compares two versions. names: both, or none for the version before the served one and that.
 
-    out: a Parquet file for all differences. show: how many of them to return. Raises NotFound or UsageError.
+    out: a file for all differences. show: how many of them to return. Raises NotFound or UsageError.
     """
     start, end = _sides(data, names)
     if start.manifest.key != end.manifest.key:
@@ -88,18 +89,18 @@ def compare(data: JobData, names: Sequence[str], out: Path | None, show: int) ->
             f"{str(start).capitalize()} is looked up by {keys[0]} and {end} by {keys[1]}, so they cannot be compared."
         )
     with (
-        contextlib.nullcontext() if out is None else files.atomic_output(out) as draft,
+        contextlib.nullcontext() if out is None else out.draft() as draft,
         data.scratch() as scratch,
         scratch_database(scratch) as db,
     ):
         with _damage(start, end):
             _find(db, start, end)
-        if draft is not None:
-            with database.copy_errors(draft):
-                _write(db, end.manifest.key, draft)
+        if out is not None and draft is not None:
+            is_json = start.manifest.is_json or end.manifest.is_json
+            database.write_output(db, _all_sql(end.manifest.key), out, draft, ("old", "new") if is_json else ())
         counts = dict(db.execute("SELECT change, count(*) FROM differences GROUP BY change").fetchall())
         columns = ", ".join([*(listed(key.name) for key in end.manifest.key), "change", "old", "new"])
-        first = db.execute(f"SELECT {columns} FROM differences ORDER BY change, lookup LIMIT {show}").fetchall()
+        first = db.execute(f"SELECT {columns} FROM differences ORDER BY change, lookup_hash LIMIT {show}").fetchall()
     added, removed, changed = (counts.get(change, 0) for change in ("added", "removed", "changed"))
     return Difference(start, end, added, removed, changed, first)
 
@@ -154,20 +155,20 @@ def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
         value = "to_json(prediction)::VARCHAR" if any_json and not side.manifest.is_json else "prediction"
         columns = ", ".join(f"{version_column(key.name)} AS {listed(key.name)}" for key in side.manifest.key)
         db.execute(
-            f"CREATE VIEW {alias} AS SELECT {columns}, lookup, {value} AS prediction, score, source "
+            f"CREATE VIEW {alias} AS SELECT {columns}, lookup AS lookup_hash, {value} AS prediction, score, source "
             f"FROM read_parquet({literal(str(side.folder / PREDICTIONS))})"
         )
     names = [listed(key.name) for key in end.manifest.key]
     alike = start.manifest.normalize == end.manifest.normalize  # otherwise equal keys have other hashes
-    match = "a.lookup = b.lookup" if alike else " AND ".join(f"a.{name} = b.{name}" for name in names)
+    match = "a.lookup_hash = b.lookup_hash" if alike else " AND ".join(f"a.{name} = b.{name}" for name in names)
     db.execute(
         f"""CREATE TABLE differences AS
         SELECT {", ".join(f"coalesce(b.{name}, a.{name}) AS {name}" for name in names)},
-               CASE WHEN a.lookup IS NULL THEN 'added' WHEN b.lookup IS NULL THEN 'removed' ELSE 'changed' END AS change,
+               CASE WHEN a.lookup_hash IS NULL THEN 'added' WHEN b.lookup_hash IS NULL THEN 'removed' ELSE 'changed' END AS change,
                a.prediction AS old, b.prediction AS new, a.score AS old_score, b.score AS new_score,
-               a.source AS old_source, b.source AS new_source, coalesce(b.lookup, a.lookup) AS lookup
+               a.source AS old_source, b.source AS new_source, coalesce(b.lookup_hash, a.lookup_hash) AS lookup_hash
         FROM a FULL JOIN b ON {match}
-        WHERE a.lookup IS NULL OR b.lookup IS NULL OR a.prediction IS DISTINCT FROM b.prediction"""
+        WHERE a.lookup_hash IS NULL OR b.lookup_hash IS NULL OR a.prediction IS DISTINCT FROM b.prediction"""
     )
     if any_json:
         _drop_equal_values(db)
@@ -175,28 +176,29 @@ def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
 
 def _drop_equal_values(db: duckdb.DuckDBPyConnection) -> None:
     """JSON texts can differ where their values do not: in the order of names, or in spaces."""
-    db.execute("CREATE TABLE equal (lookup BLOB)")
+    db.execute("CREATE TABLE equal (lookup_hash BLOB)")
     cursor = db.cursor()
-    reader = cursor.sql("SELECT lookup, old, new FROM differences WHERE change = 'changed'").to_arrow_reader(TEXT_ROWS)
+    reader = cursor.sql("SELECT lookup_hash, old, new FROM differences WHERE change = 'changed'").to_arrow_reader(
+        TEXT_ROWS
+    )
     for batch in reader:
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-        same = [lookup for lookup, old, new in rows if _canonical(old) == _canonical(new)]
-        db.register("found", pa.table({"lookup": pa.array(same, pa.binary())}))
-        db.execute("INSERT INTO equal SELECT lookup FROM found")
+        same = [lookup_hash for lookup_hash, old, new in rows if _canonical(old) == _canonical(new)]
+        db.register("found", pa.table({"lookup_hash": pa.array(same, pa.binary())}))
+        db.execute("INSERT INTO equal SELECT lookup_hash FROM found")
         db.unregister("found")
     cursor.close()
-    db.execute("DELETE FROM differences WHERE change = 'changed' AND lookup IN (SELECT lookup FROM equal)")
+    db.execute("DELETE FROM differences WHERE change = 'changed' AND lookup_hash IN (SELECT lookup_hash FROM equal)")
 
 
 def _canonical(text: str) -> str:
     return canonical_json(json.loads(text))
 
 
-def _write(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path) -> None:
-    """All differences as Parquet."""
+def _all_sql(key: Sequence[Column]) -> str:
+    """SQL for all differences."""
     reserved = OWN_COLUMNS | set(DIFFERENCE_COLUMNS)
     columns = [f"{listed(column.name)} AS {quoted(free_name(column.name, reserved))}" for column in key]
-    db.execute(
-        f"COPY (SELECT {', '.join([*columns, *DIFFERENCE_COLUMNS])} FROM differences ORDER BY change, lookup) "
-        f"TO {literal(str(target))} {database.COPY_OPTIONS}"
+    return (
+        f"SELECT {', '.join([*columns, *DIFFERENCE_COLUMNS])} FROM differences ORDER BY change, differences.lookup_hash"
     )

@@ -21,7 +21,7 @@ from batchinfer.prompting.output import OutputSpec
 from batchinfer.publish.contents import Candidate
 
 ANSWER = "answer"
-SCHEMA = pa.schema({"lookup": pa.binary(), "query": pa.string(), "answer": pa.string()})
+SCHEMA = pa.schema({"lookup_hash": pa.binary(), "query": pa.string(), "answer": pa.string()})
 FIELD = "gate.golden.path"
 
 
@@ -103,21 +103,21 @@ def _read(output: OutputSpec, compare: str, source: ListSource) -> pa.Table:
                 if checked.bad:
                     raise InputError(f"The golden file {path}, row {checked.bad[0].row}: {checked.bad[0].detail}")
                 records = []
-                for query, given in zip(
+                for query, answer in zip(
                     checked.good.select(key).to_pylist(), raw.column(ANSWER).to_pylist(), strict=True
                 ):
                     row += 1
                     place = f"The golden file {path}, row {row}"
-                    lookup = keys.lookup_key(list(query.values()), source.key, source.normalize)
-                    if lookup in seen:
+                    lookup_hash = keys.lookup_hash(list(query.values()), source.key, source.normalize)
+                    if lookup_hash in seen:
                         raise InputError(f"{place}: there is another row of the same key, {query}: keep one.")
-                    seen.add(lookup)
-                    answer = _answer(given, output, compare, place)
+                    seen.add(lookup_hash)
+                    text = _answer(answer, output, compare, place)
                     records.append(
                         {
-                            "lookup": lookup,
+                            "lookup_hash": lookup_hash,
                             "query": json.dumps(query, ensure_ascii=False, default=str),
-                            "answer": answer,
+                            "answer": text,
                         }
                     )
                 tables.append(pa.Table.from_pylist(records, SCHEMA))
@@ -126,21 +126,21 @@ def _read(output: OutputSpec, compare: str, source: ListSource) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _answer(given: Any, output: OutputSpec, compare: str, place: str) -> str:
+def _answer(answer: Any, output: OutputSpec, compare: str, place: str) -> str:
     """An answer as JSON, read as an import's prediction is. Raises InputError."""
-    if given is None or given == "":
+    if answer is None or answer == "":
         raise InputError(
-            f"{place}: the answer is {'null' if given is None else 'empty'}: leave the row out, or give one."
+            f"{place}: the answer is {'null' if answer is None else 'empty'}: leave the row out, or give one."
         )
     try:
-        answer = as_prediction(given, as_json=output.is_json)
+        text = as_prediction(answer, as_json=output.is_json)
     except ValueError as exc:
         raise InputError(
             f"{place}: the answer {exc}. It is read as predictions are; a text in JSON has quotes."
         ) from exc
-    if compare == "equal" and output.choices and (value := json.loads(answer)) not in output.choices:
+    if compare == "equal" and output.choices and (value := json.loads(text)) not in output.choices:
         raise InputError(f"{place}: the answer {value!r} is not one of output.choices, so it would never be given.")
-    return answer
+    return text
 
 
 def score(candidate: Candidate, golden: Golden, most: int) -> Score:

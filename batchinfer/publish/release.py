@@ -14,19 +14,21 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import one
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import JobData
+from batchinfer.core.person import Person
 from batchinfer.core.records import Check, Info
 from batchinfer.errors import StoreError
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.publish import build, evidence, gate, golden, lookup_index, matcher
 from batchinfer.publish.build import RunFacts
+from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal
 from batchinfer.publish.contents import Candidate, Contents
 from batchinfer.publish.gate import Figures
 from batchinfer.publish.golden import Golden, Score
 from batchinfer.publish.matcher import Terms
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import PREDICTIONS
-from batchinfer.versions.manifest import Forced, Manifest
+from batchinfer.versions.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +74,22 @@ def release(
     data: JobData,
     workspace: Workspace,
     run: RunFacts,
-    info: Info,
+    person: Person,
     *,
     failed: int,
     known: Golden | None,
-    forced: Forced | None = None,
+    consent: Consent,
 ) -> Release:
     """Builds a candidate and publishes it if its gate passes, or it is forced, and it says anything new.
 
     It is compared with what is served now, which is the pinned version where there is one. What it says is new if the
     current version does not say it: that is what is served once nothing is pinned any more.
 
-    failed: prompts without an answer. known: the job's golden rows.
+    A version without entries, or one that removes most of what is served, is not published unless a person wants it.
+
+    failed: prompts without an answer. known: the job's golden rows. Raises UsageError.
     """
+    info, forced = person.info, consent.forced
     current = resolve_current(data, info)
     parent = resolve_parent(data, current, info)
     before, latest = (None if number is None else folders.folder_of(data, number) for number in (parent, current))
@@ -97,6 +102,9 @@ def release(
             candidate.write(draft / PREDICTIONS)
             checks = _judged(candidate, workspace, failed, known)
             passed = forced is not None or all(check.passed for check in checks)
+            if passed:
+                check_not_empty(candidate.contents.entries, consent)
+                confirm_removal(candidate.contents.changes, candidate.contents.served, person, yes=consent.yes)
             version = next_number(data, workspace.store) if passed else None
             manifest = build.manifest_of(candidate, checks, version=version, run=run, parent=parent, forced=forced)
             outcome = Release(version, candidate.contents, tuple(checks))

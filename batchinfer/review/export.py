@@ -15,20 +15,25 @@ import duckdb
 
 from batchinfer.cache import verdicts
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core import database, files
+from batchinfer.core import database
 from batchinfer.core.database import TEXT_ROWS, one
 from batchinfer.core.home import JobData
-from batchinfer.core.records import Info, VerdictKind
+from batchinfer.core.output import OutputFile, OutputFormat
+from batchinfer.core.person import Nobody, Person
+from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.errors import UsageError
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.planning.prepare import Options, prepare, quiet
+from batchinfer.planning.prepare import Options, prepare
+from batchinfer.publish.caution import confirm_list
 from batchinfer.publish.contents import Candidate
 from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, cell, column_of
 from batchinfer.review.subject import Subject, SubjectKind
 from batchinfer.versions.pointers import open_if_served
+
+FORMATS = (OutputFormat.CSV, OutputFormat.PARQUET)  # what people mark, and `import` reads back
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +41,14 @@ class ExportedReview:
     """What was written.
 
     job: its name.
-    file: where.
+    file: where, or - for standard output.
     rows: how many.
     new: those of them whose key has no value yet that people accepted or gave.
     subject: what is judged, values or terms.
     """
 
     job: str
-    file: Path
+    file: str
     rows: int
     new: int
     subject: SubjectKind
@@ -55,7 +60,7 @@ class ExportedReview:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "job": self.job, "file": str(self.file), "rows": self.rows, "new": self.new, "changed": self.changed
+            "job": self.job, "file": self.file, "rows": self.rows, "new": self.new, "changed": self.changed
         }  # fmt: skip
 
 
@@ -63,27 +68,25 @@ def export_review(
     job: Job,
     data: JobData,
     options: Options,
-    target: Path,
+    target: OutputFile,
     where: Mapping[str, str],
-    info: Info = quiet,
+    person: Person = Nobody(),  # noqa: B008 - it has no state
 ) -> ExportedReview:
     """Writes what would be published now and has no verdict yet. where: only rows with these values.
 
-    Raises UsageError where the file or a column of `where` will not do.
+    target: in one of FORMATS. Raises UsageError where the file or a column of `where` will not do.
     """
-    if target.suffix.lower() not in (".csv", ".parquet"):
-        raise UsageError(f"{target} is neither .csv nor .parquet: name a file that ends so.")
+    confirm_list(job, data, options.input, person, yes=options.yes)
     with (
-        files.atomic_output(target) as draft,
-        prepare(job, data, options, info) as prepared,
+        target.draft() as draft,
+        prepare(job, data, options, person.info) as prepared,
         open_if_served(data) as served,
     ):
         candidate = Candidate(prepared.workspace, served.folder if served else None)
         sheet = _Sheet(prepared.workspace, candidate, served.number if served else 0)
         sheet.fill(where)
-        with database.copy_errors(target):
-            sheet.write(draft, as_csv=target.suffix.lower() == ".csv")
-        return ExportedReview(job.name, target, sheet.count(), sheet.count("state = 'new'"), sheet.subject.kind)
+        sheet.write(target, draft)
+        return ExportedReview(job.name, str(target), sheet.count(), sheet.count("state = 'new'"), sheet.subject.kind)
 
 
 class _Sheet:
@@ -116,22 +119,22 @@ class _Sheet:
     def count(self, which: str = "true") -> int:
         return int(one(self._db, f"SELECT count(*) FROM review WHERE {which}"))
 
-    def write(self, target: Path, *, as_csv: bool) -> None:
+    def write(self, target: OutputFile, draft: Path) -> None:
         """The rows as a file, worst first."""
         order = ["score NULLS LAST", "state", *(quoted(column_of(name)) for name in self._spec.input.key)]
         sql = f"SELECT {', '.join(map(quoted, self._columns))} FROM review ORDER BY {', '.join(order)}"
-        if as_csv:
-            _write_csv(self._db, sql, target)
+        if target.format == OutputFormat.CSV:
+            _write_csv(self._db, sql, draft)
         else:
-            self._db.execute(f"COPY ({sql}) TO {literal(str(target))} {database.COPY_OPTIONS}")
+            database.write_output(self._db, sql, target, draft)
 
     def _approved(self) -> str:
         """The value that people accepted last, or gave as a correction, for each key that has another one now."""
         value = f"CASE WHEN verdict = '{VerdictKind.ACCEPT}' THEN value ELSE prediction END"
         return (
-            f"SELECT lookup, arg_max({verdicts.plain(self._spec, value)}, import_id) AS value FROM cache.imports "
-            f"SEMI JOIN {self._candidate.unseen_sql} USING (lookup) "
-            f"WHERE verdict <> '{VerdictKind.REJECT}' AND ({value}) IS NOT NULL AND value IS NOT NULL GROUP BY lookup"
+            f"SELECT lookup_hash, arg_max({verdicts.plain(self._spec, value)}, import_id) AS value FROM {verdicts.IMPORTS} "
+            f"SEMI JOIN {self._candidate.unseen_sql} USING (lookup_hash) "
+            f"WHERE verdict <> '{VerdictKind.REJECT}' AND ({value}) IS NOT NULL AND value IS NOT NULL GROUP BY lookup_hash"
         )
 
     def _rows(self) -> str:
@@ -139,8 +142,7 @@ class _Sheet:
         person = ", ".join(f"NULL::VARCHAR AS {name}" for name in PERSON)
         return f"""
             SELECT {literal(self._spec.name)} AS job, {self._version} AS version, * REPLACE (
-                strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {person},
-                {self.subject.digest_sql("lookup", "value")} AS "check"
+                strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ') AS generated_at), {person}
             FROM ({self._judged()})"""
 
     def _judged(self) -> str:
@@ -149,14 +151,16 @@ class _Sheet:
         key = ", ".join(f"e.{listed(name)} AS {quoted(column_of(name))}" for name in self._spec.input.key)
         context = "".join(f"l.{listed(name)} AS {quoted(name)}, " for name in self._context)
         extra = "".join(f", {sql} AS {name}" for name, sql in subject.extra_sql.items())
-        rows = f"LEFT JOIN {self._workspace.query_list.first_rows_sql} l ON e.lookup = l.lookup" if context else ""
+        listed_rows = self._workspace.query_list.first_rows_sql
+        rows = f"LEFT JOIN {listed_rows} l ON e.lookup_hash = l.lookup_hash" if context else ""
         return f"""
-            SELECT e.lookup, {key}, {context}{subject.value_sql} AS value, e.score, e.source, e.model, e.generated_at,
+            SELECT {key}, {context}{subject.value_sql} AS value, e.score, e.source, e.model, e.generated_at,
                    CASE WHEN {subject.changed_sql} THEN 'changed' ELSE 'new' END AS state,
-                   nullif(coalesce(approved.value, served.prediction), e.prediction) AS before{extra}
+                   nullif(coalesce(approved.value, served.prediction), e.prediction) AS before{extra},
+                   {subject.digest_sql("e.lookup_hash", subject.value_sql)} AS "check"
             FROM {candidate.unseen_sql} e
-            LEFT JOIN approved ON e.lookup = approved.lookup
-            LEFT JOIN {candidate.served_sql} served ON e.lookup = served.lookup
+            LEFT JOIN approved ON e.lookup_hash = approved.lookup_hash
+            LEFT JOIN {candidate.served_sql} served ON e.lookup_hash = served.lookup_hash
             {rows}
             {subject.join_sql(candidate.entries_sql)}"""
 

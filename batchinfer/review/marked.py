@@ -18,8 +18,8 @@ from batchinfer.review.subject import Verdict
 KEY_CHARACTERS = 300  # of a key that is shown
 VERDICTS = pa.schema(
     {
-        "line": pa.int64(), "place": pa.string(), "lookup": pa.binary(), "query": pa.string(), "verdict": pa.string(), "value": pa.string(),
-        "prediction": pa.string(), "author": pa.string(), "follows": pa.bool_(),
+        "line": pa.int64(), "place": pa.string(), "lookup_hash": pa.binary(), "query": pa.string(), "verdict": pa.string(),
+        "value": pa.string(), "prediction": pa.string(), "author": pa.string(), "follows": pa.bool_(),
     }
 )  # fmt: skip
 
@@ -50,21 +50,21 @@ class MarkedRows:
         """Verdicts that cannot hold beside each other. A term that several rows are corrected to is accepted once."""
         self._db.execute(
             f"DELETE FROM marked WHERE follows AND rowid NOT IN "
-            f"(SELECT arg_min(rowid, follows) FROM marked WHERE verdict = '{VerdictKind.ACCEPT}' GROUP BY lookup)"
+            f"(SELECT arg_min(rowid, follows) FROM marked WHERE verdict = '{VerdictKind.ACCEPT}' GROUP BY lookup_hash)"
         )
         value, answer = (self._hashed(name) for name in ("value", "prediction"))
         found = self._db.execute(
             f"""SELECT list(place ORDER BY line), any_value(query), min(line) AS first, 'two verdicts for one value' AS fault
-                FROM marked GROUP BY lookup, {value} HAVING count(*) > 1
+                FROM marked GROUP BY lookup_hash, {value} HAVING count(*) > 1
             UNION ALL
             SELECT list(place ORDER BY line), any_value(query), min(line), 'two corrected values'
-                FROM marked WHERE verdict = '{VerdictKind.CORRECT}' GROUP BY lookup
+                FROM marked WHERE verdict = '{VerdictKind.CORRECT}' GROUP BY lookup_hash
                 HAVING count(DISTINCT prediction) > 1 AND count(DISTINCT value) > 1
             UNION ALL
             SELECT [c.place, r.place], c.query, c.line, 'one row gives the value that the other rejects'
-                FROM (SELECT *, {answer} AS given FROM marked WHERE verdict = '{VerdictKind.CORRECT}') c
+                FROM (SELECT *, {answer} AS corrected FROM marked WHERE verdict = '{VerdictKind.CORRECT}') c
                 JOIN (SELECT *, {value} AS against FROM marked WHERE verdict <> '{VerdictKind.ACCEPT}') r
-                ON c.lookup = r.lookup AND c.given = r.against
+                ON c.lookup_hash = r.lookup_hash AND c.corrected = r.against
             ORDER BY first"""
         ).fetchall()
         return [
@@ -77,7 +77,7 @@ class MarkedRows:
         source = self._workspace.query_list.source
         return imports.store_import(
             self._workspace.store, self._db,
-            "SELECT lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",
+            "SELECT lookup_hash AS lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",
             imports.key_of(source.key, source.normalize),
         )  # fmt: skip
 
@@ -85,8 +85,8 @@ class MarkedRows:
         """Verdicts on what would not be published now, even if nobody had rejected it."""
         proposed = f"""
             SELECT count(DISTINCT line)
-            FROM (SELECT line, lookup, {self._hashed("value")} AS value FROM marked WHERE NOT follows) m
-            JOIN {candidate.proposed_sql("marked")} e USING (lookup) WHERE m.value IS NULL OR m.value = e.value"""
+            FROM (SELECT line, lookup_hash, {self._hashed("value")} AS value FROM marked WHERE NOT follows) m
+            JOIN {candidate.proposed_sql("marked")} e USING (lookup_hash) WHERE m.value IS NULL OR m.value = e.value"""
         every = "SELECT count(*) FROM marked WHERE NOT follows"
         return int(one(self._db, every)) - int(one(self._db, proposed))
 

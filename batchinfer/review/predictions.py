@@ -65,7 +65,12 @@ def import_predictions(
         incoming.check_whole(path)
         store = Store(data.cache)
         store.prepare()
-        number = imports.store_import(store, db, "SELECT * EXCLUDE (row, number) FROM incoming", incoming.key_spec)
+        number = imports.store_import(
+            store,
+            db,
+            "SELECT * EXCLUDE (row, number, lookup_hash), lookup_hash AS lookup FROM incoming",
+            incoming.key_spec,
+        )
         return ImportReport(number, incoming.rows)
 
 
@@ -106,7 +111,7 @@ class _IncomingTable:
         self.rows = 0
         db.execute(
             "CREATE TABLE incoming "
-            "(row BIGINT, number BIGINT, lookup BLOB, query VARCHAR, prediction VARCHAR, score DOUBLE, author VARCHAR)"
+            "(row BIGINT, number BIGINT, lookup_hash BLOB, query VARCHAR, prediction VARCHAR, score DOUBLE, author VARCHAR)"
         )
 
     @property
@@ -169,7 +174,7 @@ class _IncomingTable:
     def _predictions(self, column: pa.Array, good: pa.Table, source: ListSource, place: str) -> pa.Array:
         """The predictions of a batch as JSON. Raises InputError for the first that cannot be one."""
         try:
-            texts = [as_prediction(given, as_json=self._as_json) for given in column.to_pylist()]
+            texts = [as_prediction(answer, as_json=self._as_json) for answer in column.to_pylist()]
             return pa.array(texts, pa.string())
         except ValueError:  # one of them; which, is found out value by value
             for number, value in enumerate(column):
@@ -189,7 +194,7 @@ class _IncomingTable:
         self._db.execute(
             f"""INSERT INTO incoming BY NAME
             SELECT {self.rows} + {quoted(ROW)} AS row, {quoted(NUMBER)} AS number,
-                   {keys.lookup_key_sql(source.key, source.normalize)} AS lookup,
+                   {keys.lookup_hash_sql(source.key, source.normalize)} AS lookup_hash,
                    {_query_sql(source.key)} AS query, {quoted(READY)} AS prediction,
                    CASE WHEN isfinite({score}::DOUBLE) THEN {score} END AS score,
                    coalesce(nullif({author}, ''), ?) AS author
@@ -203,8 +208,8 @@ class _IncomingTable:
         if not self.rows:
             raise InputError(f"{path} has no rows: there is nothing to import.")
         twice = self._db.execute(
-            """WITH doubled AS (SELECT lookup, min(row) AS first FROM incoming GROUP BY lookup HAVING count(*) > 1)
-            SELECT first, row, query FROM incoming JOIN doubled USING (lookup) WHERE row > first ORDER BY row LIMIT 1"""
+            """WITH doubled AS (SELECT lookup_hash, min(row) AS first FROM incoming GROUP BY lookup_hash HAVING count(*) > 1)
+            SELECT first, row, query FROM incoming JOIN doubled USING (lookup_hash) WHERE row > first ORDER BY row LIMIT 1"""
         ).fetchall()
         for first, second, query in twice:
             raise InputError(

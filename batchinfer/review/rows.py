@@ -88,9 +88,9 @@ class RowReader:
         author = _text(cells, "author") or self._author
         try:
             query = {column.name: _typed(cells[column_of(column.name)], column) for column in self._key}
-            lookup, value = self._subject.lookup(query), str(cells["value"])
-            if self._subject.digest(lookup, value) == cells["check"]:
-                return ReviewRow(line, place, author, query, lookup, value, cells.get("prediction"))
+            lookup_hash, value = self._subject.lookup_hash(query), str(cells["value"])
+            if self._subject.digest(lookup_hash, value) == cells["check"]:
+                return ReviewRow(line, place, author, query, lookup_hash, value, cells.get("prediction"))
         except (ValueError, UsageError, AttributeError, TypeError, RecursionError):
             pass  # values that cannot even be read were changed, too
         raise ValueError(

@@ -51,7 +51,7 @@ class ReviewRow:
     place: the same, as messages name it.
     author: who judged it.
     query: the values of its key.
-    lookup: their hash.
+    lookup_hash: their hash.
     value: what is judged.
     prediction: the cell of that column; None where a review has no such column.
     """
@@ -60,7 +60,7 @@ class ReviewRow:
     place: str
     author: str
     query: dict[str, Any]
-    lookup: bytes
+    lookup_hash: bytes
     value: str
     prediction: Any
 
@@ -71,7 +71,7 @@ class Verdict:
 
     line: the number of its row in the file.
     place: the same, as messages name it.
-    lookup: the hash of the key that it is about.
+    lookup_hash: the hash of the key that it is about.
     query: that key, as JSON.
     verdict: accept, reject or correct.
     value: what was judged, as JSON; None for the key as a whole.
@@ -82,7 +82,7 @@ class Verdict:
 
     line: int
     place: str
-    lookup: bytes
+    lookup_hash: bytes
     query: str
     verdict: VerdictKind
     value: str | None
@@ -130,21 +130,23 @@ class Subject(ABC):
         form = TermSubject if verdicts.is_checking(spec) else ValueSubject
         return form(spec, key, normalize)
 
-    def lookup(self, query: Mapping[str, Any]) -> bytes:
+    def lookup_hash(self, query: Mapping[str, Any]) -> bytes:
         """The hash of a key."""
-        return keys.lookup_key(list(query.values()), self._key, self._normalize)
+        return keys.lookup_hash(list(query.values()), self._key, self._normalize)
 
-    def digest_sql(self, lookup: str, value: str) -> str:
+    def digest_sql(self, lookup_hash: str, value: str) -> str:
         """SQL for `digest`."""
-        signed = f"concat_ws(chr(31), {literal(self._spec.name)}, lower(hex({lookup})), {self.comparable_sql(value)})"
+        signed = (
+            f"concat_ws(chr(31), {literal(self._spec.name)}, lower(hex({lookup_hash})), {self.comparable_sql(value)})"
+        )
         return f"translate(left(sha256({signed}), {CHECK_DIGITS}), '{CHECK_LETTERS[0]}', '{CHECK_LETTERS[1]}')"
 
-    def digest(self, lookup: bytes, value: str) -> str:
+    def digest(self, lookup_hash: bytes, value: str) -> str:
         """The check of a row, by which it is noticed that its key or value was changed. value: as the row has it.
 
         Raises ValueError for a value that is not JSON where it should be.
         """
-        signed = f"{self._spec.name}\x1f{lookup.hex()}\x1f{self.comparable(value)}"
+        signed = f"{self._spec.name}\x1f{lookup_hash.hex()}\x1f{self.comparable(value)}"
         return hashlib.sha256(signed.encode()).hexdigest()[:CHECK_DIGITS].translate(str.maketrans(*CHECK_LETTERS))
 
     @abstractmethod
@@ -197,8 +199,8 @@ class ValueSubject(Subject):
 
     def correct(self, row: ReviewRow, text: str) -> Correction | None:
         answer = self._fitting(text)
-        given = answer if self._spec.output.is_json else json.loads(answer)
-        return None if self.comparable(given) == self.comparable(row.value) else Correction(row.query, answer)
+        value = answer if self._spec.output.is_json else json.loads(answer)
+        return None if self.comparable(value) == self.comparable(row.value) else Correction(row.query, answer)
 
     def verdicts(self, row: ReviewRow, verdict: VerdictKind, correction: Correction | None) -> list[Verdict]:
         answer = None if correction is None else correction.prediction
@@ -206,7 +208,7 @@ class ValueSubject(Subject):
             Verdict(
                 row.line,
                 row.place,
-                row.lookup,
+                row.lookup_hash,
                 _as_json(row.query),
                 verdict,
                 self._stored(row.value),
@@ -287,7 +289,7 @@ class TermSubject(Subject):
 
     def correct(self, row: ReviewRow, text: str) -> Correction | None:
         query = row.query | {self._term.name: typed(text, self._term)}
-        return None if self.lookup(query) == row.lookup else Correction(query)
+        return None if self.lookup_hash(query) == row.lookup_hash else Correction(query)
 
     def verdicts(self, row: ReviewRow, verdict: VerdictKind, correction: Correction | None) -> list[Verdict]:
         """A correction is two: the old term is rejected, and the new one accepted."""
@@ -295,13 +297,15 @@ class TermSubject(Subject):
         fixed = "prediction" in verdicts.expected_parts(self._spec)
         accepted = None if fixed else self._stored(str(row.prediction))
         answer = accepted if verdict == VerdictKind.ACCEPT else None
-        own = Verdict(row.line, row.place, row.lookup, _as_json(row.query), verdict, None, answer, row.author)
+        own = Verdict(row.line, row.place, row.lookup_hash, _as_json(row.query), verdict, None, answer, row.author)
         if correction is None:
             return [own]
-        lookup, query = self.lookup(correction.query), _as_json(correction.query)
+        lookup_hash, query = self.lookup_hash(correction.query), _as_json(correction.query)
         return [
             own,
-            Verdict(row.line, row.place, lookup, query, VerdictKind.ACCEPT, None, accepted, row.author, follows=True),
+            Verdict(
+                row.line, row.place, lookup_hash, query, VerdictKind.ACCEPT, None, accepted, row.author, follows=True
+            ),
         ]
 
 

@@ -44,7 +44,7 @@ def _bodies(opened: OpenVersion, rows: list[tuple[Any, ...]]) -> list[bytes | No
     """The bodies that are found, in the order of the queries. Raises Problem for more than a reply may have, but never for one."""
     bodies: list[bytes | None] = []
     size = 0
-    for body in opened.snapshot.find_many(opened.reader.key(values) for values in rows):
+    for body in opened.snapshot.find_many(opened.reader.lookup_hash(values) for values in rows):
         size += len(body or b"")
         if size > MAX_REPLY and len(rows) > 1:
             raise Problem(

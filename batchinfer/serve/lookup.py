@@ -53,7 +53,7 @@ class LookupRoute:
             raise Problem("long-url", f"The URL has more than {MAX_URL:,} bytes: ask with POST.")
         try:
             values = opened.reader.from_url(query)
-            body = opened.snapshot.find(opened.reader.key(values))
+            body = opened.snapshot.find(opened.reader.lookup_hash(values))
         except UsageError as exc:
             raise Problem("bad-query", str(exc)) from exc
         return self._miss(opened, values) if body is None else self._hit(opened, body, header("if-none-match"))

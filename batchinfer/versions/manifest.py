@@ -172,6 +172,12 @@ class Manifest:
         return self.prediction == "json"
 
     @property
+    def list_place(self) -> str | None:
+        """Where its list came from; None where an older program made it."""
+        place = self.run.get("input")
+        return place if isinstance(place, str) else None
+
+    @property
     def has_matcher(self) -> bool:
         """Whether it has a matcher."""
         return MATCHER in self.files

@@ -1,4 +1,4 @@
-"""What clients ask with, as values or as a URL's query: checked, and made into the lookup key of one version."""
+"""What clients ask with, as values or as a URL's query: checked, and made into the lookup hash of one version."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class QueryReader:
         alone = len(self._plain) == len(columns) == 1 and columns[0].kind == "string"
         self._alone = self.names[0].encode() + b"=" if alone else None
 
-    def key(self, values: Sequence[Any]) -> bytes:
+    def lookup_hash(self, values: Sequence[Any]) -> bytes:
         """The 16 bytes under which the answer lies. values: of the columns' kinds, in their order."""
         if self._single is not None:
             return keys.short(self._single(values[0]))

@@ -81,19 +81,19 @@ class Snapshot:
 
     def get(self, query: Mapping[str, Any]) -> bytes | None:
         """The body of a hit, as JSON, or None. Raises UsageError for a query that the lookup key does not fit."""
-        return self.find(self.reader.key(self.reader.from_values(query)))
+        return self.find(self.reader.lookup_hash(self.reader.from_values(query)))
 
-    def find(self, key: bytes) -> bytes | None:
+    def find(self, lookup_hash: bytes) -> bytes | None:
         """The same, by the 16 bytes of the lookup key."""
         with self._environment.begin() as transaction:
-            body: bytes | None = transaction.get(key)
+            body: bytes | None = transaction.get(lookup_hash)
             return body
 
-    def find_many(self, keys: Iterable[bytes]) -> Iterator[bytes | None]:
+    def find_many(self, lookup_hashes: Iterable[bytes]) -> Iterator[bytes | None]:
         """The same for many, in their order, one by one: together they may be large."""
         with self._environment.begin() as transaction:
-            for key in keys:
-                yield transaction.get(key)
+            for lookup_hash in lookup_hashes:
+                yield transaction.get(lookup_hash)
 
     def __len__(self) -> int:
         return int(self._environment.stat()["entries"])

@@ -18,7 +18,7 @@ from batchinfer.cache.schema import MIGRATIONS
 from batchinfer.cache.verdicts import Verdicts
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
-from batchinfer.core.keys import lookup_key
+from batchinfer.core.keys import lookup_hash
 from batchinfer.core.records import Failure
 from batchinfer.core.sql import literal
 from batchinfer.errors import GateFailed, Report
@@ -138,7 +138,7 @@ def test_the_last_word_on_a_value_holds(acts: list[Act], as_json: bool) -> None:
         hashes = {row[0] for row in db.execute("SELECT value FROM rejected").fetchall()}
         found = {text: one(db, f"SELECT {verdicts.hashed(spec, literal(quote(text)))}") in hashes for text in "xyz"}
         stands = [row[0] for row in db.execute(f"SELECT prediction FROM ({resolved.answers_sql})").fetchall()]
-        answered = db.execute(f"SELECT lookup FROM {resolved._answered_sql}").fetchall()
+        answered = db.execute(f"SELECT lookup_hash FROM {resolved._answered_sql}").fetchall()
     rejected, answer = expected(acts)
     assert {text for text, is_rejected in found.items() if is_rejected} == rejected
     assert stands == ([] if answer is None else [quote(answer)])
@@ -280,7 +280,7 @@ def test_what_a_correction_replaced_counts_as_rejected(make: Make) -> None:
     # The model now says what Ann said; a review of that is made up from the first one's row.
     [row] = [row for row in first if row["id"] == "a"]
     subject = Subject.of(world.job.spec, [Column("id", "string")], [])
-    check = subject.digest(subject.lookup({"id": "a"}), "by Ann")
+    check = subject.digest(subject.lookup_hash({"id": "a"}), "by Ann")
     spoiled = row | {"value": "by Ann", "check": check, "verdict": "reject"}
     world.judge([spoiled])
     world.answer(echo, refresh=True)
@@ -486,7 +486,7 @@ def test_an_older_cache_gets_the_new_columns(tmp_path: Path) -> None:
         db.execute("CREATE TABLE migrations (number INTEGER, name VARCHAR, applied_at TIMESTAMP)")
         db.execute(MIGRATIONS[0][1])
         db.execute("INSERT INTO migrations VALUES (1, 'first tables', now()::TIMESTAMP)")
-        row = [lookup_key(["a"], [Column("id", "string")], []), '{"id": "a"}', '"x"']
+        row = [lookup_hash(["a"], [Column("id", "string")], []), '{"id": "a"}', '"x"']
         db.execute("INSERT INTO imports VALUES (1, ?, ?, ?, NULL, 'Ann', now()::TIMESTAMP)", row)
     world.publish()
     assert entry(world, id="a") == ("x", None, "import")

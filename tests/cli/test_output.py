@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,6 +177,27 @@ def test_a_folder_is_not_the_name_of_a_job(
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+@pytest.mark.parametrize("command", [["export", "shop"], ["diff", "shop", "--out"], ["review", "shop", "--out"]])
+def test_files_are_named_by_their_endings(batchinfer: Cli, command: list[str]) -> None:
+    """Each command that writes a file refuses one without a format that it can write, before anything is done."""
+    for name in ("out.xlsx", "out", "out.csv.zip"):
+        assert f"{name} cannot be written: " in batchinfer(*command, name).sentence
+    assert "- needs --format: " in batchinfer(*command, "-").sentence
+    assert "With --json the report goes to standard output" in (
+        batchinfer(*command, "-", "--format", "csv", "--json").sentence
+    )
+    assert not Path("home").exists()
+
+
+def test_an_export_on_standard_output(batchinfer: Cli, ran: Path) -> None:
+    """On standard output there is the file and nothing else; what is said of it goes to stderr."""
+    printed = batchinfer("export", "shop", "-", "--format", "csv")
+    assert sorted(row["text"] for row in csv.DictReader(io.StringIO(printed.out))) == ["one", "three", "two"]
+    assert printed.err == "Wrote 3 rows to -.\n"
+    for line in batchinfer("review", "shop", "--out", "-", "--format", "csv").out.splitlines()[1:]:
+        assert line.startswith("shop,1,")
 
 
 def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:

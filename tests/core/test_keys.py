@@ -103,7 +103,7 @@ def test_two_different_rows_never_share_canonical_bytes(row: list[tuple[Kind, An
 def test_rows_made_to_collide_do_not(one: list[str | None], two: list[str | None]) -> None:
     """Texts that would run together if they were merely joined have keys of their own."""
     columns = [Column("a", "string"), Column("b", "string")]
-    assert keys.row_key(b"", one, columns) != keys.row_key(b"", two, columns)
+    assert keys.row_hash(b"", one, columns) != keys.row_hash(b"", two, columns)
 
 
 def test_the_same_digits_of_another_kind_are_another_key() -> None:
@@ -115,7 +115,7 @@ def test_the_same_digits_of_another_kind_are_another_key() -> None:
         ("1", "string"),
         ("1", "json"),
     ]
-    assert len({keys.row_key(b"", [value], [Column("a", kind)]) for value, kind in values}) == len(values)
+    assert len({keys.row_hash(b"", [value], [Column("a", kind)]) for value, kind in values}) == len(values)
 
 
 def test_minus_zero_is_zero() -> None:
@@ -137,14 +137,14 @@ def test_keys_stay_what_they_were() -> None:
     row = ["\u00e9", -7, 1.5, True, date(2026, 1, 31), moment, '{"a":1}', None]
     encoded = b"".join(keys.encode(value, column.kind) for value, column in zip(row, columns, strict=True))
     assert encoded == b's2:\xc3\xa9i-7;f4609434218613702656;b1d2026-01-31;t1769842800000000;j7:{"a":1}n'
-    assert keys.row_key(b"\x01" * 16, row, columns).hex() == "31cd059ebab0e5126b916d743a893c61"
-    assert keys.row_key(b"", ["a"], [Column("a", "string")]).hex() == "e34d1fb77f49bbb61fc021a215de81cf"
+    assert keys.row_hash(b"\x01" * 16, row, columns).hex() == "31cd059ebab0e5126b916d743a893c61"
+    assert keys.row_hash(b"", ["a"], [Column("a", "string")]).hex() == "e34d1fb77f49bbb61fc021a215de81cf"
 
 
 def test_the_fingerprint_is_part_of_a_row_key() -> None:
     """The same row under another question has another key."""
     column = [Column("a", "string")]
-    assert len({keys.row_key(prefix, ["x"], column) for prefix in (b"", b"\0" * 16, b"\1" * 16)}) == 3
+    assert len({keys.row_hash(prefix, ["x"], column) for prefix in (b"", b"\0" * 16, b"\1" * 16)}) == 3
 
 
 # The same keys in SQL, over Parquet files as the source reads them.
@@ -186,9 +186,9 @@ def test_sql_makes_the_same_keys_as_python(folder: Path, rows: list[dict[str, An
     assert {column.kind for column in columns} == set(get_args(Kind))
     [batch] = source.batches()
     assert not batch.bad
-    in_sql = sql_keys(batch.good, keys.row_key_sql(prefix, columns))
+    in_sql = sql_keys(batch.good, keys.row_hash_sql(prefix, columns))
     assert in_sql == [
-        keys.row_key(prefix, [_as_source_has_it(row[column.name], column.kind) for column in columns], columns)
+        keys.row_hash(prefix, [_as_source_has_it(row[column.name], column.kind) for column in columns], columns)
         for row in numbered
     ]
 
@@ -223,8 +223,8 @@ def test_what_is_published_is_what_is_looked_up(
     with scratch_database(fresh(folder)) as db:
         query_list = QueryList(db, source, [])
         query_list.load(b"\0" * 16)
-        planned = [lookup for (lookup,) in db.execute(f"SELECT lookup FROM {query_list.rows_sql}").fetchall()]
-    assert sorted(planned) == sorted(keys.lookup_key(row, source.key, normalize) for row in rows)
+        planned = [lookup for (lookup,) in db.execute(f"SELECT lookup_hash FROM {query_list.rows_sql}").fetchall()]
+    assert sorted(planned) == sorted(keys.lookup_hash(row, source.key, normalize) for row in rows)
 
 
 def fresh(folder: Path) -> Path:
@@ -243,9 +243,9 @@ def test_columns_that_the_template_does_not_use_change_no_key(tmp_path: Path) ->
     with scratch_database(fresh(tmp_path)) as db:
         query_list = QueryList(db, source, template.columns)
         query_list.load(b"\0" * 16)
-        found = [key for (key,) in db.execute(f"SELECT key FROM {query_list.rows_sql}").fetchall()]
+        found = [key for (key,) in db.execute(f"SELECT prompt_key FROM {query_list.rows_sql}").fetchall()]
     column = [Column("fruit", "string")]
-    peach, pear = (keys.row_key(b"\0" * 16, [fruit], column) for fruit in ("peach", "pear"))
+    peach, pear = (keys.row_hash(b"\0" * 16, [fruit], column) for fruit in ("peach", "pear"))
     assert sorted(found) == sorted([peach, peach, pear])
 
 
@@ -279,7 +279,7 @@ def test_normalizing_does_what_its_steps_say(text: str, steps: list[str], normal
 def test_only_texts_are_normalized() -> None:
     """A key of another kind passes through the steps untouched."""
     columns = [Column("term", "string"), Column("number", "integer")]
-    assert keys.lookup_key([" A ", 7], columns, ["trim", "casefold"]) == keys.lookup_key(["a", 7], columns, [])
+    assert keys.lookup_hash([" A ", 7], columns, ["trim", "casefold"]) == keys.lookup_hash(["a", 7], columns, [])
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def prompts(*numbers: int) -> list[Prompt]:
 
 def number(result: Generation | Failure) -> int:
     """Which prompt a result is of."""
-    return int.from_bytes(result.key or b"", "big")
+    return int.from_bytes(result.prompt_key or b"", "big")
 
 
 def texts(results: list[Generation | Failure]) -> dict[int, str]:

@@ -38,7 +38,7 @@ def prompts(tokenizer: Tokenizer, texts: list[str]) -> list[Prompt]:
 
 def number(result: Generation | Failure) -> int:
     """Which prompt a result is of."""
-    return int.from_bytes(result.key or b"", "big")
+    return int.from_bytes(result.prompt_key or b"", "big")
 
 
 def test_every_prompt_is_answered_once_as_it_finishes(engine: EnginePool, tokenizer: Tokenizer) -> None:
@@ -52,7 +52,7 @@ def test_every_prompt_is_answered_once_as_it_finishes(engine: EnginePool, tokeni
 def test_one_bad_row_fails_alone(engine: EnginePool, tokenizer: Tokenizer) -> None:
     """A prompt that vLLM refuses is a failure in words; those beside it are answered."""
     asked = prompts(tokenizer, ["One.", "Two.", "Three."])
-    asked[1] = Prompt(asked[1].key, asked[1].messages, tuple(range(1, WINDOW + 50)))
+    asked[1] = Prompt(asked[1].prompt_key, asked[1].messages, tuple(range(1, WINDOW + 50)))
     results = {number(result): result for result in engine.generate(Task({"max_tokens": 4}), asked)}
     assert isinstance(results[1], Failure)
     assert results[1].reason == "refused"

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from batchinfer.core.columns import Column
 from batchinfer.core.home import JobData
-from batchinfer.core.keys import lookup_key
+from batchinfer.core.keys import lookup_hash
 from batchinfer.errors import SpecError, StoreError
 from batchinfer.job import reader
 from batchinfer.misses import collector, log
@@ -467,7 +467,7 @@ def test_a_query_can_be_forgotten(data: JobData) -> None:
     asked(data, [("Ulm", 7), ("ULM", 7), ("Bonn", 7)], ("town", "year"), server="a")
     asked(data, [("Ulm", 7), ("Ulm", 8)], ("town", "year"), server="b")
     key = [Column("town", "string"), Column("year", "integer")]
-    lookup = lookup_key(["ulm", 7], key, ["casefold"])
+    lookup = lookup_hash(["ulm", 7], key, ["casefold"])
     merged = [pq.read_schema(path).metadata[log.MERGED] for path in log.files(data)]
     assert log.erase(data, lookup, key, ["casefold"]) == 2
     assert set(found(data)) == {'{"town":"Bonn","year":7}', '{"town":"Ulm","year":8}'}
@@ -695,9 +695,9 @@ def test_each_usable_miss_becomes_one_row(drawn: tuple[str, list[Any]]) -> None:
         asked(world.data, [(value,) for value in values])
         column = [Column("text", kind)]  # type: ignore[arg-type]
         usable = [value for value in [LISTED[kind], *values] if is_usable(value, kind)]
-        wanted = {lookup_key([value], column, []) for value in usable}
+        wanted = {lookup_hash([value], column, []) for value in usable}
         with world.prepared() as p:
-            assert {lookup_key([row["text"]], column, []) for _, row in p.plan.todo()} == wanted
+            assert {lookup_hash([row["text"]], column, []) for _, row in p.plan.todo()} == wanted
             assert (p.plan.counts.misses, p.plan.counts.bad) == (len(wanted) - 1, 0)
 
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchinfer.core.clock import now
+from batchinfer.core.output import OutputFile
 from batchinfer.core.records import Counts, Failure
 from batchinfer.errors import UsageError
 from batchinfer.pipeline import export
@@ -348,5 +349,5 @@ def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
     assert world.publish().version == 1
     assert world.publish().unchanged
     target = tmp_path / name / f"{name}.parquet"
-    assert export.export(world.job, world.data, Options(), target).rows == 1
+    assert export.export(world.job, world.data, Options(), OutputFile.of(target)).rows == 1
     assert pq.read_table(pa.OSFile(str(target)))["prediction"].to_pylist() == ["about a"]

@@ -106,7 +106,7 @@ def test_a_run_tells_its_console_and_takes_every_option(seasons: World, tmp_path
     report = batchinfer.run(seasons.job, batchinfer.Data(seasons.data.root), input=other, yes=True)
     assert (report.status, report.rows, report.input) == ("done", 1, str(other))
     with pytest.raises(batchinfer.errors.UsageError, match="no column language"):
-        batchinfer.run(seasons.job, batchinfer.Data(seasons.data.root), refresh=("language", "de"))
+        batchinfer.run(seasons.job, batchinfer.Data(seasons.data.root), refresh=("language", "de"), yes=True)
 
 
 def test_a_candidate_is_published_by_name(seasons: World) -> None:

@@ -43,7 +43,7 @@ def failed(text: str, finish_reason: str = "stop", **output: Any) -> Failure:
     """Why a text gives no prediction; the test fails if it gives one."""
     result = Parser(OutputSpec.model_validate(output))(generation(text, finish_reason=finish_reason), {})
     assert isinstance(result, Failure), result
-    assert (result.key, result.stage) == (KEY, "parse")
+    assert (result.prompt_key, result.stage) == (KEY, "parse")
     return result
 
 

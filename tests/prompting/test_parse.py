@@ -68,7 +68,7 @@ def test_choices_without_a_mass_are_off_choice(logprobs: tuple[float, ...]) -> N
     """Where the model gave the choices nothing that can be divided, there is no likeliest one."""
     result = chosen(logprobs)
     assert isinstance(result, Failure)
-    assert (result.key, result.stage, result.reason) == (KEY, "parse", "off_choice")
+    assert (result.prompt_key, result.stage, result.reason) == (KEY, "parse", "off_choice")
 
 
 def test_a_mass_of_a_little_more_than_one_is_one() -> None:

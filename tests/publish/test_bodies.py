@@ -199,7 +199,7 @@ def test_the_parquet_file_is_the_copy_of_record(make: Make) -> None:
     hashes = table["lookup"].to_pylist()
     assert hashes == sorted(hashes)
     row = entries(world, 1)[7]
-    assert row["lookup"] == keys.lookup_key([7], [Column("id", "integer")], [])
+    assert row["lookup"] == keys.lookup_hash([7], [Column("id", "integer")], [])
     assert row["generated_at"].tzinfo is None
     assert {name: row[name] for name in ("id", "prediction", "raw_text", "scores", "source", "model", "run_id", "carried")} == {
         "id": 7, "prediction": "about 7", "raw_text": "about 7", "scores": None, "source": "model", "model": "./model",

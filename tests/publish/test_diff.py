@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from batchinfer.core.output import OutputFile
 from batchinfer.errors import GateFailed, NotFound, StoreError, UsageError
 from batchinfer.publish import diff
 from batchinfer.versions import pointers
@@ -118,7 +121,7 @@ def test_key_columns_keep_their_types_and_make_way(tmp_path: Path) -> None:
         world.take_in({"old": ["a"], "day": [day], "prediction": [text]})
         world.changed(gate=LENIENT).publish()
     out = tmp_path / "diff.parquet"
-    diff.compare(world.data, [], out, 20)
+    diff.compare(world.data, [], OutputFile.of(out), 20)
     [row] = pq.read_table(out).to_pylist()
     assert (row["key_old"], row["day"], row["old"], row["new"]) == ("a", day, "x", "y")
 
@@ -228,15 +231,32 @@ def test_a_damaged_version_is_said(two: World, damage: Damage) -> None:
     damage(folder_of(two.data, 1) / PREDICTIONS)
     out = two.job.folder / "diff.parquet"
     with pytest.raises(StoreError, match=r"predictions.parquet of version 1 or version 2 is missing or damaged"):
-        diff.compare(two.data, [], out, 20)
+        diff.compare(two.data, [], OutputFile.of(out), 20)
     assert not list(two.job.folder.glob("*diff*"))
     assert not list(two.job.folder.glob(".batchinfer*"))
 
 
 def test_a_place_that_will_not_do(two: World, batchinfer: Cli, tmp_path: Path) -> None:
     """--out into a folder that does not exist, or onto a folder, is refused before anything is compared."""
-    assert "cannot be written" in batchinfer("diff", "shop", "--out", tmp_path / "none" / "x.parquet").sentence
-    assert "is not a file" in batchinfer("diff", "shop", "--out", tmp_path).sentence
+    (tmp_path / "folder.parquet").mkdir()
+    assert "does not exist: make it first" in batchinfer("diff", "shop", "--out", tmp_path / "none" / "x.csv").sentence
+    assert "is not a file" in batchinfer("diff", "shop", "--out", tmp_path / "folder.parquet").sentence
+    assert "--format goes with --out -" in batchinfer("diff", "shop", "--format", "csv").sentence
+
+
+def test_text_files_have_the_same_differences(two: World, batchinfer: Cli) -> None:
+    """As CSV and JSON Lines, and on standard output, the differences are those of the Parquet file."""
+    folder = two.job.folder
+    for ending in ("parquet", "csv", "jsonl"):
+        assert batchinfer("diff", "shop", "--out", folder / f"diff.{ending}").code == 0
+    rows = pq.read_table(folder / "diff.parquet").to_pylist()
+    lines = (folder / "diff.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    with (folder / "diff.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["new"] or None for row in csv.DictReader(file)] == [row["new"] for row in rows]
+    printed = batchinfer("diff", "shop", "--out", "-", "--format", "csv")
+    assert printed.out == (folder / "diff.csv").read_text(encoding="utf-8")
+    assert f"Wrote {len(rows)} rows to -." in printed.err
 
 
 def test_missing_job(batchinfer: Cli) -> None:

@@ -100,7 +100,7 @@ def test_gone_keys_are_named_by_the_columns_that_they_had(make: Make) -> None:
     assert sorted(examples["shrink"]) == ["id=1", "id=2"]
 
 
-@pytest.mark.parametrize("name", ["text", "prediction", "lookup", "row", 'a"b', "it's größe"])
+@pytest.mark.parametrize("name", ["text", "prediction", "lookup", "lookup_hash", "row", 'a"b', "it's größe"])
 def test_a_key_of_any_name_has_examples(tmp_path: Path, name: str) -> None:
     """Key columns that bear the names of our own columns are shown like others."""
     rows = {name: ["x", "y", "z"], "other": ["1", "2", "3"]}

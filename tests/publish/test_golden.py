@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from batchinfer.core.output import OutputFile
 from batchinfer.core.records import Check
 from batchinfer.errors import GateFailed, InputError, SpecError
 from batchinfer.pipeline import export
@@ -177,7 +178,7 @@ def test_an_export_needs_no_golden_file(make: Make, tmp_path: Path) -> None:
     world = make({"id": [1], "answer": ["x"]})
     world.answer(lambda row: "x")
     (world.job.folder / "golden.parquet").unlink()
-    assert export.export(world.job, world.data, Options(), tmp_path / "out.parquet").rows == 4
+    assert export.export(world.job, world.data, Options(), OutputFile.of(tmp_path / "out.parquet")).rows == 4
 
 
 def test_a_file_that_is_no_parquet_is_told(make: Make) -> None:

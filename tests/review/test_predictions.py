@@ -22,7 +22,7 @@ from batchinfer.cache import imports
 from batchinfer.cli.main import cli
 from batchinfer.core import database
 from batchinfer.core.columns import Column, Kind
-from batchinfer.core.keys import row_key
+from batchinfer.core.keys import row_hash
 from batchinfer.errors import Busy, InputError, NotFound
 from batchinfer.planning import prepare
 from batchinfer.review import predictions
@@ -277,7 +277,7 @@ def test_a_stored_query_holds_the_keys_values(values: tuple[Any, ...]) -> None:
     text, at, day, yes, count, size = values
     assert json.loads(query) == dict(zip(names, [text, at.isoformat(), day.isoformat(), yes, count, size], strict=True))
     kinds: list[Kind] = ["string", "timestamp", "date", "boolean", "integer", "number"]
-    assert lookup == row_key(b"", values, [Column(name, kind) for name, kind in zip(names, kinds, strict=True)])
+    assert lookup == row_hash(b"", values, [Column(name, kind) for name, kind in zip(names, kinds, strict=True)])
 
 
 def test_a_csv_is_imported_with_the_kinds_of_the_list(tmp_path: Path) -> None:

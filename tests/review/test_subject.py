@@ -77,7 +77,7 @@ def test_what_was_judged_is_no_correction(spec: JobSpec) -> None:
     if judged.kind == SubjectKind.VALUE and spec.output.is_json:
         value, same = '{"a": 1, "b": 2}', '{"b":2, "a":1}'
     query = {"thing": "mRNA", "term": "jab"}
-    read = ReviewRow(7, "line 8", "Ann", query, judged.lookup(query), value, None)
+    read = ReviewRow(7, "line 8", "Ann", query, judged.lookup_hash(query), value, None)
     assert judged.correct(read, same) is None
     assert judged.correct(read, '"another"') is not None
 

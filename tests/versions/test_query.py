@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchinfer.core.columns import Column, Kind
-from batchinfer.core.keys import lookup_key
+from batchinfer.core.keys import lookup_hash
 from batchinfer.errors import UsageError
 from batchinfer.versions.query import CHECKS, QueryReader
 
@@ -66,23 +66,25 @@ def asked(draw: st.DrawFn) -> tuple[list[Column], list[Any], list[str]]:
 def test_every_way_of_asking_makes_the_key_of_the_build(
     drawn: tuple[list[Column], list[Any], list[str]], random: Any, escape: Any
 ) -> None:
-    """Python's values, JSON's and a URL's, in whatever order, all lead to `keys.lookup_key`, for each kind and step."""
+    """Python's values, JSON's and a URL's, in whatever order, all lead to `keys.lookup_hash`, for each kind and step."""
     columns, values, steps = drawn
     reader = QueryReader("shop", columns, steps)
-    expected = lookup_key(values, columns, steps)
+    expected = lookup_hash(values, columns, steps)
     given_here = {column.name: value for column, value in zip(columns, values, strict=True)}
-    assert reader.key(reader.from_values(given_here)) == expected
-    assert reader.key(reader.from_values({name: as_json(value) for name, value in given_here.items()})) == expected
+    assert reader.lookup_hash(reader.from_values(given_here)) == expected
+    assert (
+        reader.lookup_hash(reader.from_values({name: as_json(value) for name, value in given_here.items()})) == expected
+    )
     pairs = [f"{escape(name, safe='')}={escape(as_text(value), safe='')}" for name, value in given_here.items()]
     random.shuffle(pairs)
-    assert reader.key(reader.from_url("&".join(pairs).encode())) == expected
+    assert reader.lookup_hash(reader.from_url("&".join(pairs).encode())) == expected
 
 
 @given(st.sampled_from(sorted(VALUES)), JSON)
 def test_junk_is_refused_with_a_sentence(kind: Kind, value: Any) -> None:
     """Any JSON value either makes a key or gets one sentence; nothing else is ever raised."""
     reader = QueryReader("shop", [Column("a", kind)], STEPS)
-    refused = refusal(lambda: reader.key(reader.from_values({"a": value})))
+    refused = refusal(lambda: reader.lookup_hash(reader.from_values({"a": value})))
     assert not refused or refused.startswith("a")
     assert len(refused) < 300
 
@@ -92,7 +94,7 @@ def test_any_bytes_of_a_url_are_read_or_refused(kind: Kind, raw: bytes) -> None:
     """The query of a URL may be any bytes: it makes a key or gets one sentence that can be sent."""
     reader = QueryReader("shop", [Column("a", kind)], ())
     for query in (raw, b"a=" + raw):
-        assert len(refusal(lambda query=query: reader.key(reader.from_url(query))).encode()) < 700  # type: ignore[misc]
+        assert len(refusal(lambda query=query: reader.lookup_hash(reader.from_url(query))).encode()) < 700  # type: ignore[misc]
 
 
 def refusal(make: Callable[[], bytes]) -> str:
@@ -194,9 +196,9 @@ def test_a_plus_is_a_space_also_in_a_columns_name() -> None:
 def test_zeros_are_one_number() -> None:
     """-0.0 and 0 are found where 0.0 was listed; every other double has a key of its own."""
     reader = QueryReader("shop", [Column("a", "number")], ())
-    keys = {reader.key(reader.from_values({"a": value})) for value in (0, 0.0, -0.0)}
-    assert keys == {reader.key(reader.from_url(b"a=-0"))}
-    assert reader.key((math.nextafter(0.1, 1),)) != reader.key((0.1,))
+    keys = {reader.lookup_hash(reader.from_values({"a": value})) for value in (0, 0.0, -0.0)}
+    assert keys == {reader.lookup_hash(reader.from_url(b"a=-0"))}
+    assert reader.lookup_hash((math.nextafter(0.1, 1),)) != reader.lookup_hash((0.1,))
     assert struct.pack("<d", reader.from_url(b"a=1e-320")[0]) == struct.pack("<d", 1e-320)
 
 
@@ -204,4 +206,4 @@ def test_a_time_may_come_with_its_zone() -> None:
     """The same moment has the same key, whatever zone it is written in; without one it is UTC."""
     reader = QueryReader("shop", [Column("a", "timestamp")], ())
     texts = [b"2026-01-31T12:00:00Z", b"2026-01-31T14:00:00%2B02:00", b"2026-01-31T12:00:00", b"2026-01-31+12:00"]
-    assert len({reader.key(reader.from_url(b"a=" + text)) for text in texts}) == 1
+    assert len({reader.lookup_hash(reader.from_url(b"a=" + text)) for text in texts}) == 1

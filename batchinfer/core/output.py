@@ -1,0 +1,123 @@
+"""Files that a person names for a command to write: the ending decides the format, and a file is there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from batchinfer.core.files import os_errors, sync_folder
+from batchinfer.errors import UsageError
+
+STDOUT = "-"
+
+
+class OutputFormat(StrEnum):
+    """The formats of such files, by their endings."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """Where a command writes, and in which format.
+
+    path: the file, absolute; None for standard output.
+    format: by the file's ending.
+    """
+
+    path: Path | None
+    format: OutputFormat
+
+    @staticmethod
+    def of(
+        name: str | Path, chosen: str | None = None, formats: Sequence[OutputFormat] = tuple(OutputFormat)
+    ) -> OutputFile:
+        """What a person means by a file's name, or by - and a format. formats: those that the command can write.
+
+        Raises UsageError, before anything is done, for an ending that none of them has and for a folder that is not there.
+        """
+        if str(name) == STDOUT:
+            return OutputFile(None, _chosen(chosen, formats))
+        path = Path(name).absolute()
+        known = {f".{each}": each for each in formats}
+        if path.suffix.lower() not in known:
+            found = (
+                f"the ending {path.suffix} is not a format" if path.suffix else "it has no ending that says its format"
+            )
+            raise UsageError(
+                f"{name} cannot be written: {found}. Name a file that ends in {_or(known)}, or {STDOUT} with --format."
+            )
+        if chosen is not None and chosen != known[path.suffix.lower()]:
+            raise UsageError(
+                f"--format {chosen} does not fit {name}: the ending of a file decides; leave --format out."
+            )
+        if not path.parent.exists():
+            raise UsageError(f"The folder {path.parent} does not exist: make it first.")
+        return OutputFile(path, known[path.suffix.lower()])
+
+    def __str__(self) -> str:
+        return STDOUT if self.path is None else str(self.path)
+
+    @contextlib.contextmanager
+    def draft(self) -> Iterator[Path]:
+        """A file to write, which becomes the output as a whole at the end.
+
+        Raises UsageError before anything is done if the file cannot be written.
+        """
+        with _printed() if self.path is None else _replaced(self.path) as draft:
+            yield draft
+
+
+def _chosen(chosen: str | None, formats: Sequence[OutputFormat]) -> OutputFormat:
+    """The format of standard output. Raises UsageError."""
+    if chosen not in list(formats):
+        raise UsageError(f"{STDOUT} needs --format: {_or(formats)}.")
+    return OutputFormat(chosen)
+
+
+def _or(words: Sequence[str] | dict[str, OutputFormat]) -> str:
+    *first, last = list(words)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+@contextlib.contextmanager
+def _printed() -> Iterator[Path]:
+    """Goes to standard output once it is whole."""
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "output"
+        yield draft
+        sys.stdout.flush()
+        with draft.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def _replaced(target: Path) -> Iterator[Path]:
+    """A draft next to the file, put in its place at the end."""
+    place = target.resolve()  # a link stays a link
+    draft = place.with_name(f".batchinfer-export-{os.getpid()}")
+    try:
+        try:
+            if place.exists() and not place.is_file():
+                raise UsageError(f"{target} is not a file: name one that can be replaced, or that does not exist yet.")
+            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
+        except OSError as exc:
+            raise UsageError(f"{target} cannot be written: {exc.strerror}. Name another file.") from exc
+        draft.unlink()
+        yield draft
+        with os_errors(target):
+            draft.replace(place)
+            sync_folder(place.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)

@@ -1,0 +1,38 @@
+"""The person at a command: told how it goes, and asked before what may be a mistake."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from batchinfer.errors import NotConfirmed
+
+
+class Person(Protocol):
+    """Whom a command tells and asks."""
+
+    def info(self, text: str) -> None:
+        """Tells a sentence."""
+
+    def confirm(self, text: str, *, typed: str | None = None) -> bool:
+        """Asks a question; whether the answer is yes. typed: what must be typed to say yes."""
+
+
+class Nobody:
+    """A `Person` who is not there: hears nothing, and answers no."""
+
+    def info(self, text: str) -> None:
+        """Nothing."""
+
+    def confirm(self, text: str, *, typed: str | None = None) -> bool:  # noqa: ARG002
+        return False
+
+
+def ask(person: Person, said: str, fix: str, *, yes: bool, typed: str | None = None) -> None:
+    """Says what is at stake, and goes on if the person agrees. Raises NotConfirmed, with what to do.
+
+    yes: whether they agreed beforehand. typed: what must be typed to agree.
+    """
+    if yes:
+        person.info(said)
+    elif not person.confirm(f"{said} Continue?" if typed is None else said, typed=typed):
+        raise NotConfirmed(f"{said} {fix}")

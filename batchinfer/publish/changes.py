@@ -1,0 +1,171 @@
+"""What a candidate would change of a version: how many entries, and a few of them. Hashes are compared, not texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+
+from batchinfer.core.columns import Column
+from batchinfer.core.database import one
+from batchinfer.core.sql import listed, literal
+from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
+from batchinfer.versions.manifest import Manifest
+
+SHOWN = 3  # examples of each kind of change
+
+
+class ChangeKind(StrEnum):
+    """How an entry differs."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """What is compared.
+
+    rows_sql: a relation with lookup_hash, prediction and what a version has of an entry.
+    query_sql: the lookup key of its rows as JSON.
+    """
+
+    rows_sql: str
+    query_sql: str
+
+    @classmethod
+    def of_version(cls, folder: Path, key: Sequence[Column]) -> Self:
+        """Those of a version or a candidate. key: its own."""
+        return cls.of_table(f"({version_rows(folder, key)})", key)
+
+    @classmethod
+    def of_table(cls, rows_sql: str, key: Sequence[Column]) -> Self:
+        """Those of a table that has the list's columns."""
+        parts = ", ".join(f"{literal(column.name)}, {listed(column.name)}" for column in key)
+        return cls(rows_sql, f"json_object({parts})::VARCHAR")
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedEntry:
+    """An entry that differs.
+
+    change: how.
+    query: its lookup key.
+    old: the prediction that is served; None for one that is added.
+    new: the prediction that would be; None for one that is removed.
+    """
+
+    change: ChangeKind
+    query: dict[str, Any]
+    old: str | None
+    new: str | None
+
+
+def version_rows(folder: Path, key: Sequence[Column]) -> str:
+    """SQL for the entries of a version or a candidate, named as those of a list. key: its own."""
+    names = [f"{version_column(column.name)} AS {listed(column.name)}" for column in key]
+    columns = ", ".join(["lookup AS lookup_hash", *names, VALUE_COLUMNS])
+    return f"SELECT {columns} FROM read_parquet({literal(str(folder / PREDICTIONS))})"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedChanges:
+    """What a candidate changes of what is served.
+
+    added: keys that are not served yet.
+    removed: keys that would be served no more.
+    changed: keys whose prediction differs.
+    examples: a few of each; none where nothing is served yet.
+    """
+
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    examples: tuple[ChangedEntry, ...] = ()
+
+    def __str__(self) -> str:
+        return f"+{self.added:,} −{self.removed:,} ~{self.changed:,}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As reports have it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A candidate against a version.
+
+    served: entries of the version.
+    changes: of all entries.
+    unexplained: of the changed entries those that people did not correct.
+    equal: whether all bodies are.
+    """
+
+    served: int
+    changes: ServedChanges
+    unexplained: int
+    equal: bool
+
+
+def compare(
+    db: duckdb.DuckDBPyConnection, new: Entries, version: Path | None, corrections: str = "()", shown: int = SHOWN
+) -> Compared:
+    """Compares what would be published with a version, or with nothing.
+
+    corrections: SQL for the sources whose word is a correction of a person. shown: examples of each kind.
+    """
+    old = None if version is None else Entries.of_version(version, Manifest.read(version).key)
+    served = 0 if old is None else int(one(db, f"SELECT count(*) FROM {old.rows_sql}"))
+    if old is None or not served:
+        added = int(one(db, f"SELECT count(*) FROM {new.rows_sql}"))
+        return Compared(0, ServedChanges(added), 0, equal=False)
+    # A join that holds all texts would not fit into the memory that it may have.
+    given = "false" if corrections == "()" else f"source IN {corrections}"
+    hashed = (
+        f"SELECT lookup_hash, {given} AS given, md5_number(prediction) AS prediction, "
+        "md5_number(json_array(prediction, scores, score, source, model, generated_at)) AS body"
+    )
+    tests = ("b.lookup_hash IS NULL", "e.lookup_hash IS NULL", "e.prediction <> b.prediction")
+    counts = ", ".join(f"count(*) FILTER ({test})" for test in tests)
+    first = ", ".join(f"min(coalesce(e.lookup_hash, b.lookup_hash), {shown}) FILTER ({test})" for test in tests)
+    row = db.execute(
+        f"""SELECT {counts}, {first},
+                   count(*) FILTER (e.prediction <> b.prediction AND NOT e.given), count(*) FILTER (e.body <> b.body)
+        FROM ({hashed} FROM {new.rows_sql}) e FULL JOIN ({hashed} FROM {old.rows_sql}) b
+             ON e.lookup_hash = b.lookup_hash"""
+    ).fetchall()[0]
+    kinds = list(zip(ChangeKind, row[3:6], strict=True))
+    examples = tuple(entry for kind, lookups in kinds for entry in _examples(db, kind, lookups or [], new, old))
+    changes = ServedChanges(row[0], row[1], row[2], examples)
+    return Compared(served, changes, row[6], equal=not (row[0] or row[1] or row[7]))
+
+
+def _examples(
+    db: duckdb.DuckDBPyConnection, kind: ChangeKind, lookups: Sequence[bytes], new: Entries, old: Entries
+) -> list[ChangedEntry]:
+    """The entries of a few keys that differ in one way."""
+    before = {} if kind == ChangeKind.ADDED else _found(db, old, lookups)
+    after = {} if kind == ChangeKind.REMOVED else _found(db, new, lookups)
+    found = []
+    for lookup in lookups:
+        (query, value), (old_query, old_value) = after.get(lookup, (None, None)), before.get(lookup, (None, None))
+        found.append(ChangedEntry(kind, json.loads(query or old_query or "{}"), old_value, value))
+    return found
+
+
+def _found(db: duckdb.DuckDBPyConnection, entries: Entries, lookups: Sequence[bytes]) -> dict[bytes, tuple[str, str]]:
+    """Lookup key and prediction of the entries with these lookups."""
+    if not lookups:
+        return {}
+    rows = db.execute(
+        f"SELECT lookup_hash, {entries.query_sql}, prediction FROM {entries.rows_sql} "
+        f"WHERE lookup_hash IN ({', '.join('?' * len(lookups))})",
+        list(lookups),
+    ).fetchall()
+    return {bytes(lookup): (query, prediction) for lookup, query, prediction in rows}

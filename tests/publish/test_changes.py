@@ -1,0 +1,130 @@
+"""What a version changed of what was served before: counts, examples, and how it is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from batchinfer.cli.main import cli
+from batchinfer.errors import GateFailed
+from batchinfer.pipeline.publish import publish, publish_candidate
+from batchinfer.planning.prepare import Options
+from batchinfer.versions import pointers
+from tests.factories import Quiet, World, imports_job
+from tests.publish.conftest import OPEN, Make
+
+ALL = {"added": 0, "removed": 0, "changed": 0, "examples": ()}
+
+
+def changes(world: World) -> dict[str, Any]:
+    report = world.publish()
+    assert report.changes is not None
+    return report.changes.to_json()
+
+
+def answers(world: World, told: dict[int, str]) -> None:
+    """Imports these, in place of all that was imported before."""
+    world.take_in({"id": list(told), "prediction": list(told.values())})
+
+
+def test_the_first_version_only_adds(tmp_path: Path) -> None:
+    """A first version adds all that it has; there is nothing to show examples against."""
+    world = imports_job(tmp_path, {"id": [1, 2]}, gate=OPEN)
+    answers(world, {1: "a", 2: "b"})
+    assert changes(world) == ALL | {"added": 2}
+
+
+def test_added_removed_and_changed_entries_are_counted_and_shown(make: Make) -> None:
+    """Each kind has its count and at most three examples with key, old and new value; what is equal is not counted."""
+    world = make({"id": list(range(10)), "text": list("abcdefghij")}, gate=OPEN)
+    world.answer(lambda row: f"about {row['text']}")
+    world.publish()
+    world.rows({"id": list(range(5, 13)), "text": list("fghijklm")})
+    world.answer(lambda row: f"new {row['text']}" if row["id"] in (5, 6) else f"about {row['text']}", refresh=True)
+    found = changes(world)
+    assert (found["added"], found["removed"], found["changed"]) == (3, 5, 2)
+    examples = [
+        (entry["change"], entry["query"]["id"], entry["old"] is None, entry["new"] is None)
+        for entry in found["examples"]
+    ]
+    assert [kind for kind, *_ in examples] == ["added"] * 3 + ["removed"] * 3 + ["changed"] * 2
+    assert {row[1:] for row in examples if row[0] == "added"} == {
+        (10, True, False),
+        (11, True, False),
+        (12, True, False),
+    }
+    assert all(row[1] < 5 and row[2:] == (False, True) for row in examples if row[0] == "removed")
+    assert {(e["query"]["id"], e["old"], e["new"]) for e in found["examples"] if e["change"] == "changed"} == {
+        (5, "about f", "new f"),
+        (6, "about g", "new g"),
+    }
+
+
+def test_people_s_changes_count_too(make: Make) -> None:
+    """What people corrected or took out is no fault for the gate, but it is a change of what is served."""
+    world = make({"id": [1, 2, 3], "text": ["a", "b", "c"]}, gate={"shrink": 0, "changed": 0})
+    world.answer(lambda row: f"about {row['text']}")
+    world.publish()
+    rows = world.review()
+    rows[0] |= {"verdict": "reject"}
+    rows[1] |= {"verdict": "correct", "corrected": "right"}
+    world.judge(rows)
+    found = changes(world)
+    assert (found["added"], found["removed"], found["changed"]) == (0, 1, 1)
+
+
+def test_changes_are_against_what_is_served(tmp_path: Path) -> None:
+    """While a version is pinned, the changes are of that one: it is what clients have."""
+    world = imports_job(tmp_path, {"id": [1, 2, 3]}, gate=OPEN)
+    answers(world, {1: "a"})
+    world.publish()
+    answers(world, {2: "b"})
+    world.publish()
+    pointers.pin(world.data, 1)
+    answers(world, {3: "c"})
+    assert changes(world)["added"] == 2
+
+
+def test_a_list_with_another_key_replaces_all(make: Make) -> None:
+    """Where the key changed, all that is served goes and all that is new comes, shown by the key that each has."""
+    world = make({"id": [1, 2], "text": ["a", "b"]}, gate=OPEN)
+    world.answer(lambda row: f"about {row['text']}")
+    world.publish()
+    world = world.changed(input={"path": "queries.parquet", "key": ["text"]})
+    report = publish(world.job, world.data, Options(yes=True), Quiet())
+    assert report.changes is not None
+    assert str(report.changes) == "+2 −2 ~0"
+    queries = [entry.query for entry in report.changes.examples]
+    assert sorted(map(str, queries)) == ["{'id': 1}", "{'id': 2}", "{'text': 'a'}", "{'text': 'b'}"]
+
+
+def test_a_refused_candidate_says_what_it_would_change(make: Make) -> None:
+    """The report of a refusal has the changes, and so has that of the candidate when it is published."""
+    world = make({"id": [1, 2], "text": ["a", "b"]}, gate={"changed": 0})
+    world.answer(lambda row: f"about {row['text']}")
+    world.publish()
+    world.answer(lambda _: "new", refresh=True)
+    with pytest.raises(GateFailed) as refused:
+        world.publish()
+    assert refused.value.report is not None
+    assert refused.value.report.to_json()["changes"]["changed"] == 2
+    report = publish_candidate(world.job, world.data, Options(), Quiet(), "r2", "they are right").to_json()
+    assert (report["changes"]["changed"], len(report["changes"]["examples"])) == (2, 2)
+
+
+def test_the_command_ends_with_the_changes(tmp_path: Path) -> None:
+    """What a person reads has the three counts, and a table of examples whose cells are cut."""
+    world = imports_job(tmp_path, {"id": [1, 2, 3]}, gate=OPEN)
+    answers(world, {1: "a", 2: "b" * 5000})
+    world.publish()
+    answers(world, {1: "z", 3: "c"})
+    result = CliRunner().invoke(cli, ["--home", str(world.data.root), "publish", str(world.job.path)])
+    assert "Against what was served before: +1 −0 ~1 (added, removed, changed)." in result.stdout
+    assert "id=3" in result.stdout
+    assert len(result.stdout) < 2000
+    as_json = CliRunner().invoke(cli, ["--home", str(world.data.root), "publish", str(world.job.path), "--json"])
+    assert json.loads(as_json.stdout)["changes"]["added"] == 0
