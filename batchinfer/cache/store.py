@@ -92,6 +92,8 @@ class Store:
         draft = Store(self.path.with_name(f".{self.path.name}.{os.getpid()}"))
         try:
             draft._migrate()
+            with draft.open(write=True) as db:
+                db.execute("CHECKPOINT")  # the log does not go along
             # Another process may have been faster: its file is as good.
             with os_errors(self.path), contextlib.suppress(FileExistsError):
                 os.link(draft.path, self.path)

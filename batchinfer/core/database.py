@@ -39,27 +39,43 @@ def database_file(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyCon
     name = f"file_{next(_NUMBERS)}"
     try:
         connection.execute(f"ATTACH {literal(str(path))} AS {name}{' (READ_ONLY)' if read_only else ''}")
-        try:
-            connection.execute(f"USE {name}")
-            yield connection
-        finally:
-            connection.execute("USE memory")
-            connection.execute(f"DETACH {name}")
-    except (duckdb.FatalException, duckdb.InternalException):
-        _INSTANCES.pop(os.getpid(), None)  # it refuses all further work
+        connection.execute(f"USE {name}")
+        yield connection
+        _detach(connection, name)
+    except BaseException as exc:
+        with contextlib.suppress(duckdb.Error):  # what went wrong first is what matters
+            _detach(connection, name)
+        if isinstance(exc, duckdb.Error):
+            _forsake_instance()
         raise
     finally:
         connection.close()
 
 
+def _detach(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    connection.execute("USE memory")
+    try:
+        connection.execute(f"DETACH {name}")
+    except duckdb.IOException as exc:
+        _forsake_instance()
+        if "CHECKPOINT during DETACH failed" not in str(exc):
+            raise
+        # The disk is full. What was committed is in the log beside the file, and whoever opens it next tries again.
+
+
 def _instance() -> duckdb.DuckDBPyConnection:
-    if os.getpid() not in _INSTANCES:
-        instance = duckdb.connect()
-        instance.execute(
-            "SET temp_directory = ''"
-        )  # the working folder is no place for files, and little is sorted here
-        _INSTANCES.setdefault(os.getpid(), instance)
-    return _INSTANCES[os.getpid()]
+    known = _INSTANCES.get(os.getpid())
+    if known is not None:
+        return known
+    instance = duckdb.connect()
+    # Little is sorted here, and the working folder, which DuckDB would take, is no place for files.
+    instance.execute("SET temp_directory = ''")
+    return _INSTANCES.setdefault(os.getpid(), instance)
+
+
+def _forsake_instance() -> None:
+    """After an error: a file may still be attached to it, or it may refuse all further work."""
+    _INSTANCES.pop(os.getpid(), None)
 
 
 @contextlib.contextmanager
