@@ -203,8 +203,8 @@ def diff(
     return compare(_place(job, data), names, None if out is None else OutputFile.of(out), show=20)
 
 
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given).absolute()
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path).absolute()
 
 
 def _place(job: Job | str, data: Data) -> JobData:

@@ -7,7 +7,8 @@ BatchinferError (1)
 ├── SpecError (2)           the job file is invalid; lists every problem with its place
 ├── InputError (2)          the query list cannot be used at all
 ├── ModelError (2)          the model cannot be found, loaded or used for this job
-├── NotFound (1)            nothing is stored or served under that name
+├── NotFound (6)            nothing is stored or served under that name
+│   └── NotPublished        the job is known, and has no version yet
 ├── StoreError (1)          the data folder or a file in it cannot be used
 ├── GateFailed (3)          a candidate did not pass its checks
 ├── Stopped (4)             the run ended before its work did; it can be resumed
@@ -17,8 +18,23 @@ BatchinferError (1)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Any, Protocol
+from enum import IntEnum
+from typing import Any, ClassVar, Protocol
+
+
+class ExitCode(IntEnum):
+    """The exit codes of the command line, for all commands."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    STOPPED = 4
+    BUSY = 5
+    NOT_FOUND = 6
+    INTERRUPTED = 130
 
 
 class Report(Protocol):
@@ -30,17 +46,46 @@ class Report(Protocol):
 class BatchinferError(Exception):
     """Base of all errors that a person is meant to read: one sentence, no traceback.
 
+    exit_code: what the command ends with.
+    advice: what helps against most errors of the kind, where the sentence does not say it better.
     report: what was done before it, where a command has a result anyway.
     """
 
-    exit_code = 1
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+    advice: ClassVar[str] = "Fix what the message names, then run the command again."
     report: Report | None = None
+
+    def __init__(self, message: str, *, fix: str | None = None) -> None:
+        """fix: what to do, which follows the message after a colon."""
+        super().__init__(message if fix is None else f"{message.removesuffix('.')}: {fix}")
+        self._fix = None if fix is None else fix[:1].upper() + fix[1:]
+
+    @property
+    def fix(self) -> str:
+        """What to do, a sentence."""
+        return self._fix or self.advice
+
+    @classmethod
+    def code(cls) -> str:
+        """The kind of error as machines read it, such as not_found: the nearest class of this tree."""
+        name = next(kind.__name__ for kind in cls.__mro__ if kind.__module__ == __name__)
+        return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+    def to_json(self) -> dict[str, Any]:
+        """The error as `--json` prints it."""
+        return error_json(self.code(), str(self), self.fix, self.exit_code)
+
+
+def error_json(code: str, message: str, fix: str, exit_code: int) -> dict[str, Any]:
+    """What `--json` prints of an error."""
+    return {"error": {"code": code, "message": message, "fix": fix, "exit_code": int(exit_code)}}
 
 
 class UsageError(BatchinferError):
     """Bad usage: arguments, options or values that make no sense here."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
+    advice = "Correct the arguments; the command's --help explains them."
 
 
 class NotConfirmed(UsageError):
@@ -57,62 +102,84 @@ class MissingExtra(UsageError):
             if extra is None
             else f"pip install 'batchinfer-cache[{extra}]'."
         )
-        super().__init__(f"{what} is not installed: {advice}")
+        super().__init__(f"{what} is not installed", fix=advice)
 
 
 class SpecError(BatchinferError):
     """The job file is invalid; `problems` holds one sentence for each fault."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
+    advice = "Correct the job file where the message says."
 
     def __init__(self, path: str, problems: list[str]) -> None:
         self.problems = problems
         head = f"{path} has {len(problems)} problem{'s' if len(problems) != 1 else ''}:"
         super().__init__("\n".join([head, *(f"  {problem}" for problem in problems)]))
 
+    def to_json(self) -> dict[str, Any]:
+        found = super().to_json()
+        found["error"]["problems"] = self.problems
+        return found
+
 
 class InputError(BatchinferError):
     """The query list, or another input file, cannot be used at all."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
+    advice = "Correct the file that the message names."
 
 
 class ModelError(BatchinferError):
     """The model cannot be found, loaded or used for this job."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
+    advice = "Check the model section of the job file; batchinfer doctor JOB says what is missing."
 
 
 class NotFound(BatchinferError):
     """Nothing is stored or served under that name."""
 
+    exit_code = ExitCode.NOT_FOUND
+    advice = "Check the names and the data folder (--home)."
+
+
+class NotPublished(NotFound):
+    """The job is known, and has no version yet."""
+
+    advice = "Publish a first version with batchinfer run, or check the data folder (--home)."
+
 
 class StoreError(BatchinferError):
     """The data folder, or a file in it, cannot be used."""
+
+    advice = "Fix the file or folder that the message names, then run the command again."
 
 
 class GateFailed(BatchinferError):
     """A candidate did not pass its checks; what was served before still is."""
 
-    exit_code = 3
+    exit_code = ExitCode.REFUSED
+    advice = "Look at the failed checks; then mend the list, the prompt or the gate."
 
 
 class Stopped(BatchinferError):
     """The run ended before its work did; the next run goes on from there."""
 
-    exit_code = 4
+    exit_code = ExitCode.STOPPED
+    advice = "Run the same command again: it goes on from there."
 
 
 class Interrupted(Stopped):
     """The run was stopped by Ctrl-C."""
 
-    exit_code = 130
+    exit_code = ExitCode.INTERRUPTED
 
 
 class Busy(BatchinferError):
     """Another process holds what this one needs."""
 
-    exit_code = 5
+    exit_code = ExitCode.BUSY
+    advice = "Wait for the other process, or stop it."
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
@@ -127,3 +194,8 @@ def shortened(text: str, most: int = 60) -> str:
     """A text that a sentence can hold, and that can be written anywhere."""
     text = text.encode(errors="replace").decode()
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def counted(count: int, what: str, several: str | None = None) -> str:
+    """How many of a thing there are, such as 1 row or 2,000 rows. several: its plural, if that is not with an s."""
+    return f"{count:,} {what if count == 1 else several or f'{what}s'}"

@@ -49,7 +49,7 @@ def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> 
         "gate": {"status": "passed", "checks": []}, "files": {},
     }  # fmt: skip
     build.write_manifest(draft, Manifest.of(document))
-    folders.add(data, draft, version)
+    folders.move_into_place(data, draft, version)
     pointers.make_current(data, version)
     return data
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from batchinfer.core.home import JobData
 from batchinfer.versions import retention
+from batchinfer.versions.keep import Keep
 from benchmarks.made import JOB, key_of, make
 from benchmarks.servers import free_port, need_wrk, running, service
 
@@ -90,7 +91,7 @@ class Publisher:
         version = len(self.published) + 1
         make(self._root, entries_of(version, self._entries), version=version)
         self.published[version] = time.monotonic()
-        retention.retain(self.data, 3)
+        retention.retain(self.data, Keep(3), lambda _: None)
 
     def age(self, version: int, asked: float) -> float:
         """How long the next version had been current when the question was asked."""

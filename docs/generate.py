@@ -101,7 +101,7 @@ def table(prefix: str, section: dict[str, Any], whole: dict[str, Any]) -> list[s
     lines = ["| field | type | default | in key | what it is |", "| --- | --- | --- | --- | --- |"]
     for name, field in section["properties"].items():
         is_section = not prefix and name in refs
-        kind = f"[section](#{name})" if is_section else type_of(field)
+        kind = section_type(name, field) if is_section else type_of(field)
         if name in section.get("required", []):
             default = "*required*"
         elif is_section or field.get("default") in (None, ""):
@@ -110,6 +110,12 @@ def table(prefix: str, section: dict[str, Any], whole: dict[str, Any]) -> list[s
             default = f"`{field['default'] if isinstance(field['default'], str) else json.dumps(field['default'])}`"
         lines.append(f"| `{name}` | {kind} | {default} | {in_key(prefix, name)} | {field['description']} |")
     return lines
+
+
+def section_type(name: str, field: dict[str, Any]) -> str:
+    """A link to a section, after what may stand in its place."""
+    others = [kind for kind in field.get("anyOf", []) if "$ref" not in kind and kind.get("type") != "null"]
+    return " or ".join([*map(type_of, others), f"[section](#{name})"])
 
 
 def in_key(prefix: str, name: str) -> str:
@@ -175,7 +181,9 @@ def cli_page() -> str:
 
 def help_block(command: click.Command, name: str) -> list[str]:
     """What --help prints, at a fixed width."""
-    context = click.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+    context = click.Context(
+        command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH, **cli.context_settings
+    )
     return ["```text", command.get_help(context), "```"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.progress import Progress
 from tests.factories import Templates
+from tests.tiny import RecordingConsole
 from tests.tiny import model_folder as without_weights
 
 settings.register_profile("batchinfer", deadline=None)  # a busy machine is no fault of the code
@@ -30,25 +30,6 @@ settings.load_profile("batchinfer")
 
 MODEL = bundled.PREFIX + bundled.NAME
 WINDOW = 512
-
-
-@dataclass
-class RecordingConsole:
-    """A `Console` that remembers what it was given."""
-
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    answer: bool = False
-
-    def info(self, text: str) -> None:
-        self.said.append(text)
-
-    def progress(self, progress: Progress, hits: int) -> None:
-        """Nothing."""
-
-    def confirm(self, text: str, *, typed: str | None = None) -> bool:
-        self.asked.append(text if typed is None else f"{text} [{typed}]")
-        return self.answer
 
 
 @dataclass(frozen=True)
@@ -154,5 +135,5 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def console() -> RecordingConsole:
-    """A run's audience."""
+    """The console of a run."""
     return RecordingConsole()

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,7 @@ from batchinfer.pipeline.report import RunReport
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Options, Prepared, prepare, prepare_to_write
 from batchinfer.review import export, ingest, predictions
+from batchinfer.review.allowed import Allowance
 from batchinfer.review.predictions import ImportReport
 from batchinfer.versions import pointers
 from batchinfer.versions.snapshot import Snapshot
@@ -118,10 +119,12 @@ class World:
             generator.run(engine, Task({}), PretendTokenizer(), 1000, lambda: None)
         return run_id
 
-    def take_in(self, columns: Rows | pa.Table, author: str | None = None) -> ImportReport:
-        """Imports these rows."""
+    def take_in(
+        self, columns: Rows | pa.Table, author: str | None = None, allow: Collection[Allowance] = tuple(Allowance)
+    ) -> ImportReport:
+        """Imports these rows; what is not the job's, too, unless `allow` says otherwise."""
         return predictions.import_predictions(
-            self.job, self.data, write(self.job.folder / "imported.parquet", columns), author
+            self.job, self.data, write(self.job.folder / "imported.parquet", columns), author, allow
         )
 
     def review(self, **where: str) -> list[dict[str, str]]:

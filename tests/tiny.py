@@ -148,13 +148,13 @@ def scripted(log: Path, placements: int = 1, *, stall_seconds: float = 120.0, **
 
 
 @dataclass
-class Audience:
+class RecordingConsole:
     """A `Console` that remembers what it was given. at: what to do when so many rows are done."""
 
     at: dict[int, Callable[[], object]] = field(default_factory=dict)
     answer: bool = False
     said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
 
     def info(self, text: str) -> None:
         self.said.append(text)
@@ -165,7 +165,7 @@ class Audience:
                 self.at.pop(count)()
 
     def confirm(self, text: str, *, typed: str | None = None) -> bool:
-        self.asked.append(text)
+        self.questions.append(text if typed is None else f"{text} [{typed}]")
         return self.answer
 
 
@@ -265,8 +265,11 @@ class Done:
 
     @property
     def sentence(self) -> str:
-        """The one line on stderr with which it failed; fails the test if there are more, or a traceback."""
-        [line] = self.err.splitlines()
+        """The one line on stderr with which it failed; fails the test if there are more, or a traceback.
+
+        Beside it stands only that a data folder was made.
+        """
+        [line] = [line for line in self.err.splitlines() if not line.endswith("does not exist yet: it is made now.")]
         assert line.startswith("batchinfer: ")
         return line.removeprefix("batchinfer: ")
 

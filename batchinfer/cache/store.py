@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -86,6 +87,32 @@ class Store:
             if _applied(db) == len(MIGRATIONS):
                 return
         self._migrate()
+
+    def for_reading(self, scratch: Path) -> Store:
+        """The cache for who only reads: up to date, and not made where there is none.
+
+        An empty one in a scratch folder then, and a copy there of an older one that cannot be written.
+        """
+        if not self.path.exists():
+            empty = Store(scratch / self.path.name)
+            empty._migrate()
+            return empty
+        with self.open() as db:
+            is_current = _applied(db) == len(MIGRATIONS)
+        if is_current:
+            return self
+        if not os.access(self.path.parent, os.W_OK):
+            return self.copied(scratch)
+        self._migrate()
+        return self
+
+    def copied(self, scratch: Path) -> Store:
+        """A copy of this cache in a scratch folder, up to date, which can be written."""
+        copy = Store(scratch / self.path.name)
+        with os_errors(copy.path):
+            shutil.copyfile(self.path, copy.path)
+        copy._migrate()
+        return copy
 
     def _create(self) -> None:
         """Makes the file beside its place and puts it there whole: DuckDB could not open one that was left half made."""

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchinfer.core.home import JobData, data_folder
+from batchinfer import errors
+from batchinfer.core.home import JobData, data_folder, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
-from batchinfer.errors import UsageError, shortened
+from batchinfer.core.records import Info
+from batchinfer.errors import NotFound, UsageError, shortened
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 
 WIDE = 60  # characters of a cell
+LOOSE = 10_000  # more characters than any table has
 
 job_argument = click.argument("job")
+counted = errors.counted
 FORMATS = tuple(OutputFormat)
 format_option = click.option(
     "--format",
@@ -40,10 +45,13 @@ input_option = click.option(
 )
 
 
-def open_job(name: str) -> tuple[Job, JobData]:
-    """The job of that name, and its part of the data folder."""
+def open_job(name: str, *, makes: bool = False) -> tuple[Job, JobData]:
+    """The job of that name, and its part of the data folder. makes: a data folder that does not exist is made, and said."""
     job = reader.load(name, os.environ)
-    return job, JobData(data_dir(), job.name)
+    data = JobData(data_dir(), job.name)
+    if makes and not data.root.exists():
+        warn(f"The data folder {data.root} does not exist yet: it is made now.")
+    return job, data
 
 
 def data_dir() -> Path:
@@ -51,13 +59,37 @@ def data_dir() -> Path:
     return data_folder(click.get_current_context().find_root().obj, os.environ)
 
 
+@contextlib.contextmanager
+def model_note(job: Job, data: JobData, *, as_json: bool) -> Iterator[None]:
+    """Tells people once for each job and data folder that the bundled model is a small one; machines never."""
+    from batchinfer.engines.bundled import NOTICE, PREFIX
+
+    model = job.spec.model
+    told = as_json or model is None or not model.id.startswith(PREFIX) or data.noted.exists()
+    if not told:
+        click.secho(NOTICE, dim=True, err=True)
+    yield
+    if not told and data.folder.is_dir():  # a command that only looks does not make it
+        with contextlib.suppress(OSError):
+            data.noted.touch()
+
+
 def served_data(name: str) -> JobData:
-    """The data of a job by its name, or by its job file; a served version needs no job file."""
-    root = data_dir()
-    data = JobData(root, name)
-    if re.fullmatch(JOB_NAME, name) and any(path.exists() for path in (data.folder / "job.json", data.versions)):
-        return data
-    return JobData(root, reader.load(name, os.environ).name)
+    """The data of a job by its name, or by its job file; a served version needs no job file.
+
+    Raises NotFound where the data folder has nothing of the job.
+    """
+    data = JobData(data_dir(), name)
+    if not (re.fullmatch(JOB_NAME, name) and data.is_known):
+        try:
+            data = JobData(data.root, reader.load(name, os.environ).name)
+        except reader.NoJobFile as exc:
+            if re.fullmatch(JOB_NAME, name):
+                require_folder(data.root)
+                raise NotFound(f"{exc} The data folder {data.root} has no such job either.") from exc
+            raise
+    data.require()
+    return data
 
 
 def pairs(arguments: Sequence[str]) -> dict[str, str]:
@@ -98,7 +130,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
         drawn.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
     for row in rows:
         drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    Console().print(drawn)
+    console = Console()
+    needed = drawn.__rich_measure__(console, console.options.update(max_width=LOOSE)).minimum
+    console.width = max(console.width, needed)  # a narrow terminal breaks lines, but no column is lost
+    console.print(drawn)
 
 
 def cell(value: object) -> str | None:
@@ -124,11 +159,6 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def counted(count: int, what: str) -> str:
-    """How many of a thing there are, such as 1 row or 2,000 rows."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def warn(text: str) -> None:
     """Prints a sentence to stderr, beside what the command prints."""
     click.echo(text, err=True)
@@ -142,6 +172,6 @@ def output_file(name: str, chosen: str | None, as_json: bool, formats: Sequence[
     return output
 
 
-def teller(output: OutputFile | None) -> Callable[[str], None]:
+def teller(output: OutputFile | None) -> Info:
     """What tells people of a file: not on standard output, if that is the file."""
     return warn if output is not None and output.path is None else tell

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_data, table
-from batchinfer.errors import NotFound, UsageError
+from batchinfer.core.home import JobData
+from batchinfer.errors import ExitCode, NotFound, UsageError
 from batchinfer.versions.query import OFFSETS, language_ranges
 
 
@@ -21,7 +22,7 @@ from batchinfer.versions.query import OFFSETS, language_ranges
 @click.argument("pair", nargs=-1, required=True, metavar="COLUMN=VALUE...")
 @json_option
 def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
-    """One prediction, from the version that is served. Exits with 1 if there is none."""
+    """One prediction, from the version that is served. Exits with 6 if there is none."""
     from batchinfer.core.columns import typed
     from batchinfer.versions.pointers import open_served
 
@@ -62,24 +63,42 @@ class FoundInText:
 def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_json: bool) -> None:
     """Which concepts TEXT mentions, and where, by the version that is served.
 
-    With - for TEXT, each line of standard input is a text, and gets a line. Exits with 1 if nothing is found.
+    With - for TEXT, each line of standard input is a text, and gets a line: with --json a value for each. Exits with 6
+    if nothing is found.
     """
     from batchinfer.versions.pointers import open_served
 
     data = served_data(job)
-    found = False
     with open_served(data) as snapshot:
         ranges, utf16 = language_ranges(languages), OFFSETS[offsets]
         matcher = snapshot.matcher
-        for each in _lines() if text == "-" else [text]:
+
+        def find(each: str) -> FoundInText:
             places = matcher.find(each, languages=ranges, utf16=utf16)
-            matches = [flat for place in places for flat in place.flat()]
-            found = found or bool(matches)
-            show = _match_line if text == "-" else _match_table
-            emit(FoundInText(matches, snapshot.number).to_json(), as_json, partial(show, matches))
-    if not found:
-        what = "this text" if text != "-" else "these texts"
-        raise NotFound(f"Version {snapshot.number} of {data.name} finds nothing in {what}.")
+            return FoundInText([flat for place in places for flat in place.flat()], snapshot.number)
+
+        if text != "-":
+            found = find(text)
+            if not found.matches:
+                raise _nothing_found(data, found, "this text")
+            emit(found.to_json(), as_json, lambda: _match_table(found.matches))
+            return
+        any_found = False
+        for each in _lines():
+            found = find(each)
+            any_found = any_found or bool(found.matches)
+            emit(found.to_json(), as_json, partial(_match_line, found.matches))
+        if not any_found and as_json:
+            click.get_current_context().exit(ExitCode.NOT_FOUND)  # each line has its value: an error would be one more
+        if not any_found:
+            raise _nothing_found(data, FoundInText([], snapshot.number), "these texts")
+
+
+def _nothing_found(data: JobData, found: FoundInText, where: str) -> NotFound:
+    """The error for texts that mention nothing, with what was looked up."""
+    missed = NotFound(f"Version {found.version} of {data.name} finds nothing in {where}.")
+    missed.report = found
+    return missed
 
 
 def _lines() -> Iterator[str]:

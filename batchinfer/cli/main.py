@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from typing import Any
 
 import click
 
 from batchinfer.core.version import __version__
-from batchinfer.errors import BatchinferError, did_you_mean
+from batchinfer.errors import BatchinferError, ExitCode, Report, StoreError, did_you_mean, error_json
 
 COMMANDS = {
     "init": ("jobs", "Scaffold a job that runs."),
@@ -27,6 +28,7 @@ COMMANDS = {
     "pin": ("versions", "Serve one version until it is unpinned."),
     "unpin": ("versions", "Serve the current version again."),
     "rollback": ("versions", "Pin the version before the one that is served."),
+    "jobs": ("maintenance", "The jobs of the data folder; jobs remove removes one."),
     "lookup": ("lookup", "One prediction, from the version that is served."),
     "match": ("lookup", "Concepts that a text mentions, with places."),
     "serve": ("serve", "The lookup service: HTTP for every job of the data folder."),
@@ -48,6 +50,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"batchinfer.cli.{COMMANDS[name][0]}")
         command: click.Command = getattr(module, f"{name}_")
+        _accept_home(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -61,40 +64,82 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.command(cls=LazyGroup)
+def _choose_home(ctx: click.Context, _option: click.Parameter, home: str | None) -> None:
+    """Notes the data folder where all commands look for it."""
+    if home is not None:
+        ctx.find_root().obj = home
+
+
+def _accept_home(command: click.Command) -> None:
+    """Adds --home to a command and to those below it, as people also write it there."""
+    if not any(option.name == "home" for option in command.params):
+        command.params.append(
+            click.Option(
+                ["--home"], metavar="FOLDER", help="The data folder.", callback=_choose_home, expose_value=False
+            )
+        )
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _accept_home(inner)
+
+
+@click.command(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--home", envvar="BATCHINFER_HOME", metavar="FOLDER", help="The data folder. Default: the user's data folder."
+    "--home",
+    envvar="BATCHINFER_HOME",
+    metavar="FOLDER",
+    expose_value=False,
+    callback=_choose_home,
+    help="The data folder. Default: the user's data folder. May also stand after the command.",
 )
 @click.version_option(__version__, prog_name="batchinfer")
 @click.pass_context
-def cli(ctx: click.Context, home: str | None) -> None:
+def cli(ctx: click.Context) -> None:
     """Ask a large model every question once, ahead of time; check the answers; serve them from a file.
 
     JOB is a job's name under ./jobs, or a path to its folder or job.yaml.
     """
-    ctx.obj = home
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main() -> None:
-    """Entry point: errors become one sentence on stderr and the contract's exit code."""
+    """Entry point: errors become one sentence on stderr, with --json a value on stdout, and the contract's exit code."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="batchinfer", standalone_mode=False)
     except BatchinferError as exc:
-        click.echo(f"batchinfer: {exc}", err=True)
-        code = exc.exit_code
+        code = _fail(str(exc), exc.to_json(), exc.report)
     except click.ClickException as exc:
         context = getattr(exc, "ctx", None)
-        hint = f" Try: {context.command_path} --help" if context else ""
-        click.echo(f"batchinfer: {exc.format_message()}{hint}", err=True)
-        code = 2
+        hint = f"Try: {context.command_path} --help" if context else "See batchinfer --help."
+        said = exc.format_message()
+        code = _fail(f"{said} {hint}" if context else said, error_json("usage_error", said, hint, ExitCode.USAGE))
     except (click.Abort, KeyboardInterrupt):
-        click.echo("batchinfer: stopped.", err=True)
-        code = 130
+        code = _fail(
+            "stopped.",
+            error_json("interrupted", "Stopped by Ctrl-C.", "Run the same command again.", ExitCode.INTERRUPTED),
+        )
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()
-        code = 1
+        code = ExitCode.FAILED
     except OSError as exc:  # a folder or file that may not be read, wherever it was met first
         said = f"{exc.filename}: {exc.strerror}" if exc.filename is not None else str(exc)
-        click.echo(f"batchinfer: {said}", err=True)
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+        code = _fail(said, StoreError(said).to_json())
+    sys.exit(code if isinstance(code, int) else ExitCode.DONE)
+
+
+def _fail(sentence: str, error: dict[str, Any], report: Report | None = None) -> int:
+    """Tells an error: on stderr, and with --json also as the one value on stdout, beside what was done before it."""
+    click.echo(f"batchinfer: {sentence}", err=True)
+    if _as_json(sys.argv[1:]):
+        value = (report.to_json() if report else {}) | error
+        try:
+            click.echo(json.dumps(value, ensure_ascii=False, default=str))
+        except BrokenPipeError:
+            sys.stderr.close()
+    return int(error["error"]["exit_code"])
+
+
+def _as_json(arguments: list[str]) -> bool:
+    """Whether the command line asks for JSON; also one that cannot be parsed."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options

@@ -1,4 +1,4 @@
-"""forget, doctor: the commands that care for an installation."""
+"""jobs, forget, doctor: the commands that care for an installation."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from batchinfer.cli.common import (
     open_job,
     pairs,
     served_data,
+    table,
     tell,
 )
 from batchinfer.errors import UsageError
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool, as_json: bool) -> None:
     """Remove one entry from everything: the cache, all versions and candidates, recorded misses, logs.
 
-    What is served is rebuilt without it. Exits with 1 if nothing of it is stored.
+    What is served is rebuilt without it. Exits with 6 if nothing of it is stored.
     """
     from batchinfer.maintenance.erase import erase_entry
 
@@ -72,6 +73,54 @@ def _erased(report: ErasureReport, named: str) -> str:
         if versions:
             said.append(f"{verb} version{'' if len(versions) == 1 else 's'} {', '.join(map(str, versions))}")
     return " ".join([f"{'; '.join(said)}.", *report.remarks])
+
+
+@click.group("jobs", invoke_without_command=True)
+@json_option
+@click.pass_context
+def jobs_(ctx: click.Context, as_json: bool) -> None:
+    """The jobs of the data folder: what is served of each, and the size of all its files."""
+    from batchinfer.maintenance.jobs import known_jobs
+
+    if ctx.invoked_subcommand is not None:
+        return
+    jobs = known_jobs(data_dir())
+    columns = ["job", "version", "entries", "MB", "job file"]
+    rows = [
+        [
+            job.job,
+            job.version,
+            None if job.entries is None else f"{job.entries:,}",
+            f"{job.bytes / 1e6:,.1f}",
+            job.job_file,
+        ]
+        for job in jobs
+    ]
+    emit([job.to_json() for job in jobs], as_json, lambda: table("", columns, rows, right=columns[1:4]))
+
+
+@jobs_.command("remove")
+@job_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def remove_(job: str, yes: bool, as_json: bool) -> None:
+    """Remove a job from the data folder: its cache, versions, misses and logs. Its job file stays.
+
+    A running service stops serving it.
+    """
+    from batchinfer.maintenance.jobs import known_job, remove_job
+
+    data = served_data(job)
+    found = known_job(data)
+    served = "" if found.version is None else f", with version {found.version}, which is served"
+    question = (
+        f"Remove the job {data.name} from {data.root} ({found.bytes / 1e6:,.1f} MB{served})? It cannot be undone."
+    )
+    if not yes and not (sys.stdin.isatty() and click.confirm(question, err=True)):
+        raise UsageError("Nothing was removed: pass --yes, or answer y on a terminal.")
+    removed = remove_job(data)
+    said = f"Removed the job {removed.job} from {data.root}: {removed.bytes / 1e6:,.1f} MB."
+    emit(removed.to_json(), as_json, lambda: tell(said))
 
 
 @click.command("doctor")

@@ -26,7 +26,9 @@ from batchinfer.cli.common import (
 from batchinfer.errors import UsageError
 
 if TYPE_CHECKING:
+    from batchinfer.review.allowed import Allowance
     from batchinfer.review.ingest import Ingested
+    from batchinfer.review.predictions import ImportReport
 
 _COUNTS = ["rows", "accepted", "rejected", "corrected"]
 
@@ -75,6 +77,12 @@ def review_(
 @click.argument("file", type=click.Path(), required=False, metavar="[FILE]")
 @click.option("--author", help="Who made the predictions or verdicts, where the file has no column author.")
 @input_option
+@click.option(
+    "--allow",
+    "allowed",
+    metavar="values,keys",
+    help="Import values that the job could never give, or keys that its list does not have, or both.",
+)
 @click.option("--list", "list_", is_flag=True, help="List all imports.")
 @click.option("--undo", type=int, metavar="ID", help="Undo an import.")
 @json_option
@@ -83,6 +91,7 @@ def import_(
     file: str | None,
     author: str | None,
     input_path: Path | None,
+    allowed: str | None,
     list_: bool,
     undo: int | None,
     as_json: bool,
@@ -90,12 +99,14 @@ def import_(
     """Import predictions made elsewhere, or a review that people have marked; they win over the model's.
 
     FILE has the job's key columns and a column prediction (score and author are optional), or is what batchinfer review
-    wrote, with verdicts; --input is the list that it was made with.
+    wrote, with verdicts; --input is the list that it was made with. A value that the job could never give, or a key that
+    the list does not have, refuses the file unless --allow names it.
     """
     from batchinfer.planning.prepare import Options
     from batchinfer.review import ingest, predictions
 
-    opened, data = open_job(job)
+    allow = _allowances(allowed)
+    opened, data = open_job(job, makes=file is not None)
     if sum([file is not None, list_, undo is not None]) != 1:
         raise UsageError("Give either a FILE, or --list, or --undo ID.")
     if list_:
@@ -112,19 +123,33 @@ def import_(
             lambda: click.echo(f"Undid import {undo} ({counted(undone.rows, 'row')}). {_next(job)}"),
         )
     elif ingest.is_review(path := Path(str(file)).absolute(), opened.spec):
+        if allow:
+            raise UsageError(f"--allow goes with predictions, and {file} is a review.")
         review = ingest.import_review(opened, data, path, author, Options(input=input_path), warn)
         emit(review.to_json(), as_json, lambda: tell(_imported(review, job)))
     else:
-        if input_path is not None:
-            raise UsageError(
-                f"--input goes with a review, and {file} is not one: it has none of the columns verdict, check and corrected."
-            )
-        imported = predictions.import_predictions(opened, data, path, author)
-        emit(
-            imported.to_json(),
-            as_json,
-            lambda: click.echo(f"Import {imported.import_id}: {counted(imported.rows, 'row')}. {_next(job)}"),
-        )
+        imported = predictions.import_predictions(opened, data, path, author, allow, input_path, warn)
+        emit(imported.to_json(), as_json, lambda: tell(f"{_taken(imported)} {_next(job)}"))
+
+
+def _allowances(text: str | None) -> list[Allowance]:
+    """What --allow names. Raises UsageError."""
+    from batchinfer.review.allowed import Allowance
+
+    words = [] if text is None else [word.strip() for word in text.split(",")]
+    if unknown := [word for word in words if word not in list(Allowance)]:
+        raise UsageError(f"--allow: {unknown[0]} cannot be allowed; write {','.join(Allowance)}, or one of them.")
+    return [Allowance(word) for word in words]
+
+
+def _taken(report: ImportReport) -> str:
+    """What an import of predictions came to, as a sentence."""
+    parts = [f"Import {report.import_id}: {counted(report.rows, 'row')}"]
+    if report.unfit:
+        parts.append(f"{report.unfit:,} of them with a value that the job could never give")
+    if report.unlisted:
+        parts.append(f"{report.unlisted:,} of them with a key that the list does not have")
+    return f"{', '.join(parts)}."
 
 
 def _imported(review: Ingested, job: str) -> str:

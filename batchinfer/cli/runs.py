@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,17 +17,19 @@ from batchinfer.cli.common import (
     input_option,
     job_argument,
     json_option,
+    model_note,
     open_job,
     output_file,
     pairs,
     percent,
     query_text,
+    served_data,
     table,
     tell,
     teller,
     yes_option,
 )
-from batchinfer.errors import BatchinferError, GateFailed, UsageError
+from batchinfer.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.report import RunReport
@@ -49,7 +50,8 @@ def plan_(job: str, input_path: Path | None, as_json: bool) -> None:
     from batchinfer.planning.prepare import Options
 
     opened, data = open_job(job)
-    result = plan(opened, data, Options(input=input_path), lambda text: click.secho(text, dim=True, err=True))
+    with model_note(opened, data, as_json=as_json):
+        result = plan(opened, data, Options(input=input_path), lambda text: click.secho(text, dim=True, err=True))
     emit(result.to_json(), as_json, lambda: _print_plan(result))
 
 
@@ -104,13 +106,13 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
     from batchinfer.pipeline.run import run
     from batchinfer.planning.prepare import Options
 
-    opened, data = open_job(job)
+    opened, data = open_job(job, makes=True)
     options = Options(
         input=input_path, limit=limit, max_hours=max_hours, publish=not no_publish, retry_failed=retry_failed,
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh]).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
-    with reporting(as_json=as_json), ProgressConsole() as show:
+    with reporting(as_json=as_json), model_note(opened, data, as_json=as_json), ProgressConsole() as show:
         report = run(opened, data, options, show)
     emit(report.to_json(), as_json, lambda: _print_report(report))
 
@@ -143,7 +145,7 @@ def publish_(
         raise UsageError("--why goes with --force: a version that passes its gate needs no reason.")
     if allow_empty and not force:
         raise UsageError("--allow-empty goes with --force: the gate refuses a version that has no entries.")
-    opened, data = open_job(job)
+    opened, data = open_job(job, makes=True)
     with reporting(as_json=as_json), ProgressConsole() as show:
         options = Options(input=input_path, yes=yes)
         if candidate is None:
@@ -156,15 +158,12 @@ def publish_(
 
 @contextlib.contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Prints what there is to see of a run that did not end well, too: with --json its report, else what the gate refused."""
+    """Prints what the gate refused, for people; with --json the report stands beside the error."""
     try:
         yield
-    except BatchinferError as exc:
-        if exc.report is not None:
-            if as_json:
-                click.echo(json.dumps(exc.report.to_json(), ensure_ascii=False, default=str))
-            elif isinstance(exc, GateFailed):
-                _print_refused(exc)
+    except GateFailed as exc:
+        if exc.report is not None and not as_json:
+            _print_refused(exc)
         raise
 
 
@@ -256,10 +255,10 @@ def _tell_pin(job: str, version: int | None, pinned: int | None) -> None:
 )
 @json_option
 def failures_(job: str, limit: int | None, as_json: bool) -> None:
-    """The dead letters: rows without a prediction, and why."""
+    """Rows without a prediction, and why."""
     from batchinfer.pipeline.history import failures
 
-    opened, data = open_job(job)
+    data = served_data(job)
     found = failures(data, limit or (None if as_json else SHOWN))
 
     def text() -> None:
@@ -271,7 +270,7 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
         table("", ["reason", "query", "what happened"], shown)
         if sum(count for _, count in found.reasons) > len(found.rows):
             click.echo(f"The newest {len(found.rows)} are shown; --limit or --json shows more.")
-        click.echo(f"Try them again: batchinfer run {opened.name} --retry-failed")
+        click.echo(f"Try them again: batchinfer run {data.name} --retry-failed")
 
     emit([row.to_json() for row in found.rows], as_json, text)
 
@@ -283,8 +282,7 @@ def runs_(job: str, as_json: bool) -> None:
     """The history of runs, newest first."""
     from batchinfer.pipeline.history import runs
 
-    _, data = open_job(job)
-    reports = [run.to_json() for run in runs(data)]
+    reports = [run.to_json() for run in runs(served_data(job))]
     columns = ["run", "started (UTC)", "status", "rows", "hits", "made", "failed", "left", "ver.", "rows/s", "saved"]
 
     def text() -> None:
@@ -309,7 +307,7 @@ def runs_(job: str, as_json: bool) -> None:
 @yes_option
 @json_option
 def export_(job: str, file: str, chosen: str | None, input_path: Path | None, yes: bool, as_json: bool) -> None:
-    """Write what the cache has for the job's list, with raw text and scores.
+    """Write what the cache has for the job's list, with raw text, scores and the list's other columns, in its order.
 
     FILE ends in .parquet, .csv or .jsonl, or is - for standard output, with --format. Asks first if the list comes from
     another place than the served version's.

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import data_dir, emit, json_option, table, warn
-from batchinfer.core.home import check_job_name, job_names
-from batchinfer.errors import MissingExtra, NotFound, UsageError
+from batchinfer.cli.common import counted, data_dir, emit, json_option, table, warn
+from batchinfer.core.home import check_job_name, job_names, require_folder
+from batchinfer.errors import MissingExtra, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from batchinfer.serve.apikeys import Record
+    from batchinfer.serve.server import Started
 
 MOST_WORKERS = 4
 
@@ -24,26 +32,35 @@ MOST_WORKERS = 4
     metavar="N",
     help=f"Processes.  [default: one a core, at most {MOST_WORKERS}]",
 )
+@click.option(
+    "--require-keys", is_flag=True, help="Require API keys from the start, also on loopback and before there is one."
+)
 @click.option("--no-auth", is_flag=True, help="Require no API keys, whoever can reach the address.")
 @click.option("--no-misses", is_flag=True, help="Do not record what was asked for and not found.")
 @click.option("--access-log", is_flag=True, help="Write a line of JSON for each request to stdout.")
-def serve_(host: str, port: int, workers: int | None, no_auth: bool, no_misses: bool, access_log: bool) -> None:
+@json_option
+def serve_(host: str, port: int, workers: int | None, require_keys: bool, no_auth: bool, no_misses: bool, access_log: bool,
+           as_json: bool) -> None:  # fmt: skip
     """Serve every job of the data folder over HTTP. New versions are picked up without a restart.
 
-    Loads no model and needs no GPU. On any address but loopback it requires API keys: batchinfer keys add.
+    Loads no model and needs no GPU. On any address but loopback it requires API keys (batchinfer keys add), and on
+    loopback once there is one. With --json it prints its address as it starts.
     """
-    from batchinfer.serve.apikeys import KeyFile
-
     try:
+        from batchinfer.serve.auth import Latch
         from batchinfer.serve.server import is_loopback, serve
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith("batchinfer"):
             raise
         raise MissingExtra("The lookup service", "serve") from exc
+    if require_keys and no_auth:
+        raise UsageError("--require-keys and --no-auth are opposites: give one of them.")
+    if access_log and as_json:
+        raise UsageError("--access-log and --json both write to stdout: give one of them.")
     root = data_dir()
-    if not root.is_dir():
-        raise NotFound(f"There is no data folder {root}: run a job first, or choose another with --home.")
-    if not (is_loopback(host) or no_auth or KeyFile(root).read()):
+    require_folder(root)
+    keys = [] if no_auth else _keys(root, must_be_readable=not is_loopback(host))
+    if not (is_loopback(host) or no_auth or require_keys or keys):
         raise UsageError(
             f"{host} can be reached by others, and there are no API keys: make one with batchinfer keys add, "
             "or pass --no-auth if something else keeps strangers out."
@@ -51,17 +68,47 @@ def serve_(host: str, port: int, workers: int | None, no_auth: bool, no_misses: 
     serve(
         root, host, port,
         workers=workers or min(MOST_WORKERS, len(os.sched_getaffinity(0))),
-        no_auth=no_auth, misses=not no_misses, access_log=access_log,
-        say=warn,
+        latch=Latch(always=require_keys or not is_loopback(host), never=no_auth),
+        misses=not no_misses, access_log=access_log,
+        tell=partial(_tell_started, as_json=as_json, can_ask=any(key.is_valid for key in keys)),
     )  # fmt: skip
 
 
-@click.group("keys")
-def keys_() -> None:
+def _keys(root: Path, *, must_be_readable: bool) -> list[Record]:
+    """The keys that there are; on loopback none where the file cannot be read, which the service reports."""
+    from batchinfer.serve.apikeys import KeyFile
+
+    try:
+        return KeyFile(root).read()
+    except StoreError:
+        if must_be_readable:
+            raise
+        return []
+
+
+def _tell_started(started: Started, *, as_json: bool, can_ask: bool) -> None:
+    """Says where the service is, and who may ask it. can_ask: whether there is a key that was not revoked."""
+    nobody = "" if can_ask else ", and there is none: nobody can ask until batchinfer keys add makes one"
+    said = {
+        "always": f"API keys are required{nobody}.",
+        "never": "No API key is required (--no-auth).",
+        "once there is one": "No API key is required as long as there is none: batchinfer keys add NAME makes the first.",
+    }
+    workers = counted(started.workers, "worker")
+    warn(f"Serving {started.data} on {started.url}, {workers}. {said[started.keys]} Stop with Ctrl-C.")
+    if as_json:
+        click.echo(json.dumps(started.to_json(), default=str))
+
+
+@click.group("keys", invoke_without_command=True)
+@click.pass_context
+def keys_(ctx: click.Context) -> None:
     """API keys of the lookup service. It picks up changes within a second, without a restart.
 
     As long as there never was a key, the service asks for none on loopback.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @keys_.command("add")
@@ -69,23 +116,42 @@ def keys_() -> None:
 @click.option(
     "--job", "jobs", multiple=True, metavar="JOB", help="Limit the key to this job; may be given several times."
 )
+@click.option("--yes", is_flag=True, help="Do not ask before the first key.")
 @json_option
-def add(name: str, jobs: tuple[str, ...], as_json: bool) -> None:
-    """Make a key. NAME says whom or what it is for. The key is shown once and not stored."""
+def add(name: str, jobs: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Make a key. NAME says whom or what it is for. The key is shown once and not stored.
+
+    With the first key a running service begins to refuse all who send none.
+    """
     from batchinfer.serve.apikeys import KeyFile
 
     if not name.strip():
         raise UsageError("A key's NAME says whom or what it is for: it cannot be empty.")
     root = data_dir()
     _check_jobs(root, jobs)
-    root.mkdir(parents=True, exist_ok=True)
-    made = KeyFile(root).add(name, list(jobs))
+    require_folder(root)
+    file = KeyFile(root)
+    if not file.read():
+        _confirm_first(yes)
+    made = file.add(name, list(jobs))
 
     def text() -> None:
         click.echo(made.key)
         warn(f"It is shown only now. Send it as: Authorization: Bearer {made.key[:6]}…")
 
     emit(made.to_json(), as_json, text)
+
+
+def _confirm_first(yes: bool) -> None:
+    """Says what the first key does, and asks. Raises UsageError on no."""
+    said = (
+        "This is the first key: a service that runs on this data folder refuses everybody without a key from now on, "
+        "until it is restarted with --no-auth."
+    )
+    if yes:
+        warn(said)
+    elif not (sys.stdin.isatty() and click.confirm(f"{said} Make it?", err=True)):
+        raise UsageError(f"{said} No key was made: pass --yes, or answer y on a terminal.")
 
 
 def _check_jobs(root: Path, jobs: tuple[str, ...]) -> None:
@@ -105,12 +171,14 @@ def list_(as_json: bool) -> None:
     """List the keys, without their secrets."""
     from batchinfer.serve.apikeys import KeyFile
 
-    rows = [record.to_json() for record in KeyFile(data_dir()).read()]
+    root = data_dir()
+    require_folder(root)
+    rows = [record.to_json() for record in KeyFile(root).read()]
     columns = ["id", "name", "jobs", "created_at", "revoked_at"]
 
     def text() -> None:
         if not rows:
-            click.echo("There are no keys: batchinfer keys add NAME makes one.")
+            click.echo(f"There are no keys in {root}: batchinfer keys add NAME makes one.")
             return
         shown = [
             [", ".join(row["jobs"] or ["all"]) if name == "jobs" else row[name] for name in columns] for row in rows
@@ -121,11 +189,15 @@ def list_(as_json: bool) -> None:
 
 
 @keys_.command("revoke")
-@click.argument("key_id", metavar="ID")
+@click.argument("named", metavar="NAME|ID")
 @json_option
-def revoke(key_id: str, as_json: bool) -> None:
-    """Revoke a key, for good."""
+def revoke(named: str, as_json: bool) -> None:
+    """Revoke a key, by its name or id, for good."""
     from batchinfer.serve.apikeys import KeyFile
 
-    revoked = KeyFile(data_dir()).revoke(key_id)
+    root = data_dir()
+    require_folder(root)
+    revoked = KeyFile(root).revoke(named)
     emit(revoked.to_json(), as_json, lambda: click.echo(f"Revoked the key {revoked.id} ({revoked.name})."))
+    if not revoked.left:
+        warn("No key is left: a running service now refuses everybody; restart it with --no-auth to open it.")

@@ -28,21 +28,14 @@ PAIR = 2
 @job_argument
 @json_option
 def versions_(job: str, as_json: bool) -> None:
-    """The published versions, newest first."""
+    """The published versions, newest first. Clients get the one that is served."""
     from batchinfer.versions.pointers import list_versions
 
     rows = list_versions(served_data(job), lambda fault: warn(f"batchinfer: {fault}"))
-    columns = ["version", "created_at", "rows", "current", "pinned", "gate"]
+    columns = ["version", "created_at", "rows", "served", "current", "pinned", "gate"]
     listed = [row.to_json() for row in rows]
-
-    def text() -> None:
-        if listed:
-            cells = [[_mark(row[name]) for name in columns] for row in listed]
-            table("", columns, cells, right=["version", "rows"])
-        else:
-            click.echo("No version is published yet: batchinfer run makes one.")
-
-    emit(listed, as_json, text)
+    cells = [[_mark(row[name]) for name in columns] for row in listed]
+    emit(listed, as_json, lambda: table("", columns, cells, right=["version", "rows"]))
 
 
 @click.command("pin")
@@ -65,9 +58,10 @@ def unpin_(job: str, as_json: bool) -> None:
     """Serve the current version again. Works during a run."""
     from batchinfer.versions.pointers import unpin
 
-    done = unpin(served_data(job))
+    data = served_data(job)
+    done = unpin(data)
     said = "The pin is gone" if done.was_pinned else "Nothing was pinned"
-    served = "nothing is published." if done.version is None else f"version {done.version} is served."
+    served = f"nothing is published in {data.root}." if done.version is None else f"version {done.version} is served."
     emit(done.to_json(), as_json, lambda: tell(f"{said}: {done.problem or served}"))
 
 

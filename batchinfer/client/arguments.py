@@ -18,12 +18,19 @@ def one_query(query: Query | None, columns: Mapping[str, Any]) -> Query:
     return {**query, **columns} if columns else query
 
 
+def many_queries(queries: Iterable[Query]) -> list[Query]:
+    """Raises UsageError for one query, whose columns would be taken for queries."""
+    if isinstance(queries, str | bytes | Mapping):
+        raise UsageError(f"Queries are a list of mappings, not {shortened(repr(queries))}.")
+    return list(queries)
+
+
 def many_texts(texts: Iterable[str]) -> list[str]:
     """Raises UsageError for one text, and for what is none."""
     if isinstance(texts, str | bytes | Mapping):
         raise UsageError(f"Texts are a list of strings, not {shortened(repr(texts))}.")
-    asked = list(texts)
-    for text in asked:
+    found = list(texts)
+    for text in found:
         if not isinstance(text, str):
             raise UsageError(f"A text is a string, not {shortened(repr(text))}.")
-    return asked
+    return found

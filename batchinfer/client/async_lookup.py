@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batchinfer.client.arguments import many_texts, one_query
+from batchinfer.client.arguments import many_queries, many_texts, one_query
 from batchinfer.client.backends import OPEN, close_backend, open_backend
-from batchinfer.client.types import POOL_SIZE, Backend, Hit, Matches, Query, Result
+from batchinfer.client.types import POOL_SIZE, Backend, Hit, Matches, Outcome, Query, Result
 from batchinfer.errors import UsageError
 from batchinfer.versions.query import language_ranges
 
@@ -40,13 +40,13 @@ class AsyncLookup:
 
     async def get(self, query: Query | None = None, /, **columns: Any) -> Hit | None:
         """The prediction for these columns; None if there is none."""
-        backend, asked = self._opened, one_query(query, columns)
-        return await self._answer(lambda: backend.get(asked), at_once=backend.gets_at_once(1))
+        backend, values = self._opened, one_query(query, columns)
+        return await self._answer(lambda: backend.get(values), at_once=backend.gets_at_once(1))
 
-    async def get_many(self, queries: Iterable[Query]) -> list[Hit | None]:
+    async def get_many(self, queries: Iterable[Query]) -> list[Outcome]:
         """The same for many, in their order."""
-        backend, asked = self._opened, list(queries)
-        return await self._answer(lambda: backend.get_many(asked), at_once=backend.gets_at_once(len(asked)))
+        backend, rows = self._opened, many_queries(queries)
+        return await self._answer(lambda: backend.get_many(rows), at_once=backend.gets_at_once(len(rows)))
 
     async def match(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> Matches:
         """The terms of the job that a text mentions."""
@@ -56,9 +56,9 @@ class AsyncLookup:
         self, texts: Iterable[str], *, languages: Collection[str] = (), utf16: bool = False
     ) -> list[Matches]:
         """The same for many texts, in their order."""
-        backend, asked, ranges = self._opened, many_texts(texts), language_ranges(languages)
+        backend, checked, ranges = self._opened, many_texts(texts), language_ranges(languages)
         return await self._answer(
-            lambda: backend.match_many(asked, ranges, utf16=utf16), at_once=backend.matches_at_once(asked)
+            lambda: backend.match_many(checked, ranges, utf16=utf16), at_once=backend.matches_at_once(checked)
         )
 
     async def version(self) -> int:

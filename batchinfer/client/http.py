@@ -10,7 +10,6 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
@@ -21,16 +20,16 @@ from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, Pro
 from urllib3.util.retry import RequestHistory
 
 from batchinfer import errors
-from batchinfer.client.types import POOL_SIZE, Result
+from batchinfer.client.encoding import as_json, as_text, each_as_json, in_portions, text_as_json
+from batchinfer.client.types import POOL_SIZE, Outcome, Result
 from batchinfer.core.columns import Column
-from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES, MAX_TEXTS, MAX_URL
+from batchinfer.core.http_limits import MAX_TEXTS, MAX_URL
 from batchinfer.core.version import __version__
-from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
+from batchinfer.errors import BatchinferError, NotFound, NotPublished, StoreError, UsageError
 from batchinfer.versions.query import QueryReader
 
 AGAIN = (502, 503, 504)
 BACKOFF_SECONDS = 0.05  # no wait before the first repetition, twice this before the second, then doubled with each
-ROOM = 32  # bytes of a batch besides its queries or texts
 
 
 class _TooLarge(UsageError):
@@ -38,9 +37,10 @@ class _TooLarge(UsageError):
 
 
 MISS = "urn:batchinfer:miss"
+NOT_PUBLISHED = "urn:batchinfer:not-published"
 REFUSALS: Mapping[str, type[BatchinferError]] = {
     "urn:batchinfer:unknown-job": NotFound,
-    "urn:batchinfer:not-published": NotFound,
+    NOT_PUBLISHED: NotPublished,
     "urn:batchinfer:no-match-section": UsageError,
     "urn:batchinfer:bad-query": UsageError,
     "urn:batchinfer:bad-body": UsageError,
@@ -57,8 +57,8 @@ QUERIES = b'{"queries":[%b]}'
 class _Retry(urllib3.Retry):
     """Sends again what failed, and what the service asks to be sent again, within the limits of a Lookup.
 
-    A connection that broke off is made again once, beside the tries that are allowed: the service closes one that
-    idles, and may do so just as it is used again.
+    A job that was never published is no reason to. A connection that broke off is made again once, beside the tries that
+    are allowed: the service closes one that idles, and may do so just as it is used again.
     """
 
     RETRY_AFTER_STATUS_CODES = frozenset()  # the header alone is no reason
@@ -79,6 +79,8 @@ class _Retry(urllib3.Retry):
         _pool: ConnectionPool | None = None,
         _stacktrace: TracebackType | None = None,
     ) -> Self:
+        if response is not None and _never_published(response):
+            raise MaxRetryError(_pool, url or "", None)  # type: ignore[arg-type]  # the pool returns the response then
         broke = [past.error for past in self.history if isinstance(past.error, ProtocolError)]
         if isinstance(error, ProtocolError) and not broke:
             return self.new(history=(*self.history, RequestHistory(method, url, error, None, None)))
@@ -132,27 +134,40 @@ class HttpBackend:
 
     def get(self, query: Mapping[str, Any]) -> dict[str, Any] | None:
         reader, values = self._checked(lambda reader: reader.from_values(query))
-        columns = zip(reader.names, [_as_text(value) for value in values], strict=True)
+        columns = zip(reader.names, [as_text(value) for value in values], strict=True)
         target = f"{self._path}/lookup?{urlencode(list(columns))}"
         if len(target) > MAX_URL:
-            return self._batch("lookup", QUERIES, [_as_json(reader, values)], _hit)[0]
+            [outcome] = self._batch("lookup", QUERIES, [as_json(reader, values)], _outcome)
+            if isinstance(outcome, UsageError):
+                raise outcome
+            return outcome
         data = self._ask("GET", target)
         return None if data is None else self._content(data)
 
-    def get_many(self, queries: list[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
-        reader, rows = self._checked(lambda reader: reader.from_many(queries))
-        encoded = [_as_json(reader, values) for values in rows]
-        return [result for batch in batches(encoded) for result in self._batch("lookup", QUERIES, batch, _hit)]
+    def get_many(self, queries: list[Mapping[str, Any]]) -> list[Outcome]:
+        encoded = self._encoded(queries)
+        fit = [item for item in encoded if not isinstance(item, UsageError)]
+        found = iter(
+            [outcome for batch in in_portions(fit) for outcome in self._batch("lookup", QUERIES, batch, _outcome)]
+        )
+        return [item if isinstance(item, UsageError) else next(found) for item in encoded]
+
+    def _encoded(self, queries: list[Mapping[str, Any]]) -> list[bytes | UsageError]:
+        """Each query as a batch has it, or why the latest lookup key does not fit it."""
+        if self._known is not None:
+            encoded = each_as_json(self._known.reader, queries)
+            if not any(isinstance(item, UsageError) for item in encoded):
+                return encoded
+        return each_as_json(self._learn().reader, queries)
 
     def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[dict[str, Any]]:
         restricted = f',"languages":{json.dumps(languages)}' if languages else ""
         counted = ',"offsets":"utf16"' if utf16 else ""
         frame = f'{{"texts":[%b]{restricted}{counted}}}'.encode()
-        encoded = [_text_as_json(text, len(frame)) for text in texts]
-        asked = list(batches(encoded, len(frame), MAX_TEXTS)) or [
-            []
-        ]  # also without texts: a job without a match section is an error
-        return [result for batch in asked for result in self._batch("match", frame, batch, _matches)]
+        encoded = [text_as_json(text, len(frame)) for text in texts]
+        # Also without texts: a job without a match section is an error.
+        portions = list(in_portions(encoded, len(frame), MAX_TEXTS)) or [[]]
+        return [result for batch in portions for result in self._batch("match", frame, batch, _matches)]
 
     def gets_at_once(self, count: int) -> bool:  # noqa: ARG002 - the service is waited for in any case
         return False
@@ -199,7 +214,7 @@ class HttpBackend:
                 self._ask("GET", f"{self._path}/lookup")
             state = self._state()
         if state["version"] is None:
-            raise NotFound(f"The job {self._job} has no published version yet.")
+            raise NotPublished(f"The job {self._job} has no published version yet.")
         with self._understood():
             columns = [Column(column["name"], column["kind"]) for column in state["key"]]
             known = _Known(int(state["version"]), QueryReader(self._job, columns, ()))
@@ -273,6 +288,11 @@ class HttpBackend:
         self._pool = self._connect()
 
 
+def _never_published(response: urllib3.BaseHTTPResponse) -> bool:
+    """Whether a job has no version yet, for which a service that knows so asks nobody to wait."""
+    return "retry-after" not in response.headers and NOT_PUBLISHED.encode() in response.data
+
+
 def _prefix(url: str) -> str:
     """The path before the service's own, as a proxy may want it. Raises UsageError for what is no address."""
     with contextlib.suppress(LocationParseError):
@@ -282,59 +302,11 @@ def _prefix(url: str) -> str:
     raise UsageError(f"{url} is not the address of a service: write http://HOST:PORT.")
 
 
-def batches(queries: Sequence[bytes], room: int = ROOM, most: int = MAX_QUERIES) -> Iterator[list[bytes]]:
-    """Queries or texts in the portions that the service takes. room: bytes of a batch besides them; most: how many a batch may have."""
-    batch: list[bytes] = []
-    size = room
-    for query in queries:
-        if batch and (len(batch) == most or size + len(query) > MAX_BODY):
-            yield batch
-            batch, size = [], room
-        batch.append(query)
-        size += len(query) + 1
-    if batch:
-        yield batch
-
-
-def _hit(result: dict[str, Any], _version: int) -> dict[str, Any] | None:
+def _outcome(result: dict[str, Any], _version: int) -> Outcome:
+    if "error" in result:
+        return UsageError(str(result["error"]["detail"]))
     return result if result.pop("found") else None
 
 
 def _matches(result: dict[str, Any], version: int) -> dict[str, Any]:
     return {"matches": result["matches"], "version": version}
-
-
-def _text_as_json(text: str, room: int) -> bytes:
-    """A text as a batch has it. Raises UsageError for one that no batch can hold."""
-    try:
-        data = json.dumps(text, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold as an escape alone
-        data = json.dumps(text).encode()
-    if len(data) + room > MAX_BODY:
-        raise UsageError(f"A text has {len(data):,} bytes; the service takes {MAX_BODY - room:,}.")
-    return data
-
-
-def _as_text(value: Any) -> str:
-    """A checked value as a URL has it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, date):  # a datetime is one too
-        return value.isoformat()
-    if isinstance(value, float):
-        return repr(value).replace("inf", "1e999")  # which is read as infinity, for which JSON has no word
-    return value if isinstance(value, str) else repr(value)
-
-
-def _as_json(reader: QueryReader, values: Sequence[Any]) -> bytes:
-    """A checked query as a batch has it. Raises UsageError for one that no batch can hold."""
-    parts = []
-    for name, value in zip(reader.names, values, strict=True):
-        text = _as_text(value)
-        if isinstance(value, str | date):
-            text = json.dumps(text, ensure_ascii=False)
-        parts.append(f"{json.dumps(name, ensure_ascii=False)}:{text}")
-    data = f"{{{','.join(parts)}}}".encode()
-    if len(data) + ROOM > MAX_BODY:
-        raise UsageError(f"A query has {len(data):,} bytes; the service takes {MAX_BODY - ROOM:,}.")
-    return data

@@ -9,10 +9,11 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchinfer.client.types import Hit, Matches, Query
+from batchinfer.client.types import Hit, Matches, Outcome, Query
 from batchinfer.core.home import JobData
-from batchinfer.errors import BatchinferError, NotFound, StoreError
+from batchinfer.errors import BatchinferError, StoreError, UsageError
 from batchinfer.versions.follow import LOOK_SECONDS, FollowedVersion, Follower
+from batchinfer.versions.pointers import nothing_published
 
 log = logging.getLogger("batchinfer.client")
 AT_ONCE = 100  # look-ups, which take about a millisecond
@@ -48,15 +49,16 @@ class LocalBackend:
     def get(self, query: Query) -> Hit | None:
         snapshot = self._follower.followed.snapshot
         assert snapshot is not None
-        body = snapshot.get(query)
-        return None if body is None else _decode(body.decode())
+        return _hit(snapshot.get(query))
 
-    def get_many(self, queries: list[Query]) -> list[Hit | None]:
+    def get_many(self, queries: list[Query]) -> list[Outcome]:
         snapshot = self._follower.followed.snapshot
         assert snapshot is not None
         reader = snapshot.reader
-        bodies = snapshot.find_many([reader.lookup_hash(values) for values in reader.from_many(queries)])
-        return [None if body is None else _decode(body.decode()) for body in bodies]
+        rows = reader.from_many(queries)
+        hashes = [reader.lookup_hash(values) for values in rows if not isinstance(values, UsageError)]
+        bodies = iter(snapshot.find_many(hashes))
+        return [values if isinstance(values, UsageError) else _hit(next(bodies)) for values in rows]
 
     def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]:
         served = self._with_matcher()
@@ -99,16 +101,16 @@ class LocalBackend:
 _decode = json.JSONDecoder().decode
 
 
+def _hit(body: bytes | None) -> Hit | None:
+    return None if body is None else _decode(body.decode())
+
+
 def _why_nothing(follower: Follower) -> BatchinferError:
-    """Why nothing could be opened."""
+    """Why nothing could be opened. Raises NotFound where there is no such job."""
     data = follower.data
     if follower.followed.problem is not None:
         return StoreError(f"Nothing of the job {data.name} can be served: {follower.followed.problem}")
-    if not data.root.is_dir():
-        return NotFound(f"There is no data folder {data.root}.")
-    if not data.folder.is_dir():
-        return NotFound(f"There is no job {data.name} in the data folder {data.root}.")
-    return NotFound(f"The job {data.name} has no published version in {data.root}: batchinfer run makes one.")
+    return nothing_published(data)
 
 
 def _keep_up(follower: Follower, stop: threading.Event) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batchinfer.client.arguments import many_texts, one_query
+from batchinfer.client.arguments import many_queries, many_texts, one_query
 from batchinfer.client.backends import close_backend, open_backend
-from batchinfer.client.types import Backend, Hit, Matches, Query
+from batchinfer.client.types import Backend, Hit, Matches, Outcome, Query
 from batchinfer.errors import UsageError
 from batchinfer.versions.query import language_ranges
 
@@ -38,9 +38,9 @@ class Lookup:
         """
         return self._opened.get(one_query(query, columns))
 
-    def get_many(self, queries: Iterable[Query]) -> list[Hit | None]:
-        """The same for many, in their order. Raises UsageError if the lookup key does not fit one of them."""
-        return self._opened.get_many(list(queries))
+    def get_many(self, queries: Iterable[Query]) -> list[Outcome]:
+        """The same for many, in their order. In the place of a query that the lookup key does not fit is its UsageError."""
+        return self._opened.get_many(many_queries(queries))
 
     def match(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> Matches:
         """The terms of the job that a text mentions: {"matches": [...], "version": N}.

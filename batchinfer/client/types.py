@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from batchinfer.errors import UsageError
+
 POOL_SIZE = 32  # connections to a service that are kept open; more threads make their own for each request
 
 Result = TypeVar("Result")
@@ -14,6 +16,9 @@ Query = Mapping[str, Any]
 
 Hit = dict[str, Any]
 """A prediction, as the service's hit has it."""
+
+Outcome = Hit | None | UsageError
+"""Of one query among many: a hit, None for a miss, or why the query does not fit the lookup key."""
 
 Matches = dict[str, Any]
 """What a text mentions: {"matches": [...], "version": N}."""
@@ -25,7 +30,7 @@ class Backend(Protocol):
     @property
     def version(self) -> int: ...
     def get(self, query: Query) -> Hit | None: ...
-    def get_many(self, queries: list[Query]) -> list[Hit | None]: ...
+    def get_many(self, queries: list[Query]) -> list[Outcome]: ...
     def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]: ...
     def gets_at_once(self, count: int) -> bool:
         """Whether so many look-ups are over in a moment, so that an event loop can make them itself."""

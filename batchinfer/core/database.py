@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import itertools
 import os
 from collections.abc import Container, Iterator, Sequence
@@ -134,38 +136,70 @@ def scratch_database(folder: Path, memory: str | None = None) -> Iterator[duckdb
 def write_output(
     db: duckdb.DuckDBPyConnection, sql: str, output: OutputFile, draft: Path, json_texts: Container[str] = ()
 ) -> None:
-    """Writes what a query gives to the draft of an output file, row by row. Raises StoreError.
+    """Writes what a query gives to the draft of an output file, some rows at a time. Raises StoreError.
 
     json_texts: columns whose text is JSON, which JSON Lines hold as the values that they are.
     """
-    if output.format == OutputFormat.PARQUET:
-        options = COPY_OPTIONS
-    else:
-        described = db.execute(f"DESCRIBE {sql}").fetchall()
-        columns = [_plain_sql(name, kind, output.format, json_texts) for name, kind, *_ in described]
-        sql = f"SELECT {', '.join(columns)} FROM ({sql})"
-        options = "(FORMAT csv, HEADER true)" if output.format == OutputFormat.CSV else "(FORMAT json)"
     try:
-        db.execute(f"COPY ({sql}) TO {literal(str(draft))} {options}")
+        if output.format == OutputFormat.PARQUET:
+            db.execute(f"COPY ({sql}) TO {literal(str(draft))} {COPY_OPTIONS}")
+        else:
+            described = db.execute(f"DESCRIBE {sql}").fetchall()
+            header, line = _text_line(described, output.format, json_texts)
+            _write_lines(db, f"SELECT {line} FROM ({sql})", header, draft)
     except duckdb.IOException as exc:
         raise StoreError(f"{output} cannot be written: {str(exc).splitlines()[0]}") from exc
+    except OSError as exc:
+        # Without a number it is Arrow's, which had it from DuckDB.
+        raise StoreError(f"{output} cannot be written: {exc.strerror or str(exc).splitlines()[0]}.") from exc
+
+
+def _write_lines(db: duckdb.DuckDBPyConnection, sql: str, header: str, draft: Path) -> None:
+    """The texts that a query gives, each as a line. DuckDB's own COPY would hold 100,000 rows for each thread."""
+    cursor = db.cursor()
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        file.write(header)
+        for batch in cursor.sql(sql).to_arrow_reader(TEXT_ROWS):
+            file.writelines(f"{line}\n" for line in batch.column(0).to_pylist())
+    cursor.close()
+
+
+def _text_line(
+    described: Sequence[tuple[Any, ...]], wanted: OutputFormat, json_texts: Container[str]
+) -> tuple[str, str]:
+    """The header, and SQL for a row as a line. described: the columns, with their kinds."""
+    columns = {name: _plain_sql(name, kind, wanted, json_texts) for name, kind, *_ in described}
+    if wanted == OutputFormat.JSONL:
+        return "", f"json_object({', '.join(f'{literal(name)}, {value}' for name, value in columns.items())})::VARCHAR"
+    header = io.StringIO()
+    csv.writer(header, lineterminator="\n").writerow(columns)
+    return header.getvalue(), " || ',' || ".join(_cell_sql(value) for value in columns.values())
+
+
+def _cell_sql(value: str) -> str:
+    """SQL for a cell of a CSV: null is empty, an empty text has quotes."""
+    text = f"({value})::VARCHAR"
+    return (
+        f"CASE WHEN {text} IS NULL THEN '' WHEN {text} = '' OR regexp_matches({text}, '[\",\\r\\n]') "
+        f"THEN '\"' || replace({text}, '\"', '\"\"') || '\"' ELSE {text} END"
+    )
 
 
 def _plain_sql(name: str, kind: str, wanted: OutputFormat, json_texts: Container[str]) -> str:
     """SQL for a column as text files hold it: times as in ISO 8601, bytes as hexadecimal digits, nested values as JSON."""
     value = quoted(name)
     if kind == "BLOB":
-        value = f"lower(hex({value}))"
-    elif kind.startswith("TIMESTAMP"):
+        return f"lower(hex({value}))"
+    if kind.startswith("TIMESTAMP"):
         fraction = f"CASE WHEN epoch_us({value}) % 1000000 <> 0 THEN strftime({value}, '.%f') ELSE '' END"
-        value = f"strftime({value}, '%Y-%m-%dT%H:%M:%S') || {fraction}"
-    elif wanted == OutputFormat.JSONL and kind in ("DOUBLE", "FLOAT"):  # JSON has no word for what is beyond
-        value = (
+        return f"strftime({value}, '%Y-%m-%dT%H:%M:%S') || {fraction}"
+    if wanted == OutputFormat.JSONL and kind in ("DOUBLE", "FLOAT"):  # JSON has no word for what is beyond
+        return (
             f"CASE WHEN isinf({value}) THEN (CASE WHEN {value} < 0 THEN '-' ELSE '' END || '1e999')::JSON "
             f"WHEN NOT isnan({value}) THEN to_json({value}) END"
         )
-    elif wanted == OutputFormat.JSONL and name in json_texts:
-        value = f"{value}::JSON"
-    elif wanted == OutputFormat.CSV and (kind.endswith("]") or kind.startswith(("STRUCT", "MAP"))):
-        value = f"to_json({value})"
-    return f"{value} AS {quoted(name)}"
+    if wanted == OutputFormat.JSONL and name in json_texts:
+        return f"{value}::JSON"
+    if wanted == OutputFormat.CSV and (kind.endswith("]") or kind.startswith(("STRUCT", "MAP"))):
+        return f"to_json({value})"
+    return value

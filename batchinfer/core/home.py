@@ -1,7 +1,7 @@
 """The data folder: where each job's files lie, and the locks that keep two processes apart.
 
 $BATCHINFER_HOME/
-  models/                  converted bundled models
+  .removed/                the names of jobs that `jobs remove` removed, for services that run
   api-keys.json            who may ask the service; no file: everybody
   <job>/cache.duckdb       the cache of truth
         job.json           which job file the name belongs to, and which model it was resolved to
@@ -14,6 +14,7 @@ $BATCHINFER_HOME/
         last_run.json      the last run that ended well
         misses/            what clients asked for and did not find, a file for each day and server
         logs/engine.log    what vLLM printed in the last run
+        noted              there once a person was told that the bundled model is a small one
         scratch/           a folder for each process's temporary files
 """
 
@@ -36,9 +37,11 @@ import platformdirs
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.locks import lock, lock_in_turn
-from batchinfer.errors import Busy, StoreError, UsageError, shortened
+from batchinfer.errors import Busy, NotFound, StoreError, UsageError, shortened
 
 VARIABLE = "BATCHINFER_HOME"
+REMOVED = ".removed"
+PARTS = ("job.json", "CURRENT", "versions")  # a folder with one of them is a job's
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +97,61 @@ class JobData:
         return self.folder / "logs"
 
     @property
+    def noted(self) -> Path:
+        return self.folder / "noted"
+
+    @property
     def models(self) -> Path:
+        """The place of converted models in older versions, where one that is there is still used."""
         return self.root / "models"
+
+    @property
+    def removed_mark(self) -> Path:
+        """A file that says that the job was removed on purpose."""
+        return self.root / REMOVED / self.name
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the job was removed on purpose, and not made again."""
+        return self.removed_mark.exists() and not self.folder.exists()
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether this user can write into the job's folder, which there must be."""
+        return os.access(self.folder, os.W_OK)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the data folder has anything of the job."""
+        return any((self.folder / part).exists() for part in (*PARTS, self.cache.name))
+
+    def require(self) -> None:
+        """Raises NotFound where the data folder has nothing of the job: who only looks or removes makes no folder."""
+        require_folder(self.root)
+        if not self.is_known:
+            raise NotFound(
+                f"There is no job {self.name} in the data folder {self.root}",
+                fix="batchinfer run makes it, or choose another data folder with --home.",
+            )
 
     def prepare(self, job_file: Path) -> None:
         """Makes the folder and binds the name to the job file. Raises StoreError or UsageError."""
         with os_errors(self.folder):
             self.logs.mkdir(parents=True, exist_ok=True)
+            self.removed_mark.unlink(missing_ok=True)
+        self.check_owner(job_file)
         record = self.record()
-        bound = record.get("job_file")
+        if record.get("job_file") != str(job_file):
+            self.write_record(record | {"job_file": str(job_file)})
+
+    def check_owner(self, job_file: Path) -> None:
+        """Raises UsageError if the name belongs to another job file. Makes nothing."""
+        bound = self.record().get("job_file")
         if bound is not None and bound != str(job_file) and Path(bound).is_file():
             raise UsageError(
                 f"The name {self.name} belongs to {bound} in the data folder {self.root}: "
                 f"rename one of the jobs, or choose another data folder with --home."
             )
-        if bound != str(job_file):
-            self.write_record(record | {"job_file": str(job_file)})
 
     def record(self) -> dict[str, Any]:
         """The content of job.json; empty if there is none."""
@@ -146,8 +188,13 @@ class JobData:
     def scratch(self) -> Iterator[Path]:
         """A folder for one process's temporary files, removed at the end; those of dead processes are removed too.
 
-        Who uses a folder holds the lock in it: process ids mean nothing to containers that share the data folder.
+        Who uses a folder holds the lock in it: process ids mean nothing to containers that share the data folder. Where
+        the job has no folder, or one that cannot be written, the folder is in the system's temporary one.
         """
+        if not self.is_writable:
+            with tempfile.TemporaryDirectory(prefix="batchinfer-") as name:
+                yield Path(name)
+            return
         parent = self.folder / "scratch"
         with contextlib.ExitStack() as held:
             with os_errors(parent), lock_in_turn(parent / "lock", "making a scratch folder"):
@@ -196,9 +243,15 @@ def job_names(root: Path) -> list[str]:
 def _is_job(folder: Path) -> bool:
     """Whether a folder is a job's. One that this user may not read is not: it must not hide the others."""
     try:
-        return any((folder / part).exists() for part in ("job.json", "CURRENT", "versions"))
+        return any((folder / part).exists() for part in PARTS)
     except OSError:
         return False
+
+
+def require_folder(root: Path) -> None:
+    """Raises NotFound where there is no data folder."""
+    if not root.is_dir():
+        raise NotFound(f"There is no data folder {root}", fix="batchinfer run makes it, or choose another with --home.")
 
 
 def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:

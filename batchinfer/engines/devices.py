@@ -6,10 +6,11 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from batchinfer.core.locks import lock_in_turn, machine_wide
+from batchinfer.core.records import Info
 from batchinfer.errors import UsageError
 
 PATIENCE_SECONDS = 24 * 3600.0  # for a device: what another job does there may take hours
@@ -116,7 +117,7 @@ def place_here(replicas: int | str, tensor_parallel: int) -> list[Placement]:
 
 
 @contextlib.contextmanager
-def hold(placements: list[Placement], doing: str, info: Callable[[str], None]) -> Iterator[None]:
+def hold(placements: list[Placement], doing: str, info: Info) -> Iterator[None]:
     """Holds the machine-wide lock of every device in `placements`, waiting for other jobs and naming them."""
     with contextlib.ExitStack() as held:
         for name in sorted({name for placement in placements for name in placement.locks}):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from batchinfer.core.files import write_atomically
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.engines import bundled
 from batchinfer.errors import MissingExtra, ModelError
 from batchinfer.job.reader import Job
@@ -70,11 +70,11 @@ def _request(spec: ModelSpec) -> str:
     return json.dumps([spec.id, spec.revision, spec.adapter])
 
 
-def weights(identity: ModelIdentity, data: JobData, info: Callable[[str], None]) -> str:
+def weights(identity: ModelIdentity, data: JobData, info: Info) -> str:
     """The folder or hub id that an engine loads the model from. Converts the bundled model first if need be."""
     if identity.source.startswith(bundled.PREFIX):
-        info(bundled.NOTICE)
-        return str(bundled.ensure(data.models, identity.digest, info))
+        older = bundled.folder(data.models, identity.digest)
+        return str(older if older.is_dir() else bundled.ensure(bundled.shared_folder(), identity.digest, info))
     return identity.source
 
 
@@ -153,7 +153,7 @@ def folder_digest(folder: Path, data: JobData) -> str:
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.relative_to(folder)}\0{inner}\n".encode())
-    if data.root.is_dir():  # a command that only reads makes no data folder
+    if os.access(data.root, os.W_OK):  # a command that only reads makes no data folder
         write_atomically(cache, json.dumps(known | {str(folder): [stamp, whole.hexdigest()]}).encode())
     return whole.hexdigest()
 

@@ -11,14 +11,14 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batchinfer.core.records import Failure, Generation, Prompt
+from batchinfer.core.records import Failure, Generation, Info, Prompt
 from batchinfer.engines import child
 from batchinfer.engines.devices import Placement
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
@@ -107,7 +107,7 @@ class EnginePool:
         *,
         driver: str = VLLM_DRIVER,
         stall_seconds: float = 600.0,
-        info: Callable[[str], None] = lambda _: None,
+        info: Info = lambda _: None,
     ) -> None:
         self._config, self._placements, self._log = config, placements, log
         self._driver, self._stall_seconds, self._info = driver, stall_seconds, info

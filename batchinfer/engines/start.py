@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.engines.devices import hold, place_here
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import Engine, EngineConfig
@@ -13,14 +17,26 @@ from batchinfer.job.reader import Job
 
 
 @contextlib.contextmanager
-def engine_for(job: Job, data: JobData, config: EngineConfig, info: Callable[[str], None]) -> Iterator[Engine]:
+def engine_for(job: Job, data: JobData, config: EngineConfig, info: Info) -> Iterator[Engine]:
     """Starts the job's engine on this machine's devices, once they are free."""
     spec = job.spec.engine
     placements = place_here(spec.replicas, spec.tensor_parallel)
-    data.logs.mkdir(parents=True, exist_ok=True)
-    log = data.logs / "engine.log"
-    log.write_bytes(b"")
-    with hold(placements, f"batchinfer job {job.name}", info):
+    with _log(data) as log, hold(placements, f"batchinfer job {job.name}", info):
         pool = EnginePool(config, placements, log, stall_seconds=spec.stall.total_seconds(), info=info)
         with pool:
             yield pool
+
+
+@contextlib.contextmanager
+def _log(data: JobData) -> Iterator[Path]:
+    """The empty file that the engine prints to: in the job's folder, or a temporary one, kept if the engine fails."""
+    if data.is_writable:
+        data.logs.mkdir(exist_ok=True)
+        log = data.logs / "engine.log"
+        log.write_bytes(b"")
+        yield log
+        return
+    handle, name = tempfile.mkstemp(prefix="batchinfer-engine-", suffix=".log")
+    os.close(handle)
+    yield Path(name)
+    Path(name).unlink(missing_ok=True)

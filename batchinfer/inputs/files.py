@@ -37,15 +37,15 @@ def find_files(path: Path, advice: str = "check input.path, or name the list wit
 
 
 def list_files(
-    job: Job, data: JobData, given: Path | None, scratch: Path, *, rows: bool = True
+    job: Job, data: JobData, instead: Path | None, scratch: Path, *, rows: bool = True
 ) -> tuple[list[Path], Upstream | None]:
     """The files of a job's list, and the version that they come from if the job is chained.
 
-    given: the list in place of the job's own. scratch: a folder for the list of a chained job. rows: False for those
+    instead: the list in place of the job's own. scratch: a folder for the list of a chained job. rows: False for those
     who only look at the columns; such a list is not whole. Raises InputError, SpecError or StoreError.
     """
-    if given is not None:
-        return find_files(given), None
+    if instead is not None:
+        return find_files(instead), None
     if job.spec.input.job is None:
         return job_files(job), None
     path, upstream = write_list(job, data, scratch, rows=rows)
@@ -53,12 +53,12 @@ def list_files(
 
 
 def list_columns(
-    job: Job, data: JobData, given: Path | None = None, used: Sequence[str] = ()
+    job: Job, data: JobData, instead: Path | None = None, used: Sequence[str] = ()
 ) -> tuple[ListSource, Upstream | None]:
     """The list's columns and their kinds, for those who read no rows; and the version that they come from if the job is chained.
 
     used: columns other than those of the key. Raises InputError, SpecError or StoreError.
     """
     with tempfile.TemporaryDirectory() as folder:
-        files, upstream = list_files(job, data, given, Path(folder), rows=False)
+        files, upstream = list_files(job, data, instead, Path(folder), rows=False)
         return ListSource(files, job.spec.input, used), upstream

@@ -192,6 +192,10 @@ class QueryList:
         most = "" if limit is None else f" LIMIT {limit}"
         return self._db.sql(f"FROM bad_rows ORDER BY row, query{most}").to_arrow_table()
 
+    def bad_reasons(self) -> dict[str, int]:
+        """Why rows are bad, and how many of them."""
+        return dict(self._db.execute("SELECT reason, count(*) FROM bad_rows GROUP BY reason").fetchall())
+
     def rows(self, prompt_keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
         """For each of these prompts that the list has, the first row that asks it."""
         self._db.register("wanted", pa.table({"prompt_key": pa.array(prompt_keys, pa.binary())}))

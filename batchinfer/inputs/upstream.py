@@ -85,10 +85,8 @@ def _upstream_of(data: JobData) -> str | None:
     with contextlib.suppress(BatchinferError):
         if bound := data.record().get("job_file"):
             return reader.load(str(bound), {}).spec.input.job
-    with contextlib.suppress(BatchinferError):
-        with pointers.open_served(data) as version:
-            said = version.manifest.spec.get("input", {}).get("job")
-        return said if isinstance(said, str) else None
+    with contextlib.suppress(BatchinferError), pointers.open_served(data) as version:
+        return version.manifest.spec.upstream
     return None
 
 

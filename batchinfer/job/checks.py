@@ -48,11 +48,11 @@ def _prompt_line(problem: str, tree: yaml.Node | None) -> int:
 
 def miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for each reason why a job cannot include misses: they have only the columns of the lookup key."""
-    given = content.get("input")
-    if not isinstance(given, dict) or given.get("include_misses") is None:
+    section = content.get("input")
+    if not isinstance(section, dict) or section.get("include_misses") is None:
         return set()
     line, found = locate(("input", "include_misses"), tree)[1], []
-    key, optional, where = given.get("key"), given.get("optional"), given.get("where")
+    key, optional, where = section.get("key"), section.get("optional"), section.get("where")
     if content.get("prompt") is None and content.get("model") is None:
         found.append("the job has no prompt and no model, so nothing would answer them: leave it out.")
     if isinstance(key, list):

@@ -39,15 +39,22 @@ def described(error: Any, tree: yaml.Node | None) -> tuple[int, str]:
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         unknown = str(error["loc"][-1])
-        names = [field.alias or name for name, field in model.model_fields.items()] if model else []
+        names = _names(model) if model else []
         hint = did_you_mean(unknown, names) or f"known are {', '.join(names)}."
         return line, f"{place}: there is no such field; {hint}"
     if kind == "missing":
         return line, f"{place}: is missing."
+    if kind == "model_type" and (section := _section(model, place.rpartition(".")[2])) is not None:
+        message = f"input should be a section with the fields {', '.join(_names(section))}"
     sentence = message[0].lower() + message[1:]
     got = error.get("input")
     shown = f" (it is {got!r})" if isinstance(got, str | int | float | bool) and kind != "value_error" else ""
     return line, f"{place or 'the file'}: {sentence}{shown}."
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    """The fields of a section as a job file has them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def locate(loc: tuple[int | str, ...], tree: yaml.Node | None) -> tuple[str, int, type[BaseModel] | None]:

@@ -21,6 +21,10 @@ FILE = "job.yaml"
 ROOTS_VARIABLE = "BATCHINFER_INPUT_ROOTS"
 
 
+class NoJobFile(UsageError):
+    """There is no job file of that name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job file that was read.
@@ -76,7 +80,7 @@ def find(name: str) -> Path:
     known = sorted(path.parent.name for path in Path("jobs").glob(f"*/{FILE}"))
     there = f"there are {', '.join(known)}." if known else "make one with batchinfer init."
     hint = did_you_mean(name, known) or there
-    raise UsageError(f"There is no job {name}: neither jobs/{name}/{FILE} nor {Path(name) / FILE} exists; {hint}")
+    raise NoJobFile(f"There is no job {name}: neither jobs/{name}/{FILE} nor {Path(name) / FILE} exists; {hint}")
 
 
 def _absolute(path: Path) -> Path:

@@ -22,6 +22,7 @@ from batchinfer.core.keys import JOB_NAME
 from batchinfer.job.parts import Part
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.spec import PromptSpec, SamplingSpec
+from batchinfer.versions.keep import Keep
 
 
 class MissesSpec(Section):
@@ -217,6 +218,24 @@ class ScheduleSpec(Section):
         return cron
 
 
+class OnErrorsSpec(Section):
+    """The share of failed rows at which a run stops early, with exit code 4: the rest would mostly fail, too."""
+
+    stop_at: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Share of the rows finished in the run, from 0 to 1, that failed."
+    )
+    after: Annotated[int, Field(ge=1)] = Field(
+        200, description="Rows that are finished before the run may stop for that reason."
+    )
+
+
+class KeepVersionsSpec(Section):
+    """The old versions and refused candidates that stay. One goes once it is beyond both limits; a number is `count` alone."""
+
+    count: Annotated[int, Field(ge=1)] = Field(5, description="The newest so many stay.")
+    days: Annotated[int, Field(ge=1)] = Field(30, description="Those that were made in the last so many days stay.")
+
+
 class JobSpec(Section):
     """A whole job file."""
 
@@ -231,12 +250,23 @@ class JobSpec(Section):
     on_failure: Literal["keep", "drop"] = Field(
         "keep", description="keep: a row without a new prediction keeps the one served now."
     )
+    on_errors: OnErrorsSpec | Literal["continue"] = Field(
+        OnErrorsSpec(), description="When a run stops early since most rows fail; continue: never."
+    )
     cache: CacheSpec = CacheSpec()
     gate: GateSpec = GateSpec()
     match: MatchSpec | None = None
     serve: ServeSpec = ServeSpec()
     schedule: ScheduleSpec | None = None
-    keep_versions: Annotated[int, Field(ge=1)] = Field(5, description="How many versions are kept.")
+    keep_versions: Annotated[int, Field(ge=1)] | KeepVersionsSpec = Field(
+        KeepVersionsSpec(), description="How many versions stay, and how long."
+    )
+
+    @property
+    def keep(self) -> Keep:
+        """What `keep_versions` says."""
+        kept = self.keep_versions
+        return Keep(kept) if isinstance(kept, int) else Keep(kept.count, kept.days)
 
     @model_validator(mode="after")
     def _prompt_and_model(self) -> JobSpec:

@@ -107,12 +107,12 @@ class Traces:
         return said
 
 
-def erase_entry(job: Job | None, data: JobData, texts: Mapping[str, str], given: Path | None = None) -> ErasureReport:
+def erase_entry(job: Job | None, data: JobData, texts: Mapping[str, str], instead: Path | None = None) -> ErasureReport:
     """Removes one entry. Raises NotFound, UsageError, StoreError or Busy.
 
     job: None where only published versions are there.
     texts: the entry's key.
-    given: the list in place of the job's.
+    instead: the list in place of the job's.
     """
     if not data.folder.is_dir():
         raise NotFound(f"The job {data.name} has nothing in {data.root}.")
@@ -127,7 +127,7 @@ def erase_entry(job: Job | None, data: JobData, texts: Mapping[str, str], given:
         _sweep(data, store)
         if has_cache := store.path.exists():
             store.prepare()
-        files, unread = _list_files(job, data, given, scratch)
+        files, unread = _list_files(job, data, instead, scratch)
         places = all_folders(data)
         entry = _entry(job, files, [manifest for _, manifest in places.values()], texts)
         versions = [search(db, name, folder, manifest, entry) for name, (folder, manifest) in places.items()]
@@ -167,12 +167,12 @@ def _sweep(data: JobData, store: Store) -> None:
                 shutil.rmtree(left)
 
 
-def _list_files(job: Job | None, data: JobData, given: Path | None, scratch: Path) -> tuple[list[Path], str | None]:
+def _list_files(job: Job | None, data: JobData, instead: Path | None, scratch: Path) -> tuple[list[Path], str | None]:
     """The files of the list, or none and why."""
     if job is None:
         return [], None
     try:
-        return list_files(job, data, given, scratch)[0], None
+        return list_files(job, data, instead, scratch)[0], None
     except InputError as exc:
         return [], str(exc)
 
@@ -298,8 +298,8 @@ def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, 
             f"COPY (SELECT * FROM {place.predictions} {others} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
         )
         rows = lookup_index.write_lookup(db, manifest.key, draft, manifest.job, is_json=manifest.is_json)
-        match = manifest.spec.get("match") if manifest.has_matcher else None
-        spec = None if match is None else MatchSpec.model_validate(match)
+        match = manifest.spec.sections.get("match", "null") if manifest.has_matcher else "null"
+        spec = None if match == "null" else MatchSpec.model_validate_json(match)
         held = matcher.write_matcher(manifest.key, draft, spec, is_json=manifest.is_json)
         version = next_number(data, store)
         rebuilt = manifest.without_examples().derive(

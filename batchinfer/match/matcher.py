@@ -27,6 +27,19 @@ TRAILER = struct.Struct("<Q16s")  # the length of the JSON object before it, and
 Span = tuple[int, int]
 
 
+class MatcherVersion(NamedTuple):
+    """What tells matchers apart that may find different things in the same text.
+
+    format: of the file.
+    folding: how texts are folded.
+    unicode: the version of Unicode by which they are.
+    """
+
+    format: int
+    folding: int
+    unicode: str
+
+
 class Name(NamedTuple):
     """One thing that a term names.
 
@@ -229,11 +242,11 @@ def _parts(names: Sequence[Name]) -> list[str]:
     return parts
 
 
-def matcher_version() -> dict[str, Any]:
-    """What tells matchers apart that may find different things in the same text, as of one that is made now."""
+def matcher_version() -> MatcherVersion:
+    """That of a matcher that is made now."""
     from batchinfer.match import folding
 
-    return {"format": MATCHER_FORMAT, "folding": folding.VERSION, "unicode": unicodedata.unidata_version}
+    return MatcherVersion(MATCHER_FORMAT, folding.VERSION, unicodedata.unidata_version)
 
 
 def _facts(data: mmap.mmap) -> dict[str, Any]:

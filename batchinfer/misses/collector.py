@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,11 +113,15 @@ class Collector:
             return []
 
     def _merge(self, folder: Path) -> None:
+        data = JobData(self._data, folder.name)
+        if data.is_removed:  # its misses with it
+            shutil.rmtree(folder)
+            return
         for day, paths in groupby(spooled(folder), day_of):
             from batchinfer.misses.log import merge  # brings pyarrow: only where there is something to merge
 
             counted = dict(self._read(list(paths)))
-            merge(JobData(self._data, folder.name), day, self._server, counted)
+            merge(data, day, self._server, counted)
             for name in counted:
                 (folder / name).unlink()
 
@@ -155,13 +160,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("spool", type=Path)
     parser.add_argument("server")
     parser.add_argument("--interval", type=float, default=INTERVAL)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of a server's processes: the workers spool once more
         signal.signal(number, signal.SIG_IGN)
-    collector = Collector(given.data, given.spool, given.server)
+    collector = Collector(options.data, options.spool, options.server)
     closed = False
     while not closed:
-        readable, _, _ = select.select([sys.stdin], [], [], given.interval)
+        readable, _, _ = select.select([sys.stdin], [], [], options.interval)
         closed = bool(readable) and not os.read(sys.stdin.fileno(), 1024)
         collector.round()
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.core.columns import Column
+from batchinfer.core.database import LIST_ROWS
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.locks import lock_in_turn
@@ -28,7 +29,6 @@ from batchinfer.misses.counter import Miss
 from batchinfer.versions.query import QueryReader
 
 MOST_QUERIES = 100_000  # in one file; those asked for most often stay
-BATCH_ROWS = 65_536
 MERGED = b"batchinfer.merged"
 SCHEMA = pa.schema(
     {"query": pa.string(), "count": pa.int64(), "first_seen": pa.timestamp("us"), "last_seen": pa.timestamp("us")}
@@ -85,7 +85,7 @@ def files(data: JobData) -> list[Path]:
 def batches(path: Path) -> Iterator[pa.Table]:
     """The rows of one file, as SCHEMA has them. Raises StoreError for a damaged one."""
     with _readable(path), pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=SCHEMA.names):
+        for batch in file.iter_batches(LIST_ROWS, columns=SCHEMA.names):
             table = pa.Table.from_batches([batch]).replace_schema_metadata().cast(SCHEMA)
             table.validate(full=True)
             yield table

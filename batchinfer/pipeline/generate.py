@@ -12,6 +12,7 @@ from batchinfer.engines.protocol import Engine, Task
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import Stopped
 from batchinfer.inputs.parquet import template_values
+from batchinfer.pipeline.on_errors import too_many
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Prepared
@@ -45,6 +46,8 @@ class Generator:
         self._question, self._replace = prepared.question, prepared.selection.replaces
         self._provenance = prepared.question.provenance(run_id)
         self._stop, self._progress, self._limit = stop, progress, limit
+        self._job, limits = prepared.job.name, prepared.job.spec.on_errors
+        self._limits = None if limits == "continue" else limits
         self._underway: dict[bytes, AwaitedRow] = {}
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
@@ -115,6 +118,11 @@ class Generator:
         if isinstance(read, Failure):
             self._failures.append((read, row.query))
         self._progress.count(result, read)
+        self._stop_if_most_fail()
+
+    def _stop_if_most_fail(self) -> None:
+        if self._limits is not None and (reason := too_many(self._job, self._limits, self._progress)) is not None:
+            self._stop.request(reason, "Most rows fail: finishing what is in flight.")
 
     def _is_chunk(self) -> bool:
         """Whether it is time to commit."""

@@ -37,6 +37,10 @@ def failures(data: JobData, limit: int | None) -> Failures:
 def _existing(data: JobData) -> Store:
     store = Store(data.cache)
     if not store.path.exists():
-        raise NotFound(f"The job {data.name} has not been run yet in {data.root}.")
+        data.require()
+        raise NotFound(
+            f"The job {data.name} has not been run yet in {data.root}",
+            fix="batchinfer run does it, or choose another data folder with --home.",
+        )
     store.prepare()
     return store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,6 +25,7 @@ class Progress:
     started: when generation began, by the monotonic clock; None before.
     ended: when it ended, by the same clock; None before.
     choice_masses: the choice mass of each prediction that has one.
+    reasons: how often each word was the reason of a failure.
     """
 
     todo: int = 0
@@ -36,6 +38,7 @@ class Progress:
     started: float | None = None
     ended: float | None = None
     choice_masses: list[float] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
 
     def count(self, answer: Generation | Failure, read: Prediction | Failure) -> None:
         """Counts an answer and what was read from it."""
@@ -45,6 +48,7 @@ class Progress:
             self.output_tokens += answer.output_tokens
         if isinstance(read, Failure):
             self.failures += 1
+            self.reasons[read.reason] += 1
             return
         self.generated += 1
         if read.choice_mass is not None:

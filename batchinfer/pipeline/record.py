@@ -29,7 +29,7 @@ class RunRecord:
     def __init__(self, prepared: Prepared, options: Options, began: float) -> None:
         """began: when the command did, by the monotonic clock."""
         self._prepared, self._began = prepared, began
-        self._given = str(options.input or prepared.list_name)
+        self._list_name = str(options.input or prepared.list_name)
         self._refresh = options.refresh_text
         self.run_id = 0
         self.progress = Progress()
@@ -54,7 +54,7 @@ class RunRecord:
         status = self._status(exc)
         self.report = RunReport.of(
             self._prepared, status, self.progress, self.outcome,
-            run_id=self.run_id, given=self._given, seconds=time.monotonic() - self._began,
+            run_id=self.run_id, list_name=self._list_name, seconds=time.monotonic() - self._began,
         )  # fmt: skip
         ended_by = exc if isinstance(exc, NotConfirmed) else _request(exc)
         if ended_by is not None:

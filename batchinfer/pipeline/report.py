@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from batchinfer.cache.schema import RunStatus
+from batchinfer.core.reasons import advice
 from batchinfer.core.records import Check
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.pipeline.progress import Progress
@@ -74,6 +75,7 @@ class RunReport:
     unchanged: whether there was nothing new to publish.
     pinned: the version that is served in place of the current one.
     changes: of what was served; None without a candidate.
+    versions_removed: old versions and refused candidates that were removed afterwards.
     match: what the matcher holds.
     gate: its checks.
     engine_load_seconds: until the engine was ready.
@@ -106,6 +108,7 @@ class RunReport:
     unchanged: bool
     pinned: int | None
     changes: ServedChanges | None
+    versions_removed: list[int | str]
     match: Terms | None
     gate: tuple[Check, ...]
     engine_load_seconds: float
@@ -125,16 +128,16 @@ class RunReport:
         outcome: Release | None,
         *,
         run_id: int | None = None,
-        given: str | None = None,
+        list_name: str | None = None,
         seconds: float | None = None,
     ) -> Self:
-        """given: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published."""
+        """list_name: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published."""
         counts, contents = prepared.plan.counts, outcome.contents if outcome else None
         return cls(
             job=prepared.job.name,
             run_id=run_id,
             status=status,
-            input=given,
+            input=list_name,
             upstream=prepared.upstream,
             rows=counts.rows,
             misses=counts.misses,
@@ -152,6 +155,7 @@ class RunReport:
             unchanged=contents.same if contents else False,
             pinned=outcome.pinned if outcome else None,
             changes=contents.changes if contents else None,
+            versions_removed=outcome.removed.to_json() if outcome else [],
             match=outcome.match if outcome else None,
             gate=outcome.checks if outcome else (),
             engine_load_seconds=round(progress.load_seconds, 3),
@@ -182,15 +186,25 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
+FAILING = ("coverage", "failures", "carried")  # checks that say no since rows have no answer
+
+
 def gate_sentence(name: str, outcome: Release) -> str:
-    """Which checks failed, where the candidate lies, and what to do with it. name: the job's."""
+    """Which checks failed, and why; where the candidate lies, and what to do with it. name: the job's."""
+    refused = [check.name for check in outcome.failed_checks]
     failed = "; ".join(f"{check.name}: {check.message}" for check in outcome.failed_checks)
-    if any(check.name == "reviewed" for check in outcome.failed_checks):
+    if "reviewed" in refused:
         failed += f" (batchinfer review {name} --out FILE.csv writes them, batchinfer import imports the verdicts)"
-    force = f"to publish it anyway: batchinfer publish {name} --candidate {outcome.candidate} --force --why TEXT"
-    if not outcome.contents.served:  # there is nothing to compare it with
-        return f"The gate refused the new version: {failed}. The candidate lies in {outcome.rejected}; {force}"
-    return (
-        f"The gate refused the new version: {failed}. What was served before still is; the candidate lies in {outcome.rejected}. "
-        f"Compare it with batchinfer diff {name} current {outcome.candidate}; {force}"
+    said = [f"The gate refused the new version: {failed}."]
+    if outcome.reasons and any(check in FAILING for check in refused):
+        said.append(advice(name, outcome.reasons))
+    compare = ""
+    if outcome.contents.served:  # otherwise there is nothing to compare it with
+        said.append("What was served before still is.")
+        compare = f"compare it with batchinfer diff {name} current {outcome.candidate}; "
+    empty = " --allow-empty" if not outcome.contents.entries else ""
+    said.append(
+        f"The candidate lies in {outcome.rejected}; {compare}to publish it anyway: "
+        f"batchinfer publish {name} --candidate {outcome.candidate} --force --why TEXT{empty}"
     )
+    return " ".join(said)

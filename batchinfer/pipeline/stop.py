@@ -32,6 +32,11 @@ class Stop:
         self.graceful = False
         self.reason: Stopped | None = None
 
+    def request(self, reason: Stopped, notice: str) -> None:
+        """Asks the run to end in order, unless it was asked already."""
+        if self.reason is None:
+            self.reason, self._notice = reason, notice
+
     def requested(self) -> bool:
         """Whether no new prompt should be started. Prints a notice the first time."""
         if self.reason is None and self._deadline is not None and time.monotonic() > self._deadline:

@@ -61,7 +61,7 @@ def try_prompt(
     """Renders the prompt for a row given as texts, hands it to `show`, asks the model."""
     if job.spec.prompt is None:
         raise UsageError(f"The job {job.name} has no prompt to try: it has only imported answers.")
-    data.prepare(job.path)
+    data.check_owner(job.path)
     question = questions.make(job, data, shots=shots)
     row = {name: typed(texts[name], column) for name, column in _columns(job, data, question, texts).items()}
     try:

@@ -9,7 +9,7 @@ from batchinfer.core.keys import canonical_json, short
 
 # Settings that cannot change an answer. All others do, by default: a new setting changes the key where it is set.
 NOT_IN_KEY = frozenset({
-    "name", "description", "input", "engine", "on_failure", "cache", "gate", "match", "serve", "schedule", "keep_versions",
+    "name", "description", "input", "engine", "on_failure", "on_errors", "cache", "gate", "match", "serve", "schedule", "keep_versions",
 })  # fmt: skip
 
 OUTPUT_NOT_IN_KEY = frozenset({"steps", "min_mass"})  # how an answer is read, not what it is
@@ -35,7 +35,7 @@ def answer_parts(
     output = spec.get("output", {})
     parts["output"] = {name: value for name, value in output.items() if name not in OUTPUT_NOT_IN_KEY}
     prompt = {name: value for name, value in spec["prompt"].items() if name != "shots"}
-    parts["prompt"] = prompt | {"examples": [[dict(given), output] for given, output in examples]}
+    parts["prompt"] = prompt | {"examples": [[dict(row), output] for row, output in examples]}
     written = {name: value for name, value in spec["model"].items() if name not in ("id", "revision", "adapter")}
     options = {name: value for name, value in written.get("options", {}).items() if name not in OPTIONS_NOT_IN_KEY}
     parts["model"] = written | {"identity": model, "adapter": adapter, "options": options}

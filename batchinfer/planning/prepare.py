@@ -129,28 +129,32 @@ def prepare_to_write(job: Job, data: JobData, options: Options, info: Info = qui
 
 @contextlib.contextmanager
 def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: bool) -> Iterator[Prepared]:
-    data.prepare(job.path)
+    if writes:
+        data.prepare(job.path)
+    else:
+        data.check_owner(job.path)
     spec = job.spec
     question = questions.make(job, data, update_model=options.update_model) if spec.prompt else None
     columns = question.template.columns if question else list(spec.input.key)
-    store = Store(data.cache, patience=WRITER_PATIENCE if writes else None)
-    store.prepare()
     with data.scratch() as scratch, scratch_database(scratch) as db:
+        store = _store(data, scratch, writes=writes)
         files, upstream = list_files(job, data, options.input, scratch)
         query_list = QueryList(db, ListSource(files, spec.input, columns), columns)
         question = question and question.of_kinds({name: query_list.source.kinds[name] for name in columns})
-        _load(query_list, job, data, question)
+        load_list(query_list, job, data, question)
+        if store.path == data.cache and not data.is_writable and imports.outdated(store, query_list.source):
+            store = store.copied(scratch)
         workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec))
         if writes and question is not None:
             _reread(workspace, question)
-        _rebuild_lookups(workspace, data, info, holds_lock=writes)
+        _rebuild_lookups(workspace, data, info, is_own=writes or store.path != data.cache)
         workspace.verdicts.resolve(store, query_list)
         selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
         plan = Plan(workspace, question.parser_id if question else "", selection)
         yield Prepared(job, data, workspace, plan, question, selection, upstream, list_place(job, options.input))
 
 
-def _load(query_list: QueryList, job: Job, data: JobData, question: Question | None) -> None:
+def load_list(query_list: QueryList, job: Job, data: JobData, question: Question | None) -> None:
     """Reads the list, and what clients asked for and did not find, if the job takes that in."""
     include = job.spec.input.include_misses
     query_list.load(
@@ -173,12 +177,24 @@ def _template_values(query_list: QueryList, prompt_keys: Sequence[bytes]) -> dic
     return {prompt_key: template_values(row, kinds) for prompt_key, row in query_list.rows(prompt_keys).items()}
 
 
-def _rebuild_lookups(workspace: Workspace, data: JobData, info: Info, *, holds_lock: bool) -> None:
-    """What people gave and rejected holds for the job's key as it is now, whatever it was when they did."""
+def _store(data: JobData, scratch: Path, *, writes: bool) -> Store:
+    """The job's cache, up to date; who only reads makes none."""
+    if not writes:
+        return Store(data.cache).for_reading(scratch)
+    store = Store(data.cache, patience=WRITER_PATIENCE)
+    store.prepare()
+    return store
+
+
+def _rebuild_lookups(workspace: Workspace, data: JobData, info: Info, *, is_own: bool) -> None:
+    """What people gave and rejected holds for the job's key as it is now, whatever it was when they did.
+
+    is_own: nobody else changes the cache now: the run lock is held, or it is a copy.
+    """
     store, query_list = workspace.store, workspace.query_list
     if not imports.outdated(store, query_list.source):
         return
-    with contextlib.nullcontext() if holds_lock else data.run_lock(f"batchinfer, on imports of {data.name}"):
+    with contextlib.nullcontext() if is_own else data.run_lock(f"batchinfer, on imports of {data.name}"):
         numbers = imports.outdated(store, query_list.source)  # another process may have been faster
         unfit = imports.rebuild_lookups(store, workspace.db, query_list, numbers) if numbers else 0
     if unfit:

@@ -51,8 +51,8 @@ def _kind_of_step(step: Any) -> str | None:
     """The kind that a step is meant to be, so that only the faults of that kind are reported."""
     if isinstance(step, str):
         return "a word" if step in WORDS else None
-    given = step if isinstance(step, dict) else type(step).model_fields if isinstance(step, Section) else ()
-    return next((f"a {name}" for name in given if name in SETTINGS), None)
+    fields = step if isinstance(step, dict) else type(step).model_fields if isinstance(step, Section) else ()
+    return next((f"a {name}" for name in fields if name in SETTINGS), None)
 
 
 Step = Annotated[
@@ -88,11 +88,11 @@ class OutputSpec(Section):
     @model_validator(mode="after")
     def _fits_type(self) -> OutputSpec:
         needs = {"json": "schema", "choice": "choices", "regex": "pattern"}
-        given = {"schema": self.schema_, "choices": self.choices, "pattern": self.pattern}
+        forms = {"schema": self.schema_, "choices": self.choices, "pattern": self.pattern}
         for kind, name in needs.items():
-            if self.type == kind and given[name] is None:
+            if self.type == kind and forms[name] is None:
                 raise ValueError(f"type: {kind} needs {name}")
-            if self.type != kind and given[name] is not None:
+            if self.type != kind and forms[name] is not None:
                 raise ValueError(f"{name} belongs to type: {kind}, but type is {self.type}")
         if self.type != "choice" and self.min_mass is not None:
             raise ValueError("min_mass belongs to type: choice")

@@ -10,7 +10,9 @@ from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
 
+from batchinfer.core import keys
 from batchinfer.core.records import Failure, Generation, Prediction
+from batchinfer.errors import shortened
 from batchinfer.prompting import steps
 from batchinfer.prompting.output import OutputSpec
 
@@ -25,6 +27,7 @@ class Parser:
         """Raises MissingExtra for a step that needs what is not installed."""
         self._spec = spec
         self._steps = [steps.function_of(step) for step in spec.steps]
+        self._needs = [steps.columns_of([step]) for step in spec.steps]
         self.columns = steps.columns_of(spec.steps)
         self._schema = Draft202012Validator(spec.schema_) if spec.schema_ is not None else None
         self._pattern = re.compile(spec.pattern) if spec.pattern is not None else None
@@ -74,21 +77,44 @@ class Parser:
                 raise ParseFailed("not_json", f"The answer is not JSON: {exc}.") from exc
         for step in self._steps:
             value = step(value, row)
+        if broken := self._broken(value):
+            reason, fault = broken
+            raise ParseFailed(reason, f"The answer {fault}.")
+        return value
+
+    def fault_of(self, value: Any, row: Mapping[str, Any]) -> str | None:
+        """Why the job could never give this value, as the rest of a sentence that begins with it; None if it could.
+
+        row: the values that are known of it; steps that look at others are left out.
+        """
+        if self._spec.choices is not None:
+            shown = shortened(value if isinstance(value, str) else str(value))
+            return None if value in self._spec.choices else f"is {shown}, not one of {', '.join(self._spec.choices)}"
+        done = value
+        for step, columns in zip(self._steps, self._needs, strict=True):
+            if all(name in row for name in columns):
+                done = step(done, row)
+        if broken := self._broken(done):
+            return broken[1]
+        if done is not value and keys.canonical_json(done) != keys.canonical_json(value):
+            return f"is not as output.steps leave it: they make {shortened(json.dumps(done, ensure_ascii=False))} of it"
+        return None
+
+    def _broken(self, value: Any) -> tuple[str, str] | None:
+        """Reason and fault of a value that breaks the schema or the pattern, or that is empty."""
         if self._schema is not None:
             try:
                 self._schema.validate(value)
             except ValidationError as exc:
                 if exc.validator == "minItems" and _is_bare(value):
-                    raise ParseFailed("empty", "The answer's list is empty.") from exc
+                    return "empty", "has nothing in its list"
                 place = exc.json_path.removeprefix("$").lstrip(".") or "the whole"
-                raise ParseFailed(
-                    "not_in_schema", f"The answer breaks the schema at {place}: {exc.message[:200]}."
-                ) from exc
+                return "not_in_schema", f"breaks the schema at {place}: {exc.message[:200]}"
+            except RecursionError:
+                return "not_in_schema", "is nested too deeply for the schema"
         if self._pattern is not None and not (isinstance(value, str) and self._pattern.fullmatch(value)):
-            raise ParseFailed("not_in_pattern", f"The answer {str(value)[:80]!r} does not match output.pattern.")
-        if value in ("", []):
-            raise ParseFailed("empty", "The answer is empty.")
-        return value
+            return "not_in_pattern", f"is {str(value)[:80]!r}, which does not match output.pattern"
+        return ("empty", "is empty") if value in ("", []) else None
 
 
 class ParseFailed(Exception):

@@ -89,7 +89,8 @@ def check(folder: Path) -> None:
     """Reopens what was written: every checksum, the count, and a sample of entries. Raises StoreError."""
     with Snapshot(folder) as version:
         version.verify()
-        if version.matches and len(version.matcher) != (version.manifest.match or {}).get("terms"):
+        held = version.manifest.match
+        if version.matches and (held is None or len(version.matcher) != held.terms):
             raise StoreError(f"{folder}: the matcher does not hold the terms that were written; nothing is published.")
         with duckdb.connect() as db:
             names = ", ".join(version_column(column.name) for column in version.manifest.key)

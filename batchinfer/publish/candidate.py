@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from batchinfer.cache.schema import RunStatus
@@ -18,7 +18,7 @@ from batchinfer.core.person import Person
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_candidate_list, confirm_removal
-from batchinfer.publish.changes import Entries, ServedChanges, compare
+from batchinfer.publish.changes import Entries, ServedChanges, compare_entries
 from batchinfer.publish.release import (
     install_version,
     make_findable,
@@ -30,6 +30,7 @@ from batchinfer.publish.release import (
 from batchinfer.versions import folders, retention
 from batchinfer.versions.layout import PREDICTIONS
 from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.retention import Removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class CandidateReport:
     manifest: of the candidate.
     changes: of what was served.
     pinned: the version that is served in place of the current one.
+    removed: old versions and candidates that were removed afterwards.
     """
 
     job: str
@@ -50,12 +52,14 @@ class CandidateReport:
     manifest: Manifest
     changes: ServedChanges
     pinned: int | None
+    removed: Removed = field(default_factory=Removed)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "job": self.job, "status": RunStatus.DONE, "candidate": self.candidate, "version": self.version,
             "entries": self.manifest.rows, "carried": self.manifest.carried, "unchanged": self.version is None,
-            "pinned": self.pinned, "changes": self.changes.to_json(), "gate": [check.to_json() for check in self.manifest.gate.checks],
+            "pinned": self.pinned, "changes": self.changes.to_json(),
+            "versions_removed": self.removed.to_json(), "gate": [check.to_json() for check in self.manifest.gate.checks],
         }  # fmt: skip
 
 
@@ -84,7 +88,9 @@ def release_candidate(
     failed = [check.name for check in manifest.gate.failed]
     if forced is None and failed:
         raise UsageError(
-            f"The candidate {name} failed its gate ({', '.join(failed)}): --force --why TEXT publishes it anyway."
+            f"The candidate {name} failed its gate ({', '.join(failed)}): batchinfer diff {data.name} current {name} "
+            f"shows what it would change, batchinfer failures {data.name} the rows without an answer. To publish it "
+            "anyway: --force --why TEXT."
         )
     current = resolve_current(data, info)
     if current is not None and _equal(Manifest.read(folders.folder_of(data, current)), manifest):
@@ -97,7 +103,7 @@ def release_candidate(
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
         with data.scratch() as scratch, scratch_database(scratch) as db:
             served = None if parent is None else folders.folder_of(data, parent)
-            compared = compare(db, Entries.of_version(draft, manifest.key), served)
+            compared = compare_entries(db, Entries.of_version(draft, manifest.key), served)
             confirm_removal(compared.changes, compared.served, person, yes=consent.yes)
             held = make_findable(db, manifest.key, draft, job.spec, info)
         version = next_number(data, store)
@@ -106,8 +112,8 @@ def release_candidate(
             match=None if held is None else held.to_json(), forced=asdict(forced) if forced else None,
         )  # fmt: skip
         install_version(data, store, draft, version, released, bytes_of=manifest)
-    retention.retain(data, job.spec.keep_versions)
-    return CandidateReport(job.name, name, version, manifest, compared.changes, pinned_instead(data, info))
+    removed = retention.retain(data, job.spec.keep, info)
+    return CandidateReport(job.name, name, version, manifest, compared.changes, pinned_instead(data, info), removed)
 
 
 def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] | None) -> None:
@@ -130,5 +136,5 @@ def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] |
 
 def _equal(current: Manifest, candidate: Manifest) -> bool:
     """Whether both are looked up alike, and hold the same bytes."""
-    digests = [manifest.files[PREDICTIONS]["sha256"] for manifest in (current, candidate)]
+    digests = [manifest.files[PREDICTIONS].sha256 for manifest in (current, candidate)]
     return digests[0] == digests[1] and (current.key, current.normalize) == (candidate.key, candidate.normalize)

@@ -38,7 +38,7 @@ def another_list(job: Job, data: JobData, given: Path | None) -> str | None:
     given: the list in place of the job's own. A version that an older program made does not say where its list came from.
     """
     served, place = _served(data), list_place(job, given)
-    if served is None or served.list_place in (None, place):
+    if served is None or served.run.input in (None, place):
         return None
     return _differs(served, "this list is", place)
 
@@ -52,8 +52,8 @@ def confirm_list(job: Job, data: JobData, given: Path | None, person: Person, *,
 
 def confirm_candidate_list(data: JobData, candidate: Manifest, name: str, person: Person, *, yes: bool) -> None:
     """The same for a candidate, by what its manifest says."""
-    served, place = _served(data), candidate.list_place
-    if served is None or place is None or served.list_place in (None, place):
+    served, place = _served(data), candidate.run.input
+    if served is None or place is None or served.run.input in (None, place):
         return
     ask(person, _differs(served, f"the candidate {name} is of", place), "Pass --yes to publish it anyway.", yes=yes)
 
@@ -88,5 +88,5 @@ def _served(data: JobData) -> Manifest | None:
 
 def _differs(served: Manifest, this_is: str, place: str) -> str:
     return (
-        f"Version {served.version}, which is served, was made from the list {served.list_place}, but {this_is} {place}."
+        f"Version {served.version}, which is served, was made from the list {served.run.input}, but {this_is} {place}."
     )

@@ -113,7 +113,7 @@ class Compared:
     equal: bool
 
 
-def compare(
+def compare_entries(
     db: duckdb.DuckDBPyConnection, new: Entries, version: Path | None, corrections: str = "()", shown: int = SHOWN
 ) -> Compared:
     """Compares what would be published with a version, or with nothing.
@@ -126,9 +126,9 @@ def compare(
         added = int(one(db, f"SELECT count(*) FROM {new.rows_sql}"))
         return Compared(0, ServedChanges(added), 0, equal=False)
     # A join that holds all texts would not fit into the memory that it may have.
-    given = "false" if corrections == "()" else f"source IN {corrections}"
+    corrected = "false" if corrections == "()" else f"source IN {corrections}"
     hashed = (
-        f"SELECT lookup_hash, {given} AS given, md5_number(prediction) AS prediction, "
+        f"SELECT lookup_hash, {corrected} AS corrected, md5_number(prediction) AS prediction, "
         "md5_number(json_array(prediction, scores, score, source, model, generated_at)) AS body"
     )
     tests = ("b.lookup_hash IS NULL", "e.lookup_hash IS NULL", "e.prediction <> b.prediction")
@@ -136,7 +136,7 @@ def compare(
     first = ", ".join(f"min(coalesce(e.lookup_hash, b.lookup_hash), {shown}) FILTER ({test})" for test in tests)
     row = db.execute(
         f"""SELECT {counts}, {first},
-                   count(*) FILTER (e.prediction <> b.prediction AND NOT e.given), count(*) FILTER (e.body <> b.body)
+                   count(*) FILTER (e.prediction <> b.prediction AND NOT e.corrected), count(*) FILTER (e.body <> b.body)
         FROM ({hashed} FROM {new.rows_sql}) e FULL JOIN ({hashed} FROM {old.rows_sql}) b
              ON e.lookup_hash = b.lookup_hash"""
     ).fetchall()[0]

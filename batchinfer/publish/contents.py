@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,11 +27,13 @@ from batchinfer.cache import imports, verdicts
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import COPY_OPTIONS, LIST_ROWS, one
+from batchinfer.core.keys import canonical_json
+from batchinfer.core.reasons import FailureReason, ranked
 from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, literal
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.match.matcher import matcher_version
-from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare, version_rows
+from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare_entries, version_rows
 from batchinfer.versions.layout import VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
@@ -192,17 +195,17 @@ class Candidate:
 
     def _is_served_alike(self, manifest: Manifest) -> bool:
         """Whether a version's entries are found and served as the job says now."""
-        theirs, ours = manifest.spec, self.spec.model_dump(mode="json", by_alias=True)
-        alike = all(theirs.get(section) == ours[section] for section in ("serve", "match"))
+        theirs, ours = manifest.spec.sections, self.spec.model_dump(mode="json", by_alias=True)
+        alike = all(theirs.get(section) == canonical_json(ours[section]) for section in ("serve", "match"))
         if self.spec.match is not None:
-            alike = alike and matcher_version().items() <= (manifest.match or {}).items()
+            alike = alike and manifest.match is not None and manifest.match.made_by == matcher_version()
         normalize = list(self.spec.input.normalize)
         return alike and self._is_alike(manifest) and list(manifest.normalize) == normalize
 
     def _compared(self, version: Path | None) -> Compared:
         """Compares `entries` with a version's."""
         new = Entries.of_table(self.entries_sql, self._list.source.key)
-        return compare(self._db, new, version, verdicts.corrections(self.spec))
+        return compare_entries(self._db, new, version, verdicts.corrections(self.spec))
 
     def _count(self, sql: str) -> int:
         return int(one(self._db, sql))
@@ -235,15 +238,13 @@ class Candidate:
             "UNION ALL SELECT lookup_hash, value FROM refused)"
         )
 
-    @property
-    def rows_sql(self) -> str:
-        """The columns of predictions.parquet, in the order of the lookup hash."""
-        names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in self._list.source.key)
-        return f"SELECT {names}, {VALUE_COLUMNS}, lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash"
-
     def write(self, target: Path) -> None:
-        """The copy of record as Parquet."""
-        self._db.execute(f"COPY ({self.rows_sql}) TO {literal(str(target))} {COPY_OPTIONS}")
+        """The copy of record as Parquet, in the order of the lookup hash."""
+        names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in self._list.source.key)
+        self._db.execute(
+            f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash) "
+            f"TO {literal(str(target))} {COPY_OPTIONS}"
+        )
 
     def answers_to(self, golden: pa.Table) -> pa.RecordBatchReader:
         """The columns query and answer of golden rows, and the prediction that each has here, or null."""
@@ -264,11 +265,24 @@ class Candidate:
         """(query, reason) of bad rows first, then of prompts that failed in this run or before."""
         bad = [(row["query"], row["reason"]) for row in self._list.bad_rows(limit).to_pylist()]
         with self._workspace.store.attached(self._db):
-            rest = self._rows(
-                f"SELECT query, reason FROM cache.failures WHERE key IN (SELECT prompt_key FROM {self._list.prompts_sql}) "
-                f"AND key NOT IN (SELECT prompt_key FROM {self._verdicts.covered_sql}) ORDER BY query LIMIT {limit}"
-            )
+            rest = self._rows(f"SELECT query, reason FROM {self._failures_sql} ORDER BY query LIMIT {limit}")
         return [*bad, *rest][:limit]
+
+    def failure_reasons(self) -> tuple[FailureReason, ...]:
+        """Why rows of the list and their prompts have no answer, the most frequent reason first."""
+        counts = Counter(self._list.bad_reasons())
+        with self._workspace.store.attached(self._db):
+            sql = f"SELECT reason, count(*) FROM {self._failures_sql} GROUP BY reason"
+            counts.update(dict(self._db.execute(sql).fetchall()))
+        return ranked(counts)
+
+    @property
+    def _failures_sql(self) -> str:
+        """The failures of the list's prompts, of the cache that is attached."""
+        return (
+            f"(SELECT query, reason FROM cache.failures WHERE key IN (SELECT prompt_key FROM {self._list.prompts_sql}) "
+            f"AND key NOT IN (SELECT prompt_key FROM {self._verdicts.covered_sql}))"
+        )
 
     def gone(self, limit: int) -> Rows:
         """(query) of what is served now and would be no more."""

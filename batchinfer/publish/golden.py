@@ -65,7 +65,7 @@ class Score:
     wrong: tuple[Wrong, ...] = ()
 
 
-def load(job: Job, key: Sequence[Column]) -> Golden | None:
+def read_golden(job: Job, key: Sequence[Column]) -> Golden | None:
     """The job's golden rows, or None if it names none. key: of the job's list. Raises InputError or SpecError."""
     spec = job.spec.gate.golden
     if spec is None:

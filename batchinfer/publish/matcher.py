@@ -78,7 +78,7 @@ class Terms:
 
     def to_json(self) -> dict[str, Any]:
         """What a manifest says of it, and with what it was made."""
-        return asdict(self) | {"says": self.message, **matcher_version()}
+        return asdict(self) | {"says": self.message, **matcher_version()._asdict()}
 
 
 def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *, is_json: bool) -> Terms | None:
@@ -202,7 +202,7 @@ def _write_payloads(file: BinaryIO, payloads: Iterator[tuple[str, str]]) -> tupl
 
 def _write_rest(file: BinaryIO, patterns: list[str], offsets: array[int], spec: MatchSpec) -> None:
     """Writes what follows, in the order that `match` describes."""
-    facts = matcher_version() | {"accents": spec.accents == "keep", "overlaps": spec.overlaps}
+    facts = matcher_version()._asdict() | {"accents": spec.accents == "keep", "overlaps": spec.overlaps}
     for name, data in (("offsets", offsets.tobytes()), ("automaton", _automaton(patterns))):
         begin = file.tell()
         facts[name] = [begin, begin + file.write(data)]

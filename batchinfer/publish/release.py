@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -15,6 +15,7 @@ from batchinfer.core.database import one
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Person
+from batchinfer.core.reasons import FailureReason
 from batchinfer.core.records import Check, Info
 from batchinfer.errors import StoreError
 from batchinfer.job.reader import Job
@@ -29,6 +30,7 @@ from batchinfer.publish.matcher import Terms
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import PREDICTIONS
 from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.retention import Removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Release:
     rejected: where the failed candidate lies.
     pinned: the version that is served in place of what was published.
     match: what its matcher holds.
+    reasons: why rows have no answer, the most frequent first; none unless the gate refused the candidate.
+    removed: old versions and candidates that were removed afterwards.
     """
 
     version: int | None
@@ -49,6 +53,8 @@ class Release:
     rejected: Path | None = None
     pinned: int | None = None
     match: Terms | None = None
+    reasons: tuple[FailureReason, ...] = ()
+    removed: Removed = field(default_factory=Removed)
 
     @property
     def candidate(self) -> str | None:
@@ -67,7 +73,7 @@ def prepare_gate(job: Job, key: Sequence[Column]) -> Golden | None:
     """
     if job.spec.match is not None:
         matcher.need_libraries()
-    return golden.load(job, key)
+    return golden.read_golden(job, key)
 
 
 def release(
@@ -109,12 +115,12 @@ def release(
             manifest = build.manifest_of(candidate, checks, version=version, run=run, parent=parent, forced=forced)
             outcome = Release(version, candidate.contents, tuple(checks))
             outcome = (
-                replace(outcome, rejected=_reject(data, draft, manifest))
+                replace(outcome, rejected=_reject(data, draft, manifest), reasons=candidate.failure_reasons())
                 if version is None
                 else replace(outcome, match=_publish(data, workspace, draft, version, manifest, info))
             )
-    retention.retain(data, workspace.spec.keep_versions)
-    return replace(outcome, pinned=pinned_instead(data, info))
+    removed = retention.retain(data, workspace.spec.keep, info)
+    return replace(outcome, pinned=pinned_instead(data, info), removed=removed)
 
 
 def _judged(candidate: Candidate, workspace: Workspace, failed: int, known: Golden | None) -> list[Check]:
@@ -222,9 +228,9 @@ def install_version(
     if bytes_of is not None and Manifest.read(draft).files[PREDICTIONS] != bytes_of.files[PREDICTIONS]:
         raise StoreError(f"{PREDICTIONS} of the candidate {manifest.candidate} is damaged: its checksum differs.")
     if store is not None:
-        store.add_version(version, int(manifest.run["run_id"]), manifest.rows)
+        store.add_version(version, manifest.run.run_id, manifest.rows)
     with data.versions_lock(f"batchinfer publish {data.name}"):
-        folders.add(data, draft, version)
+        folders.move_into_place(data, draft, version)
         if current:
             pointers.make_current(data, version)
 
@@ -232,7 +238,7 @@ def install_version(
 def _reject(data: JobData, draft: Path, manifest: Manifest) -> Path:
     """Keeps a candidate under its run's name, or that with a number: an older one is never overwritten."""
     build.write_manifest(draft, manifest)
-    name = f"r{manifest.run['run_id']}"
+    name = f"r{manifest.run.run_id}"
     with os_errors(data.rejected):
         folders.sync_files(draft)
         data.rejected.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, prepare
 from batchinfer.publish.caution import confirm_list
 from batchinfer.publish.contents import Candidate
-from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, cell, column_of
+from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, column_of, safe_cell
 from batchinfer.review.subject import Subject, SubjectKind
 from batchinfer.versions.pointers import open_if_served
 
@@ -185,5 +185,5 @@ def _write_csv(db: duckdb.DuckDBPyConnection, sql: str, target: Path, rows_at_on
         reader = cursor.sql(f"SELECT COLUMNS(*)::VARCHAR FROM ({sql})").to_arrow_reader(rows_at_once)
         writer.writerow(reader.schema.names)
         for batch in reader:
-            writer.writerows([cell(text) for text in row.values()] for row in batch.to_pylist())
+            writer.writerows([safe_cell(text) for text in row.values()] for row in batch.to_pylist())
     cursor.close()

@@ -1,13 +1,16 @@
 """Predictions made elsewhere, or corrected by people: Parquet or CSV → the cache's table `imports`. They win over the model's.
 
-All of it streams: the rows are checked, and wait in a scratch database until the last of them was found good.
+All of it streams: the rows are checked, and wait in a scratch database until the last of them was found good. A value
+that the job could never give, or a key that its list does not have, is refused unless the person says that it is meant.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -20,13 +23,18 @@ from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS, one, scratch_database
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.core.sql import literal, quoted
-from batchinfer.errors import InputError, NotFound
-from batchinfer.inputs import files
+from batchinfer.errors import InputError, NotFound, shortened
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.inputs.files import find_files
 from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.job.reader import Job
+from batchinfer.planning.prepare import quiet
+from batchinfer.prompting.parse import Parser
+from batchinfer.review.allowed import Allowance, FaultList, check_allowed
+from batchinfer.review.listed import ListedKeys, keys_of_list
+from batchinfer.review.rows import MAX_FAULTS
 from batchinfer.review.sheet import LINE, marks
 
 PREDICTION, SCORE, AUTHOR = "prediction", "score", "author"
@@ -36,10 +44,29 @@ READY, NUMBER = "\x1fprediction", "\x1fnumber"
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """An import of predictions that was stored, or undone.
+    """An import of predictions that was stored.
 
     import_id: its number.
-    rows: how many it has, or had.
+    rows: how many it has.
+    unfit: those whose value the job could never give.
+    unlisted: those whose key the list does not have; None where there is no list yet.
+    """
+
+    import_id: int
+    rows: int
+    unfit: int = 0
+    unlisted: int | None = 0
+
+    def to_json(self) -> dict[str, int | None]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class UndoneImport:
+    """An import that was undone.
+
+    import_id: its number.
+    rows: how many it had.
     """
 
     import_id: int
@@ -50,19 +77,31 @@ class ImportReport:
 
 
 def import_predictions(
-    job: Job, data: JobData, path: Path, author: str | None, *, rows_at_once: int = TEXT_ROWS
+    job: Job,
+    data: JobData,
+    path: Path,
+    author: str | None,
+    allow: Collection[Allowance] = (),
+    list_path: Path | None = None,
+    info: Info = quiet,
+    *,
+    rows_at_once: int = TEXT_ROWS,
 ) -> ImportReport:
-    """Imports a file, all of it or nothing. Raises InputError."""
+    """Imports a file, all of it or nothing. Raises InputError.
+
+    allow: what of it is meant although it is refused otherwise. list_path: the list in place of the job's own.
+    """
     data.prepare(job.path)
     with (
         data.run_lock(f"batchinfer import {job.name}"),
         data.scratch() as scratch,
         scratch_database(scratch) as db,
     ):
-        incoming = _IncomingTable(db, job, _listed_key(job, data), author, rows_at_once)
+        listed = keys_of_list(db, job, data, list_path, scratch, info)
+        incoming = _IncomingTable(db, job, listed, author, rows_at_once)
         for file in find_files(path, "give a Parquet or CSV file, or a folder or glob of them"):
             incoming.add_file(file, as_parquet(file, scratch, LINE))
-        incoming.check_whole(path)
+        incoming.check_whole(path, allow)
         store = Store(data.cache)
         store.prepare()
         number = imports.store_import(
@@ -71,11 +110,12 @@ def import_predictions(
             "SELECT * EXCLUDE (row, number, lookup_hash), lookup_hash AS lookup FROM incoming",
             incoming.key_spec,
         )
-        return ImportReport(number, incoming.rows)
+        return ImportReport(number, incoming.rows, incoming.unfit.count, incoming.unlisted)
 
 
 def past_imports(data: JobData) -> list[ImportRow]:
-    """All imports that were not undone, oldest first."""
+    """All imports that were not undone, oldest first. Raises NotFound where the data folder has nothing of the job."""
+    data.require()
     store = Store(data.cache)
     if not data.cache.exists():
         return []
@@ -83,30 +123,37 @@ def past_imports(data: JobData) -> list[ImportRow]:
     return imports.all_imports(store)
 
 
-def undo_import(job: Job, data: JobData, number: int) -> ImportReport:
+def undo_import(job: Job, data: JobData, number: int) -> UndoneImport:
     """Removes an import. Raises NotFound."""
     known = [row.import_id for row in past_imports(data)]
     if number not in known:
-        raise NotFound(f"There is no import {number}; there are {', '.join(map(str, known)) or 'none'}.")
+        there = ", ".join(map(str, known)) or "none"
+        raise NotFound(f"The job {data.name} has no import {number} in {data.root}: there are {there}.")
     with data.run_lock(f"batchinfer import {job.name}"):
-        return ImportReport(number, imports.remove_import(Store(data.cache), number))
+        return UndoneImport(number, imports.remove_import(Store(data.cache), number))
 
 
 class _IncomingTable:
-    """The rows of one import, in the table `incoming` of a scratch database, which it owns."""
+    """The rows of one import, in the table `incoming` of a scratch database, which it owns.
+
+    rows: how many there are so far.
+    unfit: values that the job could never give.
+    unlisted: how many keys the list does not have; None without a list.
+    """
 
     def __init__(
         self,
         db: duckdb.DuckDBPyConnection,
         job: Job,
-        key: list[Column] | None,
+        listed: ListedKeys,
         author: str | None,
         rows_at_once: int,
     ) -> None:
-        """key: of the job's own list; without one, the first file's key is the job's. author: of rows that name none."""
+        """listed: the list; without one, the first file's key is the job's. author: of rows that name none."""
         self._db, self._spec, self._author, self._rows_at_once = db, job.spec.input, author, rows_at_once
-        self._as_json = job.spec.output.is_json
-        self._key = key
+        self._as_json, self._parser = job.spec.output.is_json, Parser(job.spec.output)
+        self._key, self._lookups = listed.key, listed.lookups_sql
+        self.unfit, self.unlisted = FaultList(), None if listed.lookups_sql is None else 0
         self._files: list[tuple[int, str]] = []  # the rows that came before, and how to say where one is
         self.rows = 0
         db.execute(
@@ -135,9 +182,9 @@ class _IncomingTable:
                         bad = batch.bad[0]
                         raise _refused(f"{path}, {word} {numbers[bad.row - before - 1]}", bad.detail)
                     good = batch.good.append_column(NUMBER, numbers)
-                    self._insert(
-                        source, good, self._predictions(raw.column(PREDICTION), good, source, f"{path}, {word}")
-                    )
+                    texts = self._predictions(raw.column(PREDICTION), good, source, f"{path}, {word}")
+                    self._check_fit(texts, good, source, f"{path.name}, {word}")
+                    self._insert(source, good, pa.array(texts, pa.string()))
                     before += raw.num_rows
         except (pa.ArrowException, OSError, TypeError, ValueError, OverflowError) as exc:  # damaged, or of no use
             why = next(iter(str(exc).splitlines()), repr(exc))
@@ -171,21 +218,29 @@ class _IncomingTable:
         types = {SCORE: "number", AUTHOR: "string"} | {column.name: column.kind for column in self._key}
         return ListSource([parquet], plain.model_copy(update={"types": types, "optional": more}), more)
 
-    def _predictions(self, column: pa.Array, good: pa.Table, source: ListSource, place: str) -> pa.Array:
+    def _predictions(self, column: pa.Array, good: pa.Table, source: ListSource, place: str) -> list[str]:
         """The predictions of a batch as JSON. Raises InputError for the first that cannot be one."""
         try:
-            texts = [as_prediction(answer, as_json=self._as_json) for answer in column.to_pylist()]
-            return pa.array(texts, pa.string())
+            return [as_prediction(answer, as_json=self._as_json) for answer in column.to_pylist()]
         except ValueError:  # one of them; which, is found out value by value
             for number, value in enumerate(column):
                 try:
                     as_prediction(value.as_py(), as_json=self._as_json)
                 except ValueError as exc:
                     why = f"is not UTF-8: {exc}" if isinstance(exc, UnicodeDecodeError) else exc
-                    row = good.slice(number, 1)
-                    query = row.select([part.name for part in source.key]).to_pylist()[0]
-                    raise _refused(f"{place} {row[NUMBER][0]}", f"The prediction of {query} {why}.") from exc
+                    query = _query_of(good, number, source)
+                    place = f"{place} {good[NUMBER][number]}"
+                    raise _refused(place, f"The prediction of {query} {why}.") from exc
             raise
+
+    def _check_fit(self, texts: Sequence[str], good: pa.Table, source: ListSource, place: str) -> None:
+        """Notes the values that the job could never give."""
+        nothing: dict[str, Any] = {}
+        for number, text in enumerate(texts):
+            row = _query_of(good, number, source) if self._parser.columns else nothing
+            if fault := self._parser.fault_of(json.loads(text), row):
+                query = _query_of(good, number, source)
+                self.unfit.add(f"{place} {good[NUMBER][number]}: the prediction of {query} {fault}")
 
     def _insert(self, source: ListSource, good: pa.Table, predictions: pa.Array) -> None:
         own = source.kinds.keys() - {column.name for column in source.key}  # a key column may have either's name
@@ -203,8 +258,8 @@ class _IncomingTable:
         )
         self._db.unregister("batch")
 
-    def check_whole(self, path: Path) -> None:
-        """Raises InputError where there are no rows, or two for one key."""
+    def check_whole(self, path: Path, allow: Collection[Allowance]) -> None:
+        """Raises InputError where there are no rows, two for one key, or what the person does not allow."""
         if not self.rows:
             raise InputError(f"{path} has no rows: there is nothing to import.")
         twice = self._db.execute(
@@ -216,19 +271,28 @@ class _IncomingTable:
                 f"{path} has two predictions for {json.loads(query)}: keep one of those in "
                 f"{self._place(first)}, and {self._place(second)}. Nothing was imported."
             )
+        strangers = self._strangers()
+        check_allowed(path, {Allowance.VALUES: self.unfit, Allowance.KEYS: strangers}, allow)
+
+    def _strangers(self) -> FaultList:
+        """The keys that the list does not have."""
+        faults = FaultList()
+        if self._lookups is not None:
+            beyond = f"FROM incoming ANTI JOIN {self._lookups} USING (lookup_hash)"
+            rows = self._db.execute(f"SELECT row, query {beyond} ORDER BY row LIMIT {MAX_FAULTS}").fetchall()
+            faults.first = [f"{self._place(row)}: {shortened(query)}" for row, query in rows]
+            self.unlisted = faults.count = int(one(self._db, f"SELECT count(*) {beyond}"))
+        return faults
 
     def _place(self, row: int) -> str:
         file = next(name for before, name in reversed(self._files) if before < row)
         return f"{file} {one(self._db, 'SELECT number FROM incoming WHERE row = ?', [row])}"
 
 
-def _listed_key(job: Job, data: JobData) -> list[Column] | None:
-    """The key of the job's own list; None where there is none yet: a job may begin with imports."""
-    try:
-        listed, _ = files.list_columns(job, data)
-    except InputError:
-        return None
-    return listed.key
+def _query_of(good: pa.Table, number: int, source: ListSource) -> dict[str, Any]:
+    """The key of one row of a batch."""
+    query: dict[str, Any] = good.slice(number, 1).select([part.name for part in source.key]).to_pylist()[0]
+    return query
 
 
 def _query_sql(key: list[Column]) -> str:

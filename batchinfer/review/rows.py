@@ -37,13 +37,13 @@ class RowReader:
             None if job == self._job else f"it was made for the job {errors.shortened(str(job))}, not for {self._job}"
         )
 
-    def names(self, path: Path, given: Sequence[str]) -> list[str]:
+    def names(self, path: Path, columns: Sequence[str]) -> list[str]:
         """The columns of a file as a review calls them, whatever their case. Raises InputError if one is missing."""
         key = [column_of(column.name) for column in self._key]
         needed = ["job", *key, *self._subject.read_columns, "check", "verdict"]
         ours = {name.lower(): name for name in [*needed, *PERSON]}
-        names = [ours.get(name.strip().lower(), name) for name in given]
-        marked = marks(given, [column.name for column in self._key])
+        names = [ours.get(name.strip().lower(), name) for name in columns]
+        marked = marks(columns, [column.name for column in self._key])
         for name in needed:
             if name not in names:
                 raise InputError(

@@ -21,7 +21,7 @@ def column_of(name: str) -> str:
     return free_name(name, REVIEW_COLUMNS)
 
 
-def cell(text: str | None) -> str:
+def safe_cell(text: str | None) -> str:
     """A cell that no spreadsheet takes for a formula."""
     return "" if text is None else f"'{text}" if FORMULA.match(text) else text
 

@@ -18,9 +18,7 @@ from typing import Any, ClassVar
 
 import duckdb
 import pyarrow as pa
-from jsonschema import Draft202012Validator, ValidationError
 
-from batchinfer import errors
 from batchinfer.cache import verdicts
 from batchinfer.cache.imports import as_prediction
 from batchinfer.core import keys
@@ -29,6 +27,7 @@ from batchinfer.core.keys import canonical_json
 from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import listed, literal
 from batchinfer.job.spec import JobSpec
+from batchinfer.prompting.parse import Parser
 from batchinfer.review.sheet import ABOUT
 
 CHECK_DIGITS = 16  # no two of a million rows share theirs, and it is short enough to be looked at
@@ -188,8 +187,7 @@ class ValueSubject(Subject):
 
     def __init__(self, spec: JobSpec, key: Sequence[Column], normalize: Sequence[str]) -> None:
         super().__init__(spec, key, normalize)
-        schema = spec.output.schema_
-        self._schema = None if schema is None else Draft202012Validator(schema)
+        self._parser = Parser(spec.output)
 
     def comparable_sql(self, value: str) -> str:
         return verdicts.same(self._spec, value)
@@ -198,7 +196,7 @@ class ValueSubject(Subject):
         return canonical_json(json.loads(value)) if self._spec.output.is_json else _unix_lines(value)
 
     def correct(self, row: ReviewRow, text: str) -> Correction | None:
-        answer = self._fitting(text)
+        answer = self._fitting(row, text)
         value = answer if self._spec.output.is_json else json.loads(answer)
         return None if self.comparable(value) == self.comparable(row.value) else Correction(row.query, answer)
 
@@ -217,30 +215,15 @@ class ValueSubject(Subject):
             )
         ]
 
-    def _fitting(self, text: str) -> str:
+    def _fitting(self, row: ReviewRow, text: str) -> str:
         """A corrected value as JSON. Raises ValueError for one that the job could not give."""
-        output = self._spec.output
-        if output.choices is not None and text not in output.choices:
-            raise ValueError(f"the corrected value {errors.shortened(text)} is not one of {', '.join(output.choices)}")
-        if output.pattern is not None and not re.fullmatch(output.pattern, text):
-            raise ValueError(f"the corrected value {errors.shortened(text)} does not match output.pattern")
-        if not output.is_json:
-            return as_prediction(text, as_json=False)
         try:
-            answer = as_prediction(text, as_json=True)
+            answer = as_prediction(text, as_json=self._spec.output.is_json)
         except ValueError as exc:
             raise ValueError(f"the corrected value {exc}") from exc
-        self._check_schema(answer)
+        if fault := self._parser.fault_of(json.loads(answer), row.query):
+            raise ValueError(f"the corrected value {fault}")
         return answer
-
-    def _check_schema(self, answer: str) -> None:
-        if self._schema is None:
-            return
-        try:
-            self._schema.validate(json.loads(answer))
-        except (ValidationError, RecursionError) as exc:
-            why = exc.message[:200] if isinstance(exc, ValidationError) else "it is nested too deeply"
-            raise ValueError(f"the corrected value breaks output.schema: {why}") from exc
 
 
 class TermSubject(Subject):

@@ -19,7 +19,7 @@ from typing import Any
 
 from batchinfer.core.files import write_atomically
 from batchinfer.core.locks import lock_in_turn
-from batchinfer.errors import NotFound, StoreError
+from batchinfer.errors import NotFound, StoreError, UsageError
 
 FILE = "api-keys.json"
 PREFIX = "bi"
@@ -44,6 +44,11 @@ class Record:
     jobs: tuple[str, ...] | None
     created_at: str
     revoked_at: str | None = None
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it was not revoked."""
+        return self.revoked_at is None
 
     def fits(self, secret: str) -> bool:
         """Whether this is the key's secret, in constant time."""
@@ -80,14 +85,16 @@ class RevokedKey:
     id: its public part.
     name: whom or what it was for.
     revoked_at: when, ISO 8601.
+    left: how many keys there are that were not revoked.
     """
 
     id: str
     name: str
     revoked_at: str
+    left: int
 
-    def to_json(self) -> dict[str, str]:
-        return {"id": self.id, "revoked_at": self.revoked_at}
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 class KeyFile:
@@ -120,25 +127,40 @@ class KeyFile:
             raise StoreError(f"{self.path} is damaged: {exc!r}. Restore it, or remove it and make new keys.") from exc
 
     def add(self, name: str, jobs: list[str] | None) -> NewKey:
-        """Makes a key. The key itself is not stored."""
+        """Makes a key. The key itself is not stored. Raises UsageError for a name that another key has."""
         key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         digest = hashlib.sha256(secret.encode()).hexdigest()
         record = Record(key_id, digest, name, tuple(jobs) if jobs else None, _now())
         with self._locked():
-            self._write([*self.read(), record])
+            records = self.read()
+            _check_name(name, records)
+            self._write([*records, record])
         return NewKey(record, f"{PREFIX}_{key_id}_{secret}")
 
-    def revoke(self, key_id: str) -> RevokedKey:
-        """Revokes a key, for good. Raises NotFound."""
+    def revoke(self, named: str) -> RevokedKey:
+        """Revokes a key by its id or its name, for good. Raises NotFound, or UsageError for a name of several keys."""
         with self._locked():
             records = self.read()
-            found = next((record for record in records if record.id == key_id), None)
-            if found is None:
-                raise NotFound(f"There is no key {key_id}: batchinfer keys list names them.")
+            found = self._named(named, records)
             revoked_at = found.revoked_at or _now()
-            revoked = replace(found, revoked_at=revoked_at)
-            self._write([revoked if record.id == key_id else record for record in records])
-        return RevokedKey(found.id, found.name, revoked_at)
+            records = [replace(each, revoked_at=revoked_at) if each.id == found.id else each for each in records]
+            self._write(records)
+        return RevokedKey(found.id, found.name, revoked_at, sum(record.is_valid for record in records))
+
+    def _named(self, named: str, records: list[Record]) -> Record:
+        """The key of that id, or else the valid one of that name, or else the one of that name that was revoked last."""
+        by_name = [record for record in records if record.name == named]
+        found = (
+            [record for record in records if record.id == named]
+            or [record for record in by_name if record.is_valid]
+            or sorted(by_name, key=lambda record: record.revoked_at or "")[-1:]
+        )
+        if not found:
+            raise NotFound(f"There is no key {named} in {self.path.parent}", fix="batchinfer keys list names them.")
+        if len(found) > 1:  # older versions allowed it
+            ids = ", ".join(record.id for record in found)
+            raise UsageError(f"There are {len(found)} keys with the name {named}: name one of them by its id: {ids}.")
+        return found[0]
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -148,6 +170,14 @@ class KeyFile:
     def _write(self, records: list[Record]) -> None:
         content = {"keys": [asdict(record) for record in records]}
         write_atomically(self.path, json.dumps(content, indent=2).encode(), mode=0o600)
+
+
+def _check_name(name: str, records: list[Record]) -> None:
+    """Raises UsageError for a name that could not tell which key is meant."""
+    if any(name in (record.id, record.name if record.is_valid else None) for record in records):
+        raise UsageError(
+            f"There is a key {name} already", fix="choose another name, or revoke it first: batchinfer keys revoke."
+        )
 
 
 def _record(content: dict[str, Any]) -> Record:

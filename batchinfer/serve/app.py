@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from batchinfer.core.http_limits import MAX_URL
 from batchinfer.serve import batch, docs_page, match, openapi
-from batchinfer.serve.auth import Authenticator
+from batchinfer.serve.auth import Authenticator, Latch
 from batchinfer.serve.body import compressed, is_to_be_compressed, read_body
 from batchinfer.serve.lookup import LookupRoute, lookup_path
 from batchinfer.serve.metrics import WorkerMetrics, exposition, write_metrics
@@ -41,16 +41,14 @@ class Settings:
 
     data: the data folder that is served.
     run_folder: of this server alone, for its workers' numbers and misses.
-    keys_always: API keys are needed even if there are none.
-    keys_never: --no-auth.
+    latch: whether API keys are required.
     records_misses: whether what was asked for and not found is recorded.
     access_log: whether each request is logged on stdout.
     """
 
     data: Path
     run_folder: Path
-    keys_always: bool = False
-    keys_never: bool = False
+    latch: Latch = field(default_factory=Latch)
     records_misses: bool = True
     access_log: bool = False
 
@@ -74,8 +72,10 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.worker_metrics = WorkerMetrics()
-        self.authenticator = Authenticator(settings.data, always=settings.keys_always, never=settings.keys_never)
-        self.registry = JobRegistry(settings.data, self._on_new_job, records_misses=settings.records_misses)
+        self.authenticator = Authenticator(settings.data, settings.latch)
+        self.registry = JobRegistry(
+            settings.data, self._on_new_job, self._on_removed_job, records_misses=settings.records_misses
+        )
         self._lookup_routes: dict[str, LookupRoute] = {}
         self._starlette = Starlette(
             routes=[
@@ -96,6 +96,12 @@ class Service:
     def _on_new_job(self, job: ServedJob) -> None:
         route = LookupRoute(job, self.authenticator, self.worker_metrics)
         self._lookup_routes = self._lookup_routes | {route.path: route}
+
+    def _on_removed_job(self, job: ServedJob) -> None:
+        self._lookup_routes = {
+            path: route for path, route in self._lookup_routes.items() if path != lookup_path(job.name)
+        }
+        self.worker_metrics.forget(job.name)
 
     def lookup_route(self, path: str) -> LookupRoute | None:
         """What answers single look-ups at a path, if it is that of a known job."""
@@ -166,13 +172,13 @@ class Service:
         headers = request.scope["headers"]
         queries = batch.read_queries(await read_body(headers, request.receive))
         opened = job.open_version()
-        content, missed = batch.answer(opened, queries)
-        self.worker_metrics.counters["hits", job.name] += len(queries) - len(missed)
-        self.worker_metrics.counters["misses", job.name] += len(missed)
+        reply = batch.look_up_all(opened, queries)
+        self.worker_metrics.counters["hits", job.name] += reply.found
+        self.worker_metrics.counters["misses", job.name] += len(reply.missed)
         if opened.miss_counter is not None:
-            for values in missed:
+            for values in reply.missed:
                 opened.miss_counter.add(values)
-        return await _as_batch(content, opened.version, headers)
+        return await _as_batch(reply.content, opened.version, headers)
 
     async def match(self, request: Request) -> Response:
         job = self._served_job(request)
@@ -182,7 +188,7 @@ class Service:
         else:
             wanted = match.MatchRequest.from_url(request.scope["query_string"])
         opened = job.open_version()
-        content, found = await match.answer(opened, wanted)
+        content, found = await match.match_texts(opened, wanted)
         self.worker_metrics.counters["texts", job.name] += len(wanted.texts)
         self.worker_metrics.counters["matches", job.name] += found
         if wanted.is_batch:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from batchinfer.errors import StoreError
@@ -13,21 +16,61 @@ log = logging.getLogger("batchinfer.serve")
 CHALLENGE = (("www-authenticate", "Bearer"),)
 
 
-class Authenticator:
-    """Checks keys. A key file that cannot be read lets nobody in who was not let in before.
+LOOK_SECONDS = 0.5  # between two looks of the main process at the key file
 
-    required: whether a key is needed at all; on loopback only once there is one.
+
+class Latch:
+    """Whether a service requires keys. It begins to when the first key appears, and never stops before a restart.
+
+    The main process holds it and hands it to each worker that it starts, so that a worker that starts while the key
+    file is missing knows that there were keys.
+
+    never: nobody needs a key, whatever there is.
+    closed: whether keys are required.
     """
 
-    def __init__(self, root: Path, *, always: bool, never: bool) -> None:
-        """The keys are those of a data folder.
+    def __init__(self, *, always: bool = False, never: bool = False) -> None:
+        """always: keys are required from the start, also if there are none."""
+        self.never = never
+        self.closed = always and not never
 
-        always: keys are needed even if there are none, since the service can be reached from elsewhere.
-        never: --no-auth.
-        """
+    def close(self) -> None:
+        self.closed = not self.never
+
+    def look(self, file: KeyFile) -> None:
+        """Closes it if there is a key, or a file that cannot be read: it may hold some."""
+        try:
+            if file.read():
+                self.close()
+        except StoreError:
+            self.close()
+
+
+@contextlib.contextmanager
+def watching(latch: Latch, root: Path) -> Iterator[None]:
+    """Looks for the first key, now and beside what the process does, until that ends."""
+    file, ended = KeyFile(root), threading.Event()
+    latch.look(file)
+
+    def watch() -> None:
+        while not latch.closed and not ended.wait(LOOK_SECONDS):
+            latch.look(file)
+
+    if not (latch.closed or latch.never):
+        threading.Thread(target=watch, name="batchinfer-keys", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+class Authenticator:
+    """Checks keys. A key file that cannot be read lets nobody in who was not let in before."""
+
+    def __init__(self, root: Path, latch: Latch) -> None:
+        """The keys are those of a data folder."""
         self._file = KeyFile(root)
-        self._never = never
-        self.required = always and not never
+        self._latch = latch
         self._records: dict[str, Record] = {}
         self._seen: object = None
         self._problem: str | None = None
@@ -35,7 +78,7 @@ class Authenticator:
     def refresh(self) -> None:
         """Picks up what `batchinfer keys` changed."""
         seen = self._file.signature()
-        if self._never:
+        if self._latch.never:
             return
         if seen == self._seen:
             self._problem = None
@@ -43,14 +86,20 @@ class Authenticator:
         try:
             records = self._file.read(missing_ok=self._seen is None)
         except StoreError as exc:
-            self.required = True
+            self._latch.close()
             if str(exc) != self._problem:
                 log.error("%s The keys known before stay in force.", exc)  # noqa: TRY400 - the sentence says it all
             self._problem = str(exc)
             return
         self._seen, self._problem = seen, None
         self._records = {record.id: record for record in records}
-        self.required = self.required or bool(records)
+        if records:
+            self._latch.close()
+
+    @property
+    def required(self) -> bool:
+        """Whether a key is needed at all."""
+        return self._latch.closed
 
     def check(self, authorization: str | None, job: str | None) -> Record | None:
         """The key that a request brings in its header of that name.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from batchinfer.core.http_limits import MAX_QUERIES
 from batchinfer.errors import UsageError
 from batchinfer.serve.body import MAX_REPLY, read_json
-from batchinfer.serve.problems import Problem
+from batchinfer.serve.problems import Problem, problem_body
 from batchinfer.serve.served_job import OpenVersion
 
 
@@ -25,19 +26,39 @@ def read_queries(body: bytes) -> list[Any]:
     return content["queries"]
 
 
-def answer(opened: OpenVersion, queries: list[Any]) -> tuple[bytes, list[tuple[Any, ...]]]:
-    """The body of the reply, and the values of the queries that were not found. Raises Problem."""
-    try:
-        rows = opened.reader.from_many(queries)
-    except UsageError as exc:
-        raise Problem("bad-query", str(exc)) from exc
-    bodies = _bodies(opened, rows)
-    results = [
-        b'{"found":true,' + body[1:] if body is not None else _missed(query)
-        for body, query in zip(bodies, queries, strict=True)
-    ]
-    missed = [values for values, body in zip(rows, bodies, strict=True) if body is None]
-    return b'{"version":%d,"results":[%b]}' % (opened.version, b",".join(results)), missed
+@dataclass(frozen=True, slots=True)
+class BatchReply:
+    """What a batch is answered with.
+
+    content: the body.
+    found: how many queries have a prediction.
+    missed: the values of those that have none; what does not fit the lookup key is not among them.
+    """
+
+    content: bytes
+    found: int
+    missed: list[tuple[Any, ...]]
+
+
+def look_up_all(opened: OpenVersion, queries: list[Any]) -> BatchReply:
+    """Answers each query: with a hit, a miss, or why it does not fit. Raises Problem."""
+    rows = opened.reader.from_many(queries)
+    bodies = iter(_bodies(opened, [values for values in rows if not isinstance(values, UsageError)]))
+    results, missed = [], []
+    for query, values in zip(queries, rows, strict=True):
+        if isinstance(values, UsageError):
+            results.append(_refused(values))
+        elif (body := next(bodies)) is not None:
+            results.append(b'{"found":true,' + body[1:])
+        else:
+            results.append(_missed(query))
+            missed.append(values)
+    found = sum(result.startswith(b'{"found":true,') for result in results)
+    return BatchReply(b'{"version":%d,"results":[%b]}' % (opened.version, b",".join(results)), found, missed)
+
+
+def _refused(why: UsageError) -> bytes:
+    return b'{"found":false,"error":%b}' % problem_body("bad-query", str(why))
 
 
 def _bodies(opened: OpenVersion, rows: list[tuple[Any, ...]]) -> list[bytes | None]:

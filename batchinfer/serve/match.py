@@ -86,7 +86,7 @@ def _in_body(content: Any) -> MatchRequest:
     )
 
 
-async def answer(opened: OpenVersion, request: MatchRequest) -> tuple[bytes, int]:
+async def match_texts(opened: OpenVersion, request: MatchRequest) -> tuple[bytes, int]:
     """The body of the reply, and how many matches it tells of. Raises Problem."""
     matcher = _matcher(opened)
     if sum(map(len, request.texts)) > THREAD_FROM:

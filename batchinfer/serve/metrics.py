@@ -85,6 +85,13 @@ class WorkerMetrics:
             }
         )
 
+    def forget(self, job: str) -> None:
+        """Drops the numbers of a job that was removed."""
+        for labels in [labels for labels in list(self.series) if labels[0] == job]:
+            self.series.pop(labels, None)
+        for labels in [labels for labels in list(self.counters) if labels[1] == job]:
+            self.counters.pop(labels, None)
+
     def add(self, text: str) -> None:
         """Adds what another worker wrote."""
         content = json.loads(text)

@@ -15,16 +15,24 @@ log = logging.getLogger("batchinfer.serve")
 class JobRegistry:
     """The jobs of a data folder. `refresh` is called by one thread; the rest may be called by another.
 
-    jobs: by name; replaced as a whole, and a job is never removed.
+    jobs: by name; replaced as a whole. A job goes when it was removed on purpose, or vanished before it had a version;
+        a folder that vanished in another way may come back, and what is open goes on being served.
     listed: whether it is known which jobs there are; before that no job is unknown.
     """
 
-    def __init__(self, root: Path, on_new_job: Callable[[ServedJob], None], *, records_misses: bool) -> None:
-        """on_new_job: called for each new job, before anyone can ask for it."""
+    def __init__(
+        self,
+        root: Path,
+        on_new_job: Callable[[ServedJob], None],
+        on_removed_job: Callable[[ServedJob], None] = lambda _: None,
+        *,
+        records_misses: bool,
+    ) -> None:
+        """on_new_job: called for each new job, before anyone can ask for it. on_removed_job: once nobody can any more."""
         self.jobs: dict[str, ServedJob] = {}
         self.listed = False
         self._root = root
-        self._on_new_job = on_new_job
+        self._on_new_job, self._on_removed_job = on_new_job, on_removed_job
         self._records_misses = records_misses
         self._problem: str | None = None
 
@@ -36,12 +44,20 @@ class JobRegistry:
                 job = ServedJob(JobData(self._root, name), records_misses=self._records_misses)
                 self._on_new_job(job)
                 self.jobs = self.jobs | {name: job}
+        if names is not None:
+            self._drop([job for name, job in self.jobs.items() if name not in names and _is_gone(job)])
         self.listed = self.listed or names is not None
         for job in self.jobs.values():
             try:
                 job.refresh()
             except Exception:  # one job must not keep the others from being refreshed
                 log.exception("%s: could not be refreshed", job.name)
+
+    def _drop(self, gone: list[ServedJob]) -> None:
+        for job in gone:
+            self.jobs = {name: kept for name, kept in self.jobs.items() if kept is not job}
+            self._on_removed_job(job)
+            log.info("%s: the job was removed from the data folder and is not served any more", job.name)
 
     def _names(self) -> list[str] | None:
         """The jobs that there are, or None where the data folder cannot be read."""
@@ -65,3 +81,8 @@ class JobRegistry:
     def ready(self) -> bool:
         """Whether each job that has a published version has one open."""
         return self.listed and not any(job.is_awaited for job in self.jobs.values())
+
+
+def _is_gone(job: ServedJob) -> bool:
+    """Whether a job that the data folder does not list is not to come back."""
+    return job.data.is_removed or (job.situation.opened is None and not job.data.folder.exists())

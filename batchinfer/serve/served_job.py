@@ -48,7 +48,7 @@ class OpenVersion:
 
     @classmethod
     def of(cls, snapshot: Snapshot, version: int, miss_counter: MissCounter | None) -> OpenVersion:
-        seconds = snapshot.manifest.max_age
+        seconds = snapshot.manifest.spec.max_age
         at = ("batchinfer-version", str(version))
         body = problem_body("miss", f"{snapshot.manifest.job} has no prediction for this query.")
         return cls(
@@ -152,7 +152,7 @@ class VersionOpener:
 
     def _counter(self, snapshot: Snapshot) -> MissCounter | None:
         """The one in use, as long as the lookup key stays as it is."""
-        if not self._records_misses or not snapshot.manifest.serve.get("misses", True):
+        if not self._records_misses or not snapshot.manifest.spec.records_misses:
             return None
         before = self.opened.miss_counter if self.opened else None
         if before is not None and before.names == snapshot.reader.names:
@@ -168,6 +168,7 @@ class ServedJob:
 
     def __init__(self, data: JobData, *, records_misses: bool) -> None:
         self.name = data.name
+        self.data = data
         self.situation = Situation()
         self._opener = VersionOpener(data.name, records_misses=records_misses)
         self._follower = Follower(data, matching=True, prepare=self._opener)
@@ -228,7 +229,8 @@ class ServedJob:
         """What a request is answered from. Raises Problem where nothing is open."""
         situation = self.situation
         if situation.opened is None:
-            raise Problem("not-published", NOTHING_OPEN[situation.state].format(job=self.name), RETRY_AFTER)
+            again = () if situation.state is JobState.EMPTY else RETRY_AFTER  # nobody knows when it will be published
+            raise Problem("not-published", NOTHING_OPEN[situation.state].format(job=self.name), again)
         return situation.opened
 
     @property

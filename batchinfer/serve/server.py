@@ -10,9 +10,10 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
@@ -21,6 +22,7 @@ from granian.http import HTTP1Settings
 from batchinfer.errors import UsageError
 from batchinfer.misses import collector
 from batchinfer.serve.app import Settings
+from batchinfer.serve.auth import Latch, watching
 from batchinfer.serve.rsgi import RsgiApp
 
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
@@ -42,26 +44,49 @@ LOGGING: dict[str, Any] = {
 }
 
 
-def serve(data: Path, host: str, port: int, *, workers: int, no_auth: bool, misses: bool, access_log: bool,
-          say: Callable[[str], None]) -> None:  # fmt: skip
-    """Serves until SIGINT or SIGTERM. Raises UsageError for an address that cannot be had."""
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A service that begins to serve.
+
+    url: where.
+    data: the data folder.
+    workers: how many processes.
+    keys: whether API keys are required: always, never, or once there is one.
+    """
+
+    url: str
+    data: Path
+    workers: int
+    keys: Literal["always", "never", "once there is one"]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def serve(data: Path, host: str, port: int, *, workers: int, latch: Latch, misses: bool, access_log: bool,
+          tell: Callable[[Started], None]) -> None:  # fmt: skip
+    """Serves until SIGINT or SIGTERM. latch: whether API keys are required. Raises UsageError for an address that cannot be had."""
     _try_address(host, port)
     _allow_connections()
     with tempfile.TemporaryDirectory(prefix="batchinfer-serve-") as folder:
         settings = Settings(
             data,
             Path(folder),
-            keys_always=not is_loopback(host),
-            keys_never=no_auth,
+            latch=latch,
             records_misses=misses,
             access_log=access_log,
         )
         settings.make_folders()
         server = _granian(host, port, workers)
-        with _collecting(settings, port):
-            count = f"{workers} worker{'s' if workers > 1 else ''}"
-            say(f"Serving {data} on http://{_shown(host)}:{port}, {count}. Stop with Ctrl-C.")
+        with watching(latch, data), _collecting(settings, port):
+            tell(Started(f"http://{_shown(host)}:{port}", data, workers, _keys(latch)))
             server.serve(target_loader=partial(_load, settings))
+
+
+def _keys(latch: Latch) -> Literal["always", "never", "once there is one"]:
+    if latch.never:
+        return "never"
+    return "always" if latch.closed else "once there is one"
 
 
 def _granian(

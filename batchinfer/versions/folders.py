@@ -67,7 +67,7 @@ def remove_drafts(data: JobData) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def add(data: JobData, draft: Path, version: int) -> Path:
+def move_into_place(data: JobData, draft: Path, version: int) -> Path:
     """Moves a finished draft into place. It is not served yet."""
     target = folder_of(data, version)
     with os_errors(target):

@@ -14,9 +14,11 @@ VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_i
 OWN_COLUMNS = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
 
 
-def free_name(name: str, reserved: Container[str]) -> str:
-    """A key column's name in a file of ours: its own, or key_NAME where that is reserved for one of our columns."""
-    return f"key_{name}" if name.lower() in reserved else name
+def free_name(name: str, reserved: Container[str], prefix: str = "key") -> str:
+    """A column's name in a file of ours: its own, or key_NAME where that is reserved. prefix: in place of key."""
+    while name.lower() in reserved:
+        name = f"{prefix}_{name}"
+    return name
 
 
 def version_column(name: str) -> str:

@@ -14,13 +14,15 @@ from typing import Any, TypedDict, Unpack
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
 from batchinfer.core.files import user_name
-from batchinfer.core.keys import ENCODERS
+from batchinfer.core.keys import ENCODERS, canonical_json
 from batchinfer.core.records import Check
 from batchinfer.errors import StoreError
-from batchinfer.match.matcher import MATCHER
+from batchinfer.match.matcher import MATCHER, MatcherVersion
+from batchinfer.versions.keep import Keep
 from batchinfer.versions.layout import FORMAT, MANIFEST
 
 SECONDS = re.compile("[0-9]+s")
+KEEP_VERSIONS = Keep(5)  # where an old manifest does not say it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,60 @@ class Forced:
     why: str
     by: str = field(default_factory=user_name)
     at: str | None = field(default_factory=lambda: iso(now()))
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A file of a version.
+
+    size: in bytes.
+    sha256: its checksum.
+    """
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRun:
+    """Of what a version is made.
+
+    run_id: the newest run, whose answers it holds; 0 before the first.
+    input: where the list came from; None in an old manifest.
+    """
+
+    run_id: int
+    input: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldTerms:
+    """What a version says of its matcher.
+
+    terms: how many it finds.
+    made_by: what its terms were folded and written by; None in a manifest that does not say all of it.
+    """
+
+    terms: int
+    made_by: MatcherVersion | None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSpec:
+    """What a version needs to know of the job file as it was.
+
+    upstream: the job that its list was taken from, if the job was chained.
+    keep_versions: how many versions stayed, and how long.
+    max_age: how long clients may keep an answer, in seconds.
+    records_misses: whether what is asked for and not found is recorded.
+    sections: each section as canonical JSON, to be compared or read as a whole.
+    """
+
+    upstream: str | None
+    keep_versions: Keep
+    max_age: int
+    records_misses: bool
+    sections: Mapping[str, str]
 
 
 class Changes(TypedDict, total=False):
@@ -84,10 +140,8 @@ class Manifest:
     gate: what the gate said of it.
     forced: why it was published although the gate refused, if it was.
     parent: the version that it follows, if any.
-    run: the facts of the run that made it.
+    run: of what it is made.
     spec: the job file as it was.
-    serve: the section serve of that.
-    max_age: how long clients may keep an answer, in seconds.
     match: what its matcher holds, if it has one.
     candidate: the refused candidate whose bytes these are, if they are one's.
     erased: how many times entries were erased from it.
@@ -107,14 +161,12 @@ class Manifest:
     gate: GateRecord
     forced: Forced | None
     parent: int | str | None
-    run: Mapping[str, Any]
-    spec: Mapping[str, Any]
-    serve: Mapping[str, Any]
-    max_age: int
-    match: Mapping[str, Any] | None
+    run: PublishedRun
+    spec: PublishedSpec
+    match: HeldTerms | None
     candidate: str | None
     erased: int
-    files: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, FileFacts]
     document: Mapping[str, Any] = field(repr=False)
 
     @classmethod
@@ -141,7 +193,6 @@ class Manifest:
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Manifest:
         """A manifest from what its file says. Raises ValueError, KeyError, TypeError or AttributeError for a damaged one."""
-        serve = dict(document["spec"].get("serve", {}))
         return cls(
             version=document["version"],
             job=document["job"],
@@ -155,14 +206,12 @@ class Manifest:
             gate=_gate(document["gate"]),
             forced=_forced(document.get("forced")),
             parent=document.get("parent"),
-            run=document.get("run", {}),
-            spec=document["spec"],
-            serve=serve,
-            max_age=_seconds(serve.get("max_age", "60s")),
-            match=document.get("match"),
+            run=_run(document.get("run", {})),
+            spec=_spec(document["spec"]),
+            match=_match(document.get("match")),
             candidate=document.get("candidate"),
             erased=document.get("forgot", 0),
-            files={_file_name(name): dict(facts) for name, facts in document["files"].items()},
+            files={_file_name(name): _file(facts) for name, facts in document["files"].items()},
             document=document,
         )
 
@@ -170,12 +219,6 @@ class Manifest:
     def is_json(self) -> bool:
         """Whether its predictions are JSON values, and not texts."""
         return self.prediction == "json"
-
-    @property
-    def list_place(self) -> str | None:
-        """Where its list came from; None where an older program made it."""
-        place = self.run.get("input")
-        return place if isinstance(place, str) else None
 
     @property
     def has_matcher(self) -> bool:
@@ -220,6 +263,34 @@ def _column(document: Mapping[str, Any]) -> Column:
     if document["kind"] not in ENCODERS:
         raise ValueError(f"a key column has the unknown kind {document['kind']}")
     return Column(document["name"], document["kind"])
+
+
+def _run(document: Mapping[str, Any]) -> PublishedRun:
+    place = document.get("input")
+    return PublishedRun(document.get("run_id", 0), place if isinstance(place, str) else None)
+
+
+def _spec(document: Mapping[str, Any]) -> PublishedSpec:
+    serve, upstream = document.get("serve", {}), document.get("input", {}).get("job")
+    return PublishedSpec(
+        upstream=upstream if isinstance(upstream, str) else None,
+        keep_versions=Keep.of(document["keep_versions"]) if "keep_versions" in document else KEEP_VERSIONS,
+        max_age=_seconds(serve.get("max_age", "60s")),
+        records_misses=serve.get("misses", True),
+        sections={name: canonical_json(section) for name, section in document.items()},
+    )
+
+
+def _match(document: Mapping[str, Any] | None) -> HeldTerms | None:
+    if document is None:
+        return None
+    known = document.keys() >= set(MatcherVersion._fields)
+    made_by = MatcherVersion(*(document[name] for name in MatcherVersion._fields)) if known else None
+    return HeldTerms(document["terms"], made_by)
+
+
+def _file(document: Mapping[str, Any]) -> FileFacts:
+    return FileFacts(document["size"], document["sha256"])
 
 
 def _file_name(name: str) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchinfer.core.clock import iso
 from batchinfer.core.files import os_errors, sync_folder, write_atomically
 from batchinfer.core.home import JobData
-from batchinfer.errors import NotFound, StoreError
+from batchinfer.core.records import Info
+from batchinfer.errors import NotFound, NotPublished, StoreError
 from batchinfer.versions.folders import folder_of, numbers, verify
 from batchinfer.versions.layout import MANIFEST
 from batchinfer.versions.manifest import Manifest
@@ -68,6 +69,7 @@ class VersionStatus:
     version: its number.
     created_at: when it was made, as text; None where its manifest is damaged.
     rows: how many entries it has; None where its manifest is damaged.
+    served: whether clients get it: the pinned version if there is a pin, else the current one.
     current: whether CURRENT names it.
     pinned: whether PIN names it.
     gate: what the gate said, or damaged.
@@ -76,6 +78,7 @@ class VersionStatus:
     version: int
     created_at: str | None
     rows: int | None
+    served: bool
     current: bool
     pinned: bool
     gate: str
@@ -103,8 +106,17 @@ def served(data: JobData) -> Pointer:
     """The version that is served: the pinned one, else the current one. Raises NotFound."""
     found = pointer(data, PIN) or pointer(data)
     if found is None:
-        raise NotFound(f"The job {data.name} has no published version in {data.root}: batchinfer run makes one.")
+        raise nothing_published(data)
     return found
+
+
+def nothing_published(data: JobData) -> NotPublished:
+    """The error for a job without versions. Raises NotFound where there is no such job, or no data folder."""
+    data.require()
+    return NotPublished(
+        f"The job {data.name} has no published version in {data.root}",
+        fix="batchinfer run makes one, or choose another data folder with --home.",
+    )
 
 
 def open_served(data: JobData) -> Snapshot:
@@ -175,17 +187,22 @@ def make_current(data: JobData, version: int) -> None:
 
 def pin(data: JobData, version: int) -> PinReport:
     """Serves that version whatever is published, until it is unpinned. Raises NotFound or StoreError."""
+    data.require()
     with data.versions_lock(f"batchinfer pin {data.name}"):
         if version not in numbers(data):
             there = ", ".join(map(str, numbers(data))) or "none"
-            raise NotFound(f"The job {data.name} has no version {version}: there are {there}.")
+            raise NotFound(f"The job {data.name} has no version {version} in {data.root}: there are {there}.")
         verify(data, version)
         point(data, PIN, version)
         return PinReport(data.name, version, version)
 
 
 def unpin(data: JobData) -> PinReport:
-    """Serves the current version again. A damaged CURRENT is reported as the problem: the pin is gone anyway."""
+    """Serves the current version again. A damaged CURRENT is reported as the problem: the pin is gone anyway.
+
+    Raises NotFound for a job that the data folder does not have.
+    """
+    data.require()
     with data.versions_lock(f"batchinfer unpin {data.name}"), os_errors(data.folder / PIN):
         was_pinned = (data.folder / PIN).exists()
         if was_pinned:
@@ -200,6 +217,7 @@ def unpin(data: JobData) -> PinReport:
 
 def roll_back(data: JobData) -> PinReport:
     """Pins the newest whole version below the one that is served. Raises NotFound or StoreError."""
+    data.require()
     with data.versions_lock(f"batchinfer rollback {data.name}"):
         now = served(data).version
         for number in reversed([number for number in numbers(data) if number < now]):
@@ -207,7 +225,7 @@ def roll_back(data: JobData) -> PinReport:
                 verify(data, number)
                 break
         else:
-            raise NotFound(f"The job {data.name} has no whole version below {now}, which is served.")
+            raise NotFound(f"The job {data.name} has no whole version below {now}, which is served, in {data.root}.")
         point(data, PIN, number)
         return PinReport(data.name, number, number, before=now)
 
@@ -225,25 +243,33 @@ def point(data: JobData, name: str, version: int) -> None:
     write_atomically(data.folder / name, json.dumps(content).encode())
 
 
-def list_versions(data: JobData, warn: Callable[[str], None]) -> list[VersionStatus]:
+def list_versions(data: JobData, warn: Info) -> list[VersionStatus]:
     """All versions, newest first. One without a readable manifest is called damaged.
 
-    A CURRENT or PIN that is damaged counts as missing, with a warning: the list is where to look for what can be pinned.
+    A CURRENT or PIN that is damaged is named in a warning: the list is where to look for what can be pinned. While PIN
+    is damaged no version counts as served. Raises NotFound where nothing is published.
     """
-    named: dict[str, int] = {}
+    named: dict[str, int | None] = {}
     for name in (CURRENT, PIN):
         try:
             if (found := pointer(data, name)) is not None:
                 named[name] = found.version
         except StoreError as exc:
+            named[name] = None
             warn(str(exc))
-    return [_status(data, number, named) for number in reversed(numbers(data))]
+    there = numbers(data)
+    if not there:
+        raise nothing_published(data)
+    return [_status(data, number, named) for number in reversed(there)]
 
 
-def _status(data: JobData, number: int, named: Mapping[str, int]) -> VersionStatus:
+def _status(data: JobData, number: int, named: Mapping[str, int | None]) -> VersionStatus:
+    """named: what CURRENT and PIN say, None for one that is damaged."""
     current, pinned = named.get(CURRENT) == number, named.get(PIN) == number
+    is_served = pinned if PIN in named else current
     try:
         manifest = Manifest.read(folder_of(data, number))
     except StoreError:
-        return VersionStatus(number, None, None, current, pinned, "damaged")
-    return VersionStatus(number, iso(manifest.created_at), manifest.rows, current, pinned, manifest.gate.status)
+        return VersionStatus(number, None, None, is_served, current, pinned, "damaged")
+    gate = manifest.gate.status
+    return VersionStatus(number, iso(manifest.created_at), manifest.rows, is_served, current, pinned, gate)

@@ -59,18 +59,18 @@ class QueryReader:
             self._refuse_names(list(query))
         return tuple([CHECKS[column.kind](query[column.name], column) for column in self.columns])
 
-    def from_many(self, queries: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """The same for each of many. Raises UsageError, which says which one it is about."""
-        rows = []
-        for number, query in enumerate(queries):
-            if not isinstance(query, Mapping):
-                shown = errors.shortened(repr(query))
-                raise UsageError(f"queries[{number}] should be a mapping of columns to values, not {shown}.")
-            try:
-                rows.append(self.from_values(query))
-            except UsageError as exc:
-                raise UsageError(f"queries[{number}]: {exc}") from exc
-        return rows
+    def from_many(self, queries: Sequence[Any]) -> list[tuple[Any, ...] | UsageError]:
+        """The same for each of many; in the place of one that does not fit, why."""
+        return [self._values_or_why(query) for query in queries]
+
+    def _values_or_why(self, query: Any) -> tuple[Any, ...] | UsageError:
+        if not isinstance(query, Mapping):
+            shown = errors.shortened(repr(query))
+            return UsageError(f"A query is a mapping of columns to values, not {shown}.")
+        try:
+            return self.from_values(query)
+        except UsageError as exc:
+            return exc
 
     def from_url(self, query_string: bytes) -> tuple[Any, ...]:
         """The same from the query of a URL, percent-encoded UTF-8. Raises UsageError."""
@@ -95,13 +95,13 @@ class QueryReader:
             column = self.columns[position]
             found[position] = text if column.kind == "string" else _typed(text, column)
         if unknown or None in found:
-            given = [name for name, value in zip(self.names, found, strict=True) if value is not None]
-            self._refuse_names([*given, *unknown])
+            named = [name for name, value in zip(self.names, found, strict=True) if value is not None]
+            self._refuse_names([*named, *unknown])
         return tuple(found)
 
-    def _refuse_names(self, given: list[str]) -> None:
-        missing = [name for name in self.names if name not in given]
-        unknown = [errors.shortened(str(name)) for name in given if name not in self.names]
+    def _refuse_names(self, named: list[str]) -> None:
+        missing = [name for name in self.names if name not in named]
+        unknown = [errors.shortened(str(name)) for name in named if name not in self.names]
         said = [f"{', '.join(missing)} is missing"] if missing else []
         said += [f"{', '.join(unknown[:5])} is not part of it"] if unknown else []
         raise UsageError(f"The lookup key of {self._job} is {', '.join(self.names)}: {' and '.join(said)}.")
@@ -117,11 +117,13 @@ def parameters(query_string: bytes) -> dict[str, list[str]]:
     return found
 
 
-def language_ranges(asked: Iterable[Any]) -> tuple[str, ...]:
+def language_ranges(languages: Iterable[Any]) -> tuple[str, ...]:
     """Checked BCP 47 tags, each of which also stands for its more special ones. Raises UsageError."""
-    if isinstance(asked, str | bytes | Mapping):
-        raise UsageError(f"Languages are a list of BCP 47 tags, such as ['de'], not {errors.shortened(repr(asked))}.")
-    ranges = tuple(asked)
+    if isinstance(languages, str | bytes | Mapping):
+        raise UsageError(
+            f"Languages are a list of BCP 47 tags, such as ['de'], not {errors.shortened(repr(languages))}."
+        )
+    ranges = tuple(languages)
     if len(ranges) > MAX_LANGUAGES:
         raise UsageError(f"A match can be restricted to {MAX_LANGUAGES} languages; these are {len(ranges):,}.")
     for language in ranges:

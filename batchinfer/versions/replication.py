@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import MANIFEST
@@ -32,6 +32,7 @@ class Replicated:
     copied: whether it was copied; if not, it was there already.
     bytes: the size of what was copied.
     pinned: the version that is served there instead, if one is pinned.
+    versions_removed: old versions and candidates that were removed there.
     """
 
     job: str
@@ -40,35 +41,39 @@ class Replicated:
     copied: bool
     bytes: int
     pinned: int | None
+    versions_removed: list[int | str]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def replicate(data: JobData, destination: str | Path, say: Callable[[str], None]) -> Replicated:
-    """Copies what is served to another data folder, and makes it current there. Raises UsageError, Busy or StoreError."""
+def replicate(data: JobData, destination: str | Path, info: Info) -> Replicated:
+    """Copies what is served to another data folder, which is made if need be, and makes it current there.
+
+    Raises UsageError, NotFound, Busy or StoreError.
+    """
     there = _destination(data, Path(destination).absolute())
     with pointers.open_served(data) as source, there.run_lock(f"batchinfer copy {data.name}"):
         found = pointers.pointer_to(data, source.number)
         folders.remove_drafts(there)
         size = 0
         if copied := not _is_there(there, found):
-            size = _copy(source, found, there, say)
+            size = _copy(source, found, there, info)
         for name in ALSO_COPIED:
             if (data.folder / name).is_file():
                 write_atomically(there.folder / name, (data.folder / name).read_bytes())
         with there.versions_lock(f"batchinfer copy {data.name}"):
             pointers.make_current(there, found.version)
-        retention.retain(there, int(source.manifest.spec["keep_versions"]))
+        removed = retention.retain(there, source.manifest.spec.keep_versions, info)
         pin = pointers.pointer(there, pointers.PIN)
     pinned = None if pin is None or pin.version == found.version else pin.version
-    return Replicated(data.name, found.version, str(destination), copied, size, pinned)
+    return Replicated(data.name, found.version, str(destination), copied, size, pinned, removed.to_json())
 
 
 def _destination(data: JobData, root: Path) -> JobData:
-    if not root.is_dir():
-        raise UsageError(f"{root} is not a folder: make it first, or name another data folder.")
-    if root.samefile(data.root):
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is not a folder: name a data folder, or one that is to be made.")
+    if root.exists() and root.samefile(data.root):
         raise UsageError(f"{root} is the data folder that the version lies in: name another one.")
     return JobData(root.resolve(), data.name)
 
@@ -95,24 +100,24 @@ def _is_there(there: JobData, found: Pointer) -> bool:
     return True
 
 
-def _copy(source: Snapshot, found: Pointer, there: JobData, say: Callable[[str], None]) -> int:
+def _copy(source: Snapshot, found: Pointer, there: JobData, info: Info) -> int:
     """Brings the files over, under a temporary name until all are checked; returns their bytes."""
     files = source.manifest.files
     with folders.draft_folder(there) as draft:
         for name, facts in files.items():
-            if facts["size"] > BIG:
-                say(f"Copying {name} ({facts['size'] / 1e6:,.0f} MB) ...")
-            _copy_file(source.folder / name, draft / name, facts)
-        _copy_file(source.folder / MANIFEST, draft / MANIFEST, {"sha256": found.digest})
+            if facts.size > BIG:
+                info(f"Copying {name} ({facts.size / 1e6:,.0f} MB) ...")
+            _copy_file(source.folder / name, draft / name, facts.sha256)
+        _copy_file(source.folder / MANIFEST, draft / MANIFEST, found.digest)
         folders.sync_files(draft)
         with Snapshot(draft, digest=found.digest) as snapshot:
             snapshot.verify()
         with there.versions_lock(f"batchinfer copy {there.name}"):
-            folders.add(there, draft, found.version)
-    return sum(int(facts["size"]) for facts in files.values())
+            folders.move_into_place(there, draft, found.version)
+    return sum(facts.size for facts in files.values())
 
 
-def _copy_file(source: Path, target: Path, facts: Mapping[str, Any]) -> None:
+def _copy_file(source: Path, target: Path, sha256: str) -> None:
     digest = hashlib.sha256()
     try:
         handle = os.open(source, os.O_RDONLY)
@@ -122,5 +127,5 @@ def _copy_file(source: Path, target: Path, facts: Mapping[str, Any]) -> None:
         while chunk := reading.read(CHUNK):
             digest.update(chunk)
             writing.write(chunk)
-    if digest.hexdigest() != facts["sha256"]:
+    if digest.hexdigest() != sha256:
         raise StoreError(f"{source} is damaged: its checksum differs from the manifest's; nothing was published.")

@@ -6,35 +6,91 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from batchinfer.core.files import sync_folder
 from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
 from batchinfer.errors import StoreError
 from batchinfer.versions import folders, pointers
+from batchinfer.versions.keep import Keep
 from batchinfer.versions.layout import MANIFEST
+from batchinfer.versions.manifest import Manifest
 
 REMOVED = ".removing-"
 
 
-def retain(data: JobData, keep: int) -> list[int]:
-    """Removes all but the newest `keep` versions and as many refused candidates; returns the versions that went.
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a clean-up removed.
+
+    versions: their numbers.
+    candidates: their names.
+    """
+
+    versions: tuple[int, ...] = ()
+    candidates: tuple[str, ...] = ()
+
+    def told(self, keep: Keep) -> str | None:
+        """The same as a sentence; None if nothing was."""
+        named = [
+            f"{what}{'' if len(names) == 1 else 's'} {', '.join(map(str, names))}"
+            for what, names in (("version", self.versions), ("refused candidate", self.candidates))
+            if names
+        ]
+        return f"Removed {' and '.join(named)}: keep_versions keeps {keep}." if named else None
+
+    def to_json(self) -> list[int | str]:
+        """As reports have it."""
+        return [*self.versions, *self.candidates]
+
+
+def retain(data: JobData, keep: Keep, info: Info) -> Removed:
+    """Removes versions and refused candidates that need not be kept, and says which.
 
     The current and the pinned version stay, and those that a server has open; where CURRENT or PIN is damaged, all do.
     """
+    removed = _clean_up(data, keep)
+    if (said := removed.told(keep)) is not None:
+        info(said)
+    return removed
+
+
+def _clean_up(data: JobData, keep: Keep) -> Removed:
     with data.versions_lock(f"batchinfer: removing old versions of {data.name}"):
         for folder in (data.versions, data.rejected):
             _clear(folder)  # what an earlier removal left when it was killed
-        for name in folders.candidates(data)[:-keep]:
-            _try_to_remove(data.rejected / name)
+        old = _old([data.rejected / name for name in folders.candidates(data)], keep)
+        candidates = tuple(folder.name for folder in old if _try_to_remove(folder))
         try:
             found = [pointers.pointer(data, name) for name in (pointers.CURRENT, pointers.PIN)]
         except StoreError:
-            return []
-        named = [pointer.version for pointer in found if pointer is not None]
-        old = [number for number in folders.numbers(data)[:-keep] if number not in named]
-        return [number for number in old if _remove_unused(folders.folder_of(data, number))]
+            return Removed((), candidates)
+        named = [folders.folder_of(data, pointer.version) for pointer in found if pointer is not None]
+        old = _old([folders.folder_of(data, number) for number in folders.numbers(data)], keep)
+        versions = (folder for folder in old if folder not in named and _remove_unused(folder))
+        return Removed(tuple(int(folder.name) for folder in versions), candidates)
+
+
+def _old(folders_in_order: Sequence[Path], keep: Keep) -> list[Path]:
+    """Those of some folders, oldest first, that are beyond both limits."""
+    beyond = folders_in_order[: -keep.count]
+    if keep.days is None:
+        return list(beyond)
+    oldest = datetime.now(UTC) - timedelta(days=keep.days)
+    return [folder for folder in beyond if _made(folder) < oldest]
+
+
+def _made(folder: Path) -> datetime:
+    """When a version or candidate was made, by its manifest, or else by the file's own time."""
+    try:
+        made = Manifest.read(folder).created_at
+        return made if made.tzinfo is not None else made.replace(tzinfo=UTC)
+    except StoreError:
+        return datetime.fromtimestamp((folder / MANIFEST).stat().st_mtime, UTC)
 
 
 def _remove_unused(folder: Path) -> bool:

@@ -86,7 +86,7 @@ class Snapshot:
         path = folder / LOOKUP
         try:
             facts = path.stat()
-            if facts.st_size != self.manifest.files[LOOKUP]["size"]:
+            if facts.st_size != self.manifest.files[LOOKUP].size:
                 raise StoreError(f"{path} is truncated or corrupt: its size differs from the manifest's.")
             with _MAPPING:
                 mapped = _MAPPED.get((facts.st_dev, facts.st_ino)) or _Mapped(folder, path)
@@ -123,7 +123,7 @@ class Snapshot:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as exc:
                 raise StoreError(f"{self.folder / name} is missing or cannot be read: {exc.strerror}.") from exc
-            if digest != facts["sha256"]:
+            if digest != facts.sha256:
                 raise StoreError(f"{self.folder / name} is damaged: its checksum differs from the manifest's.")
         if len(self) != self.manifest.rows:
             raise StoreError(

@@ -21,13 +21,14 @@ from tests.tiny import Cli, process, token, until
 
 
 def test_a_miss(batchinfer: Cli, shop: Callable[..., Path]) -> None:
-    """Looking up what is not there ends with exit code 1 and a sentence; a wrong column with 2."""
+    """Looking up what is not there ends with exit code 6 and a sentence; a wrong column with 2."""
     shop()
+    batchinfer("run", "shop", "--no-publish")
     done = batchinfer("lookup", "shop", "text=one")
-    assert (done.code, "has no published version" in done.sentence) == (1, True)
+    assert (done.code, f"has no published version in {batchinfer.data}: " in done.sentence) == (6, True)
     batchinfer("run", "shop")
     done = batchinfer("lookup", "shop", "text=seven")
-    assert (done.code, done.sentence) == (1, "shop has no prediction for text=seven in version 1.")
+    assert (done.code, done.sentence) == (6, "shop has no prediction for text=seven in version 1.")
     done = batchinfer("lookup", "shop", "txt=one")
     assert (done.code, done.sentence) == (2, "txt is not part of the lookup key, which is text.")
 
@@ -37,7 +38,7 @@ def test_a_job_that_was_never_run(batchinfer: Cli, shop: Callable[..., Path], co
     """The history of a job that was never run is a miss, and asking for it makes nothing."""
     shop()
     done = batchinfer(*command)
-    assert (done.code, "has not been run yet" in done.sentence) == (1, True)
+    assert (done.code, done.sentence.startswith(f"There is no data folder {batchinfer.data}: ")) == (6, True)
     assert not batchinfer.data.exists()
 
 
@@ -68,11 +69,46 @@ def test_a_data_folder_that_cannot_be_read(batchinfer: Cli, monkeypatch: pytest.
     assert (done.code, done.out, done.err) == (1, "", "batchinfer: /data/shop/job.json: Permission denied\n")
 
 
-def test_versions_of_a_job_that_was_never_run(batchinfer: Cli, shop: Callable[..., Path]) -> None:
-    """A job without versions has an empty list of them."""
+NAMES_A_JOB = [
+    ["versions", "shop"], ["pin", "shop", "1"], ["unpin", "shop"], ["rollback", "shop"], ["lookup", "shop", "text=one"],
+    ["match", "shop", "one"], ["diff", "shop"], ["copy", "shop", "."], ["forget", "shop", "text=one", "--yes"],
+    ["runs", "shop"], ["failures", "shop"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", NAMES_A_JOB, ids=lambda command: command[0])
+def test_a_wrong_data_folder_is_named_and_left_alone(
+    batchinfer: Cli, shop: Callable[..., Path], tmp_path: Path, command: list[str]
+) -> None:
+    """Without the folder, and without the job in it, what only looks ends with 6, names the folder, and makes nothing."""
     shop()
-    done = batchinfer("versions", "shop", "--json")
-    assert (done.code, done.json) == (0, [])
+    done = batchinfer("--home", tmp_path / "typo", *command, "--json")
+    assert (done.code, done.json["error"]["code"]) == (6, "not_found")
+    assert done.sentence.startswith(f"There is no data folder {tmp_path / 'typo'}: ")
+    assert not (tmp_path / "typo").exists()
+    (tmp_path / "empty").mkdir()
+    done = batchinfer("--home", tmp_path / "empty", *command)
+    assert (done.code, done.out) == (6, "")
+    assert done.sentence.startswith(f"There is no job shop in the data folder {tmp_path / 'empty'}: ")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_name_that_neither_job_file_nor_data_folder_knows(batchinfer: Cli, ran: Path) -> None:
+    """It is not found; the closest name that there is comes with it."""
+    done = batchinfer("lookup", "shpo", "text=one")
+    assert done.code == 6
+    assert "did you mean shop?" in done.sentence
+    assert str(batchinfer.data) in done.sentence
+
+
+def test_nothing_is_published(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """A job that was run and never published has no version: that is its own kind of error."""
+    shop()
+    batchinfer("run", "shop", "--no-publish")
+    for command in (["versions", "shop"], ["lookup", "shop", "text=one"], ["rollback", "shop"], ["diff", "shop"]):
+        done = batchinfer(*command, "--json")
+        assert (done.code, done.json["error"]["code"]) == (6, "not_published"), command
+        assert str(batchinfer.data) in done.sentence
 
 
 def test_misses_that_join_the_list_are_told(batchinfer: Cli, shop: Callable[..., Path]) -> None:
@@ -104,7 +140,7 @@ def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     last = done.err.splitlines()[-1]
     assert last.startswith("batchinfer: The gate refused the new version: coverage: 1 of 4 keys have a prediction")
     assert last.endswith(
-        "Compare it with batchinfer diff shop current r2; "
+        "compare it with batchinfer diff shop current r2; "
         "to publish it anyway: batchinfer publish shop --candidate r2 --force --why TEXT"
     )
     shown = [" ".join(line.split()) for line in done.out.splitlines()]
@@ -132,7 +168,7 @@ def test_publishing_by_force(batchinfer: Cli, shop: Callable[..., Path]) -> None
         done = batchinfer("publish", "shop", *flags)
         assert done.code == 2
         assert sentence in done.err.splitlines()[-1]
-    assert batchinfer("publish", "shop", "--candidate", "r9", "--force", "--why", "x").code == 1
+    assert batchinfer("publish", "shop", "--candidate", "r9", "--force", "--why", "x").code == 6
     done = batchinfer("publish", "shop", "--candidate", "r1", "--force", "--why", "good enough")
     assert (done.code, done.out) == (0, "Published version 1 with 1 entries.\n")
     assert batchinfer("versions", "shop", "--json").json[0]["gate"] == "failed"

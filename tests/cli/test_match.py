@@ -71,13 +71,16 @@ def test_for_people_each_match_is_a_row(batchinfer: Cli) -> None:
 
 
 def test_no_match_is_a_miss(batchinfer: Cli) -> None:
-    """It is said, and the exit code is 1; for machines the object comes all the same."""
+    """It is said, and the exit code is 6; for machines the object comes too, with the error in it."""
     sentence = "Version 1 of vaccines finds nothing in this text."
     done = batchinfer("match", "vaccines", "Guten Tag")
-    assert (done.code, done.out, done.sentence) == (1, "", sentence)
+    assert (done.code, done.out, done.sentence) == (6, "", sentence)
     for text in ("Guten Tag", "", "\udcff"):
         done = batchinfer("match", "vaccines", text, "--json")
-        assert (done.code, done.json, done.sentence) == (1, {"matches": [], "version": 1}, sentence)
+        assert (done.code, done.sentence) == (6, sentence)
+        assert done.json.keys() == {"matches", "version", "error"}
+        assert (done.json["matches"], done.json["version"]) == ([], 1)
+        assert (done.json["error"]["code"], done.json["error"]["message"]) == ("not_found", sentence)
 
 
 def test_languages_and_offsets(batchinfer: Cli) -> None:
@@ -114,8 +117,14 @@ def test_lines_that_mention_nothing_are_a_miss(batchinfer: Cli, monkeypatch: pyt
     """Also when there are none."""
     give(monkeypatch, data)
     done = batchinfer("match", "vaccines", "-")
-    assert (done.code, done.out) == (1, "-\n" * len(data.splitlines()))
+    assert (done.code, done.out) == (6, "-\n" * len(data.splitlines()))
     assert "finds nothing in these texts" in done.sentence
+    give(monkeypatch, data)
+    done = batchinfer("match", "vaccines", "-", "--json")
+    assert (done.code, [json.loads(line) for line in done.out.splitlines()]) == (
+        6,
+        [{"matches": [], "version": 1}] * len(data.splitlines()),
+    )
 
 
 def test_a_line_that_is_no_text_is_named(batchinfer: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +140,7 @@ def test_a_line_that_is_no_text_is_named(batchinfer: Cli, monkeypatch: pytest.Mo
     [
         (["vaccines"], 2, "Missing argument 'TEXT'."), (["vaccines", "a", "--offsets", "bytes"], 2, "'bytes' is not one of"),
         (["vaccines", "a", "--language", "zh_Hans"], 2, "'zh_Hans' is not a BCP 47 tag, such as de or pt-BR."),
-        (["plain", "a"], 2, "The job plain has no match section"), (["nosuch", "a"], 2, "There is no job nosuch"),
+        (["plain", "a"], 2, "The job plain has no match section"), (["nosuch", "a"], 6, "There is no job nosuch"),
     ],
 )  # fmt: skip
 def test_bad_words_are_refused(batchinfer: Cli, words: list[str], code: int, sentence: str) -> None:
@@ -146,5 +155,5 @@ def test_nothing_is_published_yet(batchinfer: Cli, tmp_path: Path) -> None:
     bare = job(tmp_path / "home", "bare", {"id": ["a"]})
     bare.data.prepare(bare.job.path)
     done = batchinfer("match", "bare", "a")
-    assert done.code == 1
+    assert done.code == 6
     assert "no published version" in done.sentence

@@ -12,13 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchinfer.cli import common
 from batchinfer.core.home import JobData
 from batchinfer.engines.devices import Gpu
+from batchinfer.job import reader
 from batchinfer.maintenance import doctor
 from batchinfer.versions.folders import folder_of
 from tests.cli.conftest import ECHO
 from tests.factories import LENIENT
-from tests.tiny import Cli, token
+from tests.tiny import Cli, token, write_job
 
 RUN_FIELDS = {
     "job", "run_id", "status", "rows", "bad", "duplicates", "unique", "hits", "generated", "failures", "left", "carried", "version",
@@ -65,11 +67,11 @@ def test_lookup_and_versions_for_machines(batchinfer: Cli, ran: Path, shop: Call
     shop({"text": ["one", "two", "three", "four"]})
     batchinfer("run", "shop")
     rows = batchinfer("versions", "shop", "--json").json
-    assert [(row["version"], row["rows"], row["current"], row["pinned"]) for row in rows] == [
-        (2, 4, True, False),
-        (1, 3, False, False),
+    assert [(row["version"], row["rows"], row["served"], row["current"], row["pinned"]) for row in rows] == [
+        (2, 4, True, True, False),
+        (1, 3, False, False, False),
     ]
-    assert all(row.keys() == {"version", "created_at", "rows", "current", "pinned", "gate"} for row in rows)
+    assert all(row.keys() == {"version", "created_at", "rows", "served", "current", "pinned", "gate"} for row in rows)
 
 
 def test_pinning_for_people_and_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
@@ -80,8 +82,13 @@ def test_pinning_for_people_and_machines(batchinfer: Cli, shop: Callable[..., Pa
     batchinfer("run", "shop")
     done = batchinfer("pin", "shop", 1)
     assert (done.code, done.out) == (0, "Version 1 is pinned: it is served until batchinfer unpin shop.\n")
-    assert [row["pinned"] for row in batchinfer("versions", "shop", "--json").json] == [False, True]
-    assert batchinfer("lookup", "shop", "text=two").code == 1
+    assert [
+        (row["served"], row["current"], row["pinned"]) for row in batchinfer("versions", "shop", "--json").json
+    ] == [
+        (False, True, False),
+        (True, False, True),
+    ]
+    assert batchinfer("lookup", "shop", "text=two").code == 6
     shop({"text": ["one", "two", "three"]}, gate=LENIENT)
     done = batchinfer("run", "shop")
     assert done.code == 0
@@ -98,12 +105,12 @@ def test_pinning_for_people_and_machines(batchinfer: Cli, shop: Callable[..., Pa
 @pytest.mark.parametrize(
     ("command", "code", "sentence"),
     [
-        (["pin", "shop", "7"], 1, "The job shop has no version 7: there are 1."),
+        (["pin", "shop", "7"], 6, "The job shop has no version 7 in "),
         (["pin", "shop", "0"], 2, "0 is not in the range x>=1"),
         (["pin", "shop", "one"], 2, "'one' is not a valid integer range"),
         (["pin", "shop"], 2, "Missing argument 'N'"),
-        (["rollback", "shop"], 1, "has no whole version below 1, which is served."),
-        (["pin", "nothing", "1"], 2, "There is no job nothing"),
+        (["rollback", "shop"], 6, "has no whole version below 1, which is served, in "),
+        (["pin", "nothing", "1"], 6, "There is no job nothing"),
     ],
 )
 def test_pins_that_cannot_be(batchinfer: Cli, ran: Path, command: list[str], code: int, sentence: str) -> None:
@@ -211,7 +218,11 @@ def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
 
     corrected = [{"text": "two", "prediction": "zwei 2️⃣"}, {"text": "beyond", "prediction": "jenseits"}]
     pq.write_table(pa.Table.from_pylist(corrected), "in.parquet")
-    assert batchinfer("import", "shop", "in.parquet", "--author", "ann", "--json").json == {"import_id": 1, "rows": 2}
+    words = ["import", "shop", "in.parquet", "--author", "ann"]
+    assert "1 key that the list does not have: in.parquet, row 2" in batchinfer(*words).sentence
+    assert batchinfer(*words, "--allow", "keys", "--json").json == {
+        "import_id": 1, "rows": 2, "unfit": 0, "unlisted": 1
+    }  # fmt: skip
     [listed] = batchinfer("import", "shop", "--list", "--json").json
     assert (listed["import_id"], listed["author"], listed["rows"]) == (1, "ann", 2)
     assert batchinfer("publish", "shop", "--json").json["version"] == 2
@@ -219,11 +230,11 @@ def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     assert (body["prediction"], body["source"]) == ("zwei 2️⃣", "import")
     assert batchinfer("lookup", "shop", "text=beyond").code == 0
 
-    assert batchinfer("import", "shop", "--undo", "7").code == 1
+    assert batchinfer("import", "shop", "--undo", "7").code == 6
     assert batchinfer("import", "shop", "--undo", "1", "--json").json == {"import_id": 1, "rows": 2}
     assert batchinfer("publish", "shop", "--json").json["version"] == 3
     assert batchinfer("lookup", "shop", "text=two", "--json").json["prediction"] == "two"
-    assert batchinfer("lookup", "shop", "text=beyond").code == 1
+    assert batchinfer("lookup", "shop", "text=beyond").code == 6
 
 
 def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, shop: Callable[..., Path]) -> None:
@@ -234,7 +245,7 @@ def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, sh
     result = done.json
     assert (result["prompt"], result["text"]) == ("<user>Hello\n<assistant>", "Hello")
     assert result["result"]["value"] == "Hello"
-    assert batchinfer("runs", "shop").code == 1
+    assert batchinfer("runs", "shop").code == 6
     said = batchinfer("try", "shop", "text=Hello").out
     assert "<user>Hello" in said
     assert 'The prediction: "Hello"' in said
@@ -332,3 +343,30 @@ def test_people_get_text(batchinfer: Cli, ran: Path, command: str) -> None:
     assert done.out.strip()
     assert "Traceback" not in done.err
     assert not done.out.startswith(("{", "["))
+
+
+def test_a_narrow_terminal_loses_no_column(batchinfer: Cli, ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At sixty characters and fewer a table still has all its columns and figures."""
+    for width in ("60", "20"):
+        monkeypatch.setenv("COLUMNS", width)
+        said = batchinfer("runs", "shop").out
+        assert {"run", "rows", "failed", "ver.", "rows/s", "done"} <= set(said.split())
+        assert "…" not in said
+
+
+def test_the_bundled_model_is_noted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A person is told once for each job and data folder that the model is a small one, and never beside JSON."""
+    write_job(tmp_path / "shop", {"text": ["a"]}, model={"id": "bundled/x"}, prompt={"template": "{{ text }}"})
+    job, data = reader.load(str(tmp_path / "shop"), {}), JobData(tmp_path / "home", "shop")
+
+    def said(*, as_json: bool = False) -> str:
+        with common.model_note(job, data, as_json=as_json):
+            pass
+        return capsys.readouterr().err
+
+    assert "is a small English model" in said()
+    assert not data.root.exists(), "what only looks makes nothing"
+    data.folder.mkdir(parents=True)
+    assert said(as_json=True) == ""
+    assert "is a small English model" in said()
+    assert said() == ""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from batchinfer.client.types import Hit, Outcome
 from batchinfer.errors import BatchinferError
 from tests.client.scripted import Scripted
 from tests.factories import World
@@ -30,9 +31,20 @@ def live(way: str, world: World, tmp_path: Path) -> Iterator[str | Path]:
         yield server.url
 
 
+def hits(found: list[Outcome]) -> list[Hit]:
+    """What was found among many."""
+    return [hit for hit in found if isinstance(hit, dict)]
+
+
 def outcome(ask: Callable[[], Any]) -> Any:
+    """What came of asking, so that errors can be compared, too."""
     try:
-        return ask()
+        found = ask()
+        return (
+            [str(item) if isinstance(item, BatchinferError) else item for item in found]
+            if isinstance(found, list)
+            else found
+        )
     except BatchinferError as exc:
         return type(exc), str(exc)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchinfer import Lookup
-from batchinfer.client import http
+from batchinfer import AsyncLookup, Lookup
+from batchinfer.client import encoding, http
 from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES
-from batchinfer.errors import NotFound, StoreError, UsageError
+from batchinfer.errors import NotPublished, StoreError, UsageError
 from batchinfer.serve.apikeys import KeyFile
+from tests.client.conftest import hits
 from tests.client.scripted import HIT, STATE, Scripted, problem
 from tests.serving import job, say, serving
 
@@ -38,7 +40,7 @@ def lookup(server: Scripted) -> Iterator[Lookup]:
 def test_batches_keep_within_the_limits(sizes: list[int], many: int) -> None:
     """In order, none lost, none empty, none of too many queries or bytes."""
     queries = [b"x" * size for size in sizes] + [b"{}"] * many
-    made = list(http.batches(queries))
+    made = list(encoding.in_portions(queries))
     assert [query for part in made for query in part] == queries
     assert all(0 < len(part) <= MAX_QUERIES for part in made)
     assert all(len(b'{"queries":[%b]}' % b",".join(part)) <= MAX_BODY for part in made)
@@ -52,7 +54,7 @@ def test_long_values_go_round_the_limit_of_a_url(tmp_path: Path) -> None:
     with serving(world.data.root, tmp_path / "server") as server, Lookup(server.url, "shop") as made:
         for key in ("x" * 8000, values[0]):
             assert (made.get(id=key) is None) == (key not in values)
-        assert [hit and hit["query"]["id"] for hit in made.get_many([{"id": key} for key in values])] == values
+        assert [hit["query"]["id"] for hit in hits(made.get_many([{"id": key} for key in values]))] == values
         with pytest.raises(UsageError, match=r"^A query has 1,048,585 bytes; the service takes 1,048,544\.$"):
             made.get(id="x" * (1 << 20))
 
@@ -62,7 +64,7 @@ def test_a_key_is_sent_and_a_wrong_one_told(tmp_path: Path) -> None:
     world = job(tmp_path / "home", "shop", {"id": ["a"]})
     say(world, "one", id=["a"])
     key = KeyFile(world.data.root).add("test", None).key
-    limited = KeyFile(world.data.root).add("test", ["other"]).key
+    limited = KeyFile(world.data.root).add("limited", ["other"]).key
     with serving(world.data.root, tmp_path / "server") as server:
         with Lookup(server.url, "shop", key=key) as made:
             assert made.get(id="a") is not None
@@ -124,9 +126,38 @@ def test_it_gives_up_in_the_end(server: Scripted, lookup: Lookup) -> None:
     with pytest.raises(StoreError, match=rf"^{server.url} answered with the status 502: Bad Gateway$"):
         lookup.get(id="a")
     assert len(server.asked) == 4
-    server.first(*[problem(503, "not-published", "The job shop has no published version yet.")] * 4)
-    with pytest.raises(NotFound, match=r"^The job shop has no published version yet\.$"):
+    server.first(*[problem(503, "not-published", "It has just started.", **{"Retry-After": "0"})] * 4)
+    with pytest.raises(NotPublished, match=r"^It has just started\.$"):
         lookup.get(id="a")
+    assert len(server.asked) == 4
+
+
+ASKS: list[Callable[[Any], Any]] = [
+    lambda lookup: lookup.get(id="a"),
+    lambda lookup: lookup.get_many([{"id": "a"}]),
+    lambda lookup: lookup.match("a"),
+    lambda lookup: lookup.match_many(["a"]),
+]
+
+
+def test_what_was_never_published_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every question about a job without a version is answered at once, with an error of its own, also asynchronously."""
+    monkeypatch.setattr(http._Retry, "sleep", lambda *_: pytest.fail("it waited"))
+    world = job(tmp_path / "home", "shop", {"id": ["a"]})
+    world.data.prepare(world.job.path)
+
+    async def asynchronously(ask: Callable[[Any], Any]) -> Any:
+        async with AsyncLookup(service.url, "shop") as lookup:
+            return await ask(lookup)
+
+    with serving(world.data.root, tmp_path / "server") as service, Lookup(service.url, "shop") as made:
+        for ask in ASKS:
+            with pytest.raises(NotPublished, match=r"^The job shop has no published version yet\.$"):
+                ask(made)
+            with pytest.raises(NotPublished, match=r"^The job shop has no published version yet\.$"):
+                asyncio.run(asynchronously(ask))
+        with pytest.raises(NotPublished):
+            _ = made.version
 
 
 def test_retry_after_is_honoured_within_the_time_out(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +199,7 @@ def test_a_reply_that_is_too_large_is_asked_for_in_halves(server: Scripted, look
     large = problem(413, "too-large", "The reply would be too large.")
     server.first(large)
     found = lookup.get_many([{"id": name} for name in "abc"])
-    assert [hit["query"]["id"] for hit in found if hit] == ["a", "b", "c"]
+    assert [hit["query"]["id"] for hit in hits(found)] == ["a", "b", "c"]
     assert [len(json.loads(body)["queries"]) for *_, body in server.asked] == [3, 1, 2]
     server.first(large)
     with pytest.raises(UsageError, match="would be too large"):
@@ -255,6 +286,19 @@ def test_a_bad_query_costs_one_look_at_the_lookup_key(server: Scripted, lookup: 
     with pytest.raises(UsageError, match="odd is not part of it"):
         lookup.get(id="a", odd=1)
     assert [path for _, path, _, _ in server.asked] == ["/v1/jobs/shop"]
+
+
+def test_a_bad_query_among_many_is_not_sent(server: Scripted, lookup: Lookup) -> None:
+    """The others are, in one batch; what the service refuses since its key is another one now stands in its place, too."""
+    reply = {"found": False, "error": {"type": "urn:batchinfer:bad-query", "detail": "It is another key now."}}
+    body = json.dumps({"version": 1, "results": [HIT | {"found": True}, reply]}).encode()
+    lookup.get(id="a")
+    server.asked.clear()
+    server.first((200, {}, json.dumps(STATE).encode()), (200, {}, body))
+    odd, hit, refused = lookup.get_many([{"odd": 1}, {"id": "a"}, {"id": "b"}])
+    assert "odd is not part of it" in str(odd)
+    assert (hit, type(refused), str(refused)) == (HIT, UsageError, "It is another key now.")
+    assert [json.loads(sent)["queries"] for *_, sent in server.asked if sent] == [[{"id": "a"}, {"id": "b"}]]
 
 
 def test_a_job_of_which_nothing_is_whole(server: Scripted) -> None:

@@ -112,7 +112,9 @@ def test_many_come_in_their_order(items: Lookup) -> None:
     wanted = [f"i{number}" for number in range(2600, 0, -1)]
     wanted[::3] = ["missing"] * len(wanted[::3])
     found = items.get_many({"id": key} for key in wanted)
-    assert [hit and hit["query"]["id"] for hit in found] == [None if key == "missing" else key for key in wanted]
+    assert [isinstance(hit, dict) and hit["query"]["id"] for hit in found] == [
+        key != "missing" and key for key in wanted
+    ]
     assert found[1] == items.get(id=wanted[1])
     assert items.get_many([]) == []
 
@@ -170,20 +172,20 @@ BAD: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("query", "sentence"), BAD)
 def test_a_bad_query_is_refused_with_one_sentence(typed: Lookup, query: Any, sentence: str) -> None:
-    """Both ways refuse the same queries with the same words; a batch says which of its queries it is about."""
+    """Both ways refuse the same queries with the same words; among many it has its error in its place."""
     with pytest.raises(UsageError) as refusal:
         typed.get(query)
     assert str(refusal.value) == sentence
-    with pytest.raises(UsageError) as refusal:
-        typed.get_many([TYPED[0], query])
-    assert str(refusal.value) == f"queries[1]: {sentence}"
+    first, refused, last = typed.get_many([TYPED[0], query, TYPED[1]])
+    assert (first, last) == (typed.get(TYPED[0]), typed.get(TYPED[1]))
+    assert (type(refused), str(refused)) == (UsageError, sentence)
 
 
 def test_a_query_is_a_mapping(items: Lookup) -> None:
     """Anything else is refused, also a single query where many are wanted."""
     with pytest.raises(UsageError, match=r"^A query is a mapping of columns to values, not 'i7'\.$"):
         items.get("i7")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"^queries\[0\] should be a mapping of columns to values, not 'id'\.$"):
+    with pytest.raises(UsageError, match=r"^Queries are a list of mappings, not {'id': 'i7'}\.$"):
         items.get_many({"id": "i7"})  # type: ignore[dict-item]
 
 
@@ -301,8 +303,8 @@ def test_threads_share_one_while_versions_change(live: str | Path, world: World)
             assert hit is not None
             assert hit["prediction"] in ("one", "two", "three", "four")
             first, second = lookup.get_many([{"id": "a"}, {"id": "b"}])
-            assert first is not None
-            assert second is not None
+            assert isinstance(first, dict)
+            assert isinstance(second, dict)
             assert first["prediction"] == second["prediction"]
             rounds += 1
             time.sleep(0.001)  # the publisher, a thread of this process too, wants its turn
@@ -349,7 +351,7 @@ def test_a_folder_that_vanishes_takes_nothing_away(world: World, tmp_path: Path)
 
 def test_a_folder_that_cannot_be_used_is_told_at_once(world: World, tmp_path: Path) -> None:
     """No data folder, and a job of which nothing is whole, are two different things."""
-    with pytest.raises(NotFound, match=r"^There is no data folder .*nowhere\.$"):
+    with pytest.raises(NotFound, match=r"^There is no data folder .*nowhere: "):
         Lookup(tmp_path / "nowhere", "shop")
     file = folders.folder_of(world.data, 1) / LOOKUP
     file.write_bytes(file.read_bytes()[:-4096])

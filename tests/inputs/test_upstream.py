@@ -231,7 +231,7 @@ def test_the_version_that_was_read_is_recorded(tmp_path: Path) -> None:
     assert report.to_json()["upstream"] == said
     assert report.version is not None
     assert world.store.runs()[0].report["upstream"] == said
-    assert Manifest.read(folders.folder_of(world.data, report.version)).run["upstream"] == said
+    assert Manifest.read(folders.folder_of(world.data, report.version)).document["run"]["upstream"] == said
 
 
 def test_a_list_is_the_same_however_many_rows_are_held(tmp_path: Path) -> None:

@@ -215,6 +215,26 @@ def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("cache: 3", ["cache: input should be a section with the fields max_age (it is 3)."]),
+        (
+            "on_errors: never",
+            [
+                "on_errors: input should be 'continue' (it is 'never').",
+                "on_errors: input should be a section with the fields stop_at, after (it is 'never').",
+            ],
+        ),
+        ("on_errors: {stop_at: 0}", ["on_errors.stop_at: input should be greater than 0 (it is 0)."]),
+        ("on_errors: {afer: 3}", ["on_errors.afer: there is no such field; did you mean after?"]),
+    ],
+)
+def test_a_section_that_is_none_is_told_its_fields(line: str, said: list[str]) -> None:
+    """Where a section is wanted, its fields are named, and so is what may stand in its place."""
+    assert problems(SMALLEST + line) == [f"line 3: {sentence}" for sentence in said]
+
+
+@pytest.mark.parametrize(
     ("text", "line"),
     [
         ("name: [shop\n", "line 2: "),

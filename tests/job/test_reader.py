@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from batchinfer.errors import SpecError, UsageError
 from batchinfer.job import reader
 from batchinfer.prompting.output import SplitStep
+from batchinfer.versions.keep import Keep
 from tests.job.files import ASKING, SMALLEST, problems, write_job
 
 EXAMPLE_JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*/job.yaml"))
@@ -27,7 +28,7 @@ def test_name_and_input_are_enough() -> None:
     spec = reader.parse(SMALLEST, "job.yaml")
     assert (spec.name, spec.input.path, spec.input.key) == ("shop", "queries.parquet", ["term"])
     assert (spec.prompt, spec.model, spec.match, spec.schedule) == (None, None, None, None)
-    assert (spec.on_failure, spec.keep_versions, spec.gate.coverage, spec.gate.failures) == ("keep", 5, 0.95, 0.05)
+    assert (spec.on_failure, spec.keep, spec.gate.coverage, spec.gate.failures) == ("keep", Keep(5, 30), 0.95, 0.05)
 
 
 LATER = """\

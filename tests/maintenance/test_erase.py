@@ -470,7 +470,7 @@ STEPS = [
     "maintenance.erase_cache:rewrite",
     "maintenance.erase_cache:remove_cache_drafts",
     "versions.pointers:point",
-    "versions.folders:add",
+    "versions.folders:move_into_place",
     "versions.retention:remove",
     "shutil:rmtree",
 ]

@@ -21,8 +21,8 @@ from batchinfer.planning.prepare import Options
 from tests.tiny import (
     BECOME_NOBODY,
     ROOT,
-    Audience,
     Cli,
+    RecordingConsole,
     adds_up,
     folder_for_all,
     make_job,
@@ -159,7 +159,7 @@ def test_a_full_disk(
     assert stored(data)[0] == stored(data)[1] >= 600
 
 
-class Filling(Audience):
+class Filling(RecordingConsole):
     """Fills a disk when it is told a certain sentence."""
 
     def __init__(self, disk: Path, sentence: str, leave: int) -> None:
@@ -209,13 +209,13 @@ def test_a_disk_that_fills_up_on_the_way(small_disk: Path, tmp_path: Path) -> No
     job, _ = make_job(tmp_path / "shop", {"text": LONG_TEXTS[:1200]}, model_folder(tmp_path / "model"))
     data = JobData(small_disk / "home", "shop")
     with scripted(tmp_path / "log", answer="echo", per_step=64, in_flight=128, max_len=9999) as pool:
-        full = Audience(at={600: lambda: fill(small_disk, 0)})
+        full = RecordingConsole(at={600: lambda: fill(small_disk, 0)})
         with pytest.raises(StoreError, match=r"the disk is full\. Free space, then run again"):
             run(job, data, Options(publish=False), full, pool)
         (small_disk / "filler").unlink()
         count, distinct = stored(data)
         assert 512 <= count == distinct < 1200
-        report = run(job, data, Options(publish=False), Audience(), pool)
+        report = run(job, data, Options(publish=False), RecordingConsole(), pool)
     assert (report.hits, report.generated, stored(data)) == (count, 1200 - count, (1200, 1200))
     assert adds_up(report.to_json())
 
@@ -230,5 +230,5 @@ def test_a_disk_that_fills_up_while_a_version_is_built(small_disk: Path, tmp_pat
             run(job, data, Options(), Filling(small_disk, "Building the version", leave), pool)
         assert list(data.versions.iterdir()) == []
         (small_disk / "filler").unlink()
-        report = run(job, data, Options(), Audience(), pool)
+        report = run(job, data, Options(), RecordingConsole(), pool)
     assert (report.hits, report.generated, report.version) == (600, 0, 1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,8 +18,9 @@ from batchinfer.core.output import OutputFile
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.pipeline import export
 from batchinfer.planning.prepare import Options
-from tests.factories import World, imports_job, model_job
+from tests.factories import World, imports_job, model_job, unchecked, write
 from tests.plans import echo
+from tests.tiny import RecordingConsole
 
 
 def test_an_export_names_its_target(tmp_path: Path) -> None:
@@ -89,3 +92,84 @@ def test_an_export_as_csv(json_world: World, tmp_path: Path) -> None:
         rows = {row["id"]: row for row in csv.DictReader(file)}
     assert json.loads(rows["a"]["prediction"]) == {"é": ['x,"y', None]}
     assert rows["b"]["score"] == "0.5"
+
+
+def exported(world: World, folder: Path, **options: Any) -> pa.Table:
+    """The export as Parquet."""
+    export.export(world.job, world.data, Options(**options), OutputFile.of(folder / "all.parquet"))
+    return pq.read_table(folder / "all.parquet")
+
+
+def test_an_export_has_the_list_as_it_is(tmp_path: Path) -> None:
+    """All columns of the list are there, and its rows in its order; what people gave beyond it comes last."""
+    numbers = [5, 3, 9, 1, 7]
+    rows = {
+        "note": [f"n{number}" for number in numbers], "id": numbers, "text": ["x", "y", "x", None, "z"],
+        "tags": [["a"], [], None, ["b", "c"], ["d"]], "day": [date(2026, 1, number) for number in numbers],
+    }  # fmt: skip
+    world = model_job(tmp_path, rows)
+    world.answer(echo)
+    world.take_in({"id": [1, 40, 2], "prediction": ["by hand", "more", "more"]})
+    table = exported(world, tmp_path)
+    assert table.column_names[:5] == list(rows)
+    found = table.select(["id", "note", "tags", "day", "prediction"]).to_pylist()
+    assert [row["id"] for row in found[:5]] == numbers
+    assert {row["id"] for row in found[5:]} == {2, 40}
+    assert [row["note"] for row in found] == [f"n{number}" for number in numbers] + [None, None]
+    assert [row["tags"] and json.loads(row["tags"]) for row in found[:5]] == rows["tags"]
+    assert (found[3]["prediction"], found[3]["day"]) == ("by hand", date(2026, 1, 1))
+    lines = tmp_path / "all.jsonl"
+    export.export(world.job, world.data, Options(), OutputFile.of(lines))
+    assert [json.loads(line)["tags"] for line in lines.read_text(encoding="utf-8").splitlines()[:5]] == rows["tags"]
+
+
+def test_columns_make_way_for_those_of_the_answer(tmp_path: Path) -> None:
+    """A column of the list with the name of one of the answer's gets list_ before it, a key column key_."""
+    rows = {"score": [0.5], "list_score": ["x"], "Model": ["m"], "source": ["s"]}
+    world = imports_job(tmp_path, rows, input={"path": "queries.parquet", "key": ["source"]})
+    world.take_in({"source": ["s"], "prediction": ["p"], "score": [0.9]})
+    [row] = exported(world, tmp_path).to_pylist()
+    assert (row["list_list_score"], row["list_score"], row["score"]) == ("x", 0.5, 0.9)
+    assert (row["list_Model"], row["model"], row["key_source"], row["source"]) == ("m", None, "s", "import")
+
+
+def test_columns_that_no_prompt_could_have(tmp_path: Path) -> None:
+    """Text that is not UTF-8, times of day, durations and nothing but nulls do not stop an export."""
+    rows = {
+        "id": [1, 2], "raw": unchecked([b"\xff", b"b"], pa.string()), "at": [time(1, 2, 3), None],
+        "lasts": [timedelta(seconds=3), None], "nothing": pa.nulls(2), "big": pa.array([2**64 - 1, 0], pa.uint64()),
+    }  # fmt: skip
+    world = imports_job(tmp_path, rows)
+    world.take_in({"id": [1, 2], "prediction": ["p", "q"]})
+    first, second = exported(world, tmp_path).select(list(rows)).to_pylist()
+    assert (first["raw"], second["raw"]) == ("\ufffd", "b")
+    assert (first["at"], first["nothing"], first["big"]) == ("01:02:03.000000", None, 2**64 - 1)
+    assert first["lasts"] is not None
+
+
+def test_files_that_differ_in_their_columns(tmp_path: Path) -> None:
+    """A column of two kinds is text; one that not every file has is left out, which is said."""
+    world = imports_job(tmp_path, {"id": [0]}, input={"path": "list", "key": ["id"], "where": {"use": True}})
+    write(world.job.folder / "list/1.parquet", {"id": [1, 2], "size": [7, 8], "only": [1, 1], "use": [False, True]})
+    write(world.job.folder / "list/2.parquet", {"use": [True], "size": ["big"], "id": [0], "Id": [3]})
+    write(world.job.folder / "list/3.parquet", {"use": [True, True], "size": [0.5, 1], "id": [5, 2]})
+    world.take_in({"id": [5, 2, 1], "prediction": ["p"] * 3})
+    person = RecordingConsole()
+    export.export(world.job, world.data, Options(), OutputFile.of(tmp_path / "out.csv"), person)
+    text = (tmp_path / "out.csv").read_text(encoding="utf-8")
+    assert [line.split(",")[:2] for line in text.splitlines()] == [
+        ["id", "size"], ["2", "8"], ["5", "0.5"], ["1", ""],
+    ]  # fmt: skip
+    assert "Left out, since not every file of the list has them once: only, Id." in person.said
+
+
+def test_a_large_export_is_of_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More text than the memory may hold goes out, over the disk, and in the list's order."""
+    count = 40_000
+    ids = [(number * 7919) % count for number in range(count)]
+    world = imports_job(tmp_path, {"id": ids, "text": [f"{number:05d}" * 300 for number in ids]})
+    world.take_in({"id": ids, "prediction": ["p"] * count})
+    monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
+    export.export(world.job, world.data, Options(), OutputFile.of(tmp_path / "out.csv"))
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert [int(row["id"]) for row in csv.DictReader(file)] == ids

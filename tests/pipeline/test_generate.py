@@ -24,7 +24,7 @@ from tests.factories import LENIENT
 from tests.scripted import read_diary
 from tests.tiny import (
     THINKING_TEMPLATE,
-    Audience,
+    RecordingConsole,
     adds_up,
     make_job,
     model_folder,
@@ -84,7 +84,7 @@ def test_the_counts_add_up(tmp_path: Path, tiny: Path, log: Path) -> None:
         gate=LENIENT,
     )
     with scripted(log, answer="echo", refuse=[token("R")], die_on=[token("D")], cut_off=[token("C")]) as pool:
-        report = run(job, data, Options(), Audience(), pool)
+        report = run(job, data, Options(), RecordingConsole(), pool)
     assert adds_up(report.to_json())
     wanted = {
         "rows": 12, "bad": 5, "duplicates": 1, "unique": 6, "hits": 0, "generated": 2, "failures": 4, "left": 0, "version": 1,
@@ -108,8 +108,8 @@ def test_the_counts_add_up(tmp_path: Path, tiny: Path, log: Path) -> None:
 def test_the_second_run_needs_no_engine(tmp_path: Path, tiny: Path, pool: EnginePool, no_engine: EnginePool) -> None:
     """An unchanged job is answered by the cache alone, and publishes nothing new."""
     job, data = make_job(tmp_path / "shop", numbered(20), tiny)
-    run(job, data, Options(), Audience(), pool)
-    report = run(job, data, Options(), Audience(), no_engine)
+    run(job, data, Options(), RecordingConsole(), pool)
+    report = run(job, data, Options(), RecordingConsole(), no_engine)
     assert (report.hits, report.generated, report.version, report.unchanged) == (20, 0, None, True)
     assert served(data).version == 1
 
@@ -119,9 +119,9 @@ def test_only_new_rows_are_asked(tmp_path: Path, tiny: Path, log: Path) -> None:
     diary = str(tmp_path / "diary")
     job, data = make_job(tmp_path / "shop", numbered(20), tiny)
     with scripted(log, answer="echo", diary=diary) as pool:
-        run(job, data, Options(), Audience(), pool)
+        run(job, data, Options(), RecordingConsole(), pool)
         job, data = make_job(tmp_path / "shop", numbered(25), tiny)
-        report = run(job, data, Options(), Audience(), pool)
+        report = run(job, data, Options(), RecordingConsole(), pool)
     assert (report.hits, report.generated, report.version) == (20, 5, 2)
     assert sum(entry[0] == "take" for entry in read_diary(diary)) == 25
 
@@ -140,7 +140,7 @@ def test_text_comes_back_byte_for_byte(tmp_path: Path, tiny: Path, pool: EngineP
         "名前",
     ]
     job, data = make_job(tmp_path / "shop", {"text": texts}, tiny)
-    report = run(job, data, Options(), Audience(), pool)
+    report = run(job, data, Options(), RecordingConsole(), pool)
     assert report.generated == len(texts)
     assert values(data) == {text: text for text in texts}
 
@@ -148,20 +148,20 @@ def test_text_comes_back_byte_for_byte(tmp_path: Path, tiny: Path, pool: EngineP
 def test_a_limit_never_publishes(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """--limit makes so many, leaves the rest, and publishes nothing; later runs go on from there."""
     job, data = make_job(tmp_path / "shop", numbered(100), tiny)
-    report = run(job, data, Options(limit=30), Audience(), pool)
+    report = run(job, data, Options(limit=30), RecordingConsole(), pool)
     assert (report.generated, report.left, report.version, report.status) == (30, 70, None, "done")
     assert adds_up(report.to_json())
     assert pointer(data) is None
-    report = run(job, data, Options(limit=1000), Audience(), pool)
+    report = run(job, data, Options(limit=1000), RecordingConsole(), pool)
     assert (report.hits, report.generated, report.left, report.version) == (30, 70, 0, None)
     assert pointer(data) is None
-    assert run(job, data, Options(), Audience(), pool).version == 1
+    assert run(job, data, Options(), RecordingConsole(), pool).version == 1
 
 
 def test_no_publish_fills_the_cache_only(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """--no-publish generates all and publishes nothing."""
     job, data = make_job(tmp_path / "shop", numbered(10), tiny)
-    report = run(job, data, Options(publish=False), Audience(), pool)
+    report = run(job, data, Options(publish=False), RecordingConsole(), pool)
     assert (report.generated, report.left, report.version) == (10, 0, None)
     assert pointer(data) is None
 
@@ -172,12 +172,12 @@ def test_failures_are_remembered_until_they_are_retried(
     """A row that failed is not asked again by itself; --retry-failed asks it, and its old failure is gone."""
     job, data = make_job(tmp_path / "shop", {"text": ["fine", "R", "C"]}, tiny, gate=LENIENT)
     with scripted(log, answer="echo", refuse=[token("R")], cut_off=[token("C")]) as pool:
-        assert run(job, data, Options(), Audience(), pool).failures == 2
-    report = run(job, data, Options(), Audience(), no_engine)
+        assert run(job, data, Options(), RecordingConsole(), pool).failures == 2
+    report = run(job, data, Options(), RecordingConsole(), no_engine)
     assert (report.hits, report.failures, report.generated) == (1, 2, 0)
     assert adds_up(report.to_json())
     with scripted(log, answer="echo", refuse=[token("R")]) as pool:
-        report = run(job, data, Options(retry_failed=True), Audience(), pool)
+        report = run(job, data, Options(retry_failed=True), RecordingConsole(), pool)
     assert (report.hits, report.failures, report.generated, report.version) == (1, 1, 1, 2)
     assert adds_up(report.to_json())
     assert reasons(data) == {"R": "refused"}
@@ -190,7 +190,7 @@ def test_refresh_makes_all_rows_again(tmp_path: Path, tiny: Path, log: Path) -> 
     job, data = make_job(tmp_path / "shop", {"text": ["ax", "bx"]}, tiny, gate=LENIENT)
     for text in ("old", "new"):
         with scripted(log, answer={token("x"): text}) as pool:
-            report = run(job, data, Options(refresh=text == "new"), Audience(), pool)
+            report = run(job, data, Options(refresh=text == "new"), RecordingConsole(), pool)
     assert (report.hits, report.generated, report.version) == (0, 2, 2)
     assert values(data) == {"ax": "new", "bx": "new"}
     assert stored(data) == (2, 2)
@@ -208,11 +208,11 @@ def test_refresh_of_some_rows(tmp_path: Path, tiny: Path, log: Path) -> None:
     for text in ("old", "new"):
         options = Options(refresh=text == "new", refresh_where=("language", "de") if text == "new" else None)
         with scripted(log, answer={token("x"): text}) as pool:
-            report = run(job, data, options, Audience(), pool)
+            report = run(job, data, options, RecordingConsole(), pool)
     assert (report.hits, report.generated) == (1, 2)
     assert values(data) == {"ax": "new", "bx": "old", "cx": "new"}
     with pytest.raises(UsageError, match="no column languge"):
-        run(job, data, Options(refresh=True, refresh_where=("languge", "de")), Audience(), pool)
+        run(job, data, Options(refresh=True, refresh_where=("languge", "de")), RecordingConsole(), pool)
 
 
 def test_a_refresh_that_is_broken_off_keeps_the_old_answers(tmp_path: Path, tiny: Path, log: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_refresh_that_is_broken_off_keeps_the_old_answers(tmp_path: Path, tiny
     job, data = make_job(tmp_path / "shop", {"text": ["ax", "bx", "cx"]}, tiny, gate=LENIENT)
     for text in ("old", "new"):
         with scripted(log, answer={token("x"): text}) as pool:
-            run(job, data, Options(refresh=text == "new", limit=1 if text == "new" else None), Audience(), pool)
+            run(job, data, Options(refresh=text == "new", limit=1 if text == "new" else None), RecordingConsole(), pool)
     with Store(data.cache).open() as db:
         texts = db.execute("SELECT text, count(*) FROM generations GROUP BY text ORDER BY text").fetchall()
     assert texts == [("new", 1), ("old", 2)]
@@ -230,34 +230,34 @@ def test_a_changed_question_is_asked_about(tmp_path: Path, tiny: Path, pool: Eng
     """When most of the cache would be made again, the run says what changed and asks; no is a usage error."""
     make_job(tmp_path / "shop", numbered(20), tiny)
     job, data = make_job(tmp_path / "shop", numbered(20), tiny)
-    run(job, data, Options(), Audience(), pool)
+    run(job, data, Options(), RecordingConsole(), pool)
     changed, _ = make_job(
         tmp_path / "shop", numbered(20), tiny, prompt={"template": "{{ text }}", "system": "Be brief."}
     )
-    audience = Audience(answer=False)
+    audience = RecordingConsole(answer=False)
     with pytest.raises(UsageError, match=r"prompt\.system changed since the last run.*--yes"):
         run(changed, data, Options(), audience, pool)
-    [question] = audience.asked
+    [question] = audience.questions
     assert "20 of 20 prompts would be regenerated; the 20 cached answers would not be used" in question
     assert stored(data) == (20, 20)
     assert len(Store(data.cache).runs()) == 1
 
-    agreed = Audience(answer=True)
+    agreed = RecordingConsole(answer=True)
     assert run(changed, data, Options(), agreed, pool).generated == 20
-    assert agreed.asked == audience.asked
-    assert run(job, data, Options(), Audience(), pool).hits == 20  # the old answers are still there
+    assert agreed.questions == audience.questions
+    assert run(job, data, Options(), RecordingConsole(), pool).hits == 20  # the old answers are still there
 
 
 def test_yes_is_not_asked(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """With --yes a changed question is asked of the model without asking the person."""
     job, data = make_job(tmp_path / "shop", numbered(20), tiny)
-    run(job, data, Options(), Audience(), pool)
+    run(job, data, Options(), RecordingConsole(), pool)
     changed, _ = make_job(
         tmp_path / "shop", numbered(20), tiny, prompt={"template": "What is {{ text }}?"}, gate=LENIENT
     )
-    audience = Audience()
+    audience = RecordingConsole()
     assert run(changed, data, Options(yes=True), audience, pool).generated == 20
-    assert audience.asked == []
+    assert audience.questions == []
 
 
 def test_a_change_that_cannot_change_an_answer_is_not_asked_about(
@@ -265,24 +265,24 @@ def test_a_change_that_cannot_change_an_answer_is_not_asked_about(
 ) -> None:
     """Settings of the engine, the gate and the description leave the cache as it is."""
     job, data = make_job(tmp_path / "shop", numbered(5), tiny)
-    run(job, data, Options(), Audience(), pool)
+    run(job, data, Options(), RecordingConsole(), pool)
     changed, _ = make_job(
         tmp_path / "shop", numbered(5), tiny, description="New.", engine={"replicas": 2}, gate={"coverage": 0.5}
     )
-    assert run(changed, data, Options(), Audience(), no_engine).hits == 5
+    assert run(changed, data, Options(), RecordingConsole(), no_engine).hits == 5
 
 
 def test_another_model_is_refused_or_asked_about(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """When the files of a model's folder change, the run wants --update-model, and then asks what it would cost."""
     folder = model_folder(tmp_path / "model")
     job, data = make_job(tmp_path / "shop", numbered(5), folder)
-    run(job, data, Options(), Audience(), pool)
+    run(job, data, Options(), RecordingConsole(), pool)
     (folder / "config.json").write_text('{"model_type": "llama", "vocab_size": 999}', encoding="utf-8")
     with pytest.raises(ModelError, match="changed since the last run: run again with --update-model"):
-        run(job, data, Options(), Audience(), pool)
+        run(job, data, Options(), RecordingConsole(), pool)
     with pytest.raises(UsageError, match=r"model\.identity changed since the last run"):
-        run(job, data, Options(update_model=True), Audience(), pool)
-    assert run(job, data, Options(update_model=True, yes=True), Audience(), pool).generated == 5
+        run(job, data, Options(update_model=True), RecordingConsole(), pool)
+    assert run(job, data, Options(update_model=True, yes=True), RecordingConsole(), pool).generated == 5
 
 
 def test_a_prompt_that_is_too_long_fails_alone(tmp_path: Path, tiny: Path, log: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_prompt_that_is_too_long_fails_alone(tmp_path: Path, tiny: Path, log: 
     texts = ["x" * (window - head - 1), "x" * (window - head), "y" * 5000, "short"]
     job, data = make_job(tmp_path / "shop", {"text": texts}, tiny, gate=LENIENT)
     with scripted(log, answer="echo", max_len=window) as pool:
-        report = run(job, data, Options(), Audience(), pool)
+        report = run(job, data, Options(), RecordingConsole(), pool)
     assert (report.generated, report.failures) == (2, 2)
     assert reasons(data) == {texts[1]: "prompt_too_long", texts[2]: "prompt_too_long"}
     details = {failure.detail for failure in Store(data.cache).failures()}
@@ -303,7 +303,7 @@ def test_a_list_of_nothing_but_long_prompts(tmp_path: Path, tiny: Path, log: Pat
     """Where every prompt is too long, the run ends with failures, stored, and the gate refuses the version."""
     job, data = make_job(tmp_path / "shop", {"text": ["x" * 200, "y" * 200]}, tiny)
     with scripted(log, max_len=64) as pool, pytest.raises(GateFailed):
-        run(job, data, Options(), Audience(), pool)
+        run(job, data, Options(), RecordingConsole(), pool)
     assert reasons(data) == {"x" * 200: "prompt_too_long", "y" * 200: "prompt_too_long"}
 
 
@@ -311,7 +311,7 @@ def test_a_choice_is_scored(tmp_path: Path, tiny: Path, log: Path) -> None:
     """A choice's prediction is the likeliest one, its scores are renormalised, and the mass beside them is kept."""
     job, data = make_job(tmp_path / "shop", numbered(3), tiny, output=CHOICE)
     with scripted(log, scores=[0.06, 0.02]) as pool:
-        report = run(job, data, Options(), Audience(), pool)
+        report = run(job, data, Options(), RecordingConsole(), pool)
     assert values(data) == dict.fromkeys(numbered(3)["text"], "Positive")
     with Snapshot(folder_of(data, 1)) as version:
         body = version.get({"text": "query 0000"})
@@ -328,7 +328,7 @@ def test_choices_that_begin_alike_are_refused(
     """Choices whose first tokens collide are refused before the engine is asked anything, with other labels proposed."""
     job, data = make_job(tmp_path / "shop", numbered(3), tiny, output={"type": "choice", "choices": choices})
     with pytest.raises(ModelError) as refused:
-        run(job, data, Options(), Audience(), no_engine)
+        run(job, data, Options(), RecordingConsole(), no_engine)
     assert f"{choices[0]} and {choices[1]} both begin with '{choices[0][0]}'" in str(refused.value)
     assert "such as A, B" in str(refused.value)
 
@@ -338,11 +338,11 @@ def test_a_model_that_thinks_before_a_choice_is_refused(tmp_path: Path, log: Pat
     thinking = model_folder(tmp_path / "thinking", chat_template=THINKING_TEMPLATE)
     job, data = make_job(tmp_path / "shop", numbered(3), thinking, output=CHOICE)
     with pytest.raises(ModelError, match=r"thinking block.*chat_template_kwargs: \{enable_thinking: false\}"):
-        run(job, data, Options(), Audience(), no_engine)
+        run(job, data, Options(), RecordingConsole(), no_engine)
     quiet = {"template": "{{ text }}", "chat_template_kwargs": {"enable_thinking": False}}
     job, data = make_job(tmp_path / "shop", numbered(3), thinking, output=CHOICE, prompt=quiet)
     with scripted(log, scores=[0.9, 0.1]) as pool:
-        assert run(job, data, Options(), Audience(), pool).generated == 3
+        assert run(job, data, Options(), RecordingConsole(), pool).generated == 3
 
 
 def test_a_model_without_a_chat_template(tmp_path: Path, log: Path, no_engine: EnginePool) -> None:
@@ -350,11 +350,11 @@ def test_a_model_without_a_chat_template(tmp_path: Path, log: Path, no_engine: E
     base = model_folder(tmp_path / "base", chat_template=None)
     job, data = make_job(tmp_path / "shop", numbered(3), base, output=CHOICE)
     with pytest.raises(ModelError, match=r"no chat template: set prompt\.format to completion"):
-        run(job, data, Options(), Audience(), no_engine)
+        run(job, data, Options(), RecordingConsole(), no_engine)
     prompt = {"template": "{{ text }}:", "format": "completion"}
     job, data = make_job(tmp_path / "shop", numbered(3), base, prompt=prompt)
     with scripted(log, answer="echo") as pool:
-        run(job, data, Options(), Audience(), pool)
+        run(job, data, Options(), RecordingConsole(), pool)
     assert values(data)["query 0002"] == "query 0002:"
 
 
@@ -366,7 +366,7 @@ def test_a_sentence_of_the_engine_ends_the_run(tmp_path: Path, tiny: Path, log: 
         scripted(log, loads=[sentence], diary=str(tmp_path / "diary")) as pool,
         pytest.raises(ModelError, match="it generates no text") as refused,
     ):
-        run(job, data, Options(), Audience(), pool)
+        run(job, data, Options(), RecordingConsole(), pool)
     assert refused.value.exit_code == 2
     assert Store(data.cache).runs()[0].status == "failed"
 
@@ -376,14 +376,14 @@ def test_an_engine_that_cannot_be_kept_alive(tmp_path: Path, tiny: Path, log: Pa
     rows = numbered(14, dict.fromkeys(range(4, 12), "D"))
     job, data = make_job(tmp_path / "shop", rows, tiny, gate=LENIENT)
     with scripted(log, answer="echo", die_on=[token("D")]) as pool, pytest.raises(Stopped, match="in a row"):
-        run(job, data, Options(), Audience(), pool)
+        run(job, data, Options(), RecordingConsole(), pool)
     ended = Store(data.cache).runs()[0]
     assert ended.status == "stopped"
     assert (ended.report["generated"], ended.report["failures"]) == (stored(data)[0], len(reasons(data)))
     assert ended.report["failures"] >= 4
     assert adds_up(ended.report)
     with scripted(log, answer="echo", die_on=[token("D")]) as pool:
-        report = run(job, data, Options(), Audience(), pool)
+        report = run(job, data, Options(), RecordingConsole(), pool)
     assert (report.hits + report.generated, report.failures) == (6, 8)
 
 
@@ -397,7 +397,7 @@ def test_two_runs_of_one_job(tmp_path: Path, tiny: Path, pool: EnginePool) -> No
     with process(*command, temporary=tmp_path, log=log) as first:
         until(lambda: len(read_diary(diary)) > 2)
         with pytest.raises(Busy, match=rf"in use by batchinfer run shop \(process {first.pid}\)"):
-            run(job, data, Options(), Audience(), pool)
+            run(job, data, Options(), RecordingConsole(), pool)
         with prepare(job, data, Options()) as p:  # reading is still allowed
             assert p.plan.counts.unique == 100
         assert first.wait() == 0, log.read_text(encoding="utf-8")
@@ -414,7 +414,7 @@ def test_a_row_that_the_template_cannot_take(tmp_path: Path, tiny: Path, pool: E
         prompt={"template": "{{ text }} {{ items[0] }}"},
         gate=LENIENT,
     )
-    report = run(job, data, Options(), Audience(), pool)
+    report = run(job, data, Options(), RecordingConsole(), pool)
     assert (report.generated, report.failures) == (2, 1)
     assert reasons(data) == {"b": "template"}
     assert values(data) == {"a": "a x", "c": "c z"}
@@ -424,7 +424,7 @@ def test_chunks_are_committed_on_the_way(tmp_path: Path, tiny: Path, pool: Engin
     """Answers are stored while the run goes on, not at its end, and another process can read them then."""
     job, data = make_job(tmp_path / "shop", numbered(700), tiny)
     seen: list[tuple[int, int]] = []
-    audience = Audience(at={600: lambda: seen.append(stored(data))})
+    audience = RecordingConsole(at={600: lambda: seen.append(stored(data))})
     run(job, data, Options(), audience, pool)
     assert seen[0][0] >= 512
     assert stored(data) == (700, 700)

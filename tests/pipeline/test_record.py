@@ -14,8 +14,8 @@ from batchinfer.pipeline.record import RunRecord
 from batchinfer.pipeline.run import run
 from batchinfer.pipeline.stop import StopNow
 from batchinfer.planning.prepare import Options
-from tests.conftest import RecordingConsole
 from tests.factories import LENIENT, World, imports_job
+from tests.tiny import RecordingConsole
 
 
 @pytest.fixture

@@ -27,8 +27,9 @@ from batchinfer.planning.prepare import Options
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.pointers import served
 from batchinfer.versions.snapshot import Snapshot
-from tests.conftest import EngineSlot, RecordingConsole, Workshop
+from tests.conftest import EngineSlot, Workshop
 from tests.engines.test_vllm import make_adapter
+from tests.tiny import RecordingConsole
 
 pytestmark = pytest.mark.slow
 
@@ -186,7 +187,7 @@ def test_an_adapter_is_part_of_the_key(
     console.answer = True
     report = run(job, data, Options(), console, engine_slot.get(adapter=str(adapter)))
     assert report.generated == 2
-    assert "model.adapter" in console.asked[0]
+    assert "model.adapter" in console.questions[0]
     adapted = lookup(data, text="I love it.")
     assert plain is not None
     assert adapted is not None

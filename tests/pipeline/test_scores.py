@@ -16,7 +16,8 @@ from batchinfer.job import reader
 from batchinfer.pipeline.run import run
 from batchinfer.planning import question
 from batchinfer.planning.prepare import Options
-from tests.conftest import MODEL, WINDOW, EngineSlot, RecordingConsole, Workshop
+from tests.conftest import MODEL, WINDOW, EngineSlot, Workshop
+from tests.tiny import RecordingConsole
 
 SENTIMENT = Path(__file__).parents[2] / "jobs" / "sentiment"
 ROWS = 24

@@ -23,7 +23,7 @@ from batchinfer.planning.prepare import Options
 from batchinfer.versions.pointers import pointer
 from tests.scripted import read_diary
 from tests.tiny import (
-    Audience,
+    RecordingConsole,
     adds_up,
     make_job,
     numbered,
@@ -110,7 +110,7 @@ def test_a_signal_finishes_what_is_in_flight(
 ) -> None:
     """The first Ctrl-C or SIGTERM commits what was in flight and publishes nothing; the next run makes just the rest."""
     job, data = shop
-    audience = Audience(at={300: press(number)})
+    audience = RecordingConsole(at={300: press(number)})
     with pytest.raises(kind) as stopped:
         run(job, data, Options(), audience, pool)
     assert type(stopped.value) is kind
@@ -122,7 +122,7 @@ def test_a_signal_finishes_what_is_in_flight(
     assert adds_up(report)
     assert pointer(data) is None
 
-    rest = run(job, data, Options(), Audience(), pool)
+    rest = run(job, data, Options(), RecordingConsole(), pool)
     assert (rest.hits, rest.generated, rest.version) == (count, ROWS - count, 1)
     assert stored(data) == (ROWS, ROWS)
 
@@ -130,7 +130,7 @@ def test_a_signal_finishes_what_is_in_flight(
 def test_a_second_ctrl_c_stops_at_once(shop: tuple[Job, JobData], pool: EnginePool) -> None:
     """A second Ctrl-C drops what is in flight; what was committed stays, and the report counts just that."""
     job, data = shop
-    audience = Audience(at={600: press(signal.SIGINT), 602: press(signal.SIGINT)})
+    audience = RecordingConsole(at={600: press(signal.SIGINT), 602: press(signal.SIGINT)})
     with pytest.raises(Interrupted):
         run(job, data, Options(), audience, pool)
     report = last_run(data)
@@ -139,7 +139,7 @@ def test_a_second_ctrl_c_stops_at_once(shop: tuple[Job, JobData], pool: EnginePo
     assert (report["status"], report["generated"], report["left"]) == ("interrupted", count, ROWS - count)
     assert adds_up(report)
 
-    assert run(job, data, Options(), Audience(), pool).hits == count
+    assert run(job, data, Options(), RecordingConsole(), pool).hits == count
     assert stored(data) == (ROWS, ROWS)
 
 
@@ -148,22 +148,22 @@ def test_the_time_that_a_run_may_take(shop: tuple[Job, JobData], tmp_path: Path)
     job, data = shop
     with scripted(tmp_path / "engine.log", answer="echo", slow=0.05, in_flight=40) as pool:
         with pytest.raises(Stopped, match="reached --max-hours") as stopped:
-            run(job, data, Options(max_hours=2 / 3600), Audience(), pool)
+            run(job, data, Options(max_hours=2 / 3600), RecordingConsole(), pool)
         assert stopped.value.exit_code == 4
     report = last_run(data)
     count, _ = stored(data)
     assert count == report["generated"] < ROWS
     assert adds_up(report)
     with scripted(tmp_path / "engine.log", answer="echo", per_step=8) as pool:
-        assert run(job, data, Options(max_hours=1.0), Audience(), pool).hits == count
+        assert run(job, data, Options(max_hours=1.0), RecordingConsole(), pool).hits == count
 
 
 def test_handlers_are_put_back(shop: tuple[Job, JobData], pool: EnginePool) -> None:
     """After a run, whole or not, Ctrl-C does what it did before."""
     before = handlers()
     with pytest.raises(Interrupted):
-        run(*shop, Options(), Audience(at={100: press(signal.SIGINT)}), pool)
-    run(*shop, Options(), Audience(), pool)
+        run(*shop, Options(), RecordingConsole(at={100: press(signal.SIGINT)}), pool)
+    run(*shop, Options(), RecordingConsole(), pool)
     assert handlers() == before
 
 
@@ -242,6 +242,6 @@ def test_a_signal_while_the_engine_is_slow(shop: tuple[Job, JobData], tmp_path: 
         scripted(tmp_path / "log", answer="echo", slow=0.5, in_flight=2) as pool,
         pytest.raises(Interrupted),
     ):
-        run(job, data, Options(), Audience(at={1: timer.start}), pool)
+        run(job, data, Options(), RecordingConsole(at={1: timer.start}), pool)
     timer.join()
     assert 1 < stored(data)[0] <= 4

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 import batchinfer
 from batchinfer.cli.main import cli
-from tests.conftest import RecordingConsole
 from tests.factories import LENIENT, World, imports_job, write
+from tests.tiny import RecordingConsole
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")

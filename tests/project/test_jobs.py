@@ -26,10 +26,11 @@ from batchinfer.planning.prepare import Options
 from batchinfer.prompting.parse import Parser
 from batchinfer.prompting.spec import Example
 from batchinfer.review import predictions
+from batchinfer.review.allowed import Allowance
 from batchinfer.versions import folders
 from batchinfer.versions.snapshot import Snapshot
-from tests.conftest import RecordingConsole
 from tests.factories import Quiet, write
+from tests.tiny import RecordingConsole
 
 JOBS = Path(__file__).parents[2] / "jobs"
 SYNONYMS, CHECK = "vaccine_synonyms", "vaccine_synonyms_check"
@@ -215,7 +216,7 @@ def test_the_check_runs_on_a_published_list(
         {name: rows[name] for name in ("vaccine", "language")} | {"language_name": ["German", "Russian"]},
     )
     write(first.folder / "golden.parquet", {"vaccine": ["Moderna"], "language": ["de"], "answer": ['"Spikevax"']})
-    predictions.import_predictions(first, data, write(tmp_path / "lists.parquet", rows), "a test")
+    predictions.import_predictions(first, data, write(tmp_path / "lists.parquet", rows), "a test", [Allowance.VALUES])
     assert publish(first, data, Options(), Quiet()).version == 1
 
     second, checked = borrowed(CHECK, tmp_path, shots=2), JobData(root, CHECK)

@@ -103,6 +103,17 @@ def test_a_class_name_means_one_thing() -> None:
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
+def test_a_function_name_means_one_thing() -> None:
+    """No two modules have a public function of one name, but for the package's own, which stand for what they call."""
+    places = defaultdict(list)
+    for name, tree in TREES.items():
+        for node in tree.body if name != Path("__init__.py") else ():
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+                places[node.name].append(str(name))
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert twice.keys() <= {"main"}, twice  # where a process begins
+
+
 def test_a_scratch_table_is_read_by_its_owner_alone() -> None:
     """A table or view that one module makes is named in the SQL of no other; what others need of it is a method."""
     owners = defaultdict(set)

@@ -159,7 +159,7 @@ def test_an_answer_that_matches_only_in_part_is_refused(text: str) -> None:
     """The pattern is of the whole answer, its last line end included."""
     failure = failed(text, type="regex", pattern="[0-9]+")
     assert failure.reason == "not_in_pattern"
-    assert failure.detail == f"The answer {text!r} does not match output.pattern."
+    assert failure.detail == f"The answer is {text!r}, which does not match output.pattern."
 
 
 def test_steps_come_before_the_pattern() -> None:

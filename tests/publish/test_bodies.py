@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import batchinfer
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
-from batchinfer.errors import NotFound
+from batchinfer.errors import NotFound, NotPublished
 from batchinfer.versions import pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
@@ -210,16 +210,18 @@ def test_the_parquet_file_is_the_copy_of_record(make: Make) -> None:
 def test_versions_are_listed_newest_first(make: Make) -> None:
     """The listing says of each version its number, size, time, gate, and whether it is current or pinned."""
     world = make({"id": [1], "text": ["a"]})
-    assert pointers.list_versions(world.data, pytest.fail) == []
+    world.data.prepare(world.job.path)
+    with pytest.raises(NotPublished, match=f"no published version in {world.data.root}: "):
+        pointers.list_versions(world.data, pytest.fail)
     world.answer(echo)
     world.publish()
     world.take_in({"id": [2], "prediction": ["x"]})
     world.publish()
     newest, oldest = pointers.list_versions(world.data, pytest.fail)
     assert newest.to_json() | {"created_at": None} == {
-        "version": 2, "created_at": None, "rows": 2, "current": True, "pinned": False, "gate": "passed",
+        "version": 2, "created_at": None, "rows": 2, "served": True, "current": True, "pinned": False, "gate": "passed",
     }  # fmt: skip
-    assert (oldest.version, oldest.rows, oldest.current) == (1, 1, False)
+    assert (oldest.version, oldest.rows, oldest.served, oldest.current) == (1, 1, False, False)
     assert Manifest.read(folder(world, 2)).parent == 1
 
 

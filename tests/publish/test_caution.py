@@ -21,9 +21,9 @@ from batchinfer.review.ingest import import_review
 from batchinfer.versions import folders
 from batchinfer.versions.layout import MANIFEST
 from batchinfer.versions.manifest import Manifest
-from tests.conftest import RecordingConsole
 from tests.factories import World, imports_job, write
 from tests.publish.conftest import OPEN
+from tests.tiny import RecordingConsole
 
 Command = Callable[[World, Options, RecordingConsole], object]
 COMMANDS: dict[str, Command] = {
@@ -54,7 +54,7 @@ def week2(world: World) -> Path:
 
 def input_of(world: World) -> object:
     with world.served() as served:
-        return served.manifest.run["input"]
+        return served.manifest.run.input
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -63,7 +63,7 @@ def test_another_list_is_asked_about(world: World, week2: Path, command: str) ->
     person = RecordingConsole()
     with pytest.raises(NotConfirmed, match=r"Version 1, which is served, was made from the list queries\.parquet"):
         COMMANDS[command](world, Options(input=week2), person)
-    assert [said.endswith(f"but this list is {week2}. Continue?") for said in person.asked] == [True]
+    assert [said.endswith(f"but this list is {week2}. Continue?") for said in person.questions] == [True]
     assert folders.numbers(world.data) == [1]
     assert not list(world.job.folder.glob("out.*"))
     person.answer = True
@@ -80,14 +80,14 @@ def test_the_way_back_is_asked_about_too(world: World, week2: Path) -> None:
     world.take_in({"id": [1], "prediction": ["newer"]})
     person = RecordingConsole()
     assert publish(world.job, world.data, Options(input=week2), person).version == 3
-    assert person.asked == []
+    assert person.questions == []
 
 
 def test_yes_says_it_and_does_not_ask(world: World, week2: Path) -> None:
     """With --yes the sentence is still said."""
     person = RecordingConsole()
     export(world.job, world.data, Options(input=week2, yes=True), OutputFile.of(week2.with_name("out.parquet")), person)
-    assert (len(person.asked), [said.split(",")[0] for said in person.said]) == (0, ["Version 1"])
+    assert (len(person.questions), [said.split(",")[0] for said in person.said]) == (0, ["Version 1"])
 
 
 @pytest.mark.parametrize("path", ["queries.parquet", "../job/queries.parquet", "link.parquet"])
@@ -96,7 +96,7 @@ def test_the_job_s_own_list_by_another_name_is_no_other(world: World, path: str)
     (world.job.folder / "link.parquet").symlink_to("queries.parquet")
     person = RecordingConsole()
     publish(world.job, world.data, Options(input=world.job.folder / path), person)
-    assert person.asked == []
+    assert person.questions == []
 
 
 def test_another_path_in_the_job_file_is_another_list(world: World, week2: Path) -> None:
@@ -116,7 +116,7 @@ def test_what_only_looks_only_says_it(world: World, week2: Path) -> None:
     import_review(world.job, world.data, review, None, Options(input=week2), said.append)
     run(world.job, world.data, Options(input=week2, publish=False), person)
     told = [text for text in [*said, *person.said] if text.startswith("Version 1, which is served")]
-    assert (len(told), person.asked) == (3, [])
+    assert (len(told), person.questions) == (3, [])
 
 
 def test_a_version_of_an_older_program_does_not_say_its_list(world: World, week2: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_version_of_an_older_program_does_not_say_its_list(world: World, week2
     (world.data.folder / "CURRENT").unlink()
     person = RecordingConsole()
     export(world.job, world.data, Options(input=week2), OutputFile.of(week2.with_name("out.parquet")), person)
-    assert person.asked == []
+    assert person.questions == []
 
 
 def test_nobody_at_the_terminal_is_no(world: World, week2: Path) -> None:
@@ -170,7 +170,7 @@ def test_an_empty_version_of_the_cache(world: World) -> None:
     emptied(world)
     person = RecordingConsole(answer=True)
     assert publish(world.job, world.data, Options(), person, "it is over", allow_empty=True).version == 2
-    assert person.asked == ["The new version would remove 10 of the 10 entries that are served now. [10]"]
+    assert person.questions == ["The new version would remove 10 of the 10 entries that are served now. [10]"]
 
 
 def test_allow_empty_goes_with_force(world: World) -> None:
@@ -187,7 +187,7 @@ def test_removing_most_of_what_is_served_is_asked_about(world: World, command: s
     person = RecordingConsole()
     with pytest.raises(NotConfirmed, match="would remove 6 of the 10 entries that are served now") as no:
         COMMANDS[command](world, Options(), person)
-    assert person.asked == ["The new version would remove 6 of the 10 entries that are served now. [6]"]
+    assert person.questions == ["The new version would remove 6 of the 10 entries that are served now. [6]"]
     assert "run the command again with --yes" in str(no.value)
     assert folders.numbers(world.data) == [1]
     COMMANDS[command](world, Options(yes=True), person)
@@ -210,7 +210,7 @@ def test_half_of_what_is_served_is_not_most(world: World) -> None:
     world.take_in({"id": list(range(5)), "prediction": list("abcde")})
     person = RecordingConsole()
     assert publish(world.job, world.data, Options(), person).version == 2
-    assert person.asked == []
+    assert person.questions == []
 
 
 def test_a_candidate_is_judged_by_what_is_served_when_it_is_published(world: World, week2: Path) -> None:
@@ -222,6 +222,6 @@ def test_a_candidate_is_judged_by_what_is_served_when_it_is_published(world: Wor
         strict.publish(input=week2)
     person = RecordingConsole(answer=True)
     report = publish_candidate(strict.job, strict.data, Options(), person, "r0", "they are old")
-    assert (report.version, len(person.asked)) == (2, 2)
-    assert person.asked[0].endswith(f"but the candidate r0 is of {week2}. Continue?")
-    assert person.asked[1].endswith("[9]")
+    assert (report.version, len(person.questions)) == (2, 2)
+    assert person.questions[0].endswith(f"but the candidate r0 is of {week2}. Continue?")
+    assert person.questions[1].endswith("[9]")

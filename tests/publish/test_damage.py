@@ -150,7 +150,7 @@ def test_a_damaged_draft_is_never_published(published: World, monkeypatch: pytes
 
 STEPS = [
     (Candidate, "__init__"), (Candidate, "write"), (lookup_index, "write_lookup"), (build, "write_manifest"), (folders, "sync_files"),
-    (build, "check"), (folders, "add"), (pointers, "make_current"),
+    (build, "check"), (folders, "move_into_place"), (pointers, "make_current"),
 ]  # fmt: skip
 
 

@@ -207,7 +207,7 @@ def test_a_candidate_is_published_as_its_very_bytes(rejected: World) -> None:
     assert (forced.why, forced.by) == ("Ann looked at all of it", getpass.getuser())
     assert re.fullmatch(MOMENT, forced.at or "")
     assert (manifest.version, manifest.parent, manifest.candidate) == (2, 1, "r2")
-    assert (manifest.gate.status, manifest.run["run_id"]) == ("failed", 2)
+    assert (manifest.gate.status, manifest.run.run_id) == ("failed", 2)
     with rejected.store.open() as db:
         assert db.execute("SELECT version, run_id, rows FROM versions WHERE version = 2").fetchall() == [(2, 2, 3)]
     assert publish_by_force(rejected, "r2", "again")["unchanged"]

@@ -25,10 +25,9 @@ from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import PinReport
-from tests.conftest import RecordingConsole
 from tests.factories import Templates, World, imports_job
 from tests.killing import kill_at
-from tests.tiny import ROOT, until
+from tests.tiny import ROOT, RecordingConsole, until
 
 OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
 
@@ -112,7 +111,7 @@ def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
 def test_only_versions_that_there_are_can_be_pinned(world: World, number: int) -> None:
     """A number without a version is refused with those that there are, and nothing is pinned."""
     add(world, "one")
-    with pytest.raises(NotFound, match=rf"The job shop has no version {number}: there are 1\."):
+    with pytest.raises(NotFound, match=rf"The job shop has no version {number} in .*: there are 1\."):
         pointers.pin(world.data, number)
     assert pointers.pinned(world.data) is None
 
@@ -253,8 +252,30 @@ def test_the_list_shows_what_can_be_pinned(world: World) -> None:
         (world.data.folder / name).write_bytes(b"{")
     said: list[str] = []
     rows = pointers.list_versions(world.data, said.append)
-    assert [(row.version, row.current, row.pinned) for row in rows] == [(2, False, False), (1, False, False)]
+    assert [(row.version, row.served, row.current, row.pinned) for row in rows] == [
+        (2, False, False, False),
+        (1, False, False, False),
+    ]
     assert ["CURRENT is damaged" in said[0], "PIN is damaged" in said[1], len(said)] == [True, True, 2]
+
+
+def test_what_is_served_while_one_pointer_is_damaged(world: World) -> None:
+    """A pin is served whatever CURRENT says; behind a damaged PIN nothing is known to be served."""
+    for text in ("one", "two"):
+        add(world, text)
+    pointers.pin(world.data, 1)
+    current, pin = ((world.data.folder / name).read_bytes() for name in (pointers.CURRENT, pointers.PIN))
+
+    def served() -> list[int]:
+        return [row.version for row in pointers.list_versions(world.data, lambda _: None) if row.served]
+
+    (world.data.folder / pointers.CURRENT).write_bytes(b"{")
+    assert served() == [1]
+    (world.data.folder / pointers.CURRENT).write_bytes(current)
+    (world.data.folder / pointers.PIN).write_bytes(pin[:-5])
+    assert served() == []
+    (world.data.folder / pointers.PIN).unlink()
+    assert served() == [2]
 
 
 BROKEN: dict[str, Callable[[World], Any]] = {
@@ -354,9 +375,8 @@ def test_another_way_to_serve_is_news(world: World, sections: dict[str, Any]) ->
     changed = world.changed(**sections)
     assert changed.publish().version == 2
     [section] = sections
-    assert Manifest.read(folder(world, 2)).spec[section] == json.loads(
-        changed.job.spec.model_dump_json(by_alias=True)
-    )[section]  # fmt: skip
+    written = json.loads(Manifest.read(folder(world, 2)).spec.sections[section])
+    assert written == json.loads(changed.job.spec.model_dump_json(by_alias=True))[section]
     assert changed.publish().unchanged
 
 
@@ -387,7 +407,7 @@ STEPS = [  # in order; what is served then, and which complete versions there ar
     ("publish.build:write_manifest", "after", "old", [1]),
     ("versions.folders:sync_files", "after", "old", [1]),
     ("publish.build:check", "after", "old", [1]),
-    ("versions.folders:add", "after", "old", [1, 2]),
+    ("versions.folders:move_into_place", "after", "old", [1, 2]),
     ("versions.pointers:make_current", "before", "old", [1, 2]),
     ("versions.pointers:make_current", "after", "new", [1, 2]),
     ("versions.retention:retain", "before", "new", [1, 2]),

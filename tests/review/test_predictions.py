@@ -26,10 +26,12 @@ from batchinfer.core.keys import row_hash
 from batchinfer.errors import Busy, InputError, NotFound
 from batchinfer.planning import prepare
 from batchinfer.review import predictions
-from batchinfer.review.predictions import ImportReport
+from batchinfer.review.allowed import Allowance
+from batchinfer.review.predictions import ImportReport, UndoneImport
 from tests.factories import LENIENT, World, imports_job, model_job, unchecked, write
 
 Make = Callable[..., World]
+ANY = tuple(Allowance)
 JSON = {"type": "json", "schema": {}}
 
 
@@ -65,7 +67,7 @@ def test_texts_are_imported(make: Make) -> None:
         "author": ["Ada", None],
         "note": [1, 2],
     }
-    assert world.take_in(columns, author="Bob") == ImportReport(1, 2)
+    assert world.take_in(columns, author="Bob") == ImportReport(1, 2, unlisted=1)
     assert stored(world) == [('{"id": "a"}', '"[1]"', 0.25, "Ada"), ('{"id": "é"}', '"👩🏽‍🚀"', None, "Bob")]
     world.publish()
     assert (served(world, id="a"), served(world, id="é")) == ("[1]", "👩🏽‍🚀")
@@ -139,14 +141,15 @@ def test_declared_types_hold_for_imports_too(make: Make) -> None:
 def test_the_lists_filter_does_not_apply(make: Make) -> None:
     """An import needs only the key's columns, not those that the list is filtered by."""
     world = make(input={"path": "queries.parquet", "key": ["id"], "where": {"lang": "de"}})
-    assert world.take_in({"id": ["a"], "prediction": ["x"]}) == ImportReport(1, 1)
+    world.rows({"id": ["a", "b"], "lang": ["de", "en"]})
+    assert world.take_in({"id": ["a", "b"], "prediction": ["x", "y"]}) == ImportReport(1, 2, unlisted=1)
 
 
 def test_a_job_may_begin_with_imports(make: Make) -> None:
     """Predictions can be imported before there is a list."""
     world = make()
     world.list_path.unlink()
-    assert world.take_in({"id": ["a"], "prediction": ["x"]}) == ImportReport(1, 1)
+    assert world.take_in({"id": ["a"], "prediction": ["x"]}) == ImportReport(1, 1, unlisted=None)
 
 
 def test_several_files_are_one_import(make: Make, tmp_path: Path) -> None:
@@ -154,7 +157,9 @@ def test_several_files_are_one_import(make: Make, tmp_path: Path) -> None:
     world = make()
     write(tmp_path / "in" / "1.parquet", {"id": ["a"], "prediction": ["x"]})
     write(tmp_path / "in" / "2.parquet", {"prediction": ["y", "z"], "id": ["b", "c"]})
-    assert predictions.import_predictions(world.job, world.data, tmp_path / "in", None) == ImportReport(1, 3)
+    assert predictions.import_predictions(world.job, world.data, tmp_path / "in", None, ANY) == ImportReport(
+        1, 3, unlisted=1
+    )
     assert [prediction for _, prediction, _, _ in stored(world)] == ['"x"', '"y"', '"z"']
 
 
@@ -242,8 +247,8 @@ def test_a_large_import_is_of_bounded_memory(make: Make, monkeypatch: pytest.Mon
     with pytest.raises(InputError, match=rf"twice.parquet, row 1, and twice.parquet, row {count + 1}"):
         predictions.import_predictions(world.job, world.data, tmp_path / "twice.parquet", None)
     assert predictions.past_imports(world.data) == []
-    assert predictions.import_predictions(world.job, world.data, tmp_path / "large.parquet", None) == ImportReport(
-        1, count
+    assert predictions.import_predictions(world.job, world.data, tmp_path / "large.parquet", None, ANY) == ImportReport(
+        1, count, unlisted=count
     )
     with world.store.open() as db:
         assert db.sql("SELECT count(DISTINCT lookup), count(DISTINCT prediction) FROM imports").fetchall() == [
@@ -348,7 +353,7 @@ def test_imports_are_listed_and_undone(make: Make) -> None:
     assert [(row.import_id, row.author, row.rows) for row in predictions.past_imports(world.data)] == [
         (1, "Ada", 2), (2, "Bob", 1), (3, None, 1),
     ]  # fmt: skip
-    assert predictions.undo_import(world.job, world.data, 3) == ImportReport(3, 1)
+    assert predictions.undo_import(world.job, world.data, 3) == UndoneImport(3, 1)
     world.publish()
     assert (served(world, id="a"), served(world, id="b")) == ("2", "1")
     assert [row.import_id for row in predictions.past_imports(world.data)] == [1, 2]
@@ -357,7 +362,7 @@ def test_imports_are_listed_and_undone(make: Make) -> None:
 def test_undoing_what_is_not_there_is_refused(make: Make) -> None:
     """An unknown number is refused with those that there are."""
     world = make()
-    with pytest.raises(NotFound, match=r"There is no import 1; there are none\."):
+    with pytest.raises(NotFound, match=r"The job shop has no import 1 in .*: there are none\."):
         predictions.undo_import(world.job, world.data, 1)
     world.take_in({"id": ["a"], "prediction": ["1"]})
     world.take_in({"id": ["b"], "prediction": ["1"]})
@@ -467,7 +472,7 @@ def test_many_lookups_are_made_again_in_bounded_memory(
     with duckdb.connect() as db:
         sql = f"SELECT sha256(i::VARCHAR) AS id, repeat('x', 300) || i AS prediction FROM range({count}) r(i)"
         db.execute(f"COPY ({sql}) TO '{tmp_path / 'large.parquet'}'")
-    predictions.import_predictions(world.job, world.data, tmp_path / "large.parquet", None)
+    predictions.import_predictions(world.job, world.data, tmp_path / "large.parquet", None, ANY)
     world = world.changed(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})
     monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
     with world.prepared():
@@ -498,3 +503,79 @@ def test_a_folder_goes_in_by_the_command(make: Make, tmp_path: Path) -> None:
     words = ["--home", str(world.data.root), "import", str(world.job.folder), str(tmp_path / "in")]
     result = CliRunner().invoke(cli, words)
     assert (result.exit_code, result.output.split(".")[0]) == (0, "Import 1: 1 row")
+
+
+STRANGE = [
+    ({"type": "choice", "choices": ["Yes", "No"]}, "Yes", "Maybe", "is Maybe, not one of Yes, No"),
+    ({"type": "choice", "choices": ["Yes", "No"]}, "Yes", "yes", "is yes, not one of Yes, No"),
+    ({"type": "choice", "choices": ["1", "2"]}, 1, 3, "is 3, not one of 1, 2"),
+    ({"type": "regex", "pattern": "[0-9]+"}, "12", "12a", "is '12a', which does not match output.pattern"),
+    ({"type": "json", "schema": {"type": "object", "required": ["n"]}}, '{"n": 1}', "{}", "breaks the schema at the whole: 'n' is"),
+    ({"type": "json", "schema": {"type": "object"}}, "{}", '"text"', "breaks the schema at the whole: 'text' is not"),
+    ({"type": "text", "steps": ["strip"]}, "x", " x", 'is not as output.steps leave it: they make "x" of it'),
+    ({"type": "text", "steps": [{"drop": "n/a"}]}, "x", "n/a", "is empty"),
+    ({"type": "text", "steps": [{"split": ","}, "dedupe"]}, '["a"]', '["a", "a"]',
+     'is not as output.steps leave it: they make ["a"] of it'),
+    ({"type": "text", "steps": [{"split": ","}]}, '["a"]', '"a,b"', 'is not as output.steps leave it: they make ["a", "b"] of it'),
+    ({"type": "text", "steps": [{"drop_echo": "id"}]}, "x", "B", "is empty"),
+    ({"type": "text"}, "x", "", "is empty"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("output", "fits", "strange", "said"), STRANGE)
+def test_what_the_job_could_never_give_is_refused(
+    tmp_path: Path, output: dict[str, Any], fits: Any, strange: Any, said: str
+) -> None:
+    """A value that no answer could be refuses the file, with its row, as in a review; unless values are allowed."""
+    world = model_job(
+        tmp_path, {"id": ["a", "b"], "text": ["x", "y"]}, output=output, prompt={"template": "{{ id }} {{ text }}"}
+    )
+    columns = {"id": ["a", "b"], "prediction": [fits, strange]}
+    with pytest.raises(InputError) as raised:
+        world.take_in(columns, allow=[Allowance.KEYS])
+    assert "imported.parquet, row 2: the prediction of {'id': 'b'} " + said in str(raised.value)
+    assert str(raised.value).endswith("Nothing was imported. If all of that is meant, pass --allow values,keys.")
+    assert "it has 1 value that the job could never give: " in str(raised.value)
+    assert predictions.past_imports(world.data) == []
+    assert world.take_in(columns, allow=[Allowance.VALUES]) == ImportReport(1, 2, unfit=1)
+
+
+def test_keys_that_the_list_does_not_have_are_refused(make: Make) -> None:
+    """They are counted, and the first shown with their rows; allowed, they are counted in the report."""
+    world = make(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})
+    columns = {"id": ["A", *"vwxyz", "b", "u"], "prediction": ["1"] * 8}
+    with pytest.raises(InputError) as raised:
+        world.take_in(columns, allow=[])
+    assert "it has 6 keys that the list does not have: imported.parquet, row 2: " in str(raised.value)
+    assert '"v"' in str(raised.value)
+    assert "; and 1 more. Nothing was imported. If all of that is meant, pass --allow keys." in str(raised.value)
+    assert predictions.past_imports(world.data) == []
+    assert world.take_in(columns, allow=[Allowance.KEYS]) == ImportReport(1, 8, unlisted=6)
+
+
+def test_both_faults_of_a_file_are_said_at_once(make: Make) -> None:
+    """Values and keys are refused together, so that one --allow is enough."""
+    world = make(output={"type": "choice", "choices": ["Yes", "No"]})
+    with pytest.raises(InputError, match=r"1 value that .*, and 1 key that .*pass --allow values,keys\."):
+        world.take_in({"id": ["a", "z"], "prediction": ["no", "Yes"]}, allow=[])
+
+
+def test_bad_rows_and_misses_of_the_list_may_be_answered(tmp_path: Path) -> None:
+    """A row that cannot be asked has a key all the same, which people may give an answer."""
+    world = model_job(tmp_path, {"id": ["a", "b"], "text": ["x", None]})
+    assert world.take_in({"id": ["b"], "prediction": ["x"]}, allow=[]) == ImportReport(1, 1)
+
+
+def test_an_allowance_is_one_of_two(make: Make, tmp_path: Path) -> None:
+    """--allow takes values, keys or both; the sentence after an import counts what was allowed."""
+    world = make(output={"type": "choice", "choices": ["Yes", "No"]})
+    path = write(tmp_path / "in.parquet", {"id": ["a", "z"], "prediction": ["Maybe", "No"]})
+    words = ["--home", str(world.data.root), "import", str(world.job.folder), str(path), "--allow"]
+    assert "--allow: value cannot be allowed; write values,keys" in str(
+        CliRunner().invoke(cli, [*words, "value"]).exception
+    )
+    done = CliRunner().invoke(cli, [*words, "keys, values"])
+    assert done.output.startswith(
+        "Import 1: 2 rows, 1 of them with a value that the job could never give, "
+        "1 of them with a key that the list does not have. "
+    )

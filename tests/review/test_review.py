@@ -432,15 +432,19 @@ WRONG = [
         {}, {"verdict": "reject", "corrected": "x"},
         "the verdict is reject, but there is a corrected value: say correct, or clear it", id="reject with a value",
     ),
-    pytest.param({"output": CHOICE}, {"corrected": "Maybe"}, "the corrected value Maybe is not one of Yes, No", id="choice"),
+    pytest.param({"output": CHOICE}, {"corrected": "Maybe"}, "the corrected value is Maybe, not one of Yes, No", id="choice"),
     pytest.param(
         {"output": {"type": "regex", "pattern": "[ay].*"}}, {"corrected": "7"},
-        "the corrected value 7 does not match output.pattern", id="pattern",
+        "the corrected value is '7', which does not match output.pattern", id="pattern",
+    ),
+    pytest.param(
+        {"output": {"type": "text", "steps": ["casefold"]}}, {"corrected": "Tea"},
+        'the corrected value is not as output.steps leave it: they make "tea" of it', id="steps",
     ),
     pytest.param({"output": NAMES}, {"corrected": "x"}, "the corrected value should be JSON, but is 'x'", id="no JSON"),
     pytest.param(
         {"output": NAMES}, {"corrected": '{"name": []}'},
-        "the corrected value breaks output.schema: 'names' is a required property", id="schema",
+        "the corrected value breaks the schema at the whole: 'names' is a required property", id="schema",
     ),
 ]  # fmt: skip
 
@@ -589,8 +593,8 @@ def test_the_commands(make: Make) -> None:
     assert "plain" not in call(world, "import", job, "--list")[1]
 
 
-def test_another_list_goes_with_a_review_only(make: Make, tmp_path: Path) -> None:
-    """--input names the list that a review was made with; a plain import has no use for it."""
+def test_another_list_goes_with_imports(make: Make, tmp_path: Path) -> None:
+    """--input names the list that a review was made with, or that the keys of predictions are compared with."""
     world = make()
     other = write(tmp_path / "other.parquet", {"id": ["q"], "text": ["w"]})
     world.answer(echo, input=other)
@@ -604,9 +608,12 @@ def test_another_list_goes_with_a_review_only(make: Make, tmp_path: Path) -> Non
     _, said = call(world, "import", job, file, "--input", str(other), "--json")
     assert (json.loads(said)["accepted"], json.loads(said)["no_longer_proposed"]) == (1, 0)
     plain = write(tmp_path / "plain.parquet", {"id": ["q"], "prediction": ["x"]})
-    result = CliRunner().invoke(cli, ["--home", str(world.data.root), "import", job, str(plain), "--input", str(other)])
-    assert isinstance(result.exception, UsageError)
-    assert "it has none of the columns verdict, check and corrected" in str(result.exception)
+    words = ["--home", str(world.data.root), "import", job]
+    result = CliRunner().invoke(cli, [*words, str(plain)])
+    assert "1 key that the list does not have" in str(result.exception)
+    assert CliRunner().invoke(cli, [*words, str(plain), "--input", str(other)]).exit_code == 0
+    result = CliRunner().invoke(cli, [*words, file, "--allow", "keys"])
+    assert "--allow goes with predictions" in str(result.exception)
 
 
 def test_a_review_is_never_taken_for_predictions(make: Make, tmp_path: Path) -> None:

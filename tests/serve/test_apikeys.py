@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from batchinfer.errors import NotFound, StoreError
+from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.serve import apikeys
 from batchinfer.serve.apikeys import KeyFile, split
-from batchinfer.serve.auth import Authenticator, bearer_key
+from batchinfer.serve.auth import Authenticator, Latch, bearer_key, watching
 from batchinfer.serve.problems import Problem
+from tests.serving import eventually
 from tests.tiny import Cli
 
 DAMAGES: list[bytes] = [
@@ -27,7 +28,8 @@ DAMAGES: list[bytes] = [
 
 @pytest.fixture
 def batchinfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """The command."""
+    """The command, with an empty data folder."""
+    (tmp_path / "home").mkdir()
     return Cli(monkeypatch, capsys, tmp_path / "home")
 
 
@@ -47,14 +49,14 @@ def refusal(authenticator: Authenticator, authorization: str | None, job: str | 
 
 def authenticator_of(root: Path, *, always: bool = False, never: bool = False) -> Authenticator:
     """An authenticator that has looked at the key file."""
-    authenticator = Authenticator(root, always=always, never=never)
+    authenticator = Authenticator(root, Latch(always=always, never=never))
     authenticator.refresh()
     return authenticator
 
 
 def test_a_key_is_shown_once_and_kept_nowhere(batchinfer: Cli) -> None:
     """What keys add prints is the key; no file of the data folder has its secret, and the file is its owner's alone."""
-    done = batchinfer("keys", "add", "search", "--json")
+    done = batchinfer("keys", "add", "search", "--yes", "--json")
     assert done.code == 0
     key_id, secret = split(done.json["key"]) or ("", "")
     assert done.json["id"] == key_id
@@ -77,7 +79,7 @@ def test_a_key_is_shown_once_and_kept_nowhere(batchinfer: Cli) -> None:
 
 def test_a_key_is_printed_alone_for_scripts(batchinfer: Cli) -> None:
     """Without --json stdout holds the key and nothing else; the advice goes to stderr, without the secret."""
-    done = batchinfer("keys", "add", "search", "--job", "shop", "--job", "shoes")
+    done = batchinfer("keys", "add", "search", "--job", "shop", "--job", "shoes", "--yes")
     [key] = done.out.splitlines()
     assert split(key) is not None
     assert key not in done.err
@@ -102,45 +104,55 @@ def test_a_key_for_nothing_is_refused(batchinfer: Cli, words: list[str], sentenc
     """A key without a name, or for what no job can be called, is not made."""
     done = batchinfer("keys", "add", *words)
     assert (done.code, done.sentence) == (2, sentence)
-    assert batchinfer("keys", "list", "--json").json == []
+    assert list(batchinfer.data.iterdir()) == []
 
 
 def test_a_key_for_a_job_that_is_not_there_yet_is_made_with_a_hint(batchinfer: Cli) -> None:
     """The job may come later, or its name be mistyped."""
     (batchinfer.data / "shop" / "versions").mkdir(parents=True)
-    done = batchinfer("keys", "add", "search", "--job", "shop", "--job", "shpo")
+    done = batchinfer("keys", "add", "search", "--job", "shop", "--job", "shpo", "--yes")
     assert done.code == 0
     assert "There is no job shpo in the data folder yet.\n" in done.err
     assert "no job shop " not in done.err
 
 
 def test_a_key_that_there_is_not_cannot_be_revoked(batchinfer: Cli) -> None:
-    """An unknown id is said to be one, exits with 1 and changes nothing."""
-    batchinfer("keys", "add", "search")
+    """An unknown id is said to be one, exits with 6 and changes nothing."""
+    batchinfer("keys", "add", "search", "--yes")
     before = (batchinfer.data / "api-keys.json").read_bytes()
     done = batchinfer("keys", "revoke", "00000000")
-    assert (done.code, done.sentence) == (1, "There is no key 00000000: batchinfer keys list names them.")
+    assert (done.code, done.sentence) == (
+        6,
+        f"There is no key 00000000 in {batchinfer.data}: batchinfer keys list names them.",
+    )
     assert (batchinfer.data / "api-keys.json").read_bytes() == before
 
 
 def test_a_key_is_revoked_once(batchinfer: Cli) -> None:
     """Revoking twice keeps the first time; the key stays in the list, for the record."""
-    made = batchinfer("keys", "add", "search", "--json").json["id"]
+    made = batchinfer("keys", "add", "search", "--yes", "--json").json["id"]
     first = batchinfer("keys", "revoke", made, "--json").json["revoked_at"]
-    assert batchinfer("keys", "revoke", made, "--json").json == {"id": made, "revoked_at": first}
+    for named in (made, "search"):
+        done = batchinfer("keys", "revoke", named, "--json")
+        assert done.json == {"id": made, "name": "search", "revoked_at": first, "left": 0}
     assert [row["revoked_at"] for row in batchinfer("keys", "list", "--json").json] == [first]
 
 
 def test_no_keys_is_said(batchinfer: Cli) -> None:
     """The list of a data folder without keys says how one is made."""
-    assert batchinfer("keys", "list").out == "There are no keys: batchinfer keys add NAME makes one.\n"
+    said = f"There are no keys in {batchinfer.data}: batchinfer keys add NAME makes one.\n"
+    assert batchinfer("keys", "list").out == said
     assert batchinfer("keys", "list", "--json").json == []
+    batchinfer.data.rmdir()
+    for command in (["list"], ["add", "search", "--yes"], ["revoke", "search"]):
+        done = batchinfer("keys", *command)
+        assert (done.code, str(batchinfer.data) in done.sentence) == (6, True)
+    assert not batchinfer.data.exists()
 
 
 @pytest.mark.parametrize("content", DAMAGES)
 def test_a_damaged_file_stops_the_command_with_a_sentence(batchinfer: Cli, content: bytes) -> None:
     """Adding, listing and revoking refuse to go on from a damaged file, and leave it as it is."""
-    batchinfer.data.mkdir()
     path = batchinfer.data / "api-keys.json"
     path.write_bytes(content)
     for command in (["list"], ["add", "search"], ["revoke", "00000000"]):
@@ -167,15 +179,15 @@ def test_a_record_that_is_none_damages_the_file(tmp_path: Path, change: dict[str
         KeyFile(tmp_path).read()
 
 
-def _add(root: str) -> str:
-    return KeyFile(Path(root)).add("one of many", None).key
+def _add(given: tuple[str, str]) -> str:
+    return KeyFile(Path(given[0])).add(given[1], None).key
 
 
 def test_keys_made_at_once_are_all_kept(tmp_path: Path) -> None:
     """Several processes that add and revoke at the same time lose nothing of each other's."""
-    old = [KeyFile(tmp_path).add("old", None).record.id for _ in range(4)]
+    old = [KeyFile(tmp_path).add(f"old {number}", None).record.id for number in range(4)]
     with multiprocessing.get_context("spawn").Pool(2) as pool, ThreadPoolExecutor(4) as threads:
-        made = pool.map_async(_add, [str(tmp_path)] * 12)
+        made = pool.map_async(_add, [(str(tmp_path), f"one of many, {number}") for number in range(12)])
         list(threads.map(KeyFile(tmp_path).revoke, old))
         keys = made.get(60)
     records = {record.id: record for record in KeyFile(tmp_path).read()}
@@ -184,6 +196,65 @@ def test_keys_made_at_once_are_all_kept(tmp_path: Path) -> None:
     for key in keys:
         key_id, secret = split(key) or ("", "")
         assert records[key_id].fits(secret)
+
+
+def test_the_first_key_is_asked_about(batchinfer: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does to a running service is said first; without a terminal it takes --yes. The next ones are just made."""
+    said = "This is the first key: a service that runs on this data folder refuses everybody without a key"
+    done = batchinfer("keys", "add", "search")
+    assert (done.code, done.out, said in done.sentence, "--yes" in done.sentence) == (2, "", True, True)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    asked: list[str] = []
+    monkeypatch.setattr("click.confirm", lambda text, **_: asked.append(text))
+    assert batchinfer("keys", "add", "search").code == 2
+    assert [said in text for text in asked] == [True]
+    assert list(batchinfer.data.iterdir()) == []
+    done = batchinfer("keys", "add", "search", "--yes")
+    assert (done.code, said in done.err) == (0, True)
+    done = batchinfer("keys", "add", "dashboard")
+    assert (done.code, said in done.err) == (0, False)
+    batchinfer("keys", "revoke", "search")
+    batchinfer("keys", "revoke", "dashboard")
+    assert batchinfer("keys", "add", "again").code == 0, "a service requires keys by then"
+
+
+def test_a_name_is_one_key_s(batchinfer: Cli) -> None:
+    """Two valid keys never bear one name, nor does one bear another's id; so a key can be revoked by either."""
+    made = batchinfer("keys", "add", "search", "--yes", "--json").json["id"]
+    for name in ("search", made):
+        done = batchinfer("keys", "add", name)
+        assert done.code == 2
+        assert done.sentence == (
+            f"There is a key {name} already: choose another name, or revoke it first: batchinfer keys revoke."
+        )
+    batchinfer("keys", "add", "dashboard")
+    done = batchinfer("keys", "revoke", "search")
+    assert (done.code, done.out, done.err) == (0, f"Revoked the key {made} (search).\n", "")
+    other = batchinfer("keys", "add", "search", "--json").json["id"]
+    assert batchinfer("keys", "revoke", "search", "--json").json["id"] == other
+    assert batchinfer("keys", "revoke", "nobody").code == 6
+
+
+def test_the_last_key_is_told(batchinfer: Cli) -> None:
+    """Revoking it leaves a running service closed, and that is said; also when it is revoked once more."""
+    batchinfer("keys", "add", "search", "--yes")
+    for _ in range(2):
+        assert batchinfer("keys", "revoke", "search").err == (
+            "No key is left: a running service now refuses everybody; restart it with --no-auth to open it.\n"
+        )
+
+
+def test_keys_of_one_name_from_before_are_told_apart(tmp_path: Path) -> None:
+    """Older versions allowed two keys of one name: then the id is needed, and both ids are named."""
+    ids = [KeyFile(tmp_path).add(name, None).record.id for name in ("search", "searching")]
+    path = tmp_path / "api-keys.json"
+    path.write_text(path.read_text().replace("searching", "search"))
+    with pytest.raises(
+        UsageError, match=f"2 keys with the name search: name one of them by its id: {ids[0]}, {ids[1]}"
+    ):
+        KeyFile(tmp_path).revoke("search")
+    assert KeyFile(tmp_path).revoke(ids[0]).left == 1
+    assert KeyFile(tmp_path).revoke("search").id == ids[1]
 
 
 @pytest.mark.parametrize("text", ["", "bi", "bi_1", "sk_1_2", "BI_1_2", "bi-1-2"])
@@ -246,6 +317,37 @@ def test_elsewhere_one_is_needed_from_the_start(tmp_path: Path) -> None:
     assert refusal(authenticator_of(tmp_path, always=True, never=True), None) == ""
 
 
+@pytest.mark.parametrize("damage", [*DAMAGES, b'{"keys": []}', None])
+def test_a_worker_that_starts_while_the_file_is_off_lets_nobody_in(tmp_path: Path, damage: bytes | None) -> None:
+    """The latch that the main process hands it says that there were keys: missing, damaged or none then mean nobody."""
+    key = KeyFile(tmp_path).add("search", None).key
+    latch = Latch()
+    with watching(latch, tmp_path):
+        assert latch.closed
+    path = tmp_path / "api-keys.json"
+    path.unlink() if damage is None else path.write_bytes(damage)
+    late = Authenticator(tmp_path, latch)
+    for _ in range(2):
+        assert (refusal(late, None), refusal(late, bearer(key))) == ("no-key", "no-key")
+        late.refresh()
+    never = Latch(never=True)
+    with watching(never, tmp_path):
+        never.close()
+    assert refusal(Authenticator(tmp_path, never), None) == ""
+
+
+def test_the_latch_closes_with_the_first_key(tmp_path: Path) -> None:
+    """The process that holds it notices a key that is made while it runs, and forgets it never."""
+    latch = Latch()
+    with watching(latch, tmp_path):
+        assert not latch.closed
+        KeyFile(tmp_path).add("search", None)
+        eventually(lambda: latch.closed)
+        (tmp_path / "api-keys.json").unlink()
+        latch.look(KeyFile(tmp_path))
+        assert latch.closed
+
+
 @pytest.mark.parametrize("damage", [*DAMAGES, None])
 def test_a_damaged_or_missing_file_keeps_strangers_out(
     tmp_path: Path, damage: bytes | None, caplog: pytest.LogCaptureFixture
@@ -299,8 +401,11 @@ def test_revoking_needs_a_known_id(tmp_path: Path) -> None:
 
 
 def test_two_keys_differ(tmp_path: Path) -> None:
-    """Ids and secrets are new for each key, also under one name."""
-    made = [KeyFile(tmp_path).add("search", None).key for _ in range(3)]
+    """Ids and secrets are new for each key, also under a name that a revoked one had."""
+    made = []
+    for _ in range(3):
+        made.append(KeyFile(tmp_path).add("search", None).key)
+        KeyFile(tmp_path).revoke("search")
     assert len({part for key in made for part in apikeys.split(key) or ()}) == 6
 
 

@@ -325,11 +325,11 @@ def test_long_texts_are_matched_beside_the_event_loop() -> None:
 
     async def ask() -> None:
         long = asyncio.create_task(
-            match.answer(opened, MatchRequest(["x" * (match.THREAD_FROM + 1)], (), utf16=False, is_batch=True))
+            match.match_texts(opened, MatchRequest(["x" * (match.THREAD_FROM + 1)], (), utf16=False, is_batch=True))
         )
         while not threads:  # noqa: ASYNC110 - a thread fills it
             await asyncio.sleep(0.01)
-        body, _ = await match.answer(opened, MatchRequest(["x"], (), utf16=False, is_batch=False))
+        body, _ = await match.match_texts(opened, MatchRequest(["x"], (), utf16=False, is_batch=False))
         assert json.loads(body) == {"matches": [], "version": 1}
         assert not long.done()
         released.set()
@@ -353,7 +353,7 @@ def test_without_the_extra_look_ups_go_on(
     assert "vaccines: texts cannot be matched." in caplog.text
     assert "plain: texts cannot be matched." not in caplog.text
     with pytest.raises(Problem, match=r"is not installed: pip install") as refusal:
-        asyncio.run(match.answer(opened, MatchRequest(["the jab"], (), utf16=False, is_batch=False)))
+        asyncio.run(match.match_texts(opened, MatchRequest(["the jab"], (), utf16=False, is_batch=False)))
     assert (refusal.value.status, refusal.value.slug) == (501, "not-installed")
 
 
@@ -454,7 +454,7 @@ def test_a_damaged_matcher_leaves_the_old_version(world: World, damage: Damage) 
     assert served.situation.problem is not None
     assert MATCHER in served.situation.problem
     asked = MatchRequest([TEXT], (), utf16=False, is_batch=False)
-    body, count = asyncio.run(match.answer(served.open_version(), asked))
+    body, count = asyncio.run(match.match_texts(served.open_version(), asked))
     assert (json.loads(body)["version"], count) == (1, 2)
     again = JobRegistry(world.data.root, lambda _: None, records_misses=False)
     again.refresh()

@@ -228,12 +228,12 @@ def test_a_large_reply_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     body = opened.snapshot.get({"id": "a"})
     assert body is not None
     monkeypatch.setattr(batch, "MAX_REPLY", 2 * len(body))
-    assert len(json.loads(batch.answer(opened, [{"id": "a"}] * 2)[0])["results"]) == 2
+    assert len(json.loads(batch.look_up_all(opened, [{"id": "a"}] * 2).content)["results"]) == 2
     with pytest.raises(Problem) as refused:
-        batch.answer(opened, [{"id": "a"}] * 3)
+        batch.look_up_all(opened, [{"id": "a"}] * 3)
     assert (refused.value.slug, refused.value.status) == ("too-large", 413)
     monkeypatch.setattr(batch, "MAX_REPLY", 0)
-    assert json.loads(batch.answer(opened, [{"id": "a"}])[0])["results"][0]["prediction"] == "x"
+    assert json.loads(batch.look_up_all(opened, [{"id": "a"}]).content)["results"][0]["prediction"] == "x"
 
 
 def test_a_folder_that_may_not_be_looked_into_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from batchinfer.core.records import Check
 from batchinfer.errors import GateFailed, StoreError
 from batchinfer.versions.folders import folder_of
-from batchinfer.versions.layout import MANIFEST
-from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.keep import Keep
+from batchinfer.versions.layout import MANIFEST, PREDICTIONS
+from batchinfer.versions.manifest import FileFacts, HeldTerms, Manifest, PublishedRun, PublishedSpec
 from tests.damage import edit_manifest
 from tests.factories import LENIENT, World, model_job
 
@@ -91,3 +93,26 @@ def test_a_missing_field_is_damage(world: World, field: str) -> None:
     (folder / MANIFEST).write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(StoreError, match=rf"manifest\.json is damaged: KeyError\('{field}'\)\.$"):
         Manifest.read(folder)
+
+
+def test_run_files_and_spec_are_typed(world: World) -> None:
+    """What serving and publishing need of them is read once, when the manifest is."""
+    manifest = Manifest.read(folder_of(world.data, 1))
+    assert manifest.run == PublishedRun(1, "queries.parquet")
+    assert (manifest.spec.upstream, manifest.spec.keep_versions, manifest.spec.max_age) == (None, Keep(5, 30), 60)
+    assert (manifest.spec.records_misses, manifest.spec.sections["match"]) == (True, "null")
+    assert manifest.match is None
+    facts = manifest.files[PREDICTIONS]
+    content = (folder_of(world.data, 1) / PREDICTIONS).read_bytes()
+    assert facts == FileFacts(len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_what_an_old_manifest_does_not_say(world: World) -> None:
+    """Facts that came later have the value that they stood for: no run, clients that ask each minute, misses recorded."""
+    folder = folder_of(world.data, 1)
+    document = json.loads((folder / MANIFEST).read_bytes())
+    del document["run"]
+    manifest = Manifest.of(document | {"spec": {}, "match": {"terms": 3}})
+    assert manifest.run == PublishedRun(0, None)
+    assert manifest.spec == PublishedSpec(None, Keep(5), 60, records_misses=True, sections={})
+    assert manifest.match == HeldTerms(3, None)

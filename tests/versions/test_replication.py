@@ -185,25 +185,30 @@ def test_a_damaged_source_is_not_shipped(world: World, dest: Path, name: str, da
 
 
 def test_places_that_will_not_do(world: World, tmp_path: Path, batchinfer: Cli) -> None:
-    """The data folder itself, also by a link, a file, and what does not exist are each refused in a sentence."""
+    """The data folder itself, also by a link, and a file are each refused in a sentence."""
     (tmp_path / "link").symlink_to(world.data.root)
     (tmp_path / "file").touch()
     for place, says in (
         (world.data.root, "is the data folder that the version lies in"),
         (tmp_path / "link", "is the data folder that the version lies in"),
-        (tmp_path / "file", "is not a folder: make it first"),
-        (tmp_path / "none", "is not a folder: make it first"),
+        (tmp_path / "file", "is not a folder: name a data folder"),
     ):
         done = batchinfer("copy", "shop", place)
         assert done.code == 2
         assert says in done.sentence
 
 
+def test_a_folder_that_is_not_there_is_made(world: World, tmp_path: Path, batchinfer: Cli) -> None:
+    """A destination need not exist, nor the folders above it."""
+    assert batchinfer("copy", "shop", tmp_path / "far" / "away").code == 0
+    assert served(tmp_path / "far" / "away") == (1, "one")
+
+
 def test_no_version_to_ship(tmp_path: Path, dest: Path, batchinfer: Cli) -> None:
     """A job without a version has nothing to copy."""
     made = imports_job(tmp_path, {"id": [1]})
     done = batchinfer("copy", made.job.path, dest)
-    assert (done.code, "no published version" in done.sentence) == (1, True)
+    assert (done.code, "no published version" in done.sentence) == (6, True)
 
 
 def test_no_right_to_write(world: World, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +248,7 @@ def test_somebody_else_at_work_there(world: World, dest: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", ["versions.folders:sync_files", "versions.folders:add", "versions.pointers:make_current"]
+    "step", ["versions.folders:sync_files", "versions.folders:move_into_place", "versions.pointers:make_current"]
 )
 def test_killed_half_way(world: World, dest: Path, step: str) -> None:
     """A copy that is killed at any step leaves the other folder serving what it did; the next one finishes the work."""

@@ -7,18 +7,26 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batchinfer.core.clock import iso, now
 from batchinfer.core.home import JobData
 from batchinfer.errors import GateFailed, StoreError
+from batchinfer.pipeline.publish import publish
+from batchinfer.planning.prepare import Options
 from batchinfer.versions import folders, pointers, retention
+from batchinfer.versions.keep import Keep
 from batchinfer.versions.layout import MANIFEST, PREDICTIONS
+from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import PinReport
 from tests.factories import World, imports_job
+from tests.tiny import RecordingConsole
 
+KEEPS = "keep_versions keeps"
 OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
 
 
@@ -49,6 +57,16 @@ def opened(folder: Path) -> int:
     return handle
 
 
+def kept(world: World, count: int, days: int | None = None) -> retention.Removed:
+    return retention.retain(world.data, Keep(count, days), lambda _: None)
+
+
+def aged(folder: Path, days: int) -> None:
+    """Makes a version or candidate look so many days old."""
+    made = iso(now() - timedelta(days=days))
+    (folder / MANIFEST).write_bytes(Manifest.read(folder).derive(created_at=made).to_bytes())
+
+
 def test_the_newest_versions_stay(world: World) -> None:
     """After each publish the newest keep_versions stay, with nothing else beside them."""
     add(world, "one", "two", "three", "four")
@@ -58,6 +76,89 @@ def test_the_newest_versions_stay(world: World) -> None:
     world = world.changed(keep_versions=1)
     assert world.publish().unchanged
     assert folders.numbers(world.data) == [4]
+
+
+def test_what_is_young_stays_whatever_its_number(world: World) -> None:
+    """With a number and days a version goes only once it is beyond both, and so does a candidate."""
+    world = world.changed(keep_versions={"count": 2, "days": 30})
+    add(world, "one", "two", "three", "four", "five")
+    assert folders.numbers(world.data) == [1, 2, 3, 4, 5]
+    for number, days in ((1, 31), (2, 29), (3, 400), (4, 400)):
+        aged(folders.folder_of(world.data, number), days)
+    for name, days in (("r1", 31), ("r2", 29), ("r3", 31), ("r3-2", 31)):
+        shutil.copytree(folders.folder_of(world.data, 1), world.data.rejected / name)
+        aged(world.data.rejected / name, days)
+    report = world.publish()
+    assert folders.numbers(world.data) == [2, 4, 5]
+    assert folders.candidates(world.data) == ["r2", "r3", "r3-2"]
+    assert report.versions_removed == [1, 3, "r1"]
+
+
+def test_by_default_an_afternoon_removes_nothing(world: World) -> None:
+    """Without a setting the newest five stay, and all of the last 30 days: many publishings in a row remove none."""
+    world = world.changed(keep_versions=None)
+    add(world, *"abcdefg")
+    assert folders.numbers(world.data) == [1, 2, 3, 4, 5, 6, 7]
+    aged(folders.folder_of(world.data, 1), 31)
+    aged(folders.folder_of(world.data, 3), 31)
+    add(world, "h")
+    assert folders.numbers(world.data) == [2, 4, 5, 6, 7, 8]
+
+
+def test_the_age_of_a_damaged_version_is_its_file_s(world: World) -> None:
+    """A version whose manifest cannot be read is as old as the file."""
+    add(world, "one", "two")
+    path = folders.folder_of(world.data, 1) / MANIFEST
+    path.write_bytes(b"?")
+    assert kept(world, 1, days=30).versions == ()
+    os.utime(path, (0, 0))
+    assert kept(world, 1, days=30).versions == (1,)
+
+
+def test_each_removal_is_said(world: World) -> None:
+    """Whoever publishes is told what went, and by which setting; where nothing went, nothing."""
+    add(world, "one", "two")
+    console = RecordingConsole()
+    for text in ("three", "four"):
+        world.take_in({"id": [1], "prediction": [text]})
+        publish(world.job, world.data, Options(), console)
+    said = [text for text in console.said if "Removed" in text]
+    assert said == [f"Removed version {number}: keep_versions keeps the newest 2." for number in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("versions", "candidates", "keep", "said"),
+    [
+        ((), (), Keep(2), None),
+        ((1, 2), (), Keep(1), "Removed versions 1, 2: keep_versions keeps the newest."),
+        (
+            (1,),
+            ("r1", "r2"),
+            Keep(5, 30),
+            f"Removed version 1 and refused candidates r1, r2: {KEEPS} the newest 5 and those of the last 30 days.",
+        ),
+        (
+            (),
+            ("r1",),
+            Keep(2, 1),
+            f"Removed refused candidate r1: {KEEPS} the newest 2 and those of the last day.",
+        ),
+    ],
+)
+def test_how_a_removal_is_said(
+    versions: tuple[int, ...], candidates: tuple[str, ...], keep: Keep, said: str | None
+) -> None:
+    """One sentence has all that went."""
+    assert retention.Removed(versions, candidates).told(keep) == said
+
+
+def test_what_a_manifest_says_of_it() -> None:
+    """A copy keeps what the manifest says, of older programs too; what none of them wrote is refused."""
+    assert Keep.of(3) == Keep(3)
+    assert Keep.of({"count": 3, "days": 9}) == Keep(3, 9)
+    for wrong in (None, "many", {"count": 3}):
+        with pytest.raises((ValueError, KeyError, TypeError)):
+            Keep.of(wrong)
 
 
 def test_the_pinned_version_stays(world: World) -> None:
@@ -76,7 +177,7 @@ def test_the_current_version_stays(world: World) -> None:
     add(world, "one", "two")
     for number in (3, 4, 5):  # as publishers leave them that are killed before the flip
         shutil.copytree(folders.folder_of(world.data, 2), folders.folder_of(world.data, number))
-    assert retention.retain(world.data, 1) == [1, 3, 4]
+    assert kept(world, 1).versions == (1, 3, 4)
     assert (folders.numbers(world.data), value(world)) == ([2, 5], "two")
 
 
@@ -129,7 +230,7 @@ def test_nothing_goes_while_it_is_unclear_what_is_served(world: World, name: str
     """Where CURRENT or PIN is damaged, no version is removed."""
     add(world, "one", "two")
     (world.data.folder / name).write_bytes(b"?")
-    assert retention.retain(world.data, 1) == []
+    assert kept(world, 1).versions == ()
     assert folders.numbers(world.data) == [1, 2]
 
 
@@ -141,7 +242,7 @@ def test_what_a_killed_removal_left_is_cleared(world: World) -> None:
         (place / PREDICTIONS).unlink()
     assert folders.numbers(world.data) == [1, 2]
     assert folders.candidates(world.data) == []
-    retention.retain(world.data, 2)
+    kept(world, 2)
     assert not list(world.data.folder.glob("*/.removing-*"))
     assert folders.numbers(world.data) == [1, 2]
 

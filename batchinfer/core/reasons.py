@@ -1,0 +1,71 @@
+"""Why rows have no prediction, and what mends it: the one list of reasons, for whoever tells a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CONTEXT = "model.options.max_model_len"
+UNKNOWN = "see what happened to each row"
+
+# What to change, in the imperative, by the word that failures are stored with.
+FIXES: Mapping[str, str] = {
+    # rows of the list
+    "null_key": "fill the columns of input.key in the list",
+    "empty_key": "fill the columns of input.key in the list",
+    "null_value": "fill the column in the list, or name it in input.optional",
+    "empty_value": "fill the column in the list, or name it in input.optional",
+    "not_utf8": "write the list as UTF-8",
+    "wrong_type": "correct the values in the list, or input.types",
+    "conflicting_rows": "keep one row a key, or add to input.key the column that tells them apart",
+    # the engine
+    "prompt_too_long": f"raise {CONTEXT}, or shorten prompt.template",
+    "template": "correct prompt.template",
+    "refused": "change the prompt or model.options as the engine says",
+    "engine_died": "try again; if it happens again, lower model.options.max_num_seqs",
+    "engine_error": "try again",
+    # answers
+    "cut_off": f"raise sampling.max_tokens, or {CONTEXT}",
+    "empty": "ask for an answer in prompt.template, or remove steps from output.steps",
+    "not_json": "give output.schema, or ask for JSON in prompt.template",
+    "not_in_schema": "correct output.schema, or show the form in prompt.examples",
+    "not_in_pattern": "correct output.pattern, or show the form in prompt.examples",
+    "off_choice": "name the choices in prompt.template, or lower output.min_mass",
+    "no_scores": "try again",
+}
+PASSING = frozenset({"engine_died", "engine_error", "no_scores"})  # the same prompt may do better next time
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReason:
+    """How often something is the reason.
+
+    reason: the word that failures are stored with.
+    count: of rows and prompts.
+    """
+
+    reason: str
+    count: int
+
+    @property
+    def fix(self) -> str:
+        """What mends it."""
+        return FIXES.get(self.reason, UNKNOWN)
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether trying again may help although nothing was changed."""
+        return self.reason in PASSING
+
+
+def ranked(counts: Mapping[str, int]) -> tuple[FailureReason, ...]:
+    """The reasons, most frequent first."""
+    return tuple(FailureReason(*pair) for pair in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def advice(job: str, reasons: tuple[FailureReason, ...]) -> str:
+    """What to do about the most frequent of at least one reason, as a sentence."""
+    first, total = reasons[0], sum(reason.count for reason in reasons)
+    share = f"all {total:,}" if first.count == total else f"{first.count:,} of {total:,}"
+    which = first.reason if total == 1 else f"Most often {first.reason} ({share})"
+    return f"{which[0].upper()}{which[1:]}: {first.fix}; batchinfer failures {job} shows the rows."

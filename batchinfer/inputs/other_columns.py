@@ -1,0 +1,67 @@
+"""The columns of a list beside its key, for those who want the rows as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchinfer.core.columns import Kind
+from batchinfer.core.database import TEXT_ROWS
+from batchinfer.errors import InputError
+from batchinfer.inputs.convert import kind_of
+from batchinfer.inputs.parquet import ListSource
+from batchinfer.job.spec import InputSpec
+
+
+class OtherColumns:
+    """Reads them in the order of the rows.
+
+    names: those that every file has, in the order of the first.
+    order: the same with the key's among them.
+    left_out: those that only some files have, or whose name differs from another's in case alone.
+    """
+
+    def __init__(self, files: Sequence[Path], spec: InputSpec) -> None:
+        schemas = [pq.read_schema(file) for file in files]
+        first = [name for name in schemas[0].names if not name.startswith("\x1f")]  # those are ours
+        self.order = [name for name in first if name in spec.key or _is_good(name, spec.key, schemas)]
+        self.names = [name for name in self.order if name not in spec.key]
+        every = dict.fromkeys(name for schema in schemas for name in schema.names)
+        self.left_out = [name for name in every if name not in self.order and not name.startswith("\x1f")]
+        kinds = {name: _kind(name, schemas) for name in self.names}
+        # A value that does not fit is not there; that makes no row bad, as it would in a column that is used.
+        own = {"where": {}, "normalize": [], "optional": self.names, "types": spec.types | kinds}
+        self._source = ListSource(files, spec.model_copy(update=own), self.names, rows_at_once=TEXT_ROWS)
+
+    @property
+    def nested(self) -> list[str]:
+        """Those whose text is JSON."""
+        return [name for name in self.names if self._source.kinds[name] == "json"]
+
+    def batches(self) -> Iterator[pa.Table]:
+        """ROW and the columns of all rows, also of those that cannot be asked. Raises InputError."""
+        for batch in self._source.batches():
+            yield pa.concat_tables([batch.good, batch.lost])
+
+
+def _is_good(name: str, key: Sequence[str], schemas: Sequence[pa.Schema]) -> bool:
+    """Whether each file has the column once, and none that is written almost so."""
+    return all(
+        schema.names.count(name) == 1 and sum(name.lower() == other.lower() for other in {*schema.names, *key}) == 1
+        for schema in schemas
+    )
+
+
+def _kind(name: str, schemas: Sequence[pa.Schema]) -> Kind:
+    """The kind that holds the values of all files; text for those that no prompt could have."""
+    try:
+        kinds = {(kind_of(schema.field(name)), pa.types.is_uint64(schema.field(name).type)) for schema in schemas}
+    except InputError:
+        return "string"
+    [kind, *more] = dict.fromkeys(kind for kind, _ in kinds)
+    if len(kinds) == 1:
+        return kind
+    return "json" if "json" in (kind, *more) else "string"

@@ -1,0 +1,49 @@
+"""The keys of the list that an import is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from batchinfer.core.columns import Column
+from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
+from batchinfer.errors import InputError
+from batchinfer.inputs.files import list_files
+from batchinfer.inputs.parquet import ListSource
+from batchinfer.inputs.query_list import QueryList
+from batchinfer.job.reader import Job
+from batchinfer.planning.prepare import load_list
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKeys:
+    """What is known of the list.
+
+    key: its columns; None where there is no list yet.
+    lookups_sql: the keys of all its rows; None where it cannot be read.
+    """
+
+    key: list[Column] | None = None
+    lookups_sql: str | None = None
+
+
+def keys_of_list(
+    db: duckdb.DuckDBPyConnection, job: Job, data: JobData, given: Path | None, scratch: Path, info: Info
+) -> ListedKeys:
+    """The list, read into the database for its keys. Without one nothing is known: a job may begin with imports."""
+    key = None
+    try:
+        paths, _ = list_files(job, data, given, scratch)
+        source = ListSource(paths, job.spec.input, [])
+        key = source.key
+        query_list = QueryList(db, source, job.spec.input.key)
+        load_list(query_list, job, data, None)
+    except InputError as exc:
+        if given is not None:
+            raise
+        info(f"Keys are not compared with the list, which cannot be read: {exc}")
+        return ListedKeys(key)
+    return ListedKeys(key, query_list.lookups_sql)
