@@ -22,6 +22,7 @@ from batchinfer.pipeline.record import RunRecord
 from batchinfer.pipeline.report import RunReport, gate_sentence
 from batchinfer.pipeline.stop import Stop, stopping
 from batchinfer.planning.fingerprint import changes
+from batchinfer.planning.loadable import check_loadable, task_of
 from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
 from batchinfer.publish.caution import Consent, another_list, confirm_list
 from batchinfer.publish.release import prepare_gate
@@ -48,6 +49,8 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
         prepare_to_write(job, data, options, console.info) as prepared,
     ):
         golden = prepare_gate(job, prepared.query_list.source.key)
+        if engine is None and prepared.question is not None and prepared.plan.counts.to_generate:
+            check_loadable(job, data, prepared.question)
         confirm_regeneration(prepared, options, console)
         with RunRecord(prepared, options, began) as record:
             generate(prepared, options, console, stop, record, engine)
@@ -101,7 +104,7 @@ def _ask(
     with own as ready:
         console.info("Loading the model ...")
         tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
-        task = question.task(tokenizer)
+        task = task_of(prepared.job, question, tokenizer)
         loaded = ready.wait_ready()
         progress.load_seconds = time.monotonic() - began
         console.info(f"{loaded.description}, ready after {progress.load_seconds:.0f} s.")

@@ -17,6 +17,7 @@ from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.inputs import files
 from batchinfer.job.reader import Job
 from batchinfer.planning import question as questions
+from batchinfer.planning.loadable import check_loadable, task_of
 from batchinfer.planning.question import Question
 from batchinfer.prompting.template import TemplateFault
 
@@ -68,12 +69,14 @@ def try_prompt(
         messages = question.template.messages(row)
     except TemplateFault as exc:
         raise InputError(f"With these values {exc}") from exc
+    if engine is None:
+        check_loadable(job, data, question)
     source = models.weights(question.identity, data, info)
     tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
     text = tokenizer.text(messages)
     ids = tokenizer.encode([text], chat=question.chat)[0]
     show(text, len(ids))
-    task = question.task(tokenizer)
+    task = task_of(job, question, tokenizer)
     if engine is not None:
         return _ask(job.name, engine, question, row, Prompt(b"\0" * 16, messages, tuple(ids)), text, task)
     with engine_for(job, data, question.engine_config(source), info) as started:

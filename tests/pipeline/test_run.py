@@ -19,7 +19,7 @@ from batchinfer.cache.store import Store
 from batchinfer.core.clock import iso, now
 from batchinfer.core.home import JobData
 from batchinfer.engines.pool import EnginePool
-from batchinfer.errors import ModelError
+from batchinfer.errors import ModelError, SpecError
 from batchinfer.job import reader
 from batchinfer.pipeline.run import run
 from batchinfer.pipeline.trial import try_prompt
@@ -220,7 +220,7 @@ def test_labels_that_begin_alike_are_refused(workshop: Workshop, engine: EngineP
         prompt={"format": "completion", "template": "{{ text }}:"},
         output={"type": "choice", "choices": ["pome", "pepo"]},
     )
-    with pytest.raises(ModelError, match=r"pome and pepo both begin with ' p'.*A, B"):
+    with pytest.raises(SpecError, match=r"line \d+: output.choices: .*pome and pepo both begin with ' p'.*A, B"):
         run(job, data, Options(), console, engine)
 
 
