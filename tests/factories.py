@@ -66,7 +66,7 @@ class Quiet:
     def info(self, text: str) -> None:
         """Nothing."""
 
-    def progress(self, progress: Progress, hits: int) -> None:
+    def progress(self, progress: Progress, cached: int) -> None:
         """Nothing."""
 
     def confirm(self, text: str, *, typed: str | None = None) -> bool:

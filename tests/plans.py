@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from batchinfer.core.records import Counts
+from batchinfer.core.records import Counts, Failure
 from tests.factories import Reply, World
+
+Make = Callable[..., World]
+REFUSED = Failure(None, "engine", "refused", "The engine would not.")
 
 
 def counts(world: World, **options: Any) -> Counts:
@@ -16,7 +20,7 @@ def counts(world: World, **options: Any) -> Counts:
 
 def adds_up(found: Counts) -> None:
     assert found.rows == found.bad + found.duplicates + found.unique
-    assert found.unique == found.hits + found.failed + found.to_generate
+    assert found.unique == found.cached + found.failed + found.to_generate
 
 
 def asked(world: World, column: str = "text", **options: Any) -> list[Any]:

@@ -159,7 +159,7 @@ class RecordingConsole:
     def info(self, text: str) -> None:
         self.said.append(text)
 
-    def progress(self, progress: Progress, hits: int) -> None:
+    def progress(self, progress: Progress, cached: int) -> None:
         for count in sorted(self.at):
             if progress.done >= count:
                 self.at.pop(count)()
@@ -294,6 +294,7 @@ class Cli:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a script needs no GPU
         monkeypatch.setattr(tempfile, "tempdir", str(data.parent))
         monkeypatch.setattr("batchinfer.engines.start.EnginePool", functools.partial(EnginePool, driver=driver))
+        monkeypatch.setattr("batchinfer.engines.vllm_source.engine_options", lambda: None)  # a script has its own
 
     def __call__(self, *arguments: object) -> Done:
         self._monkeypatch.setattr(sys, "argv", ["batchinfer", *map(str, arguments)])
@@ -306,5 +307,8 @@ class Cli:
 
 
 if __name__ == "__main__":
-    with mock.patch("batchinfer.engines.start.EnginePool", functools.partial(EnginePool, driver=DRIVER)):
+    with (
+        mock.patch("batchinfer.engines.start.EnginePool", functools.partial(EnginePool, driver=DRIVER)),
+        mock.patch("batchinfer.engines.vllm_source.engine_options", return_value=None),
+    ):
         main()

@@ -285,12 +285,11 @@ class Store:
             for stage, reason, detail, query, row, run, at in rows
         ]
 
-    def failure_reasons(self) -> list[tuple[str, str, int]]:
-        """(stage, reason, count), most first."""
+    def failure_reasons(self) -> dict[str, int]:
+        """How often each reason is that of a failure of what is asked now."""
         with self.open() as db:
-            return db.execute(
-                f"SELECT stage, reason, count(*) FROM {CURRENT_FAILURES} GROUP BY ALL ORDER BY 3 DESC, 2"
-            ).fetchall()
+            sql = f"SELECT reason, count(*) FROM {CURRENT_FAILURES} GROUP BY reason"
+            return dict(db.execute(sql).fetchall())
 
 
 def _generation(row: Sequence[Any]) -> Generation:

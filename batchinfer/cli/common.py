@@ -142,9 +142,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     console.print(drawn)
 
 
-def cell(value: object) -> str | None:
+def cell(value: object, most: int = WIDE) -> str | None:
     """A value in one line of a table, shortened if it is wide."""
-    return None if value is None else shortened(" ".join(str(value).split()), WIDE)
+    return None if value is None else shortened(" ".join(str(value).split()), most)
 
 
 def query_text(query: Mapping[str, Any] | None) -> str:

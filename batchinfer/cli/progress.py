@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from batchinfer.cli.common import percent
 from batchinfer.pipeline.progress import Progress
 
 LINE_SECONDS = 10.0
@@ -31,7 +32,7 @@ class ProgressConsole:
         self._console = Console(stderr=True)
         self._interactive = sys.stdin.isatty() and sys.stderr.isatty()
         self._progress: Progress | None = None
-        self._hits = 0
+        self._cached = 0
         self._live: Live | None = None
         self._over = threading.Event()
         self._liner = threading.Thread(target=self._write_lines, daemon=True)
@@ -50,8 +51,8 @@ class ProgressConsole:
         question = f"{text} Type {typed} to continue, or nothing to stop"
         return bool(click.prompt(question, default="", show_default=False, err=True).strip() == typed)
 
-    def progress(self, progress: Progress, hits: int) -> None:
-        first, self._progress, self._hits = self._progress is None, progress, hits
+    def progress(self, progress: Progress, cached: int) -> None:
+        first, self._progress, self._cached = self._progress is None, progress, cached
         if first and self._console.is_terminal:
             self._live = Live(
                 console=self._console, get_renderable=self._draw, refresh_per_second=DRAWS_PER_SECOND, transient=True
@@ -62,11 +63,11 @@ class ProgressConsole:
 
     def _draw(self) -> Table:
         assert self._progress is not None
-        return _drawing(self._progress, self._hits)
+        return _drawing(self._progress, self._cached)
 
     def _write_lines(self) -> None:
         while not self._over.wait(LINE_SECONDS) and self._progress is not None:
-            self.info(line(self._progress, self._hits))
+            self.info(line(self._progress, self._cached))
 
     def __enter__(self) -> Self:
         return self
@@ -79,24 +80,31 @@ class ProgressConsole:
             self._live.stop()
 
 
-def line(progress: Progress, hits: int) -> str:
+def line(progress: Progress, cached: int) -> str:
     """All of it in one line."""
-    rate, left = progress.rate(progress.done), progress.todo - progress.done
+    rate = progress.rate(progress.done)
     parts = [
-        f"{progress.done:,}/{progress.todo:,} rows",
-        f"{hits:,} from cache",
-        f"{progress.failures:,} failed",
+        f"{cached:,} cached",
+        f"{progress.generated:,} generated",
+        f"{progress.failed:,} failed",
+        f"{progress.remaining:,} remaining",
         f"{rate or 0:.1f} rows/s",
         f"{progress.rate(progress.prompt_tokens) or 0:,.0f} prompt + {progress.rate(progress.output_tokens) or 0:,.0f} output tokens/s",
     ]
-    if progress.prefix_saving is not None:
-        parts.append(f"{progress.prefix_saving:.0%} of prompt tokens saved")
-    if rate and left and progress.seconds > SETTLED_SECONDS:
-        parts.append(f"{duration(left / rate)} left")
+    if (saved := saving(progress.prefix_saving)) is not None:
+        parts.append(f"{saved} of prompt tokens saved")
+    if rate and progress.remaining and progress.seconds > SETTLED_SECONDS:
+        parts.append(f"about {duration(progress.remaining / rate)} to go")
     return ", ".join(parts)
 
 
-def _drawing(progress: Progress, hits: int) -> Table:
+def saving(share: float | None) -> str | None:
+    """The share of prompt tokens that prefix caching saved; None where it is too small to show."""
+    shown = percent(share)
+    return None if shown in ("-", percent(0.0)) else shown
+
+
+def _drawing(progress: Progress, cached: int) -> Table:
     grid = Table.grid(padding=(0, 1))
     grid.add_row(
         ProgressBar(total=max(progress.todo, 1), completed=progress.done, width=40),
@@ -104,7 +112,7 @@ def _drawing(progress: Progress, hits: int) -> Table:
     )
     outer = Table.grid()
     outer.add_row(grid)
-    outer.add_row(line(progress, hits))
+    outer.add_row(line(progress, cached))
     return outer
 
 

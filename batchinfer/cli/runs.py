@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ from batchinfer.cli.common import (
     open_job,
     output_file,
     pairs,
-    percent,
     query_text,
     served_data,
     table,
@@ -30,15 +29,16 @@ from batchinfer.cli.common import (
     teller,
     yes_option,
 )
-from batchinfer.errors import GateFailed, UsageError
+from batchinfer.cli.summary import print_candidate, print_published, print_report, print_summary
+from batchinfer.errors import BatchinferError, GateFailed, UsageError
 
 if TYPE_CHECKING:
-    from batchinfer.pipeline.report import RunReport
+    from batchinfer.pipeline.history import Failures
     from batchinfer.planning.estimate import PlanReport
-    from batchinfer.publish.candidate import CandidateReport
-    from batchinfer.publish.changes import ServedChanges
 
 SHOWN = 20
+LONG_PROMPT = 2000  # characters of a prompt that a plan shows
+WIDEST = 200  # characters of what happened to a row
 
 
 @click.command("plan")
@@ -46,7 +46,7 @@ SHOWN = 20
 @input_option
 @json_option
 def plan_(job: str, input_path: Path | None, as_json: bool) -> None:
-    """The dry run: rows, unique prompts, cache hits, what a run would generate and cost."""
+    """The dry run: rows, unique prompts, what is cached, what a run would generate and cost."""
     from batchinfer.pipeline.plan import plan
     from batchinfer.planning.prepare import Options
 
@@ -57,23 +57,30 @@ def plan_(job: str, input_path: Path | None, as_json: bool) -> None:
 
 
 def _print_plan(result: PlanReport) -> None:
-    from batchinfer.cli.progress import duration
+    from batchinfer.cli.progress import duration, saving
 
-    counts, seconds = result.counts, result.estimate_seconds
+    counts, seconds, saved = result.counts, result.estimate_seconds, saving(result.prefix_saving)
     rows: list[tuple[str, Any]] = [
         ("rows in the list", f"{counts.rows:,}"),
         *([] if counts.misses is None else [("  asked for and not found", f"{counts.misses:,}")]),
         ("  bad rows", f"{counts.bad:,}"),
         ("  duplicates of another row's prompt", f"{counts.duplicates:,}"),
         ("unique prompts", f"{counts.unique:,}"),
-        ("  answered by the cache", f"{counts.hits:,}"),
+        ("  cached", f"{counts.cached:,}"),
         ("  failed before, not tried again by themselves", f"{counts.failed:,}"),
-        ("to generate", f"{counts.to_generate:,}"),
+        ("  to generate", f"{counts.to_generate:,}"),
         ("prompt tokens", f"{result.prompt_tokens:,}{'' if result.prompt_tokens_exact else ' (from a sample)'}"),
-        ("  of which prefix caching will save", percent(result.prefix_saving)),
+        *([] if saved is None else [("  of which prefix caching will save", saved)]),
         ("time, from earlier runs here", "unknown" if seconds is None else duration(seconds)),
     ]
     table(f"Plan of {result.job}", ["what", "figure"], rows, right=["figure"])
+    if result.prompt is not None:
+        click.secho("The first prompt:", bold=True)
+        click.echo(result.prompt[:LONG_PROMPT])
+        if len(result.prompt) > LONG_PROMPT:
+            tell(
+                f"… {len(result.prompt) - LONG_PROMPT:,} more characters; batchinfer try {result.job} shows a whole one."
+            )
 
 
 @click.command("run")
@@ -115,7 +122,7 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
     )  # fmt: skip
     with reporting(as_json=as_json), model_note(opened, data, as_json=as_json), ProgressConsole() as show:
         report = run(opened, data, options, show)
-    emit(report.to_json(), as_json, lambda: _print_report(report))
+    emit(report.to_json(), as_json, lambda: print_report(report))
 
 
 @click.command("publish")
@@ -151,10 +158,10 @@ def publish_(
         options = Options(input=input_path, yes=yes)
         if candidate is None:
             report = publish(opened, data, options, show, why, allow_empty=allow_empty)
-            emit(report.to_json(), as_json, lambda: _print_published(report))
+            emit(report.to_json(), as_json, lambda: print_published(report))
         else:
             published = publish_candidate(opened, data, options, show, candidate, why, allow_empty=allow_empty)
-            emit(published.to_json(), as_json, lambda: _print_candidate(published))
+            emit(published.to_json(), as_json, lambda: print_candidate(published))
 
 
 @contextlib.contextmanager
@@ -168,6 +175,16 @@ def reporting(*, as_json: bool) -> Iterator[None]:
         raise
 
 
+def _print_ended(exc: BatchinferError) -> None:
+    """What a run did before it was refused or stopped, and some of the rows for which checks of the gate failed."""
+    from batchinfer.pipeline.report import RunReport
+
+    if isinstance(exc.report, RunReport) and exc.report.run_id is not None:
+        print_summary(exc.report)
+    if isinstance(exc, GateFailed):
+        _print_refused(exc)
+
+
 def _print_refused(refused: GateFailed) -> None:
     """Some of the rows for which checks of the gate failed."""
     assert refused.report is not None
@@ -175,78 +192,6 @@ def _print_refused(refused: GateFailed) -> None:
     rows = [(check["name"], example) for check in checks for example in check["examples"]]
     if rows:
         table("Refused by the gate, for example", ["check", "row"], rows)
-
-
-def _print_report(report: RunReport) -> None:
-    from batchinfer.cli.progress import duration
-
-    missed = "" if report.misses is None else f" ({report.misses:,} of them asked for and not found)"
-    tell(
-        f"{report.job}, run {report.run_id}: {report.rows:,} rows{missed} = {report.bad:,} bad "
-        f"+ {report.duplicates:,} duplicates + {report.unique:,} prompts; of these {report.hits:,} from cache, "
-        f"{report.generated:,} generated, {report.failures:,} failed, {report.left:,} left."
-    )
-    if report.rows_per_second:
-        tell(
-            f"{report.rows_per_second:.1f} rows/s, {report.prompt_tokens_per_second or 0:,.0f} prompt and "
-            f"{report.output_tokens_per_second or 0:,.0f} output tokens/s, {percent(report.prefix_saving)} of prompt tokens saved "
-            f"by prefix caching; {duration(report.seconds or 0)} in all, {duration(report.engine_load_seconds)} of it to load the model."
-        )
-    else:
-        tell(f"The model was not needed; {report.seconds:.1f} s in all.")
-    if report.choice_mass is not None:
-        small = (
-            f" In {report.choice_mass.small:,} rows it is under 0.10: the model wanted to say something else."
-            if report.choice_mass.small
-            else ""
-        )
-        tell(
-            f"Probability of all choices together: median {report.choice_mass.median:.2f}, "
-            f"5th percentile {report.choice_mass.p05:.2f}.{small}"
-        )
-    _print_published(report)
-
-
-def _print_published(report: RunReport) -> None:
-    if report.version is not None:
-        _tell_version(report.version, report.entries or 0, report.carried)
-        _tell_changes(report.changes)
-    elif report.unchanged:
-        tell("No changes to publish: the version that is served has the same entries.")
-    else:
-        tell("Nothing was published.")
-    _tell_pin(report.job, report.version, report.pinned)
-    if report.failures or report.bad:
-        tell(f"See batchinfer failures {report.job}.")
-
-
-def _print_candidate(report: CandidateReport) -> None:
-    if report.version is not None:
-        _tell_version(report.version, report.manifest.rows, report.manifest.carried)
-        _tell_changes(report.changes)
-    else:
-        tell("No changes to publish: the version that is served has the same entries.")
-    _tell_pin(report.job, report.version, report.pinned)
-
-
-def _tell_version(version: int, entries: int, carried: int) -> None:
-    kept = f", {carried:,} of them kept from the version before" if carried else ""
-    tell(f"Published version {version} with {entries:,} entries{kept}.")
-
-
-def _tell_changes(changes: ServedChanges | None) -> None:
-    """What the version changes of what was served before, with examples; nothing of a first version."""
-    if changes is None or not changes.examples:
-        return
-    tell(f"Against what was served before: {changes} (added, removed, changed).")
-    rows = [[entry.change, query_text(entry.query), entry.old, entry.new] for entry in changes.examples]
-    table("", ["change", "query", "old", "new"], [[cell(value) for value in row] for row in rows])
-
-
-def _tell_pin(job: str, version: int | None, pinned: int | None) -> None:
-    if pinned is not None:
-        hidden = "the current one" if version is None else f"version {version}"
-        tell(f"Version {pinned} is pinned and served in place of {hidden}: batchinfer unpin {job} ends that.")
 
 
 @click.command("failures")
@@ -263,17 +208,24 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
     found = failures(data, limit or (None if as_json else SHOWN))
 
     def text() -> None:
-        if not found.reasons:
+        if found.reasons:
+            _print_failures(data.name, found)
+        else:
             click.echo("No failures.")
-            return
-        click.echo(", ".join(f"{count:,} {reason}" for reason, count in found.reasons) + ".")
-        shown = [[row.reason, query_text(row.query), row.detail] for row in found.rows]
-        table("", ["reason", "query", "what happened"], shown)
-        if sum(count for _, count in found.reasons) > len(found.rows):
-            click.echo(f"The newest {len(found.rows)} are shown; --limit or --json shows more.")
-        click.echo(f"Try them again: batchinfer run {data.name} --retry-failed")
 
     emit([row.to_json() for row in found.rows], as_json, text)
+
+
+def _print_failures(job: str, found: Failures) -> None:
+    """The reasons with what mends each, then the newest rows."""
+    reasons = [[f"{reason.count:,}", reason.reason, reason.fix] for reason in found.reasons]
+    table("", ["count", "reason", "what mends it"], reasons, right=["count"])
+    shown = [[row.reason, cell(query_text(row.query)), cell(row.detail, WIDEST)] for row in found.rows]
+    table("", ["reason", "query", "what happened"], shown)
+    if found.count > len(found.rows):
+        tell(f"The newest {len(found.rows)} of {found.count:,} are shown; --limit shows more, --json all, and uncut.")
+    if passing := [reason.reason for reason in found.reasons if reason.may_pass]:
+        tell(f"Trying again may help for {', '.join(passing)}: batchinfer run {job} --retry-failed")
 
 
 @click.command("runs")
@@ -284,20 +236,26 @@ def runs_(job: str, as_json: bool) -> None:
     from batchinfer.pipeline.history import runs
 
     reports = [run.to_json() for run in runs(served_data(job))]
-    columns = ["run", "started (UTC)", "status", "rows", "hits", "made", "failed", "left", "ver.", "rows/s", "saved"]
+    emit(reports, as_json, lambda: _print_runs(reports))
 
-    def text() -> None:
-        rows = [
-            [
-                report["run_id"], report["started_at"][5:16].replace("T", " "), report["status"], report.get("rows"), report.get("hits"),
-                report.get("generated"), report.get("failures"), report.get("left"), report.get("version"),
-                report.get("rows_per_second") and f"{report['rows_per_second']:.1f}", percent(report.get("prefix_saving")),
-            ]
-            for report in reports
-        ]  # fmt: skip
-        table("", columns, rows, right=[name for name in columns if name not in ("started (UTC)", "status")])
 
-    emit(reports, as_json, text)
+def _print_runs(reports: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each run. A count that no run has, such as of failed rows, has no column."""
+    from batchinfer.cli.progress import saving
+
+    rows = [
+        {
+            "run": report["run_id"], "started (UTC)": report["started_at"][5:16].replace("T", " "), "status": report["status"],
+            "rows": report.get("rows"), "cached": report.get("hits"), "generated": report.get("generated"),
+            "failed": report.get("failures") or None, "remaining": report.get("left") or None, "version": report.get("version"),
+            "rows/s": report.get("rows_per_second") and f"{report['rows_per_second']:.1f}",
+            "saved": saving(report.get("prefix_saving")),
+        }
+        for report in reports
+    ]  # fmt: skip
+    columns = [name for name in (rows[0] if rows else {}) if any(row[name] is not None for row in rows)]
+    right = [name for name in columns if name not in ("started (UTC)", "status")]
+    table("", columns, [[row[name] for name in columns] for row in rows], right=right)
 
 
 @click.command("export")

@@ -121,13 +121,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The size of a list: rows = bad + duplicates + unique, and before a run unique = hits + failed + to_generate.
+    """The size of a list: rows = bad + duplicates + unique, and before a run unique = cached + failed + to_generate.
 
     rows: of the list, misses included.
     bad: rows that cannot be asked.
     duplicates: further rows of a prompt.
     unique: different prompts.
-    hits: prompts that the cache has an answer for.
+    cached: prompts that the cache has an answer for.
     failed: prompts that failed before and are not tried again by themselves.
     to_generate: prompts that a run would ask.
     lookups: distinct lookup keys of the list, those of bad rows included as far as they have one.
@@ -138,7 +138,7 @@ class Counts:
     bad: int
     duplicates: int
     unique: int
-    hits: int
+    cached: int
     failed: int
     to_generate: int
     lookups: int

@@ -11,6 +11,10 @@ from batchinfer.engines.environment import hide_vision_packages
 from batchinfer.errors import MissingExtra, ModelError
 
 
+class ChoicesCollide(ModelError):
+    """The first tokens of two choices are the same."""
+
+
 class Tokenizer:
     """Loaded from where the engine loads the model; slow to make (some seconds: it imports transformers)."""
 
@@ -55,7 +59,7 @@ class Tokenizer:
         return ids
 
     def choice_tokens(self, choices: Sequence[str], *, chat: bool) -> tuple[int, ...]:
-        """The first token of each choice, as the model would write it. Raises ModelError if two share it.
+        """The first token of each choice, as the model would write it. Raises ChoicesCollide if two share it.
 
         In a completion a choice follows a space; in a chat it begins the turn.
         """
@@ -69,8 +73,8 @@ class Tokenizer:
             described = "; ".join(
                 f"{' and '.join(same)} both begin with {self._tokenizer.decode([first[same[0]]])!r}" for same in clashes
             )
-            raise ModelError(
-                f"output.choices: the first token must tell the choices apart, but {described}. "
+            raise ChoicesCollide(
+                f"the first token must tell the choices apart, but {described}. "
                 f"Use labels that differ at once, such as {', '.join(ascii_uppercase[: len(choices)])}, and explain them in prompt.system."
             )
         return tuple(first.values())

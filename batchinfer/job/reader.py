@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from batchinfer.errors import SpecError, UsageError, did_you_mean
 from batchinfer.job.checks import match_problems, miss_problems, prompt_problems, step_problems
-from batchinfer.job.problems import clearest, described
+from batchinfer.job.problems import clearest, described, locate
 from batchinfer.job.spec import JobSpec
 
 FILE = "job.yaml"
@@ -114,6 +115,16 @@ def parse(text: str, name: str) -> JobSpec:
     if problems:
         raise SpecError(name, [f"line {line}: {text}" for line, text in sorted(problems)])
     return spec
+
+
+def faulty(job: Job, faults: Sequence[tuple[tuple[str | int, ...], str]]) -> SpecError:
+    """The error for settings of a job file that was read, each a place in it and what is wrong there."""
+    tree = None
+    with contextlib.suppress(OSError, UnicodeDecodeError, yaml.YAMLError):  # it was whole when it was read
+        tree = yaml.compose(job.path.read_text(encoding="utf-8"), Loader=_JobFileLoader)
+    located = [(locate(at, tree), fault) for at, fault in faults]
+    located.sort(key=lambda found: found[0][1])
+    return SpecError(str(job.path), [f"line {line}: {place}: {fault}" for (place, line, _), fault in located])
 
 
 class _JobFileLoader(yaml.SafeLoader):

@@ -104,7 +104,10 @@ class ModelSpec(Section):
     adapter: str | None = Field(
         None, description="Folder of a LoRA adapter, below the job's folder or an allowed root."
     )
-    options: dict[str, Any] = Field({}, description="Passed on to vLLM's engine as they are.")
+    options: dict[str, Any] = Field(
+        {},
+        description="Passed on to vLLM's engine as they are; `plan` and `run` refuse names that the installed one does not have.",
+    )
 
     @field_validator("options")
     @classmethod

@@ -78,7 +78,7 @@ class Generator:
         finally:
             self._stop.graceful = False
             self._progress.ended = time.monotonic()
-            self._progress.failures -= len(self._failures)  # what was not committed is not there
+            self._progress.failed -= len(self._failures)  # what was not committed is not there
             self._progress.generated -= sum(isinstance(answer.result, Prediction) for answer in self._answers)
 
     def _prompts(self, tokenizer: Tokenizer, max_len: int) -> Iterator[Prompt]:

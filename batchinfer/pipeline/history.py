@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from batchinfer.cache.schema import FailureRow, RunRow
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
+from batchinfer.core.reasons import FailureReason, ranked
 from batchinfer.errors import NotFound
 
 
@@ -15,11 +16,16 @@ class Failures:
     """The rows and prompts without a prediction.
 
     rows: the newest.
-    reasons: (reason, count) of all, most first.
+    reasons: of all, the most frequent first.
     """
 
     rows: tuple[FailureRow, ...]
-    reasons: tuple[tuple[str, int], ...]
+    reasons: tuple[FailureReason, ...]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(reason.count for reason in self.reasons)
 
 
 def runs(data: JobData) -> list[RunRow]:
@@ -30,8 +36,7 @@ def runs(data: JobData) -> list[RunRow]:
 def failures(data: JobData, limit: int | None) -> Failures:
     """Rows without a prediction, at most so many. Raises NotFound for a job that was never run."""
     store = _existing(data)
-    reasons = tuple((reason, count) for _, reason, count in store.failure_reasons())
-    return Failures(tuple(store.failures(limit)), reasons)
+    return Failures(tuple(store.failures(limit)), ranked(store.failure_reasons()))
 
 
 def _existing(data: JobData) -> Store:

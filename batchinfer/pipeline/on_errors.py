@@ -11,9 +11,9 @@ from batchinfer.pipeline.stop import HOW_TO_GO_ON
 
 def too_many(job: str, limits: OnErrorsSpec, progress: Progress) -> Stopped | None:
     """The request to stop, if so large a share of what is finished failed."""
-    if progress.done < limits.after or progress.failures < limits.stop_at * progress.done:
+    if progress.done < limits.after or progress.failed < limits.stop_at * progress.done:
         return None
-    share = f"{progress.failures:,} of the {progress.done:,} rows that are finished failed"
+    share = f"{progress.failed:,} of the {progress.done:,} rows that are finished failed"
     return Stopped(
         f"Stopped early: {share}. {advice(job, ranked(progress.reasons))} {HOW_TO_GO_ON} "
         "on_errors in the job file says when a run stops."

@@ -6,6 +6,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.job.reader import Job
 from batchinfer.planning.estimate import PlanReport, estimate
+from batchinfer.planning.loadable import check_loadable
 from batchinfer.planning.prepare import Options, prepare, quiet
 from batchinfer.publish.caution import another_list
 from batchinfer.publish.release import prepare_gate
@@ -17,4 +18,6 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
         info(said)
     with prepare(job, data, options, info) as prepared:
         prepare_gate(job, prepared.query_list.source.key)
+        if prepared.question is not None and prepared.plan.counts.to_generate:
+            check_loadable(job, data, prepared.question)
         return estimate(prepared, info)

@@ -17,7 +17,7 @@ class Progress:
 
     todo: prompts that this run is to generate.
     generated: those of them with a prediction.
-    failures: those of them without one.
+    failed: those of them without one.
     prompt_tokens: of all prompts that were answered.
     cached_tokens: those of the prompt tokens that prefix caching saved.
     output_tokens: of all answers.
@@ -30,7 +30,7 @@ class Progress:
 
     todo: int = 0
     generated: int = 0
-    failures: int = 0
+    failed: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
@@ -47,7 +47,7 @@ class Progress:
             self.cached_tokens += answer.cached_tokens
             self.output_tokens += answer.output_tokens
         if isinstance(read, Failure):
-            self.failures += 1
+            self.failed += 1
             self.reasons[read.reason] += 1
             return
         self.generated += 1
@@ -62,8 +62,12 @@ class Progress:
         return (time.monotonic() if self.ended is None else self.ended) - self.started
 
     @property
+    def remaining(self) -> int:
+        return self.todo - self.done
+
+    @property
     def done(self) -> int:
-        return self.generated + self.failures
+        return self.generated + self.failed
 
     @property
     def prefix_saving(self) -> float | None:
@@ -77,11 +81,11 @@ class Progress:
 class Console(Person, Protocol):
     """The person who started a run, who sees how it goes, too."""
 
-    def progress(self, progress: Progress, hits: int) -> None: ...
+    def progress(self, progress: Progress, cached: int) -> None: ...
 
 
 class Unattended(Nobody):
     """A `Console` with nobody at it."""
 
-    def progress(self, progress: Progress, hits: int) -> None:
+    def progress(self, progress: Progress, cached: int) -> None:
         """Nothing."""

@@ -20,6 +20,7 @@ from batchinfer.publish.release import Release
 
 SMALL_MASS = 0.1
 JSON_NAMES = {"choice_mass": "mass"}  # fields that --json calls otherwise
+OLDER_NAMES = {"cached": "hits", "failed": "failures", "remaining": "left"}  # --json has both: programs rely on these
 WHERE_IT_IS = ("run_id", "input", "seconds", "mass")  # fields that --json leaves out where there is nothing to say
 
 
@@ -52,7 +53,10 @@ class ChoiceMass:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """A run, or a publishing, at its end. rows = bad + duplicates + unique; unique = hits + generated + failures + left.
+    """A run, or a publishing, at its end. rows = bad + duplicates + unique.
+
+    unique = cached + generated + failed + remaining.
+
 
     job: its name.
     run_id: the run's number; None for a publishing.
@@ -64,10 +68,10 @@ class RunReport:
     bad: rows that cannot be asked.
     duplicates: rows whose prompt another row has.
     unique: different prompts.
-    hits: prompts that the cache answered.
+    cached: prompts that the cache answered.
     generated: predictions that this run made.
-    failures: prompts without a prediction.
-    left: prompts that are still to do.
+    failed: prompts without a prediction.
+    remaining: prompts that are still to do.
     carried: entries kept from the version before.
     version: published by this run, if one was.
     entries: of the candidate; None without one.
@@ -97,10 +101,10 @@ class RunReport:
     bad: int
     duplicates: int
     unique: int
-    hits: int
+    cached: int
     generated: int
-    failures: int
-    left: int
+    failed: int
+    remaining: int
     carried: int
     version: int | None
     entries: int | None
@@ -144,10 +148,10 @@ class RunReport:
             bad=counts.bad,
             duplicates=counts.duplicates,
             unique=counts.unique,
-            hits=counts.hits,
+            cached=counts.cached,
             generated=progress.generated,
-            failures=counts.failed + progress.failures,
-            left=counts.to_generate - progress.done,
+            failed=counts.failed + progress.failed,
+            remaining=counts.to_generate - progress.done,
             carried=contents.carried if contents else 0,
             version=outcome.version if outcome else None,
             entries=contents.entries if contents else None,
@@ -172,6 +176,7 @@ class RunReport:
         whole = {
             JSON_NAMES.get(field.name, field.name): getattr(self, field.name) for field in dataclasses.fields(self)
         }
+        whole |= {old: whole[name] for name, old in OLDER_NAMES.items()}
         whole |= {
             "upstream": asdict(self.upstream) if self.upstream else None,
             "changes": self.changes.to_json() if self.changes else None,

@@ -22,6 +22,7 @@ from batchinfer.pipeline.record import RunRecord
 from batchinfer.pipeline.report import RunReport, gate_sentence
 from batchinfer.pipeline.stop import Stop, stopping
 from batchinfer.planning.fingerprint import changes
+from batchinfer.planning.loadable import check_loadable, task_of
 from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
 from batchinfer.publish.caution import Consent, another_list, confirm_list
 from batchinfer.publish.release import prepare_gate
@@ -48,11 +49,13 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
         prepare_to_write(job, data, options, console.info) as prepared,
     ):
         golden = prepare_gate(job, prepared.query_list.source.key)
+        if engine is None and prepared.question is not None and prepared.plan.counts.to_generate:
+            check_loadable(job, data, prepared.question)
         confirm_regeneration(prepared, options, console)
         with RunRecord(prepared, options, began) as record:
             generate(prepared, options, console, stop, record, engine)
             if options.publishes:
-                failed = prepared.plan.counts.failed + record.progress.failures
+                failed = prepared.plan.counts.failed + record.progress.failed
                 consent = Consent(yes=options.yes)
                 record.outcome = publish_prepared(prepared, record.run_id, failed, golden, console, consent)
         _note_end(prepared, options, record)
@@ -101,18 +104,18 @@ def _ask(
     with own as ready:
         console.info("Loading the model ...")
         tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
-        task = question.task(tokenizer)
+        task = task_of(prepared.job, question, tokenizer)
         loaded = ready.wait_ready()
         progress.load_seconds = time.monotonic() - began
         console.info(f"{loaded.description}, ready after {progress.load_seconds:.0f} s.")
         generator = Generator(prepared, record.run_id, stop, progress, options.limit)
-        hits = prepared.plan.counts.hits
-        generator.run(ready, task, tokenizer, loaded.max_model_len, lambda: console.progress(progress, hits))
+        cached = prepared.plan.counts.cached
+        generator.run(ready, task, tokenizer, loaded.max_model_len, lambda: console.progress(progress, cached))
 
 
 def _note_end(prepared: Prepared, options: Options, record: RunRecord) -> None:
     """What the data folder remembers of a run that was not stopped. Raises GateFailed if its candidate was refused."""
-    if options.refresh and record.report.left == 0:
+    if options.refresh and record.report.remaining == 0:
         prepared.data.clear_refresh()
     if record.outcome is not None and record.outcome.failed_checks:
         refused = GateFailed(gate_sentence(prepared.job.name, record.outcome))

@@ -16,6 +16,7 @@ from batchinfer.errors import InputError, UsageError
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.wanted import TriedRow, Wanted, rows_of
 from batchinfer.planning import question as questions
+from batchinfer.planning.loadable import check_loadable, task_of
 from batchinfer.planning.question import Question
 from batchinfer.prompting.template import TemplateFault
 
@@ -78,12 +79,14 @@ def try_rows(
     data.check_owner(job.path)
     question = questions.make(job, data, shots=shots)
     rows = rows_of(job, data, question, wanted)
+    if engine is None:
+        check_loadable(job, data, question)
     source = models.weights(question.identity, data, info)
     tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
     asked = [_asked(number, row, question, tokenizer) for number, row in enumerate(rows)]
     for each in asked:
         show(each.text, len(each.prompt.token_ids))
-    task = question.task(tokenizer)
+    task = task_of(job, question, tokenizer)
     if engine is not None:
         return _ask(job.name, engine, question, asked, task)
     with engine_for(job, data, question.engine_config(source), info) as started:

@@ -113,7 +113,7 @@ class Plan:
             "SELECT count(*) FROM state WHERE failed AND NOT covered AND prompt_key NOT IN (SELECT prompt_key FROM todo)"
         )
         return Counts(
-            rows=good + bad, bad=bad, duplicates=good - unique, unique=unique, hits=unique - failed - to_generate,
+            rows=good + bad, bad=bad, duplicates=good - unique, unique=unique, cached=unique - failed - to_generate,
             failed=failed, to_generate=to_generate, lookups=self._list.lookups, misses=self._list.misses,
         )  # fmt: skip
 

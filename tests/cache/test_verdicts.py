@@ -298,7 +298,7 @@ def test_what_people_answered_is_not_asked_again(make: Make) -> None:
     mark(world, {"a": ("correct", "by Ann"), "b": "accept", "c": "reject"})
     world = world.changed(prompt={"template": "{{ text }}!"})
     with world.prepared() as p:
-        assert (p.plan.counts.hits, p.plan.counts.to_generate) == (1, 2)
+        assert (p.plan.counts.cached, p.plan.counts.to_generate) == (1, 2)
 
 
 def test_rejections_are_no_gaps_for_the_gate(make: Make) -> None:

@@ -101,12 +101,63 @@ def test_a_model_that_is_no_text_generator(batchinfer: Cli, shop: Callable[..., 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_choices_that_collide(batchinfer: Cli, shop: Callable[..., Path], command: str) -> None:
-    """Choices whose first tokens are the same are refused by run, with labels that would do."""
-    shop(output={"type": "choice", "choices": ["Positive", "Perhaps"]})
+    """Choices whose first tokens are the same are refused with the line and labels that would do, by plan already."""
+    folder = shop(output={"type": "choice", "choices": ["Positive", "Perhaps"]})
     done = batchinfer(command, "shop")
-    if command == "run":
-        assert done.code == 2
-        assert "Positive and Perhaps both begin with 'P'" in done.err.splitlines()[-1]
+    assert done.code == 2
+    last = done.err.splitlines()[-1]
+    assert "Positive and Perhaps both begin with 'P'" in last
+    lines = (folder / "job.yaml").read_text().splitlines()
+    assert last.startswith(f"  line {lines.index('  choices:') + 1}: output.choices: the first token must tell")
+
+
+@pytest.mark.parametrize("command", [["plan", "shop"], ["run", "shop"], ["try", "shop", "text=one"]])
+def test_settings_that_vllm_does_not_have(
+    batchinfer: Cli, shop: Callable[..., Path], tiny: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """Unknown engine options and quantisation methods are refused before the model is loaded, each with line and hint."""
+    monkeypatch.setattr("batchinfer.engines.vllm_source.engine_options", lambda: frozenset({"max_model_len", "seed"}))
+    monkeypatch.setattr("batchinfer.engines.vllm_source.quantization_methods", lambda: frozenset({"awq", "fp8"}))
+    model = {"id": str(tiny), "quantization": "fp9", "options": {"seed": 1, "max_modl_len": 512, "xyzzy": True}}
+    folder = shop(model=model)
+    done = batchinfer(*command, "--json")
+    assert done.code == 2
+    lines = (folder / "job.yaml").read_text().splitlines()
+    where = {
+        name: next(n for n, line in enumerate(lines, 1) if name in line) for name in ("fp9", "max_modl_len", "xyzzy")
+    }
+    methods, options = "vLLM has no quantisation method", "vLLM has no engine option"
+    assert done.json["error"]["problems"] == [
+        f"line {where['fp9']}: model.quantization: {methods} fp9; did you mean fp8?",
+        f"line {where['max_modl_len']}: model.options.max_modl_len: {options} max_modl_len; did you mean max_model_len?",
+        f"line {where['xyzzy']}: model.options.xyzzy: {options} xyzzy: remove it, or look up its name in vLLM's documentation.",
+    ]
+    if batchinfer.data.exists():
+        assert batchinfer("runs", "shop", "--json").json == []
+
+
+@pytest.mark.parametrize("command", [["plan", "shop"], ["run", "shop"], ["try", "shop", "text=one"]])
+def test_an_adapter_that_will_not_load(
+    batchinfer: Cli, shop: Callable[..., Path], tiny: Path, command: list[str]
+) -> None:
+    """What its files say is known before the model is loaded, with the line of the job file."""
+    folder = shop(model={"id": str(tiny), "options": ECHO, "adapter": "adapter"})
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "adapter_config.json").write_text('{"r": 8, "lora_alpha": 16, "use_dora": true}')
+    done = batchinfer(*command, "--json")
+    assert done.code == 2
+    [first, second] = done.json["error"]["problems"]
+    assert first.endswith("it has use_dora, which vLLM does not support: save it as a plain LoRA adapter.")
+    assert second.endswith("has no weights: there is no adapter_model.safetensors in it.")
+    assert " model.adapter: " in first
+    assert "Loading the model" not in done.err
+
+
+def test_what_needs_no_model_is_not_held_up(batchinfer: Cli, ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all is cached no model is loaded, so a newer vLLM without an option is in nobody's way."""
+    monkeypatch.setattr("batchinfer.engines.vllm_source.engine_options", lambda: frozenset({"seed"}))
+    assert batchinfer("plan", "shop").code == 0
+    assert batchinfer("run", "shop").code == 0
 
 
 # --- no vLLM

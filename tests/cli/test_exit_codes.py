@@ -163,14 +163,17 @@ def test_publishing_by_force(batchinfer: Cli, shop: Callable[..., Path]) -> None
         (["--force"], "--force needs --why TEXT"),
         (["--force", "--why", " "], "--force needs --why TEXT"),
         (["--why", "x"], "--why goes with --force"),
-        (["--candidate", "r1"], "The candidate r1 failed its gate (coverage, failures): --force --why TEXT"),
+        (
+            ["--candidate", "r1"],
+            "The candidate r1 failed its gate (coverage, failures): batchinfer diff shop current r1",
+        ),
     ]:
         done = batchinfer("publish", "shop", *flags)
         assert done.code == 2
         assert sentence in done.err.splitlines()[-1]
     assert batchinfer("publish", "shop", "--candidate", "r9", "--force", "--why", "x").code == 6
     done = batchinfer("publish", "shop", "--candidate", "r1", "--force", "--why", "good enough")
-    assert (done.code, done.out) == (0, "Published version 1 with 1 entries.\n")
+    assert (done.code, done.out) == (0, "Published version 1 with 1 entry.\n")
     assert batchinfer("versions", "shop", "--json").json[0]["gate"] == "failed"
     assert batchinfer("lookup", "shop", "text=one").code == 0
     assert batchinfer("publish", "shop", "--candidate", "r1", "--force", "--why", "x", "--json").json["unchanged"]

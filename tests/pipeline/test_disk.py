@@ -216,7 +216,7 @@ def test_a_disk_that_fills_up_on_the_way(small_disk: Path, tmp_path: Path) -> No
         count, distinct = stored(data)
         assert 512 <= count == distinct < 1200
         report = run(job, data, Options(publish=False), RecordingConsole(), pool)
-    assert (report.hits, report.generated, stored(data)) == (count, 1200 - count, (1200, 1200))
+    assert (report.cached, report.generated, stored(data)) == (count, 1200 - count, (1200, 1200))
     assert adds_up(report.to_json())
 
 
@@ -231,4 +231,4 @@ def test_a_disk_that_fills_up_while_a_version_is_built(small_disk: Path, tmp_pat
         assert list(data.versions.iterdir()) == []
         (small_disk / "filler").unlink()
         report = run(job, data, Options(), RecordingConsole(), pool)
-    assert (report.hits, report.generated, report.version) == (600, 0, 1)
+    assert (report.cached, report.generated, report.version) == (600, 0, 1)

@@ -110,7 +110,7 @@ def test_the_second_run_needs_no_engine(tmp_path: Path, tiny: Path, pool: Engine
     job, data = make_job(tmp_path / "shop", numbered(20), tiny)
     run(job, data, Options(), RecordingConsole(), pool)
     report = run(job, data, Options(), RecordingConsole(), no_engine)
-    assert (report.hits, report.generated, report.version, report.unchanged) == (20, 0, None, True)
+    assert (report.cached, report.generated, report.version, report.unchanged) == (20, 0, None, True)
     assert served(data).version == 1
 
 
@@ -122,7 +122,7 @@ def test_only_new_rows_are_asked(tmp_path: Path, tiny: Path, log: Path) -> None:
         run(job, data, Options(), RecordingConsole(), pool)
         job, data = make_job(tmp_path / "shop", numbered(25), tiny)
         report = run(job, data, Options(), RecordingConsole(), pool)
-    assert (report.hits, report.generated, report.version) == (20, 5, 2)
+    assert (report.cached, report.generated, report.version) == (20, 5, 2)
     assert sum(entry[0] == "take" for entry in read_diary(diary)) == 25
 
 
@@ -149,11 +149,11 @@ def test_a_limit_never_publishes(tmp_path: Path, tiny: Path, pool: EnginePool) -
     """--limit makes so many, leaves the rest, and publishes nothing; later runs go on from there."""
     job, data = make_job(tmp_path / "shop", numbered(100), tiny)
     report = run(job, data, Options(limit=30), RecordingConsole(), pool)
-    assert (report.generated, report.left, report.version, report.status) == (30, 70, None, "done")
+    assert (report.generated, report.remaining, report.version, report.status) == (30, 70, None, "done")
     assert adds_up(report.to_json())
     assert pointer(data) is None
     report = run(job, data, Options(limit=1000), RecordingConsole(), pool)
-    assert (report.hits, report.generated, report.left, report.version) == (30, 70, 0, None)
+    assert (report.cached, report.generated, report.remaining, report.version) == (30, 70, 0, None)
     assert pointer(data) is None
     assert run(job, data, Options(), RecordingConsole(), pool).version == 1
 
@@ -162,7 +162,7 @@ def test_no_publish_fills_the_cache_only(tmp_path: Path, tiny: Path, pool: Engin
     """--no-publish generates all and publishes nothing."""
     job, data = make_job(tmp_path / "shop", numbered(10), tiny)
     report = run(job, data, Options(publish=False), RecordingConsole(), pool)
-    assert (report.generated, report.left, report.version) == (10, 0, None)
+    assert (report.generated, report.remaining, report.version) == (10, 0, None)
     assert pointer(data) is None
 
 
@@ -172,13 +172,13 @@ def test_failures_are_remembered_until_they_are_retried(
     """A row that failed is not asked again by itself; --retry-failed asks it, and its old failure is gone."""
     job, data = make_job(tmp_path / "shop", {"text": ["fine", "R", "C"]}, tiny, gate=LENIENT)
     with scripted(log, answer="echo", refuse=[token("R")], cut_off=[token("C")]) as pool:
-        assert run(job, data, Options(), RecordingConsole(), pool).failures == 2
+        assert run(job, data, Options(), RecordingConsole(), pool).failed == 2
     report = run(job, data, Options(), RecordingConsole(), no_engine)
-    assert (report.hits, report.failures, report.generated) == (1, 2, 0)
+    assert (report.cached, report.failed, report.generated) == (1, 2, 0)
     assert adds_up(report.to_json())
     with scripted(log, answer="echo", refuse=[token("R")]) as pool:
         report = run(job, data, Options(retry_failed=True), RecordingConsole(), pool)
-    assert (report.hits, report.failures, report.generated, report.version) == (1, 1, 1, 2)
+    assert (report.cached, report.failed, report.generated, report.version) == (1, 1, 1, 2)
     assert adds_up(report.to_json())
     assert reasons(data) == {"R": "refused"}
     assert values(data) == {"fine": "fine", "C": "C"}
@@ -191,7 +191,7 @@ def test_refresh_makes_all_rows_again(tmp_path: Path, tiny: Path, log: Path) -> 
     for text in ("old", "new"):
         with scripted(log, answer={token("x"): text}) as pool:
             report = run(job, data, Options(refresh=text == "new"), RecordingConsole(), pool)
-    assert (report.hits, report.generated, report.version) == (0, 2, 2)
+    assert (report.cached, report.generated, report.version) == (0, 2, 2)
     assert values(data) == {"ax": "new", "bx": "new"}
     assert stored(data) == (2, 2)
 
@@ -209,7 +209,7 @@ def test_refresh_of_some_rows(tmp_path: Path, tiny: Path, log: Path) -> None:
         options = Options(refresh=text == "new", refresh_where=("language", "de") if text == "new" else None)
         with scripted(log, answer={token("x"): text}) as pool:
             report = run(job, data, options, RecordingConsole(), pool)
-    assert (report.hits, report.generated) == (1, 2)
+    assert (report.cached, report.generated) == (1, 2)
     assert values(data) == {"ax": "new", "bx": "old", "cx": "new"}
     with pytest.raises(UsageError, match="no column languge"):
         run(job, data, Options(refresh=True, refresh_where=("languge", "de")), RecordingConsole(), pool)
@@ -245,7 +245,7 @@ def test_a_changed_question_is_asked_about(tmp_path: Path, tiny: Path, pool: Eng
     agreed = RecordingConsole(answer=True)
     assert run(changed, data, Options(), agreed, pool).generated == 20
     assert agreed.questions == audience.questions
-    assert run(job, data, Options(), RecordingConsole(), pool).hits == 20  # the old answers are still there
+    assert run(job, data, Options(), RecordingConsole(), pool).cached == 20  # the old answers are still there
 
 
 def test_yes_is_not_asked(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
@@ -269,7 +269,7 @@ def test_a_change_that_cannot_change_an_answer_is_not_asked_about(
     changed, _ = make_job(
         tmp_path / "shop", numbered(5), tiny, description="New.", engine={"replicas": 2}, gate={"coverage": 0.5}
     )
-    assert run(changed, data, Options(), RecordingConsole(), no_engine).hits == 5
+    assert run(changed, data, Options(), RecordingConsole(), no_engine).cached == 5
 
 
 def test_another_model_is_refused_or_asked_about(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
@@ -293,7 +293,7 @@ def test_a_prompt_that_is_too_long_fails_alone(tmp_path: Path, tiny: Path, log: 
     job, data = make_job(tmp_path / "shop", {"text": texts}, tiny, gate=LENIENT)
     with scripted(log, answer="echo", max_len=window) as pool:
         report = run(job, data, Options(), RecordingConsole(), pool)
-    assert (report.generated, report.failures) == (2, 2)
+    assert (report.generated, report.failed) == (2, 2)
     assert reasons(data) == {texts[1]: "prompt_too_long", texts[2]: "prompt_too_long"}
     details = {failure.detail for failure in Store(data.cache).failures()}
     assert "The prompt has 64 tokens; the model's window of 64 leaves no room for an answer." in details
@@ -384,7 +384,7 @@ def test_an_engine_that_cannot_be_kept_alive(tmp_path: Path, tiny: Path, log: Pa
     assert adds_up(ended.report)
     with scripted(log, answer="echo", die_on=[token("D")]) as pool:
         report = run(job, data, Options(), RecordingConsole(), pool)
-    assert (report.hits + report.generated, report.failures) == (6, 8)
+    assert (report.cached + report.generated, report.failed) == (6, 8)
 
 
 def test_two_runs_of_one_job(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
@@ -415,7 +415,7 @@ def test_a_row_that_the_template_cannot_take(tmp_path: Path, tiny: Path, pool: E
         gate=LENIENT,
     )
     report = run(job, data, Options(), RecordingConsole(), pool)
-    assert (report.generated, report.failures) == (2, 1)
+    assert (report.generated, report.failed) == (2, 1)
     assert reasons(data) == {"b": "template"}
     assert values(data) == {"a": "a x", "c": "c z"}
 

@@ -61,7 +61,7 @@ def test_a_run_that_mostly_fails_stops_and_goes_on(tmp_path: Path, tiny: Path) -
         assert len(Store(data.cache).failures()) == report["failures"]
         relaxed = make_job(tmp_path / "shop", rows, tiny, gate=LENIENT, on_errors="continue")[0]
         again = run(relaxed, data, Options(), audience, pool)
-        assert (again.failures, again.generated, again.left) == (50, 10, 0)
+        assert (again.failed, again.generated, again.remaining) == (50, 10, 0)
 
 
 def test_prompts_that_are_never_asked_count_too(tmp_path: Path, tiny: Path) -> None:

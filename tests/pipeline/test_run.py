@@ -19,7 +19,7 @@ from batchinfer.cache.store import Store
 from batchinfer.core.clock import iso, now
 from batchinfer.core.home import JobData
 from batchinfer.engines.pool import EnginePool
-from batchinfer.errors import ModelError
+from batchinfer.errors import ModelError, SpecError
 from batchinfer.job import reader
 from batchinfer.pipeline.run import run
 from batchinfer.pipeline.trial import try_rows
@@ -88,7 +88,7 @@ def test_the_second_run_loads_no_engine(workshop: Workshop, engine: EnginePool, 
     run(job, data, Options(), console, engine)
     engine_log = data.logs / "engine.log"
     report = run(job, data, Options(), console)
-    assert (report.hits, report.generated, report.version) == (20, 0, None)
+    assert (report.cached, report.generated, report.version) == (20, 0, None)
     assert report.unchanged
     assert not engine_log.exists()
 
@@ -115,7 +115,7 @@ def test_a_prompt_that_is_too_long_fails_alone(
     )
     report = run(job, data, Options(), console, engine)
     assert adds_up(report.to_json())
-    assert (report.generated, report.failures) == (1, 1)
+    assert (report.generated, report.failed) == (1, 1)
     [failure] = Store(data.cache).failures()
     assert failure.reason == "prompt_too_long"
     assert "512" in failure.detail
@@ -129,12 +129,12 @@ def test_cut_off_answers_are_failures_and_stay_so_until_asked(
         {"text": ["Tell me a long story about the sea."]}, sampling={"max_tokens": 5}
     )  # fmt: skip
     first = run(job, data, Options(publish=False), console, engine)
-    assert (first.generated, first.failures) == (0, 1)
+    assert (first.generated, first.failed) == (0, 1)
     assert Store(data.cache).failures()[0].reason == "cut_off"
     again = run(job, data, Options(publish=False), console)
-    assert (again.generated, again.failures, again.left) == (0, 1, 0)
+    assert (again.generated, again.failed, again.remaining) == (0, 1, 0)
     retried = run(job, data, Options(retry_failed=True, publish=False), console, engine)
-    assert (retried.failures, retried.left) == (1, 0)
+    assert (retried.failed, retried.remaining) == (1, 0)
     assert len(Store(data.cache).failures()) == 1
 
 
@@ -165,7 +165,7 @@ def test_a_better_parser_needs_no_model(workshop: Workshop, engine: EnginePool, 
         rows, sampling={"max_tokens": 60}, output={"type": "text", "steps": ["casefold", "strip"]}, gate={"changed": 1}
     )
     report = run(job, data, Options(), console)
-    assert (report.hits, report.generated, report.version) == (1, 0, 2)
+    assert (report.cached, report.generated, report.version) == (1, 0, 2)
     after = lookup(data, text="Say hello.")
     assert before is not None
     assert after is not None
@@ -221,7 +221,7 @@ def test_labels_that_begin_alike_are_refused(workshop: Workshop, engine: EngineP
         prompt={"format": "completion", "template": "{{ text }}:"},
         output={"type": "choice", "choices": ["pome", "pepo"]},
     )
-    with pytest.raises(ModelError, match=r"pome and pepo both begin with ' p'.*A, B"):
+    with pytest.raises(SpecError, match=r"line \d+: output.choices: .*pome and pepo both begin with ' p'.*A, B"):
         run(job, data, Options(), console, engine)
 
 

@@ -123,7 +123,7 @@ def test_a_signal_finishes_what_is_in_flight(
     assert pointer(data) is None
 
     rest = run(job, data, Options(), RecordingConsole(), pool)
-    assert (rest.hits, rest.generated, rest.version) == (count, ROWS - count, 1)
+    assert (rest.cached, rest.generated, rest.version) == (count, ROWS - count, 1)
     assert stored(data) == (ROWS, ROWS)
 
 
@@ -139,7 +139,7 @@ def test_a_second_ctrl_c_stops_at_once(shop: tuple[Job, JobData], pool: EnginePo
     assert (report["status"], report["generated"], report["left"]) == ("interrupted", count, ROWS - count)
     assert adds_up(report)
 
-    assert run(job, data, Options(), RecordingConsole(), pool).hits == count
+    assert run(job, data, Options(), RecordingConsole(), pool).cached == count
     assert stored(data) == (ROWS, ROWS)
 
 
@@ -155,7 +155,7 @@ def test_the_time_that_a_run_may_take(shop: tuple[Job, JobData], tmp_path: Path)
     assert count == report["generated"] < ROWS
     assert adds_up(report)
     with scripted(tmp_path / "engine.log", answer="echo", per_step=8) as pool:
-        assert run(job, data, Options(max_hours=1.0), RecordingConsole(), pool).hits == count
+        assert run(job, data, Options(max_hours=1.0), RecordingConsole(), pool).cached == count
 
 
 def test_handlers_are_put_back(shop: tuple[Job, JobData], pool: EnginePool) -> None:

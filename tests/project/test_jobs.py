@@ -196,7 +196,7 @@ def test_vaccine_synonyms_runs_with_the_bundled_model(
     data = JobData(root, SYNONYMS)
     report = run(job, data, Options(limit=8, publish=False), console, engine)
     assert (report.status, report.version) == ("done", None)
-    assert report.generated + report.failures == 8
+    assert report.generated + report.failed == 8
     assert report.generated > 0
     assert not data.versions.exists()
 

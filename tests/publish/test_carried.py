@@ -169,5 +169,5 @@ def test_a_job_without_a_model_lives_by_imports(tmp_path: Path) -> None:
     )
     world.take_in({"id": ["A", "B"], "prediction": ["x", "y"]})
     report = world.run()
-    assert (report.status, report.hits, report.left, report.version) == ("done", 2, 0, 1)
+    assert (report.status, report.cached, report.remaining, report.version) == ("done", 2, 0, 1)
     assert json.loads(world.get(id="a") or b"")["prediction"] == "x"

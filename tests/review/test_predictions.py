@@ -125,7 +125,7 @@ def test_an_import_is_found_by_the_lists_key(tmp_path: Path) -> None:
     world = imports_job(tmp_path, columns, input={"path": "queries.parquet", "key": list(SAME)})
     world.take_in({name: imported for name, (_, imported, _) in SAME.items()} | {"prediction": ["x"]})
     with world.prepared() as p:
-        assert (p.plan.counts.hits, p.plan.counts.to_generate) == (1, 0)
+        assert (p.plan.counts.cached, p.plan.counts.to_generate) == (1, 0)
     world.publish()
     assert served(world, **{name: asked for name, (_, _, asked) in SAME.items()}) == "x"
 
@@ -421,7 +421,7 @@ def test_what_is_of_another_key_waits_until_it_is_back(tmp_path: Path) -> None:
     said: list[str] = []
     for _ in range(2):
         with prepare.prepare(world.job, world.data, prepare.Options(), said.append) as p:
-            assert p.plan.counts.hits == 0
+            assert p.plan.counts.cached == 0
     [sentence] = said
     assert sentence.startswith("2 rows of earlier imports and reviews are not of the key name")
     world.take_in({"name": ["b"], "prediction": ["z"]})

@@ -1,0 +1,110 @@
+"""What a run or a publishing came to, for people: a small table, and what changed of what is served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchinfer.cli.common import cell, counted, query_text, table, tell
+
+if TYPE_CHECKING:
+    from batchinfer.pipeline.report import RunReport
+    from batchinfer.publish.candidate import CandidateReport
+    from batchinfer.publish.changes import ServedChanges
+
+
+def print_report(report: RunReport) -> None:
+    """All that a run has to say at its end."""
+    print_summary(report)
+    if report.choice_mass is not None:
+        small = (
+            f" In {counted(report.choice_mass.small, 'row')} it is under 0.10: the model wanted to say something else."
+            if report.choice_mass.small
+            else ""
+        )
+        tell(
+            f"Probability of all choices together: median {report.choice_mass.median:.2f}, "
+            f"5th percentile {report.choice_mass.p05:.2f}.{small}"
+        )
+    print_published(report)
+
+
+def print_summary(report: RunReport) -> None:
+    """What a run did, as a small table."""
+    from batchinfer.cli.progress import duration
+
+    counts = [
+        ("rows in the list", report.rows),
+        *([] if report.misses is None else [("  asked for and not found", report.misses)]),
+        ("  bad rows", report.bad),
+        ("  duplicates of another row's prompt", report.duplicates),
+        ("unique prompts", report.unique),
+        ("  cached", report.cached),
+        ("  generated", report.generated),
+        ("  failed", report.failed),
+        ("  remaining", report.remaining),
+    ]
+    rows = [(name, f"{count:,}") for name, count in counts] + _rates(report)
+    rows.append(("time", duration(report.seconds or 0)))
+    if report.engine_load_seconds:
+        rows.append(("  of which to load the model", duration(report.engine_load_seconds)))
+    table(f"Run {report.run_id} of {report.job}", ["what", "figure"], rows, right=["figure"])
+
+
+def _rates(report: RunReport) -> list[tuple[str, str]]:
+    """How fast the model answered, if it was asked."""
+    from batchinfer.cli.progress import saving
+
+    if not report.rows_per_second:
+        return []
+    saved = saving(report.prefix_saving)
+    return [
+        ("rows per second", f"{report.rows_per_second:.1f}"),
+        ("prompt tokens per second", f"{report.prompt_tokens_per_second or 0:,.0f}"),
+        *([] if saved is None else [("  of which prefix caching saved", saved)]),
+        ("output tokens per second", f"{report.output_tokens_per_second or 0:,.0f}"),
+    ]
+
+
+def print_published(report: RunReport) -> None:
+    """Whether a version was published, and what it changed."""
+    if report.version is not None:
+        _tell_version(report.version, report.entries or 0, report.carried)
+        _tell_changes(report.changes)
+    elif report.unchanged:
+        tell("No changes to publish: the version that is served has the same entries.")
+    else:
+        tell("Nothing was published.")
+    _tell_pin(report.job, report.version, report.pinned)
+    if report.failed or report.bad:
+        tell(f"See batchinfer failures {report.job}.")
+
+
+def print_candidate(report: CandidateReport) -> None:
+    """The same of a refused candidate that was published as it is."""
+    if report.version is not None:
+        _tell_version(report.version, report.manifest.rows, report.manifest.carried)
+        _tell_changes(report.changes)
+    else:
+        tell("No changes to publish: the version that is served has the same entries.")
+    _tell_pin(report.job, report.version, report.pinned)
+
+
+def _tell_version(version: int, entries: int, carried: int) -> None:
+    kept = f", {carried:,} of them kept from the version before" if carried else ""
+    size = "1 entry" if entries == 1 else f"{entries:,} entries"
+    tell(f"Published version {version} with {size}{kept}.")
+
+
+def _tell_changes(changes: ServedChanges | None) -> None:
+    """What the version changes of what was served before, with examples; nothing of a first version."""
+    if changes is None or not changes.examples:
+        return
+    tell(f"Against what was served before: {changes} (added, removed, changed).")
+    rows = [[entry.change, query_text(entry.query), entry.old, entry.new] for entry in changes.examples]
+    table("", ["change", "query", "old", "new"], [[cell(value) for value in row] for row in rows])
+
+
+def _tell_pin(job: str, version: int | None, pinned: int | None) -> None:
+    if pinned is not None:
+        hidden = "the current one" if version is None else f"version {version}"
+        tell(f"Version {pinned} is pinned and served in place of {hidden}: batchinfer unpin {job} ends that.")

@@ -1,0 +1,131 @@
+"""Whether a LoRA adapter can be loaded with its base model, as far as their files say without loading either."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from batchinfer.core.home import JobData
+from batchinfer.engines import bundled
+from batchinfer.engines.models import ModelIdentity
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+OTHER_WEIGHTS = ("adapter_model.bin", "adapter_model.pt")
+MOST_RANK = 512
+MOST_HEADER = 100_000_000  # bytes; a safetensors file says how long its header is, and a damaged one says anything
+UNSUPPORTED = (
+    "use_dora", "lora_bias", "alora_invocation_tokens", "layer_replication", "use_bdlora", "use_qalora", "modules_to_save",
+)  # fmt: skip
+PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")  # those that leave the base model's weights alone
+READS_HIDDEN = re.compile(r"\.(q_proj|k_proj|v_proj|gate_proj|up_proj)\.lora_A\.")  # their input is the hidden state
+LAYER = re.compile(r"\.layers\.(\d+)\.")
+
+
+def adapter_faults(identity: ModelIdentity, data: JobData) -> list[str]:
+    """A sentence for each reason why the model's adapter will not load; none where there is no adapter."""
+    if identity.adapter is None:
+        return []
+    folder = Path(identity.adapter)
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError) as exc:
+        return [f"{folder / CONFIG} cannot be read: {exc}."]
+    if not isinstance(config, dict):
+        return [f"{folder / CONFIG} holds no JSON object."]
+    faults = list(_config_faults(config))
+    if (folder / WEIGHTS).is_file():
+        return faults + list(_weight_faults(folder / WEIGHTS, config, _base_config(identity, data), identity.label))
+    if not any((folder / name).is_file() for name in OTHER_WEIGHTS):
+        faults.append(f"{folder} has no weights: there is no {WEIGHTS} in it.")
+    return faults
+
+
+def _config_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    kind, rank = str(config.get("peft_type", "LORA")), config.get("r")
+    if kind.upper() != "LORA":
+        yield f"it is an adapter of the type {kind}, and vLLM loads LORA alone."
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+        yield f"r in {CONFIG} is {rank!r}, and must be a whole number above 0."
+    elif rank > MOST_RANK:
+        yield f"its rank r is {rank}, and vLLM takes {MOST_RANK} at most: train it with a lower one."
+    if not isinstance(config.get("lora_alpha"), int | float):
+        yield f"lora_alpha is missing in {CONFIG}."
+    if config.get("bias", "none") != "none":
+        yield "it trains biases (bias in its config), which vLLM does not load: train it with bias none."
+    for name in UNSUPPORTED:
+        if config.get(name):
+            yield f"it has {name}, which vLLM does not support: save it as a plain LoRA adapter."
+    init = config.get("init_lora_weights", True)
+    if isinstance(init, str) and init.lower() not in PLAIN_INITS:
+        yield f"it was made with init_lora_weights {init}, which changes the base model: convert it to a plain LoRA adapter."
+
+
+def _weight_faults(path: Path, config: Mapping[str, Any], base: Mapping[str, Any] | None, label: str) -> Iterator[str]:
+    """The faults of a file of weights: damaged, of another rank than it says, or of another base model."""
+    shapes = _shapes(path)
+    if shapes is None:
+        yield f"{path} is truncated or corrupt: copy it again."
+        return
+    ranks = {name: shape for name, shape in shapes.items() if ".lora_A." in name and len(shape) == 2}  # noqa: PLR2004 - a matrix
+    if not ranks:
+        yield f"{path} holds no LoRA weights."
+        return
+    rank = config.get("r")
+    other = {shape[0] for shape in ranks.values()} - {rank}
+    if other and not config.get("rank_pattern"):
+        yield f"its weights have the rank {min(other)}, and {CONFIG} says {rank}."
+    if base is None:
+        return
+    layers, hidden = base.get("num_hidden_layers"), base.get("hidden_size")
+    last = max((int(found[1]) for name in ranks if (found := LAYER.search(name))), default=-1)
+    if isinstance(layers, int) and last >= layers:
+        yield f"it was made for another base model: it has weights for layer {last}, and {label} has {layers} layers."
+    wide = {shape[1] for name, shape in ranks.items() if READS_HIDDEN.search(name)}
+    if isinstance(hidden, int) and wide and wide != {hidden}:
+        yield f"it was made for another base model: its layers are {max(wide)} wide, and those of {label} {hidden}."
+
+
+def _shapes(path: Path) -> dict[str, list[int]] | None:
+    """The shape of each tensor of a safetensors file, by its header; None for one that is not whole."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > MOST_HEADER:
+                return None
+            header: dict[str, Any] = json.loads(file.read(length))
+        tensors = {name: facts for name, facts in header.items() if name != "__metadata__"}
+        end = max((facts["data_offsets"][1] for facts in tensors.values()), default=0)
+        if path.stat().st_size < 8 + length + end:
+            return None
+        return {name: list(facts["shape"]) for name, facts in tensors.items()}
+    except (OSError, ValueError, struct.error, AttributeError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+
+
+def _base_config(identity: ModelIdentity, data: JobData) -> dict[str, Any] | None:
+    """The base model's config.json, where it is on this machine."""
+    path = _config_path(identity, data)
+    try:
+        content = json.loads(path.read_bytes()) if path is not None else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    inner = content.get("text_config", content) if isinstance(content, dict) else None  # of a model that also sees
+    return inner if isinstance(inner, dict) else None
+
+
+def _config_path(identity: ModelIdentity, data: JobData) -> Path | None:
+    if identity.source.startswith(bundled.PREFIX):
+        places = [bundled.folder(place, identity.digest) for place in (data.models, bundled.shared_folder())]
+        return next((place / "config.json" for place in places if place.is_dir()), None)
+    if identity.revision is None:
+        return Path(identity.source) / "config.json"
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = try_to_load_from_cache(identity.source, "config.json", revision=identity.revision)
+    return Path(found) if isinstance(found, str) else None

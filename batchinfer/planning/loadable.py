@@ -1,0 +1,57 @@
+"""What an engine would refuse once it has loaded the model, known before: by names, by files, and by the tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from batchinfer.core.home import JobData
+from batchinfer.engines import vllm_source
+from batchinfer.engines.adapter import adapter_faults
+from batchinfer.engines.protocol import Task
+from batchinfer.engines.tokenizer import ChoicesCollide, Tokenizer
+from batchinfer.errors import did_you_mean
+from batchinfer.job import reader
+from batchinfer.job.reader import Job
+from batchinfer.job.spec import ModelSpec
+from batchinfer.planning.question import Question
+
+Fault = tuple[tuple[str | int, ...], str]
+"""A field of the job file, and what is wrong with it."""
+
+
+def check_loadable(job: Job, data: JobData, question: Question) -> None:
+    """Raises SpecError, with a line for each setting of the model that vLLM would refuse. Loads nothing."""
+    assert job.spec.model is not None
+    adapter = [(("model", "adapter"), fault) for fault in adapter_faults(question.identity, data)]
+    faults = [*_option_faults(job.spec.model), *_quantization_faults(job.spec.model), *adapter]
+    if faults:
+        raise reader.faulty(job, faults)
+
+
+def task_of(job: Job, question: Question, tokenizer: Tokenizer) -> Task:
+    """What an engine is to do with each prompt. Raises SpecError or ModelError if choices cannot be scored."""
+    try:
+        return question.task(tokenizer)
+    except ChoicesCollide as exc:
+        raise reader.faulty(job, [(("output", "choices"), str(exc))]) from exc
+
+
+def _option_faults(model: ModelSpec) -> Iterator[Fault]:
+    known = vllm_source.engine_options()
+    if known is None:
+        return
+    for name in model.options:
+        if name not in known:
+            yield ("model", "options", name), f"vLLM has no engine option {name}{_hint(name, known)}"
+
+
+def _quantization_faults(model: ModelSpec) -> Iterator[Fault]:
+    known = vllm_source.quantization_methods()
+    if model.quantization is not None and known is not None and model.quantization not in known:
+        said = f"vLLM has no quantisation method {model.quantization}{_hint(model.quantization, known)}"
+        yield ("model", "quantization"), said
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    hint = did_you_mean(name, sorted(known))
+    return f"; {hint}" if hint else ": remove it, or look up its name in vLLM's documentation."
