@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from batchinfer.cache import imports
-from batchinfer.core.files import lock
+from batchinfer.core.locks import lock
 from batchinfer.errors import Busy, GateFailed, StoreError
 from batchinfer.pipeline.publish import publish
 from batchinfer.pipeline.report import RunReport
@@ -401,7 +401,7 @@ def test_two_publishers_at_once(world: World, tmp_path: Path) -> None:
 HOLDS = """
     import sys, time
     from pathlib import Path
-    from batchinfer.core.home import lock
+    from batchinfer.core.locks import lock
     with lock(Path(sys.argv[1]), "somebody"):
         Path(sys.argv[2]).touch()
         time.sleep(1.5)

@@ -150,4 +150,4 @@ def test_a_failed_review_leaves_the_old_file(make: Make) -> None:
     with pytest.raises(InputError):
         world.review()
     assert world.review_path.read_text(encoding="utf-8") == "mine"
-    assert not list(world.job.folder.glob(".batchinfer-export*"))
+    assert not list(world.job.folder.glob(".batchinfer-*"))
