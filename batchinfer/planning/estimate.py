@@ -61,7 +61,8 @@ def estimate(prepared: Prepared, info: Info) -> PlanReport:
     """What a run would cost."""
     counts = prepared.plan.counts
     if prepared.question is None or not counts.to_generate:
-        return PlanReport(prepared.job.name, counts, 0, True, None, _seconds(prepared))
+        nothing: dict[str, Any] = {"prompt_tokens": 0, "prompt_tokens_exact": True, "prefix_saving": None}
+        return PlanReport(prepared.job.name, counts, **nothing, estimate_seconds=_seconds(prepared))
     tokenizer = _tokenizer(prepared, prepared.question, info)
     tokens, exact, saving = _prompt_tokens(prepared, tokenizer)
     first = next(_texts(prepared, (row for _, row in prepared.plan.todo(BATCH)), tokenizer), None)

@@ -276,7 +276,7 @@ def test_a_plan_shows_a_prompt(batchinfer: Cli, shop: Callable[..., Path]) -> No
     shop({"text": ["x" * 3000]})
     said = batchinfer("plan", "shop").out
     assert "The first prompt:\n<user>xxx" in said
-    assert "… 1,017 more characters; batchinfer try shop shows a whole one." in said
+    assert "… 1,018 more characters; batchinfer try shop shows a whole one." in said
     assert batchinfer("plan", "shop", "--json").json["prompt"] == f"<user>{'x' * 3000}\n<assistant>"
     batchinfer("run", "shop")
     assert batchinfer("plan", "shop", "--json").json["prompt"] is None

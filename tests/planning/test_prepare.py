@@ -25,7 +25,7 @@ def test_failures_of_another_parser_are_judged_again(make: Make) -> None:
     assert counts(world).failed == 3
     stripped = world.changed(output={"type": "regex", "pattern": "[0-9]+", "steps": ["strip"]})
     with stripped.prepared(writes=True) as p:
-        assert (p.plan.counts.hits, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 2, 0)
+        assert (p.plan.counts.cached, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 2, 0)
     assert counts(stripped, retry_failed=True).to_generate == 2
 
 
@@ -36,7 +36,7 @@ def test_answers_that_fail_under_another_parser_are_told_with_their_rows(make: M
     world.answer(lambda row: [-0.1, -3.0] if row["text"] == "a" else [-4.0, -5.0])
     strict = world.changed(output={**choice, "min_mass": 0.5})
     with strict.prepared(writes=True) as p:
-        assert (p.plan.counts.hits, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 1, 0)
+        assert (p.plan.counts.cached, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 1, 0)
     assert [(row.reason, row.query) for row in strict.store.failures()] == [("off_choice", {"id": 8})]
 
 
@@ -67,7 +67,7 @@ def test_an_imports_job_has_a_plan_without_a_question(tmp_path: Path) -> None:
     world = imports_job(tmp_path, {"id": [1, 2, 2, None]})
     world.take_in({"id": [1], "prediction": ["x"]})
     found = counts(world)
-    assert (found.rows, found.bad, found.unique, found.hits, found.to_generate) == (4, 1, 2, 1, 1)
+    assert (found.rows, found.bad, found.unique, found.cached, found.to_generate) == (4, 1, 2, 1, 1)
 
 
 @pytest.mark.parametrize("name", ["o'brien", 'say "hi"', "a;b -- [c]*", "Köln ☕"])
@@ -76,7 +76,7 @@ def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     world = model_job(tmp_path / name, {"id": [1], "text": ["a"]})
     world.answer(echo)
-    assert counts(world).hits == 1
+    assert counts(world).cached == 1
     assert world.publish().version == 1
     assert world.publish().unchanged
     target = tmp_path / name / f"{name}.parquet"
