@@ -166,12 +166,12 @@ def publish_(
 
 @contextlib.contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Prints what the gate refused, for people; with --json the report stands beside the error."""
+    """Prints what there is to see of a run that did not end well, for people; with --json the report stands beside the error."""
     try:
         yield
-    except GateFailed as exc:
+    except BatchinferError as exc:
         if exc.report is not None and not as_json:
-            _print_refused(exc)
+            _print_ended(exc)
         raise
 
 

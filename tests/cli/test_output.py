@@ -81,6 +81,19 @@ def test_a_run_ends_with_a_small_table(batchinfer: Cli, shop: Callable[..., Path
     assert runs.split()[:9] == ["run", "started", "(UTC)", "status", "rows", "cached", "generated", "version", "rows/s"]
 
 
+def test_a_run_that_stopped_shows_what_it_did(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """The same table stands before the sentence that says why a run stopped early, or what the gate refused."""
+    script = ECHO | {"refuse": [token("R")]}
+    shop({"text": [f"R{number}" for number in range(40)]}, script=script, on_errors={"after": 5})
+    done = batchinfer("run", "shop")
+    assert done.code == 4
+    assert "Stopped early: " in done.err
+    said = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert said[0] == "Run 1 of shop"
+    assert "generated 0" in said
+    assert not {"failed 0", "remaining 0"} & set(said)
+
+
 def test_lookup_and_versions_for_machines(batchinfer: Cli, ran: Path, shop: Callable[..., Path]) -> None:
     """Lookup prints the body of a hit; versions lists what was published, newest first."""
     body = batchinfer("lookup", "shop", "text=two", "--json").json
