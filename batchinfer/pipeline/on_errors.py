@@ -14,7 +14,8 @@ def too_many(job: str, limits: OnErrorsSpec, progress: Progress) -> Stopped | No
     if progress.done < limits.after or progress.failed < limits.stop_at * progress.done:
         return None
     share = f"{progress.failed:,} of the {progress.done:,} rows that are finished failed"
+    cause = advice(job, ranked(progress.reasons))
     return Stopped(
-        f"Stopped early: {share}. {advice(job, ranked(progress.reasons))} {HOW_TO_GO_ON} "
-        "on_errors in the job file says when a run stops."
+        f"Stopped early: {share}",
+        fix=f"{cause[0].lower()}{cause[1:]} {HOW_TO_GO_ON} on_errors in the job file says when a run stops.",
     )

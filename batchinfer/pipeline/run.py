@@ -75,7 +75,7 @@ def confirm_regeneration(prepared: Prepared, options: Options, console: Console)
         f"{changed} changed since the last run, so {counts.to_generate:,} of {counts.unique:,} prompts would be "
         f"regenerated; the {most.count:,} cached answers would not be used."
     )
-    ask(console, text, "Pass --yes to continue, or undo the change.", yes=options.yes)
+    ask(console, text, "pass --yes to continue, or undo the change.", yes=options.yes)
 
 
 def generate(

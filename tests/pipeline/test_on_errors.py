@@ -49,7 +49,7 @@ def test_a_run_that_mostly_fails_stops_and_goes_on(tmp_path: Path, tiny: Path) -
             run(job, data, Options(), audience, pool)
         said = str(stopped.value)
         assert stopped.value.exit_code == 4
-        assert "rows that are finished failed. Most often cut_off (all " in said
+        assert "rows that are finished failed: most often cut_off (all " in said
         assert "raise sampling.max_tokens" in said
         assert "batchinfer failures shop shows the rows. Run the same command again" in said
         assert "Most rows fail: finishing what is in flight." in audience.said
