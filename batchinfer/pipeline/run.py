@@ -16,6 +16,7 @@ from batchinfer.errors import GateFailed
 from batchinfer.job.checks import unused_fields
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Generator
+from batchinfer.pipeline.on_errors import mostly_bad
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.publish import publish_prepared
 from batchinfer.pipeline.record import RunRecord
@@ -83,9 +84,20 @@ def generate(
 ) -> None:
     """Asks the model for what is missing; loads nothing if nothing is. Raises Stopped if it was asked to end."""
     if prepared.question is not None and prepared.plan.counts.to_generate:
+        _check_list(prepared)
         _ask(prepared, options, console, stop, record, engine)
     if stop.reason is not None:
         raise stop.reason
+
+
+def _check_list(prepared: Prepared) -> None:
+    """Raises Stopped if most rows of the list are bad: the model would be asked about the few others in vain."""
+    limits, query_list = prepared.job.spec.on_errors, prepared.query_list
+    if limits == "continue":
+        return
+    stop = mostly_bad(prepared.job.name, limits, prepared.plan.counts, query_list.bad_reasons())
+    if stop is not None:
+        raise stop
 
 
 def _ask(
