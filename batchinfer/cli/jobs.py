@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import emit, job_argument, json_option, open_job, pairs, table
+from batchinfer.cli.common import (
+    counted,
+    dim,
+    emit,
+    input_option,
+    job_argument,
+    json_option,
+    model_note,
+    open_job,
+    pairs,
+    query_text,
+    table,
+)
+from batchinfer.errors import UsageError
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.trial import Trial
@@ -38,26 +52,51 @@ def init_(name: str, input_path: str | None, as_json: bool) -> None:
 
 @click.command("try")
 @job_argument
-@click.argument("pair", nargs=-1, required=True, metavar="COLUMN=VALUE...")
+@click.argument("pair", nargs=-1, metavar="[COLUMN=VALUE...]")
+@click.option("--rows", "count", type=click.IntRange(min=1), metavar="N", help="Try the first N rows of the list.")
 @click.option(
     "--shots", type=click.IntRange(min=0), metavar="N", help="Put the first N of the job's examples into the prompt."
 )
+@input_option
 @json_option
-def try_(job: str, pair: tuple[str, ...], shots: int | None, as_json: bool) -> None:
-    """Render one prompt, show it, ask the model, store nothing."""
-    from batchinfer.pipeline.trial import try_prompt
+def try_(
+    job: str, pair: tuple[str, ...], count: int | None, shots: int | None, input_path: Path | None, as_json: bool
+) -> None:
+    """Render a prompt, show it, ask the model, store nothing.
 
+    Without COLUMN=VALUE it is that of the list's first row; with the columns of the key that of the row with this key; with
+    all columns of the template that of these values, whether or not the list has them. With --rows, --json is a list.
+    """
+    from batchinfer.pipeline.trial import try_rows
+    from batchinfer.pipeline.wanted import Wanted, nameable_columns
+
+    if pair and count is not None:
+        raise UsageError("--rows takes the first rows of the list, and COLUMN=VALUE names one: give one of the two.")
     opened, data = open_job(job)
+    wanted = Wanted(pairs(pair, nameable_columns(opened)), count or 1, input_path)
 
     def show(text: str, tokens: int) -> None:
-        if not as_json:
-            click.secho(f"The prompt, {tokens} tokens:", bold=True)
-            click.echo(text)
+        if not as_json and count is None:
+            _print_prompt(text, tokens)
 
-    trial = try_prompt(
-        opened, data, pairs(pair), shots=shots, info=lambda text: click.secho(text, dim=True, err=True), show=show
-    )
-    emit(trial.to_json(), as_json, lambda: _print_trial(trial))
+    with model_note(opened, data, as_json=as_json):
+        trials = try_rows(opened, data, wanted, shots=shots, info=dim, show=show)
+    if count is None:
+        emit(trials[0].to_json(), as_json, lambda: _print_trial(trials[0]))
+    else:
+        emit([trial.to_json() for trial in trials], as_json, lambda: _print_trials(trials))
+
+
+def _print_prompt(text: str, tokens: int) -> None:
+    click.secho(f"The prompt, {counted(tokens, 'token')}:", bold=True)
+    click.echo(text)
+
+
+def _print_trials(trials: Sequence[Trial]) -> None:
+    for trial in trials:
+        click.secho(f"\n{query_text(trial.query)}", fg="cyan", bold=True)
+        _print_prompt(trial.prompt, trial.prompt_tokens)
+        _print_trial(trial)
 
 
 def _print_trial(trial: Trial) -> None:
@@ -65,7 +104,7 @@ def _print_trial(trial: Trial) -> None:
 
     result = trial.result
     if trial.generation is not None and trial.generation.text:
-        click.secho(f"The answer, {trial.generation.output_tokens} tokens:", bold=True)
+        click.secho(f"The answer, {counted(trial.generation.output_tokens, 'token')}:", bold=True)
         click.echo(trial.generation.text)
     if isinstance(result, Failure):
         click.secho(f"No prediction ({result.reason}): ", bold=True, nl=False)

@@ -284,6 +284,17 @@ def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     assert batchinfer("lookup", "shop", "text=beyond").code == 6
 
 
+def test_a_plan_shows_a_prompt(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """The first prompt that would be generated is shown, cut if it is long; none where all is cached."""
+    shop({"text": ["x" * 3000]})
+    said = batchinfer("plan", "shop").out
+    assert "The first prompt:\n<user>xxx" in said
+    assert "… 1,018 more characters; batchinfer try shop shows a whole one." in said
+    assert batchinfer("plan", "shop", "--json").json["prompt"] == f"<user>{'x' * 3000}\n<assistant>"
+    batchinfer("run", "shop")
+    assert batchinfer("plan", "shop", "--json").json["prompt"] is None
+
+
 def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, shop: Callable[..., Path]) -> None:
     """Try prints the rendered prompt and the answer; the cache stays as it was."""
     shop()
@@ -296,7 +307,51 @@ def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, sh
     said = batchinfer("try", "shop", "text=Hello").out
     assert "<user>Hello" in said
     assert 'The prediction: "Hello"' in said
-    assert "The template uses text: add text=VALUE." in batchinfer("try", "shop", "txet=Hello").sentence
+    sentence = batchinfer("try", "shop", "txet=Hello").sentence
+    assert sentence == "Neither the template nor the key has a column txet; did you mean text?"
+
+
+def test_try_takes_rows_of_the_list(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """Without a row try takes the list's first, with a key the row that has it, with --rows the first of them."""
+    rows = {"a=b": [None, "x", "Y", "z"], "id": [1, 2, 3, 4], "Long Name": ["n1", "n2", "n3", "n4"]}
+    shop(
+        rows,
+        input={"path": "queries.parquet", "key": ["id", "a=b"], "normalize": ["casefold"]},
+        prompt={"format": "completion", "template": '{{ row["Long Name"] }} of {{ row["a=b"] }}'},
+    )
+    first = batchinfer("try", "shop", "--json").json
+    assert (first["query"], first["prompt"]) == ({"id": 2, "a=b": "x"}, "n2 of x")
+    assert batchinfer("try", "shop", "a=b=y", "id=3", "--json").json["prompt"] == "n3 of Y"
+    many = batchinfer("try", "shop", "--rows", "9", "--json").json
+    assert [(trial["prompt"], trial["result"]["value"]) for trial in many] == [
+        (text, text) for text in ("n2 of x", "n3 of Y", "n4 of z")
+    ]
+    own = batchinfer("try", "shop", "a=b==c", "Long Name=N", "--json").json
+    assert (own["query"], own["prompt"]) == (None, "N of =c")
+    said = batchinfer("try", "shop", "--rows", "2").out
+    assert said.index("id=2, a=b=x") < said.index("n2 of x") < said.index("id=3, a=b=Y")
+    for words, code, sentence in [
+        (["id=9", "a=b=x"], 6, "The list has no row with id=9, a=b=x."),
+        (
+            ["id=2"],
+            2,
+            "Give a whole key (id, a=b) to try that row of the list, or a value for each column of the template",
+        ),
+        (["id=2", "--rows", "2"], 2, "give one of the two"),
+        (["id=two", "a=b=x"], 2, "id=two is not a valid integer"),
+    ]:
+        done = batchinfer("try", "shop", *words)
+        assert (done.code, sentence in done.sentence) == (code, True), done
+
+
+def test_try_says_why_a_row_cannot_be_asked(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """A row that is found by its key and is bad is told with its fault; so is a list of nothing but such rows."""
+    shop(
+        {"id": [1, 2], "text": ["", " "]},
+        input={"path": "queries.parquet", "key": ["id"]},
+    )
+    assert batchinfer("try", "shop", "id=2").sentence == "That row cannot be asked: The column text is an empty text."
+    assert "can be asked: batchinfer plan shop counts the bad ones" in batchinfer("try", "shop").sentence
 
 
 def test_doctor_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
