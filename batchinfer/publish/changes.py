@@ -94,7 +94,7 @@ class ServedChanges:
 
     def to_json(self) -> dict[str, Any]:
         """As reports have it."""
-        return asdict(self)
+        return asdict(self) | {"examples": [asdict(entry) for entry in self.examples]}
 
 
 @dataclass(frozen=True, slots=True)
