@@ -47,7 +47,7 @@ def confirm_list(job: Job, data: JobData, given: Path | None, person: Person, *,
     """Asks before a list is taken that comes from another place than the served version's. Raises NotConfirmed."""
     said = another_list(job, data, given)
     if said is not None:
-        ask(person, said, "Pass --yes to continue with this list, or --input to name the other.", yes=yes)
+        ask(person, said, "pass --yes to continue with this list, or name the other one with --input.", yes=yes)
 
 
 def confirm_candidate_list(data: JobData, candidate: Manifest, name: str, person: Person, *, yes: bool) -> None:
@@ -55,7 +55,7 @@ def confirm_candidate_list(data: JobData, candidate: Manifest, name: str, person
     served, place = _served(data), candidate.run.input
     if served is None or place is None or served.run.input in (None, place):
         return
-    ask(person, _differs(served, f"the candidate {name} is of", place), "Pass --yes to publish it anyway.", yes=yes)
+    ask(person, _differs(served, f"the candidate {name} is of", place), "pass --yes to publish it anyway.", yes=yes)
 
 
 def check_not_empty(entries: int, consent: Consent) -> None:
@@ -73,7 +73,7 @@ def confirm_removal(changes: ServedChanges, served: int, person: Person, *, yes:
         return
     entries = "the only entry that is" if served == 1 else f"{changes.removed:,} of the {served:,} entries that are"
     said = f"The new version would remove {entries} served now."
-    fix = "Nothing was published. If that is meant, run the command again with --yes."
+    fix = "nothing was published. If that is meant, run the command again with --yes."
     ask(person, said, fix, yes=yes, typed=str(changes.removed))
 
 

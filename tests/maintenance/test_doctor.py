@@ -12,16 +12,6 @@ from batchinfer.maintenance import doctor
 from batchinfer.maintenance.doctor import Finding
 from tests.factories import World, imports_job, model_job
 
-RUN_FIELDS = {
-    "job", "run_id", "status", "rows", "bad", "duplicates", "unique", "hits", "generated", "failures", "left", "carried", "version",
-    "seconds", "engine_load_seconds", "rows_per_second", "output_tokens_per_second", "prefix_saving",
-}  # fmt: skip
-PLAN_FIELDS = {
-    "job", "rows", "bad", "duplicates", "unique", "hits", "to_generate", "prompt_tokens", "prompt_tokens_exact", "prefix_saving",
-    "estimate_seconds",
-}  # fmt: skip
-HIT_FIELDS = {"job", "query", "prediction", "scores", "score", "source", "model", "generated_at"}
-
 GPU = Gpu("0", "GPU-1", "NVIDIA H100", 81559)
 
 
