@@ -54,6 +54,16 @@ def database_file(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyCon
         connection.close()
 
 
+@contextlib.contextmanager
+def query_engine() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to query files and Arrow tables with, for who keeps no tables."""
+    connection = _instance().cursor()
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
 def _detach(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     connection.execute("USE memory")
     try:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
+from batchinfer.core.database import query_engine
 from batchinfer.core.home import JobData
 from batchinfer.errors import InputError, NotFound, SpecError, UsageError, did_you_mean
 from batchinfer.inputs.files import list_columns, list_files
@@ -122,7 +122,7 @@ def _by_key(source: ListSource, query: dict[str, Any]) -> TriedRow:
 
 def _with_hash(batch: pa.Table, wanted: bytes, source: ListSource) -> dict[str, Any] | None:
     """The first row of a batch whose key has this hash."""
-    with duckdb.connect() as db:
+    with query_engine() as db:
         db.register("batch", batch)
         sql = f"FROM batch WHERE {keys.lookup_hash_sql(source.key, source.normalize)} = ? LIMIT 1"
         found: list[dict[str, Any]] = db.sql(sql, params=[wanted]).to_arrow_table().to_pylist()
