@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from batchinfer.core.records import Counts
+from batchinfer.core.records import Counts, Failure
 from tests.factories import Reply, World
+
+Make = Callable[..., World]
+REFUSED = Failure(None, "engine", "refused", "The engine would not.")
 
 
 def counts(world: World, **options: Any) -> Counts:

@@ -31,7 +31,7 @@ from batchinfer.cache.schema import (
     generation_row,
 )
 from batchinfer.core.clock import iso, now
-from batchinfer.core.database import duckdb_errors, one, transaction
+from batchinfer.core.database import database_file, duckdb_errors, one, transaction
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Provenance
@@ -39,6 +39,7 @@ from batchinfer.core.sql import literal
 from batchinfer.errors import Busy, StoreError
 
 PATIENCE_SECONDS = 10.0  # while another process has the file open
+LOCKED = ("Could not set lock", "Unique file handle conflict")  # by another process; by another thread of this one
 Read = Callable[[Generation, Mapping[str, Any]], Prediction | Failure]
 Queries = Callable[[Sequence[bytes]], Mapping[bytes, Mapping[str, Any]]]
 # Failures of an earlier prompt or model stay stored, since one may go back to it, but nobody need look at them.
@@ -58,13 +59,14 @@ class Store:
     @contextlib.contextmanager
     def open(self, *, write: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection inside a transaction; rolled back if anything is raised. Raises StoreError or Busy."""
-        with duckdb_errors(self.path):
-            connection = _connect(self.path, self._patience, read_only=not write)
-            try:
-                with transaction(connection):
-                    yield connection
-            finally:
-                connection.close()
+        with duckdb_errors(self.path), contextlib.ExitStack() as stack:
+            connection = _patiently(
+                self.path,
+                self._patience,
+                lambda: stack.enter_context(database_file(self.path, read_only=not write)),
+            )
+            with transaction(connection):
+                yield connection
 
     @contextlib.contextmanager
     def attached(self, db: duckdb.DuckDBPyConnection, *, write: bool = False) -> Iterator[None]:
@@ -117,6 +119,8 @@ class Store:
         draft = Store(self.path.with_name(f".{self.path.name}.{os.getpid()}"))
         try:
             draft._migrate()
+            with draft.open(write=True) as db:
+                db.execute("CHECKPOINT")  # the log does not go along
             # Another process may have been faster: its file is as good.
             with os_errors(self.path), contextlib.suppress(FileExistsError):
                 os.link(draft.path, self.path)
@@ -298,10 +302,6 @@ def _generation(row: Sequence[Any]) -> Generation:
     return Generation(bytes(prompt_key), text, finish_reason, prompt_tokens, cached_tokens, output_tokens, scores)
 
 
-def _connect(path: Path, patience: float, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    return _patiently(path, patience, lambda: duckdb.connect(str(path), read_only=read_only))
-
-
 def _patiently(
     path: Path, patience: float, action: Callable[[], duckdb.DuckDBPyConnection]
 ) -> duckdb.DuckDBPyConnection:
@@ -310,8 +310,8 @@ def _patiently(
     while True:
         try:
             return action()
-        except duckdb.IOException as exc:
-            if "Could not set lock" not in str(exc):
+        except duckdb.Error as exc:
+            if not any(sign in str(exc) for sign in LOCKED):
                 raise
             if time.monotonic() > deadline:
                 raise Busy(f"Another process has {path} open: wait for it, or stop it.") from exc
@@ -320,7 +320,12 @@ def _patiently(
 
 def _applied(db: duckdb.DuckDBPyConnection) -> int:
     """How many migrations the file has seen. Raises StoreError for a file that is not ours, or newer."""
-    tables = {name for (name,) in db.execute("SELECT table_name FROM information_schema.tables").fetchall()}
+    tables = {
+        name
+        for (name,) in db.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
+        ).fetchall()
+    }
     if "migrations" not in tables:
         if tables:
             raise StoreError("cache.duckdb in the data folder is some other DuckDB file: move it away.")

@@ -92,11 +92,17 @@ def served_data(name: str) -> JobData:
     return data
 
 
-def pairs(arguments: Sequence[str]) -> dict[str, str]:
-    """COLUMN=VALUE arguments. Raises UsageError."""
+def dim(text: str) -> None:
+    """Tells on stderr, in a low voice, how it goes."""
+    click.secho(text, dim=True, err=True)
+
+
+def pairs(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, str]:
+    """COLUMN=VALUE arguments. names: known columns, which may have a = in them. Raises UsageError."""
     found = {}
     for argument in arguments:
-        name, sign, value = argument.partition("=")
+        name = max((known for known in names if argument.startswith(f"{known}=")), key=len, default="")
+        name, sign, value = (name, "=", argument[len(name) + 1 :]) if name else argument.partition("=")
         if not sign or not name:
             raise UsageError(f"{argument} should be COLUMN=VALUE, such as language=de.")
         found[name] = value

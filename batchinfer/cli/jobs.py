@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import emit, job_argument, json_option, open_job, pairs, table
+from batchinfer.cli.common import (
+    counted,
+    dim,
+    emit,
+    input_option,
+    job_argument,
+    json_option,
+    model_note,
+    open_job,
+    pairs,
+    query_text,
+    table,
+    tell,
+)
+from batchinfer.errors import UsageError
 
 if TYPE_CHECKING:
+    from batchinfer.pipeline.scaffold import NewJob
     from batchinfer.pipeline.trial import Trial
 
 
@@ -19,45 +36,87 @@ if TYPE_CHECKING:
 @click.option(
     "--input", "input_path", type=click.Path(dir_okay=False), metavar="FILE.parquet", help="Make the job for this list."
 )
+@click.option("--key", multiple=True, metavar="COLUMN", help="The key of the list; may be repeated.")
 @json_option
-def init_(name: str, input_path: str | None, as_json: bool) -> None:
-    """Scaffold jobs/NAME: a job that runs as it is. From a list it proposes key and template."""
+def init_(name: str, input_path: str | None, key: tuple[str, ...], as_json: bool) -> None:
+    """Scaffold jobs/NAME: a job that runs as it is. From a list it proposes key and question.
+
+    On a terminal it asks for the key where more than one would do.
+    """
     from batchinfer.pipeline.scaffold import init
 
-    made = init(name, None if input_path is None else Path(input_path), Path("jobs"))
+    ask = None if as_json or not sys.stdin.isatty() else _ask_key
+    made = init(name, None if input_path is None else Path(input_path), Path("jobs"), key, ask)
+    emit(made.to_json(), as_json, lambda: _print_made(made, input_path))
 
-    def text() -> None:
-        click.echo(
-            f"Made {made.folder}/job.yaml"
-            + (f", with a copy of {input_path}." if input_path else " and a small queries.parquet.")
+
+def _ask_key(columns: Sequence[str], proposed: Sequence[str]) -> list[str]:
+    """Which columns are the key. Several are written with commas between them."""
+    click.echo(f"Which column will answers be looked up by? There are {', '.join(columns)}.", err=True)
+    said = click.prompt("The key (several with commas)", default=", ".join(proposed) or None, err=True)
+    return [said] if said in columns else [word.strip() for word in said.split(",")]
+
+
+def _print_made(made: NewJob, input_path: str | None) -> None:
+    what = f"with a copy of {input_path}" if input_path else "and a small queries.parquet"
+    tell(f"Made {made.folder}/job.yaml, {what}." if input_path else f"Made {made.folder}/job.yaml {what}.")
+    key = ", ".join(made.key)
+    if not made.sure:
+        tell(
+            f"The key is {key}. If answers will be looked up by another column, remove {made.folder} and say --key COLUMN."
         )
-        click.echo(f"Next: read and edit {made.folder}/job.yaml, then batchinfer plan {name}, batchinfer run {name}.")
-
-    emit(made.to_json(), as_json, text)
+    if made.left_out:
+        tell(f"Not in the question, since they look like labels, ids or ratings: {', '.join(made.left_out)}.")
+    tell(f"Next: put your question into {made.folder}/job.yaml, then: batchinfer try {made.job}")
 
 
 @click.command("try")
 @job_argument
-@click.argument("pair", nargs=-1, required=True, metavar="COLUMN=VALUE...")
+@click.argument("pair", nargs=-1, metavar="[COLUMN=VALUE...]")
+@click.option("--rows", "count", type=click.IntRange(min=1), metavar="N", help="Try the first N rows of the list.")
 @click.option(
     "--shots", type=click.IntRange(min=0), metavar="N", help="Put the first N of the job's examples into the prompt."
 )
+@input_option
 @json_option
-def try_(job: str, pair: tuple[str, ...], shots: int | None, as_json: bool) -> None:
-    """Render one prompt, show it, ask the model, store nothing."""
-    from batchinfer.pipeline.trial import try_prompt
+def try_(
+    job: str, pair: tuple[str, ...], count: int | None, shots: int | None, input_path: Path | None, as_json: bool
+) -> None:
+    """Render a prompt, show it, ask the model, store nothing.
 
+    Without COLUMN=VALUE it is that of the list's first row; with the columns of the key that of the row with this key; with
+    all columns of the template that of these values, whether or not the list has them. With --rows, --json is a list.
+    """
+    from batchinfer.pipeline.trial import try_rows
+    from batchinfer.pipeline.wanted import Wanted, nameable_columns
+
+    if pair and count is not None:
+        raise UsageError("--rows takes the first rows of the list, and COLUMN=VALUE names one: give one of the two.")
     opened, data = open_job(job)
+    wanted = Wanted(pairs(pair, nameable_columns(opened)), count or 1, input_path)
 
     def show(text: str, tokens: int) -> None:
-        if not as_json:
-            click.secho(f"The prompt, {tokens} tokens:", bold=True)
-            click.echo(text)
+        if not as_json and count is None:
+            _print_prompt(text, tokens)
 
-    trial = try_prompt(
-        opened, data, pairs(pair), shots=shots, info=lambda text: click.secho(text, dim=True, err=True), show=show
-    )
-    emit(trial.to_json(), as_json, lambda: _print_trial(trial))
+    with model_note(opened, data, as_json=as_json):
+        trials = try_rows(opened, data, wanted, shots=shots, info=dim, show=show)
+    if count is None:
+        emit(trials[0].to_json(), as_json, lambda: _print_trial(trials[0]))
+    else:
+        emit([trial.to_json() for trial in trials], as_json, lambda: _print_trials(trials))
+
+
+def _print_prompt(text: str, tokens: int) -> None:
+    click.secho(f"The prompt, {counted(tokens, 'token')}:", bold=True)
+    click.echo(text)
+
+
+def _print_trials(trials: Sequence[Trial]) -> None:
+    for trial in trials:
+        click.secho(f"\n{query_text(trial.query)}", fg="cyan", bold=True)
+        _print_prompt(trial.prompt, trial.prompt_tokens)
+        _print_trial(trial)
 
 
 def _print_trial(trial: Trial) -> None:
@@ -65,7 +124,7 @@ def _print_trial(trial: Trial) -> None:
 
     result = trial.result
     if trial.generation is not None and trial.generation.text:
-        click.secho(f"The answer, {trial.generation.output_tokens} tokens:", bold=True)
+        click.secho(f"The answer, {counted(trial.generation.output_tokens, 'token')}:", bold=True)
         click.echo(trial.generation.text)
     if isinstance(result, Failure):
         click.secho(f"No prediction ({result.reason}): ", bold=True, nl=False)

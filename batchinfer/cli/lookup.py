@@ -28,8 +28,8 @@ def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
 
     data = served_data(job)
     with open_served(data) as snapshot:
-        texts = pairs(pair)
         columns = {column.name: column for column in snapshot.manifest.key}
+        texts = pairs(pair, list(columns))
         unknown = [name for name in texts if name not in columns]
         if unknown:
             raise UsageError(f"{unknown[0]} is not part of the lookup key, which is {', '.join(columns)}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool, as_json: bool) -> None:
     """Remove one entry from everything: the cache, all versions and candidates, recorded misses, logs.
 
-    What is served is rebuilt without it. Exits with 6 if nothing of it is stored.
+    What is served becomes a new version without it. Other versions and candidates keep their numbers and their other
+    entries. Exits with 6 if nothing of it is stored.
     """
     from batchinfer.maintenance.erase import erase_entry
 
@@ -69,10 +71,15 @@ def _erased(report: ErasureReport, named: str) -> str:
         f"{report.misses:,} {'miss' if report.misses == 1 else 'misses'}",
     ])  # fmt: skip
     said = [f"Erased {named}: removed {counts}"]
-    for versions, verb in ((report.versions_removed, "removed"), (report.versions_rebuilt, "built without it")):
-        if versions:
-            said.append(f"{verb} version{'' if len(versions) == 1 else 's'} {', '.join(map(str, versions))}")
+    if report.versions.rewritten:
+        said.append(f"wrote {_versions(report.versions.rewritten)} again without it")
+    if report.versions.rebuilt:
+        said.append(f"replaced {_versions(report.versions.removed)} by {_versions(report.versions.rebuilt)}")
     return " ".join([f"{'; '.join(said)}.", *report.remarks])
+
+
+def _versions(names: Sequence[int | str]) -> str:
+    return f"version{'' if len(names) == 1 else 's'} {', '.join(map(str, names))}"
 
 
 @click.group("jobs", invoke_without_command=True)

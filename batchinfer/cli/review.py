@@ -61,7 +61,7 @@ def review_(
 
     output = output_file(out, chosen, as_json, FORMATS)
     opened, data = open_job(job)
-    options, only = Options(input=input_path, yes=yes), pairs(where)
+    options, only = Options(input=input_path, yes=yes), pairs(where, opened.spec.input.key)
     with ProgressConsole() as show:
         review = export_review(opened, data, options, output, only, show)
     done = (

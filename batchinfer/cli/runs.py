@@ -12,6 +12,7 @@ import click
 from batchinfer.cli.common import (
     cell,
     counted,
+    dim,
     emit,
     format_option,
     input_option,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from batchinfer.planning.estimate import PlanReport
 
 SHOWN = 20
+LONG_PROMPT = 2000  # characters of a prompt that a plan shows
 WIDEST = 200  # characters of what happened to a row
 
 
@@ -50,7 +52,7 @@ def plan_(job: str, input_path: Path | None, as_json: bool) -> None:
 
     opened, data = open_job(job)
     with model_note(opened, data, as_json=as_json):
-        result = plan(opened, data, Options(input=input_path), lambda text: click.secho(text, dim=True, err=True))
+        result = plan(opened, data, Options(input=input_path), dim)
     emit(result.to_json(), as_json, lambda: _print_plan(result))
 
 
@@ -72,6 +74,13 @@ def _print_plan(result: PlanReport) -> None:
         ("time, from earlier runs here", "unknown" if seconds is None else duration(seconds)),
     ]
     table(f"Plan of {result.job}", ["what", "figure"], rows, right=["figure"])
+    if result.prompt is not None:
+        click.secho("The first prompt:", bold=True)
+        click.echo(result.prompt[:LONG_PROMPT])
+        if len(result.prompt) > LONG_PROMPT:
+            tell(
+                f"… {len(result.prompt) - LONG_PROMPT:,} more characters; batchinfer try {result.job} shows a whole one."
+            )
 
 
 @click.command("run")
@@ -108,7 +117,7 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
     opened, data = open_job(job, makes=True)
     options = Options(
         input=input_path, limit=limit, max_hours=max_hours, publish=not no_publish, retry_failed=retry_failed,
-        refresh=refresh is not None, refresh_where=next(iter(pairs([refresh]).items())) if refresh else None,
+        refresh=refresh is not None, refresh_where=next(iter(pairs([refresh], opened.spec.input.key).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
     with reporting(as_json=as_json), model_note(opened, data, as_json=as_json), ProgressConsole() as show:
@@ -157,12 +166,12 @@ def publish_(
 
 @contextlib.contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Prints what the gate refused, for people; with --json the report stands beside the error."""
+    """Prints what there is to see of a run that did not end well, for people; with --json the report stands beside the error."""
     try:
         yield
-    except GateFailed as exc:
+    except BatchinferError as exc:
         if exc.report is not None and not as_json:
-            _print_refused(exc)
+            _print_ended(exc)
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import os
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,69 @@ SCRATCH_MEMORY = "768MB"
 # Rows that are held in memory at once, unless a caller says otherwise.
 LIST_ROWS = 65_536  # of lists: keys and other short values
 TEXT_ROWS = 16_384  # of predictions and of what people write: such texts may be long
+
+_INSTANCES: dict[int, duckdb.DuckDBPyConnection] = {}  # by process number: an instance does not survive a fork
+_NUMBERS = itertools.count(1)
+
+
+@contextlib.contextmanager
+def database_file(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to one file, which is let go of at the end.
+
+    The file is attached to the one instance of the process, which takes a millisecond; an instance of its own would
+    register thousands of functions first, for twelve. Raises what DuckDB raises.
+    """
+    connection = _instance().cursor()
+    name = f"file_{next(_NUMBERS)}"
+    try:
+        connection.execute(f"ATTACH {literal(str(path))} AS {name}{' (READ_ONLY)' if read_only else ''}")
+        connection.execute(f"USE {name}")
+        yield connection
+        _detach(connection, name)
+    except BaseException as exc:
+        with contextlib.suppress(duckdb.Error):  # what went wrong first is what matters
+            _detach(connection, name)
+        if isinstance(exc, duckdb.Error):
+            _forsake_instance()
+        raise
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def query_engine() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to query files and Arrow tables with, for who keeps no tables."""
+    connection = _instance().cursor()
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _detach(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    connection.execute("USE memory")
+    try:
+        connection.execute(f"DETACH {name}")
+    except duckdb.IOException as exc:
+        _forsake_instance()
+        if "CHECKPOINT during DETACH failed" not in str(exc):
+            raise
+        # The disk is full. What was committed is in the log beside the file, and whoever opens it next tries again.
+
+
+def _instance() -> duckdb.DuckDBPyConnection:
+    known = _INSTANCES.get(os.getpid())
+    if known is not None:
+        return known
+    instance = duckdb.connect()
+    # Little is sorted here, and the working folder, which DuckDB would take, is no place for files.
+    instance.execute("SET temp_directory = ''")
+    return _INSTANCES.setdefault(os.getpid(), instance)
+
+
+def _forsake_instance() -> None:
+    """After an error: a file may still be attached to it, or it may refuse all further work."""
+    _INSTANCES.pop(os.getpid(), None)
 
 
 @contextlib.contextmanager

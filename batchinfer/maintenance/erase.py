@@ -16,29 +16,20 @@ from typing import Any
 import duckdb
 
 from batchinfer.cache.store import Store
-from batchinfer.core import database
-from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
-from batchinfer.core.database import one, scratch_database
+from batchinfer.core.database import scratch_database
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
-from batchinfer.core.sql import literal
-from batchinfer.errors import Busy, InputError, NotFound, UsageError
+from batchinfer.errors import InputError, NotFound, UsageError
 from batchinfer.inputs.files import list_files
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.reader import Job
-from batchinfer.job.spec import MatchSpec
 from batchinfer.maintenance import erase_cache
-from batchinfer.maintenance.entry import Entry, SearchedVersion, all_folders, blobs, published, search
+from batchinfer.maintenance.entry import Entry, SearchedVersion, all_folders, published, search
 from batchinfer.maintenance.erase_cache import ErasedRows, ListSearch, PastQuestion, PromptId
+from batchinfer.maintenance.erase_versions import ReplacedVersions, replace_versions
 from batchinfer.misses import log
-from batchinfer.publish import lookup_index, matcher
-from batchinfer.publish.release import install_version, next_number
-from batchinfer.versions import pointers, retention
-from batchinfer.versions.folders import draft_folder
-from batchinfer.versions.layout import MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
-from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +39,7 @@ class ErasureReport:
     job: whose entry it was.
     rows: of the cache that were removed.
     misses: recorded misses that were removed.
-    versions_rebuilt: the new versions, which were built without the entry.
-    versions_removed: versions and candidates that held it.
+    versions: what became of those that held it.
     in_list: whether the query list still has it.
     remarks: what a person must know besides.
     """
@@ -57,15 +47,15 @@ class ErasureReport:
     job: str
     rows: ErasedRows
     misses: int
-    versions_rebuilt: list[int]
-    versions_removed: list[int | str]
+    versions: ReplacedVersions
     in_list: bool
     remarks: list[str]
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "job": self.job, **asdict(self.rows), "misses": self.misses, "versions_rebuilt": self.versions_rebuilt,
-            "versions_removed": self.versions_removed, "in_list": self.in_list, "remarks": self.remarks,
+            "job": self.job, **asdict(self.rows), "misses": self.misses, "versions_rebuilt": self.versions.rebuilt,
+            "versions_rewritten": self.versions.rewritten, "versions_removed": self.versions.removed,
+            "in_list": self.in_list, "remarks": self.remarks,
         }  # fmt: skip
 
 
@@ -154,8 +144,8 @@ def _remove_all(
     _drop_notes(data)
     if store is not None:  # even if no row is the entry's: what was deleted before may still lie in free blocks
         erase_cache.rewrite(store, db)
-    rebuilt, removed = _replace_versions(data, db, store, versions)
-    return ErasureReport(data.name, erased, missed, rebuilt, removed, traces.in_list, traces.remarks)
+    replaced = replace_versions(data, db, store, versions)
+    return ErasureReport(data.name, erased, missed, replaced, traces.in_list, traces.remarks)
 
 
 def _sweep(data: JobData, store: Store) -> None:
@@ -252,64 +242,3 @@ def _drop_notes(data: JobData) -> None:
             path.unlink()
     if data.record().get("refresh", {}).get("what", "all") != "all":
         data.clear_refresh()
-
-
-def _replace_versions(
-    data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, versions: Sequence[SearchedVersion]
-) -> tuple[list[int], list[int | str]]:
-    """Rebuilds what is served or pinned, then removes all that holds the entry; returns the new and the removed ones.
-
-    A gate's examples may quote the entry, shortened, also where the version does not hold it: they go in any case.
-    """
-    served = {pointer.version for pointer in _pointers(data).values()}
-    rebuilt = {
-        place.name: _rebuild(data, db, store, place)
-        for place in versions
-        if place.name in served and (place.lookup_hashes or place.quotes)
-    }
-    removed = [place for place in versions if place.lookup_hashes or place.name in rebuilt]
-    quoting = [place for place in versions if place.quotes and place not in removed]
-    with data.versions_lock(f"batchinfer forget {data.name}"):
-        for name, pointer in _pointers(data).items():
-            if pointer.version in rebuilt:
-                pointers.point(data, name, rebuilt[pointer.version])
-            elif pointer.version in [place.name for place in [*removed, *quoting]]:
-                raise Busy(f"Version {pointer.version} was pinned meanwhile: run this command again.")
-        for place in quoting:
-            write_atomically(place.folder / MANIFEST, place.manifest.without_examples().to_bytes())
-        for place in removed:
-            with os_errors(place.folder):  # a server that has it open reads on until it takes the new one
-                retention.remove(place.folder)
-    return list(rebuilt.values()), [place.name for place in removed]
-
-
-def _pointers(data: JobData) -> dict[str, Pointer]:
-    found = {name: pointers.pointer(data, name) for name in (PIN, CURRENT)}
-    return {name: pointer for name, pointer in found.items() if pointer is not None}
-
-
-def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, place: SearchedVersion) -> int:
-    """A new version from an old one's predictions.parquet, without the entry. The gate does not judge it again."""
-    manifest = place.manifest
-    with draft_folder(data) as draft:
-        others = f"WHERE lookup NOT IN ({blobs(place.lookup_hashes)})" if place.lookup_hashes else ""
-        target = literal(str(draft / PREDICTIONS))
-        db.execute(
-            f"COPY (SELECT * FROM {place.predictions} {others} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}"
-        )
-        rows = lookup_index.write_lookup(db, manifest.key, draft, manifest.job, is_json=manifest.is_json)
-        match = manifest.spec.sections.get("match", "null") if manifest.has_matcher else "null"
-        spec = None if match == "null" else MatchSpec.model_validate_json(match)
-        held = matcher.write_matcher(manifest.key, draft, spec, is_json=manifest.is_json)
-        version = next_number(data, store)
-        rebuilt = manifest.without_examples().derive(
-            version=version,
-            created_at=iso(now()),
-            rows=rows,
-            match=None if held is None else held.to_json(),
-            carried=one(db, f"SELECT count(*) FROM read_parquet({target}) WHERE carried"),
-            parent=place.name,
-            forgot=manifest.erased + 1,
-        )
-        install_version(data, store, draft, version, rebuilt, current=False)
-    return version

@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 
 from batchinfer.core.columns import Column
 from batchinfer.core.database import LIST_ROWS
-from batchinfer.core.files import lock, os_errors, write_atomically
+from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
+from batchinfer.core.locks import lock_in_turn
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.misses.counter import Miss
 from batchinfer.versions.query import QueryReader
@@ -162,7 +163,7 @@ def _locked(data: JobData) -> Iterator[None]:
     """Two servers, or a server and `forget`, take turns."""
     with os_errors(data.misses):
         data.misses.mkdir(exist_ok=True)
-    with lock(data.misses / ".lock", "batchinfer misses", wait=lambda _: None):
+    with lock_in_turn(data.misses / ".lock", "batchinfer misses"):
         yield
 
 

@@ -16,6 +16,7 @@ from batchinfer.errors import GateFailed
 from batchinfer.job.checks import unused_fields
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Generator
+from batchinfer.pipeline.on_errors import mostly_bad
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.publish import publish_prepared
 from batchinfer.pipeline.record import RunRecord
@@ -75,7 +76,7 @@ def confirm_regeneration(prepared: Prepared, options: Options, console: Console)
         f"{changed} changed since the last run, so {counts.to_generate:,} of {counts.unique:,} prompts would be "
         f"regenerated; the {most.count:,} cached answers would not be used."
     )
-    ask(console, text, "Pass --yes to continue, or undo the change.", yes=options.yes)
+    ask(console, text, "pass --yes to continue, or undo the change.", yes=options.yes)
 
 
 def generate(
@@ -83,9 +84,20 @@ def generate(
 ) -> None:
     """Asks the model for what is missing; loads nothing if nothing is. Raises Stopped if it was asked to end."""
     if prepared.question is not None and prepared.plan.counts.to_generate:
+        _check_list(prepared)
         _ask(prepared, options, console, stop, record, engine)
     if stop.reason is not None:
         raise stop.reason
+
+
+def _check_list(prepared: Prepared) -> None:
+    """Raises Stopped if most rows of the list are bad: the model would be asked about the few others in vain."""
+    limits, query_list = prepared.job.spec.on_errors, prepared.query_list
+    if limits == "continue":
+        return
+    stop = mostly_bad(prepared.job.name, limits, prepared.plan.counts, query_list.bad_reasons())
+    if stop is not None:
+        raise stop
 
 
 def _ask(

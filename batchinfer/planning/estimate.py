@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from batchinfer.engines.vllm import block_size
 from batchinfer.inputs.parquet import template_values
 from batchinfer.planning.loadable import task_of
 from batchinfer.planning.prepare import Prepared
+from batchinfer.planning.question import Question
 from batchinfer.prompting.template import TemplateFault
 
 EXACT_UP_TO = 50_000
@@ -32,6 +34,7 @@ class PlanReport:
     prompt_tokens_exact: whether they were all counted.
     prefix_saving: share of them that prefix caching saves; None where nothing is to generate.
     estimate_seconds: from earlier runs here; None without one.
+    prompt: the first that would be generated, as the model sees it; None where there is nothing to generate.
     """
 
     job: str
@@ -40,6 +43,7 @@ class PlanReport:
     prompt_tokens_exact: bool
     prefix_saving: float | None
     estimate_seconds: float | None
+    prompt: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         counts = self.counts
@@ -49,25 +53,32 @@ class PlanReport:
             "failed": counts.failed, "hits": counts.cached, "failures": counts.failed,
             "to_generate": counts.to_generate, "prompt_tokens": self.prompt_tokens,
             "prompt_tokens_exact": self.prompt_tokens_exact, "prefix_saving": self.prefix_saving,
-            "estimate_seconds": self.estimate_seconds,
+            "estimate_seconds": self.estimate_seconds, "prompt": self.prompt,
         }  # fmt: skip
 
 
 def estimate(prepared: Prepared, info: Info) -> PlanReport:
     """What a run would cost."""
     counts = prepared.plan.counts
-    tokens, exact, saving = (
-        _prompt_tokens(prepared, info) if prepared.question and counts.to_generate else (0, True, None)
-    )
-    return PlanReport(prepared.job.name, counts, tokens, exact, saving, _seconds(prepared))
+    if prepared.question is None or not counts.to_generate:
+        nothing: dict[str, Any] = {"prompt_tokens": 0, "prompt_tokens_exact": True, "prefix_saving": None}
+        return PlanReport(prepared.job.name, counts, **nothing, estimate_seconds=_seconds(prepared))
+    tokenizer = _tokenizer(prepared, prepared.question, info)
+    tokens, exact, saving = _prompt_tokens(prepared, tokenizer)
+    first = next(_texts(prepared, (row for _, row in prepared.plan.todo(BATCH)), tokenizer), None)
+    return PlanReport(prepared.job.name, counts, tokens, exact, saving, _seconds(prepared), first)
 
 
-def _prompt_tokens(prepared: Prepared, info: Info) -> tuple[int, bool, float | None]:
+def _tokenizer(prepared: Prepared, question: Question, info: Info) -> Tokenizer:
+    """Raises ModelError, also for choices that cannot be told apart: a run would fail there."""
+    source = models.weights(question.identity, prepared.data, info)
+    tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
+    task_of(prepared.job, question, tokenizer)
+    return tokenizer
+
+
+def _prompt_tokens(prepared: Prepared, tokenizer: Tokenizer) -> tuple[int, bool, float | None]:
     """(prompt tokens of all that is to generate, whether they were all counted, share that prefix caching saves)."""
-    assert prepared.question is not None
-    source = models.weights(prepared.question.identity, prepared.data, info)
-    tokenizer = Tokenizer(source, prepared.question.identity.revision, prepared.question.prompt.chat_template_kwargs)
-    task_of(prepared.job, prepared.question, tokenizer)  # a run would fail where it cannot be made
     assert prepared.job.spec.model is not None
     block = block_size(prepared.job.spec.model.options, on_cpu=not find_gpus())
     count, exact = prepared.plan.counts.to_generate, prepared.plan.counts.to_generate <= EXACT_UP_TO
@@ -89,17 +100,18 @@ def _prompt_tokens(prepared: Prepared, info: Info) -> tuple[int, bool, float | N
 
 def _encoded(prepared: Prepared, tokenizer: Tokenizer, rows: list[dict[str, Any]]) -> list[list[int]]:
     assert prepared.question is not None
-    texts = []
+    return tokenizer.encode(list(_texts(prepared, rows, tokenizer)), chat=prepared.question.chat)
+
+
+def _texts(prepared: Prepared, rows: Iterable[dict[str, Any]], tokenizer: Tokenizer) -> Iterator[str]:
+    """The prompts of these rows, as the model sees them."""
+    assert prepared.question is not None
     for row in rows:
         try:
-            texts.append(
-                tokenizer.text(
-                    prepared.question.template.messages(template_values(row, prepared.query_list.source.kinds))
-                )
-            )
+            messages = prepared.question.template.messages(template_values(row, prepared.query_list.source.kinds))
         except TemplateFault:
             continue  # the run will make a failure of it
-    return tokenizer.encode(texts, chat=prepared.question.chat)
+        yield tokenizer.text(messages)
 
 
 def _common(a: list[int], b: list[int]) -> int:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
@@ -15,6 +16,18 @@ from batchinfer.core.records import Failure, Generation, Prediction
 from batchinfer.errors import shortened
 from batchinfer.prompting import steps
 from batchinfer.prompting.output import OutputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRule:
+    """Why a value can be no prediction of the job.
+
+    reason: as failures are stored with.
+    fault: the rest of a sentence that begins with the value.
+    """
+
+    reason: str
+    fault: str
 
 
 class Parser:
@@ -78,8 +91,7 @@ class Parser:
         for step in self._steps:
             value = step(value, row)
         if broken := self._broken(value):
-            reason, fault = broken
-            raise ParseFailed(reason, f"The answer {fault}.")
+            raise ParseFailed(broken.reason, f"The answer {broken.fault}.")
         return value
 
     def fault_of(self, value: Any, row: Mapping[str, Any]) -> str | None:
@@ -95,26 +107,26 @@ class Parser:
             if all(name in row for name in columns):
                 done = step(done, row)
         if broken := self._broken(done):
-            return broken[1]
+            return broken.fault
         if done is not value and keys.canonical_json(done) != keys.canonical_json(value):
             return f"is not as output.steps leave it: they make {shortened(json.dumps(done, ensure_ascii=False))} of it"
         return None
 
-    def _broken(self, value: Any) -> tuple[str, str] | None:
-        """Reason and fault of a value that breaks the schema or the pattern, or that is empty."""
+    def _broken(self, value: Any) -> BrokenRule | None:
+        """What is wrong with a value that breaks the schema or the pattern, or that is empty."""
         if self._schema is not None:
             try:
                 self._schema.validate(value)
             except ValidationError as exc:
                 if exc.validator == "minItems" and _is_bare(value):
-                    return "empty", "has nothing in its list"
+                    return BrokenRule("empty", "has nothing in its list")
                 place = exc.json_path.removeprefix("$").lstrip(".") or "the whole"
-                return "not_in_schema", f"breaks the schema at {place}: {exc.message[:200]}"
+                return BrokenRule("not_in_schema", f"breaks the schema at {place}: {exc.message[:200]}")
             except RecursionError:
-                return "not_in_schema", "is nested too deeply for the schema"
+                return BrokenRule("not_in_schema", "is nested too deeply for the schema")
         if self._pattern is not None and not (isinstance(value, str) and self._pattern.fullmatch(value)):
-            return "not_in_pattern", f"is {str(value)[:80]!r}, which does not match output.pattern"
-        return ("empty", "is empty") if value in ("", []) else None
+            return BrokenRule("not_in_pattern", f"is {str(value)[:80]!r}, which does not match output.pattern")
+        return BrokenRule("empty", "is empty") if value in ("", []) else None
 
 
 class ParseFailed(Exception):

@@ -28,7 +28,7 @@ class PromptSpec(Section):
 
     format: Literal["chat", "completion"] = Field("chat", description="Chat turns, or one text to be continued.")
     system: str | None = Field(None, description="The system prompt, ahead of all questions.")
-    template: str = Field(description="Jinja2; the columns of the query list are its variables.")
+    template: str = Field(description='Jinja2; the columns of the query list are its variables, or row["Any Name"].')
     examples: list[Example] | str = Field(
         [], description="Inline, or a Parquet file with the columns input and output."
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
@@ -14,6 +15,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from batchinfer.core.records import TEXT, Message
 from batchinfer.errors import SpecError
 from batchinfer.prompting.spec import Example, PromptSpec
+
+ROW = "row"  # in a template: the row itself, for columns whose names are no variables, as in row["Product Name"]
 
 
 class TemplateFault(Exception):
@@ -44,10 +47,12 @@ class PromptTemplate:
             raise SpecError(
                 path, [f"prompt.template: {forbidden} is an internal name of Python, which a template may not use."]
             )
+        self._by_name = ROW in find_undeclared_variables(tree) and _rows_are_subscripted(tree)
         functions = {call.node.name for call in tree.find_all(nodes.Call) if isinstance(call.node, nodes.Name)}
         # A column may be called range, too: then nothing calls it.
         unknown = find_undeclared_variables(tree) | (environment.globals.keys() - functions)
-        self.columns = list(dict.fromkeys(node.name for node in tree.find_all(nodes.Name) if node.name in unknown))
+        unknown -= {ROW} if self._by_name else set()
+        self.columns = _columns(tree, unknown, by_name=self._by_name)
         if not self.columns:
             raise SpecError(
                 path, ["prompt.template: uses no column, so every row would be the same question: write {{ column }}."]
@@ -80,13 +85,49 @@ class PromptTemplate:
 
     def _fill(self, row: Mapping[str, Any]) -> str:
         try:
-            return self._template.render({name: row[name] for name in self.columns if name in row})
+            values = {name: row[name] for name in self.columns if name in row}
+            return self._template.render(values | {ROW: values} if self._by_name else values)
         except UndefinedError as exc:
             raise TemplateFault(f"the template needs a value that is not there: {exc.message}.") from exc
         except SecurityError as exc:
             raise TemplateFault(f"the template may not do that: {exc}.") from exc
         except Exception as exc:  # a template calls methods of values, which may raise anything
             raise TemplateFault(f"the template could not be filled: {str(exc) or repr(exc)}.") from exc
+
+
+def _rows_are_subscripted(tree: nodes.Template) -> bool:
+    """Whether `row` is always followed by a column's name: otherwise it is a column itself."""
+    names = sum(node.name == ROW for node in tree.find_all(nodes.Name))
+    return names == sum(_named(node) is not None for node in tree.find_all(nodes.Getitem))
+
+
+def _named(node: nodes.Node) -> str | None:
+    """The column that row["column"] names; None for anything else."""
+    if isinstance(node, nodes.Getitem) and isinstance(node.node, nodes.Name) and node.node.name == ROW:
+        return node.arg.value if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str) else None
+    return None
+
+
+def _columns(tree: nodes.Template, unknown: Container[str], *, by_name: bool) -> list[str]:
+    """The columns, in the order in which they first appear. by_name: whether row["column"] is one."""
+    found = []
+    for node in tree.find_all((nodes.Name, nodes.Getitem)):
+        if by_name and (name := _named(node)) is not None:
+            found.append(name)
+        elif isinstance(node, nodes.Name) and node.name in unknown:
+            found.append(node.name)
+    return list(dict.fromkeys(found))
+
+
+def column_reference(name: str) -> str | None:
+    """How a template writes a column: by its name, or as row["its name"]; None where neither will do."""
+    for reference in (name, f"{ROW}[{json.dumps(name, ensure_ascii=False)}]"):
+        try:
+            if PromptTemplate(PromptSpec(template=f"{{{{ {reference} }}}}"), [], "").columns == [name]:
+                return reference
+        except SpecError:
+            continue
+    return None
 
 
 def _private_names(tree: nodes.Template) -> str | None:

@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from batchinfer.core.clock import iso, now
+from batchinfer.core.database import query_engine
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Check
 from batchinfer.core.sql import literal
@@ -92,7 +91,7 @@ def check(folder: Path) -> None:
         held = version.manifest.match
         if version.matches and (held is None or len(version.matcher) != held.terms):
             raise StoreError(f"{folder}: the matcher does not hold the terms that were written; nothing is published.")
-        with duckdb.connect() as db:
+        with query_engine() as db:
             names = ", ".join(version_column(column.name) for column in version.manifest.key)
             sample = db.execute(
                 f"SELECT {names} FROM read_parquet({literal(str(folder / PREDICTIONS))}) USING SAMPLE 100 ROWS"

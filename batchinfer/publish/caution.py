@@ -32,22 +32,22 @@ class Consent:
     allow_empty: bool = False
 
 
-def another_list(job: Job, data: JobData, given: Path | None) -> str | None:
+def another_list(job: Job, data: JobData, instead: Path | None) -> str | None:
     """A sentence if the list comes from another place than that of the version served now.
 
-    given: the list in place of the job's own. A version that an older program made does not say where its list came from.
+    instead: the list in place of the job's own. A version that an older program made does not say where its list came from.
     """
-    served, place = _served(data), list_place(job, given)
+    served, place = _served(data), list_place(job, instead)
     if served is None or served.run.input in (None, place):
         return None
     return _differs(served, "this list is", place)
 
 
-def confirm_list(job: Job, data: JobData, given: Path | None, person: Person, *, yes: bool) -> None:
+def confirm_list(job: Job, data: JobData, instead: Path | None, person: Person, *, yes: bool) -> None:
     """Asks before a list is taken that comes from another place than the served version's. Raises NotConfirmed."""
-    said = another_list(job, data, given)
+    said = another_list(job, data, instead)
     if said is not None:
-        ask(person, said, "Pass --yes to continue with this list, or --input to name the other.", yes=yes)
+        ask(person, said, "pass --yes to continue with this list, or name the other one with --input.", yes=yes)
 
 
 def confirm_candidate_list(data: JobData, candidate: Manifest, name: str, person: Person, *, yes: bool) -> None:
@@ -55,7 +55,7 @@ def confirm_candidate_list(data: JobData, candidate: Manifest, name: str, person
     served, place = _served(data), candidate.run.input
     if served is None or place is None or served.run.input in (None, place):
         return
-    ask(person, _differs(served, f"the candidate {name} is of", place), "Pass --yes to publish it anyway.", yes=yes)
+    ask(person, _differs(served, f"the candidate {name} is of", place), "pass --yes to publish it anyway.", yes=yes)
 
 
 def check_not_empty(entries: int, consent: Consent) -> None:
@@ -73,7 +73,7 @@ def confirm_removal(changes: ServedChanges, served: int, person: Person, *, yes:
         return
     entries = "the only entry that is" if served == 1 else f"{changes.removed:,} of the {served:,} entries that are"
     said = f"The new version would remove {entries} served now."
-    fix = "Nothing was published. If that is meant, run the command again with --yes."
+    fix = "nothing was published. If that is meant, run the command again with --yes."
     ask(person, said, fix, yes=yes, typed=str(changes.removed))
 
 

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import lock, write_atomically
+from batchinfer.core.files import write_atomically
+from batchinfer.core.locks import lock_in_turn
 from batchinfer.errors import NotFound, StoreError, UsageError
 
 FILE = "api-keys.json"
@@ -163,7 +164,7 @@ class KeyFile:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with lock(self.path.with_suffix(".lock"), "batchinfer keys", wait=lambda _: None):
+        with lock_in_turn(self.path.with_suffix(".lock"), "batchinfer keys"):
             yield
 
     def _write(self, records: list[Record]) -> None:

@@ -8,10 +8,12 @@ import os
 import tempfile
 from pathlib import Path
 
-from batchinfer.core.files import lock
+from batchinfer.core.locks import lock_in_turn
 from batchinfer.errors import StoreError
 from batchinfer.versions.layout import MANIFEST
 from batchinfer.versions.snapshot import Snapshot
+
+VERIFYING_SECONDS = 3600.0  # how long another process may take for a version
 
 
 def verify_once(snapshot: Snapshot) -> None:
@@ -26,7 +28,7 @@ def verify_once(snapshot: Snapshot) -> None:
     mark = folder / _identity(snapshot)
     if mark.exists():
         return
-    with lock(mark.with_suffix(".lock"), "comparing checksums", wait=lambda _: None):
+    with lock_in_turn(mark.with_suffix(".lock"), "comparing checksums", patience=VERIFYING_SECONDS):
         if not mark.exists():
             snapshot.verify()
             with contextlib.suppress(OSError):  # not remembered, then: the next process compares again

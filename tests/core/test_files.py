@@ -1,13 +1,11 @@
-"""Locks, and files that are replaced as a whole."""
+"""Files that are replaced as a whole."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-from batchinfer.core.files import lock
 from tests.tiny import (
     ROOT,
     process,
@@ -24,14 +22,6 @@ while True:
     for letter in b"ab":
         write_atomically(Path(sys.argv[1]), bytes([letter]) * 1_000_000)
 """
-
-
-def test_a_waiting_lock_tells_who_has_it(tmp_path: Path) -> None:
-    """A lock without wait yields who has it, so that the caller can say so."""
-    path = tmp_path / "some" / "lock"
-    with lock(path, "the first") as mine, lock(path, "the second") as other:
-        assert mine is None
-        assert other == f"the first (process {os.getpid()})"
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:

@@ -17,33 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchinfer.core import keys
-from batchinfer.core.columns import Column, Kind, typed
+from batchinfer.core.columns import Column, Kind
 from batchinfer.core.database import scratch_database
-from batchinfer.errors import UsageError
 from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.spec import InputSpec
 from batchinfer.prompting.spec import PromptSpec
 from batchinfer.prompting.template import PromptTemplate
+from tests.core.values import VALUES, texts
 
-# Rows.
-
-texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.text("\x00:;0123456789sntfbdij\"'", max_size=12)
-json_texts = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=6,
-).map(keys.canonical_json)
-VALUES: dict[Kind, st.SearchStrategy[Any]] = {
-    "string": texts,
-    "integer": st.integers(-(2**63), 2**63 - 1),
-    "number": st.floats(allow_nan=False)
-    | st.just(float("nan")),  # NaNs that differ in their bits are all "nan" in a text
-    "boolean": st.booleans(),
-    "date": st.dates(),
-    "timestamp": st.datetimes().map(lambda moment: moment.replace(fold=0)),
-    "json": json_texts,
-}
 typed_values = st.sampled_from(list(VALUES)).flatmap(
     lambda kind: st.tuples(st.just(kind), st.none() | VALUES[kind]),
 )
@@ -147,9 +129,6 @@ def test_the_fingerprint_is_part_of_a_row_key() -> None:
     assert len({keys.row_hash(prefix, ["x"], column) for prefix in (b"", b"\0" * 16, b"\1" * 16)}) == 3
 
 
-# The same keys in SQL, over Parquet files as the source reads them.
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder for all of a property's files."""
@@ -249,9 +228,6 @@ def test_columns_that_the_template_does_not_use_change_no_key(tmp_path: Path) ->
     assert sorted(found) == sorted([peach, peach, pear])
 
 
-# Normalization and texts.
-
-
 @given(st.text(st.characters(codec="utf-8")), st.sets(st.sampled_from(["nfkc", "casefold", "trim"])))
 def test_normalizing_twice_is_normalizing_once(text: str, steps: set[str]) -> None:
     """A key that was normalized when it was published stays as it is when it is looked up."""
@@ -280,51 +256,6 @@ def test_only_texts_are_normalized() -> None:
     """A key of another kind passes through the steps untouched."""
     columns = [Column("term", "string"), Column("number", "integer")]
     assert keys.lookup_hash([" A ", 7], columns, ["trim", "casefold"]) == keys.lookup_hash(["a", 7], columns, [])
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "value"),
-    [
-        ("12", "integer", 12),
-        ("-0.5", "number", -0.5),
-        ("TRUE", "boolean", True),
-        ("false", "boolean", False),
-        ("2026-01-31", "date", date(2026, 1, 31)),
-        ("2026-01-31T07:00:00Z", "timestamp", datetime(2026, 1, 31, 7, tzinfo=UTC)),
-        ('{"a": [1]}', "json", {"a": [1]}),
-        (" 12 ", "string", " 12 "),
-        ("", "string", ""),
-    ],
-)
-def test_a_text_becomes_a_value_of_its_column(text: str, kind: Kind, value: Any) -> None:
-    """COLUMN=VALUE is read as the column's kind, and a text is taken as it is."""
-    found = typed(text, Column("a", kind))
-    assert (found, type(found)) == (value, type(value))
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("1.5", "integer"), ("twelve", "integer"), ("", "integer"), ("1,5", "number"), ("yes", "boolean"), ("1", "boolean"),
-        ("31.1.2026", "date"), ("2026-02-30", "date"), ("noon", "timestamp"), ("{a: 1}", "json"), ("\udcff", "string"),
-    ],
-)  # fmt: skip
-def test_a_text_that_is_no_value_of_its_column_is_refused(text: str, kind: Kind) -> None:
-    """The sentence names the column, what was said, and the kind that the column holds."""
-    with pytest.raises(UsageError) as caught:
-        typed(text, Column("size", kind))
-    said = text.encode(errors="replace").decode()  # a sentence that can be written anywhere
-    assert str(caught.value) == f"size={said} is not a valid {kind}."
-
-
-@given(st.sampled_from(["string", "integer", "number", "boolean", "date", "timestamp"]).flatmap(
-    lambda kind: st.tuples(st.just(kind), VALUES[kind])  # type: ignore[index]
-))  # fmt: skip
-def test_a_value_survives_being_written_as_a_text(value: tuple[Kind, Any]) -> None:
-    """A key value written as Python writes it is looked up under the same key."""
-    kind, held = value
-    text = held.isoformat() if kind in ("date", "timestamp") else str(held)
-    assert keys.encode(typed(text, Column("a", kind)), kind) == keys.encode(held, kind)
 
 
 json_values = st.recursive(

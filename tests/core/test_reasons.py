@@ -10,7 +10,7 @@ from batchinfer.core.reasons import FIXES, PASSING, FailureReason, advice, ranke
 from batchinfer.job.spec import JobSpec
 
 SOURCES = Path(__file__).parents[2] / "batchinfer"
-MAKERS = {"Failure": 2, "ParseFailed": 0, "add_where": 1, "add": 1}  # which argument is the reason
+MAKERS = {"Failure": 2, "ParseFailed": 0, "BrokenRule": 0, "add_where": 1, "add": 1}  # which argument is the reason
 
 
 def made() -> set[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batchinfer.core import locks
 from batchinfer.core.home import JobData
 from batchinfer.engines import bundled, models
 from batchinfer.engines.models import ModelIdentity
@@ -58,8 +59,9 @@ def test_one_that_a_data_folder_has_is_used(tmp_path: Path, cache: Path, convert
     assert (converted, cache.exists()) == ([], False)
 
 
-def test_two_do_not_convert_at_once(cache: Path, converted: list[Path]) -> None:
+def test_two_do_not_convert_at_once(cache: Path, converted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who comes second waits, says so, and finds it made."""
+    monkeypatch.setattr(locks, "SILENT_SECONDS", 0)
     said: list[str] = []
     threads = [threading.Thread(target=bundled.ensure, args=(cache, DIGEST, said.append)) for _ in range(3)]
     for thread in threads:
@@ -67,7 +69,8 @@ def test_two_do_not_convert_at_once(cache: Path, converted: list[Path]) -> None:
     for thread in threads:
         thread.join()
     assert len(converted) == 1
-    assert [text.startswith("Waiting for the conversion of the bundled model (process ") for text in said] == [True] * 2
+    waits = "Waiting for the folder of converted models, used by batchinfer, converting a model (process "
+    assert [text.startswith(waits) for text in said] == [True] * 2
 
 
 def test_a_cache_that_cannot_be_written(cache: Path, converted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 
 from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError
-from batchinfer.inputs.convert import kind_of
-from batchinfer.inputs.files import find_files
 from batchinfer.inputs.parquet import ROW, BadRow, ListSource, template_values
 from batchinfer.job.spec import InputSpec
 from tests.factories import unchecked, write
@@ -131,11 +129,6 @@ def test_a_column_that_can_be_no_key_is_refused(opened: OpenList, column: pa.Arr
     """A key column of a type that has no canonical form is refused with what to do."""
     with pytest.raises(InputError, match=said):
         opened({"id": column})
-
-
-def test_kinds_of_dictionaries_are_those_of_their_values() -> None:
-    """A dictionary-encoded column counts as what its dictionary holds."""
-    assert kind_of(pa.field("x", pa.dictionary(pa.int8(), pa.float64()))) == "number"
 
 
 def test_null_and_empty_keys_are_bad_rows(opened: OpenList) -> None:
@@ -418,22 +411,3 @@ def test_a_file_damaged_inside_is_refused(tmp_path: Path) -> None:
     list_ = ListSource([path], InputSpec(path="x", key=["id"]), [])
     with pytest.raises(InputError, match=r"list\.parquet is truncated or corrupt"):
         bad(list_)
-
-
-def test_files_are_found_by_name_folder_and_glob(tmp_path: Path) -> None:
-    """A path, a folder with folders in it, and a glob each name their files, sorted; folders are never taken for files."""
-    first = write(tmp_path / "lists" / "a.parquet", {"id": [1]})
-    second = write(tmp_path / "lists" / "b.parquet" / "part-0.parquet", {"id": [2]})
-    (tmp_path / "lists" / "notes.txt").write_text("no list", encoding="utf-8")
-    assert find_files(first) == [first]
-    assert find_files(tmp_path / "lists") == [first, second]
-    assert find_files(tmp_path / "lists" / "*.parquet") == [first]
-    assert find_files(tmp_path / "**" / "*.parquet") == [first, second]
-
-
-@pytest.mark.parametrize("name", ["nowhere.parquet", "lists/*.csv", "empty"])
-def test_a_list_that_is_not_there_is_said_to_be_missing(tmp_path: Path, name: str) -> None:
-    """A file, glob or folder that names no list is refused with where to look."""
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"There is no file .*--input|holds no \.parquet file"):
-        find_files(tmp_path / name)

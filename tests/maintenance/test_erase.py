@@ -21,6 +21,8 @@ from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure
 from batchinfer.errors import Busy, GateFailed, NotFound, StoreError, UsageError
 from batchinfer.maintenance import erase
+from batchinfer.pipeline.publish import publish_candidate
+from batchinfer.planning.prepare import Options
 from batchinfer.publish import release
 from batchinfer.review import predictions
 from batchinfer.versions import folders, pointers, replication
@@ -28,7 +30,7 @@ from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import PIN
-from tests.factories import LENIENT, Templates, World, imports_job, model_job, write
+from tests.factories import LENIENT, Quiet, Templates, World, imports_job, model_job, write
 from tests.killing import kill_at
 from tests.tiny import Cli
 
@@ -133,7 +135,8 @@ def test_no_byte_is_left(world: World, batchinfer: Cli) -> None:
     report = done.json
     assert (report["job"], report["generations"], report["imports"], report["misses"]) == ("shop", 1, 1, 2)
     assert (report["failures"], report["in_list"]) == (1, True)
-    assert (report["versions_rebuilt"], report["versions_removed"]) == ([3], [1, 2, "r3"])
+    assert (report["versions_rebuilt"], report["versions_removed"]) == ([3], [2])
+    assert report["versions_rewritten"] == [1, "r3"]
     assert generations(world) == ["second about Ann", "second about Carl"]
     others_are_whole(world)
     assert pq.read_table(world.data.folder / "misses" / "2026-01-01.parquet")["query"].to_pylist() == [
@@ -204,7 +207,7 @@ def test_a_row_that_left_the_list(world: World) -> None:
     world.publish()
     report = forget(world)
     assert (report["generations"], report["in_list"], report["remarks"]) == (1, False, [])
-    assert (report["versions_rebuilt"], report["versions_removed"]) == ([], [1])
+    assert (report["versions_rebuilt"], report["versions_removed"], report["versions_rewritten"]) == ([], [], [1])
     assert traces(world.data.folder) == []
 
 
@@ -251,7 +254,7 @@ def test_pinned_while_it_works(world: World, monkeypatch: pytest.MonkeyPatch) ->
         whole(*given, **named)
         pointers.pin(world.data, 1)
 
-    monkeypatch.setattr("batchinfer.maintenance.erase.install_version", pinning)
+    monkeypatch.setattr("batchinfer.maintenance.erase_versions.install_version", pinning)
     with pytest.raises(Busy, match="Version 1 was pinned meanwhile"):
         forget(world)
     monkeypatch.undo()
@@ -268,9 +271,35 @@ def test_versions_without_the_entry_stay(world: World) -> None:
     world.publish()
     place = folder_of(world.data, 2)
     before = {path.name: path.read_bytes() for path in place.iterdir()}
-    assert forget(world)["versions_removed"] == [1]
+    assert forget(world)["versions_rewritten"] == [1]
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
     assert pointers.served(world.data).version == 2
+
+
+def test_other_versions_keep_their_other_rows(world: World) -> None:
+    """A version and a candidate that are not served keep number, age and all else, and can be pinned and published."""
+    world.answer(lambda row: f"second {row['text']}", refresh=True)
+    world.publish()
+    world.answer(lambda row: f"third {row['text']}", refresh=True)
+    with pytest.raises(GateFailed):
+        world.changed(gate={"changed": 0.0}).publish()
+    made = Manifest.read(folder_of(world.data, 1)).created_at
+    report = forget(world)
+    assert (report["versions_rewritten"], report["versions_removed"], report["versions_rebuilt"]) == (
+        [1, "r3"],
+        [2],
+        [3],
+    )
+    assert traces(world.data.folder) == []
+    old = Manifest.read(folder_of(world.data, 1))
+    assert (old.version, old.rows, old.created_at, old.erased) == (1, 2, made, 1)
+    pointers.pin(world.data, 1)
+    others_are_whole(world)
+    assert b"first about Ann" in (world.get(name="Ann") or b"")
+    pointers.unpin(world.data)
+    published = publish_candidate(world.job, world.data, Options(), Quiet(), "r3", "two of us read it")
+    assert (published.version, published.manifest.rows) == (4, 2)
+    assert b"third about Ann" in (world.get(name="Ann") or b"")
 
 
 def test_what_gates_quote_is_dropped(world: World) -> None:
@@ -358,7 +387,7 @@ def test_a_list_that_is_not_there(world: World) -> None:
 def test_another_list(world: World, tmp_path: Path, batchinfer: Cli) -> None:
     """--input names the list in which the entry's prompts are looked for."""
     world.answer(lambda row: "answer", input=write(tmp_path / "b.parquet", {"name": ["Dora"], "text": [PRIVATE]}))
-    assert batchinfer("forget", world.job.path, "name=Dora", "--yes").code == 1
+    assert batchinfer("forget", world.job.path, "name=Dora", "--yes").code == 6
     assert batchinfer("forget", world.job.path, "name=Dora", "--yes", "--input", tmp_path / "b.parquet").code == 0
     assert "answer" not in generations(world)
 
@@ -367,11 +396,11 @@ def test_nothing_to_forget(world: World, batchinfer: Cli) -> None:
     """An entry that is nowhere is a miss, and nothing is changed."""
     (world.data.logs / "engine.log").write_text("kept")
     done = batchinfer("forget", world.job.path, "name=Nobody", "--yes")
-    assert (done.code, done.sentence) == (1, "Nothing of name=Nobody is stored for the job shop.")
+    assert (done.code, done.sentence) == (6, "Nothing of name=Nobody is stored for the job shop.")
     assert folders.numbers(world.data) == [1]
     assert (world.data.logs / "engine.log").exists()
     forget(world)
-    assert batchinfer("forget", world.job.path, f"name={PRIVATE}", "--yes").code == 1
+    assert batchinfer("forget", world.job.path, f"name={PRIVATE}", "--yes").code == 6
 
 
 def test_it_asks_first(world: World, batchinfer: Cli) -> None:
@@ -427,7 +456,7 @@ def test_a_job_without_data(tmp_path: Path, batchinfer: Cli) -> None:
     """A job of which nothing is stored has nothing to forget; no folder is made for it."""
     world = imports_job(tmp_path / "elsewhere", {"id": [1]})
     done = batchinfer("forget", world.job.path, "id=1", "--yes")
-    assert (done.code, "has nothing in" in done.sentence) == (1, True)
+    assert done.code == 6
     assert not batchinfer.data.exists()
 
 
@@ -462,7 +491,7 @@ def test_versions_with_another_key_are_named(world: World) -> None:
     world.publish()
     report = erase.erase_entry(world.job, world.data, {"text": f"about {PRIVATE}"}).to_json()
     assert report["remarks"][-1] == "Not searched, since they are looked up by other columns: 1."
-    assert erase.erase_entry(world.job, world.data, {"name": PRIVATE}).to_json()["versions_removed"] == [1]
+    assert erase.erase_entry(world.job, world.data, {"name": PRIVATE}).to_json()["versions_rewritten"] == [1]
 
 
 STEPS = [
@@ -472,6 +501,7 @@ STEPS = [
     "versions.pointers:point",
     "versions.folders:move_into_place",
     "versions.retention:remove",
+    "versions.retention:replace",
     "shutil:rmtree",
 ]
 
@@ -482,6 +512,8 @@ def test_killed_at_any_step(world: World, step: str, *, after: bool) -> None:
     """A kill before or after any step leaves what is served whole; said again, forget finishes."""
     _miss(world, "2026-01-01", [PRIVATE, "Dora"])
     (world.data.logs / "engine.log").write_text(PRIVATE)
+    world.answer(lambda row: f"second {row['text']}", refresh=True)
+    world.publish()
     kill_at(step, forget, world, after=after)
     with world.served() as snapshot:
         snapshot.verify()

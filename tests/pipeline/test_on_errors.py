@@ -8,6 +8,7 @@ import pytest
 
 from batchinfer.cache.store import Store
 from batchinfer.core.records import Failure
+from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import GateFailed, Stopped
 from batchinfer.job.spec import OnErrorsSpec
 from batchinfer.pipeline.on_errors import too_many
@@ -49,7 +50,7 @@ def test_a_run_that_mostly_fails_stops_and_goes_on(tmp_path: Path, tiny: Path) -
             run(job, data, Options(), audience, pool)
         said = str(stopped.value)
         assert stopped.value.exit_code == 4
-        assert "rows that are finished failed. Most often cut_off (all " in said
+        assert "rows that are finished failed: most often cut_off (all " in said
         assert "raise sampling.max_tokens" in said
         assert "batchinfer failures shop shows the rows. Run the same command again" in said
         assert "Most rows fail: finishing what is in flight." in audience.said
@@ -89,3 +90,20 @@ def test_a_short_list_is_not_stopped_but_its_refusal_names_the_cause(tmp_path: P
     assert "Most often cut_off (all 9): raise sampling.max_tokens" in said
     assert said.index("batchinfer failures shop") < said.index("--force")
     assert said.endswith("--force --why TEXT")
+
+
+def test_a_list_of_mostly_bad_rows_asks_nothing(tmp_path: Path, tiny: Path) -> None:
+    """Where most rows of the list are bad, the run stops before it loads a model; the bad rows are listed."""
+    rows = {"text": ["fine", *[None] * 9]}
+    job, data = make_job(tmp_path / "shop", rows, tiny, on_errors={"after": 10})
+    unstarted = EnginePool.__new__(EnginePool)
+    with pytest.raises(Stopped, match=r"9 of the 10 rows in the list are bad: most often null_key \(all 9\)") as stop:
+        run(job, data, Options(), RecordingConsole(), unstarted)
+    assert stop.value.fix.startswith("Most often null_key (all 9): fill the columns of input.key in the list; ")
+    assert len(Store(data.cache).failures()) == 9
+    assert Store(data.cache).runs()[0].status == "stopped"
+    shorter = make_job(tmp_path / "shop", {"text": ["fine", *[None] * 8]}, tiny, on_errors={"after": 10}, gate=LENIENT)[
+        0
+    ]
+    with scripted(tmp_path / "engine.log", answer="echo") as pool:
+        assert run(shorter, data, Options(), RecordingConsole(), pool).generated == 1

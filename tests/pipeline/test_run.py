@@ -22,7 +22,8 @@ from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import ModelError, SpecError
 from batchinfer.job import reader
 from batchinfer.pipeline.run import run
-from batchinfer.pipeline.trial import try_prompt
+from batchinfer.pipeline.trial import try_rows
+from batchinfer.pipeline.wanted import Wanted
 from batchinfer.planning.prepare import Options
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.pointers import served
@@ -203,8 +204,8 @@ def test_fruit_families_with_no_one_and_all_shots(
     data.models.symlink_to(models)
     prompts = []
     for shots in (0, 1, None):
-        trial = try_prompt(
-            job, data, {"fruit": "apple"}, shots=shots, info=console.info, show=lambda text, _: prompts.append(text), engine=engine
+        [trial] = try_rows(
+            job, data, Wanted({"fruit": "apple"}), shots=shots, info=console.info, show=lambda text, _: prompts.append(text), engine=engine
         )  # fmt: skip
         assert getattr(trial.result, "value", None) in (job.spec.output.choices or [])
     assert prompts[0] == "apple:"

@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer.core.clock import now
-from batchinfer.core.output import OutputFile
-from batchinfer.core.records import Counts, Failure
-from batchinfer.errors import UsageError
-from batchinfer.pipeline import export
-from batchinfer.planning.prepare import Options
-from tests.factories import Reply, World, imports_job, model_job
-from tests.plans import asked, counts, echo
+from batchinfer.core.records import Counts
+from tests.factories import Reply, model_job
+from tests.plans import REFUSED, Make, asked, counts, echo
 
-Make = Callable[..., World]
 TEXT = {"prompt": {"template": "{{ text }}"}}
-REFUSED = Failure(None, "engine", "refused", "The engine would not.")
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """Makes a job with these rows."""
-
-    def job(rows: dict[str, Any], **sections: Any) -> World:
-        return model_job(tmp_path, rows, **sections)
-
-    return job
 
 
 def test_a_fresh_list_is_asked_once_for_each_question(make: Make) -> None:
@@ -184,29 +165,6 @@ def test_failures_are_remembered_until_they_are_asked_for(make: Make) -> None:
     assert world.store.failures() == []
 
 
-def test_failures_of_another_parser_are_judged_again(make: Make) -> None:
-    """When the way of reading changes, stored texts that failed are read again: those that now pass are hits."""
-    world = make({"id": [1, 2, 3], "text": ["a", "b", "c"]}, output={"type": "regex", "pattern": "[0-9]+"})
-    replies: dict[str, Reply] = {"a": "12 ", "b": "none", "c": REFUSED}
-    world.answer(lambda row: replies[row["text"]])
-    assert counts(world).failed == 3
-    stripped = world.changed(output={"type": "regex", "pattern": "[0-9]+", "steps": ["strip"]})
-    with stripped.prepared(writes=True) as p:
-        assert (p.plan.counts.cached, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 2, 0)
-    assert counts(stripped, retry_failed=True).to_generate == 2
-
-
-def test_answers_that_fail_under_another_parser_are_told_with_their_rows(make: Make) -> None:
-    """A prediction that a new way of reading refuses is a failure that names the row which asked."""
-    choice = {"type": "choice", "choices": ["Ja", "Nein"]}
-    world = make({"id": [7, 8, 9], "text": ["a", "b", "b"]}, output=choice)
-    world.answer(lambda row: [-0.1, -3.0] if row["text"] == "a" else [-4.0, -5.0])
-    strict = world.changed(output={**choice, "min_mass": 0.5})
-    with strict.prepared(writes=True) as p:
-        assert (p.plan.counts.cached, p.plan.counts.failed, p.plan.counts.to_generate) == (1, 1, 0)
-    assert [(row.reason, row.query) for row in strict.store.failures()] == [("off_choice", {"id": 8})]
-
-
 def test_old_generations_are_made_again_after_max_age(make: Make) -> None:
     """cache.max_age makes what is older a miss, and only that; what it makes replaces the old."""
     world = make({"id": [1, 2], "text": ["a", "b"]})
@@ -233,19 +191,6 @@ def test_refresh_makes_everything_again(make: Make) -> None:
     assert counts(world) == Counts(rows=2, bad=0, duplicates=0, unique=2, cached=2, failed=0, to_generate=0, lookups=2)
 
 
-def test_a_refresh_that_was_stopped_goes_on(make: Make) -> None:
-    """What was made since an unfinished refresh began is done; another refresh, or one after it, begins again."""
-    world = make({"id": ["1", "2"], "text": ["a", "b"]})
-    world.answer(echo)
-    world.data.remember_refresh("all", now())
-    assert asked(world, refresh=True) == ["a", "b"]
-    world.answer(lambda row: "new", refresh=True)
-    assert asked(world, refresh=True) == []
-    assert asked(world, refresh=True, refresh_where=("id", "2")) == ["b"]
-    world.data.clear_refresh()
-    assert asked(world, refresh=True) == ["a", "b"]
-
-
 def test_refresh_of_a_value_makes_those_rows_again(make: Make) -> None:
     """--refresh COLUMN=VALUE asks the rows that have the value, of any kind and with any sign in it, and no others."""
     rows = {
@@ -267,15 +212,6 @@ def test_refresh_of_a_value_makes_those_rows_again(make: Make) -> None:
     assert {where: asked(world, refresh=True, refresh_where=where) for where in expected} == expected
     with world.prepared(refresh=True, refresh_where=("id", "3")) as p:
         assert p.selection.replaces
-
-
-def test_refresh_of_a_column_that_is_not_used_is_refused(make: Make) -> None:
-    """A column by which the list is only filtered, or that it lacks, cannot say what to refresh."""
-    where = {"path": "queries.parquet", "key": ["id"], "where": {"lang": "de"}}
-    world = make({"id": [1], "text": ["a"], "lang": ["de"]}, input=where)
-    for name in ("lang", "nowhere"):
-        with pytest.raises(UsageError, match=f"the list has no column {name} that the job uses"):
-            counts(world, refresh=True, refresh_where=(name, "de"))
 
 
 def test_refresh_of_a_key_reaches_a_prompt_that_others_share(make: Make) -> None:
@@ -331,25 +267,3 @@ def test_normalised_keys_find_their_imports(make: Make) -> None:
     )
     world.take_in({"id": ["TEA"], "prediction": ["x"]})
     assert asked(world) == []
-
-
-def test_an_imports_job_has_a_plan_without_a_question(tmp_path: Path) -> None:
-    """A job without a prompt counts its list and what imports cover."""
-    world = imports_job(tmp_path, {"id": [1, 2, 2, None]})
-    world.take_in({"id": [1], "prediction": ["x"]})
-    found = counts(world)
-    assert (found.rows, found.bad, found.unique, found.cached, found.to_generate) == (4, 1, 2, 1, 1)
-
-
-@pytest.mark.parametrize("name", ["o'brien", 'say "hi"', "a;b -- [c]*", "Köln ☕"])
-def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
-    """Paths reach SQL whole: a quote in one is planned, exported and published like any other."""
-    (tmp_path / name).mkdir()
-    world = model_job(tmp_path / name, {"id": [1], "text": ["a"]})
-    world.answer(echo)
-    assert counts(world).cached == 1
-    assert world.publish().version == 1
-    assert world.publish().unchanged
-    target = tmp_path / name / f"{name}.parquet"
-    assert export.export(world.job, world.data, Options(), OutputFile.of(target)).rows == 1
-    assert pq.read_table(pa.OSFile(str(target)))["prediction"].to_pylist() == ["about a"]

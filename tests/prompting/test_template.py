@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchinfer.errors import SpecError
 from batchinfer.prompting.spec import Example, PromptSpec
-from batchinfer.prompting.template import PromptTemplate, TemplateFault, few_shot
+from batchinfer.prompting.template import PromptTemplate, TemplateFault, column_reference, few_shot
 
 EXAMPLES = [
     Example(input={"fruit": "peach"}, output="drupe"),
@@ -350,3 +350,44 @@ def test_the_text_of_a_template_is_no_different(text: str) -> None:
 def test_values_that_are_no_text_are_written_as_python_does(value: Any, text: str) -> None:
     """Numbers and other values need no filter to be few_shot."""
     assert question("{{ x }}", {"x": value}) == text
+
+
+# Columns whose names are no variables.
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ('{{ row["Product Name"] }}', ["Product Name"]),
+        ("{{ row['a=b'] }} {{ text }} {{ row['text'] }}", ["a=b", "text"]),
+        ('{% if row["x y"] %}{{ row["x y"]|upper }}{% endif %}{{ z }}', ["x y", "z"]),
+        ('{{ row["meta data"]["a b"] }}', ["meta data"]),
+        ('{{ row["größe \\"L\\""] }}', ['größe "L"']),
+        ("{{ row }}", ["row"]),
+        ('{{ row["a"] }} {{ row }}', ["row"]),
+        ("{{ row[name] }}", ["row", "name"]),
+        ("{% for row in rows %}{{ row }}{% endfor %}", ["rows"]),
+    ],
+)
+def test_a_column_of_any_name_can_be_used(text: str, columns: list[str]) -> None:
+    """row["any name"] is a column; `row` by itself is one of that name, as ever."""
+    assert template(text).columns == columns
+
+
+def test_columns_by_name_are_filled_in() -> None:
+    """They are values like others, and one that is not there is a fault of its row."""
+    row = {"Product Name": "Tee", "meta data": {"a b": [1, 2]}, "text": "x"}
+    assert question('{{ row["Product Name"] }}, {{ text }}, {{ row["meta data"]["a b"][1] }}', row) == "Tee, x, 2"
+    assert "no attribute 'Product Name'" in fault('{{ row["Product Name"] }}', {"text": "x"})
+    assert question("{{ row.a }}", {"row": {"a": 1}}) == "1"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["text", "größe", "Product Name", "a=b", 'say "x"', "back\\slash", "a}}b", "no", "not", "1st", "row", "x\ny"],
+)
+def test_each_name_has_a_way_to_be_written(name: str) -> None:
+    """What a proposal writes for a column is that column."""
+    reference = column_reference(name)
+    assert reference is not None
+    assert question(f"{{{{ {reference} }}}}", {name: "value"}) == "value"

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from batchinfer.cache import imports
-from batchinfer.core.files import lock
-from batchinfer.errors import Busy, GateFailed, NotFound, StoreError
+from batchinfer.core.locks import lock
+from batchinfer.errors import Busy, GateFailed, StoreError
 from batchinfer.pipeline.publish import publish
 from batchinfer.pipeline.report import RunReport
 from batchinfer.planning.prepare import Options
 from batchinfer.versions import folders, pointers
-from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.layout import MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import PinReport
 from tests.factories import Templates, World, imports_job
@@ -107,62 +107,6 @@ def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     assert value(world) == "two"
 
 
-@pytest.mark.parametrize("number", [0, 2, 99])
-def test_only_versions_that_there_are_can_be_pinned(world: World, number: int) -> None:
-    """A number without a version is refused with those that there are, and nothing is pinned."""
-    add(world, "one")
-    with pytest.raises(NotFound, match=rf"The job shop has no version {number} in .*: there are 1\."):
-        pointers.pin(world.data, number)
-    assert pointers.pinned(world.data) is None
-
-
-@pytest.mark.parametrize("name", [LOOKUP, PREDICTIONS, MANIFEST])
-def test_a_damaged_version_is_not_pinned(world: World, name: str) -> None:
-    """What is not whole is not pinned, and what is served stays."""
-    add(world, "one")
-    add(world, "two")
-    path = folder(world, 1) / name
-    data = bytearray(path.read_bytes())
-    data[-20 if name != MANIFEST else 0] ^= 1
-    path.write_bytes(bytes(data))
-    with pytest.raises(StoreError, match="damaged"):
-        pointers.pin(world.data, 1)
-    assert (pointers.pinned(world.data), value(world)) == (None, "two")
-
-
-def test_a_version_of_another_job_is_not_pinned(world: World, tmp_path: Path) -> None:
-    """A version that was put into the wrong job's folder, or under another number, is not pinned."""
-    add(world, "one")
-    other = imports_job(tmp_path / "other", {"id": [1]}, name="bar", gate=OPEN)
-    add(other, "theirs")
-    shutil.copytree(folder(other, 1), folder(world, 7))
-    with pytest.raises(StoreError, match="holds version 1 of the job bar, not version 7 of the job shop"):
-        pointers.pin(world.data, 7)
-    shutil.copytree(folder(world, 1), folder(world, 8))
-    with pytest.raises(StoreError, match="holds version 1 of the job shop, not version 8 of the job shop"):
-        pointers.pin(world.data, 8)
-    assert pointers.pinned(world.data) is None
-
-
-def test_rolling_back_goes_down_one_by_one(world: World) -> None:
-    """Each rollback pins the newest whole version below the one that is served; below the oldest there is none."""
-    for text in ("one", "two", "three", "four"):
-        add(world, text)
-    (folder(world, 3) / LOOKUP).unlink()
-    assert pointers.roll_back(world.data) == PinReport(world.data.name, 2, 2, before=4)
-    assert value(world) == "two"
-    assert pointers.roll_back(world.data) == PinReport(world.data.name, 1, 1, before=2)
-    with pytest.raises(NotFound, match="has no whole version below 1, which is served"):
-        pointers.roll_back(world.data)
-    assert value(world) == "one"
-
-
-def test_nothing_can_be_rolled_back_before_the_first_version(world: World) -> None:
-    """Without a version there is nothing to go back from."""
-    with pytest.raises(NotFound, match="has no published version"):
-        pointers.roll_back(world.data)
-
-
 def test_a_pin_does_not_wait_for_a_run(world: World) -> None:
     """While a run of hours holds its lock, versions can be pinned, unpinned and rolled back."""
     add(world, "one")
@@ -242,40 +186,6 @@ def test_a_current_that_cannot_be_read_is_left_alone(world: World) -> None:
         world.publish()
     assert path.is_dir()
     assert folders.numbers(world.data) == [1, 2]
-
-
-def test_the_list_shows_what_can_be_pinned(world: World) -> None:
-    """With a damaged CURRENT and PIN the versions are listed, none as served, and both faults are reported."""
-    for text in ("one", "two"):
-        add(world, text)
-    for name in (pointers.CURRENT, pointers.PIN):
-        (world.data.folder / name).write_bytes(b"{")
-    said: list[str] = []
-    rows = pointers.list_versions(world.data, said.append)
-    assert [(row.version, row.served, row.current, row.pinned) for row in rows] == [
-        (2, False, False, False),
-        (1, False, False, False),
-    ]
-    assert ["CURRENT is damaged" in said[0], "PIN is damaged" in said[1], len(said)] == [True, True, 2]
-
-
-def test_what_is_served_while_one_pointer_is_damaged(world: World) -> None:
-    """A pin is served whatever CURRENT says; behind a damaged PIN nothing is known to be served."""
-    for text in ("one", "two"):
-        add(world, text)
-    pointers.pin(world.data, 1)
-    current, pin = ((world.data.folder / name).read_bytes() for name in (pointers.CURRENT, pointers.PIN))
-
-    def served() -> list[int]:
-        return [row.version for row in pointers.list_versions(world.data, lambda _: None) if row.served]
-
-    (world.data.folder / pointers.CURRENT).write_bytes(b"{")
-    assert served() == [1]
-    (world.data.folder / pointers.CURRENT).write_bytes(current)
-    (world.data.folder / pointers.PIN).write_bytes(pin[:-5])
-    assert served() == []
-    (world.data.folder / pointers.PIN).unlink()
-    assert served() == [2]
 
 
 BROKEN: dict[str, Callable[[World], Any]] = {
@@ -491,7 +401,7 @@ def test_two_publishers_at_once(world: World, tmp_path: Path) -> None:
 HOLDS = """
     import sys, time
     from pathlib import Path
-    from batchinfer.core.home import lock
+    from batchinfer.core.locks import lock
     with lock(Path(sys.argv[1]), "somebody"):
         Path(sys.argv[2]).touch()
         time.sleep(1.5)

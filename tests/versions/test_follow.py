@@ -3,63 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError
-from batchinfer.versions import checksums, folders, follow, pointers
+from batchinfer.versions import folders, follow, pointers
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.follow import FollowedVersion, Follower
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
 from tests.damage import POINTERS, VERSIONS, Damage, next_version, point
-from tests.factories import LENIENT, imports_job
+from tests.versions.following import following, says
 
 DAMAGED = pytest.mark.parametrize(("damage", "sentence"), VERSIONS.values(), ids=VERSIONS)
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with three versions of the job shop, which say 1, 2 and 3 of the entry a."""
-    world = imports_job(tmp_path_factory.mktemp("world"), {"id": ["a", "b"]}, gate=LENIENT)
-    for number in (1, 2, 3):
-        world.take_in({"id": ["a", "b"], "prediction": [str(number), "b"]})
-        assert world.publish().version == number
-    return world.data.root
-
-
-@pytest.fixture
-def data(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobData:
-    """A copy of it. What was compared with its checksums is remembered beside it."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    shutil.copytree(published, tmp_path / "home")
-    return JobData(tmp_path / "home", "shop")
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be opened is looked at again without waiting."""
     monkeypatch.setattr(follow, "RETRY_SECONDS", 0.0)
-
-
-def following(data: JobData) -> Follower:
-    """A follower that has looked once."""
-    follower = Follower(data)
-    follower.refresh()
-    return follower
-
-
-def says(follower: Follower) -> str | None:
-    """What is served for the entry a."""
-    snapshot = follower.followed.snapshot
-    body = None if snapshot is None else snapshot.get({"id": "a"})
-    return None if body is None else str(json.loads(body)["prediction"])
 
 
 def test_a_new_version_is_picked_up(data: JobData) -> None:
@@ -268,42 +234,3 @@ def test_nothing_whole_at_all(data: JobData) -> None:
         (folder_of(data, number) / LOOKUP).unlink()
     follower = following(data)
     assert (says(follower), follower.followed.degraded) == (None, True)
-
-
-def test_checksums_are_compared_once(data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second process of this user trusts what the first compared; a changed file is compared again."""
-    compared = []
-    verify = Snapshot.verify
-
-    def counting(snapshot: Snapshot) -> None:
-        compared.append(snapshot.folder.name)
-        verify(snapshot)
-
-    monkeypatch.setattr(Snapshot, "verify", counting)
-    following(data)
-    following(data)
-    assert compared == ["000003"]
-    os.utime(folder_of(data, 3) / PREDICTIONS)
-    following(data)
-    assert compared == ["000003"] * 2
-    marks = [path for path in tmp_path.glob("batchinfer-checked-*/*") if path.suffix != ".lock"]
-    assert len(marks) == 2
-
-
-@pytest.mark.parametrize("spoilt", ["a file", "open to others", "a link"])
-def test_what_others_could_write_is_not_trusted(data: JobData, tmp_path: Path, spoilt: str) -> None:
-    """If the folder that remembers is not this user's alone, each process compares for itself."""
-    folder = tmp_path / f"batchinfer-checked-{os.getuid()}"
-    if spoilt == "a file":
-        folder.touch()
-    elif spoilt == "a link":
-        (tmp_path / "theirs").mkdir()
-        folder.symlink_to(tmp_path / "theirs")
-    else:
-        folder.mkdir()
-        folder.chmod(0o777)
-    assert checksums._memory() is None
-    assert says(following(data)) == "3"
-    (folder_of(data, 3) / PREDICTIONS).write_bytes(b"x")
-    follower = following(data)
-    assert (says(follower), follower.followed.degraded) == ("2", True)

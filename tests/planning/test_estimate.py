@@ -1,0 +1,88 @@
+"""What a run would cost: tokens counted or sampled, what prefix caching saves, time from earlier runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer.cache.schema import RunStatus
+from batchinfer.cache.store import Store
+from batchinfer.core.home import JobData
+from batchinfer.job.reader import Job
+from batchinfer.planning import estimate
+from batchinfer.planning.estimate import PlanReport
+from batchinfer.planning.prepare import Options, prepare, quiet
+from tests.factories import imports_job
+from tests.tiny import make_job, numbered
+
+COMPLETION = {"template": "{{ text }}", "format": "completion"}
+BLOCKS = {"block_size": 4}
+
+
+def estimated(job: Job, data: JobData) -> PlanReport:
+    with prepare(job, data, Options()) as prepared:
+        return estimate.estimate(prepared, quiet)
+
+
+def shop(folder: Path, tiny: Path, texts: list[str], **prompt: Any) -> tuple[Job, JobData]:
+    """A job whose prompts are these texts; the model's tokenizer has a token for each byte."""
+    return make_job(folder / "shop", {"text": texts}, tiny, prompt=COMPLETION | prompt, script=BLOCKS)
+
+
+def test_prompts_are_counted(tmp_path: Path, tiny: Path) -> None:
+    """Each prompt's tokens count once for each different prompt; in a chat, those of the template too."""
+    plain = estimated(*shop(tmp_path / "plain", tiny, ["abc", "de", "abc"]))
+    assert (plain.prompt_tokens, plain.prompt_tokens_exact) == (5, True)
+    chat = estimated(*shop(tmp_path / "chat", tiny, ["abc", "de"], format="chat"))
+    assert chat.prompt_tokens > plain.prompt_tokens
+
+
+def test_whole_blocks_that_neighbours_share_are_saved(tmp_path: Path, tiny: Path) -> None:
+    """Of a prefix that a prompt shares with the one before it whole blocks are saved, but never its last token."""
+    alike = estimated(*shop(tmp_path / "alike", tiny, ["aaaabbbb", "aaaabbbc", "aaaaccccdd"]))
+    assert (alike.prompt_tokens, alike.prefix_saving) == (26, round((4 + 4) / 26, 4))
+    begun = estimated(*shop(tmp_path / "begun", tiny, ["aaaa", "aaaab"]))
+    assert begun.prefix_saving == round(4 / 9, 4)
+    other = estimated(*shop(tmp_path / "other", tiny, ["abcdefgh", "bbcdefgh"]))
+    assert other.prefix_saving == 0.0
+
+
+def test_a_long_list_is_sampled(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a size windows of neighbours stand for all; prompts of one length are told exactly all the same."""
+    job, data = make_job(tmp_path / "shop", numbered(60), tiny, prompt=COMPLETION, script=BLOCKS)
+    whole = estimated(job, data)
+    for name, value in (("EXACT_UP_TO", 20), ("WINDOWS", 3), ("WINDOW", 5)):
+        monkeypatch.setattr(estimate, name, value)
+    sampled = estimated(job, data)
+    assert (sampled.prompt_tokens, sampled.prompt_tokens_exact) == (whole.prompt_tokens, False)
+    assert sampled.prefix_saving == pytest.approx(whole.prefix_saving, abs=0.2)
+
+
+def test_rows_that_no_prompt_can_be_made_of_cost_nothing(tmp_path: Path, tiny: Path) -> None:
+    """They will be failures of the run, which is not asked here."""
+    found = estimated(*shop(tmp_path, tiny, ["ab", "abc"], template="{{ 6 // (text | length - 2) }}"))
+    assert (found.counts.to_generate, found.prompt_tokens) == (2, 1)
+
+
+def test_time_is_that_of_the_last_runs(tmp_path: Path, tiny: Path) -> None:
+    """Loading and rows at the median rate of the last five runs that generated; nothing is guessed without one."""
+    job, data = shop(tmp_path, tiny, [f"text {number}" for number in range(8)])
+    assert estimated(job, data).estimate_seconds is None
+    data.prepare(job.path)
+    store = Store(data.cache)
+    store.prepare()
+    for rate in [100.0, 4.0, 1.0, 2.0, None, 3.0, 50.0]:  # the oldest is one too many, and one generated nothing
+        run_id = store.start_run(b"x", None)
+        store.finish_run(run_id, RunStatus.DONE, {"rows_per_second": rate, "engine_load_seconds": 7})
+    assert estimated(job, data).estimate_seconds == round(7 + 8 / 3.0, 1)
+
+
+def test_nothing_to_generate_costs_nothing(tmp_path: Path) -> None:
+    """A job of imports, or one whose answers are all there, needs no tokenizer and no time."""
+    world = imports_job(tmp_path, {"id": [1]})
+    world.take_in({"id": [1], "prediction": ["x"]})
+    found = estimated(world.job, world.data)
+    assert (found.prompt_tokens, found.prompt_tokens_exact, found.prefix_saving) == (0, True, None)
+    assert found.estimate_seconds == 0.0
