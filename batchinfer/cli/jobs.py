@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +22,12 @@ from batchinfer.cli.common import (
     pairs,
     query_text,
     table,
+    tell,
 )
 from batchinfer.errors import UsageError
 
 if TYPE_CHECKING:
+    from batchinfer.pipeline.scaffold import NewJob
     from batchinfer.pipeline.trial import Trial
 
 
@@ -33,21 +36,38 @@ if TYPE_CHECKING:
 @click.option(
     "--input", "input_path", type=click.Path(dir_okay=False), metavar="FILE.parquet", help="Make the job for this list."
 )
+@click.option("--key", multiple=True, metavar="COLUMN", help="The key of the list; may be repeated.")
 @json_option
-def init_(name: str, input_path: str | None, as_json: bool) -> None:
-    """Scaffold jobs/NAME: a job that runs as it is. From a list it proposes key and template."""
+def init_(name: str, input_path: str | None, key: tuple[str, ...], as_json: bool) -> None:
+    """Scaffold jobs/NAME: a job that runs as it is. From a list it proposes key and question.
+
+    On a terminal it asks for the key where more than one would do.
+    """
     from batchinfer.pipeline.scaffold import init
 
-    made = init(name, None if input_path is None else Path(input_path), Path("jobs"))
+    ask = None if as_json or not sys.stdin.isatty() else _ask_key
+    made = init(name, None if input_path is None else Path(input_path), Path("jobs"), key, ask)
+    emit(made.to_json(), as_json, lambda: _print_made(made, input_path))
 
-    def text() -> None:
-        click.echo(
-            f"Made {made.folder}/job.yaml"
-            + (f", with a copy of {input_path}." if input_path else " and a small queries.parquet.")
+
+def _ask_key(columns: Sequence[str], proposed: Sequence[str]) -> list[str]:
+    """Which columns are the key. Several are written with commas between them."""
+    click.echo(f"Which column will answers be looked up by? There are {', '.join(columns)}.", err=True)
+    said = click.prompt("The key (several with commas)", default=", ".join(proposed) or None, err=True)
+    return [said] if said in columns else [word.strip() for word in said.split(",")]
+
+
+def _print_made(made: NewJob, input_path: str | None) -> None:
+    what = f"with a copy of {input_path}" if input_path else "and a small queries.parquet"
+    tell(f"Made {made.folder}/job.yaml, {what}." if input_path else f"Made {made.folder}/job.yaml {what}.")
+    key = ", ".join(made.key)
+    if not made.sure:
+        tell(
+            f"The key is {key}. If answers will be looked up by another column, remove {made.folder} and say --key COLUMN."
         )
-        click.echo(f"Next: read and edit {made.folder}/job.yaml, then batchinfer plan {name}, batchinfer run {name}.")
-
-    emit(made.to_json(), as_json, text)
+    if made.left_out:
+        tell(f"Not in the question, since they look like labels, ids or ratings: {', '.join(made.left_out)}.")
+    tell(f"Next: put your question into {made.folder}/job.yaml, then: batchinfer try {made.job}")
 
 
 @click.command("try")

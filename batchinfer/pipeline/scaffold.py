@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.engines import bundled
-from batchinfer.errors import InputError, SpecError, UsageError
+from batchinfer.errors import InputError, UsageError, did_you_mean
+from batchinfer.inputs.convert import kind_of
 from batchinfer.job.reader import FILE
-from batchinfer.prompting.spec import PromptSpec
-from batchinfer.prompting.template import PromptTemplate
+from batchinfer.pipeline.proposal import KeyProposal, QuestionProposal, propose_key, propose_question, usable_columns
 
+AskKey = Callable[[Sequence[str], Sequence[str]], Sequence[str]]
+"""Asks a person which of the columns are the key, with those that are proposed."""
 LOOK_AT_ROWS = 100_000
-LONG_TEXT = 200
 SAMPLE = {"word": ["apple", "river", "violin", "granite", "sparrow", "lantern"]}
 
 TEXT = """\
@@ -37,8 +38,9 @@ input:
 prompt:
   format: chat
   system: Answer briefly.
-  # {{{{ column }}}} is filled in from each row. Try it: batchinfer try {name} {pairs}
-  template: "{template}"
+  # Your question. {{{{ column }}}} is filled in from each row; try it: batchinfer try {name}{left_out}
+  template: |-
+{template}
 
 model:
   # For trying things out. For real work name a larger model, such as Qwen/Qwen3-8B.
@@ -59,34 +61,35 @@ gate: {{coverage: 0.95, failures: 0.05}}
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
-    """The proposal for a job, from its list.
-
-    key: columns that tell the rows apart.
-    columns: those for the template.
-    """
-
-    key: list[str]
-    columns: list[str]
-
-
-@dataclass(frozen=True, slots=True)
 class NewJob:
     """A job that was just made.
 
     job: its name.
     folder: where its job file is.
+    key: the columns of its key.
+    sure: whether only these would do as the key, or a person chose them.
+    columns: those that its question shows.
+    left_out: texts of the list that it does not show.
     """
 
     job: str
     folder: Path
+    key: list[str]
+    sure: bool
+    columns: list[str]
+    left_out: list[str]
 
-    def to_json(self) -> dict[str, str]:
-        return {"job": self.job, "folder": str(self.folder)}
+    def to_json(self) -> dict[str, object]:
+        return {
+            "job": self.job, "folder": str(self.folder), "key": self.key, "columns": self.columns, "left_out": self.left_out
+        }  # fmt: skip
 
 
-def init(name: str, list_path: Path | None, parent: Path) -> NewJob:
-    """Makes `parent`/`name` with job.yaml and queries.parquet. Raises UsageError or InputError."""
+def init(name: str, list_path: Path | None, parent: Path, key: Sequence[str] = (), ask: AskKey | None = None) -> NewJob:
+    """Makes `parent`/`name` with job.yaml and queries.parquet. Raises UsageError or InputError.
+
+    key: its columns, if a person said so. ask: asks for them where they cannot be told; None where nobody is there.
+    """
     if not re.fullmatch(JOB_NAME, name):
         raise UsageError(
             f"A job's name is lower case: letters, digits, _ and -, beginning with a letter; {name} is not."
@@ -95,53 +98,42 @@ def init(name: str, list_path: Path | None, parent: Path) -> NewJob:
     if folder.exists():
         raise UsageError(f"{folder} exists already: choose another name, or remove it.")
     table = pa.table(SAMPLE) if list_path is None else _read(list_path)
-    found = propose(table)
+    chosen = _key(table, key, ask)
+    question = propose_question(table, chosen.columns)
     with os_errors(folder):
         folder.mkdir(parents=True)
         if list_path is None:
             pq.write_table(table, folder / "queries.parquet")
         else:
             shutil.copyfile(list_path, folder / "queries.parquet")
-        (folder / FILE).write_text(_job_file(name, found), encoding="utf-8")
-    return NewJob(name, folder)
+        (folder / FILE).write_text(_job_file(name, chosen.columns, question), encoding="utf-8")
+    return NewJob(name, folder, chosen.columns, chosen.sure, question.columns, question.left_out)
 
 
-def propose(table: pa.Table) -> Proposal:
-    """A key that tells the rows apart, and the columns for the template.
-
-    The key is the first column of short texts or whole numbers without repeats, else all such columns together.
-    """
-    usable = [
-        field.name
-        for field in table.schema
-        if _usable(field.type) and table.num_rows and not table[field.name].null_count
-    ]
-    texts = [name for name in usable if not pa.types.is_integer(table.schema.field(name).type)]
-    if not usable:
-        raise InputError(
-            "The list has no column of texts or whole numbers without nulls: such a column must be the key."
+def _key(table: pa.Table, named: Sequence[str], ask: AskKey | None) -> KeyProposal:
+    """The key that a person named, that can be told, or that a person is asked for."""
+    if named:
+        return KeyProposal(_checked(table, named), sure=True)
+    proposed = propose_key(table)
+    if not proposed.sure and ask is not None:
+        return KeyProposal(_checked(table, ask(usable_columns(table), proposed.columns)), sure=True)
+    if not proposed.columns:
+        names = ", ".join(usable_columns(table))
+        raise UsageError(
+            f"No columns of the list tell all its rows apart: name those that are the key with --key ({names})."
         )
-    unique = [name for name in usable if pc.count_distinct(table[name]).as_py() == table.num_rows]
-    short = [name for name in unique if name not in texts or pc.max(pc.utf8_length(table[name])).as_py() <= LONG_TEXT]
-    key = short[:1] or unique[:1] or usable
-    columns = [name for name in texts or key if _is_variable(name)]
-    if not columns:
-        raise InputError(
-            f"The list has no column whose name a template can use: rename {(texts or key)[0]!r} to letters, digits and _."
-        )
-    return Proposal(key, columns)
+    return proposed
 
 
-def _is_variable(name: str) -> bool:
-    """Whether {{ name }} means the column of that name."""
-    try:
-        return PromptTemplate(PromptSpec(template=f"{{{{ {name} }}}}"), [], "").columns == [name]
-    except SpecError:
-        return False
-
-
-def _usable(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
+def _checked(table: pa.Table, key: Sequence[str]) -> list[str]:
+    """The columns of a key that a person named. Raises UsageError or InputError."""
+    for name in key:
+        if name not in table.column_names:
+            hint = did_you_mean(name, table.column_names) or f"it has {', '.join(table.column_names)}."
+            raise UsageError(f"The list has no column {name}: {hint}")
+        if kind_of(table.schema.field(name)) == "json":
+            raise UsageError(f"The column {name} is {table.schema.field(name).type}: a key must be a plain value.")
+    return list(dict.fromkeys(key))
 
 
 def _read(path: Path) -> pa.Table:
@@ -152,11 +144,9 @@ def _read(path: Path) -> pa.Table:
         raise InputError(f"{path} is not a Parquet file, or cannot be read: {exc}") from exc
 
 
-def _job_file(name: str, found: Proposal) -> str:
-    template = " ".join(f"{{{{ {column} }}}}" for column in found.columns)
-    if len(found.columns) == 1:
-        template = f"What is meant by: {template}?"
-    pairs = " ".join(f"{column}=..." for column in found.columns)
-    model = bundled.PREFIX + bundled.NAME
-    key = yaml.safe_dump(found.key, default_flow_style=True, allow_unicode=True, width=10_000).strip()
-    return TEXT.format(name=name, key=key, template=template, pairs=pairs, model=model)
+def _job_file(name: str, key: list[str], question: QuestionProposal) -> str:
+    flow = yaml.safe_dump(key, default_flow_style=True, allow_unicode=True, width=10_000).strip()
+    names = ", ".join(repr(left) if not left.isprintable() else left for left in question.left_out)
+    left_out = f"\n  # Not shown, since they look like labels, ids or ratings: {names}" if names else ""
+    template = "\n".join(f"    {line}".rstrip() for line in question.template.split("\n"))
+    return TEXT.format(name=name, key=flow, template=template, left_out=left_out, model=bundled.PREFIX + bundled.NAME)

@@ -52,7 +52,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _RenderedRow:
     """A row with its prompt. text: of the whole prompt."""
 
     row: TriedRow
@@ -83,34 +83,36 @@ def try_rows(
         check_loadable(job, data, question)
     source = models.weights(question.identity, data, info)
     tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
-    asked = [_asked(number, row, question, tokenizer) for number, row in enumerate(rows)]
-    for each in asked:
+    rendered_rows = [_rendered(number, row, question, tokenizer) for number, row in enumerate(rows)]
+    for each in rendered_rows:
         show(each.text, len(each.prompt.token_ids))
     task = task_of(job, question, tokenizer)
     if engine is not None:
-        return _ask(job.name, engine, question, asked, task)
+        return _ask(job.name, engine, question, rendered_rows, task)
     with engine_for(job, data, question.engine_config(source), info) as started:
-        return _ask(job.name, started, question, asked, task)
+        return _ask(job.name, started, question, rendered_rows, task)
 
 
-def _asked(number: int, row: TriedRow, question: Question, tokenizer: Tokenizer) -> _Asked:
+def _rendered(number: int, row: TriedRow, question: Question, tokenizer: Tokenizer) -> _RenderedRow:
     try:
         messages = question.template.messages(row.values)
     except TemplateFault as exc:
         raise InputError(f"With {'these values' if row.query is None else row.query} {exc}") from exc
     text = tokenizer.text(messages)
     ids = tokenizer.encode([text], chat=question.chat)[0]
-    return _Asked(row, Prompt(number.to_bytes(16), messages, tuple(ids)), text)
+    return _RenderedRow(row, Prompt(number.to_bytes(16), messages, tuple(ids)), text)
 
 
-def _ask(job: str, engine: Engine, question: Question, asked: Sequence[_Asked], task: Task) -> list[Trial]:
+def _ask(
+    job: str, engine: Engine, question: Question, rendered_rows: Sequence[_RenderedRow], task: Task
+) -> list[Trial]:
     engine.wait_ready()
-    answers = {answer.prompt_key: answer for answer in engine.generate(task, [each.prompt for each in asked])}
-    return [_trial(job, question, each, answers[each.prompt.prompt_key]) for each in asked]
+    answers = {answer.prompt_key: answer for answer in engine.generate(task, [each.prompt for each in rendered_rows])}
+    return [_trial(job, question, each, answers[each.prompt.prompt_key]) for each in rendered_rows]
 
 
-def _trial(job: str, question: Question, asked: _Asked, answer: Generation | Failure) -> Trial:
-    tokens, query = len(asked.prompt.token_ids), asked.row.query
+def _trial(job: str, question: Question, rendered: _RenderedRow, answer: Generation | Failure) -> Trial:
+    tokens, query = len(rendered.prompt.token_ids), rendered.row.query
     if isinstance(answer, Failure):
-        return Trial(job, query, asked.text, tokens, None, answer)
-    return Trial(job, query, asked.text, tokens, answer, question.parser(answer, asked.row.values))
+        return Trial(job, query, rendered.text, tokens, None, answer)
+    return Trial(job, query, rendered.text, tokens, answer, question.parser(answer, rendered.row.values))

@@ -32,20 +32,20 @@ class Consent:
     allow_empty: bool = False
 
 
-def another_list(job: Job, data: JobData, given: Path | None) -> str | None:
+def another_list(job: Job, data: JobData, instead: Path | None) -> str | None:
     """A sentence if the list comes from another place than that of the version served now.
 
-    given: the list in place of the job's own. A version that an older program made does not say where its list came from.
+    instead: the list in place of the job's own. A version that an older program made does not say where its list came from.
     """
-    served, place = _served(data), list_place(job, given)
+    served, place = _served(data), list_place(job, instead)
     if served is None or served.run.input in (None, place):
         return None
     return _differs(served, "this list is", place)
 
 
-def confirm_list(job: Job, data: JobData, given: Path | None, person: Person, *, yes: bool) -> None:
+def confirm_list(job: Job, data: JobData, instead: Path | None, person: Person, *, yes: bool) -> None:
     """Asks before a list is taken that comes from another place than the served version's. Raises NotConfirmed."""
-    said = another_list(job, data, given)
+    said = another_list(job, data, instead)
     if said is not None:
         ask(person, said, "pass --yes to continue with this list, or name the other one with --input.", yes=yes)
 

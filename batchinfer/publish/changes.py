@@ -18,6 +18,7 @@ from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_colum
 from batchinfer.versions.manifest import Manifest
 
 SHOWN = 3  # examples of each kind of change
+NOTHING = (None, None)  # neither query nor prediction
 
 
 class ChangeKind(StrEnum):
@@ -94,7 +95,7 @@ class ServedChanges:
 
     def to_json(self) -> dict[str, Any]:
         """As reports have it."""
-        return asdict(self)
+        return asdict(self) | {"examples": [asdict(entry) for entry in self.examples]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,31 +142,35 @@ def compare_entries(
              ON e.lookup_hash = b.lookup_hash"""
     ).fetchall()[0]
     kinds = list(zip(ChangeKind, row[3:6], strict=True))
-    examples = tuple(entry for kind, lookups in kinds for entry in _examples(db, kind, lookups or [], new, old))
+    examples = tuple(
+        entry for kind, lookup_hashes in kinds for entry in _examples(db, kind, lookup_hashes or [], new, old)
+    )
     changes = ServedChanges(row[0], row[1], row[2], examples)
     return Compared(served, changes, row[6], equal=not (row[0] or row[1] or row[7]))
 
 
 def _examples(
-    db: duckdb.DuckDBPyConnection, kind: ChangeKind, lookups: Sequence[bytes], new: Entries, old: Entries
+    db: duckdb.DuckDBPyConnection, kind: ChangeKind, lookup_hashes: Sequence[bytes], new: Entries, old: Entries
 ) -> list[ChangedEntry]:
     """The entries of a few keys that differ in one way."""
-    before = {} if kind == ChangeKind.ADDED else _found(db, old, lookups)
-    after = {} if kind == ChangeKind.REMOVED else _found(db, new, lookups)
+    before = {} if kind == ChangeKind.ADDED else _found(db, old, lookup_hashes)
+    after = {} if kind == ChangeKind.REMOVED else _found(db, new, lookup_hashes)
     found = []
-    for lookup in lookups:
-        (query, value), (old_query, old_value) = after.get(lookup, (None, None)), before.get(lookup, (None, None))
+    for lookup_hash in lookup_hashes:
+        (query, value), (old_query, old_value) = after.get(lookup_hash, NOTHING), before.get(lookup_hash, NOTHING)
         found.append(ChangedEntry(kind, json.loads(query or old_query or "{}"), old_value, value))
     return found
 
 
-def _found(db: duckdb.DuckDBPyConnection, entries: Entries, lookups: Sequence[bytes]) -> dict[bytes, tuple[str, str]]:
-    """Lookup key and prediction of the entries with these lookups."""
-    if not lookups:
+def _found(
+    db: duckdb.DuckDBPyConnection, entries: Entries, lookup_hashes: Sequence[bytes]
+) -> dict[bytes, tuple[str, str]]:
+    """Lookup key and prediction of the entries with these lookup hashes."""
+    if not lookup_hashes:
         return {}
     rows = db.execute(
         f"SELECT lookup_hash, {entries.query_sql}, prediction FROM {entries.rows_sql} "
-        f"WHERE lookup_hash IN ({', '.join('?' * len(lookups))})",
-        list(lookups),
+        f"WHERE lookup_hash IN ({', '.join('?' * len(lookup_hashes))})",
+        list(lookup_hashes),
     ).fetchall()
     return {bytes(lookup): (query, prediction) for lookup, query, prediction in rows}

@@ -31,18 +31,18 @@ class ListedKeys:
 
 
 def keys_of_list(
-    db: duckdb.DuckDBPyConnection, job: Job, data: JobData, given: Path | None, scratch: Path, info: Info
+    db: duckdb.DuckDBPyConnection, job: Job, data: JobData, instead: Path | None, scratch: Path, info: Info
 ) -> ListedKeys:
     """The list, read into the database for its keys. Without one nothing is known: a job may begin with imports."""
     key = None
     try:
-        paths, _ = list_files(job, data, given, scratch)
+        paths, _ = list_files(job, data, instead, scratch)
         source = ListSource(paths, job.spec.input, [])
         key = source.key
         query_list = QueryList(db, source, job.spec.input.key)
         load_list(query_list, job, data, None)
     except InputError as exc:
-        if given is not None:
+        if instead is not None:
             raise
         info(f"Keys are not compared with the list, which cannot be read: {exc}")
         return ListedKeys(key)

@@ -280,7 +280,7 @@ class _IncomingTable:
         if self._lookups is not None:
             beyond = f"FROM incoming ANTI JOIN {self._lookups} USING (lookup_hash)"
             rows = self._db.execute(f"SELECT row, query {beyond} ORDER BY row LIMIT {MAX_FAULTS}").fetchall()
-            faults.first = [f"{self._place(row)}: {shortened(query)}" for row, query in rows]
+            faults.first = [f"{self._place(row)}: {shortened(str(json.loads(query)))}" for row, query in rows]
             self.unlisted = faults.count = int(one(self._db, f"SELECT count(*) {beyond}"))
         return faults
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from batchinfer.job import reader
+from batchinfer.prompting.template import PromptTemplate
 from tests.cli.conftest import ECHO
 from tests.tiny import Cli
 
@@ -28,7 +30,9 @@ def use(folder: Path, tiny: Path) -> None:
 def test_init_makes_a_job_that_runs(batchinfer: Cli, tiny: Path) -> None:
     """A new job can be planned, run and looked up as it is, but for its model."""
     made = batchinfer("init", "shop", "--json")
-    assert (made.code, made.json) == (0, {"job": "shop", "folder": "jobs/shop"})
+    assert (made.code, made.json) == (
+        0, {"job": "shop", "folder": "jobs/shop", "key": ["word"], "columns": ["word"], "left_out": []}
+    )  # fmt: skip
     use(Path("jobs/shop"), tiny)
     plan = batchinfer("plan", "shop", "--json").json
     assert (plan["rows"], plan["bad"], plan["to_generate"]) == (6, 0, 6)
@@ -37,11 +41,13 @@ def test_init_makes_a_job_that_runs(batchinfer: Cli, tiny: Path) -> None:
     assert batchinfer("lookup", "shop", "word=river", "--json").json["prediction"] == "What is meant by: river?"
 
 
-def test_init_says_what_comes_next(batchinfer: Cli) -> None:
-    """For people, init says what it made and which commands come next."""
+def test_init_ends_with_try(batchinfer: Cli, tiny: Path) -> None:
+    """For people, init says what it made, and last of all to try it, which works as it is said."""
     said = batchinfer("init", "shop").out
     assert "jobs/shop/job.yaml" in said
-    assert "batchinfer run shop" in said
+    assert said.endswith("then: batchinfer try shop\n")
+    use(Path("jobs/shop"), tiny)
+    assert "What is meant by: apple?" in batchinfer("try", "shop").out
 
 
 LISTS: dict[str, tuple[dict[str, list[Any]], list[str], list[str]]] = {
@@ -50,8 +56,26 @@ LISTS: dict[str, tuple[dict[str, list[Any]], list[str], list[str]]] = {
     "short before long": ({"text": ["a" * 500, "b" * 500], "name": ["x", "y"]}, ["name"], ["text", "name"]),
     "two columns together": ({"word": ["a", "a", "b"], "language": ["x", "y", "x"]}, ["word", "language"], ["word", "language"]),
     "columns that cannot be keys": ({"score": [0.5, 0.7], "note": ["a", None], "text": ["a", "b"]}, ["text"], ["text"]),
-    "names that YAML reads otherwise": ({"no": ["a", "b"], "x: y": ["a", "a"], "#": ["c", "c"]}, ["no"], ["no"]),
-    "names that Jinja cannot read": ({"my key": ["a", "b"], "not": ["a", "a"], "text": ["c", "c"]}, ["my key"], ["text"]),
+    "names that YAML reads otherwise": (
+        {"no": ["a", "b"], "x: y": ["a", "a"], "#": ["c", "c"], "{{ x }}": ["d", "d"], "a\nb": ["e", "e"]}, ["no"],
+        ["no", "x: y", "#", "{{ x }}", "a\nb"],
+    ),
+    "names that Jinja cannot read": (
+        {"my key": ["a", "b"], "not": ["a", "a"], "text": ["c", "c"]}, ["my key"], ["my key", "not", "text"]
+    ),
+    "labels, ids and ratings": (
+        {"Review Text": ["x y", "z"], "label": ["good", "bad"], "userId": ["u", "v"], "Star Rating": ["5", "1"],
+         "code": ["0f-1", "12-3"], "sku_no": ["a", "b"], "class": ["p", "p"]}, ["userId"], ["Review Text", "code"],
+    ),
+    "codes by their values": (
+        {"ref": ["0123456789abcdef", "f123456789abcdef"], "n": ["1", "2"], "text": ["a", "a"]}, ["ref"], ["text"],
+    ),
+    "nothing but labels": ({"label": ["good", "bad"]}, ["label"], ["label"]),
+    "a long text alone": ({"text": ["a" * 500, "b" * 500]}, ["text"], ["text"]),
+    "two of three columns": (
+        {"kind": ["k", "k", "k", "k"], "word": ["a", "a", "b", "b"], "language": ["x", "y", "x", "y"]},
+        ["word", "language"], ["kind", "word", "language"],
+    ),
     "letters of the world": ({"größe": ["a", "b"], "名前": ["c", "d"]}, ["größe"], ["größe", "名前"]),
 }  # fmt: skip
 
@@ -71,7 +95,8 @@ def test_init_from_a_list(batchinfer: Cli, tiny: Path, case: str, large: bool) -
     spec = reader.load("shop", {}).spec
     assert spec.input.key == key
     assert spec.prompt is not None
-    assert [name for name in columns if f"{{{{ {name} }}}}" in spec.prompt.template] == template
+    assert PromptTemplate(spec.prompt, [], "").columns == template
+    assert spec.prompt.template.endswith("?") or "What is this about?" in spec.prompt.template
     plan = batchinfer("plan", "shop", "--json").json
     assert (plan["rows"], plan["bad"]) == (table.num_rows, 0)
     assert pq.read_table("jobs/shop/queries.parquet").equals(table)
@@ -82,7 +107,7 @@ def test_init_from_a_list(batchinfer: Cli, tiny: Path, case: str, large: bool) -
     [
         ({"score": [0.5]}, "no column of texts or whole numbers without nulls"),
         ({"text": []}, "no column of texts or whole numbers without nulls"),
-        ({"my text": ["a"]}, "no column whose name a template can use"),
+        ({"text": ["a", "a"], "note": ["b", "b"]}, "name those that are the key with --key (text, note)"),
     ],
 )
 def test_init_from_a_list_that_cannot_be_a_job(batchinfer: Cli, columns: dict[str, list[Any]], sentence: str) -> None:
@@ -104,3 +129,36 @@ def test_init_from_no_list(batchinfer: Cli) -> None:
         assert done.code == 2
         assert f"{path} is not a Parquet file, or cannot be read" in done.sentence
     assert not Path("jobs").exists()
+
+
+def test_init_takes_the_key_that_it_is_told(batchinfer: Cli) -> None:
+    """--key says the key, also where none could be told; without it the choice is said, and what was left out."""
+    pq.write_table(
+        pa.table({"text": ["a", "a"], "note": ["b", "b"], "id": [1, 2], "label": ["x", "y"]}), "list.parquet"
+    )
+    assert batchinfer("init", "one", "--input", "list.parquet", "--key", "text", "--key", "note").code == 0
+    assert reader.load("one", {}).spec.input.key == ["text", "note"]
+    said = batchinfer("init", "two", "--input", "list.parquet").out
+    assert "The key is id. If answers will be looked up by another column" in said
+    assert "look like labels, ids or ratings: label." in said
+    assert "ids or ratings: label\n" in Path("jobs/two/job.yaml").read_text(encoding="utf-8")
+    assert "The list has no column txet: did you mean text?" in (
+        batchinfer("init", "three", "--input", "list.parquet", "--key", "txet").sentence
+    )
+
+
+@pytest.mark.parametrize(("answer", "key"), [("", ["id"]), ("label", ["label"]), ("text, note", ["text", "note"])])
+def test_init_asks_for_the_key_on_a_terminal(
+    batchinfer: Cli, monkeypatch: pytest.MonkeyPatch, answer: str, key: list[str]
+) -> None:
+    """Where more than one column would do, a person is asked, with a proposal; machines never."""
+    pq.write_table(
+        pa.table({"text": ["a", "a"], "note": ["b", "b"], "id": [1, 2], "label": ["x", "y"]}), "list.parquet"
+    )
+    terminal = io.StringIO(f"{answer}\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    done = batchinfer("init", "shop", "--input", "list.parquet")
+    assert "Which column will answers be looked up by? There are text, note, id, label." in done.err
+    assert reader.load("shop", {}).spec.input.key == key
+    assert batchinfer("init", "again", "--input", "list.parquet", "--json").json["key"] == ["id"]

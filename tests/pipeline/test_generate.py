@@ -87,7 +87,7 @@ def test_the_counts_add_up(tmp_path: Path, tiny: Path, log: Path) -> None:
         report = run(job, data, Options(), RecordingConsole(), pool)
     assert adds_up(report.to_json())
     wanted = {
-        "rows": 12, "bad": 5, "duplicates": 1, "unique": 6, "hits": 0, "generated": 2, "failures": 4, "left": 0, "version": 1,
+        "rows": 12, "bad": 5, "duplicates": 1, "unique": 6, "cached": 0, "generated": 2, "failed": 4, "remaining": 0, "version": 1,
     }  # fmt: skip
     assert {name: getattr(report, name) for name in wanted} == wanted
     failures = Store(data.cache).failures()

@@ -17,7 +17,7 @@ from batchinfer.versions import pointers
 from tests.factories import Quiet, World, imports_job
 from tests.publish.conftest import OPEN, Make
 
-ALL = {"added": 0, "removed": 0, "changed": 0, "examples": ()}
+ALL = {"added": 0, "removed": 0, "changed": 0, "examples": []}
 
 
 def changes(world: World) -> dict[str, Any]:

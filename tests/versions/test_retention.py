@@ -79,8 +79,9 @@ def test_the_newest_versions_stay(world: World) -> None:
 
 
 def test_what_is_young_stays_whatever_its_number(world: World) -> None:
-    """With a number and days a version goes only once it is beyond both, and so does a candidate. One from
-    the future is as good as old.
+    """With a number and days a version goes only once it is beyond both, and so does a candidate.
+
+    One from the future is as good as old.
     """
     world = world.changed(keep_versions={"count": 2, "days": 30})
     add(world, "one", "two", "three", "four", "five")
