@@ -396,7 +396,8 @@ def test_nothing_to_forget(world: World, batchinfer: Cli) -> None:
     """An entry that is nowhere is a miss, and nothing is changed."""
     (world.data.logs / "engine.log").write_text("kept")
     done = batchinfer("forget", world.job.path, "name=Nobody", "--yes")
-    assert (done.code, done.sentence) == (6, "Nothing of name=Nobody is stored for the job shop.")
+    sentence = f"Nothing of name=Nobody is stored for the job shop in {world.data.root}."
+    assert (done.code, done.sentence) == (6, sentence)
     assert folders.numbers(world.data) == [1]
     assert (world.data.logs / "engine.log").exists()
     forget(world)
