@@ -147,7 +147,7 @@ def _remove_all(
     if store is not None:  # even if no row is the entry's: what was deleted before may still lie in free blocks
         erase_cache.rewrite(store, db)
     replaced = replace_versions(data, db, store, versions)
-    return ErasureReport(data.name, erased, missed, replaced, traces.in_list, traces.remarks)
+    return ErasureReport(data.name, erased, missed, replaced, traces.in_list, [*replaced.remarks, *traces.remarks])
 
 
 def _sweep(data: JobData, store: Store) -> None:

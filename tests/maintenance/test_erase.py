@@ -341,6 +341,7 @@ def test_the_last_entry(tmp_path: Path) -> None:
     world.publish()
     report = erase.erase_entry(world.job, world.data, {"id": "1"}).to_json()
     assert (report["imports"], report["versions_rebuilt"]) == (1, [2])
+    assert report["remarks"][0] == "Version 2 has no entries left: every look-up misses."
     assert world.get(id=1) is None
     assert traces(world.data.folder) == []
 
