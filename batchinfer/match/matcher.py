@@ -1,22 +1,25 @@
 """Opens a version's matcher and finds its terms in live texts. Imports neither duckdb nor pyarrow, as all that serves.
 
 matcher.bin, made by `publish.matcher`: what each pattern stands for, as JSON, one after the other; where each of them begins; the
-automaton; and at the end a JSON object that says where these lie. All but the automaton is read from the mapped file,
-so that workers share it; daachorse makes a copy of the automaton for each process.
+automaton; a checksum for each pattern's JSON; and at the end a JSON object that says where these lie. The file is never
+mapped, since one that is cut would end the process. What the patterns stand for is read from the open file as it is wanted;
+of the rest each process has a copy.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import mmap
 import struct
 import unicodedata
+import zlib
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from batchinfer.core.open_file import OpenFile
 from batchinfer.errors import MissingExtra, StoreError, UsageError
 
 MATCHER = "matcher.bin"
@@ -101,8 +104,8 @@ class _Entries:
 class _Named:
     """What the patterns of a matcher stand for: read from the mapped file, and kept as long as there is room."""
 
-    def __init__(self, path: Path, data: mmap.mmap, offsets: memoryview) -> None:
-        self._path, self._data, self._offsets = path, data, offsets
+    def __init__(self, file: OpenFile, offsets: array[int], checks: array[int] | None) -> None:
+        self._file, self._offsets, self._checks = file, offsets, checks
         self._kept = dict[tuple[int, tuple[str, ...]], _Entries]()
         self._room = MOST_KEPT
 
@@ -123,13 +126,16 @@ class _Named:
 
     def _read(self, number: int, ranges: tuple[str, ...]) -> _Entries:
         """The file has it by columns, as one value where all of a column are equal."""
+        data = self._file.read(self._offsets[number], self._offsets[number + 1])
+        if self._checks is not None and zlib.crc32(data) != self._checks[number]:
+            raise self._file.damaged("what a term names differs from its checksum")
         try:
-            columns, _ = _decode(str(self._data[self._offsets[number] : self._offsets[number + 1]], "utf-8"))
+            columns, _ = _decode(str(data, "utf-8"))
             count = len(columns[0])
             whole = [column if isinstance(column, list) else itertools.repeat(column, count) for column in columns]
             names = tuple(map(Name._make, zip(*whole, strict=False)))
         except (ValueError, IndexError, TypeError) as exc:
-            raise StoreError(f"{self._path} is damaged: what a term names cannot be read.") from exc
+            raise self._file.damaged("what a term names cannot be read") from exc
         return _Entries(tuple(name for name in names if _is_in(name.language, ranges)) if ranges else names)
 
 
@@ -155,24 +161,30 @@ class Matcher:
                 raise
             raise MissingExtra(f"{exc.name}, which matching needs,", "match") from exc
         try:
-            with path.open("rb") as file:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            facts = _facts(data)
+            self._file = file = OpenFile(path)
+            facts = _facts(file)
             if (facts["format"], facts["folding"]) != (MATCHER_FORMAT, folding.VERSION):
                 raise IncompatibleMatcher(
                     f"{path} was made by a batchinfer that matches in another way: publish again with this one."
                 )
-            begin, end = facts["automaton"]
+            automaton = file.read(*facts["automaton"])
+            checks = array("I", file.read(*facts["checks"])) if "checks" in facts else None  # an old one has none
+            if zlib.crc32(automaton) != facts.get("automaton_check", zlib.crc32(automaton)):
+                raise file.damaged("the automaton differs from its checksum")
             # An automaton of no patterns cannot be kept in a file.
-            self._automaton = CharwiseDoubleArrayAhoCorasick.deserialize(data[begin:end]) if end > begin else None
-            begin, end = facts["offsets"]
-            self._named = _Named(path, data, memoryview(data)[begin:end].cast("Q"))
+            self._automaton = _deserialized(CharwiseDoubleArrayAhoCorasick.deserialize, automaton)
+            self._named = _Named(file, array("Q", file.read(*facts["offsets"])), checks)
         except OSError as exc:
             raise StoreError(f"{path} cannot be opened: {exc.strerror}.") from exc
         except (ValueError, KeyError, TypeError, struct.error) as exc:
             raise StoreError(f"{path} is damaged: {exc}.") from exc
         self._fold = folding.Folding(accents=facts["accents"])
         self._overlaps: bool = facts["overlaps"]
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether damage was found in its file, or somebody wrote to it."""
+        return self._file.is_suspect
 
     def __len__(self) -> int:
         """How many different terms there are."""
@@ -249,13 +261,24 @@ def matcher_version() -> MatcherVersion:
     return MatcherVersion(MATCHER_FORMAT, folding.VERSION, unicodedata.unidata_version)
 
 
-def _facts(data: mmap.mmap) -> dict[str, Any]:
-    """The JSON object at the end. Raises ValueError or struct.error."""
-    length, magic = TRAILER.unpack(data[-TRAILER.size :])
-    if magic != MAGIC or length > len(data):
+def _facts(file: OpenFile) -> dict[str, Any]:
+    """The JSON object at the end. Raises DamagedFile, ValueError or struct.error."""
+    end = file.size - TRAILER.size
+    length, magic = TRAILER.unpack(file.read(end, file.size))
+    if magic != MAGIC or length > end:
         raise ValueError("it does not end as a matcher does")
-    facts: dict[str, Any] = json.loads(data[-TRAILER.size - length : -TRAILER.size])
+    facts: dict[str, Any] = json.loads(file.read(end - length, end))
     return facts
+
+
+def _deserialized(deserialize: Callable[[bytes], Any], automaton: bytes) -> Any:
+    """The automaton, or None for one of no patterns. Raises ValueError for bytes that are none."""
+    try:
+        return deserialize(automaton) if automaton else None
+    except BaseException as exc:
+        if type(exc).__name__ != "PanicException":  # of Rust: no Exception, and of no module
+            raise
+        raise ValueError("the automaton cannot be read") from exc
 
 
 def _is_in(language: str | None, ranges: tuple[str, ...]) -> bool:
