@@ -307,7 +307,10 @@ def test_a_candidate_that_is_not_there(rejected: World, name: str) -> None:
 
 def test_a_candidate_needs_force(rejected: World) -> None:
     """What the gate refused is not published by its name alone."""
-    with pytest.raises(UsageError, match=r"The candidate r2 failed its gate \(changed\): --force --why TEXT"):
+    with pytest.raises(
+        UsageError,
+        match=r"r2 failed its gate \(changed\): batchinfer diff shop current r2 .* --force --why TEXT",
+    ):
         publish_by_force(rejected, "r2")
     assert folders.numbers(rejected.data) == [1]
 
