@@ -249,7 +249,7 @@ def test_an_export_on_standard_output(batchinfer: Cli, ran: Path) -> None:
     """On standard output there is the file and nothing else; what is said of it goes to stderr."""
     printed = batchinfer("export", "shop", "-", "--format", "csv")
     assert sorted(row["text"] for row in csv.DictReader(io.StringIO(printed.out))) == ["one", "three", "two"]
-    assert printed.err == "Wrote 3 rows to -.\n"
+    assert printed.err == "Wrote 3 rows to standard output.\n"
     for line in batchinfer("review", "shop", "--out", "-", "--format", "csv").out.splitlines()[1:]:
         assert line.startswith("shop,1,")
 

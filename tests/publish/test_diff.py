@@ -256,7 +256,7 @@ def test_text_files_have_the_same_differences(two: World, batchinfer: Cli) -> No
         assert [row["new"] or None for row in csv.DictReader(file)] == [row["new"] for row in rows]
     printed = batchinfer("diff", "shop", "--out", "-", "--format", "csv")
     assert printed.out == (folder / "diff.csv").read_text(encoding="utf-8")
-    assert f"Wrote {len(rows)} rows to -." in printed.err
+    assert f"Wrote {len(rows)} rows to standard output." in printed.err
 
 
 def test_missing_job(batchinfer: Cli) -> None:
