@@ -57,13 +57,13 @@ class BatchinferError(Exception):
 
     def __init__(self, message: str, *, fix: str | None = None) -> None:
         """fix: what to do, which follows the message after a colon."""
-        super().__init__(message if fix is None else f"{message.removesuffix('.')}: {fix}")
-        self._fix = None if fix is None else fix[:1].upper() + fix[1:]
+        super().__init__(message if fix is None else f"{message}: {fix}")
+        self._message, self._fix = message, fix
 
     @property
     def fix(self) -> str:
         """What to do, a sentence."""
-        return self._fix or self.advice
+        return _begun(self._fix or self.advice)
 
     @classmethod
     def code(cls) -> str:
@@ -73,7 +73,13 @@ class BatchinferError(Exception):
 
     def to_json(self) -> dict[str, Any]:
         """The error as `--json` prints it."""
-        return error_json(self.code(), str(self), self.fix, self.exit_code)
+        message = str(self) if self._fix is None else f"{self._message}."
+        return error_json(self.code(), message, self.fix, self.exit_code)
+
+
+def _begun(sentence: str) -> str:
+    """A sentence that stood after a colon; the name of the command stays as it is typed."""
+    return sentence if sentence.startswith("batchinfer ") else sentence[:1].upper() + sentence[1:]
 
 
 def error_json(code: str, message: str, fix: str, exit_code: int) -> dict[str, Any]:

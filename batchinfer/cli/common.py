@@ -149,7 +149,7 @@ def cell(value: object, most: int = WIDE) -> str | None:
 
 def query_text(query: Mapping[str, Any] | None) -> str:
     """A lookup key as it is written on the command line."""
-    return ", ".join(f"{name}={value}" for name, value in (query or {}).items())
+    return ", ".join(f"{name}={'null' if value is None else value}" for name, value in (query or {}).items())
 
 
 def tell(text: str) -> None:

@@ -29,7 +29,7 @@ from batchinfer.cli.common import (
     teller,
     yes_option,
 )
-from batchinfer.cli.summary import print_candidate, print_published, print_report, print_summary
+from batchinfer.cli.summary import print_candidate, print_published, print_report, print_summary, tell_changes
 from batchinfer.errors import BatchinferError, GateFailed, UsageError
 
 if TYPE_CHECKING:
@@ -179,8 +179,10 @@ def _print_ended(exc: BatchinferError) -> None:
     """What a run did before it was refused or stopped, and some of the rows for which checks of the gate failed."""
     from batchinfer.pipeline.report import RunReport
 
-    if isinstance(exc.report, RunReport) and exc.report.run_id is not None:
-        print_summary(exc.report)
+    if isinstance(exc.report, RunReport):
+        if exc.report.run_id is not None:
+            print_summary(exc.report)
+        tell_changes(exc.report.changes, "what is served it would be")
     if isinstance(exc, GateFailed):
         _print_refused(exc)
 

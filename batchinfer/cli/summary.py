@@ -69,7 +69,7 @@ def print_published(report: RunReport) -> None:
     """Whether a version was published, and what it changed."""
     if report.version is not None:
         _tell_version(report.version, report.entries or 0, report.carried)
-        _tell_changes(report.changes)
+        tell_changes(report.changes)
     elif report.unchanged:
         tell("No changes to publish: the version that is served has the same entries.")
     else:
@@ -83,7 +83,7 @@ def print_candidate(report: CandidateReport) -> None:
     """The same of a refused candidate that was published as it is."""
     if report.version is not None:
         _tell_version(report.version, report.manifest.rows, report.manifest.carried)
-        _tell_changes(report.changes)
+        tell_changes(report.changes)
     else:
         tell("No changes to publish: the version that is served has the same entries.")
     _tell_pin(report.job, report.version, report.pinned)
@@ -95,11 +95,11 @@ def _tell_version(version: int, entries: int, carried: int) -> None:
     tell(f"Published version {version} with {size}{kept}.")
 
 
-def _tell_changes(changes: ServedChanges | None) -> None:
-    """What the version changes of what was served before, with examples; nothing of a first version."""
+def tell_changes(changes: ServedChanges | None, against: str = "what was served before") -> None:
+    """What a version changes, or would change, of what is served, with examples; nothing of a first version."""
     if changes is None or not changes.examples:
         return
-    tell(f"Against what was served before: {changes} (added, removed, changed).")
+    tell(f"Against {against}: {changes} (added, removed, changed).")
     rows = [[entry.change, query_text(entry.query), entry.old, entry.new] for entry in changes.examples]
     table("", ["change", "query", "old", "new"], [[cell(value) for value in row] for row in rows])
 

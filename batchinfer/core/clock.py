@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+SKEW = timedelta(minutes=1)  # between the clocks of machines that share a data folder
 
 
 def now() -> datetime:
     """The time in UTC, without a zone, as the tables hold it."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def latest() -> datetime:
+    """The latest stored time that can be believed. What is later was made under a clock that went wrong: its age is unknown."""
+    return now() + SKEW
 
 
 def iso(moment: datetime | None) -> str | None:

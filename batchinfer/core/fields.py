@@ -13,12 +13,17 @@ Scalar = str | int | Annotated[float, Field(allow_inf_nan=False)] | bool
 Share = Annotated[float, Field(ge=0, le=1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
+LONGEST = timedelta(days=36500)
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def _duration(value: Any) -> Any:
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)([smhdw])", value)):
-        return timedelta(seconds=int(match[1]) * SECONDS[match[2]])
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)([smhdw])", value, re.ASCII)):
+        # Cut, since texts of any length come here: what is longer is refused either way.
+        seconds = int(match[1][:20]) * SECONDS[match[2]]
+        if seconds > LONGEST.total_seconds():
+            raise ValueError("must be at most a hundred years (36500d)")
+        return timedelta(seconds=seconds)
     if isinstance(value, timedelta):
         return value
     raise ValueError("must be a number and a unit, such as 60s, 15m, 12h, 7d or 2w")

@@ -107,7 +107,7 @@ def _served(job: Job, data: JobData) -> Iterator[tuple[Snapshot, Upstream]]:
         snapshot = pointers.open_served(source)
     except NotFound as exc:
         raise InputError(
-            f"{job.name} takes its list from {name}, which has no published version yet: batchinfer run {name}"
+            f"{job.name} takes its list from {name}, which has no published version in {data.root} yet: batchinfer run {name}"
         ) from exc
     with snapshot:
         yield snapshot, Upstream(name, snapshot.number)

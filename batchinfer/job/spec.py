@@ -106,7 +106,7 @@ class ModelSpec(Section):
     )
     options: dict[str, Any] = Field(
         {},
-        description="Passed on to vLLM's engine as they are; `plan` and `run` refuse names that the installed one does not have.",
+        description="Passed on to vLLM's engine as they are; a name that it does not have is refused.",
     )
 
     @field_validator("options")

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.clock import now
+from batchinfer.core.clock import latest, now
 from batchinfer.core.database import one
 from batchinfer.core.records import Counts
 from batchinfer.core.sql import listed
@@ -32,7 +32,7 @@ class Selection:
     retry_failed: prompts that failed before.
     refresh_since: what was made before that time; None to refresh nothing.
     refresh_where: (column, value) of the rows to refresh; None for all.
-    max_age: what is older.
+    max_age: what is older, or from the future.
     """
 
     retry_failed: bool = False
@@ -67,13 +67,15 @@ class Plan:
                 f"""CREATE OR REPLACE TABLE state AS
                 SELECT prompt_key, first,
                        prompt_key IN (SELECT prompt_key FROM {self._workspace.verdicts.covered_sql}) AS covered,
-                       prompt_key IN (SELECT key FROM cache.generations WHERE created_at >= $oldest) AS made,
-                       prompt_key IN (SELECT key FROM cache.generations WHERE created_at >= $refreshed) AS refreshed,
+                       prompt_key IN (SELECT key FROM cache.generations WHERE created_at BETWEEN $oldest AND $newest) AS made,
+                       prompt_key IN (SELECT key FROM cache.generations WHERE created_at BETWEEN $refreshed AND $latest) AS refreshed,
                        prompt_key IN (SELECT key FROM cache.failures
                                WHERE key IS NOT NULL AND (stage = 'engine' OR parser = $parser)) AS failed
                 FROM {self._list.prompts_sql}""",
                 {
                     "oldest": oldest or EVER,
+                    "newest": NEVER if oldest is None else latest(),
+                    "latest": latest(),
                     "refreshed": selection.refresh_since or NEVER,
                     "parser": parser,
                 },

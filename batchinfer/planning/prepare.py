@@ -14,7 +14,7 @@ from batchinfer.cache import imports
 from batchinfer.cache.store import Store
 from batchinfer.cache.verdicts import Verdicts
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.clock import now
+from batchinfer.core.clock import latest, now
 from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
@@ -209,5 +209,7 @@ def _selection(options: Options, max_age: timedelta | None, data: JobData, colum
     """What is to be made again. A refresh that was stopped goes on: what it made since it began counts as done."""
     if options.refresh_where and options.refresh_where[0] not in columns:
         raise UsageError(f"--refresh: the list has no column {options.refresh_where[0]} that the job uses.")
-    since = (data.refresh_since(options.refresh_text) or now()) if options.refresh else None
+    begun = data.refresh_since(options.refresh_text)
+    # One that began in the future began under a clock that went wrong: what it made has no known age.
+    since = (now() if begun is None or begun > latest() else begun) if options.refresh else None
     return Selection(options.retry_failed, since, options.refresh_where, max_age)

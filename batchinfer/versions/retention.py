@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from batchinfer.core.clock import SKEW
 from batchinfer.core.files import sync_folder
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
@@ -80,8 +81,9 @@ def _old(folders_in_order: Sequence[Path], keep: Keep) -> list[Path]:
     beyond = folders_in_order[: -keep.count]
     if keep.days is None:
         return list(beyond)
-    oldest = datetime.now(UTC) - timedelta(days=keep.days)
-    return [folder for folder in beyond if _made(folder) < oldest]
+    today = datetime.now(UTC)
+    # What is from the future was made under a clock that went wrong; it would stay for ever.
+    return [folder for folder in beyond if not today - timedelta(days=keep.days) <= _made(folder) <= today + SKEW]
 
 
 def _made(folder: Path) -> datetime:

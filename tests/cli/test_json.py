@@ -51,7 +51,7 @@ FAILS: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("keys", "list"): (["more"], 2),
     ("keys", "revoke"): (["00000000"], 6),
     ("diff",): (["shop", "1", "9"], 6),
-    ("copy",): (["shop", "nowhere"], 2),
+    ("copy",): (["shop", "home"], 2),
     ("forget",): (["shop", "text=seven", "--yes"], 6),
 }
 """A call of each command that fails, and its exit code."""
@@ -72,7 +72,7 @@ def test_an_error_is_one_value(batchinfer: Cli, ran: Path, path: tuple[str, ...]
     assert error["exit_code"] == code
     assert set(error) == {"code", "message", "fix", "exit_code"}
     assert all(isinstance(error[name], str) and error[name] for name in ("code", "message", "fix"))
-    assert error["message"].splitlines()[0] in done.err
+    assert error["message"].splitlines()[0].removesuffix(".") in done.err
     assert batchinfer(*path, *arguments).out == ""
 
 
@@ -106,6 +106,23 @@ def test_a_refused_run_has_its_report_and_the_error(batchinfer: Cli, ran: Path, 
     shop({"text": ["four"]}, gate=LENIENT)
     done = batchinfer("run", "shop", "--max-hours", "0.0000001", "--json")
     assert (done.code, done.json["error"]["code"]) == (4, "stopped")
+
+
+def test_what_is_wrong_and_what_to_do_are_two_fields(batchinfer: Cli) -> None:
+    """People get both in one sentence; where it does not say what to do, the advice of the kind is there."""
+    done = batchinfer("jobs", "--json")
+    assert done.json["error"] == {
+        "code": "not_found",
+        "message": f"There is no data folder {batchinfer.data}.",
+        "fix": "batchinfer run makes it, or choose another with --home.",
+        "exit_code": 6,
+    }
+    assert done.sentence == f"There is no data folder {batchinfer.data}: {done.json['error']['fix']}"
+    error = batchinfer("plan", "gone", "--json").json["error"]
+    assert (error["code"], error["fix"]) == (
+        "usage_error",
+        "Correct the arguments; the command's --help explains them.",
+    )
 
 
 def test_a_job_file_with_problems_lists_them(batchinfer: Cli, shop: Callable[..., Path]) -> None:

@@ -270,7 +270,7 @@ def test_a_job_without_a_version_is_refused(tmp_path: Path) -> None:
     """The sentence names the command that makes one."""
     first = imports_job(tmp_path, {"id": ["a"]})
     assert refusal(downstream(first)) == (
-        "check takes its list from shop, which has no published version yet: batchinfer run shop"
+        f"check takes its list from shop, which has no published version in {first.data.root} yet: batchinfer run shop"
     )
 
 

@@ -139,13 +139,20 @@ def test_scalars_are_read_as_yaml_1_2_reads_them(text: str, value: Any) -> None:
     assert (found, type(found)) == (value, type(value))
 
 
-@given(st.integers(1, 10**6), st.sampled_from("smhdw"))
+@given(st.integers(1, 5200), st.sampled_from("smhdw"))
 def test_a_duration_is_a_number_and_a_unit(number: int, unit: str) -> None:
     """Each unit is worth its seconds, and what is written from a duration is read as the same."""
     seconds = number * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[unit]
     spec = reader.parse(f"{SMALLEST}cache: {{max_age: {number}{unit}}}\n", "job.yaml")
     assert spec.cache.max_age == timedelta(seconds=seconds)
     assert spec.model_dump(mode="json")["cache"]["max_age"] == f"{seconds}s"
+
+
+@pytest.mark.parametrize("duration", ["400000w", "5218w", "36501d", "9" * 100 + "s", "9" * 5000 + "s"])
+def test_a_duration_has_an_end(duration: str) -> None:
+    """One of more than a hundred years is a fault of the file, with its line."""
+    with pytest.raises(SpecError, match=r"cache.max_age: must be at most a hundred years \(36500d\)"):
+        reader.parse(f"{SMALLEST}cache: {{max_age: {duration}}}\n", "job.yaml")
 
 
 @pytest.mark.parametrize("text", ["60", "1.5h", "5y", "-1d", "d", "''", "1 h", "[60s]"])

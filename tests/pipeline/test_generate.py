@@ -13,7 +13,7 @@ import pytest
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.engines.pool import EnginePool
-from batchinfer.errors import Busy, GateFailed, ModelError, Stopped, UsageError
+from batchinfer.errors import Busy, GateFailed, ModelError, SpecError, Stopped, UsageError
 from batchinfer.pipeline.report import ChoiceMass
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options, prepare
@@ -87,7 +87,7 @@ def test_the_counts_add_up(tmp_path: Path, tiny: Path, log: Path) -> None:
         report = run(job, data, Options(), RecordingConsole(), pool)
     assert adds_up(report.to_json())
     wanted = {
-        "rows": 12, "bad": 5, "duplicates": 1, "unique": 6, "hits": 0, "generated": 2, "failures": 4, "left": 0, "version": 1,
+        "rows": 12, "bad": 5, "duplicates": 1, "unique": 6, "cached": 0, "generated": 2, "failed": 4, "remaining": 0, "version": 1,
     }  # fmt: skip
     assert {name: getattr(report, name) for name in wanted} == wanted
     failures = Store(data.cache).failures()
@@ -327,7 +327,7 @@ def test_choices_that_begin_alike_are_refused(
 ) -> None:
     """Choices whose first tokens collide are refused before the engine is asked anything, with other labels proposed."""
     job, data = make_job(tmp_path / "shop", numbered(3), tiny, output={"type": "choice", "choices": choices})
-    with pytest.raises(ModelError) as refused:
+    with pytest.raises(SpecError, match=r"line 13: output\.choices: ") as refused:
         run(job, data, Options(), RecordingConsole(), no_engine)
     assert f"{choices[0]} and {choices[1]} both begin with '{choices[0][0]}'" in str(refused.value)
     assert "such as A, B" in str(refused.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchinfer.core.clock import now
 from batchinfer.core.records import Counts
 from tests.factories import Reply, model_job
 from tests.plans import REFUSED, Make, asked, counts, echo
@@ -178,6 +179,22 @@ def test_old_generations_are_made_again_after_max_age(make: Make) -> None:
     aging = world.changed(cache={"max_age": "1d"})
     with aging.prepared() as p:
         assert p.selection.replaces
+
+
+def test_answers_from_the_future_are_old(make: Make) -> None:
+    """What was made while the clock was a year ahead is made again by max_age and by a refresh, once."""
+    world = make({"id": [1, 2], "text": ["a", "b"]})
+    world.answer(echo)
+    with world.store.open(write=True) as db:
+        db.execute("UPDATE generations SET created_at = created_at + INTERVAL 1 YEAR WHERE text = 'about a'")
+    assert asked(world) == []
+    assert asked(world.changed(cache={"max_age": "36500d"})) == ["a"]
+    world.data.remember_refresh("all", now() - timedelta(hours=1))
+    assert asked(world, refresh=True) == ["a"]
+    world.data.remember_refresh("all", now() + timedelta(days=365))
+    assert asked(world, refresh=True) == ["a", "b"]
+    world.answer(echo, refresh=True)
+    assert asked(world.changed(cache={"max_age": "1d"})) == []
 
 
 def test_refresh_makes_everything_again(make: Make) -> None:

@@ -17,7 +17,7 @@ from batchinfer.versions import pointers
 from tests.factories import Quiet, World, imports_job
 from tests.publish.conftest import OPEN, Make
 
-ALL = {"added": 0, "removed": 0, "changed": 0, "examples": ()}
+ALL = {"added": 0, "removed": 0, "changed": 0, "examples": []}
 
 
 def changes(world: World) -> dict[str, Any]:
@@ -128,3 +128,15 @@ def test_the_command_ends_with_the_changes(tmp_path: Path) -> None:
     assert len(result.stdout) < 2000
     as_json = CliRunner().invoke(cli, ["--home", str(world.data.root), "publish", str(world.job.path), "--json"])
     assert json.loads(as_json.stdout)["changes"]["added"] == 0
+
+
+def test_a_refusal_shows_what_it_would_change(tmp_path: Path) -> None:
+    """For people, too: the counts and examples stand beside the rows that the gate names."""
+    world = imports_job(tmp_path, {"id": [1, 2, 3]}, gate=OPEN)
+    answers(world, {1: "a", 2: "b"})
+    world.publish()
+    world = world.changed(gate=OPEN | {"changed": 0})
+    answers(world, {1: "z", 3: "c"})
+    result = CliRunner().invoke(cli, ["--home", str(world.data.root), "publish", str(world.job.path)])
+    assert isinstance(result.exception, GateFailed)
+    assert "Against what is served it would be: +1 −0 ~1 (added, removed, changed)." in result.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -36,6 +37,23 @@ OPEN = {"coverage": 0, "failures": 1, "shrink": 1, "changed": 1, "carried": 1}
 def world(tmp_path: Path) -> World:
     """A job that lives by imports, with nothing published yet."""
     return imports_job(tmp_path, {"id": [1]}, gate=OPEN)
+
+
+Having = Callable[..., World]
+
+
+def several(folder: Path, *values: str) -> World:
+    """A job that published one version for each of these values."""
+    world = imports_job(folder, {"id": [1]}, gate=OPEN)
+    for value in values:
+        add(world, value)
+    return world
+
+
+@pytest.fixture
+def having(templates: Templates, tmp_path: Path) -> Having:
+    """A copy of `several`."""
+    return functools.partial(templates.world, several, tmp_path)
 
 
 def add(world: World, value: str) -> RunReport:
@@ -82,9 +100,9 @@ def test_a_pin_survives_publishes(world: World) -> None:
     assert not pointers.unpin(world.data).was_pinned
 
 
-def test_a_run_says_that_a_pin_hides_what_it_published(world: World) -> None:
+def test_a_run_says_that_a_pin_hides_what_it_published(having: Having) -> None:
     """The report of a run names the pin in the way, also where nothing new was published; a pin on the current version hides nothing."""
-    add(world, "one")
+    world = having("one")
     world.take_in({"id": [1], "prediction": ["two"]})
     pointers.pin(world.data, 1)
     assert (world.run().pinned, world.run().pinned) == (1, 1)
@@ -92,9 +110,9 @@ def test_a_run_says_that_a_pin_hides_what_it_published(world: World) -> None:
     assert world.run().pinned is None
 
 
-def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
+def test_a_damaged_pin_does_not_end_a_publish(having: Having) -> None:
     """A damaged PIN is said to be so and left alone; unpinning removes it."""
-    add(world, "one")
+    world = having("one")
     (world.data.folder / pointers.PIN).write_bytes(b"{")
     world.take_in({"id": [1], "prediction": ["two"]})
     report, said = recorded_publish(world)
@@ -107,10 +125,9 @@ def test_a_damaged_pin_does_not_end_a_publish(world: World) -> None:
     assert value(world) == "two"
 
 
-def test_a_pin_does_not_wait_for_a_run(world: World) -> None:
+def test_a_pin_does_not_wait_for_a_run(having: Having) -> None:
     """While a run of hours holds its lock, versions can be pinned, unpinned and rolled back."""
-    add(world, "one")
-    add(world, "two")
+    world = having("one", "two")
     with world.data.run_lock("batchinfer run shop"):
         pointers.roll_back(world.data)
         assert value(world) == "one"
@@ -122,10 +139,9 @@ def test_a_pin_does_not_wait_for_a_run(world: World) -> None:
 # What is published under a pin
 
 
-def test_under_a_pin_the_gate_compares_with_what_is_served(world: World) -> None:
+def test_under_a_pin_the_gate_compares_with_what_is_served(having: Having) -> None:
     """The version that is pinned is what a new one follows; what only the current one says does not count."""
-    for text in ("one", "two"):
-        add(world, text)
+    world = having("one", "two")
     pointers.pin(world.data, 1)
     strict = world.changed(gate=OPEN | {"changed": 0})
     world.take_in({"id": [1, 2], "prediction": ["one", "more"]})
@@ -136,10 +152,9 @@ def test_under_a_pin_the_gate_compares_with_what_is_served(world: World) -> None
         strict.publish()
 
 
-def test_what_the_pinned_version_says_is_published_again(world: World) -> None:
+def test_what_the_pinned_version_says_is_published_again(having: Having) -> None:
     """After a rollback, the old answers become current under a new number, so that unpinning does not bring back the bad ones."""
-    for text in ("good", "bad"):
-        add(world, text)
+    world = having("good", "bad")
     assert pointers.roll_back(world.data) == PinReport(world.data.name, 1, 1, before=2)
     imports.remove_import(world.store, 2)
     report = world.publish()
@@ -149,20 +164,18 @@ def test_what_the_pinned_version_says_is_published_again(world: World) -> None:
     assert (pointers.served(world.data).version, value(world)) == (3, "good")
 
 
-def test_what_the_current_version_says_is_not_published_again_under_a_pin(world: World) -> None:
+def test_what_the_current_version_says_is_not_published_again_under_a_pin(having: Having) -> None:
     """A run while another version is pinned makes no copies of the current one."""
-    for text in ("one", "two"):
-        add(world, text)
+    world = having("one", "two")
     pointers.pin(world.data, 1)
     report = world.publish()
     assert (report.version, report.pinned, report.unchanged) == (None, 1, True)
     assert folders.numbers(world.data) == [1, 2]
 
 
-def test_a_pinned_version_that_is_damaged_is_not_compared_with(world: World) -> None:
+def test_a_pinned_version_that_is_damaged_is_not_compared_with(having: Having) -> None:
     """Where what is pinned is not whole, that is said, and the current version is what a new one follows."""
-    for text in ("one", "two"):
-        add(world, text)
+    world = having("one", "two")
     pointers.pin(world.data, 1)
     os.truncate(folder(world, 1) / PREDICTIONS, 100)
     world.take_in({"id": [1], "prediction": ["three"]})
@@ -174,10 +187,9 @@ def test_a_pinned_version_that_is_damaged_is_not_compared_with(world: World) -> 
 # A CURRENT that is no help
 
 
-def test_a_current_that_cannot_be_read_is_left_alone(world: World) -> None:
+def test_a_current_that_cannot_be_read_is_left_alone(having: Having) -> None:
     """What is there but cannot be read may be right: publishing ends with a sentence, and nothing takes its place."""
-    for text in ("one", "two"):
-        add(world, text)
+    world = having("one", "two")
     path = world.data.folder / pointers.CURRENT
     path.unlink()
     path.mkdir()  # not by permissions: root may read anything
@@ -199,10 +211,9 @@ BROKEN: dict[str, Callable[[World], Any]] = {
 
 
 @pytest.fixture(params=BROKEN)
-def broken(world: World, request: pytest.FixtureRequest) -> tuple[World, int]:
+def broken(having: Having, request: pytest.FixtureRequest) -> tuple[World, int]:
     """A job of three versions whose CURRENT is no help, and the newest whole version."""
-    for text in ("one", "two", "three"):
-        add(world, text)
+    world = having("one", "two", "three")
     BROKEN[request.param](world)
     return world, 3 if request.param in ("missing", "empty", "damaged") else 2
 
@@ -246,10 +257,9 @@ def test_a_refusal_where_nothing_is_whole(world: World) -> None:
         world.publish()
 
 
-def test_a_number_is_never_used_again(world: World) -> None:
+def test_a_number_is_never_used_again(having: Having) -> None:
     """Numbers go up also where folders, CURRENT and PIN are gone, and past a folder that is no version."""
-    add(world, "one")
-    add(world, "two")
+    world = having("one", "two")
     shutil.rmtree(world.data.versions)
     world.take_in({"id": [1], "prediction": ["three"]})
     report, said = recorded_publish(world)
@@ -278,9 +288,9 @@ def test_a_first_publish_says_nothing_of_current(world: World) -> None:
     [{"serve": {"max_age": "5m"}}, {"match": {"terms": ["prediction"], "concept": "id"}}],
     ids=lambda sections: next(iter(sections)),
 )
-def test_another_way_to_serve_is_news(world: World, sections: dict[str, Any]) -> None:
+def test_another_way_to_serve_is_news(having: Having, sections: dict[str, Any]) -> None:
     """A change of how the job is served or matched reaches a new version; one of keep_versions alone does not make one."""
-    add(world, "one")
+    world = having("one")
     assert world.changed(keep_versions=3).publish().unchanged
     changed = world.changed(**sections)
     assert changed.publish().version == 2
@@ -408,9 +418,9 @@ HOLDS = """
 """
 
 
-def test_a_short_lock_is_waited_for(world: World, tmp_path: Path) -> None:
+def test_a_short_lock_is_waited_for(having: Having, tmp_path: Path) -> None:
     """Who would change what is served waits for another who does so just now; the lock goes with its process."""
-    add(world, "one")
+    world = having("one")
     path = world.data.folder / "versions.lock"
     with child(HOLDS, str(path), str(tmp_path / "held")):
         until((tmp_path / "held").exists)
