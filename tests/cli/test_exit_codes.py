@@ -72,7 +72,8 @@ def test_a_data_folder_that_cannot_be_read(batchinfer: Cli, monkeypatch: pytest.
 NAMES_A_JOB = [
     ["versions", "shop"], ["pin", "shop", "1"], ["unpin", "shop"], ["rollback", "shop"], ["lookup", "shop", "text=one"],
     ["match", "shop", "one"], ["diff", "shop"], ["copy", "shop", "."], ["forget", "shop", "text=one", "--yes"],
-    ["runs", "shop"], ["failures", "shop"],
+    ["runs", "shop"], ["failures", "shop"], ["export", "shop", "out.parquet"], ["review", "shop", "--out", "out.csv"],
+    ["import", "shop", "--list"], ["jobs", "remove", "shop", "--yes"],
 ]  # fmt: skip
 
 
