@@ -121,7 +121,7 @@ def test_misses_that_join_the_list_are_told(batchinfer: Cli, shop: Callable[...,
     log.merge(data, moment.date(), "one", {"a": [Miss('{"text":"four"}', 2, moment, moment)]})
     assert re.search(r"asked for and not found +1 ", batchinfer("plan", "shop").out)
     assert batchinfer("plan", "shop", "--json").json["misses"] == 1
-    assert "4 rows (1 of them asked for and not found) = 0 bad" in batchinfer("run", "shop").out
+    assert re.search(r"asked for and not found +1 ", batchinfer("run", "shop").out)
     assert batchinfer("run", "shop", "--json").json["misses"] == 1
     assert batchinfer("lookup", "shop", "text=four", "--json").json["prediction"] == "four"
     damaged = data.misses / "2026-01-06-host-one.parquet"

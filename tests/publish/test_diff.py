@@ -261,7 +261,7 @@ def test_text_files_have_the_same_differences(two: World, batchinfer: Cli) -> No
 
 def test_missing_job(batchinfer: Cli) -> None:
     """A job that is not there is a sentence."""
-    assert batchinfer("diff", "shop").code == 2
+    assert batchinfer("diff", "shop").code == 6
 
 
 def test_not_found_leaves_no_version(two: World) -> None:
