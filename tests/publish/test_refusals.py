@@ -243,7 +243,7 @@ def test_a_candidate_is_never_overwritten(rejected: World) -> None:
     """A second refusal under the same run's number takes the next free name, and says it, to machines too."""
     first = (rejected.data.rejected / "r2" / PREDICTIONS).read_bytes()
     for name in ("r3", "r3-2", "r3-3"):
-        with pytest.raises(GateFailed, match=f"/{name}\\. ") as raised:
+        with pytest.raises(GateFailed, match=f"/{name}; ") as raised:
             rejected.publish()
         assert raised.value.report is not None
         report = raised.value.report.to_json()
