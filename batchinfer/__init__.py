@@ -152,7 +152,7 @@ def publish(
 
 
 def versions(job: Job | str, data: Data, *, console: Console | None = None) -> list[VersionStatus]:
-    """The published versions, newest first. job: its name is enough, here and below.
+    """The published versions, newest first. job: its name is enough, here and below. Raises NotFound where there is none.
 
     console: whom to tell that CURRENT or PIN is damaged; they count as missing then.
     """

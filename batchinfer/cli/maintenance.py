@@ -110,7 +110,8 @@ def jobs_(ctx: click.Context, as_json: bool) -> None:
 @job_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def remove_(job: str, yes: bool, as_json: bool) -> None:
+@click.pass_context
+def remove_(ctx: click.Context, job: str, yes: bool, as_json: bool) -> None:
     """Remove a job from the data folder: its cache, versions, misses and logs. Its job file stays.
 
     A running service stops serving it.
@@ -127,7 +128,8 @@ def remove_(job: str, yes: bool, as_json: bool) -> None:
         raise UsageError("Nothing was removed: pass --yes, or answer y on a terminal.")
     removed = remove_job(data)
     said = f"Removed the job {removed.job} from {data.root}: {removed.bytes / 1e6:,.1f} MB."
-    emit(removed.to_json(), as_json, lambda: tell(said))
+    before = ctx.parent is not None and ctx.parent.params["as_json"]  # jobs --json remove JOB
+    emit(removed.to_json(), as_json or before, lambda: tell(said))
 
 
 @click.command("doctor")

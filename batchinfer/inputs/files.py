@@ -28,8 +28,10 @@ def find_files(path: Path, advice: str = "check input.path, or name the list wit
         found = sorted(file for file in path.rglob("*.parquet") if file.is_file())
         problem = f"The folder {path} holds no .parquet file."
     else:
-        anchor = Path(path.anchor or ".")
-        found = sorted(file for file in anchor.glob(str(path.relative_to(anchor))) if file.is_file())
+        folder = next(
+            (parent for parent in path.parents if parent.is_dir()), Path(path.anchor)
+        )  # no pattern, but a name
+        found = sorted(file for file in folder.glob(str(path.relative_to(folder))) if file.is_file())
         problem = f"There is no file {path}: {advice}."
     if not found:
         raise InputError(problem)

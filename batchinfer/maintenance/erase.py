@@ -139,13 +139,15 @@ def _remove_all(
     missed = log.erase(data, entry.lookup_hash, entry.columns, entry.normalize)
     if erased == none and not missed and not any(version.lookup_hashes for version in versions):
         named = ", ".join(f"{name}={text}" for name, text in entry.texts.items())
-        raise NotFound(" ".join([f"Nothing of {named} is stored for the job {data.name}.", *traces.remarks]))
+        raise NotFound(
+            " ".join([f"Nothing of {named} is stored for the job {data.name} in {data.root}.", *traces.remarks])
+        )
     _drop_logs(data)
     _drop_notes(data)
     if store is not None:  # even if no row is the entry's: what was deleted before may still lie in free blocks
         erase_cache.rewrite(store, db)
     replaced = replace_versions(data, db, store, versions)
-    return ErasureReport(data.name, erased, missed, replaced, traces.in_list, traces.remarks)
+    return ErasureReport(data.name, erased, missed, replaced, traces.in_list, [*replaced.remarks, *traces.remarks])
 
 
 def _sweep(data: JobData, store: Store) -> None:

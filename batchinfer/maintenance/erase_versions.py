@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
@@ -17,7 +18,7 @@ from batchinfer.core.clock import iso, now
 from batchinfer.core.database import one
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
-from batchinfer.core.sql import literal
+from batchinfer.core.sql import literal, parquet_rows
 from batchinfer.errors import Busy
 from batchinfer.job.spec import MatchSpec
 from batchinfer.maintenance.entry import SearchedVersion, blobs
@@ -37,11 +38,25 @@ class ReplacedVersions:
     rebuilt: the new versions, in place of what was served or pinned.
     rewritten: those that were written again under their own number or name.
     removed: those that the rebuilt ones replace.
+    emptied: those of the rebuilt ones that have no entry any more.
     """
 
     rebuilt: list[int]
     rewritten: list[int | str]
     removed: list[int | str]
+    emptied: list[int]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person must know of them."""
+        return [f"Version {number} has no entries left: every look-up misses." for number in self.emptied]
+
+
+class _Rebuilt(NamedTuple):
+    """A version that was built in place of one that is served."""
+
+    number: int
+    rows: int
 
 
 def replace_versions(
@@ -60,7 +75,7 @@ def replace_versions(
         _check_not_named(data, [*holding, *quoting])
         for name, pointer in _pointers(data).items():
             if pointer.version in rebuilt:
-                pointers.point(data, name, rebuilt[pointer.version])
+                pointers.point(data, name, rebuilt[pointer.version].number)
         for place in quoting:
             write_atomically(place.folder / MANIFEST, place.manifest.without_examples().to_bytes())
         for place in replaced:
@@ -69,7 +84,10 @@ def replace_versions(
     for place in holding:
         _rewrite(data, db, place)
     return ReplacedVersions(
-        list(rebuilt.values()), [place.name for place in holding], [place.name for place in replaced]
+        rebuilt=[made.number for made in rebuilt.values()],
+        rewritten=[place.name for place in holding],
+        removed=[place.name for place in replaced],
+        emptied=[made.number for made in rebuilt.values() if not made.rows],
     )
 
 
@@ -85,14 +103,14 @@ def _check_not_named(data: JobData, places: Sequence[SearchedVersion]) -> None:
             raise Busy(f"Version {pointer.version} was pinned meanwhile: run this command again.")
 
 
-def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, place: SearchedVersion) -> int:
+def _rebuild(data: JobData, db: duckdb.DuckDBPyConnection, store: Store | None, place: SearchedVersion) -> _Rebuilt:
     """A new version from an old one, without the entry. The gate does not judge it again."""
     with draft_folder(data) as draft:
         manifest = _write_others(db, place, draft)
         version = next_number(data, store)
         rebuilt = manifest.derive(version=version, created_at=iso(now()), parent=place.name)
         install_version(data, store, draft, version, rebuilt, current=False)
-    return version
+    return _Rebuilt(version, rebuilt.rows)
 
 
 def _rewrite(data: JobData, db: duckdb.DuckDBPyConnection, place: SearchedVersion) -> None:
@@ -111,7 +129,7 @@ def _write_others(db: duckdb.DuckDBPyConnection, place: SearchedVersion, draft: 
     """Writes its files without the entry, from its predictions.parquet; returns the manifest, still without them."""
     manifest = place.manifest
     others = f"WHERE lookup NOT IN ({blobs(place.lookup_hashes)})" if place.lookup_hashes else ""
-    target = literal(str(draft / PREDICTIONS))
+    target, written = literal(str(draft / PREDICTIONS)), parquet_rows(draft / PREDICTIONS)
     db.execute(f"COPY (SELECT * FROM {place.predictions} {others} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}")
     held = None
     if LOOKUP in manifest.files:  # a refused candidate has none
@@ -120,8 +138,8 @@ def _write_others(db: duckdb.DuckDBPyConnection, place: SearchedVersion, draft: 
         spec = None if match == "null" else MatchSpec.model_validate_json(match)
         held = matcher.write_matcher(manifest.key, draft, spec, is_json=manifest.is_json)
     return manifest.without_examples().derive(
-        rows=one(db, f"SELECT count(*) FROM read_parquet({target})"),
-        carried=one(db, f"SELECT count(*) FROM read_parquet({target}) WHERE carried"),
+        rows=one(db, f"SELECT count(*) FROM {written}"),
+        carried=one(db, f"SELECT count(*) FROM {written} WHERE carried"),
         match=None if held is None else held.to_json(),
         forgot=manifest.erased + 1,
     )

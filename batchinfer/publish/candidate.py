@@ -81,7 +81,9 @@ def release_candidate(
     info, forced = person.info, consent.forced
     known = folders.candidates(data)
     if name not in known:
-        raise NotFound(f"The job {data.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
+        raise NotFound(
+            f"The job {data.name} in {data.root} has no candidate {name}: it has {', '.join(known) or 'none'}."
+        )
     place = data.rejected / name
     manifest = Manifest.read(place)
     _check_fits(job, name, manifest, key)

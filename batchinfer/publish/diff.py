@@ -19,7 +19,7 @@ from batchinfer.core.database import TEXT_ROWS, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.output import OutputFile
-from batchinfer.core.sql import listed, literal, quoted
+from batchinfer.core.sql import listed, parquet_rows, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import OWN_COLUMNS, PREDICTIONS, free_name, version_column
@@ -113,7 +113,8 @@ def _sides(data: JobData, names: Sequence[str]) -> tuple[Side, Side]:
     earlier = [number for number in folders.numbers(data) if number < int(end.name)]
     if not earlier:
         raise NotFound(
-            f"The job {data.name} has no version before {end.name}, which is served: there is nothing to compare it with."
+            f"The job {data.name} in {data.root} has no version before {end.name}, which is served: "
+            "there is nothing to compare it with."
         )
     return _side(data, str(earlier[-1])), end
 
@@ -125,14 +126,16 @@ def _side(data: JobData, name: str) -> Side:
             return Side(version.number, version.folder, version.manifest)
     if CANDIDATE.fullmatch(name):
         if name not in (known := folders.candidates(data)):
-            raise NotFound(f"The job {data.name} has no candidate {name}: it has {', '.join(known) or 'none'}.")
+            raise NotFound(
+                f"The job {data.name} in {data.root} has no candidate {name}: it has {', '.join(known) or 'none'}."
+            )
         return Side(name, data.rejected / name, Manifest.read(data.rejected / name))
     if not (name.isascii() and name.isdigit()):
         raise UsageError(f"{name} is not a version: give a number such as 3, a candidate such as r7, or {CURRENT}.")
     number, versions = int(name), folders.numbers(data)
     if number not in versions:
         there = ", ".join(map(str, versions)) or "none"
-        raise NotFound(f"The job {data.name} has no version {number}: it has {there}.")
+        raise NotFound(f"The job {data.name} in {data.root} has no version {number}: it has {there}.")
     folder = folders.folder_of(data, number)
     return Side(number, folder, Manifest.read(folder))
 
@@ -156,7 +159,7 @@ def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
         columns = ", ".join(f"{version_column(key.name)} AS {listed(key.name)}" for key in side.manifest.key)
         db.execute(
             f"CREATE VIEW {alias} AS SELECT {columns}, lookup AS lookup_hash, {value} AS prediction, score, source "
-            f"FROM read_parquet({literal(str(side.folder / PREDICTIONS))})"
+            f"FROM {parquet_rows(side.folder / PREDICTIONS)}"
         )
     names = [listed(key.name) for key in end.manifest.key]
     alike = start.manifest.normalize == end.manifest.normalize  # otherwise equal keys have other hashes

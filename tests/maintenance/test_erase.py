@@ -341,6 +341,7 @@ def test_the_last_entry(tmp_path: Path) -> None:
     world.publish()
     report = erase.erase_entry(world.job, world.data, {"id": "1"}).to_json()
     assert (report["imports"], report["versions_rebuilt"]) == (1, [2])
+    assert report["remarks"][0] == "Version 2 has no entries left: every look-up misses."
     assert world.get(id=1) is None
     assert traces(world.data.folder) == []
 
@@ -396,7 +397,8 @@ def test_nothing_to_forget(world: World, batchinfer: Cli) -> None:
     """An entry that is nowhere is a miss, and nothing is changed."""
     (world.data.logs / "engine.log").write_text("kept")
     done = batchinfer("forget", world.job.path, "name=Nobody", "--yes")
-    assert (done.code, done.sentence) == (6, "Nothing of name=Nobody is stored for the job shop.")
+    sentence = f"Nothing of name=Nobody is stored for the job shop in {world.data.root}."
+    assert (done.code, done.sentence) == (6, sentence)
     assert folders.numbers(world.data) == [1]
     assert (world.data.logs / "engine.log").exists()
     forget(world)

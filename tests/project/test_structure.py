@@ -114,8 +114,8 @@ def test_a_function_name_means_one_thing() -> None:
     assert twice.keys() <= {"main"}, twice  # where a process begins
 
 
-def test_a_scratch_table_is_read_by_its_owner_alone() -> None:
-    """A table or view that one module makes is named in the SQL of no other; what others need of it is a method."""
+def owners_of_tables() -> dict[str, set[str]]:
+    """The modules that make or declare each table or view."""
     owners = defaultdict(set)
     for name, tree in TREES.items():
         declared = re.findall(r"^\| ([a-z_]+) +\| ", ast.get_docstring(tree) or "", re.MULTILINE)
@@ -125,8 +125,28 @@ def test_a_scratch_table_is_read_by_its_owner_alone() -> None:
         ]
         for table in [*declared, *(table for tables in made for table in tables)]:
             owners[table].add(str(name))
+    return owners
+
+
+def lasting_tables(owners: dict[str, set[str]]) -> set[str]:
+    """Those of the cache, and what looks like the name of one."""
+    return {"migrations", "table"} | {table for table, where in owners.items() if "cache/schema.py" in where}
+
+
+def test_the_architecture_page_names_the_scratch_tables() -> None:
+    """It has each of them in its list of owners, and no other."""
+    page = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = page.partition("| owner | tables |")[2].partition("\n\n")[0]
+    named = {table for row in listed.splitlines()[2:] for table in re.findall(r"`([a-z_]+)`", row.split("|")[2])}
+    owners = owners_of_tables()
+    assert named == owners.keys() - lasting_tables(owners)
+
+
+def test_a_scratch_table_is_read_by_its_owner_alone() -> None:
+    """A table or view that one module makes is named in the SQL of no other; what others need of it is a method."""
+    owners = owners_of_tables()
     assert {"list", "bad_rows", "bad_keys", "todo", "entries", "rejected"} <= owners.keys()
-    lasting = {"migrations", "table"} | {table for table, where in owners.items() if "cache/schema.py" in where}
+    lasting = lasting_tables(owners)
     strangers = [
         f"{name} names {table}, a table of {', '.join(sorted(owners[table]))}: {text[:80]!r}"
         for name, tree in TREES.items()
