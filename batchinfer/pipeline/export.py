@@ -50,8 +50,10 @@ def export(
 ) -> ExportReport:
     """Writes what the cache has for the list, and imports, with all of the list's columns and in its order.
 
-    Of rows with one key the first is there. What people gave beyond the list comes last. Raises UsageError.
+    Of rows with one key the first is there. What people gave beyond the list comes last. Raises UsageError, or
+    NotFound where the data folder has nothing of the job.
     """
+    data.require()
     confirm_list(job, data, options.input, person, yes=options.yes)
     with target.draft() as draft, prepare(job, data, options, person.info) as prepared:
         candidate = Candidate(prepared.workspace)

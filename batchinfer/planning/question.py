@@ -119,7 +119,8 @@ def _examples(job: Job, prompt: PromptSpec) -> list[Example]:
         return list(prompt.examples)
     path: Path = job.inside("prompt.examples", prompt.examples)
     try:
-        rows = pq.read_table(path, columns=["input", "output"]).to_pylist()
+        with pq.ParquetFile(path) as file:
+            rows = file.read(["input", "output"]).to_pylist()
         return [Example.model_validate(row) for row in rows]
     except (OSError, pa.ArrowInvalid, KeyError, ValidationError, UnicodeDecodeError) as exc:
         reason = str(exc).splitlines()[0]

@@ -74,8 +74,10 @@ def export_review(
 ) -> ExportedReview:
     """Writes what would be published now and has no verdict yet. where: only rows with these values.
 
-    target: in one of FORMATS. Raises UsageError where the file or a column of `where` will not do.
+    target: in one of FORMATS. Raises UsageError where the file or a column of `where` will not do, and NotFound where the
+    data folder has nothing of the job.
     """
+    data.require()
     confirm_list(job, data, options.input, person, yes=options.yes)
     with (
         target.draft() as draft,

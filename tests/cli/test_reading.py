@@ -36,7 +36,9 @@ def test_a_job_is_not_made_by_looking(batchinfer: Cli, shop: Callable[..., Path]
     """A job that was planned, tried or exported and never run is not in the data folder: nothing lists or serves it."""
     shop()
     batchinfer.data.mkdir()
-    assert batchinfer(*command).code in (0, 1)
+    done = batchinfer(*command)
+    assert done.code == (6 if command[0] in ("export", "review") else done.code)
+    assert done.code in (0, 1, 6)
     assert {path.name for path in batchinfer.data.iterdir()} <= {"digests.json"}
     assert batchinfer("jobs").code == 6
 
@@ -100,7 +102,7 @@ def test_what_reads_needs_no_right_to_write(
     assert done.code == 0, done
     assert everything(batchinfer.data) == before
     left = [path.name for path in tmp_path.iterdir() if path.name.startswith("batchinfer-")]
-    assert set(left) <= {"batchinfer-devices"}  # whose turn it is on the processor
+    assert [name for name in left if not name.startswith(("batchinfer-devices", "batchinfer-cpu"))] == []
 
 
 def test_imports_under_another_key_are_read_without_writing(

@@ -208,9 +208,9 @@ def test_a_review_is_known_by_its_columns(make: Make, tmp_path: Path) -> None:
 def test_many_rows_fit_into_little_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list of many long values is written and imported within a small limit of memory."""
     monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
-    count = 40_000
+    count = 10_000
     world = make({"id": pa.array(range(count)), "text": ["x"] * count}, prompt={"template": "{{ id }}"})
-    world.answer(lambda row: f"{row['id']} " + "long " * 200)
+    world.answer(lambda row: f"{row['id']} " + "long " * 800)
     rows = world.review()
     assert len(rows) == count
     assert world.judge([row | {"verdict": "accept"} for row in rows]).accepted == count

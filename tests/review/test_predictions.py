@@ -366,7 +366,7 @@ def test_undoing_what_is_not_there_is_refused(make: Make) -> None:
         predictions.undo_import(world.job, world.data, 1)
     world.take_in({"id": ["a"], "prediction": ["1"]})
     world.take_in({"id": ["b"], "prediction": ["1"]})
-    with pytest.raises(NotFound, match=r"There is no import 7; there are 1, 2\."):
+    with pytest.raises(NotFound, match=r"The job shop has no import 7 in .*: there are 1, 2\."):
         predictions.undo_import(world.job, world.data, 7)
 
 
