@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from batchinfer.core import keys
 from batchinfer.core.columns import Kind
 from batchinfer.errors import InputError
+from batchinfer.inputs.shortest import decimal_texts, plainer, widened
 
 ARROW_TYPES: dict[Kind, pa.DataType] = {
     "string": pa.string(),
@@ -83,6 +84,10 @@ def convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults
     column = stored(column)
     if kind == "json":
         return _as_json(column, name, faults)
+    if kind == "number":
+        column = widened(column)
+    elif kind == "string" and pa.types.is_decimal(column.type):
+        column = decimal_texts(column)
     if _is_text(column.type):
         column = _decode(column.cast(pa.large_binary()), name, faults)
     try:
@@ -99,9 +104,10 @@ def convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults
 
 def _as_json(column: pa.Array, name: str, faults: Faults) -> pa.Array:
     texts: list[str | None] = []
+    shortest = plainer(column.type)
     for row, value in enumerate(column):
         try:
-            plain = value.as_py()
+            plain = shortest(value.as_py())
         except UnicodeDecodeError:
             plain = None
             faults.add(row, "not_utf8", f"The column {name} holds text that is not valid UTF-8.")

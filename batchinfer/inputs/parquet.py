@@ -20,6 +20,7 @@ from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError, did_you_mean
 from batchinfer.inputs.convert import ARROW_TYPES, Faults, convert, json_value, kind_of, stored_type
 from batchinfer.inputs.list_file import ListFile
+from batchinfer.inputs.shortest import Form, form_of
 from batchinfer.job.spec import InputSpec
 
 ROW = "\x1frow"
@@ -92,6 +93,11 @@ class ListSource:
             if kind == "integer" and pa.types.is_uint64(stored_type(fields[name].type))
             else ARROW_TYPES[kind]
             for name, kind in self.kinds.items()
+        }
+        self.forms: dict[str, Form] = {
+            name: form
+            for name in spec.key
+            if self.kinds[name] in ("number", "string") and (form := form_of(stored_type(fields[name].type)))
         }
         for name in spec.key:
             if self.kinds[name] == "json":

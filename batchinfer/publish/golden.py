@@ -17,6 +17,7 @@ from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError
 from batchinfer.inputs.files import refuse_table
 from batchinfer.inputs.parquet import ListSource
+from batchinfer.inputs.shortest import plain_values
 from batchinfer.job.reader import Job
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.publish.contents import Candidate
@@ -108,7 +109,7 @@ def _read(output: OutputSpec, compare: str, source: ListSource) -> pa.Table:
                     raise InputError(f"The golden file {path}, row {checked.bad[0].row}: {checked.bad[0].detail}")
                 records = []
                 for query, answer in zip(
-                    checked.good.select(key).to_pylist(), raw.column(ANSWER).to_pylist(), strict=True
+                    checked.good.select(key).to_pylist(), plain_values(raw.column(ANSWER)), strict=True
                 ):
                     row += 1
                     place = f"The golden file {path}, row {row}"

@@ -30,6 +30,7 @@ from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.inputs.files import find_files
 from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import ROW, ListSource
+from batchinfer.inputs.shortest import plain_values
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import quiet
 from batchinfer.prompting.parse import Parser
@@ -153,7 +154,7 @@ class _IncomingTable:
         """listed: the list; without one, the first file's key is the job's. author: of rows that name none."""
         self._db, self._spec, self._author, self._rows_at_once = db, job.spec.input, author, rows_at_once
         self._as_json, self._parser = job.spec.output.is_json, Parser(job.spec.output)
-        self._key, self._lookups = listed.key, listed.lookups_sql
+        self._key, self._forms, self._lookups = listed.key, listed.forms, listed.lookups_sql
         self.unfit, self.unlisted = FaultList(), None if listed.lookups_sql is None else 0
         self._files: list[tuple[int, str]] = []  # the rows that came before, and how to say where one is
         self.rows = 0
@@ -165,7 +166,7 @@ class _IncomingTable:
     @property
     def key_spec(self) -> str:
         """Which key the lookups are made of."""
-        return imports.key_of(self._key or [], self._spec.normalize)
+        return imports.key_of(self._key or [], self._spec.normalize, self._forms)
 
     def add_file(self, path: Path, parquet: ListFile) -> None:
         """Adds a file's rows. parquet: where they are, if `path` is not Parquet itself. Raises InputError."""
@@ -221,7 +222,7 @@ class _IncomingTable:
     def _predictions(self, column: pa.Array, good: pa.Table, source: ListSource, place: str) -> list[str]:
         """The predictions of a batch as JSON. Raises InputError for the first that cannot be one."""
         try:
-            return [as_prediction(answer, as_json=self._as_json) for answer in column.to_pylist()]
+            return [as_prediction(answer, as_json=self._as_json) for answer in plain_values(column)]
         except ValueError:  # one of them; which, is found out value by value
             for number, value in enumerate(column):
                 try:
