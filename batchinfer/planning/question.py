@@ -18,6 +18,7 @@ from batchinfer.engines.models import ModelIdentity
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import InputError
+from batchinfer.inputs.shortest import plain_values
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.fingerprint import answer_parts, fingerprint, parser_fingerprint
@@ -121,8 +122,9 @@ def _examples(job: Job, prompt: PromptSpec) -> list[Example]:
     path: Path = job.inside("prompt.examples", prompt.examples)
     try:
         with pq.ParquetFile(path) as file:
-            rows = file.read(["input", "output"]).to_pylist()
-        return [Example.model_validate(row) for row in rows]
+            table = file.read(["input", "output"])
+        columns = [plain_values(table[name].combine_chunks()) for name in ("input", "output")]
+        return [Example.model_validate({"input": row, "output": text}) for row, text in zip(*columns, strict=True)]
     except (OSError, pa.ArrowInvalid, KeyError, ValidationError, UnicodeDecodeError) as exc:
         reason = str(exc).splitlines()[0]
         raise InputError(
