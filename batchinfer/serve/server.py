@@ -23,7 +23,7 @@ from batchinfer.misses import collector
 from batchinfer.serve.app import Settings
 from batchinfer.serve.auth import Latch, watching
 from batchinfer.serve.rsgi import RsgiApp
-from batchinfer.serve.supervisor import Supervisor
+from batchinfer.serve.supervisor import WorkerSupervisor
 
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
@@ -89,8 +89,8 @@ def _keys(latch: Latch) -> Literal["always", "never", "once there is one"]:
     return "always" if latch.closed else "once there is one"
 
 
-def _supervisor(settings: Settings, host: str, port: int, workers: int) -> Supervisor:
-    return Supervisor(
+def _supervisor(settings: Settings, host: str, port: int, workers: int) -> WorkerSupervisor:
+    return WorkerSupervisor(
         "batchinfer.serve.rsgi",
         address=host,
         port=port,

@@ -47,7 +47,7 @@ class BackOff:
         return wait
 
 
-class Supervisor(Granian):  # type: ignore[misc,valid-type] # granian picks the class by platform
+class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian picks the class by platform
     """granian's main process, but it never gives up a worker."""
 
     def __init__(self, *args: Any, run_folder: Path, **kwargs: Any) -> None:
