@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from batchinfer.errors import MissingExtra, StoreError
-from batchinfer.match.budget import LEAST_WRITTEN, Budget
+from batchinfer.match.budget import LEAST_WRITTEN, MatchBudget
 from batchinfer.match.suffixes import Place, Suffixes
 from batchinfer.match.windows import LEAST_STEP, LONGEST, MOST_PER_BYTE, Window, windows
 
@@ -114,7 +114,7 @@ class _Named:
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
-    def __call__(self, number: int, ranges: tuple[str, ...], budget: Budget) -> _Entries:
+    def __call__(self, number: int, ranges: tuple[str, ...], budget: MatchBudget) -> _Entries:
         """Those of a pattern, restricted to languages. Raises StoreError, or ResultTooLarge for more than is to be read."""
         entries = self._kept.get((number, ranges))
         if entries is None:
@@ -202,7 +202,7 @@ class Matcher:
         return min(max(longest, LEAST_STEP), LONGEST)
 
     def find(
-        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: Budget | None = None
+        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: MatchBudget | None = None
     ) -> list[Occurrence]:
         """The terms that stand in a text, by where they begin, and what each names.
 
@@ -212,14 +212,16 @@ class Matcher:
         """
         return [
             Occurrence(*place, text[start:end], entries.names)
-            for (start, end), place, entries in self._places(text, languages, utf16=utf16, budget=budget or Budget())
+            for (start, end), place, entries in self._places(
+                text, languages, utf16=utf16, budget=budget or MatchBudget()
+            )
         ]
 
     def find_json(
-        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: Budget | None = None
+        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: MatchBudget | None = None
     ) -> bytes:
         """The same as a JSON list of flat matches, in UTF-8."""
-        budget = budget or Budget()
+        budget = budget or MatchBudget()
         parts = []
         for (start, end), place, entries in self._places(text, languages, utf16=utf16, budget=budget):
             budget.need_room((LEAST_WRITTEN + end - start) * len(entries.names))
@@ -229,7 +231,7 @@ class Matcher:
         return b"[%b]" % b",".join(parts)
 
     def _places(
-        self, text: str, languages: Collection[str], *, utf16: bool, budget: Budget
+        self, text: str, languages: Collection[str], *, utf16: bool, budget: MatchBudget
     ) -> Iterable[tuple[Span, Span, _Entries]]:
         """Where terms stand, in code points and as asked for, and what each stands for."""
         if self._suffixes is None:
@@ -241,7 +243,7 @@ class Matcher:
             return [(span, (units(span[0]), units(span[1])), entries) for span, entries in matches]
         return [(span, span, entries) for span, entries in matches]
 
-    def _matches(self, text: str, ranges: tuple[str, ...], budget: Budget) -> list[Match]:
+    def _matches(self, text: str, ranges: tuple[str, ...], budget: MatchBudget) -> list[Match]:
         """Those that are reported, in order."""
         kept, pending = list[Match](), list[Match]()
         size = 0  # of what is found, as JSON, at least
@@ -258,7 +260,7 @@ class Matcher:
             return sorted(pending, key=_leftmost_longest) if len(pending) > 1 else pending
         return _settle(kept, pending, len(text) + 1)[0]
 
-    def _in_window(self, window: Window, ranges: tuple[str, ...], budget: Budget) -> Iterator[Match]:
+    def _in_window(self, window: Window, ranges: tuple[str, ...], budget: MatchBudget) -> Iterator[Match]:
         """What ends in a window, in some languages."""
         budget.check_time()
         assert self._suffixes is not None
