@@ -111,6 +111,8 @@ class World:
 
         The run's own loop does it, with an engine and a tokenizer that only pretend.
         """
+        self.data.folder.mkdir(parents=True, exist_ok=True)
+        self.store.prepare()
         with self.prepared(**options) as prepared:
             assert prepared.question is not None
             run_id = self.store.start_run(prepared.question.fingerprint, prepared.question.parts)

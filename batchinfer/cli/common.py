@@ -62,10 +62,10 @@ def data_dir() -> Path:
 @contextlib.contextmanager
 def model_note(job: Job, data: JobData, *, as_json: bool) -> Iterator[None]:
     """Tells people once for each job and data folder that the bundled model is a small one; machines never."""
-    from batchinfer.engines.bundled import NOTICE, PREFIX
+    from batchinfer.engines.bundled import NAME, NOTICE, PREFIX
 
     model = job.spec.model
-    told = as_json or model is None or not model.id.startswith(PREFIX) or data.noted.exists()
+    told = as_json or model is None or model.id != PREFIX + NAME or data.noted.exists()
     if not told:
         click.secho(NOTICE, dim=True, err=True)
     yield

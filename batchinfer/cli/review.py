@@ -64,11 +64,12 @@ def review_(
     options, only = Options(input=input_path, yes=yes), pairs(where, opened.spec.input.key)
     with ProgressConsole() as show:
         review = export_review(opened, data, options, output, only, show)
+    marked = "FILE" if output.path is None else out
     done = (
-        f"Wrote {counted(review.rows, 'row')} to {out}: {review.new:,} new, {review.changed:,} changed. "
-        f"Mark verdict as accept, reject or correct, then: batchinfer import {job} {out}{_HINTS[review.subject]}"
+        f"Wrote {counted(review.rows, 'row')} to {output}: {review.new:,} new, {review.changed:,} changed. "
+        f"Mark verdict as accept, reject or correct, then: batchinfer import {job} {marked}{_HINTS[review.subject]}"
     )
-    nothing = f"There is nothing to review; {out} holds the header only."
+    nothing = f"There is nothing to review; {output} holds the header only."
     emit(review.to_json(), as_json, lambda: teller(output)(done if review.rows else nothing))
 
 

@@ -281,4 +281,4 @@ def export_(job: str, file: str, chosen: str | None, input_path: Path | None, ye
     opened, data = open_job(job)
     with ProgressConsole() as show:
         report = export(opened, data, Options(input=input_path, yes=yes), output, show)
-    emit(report.to_json(), as_json, lambda: teller(output)(f"Wrote {counted(report.rows, 'row')} to {file}."))
+    emit(report.to_json(), as_json, lambda: teller(output)(f"Wrote {counted(report.rows, 'row')} to {output}."))

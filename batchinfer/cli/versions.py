@@ -114,7 +114,7 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, chosen: str | No
         if found.count > len(found.first) and out is None:
             tell(f"{found.count - len(found.first):,} more are not shown; --out FILE.csv writes all.")
         if out is not None:
-            say(f"Wrote {counted(found.count, 'row')} to {out}.")
+            say(f"Wrote {counted(found.count, 'row')} to {output}.")
 
     emit(found.to_json(), as_json, text)
 

@@ -255,6 +255,10 @@ def require_folder(root: Path) -> None:
 
 
 def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:
-    """The data folder: --home, or $BATCHINFER_HOME, or the platform's user data folder."""
+    """The data folder: --home, or $BATCHINFER_HOME, or the platform's user data folder. Raises UsageError."""
     chosen = option or environment.get(VARIABLE)
-    return Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("batchinfer"))
+    folder = Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("batchinfer"))
+    for sign, name in (("?", "question mark"), ("\\", "backslash")):
+        if sign in os.path.realpath(folder):  # DuckDB would look for its files elsewhere
+            raise UsageError(f"The data folder {folder} has a {name} in its path: choose another with --home.")
+    return folder

@@ -64,7 +64,8 @@ class OutputFile:
         return OutputFile(path, known[path.suffix.lower()])
 
     def __str__(self) -> str:
-        return STDOUT if self.path is None else str(self.path)
+        """For messages."""
+        return "standard output" if self.path is None else str(self.path)
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:

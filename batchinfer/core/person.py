@@ -35,4 +35,4 @@ def ask(person: Person, said: str, fix: str, *, yes: bool, typed: str | None = N
     if yes:
         person.info(said)
     elif not person.confirm(f"{said} Continue?" if typed is None else said, typed=typed):
-        raise NotConfirmed(said, fix=fix)
+        raise NotConfirmed(said.removesuffix("."), fix=fix)

@@ -30,6 +30,9 @@ FIXES: Mapping[str, str] = {
     "not_json": "give output.schema, or ask for JSON in prompt.template",
     "not_in_schema": "correct output.schema, or show the form in prompt.examples",
     "not_in_pattern": "correct output.pattern, or show the form in prompt.examples",
+    "too_deep": "limit the depth in output.schema, or show the form in prompt.examples",
+    "too_slow": "simplify the patterns in output.pattern, output.schema and output.steps",
+    "unreadable": "correct output.schema, or show the form in prompt.examples",
     "off_choice": "name the choices in prompt.template, or lower output.min_mass",
     "no_scores": "try again",
 }

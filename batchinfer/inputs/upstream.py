@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from batchinfer.core.database import LIST_ROWS, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData, job_names
-from batchinfer.core.sql import literal, quoted
+from batchinfer.core.sql import literal, parquet_rows, quoted
 from batchinfer.errors import BatchinferError, InputError, NotFound, SpecError
 from batchinfer.job import reader
 from batchinfer.job.parts import PREDICTION, Part
@@ -117,7 +117,7 @@ def _list_sql(db: duckdb.DuckDBPyConnection, version: Snapshot, spec: InputSpec,
     """SQL for the list: the upstream's key columns, and its prediction or the items of a list in it."""
     key = [column.name for column in version.manifest.key]
     value = quoted(spec.as_ or PREDICTION)
-    parquet = f"read_parquet({literal(str(version.folder / PREDICTIONS))})"
+    parquet = parquet_rows(version.folder / PREDICTIONS)
     own = ", ".join(f"{version_column(name)} AS {quoted(name)}" for name in key)
     if spec.explode is None or not rows:
         return f"SELECT {own}, {PREDICTION} AS {value} FROM {parquet}{'' if rows else ' LIMIT 0'}"

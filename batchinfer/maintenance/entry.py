@@ -15,7 +15,7 @@ from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
 from batchinfer.core.database import LIST_ROWS
 from batchinfer.core.home import JobData
-from batchinfer.core.sql import literal
+from batchinfer.core.sql import parquet_rows
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions.layout import PREDICTIONS, version_column
 from batchinfer.versions.manifest import Manifest
@@ -84,7 +84,7 @@ class SearchedVersion:
 
     @property
     def predictions(self) -> str:
-        return f"read_parquet({literal(str(self.folder / PREDICTIONS))})"
+        return parquet_rows(self.folder / PREDICTIONS)
 
     @property
     def quotes(self) -> bool:
@@ -138,7 +138,7 @@ def search(
     """Looks for the entry in one version or candidate. Raises StoreError where it is damaged."""
     if {column.name for column in manifest.key} != entry.texts.keys():
         return SearchedVersion(name, folder, manifest, [], searched=False)
-    parquet = f"read_parquet({literal(str(folder / PREDICTIONS))})"
+    parquet = parquet_rows(folder / PREDICTIONS)
     try:
         find = _find_hash if manifest.normalize == entry.normalize else _find_spellings
         return SearchedVersion(name, folder, manifest, find(db, parquet, manifest, entry), searched=True)

@@ -18,7 +18,7 @@ from batchinfer.core.clock import iso, now
 from batchinfer.core.database import one
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
-from batchinfer.core.sql import literal
+from batchinfer.core.sql import literal, parquet_rows
 from batchinfer.errors import Busy
 from batchinfer.job.spec import MatchSpec
 from batchinfer.maintenance.entry import SearchedVersion, blobs
@@ -129,7 +129,7 @@ def _write_others(db: duckdb.DuckDBPyConnection, place: SearchedVersion, draft: 
     """Writes its files without the entry, from its predictions.parquet; returns the manifest, still without them."""
     manifest = place.manifest
     others = f"WHERE lookup NOT IN ({blobs(place.lookup_hashes)})" if place.lookup_hashes else ""
-    target = literal(str(draft / PREDICTIONS))
+    target, written = literal(str(draft / PREDICTIONS)), parquet_rows(draft / PREDICTIONS)
     db.execute(f"COPY (SELECT * FROM {place.predictions} {others} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}")
     held = None
     if LOOKUP in manifest.files:  # a refused candidate has none
@@ -138,8 +138,8 @@ def _write_others(db: duckdb.DuckDBPyConnection, place: SearchedVersion, draft: 
         spec = None if match == "null" else MatchSpec.model_validate_json(match)
         held = matcher.write_matcher(manifest.key, draft, spec, is_json=manifest.is_json)
     return manifest.without_examples().derive(
-        rows=one(db, f"SELECT count(*) FROM read_parquet({target})"),
-        carried=one(db, f"SELECT count(*) FROM read_parquet({target}) WHERE carried"),
+        rows=one(db, f"SELECT count(*) FROM {written}"),
+        carried=one(db, f"SELECT count(*) FROM {written} WHERE carried"),
         match=None if held is None else held.to_json(),
         forgot=manifest.erased + 1,
     )

@@ -37,6 +37,11 @@ _is_word = regex.compile(_WORD, regex.V1).fullmatch
 _is_hangul = regex.compile(_HANGUL, regex.V1).fullmatch
 
 
+def is_hangul(sign: str) -> bool:
+    """Whether a folded character is of the script whose words particles follow."""
+    return _is_hangul(sign) is not None
+
+
 def _jamo(first: int, last: int, more: str) -> str:
     """A set of Korean letters, for a regular expression, with those that NFKC makes into them; more: ranges beyond."""
     compatible = map(chr, (*range(0x3131, 0x318F), *range(0xFFA0, 0xFFDD)))
@@ -46,11 +51,13 @@ def _jamo(first: int, last: int, more: str) -> str:
 
 # A character with what melts into it: marks, what is taken away, and the letters of one Korean syllable.
 _LEAD, _VOWEL = _jamo(0x1100, 0x115F, "\ua960-\ua97c"), _jamo(0x1160, 0x11A7, "\ud7b0-\ud7c6")
-_TAIL = rf"(?:\p{{Cf}}{{0,4}}{_jamo(0x11A8, 0x11FF, chr(0xD7CB) + '-' + chr(0xD7FB))})?"
+_TAIL_SIGN = _jamo(0x11A8, 0x11FF, chr(0xD7CB) + "-" + chr(0xD7FB))
+_TAIL = rf"(?:\p{{Cf}}{{0,4}}{_TAIL_SIGN})?"
 _find_clusters = regex.compile(
     rf"(?:{_LEAD}\p{{Cf}}{{0,4}}{_VOWEL}{_TAIL}|[가-힣]{_TAIL}|.)[\p{{M}}\p{{Cf}}\uFF9E\uFF9F]{{0,{MOST_MARKS}}}",
     regex.V1 | regex.DOTALL,
 ).findall
+_melts = regex.compile(rf"{_VOWEL}|{_TAIL_SIGN}|[\p{{M}}\p{{Cf}}\uFF9E\uFF9F]", regex.V1).match
 _mark_words = re.compile(r"\b").sub
 _mark_ascii_words = re.compile(r"\b", re.ASCII).sub
 _drop_accents = regex.compile(r"[\u0300-\u036F\u1AB0-\u1AFF\u1DC0-\u1DFF\u20D0-\u20FF\uFE20-\uFE2F]+").sub
@@ -215,6 +222,11 @@ def _made_alike(sign: str) -> str:
     if found is None:
         found = " " if sign.isspace() else _BY_CATEGORY.get(unicodedata.category(sign), sign)
     return found
+
+
+def melts(sign: str) -> bool:
+    """Whether a character can become part of what stands before it."""
+    return _melts(sign) is not None
 
 
 def _visible(cluster: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 from batchinfer.core.records import Answer, Failure, Generation, Message, Prediction, Prompt
 from batchinfer.engines.protocol import Engine, Task
 from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.errors import Stopped
+from batchinfer.errors import BatchinferError
 from batchinfer.inputs.parquet import template_values
 from batchinfer.pipeline.on_errors import too_many
 from batchinfer.pipeline.progress import Progress
@@ -51,7 +52,7 @@ class Generator:
         self._underway: dict[bytes, AwaitedRow] = {}
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
-        self._committed = 0.0
+        self._committed, self._is_changing = 0.0, False
 
     def run(self, engine: Engine, task: Task, tokenizer: Tokenizer, max_len: int, show: Callable[[], None]) -> None:
         """Answers all that is to do, or until a stop is requested; commits as it goes.
@@ -71,9 +72,10 @@ class Generator:
                     self._commit()
                 show()
             self._commit()
-        except Stopped:
-            if self._stop.reason is None:  # the engine cannot be kept alive: the next run must not die of the same rows
-                self._commit()
+        except (
+            BaseException
+        ):  # whatever ends the run: what is finished is kept, also so that the next one does not ask it
+            self._rescue()
             raise
         finally:
             self._stop.graceful = False
@@ -113,11 +115,13 @@ class Generator:
         """Reads an answer, and counts it."""
         row = self._underway.pop(result.prompt_key or b"")
         read = self._question.parser(result, row.values) if isinstance(result, Generation) else result
+        self._is_changing = True
         if isinstance(result, Generation):
             self._answers.append(Answer(result, read))
         if isinstance(read, Failure):
             self._failures.append((read, row.query))
         self._progress.count(result, read)
+        self._is_changing = False
         self._stop_if_most_fail()
 
     def _stop_if_most_fail(self) -> None:
@@ -131,6 +135,13 @@ class Generator:
 
     def _commit(self) -> None:
         if self._answers or self._failures:
+            self._is_changing = True
             self._store.commit(self._answers, self._failures, self._provenance, replace=self._replace)
-        self._answers, self._failures = [], []
+        self._answers, self._failures, self._is_changing = [], [], False
         self._committed = time.monotonic()
+
+    def _rescue(self) -> None:
+        """Commits what is finished, on the way out. What ended the run is reported, not that this failed, too."""
+        if not self._is_changing:  # a signal may break off a commit that is in already
+            with contextlib.suppress(BatchinferError):
+                self._commit()

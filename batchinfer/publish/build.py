@@ -13,7 +13,7 @@ from batchinfer.core.clock import iso, now
 from batchinfer.core.database import query_engine
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Check
-from batchinfer.core.sql import literal
+from batchinfer.core.sql import parquet_rows
 from batchinfer.core.version import __version__
 from batchinfer.engines.models import ModelIdentity
 from batchinfer.errors import StoreError
@@ -94,7 +94,7 @@ def check(folder: Path) -> None:
         with query_engine() as db:
             names = ", ".join(version_column(column.name) for column in version.manifest.key)
             sample = db.execute(
-                f"SELECT {names} FROM read_parquet({literal(str(folder / PREDICTIONS))}) USING SAMPLE 100 ROWS"
+                f"SELECT {names} FROM {parquet_rows(folder / PREDICTIONS)} USING SAMPLE 100 ROWS"
             ).fetchall()
         for values in sample:
             query = {column.name: value for column, value in zip(version.manifest.key, values, strict=True)}

@@ -13,7 +13,7 @@ import duckdb
 
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
-from batchinfer.core.sql import listed, literal
+from batchinfer.core.sql import listed, literal, parquet_rows
 from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
@@ -72,7 +72,7 @@ def version_rows(folder: Path, key: Sequence[Column]) -> str:
     """SQL for the entries of a version or a candidate, named as those of a list. key: its own."""
     names = [f"{version_column(column.name)} AS {listed(column.name)}" for column in key]
     columns = ", ".join(["lookup AS lookup_hash", *names, VALUE_COLUMNS])
-    return f"SELECT {columns} FROM read_parquet({literal(str(folder / PREDICTIONS))})"
+    return f"SELECT {columns} FROM {parquet_rows(folder / PREDICTIONS)}"
 
 
 @dataclass(frozen=True, slots=True)

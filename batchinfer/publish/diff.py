@@ -19,7 +19,7 @@ from batchinfer.core.database import TEXT_ROWS, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.output import OutputFile
-from batchinfer.core.sql import listed, literal, quoted
+from batchinfer.core.sql import listed, parquet_rows, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import OWN_COLUMNS, PREDICTIONS, free_name, version_column
@@ -159,7 +159,7 @@ def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
         columns = ", ".join(f"{version_column(key.name)} AS {listed(key.name)}" for key in side.manifest.key)
         db.execute(
             f"CREATE VIEW {alias} AS SELECT {columns}, lookup AS lookup_hash, {value} AS prediction, score, source "
-            f"FROM read_parquet({literal(str(side.folder / PREDICTIONS))})"
+            f"FROM {parquet_rows(side.folder / PREDICTIONS)}"
         )
     names = [listed(key.name) for key in end.manifest.key]
     alike = start.manifest.normalize == end.manifest.normalize  # otherwise equal keys have other hashes

@@ -12,7 +12,7 @@ import lmdb
 from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.files import os_errors
-from batchinfer.core.sql import literal
+from batchinfer.core.sql import literal, parquet_rows
 from batchinfer.errors import StoreError
 from batchinfer.versions.entries import page_checks
 from batchinfer.versions.layout import CHECKS, LOOKUP, PREDICTIONS, version_column
@@ -30,7 +30,7 @@ def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: P
             'job', {literal(job)}, 'query', json_object({query}), 'prediction', {prediction}, 'scores', scores::JSON,
             'score', score, 'source', source, 'model', model,
             'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR) AS body
-        FROM read_parquet({literal(str(target / PREDICTIONS))})"""
+        FROM {parquet_rows(target / PREDICTIONS)}"""
     )
     path = target / LOOKUP
     size = 64 << 20

@@ -22,12 +22,13 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS, one, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Source
-from batchinfer.core.sql import literal
+from batchinfer.core.sql import parquet_rows
 from batchinfer.errors import MissingExtra
 from batchinfer.job.matched import matched_sql
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import MatchSpec
-from batchinfer.match.matcher import MAGIC, MATCHER, TRAILER, matcher_version
+from batchinfer.match.matcher import MATCHER, matcher_version
+from batchinfer.match.stored import MAGIC, TRAILER
 from batchinfer.versions.layout import PREDICTIONS, version_column
 
 MEMORY = "256MB"  # for tables; what does not fit goes to a file
@@ -230,7 +231,7 @@ def _automaton(patterns: list[str]) -> bytes:
 def _unwanted(key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: bool) -> str:
     """SQL for how many entries the section's conditions leave out."""
     wanted = matched_sql(spec, {column.name for column in key}, version_column, is_json=is_json)
-    return f"SELECT count(*) FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE ({wanted}) IS NOT TRUE"
+    return f"SELECT count(*) FROM {parquet_rows(target / PREDICTIONS)} WHERE ({wanted}) IS NOT TRUE"
 
 
 def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: bool) -> str:
@@ -249,5 +250,5 @@ def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: 
     return f"""SELECT concept, language, json_extract_string(item, '$') AS term, score, source FROM (
             SELECT {part(spec.concept)}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,
                    unnest(list_concat({each}, [])) AS item
-            FROM read_parquet({literal(str(target / PREDICTIONS))}) WHERE {matched})
+            FROM {parquet_rows(target / PREDICTIONS)} WHERE {matched})
         WHERE json_type(item) NOT IN ('NULL', 'OBJECT', 'ARRAY') AND json_type(concept) NOT IN ('NULL', 'OBJECT', 'ARRAY')"""

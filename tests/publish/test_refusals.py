@@ -243,7 +243,7 @@ def test_a_candidate_is_never_overwritten(rejected: World) -> None:
     """A second refusal under the same run's number takes the next free name, and says it, to machines too."""
     first = (rejected.data.rejected / "r2" / PREDICTIONS).read_bytes()
     for name in ("r3", "r3-2", "r3-3"):
-        with pytest.raises(GateFailed, match=f"/{name}\\. ") as raised:
+        with pytest.raises(GateFailed, match=f"/{name}; ") as raised:
             rejected.publish()
         assert raised.value.report is not None
         report = raised.value.report.to_json()
@@ -307,7 +307,10 @@ def test_a_candidate_that_is_not_there(rejected: World, name: str) -> None:
 
 def test_a_candidate_needs_force(rejected: World) -> None:
     """What the gate refused is not published by its name alone."""
-    with pytest.raises(UsageError, match=r"The candidate r2 failed its gate \(changed\): --force --why TEXT"):
+    with pytest.raises(
+        UsageError,
+        match=r"r2 failed its gate \(changed\): batchinfer diff shop current r2 .* --force --why TEXT",
+    ):
         publish_by_force(rejected, "r2")
     assert folders.numbers(rejected.data) == [1]
 
