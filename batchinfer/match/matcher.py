@@ -85,10 +85,11 @@ class Occurrence(NamedTuple):
 class _Entries:
     """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common."""
 
-    __slots__ = ("_parts", "names")
+    __slots__ = ("_parts", "names", "turkic")
 
-    def __init__(self, names: tuple[Name, ...]) -> None:
-        self.names = names
+    def __init__(self, names: tuple[Name, ...], *, turkic: bool = False) -> None:
+        """turkic: whether any is of a language whose spellings have to be looked at."""
+        self.names, self.turkic = names, turkic
         self._parts: list[str] | None = None
 
     def json(self, start: int, end: int, text: str) -> str:
@@ -101,7 +102,10 @@ class _Entries:
 class _Named:
     """What the patterns of a matcher stand for: read from the mapped file, and kept as long as there is room."""
 
-    def __init__(self, path: Path, data: mmap.mmap, offsets: memoryview) -> None:
+    def __init__(
+        self, path: Path, data: mmap.mmap, offsets: memoryview, is_turkic: Callable[[str | None], bool]
+    ) -> None:
+        self._is_turkic = is_turkic
         self._path, self._data, self._offsets = path, data, offsets
         self._kept = dict[tuple[int, tuple[str, ...]], _Entries]()
         self._room = MOST_KEPT
@@ -130,7 +134,8 @@ class _Named:
             names = tuple(map(Name._make, zip(*whole, strict=False)))
         except (ValueError, IndexError, TypeError) as exc:
             raise StoreError(f"{self._path} is damaged: what a term names cannot be read.") from exc
-        return _Entries(tuple(name for name in names if _is_in(name.language, ranges)) if ranges else names)
+        named = tuple(name for name in names if _is_in(name.language, ranges)) if ranges else names
+        return _Entries(named, turkic=any(self._is_turkic(name.language) for name in named))
 
 
 class ResultTooLarge(UsageError):
@@ -158,7 +163,7 @@ class Matcher:
             with path.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             facts = _facts(data)
-            if (facts["format"], facts["folding"]) != (MATCHER_FORMAT, folding.VERSION):
+            if facts["format"] != MATCHER_FORMAT or not 1 <= facts["folding"] <= folding.VERSION:
                 raise IncompatibleMatcher(
                     f"{path} was made by a batchinfer that matches in another way: publish again with this one."
                 )
@@ -166,13 +171,14 @@ class Matcher:
             # An automaton of no patterns cannot be kept in a file.
             self._automaton = CharwiseDoubleArrayAhoCorasick.deserialize(data[begin:end]) if end > begin else None
             begin, end = facts["offsets"]
-            self._named = _Named(path, data, memoryview(data)[begin:end].cast("Q"))
+            self._named = _Named(path, data, memoryview(data)[begin:end].cast("Q"), folding.is_turkic)
         except OSError as exc:
             raise StoreError(f"{path} cannot be opened: {exc.strerror}.") from exc
         except (ValueError, KeyError, TypeError, struct.error) as exc:
             raise StoreError(f"{path} is damaged: {exc}.") from exc
-        self._fold = folding.Folding(accents=facts["accents"])
+        self._fold = folding.Folding(accents=facts["accents"], version=facts["folding"])
         self._overlaps: bool = facts["overlaps"]
+        self._is_turkic = folding.is_turkic
 
     def __len__(self) -> int:
         """How many different terms there are."""
@@ -215,7 +221,7 @@ class Matcher:
         matches = [
             (span, entries)
             for (_, end, number), span in zip(found, spans, strict=True)
-            if (entries := self._named(number, ranges)).names and not folded.cuts(end)
+            if (entries := self._spelled(self._named(number, ranges), text, span)).names and not folded.cuts(end)
         ]
         if len(matches) > 1:
             matches.sort(key=_leftmost_longest)
@@ -225,6 +231,14 @@ class Matcher:
             units = _utf16_units(text)
             return [(span, (units(span[0]), units(span[1])), entries) for span, entries in matches]
         return [(span, span, entries) for span, entries in matches]
+
+    def _spelled(self, entries: _Entries, text: str, span: Span) -> _Entries:
+        """Those entries whose term is really what stands there: a pattern may be more than one Turkish word's."""
+        if not entries.turkic:
+            return entries
+        found, is_spelled = text[slice(*span)], self._fold.is_spelled
+        names = [name for name in entries.names if not self._is_turkic(name.language) or is_spelled(found, name.term)]
+        return entries if len(names) == len(entries.names) else _Entries(tuple(names))
 
 
 _decode = json.JSONDecoder().raw_decode
