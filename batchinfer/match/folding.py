@@ -17,12 +17,13 @@ from dataclasses import dataclass
 
 import regex
 
+from batchinfer.match.languages import is_turkic
+
 VERSION = 2  # raise it when a text is folded differently: it would not meet the terms of matchers that are there
 # Folding can do all versions: the first knew no quotation marks, no symbols as words, and no dotted capital i.
 EDGE = "\x1f"  # the mark; of a text's own it is white space
 ODD = "\x01"  # stands for the underscore, which Python's \b would take for a letter
 DOTTED = "i\u0307"  # what case folding makes of the capital İ
-TURKIC = ("tr", "az")  # languages with a dotless i, whose capital is I
 IOTA_BELOW = "\u0345"  # the only mark that case folding makes a letter of: other marks must be put before it first
 NEVER_NORMAL = "\u0340"  # which NFKC always replaces
 HALF = "\x02"  # stands for half of a surrogate pair, which no term may have: it could not be written as UTF-8
@@ -44,6 +45,11 @@ _has_letters = regex.compile(r"[\p{L}\p{N}]").search
 _is_hangul = regex.compile(_HANGUL, regex.V1).fullmatch
 
 
+def is_hangul(sign: str) -> bool:
+    """Whether a folded character is of the script whose words particles follow."""
+    return _is_hangul(sign) is not None
+
+
 def _jamo(first: int, last: int, more: str) -> str:
     """A set of Korean letters, for a regular expression, with those that NFKC makes into them; more: ranges beyond."""
     compatible = map(chr, (*range(0x3131, 0x318F), *range(0xFFA0, 0xFFDD)))
@@ -53,11 +59,13 @@ def _jamo(first: int, last: int, more: str) -> str:
 
 # A character with what melts into it: marks, what is taken away, and the letters of one Korean syllable.
 _LEAD, _VOWEL = _jamo(0x1100, 0x115F, "\ua960-\ua97c"), _jamo(0x1160, 0x11A7, "\ud7b0-\ud7c6")
-_TAIL = rf"(?:\p{{Cf}}{{0,4}}{_jamo(0x11A8, 0x11FF, chr(0xD7CB) + '-' + chr(0xD7FB))})?"
+_TAIL_SIGN = _jamo(0x11A8, 0x11FF, chr(0xD7CB) + "-" + chr(0xD7FB))
+_TAIL = rf"(?:\p{{Cf}}{{0,4}}{_TAIL_SIGN})?"
 _find_clusters = regex.compile(
     rf"(?:{_LEAD}\p{{Cf}}{{0,4}}{_VOWEL}{_TAIL}|[가-힣]{_TAIL}|.)[\p{{M}}\p{{Cf}}\uFF9E\uFF9F]{{0,{MOST_MARKS}}}",
     regex.V1 | regex.DOTALL,
 ).findall
+_melts = regex.compile(rf"{_VOWEL}|{_TAIL_SIGN}|[\p{{M}}\p{{Cf}}\uFF9E\uFF9F]", regex.V1).match
 _mark_words = re.compile(r"\b").sub
 _mark_ascii_words = re.compile(r"\b", re.ASCII).sub
 _drop_accents = regex.compile(r"[\u0300-\u036F\u1AB0-\u1AFF\u1DC0-\u1DFF\u20D0-\u20FF\uFE20-\uFE2F]+").sub
@@ -179,6 +187,13 @@ class Folding:
         """Whether a text is a term of a Turkic language, in its own case folding or in the one of all others."""
         return self.term(text) == self.term(term) or self.term(_turkic(text)) == self.term(_turkic(term))
 
+    def joins(self, text: str, at: int) -> bool:
+        """Whether a word may go on at an offset: not before or after a symbol, which may become letters."""
+        before = at - 1
+        while before > 0 and at - before < MOST_MARKS and melts(text[before]):
+            before -= 1
+        return self._version == 1 or not any(map(_is_symbol, (text[max(before, 0)], text[at])))
+
     def _by_cluster(self, text: str) -> Folded:
         """The general way, which the quicker ones must agree with."""
         found = self._clusters.get
@@ -249,11 +264,6 @@ def _squeezed(pieces: list[Piece]) -> tuple[str, list[Sizes]]:
     return "".join(folded), clusters
 
 
-def is_turkic(language: str | None) -> bool:
-    """Whether a language tag is of a language with a dotless i."""
-    return language is not None and language.lower().replace("_", "-").split("-")[0] in TURKIC
-
-
 def _turkic(text: str) -> str:
     """A text in which both letters i are in lower case, as Turkic languages have it."""
     return text.replace("I\u0307", "i").replace("İ", "i").replace("I", "ı")
@@ -267,6 +277,11 @@ def _marked(folded: str) -> str:
 def _length(folded: str) -> int:
     """Of a folded piece, as it will be in the marked text."""
     return len(folded) - folded.count(BREAK)
+
+
+def melts(sign: str) -> bool:
+    """Whether a character can become part of what stands before it."""
+    return _melts(sign) is not None
 
 
 def _visible(cluster: str) -> int:

@@ -103,6 +103,7 @@ def make(job: Job, data: JobData, *, update_model: bool = False, shots: int | st
     assert spec.prompt is not None
     examples = few_shot(_examples(job, spec.prompt), spec.prompt.shots, str(job.path))
     template = PromptTemplate(spec.prompt, examples, str(job.path))
+    template.compile()
     identity = models.resolve(job, data, update=update_model)
     parts = answer_parts(
         spec.beyond_defaults(),

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from starlette.routing import Route
 from batchinfer.core.http_limits import MAX_URL
 from batchinfer.serve import batch, docs_page, match, openapi
 from batchinfer.serve.auth import Authenticator, Latch
+from batchinfer.serve.beside import Beside, repeat
 from batchinfer.serve.body import compressed, is_to_be_compressed, read_body
 from batchinfer.serve.lookup import LookupRoute, lookup_path
 from batchinfer.serve.metrics import WorkerMetrics, exposition, write_metrics
 from batchinfer.serve.problems import Problem, Reply
 from batchinfer.serve.registry import JobRegistry
 from batchinfer.serve.served_job import ServedJob
+from batchinfer.serve.worker_deaths import WorkerDeaths
 from batchinfer.versions.follow import LOOK_SECONDS
 
 log = logging.getLogger("batchinfer.serve")
@@ -76,6 +78,7 @@ class Service:
         self.registry = JobRegistry(
             settings.data, self._on_new_job, self._on_removed_job, records_misses=settings.records_misses
         )
+        self._beside = Beside()
         self._lookup_routes: dict[str, LookupRoute] = {}
         self._starlette = Starlette(
             routes=[
@@ -188,7 +191,7 @@ class Service:
         else:
             wanted = match.MatchRequest.from_url(request.scope["query_string"])
         opened = job.open_version()
-        content, found = await match.match_texts(opened, wanted)
+        content, found = await match.match_texts(opened, wanted, self._beside)
         self.worker_metrics.counters["texts", job.name] += len(wanted.texts)
         self.worker_metrics.counters["matches", job.name] += found
         if wanted.is_batch:
@@ -201,13 +204,18 @@ class Service:
     async def readyz(self, _request: Request) -> Response:
         if not self.registry.ready:
             raise Problem("not-published", "No version of some published job is open yet: try again in a second.", SOON)
-        return JSONResponse({"status": "ready"}, headers={"cache-control": "no-store"})
+        died = WorkerDeaths.read(self._settings.run_folder)
+        content = {"status": "ready", "worker_deaths": died.deaths, "workers_held_back": died.held_back}
+        return JSONResponse(content, headers={"cache-control": "no-store"})
 
     async def metrics(self, request: Request) -> Response:
         record = self.authenticator.check(request.headers.get("authorization"), None)
         if record is not None and record.jobs is not None:
             raise Problem("forbidden", f"The API key {record.id} is limited to some jobs: /metrics covers all of them.")
-        text = await asyncio.to_thread(exposition, self.worker_metrics, self._settings.metrics_folder, self.registry)
+        settings = self._settings
+        text = await asyncio.to_thread(
+            exposition, self.worker_metrics, settings.metrics_folder, settings.run_folder, self.registry
+        )
         return Response(
             text, media_type="text/plain; version=1.0.0; charset=utf-8", headers={"cache-control": "no-store"}
         )
@@ -246,10 +254,10 @@ class Service:
         self.authenticator.refresh()  # no request may come before the keys are known
         looked = asyncio.Event()
         tasks = [
-            asyncio.create_task(_repeat(self.authenticator.refresh, LOOK_SECONDS)),
-            asyncio.create_task(_repeat(self.look, LOOK_SECONDS, looked)),
-            asyncio.create_task(_repeat(self.write_metrics, WRITE_SECONDS)),
-            asyncio.create_task(_repeat(self.spool_misses, SPOOL_SECONDS)),
+            asyncio.create_task(repeat(self.authenticator.refresh, LOOK_SECONDS)),
+            asyncio.create_task(repeat(self.look, LOOK_SECONDS, looked)),
+            asyncio.create_task(repeat(self.write_metrics, WRITE_SECONDS)),
+            asyncio.create_task(repeat(self.spool_misses, SPOOL_SECONDS)),
         ]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(looked.wait(), FIRST_SECONDS)
@@ -259,21 +267,10 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._beside.close()
             for last in (self.spool_misses, self.write_metrics):
                 with contextlib.suppress(OSError):
                     last()
-
-
-async def _repeat(work: Callable[[], None], seconds: float, done: asyncio.Event | None = None) -> None:
-    """Does some work in a thread, again and again; `done` is set after the first time."""
-    while True:
-        try:
-            await asyncio.to_thread(work)
-            if done is not None:
-                done.set()
-        except Exception:  # whatever it was, it may pass; the service goes on with what it has
-            log.exception("the service could not be brought up to date")
-        await asyncio.sleep(seconds)
 
 
 def _as_asgi(answer: Reply) -> Response:

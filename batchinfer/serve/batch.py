@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from batchinfer.core.http_limits import MAX_QUERIES
+from batchinfer.core.http_limits import MAX_QUERIES, MAX_REPLY
 from batchinfer.errors import UsageError
-from batchinfer.serve.body import MAX_REPLY, read_json
+from batchinfer.serve.body import read_json
 from batchinfer.serve.problems import Problem, problem_body
 from batchinfer.serve.served_job import OpenVersion
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +16,7 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 
 from batchinfer.serve import access_log
 from batchinfer.serve.app import Service, Settings
+from batchinfer.serve.beside import SWITCH_SECONDS
 from batchinfer.serve.problems import Reply
 
 
@@ -28,6 +30,7 @@ class RsgiApp:
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called before the first connection is taken."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         loop.run_until_complete(self._lifespan.__aenter__())
         # What is there by now stays: the collector need not look at it again and again, and a page is less often copied.
         gc.collect()
