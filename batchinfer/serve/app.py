@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from batchinfer.core.http_limits import MAX_URL
+from batchinfer.core.outlet import STDERR, STDOUT
 from batchinfer.serve import batch, docs_page, match, openapi
 from batchinfer.serve.auth import Authenticator, Latch
 from batchinfer.serve.beside import Beside, repeat
@@ -246,6 +247,7 @@ class Service:
 
     def write_metrics(self) -> None:
         """Writes this worker's numbers where the others find them."""
+        self.worker_metrics.counters["log_lines_dropped", ""] = STDOUT.dropped + STDERR.dropped
         write_metrics(self.worker_metrics, self._settings.metrics_folder)
 
     @contextlib.asynccontextmanager
@@ -271,6 +273,8 @@ class Service:
             for last in (self.spool_misses, self.write_metrics):
                 with contextlib.suppress(OSError):
                     last()
+            STDOUT.drain()
+            STDERR.drain()
 
 
 def _as_asgi(answer: Reply) -> Response:

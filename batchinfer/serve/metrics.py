@@ -129,6 +129,10 @@ class _Collector(Collector):
         yield from self._requests()
         yield from self._counted()
         yield from self._versions()
+        dropped = self._total.counters["log_lines_dropped", ""]
+        yield CounterMetricFamily(
+            "batchinfer_log_lines_dropped", "Lines of logs that nobody read in time.", value=dropped
+        )
         yield CounterMetricFamily("batchinfer_worker_deaths", "Workers that died.", value=self._died.deaths)
         held = "Workers that died young and wait before they serve again."
         yield GaugeMetricFamily("batchinfer_workers_held_back", held, value=self._died.held_back)
