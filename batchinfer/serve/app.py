@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from batchinfer.core.http_limits import MAX_URL
+from batchinfer.core.outlet import STDERR, STDOUT
 from batchinfer.serve import batch, docs_page, match, openapi
 from batchinfer.serve.auth import Authenticator, Latch
 from batchinfer.serve.beside import Beside, repeat
@@ -27,6 +28,7 @@ from batchinfer.serve.metrics import WorkerMetrics, exposition, write_metrics
 from batchinfer.serve.problems import Problem, Reply
 from batchinfer.serve.registry import JobRegistry
 from batchinfer.serve.served_job import ServedJob
+from batchinfer.serve.worker_deaths import WorkerDeaths
 from batchinfer.versions.follow import LOOK_SECONDS
 
 log = logging.getLogger("batchinfer.serve")
@@ -203,13 +205,18 @@ class Service:
     async def readyz(self, _request: Request) -> Response:
         if not self.registry.ready:
             raise Problem("not-published", "No version of some published job is open yet: try again in a second.", SOON)
-        return JSONResponse({"status": "ready"}, headers={"cache-control": "no-store"})
+        died = WorkerDeaths.read(self._settings.run_folder)
+        content = {"status": "ready", "worker_deaths": died.deaths, "workers_held_back": died.held_back}
+        return JSONResponse(content, headers={"cache-control": "no-store"})
 
     async def metrics(self, request: Request) -> Response:
         record = self.authenticator.check(request.headers.get("authorization"), None)
         if record is not None and record.jobs is not None:
             raise Problem("forbidden", f"The API key {record.id} is limited to some jobs: /metrics covers all of them.")
-        text = await asyncio.to_thread(exposition, self.worker_metrics, self._settings.metrics_folder, self.registry)
+        settings = self._settings
+        text = await asyncio.to_thread(
+            exposition, self.worker_metrics, settings.metrics_folder, settings.run_folder, self.registry
+        )
         return Response(
             text, media_type="text/plain; version=1.0.0; charset=utf-8", headers={"cache-control": "no-store"}
         )
@@ -240,6 +247,7 @@ class Service:
 
     def write_metrics(self) -> None:
         """Writes this worker's numbers where the others find them."""
+        self.worker_metrics.counters["log_lines_dropped", ""] = STDOUT.dropped + STDERR.dropped
         write_metrics(self.worker_metrics, self._settings.metrics_folder)
 
     @contextlib.asynccontextmanager
@@ -265,6 +273,8 @@ class Service:
             for last in (self.spool_misses, self.write_metrics):
                 with contextlib.suppress(OSError):
                     last()
+            STDOUT.drain()
+            STDERR.drain()
 
 
 def _as_asgi(answer: Reply) -> Response:
