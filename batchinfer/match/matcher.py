@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from batchinfer.core.open_file import OpenFile
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.match.budget import LEAST_WRITTEN, MatchBudget
+from batchinfer.match.languages import is_in, is_turkic
 from batchinfer.match.stored import deserialized, read_facts
 from batchinfer.match.suffixes import Place, Suffixes
 from batchinfer.match.windows import LEAST_STEP, LONGEST, MOST_PER_BYTE, Window, windows
@@ -92,10 +93,11 @@ class Occurrence(NamedTuple):
 class _Entries:
     """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common."""
 
-    __slots__ = ("_parts", "names")
+    __slots__ = ("_parts", "names", "turkic")
 
-    def __init__(self, names: tuple[Name, ...]) -> None:
-        self.names = names
+    def __init__(self, names: tuple[Name, ...], *, turkic: bool = False) -> None:
+        """turkic: whether any is of a language whose spellings have to be looked at."""
+        self.names, self.turkic = names, turkic
         self._parts: list[str] | None = None
 
     def json(self, start: int, end: int, text: str) -> str:
@@ -150,7 +152,8 @@ class _Named:
             names = tuple(map(Name._make, zip(*whole, strict=False)))
         except (ValueError, IndexError, TypeError) as exc:
             raise self._file.damaged("what a term names cannot be read") from exc
-        return _Entries(tuple(name for name in names if _is_in(name.language, ranges)) if ranges else names)
+        named = tuple(name for name in names if is_in(name.language, ranges)) if ranges else names
+        return _Entries(named, turkic=any(is_turkic(name.language) for name in named))
 
 
 Match = tuple[Span, _Entries]
@@ -176,7 +179,7 @@ class Matcher:
         try:
             self._file = file = OpenFile(path)
             facts = read_facts(file)
-            if (facts["format"], facts["folding"]) != (MATCHER_FORMAT, folding.VERSION):
+            if facts["format"] != MATCHER_FORMAT or not 1 <= facts["folding"] <= folding.VERSION:
                 raise IncompatibleMatcher(
                     f"{path} was made by a batchinfer that matches in another way: publish again with this one."
                 )
@@ -191,7 +194,7 @@ class Matcher:
             raise StoreError(f"{path} cannot be opened: {exc.strerror}.") from exc
         except (ValueError, KeyError, TypeError, struct.error) as exc:
             raise StoreError(f"{path} is damaged: {exc}.") from exc
-        self._fold = folding.Folding(accents=facts["accents"])
+        self._fold = folding.Folding(accents=facts["accents"], version=facts["folding"])
         self._overlaps: bool = facts["overlaps"]
         self._suffixes = Suffixes(searched, len(self._named)) if searched is not None else None
         self._longest = self._longest_term()
@@ -254,12 +257,20 @@ class Matcher:
             return [(span, (units(span[0]), units(span[1])), entries) for span, entries in matches]
         return [(span, span, entries) for span, entries in matches]
 
+    def _spelled(self, entries: _Entries, text: str, span: Span) -> _Entries:
+        """Those entries whose term is really what stands there: a pattern may be more than one Turkish word's."""
+        if not entries.turkic:
+            return entries
+        found, is_spelled = text[slice(*span)], self._fold.is_spelled
+        names = [name for name in entries.names if not is_turkic(name.language) or is_spelled(found, name.term)]
+        return entries if len(names) == len(entries.names) else _Entries(tuple(names))
+
     def _matches(self, text: str, ranges: tuple[str, ...], budget: MatchBudget) -> list[Match]:
         """Those that are reported, in order."""
         kept, pending = list[Match](), list[Match]()
         size = 0  # of what is found, as JSON, at least
         for window in windows(self._fold, text, self._longest):
-            for match in self._in_window(window, ranges, budget):
+            for match in self._in_window(text, window, ranges, budget):
                 pending.append(match)
                 if self._overlaps:
                     (start, end), entries = match
@@ -271,8 +282,8 @@ class Matcher:
             return sorted(pending, key=_leftmost_longest) if len(pending) > 1 else pending
         return _settle(kept, pending, len(text) + 1)[0]
 
-    def _in_window(self, window: Window, ranges: tuple[str, ...], budget: MatchBudget) -> Iterator[Match]:
-        """What ends in a window, in some languages."""
+    def _in_window(self, text: str, window: Window, ranges: tuple[str, ...], budget: MatchBudget) -> Iterator[Match]:
+        """What ends in a window of a text, in some languages."""
         budget.check_time()
         assert self._suffixes is not None
         for block in _blocks(self._suffixes.all_places(window, budget)):
@@ -281,7 +292,8 @@ class Matcher:
             for (_, end, number), span in zip(
                 block, window.spans([(start, end) for start, end, _ in block]), strict=True
             ):
-                if (entries := self._named(number, ranges, budget)).names and not window.cuts(end):
+                entries = self._spelled(self._named(number, ranges, budget), text, span)
+                if entries.names and not window.cuts(end):
                     yield span, entries
 
 
@@ -305,14 +317,6 @@ def matcher_version() -> MatcherVersion:
     from batchinfer.match import folding
 
     return MatcherVersion(MATCHER_FORMAT, folding.VERSION, unicodedata.unidata_version)
-
-
-def _is_in(language: str | None, ranges: tuple[str, ...]) -> bool:
-    """Whether a tag is in one of the ranges, by RFC 4647's basic filtering."""
-    if language is None:
-        return True
-    tag = language.lower().replace("_", "-") + "-"
-    return any(tag.startswith(f"{part}-") for part in ranges)
 
 
 def _leftmost_longest(match: Match) -> Span:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
+from batchinfer.core.http_limits import MAX_CONNECTIONS
 from batchinfer.errors import UsageError
 from batchinfer.misses import collector
 from batchinfer.serve.app import Settings
@@ -27,7 +28,7 @@ from batchinfer.serve.supervisor import WorkerSupervisor
 
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
-OPEN_CONNECTIONS = 4096  # open at once in one worker, idle ones too; more wait in the system's queue
+BACKLOG = 4096  # connections that wait in the system's queue, if the system allows as many
 PR_SET_PDEATHSIG = 1  # of Linux' <sys/prctl.h>
 STOP_SECONDS = 15  # for what is in flight when the service is stopped
 LAST_ROUND_SECONDS = 4  # after that, for the collector to take in what the workers left
@@ -98,7 +99,8 @@ def _supervisor(settings: Settings, host: str, port: int, workers: int) -> Worke
         workers=workers,
         http=HTTPModes.http1,
         websockets=False,
-        backpressure=OPEN_CONNECTIONS,
+        backpressure=MAX_CONNECTIONS,
+        backlog=BACKLOG,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES),
         log_dictconfig=LOGGING,
         respawn_failed_workers=True,

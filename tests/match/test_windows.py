@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from batchinfer.errors import UsageError
 from batchinfer.match import matcher, windows
 from batchinfer.match.budget import MatchBudget, ResultTooLarge, TooMuchWork
-from batchinfer.match.folding import EDGE, Folding, _is_hangul, _is_word
+from batchinfer.match.folding import EDGE, Folded, Folding, _is_hangul, _is_word
 from tests.factories import World
 from tests.serving import names_job
 
@@ -23,6 +23,13 @@ SIGNS = [
     "\ud800", "\x1f", "\x01", "ক", "ি", "  ", "   ", "👩\u200d",
 ]  # fmt: skip
 Found = list[tuple[str, tuple[int, int], bool]]
+
+
+class General(Folding):
+    """The general way of folding; the quicker ones give the same, but for spans that end within a cluster."""
+
+    def __call__(self, text: str) -> Folded:
+        return self._by_cluster(text)
 
 
 def is_pattern(text: str) -> bool:
@@ -55,15 +62,13 @@ def parts(window: windows.Window, longest: int) -> Found:
 @example(text="aa bb한글cc dd", size=2, step=1, longest=4, accents=True)
 def test_windows_have_what_the_whole_text_has(text: str, size: int, step: int, longest: int, accents: bool) -> None:
     """Wherever a text is cut, each of its parts that could be a term is found once, at its place in the text."""
-    fold = Folding(
-        accents=accents
-    )._by_cluster  # the quicker ways give the same, but for spans that end within a cluster
+    fold = General(accents=accents)
     whole = windows.Window(*whole_of(text, fold))
     found = [part for window in windows.windows(fold, text, longest, size, step) for part in parts(window, longest)]
     assert found == parts(whole, longest)
 
 
-def whole_of(text: str, fold: windows.Fold) -> tuple[str, int, list[windows._Piece]]:
+def whole_of(text: str, fold: Folding) -> tuple[str, int, list[windows._Piece]]:
     folded = fold(text)
     return folded.marked, 0, [windows._Piece(0, 0, 0, folded)]
 
@@ -153,3 +158,15 @@ def test_nothing_is_lost_where_a_matcher_has_very_long_terms(tmp_path: Path) -> 
         text = "before " * 20_000 + term.upper() + " after" * 20_000
         [match] = version.matcher.find(text)
         assert text[match.start : match.end] == term.upper()
+
+
+@pytest.mark.parametrize("text", ["comirnaty™ ", "a™️", "5㎏", "№5", "x™y", "İ™i\u0307"])
+def test_symbols_end_words_also_where_slices_meet(text: str) -> None:
+    """A long text has the boundaries that it has as a whole, wherever it is cut."""
+    fold = Folding()
+    for lead in range(4):
+        long = "." * lead + text * 40
+        folded = "".join(
+            window.marked[window.fresh :] for window in windows.windows(fold, long, 50, size=7, step=10**6)
+        )
+        assert folded == fold(long).marked
