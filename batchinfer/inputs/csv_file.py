@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from batchinfer.core.database import TEXT_ROWS
 from batchinfer.errors import InputError
+from batchinfer.inputs.list_file import conversion, is_parquet, unreadable
 
-SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 DELIMITERS = ",;\t"
 MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read all of a large file into one cell
 
@@ -28,19 +28,17 @@ MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read
 def as_parquet(
     path: Path, scratch: Path, line: str | None = None, known: Sequence[str] = (), *, rows_at_once: int = TEXT_ROWS
 ) -> Path:
-    """A Parquet file with what a CSV holds: all columns text, empty cells null. A path with another suffix is returned.
+    """A Parquet file with what a CSV holds: all columns text, empty cells null. The path of a Parquet file is returned.
 
     The CSV is UTF-8, or UTF-16 with a byte-order mark, has commas, semicolons or tabs between its cells, and a header.
-    The file is made below `scratch` and has the CSV's name. Raises InputError, with the line, and for other spreadsheets.
+    The file is made below `scratch` and has the CSV's name. Raises InputError, with the line, and for what is neither.
 
     line: the name of a column to add, with the line in which each row begins; the header is line 1.
     known: columns that are called so whatever their case in the header.
     rows_at_once: how many are held in memory.
     """
-    if path.suffix.lower() in SPREADSHEETS:
-        raise InputError(f"{path} is a spreadsheet: save it there as CSV (in Excel: CSV UTF-8), and name that file.")
     if path.suffix.lower() != ".csv":
-        return path
+        return _checked(path)
     target = Path(tempfile.mkdtemp(dir=scratch)) / path.name
     try:
         _write(path, target, line, known, rows_at_once)
@@ -51,6 +49,16 @@ def as_parquet(
     except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc.strerror}.") from exc
     return target
+
+
+def _checked(path: Path) -> Path:
+    """The path of a Parquet file, which may be damaged. Raises InputError for what is none."""
+    try:
+        if is_parquet(path):
+            return path
+    except OSError as exc:
+        raise unreadable(path, exc) from exc
+    raise InputError(f"{path} is neither CSV nor Parquet", fix=conversion(path))
 
 
 def header(path: Path) -> list[str]:

@@ -129,6 +129,11 @@ class _Collector(Collector):
         yield from self._requests()
         yield from self._counted()
         yield from self._versions()
+        closed, why = (
+            self._total.counters["connections_closed", ""],
+            "Connections of clients that did not read, or said nothing.",
+        )
+        yield CounterMetricFamily("batchinfer_connections_closed", why, value=closed)
         dropped = self._total.counters["log_lines_dropped", ""]
         yield CounterMetricFamily(
             "batchinfer_log_lines_dropped", "Lines of logs that nobody read in time.", value=dropped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import ipaddress
 import resource
 import signal
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
+from batchinfer.core.http_limits import MAX_CONNECTIONS
 from batchinfer.errors import UsageError
 from batchinfer.misses import collector
 from batchinfer.serve.app import Settings
@@ -27,7 +29,7 @@ from batchinfer.serve.supervisor import WorkerSupervisor
 
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
-OPEN_CONNECTIONS = 4096  # open at once in one worker, idle ones too; more wait in the system's queue
+BACKLOG = 4096  # connections that wait in the system's queue, if the system allows as many
 PR_SET_PDEATHSIG = 1  # of Linux' <sys/prctl.h>
 STOP_SECONDS = 15  # for what is in flight when the service is stopped
 LAST_ROUND_SECONDS = 4  # after that, for the collector to take in what the workers left
@@ -98,7 +100,8 @@ def _supervisor(settings: Settings, host: str, port: int, workers: int) -> Worke
         workers=workers,
         http=HTTPModes.http1,
         websockets=False,
-        backpressure=OPEN_CONNECTIONS,
+        backpressure=MAX_CONNECTIONS,
+        backlog=BACKLOG,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES),
         log_dictconfig=LOGGING,
         respawn_failed_workers=True,
@@ -144,6 +147,8 @@ def _try_address(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except (OSError, UnicodeError) as exc:  # some texts cannot even be encoded as a host name
+        if isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE:
+            raise UsageError(f"Port {port} is already in use", fix="choose another with --port.") from exc
         why = exc.strerror if isinstance(exc, OSError) else "it is not a host name"
         raise UsageError(f"Nothing can listen on {host}:{port}: {why}. Choose another --host or --port.") from exc
 

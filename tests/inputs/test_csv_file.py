@@ -90,7 +90,7 @@ def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_other_spreadsheets_are_told_what_to_do(tmp_path: Path, suffix: str) -> None:
     """Files that only a spreadsheet reads are refused with the way out."""
     (tmp_path / f"a{suffix}").write_bytes(b"PK")
-    with pytest.raises(InputError, match="is a spreadsheet: save it there as CSV"):
+    with pytest.raises(InputError, match="neither CSV nor Parquet: save the spreadsheet as CSV"):
         as_parquet(tmp_path / f"a{suffix}", tmp_path)
 
 
