@@ -21,7 +21,7 @@ from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.match.budget import LEAST_WRITTEN, MatchBudget
 from batchinfer.match.languages import is_in, is_turkic
 from batchinfer.match.suffixes import Place, Suffixes
-from batchinfer.match.windows import LEAST_STEP, LONGEST, MOST_PER_BYTE, Window, windows
+from batchinfer.match.windows import LEAST_STEP, LONGEST, MOST_PER_BYTE, Window, most_marked, windows
 
 MATCHER = "matcher.bin"
 MAGIC = b"batchinfer match"
@@ -199,9 +199,8 @@ class Matcher:
 
     def _longest_term(self) -> int:
         """A bound on the characters of the longest one's normal form; of most, which are short, only the file's bytes count."""
-        longest = max(
-            (len(self._fold(term).marked) for term in self._named.terms(LEAST_STEP // MOST_PER_BYTE)), default=0
-        )
+        long = self._named.terms(LEAST_STEP // MOST_PER_BYTE)
+        longest = max((most_marked(self._fold, term) for term in long), default=0)
         return min(max(longest, LEAST_STEP), LONGEST)
 
     def find(
