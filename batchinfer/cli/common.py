@@ -45,13 +45,25 @@ input_option = click.option(
 )
 
 
-def open_job(name: str, *, makes: bool = False) -> tuple[Job, JobData]:
-    """The job of that name, and its part of the data folder. makes: a data folder that does not exist is made, and said."""
-    job = reader.load(name, os.environ)
-    data = JobData(data_dir(), job.name)
-    if makes and not data.root.exists():
-        warn(f"The data folder {data.root} does not exist yet: it is made now.")
-    return job, data
+def open_job(name: str) -> tuple[Job, JobData]:
+    """The job of that name or path, or the one that the data folder knows by that name; and its part of the data folder."""
+    try:
+        job = reader.load(name, os.environ)
+    except reader.NoJobFile:
+        known = _known_job(name)
+        if known is None:
+            raise
+        job = known
+    return job, JobData(data_dir(), job.name)
+
+
+def _known_job(name: str) -> Job | None:
+    """The job whose file the data folder has noted under this name, if it still is there, and has that name."""
+    bound = JobData(data_dir(), name).record().get("job_file") if re.fullmatch(JOB_NAME, name) else None
+    if bound is None or not Path(bound).is_file():
+        return None
+    job = reader.load(bound, os.environ)
+    return job if job.name == name else None
 
 
 def data_dir() -> Path:

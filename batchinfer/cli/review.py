@@ -107,7 +107,7 @@ def import_(
     from batchinfer.review import ingest, predictions
 
     allow = _allowances(allowed)
-    opened, data = open_job(job, makes=file is not None)
+    opened, data = open_job(job)
     if sum([file is not None, list_, undo is not None]) != 1:
         raise UsageError("Give either a FILE, or --list, or --undo ID.")
     if list_:

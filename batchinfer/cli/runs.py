@@ -33,6 +33,7 @@ from batchinfer.core.columns import query_text
 from batchinfer.errors import BatchinferError, GateFailed, UsageError
 
 if TYPE_CHECKING:
+    from batchinfer.job.reader import Job
     from batchinfer.pipeline.history import Failures
     from batchinfer.planning.estimate import PlanReport
 
@@ -53,34 +54,43 @@ def plan_(job: str, input_path: Path | None, as_json: bool) -> None:
     opened, data = open_job(job)
     with model_note(opened, data, as_json=as_json):
         result = plan(opened, data, Options(input=input_path), dim)
-    emit(result.to_json(), as_json, lambda: _print_plan(result))
+    emit(result.to_json(), as_json, lambda: _print_plan(result, asks=opened.spec.prompt is not None))
 
 
-def _print_plan(result: PlanReport) -> None:
-    from batchinfer.cli.progress import duration, saving
-
-    counts, seconds, saved = result.counts, result.estimate_seconds, saving(result.prefix_saving)
+def _print_plan(result: PlanReport, *, asks: bool) -> None:
+    """asks: whether the job asks a model; otherwise it lives by imports."""
+    counts = result.counts
     rows: list[tuple[str, Any]] = [
         ("rows in the list", f"{counts.rows:,}"),
         *([] if counts.misses is None else [("  asked for and not found", f"{counts.misses:,}")]),
         ("  bad rows", f"{counts.bad:,}"),
-        ("  duplicates of another row's prompt", f"{counts.duplicates:,}"),
-        ("unique prompts", f"{counts.unique:,}"),
-        ("  cached", f"{counts.cached:,}"),
+        ("  duplicates of another row's prompt" if asks else "  duplicates of another row", f"{counts.duplicates:,}"),
+        ("unique prompts" if asks else "unique rows", f"{counts.unique:,}"),
+        ("  cached" if asks else "  imported", f"{counts.cached:,}"),
+        *(_cost(result) if asks else [("  without a prediction", f"{counts.to_generate:,}")]),
+    ]
+    table(f"Plan of {result.job}", ["what", "figure"], rows, right=["figure"])
+    if result.prompt is None:
+        return
+    none = "The first prompt of the list, without the model's chat form; a run would ask none:"
+    click.secho("The first prompt that a run would ask:" if counts.to_generate else none, bold=True)
+    click.echo(result.prompt[:LONG_PROMPT])
+    if len(result.prompt) > LONG_PROMPT:
+        tell(f"… {len(result.prompt) - LONG_PROMPT:,} more characters; batchinfer try {result.job} shows a whole one.")
+
+
+def _cost(result: PlanReport) -> list[tuple[str, Any]]:
+    """What the model would be asked, as rows of the plan's table."""
+    from batchinfer.cli.progress import duration, saving
+
+    counts, seconds, saved = result.counts, result.estimate_seconds, saving(result.prefix_saving)
+    return [
         ("  failed before, not tried again by themselves", f"{counts.failed:,}"),
         ("  to generate", f"{counts.to_generate:,}"),
         ("prompt tokens", f"{result.prompt_tokens:,}{'' if result.prompt_tokens_exact else ' (from a sample)'}"),
         *([] if saved is None else [("  of which prefix caching will save", saved)]),
         ("time, from earlier runs here", "unknown" if seconds is None else duration(seconds)),
     ]
-    table(f"Plan of {result.job}", ["what", "figure"], rows, right=["figure"])
-    if result.prompt is not None:
-        click.secho("The first prompt:", bold=True)
-        click.echo(result.prompt[:LONG_PROMPT])
-        if len(result.prompt) > LONG_PROMPT:
-            tell(
-                f"… {len(result.prompt) - LONG_PROMPT:,} more characters; batchinfer try {result.job} shows a whole one."
-            )
 
 
 @click.command("run")
@@ -114,15 +124,15 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
     from batchinfer.pipeline.run import run
     from batchinfer.planning.prepare import Options
 
-    opened, data = open_job(job, makes=True)
+    opened, data = open_job(job)
     options = Options(
         input=input_path, limit=limit, max_hours=max_hours, publish=not no_publish, retry_failed=retry_failed,
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh], opened.spec.input.key).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
-    with reporting(as_json=as_json), model_note(opened, data, as_json=as_json), ProgressConsole() as show:
+    with reporting(opened, as_json=as_json), model_note(opened, data, as_json=as_json), ProgressConsole() as show:
         report = run(opened, data, options, show)
-    emit(report.to_json(), as_json, lambda: print_report(report))
+    emit(report.to_json(), as_json, lambda: print_report(report, asks=opened.spec.prompt is not None))
 
 
 @click.command("publish")
@@ -153,8 +163,8 @@ def publish_(
         raise UsageError("--why goes with --force: a version that passes its gate needs no reason.")
     if allow_empty and not force:
         raise UsageError("--allow-empty goes with --force: the gate refuses a version that has no entries.")
-    opened, data = open_job(job, makes=True)
-    with reporting(as_json=as_json), ProgressConsole() as show:
+    opened, data = open_job(job)
+    with reporting(opened, as_json=as_json), ProgressConsole() as show:
         options = Options(input=input_path, yes=yes)
         if candidate is None:
             report = publish(opened, data, options, show, why, allow_empty=allow_empty)
@@ -165,23 +175,23 @@ def publish_(
 
 
 @contextlib.contextmanager
-def reporting(*, as_json: bool) -> Iterator[None]:
+def reporting(job: Job, *, as_json: bool) -> Iterator[None]:
     """Prints what there is to see of a run that did not end well, for people; with --json the report stands beside the error."""
     try:
         yield
     except BatchinferError as exc:
         if exc.report is not None and not as_json:
-            _print_ended(exc)
+            _print_ended(exc, asks=job.spec.prompt is not None)
         raise
 
 
-def _print_ended(exc: BatchinferError) -> None:
+def _print_ended(exc: BatchinferError, *, asks: bool) -> None:
     """What a run did before it was refused or stopped, and some of the rows for which checks of the gate failed."""
     from batchinfer.pipeline.report import RunReport
 
     if isinstance(exc.report, RunReport):
         if exc.report.run_id is not None:
-            print_summary(exc.report)
+            print_summary(exc.report, asks=asks)
         tell_changes(exc.report.changes, "what is served it would be")
     if isinstance(exc, GateFailed):
         _print_refused(exc)
@@ -214,8 +224,19 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
             _print_failures(data.name, found)
         else:
             click.echo("No failures.")
+        _tell_remaining(data.name, found.remaining)
 
     emit([row.to_json() for row in found.rows], as_json, text)
+
+
+def _tell_remaining(job: str, remaining: int | None) -> None:
+    """That rows have no prediction although they did not fail."""
+    if remaining is None:
+        tell("The last run goes on, or did not come to its end: more rows may have no prediction yet.")
+    elif remaining:
+        tell(
+            f"When the last run ended, {counted(remaining, 'more prompt')} had no prediction yet: batchinfer plan {job}"
+        )
 
 
 def _print_failures(job: str, found: Failures) -> None:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from batchinfer.publish.changes import ServedChanges
 
 
-def print_report(report: RunReport) -> None:
+def print_report(report: RunReport, *, asks: bool) -> None:
     """All that a run has to say at its end."""
-    print_summary(report)
+    print_summary(report, asks=asks)
     if report.choice_mass is not None:
         small = (
             f" In {counted(report.choice_mass.small, 'row')} it is under 0.10: the model wanted to say something else."
@@ -29,26 +29,29 @@ def print_report(report: RunReport) -> None:
     print_published(report)
 
 
-def print_summary(report: RunReport) -> None:
-    """What a run did, as a small table."""
+def print_summary(report: RunReport, *, asks: bool) -> None:
+    """What a run did, as a small table. asks: whether the job asks a model; otherwise it lives by imports."""
     from batchinfer.cli.progress import duration
 
     counts = [
         ("rows in the list", report.rows),
         *([] if report.misses is None else [("  asked for and not found", report.misses)]),
         ("  bad rows", report.bad),
-        ("  duplicates of another row's prompt", report.duplicates),
-        ("unique prompts", report.unique),
-        ("  cached", report.cached),
-        ("  generated", report.generated),
-        ("  failed", report.failed),
-        ("  remaining", report.remaining),
+        ("  duplicates of another row's prompt" if asks else "  duplicates of another row", report.duplicates),
+        ("unique prompts" if asks else "unique rows", report.unique),
+        *(_answered(report) if asks else [("  imported", report.cached), ("  without a prediction", report.remaining)]),
     ]
     rows = [(name, f"{count:,}") for name, count in counts] + _rates(report)
     rows.append(("time", duration(report.seconds or 0)))
     if report.engine_load_seconds:
         rows.append(("  of which to load the model", duration(report.engine_load_seconds)))
     table(f"Run {report.run_id} of {report.job}", ["what", "figure"], rows, right=["figure"])
+
+
+def _answered(report: RunReport) -> list[tuple[str, int]]:
+    """How the prompts fared."""
+    names = ("cached", "generated", "failed", "remaining")
+    return [(f"  {name}", getattr(report, name)) for name in names]
 
 
 def _rates(report: RunReport) -> list[tuple[str, str]]:

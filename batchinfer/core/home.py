@@ -37,6 +37,7 @@ import platformdirs
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.locks import lock, lock_in_turn
+from batchinfer.core.records import Info
 from batchinfer.errors import Busy, NotFound, StoreError, UsageError, shortened
 
 VARIABLE = "BATCHINFER_HOME"
@@ -134,10 +135,17 @@ class JobData:
                 fix="batchinfer run makes it, or choose another data folder with --home.",
             )
 
-    def prepare(self, job_file: Path) -> None:
-        """Makes the folder and binds the name to the job file. Raises StoreError or UsageError."""
+    def make_folder(self, info: Info = lambda _: None) -> None:
+        """Makes the job's folder, which no job has yet; says so if the data folder is new. Raises StoreError."""
+        if not self.root.exists():
+            info(f"The data folder {self.root} does not exist yet: it is made now.")
         with os_errors(self.folder):
             self.logs.mkdir(parents=True, exist_ok=True)
+
+    def prepare(self, job_file: Path) -> None:
+        """Makes the folder and binds the name to the job file. Raises StoreError or UsageError."""
+        self.make_folder()
+        with os_errors(self.folder):
             self.removed_mark.unlink(missing_ok=True)
         self.check_owner(job_file)
         record = self.record()

@@ -204,6 +204,11 @@ class QueryList:
         self._db.unregister("wanted")
         return {record["prompt_key"]: own_columns(record) for record in rows.to_pylist()}
 
+    def first_row(self) -> dict[str, Any] | None:
+        """The first row that can be asked, if there is one."""
+        rows = self._db.sql("FROM list ORDER BY row LIMIT 1").to_arrow_table().to_pylist()
+        return own_columns(rows[0]) if rows else None
+
     def queries(self, prompt_keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
         """The same, but of each row only its lookup key, for people."""
         return {prompt_key: self.query_of(row) for prompt_key, row in self.rows(prompt_keys).items()}

@@ -15,6 +15,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.core.person import Nobody, Person
 from batchinfer.core.sql import listed, quoted
+from batchinfer.errors import NotFound
 from batchinfer.inputs.other_columns import OtherColumns
 from batchinfer.inputs.parquet import ROW
 from batchinfer.job.reader import Job
@@ -53,12 +54,17 @@ def export(
     """Writes what the cache has for the list, and imports, with all of the list's columns and in its order.
 
     Of rows with one key the first is there. What people gave beyond the list comes last. Raises UsageError, or
-    NotFound where the data folder has nothing of the job.
+    NotFound where the data folder has nothing of the job, or no answer for the list; the file is as it was then.
     """
     data.require()
     differs = confirm_list(job, data, options.input, person, yes=options.yes)
     with target.draft() as draft, prepare(job, data, options, person.info) as prepared:
         candidate = Candidate(prepared.workspace)
+        if not candidate.contents.entries:
+            raise NotFound(
+                f"The cache in {data.folder} has no answer for this list, so nothing was written",
+                fix="batchinfer run asks the model, batchinfer import imports answers.",
+            )
         others = OtherColumns(prepared.query_list.source.files, job.spec.input)
         if others.left_out:
             person.info(f"Left out, since not every file of the list has them once: {', '.join(others.left_out)}.")

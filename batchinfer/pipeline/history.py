@@ -17,10 +17,12 @@ class Failures:
 
     rows: the newest.
     reasons: of all, the most frequent first.
+    remaining: how many more had none when the last run ended; None where it did not say so.
     """
 
     rows: tuple[FailureRow, ...]
     reasons: tuple[FailureReason, ...]
+    remaining: int | None
 
     @property
     def count(self) -> int:
@@ -36,16 +38,19 @@ def runs(data: JobData) -> list[RunRow]:
 def failures(data: JobData, limit: int | None) -> Failures:
     """Rows without a prediction, at most so many. Raises NotFound for a job that was never run."""
     store = _existing(data)
-    return Failures(tuple(store.failures(limit)), ranked(store.failure_reasons()))
+    last = store.runs()[0].report
+    remaining = last.get("remaining", last.get("left"))
+    return Failures(tuple(store.failures(limit)), ranked(store.failure_reasons()), remaining)
 
 
 def _existing(data: JobData) -> Store:
+    data.require()
     store = Store(data.cache)
-    if not store.path.exists():
-        data.require()
-        raise NotFound(
-            f"The job {data.name} has not been run yet in {data.root}",
-            fix="batchinfer run does it, or choose another data folder with --home.",
-        )
-    store.prepare()
-    return store
+    if store.path.exists():
+        store.prepare()
+        if store.last_run_id():  # imports and publishing make a cache, too
+            return store
+    raise NotFound(
+        f"The job {data.name} has not been run yet in {data.root}",
+        fix="batchinfer run does it, or choose another data folder with --home.",
+    )

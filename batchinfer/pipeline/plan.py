@@ -21,4 +21,9 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
         prepare_gate(job, prepared.query_list.source.key)
         if prepared.question is not None and prepared.plan.counts.to_generate:
             check_loadable(job, data, prepared.question)
-        return replace(estimate(prepared, info), list_differs=differs)
+        report = replace(estimate(prepared, info), list_differs=differs)
+    if not data.root.is_dir():
+        info(f"There is no data folder {data.root} yet, so nothing is cached.")
+    elif not data.is_known:
+        info(f"The data folder {data.root} has nothing of the job {job.name} yet, so nothing is cached.")
+    return report

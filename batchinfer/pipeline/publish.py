@@ -14,7 +14,7 @@ from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import RunReport, refusal
-from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
+from batchinfer.planning.prepare import Options, Prepared, begin, prepare_to_write
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import CandidateReport, release_candidate
 from batchinfer.publish.caution import Consent, confirm_list
@@ -41,7 +41,7 @@ def publish(
     why: a reason to publish although the gate refuses. allow_empty: also a version without entries.
     """
     consent = Consent(_forced(why), options.yes, allow_empty)
-    data.prepare(job.path)
+    begin(job, data, options.input, person.info)
     with contextlib.ExitStack() as held:
         held.enter_context(data.run_lock(f"batchinfer publish {job.name}"))
         differs = confirm_list(job, data, options.input, person, yes=options.yes)
@@ -73,6 +73,7 @@ def publish_candidate(
     why: a reason to publish although its gate failed. allow_empty: also one without entries.
     """
     consent = Consent(_forced(why), options.yes, allow_empty)
+    data.require()
     data.prepare(job.path)
     with data.run_lock(f"batchinfer publish {job.name}"):
         key = None

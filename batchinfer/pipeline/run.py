@@ -23,7 +23,7 @@ from batchinfer.pipeline.report import RunReport, refusal
 from batchinfer.pipeline.stop import Stop, stopping
 from batchinfer.planning.fingerprint import changes
 from batchinfer.planning.loadable import check_loadable, task_of
-from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
+from batchinfer.planning.prepare import Options, Prepared, begin, prepare_to_write
 from batchinfer.publish.caution import Consent, confirm_list, tell_list
 from batchinfer.publish.release import prepare_gate
 
@@ -38,7 +38,7 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
     began = time.monotonic()
     for sentence in unused_fields(job.spec):
         console.info(sentence)
-    data.prepare(job.path)
+    begin(job, data, options.input, console.info)
     with contextlib.ExitStack() as held:
         held.enter_context(data.run_lock(f"batchinfer run {job.name}"))
         stop = held.enter_context(stopping(options.max_hours, console.info))

@@ -34,7 +34,8 @@ class PlanReport:
     prompt_tokens_exact: whether they were all counted.
     prefix_saving: share of them that prefix caching saves; None where nothing is to generate.
     estimate_seconds: from earlier runs here; None without one.
-    prompt: the first that would be generated, as the model sees it; None where there is nothing to generate.
+    prompt: the first that a run would ask, as the model sees it; where it would ask none, the first of the list, without
+        the form that the model gives a chat, since no model is loaded for it; None without one.
     list_differs: that the list is another one than the served version's, as a sentence.
     """
 
@@ -64,11 +65,24 @@ def estimate(prepared: Prepared, info: Info) -> PlanReport:
     counts = prepared.plan.counts
     if prepared.question is None or not counts.to_generate:
         nothing: dict[str, Any] = {"prompt_tokens": 0, "prompt_tokens_exact": True, "prefix_saving": None}
-        return PlanReport(prepared.job.name, counts, **nothing, estimate_seconds=_seconds(prepared))
+        shown = _first_prompt(prepared)
+        return PlanReport(prepared.job.name, counts, **nothing, estimate_seconds=_seconds(prepared), prompt=shown)
     tokenizer = _tokenizer(prepared, prepared.question, info)
     tokens, exact, saving = _prompt_tokens(prepared, tokenizer)
     first = next(_texts(prepared, (row for _, row in prepared.plan.todo(BATCH)), tokenizer), None)
     return PlanReport(prepared.job.name, counts, tokens, exact, saving, _seconds(prepared), first)
+
+
+def _first_prompt(prepared: Prepared) -> str | None:
+    """The prompt of the list's first row."""
+    question, row = prepared.question, prepared.query_list.first_row()
+    if question is None or row is None:
+        return None
+    try:
+        messages = question.template.messages(template_values(row, prepared.query_list.source.kinds))
+    except TemplateFault:
+        return None
+    return "\n\n".join(content for _, content in messages)
 
 
 def _tokenizer(prepared: Prepared, question: Question, info: Info) -> Tokenizer:

@@ -20,7 +20,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.errors import UsageError
 from batchinfer.inputs import misses
-from batchinfer.inputs.files import list_files
+from batchinfer.inputs.files import list_columns, list_files
 from batchinfer.inputs.parquet import ListSource, template_values
 from batchinfer.inputs.place import list_place
 from batchinfer.inputs.query_list import QueryList
@@ -110,6 +110,17 @@ class Prepared:
         return str(self.upstream or self.job.spec.input.path)
 
 
+def begin(job: Job, data: JobData, instead: Path | None, info: Info = quiet) -> None:
+    """Makes the job's folder, for its locks. Of a new job the list is opened first: a command that cannot begin makes nothing.
+
+    The job is there, for those who list jobs, once its list was read. instead: the list in place of the job's own.
+    """
+    data.check_owner(job.path)
+    if not data.is_known:
+        list_columns(job, data, instead)
+    data.make_folder(info)
+
+
 @contextlib.contextmanager
 def prepare(job: Job, data: JobData, options: Options, info: Info = quiet) -> Iterator[Prepared]:
     """For commands that only look: plan, export, review. May run beside a run."""
@@ -129,19 +140,19 @@ def prepare_to_write(job: Job, data: JobData, options: Options, info: Info = qui
 
 @contextlib.contextmanager
 def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: bool) -> Iterator[Prepared]:
-    if writes:
-        data.prepare(job.path)
-    else:
-        data.check_owner(job.path)
+    data.check_owner(job.path)
     spec = job.spec
     question = questions.make(job, data, update_model=options.update_model) if spec.prompt else None
     columns = question.template.columns if question else list(spec.input.key)
+    selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
     with data.scratch() as scratch, scratch_database(scratch) as db:
-        store = _store(data, scratch, writes=writes)
         files, upstream = list_files(job, data, options.input, scratch)
         query_list = QueryList(db, ListSource(files, spec.input, columns), columns)
         question = question and question.of_kinds({name: query_list.source.kinds[name] for name in columns})
         load_list(query_list, job, data, question)
+        if writes:
+            data.prepare(job.path)
+        store = _store(data, scratch, writes=writes)
         if store.path == data.cache and not data.is_writable and imports.outdated(store, query_list.source):
             store = store.copied(scratch)
         workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec))
@@ -149,7 +160,6 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
             _reread(workspace, question)
         _rebuild_lookups(workspace, data, info, is_own=writes or store.path != data.cache)
         workspace.verdicts.resolve(store, query_list)
-        selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
         plan = Plan(workspace, question.parser_id if question else "", selection)
         yield Prepared(job, data, workspace, plan, question, selection, upstream, list_place(job, options.input))
 

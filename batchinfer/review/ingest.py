@@ -20,7 +20,7 @@ from batchinfer.errors import InputError
 from batchinfer.inputs.csv_file import as_parquet, header
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.planning.prepare import Options, prepare_to_write, quiet
+from batchinfer.planning.prepare import Options, begin, prepare_to_write, quiet
 from batchinfer.publish.caution import tell_list
 from batchinfer.publish.contents import Candidate
 from batchinfer.review.marked import MarkedRows
@@ -78,7 +78,7 @@ def import_review(
     rows_at_once: int = TEXT_ROWS,
 ) -> Ingested:
     """Imports the verdicts. author: of rows that name none; else the user. Raises InputError."""
-    data.prepare(job.path)
+    begin(job, data, options.input, info)
     tell_list(job, data, options.input, info)
     with (
         data.run_lock(f"batchinfer import {job.name}"),

@@ -93,12 +93,8 @@ def import_predictions(
 
     allow: what of it is meant although it is refused otherwise. list_path: the list in place of the job's own.
     """
-    data.prepare(job.path)
-    with (
-        data.run_lock(f"batchinfer import {job.name}"),
-        data.scratch() as scratch,
-        scratch_database(scratch) as db,
-    ):
+    data.check_owner(job.path)
+    with data.scratch() as scratch, scratch_database(scratch) as db:
         listed = keys_of_list(db, job, data, list_path, scratch, info)
         known = [*job.spec.input.key, PREDICTION, SCORE, AUTHOR]
         files = find_files(path, "give a Parquet or CSV file, or a folder or glob of them")
@@ -106,14 +102,17 @@ def import_predictions(
         for file in files:
             incoming.add_file(file.path, dataclasses.replace(file, path=as_parquet(file.path, scratch, LINE, known)))
         incoming.check_whole(path, allow)
-        store = Store(data.cache)
-        store.prepare()
-        number = imports.store_import(
-            store,
-            db,
-            "SELECT * EXCLUDE (row, number, lookup_hash), lookup_hash AS lookup FROM incoming",
-            incoming.key_spec,
-        )
+        data.make_folder(info)  # not before the whole file was found good: a refused one leaves nothing behind
+        with data.run_lock(f"batchinfer import {job.name}"):
+            data.prepare(job.path)
+            store = Store(data.cache)
+            store.prepare()
+            number = imports.store_import(
+                store,
+                db,
+                "SELECT * EXCLUDE (row, number, lookup_hash), lookup_hash AS lookup FROM incoming",
+                incoming.key_spec,
+            )
         return ImportReport(number, incoming.rows, incoming.unfit.count, incoming.unlisted)
 
 

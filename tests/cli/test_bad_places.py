@@ -133,7 +133,7 @@ def test_settings_that_vllm_does_not_have(
         f"line {where['xyzzy']}: model.options.xyzzy: {options} xyzzy: remove it, or look up its name in vLLM's documentation.",
     ]
     if batchinfer.data.exists():
-        assert batchinfer("runs", "shop", "--json").json == []
+        assert batchinfer("runs", "shop").code == 6
 
 
 @pytest.mark.parametrize("command", [["plan", "shop"], ["run", "shop"], ["try", "shop", "text=one"]])
@@ -271,7 +271,7 @@ def test_an_import_that_is_off(
     done = batchinfer("import", "shop", "in.parquet")
     assert done.code == 2, done.err
     assert sentence in done.sentence
-    assert batchinfer("import", "shop", "--list", "--json").json == []
+    assert batchinfer("import", "shop", "--list").code == 6  # the job is not even there
 
 
 def test_text_of_the_world_reaches_the_terminal(batchinfer: Cli, shop: Callable[..., Path]) -> None:

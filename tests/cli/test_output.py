@@ -285,14 +285,15 @@ def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
 
 
 def test_a_plan_shows_a_prompt(batchinfer: Cli, shop: Callable[..., Path]) -> None:
-    """The first prompt that would be generated is shown, cut if it is long; none where all is cached."""
+    """The first prompt that would be generated is shown, cut if it is long; where all is cached, the list's first."""
     shop({"text": ["x" * 3000]})
     said = batchinfer("plan", "shop").out
-    assert "The first prompt:\n<user>xxx" in said
+    assert "The first prompt that a run would ask:\n<user>xxx" in said
     assert "… 1,018 more characters; batchinfer try shop shows a whole one." in said
     assert batchinfer("plan", "shop", "--json").json["prompt"] == f"<user>{'x' * 3000}\n<assistant>"
     batchinfer("run", "shop")
-    assert batchinfer("plan", "shop", "--json").json["prompt"] is None
+    assert batchinfer("plan", "shop", "--json").json["prompt"] == "x" * 3000
+    assert "a run would ask none:\nxxx" in batchinfer("plan", "shop").out
 
 
 def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, shop: Callable[..., Path]) -> None:

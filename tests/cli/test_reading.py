@@ -9,10 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from batchinfer.cache import schema
 from batchinfer.cache.store import Store
+from batchinfer.cli.main import cli
 from batchinfer.core.home import JobData
+from tests.factories import imports_job
 from tests.tiny import Cli
 
 LOOKS = [
@@ -52,6 +55,62 @@ def test_a_data_folder_is_made_by_what_writes(batchinfer: Cli, shop: Callable[..
     assert said in batchinfer(*command).err.splitlines()
     assert (batchinfer.data / "shop" / "job.json").is_file()
     assert said not in batchinfer(*command).err
+
+
+FAILING = [
+    ["run", "shop", "--input", "none.parquet"], ["run", "shop", "--refresh", "none=1"], ["publish", "shop", "--input", "bad.parquet"],
+    ["import", "shop", "none.csv"], ["import", "shop", "in.parquet"], ["import", "shop", "in.parquet", "--list"],
+    ["publish", "shop", "--candidate", "r1"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", FAILING, ids=" ".join)
+def test_a_command_that_cannot_begin_leaves_no_job(
+    batchinfer: Cli, shop: Callable[..., Path], command: list[str]
+) -> None:
+    """With a list or file that is not there, or is refused whole, or with wrong options, no job is listed afterwards."""
+    shop()
+    Path("bad.parquet").write_text("no Parquet")
+    pq.write_table(pa.table({"text": ["beyond the list"], "prediction": ["1"]}), "in.parquet")
+    done = batchinfer(*command)
+    assert done.code in (2, 6)
+    assert ("it is made now" in done.err) == batchinfer.data.exists()
+    assert batchinfer("jobs").code == 6
+    assert not list(batchinfer.data.glob("*/job.json"))
+
+
+def test_a_plan_says_where_nothing_is_cached(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """Where there is no data folder, or nothing of the job in it, that is said."""
+    shop()
+    assert f"There is no data folder {batchinfer.data} yet, so nothing is cached." in batchinfer("plan", "shop").err
+    batchinfer.data.mkdir(exist_ok=True)
+    assert "has nothing of the job shop yet, so nothing is cached." in batchinfer("plan", "shop").err
+
+
+def test_a_name_that_the_data_folder_knows_is_enough(
+    batchinfer: Cli, ran: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The hints name jobs: that works from any folder, as long as the job file is there and has that name."""
+    assert batchinfer("publish", "shop").code == 0  # the data folder is a copy, and learns where its job file is
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert batchinfer("plan", "shop").code == 0
+    assert batchinfer("plan", "shup").code == 2
+    (ran / "job.yaml").rename(ran / "other.yaml")
+    assert "There is no job shop" in batchinfer("plan", "shop").err
+
+
+def test_a_job_of_imports_has_nothing_to_generate(tmp_path: Path) -> None:
+    """Its plan and run say how many rows have no prediction, in the same words, and speak of no prompts."""
+    world = imports_job(tmp_path, {"id": [1, 2, 3]}, gate={"coverage": 0})
+    world.take_in({"id": [1], "prediction": ["b"]})
+    for command in ("plan", "run"):
+        said = CliRunner().invoke(cli, ["--home", str(world.data.root), command, str(world.job.path)]).output
+        figures = {
+            name.strip(): figure for name, _, figure in (line.strip().rpartition(" ") for line in said.splitlines())
+        }
+        assert (figures["without a prediction"], figures["imported"]) == ("2", "1")
+        assert "generate" not in said
 
 
 def test_a_cache_that_is_older_is_read_in_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

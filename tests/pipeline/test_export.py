@@ -15,7 +15,7 @@ import pytest
 
 from batchinfer.core import database
 from batchinfer.core.output import OutputFile
-from batchinfer.errors import StoreError, UsageError
+from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.pipeline import export
 from batchinfer.planning.prepare import Options
 from tests.factories import World, imports_job, model_job, unchecked, write
@@ -173,3 +173,13 @@ def test_a_large_export_is_of_bounded_memory(tmp_path: Path, monkeypatch: pytest
     export.export(world.job, world.data, Options(), OutputFile.of(tmp_path / "out.csv"))
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         assert [int(row["id"]) for row in csv.DictReader(file)] == ids
+
+
+def test_an_export_without_answers_writes_nothing(tmp_path: Path) -> None:
+    """Where the cache has no answer for the list, an earlier file stays as it was."""
+    world = model_job(tmp_path, {"id": [1], "text": ["a"]})
+    out = tmp_path / "out.csv"
+    out.write_text("older")
+    with pytest.raises(NotFound, match="has no answer for this list, so nothing was written: batchinfer run"):
+        export.export(world.job, world.data, Options(), OutputFile.of(out))
+    assert out.read_text() == "older"

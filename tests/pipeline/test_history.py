@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from batchinfer.cli.main import cli
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure
 from batchinfer.errors import NotFound
 from batchinfer.pipeline import history
-from tests.factories import Reply, World, model_job
+from tests.factories import LENIENT, Reply, World, imports_job, model_job
 
 
 @pytest.fixture
@@ -54,3 +56,25 @@ def test_a_job_without_a_cache_has_no_history(tmp_path: Path) -> None:
         with pytest.raises(NotFound, match="nowhere"):
             ask(JobData(world.data.root, "nowhere"))
     assert not world.data.cache.exists()
+
+
+def test_imports_and_a_failed_beginning_are_no_run(tmp_path: Path) -> None:
+    """A cache without a run has no history either."""
+    world = model_job(tmp_path, {"id": [1], "text": ["a"]})
+    world.take_in({"id": [1], "prediction": ["b"]})
+    for ask in (history.runs, lambda data: history.failures(data, 5)):
+        with pytest.raises(NotFound, match=r"The job shop has not been run yet in "):
+            ask(world.data)
+
+
+def test_what_remains_is_no_failure_but_is_counted(tmp_path: Path) -> None:
+    """Failures knows how many prompts the last run left, and says if it does not know."""
+    world = imports_job(tmp_path, {"id": [1, 2]}, gate=LENIENT)
+    world.take_in({"id": [1], "prediction": ["b"]})
+    world.run()
+    assert (history.failures(world.data, None).count, history.failures(world.data, None).remaining) == (0, 1)
+    command = ["--home", str(world.data.root), "failures", "shop"]
+    said = " ".join(CliRunner().invoke(cli, command).output.split())
+    assert said == "No failures. When the last run ended, 1 more prompt had no prediction yet: batchinfer plan shop"
+    world.store.start_run(b"", None)
+    assert history.failures(world.data, None).remaining is None
