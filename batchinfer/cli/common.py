@@ -34,7 +34,7 @@ format_option = click.option(
     help="The format, where - stands for standard output.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value for machines.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Answer yes to all that the command asks.")
 input_option = click.option(
     "--input",
     "input_path",

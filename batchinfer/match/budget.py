@@ -19,7 +19,7 @@ class TooMuchWork(UsageError):
     """There are too many places to look at, or the time is up."""
 
 
-class Budget:
+class MatchBudget:
     """That of one request: all texts of a batch share it. Each method raises what is exceeded, at once."""
 
     def __init__(

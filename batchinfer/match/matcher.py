@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from batchinfer.errors import MissingExtra, StoreError
-from batchinfer.match.budget import LEAST_WRITTEN, Budget
+from batchinfer.match.budget import LEAST_WRITTEN, MatchBudget
+from batchinfer.match.languages import is_in, is_turkic
 from batchinfer.match.suffixes import Place, Suffixes
 from batchinfer.match.windows import LEAST_STEP, LONGEST, MOST_PER_BYTE, Window, windows
 
@@ -90,10 +91,11 @@ class Occurrence(NamedTuple):
 class _Entries:
     """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common."""
 
-    __slots__ = ("_parts", "names")
+    __slots__ = ("_parts", "names", "turkic")
 
-    def __init__(self, names: tuple[Name, ...]) -> None:
-        self.names = names
+    def __init__(self, names: tuple[Name, ...], *, turkic: bool = False) -> None:
+        """turkic: whether any is of a language whose spellings have to be looked at."""
+        self.names, self.turkic = names, turkic
         self._parts: list[str] | None = None
 
     def json(self, start: int, end: int, text: str) -> str:
@@ -114,7 +116,7 @@ class _Named:
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
-    def __call__(self, number: int, ranges: tuple[str, ...], budget: Budget) -> _Entries:
+    def __call__(self, number: int, ranges: tuple[str, ...], budget: MatchBudget) -> _Entries:
         """Those of a pattern, restricted to languages. Raises StoreError, or ResultTooLarge for more than is to be read."""
         entries = self._kept.get((number, ranges))
         if entries is None:
@@ -145,7 +147,8 @@ class _Named:
             names = tuple(map(Name._make, zip(*whole, strict=False)))
         except (ValueError, IndexError, TypeError) as exc:
             raise StoreError(f"{self._path} is damaged: what a term names cannot be read.") from exc
-        return _Entries(tuple(name for name in names if _is_in(name.language, ranges)) if ranges else names)
+        named = tuple(name for name in names if is_in(name.language, ranges)) if ranges else names
+        return _Entries(named, turkic=any(is_turkic(name.language) for name in named))
 
 
 Match = tuple[Span, _Entries]
@@ -172,7 +175,7 @@ class Matcher:
             with path.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             facts = _facts(data)
-            if (facts["format"], facts["folding"]) != (MATCHER_FORMAT, folding.VERSION):
+            if facts["format"] != MATCHER_FORMAT or not 1 <= facts["folding"] <= folding.VERSION:
                 raise IncompatibleMatcher(
                     f"{path} was made by a batchinfer that matches in another way: publish again with this one."
                 )
@@ -185,7 +188,7 @@ class Matcher:
             raise StoreError(f"{path} cannot be opened: {exc.strerror}.") from exc
         except (ValueError, KeyError, TypeError, struct.error) as exc:
             raise StoreError(f"{path} is damaged: {exc}.") from exc
-        self._fold = folding.Folding(accents=facts["accents"])
+        self._fold = folding.Folding(accents=facts["accents"], version=facts["folding"])
         self._overlaps: bool = facts["overlaps"]
         self._suffixes = Suffixes(automaton, len(self._named)) if automaton is not None else None
         self._longest = self._longest_term()
@@ -202,7 +205,7 @@ class Matcher:
         return min(max(longest, LEAST_STEP), LONGEST)
 
     def find(
-        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: Budget | None = None
+        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: MatchBudget | None = None
     ) -> list[Occurrence]:
         """The terms that stand in a text, by where they begin, and what each names.
 
@@ -212,14 +215,16 @@ class Matcher:
         """
         return [
             Occurrence(*place, text[start:end], entries.names)
-            for (start, end), place, entries in self._places(text, languages, utf16=utf16, budget=budget or Budget())
+            for (start, end), place, entries in self._places(
+                text, languages, utf16=utf16, budget=budget or MatchBudget()
+            )
         ]
 
     def find_json(
-        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: Budget | None = None
+        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: MatchBudget | None = None
     ) -> bytes:
         """The same as a JSON list of flat matches, in UTF-8."""
-        budget = budget or Budget()
+        budget = budget or MatchBudget()
         parts = []
         for (start, end), place, entries in self._places(text, languages, utf16=utf16, budget=budget):
             budget.need_room((LEAST_WRITTEN + end - start) * len(entries.names))
@@ -229,7 +234,7 @@ class Matcher:
         return b"[%b]" % b",".join(parts)
 
     def _places(
-        self, text: str, languages: Collection[str], *, utf16: bool, budget: Budget
+        self, text: str, languages: Collection[str], *, utf16: bool, budget: MatchBudget
     ) -> Iterable[tuple[Span, Span, _Entries]]:
         """Where terms stand, in code points and as asked for, and what each stands for."""
         if self._suffixes is None:
@@ -241,12 +246,20 @@ class Matcher:
             return [(span, (units(span[0]), units(span[1])), entries) for span, entries in matches]
         return [(span, span, entries) for span, entries in matches]
 
-    def _matches(self, text: str, ranges: tuple[str, ...], budget: Budget) -> list[Match]:
+    def _spelled(self, entries: _Entries, text: str, span: Span) -> _Entries:
+        """Those entries whose term is really what stands there: a pattern may be more than one Turkish word's."""
+        if not entries.turkic:
+            return entries
+        found, is_spelled = text[slice(*span)], self._fold.is_spelled
+        names = [name for name in entries.names if not is_turkic(name.language) or is_spelled(found, name.term)]
+        return entries if len(names) == len(entries.names) else _Entries(tuple(names))
+
+    def _matches(self, text: str, ranges: tuple[str, ...], budget: MatchBudget) -> list[Match]:
         """Those that are reported, in order."""
         kept, pending = list[Match](), list[Match]()
         size = 0  # of what is found, as JSON, at least
         for window in windows(self._fold, text, self._longest):
-            for match in self._in_window(window, ranges, budget):
+            for match in self._in_window(text, window, ranges, budget):
                 pending.append(match)
                 if self._overlaps:
                     (start, end), entries = match
@@ -258,8 +271,8 @@ class Matcher:
             return sorted(pending, key=_leftmost_longest) if len(pending) > 1 else pending
         return _settle(kept, pending, len(text) + 1)[0]
 
-    def _in_window(self, window: Window, ranges: tuple[str, ...], budget: Budget) -> Iterator[Match]:
-        """What ends in a window, in some languages."""
+    def _in_window(self, text: str, window: Window, ranges: tuple[str, ...], budget: MatchBudget) -> Iterator[Match]:
+        """What ends in a window of a text, in some languages."""
         budget.check_time()
         assert self._suffixes is not None
         for block in _blocks(self._suffixes.all_places(window, budget)):
@@ -268,7 +281,8 @@ class Matcher:
             for (_, end, number), span in zip(
                 block, window.spans([(start, end) for start, end, _ in block]), strict=True
             ):
-                if (entries := self._named(number, ranges, budget)).names and not window.cuts(end):
+                entries = self._spelled(self._named(number, ranges, budget), text, span)
+                if entries.names and not window.cuts(end):
                     yield span, entries
 
 
@@ -301,14 +315,6 @@ def _facts(data: mmap.mmap) -> dict[str, Any]:
         raise ValueError("it does not end as a matcher does")
     facts: dict[str, Any] = json.loads(data[-TRAILER.size - length : -TRAILER.size])
     return facts
-
-
-def _is_in(language: str | None, ranges: tuple[str, ...]) -> bool:
-    """Whether a tag is in one of the ranges, by RFC 4647's basic filtering."""
-    if language is None:
-        return True
-    tag = language.lower().replace("_", "-") + "-"
-    return any(tag.startswith(f"{part}-") for part in ranges)
 
 
 def _leftmost_longest(match: Match) -> Span:

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator
 from typing import Any
 
-from batchinfer.match.budget import Budget
+from batchinfer.match.budget import MatchBudget
 from batchinfer.match.windows import Window
 
 Place = tuple[int, int, int]
@@ -26,7 +26,7 @@ class Suffixes:
         self._numbers = array("i", [UNKNOWN]) * terms
         self._lengths = array("i", [0]) * terms
 
-    def all_places(self, window: Window, budget: Budget) -> Iterator[Place]:
+    def all_places(self, window: Window, budget: MatchBudget) -> Iterator[Place]:
         """Where terms end in a window, beyond what is not fresh; by their ends, the longest first."""
         marked, fresh, numbers, lengths = window.marked, window.fresh, self._numbers, self._lengths
         for place in self._longest(marked):

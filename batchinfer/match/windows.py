@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from batchinfer.match.folding import EDGE, Folded, is_hangul, melts
+from batchinfer.match.folding import EDGE, Folded, Folding, is_hangul, melts
 
 SLICE = 2048  # characters that are folded at a time
 SEEK = 1000  # characters in which to look for a place to cut at; there is one, but for heaps of marks or of white space
@@ -22,7 +22,6 @@ LEAST_STEP = 16384  # characters of the normal form by which windows advance
 MOST_PER_BYTE = 9  # characters of the normal form that a byte of UTF-8 can become, boundaries included
 LONGEST = 131_072  # characters of a term's normal form; a longer one is found only in a text of few windows
 Span = tuple[int, int]
-Fold = Callable[[str], Folded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ def _in_text(piece: _Piece, spans: list[Span]) -> Iterator[Span]:
     return ((start + at, end + at) for start, end in (piece.folded.spans(spans) if spans else ()))
 
 
-def windows(fold: Fold, text: str, longest: int, size: int = SLICE, step: int = LEAST_STEP) -> Iterator[Window]:
+def windows(fold: Folding, text: str, longest: int, size: int = SLICE, step: int = LEAST_STEP) -> Iterator[Window]:
     """The windows of a text, one after the other. longest: characters of the longest term's normal form."""
     if len(text) <= size:
         folded = fold(text)
@@ -119,7 +118,7 @@ def windows(fold: Fold, text: str, longest: int, size: int = SLICE, step: int = 
     step, marked, fresh, pieces = max(step, longest), "", 0, list[_Piece]()
     for at, part in slices(fold, text, size):
         folded = fold(part)
-        cut, lead = _joint(marked, folded.marked)
+        cut, lead = _joint(marked, folded.marked, joins=fold.joins(text, at))
         marked = marked[: len(marked) - cut]
         pieces.append(_Piece(len(marked), lead, at, folded))
         marked += folded.marked[lead:]
@@ -133,7 +132,7 @@ def windows(fold: Fold, text: str, longest: int, size: int = SLICE, step: int = 
     yield Window(marked, fresh, pieces)
 
 
-def slices(fold: Fold, text: str, size: int) -> Iterator[tuple[int, str]]:
+def slices(fold: Folding, text: str, size: int) -> Iterator[tuple[int, str]]:
     """(offset, part) of each slice. They are cut where folding looks at nothing beyond, if there is such a place."""
     at = 0
     while len(text) - at > size + SEEK:
@@ -143,7 +142,7 @@ def slices(fold: Fold, text: str, size: int) -> Iterator[tuple[int, str]]:
     yield at, text[at:]
 
 
-def _begins(fold: Fold, sign: str) -> bool:
+def _begins(fold: Folding, sign: str) -> bool:
     """Whether a character is folded in the same way whatever stands before it."""
     if sign.isascii() and sign.isalnum():
         return True
@@ -153,9 +152,9 @@ def _begins(fold: Fold, sign: str) -> bool:
     return first not in ("", " ") and unicodedata.category(first)[0] != "M"
 
 
-def _joint(before: str, after: str) -> tuple[int, int]:
+def _joint(before: str, after: str, *, joins: bool) -> tuple[int, int]:
     """How much to leave out where folded slices meet, at the end of one and at the beginning of the next."""
-    if before.endswith(EDGE) and after.startswith(EDGE) and is_hangul(before[-2]) == is_hangul(after[1]):
+    if joins and before.endswith(EDGE) and after.startswith(EDGE) and is_hangul(before[-2]) == is_hangul(after[1]):
         return 1, 1  # the cut went through a word
     if before.endswith(" ") and after.startswith(" "):
         return 0, 1

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from batchinfer.core.records import Answer, Failure, Generation, Message, Prediction, Prompt
 from batchinfer.engines.protocol import Engine, Task
 from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.errors import BatchinferError
+from batchinfer.errors import BatchinferError, Stopped
 from batchinfer.inputs.parquet import template_values
-from batchinfer.pipeline.on_errors import too_many
+from batchinfer.pipeline.on_errors import stopped_early, too_many
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Prepared
@@ -53,6 +53,7 @@ class Generator:
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
         self._committed, self._is_changing = 0.0, False
+        self._early: Stopped | None = None  # why it stops before its end, as far as was known then
 
     def run(self, engine: Engine, task: Task, tokenizer: Tokenizer, max_len: int, show: Callable[[], None]) -> None:
         """Answers all that is to do, or until a stop is requested; commits as it goes.
@@ -72,6 +73,8 @@ class Generator:
                     self._commit()
                 show()
             self._commit()
+            if self._early is not None and self._stop.reason is self._early:
+                self._stop.reason = stopped_early(self._job, self._progress)
         except (
             BaseException
         ):  # whatever ends the run: what is finished is kept, also so that the next one does not ask it
@@ -125,8 +128,10 @@ class Generator:
         self._stop_if_most_fail()
 
     def _stop_if_most_fail(self) -> None:
-        if self._limits is not None and (reason := too_many(self._job, self._limits, self._progress)) is not None:
-            self._stop.request(reason, "Most rows fail: finishing what is in flight.")
+        if self._limits is None or self._early is not None or not too_many(self._limits, self._progress):
+            return
+        self._early = stopped_early(self._job, self._progress)
+        self._stop.request(self._early, "Most rows fail: finishing what is in flight.")
 
     def _is_chunk(self) -> bool:
         """Whether it is time to commit."""

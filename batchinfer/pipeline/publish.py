@@ -9,11 +9,11 @@ from batchinfer.cache.store import Store
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Person
-from batchinfer.errors import GateFailed, InputError, SpecError, UsageError
+from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Progress
-from batchinfer.pipeline.report import RunReport, gate_sentence
+from batchinfer.pipeline.report import RunReport, refusal
 from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import CandidateReport, release_candidate
@@ -42,18 +42,17 @@ def publish(
     """
     consent = Consent(_forced(why), options.yes, allow_empty)
     data.prepare(job.path)
-    confirm_list(job, data, options.input, person, yes=options.yes)
-    with (
-        data.run_lock(f"batchinfer publish {job.name}"),
-        prepare_to_write(job, data, options, person.info) as prepared,
-    ):
+    with contextlib.ExitStack() as held:
+        held.enter_context(data.run_lock(f"batchinfer publish {job.name}"))
+        differs = confirm_list(job, data, options.input, person, yes=options.yes)
+        prepared = held.enter_context(prepare_to_write(job, data, options, person.info))
         golden = prepare_gate(job, prepared.query_list.source.key)
         run_id, failed = prepared.store.last_run_id(), prepared.plan.counts.failed
         outcome = publish_prepared(prepared, run_id, failed, golden, person, consent)
         status = RunStatus.DONE if outcome.rejected is None else RunStatus.REJECTED
-        report = RunReport.of(prepared, status, Progress(), outcome)
+        report = RunReport.of(prepared, status, Progress(), outcome, list_differs=differs)
         if outcome.rejected is not None:
-            refused = GateFailed(gate_sentence(job.name, outcome))
+            refused = refusal(job, outcome)
             refused.report = report
             raise refused
         return report

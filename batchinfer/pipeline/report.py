@@ -11,7 +11,9 @@ from typing import Any, Self
 from batchinfer.cache.schema import RunStatus
 from batchinfer.core.reasons import advice
 from batchinfer.core.records import Check
+from batchinfer.errors import GateFailed
 from batchinfer.inputs.upstream import Upstream
+from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Progress
 from batchinfer.planning.prepare import Prepared
 from batchinfer.publish.changes import ServedChanges
@@ -77,6 +79,7 @@ class RunReport:
     entries: of the candidate; None without one.
     candidate: the name of a refused one.
     unchanged: whether there was nothing new to publish.
+    same_as: the current version, if it says all this already.
     pinned: the version that is served in place of the current one.
     changes: of what was served; None without a candidate.
     versions_removed: old versions and refused candidates that were removed afterwards.
@@ -89,6 +92,7 @@ class RunReport:
     prefix_saving: share of prompt tokens that came from the engine's prefix cache.
     choice_mass: how the choices fared; None in a job without choices.
     seconds: of the whole run; None for a publishing.
+    list_differs: that the list is another one than the served version's, as a sentence.
     """
 
     job: str
@@ -110,6 +114,7 @@ class RunReport:
     entries: int | None
     candidate: str | None
     unchanged: bool
+    same_as: int | None
     pinned: int | None
     changes: ServedChanges | None
     versions_removed: list[int | str]
@@ -122,6 +127,7 @@ class RunReport:
     prefix_saving: float | None
     choice_mass: ChoiceMass | None
     seconds: float | None
+    list_differs: str | None
 
     @classmethod
     def of(
@@ -134,6 +140,7 @@ class RunReport:
         run_id: int | None = None,
         list_name: str | None = None,
         seconds: float | None = None,
+        list_differs: str | None = None,
     ) -> Self:
         """list_name: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published."""
         counts, contents = prepared.plan.counts, outcome.contents if outcome else None
@@ -157,6 +164,7 @@ class RunReport:
             entries=contents.entries if contents else None,
             candidate=outcome.candidate if outcome else None,
             unchanged=contents.same if contents else False,
+            same_as=outcome.same_as if outcome else None,
             pinned=outcome.pinned if outcome else None,
             changes=contents.changes if contents else None,
             versions_removed=outcome.removed.to_json() if outcome else [],
@@ -169,6 +177,7 @@ class RunReport:
             prefix_saving=_rounded(progress.prefix_saving),
             choice_mass=ChoiceMass.of(progress.choice_masses) if progress.choice_masses else None,
             seconds=_rounded(seconds),
+            list_differs=list_differs,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -194,22 +203,29 @@ def _rounded(value: float | None) -> float | None:
 FAILING = ("coverage", "failures", "carried")  # checks that say no since rows have no answer
 
 
-def gate_sentence(name: str, outcome: Release) -> str:
-    """Which checks failed, and why; where the candidate lies, and what to do with it. name: the job's."""
-    refused = [check.name for check in outcome.failed_checks]
-    failed = "; ".join(f"{check.name}: {check.message}" for check in outcome.failed_checks)
+def refusal(job: Job, outcome: Release) -> GateFailed:
+    """Which checks failed, and where the candidate lies; what to do, first about the cause, and last by force."""
+    checks = "; ".join(f"{check.name}: {check.message}" for check in outcome.failed_checks)
+    said = [f"The gate refused the new version: {checks}.", f"The candidate lies in {outcome.rejected}."]
+    if outcome.contents.served:
+        said.insert(1, "What was served before still is.")
+    return GateFailed(" ".join(said), fix=" ".join(_remedies(job, outcome)))
+
+
+def _remedies(job: Job, outcome: Release) -> list[str]:
+    """What a person can do about a refused candidate, a sentence each."""
+    refused, remedies = [check.name for check in outcome.failed_checks], list[str]()
+    if any(check in FAILING for check in refused):
+        if outcome.reasons:
+            remedies.append(advice(job.name, outcome.reasons))
+        elif job.spec.prompt is None:
+            remedies.append(f"Import predictions for the rest of the list first: batchinfer import {job.name} FILE.")
     if "reviewed" in refused:
-        failed += f" (batchinfer review {name} --out FILE.csv writes them, batchinfer import imports the verdicts)"
-    said = [f"The gate refused the new version: {failed}."]
-    if outcome.reasons and any(check in FAILING for check in refused):
-        said.append(advice(name, outcome.reasons))
-    compare = ""
+        remedies.append(
+            f"Let people review it: batchinfer review {job.name} --out FILE.csv, then batchinfer import {job.name} FILE.csv."
+        )
     if outcome.contents.served:  # otherwise there is nothing to compare it with
-        said.append("What was served before still is.")
-        compare = f"compare it with batchinfer diff {name} current {outcome.candidate}; "
+        remedies.append(f"Compare it: batchinfer diff {job.name} current {outcome.candidate}.")
     empty = " --allow-empty" if not outcome.contents.entries else ""
-    said.append(
-        f"The candidate lies in {outcome.rejected}; {compare}to publish it anyway: "
-        f"batchinfer publish {name} --candidate {outcome.candidate} --force --why TEXT{empty}"
-    )
-    return " ".join(said)
+    forced = f"batchinfer publish {job.name} --candidate {outcome.candidate} --force --why TEXT{empty}"
+    return [*remedies, f"To publish it anyway: {forced}"]

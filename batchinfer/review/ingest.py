@@ -21,7 +21,7 @@ from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, prepare_to_write, quiet
-from batchinfer.publish.caution import another_list
+from batchinfer.publish.caution import tell_list
 from batchinfer.publish.contents import Candidate
 from batchinfer.review.marked import MarkedRows
 from batchinfer.review.rows import MAX_FAULTS, RowReader
@@ -81,8 +81,7 @@ def import_review(
 ) -> Ingested:
     """Imports the verdicts. author: of rows that name none; else the user. Raises InputError."""
     data.prepare(job.path)
-    if (said := another_list(job, data, options.input)) is not None:
-        info(said)
+    tell_list(job, data, options.input, info)
     with (
         data.run_lock(f"batchinfer import {job.name}"),
         prepare_to_write(job, data, options, info) as prepared,

@@ -7,7 +7,7 @@ from typing import Any
 
 from batchinfer.core.http_limits import MAX_TEXTS
 from batchinfer.errors import MissingExtra, UsageError, shortened
-from batchinfer.match.budget import Budget, ResultTooLarge, TooMuchWork
+from batchinfer.match.budget import MatchBudget, ResultTooLarge, TooMuchWork
 from batchinfer.match.matcher import IncompatibleMatcher, Matcher
 from batchinfer.serve.beside import Beside
 from batchinfer.serve.body import read_json
@@ -98,7 +98,7 @@ async def match_texts(opened: OpenVersion, request: MatchRequest, beside: Beside
     matcher = _matcher(opened)
     if sum(map(len, request.texts)) <= THREAD_FROM:
         try:
-            return _answer(matcher, opened.version, request, Budget(**AT_ONCE))
+            return _answer(matcher, opened.version, request, MatchBudget(**AT_ONCE))
         except (ResultTooLarge, TooMuchWork):
             pass  # short, but not little work
     return await beside(_within_limits, matcher, opened.version, request)
@@ -117,12 +117,12 @@ def _matcher(opened: OpenVersion) -> Matcher:
 def _within_limits(matcher: Matcher, version: int, request: MatchRequest) -> tuple[bytes, int]:
     """Raises Problem."""
     try:
-        return _answer(matcher, version, request, Budget())
+        return _answer(matcher, version, request, MatchBudget())
     except (ResultTooLarge, TooMuchWork) as exc:
         raise Problem("too-large", str(exc)) from exc
 
 
-def _answer(matcher: Matcher, version: int, request: MatchRequest, budget: Budget) -> tuple[bytes, int]:
+def _answer(matcher: Matcher, version: int, request: MatchRequest, budget: MatchBudget) -> tuple[bytes, int]:
     """Raises ResultTooLarge or TooMuchWork."""
     results, count = [], 0
     for text in request.texts:

@@ -18,6 +18,7 @@ from batchinfer.serve import access_log
 from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.beside import SWITCH_SECONDS
 from batchinfer.serve.problems import Reply
+from batchinfer.serve.sending import LARGE
 
 
 class RsgiApp:
@@ -48,9 +49,12 @@ class RsgiApp:
             answer = await self._through_asgi(scope, protocol)
         else:
             answer = route.answer(scope.query_string.encode(), scope.headers.get)
-        status, headers, body = answer
-        protocol.response_bytes(status, headers, body)  # for HEAD, and with 304, granian leaves the body out
         seconds = perf_counter() - began
+        status, headers, body = answer = self._service.sender.admitted(answer) if route is not None else answer
+        if len(body) < LARGE or scope.method == "HEAD":
+            protocol.response_bytes(status, headers, body)  # for HEAD, and with 304, granian leaves the body out
+        else:
+            await self._service.sender.send(scope.client, protocol, answer)
         if route is not None:
             route.observe(status, seconds)
         if self._logged:

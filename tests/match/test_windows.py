@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from batchinfer.errors import UsageError
 from batchinfer.match import matcher, windows
-from batchinfer.match.budget import Budget, ResultTooLarge, TooMuchWork
-from batchinfer.match.folding import EDGE, Folding, _is_hangul, _is_word
+from batchinfer.match.budget import MatchBudget, ResultTooLarge, TooMuchWork
+from batchinfer.match.folding import EDGE, Folded, Folding, _is_hangul, _is_word
 from tests.factories import World
 from tests.serving import names_job
 
@@ -23,6 +23,13 @@ SIGNS = [
     "\ud800", "\x1f", "\x01", "ক", "ি", "  ", "   ", "👩\u200d",
 ]  # fmt: skip
 Found = list[tuple[str, tuple[int, int], bool]]
+
+
+class General(Folding):
+    """The general way of folding; the quicker ones give the same, but for spans that end within a cluster."""
+
+    def __call__(self, text: str) -> Folded:
+        return self._by_cluster(text)
 
 
 def is_pattern(text: str) -> bool:
@@ -55,15 +62,13 @@ def parts(window: windows.Window, longest: int) -> Found:
 @example(text="aa bb한글cc dd", size=2, step=1, longest=4, accents=True)
 def test_windows_have_what_the_whole_text_has(text: str, size: int, step: int, longest: int, accents: bool) -> None:
     """Wherever a text is cut, each of its parts that could be a term is found once, at its place in the text."""
-    fold = Folding(
-        accents=accents
-    )._by_cluster  # the quicker ways give the same, but for spans that end within a cluster
+    fold = General(accents=accents)
     whole = windows.Window(*whole_of(text, fold))
     found = [part for window in windows.windows(fold, text, longest, size, step) for part in parts(window, longest)]
     assert found == parts(whole, longest)
 
 
-def whole_of(text: str, fold: windows.Fold) -> tuple[str, int, list[windows._Piece]]:
+def whole_of(text: str, fold: Folding) -> tuple[str, int, list[windows._Piece]]:
     folded = fold(text)
     return folded.marked, 0, [windows._Piece(0, 0, 0, folded)]
 
@@ -89,7 +94,7 @@ def test_terms_within_terms(nested: dict[bool, World], windowed: bool, monkeypat
     if windowed:
         monkeypatch.setattr(matcher, "windows", partial(windows.windows, size=50, step=60))
         monkeypatch.setattr(matcher, "LEAST_STEP", 60)
-    text, plenty = "哈" * 130 + ".", Budget(seconds=60)
+    text, plenty = "哈" * 130 + ".", MatchBudget(seconds=60)
     with nested[True].served() as version:
         found = {(match.start, match.end) for match in version.matcher.find(text, budget=plenty)}
         assert found == {(end - length, end) for end in range(1, 131) for length in range(1, min(end, 60) + 1)}
@@ -108,7 +113,7 @@ def test_too_much_is_refused_before_it_is_gathered(nested: dict[bool, World], ov
         tracemalloc.start()
         try:
             with pytest.raises(UsageError, match=r"match fewer or shorter texts\.$"):
-                found.find_json(text, budget=Budget(room=1 << 20, places=20_000, seconds=60))
+                found.find_json(text, budget=MatchBudget(room=1 << 20, places=20_000, seconds=60))
             assert tracemalloc.get_traced_memory()[1] < 20 << 20
         finally:
             tracemalloc.stop()
@@ -117,20 +122,20 @@ def test_too_much_is_refused_before_it_is_gathered(nested: dict[bool, World], ov
 def test_a_batch_shares_its_budget(nested: dict[bool, World]) -> None:
     """What one text uses up, the next ones do not have."""
     with nested[True].served() as version:
-        budget = Budget(room=10_000)
+        budget = MatchBudget(room=10_000)
         assert len(json.loads(version.matcher.find_json("哈" * 10, budget=budget))) == 55
         with pytest.raises(ResultTooLarge, match="more than 10,000 bytes"):
             version.matcher.find_json("哈" * 10, budget=budget)
         with pytest.raises(TooMuchWork, match="more than 50 places"):
-            version.matcher.find("哈" * 10, budget=Budget(places=50))
+            version.matcher.find("哈" * 10, budget=MatchBudget(places=50))
         with pytest.raises(TooMuchWork, match="Matching takes more than 0 s"):
-            version.matcher.find("哈", budget=Budget(seconds=0))
+            version.matcher.find("哈", budget=MatchBudget(seconds=0))
 
 
 def test_a_term_that_names_too_much(nested: dict[bool, World]) -> None:
     """It is not even read: the sentence says how to publish without it."""
     with nested[True].served() as version, pytest.raises(ResultTooLarge, match=r"match\.generic: drop"):
-        version.matcher.find("哈", budget=Budget(names=10))
+        version.matcher.find("哈", budget=MatchBudget(names=10))
 
 
 @pytest.mark.parametrize("text", ["a b " * 5_000, "a\u0301 " * 5_000, "疫苗 " * 5_000, " " * 9_000, "\u0301" * 9_000])
@@ -153,3 +158,15 @@ def test_nothing_is_lost_where_a_matcher_has_very_long_terms(tmp_path: Path) -> 
         text = "before " * 20_000 + term.upper() + " after" * 20_000
         [match] = version.matcher.find(text)
         assert text[match.start : match.end] == term.upper()
+
+
+@pytest.mark.parametrize("text", ["comirnaty™ ", "a™️", "5㎏", "№5", "x™y", "İ™i\u0307"])
+def test_symbols_end_words_also_where_slices_meet(text: str) -> None:
+    """A long text has the boundaries that it has as a whole, wherever it is cut."""
+    fold = Folding()
+    for lead in range(4):
+        long = "." * lead + text * 40
+        folded = "".join(
+            window.marked[window.fresh :] for window in windows.windows(fold, long, 50, size=7, step=10**6)
+        )
+        assert folded == fold(long).marked
