@@ -22,7 +22,6 @@ from batchinfer.cli.common import (
     open_job,
     output_file,
     pairs,
-    query_text,
     served_data,
     table,
     tell,
@@ -30,6 +29,7 @@ from batchinfer.cli.common import (
     yes_option,
 )
 from batchinfer.cli.summary import print_candidate, print_published, print_report, print_summary, tell_changes
+from batchinfer.core.columns import query_text
 from batchinfer.errors import BatchinferError, GateFailed, UsageError
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchinfer.cli.common import cell, counted, query_text, table, tell
+from batchinfer.cli.common import cell, counted, table, tell
+from batchinfer.core.columns import query_text
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.report import RunReport

@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 
 from batchinfer.core.database import TEXT_ROWS
 from batchinfer.errors import InputError
+from batchinfer.inputs.list_file import conversion, is_parquet, unreadable
 
 MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read all of a large file into one cell
 
 
 def as_parquet(path: Path, scratch: Path, line: str | None = None, *, rows_at_once: int = TEXT_ROWS) -> Path:
-    """A Parquet file with what a CSV holds: all columns text, empty cells null. A path with another suffix is returned.
+    """A Parquet file with what a CSV holds: all columns text, empty cells null. The path of a Parquet file is returned.
 
     The CSV is UTF-8 with or without a byte-order mark, has commas or semicolons between its cells, and a header. The
     file is made below `scratch` and has the CSV's name. Raises InputError, with the line.
@@ -30,7 +31,7 @@ def as_parquet(path: Path, scratch: Path, line: str | None = None, *, rows_at_on
     rows_at_once: how many are held in memory.
     """
     if path.suffix.lower() != ".csv":
-        return path
+        return _checked(path)
     target = Path(tempfile.mkdtemp(dir=scratch)) / path.name
     try:
         _write(path, target, line, rows_at_once)
@@ -41,6 +42,16 @@ def as_parquet(path: Path, scratch: Path, line: str | None = None, *, rows_at_on
     except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc.strerror}.") from exc
     return target
+
+
+def _checked(path: Path) -> Path:
+    """The path of a Parquet file, which may be damaged. Raises InputError for what is none."""
+    try:
+        if is_parquet(path):
+            return path
+    except OSError as exc:
+        raise unreadable(path, exc) from exc
+    raise InputError(f"{path} is neither CSV nor Parquet", fix=conversion(path))
 
 
 def _write(path: Path, target: Path, line: str | None, rows_at_once: int) -> None:

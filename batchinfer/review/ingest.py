@@ -161,5 +161,5 @@ def _check_job(file: pq.ParquetFile, reader: RowReader, path: Path) -> None:
 
 def _refusal(path: Path, faults: Sequence[str], more: int) -> str:
     more += len(faults[MAX_FAULTS:])
-    rest = f"; and {more:,} more" if more else ""
-    return f"{path} is refused: {'; '.join(faults[:MAX_FAULTS])}{rest}. Nothing was imported."
+    rest = [f"and {more:,} more"] if more else []
+    return "\n  ".join([f"{path} is refused, and nothing was imported:", *faults[:MAX_FAULTS], *rest])
