@@ -33,7 +33,9 @@ FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 def places(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Where in a manifest something stands."""
-    inner = document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    inner = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
     return [place for name, held in inner for place in [(*at, name), *places(held, (*at, name))]]
 
 
@@ -92,7 +94,10 @@ def test_a_manifest_may_say_anything(data: JobData, draw: st.DataObject) -> None
 
 
 @settings(max_examples=CASES, suppress_health_check=FIXTURES)
-@given(name=st.sampled_from([CURRENT, PIN, MANIFEST]), content=st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode()))
+@given(
+    name=st.sampled_from([CURRENT, PIN, MANIFEST]),
+    content=st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode()),
+)
 def test_files_may_hold_any_bytes(data: JobData, name: str, content: bytes) -> None:
     """CURRENT, PIN and a manifest may hold any bytes."""
     path = folder_of(data, 3) / MANIFEST if name == MANIFEST else data.folder / name
