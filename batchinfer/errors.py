@@ -56,8 +56,9 @@ class BatchinferError(Exception):
     report: Report | None = None
 
     def __init__(self, message: str, *, fix: str | None = None) -> None:
-        """fix: what to do, which follows the message after a colon."""
-        super().__init__(message if fix is None else f"{message}: {fix}")
+        """fix: what to do, which follows the message after a colon; as a sentence of its own, if the message ends in a full stop."""
+        ends = message.endswith(".")
+        super().__init__(message if fix is None else f"{message} {_begun(fix)}" if ends else f"{message}: {fix}")
         self._message, self._fix = message, fix
 
     @property
@@ -73,7 +74,7 @@ class BatchinferError(Exception):
 
     def to_json(self) -> dict[str, Any]:
         """The error as `--json` prints it."""
-        message = str(self) if self._fix is None else f"{self._message}."
+        message = str(self) if self._fix is None else f"{self._message.removesuffix('.')}."
         return error_json(self.code(), message, self.fix, self.exit_code)
 
 
@@ -165,7 +166,7 @@ class GateFailed(BatchinferError):
     """A candidate did not pass its checks; what was served before still is."""
 
     exit_code = ExitCode.REFUSED
-    advice = "Look at the failed checks; then mend the list, the prompt or the gate."
+    advice = "Look at the failed checks; then correct the list, the prompt or the gate."
 
 
 class Stopped(BatchinferError):

@@ -50,24 +50,30 @@ class Reply:
 
 @dataclass
 class Server:
-    """`batchinfer serve` on a free port of the loopback."""
+    """`batchinfer serve` on a free port of the loopback.
+
+    unread: whether stdout and stderr are pipes that nobody reads.
+    """
 
     data: Path
     folder: Path
     workers: int = 1
     options: tuple[str, ...] = ()
     port: int = 0
+    unread: bool = False
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self, *, ready: bool = True) -> None:
         """ready: wait until /readyz says 200; otherwise until the service answers at all."""
         self.port = self.port or free_port()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "out").open("ab") as out, (self.folder / "log").open("ab") as log:
+        with contextlib.ExitStack() as files:
+            out, log = (files.enter_context((self.folder / name).open("ab")) for name in ("out", "log"))
+            pipe = subprocess.PIPE if self.unread else None
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "batchinfer", "--home", str(self.data), "serve", "--port", str(self.port),
                  "--workers", str(self.workers), *self.options],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=ROOT, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=pipe or out, stderr=pipe or log, cwd=ROOT, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.folder)},
             )  # fmt: skip
         eventually(lambda: self._status("/readyz") in ((200,) if ready else (200, 503)), self.said)
@@ -88,6 +94,8 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+            for pipe in filter(None, (self.process.stdout, self.process.stderr)):
+                pipe.close()
 
     @property
     def url(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -23,6 +23,7 @@ from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import json_path, literal, quoted
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.query_list import QueryList
+from batchinfer.inputs.shortest import TRAILING_ZEROS, WITHOUT_ZEROS, Form
 
 STORED_ROW, NEW_LOOKUP = "\x1frow", "\x1flookup"  # beside the key's columns, which may bear any name
 ROWS_SQL = (
@@ -102,9 +103,10 @@ def remove_import(store: Store, number: int) -> int:
     return count
 
 
-def key_of(key: Sequence[Column], normalize: Sequence[str]) -> str:
-    """All that lookups are made of beside the values, as text."""
-    return canonical_json({"key": [[column.name, column.kind] for column in key], "normalize": list(normalize)})
+def key_of(key: Sequence[Column], normalize: Sequence[str], forms: Mapping[str, Form] | None = None) -> str:
+    """All that lookups are made of beside the values, as text. forms: of key columns whose numbers have a shortest form."""
+    made = {"key": [[column.name, column.kind] for column in key], "normalize": list(normalize)}
+    return canonical_json(made | ({"forms": dict(forms)} if forms else {}))
 
 
 def outdated(store: Store, source: ListSource) -> list[int]:
@@ -112,7 +114,7 @@ def outdated(store: Store, source: ListSource) -> list[int]:
     with store.open() as db:
         rows = db.execute(
             "SELECT DISTINCT import_id FROM imports LEFT JOIN import_keys USING (import_id) WHERE made_of IS DISTINCT FROM ?",
-            [key_of(source.key, source.normalize)],
+            [key_of(source.key, source.normalize, source.forms)],
         ).fetchall()
     return [number for (number,) in rows]
 
@@ -138,7 +140,8 @@ def rebuild_lookups(
             for name in ("imports", "import_keys"):
                 db.execute(f"DELETE FROM cache.{name} WHERE {chosen}")
             db.execute("INSERT INTO cache.imports BY NAME FROM moved")
-            key_spec = key_of(query_list.source.key, query_list.source.normalize)
+            source = query_list.source
+            key_spec = key_of(source.key, source.normalize, source.forms)
             db.execute("INSERT INTO cache.import_keys SELECT DISTINCT import_id, ? FROM moved", [key_spec])
     unfit = int(one(db, "SELECT count(*) FROM moved WHERE lookup IS NULL"))
     db.execute("DROP TABLE moved")
@@ -170,17 +173,21 @@ def _make_moved(db: duckdb.DuckDBPyConnection, query_list: QueryList, chosen: st
 
 def values_sql(query_list: QueryList) -> dict[str, str]:
     """SQL for each key column out of a row's query, of the type that the list has; NULL if the query is of another key."""
-    types = query_list.key_types()
+    types, forms = query_list.key_types(), query_list.source.forms
     names = sorted(column.name for column in query_list.source.key)
     same_key = f"list_sort(json_keys(query)) = [{', '.join(map(literal, names))}]"
     return {
-        column.name: f"CASE WHEN {same_key} THEN {_value_sql(column, types[column.name])} END"
+        column.name: f"CASE WHEN {same_key} THEN {_value_sql(column, types[column.name], forms.get(column.name))} END"
         for column in query_list.source.key
     }
 
 
-def _value_sql(column: Column, kind: str) -> str:
+def _value_sql(column: Column, kind: str, form: Form | None) -> str:
     text = f"json_extract_string(query, {literal(json_path(column.name))})"
+    if form == "single" and column.kind == "number":
+        text = f"TRY_CAST({text} AS FLOAT)::VARCHAR"
+    elif form == "decimal" and column.kind == "string":
+        text = f"regexp_replace({text}, {literal(TRAILING_ZEROS)}, {literal(WITHOUT_ZEROS)})"
     if column.kind == "integer":  # a cast alone would round
         text = f"regexp_extract({text}, '^[+-]?[0-9]+$')"
     return f"TRY_CAST({text} AS {kind})"

@@ -39,6 +39,7 @@ from batchinfer.core.sql import literal
 from batchinfer.errors import Busy, StoreError
 
 PATIENCE_SECONDS = 10.0  # while another process has the file open
+CHUNK_SECONDS = 10.0  # of reading texts again
 LOCKED = ("Could not set lock", "Unique file handle conflict")  # by another process; by another thread of this one
 Read = Callable[[Generation, Mapping[str, Any]], Prediction | Failure]
 Queries = Callable[[Sequence[bytes]], Mapping[bytes, Mapping[str, Any]]]
@@ -239,15 +240,16 @@ class Store:
                 ).fetchall()
                 if not rows:
                     return total
-                last = bytes(rows[-1][0])
                 generations = [_generation(row) for row in rows]
                 prompt_keys = [generation.prompt_key for generation in generations]
                 filled = {prompt_key: {} for prompt_key in prompt_keys} if values is None else values(prompt_keys)
-                answers = [
-                    Answer(text, read(text, filled[text.prompt_key]))
-                    for text in generations
-                    if text.prompt_key in filled
-                ]
+                began, answers = time.monotonic(), []
+                for text in generations:
+                    last = text.prompt_key
+                    if last in filled:
+                        answers.append(Answer(text, read(text, filled[last])))
+                    if time.monotonic() - began > CHUNK_SECONDS:  # what is read is kept, whatever comes next
+                        break
                 total += len(answers)
                 self._store_again(db, answers, provenance, queries)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import struct
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from batchinfer.core.columns import Column, Kind
 from batchinfer.core.sql import quoted
 
 SIZE = 16
+MOST_MARKS = 1000  # in a row; a text with more is not brought into a normal form of Unicode
 JOB_NAME = r"[a-z][a-z0-9_-]{0,63}"  # safe as the name of a folder and in a URL
 
 
@@ -128,6 +130,8 @@ def lookup_hash_sql(columns: Sequence[Column], normalize: Sequence[str]) -> str:
 
 def normalized(text: str, steps: Sequence[str]) -> str:
     """A key string made comparable by the job's steps: nfkc, casefold and trim, in that order."""
+    if "nfkc" in steps and is_heaped(text):
+        steps = [step for step in steps if step != "nfkc"]
     if "nfkc" in steps:
         text = unicodedata.normalize("NFKC", text)
     if "casefold" in steps:
@@ -135,6 +139,18 @@ def normalized(text: str, steps: Sequence[str]) -> str:
         if "nfkc" in steps:  # case folding can undo the normal form; once more makes it idempotent
             text = unicodedata.normalize("NFKC", text)
     return text.strip() if "trim" in steps else text
+
+
+def is_heaped(text: str) -> bool:
+    """Whether a great many marks stand in a row: no writing has that, and normalising would take their number squared."""
+    if len(text) <= MOST_MARKS or text.isascii():
+        return False
+    stride = MOST_MARKS // 2
+    beats = [unicodedata.category(sign)[0] == "M" for sign in text[::stride]]
+    return any(
+        both and all(unicodedata.category(sign)[0] == "M" for sign in text[number * stride : (number + 1) * stride])
+        for number, both in enumerate(map(operator.and_, beats, beats[1:]))
+    )
 
 
 def normal_column(name: str) -> str:

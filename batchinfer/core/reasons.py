@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 CONTEXT = "model.options.max_model_len"
 UNKNOWN = "see what happened to each row"
+ALL_AGAIN = "(this regenerates every answer)"  # said of a setting that is in the key
 
 # What to change, in the imperative, by the word that failures are stored with.
 FIXES: Mapping[str, str] = {
@@ -19,18 +20,21 @@ FIXES: Mapping[str, str] = {
     "wrong_type": "correct the values in the list, or input.types",
     "conflicting_rows": "keep one row a key, or add to input.key the column that tells them apart",
     # the engine
-    "prompt_too_long": f"raise {CONTEXT}, or shorten prompt.template",
-    "template": "correct prompt.template",
-    "refused": "change the prompt or model.options as the engine says",
+    "prompt_too_long": f"shorten the row, or shorten prompt.template or raise {CONTEXT} {ALL_AGAIN}",
+    "template": f"correct prompt.template {ALL_AGAIN}",
+    "refused": f"correct the row, or change prompt.template or model.options as the engine says {ALL_AGAIN}",
     "engine_died": "try again; if it happens again, lower model.options.max_num_seqs",
     "engine_error": "try again",
     # answers
-    "cut_off": f"raise sampling.max_tokens, or {CONTEXT}",
-    "empty": "ask for an answer in prompt.template, or remove steps from output.steps",
-    "not_json": "give output.schema, or ask for JSON in prompt.template",
-    "not_in_schema": "correct output.schema, or show the form in prompt.examples",
-    "not_in_pattern": "correct output.pattern, or show the form in prompt.examples",
-    "off_choice": "name the choices in prompt.template, or lower output.min_mass",
+    "cut_off": f"raise sampling.max_tokens or {CONTEXT} {ALL_AGAIN}",
+    "empty": f"remove steps from output.steps, or ask for an answer in prompt.template {ALL_AGAIN}",
+    "not_json": f"give output.schema, or ask for JSON in prompt.template {ALL_AGAIN}",
+    "not_in_schema": f"correct output.schema, or show the form in prompt.examples {ALL_AGAIN}",
+    "not_in_pattern": f"correct output.pattern, or show the form in prompt.examples {ALL_AGAIN}",
+    "too_deep": f"limit the depth in output.schema, or show the form in prompt.examples {ALL_AGAIN}",
+    "too_slow": f"simplify the patterns in output.steps, or those in output.pattern and output.schema {ALL_AGAIN}",
+    "unreadable": f"correct output.schema, or show the form in prompt.examples {ALL_AGAIN}",
+    "off_choice": f"lower output.min_mass, or name the choices in prompt.template {ALL_AGAIN}",
     "no_scores": "try again",
 }
 PASSING = frozenset({"engine_died", "engine_error", "no_scores"})  # the same prompt may do better next time
@@ -67,5 +71,5 @@ def advice(job: str, reasons: tuple[FailureReason, ...]) -> str:
     """What to do about the most frequent of at least one reason, as a sentence."""
     first, total = reasons[0], sum(reason.count for reason in reasons)
     share = f"all {total:,}" if first.count == total else f"{first.count:,} of {total:,}"
-    which = first.reason if total == 1 else f"Most often {first.reason} ({share})"
-    return f"{which[0].upper()}{which[1:]}: {first.fix}; batchinfer failures {job} shows the rows."
+    which = f"The reason is {first.reason}" if total == 1 else f"Most often {first.reason} ({share})"
+    return f"{which}: {first.fix}; batchinfer failures {job} shows the rows."

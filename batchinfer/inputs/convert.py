@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from batchinfer.core import keys
 from batchinfer.core.columns import Kind
 from batchinfer.errors import InputError
+from batchinfer.inputs.shortest import decimal_texts, plainer, widened
 
 ARROW_TYPES: dict[Kind, pa.DataType] = {
     "string": pa.string(),
@@ -40,7 +41,7 @@ class Faults:
 
 def kind_of(field: pa.Field) -> Kind:
     """The kind of an Arrow column. Raises InputError for types that no prompt or key can hold."""
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    kind = stored_type(field.type)
     tests: list[tuple[Kind, Any]] = [
         ("string", pa.types.is_string), ("string", pa.types.is_large_string), ("string", pa.types.is_string_view),
         ("string", pa.types.is_binary), ("string", pa.types.is_large_binary), ("string", pa.types.is_decimal),
@@ -50,15 +51,43 @@ def kind_of(field: pa.Field) -> Kind:
     for name, test in tests:
         if test(kind):
             return name
-    raise InputError(f"The column {field.name} is {field.type}, which cannot be used: convert it to text or a number.")
+    raise InputError(
+        f"The column {field.name} is {field.type}, which cannot be used: convert it to text or a number, or say what to "
+        f"read it as in input.types of the job file, such as {field.name}: string."
+    )
+
+
+def stored_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values behind a categorical or an extension type, such as text behind arrow.uuid and arrow.json."""
+    if pa.types.is_dictionary(kind):
+        return stored_type(kind.value_type)
+    if isinstance(kind, pa.UuidType):
+        return pa.string()
+    if isinstance(kind, pa.Bool8Type):
+        return pa.bool_()
+    return stored_type(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def stored(column: pa.Array) -> pa.Array:
+    """A column as its stored type."""
+    if pa.types.is_dictionary(column.type):
+        return stored(column.dictionary_decode())
+    if isinstance(column.type, pa.UuidType):
+        return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+    if isinstance(column.type, pa.Bool8Type):
+        return column.cast(pa.bool_())
+    return stored(column.storage) if isinstance(column.type, pa.BaseExtensionType) else column
 
 
 def convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults: Faults) -> pa.Array:
     """The column as its kind's Arrow type; values that cannot be are null, and a fault of their row."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = stored(column)
     if kind == "json":
         return _as_json(column, name, faults)
+    if kind == "number":
+        column = widened(column)
+    elif kind == "string" and pa.types.is_decimal(column.type):
+        column = decimal_texts(column)
     if _is_text(column.type):
         column = _decode(column.cast(pa.large_binary()), name, faults)
     try:
@@ -75,9 +104,10 @@ def convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults
 
 def _as_json(column: pa.Array, name: str, faults: Faults) -> pa.Array:
     texts: list[str | None] = []
+    shortest = plainer(column.type)
     for row, value in enumerate(column):
         try:
-            plain = value.as_py()
+            plain = shortest(value.as_py())
         except UnicodeDecodeError:
             plain = None
             faults.add(row, "not_utf8", f"The column {name} holds text that is not valid UTF-8.")

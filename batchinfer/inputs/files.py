@@ -8,39 +8,77 @@ from pathlib import Path
 
 from batchinfer.core.home import JobData
 from batchinfer.errors import InputError
+from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.upstream import Upstream, write_list
 from batchinfer.job.reader import Job
 
 
-def job_files(job: Job) -> list[Path]:
+def job_files(job: Job) -> list[ListFile]:
     """The files of a job's own list. Raises InputError if there is none, SpecError if one lies where it may not."""
     field = "input.path"
     files = find_files(job.inside(field, job.spec.input.path or ""))
-    return [job.inside(field, str(file)) for file in files]  # a folder or glob may hold links that lead out
+    for file in files:  # a folder or glob may hold links that lead out
+        job.check_inside(field, file.path)
+    return files
 
 
-def find_files(path: Path, advice: str = "check input.path, or name the list with --input") -> list[Path]:
-    """The Parquet files that a path, a folder or a glob names, sorted. Raises InputError if there is none."""
+def find_files(path: Path, advice: str = "check input.path, or name the list with --input") -> list[ListFile]:
+    """The Parquet files that a path, a folder or a glob names, sorted. Raises InputError if there is none.
+
+    Names that begin with . or _ below the folder are no data, as Spark and Arrow have it; a table's folder is refused.
+    """
     if path.is_file():
-        return [path]
+        return [ListFile(path)]
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*.parquet") if file.is_file())
+        folder, pattern = path, "**/*.parquet"
         problem = f"The folder {path} holds no .parquet file."
-    else:
-        folder = next(
-            (parent for parent in path.parents if parent.is_dir()), Path(path.anchor)
-        )  # no pattern, but a name
-        found = sorted(file for file in folder.glob(str(path.relative_to(folder))) if file.is_file())
+    else:  # the part of it that is a folder is a name, and no pattern
+        folder = next((parent for parent in path.parents if parent.is_dir()), Path(path.anchor))
+        pattern = str(path.relative_to(folder))
         problem = f"There is no file {path}: {advice}."
-    if not found:
-        raise InputError(problem)
-    return found
+    found = sorted(file for file in folder.glob(pattern) if file.is_file())
+    data = [file for file in found if not is_hidden(file.relative_to(folder), Path(pattern))]
+    for place in dict.fromkeys(parent for file in [folder / "x", *found] for parent in _between(folder, file)):
+        refuse_table(place)
+    if not data:
+        hidden = f" What it has there, such as {found[0]}, begins with . or _, and is no data." if found else ""
+        raise InputError(problem + hidden)
+    return [ListFile.below(folder, file) for file in data]
+
+
+def is_hidden(path: Path, pattern: Path) -> bool:
+    """Whether a path below a list's folder has a part that is no data, which the pattern does not ask for.
+
+    A folder such as _day=7 is a partition.
+    """
+    asked = tuple(part[0] for part in pattern.parts if part[0] in "._")
+    return any(
+        part.startswith((".", "_")) and not part.startswith(asked) and not (part[0] == "_" and "=" in part)
+        for part in path.parts
+    )
+
+
+def _between(folder: Path, file: Path) -> list[Path]:
+    """The folders from a list's folder down to a file."""
+    return [parent for parent in file.parents if parent.is_relative_to(folder)]
+
+
+def refuse_table(folder: Path) -> None:
+    """Raises InputError for the folder of a table format: its files hold rows, too, that the table does not have."""
+    above = folder.parent if folder.name == "data" else folder
+    for kind, place, sign in (("a Delta", folder, "_delta_log"), ("an Iceberg", above, "metadata/*.metadata.json"),
+                              ("a Hudi", folder, ".hoodie")):  # fmt: skip
+        if next(place.glob(sign), None) is not None:
+            raise InputError(
+                f"{place} is {kind} table, whose files hold deleted and older rows, too: write the rows that it has now as "
+                "plain Parquet into another folder, with the program that made it, and name that folder."
+            )
 
 
 def list_files(
     job: Job, data: JobData, instead: Path | None, scratch: Path, *, rows: bool = True
-) -> tuple[list[Path], Upstream | None]:
+) -> tuple[list[ListFile], Upstream | None]:
     """The files of a job's list, and the version that they come from if the job is chained.
 
     instead: the list in place of the job's own. scratch: a folder for the list of a chained job. rows: False for those
@@ -51,7 +89,7 @@ def list_files(
     if job.spec.input.job is None:
         return job_files(job), None
     path, upstream = write_list(job, data, scratch, rows=rows)
-    return [path], upstream
+    return [ListFile(path)], upstream
 
 
 def list_columns(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchinfer.core.columns import Kind
 from batchinfer.core.database import TEXT_ROWS
 from batchinfer.errors import InputError
-from batchinfer.inputs.convert import kind_of
+from batchinfer.inputs.convert import kind_of, stored_type
+from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.spec import InputSpec
 
@@ -24,8 +23,8 @@ class OtherColumns:
     left_out: those that only some files have, or whose name differs from another's in case alone.
     """
 
-    def __init__(self, files: Sequence[Path], spec: InputSpec) -> None:
-        schemas = [pq.read_schema(file) for file in files]
+    def __init__(self, files: Sequence[ListFile], spec: InputSpec) -> None:
+        schemas = [file.schema() for file in files]
         first = [name for name in schemas[0].names if not name.startswith("\x1f")]  # those are ours
         self.order = [name for name in first if name in spec.key or _is_good(name, spec.key, schemas)]
         self.names = [name for name in self.order if name not in spec.key]
@@ -58,8 +57,11 @@ def _is_good(name: str, key: Sequence[str], schemas: Sequence[pa.Schema]) -> boo
 def _kind(name: str, schemas: Sequence[pa.Schema]) -> Kind:
     """The kind that holds the values of all files; text for those that no prompt could have."""
     try:
-        kinds = {(kind_of(schema.field(name)), pa.types.is_uint64(schema.field(name).type)) for schema in schemas}
+        fields = [schema.field(name) for schema in schemas if not pa.types.is_null(schema.field(name).type)]
+        kinds = {(kind_of(field), pa.types.is_uint64(stored_type(field.type))) for field in fields}
     except InputError:
+        return "string"
+    if not kinds:
         return "string"
     [kind, *more] = dict.fromkeys(kind for kind, _ in kinds)
     if len(kinds) == 1:

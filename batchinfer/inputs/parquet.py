@@ -13,13 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, Kind
 from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError, did_you_mean
-from batchinfer.inputs.convert import ARROW_TYPES, Faults, convert, json_value, kind_of
+from batchinfer.inputs.convert import ARROW_TYPES, Faults, convert, json_value, kind_of, stored_type
+from batchinfer.inputs.list_file import ListFile
+from batchinfer.inputs.shortest import Form, form_of
 from batchinfer.job.spec import InputSpec
 
 ROW = "\x1frow"
@@ -61,36 +62,46 @@ class ListSource:
     """The query list of a job, opened: its files and the kinds of its columns."""
 
     def __init__(
-        self, files: Sequence[Path], spec: InputSpec, columns: Sequence[str], *, rows_at_once: int = LIST_ROWS
+        self,
+        files: Sequence[Path | ListFile],
+        spec: InputSpec,
+        columns: Sequence[str],
+        *,
+        rows_at_once: int = LIST_ROWS,
     ) -> None:
         """Raises InputError.
 
         columns: those that the template uses; the key's and the filter's are added.
         rows_at_once: the most rows of a batch.
         """
-        self.files = list(files)
+        self.files = [file if isinstance(file, ListFile) else ListFile(file) for file in files]
         self._rows_at_once = rows_at_once
         self._spec = spec
         self._names = list(dict.fromkeys([*spec.key, *columns, *spec.where]))
         self._used = list(dict.fromkeys([*spec.key, *columns]))
-        schema = _schema(self.files[0])
-        _check_columns(self._names, schema, self.files[0])
+        schemas = [file.schema() for file in self.files]
+        for file, schema in zip(self.files, schemas, strict=True):
+            _check_columns(self._names, schema, file)
         if alike := [name for name in self._names if sum(name.lower() == other.lower() for other in self._names) > 1]:
             raise InputError(f"The columns {' and '.join(alike)} differ only in case: rename one of them.")
+        fields = {name: _telling(name, self.files, schemas) for name in self._names}
         self.kinds: dict[str, Kind] = {
-            name: spec.types.get(name) or kind_of(schema.field(name)) for name in self._names
+            name: spec.types.get(name) or self._kind(field) for name, field in fields.items()
         }
-        self._types = {  # integers too large for a signed 64-bit type stay unsigned, if they are unsigned in the first file
+        self._types = {  # integers too large for a signed 64-bit type stay unsigned, if the file that tells has them so
             name: pa.uint64()
-            if kind == "integer" and pa.types.is_uint64(schema.field(name).type)
+            if kind == "integer" and pa.types.is_uint64(stored_type(fields[name].type))
             else ARROW_TYPES[kind]
             for name, kind in self.kinds.items()
         }
+        self.forms: dict[str, Form] = {
+            name: form
+            for name in spec.key
+            if self.kinds[name] in ("number", "string") and (form := form_of(stored_type(fields[name].type)))
+        }
         for name in spec.key:
             if self.kinds[name] == "json":
-                raise InputError(
-                    f"The key column {name} is {schema.field(name).type}: a lookup key must be a plain value."
-                )
+                raise InputError(f"The key column {name} is {fields[name].type}: a lookup key must be a plain value.")
 
     @property
     def key(self) -> list[Column]:
@@ -105,18 +116,16 @@ class ListSource:
     def batches(self) -> Iterator[Batch]:
         """All rows. Raises InputError when a file cannot be read, or when there are no rows at all."""
         number = 0
-        for path in self.files:
-            schema = _schema(path)
-            _check_columns(self._names, schema, path)
-            try:
-                with pq.ParquetFile(path) as file:
-                    for raw in file.iter_batches(self._rows_at_once, columns=self._names):
-                        yield self.check(raw, number, path)
-                        number += raw.num_rows
-            except (pa.ArrowInvalid, OSError) as exc:
-                raise InputError(f"{path} is truncated or corrupt: {exc}") from exc
+        for file in self.files:
+            for raw in file.batches(self._names, self._rows_at_once):
+                yield self.check(raw, number, file.path)
+                number += raw.num_rows
         if number == 0:
             raise InputError(f"{self.files[0]} has no rows: an empty list would remove everything that is served.")
+
+    def _kind(self, field: pa.Field) -> Kind:
+        """The kind that the files tell; nothing but nulls are no key, but else do no harm. Raises InputError."""
+        return "string" if pa.types.is_null(field.type) and field.name not in self._spec.key else kind_of(field)
 
     def check(self, raw: pa.RecordBatch, start: int, path: Path) -> Batch:
         """The rows of a file, converted and sorted into good and bad; `start` rows came before them."""
@@ -187,21 +196,23 @@ class ListSource:
         return helpers
 
 
-def _schema(path: Path) -> pa.Schema:
-    try:
-        return pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as exc:
-        raise InputError(f"{path} is not a Parquet file, or cannot be read: {exc}") from exc
+def _telling(name: str, files: Sequence[ListFile], schemas: Sequence[pa.Schema]) -> pa.Field:
+    """The column as the first file has it that says what its values are: one of nulls, or of no rows, hardly does."""
+    fields = [schema.field(name) for schema in schemas]
+    told = [number for number, field in enumerate(fields) if not pa.types.is_null(field.type)]
+    if len({str(fields[number].type) for number in told}) > 1:
+        told = [number for number in told if files[number].num_rows] or told
+    return fields[told[0]] if told else fields[0]
 
 
-def _check_columns(names: Sequence[str], schema: pa.Schema, path: Path) -> None:
+def _check_columns(names: Sequence[str], schema: pa.Schema, file: ListFile) -> None:
     for name in names:
         if name not in schema.names:
             there = [other for other in schema.names if not other.startswith("\x1f")]  # those are ours
             hint = did_you_mean(name, there) or f"it has {', '.join(there)}."
-            raise InputError(f"{path.name} has no column {name}: {hint}")
+            raise InputError(f"{file.name} has no column {name}: {hint}")
         if schema.names.count(name) > 1:
-            raise InputError(f"{path.name} has the column {name} more than once: rename one of them.")
+            raise InputError(f"{file.name} has the column {name} more than once: rename one of them.")
 
 
 def _filtered(table: pa.Table, keep: pa.Array | None, good: pa.Array | None) -> pa.Table:

@@ -51,13 +51,19 @@ class Job:
         """A path named in the job file, made absolute. Raises SpecError if it leaves the folder and allowed roots."""
         path = Path(os.path.expandvars(text))
         full = Path(os.path.normpath(self.folder / path))
+        self.check_inside(field, full, text)
+        return full
+
+    def check_inside(self, field: str, path: Path, text: str | None = None) -> None:
+        """Raises SpecError for an absolute path that leaves the folder and allowed roots. text: as the file has it."""
         # What the path resolves to counts: a link must not lead out. Of a glob, its fixed part is resolved.
-        for root in (self.folder, *self.roots):
-            if full.resolve().is_relative_to(root.resolve()):
-                return full
+        if any(path.resolve().is_relative_to(root.resolve()) for root in (self.folder, *self.roots)):
+            return
         raise SpecError(
             str(self.path),
-            [f"{field}: {text} is outside the job's folder: put it there, or name its root in ${ROOTS_VARIABLE}."],
+            [
+                f"{field}: {text or path} is outside the job's folder: put it there, or name its root in ${ROOTS_VARIABLE}."
+            ],
         )
 
 

@@ -22,6 +22,7 @@ from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.errors import InputError, NotFound, UsageError
 from batchinfer.inputs.files import list_files
+from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.reader import Job
 from batchinfer.maintenance import erase_cache
@@ -159,7 +160,9 @@ def _sweep(data: JobData, store: Store) -> None:
                 shutil.rmtree(left)
 
 
-def _list_files(job: Job | None, data: JobData, instead: Path | None, scratch: Path) -> tuple[list[Path], str | None]:
+def _list_files(
+    job: Job | None, data: JobData, instead: Path | None, scratch: Path
+) -> tuple[list[ListFile], str | None]:
     """The files of the list, or none and why."""
     if job is None:
         return [], None
@@ -169,7 +172,9 @@ def _list_files(job: Job | None, data: JobData, instead: Path | None, scratch: P
         return [], str(exc)
 
 
-def _entry(job: Job | None, files: Sequence[Path], manifests: Sequence[Manifest], texts: Mapping[str, str]) -> Entry:
+def _entry(
+    job: Job | None, files: Sequence[ListFile], manifests: Sequence[Manifest], texts: Mapping[str, str]
+) -> Entry:
     """The entry, its values of the kinds that the list has, or else a version. Raises UsageError."""
     known: list[tuple[tuple[Column, ...], tuple[str, ...]]] = []
     if job is not None:
@@ -194,7 +199,7 @@ def _trace(
     db: duckdb.DuckDBPyConnection,
     store: Store | None,
     job: Job | None,
-    files: Sequence[Path],
+    files: Sequence[ListFile],
     versions: Sequence[SearchedVersion],
     entry: Entry,
     unread: str | None,

@@ -20,6 +20,7 @@ from batchinfer.core.database import LIST_ROWS, one, record_batches
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError
+from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import Batch, ListSource
 from batchinfer.job.spec import InputSpec
 from batchinfer.maintenance.entry import Entry, GenerationRef, blobs
@@ -77,7 +78,9 @@ class ErasedRows:
 class ListSearch:
     """The job's list, as each question read it: which rows ask which prompt."""
 
-    def __init__(self, files: Sequence[Path], spec: InputSpec, questions: Sequence[PastQuestion], entry: Entry) -> None:
+    def __init__(
+        self, files: Sequence[ListFile], spec: InputSpec, questions: Sequence[PastQuestion], entry: Entry
+    ) -> None:
         self._files, self._entry = files, entry
         # A row may have been asked before it was left out.
         self._spec = spec.model_copy(update={"where": {}, "optional": []})

@@ -1,10 +1,11 @@
 """The normal form in which terms and live texts are compared, with word boundaries by script and a way back to offsets.
 
-    text ─► NFKC, case folding, NFKC ─► one space, one dash, one apostrophe; nothing of zero width ─► boundaries marked
+    text ─► NFKC, case folding, NFKC ─► one space, dash, apostrophe, quotation mark; nothing of zero width ─► boundaries marked
 
 Where words are set apart by spaces, a mark stands before and after each. Where particles attach behind a word (Hangul),
 only the mark before it counts; where words are not set apart (Han, Kana, Thai, …) there are none. So the automaton
-itself finds a term, which was folded in the same way, at boundaries alone. Pure.
+itself finds a term, which was folded in the same way, at boundaries alone. A symbol that becomes letters, such as ™,
+is a word of its own. Pure.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from dataclasses import dataclass
 
 import regex
 
-VERSION = 1  # raise it when a text is folded differently: it would not meet the terms of matchers that are there
+from batchinfer.match.languages import is_turkic
+
+VERSION = 2  # raise it when a text is folded differently: it would not meet the terms of matchers that are there
+# Folding can do all versions: the first knew no quotation marks, no symbols as words, and no dotted capital i.
 EDGE = "\x1f"  # the mark; of a text's own it is white space
 ODD = "\x01"  # stands for the underscore, which Python's \b would take for a letter
+DOTTED = "i\u0307"  # what case folding makes of the capital İ
 IOTA_BELOW = "\u0345"  # the only mark that case folding makes a letter of: other marks must be put before it first
 NEVER_NORMAL = "\u0340"  # which NFKC always replaces
 HALF = "\x02"  # stands for half of a surrogate pair, which no term may have: it could not be written as UTF-8
+BREAK = "\x03"  # stands beside the letters of a symbol until boundaries are marked
 MOST_MARKS = 30  # on one character, as Unicode's stream-safe format has it: normalising takes their number squared
 LONG = 1000  # characters; what is longer is not normalised as a whole, for the same reason
 
@@ -34,7 +40,14 @@ _NO_WORD = "[[" + "".join(rf"\p{{scx={script}}}" for script in _UNSPACED) + r"]-
 _WORD = rf"[[\p{{L}}\p{{N}}\p{{M}}]--{_NO_WORD}--{_HANGUL}]"
 _split_words = regex.compile(f"({_WORD}+|{_HANGUL}+)", regex.V1).split
 _is_word = regex.compile(_WORD, regex.V1).fullmatch
+_is_symbol = regex.compile(r"[^\p{Alphabetic}\p{N}\p{M}]").match
+_has_letters = regex.compile(r"[\p{L}\p{N}]").search
 _is_hangul = regex.compile(_HANGUL, regex.V1).fullmatch
+
+
+def is_hangul(sign: str) -> bool:
+    """Whether a folded character is of the script whose words particles follow."""
+    return _is_hangul(sign) is not None
 
 
 def _jamo(first: int, last: int, more: str) -> str:
@@ -46,11 +59,13 @@ def _jamo(first: int, last: int, more: str) -> str:
 
 # A character with what melts into it: marks, what is taken away, and the letters of one Korean syllable.
 _LEAD, _VOWEL = _jamo(0x1100, 0x115F, "\ua960-\ua97c"), _jamo(0x1160, 0x11A7, "\ud7b0-\ud7c6")
-_TAIL = rf"(?:\p{{Cf}}{{0,4}}{_jamo(0x11A8, 0x11FF, chr(0xD7CB) + '-' + chr(0xD7FB))})?"
+_TAIL_SIGN = _jamo(0x11A8, 0x11FF, chr(0xD7CB) + "-" + chr(0xD7FB))
+_TAIL = rf"(?:\p{{Cf}}{{0,4}}{_TAIL_SIGN})?"
 _find_clusters = regex.compile(
     rf"(?:{_LEAD}\p{{Cf}}{{0,4}}{_VOWEL}{_TAIL}|[가-힣]{_TAIL}|.)[\p{{M}}\p{{Cf}}\uFF9E\uFF9F]{{0,{MOST_MARKS}}}",
     regex.V1 | regex.DOTALL,
 ).findall
+_melts = regex.compile(rf"{_VOWEL}|{_TAIL_SIGN}|[\p{{M}}\p{{Cf}}\uFF9E\uFF9F]", regex.V1).match
 _mark_words = re.compile(r"\b").sub
 _mark_ascii_words = re.compile(r"\b", re.ASCII).sub
 _drop_accents = regex.compile(r"[\u0300-\u036F\u1AB0-\u1AFF\u1DC0-\u1DFF\u20D0-\u20FF\uFE20-\uFE2F]+").sub
@@ -61,6 +76,12 @@ _ALIKE = {  # beyond what categories say
     **dict.fromkeys(map(ord, "_＿"), ODD),
     # Variation selectors, the combining grapheme joiner, and the Arabic stroke that only stretches a word.
     **dict.fromkeys([*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), 0x034F, 0x0640], ""),
+}
+_ALIKE_1 = dict(_ALIKE)
+_ALIKE |= {
+    **dict.fromkeys(map(ord, '"“”„‟«»״″〝〞〟＂❝❞'), '"'),
+    **dict.fromkeys(map(ord, "‚‹›׳❛❜"), "'"),
+    ord(BREAK): ODD,
 }
 _BY_CATEGORY = {"Pd": "-", "Cf": "", "Cs": HALF, "Zs": " ", "Zl": " ", "Zp": " "}
 Sizes = tuple[int, int, int]
@@ -120,9 +141,10 @@ class Folded:
 class Folding:
     """Folds texts. Threads may share one: all that it remembers are facts about characters."""
 
-    def __init__(self, *, accents: bool = True) -> None:
-        """accents: whether they count; without them, é is e."""
-        self._accents = accents
+    def __init__(self, *, accents: bool = True, version: int = VERSION) -> None:
+        """accents: whether they count; without them, é is e. version: an older one for a matcher that is there."""
+        self._accents, self._version = accents, version
+        self._alike = _ALIKE if version > 1 else _ALIKE_1
         self._signs = _Signs(self._fold)
         self._clusters = dict[str, Piece]()
 
@@ -136,10 +158,11 @@ class Folding:
             if signs.simple.issuperset(common):
                 return Folded(_mark_words(EDGE, common.casefold()))
         folded = text.translate(signs)
-        if "  " in folded or len(text) > LONG or not unicodedata.is_normalized("NFKC", folded):
+        bare = folded.replace(BREAK, "")
+        if "  " in bare or DOTTED in bare or len(text) > LONG or not unicodedata.is_normalized("NFKC", bare):
             return self._by_cluster(text)  # one has melted into another, or should
-        each = None if signs.single.issuperset(text) else lambda: [(1, 1, len(signs[ord(sign)])) for sign in text]
-        return Folded(EDGE.join(_split_words(folded)), each, plain=False)
+        each = None if signs.single.issuperset(text) else lambda: [(1, 1, _length(signs[ord(sign)])) for sign in text]
+        return Folded(_marked(folded), each, plain=False)
 
     def term(self, text: str) -> str:
         """The pattern by which a term is found in `marked`; empty if it has no letter, digit or symbol."""
@@ -150,6 +173,27 @@ class Folding:
             return pattern[:-1]
         return pattern
 
+    def patterns(self, term: str, language: str | None) -> list[str]:
+        """All patterns of a term: in Turkic languages also with the i that its letters have there, in either case.
+
+        What they find has to be looked at with `is_spelled`.
+        """
+        if not is_turkic(language):
+            return [self.term(term)]
+        capitals = term.replace("i", "İ").replace("ı", "I")
+        return list(dict.fromkeys([self.term(term), self.term(_turkic(term)), self.term(capitals)]))
+
+    def is_spelled(self, text: str, term: str) -> bool:
+        """Whether a text is a term of a Turkic language, in its own case folding or in the one of all others."""
+        return self.term(text) == self.term(term) or self.term(_turkic(text)) == self.term(_turkic(term))
+
+    def joins(self, text: str, at: int) -> bool:
+        """Whether a word may go on at an offset: not before or after a symbol, which may become letters."""
+        before = at - 1
+        while before > 0 and at - before < MOST_MARKS and melts(text[before]):
+            before -= 1
+        return self._version == 1 or not any(map(_is_symbol, (text[max(before, 0)], text[at])))
+
     def _by_cluster(self, text: str) -> Folded:
         """The general way, which the quicker ones must agree with."""
         found = self._clusters.get
@@ -157,21 +201,31 @@ class Folding:
         folded, clusters = "".join([piece for piece, _ in pieces]), [sizes for _, sizes in pieces]
         if "  " in folded:
             folded, clusters = _squeezed(pieces)
-        return Folded(EDGE.join(_split_words(folded)), lambda: clusters, plain=False)
+        return Folded(_marked(folded), lambda: clusters, plain=False)
 
     def _remember(self, cluster: str) -> Piece:
         if len(self._clusters) >= MOST_CACHED:
             self._clusters.clear()
         folded = self._fold(cluster)
-        return self._clusters.setdefault(cluster, (folded, (len(cluster), _visible(cluster), len(folded))))
+        return self._clusters.setdefault(cluster, (folded, (len(cluster), _visible(cluster), _length(folded))))
 
     def _fold(self, cluster: str) -> str:
         """A character, with what melts into it, in its normal form."""
-        alike = "".join(map(_made_alike, cluster))
+        alike = "".join([self._made_alike(sign) for sign in cluster])
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", alike).casefold())
+        if self._version > 1:
+            folded = folded.replace(DOTTED, "i")
         if not self._accents:
             folded = unicodedata.normalize("NFKC", _drop_accents("", unicodedata.normalize("NFD", folded)))
-        return "".join(map(_made_alike, folded))  # full-width forms are dashes and apostrophes only now
+        folded = "".join([self._made_alike(sign) for sign in folded])  # full-width forms are dashes and so on only now
+        joins = self._version == 1 or not _is_symbol(cluster) or not _has_letters(folded)
+        return folded if joins else BREAK + folded + BREAK
+
+    def _made_alike(self, sign: str) -> str:
+        found = self._alike.get(ord(sign))
+        if found is None:
+            found = " " if sign.isspace() else _BY_CATEGORY.get(unicodedata.category(sign), sign)
+        return found
 
 
 class _Signs(dict[int, str]):
@@ -206,15 +260,28 @@ def _squeezed(pieces: list[Piece]) -> tuple[str, list[Sizes]]:
         kept = piece.lstrip(" ") if after_space else piece
         after_space = kept.endswith(" ") if kept else after_space
         folded.append(kept)
-        clusters.append((length, visible, len(kept)))
+        clusters.append((length, visible, _length(kept)))
     return "".join(folded), clusters
 
 
-def _made_alike(sign: str) -> str:
-    found = _ALIKE.get(ord(sign))
-    if found is None:
-        found = " " if sign.isspace() else _BY_CATEGORY.get(unicodedata.category(sign), sign)
-    return found
+def _turkic(text: str) -> str:
+    """A text in which both letters i are in lower case, as Turkic languages have it."""
+    return text.replace("I\u0307", "i").replace("İ", "i").replace("I", "ı")
+
+
+def _marked(folded: str) -> str:
+    """A folded text with its boundaries marked."""
+    return EDGE.join(_split_words(folded)).replace(BREAK, "")
+
+
+def _length(folded: str) -> int:
+    """Of a folded piece, as it will be in the marked text."""
+    return len(folded) - folded.count(BREAK)
+
+
+def melts(sign: str) -> bool:
+    """Whether a character can become part of what stands before it."""
+    return _melts(sign) is not None
 
 
 def _visible(cluster: str) -> int:

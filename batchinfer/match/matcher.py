@@ -13,16 +13,22 @@ import mmap
 import struct
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from batchinfer.errors import MissingExtra, StoreError, UsageError
+from batchinfer.errors import MissingExtra, StoreError
+from batchinfer.match.budget import LEAST_WRITTEN, MatchBudget
+from batchinfer.match.languages import is_in, is_turkic
+from batchinfer.match.suffixes import Place, Suffixes
+from batchinfer.match.windows import LEAST_STEP, LONGEST, MOST_PER_BYTE, Window, windows
 
 MATCHER = "matcher.bin"
 MAGIC = b"batchinfer match"
 MATCHER_FORMAT = 1
-MOST_KEPT = 100_000  # names: some 30 MB; what common terms name is read once
+MOST_KEPT = 8 << 20  # bytes of names in the file: some 50 MB when read; what common terms name is read once
+FEW = 64  # bytes that any names take beside what the file has
+BLOCK = 1024  # places that are looked at between two looks at the clock
 TRAILER = struct.Struct("<Q16s")  # the length of the JSON object before it, and MAGIC
 Span = tuple[int, int]
 
@@ -85,10 +91,11 @@ class Occurrence(NamedTuple):
 class _Entries:
     """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common."""
 
-    __slots__ = ("_parts", "names")
+    __slots__ = ("_parts", "names", "turkic")
 
-    def __init__(self, names: tuple[Name, ...]) -> None:
-        self.names = names
+    def __init__(self, names: tuple[Name, ...], *, turkic: bool = False) -> None:
+        """turkic: whether any is of a language whose spellings have to be looked at."""
+        self.names, self.turkic = names, turkic
         self._parts: list[str] | None = None
 
     def json(self, start: int, end: int, text: str) -> str:
@@ -109,17 +116,27 @@ class _Named:
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
-    def __call__(self, number: int, ranges: tuple[str, ...]) -> _Entries:
-        """Those of a pattern, restricted to languages. Raises StoreError."""
+    def __call__(self, number: int, ranges: tuple[str, ...], budget: MatchBudget) -> _Entries:
+        """Those of a pattern, restricted to languages. Raises StoreError, or ResultTooLarge for more than is to be read."""
         entries = self._kept.get((number, ranges))
         if entries is None:
+            size = self._offsets[number + 1] - self._offsets[number] + FEW
+            if size < len(self._data):  # what is damaged, reading tells
+                budget.need_names(size)
             entries = self._read(number, ranges)
-            self._room -= len(entries.names) + 1
+            self._room -= size
             if self._room < 0:
                 self._kept.clear()
-                self._room = MOST_KEPT - len(entries.names) - 1
+                self._room = MOST_KEPT - size
             self._kept[number, ranges] = entries
         return entries
+
+    def terms(self, least: int) -> Iterator[str]:
+        """A spelling of each term of which the file has this many bytes. Raises StoreError."""
+        offsets = self._offsets
+        for number in range(len(self)):
+            if offsets[number + 1] - offsets[number] >= least:
+                yield from (name.term for name in self._read(number, ()).names[:1])
 
     def _read(self, number: int, ranges: tuple[str, ...]) -> _Entries:
         """The file has it by columns, as one value where all of a column are equal."""
@@ -130,11 +147,11 @@ class _Named:
             names = tuple(map(Name._make, zip(*whole, strict=False)))
         except (ValueError, IndexError, TypeError) as exc:
             raise StoreError(f"{self._path} is damaged: what a term names cannot be read.") from exc
-        return _Entries(tuple(name for name in names if _is_in(name.language, ranges)) if ranges else names)
+        named = tuple(name for name in names if is_in(name.language, ranges)) if ranges else names
+        return _Entries(named, turkic=any(is_turkic(name.language) for name in named))
 
 
-class ResultTooLarge(UsageError):
-    """More was found than there is room for."""
+Match = tuple[Span, _Entries]
 
 
 class IncompatibleMatcher(StoreError):
@@ -158,73 +175,115 @@ class Matcher:
             with path.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             facts = _facts(data)
-            if (facts["format"], facts["folding"]) != (MATCHER_FORMAT, folding.VERSION):
+            if facts["format"] != MATCHER_FORMAT or not 1 <= facts["folding"] <= folding.VERSION:
                 raise IncompatibleMatcher(
                     f"{path} was made by a batchinfer that matches in another way: publish again with this one."
                 )
             begin, end = facts["automaton"]
             # An automaton of no patterns cannot be kept in a file.
-            self._automaton = CharwiseDoubleArrayAhoCorasick.deserialize(data[begin:end]) if end > begin else None
+            automaton = CharwiseDoubleArrayAhoCorasick.deserialize(data[begin:end]) if end > begin else None
             begin, end = facts["offsets"]
             self._named = _Named(path, data, memoryview(data)[begin:end].cast("Q"))
         except OSError as exc:
             raise StoreError(f"{path} cannot be opened: {exc.strerror}.") from exc
         except (ValueError, KeyError, TypeError, struct.error) as exc:
             raise StoreError(f"{path} is damaged: {exc}.") from exc
-        self._fold = folding.Folding(accents=facts["accents"])
+        self._fold = folding.Folding(accents=facts["accents"], version=facts["folding"])
         self._overlaps: bool = facts["overlaps"]
+        self._suffixes = Suffixes(automaton, len(self._named)) if automaton is not None else None
+        self._longest = self._longest_term()
 
     def __len__(self) -> int:
         """How many different terms there are."""
         return len(self._named)
 
-    def find(self, text: str, *, languages: Collection[str] = (), utf16: bool = False) -> list[Occurrence]:
+    def _longest_term(self) -> int:
+        """A bound on the characters of the longest one's normal form; of most, which are short, only the file's bytes count."""
+        longest = max(
+            (len(self._fold(term).marked) for term in self._named.terms(LEAST_STEP // MOST_PER_BYTE)), default=0
+        )
+        return min(max(longest, LEAST_STEP), LONGEST)
+
+    def find(
+        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: MatchBudget | None = None
+    ) -> list[Occurrence]:
         """The terms that stand in a text, by where they begin, and what each names.
 
         languages: BCP 47 tags to which to keep (de: de-AT, too); terms of no language are always found. utf16: count
-        offsets in UTF-16 units, as JavaScript and Java do, rather than in code points.
+        offsets in UTF-16 units, as JavaScript and Java do, rather than in code points. budget: what it may cost, the
+        usual limits for one request if it is not given. Raises ResultTooLarge or TooMuchWork beyond it.
         """
         return [
             Occurrence(*place, text[start:end], entries.names)
-            for (start, end), place, entries in self._places(text, languages, utf16=utf16)
+            for (start, end), place, entries in self._places(
+                text, languages, utf16=utf16, budget=budget or MatchBudget()
+            )
         ]
 
     def find_json(
-        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, room: int | None = None
-    ) -> str:
-        """The same as a JSON list of flat matches. room: raises ResultTooLarge for more characters, soon after that many."""
-        parts, size = [], 0
-        for (start, end), place, entries in self._places(text, languages, utf16=utf16):
-            part = entries.json(*place, text[start:end])
-            size += len(part) + 1
-            if room is not None and size > room:
-                raise ResultTooLarge(f"What is found in a text takes more than {room:,} characters.")
+        self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: MatchBudget | None = None
+    ) -> bytes:
+        """The same as a JSON list of flat matches, in UTF-8."""
+        budget = budget or MatchBudget()
+        parts = []
+        for (start, end), place, entries in self._places(text, languages, utf16=utf16, budget=budget):
+            budget.need_room((LEAST_WRITTEN + end - start) * len(entries.names))
+            part = entries.json(*place, text[start:end]).encode()
+            budget.spend_room(len(part) + 1)
             parts.append(part)
-        return f"[{','.join(parts)}]"
+        return b"[%b]" % b",".join(parts)
 
-    def _places(self, text: str, languages: Collection[str], *, utf16: bool) -> Iterable[tuple[Span, Span, _Entries]]:
+    def _places(
+        self, text: str, languages: Collection[str], *, utf16: bool, budget: MatchBudget
+    ) -> Iterable[tuple[Span, Span, _Entries]]:
         """Where terms stand, in code points and as asked for, and what each stands for."""
-        if self._automaton is None:
-            return ()
-        folded = self._fold(text)
-        found = self._automaton.find_overlapping(folded.marked)
-        if not found:
+        if self._suffixes is None:
             return ()
         ranges = tuple(sorted(tag.lower() for tag in languages)) if languages else ()
-        spans = folded.spans([(start, end) for start, end, _ in found])
-        matches = [
-            (span, entries)
-            for (_, end, number), span in zip(found, spans, strict=True)
-            if (entries := self._named(number, ranges)).names and not folded.cuts(end)
-        ]
-        if len(matches) > 1:
-            matches.sort(key=_leftmost_longest)
-            if not self._overlaps:
-                matches = _apart(matches)
-        if utf16 and not text.isascii() and max(text) > "\uffff":
+        matches = self._matches(text, ranges, budget)
+        if utf16 and matches and not text.isascii() and max(text) > "\uffff":
             units = _utf16_units(text)
             return [(span, (units(span[0]), units(span[1])), entries) for span, entries in matches]
         return [(span, span, entries) for span, entries in matches]
+
+    def _spelled(self, entries: _Entries, text: str, span: Span) -> _Entries:
+        """Those entries whose term is really what stands there: a pattern may be more than one Turkish word's."""
+        if not entries.turkic:
+            return entries
+        found, is_spelled = text[slice(*span)], self._fold.is_spelled
+        names = [name for name in entries.names if not is_turkic(name.language) or is_spelled(found, name.term)]
+        return entries if len(names) == len(entries.names) else _Entries(tuple(names))
+
+    def _matches(self, text: str, ranges: tuple[str, ...], budget: MatchBudget) -> list[Match]:
+        """Those that are reported, in order."""
+        kept, pending = list[Match](), list[Match]()
+        size = 0  # of what is found, as JSON, at least
+        for window in windows(self._fold, text, self._longest):
+            for match in self._in_window(text, window, ranges, budget):
+                pending.append(match)
+                if self._overlaps:
+                    (start, end), entries = match
+                    size += (LEAST_WRITTEN + end - start) * len(entries.names)
+                    budget.need_room(size)
+            if not self._overlaps:
+                kept, pending = _settle(kept, pending, window.settled(self._longest))
+        if self._overlaps:
+            return sorted(pending, key=_leftmost_longest) if len(pending) > 1 else pending
+        return _settle(kept, pending, len(text) + 1)[0]
+
+    def _in_window(self, text: str, window: Window, ranges: tuple[str, ...], budget: MatchBudget) -> Iterator[Match]:
+        """What ends in a window of a text, in some languages."""
+        budget.check_time()
+        assert self._suffixes is not None
+        for block in _blocks(self._suffixes.all_places(window, budget)):
+            budget.spend_places(len(block))
+            budget.check_time()
+            for (_, end, number), span in zip(
+                block, window.spans([(start, end) for start, end, _ in block]), strict=True
+            ):
+                entries = self._spelled(self._named(number, ranges, budget), text, span)
+                if entries.names and not window.cuts(end):
+                    yield span, entries
 
 
 _decode = json.JSONDecoder().raw_decode
@@ -258,28 +317,29 @@ def _facts(data: mmap.mmap) -> dict[str, Any]:
     return facts
 
 
-def _is_in(language: str | None, ranges: tuple[str, ...]) -> bool:
-    """Whether a tag is in one of the ranges, by RFC 4647's basic filtering."""
-    if language is None:
-        return True
-    tag = language.lower().replace("_", "-") + "-"
-    return any(tag.startswith(f"{part}-") for part in ranges)
-
-
-def _leftmost_longest(match: tuple[Span, _Entries]) -> Span:
+def _leftmost_longest(match: Match) -> Span:
     (start, end), _ = match
     return start, -end
 
 
-def _apart(matches: list[tuple[Span, _Entries]]) -> list[tuple[Span, _Entries]]:
-    """Of matches that overlap, the leftmost, then the longest; several of the very same span stay together."""
-    kept, last = [], (-1, -1)
-    for match in matches:
+def _settle(kept: list[Match], pending: list[Match], before: int) -> tuple[list[Match], list[Match]]:
+    """Of matches that overlap, the leftmost, then the longest; several of the very same span stay together.
+
+    before: the offset before which all that begin are known. Returns what is kept by now, and what is not settled.
+    """
+    last = kept[-1][0] if kept else (-1, -1)
+    later = [match for match in pending if match[0][0] >= before]
+    for match in sorted([match for match in pending if match[0][0] < before], key=_leftmost_longest):
         span = match[0]
         if span[0] >= last[1] or span == last:
             kept.append(match)
             last = span
-    return kept
+    return kept, later
+
+
+def _blocks(places: Iterator[Place]) -> Iterator[list[Place]]:
+    while block := list(itertools.islice(places, BLOCK)):
+        yield block
 
 
 def _utf16_units(text: str) -> Callable[[int], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +11,9 @@ from typing import Any, NamedTuple
 from batchinfer.core.records import Answer, Failure, Generation, Message, Prediction, Prompt
 from batchinfer.engines.protocol import Engine, Task
 from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.errors import Stopped
+from batchinfer.errors import BatchinferError, Stopped
 from batchinfer.inputs.parquet import template_values
-from batchinfer.pipeline.on_errors import too_many
+from batchinfer.pipeline.on_errors import stopped_early, too_many
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Prepared
@@ -51,7 +52,8 @@ class Generator:
         self._underway: dict[bytes, AwaitedRow] = {}
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
-        self._committed = 0.0
+        self._committed, self._is_changing = 0.0, False
+        self._early: Stopped | None = None  # why it stops before its end, as far as was known then
 
     def run(self, engine: Engine, task: Task, tokenizer: Tokenizer, max_len: int, show: Callable[[], None]) -> None:
         """Answers all that is to do, or until a stop is requested; commits as it goes.
@@ -71,9 +73,12 @@ class Generator:
                     self._commit()
                 show()
             self._commit()
-        except Stopped:
-            if self._stop.reason is None:  # the engine cannot be kept alive: the next run must not die of the same rows
-                self._commit()
+            if self._early is not None and self._stop.reason is self._early:
+                self._stop.reason = stopped_early(self._job, self._progress)
+        except (
+            BaseException
+        ):  # whatever ends the run: what is finished is kept, also so that the next one does not ask it
+            self._rescue()
             raise
         finally:
             self._stop.graceful = False
@@ -113,16 +118,20 @@ class Generator:
         """Reads an answer, and counts it."""
         row = self._underway.pop(result.prompt_key or b"")
         read = self._question.parser(result, row.values) if isinstance(result, Generation) else result
+        self._is_changing = True
         if isinstance(result, Generation):
             self._answers.append(Answer(result, read))
         if isinstance(read, Failure):
             self._failures.append((read, row.query))
         self._progress.count(result, read)
+        self._is_changing = False
         self._stop_if_most_fail()
 
     def _stop_if_most_fail(self) -> None:
-        if self._limits is not None and (reason := too_many(self._job, self._limits, self._progress)) is not None:
-            self._stop.request(reason, "Most rows fail: finishing what is in flight.")
+        if self._limits is None or self._early is not None or not too_many(self._limits, self._progress):
+            return
+        self._early = stopped_early(self._job, self._progress)
+        self._stop.request(self._early, "Most rows fail: finishing what is in flight.")
 
     def _is_chunk(self) -> bool:
         """Whether it is time to commit."""
@@ -131,6 +140,13 @@ class Generator:
 
     def _commit(self) -> None:
         if self._answers or self._failures:
+            self._is_changing = True
             self._store.commit(self._answers, self._failures, self._provenance, replace=self._replace)
-        self._answers, self._failures = [], []
+        self._answers, self._failures, self._is_changing = [], [], False
         self._committed = time.monotonic()
+
+    def _rescue(self) -> None:
+        """Commits what is finished, on the way out. What ended the run is reported, not that this failed, too."""
+        if not self._is_changing:  # a signal may break off a commit that is in already
+            with contextlib.suppress(BatchinferError):
+                self._commit()

@@ -68,7 +68,7 @@ def usable_columns(table: pa.Table) -> list[str]:
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column of this type holds texts."""
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def propose_key(table: pa.Table) -> KeyProposal:

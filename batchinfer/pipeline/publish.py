@@ -9,11 +9,11 @@ from batchinfer.cache.store import Store
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Person
-from batchinfer.errors import GateFailed, InputError, SpecError, UsageError
+from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Progress
-from batchinfer.pipeline.report import RunReport, gate_sentence
+from batchinfer.pipeline.report import RunReport, refusal
 from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import CandidateReport, release_candidate
@@ -53,7 +53,7 @@ def publish(
         status = RunStatus.DONE if outcome.rejected is None else RunStatus.REJECTED
         report = RunReport.of(prepared, status, Progress(), outcome)
         if outcome.rejected is not None:
-            refused = GateFailed(gate_sentence(job.name, outcome))
+            refused = refusal(job, outcome)
             refused.report = report
             raise refused
         return report

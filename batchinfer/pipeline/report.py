@@ -11,7 +11,9 @@ from typing import Any, Self
 from batchinfer.cache.schema import RunStatus
 from batchinfer.core.reasons import advice
 from batchinfer.core.records import Check
+from batchinfer.errors import GateFailed
 from batchinfer.inputs.upstream import Upstream
+from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Progress
 from batchinfer.planning.prepare import Prepared
 from batchinfer.publish.changes import ServedChanges
@@ -194,22 +196,29 @@ def _rounded(value: float | None) -> float | None:
 FAILING = ("coverage", "failures", "carried")  # checks that say no since rows have no answer
 
 
-def gate_sentence(name: str, outcome: Release) -> str:
-    """Which checks failed, and why; where the candidate lies, and what to do with it. name: the job's."""
-    refused = [check.name for check in outcome.failed_checks]
-    failed = "; ".join(f"{check.name}: {check.message}" for check in outcome.failed_checks)
+def refusal(job: Job, outcome: Release) -> GateFailed:
+    """Which checks failed, and where the candidate lies; what to do, first about the cause, and last by force."""
+    checks = "; ".join(f"{check.name}: {check.message}" for check in outcome.failed_checks)
+    said = [f"The gate refused the new version: {checks}.", f"The candidate lies in {outcome.rejected}."]
+    if outcome.contents.served:
+        said.insert(1, "What was served before still is.")
+    return GateFailed(" ".join(said), fix=" ".join(_remedies(job, outcome)))
+
+
+def _remedies(job: Job, outcome: Release) -> list[str]:
+    """What a person can do about a refused candidate, a sentence each."""
+    refused, remedies = [check.name for check in outcome.failed_checks], list[str]()
+    if any(check in FAILING for check in refused):
+        if outcome.reasons:
+            remedies.append(advice(job.name, outcome.reasons))
+        elif job.spec.prompt is None:
+            remedies.append(f"Import predictions for the rest of the list first: batchinfer import {job.name} FILE.")
     if "reviewed" in refused:
-        failed += f" (batchinfer review {name} --out FILE.csv writes them, batchinfer import imports the verdicts)"
-    said = [f"The gate refused the new version: {failed}."]
-    if outcome.reasons and any(check in FAILING for check in refused):
-        said.append(advice(name, outcome.reasons))
-    compare = ""
+        remedies.append(
+            f"Let people review it: batchinfer review {job.name} --out FILE.csv, then batchinfer import {job.name} FILE.csv."
+        )
     if outcome.contents.served:  # otherwise there is nothing to compare it with
-        said.append("What was served before still is.")
-        compare = f"compare it with batchinfer diff {name} current {outcome.candidate}; "
+        remedies.append(f"Compare it: batchinfer diff {job.name} current {outcome.candidate}.")
     empty = " --allow-empty" if not outcome.contents.entries else ""
-    said.append(
-        f"The candidate lies in {outcome.rejected}; {compare}to publish it anyway: "
-        f"batchinfer publish {name} --candidate {outcome.candidate} --force --why TEXT{empty}"
-    )
-    return " ".join(said)
+    forced = f"batchinfer publish {job.name} --candidate {outcome.candidate} --force --why TEXT{empty}"
+    return [*remedies, f"To publish it anyway: {forced}"]

@@ -12,7 +12,6 @@ from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.start import engine_for
 from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.errors import GateFailed
 from batchinfer.job.checks import unused_fields
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Generator
@@ -20,7 +19,7 @@ from batchinfer.pipeline.on_errors import mostly_bad
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.publish import publish_prepared
 from batchinfer.pipeline.record import RunRecord
-from batchinfer.pipeline.report import RunReport, gate_sentence
+from batchinfer.pipeline.report import RunReport, refusal
 from batchinfer.pipeline.stop import Stop, stopping
 from batchinfer.planning.fingerprint import changes
 from batchinfer.planning.loadable import check_loadable, task_of
@@ -130,7 +129,7 @@ def _note_end(prepared: Prepared, options: Options, record: RunRecord) -> None:
     if options.refresh and record.report.remaining == 0:
         prepared.data.clear_refresh()
     if record.outcome is not None and record.outcome.failed_checks:
-        refused = GateFailed(gate_sentence(prepared.job.name, record.outcome))
+        refused = refusal(prepared.job, record.outcome)
         refused.report = record.report
         raise refused
     prepared.data.record_success(record.run_id, str(iso(now())))

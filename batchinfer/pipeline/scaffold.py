@@ -16,7 +16,7 @@ from batchinfer.core.files import os_errors
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.engines import bundled
 from batchinfer.errors import InputError, UsageError, did_you_mean
-from batchinfer.inputs.convert import kind_of
+from batchinfer.inputs.convert import kind_of, stored, stored_type
 from batchinfer.job.reader import FILE
 from batchinfer.pipeline.proposal import KeyProposal, QuestionProposal, propose_key, propose_question, usable_columns
 
@@ -139,9 +139,11 @@ def _checked(table: pa.Table, key: Sequence[str]) -> list[str]:
 def _read(path: Path) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
-            return pa.Table.from_batches(file.iter_batches(LOOK_AT_ROWS), file.schema_arrow).slice(0, LOOK_AT_ROWS)
+            table = pa.Table.from_batches(file.iter_batches(LOOK_AT_ROWS), file.schema_arrow).slice(0, LOOK_AT_ROWS)
     except (pa.ArrowInvalid, OSError) as exc:
         raise InputError(f"{path} is not a Parquet file, or cannot be read: {exc}") from exc
+    columns = [pa.chunked_array(map(stored, column.chunks), stored_type(column.type)) for column in table.columns]
+    return pa.table(columns, table.column_names)
 
 
 def _job_file(name: str, key: list[str], question: QuestionProposal) -> str:

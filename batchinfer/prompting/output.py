@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from batchinfer.core.fields import NonEmpty, Section, Share, distinct
+from batchinfer.prompting.schema import check_schema, compiles
 
 
 class SplitStep(Section):
     """Cuts a text into a list."""
 
     split: NonEmpty = Field(description="The separator.")
-
-
-def compiles(pattern: str) -> str:
-    """The pattern, if it is a regular expression. Raises ValueError."""
-    try:
-        re.compile(pattern)
-    except re.error as exc:
-        raise ValueError(f"is not a valid regular expression: {exc}") from exc
-    return pattern
 
 
 class DropStep(Section):
@@ -113,13 +104,7 @@ class OutputSpec(Section):
     @classmethod
     def _is_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
         if schema is not None:
-            from jsonschema import Draft202012Validator, SchemaError
-
-            try:
-                Draft202012Validator.check_schema(schema)
-            except SchemaError as exc:
-                raise ValueError(f"is not a valid JSON Schema: {exc.message}") from exc
-            _check_references(schema)
+            check_schema(schema)
         return schema
 
     @property
@@ -131,19 +116,3 @@ class OutputSpec(Section):
     def kind(self) -> Literal["json", "string"]:
         """The word for its predictions in a manifest."""
         return "json" if self.is_json else "string"
-
-
-def _check_references(schema: dict[str, Any]) -> None:
-    from referencing import Registry, exceptions
-    from referencing.jsonschema import DRAFT202012
-
-    registry: Registry[Any] = Registry()
-    resolver = registry.resolver_with_root(DRAFT202012.create_resource(schema))
-    nodes: list[Any] = [schema]
-    for node in nodes:  # grows as it is walked
-        nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-        if isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
-            try:
-                resolver.lookup(reference)
-            except (exceptions.Unresolvable, ValueError) as exc:
-                raise ValueError(f"refers to {reference}, which is not in it, and nothing is fetched") from exc

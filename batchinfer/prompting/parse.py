@@ -6,16 +6,22 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import ValidationError
 
 from batchinfer.core import keys
+from batchinfer.core.limits import TookTooLong, time_limit
 from batchinfer.core.records import Failure, Generation, Prediction
 from batchinfer.errors import shortened
 from batchinfer.prompting import steps
 from batchinfer.prompting.output import OutputSpec
+from batchinfer.prompting.schema import validator_of
+
+MOST_LEVELS = 100  # of nesting in an answer: all that is done to one later must have room for it
+SECONDS, SECONDS_PER_CHARACTER = 1.0, 1e-5  # that reading an answer may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +48,22 @@ class Parser:
         self._steps = [steps.function_of(step) for step in spec.steps]
         self._needs = [steps.columns_of([step]) for step in spec.steps]
         self.columns = steps.columns_of(spec.steps)
-        self._schema = Draft202012Validator(spec.schema_) if spec.schema_ is not None else None
+        self._schema = validator_of(spec.schema_) if spec.schema_ is not None else None
         self._pattern = re.compile(spec.pattern) if spec.pattern is not None else None
 
     def __call__(self, generation: Generation, row: Mapping[str, Any]) -> Prediction | Failure:
-        """The prediction, or why there is none. row: the values that the template was filled with."""
+        """The prediction, or why there is none, whatever the answer is. row: the values that the template was filled with."""
         try:
             if self._spec.type == "choice":
                 return self._choice(generation)
-            return Prediction(self._value(generation, row))
+            with _time_for(generation.text):
+                return Prediction(self._value(generation, row))
         except ParseFailed as exc:
             return Failure(generation.prompt_key, "parse", exc.reason, exc.detail)
+        except TookTooLong:
+            return Failure(generation.prompt_key, "parse", "too_slow", f"Reading the answer {TOOK_TOO_LONG}.")
+        except Exception as exc:  # noqa: BLE001 - one answer must not end a run, nor each run after it
+            return Failure(generation.prompt_key, "parse", "unreadable", f"The answer {_cannot_be_checked(exc)}.")
 
     def _choice(self, generation: Generation) -> Prediction:
         """The likeliest choice; scores are renormalised over the choices, choice_mass is what they had before."""
@@ -88,6 +99,8 @@ class Parser:
                 json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
             except (ValueError, RecursionError) as exc:
                 raise ParseFailed("not_json", f"The answer is not JSON: {exc}.") from exc
+            if broken := _too_deep(value):
+                raise ParseFailed(broken.reason, f"The answer {broken.fault}.")
         for step in self._steps:
             value = step(value, row)
         if broken := self._broken(value):
@@ -102,6 +115,17 @@ class Parser:
         if self._spec.choices is not None:
             shown = shortened(value if isinstance(value, str) else str(value))
             return None if value in self._spec.choices else f"is {shown}, not one of {', '.join(self._spec.choices)}"
+        if broken := _too_deep(value):
+            return broken.fault
+        try:
+            with _time_for(value):
+                return self._fault_after_steps(value, row)
+        except TookTooLong:
+            return f"cannot be checked: that {TOOK_TOO_LONG}"
+        except Exception as exc:  # noqa: BLE001 - as with answers
+            return _cannot_be_checked(exc)
+
+    def _fault_after_steps(self, value: Any, row: Mapping[str, Any]) -> str | None:
         done = value
         for step, columns in zip(self._steps, self._needs, strict=True):
             if all(name in row for name in columns):
@@ -123,7 +147,7 @@ class Parser:
                 place = exc.json_path.removeprefix("$").lstrip(".") or "the whole"
                 return BrokenRule("not_in_schema", f"breaks the schema at {place}: {exc.message[:200]}")
             except RecursionError:
-                return BrokenRule("not_in_schema", "is nested too deeply for the schema")
+                return BrokenRule("not_in_schema", "is nested too deeply for output.schema")
         if self._pattern is not None and not (isinstance(value, str) and self._pattern.fullmatch(value)):
             return BrokenRule("not_in_pattern", f"is {str(value)[:80]!r}, which does not match output.pattern")
         return BrokenRule("empty", "is empty") if value in ("", []) else None
@@ -135,6 +159,31 @@ class ParseFailed(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason, self.detail = reason, detail
+
+
+TOOK_TOO_LONG = "took too long: output.schema, output.pattern or a step is too complex for it"
+
+
+def _time_for(value: Any) -> AbstractContextManager[None]:
+    """The time that reading or checking a value may take."""
+    return time_limit(
+        SECONDS + SECONDS_PER_CHARACTER * len(value if isinstance(value, str) else keys.canonical_json(value))
+    )
+
+
+def _cannot_be_checked(exc: Exception) -> str:
+    return f"cannot be checked: {shortened(str(exc) or repr(exc), 200)}"
+
+
+def _too_deep(value: Any) -> BrokenRule | None:
+    """What is wrong with a value that is nested too deeply."""
+    level, parts = 0, [value]
+    while parts := [part for part in parts if isinstance(part, dict | list)]:
+        level += 1
+        if level > MOST_LEVELS:
+            return BrokenRule("too_deep", f"is nested more than {MOST_LEVELS} levels deep")
+        parts = [part for held in parts for part in (held.values() if isinstance(held, dict) else held)]
+    return None
 
 
 def _is_bare(value: Any) -> bool:

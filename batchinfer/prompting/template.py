@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
+from jinja2 import Template, TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError, UndefinedError
 from jinja2.meta import find_undeclared_variables
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from batchinfer.core.limits import TookTooLong, time_limit
 from batchinfer.core.records import TEXT, Message
 from batchinfer.errors import SpecError
+from batchinfer.prompting.metered import MOST_TEXT, BudgetSpent, Metered
 from batchinfer.prompting.spec import Example, PromptSpec
 
 ROW = "row"  # in a template: the row itself, for columns whose names are no variables, as in row["Product Name"]
@@ -23,6 +25,19 @@ class TemplateFault(Exception):
     """A row that does not fit the template."""
 
 
+SECONDS = 1.0  # that one prompt may take, beside its budget of steps
+MOST_LEVELS = 100  # of nesting in a template
+GIVE_UP_AFTER = 5  # prompts that ask for too much, where none before them did not
+BROKEN = (
+    TemplateSyntaxError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+    ValueError,
+    OverflowError,
+)  # raised by compiling
+
+
 class PromptTemplate:
     """A job's template and few-shot examples, checked once, then filled for each row.
 
@@ -30,46 +45,74 @@ class PromptTemplate:
     """
 
     def __init__(self, spec: PromptSpec, examples: Sequence[Example], path: str) -> None:
-        """examples: those of the prompt, as `few_shot` gives them. Raises SpecError, naming `path`."""
-        self._spec = spec
-        environment = ImmutableSandboxedEnvironment(
-            undefined=StrictUndefined, keep_trailing_newline=False, autoescape=False
-        )
-        # The same row must give the same prompt: nothing random, and no names that columns may have.
-        environment.globals = {name: environment.globals[name] for name in ("range", "namespace")}
-        del environment.filters["random"]
-        try:
-            tree = environment.parse(spec.template)
-            self._template = environment.from_string(spec.template)
-        except TemplateSyntaxError as exc:
-            raise SpecError(path, [f"prompt.template, line {exc.lineno}: {exc.message}"]) from exc
-        if forbidden := _private_names(tree):
-            raise SpecError(
-                path, [f"prompt.template: {forbidden} is an internal name of Python, which a template may not use."]
-            )
-        self._by_name = ROW in find_undeclared_variables(tree) and _rows_are_subscripted(tree)
-        functions = {call.node.name for call in tree.find_all(nodes.Call) if isinstance(call.node, nodes.Name)}
-        # A column may be called range, too: then nothing calls it.
-        unknown = find_undeclared_variables(tree) | (environment.globals.keys() - functions)
-        unknown -= {ROW} if self._by_name else set()
-        self.columns = _columns(tree, unknown, by_name=self._by_name)
+        """examples: those of the prompt, as `few_shot` gives them. Raises SpecError, naming `path`.
+
+        Nothing of the template is computed here: commands that fill none are not slowed down by one.
+        """
+        self._spec, self._examples, self._path = spec, examples, path
+        self._environment = Metered()
+        self._tree = self._parsed()
+        if fault := _fault_of(self._tree, self._environment):
+            raise SpecError(path, [f"prompt.template{fault}"])
+        self._by_name = ROW in find_undeclared_variables(self._tree) and _rows_are_subscripted(self._tree)
+        self.columns = _columns(self._tree, self._unknown(), by_name=self._by_name)
         if not self.columns:
             raise SpecError(
                 path, ["prompt.template: uses no column, so every row would be the same question: write {{ column }}."]
             )
-        self._few_shot: list[tuple[str, str]] = []
         for number, example in enumerate(examples, 1):
             if missing := [name for name in self.columns if name not in example.input]:
                 fault = f"the template needs a value that is not there: {missing[0]!r} is undefined."
                 raise SpecError(path, [f"prompt.examples, number {number}: {fault}"])
+        self._template: Template | None = None
+        self._spent = 0  # prompts that took all of their budget, as long as no other was made
+        self._few_shot: list[tuple[str, str]] = []
+
+    def _parsed(self) -> nodes.Template:
+        try:
+            return self._environment.parse(self._spec.template)
+        except BROKEN as exc:
+            raise self._broken(exc) from exc
+
+    def _unknown(self) -> set[str]:
+        """The names that are columns: those that nothing in the template gives a value."""
+        functions = {call.node.name for call in self._tree.find_all(nodes.Call) if isinstance(call.node, nodes.Name)}
+        # A column may be called range, too: then nothing calls it.
+        unknown = find_undeclared_variables(self._tree) | (self._environment.globals.keys() - functions)
+        return unknown - ({ROW} if self._by_name else set())
+
+    def _broken(self, exc: Exception) -> SpecError:
+        """The error for a template that cannot be used at all."""
+        if isinstance(exc, TemplateSyntaxError):
+            return SpecError(self._path, [f"prompt.template, line {exc.lineno}: {exc.message}"])
+        if isinstance(exc, RecursionError | SyntaxError | MemoryError):
+            return SpecError(self._path, [f"prompt.template: {TOO_DEEP}"])
+        return SpecError(self._path, [f"prompt.template: cannot be used: {exc}."])
+
+    def compile(self) -> None:
+        """Makes it ready to be filled, and fills in the examples. Raises SpecError."""
+        if self._template is not None:
+            return
+        try:
+            template = self._environment.from_string(self._environment.prepared(self._tree))
+        except BROKEN as exc:
+            raise self._broken(exc) from exc
+        self._few_shot = []
+        for number, example in enumerate(self._examples, 1):
             try:
-                self._few_shot.append((self._fill(example.input), example.output))
+                self._few_shot.append((self._fill(template, example.input), example.output))
             except TemplateFault as exc:
-                raise SpecError(path, [f"prompt.examples, number {number}: {exc}"]) from exc
+                raise SpecError(self._path, [f"prompt.examples, number {number}: {exc}"]) from exc
+        self._template = template
 
     def messages(self, row: Mapping[str, Any]) -> tuple[Message, ...]:
-        """The chat turns for a row, or one (TEXT, …) for plain completion. Raises TemplateFault."""
-        question = self._fill(row)
+        """The chat turns for a row, or one (TEXT, …) for plain completion. Raises TemplateFault.
+
+        Raises SpecError where the template asks for too much of any row.
+        """
+        self.compile()
+        assert self._template is not None
+        question = self._fill(self._template, row)
         if self._spec.format == "completion":
             return ((TEXT, self._completion(question)),)
         turns: list[Message] = [("system", self._spec.system)] if self._spec.system else []
@@ -83,16 +126,49 @@ class PromptTemplate:
         head = f"{self._spec.system}\n\n" if self._spec.system else ""
         return head + "\n".join([*lines, question.rstrip(" ")])
 
-    def _fill(self, row: Mapping[str, Any]) -> str:
+    def _fill(self, template: Template, row: Mapping[str, Any]) -> str:
+        self._environment.budget.refill()
         try:
             values = {name: row[name] for name in self.columns if name in row}
-            return self._template.render(values | {ROW: values} if self._by_name else values)
+            with time_limit(SECONDS):
+                text = template.render(values | {ROW: values} if self._by_name else values)
+            size = len(text.encode())
         except UndefinedError as exc:
             raise TemplateFault(f"the template needs a value that is not there: {exc.message}.") from exc
         except SecurityError as exc:
             raise TemplateFault(f"the template may not do that: {exc}.") from exc
+        except (BudgetSpent, TookTooLong) as exc:
+            self._spent += 1
+            if self._spent == GIVE_UP_AFTER:
+                raise SpecError(self._path, [f"prompt.template: asks for too much of each row so far: {exc}."]) from exc
+            raise TemplateFault(f"the template asks for too much: {exc}.") from exc
+        except UnicodeEncodeError as exc:
+            raise TemplateFault(f"the prompt has {text[exc.start]!r}, which is no character.") from exc
         except Exception as exc:  # a template calls methods of values, which may raise anything
             raise TemplateFault(f"the template could not be filled: {str(exc) or repr(exc)}.") from exc
+        if size > MOST_TEXT:
+            raise TemplateFault(f"the prompt has {size / 2**20:.1f} MB; at most {MOST_TEXT // 2**20} MB can be asked.")
+        self._spent = -sys.maxsize  # it is not the template that asks for too much, but some rows
+        return text
+
+
+TOO_DEEP = f"is nested too deeply: at most {MOST_LEVELS} levels are read."
+
+
+def _fault_of(tree: nodes.Template, environment: Metered) -> str | None:
+    """What is wrong with a template that can be parsed, as the rest of a sentence that begins with its name."""
+    level, held = 0, list[nodes.Node]([tree])
+    while held := [child for node in held for child in node.iter_child_nodes()]:
+        level += 1
+        if level > MOST_LEVELS:
+            return f": {TOO_DEEP}"
+    for kind, known, what in ((nodes.Filter, environment.filters, "filter"), (nodes.Test, environment.tests, "test")):
+        for node in tree.find_all(kind):
+            if node.name not in known:
+                return f", line {node.lineno}: No {what} named {node.name!r}."
+    if forbidden := _private_names(tree):
+        return f": {forbidden} is an internal name of Python, which a template may not use."
+    return None
 
 
 def _rows_are_subscripted(tree: nodes.Template) -> bool:

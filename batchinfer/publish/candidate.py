@@ -90,9 +90,9 @@ def release_candidate(
     failed = [check.name for check in manifest.gate.failed]
     if forced is None and failed:
         raise UsageError(
-            f"The candidate {name} failed its gate ({', '.join(failed)}): batchinfer diff {data.name} current {name} "
-            f"shows what it would change, batchinfer failures {data.name} the rows without an answer. To publish it "
-            "anyway: --force --why TEXT."
+            f"The candidate {name} failed its gate ({', '.join(failed)})",
+            fix=f"batchinfer diff {data.name} current {name} shows what it would change, batchinfer failures {data.name} "
+            "the rows without an answer. To publish it anyway: --force --why TEXT.",
         )
     current = resolve_current(data, info)
     if current is not None and _equal(Manifest.read(folders.folder_of(data, current)), manifest):

@@ -15,7 +15,9 @@ from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError
+from batchinfer.inputs.files import refuse_table
 from batchinfer.inputs.parquet import ListSource
+from batchinfer.inputs.shortest import plain_values
 from batchinfer.job.reader import Job
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.publish.contents import Candidate
@@ -71,6 +73,9 @@ def read_golden(job: Job, key: Sequence[Column]) -> Golden | None:
     if spec is None:
         return None
     path = job.inside(FIELD, spec.path)
+    if path.is_dir():
+        refuse_table(path)
+        raise InputError(f"{path} is a folder: name one Parquet file in {FIELD}.")
     if not path.is_file():
         raise InputError(f"There is no file {path}: check {FIELD}.")
     source = ListSource([path], job.spec.input.model_copy(update={"where": {}, "optional": []}), [])
@@ -93,7 +98,7 @@ def read_golden(job: Job, key: Sequence[Column]) -> Golden | None:
 
 
 def _read(output: OutputSpec, compare: str, source: ListSource) -> pa.Table:
-    path, key = source.files[0], [column.name for column in source.key]
+    path, key = source.files[0].path, [column.name for column in source.key]
     seen: set[bytes] = set()
     tables, row = [], 0
     try:
@@ -104,7 +109,7 @@ def _read(output: OutputSpec, compare: str, source: ListSource) -> pa.Table:
                     raise InputError(f"The golden file {path}, row {checked.bad[0].row}: {checked.bad[0].detail}")
                 records = []
                 for query, answer in zip(
-                    checked.good.select(key).to_pylist(), raw.column(ANSWER).to_pylist(), strict=True
+                    checked.good.select(key).to_pylist(), plain_values(raw.column(ANSWER)), strict=True
                 ):
                     row += 1
                     place = f"The golden file {path}, row {row}"

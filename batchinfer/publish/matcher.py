@@ -152,28 +152,37 @@ class TermFilter:
     def __init__(self, spec: MatchSpec) -> None:
         from batchinfer.match import folding
 
-        self._term, self._edge = folding.Folding(accents=spec.accents == "keep").term, folding.EDGE
-        self._stopped = {self._term(term) for term in spec.stop_terms}
+        self._folding, self._edge = folding.Folding(accents=spec.accents == "keep"), folding.EDGE
+        self._stopped = {self._folding.term(term) for term in spec.stop_terms}
         self._least = spec.min_length
         self.left_out = Counter[str]()
 
     def __call__(self, batch: pa.RecordBatch) -> pa.Table:
-        patterns = [self._pattern(term) for term in batch.column("term").to_pylist()]
-        table = pa.Table.from_batches([batch]).append_column("pattern", pa.array(patterns, pa.string()))
-        return table.filter(pa.array([pattern is not None for pattern in patterns]))
+        rows, patterns = list[int](), list[str]()
+        for row, (term, language) in enumerate(
+            zip(*(batch.column(name).to_pylist() for name in ("term", "language")), strict=True)
+        ):
+            first, *more = self._folding.patterns(term, language)
+            if self._is_good(first):
+                found = [first, *(pattern for pattern in more if pattern)]
+                rows += [row] * len(found)
+                patterns += found
+        return (
+            pa.Table.from_batches([batch])
+            .take(pa.array(rows, pa.int64()))
+            .append_column("pattern", pa.array(patterns, pa.string()))
+        )
 
-    def _pattern(self, term: str) -> str | None:
-        pattern = self._term(term)
+    def _is_good(self, pattern: str) -> bool:
         why = (
             "empty" if not pattern
             else "stopped" if pattern in self._stopped
             else "short" if len(pattern) - pattern.count(self._edge) < self._least
             else None
         )  # fmt: skip
-        if why is None:
-            return pattern
-        self.left_out[why] += 1
-        return None
+        if why is not None:
+            self.left_out[why] += 1
+        return why is None
 
 
 def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:

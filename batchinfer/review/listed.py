@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -14,6 +15,7 @@ from batchinfer.errors import InputError
 from batchinfer.inputs.files import list_files
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.query_list import QueryList
+from batchinfer.inputs.shortest import Form
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import load_list
 
@@ -23,10 +25,12 @@ class ListedKeys:
     """What is known of the list.
 
     key: its columns; None where there is no list yet.
+    forms: of key columns whose numbers have a shortest form.
     lookups_sql: the keys of all its rows; None where it cannot be read.
     """
 
     key: list[Column] | None = None
+    forms: Mapping[str, Form] = field(default_factory=dict)
     lookups_sql: str | None = None
 
 
@@ -34,16 +38,16 @@ def keys_of_list(
     db: duckdb.DuckDBPyConnection, job: Job, data: JobData, instead: Path | None, scratch: Path, info: Info
 ) -> ListedKeys:
     """The list, read into the database for its keys. Without one nothing is known: a job may begin with imports."""
-    key = None
+    key, forms = None, dict[str, Form]()
     try:
         paths, _ = list_files(job, data, instead, scratch)
         source = ListSource(paths, job.spec.input, [])
-        key = source.key
+        key, forms = source.key, source.forms
         query_list = QueryList(db, source, job.spec.input.key)
         load_list(query_list, job, data, None)
     except InputError as exc:
         if instead is not None:
             raise
         info(f"Keys are not compared with the list, which cannot be read: {exc}")
-        return ListedKeys(key)
-    return ListedKeys(key, query_list.lookups_sql)
+        return ListedKeys(key, forms)
+    return ListedKeys(key, forms, query_list.lookups_sql)

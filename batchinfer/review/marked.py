@@ -78,7 +78,7 @@ class MarkedRows:
         return imports.store_import(
             self._workspace.store, self._db,
             "SELECT lookup_hash AS lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",
-            imports.key_of(source.key, source.normalize),
+            imports.key_of(source.key, source.normalize, source.forms),
         )  # fmt: skip
 
     def outdated(self, candidate: Candidate) -> int:

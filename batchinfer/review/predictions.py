@@ -6,6 +6,7 @@ that the job could never give, or a key that its list does not have, is refused 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchinfer.cache import imports
 from batchinfer.cache.imports import ImportRow, as_prediction, encode_json
@@ -28,7 +28,9 @@ from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError, NotFound, shortened
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.inputs.files import find_files
+from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import ROW, ListSource
+from batchinfer.inputs.shortest import plain_values
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import quiet
 from batchinfer.prompting.parse import Parser
@@ -100,7 +102,7 @@ def import_predictions(
         listed = keys_of_list(db, job, data, list_path, scratch, info)
         incoming = _IncomingTable(db, job, listed, author, rows_at_once)
         for file in find_files(path, "give a Parquet or CSV file, or a folder or glob of them"):
-            incoming.add_file(file, as_parquet(file, scratch, LINE))
+            incoming.add_file(file.path, dataclasses.replace(file, path=as_parquet(file.path, scratch, LINE)))
         incoming.check_whole(path, allow)
         store = Store(data.cache)
         store.prepare()
@@ -152,7 +154,7 @@ class _IncomingTable:
         """listed: the list; without one, the first file's key is the job's. author: of rows that name none."""
         self._db, self._spec, self._author, self._rows_at_once = db, job.spec.input, author, rows_at_once
         self._as_json, self._parser = job.spec.output.is_json, Parser(job.spec.output)
-        self._key, self._lookups = listed.key, listed.lookups_sql
+        self._key, self._forms, self._lookups = listed.key, listed.forms, listed.lookups_sql
         self.unfit, self.unlisted = FaultList(), None if listed.lookups_sql is None else 0
         self._files: list[tuple[int, str]] = []  # the rows that came before, and how to say where one is
         self.rows = 0
@@ -164,38 +166,37 @@ class _IncomingTable:
     @property
     def key_spec(self) -> str:
         """Which key the lookups are made of."""
-        return imports.key_of(self._key or [], self._spec.normalize)
+        return imports.key_of(self._key or [], self._spec.normalize, self._forms)
 
-    def add_file(self, path: Path, parquet: Path) -> None:
+    def add_file(self, path: Path, parquet: ListFile) -> None:
         """Adds a file's rows. parquet: where they are, if `path` is not Parquet itself. Raises InputError."""
         source = self._opened(path, parquet)
-        word = "row" if path == parquet else "line"
+        word = "row" if path == parquet.path else "line"
         self._files.append((self.rows, f"{path.name}, {word}"))
-        more, before = [PREDICTION] if path == parquet else [PREDICTION, LINE], 0
+        more, before = [PREDICTION] if path == parquet.path else [PREDICTION, LINE], 0
         try:
-            with pq.ParquetFile(parquet) as file:
-                for raw in file.iter_batches(self._rows_at_once, columns=[*source.kinds, *more]):
-                    batch = source.check(raw, before, path)
-                    rows = pa.array(range(before + 1, before + 1 + raw.num_rows), pa.int64())
-                    numbers = rows if path == parquet else raw.column(LINE)
-                    if batch.bad:
-                        bad = batch.bad[0]
-                        raise _refused(f"{path}, {word} {numbers[bad.row - before - 1]}", bad.detail)
-                    good = batch.good.append_column(NUMBER, numbers)
-                    texts = self._predictions(raw.column(PREDICTION), good, source, f"{path}, {word}")
-                    self._check_fit(texts, good, source, f"{path.name}, {word}")
-                    self._insert(source, good, pa.array(texts, pa.string()))
-                    before += raw.num_rows
+            for raw in parquet.batches([*source.kinds, *more], self._rows_at_once):
+                batch = source.check(raw, before, path)
+                rows = pa.array(range(before + 1, before + 1 + raw.num_rows), pa.int64())
+                numbers = rows if path == parquet.path else raw.column(LINE)
+                if batch.bad:
+                    bad = batch.bad[0]
+                    raise _refused(f"{path}, {word} {numbers[bad.row - before - 1]}", bad.detail)
+                good = batch.good.append_column(NUMBER, numbers)
+                texts = self._predictions(raw.column(PREDICTION), good, source, f"{path}, {word}")
+                self._check_fit(texts, good, source, f"{path.name}, {word}")
+                self._insert(source, good, pa.array(texts, pa.string()))
+                before += raw.num_rows
         except (pa.ArrowException, OSError, TypeError, ValueError, OverflowError) as exc:  # damaged, or of no use
             why = next(iter(str(exc).splitlines()), repr(exc))
             raise InputError(f"{path}: a value cannot be used: {why}. Nothing was imported.") from exc
         self.rows += before
 
-    def _opened(self, path: Path, parquet: Path) -> ListSource:
+    def _opened(self, path: Path, parquet: ListFile) -> ListSource:
         """The key, score and author of a file. Its keys must be of the job's kinds, or nobody would ever find them."""
         plain = self._spec.model_copy(update={"where": {}, "optional": []})
         key = ListSource([parquet], plain, []).key
-        names = [name for name in pq.read_schema(parquet).names if name != LINE]
+        names = [name for name in parquet.schema().names if name != LINE]
         if marked := marks(names, plain.key):  # a plain import would take what people rejected as right
             raise InputError(
                 f"{path} has the column {marked[0]}, so it is a review: reviews are imported one file at a time. "
@@ -210,7 +211,7 @@ class _IncomingTable:
             raise InputError(f"{path.name} has {count} column {PREDICTION}: it has {', '.join(names)}.")
         self._key = self._key or key
         for ours, theirs in zip(key, self._key, strict=True):
-            if path == parquet and ours.kind != theirs.kind:  # every CSV cell is text
+            if path == parquet.path and ours.kind != theirs.kind:  # every CSV cell is text
                 raise InputError(
                     f"The column {ours.name} holds {ours.kind} values, but the job's list has {theirs.kind}: convert it."
                 )
@@ -221,7 +222,7 @@ class _IncomingTable:
     def _predictions(self, column: pa.Array, good: pa.Table, source: ListSource, place: str) -> list[str]:
         """The predictions of a batch as JSON. Raises InputError for the first that cannot be one."""
         try:
-            return [as_prediction(answer, as_json=self._as_json) for answer in column.to_pylist()]
+            return [as_prediction(answer, as_json=self._as_json) for answer in plain_values(column)]
         except ValueError:  # one of them; which, is found out value by value
             for number, value in enumerate(column):
                 try:

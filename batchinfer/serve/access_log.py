@@ -1,11 +1,14 @@
-"""The access log: one line of JSON for each request, on stdout. It names no query, since queries can be private."""
+"""The access log: one line of JSON for each request, on stdout. It names no query, since queries can be private.
+
+Serving does not wait for it: see `core.outlet`.
+"""
 
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime
 
+from batchinfer.core.outlet import STDOUT
 from batchinfer.serve.auth import bearer_key
 
 MAX_PATH = 300  # characters
@@ -31,5 +34,4 @@ def write(
         "seconds": round(seconds, 6),
         "key": key[0][:16] if key else None,
     }
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    STDOUT.write(json.dumps(line))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,19 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from batchinfer.core.http_limits import MAX_URL
-from batchinfer.serve import batch, docs_page, match, openapi
+from batchinfer.core.outlet import STDERR, STDOUT
+from batchinfer.serve import batch, docs_page, doorkeeper, match, openapi
 from batchinfer.serve.auth import Authenticator, Latch
+from batchinfer.serve.beside import Beside, repeat
 from batchinfer.serve.body import compressed, is_to_be_compressed, read_body
+from batchinfer.serve.doorkeeper import Doorkeeper
 from batchinfer.serve.lookup import LookupRoute, lookup_path
 from batchinfer.serve.metrics import WorkerMetrics, exposition, write_metrics
 from batchinfer.serve.problems import Problem, Reply
 from batchinfer.serve.registry import JobRegistry
+from batchinfer.serve.sending import Sender
 from batchinfer.serve.served_job import ServedJob
+from batchinfer.serve.worker_deaths import WorkerDeaths
 from batchinfer.versions.follow import LOOK_SECONDS
 
 log = logging.getLogger("batchinfer.serve")
@@ -76,6 +81,9 @@ class Service:
         self.registry = JobRegistry(
             settings.data, self._on_new_job, self._on_removed_job, records_misses=settings.records_misses
         )
+        self._beside = Beside()
+        self.sender = Sender()
+        self._doorkeeper = Doorkeeper()
         self._lookup_routes: dict[str, LookupRoute] = {}
         self._starlette = Starlette(
             routes=[
@@ -171,6 +179,7 @@ class Service:
             return _as_asgi(route.answer(request.scope["query_string"], request.headers.get))
         headers = request.scope["headers"]
         queries = batch.read_queries(await read_body(headers, request.receive))
+        self.sender.need_room()
         opened = job.open_version()
         reply = batch.look_up_all(opened, queries)
         self.worker_metrics.counters["hits", job.name] += reply.found
@@ -178,7 +187,16 @@ class Service:
         if opened.miss_counter is not None:
             for values in reply.missed:
                 opened.miss_counter.add(values)
-        return await _as_batch(reply.content, opened.version, headers)
+        return await self._as_batch(reply.content, opened.version, headers)
+
+    async def _as_batch(self, content: bytes, version: int, headers: Any) -> Response:
+        """The reply to a batch, compressed if the client accepts it."""
+        reply_headers = {"cache-control": "no-store", "batchinfer-version": str(version), "vary": "accept-encoding"}
+        if is_to_be_compressed(content, headers):
+            reply_headers["content-encoding"] = "gzip"
+            with self.sender.holding(len(content)):
+                content = await asyncio.to_thread(compressed, content)
+        return Response(content, headers=reply_headers, media_type="application/json")
 
     async def match(self, request: Request) -> Response:
         job = self._served_job(request)
@@ -187,12 +205,13 @@ class Service:
             wanted = match.MatchRequest.from_body(await read_body(headers, request.receive))
         else:
             wanted = match.MatchRequest.from_url(request.scope["query_string"])
+        self.sender.need_room()
         opened = job.open_version()
-        content, found = await match.match_texts(opened, wanted)
+        content, found = await match.match_texts(opened, wanted, self._beside)
         self.worker_metrics.counters["texts", job.name] += len(wanted.texts)
         self.worker_metrics.counters["matches", job.name] += found
         if wanted.is_batch:
-            return await _as_batch(content, opened.version, headers)
+            return await self._as_batch(content, opened.version, headers)
         return _as_asgi((200, [*opened.headers], content))
 
     async def livez(self, _request: Request) -> Response:
@@ -201,13 +220,18 @@ class Service:
     async def readyz(self, _request: Request) -> Response:
         if not self.registry.ready:
             raise Problem("not-published", "No version of some published job is open yet: try again in a second.", SOON)
-        return JSONResponse({"status": "ready"}, headers={"cache-control": "no-store"})
+        died = WorkerDeaths.read(self._settings.run_folder)
+        content = {"status": "ready", "worker_deaths": died.deaths, "workers_held_back": died.held_back}
+        return JSONResponse(content, headers={"cache-control": "no-store"})
 
     async def metrics(self, request: Request) -> Response:
         record = self.authenticator.check(request.headers.get("authorization"), None)
         if record is not None and record.jobs is not None:
             raise Problem("forbidden", f"The API key {record.id} is limited to some jobs: /metrics covers all of them.")
-        text = await asyncio.to_thread(exposition, self.worker_metrics, self._settings.metrics_folder, self.registry)
+        settings = self._settings
+        text = await asyncio.to_thread(
+            exposition, self.worker_metrics, settings.metrics_folder, settings.run_folder, self.registry
+        )
         return Response(
             text, media_type="text/plain; version=1.0.0; charset=utf-8", headers={"cache-control": "no-store"}
         )
@@ -238,6 +262,8 @@ class Service:
 
     def write_metrics(self) -> None:
         """Writes this worker's numbers where the others find them."""
+        self.worker_metrics.counters["connections_closed", ""] = self._doorkeeper.closed + self.sender.cut
+        self.worker_metrics.counters["log_lines_dropped", ""] = STDOUT.dropped + STDERR.dropped
         write_metrics(self.worker_metrics, self._settings.metrics_folder)
 
     @contextlib.asynccontextmanager
@@ -246,10 +272,11 @@ class Service:
         self.authenticator.refresh()  # no request may come before the keys are known
         looked = asyncio.Event()
         tasks = [
-            asyncio.create_task(_repeat(self.authenticator.refresh, LOOK_SECONDS)),
-            asyncio.create_task(_repeat(self.look, LOOK_SECONDS, looked)),
-            asyncio.create_task(_repeat(self.write_metrics, WRITE_SECONDS)),
-            asyncio.create_task(_repeat(self.spool_misses, SPOOL_SECONDS)),
+            asyncio.create_task(repeat(self.authenticator.refresh, LOOK_SECONDS)),
+            asyncio.create_task(repeat(self.look, LOOK_SECONDS, looked)),
+            asyncio.create_task(repeat(self._doorkeeper.look, doorkeeper.LOOK_SECONDS)),
+            asyncio.create_task(repeat(self.write_metrics, WRITE_SECONDS)),
+            asyncio.create_task(repeat(self.spool_misses, SPOOL_SECONDS)),
         ]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(looked.wait(), FIRST_SECONDS)
@@ -259,21 +286,12 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._beside.close()
             for last in (self.spool_misses, self.write_metrics):
                 with contextlib.suppress(OSError):
                     last()
-
-
-async def _repeat(work: Callable[[], None], seconds: float, done: asyncio.Event | None = None) -> None:
-    """Does some work in a thread, again and again; `done` is set after the first time."""
-    while True:
-        try:
-            await asyncio.to_thread(work)
-            if done is not None:
-                done.set()
-        except Exception:  # whatever it was, it may pass; the service goes on with what it has
-            log.exception("the service could not be brought up to date")
-        await asyncio.sleep(seconds)
+            STDOUT.drain()
+            STDERR.drain()
 
 
 def _as_asgi(answer: Reply) -> Response:
@@ -282,15 +300,6 @@ def _as_asgi(answer: Reply) -> Response:
     length = [] if status == 304 else [("content-length", str(len(body)))]  # noqa: PLR2004
     response.raw_headers = [(name.encode(), value.encode("latin-1")) for name, value in [*headers, *length]]
     return response
-
-
-async def _as_batch(content: bytes, version: int, headers: Any) -> Response:
-    """The reply to a batch, compressed if the client accepts it."""
-    reply_headers = {"cache-control": "no-store", "batchinfer-version": str(version), "vary": "accept-encoding"}
-    if is_to_be_compressed(content, headers):
-        reply_headers["content-encoding"] = "gzip"
-        content = await asyncio.to_thread(compressed, content)
-    return Response(content, headers=reply_headers, media_type="application/json")
 
 
 async def _as_response(_request: Request, exc: Exception) -> Response:

@@ -7,9 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from batchinfer.core.http_limits import MAX_QUERIES
+from batchinfer.core.http_limits import MAX_ENTRY, MAX_QUERIES, MAX_REPLY
 from batchinfer.errors import UsageError
-from batchinfer.serve.body import MAX_REPLY, read_json
+from batchinfer.serve.body import read_json
+from batchinfer.serve.lookup import TOO_LARGE
 from batchinfer.serve.problems import Problem, problem_body
 from batchinfer.serve.served_job import OpenVersion
 
@@ -62,11 +63,13 @@ def _refused(why: UsageError) -> bytes:
 
 
 def _bodies(opened: OpenVersion, rows: list[tuple[Any, ...]]) -> list[bytes | None]:
-    """The bodies that are found, in the order of the queries. Raises Problem for more than a reply may have, but never for one."""
+    """The bodies that are found, in the order of the queries. Raises Problem for more than a reply may have; one alone may have more."""
     bodies: list[bytes | None] = []
     size = 0
     for body in opened.snapshot.find_many(opened.reader.lookup_hash(values) for values in rows):
         size += len(body or b"")
+        if body is not None and len(body) > MAX_ENTRY:
+            raise Problem("too-large", TOO_LARGE)
         if size > MAX_REPLY and len(rows) > 1:
             raise Problem(
                 "too-large", f"The reply would have more than {MAX_REPLY:,} bytes: send fewer queries at a time."

@@ -10,7 +10,6 @@ from typing import Any
 from batchinfer.core.http_limits import MAX_BODY
 from batchinfer.serve.problems import Problem
 
-MAX_REPLY = 16 << 20  # bytes of the predictions in one reply
 MAX_READ = 8 << 20  # bytes of a body that is too large: a client that is cut off while sending reads no answer
 BODY_SECONDS = 10.0
 WORTH_COMPRESSING = 1024  # bytes

@@ -12,13 +12,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from batchinfer.core.http_limits import MAX_URL
+from batchinfer.core.http_limits import MAX_ENTRY, MAX_URL
 from batchinfer.errors import UsageError
 from batchinfer.serve.auth import Authenticator
 from batchinfer.serve.metrics import WorkerMetrics
 from batchinfer.serve.problems import Problem, Reply
 from batchinfer.serve.served_job import OpenVersion, ServedJob
 
+TOO_LARGE = f"The prediction has more than {MAX_ENTRY:,} bytes: read it from the version's Parquet file."
 log = logging.getLogger("batchinfer.serve")
 
 
@@ -65,6 +66,8 @@ class LookupRoute:
         return opened.miss_reply
 
     def _hit(self, opened: OpenVersion, body: bytes, condition: str | None) -> Reply:
+        if len(body) > MAX_ENTRY:
+            raise Problem("too-large", TOO_LARGE)
         self._counters[self._hits] += 1
         etag = etag_of(body)
         if condition is not None and names_etag(condition, etag):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from batchinfer.core.http_limits import MAX_TEXTS
 from batchinfer.errors import MissingExtra, UsageError, shortened
-from batchinfer.match.matcher import IncompatibleMatcher, Matcher, ResultTooLarge
-from batchinfer.serve.body import MAX_REPLY, read_json
+from batchinfer.match.budget import MatchBudget, ResultTooLarge, TooMuchWork
+from batchinfer.match.matcher import IncompatibleMatcher, Matcher
+from batchinfer.serve.beside import Beside
+from batchinfer.serve.body import read_json
 from batchinfer.serve.problems import Problem
 from batchinfer.serve.served_job import OpenVersion
 from batchinfer.versions.query import in_utf16, language_ranges, parameters
 
-THREAD_FROM = 20_000  # characters; more are matched in a thread, so that the event loop answers look-ups meanwhile
+THREAD_FROM = 2_000  # characters; more are matched beside the event loop, which answers look-ups meanwhile
+AT_ONCE: dict[str, Any] = {
+    "room": 1 << 16,
+    "places": 1_000,
+    "seconds": 0.02,
+    "names": 1 << 16,
+}  # what fewer may cost there
 IN_URL = ("text", "language", "offsets")
 IN_BODY = {"texts", "languages", "offsets"}
 
@@ -86,12 +93,15 @@ def _in_body(content: Any) -> MatchRequest:
     )
 
 
-async def match_texts(opened: OpenVersion, request: MatchRequest) -> tuple[bytes, int]:
+async def match_texts(opened: OpenVersion, request: MatchRequest, beside: Beside) -> tuple[bytes, int]:
     """The body of the reply, and how many matches it tells of. Raises Problem."""
     matcher = _matcher(opened)
-    if sum(map(len, request.texts)) > THREAD_FROM:
-        return await asyncio.to_thread(_answer, matcher, opened.version, request)
-    return _answer(matcher, opened.version, request)
+    if sum(map(len, request.texts)) <= THREAD_FROM:
+        try:
+            return _answer(matcher, opened.version, request, MatchBudget(**AT_ONCE))
+        except (ResultTooLarge, TooMuchWork):
+            pass  # short, but not little work
+    return await beside(_within_limits, matcher, opened.version, request)
 
 
 def _matcher(opened: OpenVersion) -> Matcher:
@@ -104,23 +114,21 @@ def _matcher(opened: OpenVersion) -> Matcher:
         raise Problem("no-match-section", str(exc)) from exc
 
 
-def _answer(matcher: Matcher, version: int, request: MatchRequest) -> tuple[bytes, int]:
-    results, room = [], MAX_REPLY
+def _within_limits(matcher: Matcher, version: int, request: MatchRequest) -> tuple[bytes, int]:
+    """Raises Problem."""
+    try:
+        return _answer(matcher, version, request, MatchBudget())
+    except (ResultTooLarge, TooMuchWork) as exc:
+        raise Problem("too-large", str(exc)) from exc
+
+
+def _answer(matcher: Matcher, version: int, request: MatchRequest, budget: MatchBudget) -> tuple[bytes, int]:
+    """Raises ResultTooLarge or TooMuchWork."""
+    results, count = [], 0
     for text in request.texts:
-        try:
-            found = matcher.find_json(text, languages=request.languages, utf16=request.utf16, room=room).encode()
-        except ResultTooLarge as exc:
-            raise _too_large() from exc
-        room -= len(found)
-        if room < 0:
-            raise _too_large()
+        found = matcher.find_json(text, languages=request.languages, utf16=request.utf16, budget=budget)
+        count += found.count(b'{"concept":')  # which stands in no value: quotes are escaped there
         results.append(b'"matches":%b' % found)
     if request.is_batch:
-        body = b'{"version":%d,"results":[%b]}' % (version, b",".join([b"{%b}" % result for result in results]))
-    else:
-        body = b'{%b,"version":%d}' % (results[0], version)
-    return body, body.count(b'{"concept":')  # which stands in no value: quotes are escaped there
-
-
-def _too_large() -> Problem:
-    return Problem("too-large", f"The reply would have more than {MAX_REPLY:,} bytes: send fewer or shorter texts.")
+        return b'{"version":%d,"results":[%b]}' % (version, b",".join([b"{%b}" % result for result in results])), count
+    return b'{%b,"version":%d}' % (results[0], version), count

@@ -25,6 +25,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from batchinfer.serve.registry import JobRegistry
+from batchinfer.serve.worker_deaths import WorkerDeaths
 
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # seconds
 COUNTERS = (  # name, help
@@ -108,7 +109,7 @@ def write_metrics(metrics: WorkerMetrics, folder: Path) -> None:
     draft.replace(folder / f"{os.getpid()}.json")
 
 
-def exposition(metrics: WorkerMetrics, folder: Path, registry: JobRegistry) -> bytes:
+def exposition(metrics: WorkerMetrics, folder: Path, run_folder: Path, registry: JobRegistry) -> bytes:
     """What /metrics answers: the numbers of all workers, and the state as this one sees it."""
     total = WorkerMetrics()
     total.add(metrics.text())
@@ -116,18 +117,30 @@ def exposition(metrics: WorkerMetrics, folder: Path, registry: JobRegistry) -> b
         if path.stem != str(os.getpid()):
             total.add(path.read_text(encoding="utf-8"))
     collectors = CollectorRegistry(auto_describe=False)
-    collectors.register(_Collector(total, registry))
+    collectors.register(_Collector(total, registry, WorkerDeaths.read(run_folder)))
     return generate_latest(collectors)
 
 
 class _Collector(Collector):
-    def __init__(self, total: WorkerMetrics, registry: JobRegistry) -> None:
-        self._total, self._registry = total, registry
+    def __init__(self, total: WorkerMetrics, registry: JobRegistry, died: WorkerDeaths) -> None:
+        self._total, self._registry, self._died = total, registry, died
 
     def collect(self) -> Iterator[Metric]:
         yield from self._requests()
         yield from self._counted()
         yield from self._versions()
+        closed, why = (
+            self._total.counters["connections_closed", ""],
+            "Connections of clients that did not read, or said nothing.",
+        )
+        yield CounterMetricFamily("batchinfer_connections_closed", why, value=closed)
+        dropped = self._total.counters["log_lines_dropped", ""]
+        yield CounterMetricFamily(
+            "batchinfer_log_lines_dropped", "Lines of logs that nobody read in time.", value=dropped
+        )
+        yield CounterMetricFamily("batchinfer_worker_deaths", "Workers that died.", value=self._died.deaths)
+        held = "Workers that died young and wait before they serve again."
+        yield GaugeMetricFamily("batchinfer_workers_held_back", held, value=self._died.held_back)
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily("batchinfer_requests", "Requests answered.", labels=["job", "route", "status"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES, MAX_TEXTS
+from batchinfer.core import http_limits
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.version import __version__
 from batchinfer.serve.problems import KINDS, MEDIA_TYPE
@@ -21,10 +21,8 @@ VALUES: dict[str, Any] = {
     "JOB_NAME": JOB_NAME,
     "LANGUAGE": LANGUAGE.pattern,
     "OFFSETS": list(OFFSETS),
-    "MAX_BODY": MAX_BODY,
+    **{name: value for name, value in vars(http_limits).items() if name.isupper()},
     "MAX_LANGUAGES": MAX_LANGUAGES,
-    "MAX_QUERIES": MAX_QUERIES,
-    "MAX_TEXTS": MAX_TEXTS,
     "PROBLEM_TYPES": [f"urn:batchinfer:{slug}" for slug in KINDS],
 }
 

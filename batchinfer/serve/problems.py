@@ -23,6 +23,7 @@ KINDS = {
     "long-url": (414, "The URL is too long"),
     "broken": (500, "The service failed"),
     "not-installed": (501, "A part of the service is not installed"),
+    "busy": (503, "The service has too much to do"),
     "not-published": (503, "No version is open"),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +16,9 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 
 from batchinfer.serve import access_log
 from batchinfer.serve.app import Service, Settings
+from batchinfer.serve.beside import SWITCH_SECONDS
 from batchinfer.serve.problems import Reply
+from batchinfer.serve.sending import LARGE
 
 
 class RsgiApp:
@@ -28,6 +31,7 @@ class RsgiApp:
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called before the first connection is taken."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         loop.run_until_complete(self._lifespan.__aenter__())
         # What is there by now stays: the collector need not look at it again and again, and a page is less often copied.
         gc.collect()
@@ -45,9 +49,12 @@ class RsgiApp:
             answer = await self._through_asgi(scope, protocol)
         else:
             answer = route.answer(scope.query_string.encode(), scope.headers.get)
-        status, headers, body = answer
-        protocol.response_bytes(status, headers, body)  # for HEAD, and with 304, granian leaves the body out
         seconds = perf_counter() - began
+        status, headers, body = answer = self._service.sender.admitted(answer) if route is not None else answer
+        if len(body) < LARGE or scope.method == "HEAD":
+            protocol.response_bytes(status, headers, body)  # for HEAD, and with 304, granian leaves the body out
+        else:
+            await self._service.sender.send(scope.client, protocol, answer)
         if route is not None:
             route.observe(status, seconds)
         if self._logged:

@@ -15,19 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
+from batchinfer.core.http_limits import MAX_CONNECTIONS
 from batchinfer.errors import UsageError
 from batchinfer.misses import collector
 from batchinfer.serve.app import Settings
 from batchinfer.serve.auth import Latch, watching
 from batchinfer.serve.rsgi import RsgiApp
+from batchinfer.serve.supervisor import WorkerSupervisor
 
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
-OPEN_CONNECTIONS = 4096  # open at once in one worker, idle ones too; more wait in the system's queue
+BACKLOG = 4096  # connections that wait in the system's queue, if the system allows as many
 PR_SET_PDEATHSIG = 1  # of Linux' <sys/prctl.h>
 STOP_SECONDS = 15  # for what is in flight when the service is stopped
 LAST_ROUND_SECONDS = 4  # after that, for the collector to take in what the workers left
@@ -36,7 +37,7 @@ LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s [%(process)d] %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+    "handlers": {"stderr": {"class": "batchinfer.core.outlet.OutletHandler", "formatter": "line"}},
     "loggers": {
         "batchinfer": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         "_granian": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
@@ -77,7 +78,7 @@ def serve(data: Path, host: str, port: int, *, workers: int, latch: Latch, misse
             access_log=access_log,
         )
         settings.make_folders()
-        server = _granian(host, port, workers)
+        server = _supervisor(settings, host, port, workers)
         with watching(latch, data), _collecting(settings, port):
             tell(Started(f"http://{_shown(host)}:{port}", data, workers, _keys(latch)))
             server.serve(target_loader=partial(_load, settings))
@@ -89,10 +90,8 @@ def _keys(latch: Latch) -> Literal["always", "never", "once there is one"]:
     return "always" if latch.closed else "once there is one"
 
 
-def _granian(
-    host: str, port: int, workers: int
-) -> Any:  # granian picks the class by platform, which mypy takes for no type
-    return Granian(
+def _supervisor(settings: Settings, host: str, port: int, workers: int) -> WorkerSupervisor:
+    return WorkerSupervisor(
         "batchinfer.serve.rsgi",
         address=host,
         port=port,
@@ -100,13 +99,15 @@ def _granian(
         workers=workers,
         http=HTTPModes.http1,
         websockets=False,
-        backpressure=OPEN_CONNECTIONS,
+        backpressure=MAX_CONNECTIONS,
+        backlog=BACKLOG,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES),
         log_dictconfig=LOGGING,
         respawn_failed_workers=True,
-        respawn_interval=0.5,
+        respawn_interval=0.5,  # between two workers, when SIGHUP starts all of them again
         workers_kill_timeout=STOP_SECONDS,
         process_name="batchinfer serve",
+        run_folder=settings.run_folder,
     )
 
 

@@ -362,6 +362,34 @@ def test_only_texts_of_this_question_and_another_parser_are_read_again(cache: St
     assert rows(cache, "SELECT parser FROM generations ORDER BY fingerprint") == [("p2",), ("p1",)]
 
 
+def test_texts_that_break_the_reading_fail_alone(cache: Store) -> None:
+    """One text among those that are read again whose check raises, or is nested without measure, becomes a failure."""
+    texts = {"a": "1.5", "b": "9" * 401, "c": "[" * 400 + "]" * 400, "d": "2"}
+    cache.commit([answer(name, text) for name, text in texts.items()], [], MADE, replace=False)
+    assert reread(cache, "p2", OutputSpec.model_validate({"type": "json", "schema": {"multipleOf": 0.5}})) == 4
+    assert rows(cache, "SELECT prediction FROM generations ORDER BY text") == [("1.5",), ("2",), (None,), (None,)]
+    assert cache.failure_reasons() == {"unreadable": 1, "too_deep": 1}
+
+
+def test_reading_again_keeps_what_it_has_done(cache: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read before something ends the reading is stored, and the next time goes on from there."""
+    monkeypatch.setattr(store, "CHUNK_SECONDS", 0.0)
+    cache.commit([answer(name) for name in "abcd"], [], MADE, replace=False)
+    seen: list[bytes | None] = []
+
+    def read(text: Generation, _row: Mapping[str, Any]) -> Prediction:
+        seen.append(text.prompt_key)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return Prediction(text.text)
+
+    made = replace(MADE, parser="p2")
+    with pytest.raises(KeyboardInterrupt):
+        cache.reread(read, made, lambda _: {})
+    assert rows(cache, "SELECT parser, count(*) FROM generations GROUP BY ALL ORDER BY ALL") == [("p1", 2), ("p2", 2)]
+    assert cache.reread(read, made, lambda _: {}) == 2
+
+
 def test_choices_are_read_again_from_their_log_probabilities(cache: Store) -> None:
     """Scores are made again from what was stored, so a bound on the mass can be moved without the model."""
     cache.commit([answer("a", "", (-3.0, -4.0)), answer("b", "", (-0.5, -1.5))], [], MADE, replace=False)

@@ -141,8 +141,8 @@ def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     last = done.err.splitlines()[-1]
     assert last.startswith("batchinfer: The gate refused the new version: coverage: 1 of 4 keys have a prediction")
     assert last.endswith(
-        "compare it with batchinfer diff shop current r2; "
-        "to publish it anyway: batchinfer publish shop --candidate r2 --force --why TEXT"
+        "Compare it: batchinfer diff shop current r2. "
+        "To publish it anyway: batchinfer publish shop --candidate r2 --force --why TEXT"
     )
     shown = [" ".join(line.split()) for line in done.out.splitlines()]
     assert {"coverage text=R1", "failures text=R2: refused", "shrink text=two"} <= set(shown)
@@ -159,7 +159,7 @@ def test_publishing_by_force(batchinfer: Cli, shop: Callable[..., Path]) -> None
     assert batchinfer("run", "shop").code == 3
     done = batchinfer("publish", "shop", "--json")
     assert (done.code, done.json["status"], done.json["candidate"]) == (3, "rejected", "r1-2")
-    assert "rejected/r1-2; " in done.err.splitlines()[-1]
+    assert "rejected/r1-2. " in done.err.splitlines()[-1]
     for flags, sentence in [
         (["--force"], "--force needs --why TEXT"),
         (["--force", "--why", " "], "--force needs --why TEXT"),

@@ -162,3 +162,13 @@ def test_init_asks_for_the_key_on_a_terminal(
     assert "Which column will answers be looked up by? There are text, note, id, label." in done.err
     assert reader.load("shop", {}).spec.input.key == key
     assert batchinfer("init", "again", "--input", "list.parquet", "--json").json["key"] == ["id"]
+
+
+def test_init_takes_categoricals_and_extension_types(batchinfer: Cli) -> None:
+    """A list whose columns are categoricals, or UUIDs as DuckDB writes them, is proposed as one of plain texts would be."""
+    ids = pa.array([bytes([number]) * 16 for number in range(3)], pa.uuid())
+    texts = pa.array(["good", "bad", "good"]).dictionary_encode()
+    pq.write_table(pa.table({"id": ids, "text": texts}), "list.parquet")
+    made = batchinfer("init", "shop", "--input", "list.parquet", "--json")
+    assert (made.json["key"], made.json["columns"]) == (["id"], ["text"])
+    assert batchinfer("plan", "shop", "--json").json["bad"] == 0

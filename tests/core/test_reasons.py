@@ -6,8 +6,9 @@ import ast
 import re
 from pathlib import Path
 
-from batchinfer.core.reasons import FIXES, PASSING, FailureReason, advice, ranked
+from batchinfer.core.reasons import ALL_AGAIN, FIXES, PASSING, FailureReason, advice, ranked
 from batchinfer.job.spec import JobSpec
+from batchinfer.planning.fingerprint import NOT_IN_KEY, OPTIONS_NOT_IN_KEY, OUTPUT_NOT_IN_KEY
 
 SOURCES = Path(__file__).parents[2] / "batchinfer"
 MAKERS = {"Failure": 2, "ParseFailed": 0, "BrokenRule": 0, "add_where": 1, "add": 1}  # which argument is the reason
@@ -56,11 +57,28 @@ def test_advice_is_about_the_most_frequent_reason() -> None:
     """It has the share, what to change, and where the rows are."""
     reasons = ranked({"refused": 9, "cut_off": 620})
     assert advice("shop", reasons) == (
-        "Most often cut_off (620 of 629): raise sampling.max_tokens, or model.options.max_model_len; "
+        "Most often cut_off (620 of 629): raise sampling.max_tokens or model.options.max_model_len (this regenerates "
+        "every answer); "
         "batchinfer failures shop shows the rows."
     )
     assert advice("shop", ranked({"empty": 2})).startswith("Most often empty (all 2): ")
-    assert advice("shop", ranked({"cut_off": 1})).startswith("Cut_off: raise sampling.max_tokens")
+    assert advice("shop", ranked({"cut_off": 1})).startswith("The reason is cut_off: raise sampling.max_tokens")
+
+
+def in_key(setting: str) -> bool:
+    """Whether a change of the setting asks every row again."""
+    section, name = setting.split(".", 1)
+    left_out = {"output": OUTPUT_NOT_IN_KEY, "model": {f"options.{option}" for option in OPTIONS_NOT_IN_KEY}}
+    return section not in NOT_IN_KEY and name not in left_out.get(section, ())
+
+
+def test_what_regenerates_every_answer_says_so() -> None:
+    """A fix that names a setting of the key has its price beside it, and no other has; what is free comes first."""
+    for fix in FIXES.values():
+        settings = re.findall(r"\b[a-z]+\.[a-z_.]+[a-z]", fix)
+        assert fix.endswith(ALL_AGAIN) == any(map(in_key, settings)), fix
+        free = [at for at, setting in enumerate(settings) if not in_key(setting)]
+        assert free == [*range(len(free))], fix
 
 
 def test_an_unknown_reason_is_no_error() -> None:

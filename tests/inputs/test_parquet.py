@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -129,6 +130,65 @@ def test_a_column_that_can_be_no_key_is_refused(opened: OpenList, column: pa.Arr
     """A key column of a type that has no canonical form is refused with what to do."""
     with pytest.raises(InputError, match=said):
         opened({"id": column})
+
+
+NOTHING = pa.array([], pa.float64())  # as some programs type a column of no rows
+LATER = [
+    pytest.param([pa.nulls(2), pa.array(["x", "y"])], "string", [None, None, "x", "y"], id="nulls first"),
+    pytest.param([pa.array(["x"]), pa.nulls(1)], "string", ["x", None], id="nulls last"),
+    pytest.param([pa.nulls(1), pa.nulls(1), pa.array([True])], "boolean", [None, None, True], id="nulls twice"),
+    pytest.param([pa.nulls(0), pa.array([7])], "integer", [7], id="no rows first"),
+    pytest.param([NOTHING, pa.array(["x"])], "string", ["x"], id="no rows of another type first"),
+    pytest.param([pa.nulls(1), NOTHING, pa.array(["x"])], "string", [None, "x"], id="neither nulls nor no rows tell"),
+    pytest.param([NOTHING, pa.nulls(1)], "number", [None], id="no rows tell more than nulls"),
+    pytest.param([pa.nulls(1), pa.array([2**64 - 1], pa.uint64())], "integer", [None, 2**64 - 1], id="unsigned later"),
+    pytest.param([pa.nulls(1), pa.array([["x"]])], "json", [None, '["x"]'], id="nested later"),
+    pytest.param([pa.nulls(1), pa.nulls(1)], "string", [None, None], id="nulls alone"),
+    pytest.param([pa.array([1]), pa.array(["2"])], "integer", [1, 2], id="of two that tell, the first"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "kind", "values"), LATER)
+def test_a_columns_kind_comes_from_all_files(
+    opened: OpenList, columns: list[pa.Array], kind: str, values: list[Any]
+) -> None:
+    """A file whose column holds nulls alone, or that has no rows, does not say what the column is where another does."""
+    files = [{"id": pa.array(range(len(column))), "note": column} for column in columns]
+    list_ = opened(*files, optional=["note"])
+    assert (list_.kinds["note"], good(list_)["note"]) == (kind, values)
+
+
+def test_what_cannot_be_used_names_types(opened: OpenList) -> None:
+    """The sentence says how to have such a column read as text, and that works."""
+    times = {"id": [1], "at": pa.array([1], pa.time64("us"))}
+    with pytest.raises(InputError, match=r"The column at is time64\[us\], .*input\.types .*at: string"):
+        opened(times)
+    assert good(opened(times, types={"at": "string"}))["at"] == ["00:00:00.000001"]
+
+
+BOOL8 = pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, None, 0], pa.int8()))
+UUIDS = ["9f1b6f0a-2c3e-4a55-8f0e-0a1b2c3d4e5f", None, "00000000-0000-0000-0000-000000000000"]
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "values"),
+    [
+        pytest.param(pa.array([text and uuid.UUID(text).bytes for text in UUIDS], pa.uuid()), "string", UUIDS, id="uuid"),
+        pytest.param(pa.array(['{"a": 1}', None], pa.json_()), "string", ['{"a": 1}', None], id="json"),
+        pytest.param(BOOL8, "boolean", [True, None, False], id="bool8"),
+        pytest.param(pa.array(["a", None, "a"]).dictionary_encode(), "string", ["a", None, "a"], id="categorical"),
+        pytest.param(pa.array(["a"], pa.string_view()), "string", ["a"], id="view"),
+        pytest.param(pa.array([2**63], pa.uint64()).dictionary_encode(), "integer", [2**63], id="categorical of unsigned"),
+    ],
+)  # fmt: skip
+def test_columns_are_read_as_what_they_are_stored_as(
+    opened: OpenList, column: pa.Array, kind: str, values: list[Any]
+) -> None:
+    """Extension types and categoricals are the plain values behind them, in a key's column too."""
+    list_ = opened({"id": pa.array(range(len(column))), "x": column}, optional=["x"])
+    assert (list_.kinds["x"], good(list_)["x"]) == (kind, values)
+    if kind != "json":
+        assert good(opened({"id": column}, columns=[]))["id"] == [value for value in values if value is not None]
 
 
 def test_null_and_empty_keys_are_bad_rows(opened: OpenList) -> None:
@@ -354,9 +414,8 @@ def test_a_missing_column_is_named_with_the_nearest(opened: OpenList) -> None:
 
 def test_a_column_missing_from_a_later_file_is_refused(opened: OpenList) -> None:
     """Every file must have every column; the message names the file."""
-    list_ = opened({"id": [1], "t": ["x"]}, {"id": [2]})
     with pytest.raises(InputError, match=r"1\.parquet has no column t"):
-        bad(list_)
+        opened({"id": [1], "t": ["x"]}, {"id": [2]})
 
 
 def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:

@@ -194,3 +194,38 @@ def test_a_schedule_is_said_to_be_unused() -> None:
     assert unused_fields(reader.parse(SMALLEST, "job.yaml")) == []
     [sentence] = unused_fields(reader.parse(SMALLEST + 'schedule: {cron: "0 3 * * 1"}\n', "job.yaml"))
     assert sentence.startswith("schedule: no command starts a run by it yet; start batchinfer run with cron")
+
+
+def refused(lines: str) -> str:
+    """Why the smallest job with these lines is refused."""
+    with pytest.raises(SpecError) as caught:
+        reader.parse(f"{SMALLEST}{lines}\n", "job.yaml")
+    return "\n".join(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        ("{$ref: '#'}", "refers to #, which leads back to itself without an end"),
+        ("{allOf: [{$ref: '#'}]}", "refers to #, which leads back to itself without an end"),
+        (
+            "{$ref: '#/$defs/a', $defs: {a: {anyOf: [{$ref: '#/$defs/b'}]}, b: {not: {$ref: '#/$defs/a'}}}}",
+            "which leads back to itself without an end",
+        ),
+        ("{items: {if: {$dynamicRef: '#/items'}}}", "refers to #/items, which leads back to itself"),
+        ("{$ref: '#/title', title: a}", "refers to #/title, which is not a schema"),
+        ("{$dynamicRef: 'http://localhost/s.json'}", "which is not in it, and nothing is fetched"),
+        ("{properties: {a: {pattern: '('}}}", "output.schema: "),
+        ("{patternProperties: {'(?P<a': {}}}", "output.schema: "),
+        ("{pattern: 'a{99999999999}'}", "the repetition number is too large"),
+    ],
+)
+def test_a_schema_that_no_answer_can_be_checked_by_is_refused(schema: str, sentence: str) -> None:
+    """References that lead nowhere or round in a circle, and patterns that are none, are found before any row is asked."""
+    assert sentence in refused(f"output: {{type: json, schema: {schema}}}")
+
+
+@pytest.mark.parametrize("pattern", ["a{99999999999}", "(" * 3000 + ")" * 3000])
+def test_a_pattern_beyond_all_limits_is_refused(pattern: str) -> None:
+    """A pattern that Python cannot hold is refused as one that it cannot read."""
+    assert "is not a valid regular expression" in refused(f"output: {{type: regex, pattern: '{pattern}'}}")

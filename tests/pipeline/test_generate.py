@@ -20,7 +20,8 @@ from batchinfer.planning.prepare import Options, prepare
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.pointers import pointer, served
 from batchinfer.versions.snapshot import Snapshot
-from tests.factories import LENIENT
+from tests.factories import LENIENT, model_job
+from tests.plans import asked
 from tests.scripted import read_diary
 from tests.tiny import (
     THINKING_TEMPLATE,
@@ -428,3 +429,33 @@ def test_chunks_are_committed_on_the_way(tmp_path: Path, tiny: Path, pool: Engin
     run(job, data, Options(), audience, pool)
     assert seen[0][0] >= 512
     assert stored(data) == (700, 700)
+
+
+@pytest.mark.parametrize("ends", [RuntimeError, MemoryError, KeyboardInterrupt])
+def test_whatever_ends_a_run_what_is_finished_is_kept(tmp_path: Path, ends: type[BaseException]) -> None:
+    """Answers that came before an error that nobody foresaw are in the cache; the next run asks for the others."""
+    world = model_job(tmp_path, {"id": ["1", "2", "3"], "text": ["a", "b", "c"]})
+    said: list[str] = []
+
+    def says(row: dict[str, Any]) -> str:
+        if len(said) == 2:
+            raise ends("unforeseen")
+        said.append(row["text"])
+        return "yes"
+
+    with pytest.raises(ends):
+        world.answer(says)
+    assert stored(world.data) == (2, 2)
+    assert len(asked(world)) == 1
+    assert set(asked(world)).isdisjoint(said)
+
+
+def test_answers_that_break_the_reading_fail_alone(tmp_path: Path) -> None:
+    """Answers that no check can bear are failures of their rows; the good ones of the chunk are predictions."""
+    output = {"type": "json", "schema": {"items": {"$ref": "#"}, "multipleOf": 0.5}}
+    hostile = {"deep": "[" * 400 + "]" * 400, "long": "9" * 401, "good": "1.5"}
+    world = model_job(tmp_path, {"id": [*hostile], "text": [*hostile]}, output=output, gate=LENIENT)
+    world.answer(lambda row: hostile[row["text"]])
+    assert world.store.failure_reasons() == {"too_deep": 1, "unreadable": 1}
+    assert world.publish().version == 1
+    assert world.get(id="good") is not None

@@ -11,7 +11,7 @@ from batchinfer.core.records import Failure
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import GateFailed, Stopped
 from batchinfer.job.spec import OnErrorsSpec
-from batchinfer.pipeline.on_errors import too_many
+from batchinfer.pipeline.on_errors import stopped_early, too_many
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
@@ -36,7 +36,18 @@ def counted(good: int, bad: int) -> Progress:
 )
 def test_when_it_is_too_many(good: int, bad: int, stops: bool) -> None:
     """From 200 finished rows on, half of them failed is too many."""
-    assert (too_many("shop", OnErrorsSpec(), counted(good, bad)) is not None) == stops
+    assert too_many(OnErrorsSpec(), counted(good, bad)) == stops
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [(5, 15, "15 of the 20 rows that are finished failed"), (0, 4, "all 4 rows that are finished failed")],
+)
+def test_the_share_reads_well(good: int, bad: int, said: str) -> None:
+    """All of them are not so many of so many, and one reason is not the most frequent one."""
+    stopped = stopped_early("shop", counted(good, bad))
+    assert str(stopped).startswith(f"Stopped early: {said}: most often refused (all {bad}): ")
+    assert "the reason is refused: " in str(stopped_early("shop", counted(0, 1)))
 
 
 def test_a_run_that_mostly_fails_stops_and_goes_on(tmp_path: Path, tiny: Path) -> None:
@@ -60,6 +71,7 @@ def test_a_run_that_mostly_fails_stops_and_goes_on(tmp_path: Path, tiny: Path) -
         assert report["status"] == "stopped"
         assert 20 <= report["failures"] <= 30
         assert len(Store(data.cache).failures()) == report["failures"]
+        assert f"(all {report['failures']})" in said  # what was in flight at the time is counted, too
         relaxed = make_job(tmp_path / "shop", rows, tiny, gate=LENIENT, on_errors="continue")[0]
         again = run(relaxed, data, Options(), audience, pool)
         assert (again.failed, again.generated, again.remaining) == (50, 10, 0)
@@ -74,7 +86,9 @@ def test_prompts_that_are_never_asked_count_too(tmp_path: Path, tiny: Path) -> N
         pytest.raises(Stopped, match="prompt_too_long") as stop,
     ):
         run(job, data, Options(), RecordingConsole(), pool)
-    assert "raise model.options.max_model_len" in str(stop.value)
+    assert "shorten the row, or shorten prompt.template or raise model.options.max_model_len (this regen" in str(
+        stop.value
+    )
     assert len(Store(data.cache).failures()) < 50
 
 
@@ -89,6 +103,10 @@ def test_a_short_list_is_not_stopped_but_its_refusal_names_the_cause(tmp_path: P
     said = str(refused.value)
     assert "Most often cut_off (all 9): raise sampling.max_tokens" in said
     assert said.index("batchinfer failures shop") < said.index("--force")
+    error = refused.value.to_json()["error"]
+    assert error["message"].endswith("rejected/r1.")
+    assert "--force" not in error["message"]
+    assert error["fix"].startswith("Most often cut_off (all 9): ")
     assert said.endswith("--force --why TEXT")
 
 

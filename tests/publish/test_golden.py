@@ -191,6 +191,12 @@ def test_a_file_that_is_no_parquet_is_told(make: Make) -> None:
             world.run()
     path.unlink()
     path.mkdir()
+    with pytest.raises(InputError, match=r"golden\.parquet is a folder: name one Parquet file in gate\.golden\.path"):
+        world.run()
+    (path / "_delta_log").mkdir()
+    with pytest.raises(InputError, match=r"golden\.parquet is a Delta table"):
+        world.run()
+    path.rename(path.with_name("elsewhere"))
     with pytest.raises(InputError, match=r"There is no file .*golden\.parquet"):
         world.run()
 

@@ -243,7 +243,7 @@ def test_a_candidate_is_never_overwritten(rejected: World) -> None:
     """A second refusal under the same run's number takes the next free name, and says it, to machines too."""
     first = (rejected.data.rejected / "r2" / PREDICTIONS).read_bytes()
     for name in ("r3", "r3-2", "r3-3"):
-        with pytest.raises(GateFailed, match=f"/{name}; ") as raised:
+        with pytest.raises(GateFailed, match=rf"/{name}\. ") as raised:
             rejected.publish()
         assert raised.value.report is not None
         report = raised.value.report.to_json()
@@ -264,7 +264,19 @@ def test_a_first_refusal_is_told_as_such(make: Make) -> None:
     said = str(raised.value)
     assert "What was served" not in said
     assert "batchinfer diff" not in said
-    assert f"The candidate lies in {world.data.rejected / 'r1'}; to publish it anyway: batchinfer publish" in said
+    assert f"The candidate lies in {world.data.rejected / 'r1'}. " in said
+    assert "Compare" not in raised.value.fix
+
+
+def test_a_refused_job_of_imports_wants_imports(tmp_path: Path) -> None:
+    """Where no model is asked, the rows without a prediction wait for an import; what to do is the error's fix."""
+    world = imports_job(tmp_path, {"id": [1, 2]})
+    with pytest.raises(GateFailed) as raised:
+        world.publish()
+    assert raised.value.fix.startswith(
+        "Import predictions for the rest of the list first: batchinfer import shop FILE. To publish it anyway: "
+    )
+    assert "--force" not in raised.value.to_json()["error"]["message"]
 
 
 def test_a_candidate_is_durable_before_it_has_its_name(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

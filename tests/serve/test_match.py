@@ -20,6 +20,7 @@ import pytest
 from batchinfer.match.matcher import MATCHER
 from batchinfer.serve import match
 from batchinfer.serve.apikeys import KeyFile
+from batchinfer.serve.beside import Beside
 from batchinfer.serve.match import MatchRequest
 from batchinfer.serve.problems import Problem
 from batchinfer.serve.registry import JobRegistry
@@ -250,7 +251,7 @@ def test_a_reply_is_bounded(server: Server) -> None:
     """More matches than a reply has room for are refused with a sentence; the service goes on."""
     refused = server.matches("vaccines", ["the jab " * 100] * 1000)
     assert refused.problem[:2] == (413, "too-large")
-    assert "send fewer or shorter texts" in refused.problem[2]
+    assert "fewer or shorter texts" in refused.problem[2]
     refused = server.matches("vaccines", ["the jab " * 125_000])
     assert refused.problem[:2] == (413, "too-large")
     assert server.match("vaccines", "Pfizer shot").status == 200
@@ -313,10 +314,10 @@ def test_long_texts_are_matched_beside_the_event_loop() -> None:
     released = threading.Event()
     threads = []
 
-    def find_json(text: str, **_: Any) -> str:
+    def find_json(text: str, **_: Any) -> bytes:
         threads.append(threading.current_thread())
         assert len(text) < match.THREAD_FROM or released.wait(20)
-        return "[]"
+        return b"[]"
 
     opened = cast(
         "OpenVersion",
@@ -325,11 +326,13 @@ def test_long_texts_are_matched_beside_the_event_loop() -> None:
 
     async def ask() -> None:
         long = asyncio.create_task(
-            match.match_texts(opened, MatchRequest(["x" * (match.THREAD_FROM + 1)], (), utf16=False, is_batch=True))
+            match.match_texts(
+                opened, MatchRequest(["x" * (match.THREAD_FROM + 1)], (), utf16=False, is_batch=True), Beside()
+            )
         )
         while not threads:  # noqa: ASYNC110 - a thread fills it
             await asyncio.sleep(0.01)
-        body, _ = await match.match_texts(opened, MatchRequest(["x"], (), utf16=False, is_batch=False))
+        body, _ = await match.match_texts(opened, MatchRequest(["x"], (), utf16=False, is_batch=False), Beside())
         assert json.loads(body) == {"matches": [], "version": 1}
         assert not long.done()
         released.set()
@@ -353,7 +356,7 @@ def test_without_the_extra_look_ups_go_on(
     assert "vaccines: texts cannot be matched." in caplog.text
     assert "plain: texts cannot be matched." not in caplog.text
     with pytest.raises(Problem, match=r"is not installed: pip install") as refusal:
-        asyncio.run(match.match_texts(opened, MatchRequest(["the jab"], (), utf16=False, is_batch=False)))
+        asyncio.run(match.match_texts(opened, MatchRequest(["the jab"], (), utf16=False, is_batch=False), Beside()))
     assert (refusal.value.status, refusal.value.slug) == (501, "not-installed")
 
 
@@ -454,7 +457,7 @@ def test_a_damaged_matcher_leaves_the_old_version(world: World, damage: Damage) 
     assert served.situation.problem is not None
     assert MATCHER in served.situation.problem
     asked = MatchRequest([TEXT], (), utf16=False, is_batch=False)
-    body, count = asyncio.run(match.match_texts(served.open_version(), asked))
+    body, count = asyncio.run(match.match_texts(served.open_version(), asked, Beside()))
     assert (json.loads(body)["version"], count) == (1, 2)
     again = JobRegistry(world.data.root, lambda _: None, records_misses=False)
     again.refresh()

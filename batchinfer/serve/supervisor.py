@@ -1,0 +1,98 @@
+"""The main process: it starts a worker again whenever one dies, however often that is, and says so.
+
+granian gives up when a worker dies twice within six seconds. Here a worker that died young waits before it serves again,
+longer each time, and the service goes on. The wait is the new process's own, so that other workers are not held up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from granian import Granian
+
+from batchinfer.serve.worker_deaths import WorkerDeaths
+
+log = logging.getLogger("batchinfer.serve")
+YOUNG_SECONDS = 30.0  # a worker that dies sooner is held back, longer each time
+FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0  # seconds
+TICK = 0.05
+
+
+class BackOff:
+    """How long each worker waits before it serves again."""
+
+    def __init__(self) -> None:
+        self._born: dict[int, float] = {}
+        self._waits: dict[int, float] = {}
+
+    def born(self, number: int, now: float) -> None:
+        """now: any clock's seconds."""
+        self._born[number] = now
+
+    def wait_of(self, number: int, now: float) -> float:
+        """Of a worker that has just died."""
+        lived = now - self._born.get(number, now)
+        before = self._waits.get(number)
+        old = before is None or lived > YOUNG_SECONDS + before
+        wait = 0.0 if before is None or old else min(max(FIRST_WAIT, 2 * before), LONGEST_WAIT)
+        self._waits[number] = wait
+        return wait
+
+
+class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian picks the class by platform
+    """granian's main process, but it never gives up a worker."""
+
+    def __init__(self, *args: Any, run_folder: Path, **kwargs: Any) -> None:
+        """run_folder: of the server, where workers read how many died."""
+        super().__init__(*args, **kwargs)
+        self._run_folder = run_folder
+        self._back_off = BackOff()
+        self._deaths, self._waits = 0, dict[str, float]()
+
+    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
+        for number in range(self.workers):
+            self._back_off.born(number, time.monotonic())
+        super()._spawn_workers(spawn_target, target_loader)
+
+    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
+        """Instead of granian's. A death that comes while another is seen to is not overlooked."""
+        while not self.interrupt_signal:
+            self.main_loop_interrupt.wait()
+            self.main_loop_interrupt.clear()
+            while self.interrupt_children and not self.interrupt_signal:
+                self._again(self.interrupt_children.pop(0), spawn_target, target_loader)
+            if self.reload_signal:
+                self._reload(spawn_target, target_loader)
+
+    def _again(self, number: int, spawn_target: Any, target_loader: Any) -> None:
+        """Starts a worker in the place of one that died."""
+        wait = self._back_off.wait_of(number, time.monotonic())
+        self._deaths += 1
+        self._waits[str(number)] = time.time() + wait
+        with contextlib.suppress(OSError):
+            WorkerDeaths(self._deaths, self._waits).write(self._run_folder)
+        held = f" It died young again, and waits {wait:g} s before it serves." if wait else ""
+        log.error("Worker %d died and is started again.%s", number + 1, held)
+        self._back_off.born(number, time.monotonic())
+        self._respawn_workers([number], spawn_target, partial(self._held_back, target_loader, wait))
+
+    def _held_back(self, load: Callable[[], Any], wait: float) -> Any:
+        """Runs in the new process, whose signals are still handled as in the main process: as a flag."""
+        until = time.monotonic() + wait
+        while time.monotonic() < until and not self._is_over():
+            time.sleep(TICK)
+        if self._is_over():
+            sys.exit(0)
+        return load()
+
+    def _is_over(self) -> bool:
+        """Whether the service ends, or its main process has died."""
+        return bool(self.interrupt_signal) or os.getppid() != self.pid

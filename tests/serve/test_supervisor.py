@@ -1,0 +1,73 @@
+"""Workers that die again and again are started again and again, and the service says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from batchinfer.serve.supervisor import FIRST_WAIT, LONGEST_WAIT, YOUNG_SECONDS, BackOff
+from tests.factories import LENIENT, World, imports_job
+from tests.serving import Server, eventually, serving
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A published job."""
+    world = imports_job(tmp_path / "job", {"id": ["a"]}, gate=LENIENT)
+    world.take_in({"id": ["a"], "prediction": ["1"]})
+    world.publish()
+    return world
+
+
+def answers(server: Server) -> bool:
+    """Whether somebody answers a look-up."""
+    try:
+        return server.lookup("shop", id="a").status == 200
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_dies_again_and_again(world: World, tmp_path: Path, workers: int) -> None:
+    """The service outlives it, and tells of it in its log, its metrics and in /readyz; it ends as it should."""
+    with serving(world.data.root, tmp_path / "server", workers=workers) as server:
+        for _ in range(3):
+            dead = eventually(lambda: len(server.children()) == workers and server.children(), server.said)
+            for worker in dead:
+                os.kill(worker, signal.SIGKILL)
+            eventually(lambda dead=dead: not set(dead) & set(server.children()), server.said)  # type: ignore[misc]
+        eventually(lambda: answers(server), server.said)
+        assert server.process.poll() is None
+        told = server.get("/readyz").json
+        assert told["status"] == "ready"
+        assert told["worker_deaths"] == 3 * workers
+        assert server.metric("batchinfer_worker_deaths_total") == 3 * workers
+        assert server.metric("batchinfer_workers_held_back") <= workers
+        assert "Worker 1 died and is started again. It died young again, and waits" in server.log
+    assert server.process.returncode == 0
+
+
+def test_it_can_be_stopped_while_a_worker_is_held_back(world: World, tmp_path: Path) -> None:
+    """SIGTERM does not wait for the worker to serve again."""
+    with serving(world.data.root, tmp_path / "server") as server:
+        for _ in range(4):
+            [worker] = eventually(server.children, server.said)
+            os.kill(worker, signal.SIGKILL)
+            eventually(lambda worker=worker: server.children() not in ([], [worker]), server.said)  # type: ignore[misc]
+        assert server.stop() == 0
+
+
+def test_how_long_a_worker_is_held_back() -> None:
+    """Not after a first death, longer each time that it dies young, and no longer than some seconds; then from the start."""
+    back_off, now, waits = BackOff(), 0.0, []
+    back_off.born(0, now)
+    for _ in range(8):
+        waits.append(back_off.wait_of(0, now))
+        back_off.born(0, now)
+        now += waits[-1] + 1
+    assert waits == [0, FIRST_WAIT, 0.5, 1, 2, 4, LONGEST_WAIT, LONGEST_WAIT]
+    assert back_off.wait_of(0, now + YOUNG_SECONDS + LONGEST_WAIT) == 0
+    assert back_off.wait_of(1, now) == 0
