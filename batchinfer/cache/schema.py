@@ -52,12 +52,14 @@ MIGRATIONS: list[tuple[str, str]] = [
 class RunStatus(StrEnum):
     """How a run stands, or how it ended.
 
+    REJECTED: by the gate. DECLINED: a person said no to what it asked.
     KILLED: it could not say so itself, and a later one found it running. UNKNOWN: what a newer program wrote.
     """
 
     RUNNING = "running"
     DONE = "done"
     REJECTED = "rejected"
+    DECLINED = "declined"
     STOPPED = "stopped"
     INTERRUPTED = "interrupted"
     FAILED = "failed"

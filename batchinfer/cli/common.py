@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ format_option = click.option(
     help="The format, where - stands for standard output.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value for machines.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Answer yes to all that the command asks.")
 input_option = click.option(
     "--input",
     "input_path",
@@ -145,11 +145,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
 def cell(value: object, most: int = WIDE) -> str | None:
     """A value in one line of a table, shortened if it is wide."""
     return None if value is None else shortened(" ".join(str(value).split()), most)
-
-
-def query_text(query: Mapping[str, Any] | None) -> str:
-    """A lookup key as it is written on the command line."""
-    return ", ".join(f"{name}={'null' if value is None else value}" for name, value in (query or {}).items())
 
 
 def tell(text: str) -> None:

@@ -20,10 +20,10 @@ from batchinfer.cli.common import (
     model_note,
     open_job,
     pairs,
-    query_text,
     table,
     tell,
 )
+from batchinfer.core.columns import query_text
 from batchinfer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def _print_made(made: NewJob, input_path: str | None) -> None:
             f"The key is {key}. If answers will be looked up by another column, remove {made.folder} and say --key COLUMN."
         )
     if made.left_out:
-        tell(f"Not in the question, since they look like labels, ids or ratings: {', '.join(made.left_out)}.")
+        tell(
+            f"Not in the question: {', '.join(made.left_out)} (no texts, or with nulls, or they look like labels, ids or ratings)."
+        )
     tell(f"Next: put your question into {made.folder}/job.yaml, then: batchinfer try {made.job}")
 
 

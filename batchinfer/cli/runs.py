@@ -22,7 +22,6 @@ from batchinfer.cli.common import (
     open_job,
     output_file,
     pairs,
-    query_text,
     served_data,
     table,
     tell,
@@ -30,6 +29,7 @@ from batchinfer.cli.common import (
     yes_option,
 )
 from batchinfer.cli.summary import print_candidate, print_published, print_report, print_summary, tell_changes
+from batchinfer.core.columns import query_text
 from batchinfer.errors import BatchinferError, GateFailed, UsageError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
     """Plan, generate what the cache lacks, store it, gate it, publish a version.
 
     Asks first if the list comes from another place than the served version's, if most of the cache would be regenerated,
-    or if more than half of what is served would be removed.
+    or if more than half of what is served would be removed. --yes answers yes to all of these.
     """
     from batchinfer.cli.progress import ProgressConsole
     from batchinfer.pipeline.run import run
@@ -141,7 +141,7 @@ def publish_(
     """Build a version from what the cache has now, gate it, and make it current.
 
     Asks first if the list comes from another place than the served version's, or if more than half of what is served
-    would be removed.
+    would be removed. --yes answers yes to both.
     """
     from batchinfer.cli.progress import ProgressConsole
     from batchinfer.pipeline.publish import publish, publish_candidate

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchinfer.cli.common import cell, counted, query_text, table, tell
+from batchinfer.cli.common import cell, counted, table, tell
+from batchinfer.core.columns import query_text
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.report import RunReport
@@ -69,12 +70,14 @@ def print_published(report: RunReport) -> None:
     """Whether a version was published, and what it changed."""
     if report.version is not None:
         _tell_version(report.version, report.entries or 0, report.carried)
-        tell_changes(report.changes)
     elif report.unchanged:
-        tell("No changes to publish: the version that is served has the same entries.")
+        _tell_same(report.same_as)
     else:
-        tell("Nothing was published.")
-    _tell_pin(report.job, report.version, report.pinned)
+        tell(
+            "Nothing was published, and nothing was compared with what is served: the run had --limit or --no-publish. "
+            f"batchinfer publish {report.job} does both."
+        )
+    _tell_served(report)
     if report.failed or report.bad:
         tell(f"See batchinfer failures {report.job}.")
 
@@ -83,16 +86,26 @@ def print_candidate(report: CandidateReport) -> None:
     """The same of a refused candidate that was published as it is."""
     if report.version is not None:
         _tell_version(report.version, report.manifest.rows, report.manifest.carried)
-        tell_changes(report.changes)
     else:
-        tell("No changes to publish: the version that is served has the same entries.")
-    _tell_pin(report.job, report.version, report.pinned)
+        _tell_same(report.same_as)
+    _tell_served(report)
 
 
 def _tell_version(version: int, entries: int, carried: int) -> None:
     kept = f", {carried:,} of them kept from the version before" if carried else ""
     size = "1 entry" if entries == 1 else f"{entries:,} entries"
     tell(f"Published version {version} with {size}{kept}.")
+
+
+def _tell_same(current: int | None) -> None:
+    tell(f"No changes to publish: version {current}, the current one, has the same entries.")
+
+
+def _tell_served(report: RunReport | CandidateReport) -> None:
+    """What changes of what clients get, and that a pin keeps it from them."""
+    pinned = report.pinned
+    tell_changes(report.changes, "what was served before" if pinned is None else f"version {pinned}, which is served")
+    _tell_pin(report.job, report.version or report.same_as, pinned)
 
 
 def tell_changes(changes: ServedChanges | None, against: str = "what was served before") -> None:

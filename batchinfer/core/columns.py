@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -41,6 +42,17 @@ def typed(text: str, column: Column) -> Any:
         return json.loads(text) if column.kind == "json" else text
     except (ValueError, KeyError) as exc:
         raise no_value(text, column) from exc
+
+
+def query_text(query: Mapping[str, Any] | None) -> str:
+    """A lookup key as it is written on the command line."""
+    return ", ".join(f"{name}={_value_text(value)}" for name, value in (query or {}).items())
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def no_value(text: str, column: Column) -> UsageError:

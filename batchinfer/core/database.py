@@ -66,15 +66,29 @@ def query_engine() -> Iterator[duckdb.DuckDBPyConnection]:
         connection.close()
 
 
-def _detach(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    connection.execute("USE memory")
+def detach(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Lets go of an attached file; returns whether the file holds all that was committed.
+
+    Otherwise the disk is full. The log beside the file has the rest, and whoever opens it next tries again.
+    """
     try:
         connection.execute(f"DETACH {name}")
     except duckdb.IOException as exc:
-        _forsake_instance()
         if "CHECKPOINT during DETACH failed" not in str(exc):
             raise
-        # The disk is full. What was committed is in the log beside the file, and whoever opens it next tries again.
+        return False
+    return True
+
+
+def _detach(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    connection.execute("USE memory")
+    try:
+        is_whole = detach(connection, name)
+    except duckdb.IOException:
+        _forsake_instance()
+        raise
+    if not is_whole:
+        _forsake_instance()
 
 
 def _instance() -> duckdb.DuckDBPyConnection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,14 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer.errors import InputError
+from batchinfer.core.sql import literal
+from batchinfer.errors import InputError, shortened
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
+MAGIC = b"PAR1"  # what a Parquet file begins with
+CONVERTIBLE = {".csv", ".tsv", ".json", ".jsonl", ".ndjson"}  # suffixes that DuckDB knows by themselves
+SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"}
+LONGEST = 200  # characters of what Arrow says of a damaged file
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class ListFile:
         try:
             own = pq.read_schema(self.path)
         except (pa.ArrowInvalid, OSError) as exc:
-            raise InputError(f"{self.path} is not a Parquet file, or cannot be read: {exc}") from exc
+            raise unreadable(self.path, exc) from exc
         return pa.schema([*own, *(pa.field(name, pa.string()) for name, _ in self._beyond(own))])
 
     @property
@@ -68,7 +74,7 @@ class ListFile:
             with pq.ParquetFile(self.path) as file:
                 yield file
         except (pa.ArrowInvalid, OSError) as exc:
-            raise InputError(f"{self.path} is truncated or corrupt: {exc}") from exc
+            raise unreadable(self.path, exc) from exc
 
     def _beyond(self, own: pa.Schema) -> list[tuple[str, str | None]]:
         """The columns that only the folders have; the innermost folder's where two name the same."""
@@ -79,3 +85,33 @@ def _with_partitions(batch: pa.RecordBatch, partitions: dict[str, str | None]) -
     for name, text in partitions.items():
         batch = batch.append_column(name, pa.repeat(pa.scalar(text, pa.string()), batch.num_rows))
     return batch
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as Parquet does. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def unreadable(path: Path, exc: Exception) -> InputError:
+    """What to say of a file that Arrow could not read as Parquet."""
+    if isinstance(exc, FileNotFoundError):
+        return InputError(f"There is no file {path}", fix="check the name.")
+    if isinstance(exc, OSError) and exc.errno:
+        return InputError(f"{path} cannot be read: {os.strerror(exc.errno)}.")
+    if not is_parquet(path):
+        return InputError(f"{path} is not Parquet", fix=conversion(path))
+    why = shortened(next(iter(str(exc).splitlines()), repr(exc)), LONGEST).removesuffix(".")
+    return InputError(f"{path} is truncated or corrupt ({why})", fix="copy it again, or write it again.")
+
+
+def conversion(path: Path) -> str:
+    """How to make Parquet of a file, a sentence."""
+    if path.suffix.lower() in SPREADSHEETS:
+        return "save the spreadsheet as CSV (in Excel: CSV UTF-8), which import reads; a list has to be Parquet."
+    if path.suffix.lower() not in CONVERTIBLE:
+        return "convert it."
+    return (
+        f"convert it, for example with DuckDB: COPY (FROM {literal(str(path))}) "
+        f"TO {literal(str(path.with_suffix('.parquet')))}."
+    )

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from batchinfer.job.reader import Job
+
+UPSTREAM = "the job "  # what a place begins with that is no path
 
 
 def list_place(job: Job, instead: Path | None) -> str:
     """The job's own path as its file has it, or the job that it is chained to; else the absolute path of the list in its stead."""
     own = job.spec.input
     if instead is None:
-        return own.path if own.path is not None else f"the job {own.job}"
+        return own.path if own.path is not None else f"{UPSTREAM}{own.job}"
     if own.path is not None and (job.folder / own.path).resolve() == instead.resolve():
         return own.path
     return str(instead.absolute())
+
+
+def is_one_series(job: Job, place: str, other: str) -> bool:
+    """Whether two places are one, or paths in one folder whose names differ only in digits, as those of dated lists do."""
+    if place == other or UPSTREAM in (place[: len(UPSTREAM)], other[: len(UPSTREAM)]):
+        return place == other
+    one, next_one = job.folder / place, job.folder / other
+    names = {re.sub(r"[0-9]+", "0", path.name) for path in (one, next_one)}
+    return len(names) == 1 and one.parent.resolve() == next_one.parent.resolve()

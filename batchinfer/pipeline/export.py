@@ -31,14 +31,16 @@ class ExportReport:
     job: its name.
     file: where, or - for standard output.
     rows: how many.
+    list_differs: that the list is another one than the served version's, as a sentence.
     """
 
     job: str
     file: str
     rows: int
+    list_differs: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"job": self.job, "file": self.file, "rows": self.rows}
+        return {"job": self.job, "file": self.file, "rows": self.rows, "list_differs": self.list_differs}
 
 
 def export(
@@ -54,7 +56,7 @@ def export(
     NotFound where the data folder has nothing of the job.
     """
     data.require()
-    confirm_list(job, data, options.input, person, yes=options.yes)
+    differs = confirm_list(job, data, options.input, person, yes=options.yes)
     with target.draft() as draft, prepare(job, data, options, person.info) as prepared:
         candidate = Candidate(prepared.workspace)
         others = OtherColumns(prepared.query_list.source.files, job.spec.input)
@@ -65,7 +67,7 @@ def export(
         json_texts = ["scores", *rows.nested, *(["prediction"] if job.spec.output.is_json else [])]
         sql = rows.sql if target.format == OutputFormat.PARQUET else _as_texts(rows.sql)
         database.write_output(prepared.workspace.db, sql, target, draft, json_texts)
-        return ExportReport(job.name, str(target), candidate.contents.entries)
+        return ExportReport(job.name, str(target), candidate.contents.entries, differs)
 
 
 class _Rows:

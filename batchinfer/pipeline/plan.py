@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.job.reader import Job
 from batchinfer.planning.estimate import PlanReport, estimate
 from batchinfer.planning.loadable import check_loadable
 from batchinfer.planning.prepare import Options, prepare, quiet
-from batchinfer.publish.caution import another_list
+from batchinfer.publish.caution import tell_list
 from batchinfer.publish.release import prepare_gate
 
 
 def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanReport:
     """Reads the list and compares it with the cache. May run beside a run. Raises BatchinferErrors."""
-    if (said := another_list(job, data, options.input)) is not None:
-        info(said)
+    differs = tell_list(job, data, options.input, info)
     with prepare(job, data, options, info) as prepared:
         prepare_gate(job, prepared.query_list.source.key)
         if prepared.question is not None and prepared.plan.counts.to_generate:
             check_loadable(job, data, prepared.question)
-        return estimate(prepared, info)
+        return replace(estimate(prepared, info), list_differs=differs)

@@ -41,7 +41,7 @@ class QuestionProposal:
     """What a job asks.
 
     columns: those that the template shows.
-    left_out: texts that it does not show: they look like labels, ids or ratings, or no template can name them.
+    left_out: all others: they are no texts, have nulls, or look like labels, ids or ratings, or no template can name them.
     template: the question.
     """
 
@@ -88,14 +88,19 @@ def propose_key(table: pa.Table) -> KeyProposal:
 
 
 def propose_question(table: pa.Table, key: list[str]) -> QuestionProposal:
-    """A question about the list's texts, without what gives the answer away or says nothing. Raises InputError."""
+    """A question about the list's texts, without what gives the answer away or says nothing. Raises InputError.
+
+    Of a key of several columns it shows each: rows that differ in one of them only would else be asked alike.
+    """
     texts = [field.name for field in table.schema if is_text(field.type) and not table[field.name].null_count]
     told = [name for name in texts if not _gives_away(name) and not _is_code(table, name)]
+    if len(key) > 1:
+        told = [name for name in table.column_names if name in told or name in key]
     references = {name: column_reference(name) for name in told or [name for name in texts if name in key] or key}
     columns = {name: reference for name, reference in references.items() if reference is not None}
     if not columns:
         raise InputError(f"No template can name the column {next(iter(references))!r}: rename it.")
-    left_out = [name for name in texts if name not in columns]
+    left_out = [name for name in table.column_names if name not in columns]
     return QuestionProposal(list(columns), left_out, _template(table, columns))
 
 

@@ -42,16 +42,15 @@ def publish(
     """
     consent = Consent(_forced(why), options.yes, allow_empty)
     data.prepare(job.path)
-    confirm_list(job, data, options.input, person, yes=options.yes)
-    with (
-        data.run_lock(f"batchinfer publish {job.name}"),
-        prepare_to_write(job, data, options, person.info) as prepared,
-    ):
+    with contextlib.ExitStack() as held:
+        held.enter_context(data.run_lock(f"batchinfer publish {job.name}"))
+        differs = confirm_list(job, data, options.input, person, yes=options.yes)
+        prepared = held.enter_context(prepare_to_write(job, data, options, person.info))
         golden = prepare_gate(job, prepared.query_list.source.key)
         run_id, failed = prepared.store.last_run_id(), prepared.plan.counts.failed
         outcome = publish_prepared(prepared, run_id, failed, golden, person, consent)
         status = RunStatus.DONE if outcome.rejected is None else RunStatus.REJECTED
-        report = RunReport.of(prepared, status, Progress(), outcome)
+        report = RunReport.of(prepared, status, Progress(), outcome, list_differs=differs)
         if outcome.rejected is not None:
             refused = refusal(job, outcome)
             refused.report = report

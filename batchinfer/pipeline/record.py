@@ -26,8 +26,9 @@ class RunRecord:
     report: once it was left; a stop carries it too.
     """
 
-    def __init__(self, prepared: Prepared, options: Options, began: float) -> None:
-        """began: when the command did, by the monotonic clock."""
+    def __init__(self, prepared: Prepared, options: Options, began: float, list_differs: str | None = None) -> None:
+        """began: when the command did, by the monotonic clock. list_differs: from the served version's, as a sentence."""
+        self._list_differs = list_differs
         self._prepared, self._began = prepared, began
         self._list_name = str(options.input or prepared.list_name)
         self._refresh = options.refresh_text
@@ -55,6 +56,7 @@ class RunRecord:
         self.report = RunReport.of(
             self._prepared, status, self.progress, self.outcome,
             run_id=self.run_id, list_name=self._list_name, seconds=time.monotonic() - self._began,
+            list_differs=self._list_differs,
         )  # fmt: skip
         ended_by = exc if isinstance(exc, NotConfirmed) else _request(exc)
         if ended_by is not None:
@@ -68,7 +70,7 @@ class RunRecord:
             refused = self.outcome is not None and self.outcome.failed_checks
             return RunStatus.REJECTED if refused else RunStatus.DONE
         if isinstance(exc, NotConfirmed):
-            return RunStatus.REJECTED
+            return RunStatus.DECLINED
         stop = _request(exc)
         if stop is None:
             return RunStatus.FAILED

@@ -79,6 +79,7 @@ class RunReport:
     entries: of the candidate; None without one.
     candidate: the name of a refused one.
     unchanged: whether there was nothing new to publish.
+    same_as: the current version, if it says all this already.
     pinned: the version that is served in place of the current one.
     changes: of what was served; None without a candidate.
     versions_removed: old versions and refused candidates that were removed afterwards.
@@ -91,6 +92,7 @@ class RunReport:
     prefix_saving: share of prompt tokens that came from the engine's prefix cache.
     choice_mass: how the choices fared; None in a job without choices.
     seconds: of the whole run; None for a publishing.
+    list_differs: that the list is another one than the served version's, as a sentence.
     """
 
     job: str
@@ -112,6 +114,7 @@ class RunReport:
     entries: int | None
     candidate: str | None
     unchanged: bool
+    same_as: int | None
     pinned: int | None
     changes: ServedChanges | None
     versions_removed: list[int | str]
@@ -124,6 +127,7 @@ class RunReport:
     prefix_saving: float | None
     choice_mass: ChoiceMass | None
     seconds: float | None
+    list_differs: str | None
 
     @classmethod
     def of(
@@ -136,6 +140,7 @@ class RunReport:
         run_id: int | None = None,
         list_name: str | None = None,
         seconds: float | None = None,
+        list_differs: str | None = None,
     ) -> Self:
         """list_name: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published."""
         counts, contents = prepared.plan.counts, outcome.contents if outcome else None
@@ -159,6 +164,7 @@ class RunReport:
             entries=contents.entries if contents else None,
             candidate=outcome.candidate if outcome else None,
             unchanged=contents.same if contents else False,
+            same_as=outcome.same_as if outcome else None,
             pinned=outcome.pinned if outcome else None,
             changes=contents.changes if contents else None,
             versions_removed=outcome.removed.to_json() if outcome else [],
@@ -171,6 +177,7 @@ class RunReport:
             prefix_saving=_rounded(progress.prefix_saving),
             choice_mass=ChoiceMass.of(progress.choice_masses) if progress.choice_masses else None,
             seconds=_rounded(seconds),
+            list_differs=list_differs,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from batchinfer.pipeline.stop import Stop, stopping
 from batchinfer.planning.fingerprint import changes
 from batchinfer.planning.loadable import check_loadable, task_of
 from batchinfer.planning.prepare import Options, Prepared, prepare_to_write
-from batchinfer.publish.caution import Consent, another_list, confirm_list
+from batchinfer.publish.caution import Consent, confirm_list, tell_list
 from batchinfer.publish.release import prepare_gate
 
 MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
@@ -39,20 +39,16 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
     for sentence in unused_fields(job.spec):
         console.info(sentence)
     data.prepare(job.path)
-    if options.publishes:
-        confirm_list(job, data, options.input, console, yes=options.yes)
-    elif (said := another_list(job, data, options.input)) is not None:
-        console.info(said)
-    with (
-        data.run_lock(f"batchinfer run {job.name}"),
-        stopping(options.max_hours, console.info) as stop,
-        prepare_to_write(job, data, options, console.info) as prepared,
-    ):
+    with contextlib.ExitStack() as held:
+        held.enter_context(data.run_lock(f"batchinfer run {job.name}"))
+        stop = held.enter_context(stopping(options.max_hours, console.info))
+        differs = _look_at_list(job, data, options, console)
+        prepared = held.enter_context(prepare_to_write(job, data, options, console.info))
         golden = prepare_gate(job, prepared.query_list.source.key)
         if engine is None and prepared.question is not None and prepared.plan.counts.to_generate:
             check_loadable(job, data, prepared.question)
         confirm_regeneration(prepared, options, console)
-        with RunRecord(prepared, options, began) as record:
+        with RunRecord(prepared, options, began, differs) as record:
             generate(prepared, options, console, stop, record, engine)
             if options.publishes:
                 failed = prepared.plan.counts.failed + record.progress.failed
@@ -60,6 +56,13 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
                 record.outcome = publish_prepared(prepared, record.run_id, failed, golden, console, consent)
         _note_end(prepared, options, record)
     return record.report
+
+
+def _look_at_list(job: Job, data: JobData, options: Options, console: Console) -> str | None:
+    """Says if the list is another one than the served version's, and asks if the run is to publish. Raises NotConfirmed."""
+    if options.publishes:
+        return confirm_list(job, data, options.input, console, yes=options.yes)
+    return tell_list(job, data, options.input, console.info)
 
 
 def confirm_regeneration(prepared: Prepared, options: Options, console: Console) -> None:

@@ -15,8 +15,9 @@ import yaml
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.engines import bundled
-from batchinfer.errors import InputError, UsageError, did_you_mean
+from batchinfer.errors import UsageError, did_you_mean
 from batchinfer.inputs.convert import kind_of, stored, stored_type
+from batchinfer.inputs.list_file import unreadable
 from batchinfer.job.reader import FILE
 from batchinfer.pipeline.proposal import KeyProposal, QuestionProposal, propose_key, propose_question, usable_columns
 
@@ -69,7 +70,7 @@ class NewJob:
     key: the columns of its key.
     sure: whether only these would do as the key, or a person chose them.
     columns: those that its question shows.
-    left_out: texts of the list that it does not show.
+    left_out: the list's other columns.
     """
 
     job: str
@@ -141,7 +142,7 @@ def _read(path: Path) -> pa.Table:
         with pq.ParquetFile(path) as file:
             table = pa.Table.from_batches(file.iter_batches(LOOK_AT_ROWS), file.schema_arrow).slice(0, LOOK_AT_ROWS)
     except (pa.ArrowInvalid, OSError) as exc:
-        raise InputError(f"{path} is not a Parquet file, or cannot be read: {exc}") from exc
+        raise unreadable(path, exc) from exc
     columns = [pa.chunked_array(map(stored, column.chunks), stored_type(column.type)) for column in table.columns]
     return pa.table(columns, table.column_names)
 
@@ -149,6 +150,8 @@ def _read(path: Path) -> pa.Table:
 def _job_file(name: str, key: list[str], question: QuestionProposal) -> str:
     flow = yaml.safe_dump(key, default_flow_style=True, allow_unicode=True, width=10_000).strip()
     names = ", ".join(repr(left) if not left.isprintable() else left for left in question.left_out)
-    left_out = f"\n  # Not shown, since they look like labels, ids or ratings: {names}" if names else ""
+    left_out = (
+        f"\n  # Not shown (no texts, or with nulls, or they look like labels, ids or ratings): {names}" if names else ""
+    )
     template = "\n".join(f"    {line}".rstrip() for line in question.template.split("\n"))
     return TEXT.format(name=name, key=flow, template=template, left_out=left_out, model=bundled.PREFIX + bundled.NAME)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from batchinfer.core.columns import query_text
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure, Generation, Info, Prediction, Prompt
 from batchinfer.engines import models
@@ -97,7 +98,7 @@ def _rendered(number: int, row: TriedRow, question: Question, tokenizer: Tokeniz
     try:
         messages = question.template.messages(row.values)
     except TemplateFault as exc:
-        raise InputError(f"With {'these values' if row.query is None else row.query} {exc}") from exc
+        raise InputError(f"With {'these values' if row.query is None else query_text(row.query)} {exc}") from exc
     text = tokenizer.text(messages)
     ids = tokenizer.encode([text], chat=question.chat)[0]
     return _RenderedRow(row, Prompt(number.to_bytes(16), messages, tuple(ids)), text)

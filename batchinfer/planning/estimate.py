@@ -35,6 +35,7 @@ class PlanReport:
     prefix_saving: share of them that prefix caching saves; None where nothing is to generate.
     estimate_seconds: from earlier runs here; None without one.
     prompt: the first that would be generated, as the model sees it; None where there is nothing to generate.
+    list_differs: that the list is another one than the served version's, as a sentence.
     """
 
     job: str
@@ -44,6 +45,7 @@ class PlanReport:
     prefix_saving: float | None
     estimate_seconds: float | None
     prompt: str | None = None
+    list_differs: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         counts = self.counts
@@ -53,7 +55,7 @@ class PlanReport:
             "failed": counts.failed, "hits": counts.cached, "failures": counts.failed,
             "to_generate": counts.to_generate, "prompt_tokens": self.prompt_tokens,
             "prompt_tokens_exact": self.prompt_tokens_exact, "prefix_saving": self.prefix_saving,
-            "estimate_seconds": self.estimate_seconds, "prompt": self.prompt,
+            "estimate_seconds": self.estimate_seconds, "prompt": self.prompt, "list_differs": self.list_differs,
         }  # fmt: skip
 
 

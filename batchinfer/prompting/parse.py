@@ -15,7 +15,7 @@ from jsonschema import ValidationError
 from batchinfer.core import keys
 from batchinfer.core.limits import TookTooLong, time_limit
 from batchinfer.core.records import Failure, Generation, Prediction
-from batchinfer.errors import shortened
+from batchinfer.errors import did_you_mean, shortened
 from batchinfer.prompting import steps
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.schema import validator_of
@@ -113,8 +113,7 @@ class Parser:
         row: the values that are known of it; steps that look at others are left out.
         """
         if self._spec.choices is not None:
-            shown = shortened(value if isinstance(value, str) else str(value))
-            return None if value in self._spec.choices else f"is {shown}, not one of {', '.join(self._spec.choices)}"
+            return None if value in self._spec.choices else self._no_choice(value)
         if broken := _too_deep(value):
             return broken.fault
         try:
@@ -124,6 +123,13 @@ class Parser:
             return f"cannot be checked: that {TOOK_TOO_LONG}"
         except Exception as exc:  # noqa: BLE001 - as with answers
             return _cannot_be_checked(exc)
+
+    def _no_choice(self, value: Any) -> str:
+        choices = self._spec.choices or []
+        text = value if isinstance(value, str) else str(value)
+        hint = next((f"did you mean {choice}?" for choice in choices if choice.lower() == text.strip().lower()), None)
+        hint = hint or did_you_mean(text, choices)
+        return f"is {shortened(text)}, not one of {', '.join(choices)}" + (f": {hint}" if hint else "")
 
     def _fault_after_steps(self, value: Any, row: Mapping[str, Any]) -> str | None:
         done = value

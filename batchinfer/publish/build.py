@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchinfer.core.clock import iso, now
+from batchinfer.core.columns import query_text
 from batchinfer.core.database import query_engine
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Check
@@ -100,7 +101,7 @@ def check(folder: Path) -> None:
             query = {column.name: value for column, value in zip(version.manifest.key, values, strict=True)}
             if version.get(query) is None:
                 raise StoreError(
-                    f"{folder}: the entry {query} cannot be looked up again; the version is not published."
+                    f"{folder}: the entry {query_text(query)} cannot be looked up again; the version is not published."
                 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from batchinfer.cache.schema import RunStatus
@@ -18,7 +19,7 @@ from batchinfer.core.person import Person
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_candidate_list, confirm_removal
-from batchinfer.publish.changes import Entries, ServedChanges, compare_entries
+from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare_entries
 from batchinfer.publish.release import (
     install_version,
     make_findable,
@@ -40,6 +41,8 @@ class CandidateReport:
     job: the name of its job.
     candidate: its name.
     version: that it became; None where the current one has these very bytes.
+    same_as: the current version, if it has them.
+    list_differs: that its list is another one than the served version's, as a sentence.
     manifest: of the candidate.
     changes: of what was served.
     pinned: the version that is served in place of the current one.
@@ -53,11 +56,14 @@ class CandidateReport:
     changes: ServedChanges
     pinned: int | None
     removed: Removed = field(default_factory=Removed)
+    same_as: int | None = None
+    list_differs: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "job": self.job, "status": RunStatus.DONE, "candidate": self.candidate, "version": self.version,
             "entries": self.manifest.rows, "carried": self.manifest.carried, "unchanged": self.version is None,
+            "same_as": self.same_as, "list_differs": self.list_differs,
             "pinned": self.pinned, "changes": self.changes.to_json(),
             "versions_removed": self.removed.to_json(), "gate": [check.to_json() for check in self.manifest.gate.checks],
         }  # fmt: skip
@@ -95,18 +101,18 @@ def release_candidate(
             "the rows without an answer. To publish it anyway: --force --why TEXT.",
         )
     current = resolve_current(data, info)
-    if current is not None and _equal(Manifest.read(folders.folder_of(data, current)), manifest):
-        return CandidateReport(job.name, name, None, manifest, ServedChanges(), pinned_instead(data, info))
     parent = resolve_parent(data, current, info)
+    if current is not None and _equal(Manifest.read(folders.folder_of(data, current)), manifest):
+        changes = ServedChanges() if parent == current else _compared(data, place, manifest, parent).changes
+        return CandidateReport(job.name, name, None, manifest, changes, pinned_instead(data, info), same_as=current)
     check_not_empty(manifest.rows, consent)
-    confirm_candidate_list(data, manifest, name, person, yes=consent.yes)
+    differs = confirm_candidate_list(job, data, manifest, name, person, yes=consent.yes)
     with folders.draft_folder(data) as draft:
         with os_errors(draft):
             shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
+        compared = _compared(data, draft, manifest, parent)
+        confirm_removal(compared.changes, compared.served, person, yes=consent.yes)
         with data.scratch() as scratch, scratch_database(scratch) as db:
-            served = None if parent is None else folders.folder_of(data, parent)
-            compared = compare_entries(db, Entries.of_version(draft, manifest.key), served)
-            confirm_removal(compared.changes, compared.served, person, yes=consent.yes)
             held = make_findable(db, manifest.key, draft, job.spec, info)
         version = next_number(data, store)
         released = manifest.derive(
@@ -115,7 +121,17 @@ def release_candidate(
         )  # fmt: skip
         install_version(data, store, draft, version, released, bytes_of=manifest)
     removed = retention.retain(data, job.spec.keep, info)
-    return CandidateReport(job.name, name, version, manifest, compared.changes, pinned_instead(data, info), removed)
+    pinned = pinned_instead(data, info)
+    return CandidateReport(
+        job.name, name, version, manifest, compared.changes, pinned, removed, list_differs=differs
+    )  # fmt: skip
+
+
+def _compared(data: JobData, candidate: Path, manifest: Manifest, parent: int | None) -> Compared:
+    """A candidate's folder against the version that is served."""
+    served = None if parent is None else folders.folder_of(data, parent)
+    with data.scratch() as scratch, scratch_database(scratch) as db:
+        return compare_entries(db, Entries.of_version(candidate, manifest.key), served)
 
 
 def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] | None) -> None:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Person, ask
+from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.inputs.place import list_place
+from batchinfer.inputs.place import is_one_series, list_place
 from batchinfer.job.reader import Job
 from batchinfer.publish.changes import ServedChanges
 from batchinfer.versions import pointers
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.manifest import Forced, Manifest
 
+AGREED = "list"  # in job.json: the place of a list that changed nothing, and the version that was served then
 MOST_REMOVED = 0.5  # removing a larger share than this of what is served is asked about first
 
 
@@ -38,24 +40,64 @@ def another_list(job: Job, data: JobData, instead: Path | None) -> str | None:
     instead: the list in place of the job's own. A version that an older program made does not say where its list came from.
     """
     served, place = _served(data), list_place(job, instead)
-    if served is None or served.run.input in (None, place):
+    if served is None:
         return None
-    return _differs(served, "this list is", place)
+    agreed = _agreed(data, served)
+    known = agreed or served.run.input
+    if known is None or is_one_series(job, known, place):
+        return None
+    if agreed is None:
+        return _differs(served, "this list is", place)
+    return f"The last list, {agreed}, changed nothing of version {served.version}, which is served, but this list is {place}."
 
 
-def confirm_list(job: Job, data: JobData, instead: Path | None, person: Person, *, yes: bool) -> None:
-    """Asks before a list is taken that comes from another place than the served version's. Raises NotConfirmed."""
+def confirm_list(job: Job, data: JobData, instead: Path | None, person: Person, *, yes: bool) -> str | None:
+    """Asks before a list is taken that comes from another place than the served version's; returns what it said.
+
+    Raises NotConfirmed.
+    """
     said = another_list(job, data, instead)
     if said is not None:
         ask(person, said, "pass --yes to continue with this list, or name the other one with --input.", yes=yes)
+    return said
 
 
-def confirm_candidate_list(data: JobData, candidate: Manifest, name: str, person: Person, *, yes: bool) -> None:
-    """The same for a candidate, by what its manifest says."""
+def tell_list(job: Job, data: JobData, instead: Path | None, info: Info) -> str | None:
+    """Says the same where nothing is published; returns it."""
+    said = another_list(job, data, instead)
+    if said is not None:
+        info(said)
+    return said
+
+
+def confirm_candidate_list(
+    job: Job, data: JobData, candidate: Manifest, name: str, person: Person, *, yes: bool
+) -> str | None:
+    """The same question for a candidate, by what its manifest says."""
     served, place = _served(data), candidate.run.input
-    if served is None or place is None or served.run.input in (None, place):
+    known = None if served is None else _agreed(data, served) or served.run.input
+    if served is None or place is None or known is None or is_one_series(job, known, place):
+        return None
+    said = _differs(served, f"the candidate {name} is of", place)
+    ask(person, said, "pass --yes to publish it anyway.", yes=yes)
+    return said
+
+
+def remember_list(data: JobData, place: str) -> None:
+    """Notes the list of a publishing that changed nothing: the next list is compared with it, as with one that made a version."""
+    served, record = _served(data), data.record()
+    if served is None:
         return
-    ask(person, _differs(served, f"the candidate {name} is of", place), "pass --yes to publish it anyway.", yes=yes)
+    rest = {name: value for name, value in record.items() if name != AGREED}
+    noted = {} if place == served.run.input else {AGREED: {"version": served.version, "place": place}}
+    if rest | noted != record:
+        data.write_record(rest | noted)
+
+
+def _agreed(data: JobData, served: Manifest) -> str | None:
+    """The list of the last publishing, if that changed nothing of this version."""
+    noted = data.record().get(AGREED, {})
+    return str(noted["place"]) if noted.get("version") == served.version else None
 
 
 def check_not_empty(entries: int, consent: Consent) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from batchinfer.cache.imports import as_prediction
 from batchinfer.core import keys
-from batchinfer.core.columns import Column
+from batchinfer.core.columns import Column, query_text
 from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError
 from batchinfer.inputs.files import refuse_table
@@ -115,7 +115,9 @@ def _read(output: OutputSpec, compare: str, source: ListSource) -> pa.Table:
                     place = f"The golden file {path}, row {row}"
                     lookup_hash = keys.lookup_hash(list(query.values()), source.key, source.normalize)
                     if lookup_hash in seen:
-                        raise InputError(f"{place}: there is another row of the same key, {query}: keep one.")
+                        raise InputError(
+                            f"{place}: there is another row of the same key, {query_text(query)}: keep one."
+                        )
                     seen.add(lookup_hash)
                     text = _answer(answer, output, compare, place)
                     records.append(

@@ -7,6 +7,7 @@ import itertools
 import json
 import operator
 import tempfile
+import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,8 @@ from batchinfer.errors import MissingExtra
 from batchinfer.job.matched import matched_sql
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import MatchSpec
-from batchinfer.match.matcher import MAGIC, MATCHER, TRAILER, matcher_version
+from batchinfer.match.matcher import MATCHER, matcher_version
+from batchinfer.match.stored import MAGIC, TRAILER
 from batchinfer.versions.layout import PREDICTIONS, version_column
 
 MEMORY = "256MB"  # for tables; what does not fit goes to a file
@@ -102,8 +104,8 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
             if drop:
                 db.execute("DELETE FROM named WHERE pattern IN (SELECT pattern FROM generic)")
             entries = one(db, "SELECT count(*) FROM named")
-            patterns, offsets = _write_payloads(file, _payloads(db))
-        _write_rest(file, patterns, offsets, spec)
+            patterns, offsets, checks = _write_payloads(file, _payloads(db))
+        _write_rest(file, patterns, offsets, checks, spec)
     out = term_filter.left_out
     return Terms(
         len(patterns),
@@ -197,22 +199,28 @@ def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
             yield pattern, f"[[{','.join(concepts)}],{rest[1:]}"
 
 
-def _write_payloads(file: BinaryIO, payloads: Iterator[tuple[str, str]]) -> tuple[list[str], array[int]]:
-    """Writes what each pattern names; returns the patterns, and where each of these texts begins, and the last one ends."""
-    patterns, offsets = list[str](), array("Q", [0])
+def _write_payloads(file: BinaryIO, payloads: Iterator[tuple[str, str]]) -> tuple[list[str], array[int], array[int]]:
+    """Writes what each pattern names.
+
+    Returns the patterns, where each of these texts begins, and the last one ends, and the checksums of the texts.
+    """
+    patterns, offsets, checks = list[str](), array("Q", [0]), array("I")
     for pattern, entries in payloads:
+        data = entries.encode()
         patterns.append(pattern)
-        offsets.append(offsets[-1] + file.write(entries.encode()))
-    return patterns, offsets
+        offsets.append(offsets[-1] + file.write(data))
+        checks.append(zlib.crc32(data))
+    return patterns, offsets, checks
 
 
-def _write_rest(file: BinaryIO, patterns: list[str], offsets: array[int], spec: MatchSpec) -> None:
+def _write_rest(file: BinaryIO, patterns: list[str], offsets: array[int], checks: array[int], spec: MatchSpec) -> None:
     """Writes what follows, in the order that `match` describes."""
     facts = matcher_version()._asdict() | {"accents": spec.accents == "keep", "overlaps": spec.overlaps}
-    for name, data in (("offsets", offsets.tobytes()), ("automaton", _automaton(patterns))):
+    automaton = _automaton(patterns)
+    for name, data in (("offsets", offsets.tobytes()), ("automaton", automaton), ("checks", checks.tobytes())):
         begin = file.tell()
         facts[name] = [begin, begin + file.write(data)]
-    end = json.dumps(facts).encode()
+    end = json.dumps(facts | {"automaton_check": zlib.crc32(automaton)}).encode()
     file.write(end + TRAILER.pack(len(end), MAGIC))
 
 

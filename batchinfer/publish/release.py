@@ -22,7 +22,7 @@ from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.publish import build, evidence, gate, golden, lookup_index, matcher
 from batchinfer.publish.build import RunFacts
-from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal
+from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
 from batchinfer.publish.contents import Candidate, Contents
 from batchinfer.publish.gate import Figures
 from batchinfer.publish.golden import Golden, Score
@@ -38,6 +38,7 @@ class Release:
     """How a release ended.
 
     version: None if nothing was published.
+    same_as: the current version, if it says all this already.
     contents: of the candidate.
     checks: of the gate; none where nothing is new.
     rejected: where the failed candidate lies.
@@ -55,6 +56,7 @@ class Release:
     match: Terms | None = None
     reasons: tuple[FailureReason, ...] = ()
     removed: Removed = field(default_factory=Removed)
+    same_as: int | None = None
 
     @property
     def candidate(self) -> str | None:
@@ -101,7 +103,8 @@ def release(
     before, latest = (None if number is None else folders.folder_of(data, number) for number in (parent, current))
     candidate = Candidate(workspace, before, latest)
     if candidate.contents.same:
-        outcome = Release(None, candidate.contents)
+        outcome = Release(None, candidate.contents, same_as=current)
+        remember_list(data, run.input)
     else:
         with folders.draft_folder(data) as draft:
             info("Building the version ...")

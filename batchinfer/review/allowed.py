@@ -43,18 +43,19 @@ class FaultList:
         if self.count <= MAX_FAULTS:
             self.first.append(fault)
 
-    def __str__(self) -> str:
+    @property
+    def lines(self) -> list[str]:
+        """One line for each that is named, and one for the others."""
         more = self.count - len(self.first)
-        return "; ".join(self.first) + (f"; and {more:,} more" if more else "")
+        return [*self.first, *([f"and {more:,} more"] if more else [])]
 
 
 def check_allowed(path: Path, found: Mapping[Allowance, FaultList], allow: Collection[Allowance]) -> None:
-    """Raises InputError, with places, for what is found and not allowed."""
+    """Raises InputError, with a line for each place, for what is found and not allowed."""
     refused = {kind: faults for kind, faults in found.items() if faults.count and kind not in allow}
     if refused:
-        said = [f"{counted(faults.count, *WORDS[kind])}: {faults}" for kind, faults in refused.items()]
+        said = [f"{path} is refused, and nothing was imported."]
+        for kind, faults in refused.items():
+            said += [f"It has {counted(faults.count, *WORDS[kind])}:", *(f"  {line}" for line in faults.lines)]
         needed = [kind for kind in Allowance if kind in allow or kind in refused]
-        raise InputError(
-            f"{path} is refused: it has {', and '.join(said)}. Nothing was imported. "
-            f"If all of that is meant, pass --allow {','.join(needed)}."
-        )
+        raise InputError("\n".join([*said, f"If all of that is meant, pass --allow {','.join(needed)}."]))

@@ -45,6 +45,7 @@ class ExportedReview:
     rows: how many.
     new: those of them whose key has no value yet that people accepted or gave.
     subject: what is judged, values or terms.
+    list_differs: that the list is another one than the served version's, as a sentence.
     """
 
     job: str
@@ -52,6 +53,7 @@ class ExportedReview:
     rows: int
     new: int
     subject: SubjectKind
+    list_differs: str | None = None
 
     @property
     def changed(self) -> int:
@@ -60,7 +62,8 @@ class ExportedReview:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "job": self.job, "file": self.file, "rows": self.rows, "new": self.new, "changed": self.changed
+            "job": self.job, "file": self.file, "rows": self.rows, "new": self.new, "changed": self.changed,
+            "list_differs": self.list_differs,
         }  # fmt: skip
 
 
@@ -78,7 +81,7 @@ def export_review(
     data folder has nothing of the job.
     """
     data.require()
-    confirm_list(job, data, options.input, person, yes=options.yes)
+    differs = confirm_list(job, data, options.input, person, yes=options.yes)
     with (
         target.draft() as draft,
         prepare(job, data, options, person.info) as prepared,
@@ -88,7 +91,8 @@ def export_review(
         sheet = _Sheet(prepared.workspace, candidate, served.number if served else 0)
         sheet.fill(where)
         sheet.write(target, draft)
-        return ExportedReview(job.name, str(target), sheet.count(), sheet.count("state = 'new'"), sheet.subject.kind)
+        rows, new = sheet.count(), sheet.count("state = 'new'")
+        return ExportedReview(job.name, str(target), rows, new, sheet.subject.kind, differs)
 
 
 class _Sheet:

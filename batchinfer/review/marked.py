@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from batchinfer.cache import imports, verdicts
 from batchinfer.cache.workspace import Workspace
+from batchinfer.core.columns import query_text
 from batchinfer.core.database import one
 from batchinfer.core.records import VerdictKind
 from batchinfer.errors import shortened
@@ -68,7 +70,7 @@ class MarkedRows:
             ORDER BY first"""
         ).fetchall()
         return [
-            f"{' and '.join(places[:MAX_FAULTS])}: {fault} of {shortened(query, KEY_CHARACTERS)}"
+            f"{' and '.join(places[:MAX_FAULTS])}: {fault} of {shortened(query_text(json.loads(query)), KEY_CHARACTERS)}"
             for places, query, _, fault in found
         ]
 

@@ -20,7 +20,7 @@ from batchinfer.cache import imports
 from batchinfer.cache.imports import ImportRow, as_prediction, encode_json
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
-from batchinfer.core.columns import Column
+from batchinfer.core.columns import Column, query_text
 from batchinfer.core.database import TEXT_ROWS, one, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
@@ -100,9 +100,11 @@ def import_predictions(
         scratch_database(scratch) as db,
     ):
         listed = keys_of_list(db, job, data, list_path, scratch, info)
-        incoming = _IncomingTable(db, job, listed, author, rows_at_once)
-        for file in find_files(path, "give a Parquet or CSV file, or a folder or glob of them"):
-            incoming.add_file(file.path, dataclasses.replace(file, path=as_parquet(file.path, scratch, LINE)))
+        known = [*job.spec.input.key, PREDICTION, SCORE, AUTHOR]
+        files = find_files(path, "give a Parquet or CSV file, or a folder or glob of them")
+        incoming = _IncomingTable(db, job, listed, author, rows_at_once, names_files=len(files) > 1)
+        for file in files:
+            incoming.add_file(file.path, dataclasses.replace(file, path=as_parquet(file.path, scratch, LINE, known)))
         incoming.check_whole(path, allow)
         store = Store(data.cache)
         store.prepare()
@@ -150,8 +152,14 @@ class _IncomingTable:
         listed: ListedKeys,
         author: str | None,
         rows_at_once: int,
+        *,
+        names_files: bool,
     ) -> None:
-        """listed: the list; without one, the first file's key is the job's. author: of rows that name none."""
+        """listed: the list; without one, the first file's key is the job's. author: of rows that name none.
+
+        names_files: whether a place is said with its file's name.
+        """
+        self._names_files = names_files
         self._db, self._spec, self._author, self._rows_at_once = db, job.spec.input, author, rows_at_once
         self._as_json, self._parser = job.spec.output.is_json, Parser(job.spec.output)
         self._key, self._forms, self._lookups = listed.key, listed.forms, listed.lookups_sql
@@ -172,7 +180,8 @@ class _IncomingTable:
         """Adds a file's rows. parquet: where they are, if `path` is not Parquet itself. Raises InputError."""
         source = self._opened(path, parquet)
         word = "row" if path == parquet.path else "line"
-        self._files.append((self.rows, f"{path.name}, {word}"))
+        short = f"{path.name}, {word}" if self._names_files else word
+        self._files.append((self.rows, short))
         more, before = [PREDICTION] if path == parquet.path else [PREDICTION, LINE], 0
         try:
             for raw in parquet.batches([*source.kinds, *more], self._rows_at_once):
@@ -184,7 +193,7 @@ class _IncomingTable:
                     raise _refused(f"{path}, {word} {numbers[bad.row - before - 1]}", bad.detail)
                 good = batch.good.append_column(NUMBER, numbers)
                 texts = self._predictions(raw.column(PREDICTION), good, source, f"{path}, {word}")
-                self._check_fit(texts, good, source, f"{path.name}, {word}")
+                self._check_fit(texts, good, source, short)
                 self._insert(source, good, pa.array(texts, pa.string()))
                 before += raw.num_rows
         except (pa.ArrowException, OSError, TypeError, ValueError, OverflowError) as exc:  # damaged, or of no use
@@ -231,7 +240,7 @@ class _IncomingTable:
                     why = f"is not UTF-8: {exc}" if isinstance(exc, UnicodeDecodeError) else exc
                     query = _query_of(good, number, source)
                     place = f"{place} {good[NUMBER][number]}"
-                    raise _refused(place, f"The prediction of {query} {why}.") from exc
+                    raise _refused(place, f"The prediction of {query_text(query)} {why}.") from exc
             raise
 
     def _check_fit(self, texts: Sequence[str], good: pa.Table, source: ListSource, place: str) -> None:
@@ -241,7 +250,7 @@ class _IncomingTable:
             row = _query_of(good, number, source) if self._parser.columns else nothing
             if fault := self._parser.fault_of(json.loads(text), row):
                 query = _query_of(good, number, source)
-                self.unfit.add(f"{place} {good[NUMBER][number]}: the prediction of {query} {fault}")
+                self.unfit.add(f"{place} {good[NUMBER][number]}: the prediction of {query_text(query)} {fault}")
 
     def _insert(self, source: ListSource, good: pa.Table, predictions: pa.Array) -> None:
         own = source.kinds.keys() - {column.name for column in source.key}  # a key column may have either's name
@@ -269,8 +278,8 @@ class _IncomingTable:
         ).fetchall()
         for first, second, query in twice:
             raise InputError(
-                f"{path} has two predictions for {json.loads(query)}: keep one of those in "
-                f"{self._place(first)}, and {self._place(second)}. Nothing was imported."
+                f"{path} has two predictions for {query_text(json.loads(query))}: keep one of those in "
+                f"{self._place(first)} and {self._place(second)}. Nothing was imported."
             )
         strangers = self._strangers()
         check_allowed(path, {Allowance.VALUES: self.unfit, Allowance.KEYS: strangers}, allow)
@@ -281,7 +290,7 @@ class _IncomingTable:
         if self._lookups is not None:
             beyond = f"FROM incoming ANTI JOIN {self._lookups} USING (lookup_hash)"
             rows = self._db.execute(f"SELECT row, query {beyond} ORDER BY row LIMIT {MAX_FAULTS}").fetchall()
-            faults.first = [f"{self._place(row)}: {shortened(str(json.loads(query)))}" for row, query in rows]
+            faults.first = [f"{self._place(row)}: {shortened(query_text(json.loads(query)))}" for row, query in rows]
             self.unlisted = faults.count = int(one(self._db, f"SELECT count(*) {beyond}"))
         return faults
 

@@ -29,6 +29,7 @@ from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import listed, literal
 from batchinfer.job.spec import JobSpec
 from batchinfer.prompting.parse import Parser
+from batchinfer.review.retyped import is_retyped
 from batchinfer.review.sheet import ABOUT
 
 CHECK_DIGITS = 16  # no two of a million rows share theirs, and it is short enough to be looked at
@@ -218,6 +219,9 @@ class ValueSubject(Subject):
 
     def _fitting(self, row: ReviewRow, text: str) -> str:
         """A corrected value as JSON. Raises ValueError for one that the job could not give."""
+        choices = self._spec.output.choices or []
+        if text not in choices:  # a spreadsheet may have written it in its own way
+            text = next((choice for choice in choices if is_retyped(choice, text)), text)
         try:
             answer = as_prediction(text, as_json=self._spec.output.is_json)
         except ValueError as exc:

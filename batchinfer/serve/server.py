@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import ipaddress
 import resource
 import signal
@@ -146,6 +147,8 @@ def _try_address(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except (OSError, UnicodeError) as exc:  # some texts cannot even be encoded as a host name
+        if isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE:
+            raise UsageError(f"Port {port} is already in use", fix="choose another with --port.") from exc
         why = exc.strerror if isinstance(exc, OSError) else "it is not a host name"
         raise UsageError(f"Nothing can listen on {host}:{port}: {why}. Choose another --host or --port.") from exc
 

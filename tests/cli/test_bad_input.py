@@ -31,9 +31,9 @@ def truncated(folder: Path) -> None:
 BAD_LISTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no such file": (lambda folder: (folder / "queries.parquet").unlink(), "There is no file"),
     "an empty list": (empty, "has no rows: an empty list would remove everything that is served"),
-    "text": (lambda folder: replace_list(folder, b"text\none\n"), "is not a Parquet file, or cannot be read"),
-    "an empty file": (lambda folder: replace_list(folder, b""), "is not a Parquet file, or cannot be read"),
-    "half a file": (truncated, "is not a Parquet file, or cannot be read"),
+    "text": (lambda folder: replace_list(folder, b"text\none\n"), "is not Parquet: convert it."),
+    "an empty file": (lambda folder: replace_list(folder, b""), "is not Parquet: convert it."),
+    "half a file": (truncated, "is truncated or corrupt"),
     "a column missing": (
         lambda folder: pq.write_table(pa.table({"txt": ["a"]}), folder / "queries.parquet"),
         "queries.parquet has no column text: did you mean txt?",

@@ -124,10 +124,13 @@ def test_init_from_a_list_that_cannot_be_a_job(batchinfer: Cli, columns: dict[st
 def test_init_from_no_list(batchinfer: Cli) -> None:
     """A list that is not there, or is no Parquet file, is refused, and nothing is made."""
     Path("list.csv").write_text("a,b\n", encoding="utf-8")
-    for path in ("list.csv", "missing.parquet"):
+    convert = "convert it, for example with DuckDB: COPY (FROM 'list.csv') TO 'list.parquet'."
+    for path, said in (
+        ("list.csv", f"list.csv is not Parquet: {convert}"),
+        ("missing.parquet", "There is no file missing.parquet: check the name."),
+    ):
         done = batchinfer("init", "shop", "--input", path)
-        assert done.code == 2
-        assert f"{path} is not a Parquet file, or cannot be read" in done.sentence
+        assert (done.code, done.sentence) == (2, said)
     assert not Path("jobs").exists()
 
 
@@ -140,11 +143,31 @@ def test_init_takes_the_key_that_it_is_told(batchinfer: Cli) -> None:
     assert reader.load("one", {}).spec.input.key == ["text", "note"]
     said = batchinfer("init", "two", "--input", "list.parquet").out
     assert "The key is id. If answers will be looked up by another column" in said
-    assert "look like labels, ids or ratings: label." in said
-    assert "ids or ratings: label\n" in Path("jobs/two/job.yaml").read_text(encoding="utf-8")
+    assert "Not in the question: id, label (no texts, or with nulls, or they look like labels, ids or ratings)." in said
+    assert "ids or ratings): id, label\n" in Path("jobs/two/job.yaml").read_text(encoding="utf-8")
     assert "The list has no column txet: did you mean text?" in (
         batchinfer("init", "three", "--input", "list.parquet", "--key", "txet").sentence
     )
+
+
+KEYS_OF_TWO: dict[str, dict[str, list[Any]]] = {
+    "a text of numbers": {"a": ["x", "x", "y", "y"], "b": ["1", "2", "1", "2"]},
+    "a number": {"a": ["x", "x", "y", "y"], "b": [1, 2, 1, 2]},
+    "a label": {"class": ["p", "p", "q", "q"], "a": ["x", "y", "x", "y"]},
+    "ids only": {"user_id": ["u", "u", "v", "v"], "item_id": ["i", "j", "i", "j"]},
+}
+
+
+@pytest.mark.parametrize("case", KEYS_OF_TWO)
+def test_rows_that_differ_in_one_part_of_the_key_are_asked_apart(batchinfer: Cli, tiny: Path, case: str) -> None:
+    """The question shows each column of a key of several, whatever it looks like: no row gets another's prompt."""
+    columns = KEYS_OF_TWO[case]
+    pq.write_table(pa.table(columns | {"stars": [1, 2, 3, 3], "note": ["n", None, "n", "n"]}), "list.parquet")
+    words = [word for name in columns for word in ("--key", name)]
+    made = batchinfer("init", "shop", "--input", "list.parquet", *words, "--json").json
+    assert (made["columns"], made["left_out"]) == (list(columns), ["stars", "note"])
+    use(Path("jobs/shop"), tiny)
+    assert batchinfer("plan", "shop", "--json").json["unique"] == 4
 
 
 @pytest.mark.parametrize(("answer", "key"), [("", ["id"]), ("label", ["label"]), ("text, note", ["text", "note"])])

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -70,7 +71,7 @@ NOON = datetime(2026, 1, 31, 12, 30, 0, 123456)  # noqa: DTZ001 - lists hold tim
         pytest.param(pa.array(["a", "b", "a"]).dictionary_encode(), "string", ["a", "b", "a"], id="dictionary"),
         pytest.param(pa.array([7, 9]).dictionary_encode(), "integer", [7, 9], id="dictionary of integers"),
         pytest.param(
-            pa.array([Decimal("1.50"), Decimal(-2)], pa.decimal128(10, 2)), "string", ["1.50", "-2.00"], id="decimal"
+            pa.array([Decimal("1.50"), Decimal(-2)], pa.decimal128(10, 2)), "string", ["1.5", "-2"], id="decimal"
         ),
         pytest.param(pa.array([-5, 7], pa.int8()), "integer", [-5, 7], id="int8"),
         pytest.param(pa.array([2**64 - 1, 1], pa.uint64()), "integer", [2**64 - 1, 1], id="uint64"),
@@ -443,10 +444,10 @@ def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     """Text under a Parquet name is refused in a sentence that names the file."""
     path = tmp_path / "list.parquet"
     path.write_text("id,text\n1,a\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"list\.parquet is not a Parquet file, or cannot be read"):
+    with pytest.raises(InputError, match=r"list\.parquet is not Parquet: convert it\.$"):
         ListSource([path], InputSpec(path="x", key=["id"]), [])
     path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"list\.parquet is not a Parquet file"):
+    with pytest.raises(InputError, match=r"list\.parquet is not Parquet"):
         ListSource([path], InputSpec(path="x", key=["id"]), [])
 
 
@@ -456,8 +457,27 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (3, 8, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=r"list\.parquet is not a Parquet file"):
+        said = "is not Parquet" if length < 4 else r"is truncated or corrupt \(.*\): copy it again"
+        with pytest.raises(InputError, match=rf"list\.parquet {said}"):
             ListSource([path], InputSpec(path="x", key=["id"]), [])
+
+
+@pytest.mark.parametrize("name", ["it's.csv", "a.tsv", "a.json", "a.jsonl", "a.ndjson"])
+def test_what_can_be_converted_says_how(tmp_path: Path, name: str) -> None:
+    """For a file that DuckDB can read, the refusal has the statement that makes Parquet of it; it works as it stands."""
+    path = tmp_path / name
+    text = (
+        '{"id": "a"}\n{"id": "b"}\n'
+        if "json" in name
+        else "id\tn\na\t1\nb\t2\n"
+        if "tsv" in name
+        else "id,n\na,1\nb,2\n"
+    )
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="is not Parquet: convert it, for example with DuckDB: ") as raised:
+        ListSource([path], InputSpec(path="x", key=["id"]), [])
+    duckdb.sql(raised.value.fix.partition("DuckDB: ")[2].removesuffix("."))
+    assert pq.read_table(path.with_suffix(".parquet"))["id"].to_pylist() == ["a", "b"]
 
 
 def test_a_file_damaged_inside_is_refused(tmp_path: Path) -> None:

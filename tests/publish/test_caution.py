@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from batchinfer.cli.main import cli
 from batchinfer.core.output import OutputFile
 from batchinfer.errors import GateFailed, NotConfirmed, UsageError
+from batchinfer.inputs.place import is_one_series
 from batchinfer.pipeline.export import export
 from batchinfer.pipeline.plan import plan
 from batchinfer.pipeline.publish import publish, publish_candidate
@@ -81,6 +82,61 @@ def test_the_way_back_is_asked_about_too(world: World, week2: Path) -> None:
     person = RecordingConsole()
     assert publish(world.job, world.data, Options(input=week2), person).version == 3
     assert person.questions == []
+
+
+def test_a_list_that_changed_nothing_is_agreed_to(world: World) -> None:
+    """After a yes that changed nothing that list is not asked about again; the one before is, until it was agreed to."""
+    same, person = write(world.job.folder / "same.parquet", {"id": list(range(10))}), RecordingConsole(answer=True)
+    assert publish(world.job, world.data, Options(input=same), person).same_as == 1
+    assert len(person.questions) == 1
+    for command in COMMANDS.values():
+        command(world, Options(input=same), person)
+    assert len(person.questions) == 1
+    report = publish(world.job, world.data, Options(yes=True), person)
+    assert report.list_differs == person.said[-1]
+    assert report.list_differs == (
+        f"The last list, {same}, changed nothing of version 1, which is served, but this list is queries.parquet."
+    )
+    assert publish(world.job, world.data, Options(), RecordingConsole()).list_differs is None
+
+
+def test_what_was_agreed_to_holds_for_one_version(world: World, week2: Path) -> None:
+    """A new version has a list of its own, whatever was agreed to before."""
+    same = write(world.job.folder / "same.parquet", {"id": list(range(10))})
+    world.publish(input=same)
+    world.take_in({"id": [1], "prediction": ["new"]})
+    world.publish(input=week2)
+    with pytest.raises(NotConfirmed, match=rf"Version 2, which is served, was made from the list {week2}"):
+        publish(world.job, world.data, Options(input=same), RecordingConsole())
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "asks"),
+    [
+        ("2026-W30.parquet", "2026-W31.parquet", False),
+        ("day9.parquet", "day10.parquet", False),
+        ("2026-W30.parquet", "2026-W31-extra.parquet", True),
+        ("2026-W30.parquet", "other/2026-W31.parquet", True),
+        ("queries.parquet", "queries2.parquet", True),
+    ],
+)
+def test_dated_lists_are_one_series(world: World, first: str, then: str, asks: bool) -> None:
+    """Where only digits of the name differ, in one folder, nothing is asked; of the job's own list neither."""
+    ids = {"id": list(range(10))}
+    for name in (first, then):
+        write(world.job.folder / name, ids)
+    edited = world.changed(input={"path": first, "key": ["id"]})
+    edited.take_in({"id": [1], "prediction": ["new"]})
+    edited.publish()
+    person = RecordingConsole(answer=True)
+    report = publish(edited.job, edited.data, Options(input=edited.job.folder / then), person)
+    assert (len(person.questions), report.list_differs is not None) == (asks, asks)
+
+
+def test_another_job_s_version_is_no_dated_list(world: World) -> None:
+    """Two jobs whose names differ in digits are two lists."""
+    assert not is_one_series(world.job, "the job shop1", "the job shop2")
+    assert is_one_series(world.job, "the job shop1", "the job shop1")
 
 
 def test_yes_says_it_and_does_not_ask(world: World, week2: Path) -> None:
@@ -194,14 +250,14 @@ def test_removing_most_of_what_is_served_is_asked_about(world: World, command: s
     assert folders.numbers(world.data) == [1, 2]
 
 
-def test_a_run_that_was_not_confirmed_is_a_rejected_one(world: World) -> None:
+def test_a_run_that_was_not_confirmed_is_a_declined_one(world: World) -> None:
     """Its record in the history says so, and its report goes with the error."""
     world.store.path.unlink()
     world.take_in({"id": [0], "prediction": ["a"]})
     with pytest.raises(NotConfirmed) as no:
         run(world.job, world.data, Options(), RecordingConsole())
     assert no.value.report is not None
-    assert (no.value.report.to_json()["status"], world.store.runs()[0].status) == ("rejected", "rejected")
+    assert (no.value.report.to_json()["status"], world.store.runs()[0].status) == ("declined", "declined")
 
 
 def test_half_of_what_is_served_is_not_most(world: World) -> None:

@@ -140,3 +140,32 @@ def test_a_refusal_shows_what_it_would_change(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["--home", str(world.data.root), "publish", str(world.job.path)])
     assert isinstance(result.exception, GateFailed)
     assert "Against what is served it would be: +1 −0 ~1 (added, removed, changed)." in result.stdout
+
+
+def test_with_a_pin_no_change_is_measured_against_both(tmp_path: Path) -> None:
+    """The current version may have the same entries while clients get others: which is which is said, with what differs."""
+    world = imports_job(tmp_path, {"id": [0, 1]}, gate=OPEN)
+    for value in ("Yes", "No"):
+        world.take_in({"id": [0, 1], "prediction": [value, "Yes"]})
+        world.publish()
+    pointers.pin(world.data, 1)
+    report = world.publish()
+    assert (report.unchanged, report.same_as, report.pinned) == (True, 2, 1)
+    assert report.changes is not None
+    assert (report.changes.changed, report.changes.examples[0].old) == (1, "Yes")
+    command = ["--home", str(world.data.root), "publish", str(world.job.path)]
+    said = " ".join(CliRunner().invoke(cli, command).output.split())
+    assert "No changes to publish: version 2, the current one, has the same entries." in said
+    assert "Against version 1, which is served: +0 −0 ~1 (added, removed, changed)." in said
+    assert "Version 1 is pinned and served in place of version 2: batchinfer unpin shop ends that." in said
+
+
+@pytest.mark.parametrize("option", [["--no-publish"], ["--limit", "1"]])
+def test_a_run_that_publishes_nothing_compares_nothing(tmp_path: Path, option: list[str]) -> None:
+    """It says so, and which command does both."""
+    world = imports_job(tmp_path, {"id": [0]}, gate=OPEN)
+    world.take_in({"id": [0], "prediction": ["Yes"]})
+    command = ["--home", str(world.data.root), "run", str(world.job.path), *option]
+    said = " ".join(CliRunner().invoke(cli, command).output.split())
+    assert "Nothing was published, and nothing was compared with what is served" in said
+    assert said.endswith("batchinfer publish shop does both.")

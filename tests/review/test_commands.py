@@ -43,7 +43,9 @@ def test_the_commands(make: Make) -> None:
         "kind": "review", "rows": 2, "accepted": 1, "corrected": 1, "author": "Ann",
     }  # fmt: skip
     code, said = call(world, "review", job, "--out", file, "--where", "id=c", "--json")
-    assert json.loads(said) == {"job": "shop", "file": file, "rows": 1, "new": 1, "changed": 0}
+    assert json.loads(said) == {
+        "job": "shop", "file": file, "rows": 1, "new": 1, "changed": 0, "list_differs": None,
+    }  # fmt: skip
     _, said = call(world, "review", job, "--out", file, "--where", "id=a")
     assert said == f"There is nothing to review; {file} holds the header only."
     assert "plain" not in call(world, "import", job, "--list")[1]

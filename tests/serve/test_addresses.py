@@ -123,7 +123,7 @@ def test_a_port_that_is_taken(
     batchinfer.data.mkdir()
     done = batchinfer("serve", "--port", guarded.port)
     assert done.code == 2
-    assert done.sentence.startswith(f"Nothing can listen on 127.0.0.1:{guarded.port}: Address already in use.")
+    assert done.sentence == f"Port {guarded.port} is already in use: choose another with --port."
 
 
 def test_no_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
