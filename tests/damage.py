@@ -12,8 +12,9 @@ from typing import Any
 import lmdb
 
 from batchinfer.core.home import JobData
+from batchinfer.versions.entries import page_checks
 from batchinfer.versions.folders import folder_of
-from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.pointers import CURRENT
 
 Damage = Callable[[Path], object]
@@ -149,12 +150,40 @@ def other_entries(folder: Path) -> None:
     ):
         for number in range(content["rows"]):
             transaction.put(b"%016d" % number, b'{"no": "prediction"}')
-    facts = {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    edit_manifest(folder, files=content["files"] | {LOOKUP: facts})
+    (folder / CHECKS).write_bytes(page_checks(path))
+    made_to_fit(folder)
+
+
+def made_to_fit(folder: Path) -> None:
+    """The manifest has the sizes and checksums of the files as they are."""
+    facts = {
+        path.name: {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in folder.iterdir()
+        if path.name != MANIFEST
+    }
+    edit_manifest(folder, files=facts)
+
+
+def as_before(folder: Path) -> None:
+    """No damage: a version as it was made before lookup files had checksums for their pages."""
+    (folder / CHECKS).unlink()
+    made_to_fit(folder)
+
+
+def rot(path: Path, share: float = 1.0) -> None:
+    """Flips bits in place all over a file, as a disk may, and keeps its size. share: of the pages."""
+    with path.open("r+b") as file:
+        pages = range(2, path.stat().st_size // 4096)
+        for page in pages[: max(1, int(len(pages) * share))]:
+            for place in range(page * 4096 + 20, (page + 1) * 4096, 97):
+                file.seek(place)
+                [byte] = file.read(1)
+                file.seek(place)
+                file.write(bytes([byte ^ 4]))
 
 
 HONEST = (unknown_format, of_another_job, unknown_kind, no_list, nested, odd_max_age, undated, escaping, fewer_entries,
-          other_entries, other_key)  # fmt: skip
+          other_entries, other_key, as_before)  # fmt: skip
 """Damages after which the manifest is still the one that CURRENT names."""
 
 VERSIONS: dict[str, tuple[Damage, str]] = {

@@ -17,10 +17,11 @@ from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
-from batchinfer.core.database import TEXT_ROWS, one, transaction
+from batchinfer.core.database import TEXT_ROWS, one, record_batches, transaction
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import json_path, literal, quoted
+from batchinfer.errors import BatchinferError, StoreError
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.inputs.shortest import TRAILING_ZEROS, WITHOUT_ZEROS, Form
@@ -71,14 +72,30 @@ def store_import(store: Store, db: duckdb.DuckDBPyConnection, rows: str, key_spe
     rows: a query on `db` with columns of `imports`, but for import_id and created_at.
     key_spec: see `key_of`.
     """
-    with store.attached(db, write=True), transaction(db):
-        number = int(one(db, "SELECT coalesce(max(import_id), 0) + 1 FROM cache.import_keys"))
-        db.execute("INSERT INTO cache.import_keys VALUES (?, ?)", [number, key_spec])
-        db.execute(
-            f"INSERT INTO cache.imports BY NAME SELECT *, ? AS import_id, ? AS created_at FROM ({rows})",
-            [number, now()],
-        )
-        return number
+    number = 0
+    try:
+        with store.attached(db, write=True), transaction(db):
+            number = int(one(db, "SELECT coalesce(max(import_id), 0) + 1 FROM cache.import_keys"))
+            db.execute("INSERT INTO cache.import_keys VALUES (?, ?)", [number, key_spec])
+            db.execute(
+                f"INSERT INTO cache.imports BY NAME SELECT *, ? AS import_id, ? AS created_at FROM ({rows})",
+                [number, now()],
+            )
+    except StoreError:
+        if not (number and _is_stored(store, number)):
+            raise
+    return number
+
+
+def _is_stored(store: Store, number: int) -> bool:
+    """Whether an import is in the cache although storing it ended with an error. Raises StoreError where nobody can say."""
+    try:
+        with store.open() as db:
+            return bool(one(db, "SELECT count(*) FROM import_keys WHERE import_id = ?", [number]))
+    except BatchinferError as exc:
+        raise StoreError(
+            f"Whether the import is stored cannot be said ({exc}). Look at batchinfer import JOB --list before you import it again."
+        ) from exc
 
 
 def all_imports(store: Store) -> list[ImportRow]:
@@ -157,21 +174,18 @@ def _make_moved(db: duckdb.DuckDBPyConnection, query_list: QueryList, chosen: st
         f"CASE WHEN {whole} THEN {keys.lookup_hash_sql(source.key, source.normalize)} END AS {quoted(NEW_LOOKUP)}"
     )
     db.execute("CREATE OR REPLACE TABLE moved AS FROM cache.imports LIMIT 0")
-    cursor = db.cursor()
-    rows = cursor.sql(
-        f"SELECT {quoted(STORED_ROW)}, {values} FROM cache.imports AS {quoted(STORED_ROW)} WHERE {chosen}"
-    )
-    for batch in rows.to_arrow_reader(rows_at_once):
-        table = pa.Table.from_batches([batch])
-        for name, column in source.helpers({part.name: batch.column(part.name) for part in source.key}).items():
-            table = table.append_column(name, column)
-        db.register("batch", table)
-        db.execute(
-            f"INSERT INTO moved BY NAME SELECT * EXCLUDE ({quoted(NEW_LOOKUP)}) REPLACE ({quoted(NEW_LOOKUP)} AS lookup) "
-            f"FROM (SELECT unnest({quoted(STORED_ROW)}), {lookup_hash} FROM batch)"
-        )
-        db.unregister("batch")
-    cursor.close()
+    rows = f"SELECT {quoted(STORED_ROW)}, {values} FROM cache.imports AS {quoted(STORED_ROW)} WHERE {chosen}"
+    with record_batches(db, rows, rows_at_once) as reader:
+        for batch in reader:
+            table = pa.Table.from_batches([batch])
+            for name, column in source.helpers({part.name: batch.column(part.name) for part in source.key}).items():
+                table = table.append_column(name, column)
+            db.register("batch", table)
+            db.execute(
+                f"INSERT INTO moved BY NAME SELECT * EXCLUDE ({quoted(NEW_LOOKUP)}) REPLACE ({quoted(NEW_LOOKUP)} AS lookup) "
+                f"FROM (SELECT unnest({quoted(STORED_ROW)}), {lookup_hash} FROM batch)"
+            )
+            db.unregister("batch")
 
 
 def values_sql(query_list: QueryList) -> dict[str, str]:

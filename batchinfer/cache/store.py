@@ -31,7 +31,7 @@ from batchinfer.cache.schema import (
     generation_row,
 )
 from batchinfer.core.clock import iso, now
-from batchinfer.core.database import database_file, duckdb_errors, one, transaction
+from batchinfer.core.database import database_file, detach, duckdb_errors, one, transaction
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Provenance
@@ -78,7 +78,7 @@ class Store:
             try:
                 yield
             finally:
-                db.execute("DETACH cache")
+                detach(db, "cache")
 
     def prepare(self) -> None:
         """Creates the file, or brings an older one up to date. Raises StoreError for a newer one."""

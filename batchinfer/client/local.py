@@ -12,8 +12,9 @@ from pathlib import Path
 from batchinfer.client.types import Hit, Matches, Outcome, Query
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, StoreError, UsageError
-from batchinfer.versions.follow import LOOK_SECONDS, FollowedVersion, Follower
-from batchinfer.versions.pointers import nothing_published
+from batchinfer.versions.follow import LOOK_SECONDS, Follower
+from batchinfer.versions.pointers import Pointer, nothing_published
+from batchinfer.versions.snapshot import Snapshot
 
 log = logging.getLogger("batchinfer.client")
 AT_ONCE = 100  # look-ups, which take about a millisecond
@@ -42,18 +43,22 @@ class LocalBackend:
 
     @property
     def version(self) -> int:
-        pointer = self._follower.followed.pointer
-        assert pointer is not None
+        _, pointer = self._opened()
         return pointer.version
 
+    def _opened(self) -> tuple[Snapshot, Pointer]:
+        """What is open. Raises StoreError once nothing is: all that there was turned out to be damaged."""
+        followed = self._follower.followed
+        if followed.snapshot is None or followed.pointer is None:
+            raise _why_nothing(self._follower)
+        return followed.snapshot, followed.pointer
+
     def get(self, query: Query) -> Hit | None:
-        snapshot = self._follower.followed.snapshot
-        assert snapshot is not None
+        snapshot, _ = self._opened()
         return _hit(snapshot.get(query))
 
     def get_many(self, queries: list[Query]) -> list[Outcome]:
-        snapshot = self._follower.followed.snapshot
-        assert snapshot is not None
+        snapshot, _ = self._opened()
         reader = snapshot.reader
         rows = reader.from_many(queries)
         hashes = [reader.lookup_hash(values) for values in rows if not isinstance(values, UsageError)]
@@ -61,10 +66,8 @@ class LocalBackend:
         return [values if isinstance(values, UsageError) else _hit(next(bodies)) for values in rows]
 
     def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]:
-        served = self._with_matcher()
-        assert served.snapshot is not None
-        assert served.pointer is not None
-        matcher, version = served.snapshot.matcher, served.pointer.version
+        snapshot, pointer = self._with_matcher()
+        matcher, version = snapshot.matcher, pointer.version
         found = [matcher.find(text, languages=languages, utf16=utf16) for text in texts]
         return [
             {"matches": [flat for match in matches for flat in match.flat()], "version": version} for matches in found
@@ -78,15 +81,14 @@ class LocalBackend:
         """Once the matcher is loaded, if they are not long."""
         return self._follower.matching and sum(map(len, texts)) <= AT_ONCE_CHARACTERS
 
-    def _with_matcher(self) -> FollowedVersion:
+    def _with_matcher(self) -> tuple[Snapshot, Pointer]:
         """What is open. The first match loads the matcher; later versions come with theirs. Raises UsageError."""
         if not self._follower.matching:
             with REFRESHING:  # neither a fork nor a version without its matcher may come in between
-                snapshot = self._follower.followed.snapshot
-                assert snapshot is not None
+                snapshot, _ = self._opened()
                 _ = snapshot.matcher
                 self._follower.matching = True
-        return self._follower.followed
+        return self._opened()
 
     def close(self) -> None:
         """The version itself is released with the last reference: other threads may be using it."""

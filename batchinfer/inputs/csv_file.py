@@ -5,10 +5,13 @@ Python's own csv module reads them: it refuses a quote that is never closed, and
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import itertools
+import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,23 +21,27 @@ from batchinfer.core.database import TEXT_ROWS
 from batchinfer.errors import InputError
 from batchinfer.inputs.list_file import conversion, is_parquet, unreadable
 
+DELIMITERS = ",;\t"
 MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read all of a large file into one cell
 
 
-def as_parquet(path: Path, scratch: Path, line: str | None = None, *, rows_at_once: int = TEXT_ROWS) -> Path:
+def as_parquet(
+    path: Path, scratch: Path, line: str | None = None, known: Sequence[str] = (), *, rows_at_once: int = TEXT_ROWS
+) -> Path:
     """A Parquet file with what a CSV holds: all columns text, empty cells null. The path of a Parquet file is returned.
 
-    The CSV is UTF-8 with or without a byte-order mark, has commas or semicolons between its cells, and a header. The
-    file is made below `scratch` and has the CSV's name. Raises InputError, with the line.
+    The CSV is UTF-8, or UTF-16 with a byte-order mark, has commas, semicolons or tabs between its cells, and a header.
+    The file is made below `scratch` and has the CSV's name. Raises InputError, with the line, and for what is neither.
 
     line: the name of a column to add, with the line in which each row begins; the header is line 1.
+    known: columns that are called so whatever their case in the header.
     rows_at_once: how many are held in memory.
     """
     if path.suffix.lower() != ".csv":
         return _checked(path)
     target = Path(tempfile.mkdtemp(dir=scratch)) / path.name
     try:
-        _write(path, target, line, rows_at_once)
+        _write(path, target, line, known, rows_at_once)
     except UnicodeDecodeError as exc:
         raise InputError(
             f"{path}, line {_first_not_utf8(path)}: the text is not UTF-8: save the file as CSV in UTF-8."
@@ -54,13 +61,39 @@ def _checked(path: Path) -> Path:
     raise InputError(f"{path} is neither CSV nor Parquet", fix=conversion(path))
 
 
-def _write(path: Path, target: Path, line: str | None, rows_at_once: int) -> None:
+def header(path: Path) -> list[str]:
+    """The names of a CSV's columns. Raises InputError, OSError or UnicodeDecodeError."""
+    with _opened(path) as (lines, delimiter):
+        return next(_rows(path, lines, delimiter))[1]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Iterable[str], str]]:
+    """The lines of a CSV, and what stands between its cells."""
     csv.field_size_limit(MOST_CELL)
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding=_encoding(path), newline="") as file:
         first = file.readline()
-        delimiter = ";" if first.count(";") > first.count(",") else ","
-        rows = _rows(path, itertools.chain([first], file), delimiter)
+        if said := re.fullmatch(r"sep=(.)\s*", first):  # as Excel has it; a line all the same
+            yield itertools.chain([first[len(first.rstrip("\r\n")) :]], file), said[1]
+            return
+        plain = re.sub(r'"[^"]*("|$)', "", first)
+        yield (
+            itertools.chain([first], file),
+            max(DELIMITERS, key=lambda sign: (plain.count(sign), -DELIMITERS.index(sign))),
+        )
+
+
+def _encoding(path: Path) -> str:
+    """UTF-16 where the file begins with its byte-order mark."""
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def _write(path: Path, target: Path, line: str | None, known: Sequence[str], rows_at_once: int) -> None:
+    with _opened(path) as (lines, delimiter):
+        rows = _rows(path, lines, delimiter)
         _, names = next(rows)
+        names = _called(names, known)
         texts = pa.schema([(name, pa.string()) for name in names])
         schema = texts if line is None else texts.append(pa.field(line, pa.int64()))
         with pq.ParquetWriter(target, schema) as writer:
@@ -83,6 +116,10 @@ def _rows(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[in
             begun, next_line = next_line, reader.line_num + 1
             if not any(row):
                 continue
+            if not width:
+                row[:] = [name.strip() for name in row]
+            while len(row) > max(width, 1) and not row[-1]:  # columns beyond the table
+                row.pop()
             fault = _fault_of_row(row, width) if width else _fault_of_header(row)
             if fault:
                 raise InputError(f"{path}, line {reader.line_num}: {fault}")
@@ -94,6 +131,13 @@ def _rows(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[in
         ) from exc
     if not width:
         raise InputError(f"{path} is empty: its first line should name the columns.")
+
+
+def _called(names: list[str], known: Sequence[str]) -> list[str]:
+    """The names of the columns, those that are known in the case in which they are."""
+    lowered = [name.lower() for name in names]
+    alone = {name.lower(): name for name in known if lowered.count(name.lower()) == 1}
+    return [name if name in known else alone.get(name.lower(), name) for name in names]
 
 
 def _fault_of_header(names: list[str]) -> str | None:

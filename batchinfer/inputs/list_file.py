@@ -19,6 +19,7 @@ from batchinfer.errors import InputError, shortened
 NULL = "__HIVE_DEFAULT_PARTITION__"
 MAGIC = b"PAR1"  # what a Parquet file begins with
 CONVERTIBLE = {".csv", ".tsv", ".json", ".jsonl", ".ndjson"}  # suffixes that DuckDB knows by themselves
+SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"}
 LONGEST = 200  # characters of what Arrow says of a damaged file
 
 
@@ -106,6 +107,8 @@ def unreadable(path: Path, exc: Exception) -> InputError:
 
 def conversion(path: Path) -> str:
     """How to make Parquet of a file, a sentence."""
+    if path.suffix.lower() in SPREADSHEETS:
+        return "save the spreadsheet as CSV (in Excel: CSV UTF-8), which import reads; a list has to be Parquet."
     if path.suffix.lower() not in CONVERTIBLE:
         return "convert it."
     return (

@@ -1,35 +1,37 @@
 """Opens a version's matcher and finds its terms in live texts. Imports neither duckdb nor pyarrow, as all that serves.
 
 matcher.bin, made by `publish.matcher`: what each pattern stands for, as JSON, one after the other; where each of them begins; the
-automaton; and at the end a JSON object that says where these lie. All but the automaton is read from the mapped file,
-so that workers share it; daachorse makes a copy of the automaton for each process.
+automaton; a checksum for each pattern's JSON; and at the end a JSON object that says where these lie. The file is never
+mapped, since one that is cut would end the process. What the patterns stand for is read from the open file as it is wanted;
+of the rest each process has a copy.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import mmap
 import struct
 import unicodedata
+import zlib
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from batchinfer.core.open_file import OpenFile
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.match.budget import LEAST_WRITTEN, MatchBudget
 from batchinfer.match.languages import is_in, is_turkic
+from batchinfer.match.stored import deserialized, read_facts
 from batchinfer.match.suffixes import Place, Suffixes
-from batchinfer.match.windows import LEAST_STEP, LONGEST, MOST_PER_BYTE, Window, windows
+from batchinfer.match.windows import LEAST_STEP, LONGEST, MOST_PER_BYTE, Window, most_marked, windows
 
 MATCHER = "matcher.bin"
-MAGIC = b"batchinfer match"
 MATCHER_FORMAT = 1
 MOST_KEPT = 8 << 20  # bytes of names in the file: some 50 MB when read; what common terms name is read once
 FEW = 64  # bytes that any names take beside what the file has
 BLOCK = 1024  # places that are looked at between two looks at the clock
-TRAILER = struct.Struct("<Q16s")  # the length of the JSON object before it, and MAGIC
 Span = tuple[int, int]
 
 
@@ -106,10 +108,10 @@ class _Entries:
 
 
 class _Named:
-    """What the patterns of a matcher stand for: read from the mapped file, and kept as long as there is room."""
+    """What the patterns of a matcher stand for: read from the file, and kept as long as there is room."""
 
-    def __init__(self, path: Path, data: mmap.mmap, offsets: memoryview) -> None:
-        self._path, self._data, self._offsets = path, data, offsets
+    def __init__(self, file: OpenFile, offsets: array[int], checks: array[int] | None) -> None:
+        self._file, self._offsets, self._checks = file, offsets, checks
         self._kept = dict[tuple[int, tuple[str, ...]], _Entries]()
         self._room = MOST_KEPT
 
@@ -121,7 +123,7 @@ class _Named:
         entries = self._kept.get((number, ranges))
         if entries is None:
             size = self._offsets[number + 1] - self._offsets[number] + FEW
-            if size < len(self._data):  # what is damaged, reading tells
+            if size < self._file.size:  # what is damaged, reading tells
                 budget.need_names(size)
             entries = self._read(number, ranges)
             self._room -= size
@@ -140,13 +142,16 @@ class _Named:
 
     def _read(self, number: int, ranges: tuple[str, ...]) -> _Entries:
         """The file has it by columns, as one value where all of a column are equal."""
+        data = self._file.read(self._offsets[number], self._offsets[number + 1])
+        if self._checks is not None and zlib.crc32(data) != self._checks[number]:
+            raise self._file.damaged("what a term names differs from its checksum")
         try:
-            columns, _ = _decode(str(self._data[self._offsets[number] : self._offsets[number + 1]], "utf-8"))
+            columns, _ = _decode(str(data, "utf-8"))
             count = len(columns[0])
             whole = [column if isinstance(column, list) else itertools.repeat(column, count) for column in columns]
             names = tuple(map(Name._make, zip(*whole, strict=False)))
         except (ValueError, IndexError, TypeError) as exc:
-            raise StoreError(f"{self._path} is damaged: what a term names cannot be read.") from exc
+            raise self._file.damaged("what a term names cannot be read") from exc
         named = tuple(name for name in names if is_in(name.language, ranges)) if ranges else names
         return _Entries(named, turkic=any(is_turkic(name.language) for name in named))
 
@@ -172,26 +177,32 @@ class Matcher:
                 raise
             raise MissingExtra(f"{exc.name}, which matching needs,", "match") from exc
         try:
-            with path.open("rb") as file:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            facts = _facts(data)
+            self._file = file = OpenFile(path)
+            facts = read_facts(file)
             if facts["format"] != MATCHER_FORMAT or not 1 <= facts["folding"] <= folding.VERSION:
                 raise IncompatibleMatcher(
                     f"{path} was made by a batchinfer that matches in another way: publish again with this one."
                 )
-            begin, end = facts["automaton"]
+            automaton = file.read(*facts["automaton"])
+            checks = array("I", file.read(*facts["checks"])) if "checks" in facts else None  # an old one has none
+            if zlib.crc32(automaton) != facts.get("automaton_check", zlib.crc32(automaton)):
+                raise file.damaged("the automaton differs from its checksum")
             # An automaton of no patterns cannot be kept in a file.
-            automaton = CharwiseDoubleArrayAhoCorasick.deserialize(data[begin:end]) if end > begin else None
-            begin, end = facts["offsets"]
-            self._named = _Named(path, data, memoryview(data)[begin:end].cast("Q"))
+            searched = deserialized(CharwiseDoubleArrayAhoCorasick.deserialize, automaton)
+            self._named = _Named(file, array("Q", file.read(*facts["offsets"])), checks)
         except OSError as exc:
             raise StoreError(f"{path} cannot be opened: {exc.strerror}.") from exc
         except (ValueError, KeyError, TypeError, struct.error) as exc:
             raise StoreError(f"{path} is damaged: {exc}.") from exc
         self._fold = folding.Folding(accents=facts["accents"], version=facts["folding"])
         self._overlaps: bool = facts["overlaps"]
-        self._suffixes = Suffixes(automaton, len(self._named)) if automaton is not None else None
+        self._suffixes = Suffixes(searched, len(self._named)) if searched is not None else None
         self._longest = self._longest_term()
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether damage was found in its file, or somebody wrote to it."""
+        return self._file.is_suspect
 
     def __len__(self) -> int:
         """How many different terms there are."""
@@ -199,9 +210,8 @@ class Matcher:
 
     def _longest_term(self) -> int:
         """A bound on the characters of the longest one's normal form; of most, which are short, only the file's bytes count."""
-        longest = max(
-            (len(self._fold(term).marked) for term in self._named.terms(LEAST_STEP // MOST_PER_BYTE)), default=0
-        )
+        long = self._named.terms(LEAST_STEP // MOST_PER_BYTE)
+        longest = max((most_marked(self._fold, term) for term in long), default=0)
         return min(max(longest, LEAST_STEP), LONGEST)
 
     def find(
@@ -306,15 +316,6 @@ def matcher_version() -> MatcherVersion:
     from batchinfer.match import folding
 
     return MatcherVersion(MATCHER_FORMAT, folding.VERSION, unicodedata.unidata_version)
-
-
-def _facts(data: mmap.mmap) -> dict[str, Any]:
-    """The JSON object at the end. Raises ValueError or struct.error."""
-    length, magic = TRAILER.unpack(data[-TRAILER.size :])
-    if magic != MAGIC or length > len(data):
-        raise ValueError("it does not end as a matcher does")
-    facts: dict[str, Any] = json.loads(data[-TRAILER.size - length : -TRAILER.size])
-    return facts
 
 
 def _leftmost_longest(match: Match) -> Span:

@@ -132,6 +132,14 @@ def windows(fold: Folding, text: str, longest: int, size: int = SLICE, step: int
     yield Window(marked, fresh, pieces)
 
 
+def most_marked(fold: Folding, text: str) -> int:
+    """A bound on the characters that a text has when it is folded, at the price of its different characters."""
+    each = [fold(sign).marked for sign in set(text)]
+    alone = max((len(marked.replace(EDGE, "")) for marked in each), default=0)
+    spaced = any(EDGE in marked for marked in each)
+    return len(text) * alone * (3 if spaced else 1) + 2
+
+
 def slices(fold: Folding, text: str, size: int) -> Iterator[tuple[int, str]]:
     """(offset, part) of each slice. They are cut where folding looks at nothing beyond, if there is such a place."""
     at = 0

@@ -1,4 +1,4 @@
-"""predictions.parquet to lookup.lmdb: the hash of a lookup key, and its finished answer."""
+"""predictions.parquet to lookup.lmdb: the hash of a lookup key, and its finished answer; and lookup.crc, the checksums of its pages."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import lmdb
 
 from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS
+from batchinfer.core.files import os_errors
 from batchinfer.core.sql import literal, parquet_rows
 from batchinfer.errors import StoreError
-from batchinfer.versions.layout import LOOKUP, PREDICTIONS, version_column
+from batchinfer.versions.entries import page_checks
+from batchinfer.versions.layout import CHECKS, LOOKUP, PREDICTIONS, version_column
 
 
 def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, *, is_json: bool) -> int:
-    """lookup.lmdb from predictions.parquet, both in `target`: hash of the lookup key → the finished JSON body.
+    """lookup.lmdb from predictions.parquet, both in `target`: hash of the lookup key → the finished JSON body; and lookup.crc.
 
     db: any; no table of it is read. is_json: whether predictions are JSON values. Returns the number of entries.
     """
@@ -47,6 +49,8 @@ def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: P
                 _, added = transaction.cursor().putmulti(items, append=True)
             count += added
         environment.sync(force=True)
+    with os_errors(target):
+        (target / CHECKS).write_bytes(page_checks(path))
     return count
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import operator
 import tempfile
+import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.core.columns import Column
-from batchinfer.core.database import TEXT_ROWS, one, scratch_database
+from batchinfer.core.database import TEXT_ROWS, one, record_batches, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Source
 from batchinfer.core.sql import parquet_rows
@@ -26,7 +27,8 @@ from batchinfer.errors import MissingExtra
 from batchinfer.job.matched import matched_sql
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import MatchSpec
-from batchinfer.match.matcher import MAGIC, MATCHER, TRAILER, matcher_version
+from batchinfer.match.matcher import MATCHER, matcher_version
+from batchinfer.match.stored import MAGIC, TRAILER
 from batchinfer.versions.layout import PREDICTIONS, version_column
 
 MEMORY = "256MB"  # for tables; what does not fit goes to a file
@@ -102,8 +104,8 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
             if drop:
                 db.execute("DELETE FROM named WHERE pattern IN (SELECT pattern FROM generic)")
             entries = one(db, "SELECT count(*) FROM named")
-            patterns, offsets = _write_payloads(file, _payloads(db))
-        _write_rest(file, patterns, offsets, spec)
+            patterns, offsets, checks = _write_payloads(file, _payloads(db))
+        _write_rest(file, patterns, offsets, checks, spec)
     out = term_filter.left_out
     return Terms(
         len(patterns),
@@ -121,12 +123,11 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
 def _gather(db: duckdb.DuckDBPyConnection, term_filter: TermFilter, proposed: str, spec: MatchSpec) -> None:
     """Makes the tables `named`, of all that each pattern names, and `generic`, of patterns that name too much."""
     db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
-    reading = db.cursor()
-    for batch in reading.sql(proposed).to_arrow_reader(TEXT_ROWS):
-        db.register("filtered", term_filter(batch))
-        db.execute("INSERT INTO folded BY NAME FROM filtered")
-        db.unregister("filtered")
-    reading.close()
+    with record_batches(db, proposed, TEXT_ROWS) as reader:
+        for batch in reader:
+            db.register("filtered", term_filter(batch))
+            db.execute("INSERT INTO folded BY NAME FROM filtered")
+            db.unregister("filtered")
     db.execute(  # of equal ones that a model and a person gave, the person's
         "CREATE OR REPLACE TABLE named AS FROM folded QUALIFY row_number() OVER "
         f"(PARTITION BY pattern, concept, language ORDER BY source = '{Source.MODEL}', score DESC NULLS LAST, term) = 1"
@@ -188,34 +189,38 @@ class TermFilter:
 
 def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
     """(pattern, JSON of all that it names), by pattern."""
-    reading = db.cursor()
-    rows = reading.sql("FROM named ORDER BY pattern, concept, language").to_arrow_reader(TEXT_ROWS)
-    records = (record for batch in rows for record in zip(*batch.to_pydict().values(), strict=True))
-    for pattern, named in itertools.groupby(records, key=operator.itemgetter(0)):
-        _, concepts, *others = zip(*named, strict=True)
-        # One value where all are equal is shorter, and sooner read.
-        columns = [column[0] if column.count(column[0]) == len(column) else column for column in others]
-        rest = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
-        yield pattern, f"[[{','.join(concepts)}],{rest[1:]}"
-    reading.close()
+    with record_batches(db, "FROM named ORDER BY pattern, concept, language", TEXT_ROWS) as reader:
+        records = (record for batch in reader for record in zip(*batch.to_pydict().values(), strict=True))
+        for pattern, named in itertools.groupby(records, key=operator.itemgetter(0)):
+            _, concepts, *others = zip(*named, strict=True)
+            # One value where all are equal is shorter, and sooner read.
+            columns = [column[0] if column.count(column[0]) == len(column) else column for column in others]
+            rest = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
+            yield pattern, f"[[{','.join(concepts)}],{rest[1:]}"
 
 
-def _write_payloads(file: BinaryIO, payloads: Iterator[tuple[str, str]]) -> tuple[list[str], array[int]]:
-    """Writes what each pattern names; returns the patterns, and where each of these texts begins, and the last one ends."""
-    patterns, offsets = list[str](), array("Q", [0])
+def _write_payloads(file: BinaryIO, payloads: Iterator[tuple[str, str]]) -> tuple[list[str], array[int], array[int]]:
+    """Writes what each pattern names.
+
+    Returns the patterns, where each of these texts begins, and the last one ends, and the checksums of the texts.
+    """
+    patterns, offsets, checks = list[str](), array("Q", [0]), array("I")
     for pattern, entries in payloads:
+        data = entries.encode()
         patterns.append(pattern)
-        offsets.append(offsets[-1] + file.write(entries.encode()))
-    return patterns, offsets
+        offsets.append(offsets[-1] + file.write(data))
+        checks.append(zlib.crc32(data))
+    return patterns, offsets, checks
 
 
-def _write_rest(file: BinaryIO, patterns: list[str], offsets: array[int], spec: MatchSpec) -> None:
+def _write_rest(file: BinaryIO, patterns: list[str], offsets: array[int], checks: array[int], spec: MatchSpec) -> None:
     """Writes what follows, in the order that `match` describes."""
     facts = matcher_version()._asdict() | {"accents": spec.accents == "keep", "overlaps": spec.overlaps}
-    for name, data in (("offsets", offsets.tobytes()), ("automaton", _automaton(patterns))):
+    automaton = _automaton(patterns)
+    for name, data in (("offsets", offsets.tobytes()), ("automaton", automaton), ("checks", checks.tobytes())):
         begin = file.tell()
         facts[name] = [begin, begin + file.write(data)]
-    end = json.dumps(facts).encode()
+    end = json.dumps(facts | {"automaton_check": zlib.crc32(automaton)}).encode()
     file.write(end + TRAILER.pack(len(end), MAGIC))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,16 +15,17 @@ from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.files import user_name
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info, VerdictKind
+from batchinfer.core.sql import listed, literal
 from batchinfer.errors import InputError
-from batchinfer.inputs.csv_file import as_parquet
+from batchinfer.inputs.csv_file import as_parquet, header
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, prepare_to_write, quiet
 from batchinfer.publish.caution import tell_list
 from batchinfer.publish.contents import Candidate
 from batchinfer.review.marked import MarkedRows
-from batchinfer.review.rows import MAX_FAULTS, RowReader
-from batchinfer.review.sheet import LINE, marks, uncell
+from batchinfer.review.rows import MAX_FAULTS, Original, RowReader
+from batchinfer.review.sheet import LINE, column_of, marks, uncell
 from batchinfer.review.subject import Subject, Verdict
 from batchinfer.versions.pointers import open_if_served
 
@@ -61,11 +61,9 @@ def is_review(path: Path, spec: JobSpec) -> bool:
 def _columns_of(path: Path) -> list[str]:
     try:
         if _is_csv(path):
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                first = file.readline()
-            return [name for sign in ",;" for name in next(csv.reader([first], delimiter=sign), [])]
+            return header(path)
         return list(pq.read_schema(path).names) if path.is_file() else []
-    except (OSError, ValueError, csv.Error, pa.ArrowException):
+    except (OSError, ValueError, InputError, pa.ArrowException):
         return []
 
 
@@ -91,7 +89,7 @@ def import_review(
         subject = Subject.of(job.spec, source.key, source.normalize)
         reader = RowReader(job.name, subject, source.key, author or user_name())
         marked = MarkedRows(workspace)
-        _read(marked, reader, path, scratch, rows_at_once)
+        _read(marked, reader, Originals(workspace, data, subject), path, scratch, rows_at_once)
         if faults := reader.faults or marked.clashes():
             raise InputError(_refusal(path, faults, reader.more))
         counts = marked.counts()
@@ -107,31 +105,79 @@ def _store(marked: MarkedRows, workspace: Workspace, data: JobData) -> tuple[int
     return marked.store(), marked.outdated(candidate)
 
 
-def _read(marked: MarkedRows, reader: RowReader, path: Path, scratch: Path, rows_at_once: int) -> None:
+def _read(
+    marked: MarkedRows, reader: RowReader, originals: Originals, path: Path, scratch: Path, rows_at_once: int
+) -> None:
     """Reads a review's rows. Raises InputError for a file that is none, or another job's."""
     try:
         with pq.ParquetFile(as_parquet(path, scratch, LINE)) as file:
             _check_job(file, reader, path)
-            for rows in _verdicts(file, reader, path, rows_at_once):
+            for rows in _verdicts(file, reader, originals, path, rows_at_once):
                 marked.add(rows)
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise InputError(f"The review {path} cannot be read: {exc}") from exc
 
 
-def _verdicts(file: pq.ParquetFile, reader: RowReader, path: Path, rows_at_once: int) -> Iterator[list[Verdict]]:
+def _verdicts(
+    file: pq.ParquetFile, reader: RowReader, originals: Originals, path: Path, rows_at_once: int
+) -> Iterator[list[Verdict]]:
     """The verdicts of each batch of rows. Raises InputError for columns that will not do."""
     names = reader.names(path, file.schema_arrow.names)
     is_csv, line = _is_csv(path), 0
     for batch in file.iter_batches(rows_at_once):
-        found: list[Verdict] = []
-        for row in batch.to_pylist():
-            line += 1
-            cells = {
+        rows = batch.to_pylist()
+        cells = [
+            {
                 name: uncell(cell) if is_csv and isinstance(cell, str) else cell
                 for name, cell in zip(names, row.values(), strict=True)
             }
-            found += reader.read(cells, _place(row, line), line)
+            for row in rows
+        ]
+        written = originals.of([row["check"] for row in cells if reader.is_altered(row)]) if is_csv else {}
+        found: list[Verdict] = []
+        for row, own in zip(rows, cells, strict=True):
+            line += 1
+            found += reader.read(own, _place(row, line), line, written.get(own["check"]))
         yield found
+
+
+class Originals:
+    """What is proposed now, as a review has it: for rows that came back in another form."""
+
+    def __init__(self, workspace: Workspace, data: JobData, subject: Subject) -> None:
+        self._workspace, self._data, self._subject = workspace, data, subject
+        self._entries: str | None = None
+
+    def of(self, checks: Sequence[str]) -> dict[str, Original]:
+        """Those of the rows with these checks that are still proposed."""
+        if not checks:
+            return {}
+        key = [column.name for column in self._workspace.query_list.source.key]
+        extra = [name for name in self._subject.read_columns if name != "value"]
+        values = [
+            *(f"e.{listed(name)}::VARCHAR" for name in key),
+            self._subject.value_sql,
+            *(f"e.{name}" for name in extra),
+        ]
+        check = self._subject.digest_sql("e.lookup_hash", self._subject.value_sql)
+        wanted = ", ".join(map(literal, {str(check) for check in checks}))
+        rows = self._workspace.db.execute(
+            f"SELECT * FROM (SELECT {check} AS mark, {', '.join(values)} FROM {self._all()} e) WHERE mark IN ({wanted})"
+        ).fetchall()
+        names = [*map(column_of, key), "value"]
+        return {
+            row[0]: Original(
+                dict(zip(names, row[1:], strict=False)), dict(zip(extra, row[1 + len(names) :], strict=True))
+            )
+            for row in rows
+        }
+
+    def _all(self) -> str:
+        """SQL for all that is proposed, worked out once, when it is needed."""
+        if self._entries is None:
+            with open_if_served(self._data) as served:
+                self._entries = Candidate(self._workspace, served.folder if served else None).entries_sql
+        return self._entries
 
 
 def _is_csv(path: Path) -> bool:

@@ -100,10 +100,11 @@ def import_predictions(
         scratch_database(scratch) as db,
     ):
         listed = keys_of_list(db, job, data, list_path, scratch, info)
+        known = [*job.spec.input.key, PREDICTION, SCORE, AUTHOR]
         files = find_files(path, "give a Parquet or CSV file, or a folder or glob of them")
         incoming = _IncomingTable(db, job, listed, author, rows_at_once, names_files=len(files) > 1)
         for file in files:
-            incoming.add_file(file.path, dataclasses.replace(file, path=as_parquet(file.path, scratch, LINE)))
+            incoming.add_file(file.path, dataclasses.replace(file, path=as_parquet(file.path, scratch, LINE, known)))
         incoming.check_whole(path, allow)
         store = Store(data.cache)
         store.prepare()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,23 @@ from batchinfer import errors
 from batchinfer.core.columns import Column, typed
 from batchinfer.core.records import VerdictKind
 from batchinfer.errors import InputError, UsageError
+from batchinfer.review.retyped import is_retyped
 from batchinfer.review.sheet import PERSON, column_of, marks
 from batchinfer.review.subject import Correction, ReviewRow, Subject, Verdict
 
 MAX_FAULTS = 5  # that are named
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A row as it was written into a review.
+
+    needed: the cells of its key and value, by column.
+    also: others that a verdict is read from.
+    """
+
+    needed: Mapping[str, str]
+    also: Mapping[str, str]
 
 
 class RowReader:
@@ -58,10 +72,17 @@ class RowReader:
                 )
         return names
 
-    def read(self, cells: Mapping[str, Any], place: str, line: int) -> list[Verdict]:
-        """The verdicts of a row: none where it was not judged, or is at fault."""
+    def is_altered(self, cells: Mapping[str, Any]) -> bool:
+        """Whether a row was judged, and its key or value are not as they were written."""
+        return bool(_text(cells, "verdict") or _text(cells, "corrected")) and self._checked(cells, "", 0) is None
+
+    def read(self, cells: Mapping[str, Any], place: str, line: int, original: Original | None = None) -> list[Verdict]:
+        """The verdicts of a row: none where it was not judged, or is at fault.
+
+        original: what was written, where the row is altered: a spreadsheet may have written it in its own way.
+        """
         try:
-            return self._verdicts(cells, place, line)
+            return self._verdicts(self._restored(cells, original), place, line)
         except (ValueError, UsageError) as exc:
             if len(self.faults) < MAX_FAULTS:
                 self.faults.append(f"{place}: {exc}")
@@ -83,8 +104,25 @@ class RowReader:
         correction = self._subject.correct(row, corrected) if corrected else None
         return self._subject.verdicts(row, _with(correction, verdict), correction)
 
+    def _restored(self, cells: Mapping[str, Any], original: Original | None) -> Mapping[str, Any]:
+        """The cells, with the original's in place of those that only a spreadsheet changed, if all of them are such."""
+        if original is None or not all(
+            is_retyped(text, str(cells[name] or "")) for name, text in original.needed.items()
+        ):
+            return cells
+        also = {name: text for name, text in original.also.items() if is_retyped(text, str(cells.get(name) or ""))}
+        return {**cells, **original.needed, **also}
+
     def _unchanged(self, cells: Mapping[str, Any], place: str, line: int) -> ReviewRow:
         """The row as it was written. Raises ValueError where its key or value is another one now."""
+        if (row := self._checked(cells, place, line)) is not None:
+            return row
+        raise ValueError(
+            "the key or the value was changed since the review was made: put these cells back as batchinfer review wrote them"
+        )
+
+    def _checked(self, cells: Mapping[str, Any], place: str, line: int) -> ReviewRow | None:
+        """The row, if its check is that of its key and value."""
         author = _text(cells, "author") or self._author
         try:
             query = {column.name: _typed(cells[column_of(column.name)], column) for column in self._key}
@@ -93,9 +131,7 @@ class RowReader:
                 return ReviewRow(line, place, author, query, lookup_hash, value, cells.get("prediction"))
         except (ValueError, UsageError, AttributeError, TypeError, RecursionError):
             pass  # values that cannot even be read were changed, too
-        raise ValueError(
-            "the key or the value was changed since the review was made: put these cells back as batchinfer review wrote them"
-        )
+        return None
 
 
 def _text(cells: Mapping[str, Any], name: str) -> str:

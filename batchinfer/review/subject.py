@@ -23,11 +23,13 @@ from batchinfer.cache import verdicts
 from batchinfer.cache.imports import as_prediction
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
+from batchinfer.core.database import add_text_function
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import listed, literal
 from batchinfer.job.spec import JobSpec
 from batchinfer.prompting.parse import Parser
+from batchinfer.review.retyped import is_retyped
 from batchinfer.review.sheet import ABOUT
 
 CHECK_DIGITS = 16  # no two of a million rows share theirs, and it is short enough to be looked at
@@ -217,6 +219,9 @@ class ValueSubject(Subject):
 
     def _fitting(self, row: ReviewRow, text: str) -> str:
         """A corrected value as JSON. Raises ValueError for one that the job could not give."""
+        choices = self._spec.output.choices or []
+        if text not in choices:  # a spreadsheet may have written it in its own way
+            text = next((choice for choice in choices if is_retyped(choice, text)), text)
         try:
             answer = as_prediction(text, as_json=self._spec.output.is_json)
         except ValueError as exc:
@@ -259,16 +264,20 @@ class TermSubject(Subject):
         def folded(texts: pa.ChunkedArray) -> pa.Array:
             return pa.array([None if text is None else fold(text) for text in texts.to_pylist()], pa.string())
 
-        db.create_function(FOLD_FUNCTION, folded, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]
+        add_text_function(db, self._folded, folded)
+
+    @property
+    def _folded(self) -> str:
+        return f"{FOLD_FUNCTION}_{self._match.accents}"
 
     def join_sql(self, entries: str) -> str:
         """How many concepts each term names, in any spelling that matching takes for equal."""
         term, concept = (verdicts.part(self._spec, name, listed) for name in (self._term.name, self._match.concept))
         concepts = (
-            f"SELECT nullif({FOLD_FUNCTION}({term}), '') AS term, count(DISTINCT {concept}) AS concepts "
+            f"SELECT nullif({self._folded}({term}), '') AS term, count(DISTINCT {concept}) AS concepts "
             f"FROM {entries} WHERE {verdicts.matched(self._spec, listed)} GROUP BY 1"
         )
-        return f"LEFT JOIN ({concepts}) c ON {FOLD_FUNCTION}({self.value_sql}) = c.term"
+        return f"LEFT JOIN ({concepts}) c ON {self._folded}({self.value_sql}) = c.term"
 
     def correct(self, row: ReviewRow, text: str) -> Correction | None:
         query = row.query | {self._term.name: typed(text, self._term)}

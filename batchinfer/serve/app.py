@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from batchinfer.core.http_limits import MAX_URL
+from batchinfer.core.open_file import DamagedFile
 from batchinfer.core.outlet import STDERR, STDOUT
 from batchinfer.serve import batch, docs_page, doorkeeper, match, openapi
 from batchinfer.serve.auth import Authenticator, Latch
@@ -26,7 +27,7 @@ from batchinfer.serve.body import compressed, is_to_be_compressed, read_body
 from batchinfer.serve.doorkeeper import Doorkeeper
 from batchinfer.serve.lookup import LookupRoute, lookup_path
 from batchinfer.serve.metrics import WorkerMetrics, exposition, write_metrics
-from batchinfer.serve.problems import Problem, Reply
+from batchinfer.serve.problems import DAMAGED, SOON, Problem, Reply
 from batchinfer.serve.registry import JobRegistry
 from batchinfer.serve.sending import Sender
 from batchinfer.serve.served_job import ServedJob
@@ -37,7 +38,6 @@ log = logging.getLogger("batchinfer.serve")
 WRITE_SECONDS = 1.0  # between two writings of a worker's numbers
 SPOOL_SECONDS = 5.0  # between two writings of misses
 FIRST_SECONDS = 5.0  # that a worker takes no connections for while it opens versions
-SOON = (("retry-after", "1"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,12 @@ class Service:
                 Route("/openapi.json", self.openapi),
                 Route("/docs", self.docs),
             ],
-            exception_handlers={Problem: _as_response, HTTPException: _as_problem, Exception: _as_broken},
+            exception_handlers={
+                Problem: _as_response,
+                DamagedFile: _as_damaged,
+                HTTPException: _as_problem,
+                Exception: _as_broken,
+            },
         )
         self._starlette.router.redirect_slashes = False
 
@@ -318,6 +323,10 @@ async def _as_problem(request: Request, exc: Exception) -> Response:
     return await _as_response(
         request, Problem("not-found", "There is nothing at this URL. /docs lists what there is.", headers)
     )
+
+
+async def _as_damaged(request: Request, _exc: Exception) -> Response:
+    return await _as_response(request, Problem("damaged", DAMAGED, SOON))
 
 
 async def _as_broken(request: Request, _exc: Exception) -> Response:

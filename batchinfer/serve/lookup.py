@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from batchinfer.core.http_limits import MAX_ENTRY, MAX_URL
+from batchinfer.core.open_file import DamagedFile
 from batchinfer.errors import UsageError
 from batchinfer.serve.auth import Authenticator
 from batchinfer.serve.metrics import WorkerMetrics
-from batchinfer.serve.problems import Problem, Reply
+from batchinfer.serve.problems import DAMAGED, SOON, Problem, Reply
 from batchinfer.serve.served_job import OpenVersion, ServedJob
 
 TOO_LARGE = f"The prediction has more than {MAX_ENTRY:,} bytes: read it from the version's Parquet file."
@@ -57,6 +58,8 @@ class LookupRoute:
             body = opened.snapshot.find(opened.reader.lookup_hash(values))
         except UsageError as exc:
             raise Problem("bad-query", str(exc)) from exc
+        except DamagedFile as exc:  # it is said by who checks the version then, once
+            raise Problem("damaged", DAMAGED, SOON) from exc
         return self._miss(opened, values) if body is None else self._hit(opened, body, header("if-none-match"))
 
     def _miss(self, opened: OpenVersion, values: tuple[Any, ...]) -> Reply:

@@ -25,11 +25,16 @@ KINDS = {
     "not-installed": (501, "A part of the service is not installed"),
     "busy": (503, "The service has too much to do"),
     "not-published": (503, "No version is open"),
+    "damaged": (503, "The version is damaged"),
 }
 
 Headers = Sequence[tuple[str, str]]
 Reply = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers and body. The server adds the length."""
+
+
+DAMAGED = "What is stored for this is damaged; the version is checked now: ask again in a moment."
+SOON = (("retry-after", "1"),)
 
 
 class Problem(Exception):

@@ -191,7 +191,8 @@ class ServedJob:
         state = JobState.EMPTY if followed.snapshot is None else JobState.SERVING
         if followed.degraded:
             state = JobState.DEGRADED
-        return Situation(state, self._opener.opened, followed.pinned, followed.problem)
+        opened = None if followed.snapshot is None else self._opener.opened
+        return Situation(state, opened, followed.pinned, followed.problem)
 
     def _retire_counter(self, before: OpenVersion | None, now: OpenVersion | None) -> None:
         """What the old version's counter holds is still to be spooled."""
@@ -203,8 +204,7 @@ class ServedJob:
         if now.opened is not None and now.opened is not before.opened:
             _log_version(self.name, now.opened)
         if now.problem is not None and now.problem != before.problem:
-            still = f"Version {now.opened.version} is served instead" if now.opened else "Nothing can be served"
-            log.error("%s: %s %s.", self.name, now.problem, still)
+            log.error("%s: %s %s.", self.name, now.problem, _still_served(now.opened))
 
     @property
     def failed_loads(self) -> int:
@@ -256,6 +256,18 @@ class ServedJob:
             last_success_at=self._last_success,
             failed_loads=self.failed_loads,
         )
+
+
+def _still_served(opened: OpenVersion | None) -> str:
+    """What can be answered although something is wrong."""
+    if opened is None:
+        return "Nothing can be served"
+    damaged = opened.snapshot.is_suspect
+    return (
+        f"What is whole of version {opened.version} is served"
+        if damaged
+        else f"Version {opened.version} is served instead"
+    )
 
 
 def _log_version(job: str, opened: OpenVersion) -> None:

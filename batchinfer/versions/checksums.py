@@ -16,6 +16,19 @@ from batchinfer.versions.snapshot import Snapshot
 VERIFYING_SECONDS = 3600.0  # how long another process may take for a version
 
 
+def verify_again(snapshot: Snapshot) -> None:
+    """Compares every file with the manifest, and reads every entry, whatever is remembered. Raises StoreError.
+
+    For a version in which something damaged was found: a disk may change what it holds and leave all times as they are.
+    """
+    folder = _memory()
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            (folder / _identity(snapshot)).unlink(missing_ok=True)
+    snapshot.verify()
+    snapshot.entries.check()
+
+
 def verify_once(snapshot: Snapshot) -> None:
     """Compares every file with the manifest, unless a process of this user did so with these very files. Raises StoreError.
 
@@ -33,8 +46,7 @@ def verify_once(snapshot: Snapshot) -> None:
             snapshot.verify()
             with contextlib.suppress(OSError):  # not remembered, then: the next process compares again
                 mark.touch()
-    with contextlib.suppress(OSError):
-        mark.with_suffix(".lock").unlink()
+    # The lock's file stays: who has it open, and waits, would find a file that is gone.
 
 
 def _identity(snapshot: Snapshot) -> str:

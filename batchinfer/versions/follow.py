@@ -4,6 +4,9 @@
                                      └────── anything wrong: the old one stays, and `problem` says why
 
 A reader takes the reference once and uses it to its end; the old version is closed when its last reader lets go of it.
+
+An open version in which something damaged was found, or whose files somebody wrote to, is opened and checked again as a
+whole, and left for the newest whole one if it does not pass.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, MissingExtra, StoreError
 from batchinfer.match.matcher import IncompatibleMatcher
 from batchinfer.versions import folders, pointers
-from batchinfer.versions.checksums import verify_once
+from batchinfer.versions.checksums import verify_again, verify_once
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
 
@@ -64,17 +67,32 @@ class Follower:
         self.failed_loads = 0
         self._prepare = prepare
         self._seen: object = None
+        self._distrusted = set[Pointer]()  # were found damaged, and have not passed a check of all of them since
+        self._judged: Snapshot | None = None  # the last that was
         self._retry_at = 0.0
 
     def refresh(self) -> bool:
         """Looks at CURRENT and PIN, and picks up what they name; returns whether anything changed. Raises nothing."""
         seen = tuple(_signature(self.data, name) for name in (PIN, CURRENT))
-        if seen == self._seen and (not self.followed.degraded or time.monotonic() < self._retry_at):
+        due = self.followed.degraded and time.monotonic() >= self._retry_at
+        if seen == self._seen and not due and not self._is_newly_suspect():
             return False
         before = self.followed
         self._retry_at = time.monotonic() + RETRY_SECONDS
         self.followed, self._seen = self._look(), seen
+        if self._judged is not self.followed.snapshot:
+            self._judged = None  # its files are closed with the last reference
         return self.followed != before
+
+    def _is_newly_suspect(self) -> bool:
+        """Whether what is open was found damaged since the last look."""
+        opened = self.followed.snapshot
+        if opened is None or opened is self._judged or not opened.is_suspect:
+            return False
+        self._judged = opened
+        assert self.followed.pointer is not None  # it has one with its snapshot
+        self._distrusted.add(self.followed.pointer)
+        return True
 
     def _look(self) -> FollowedVersion:
         pin, named = False, None
@@ -83,13 +101,18 @@ class Follower:
             pin, named = pinned is not None, pinned or pointers.pointer(self.data)
             if named is None:
                 return self._without_name()
-            if self.followed.snapshot is not None and named == self.followed.pointer:
+            if self._is_sound and named == self.followed.pointer:
                 return replace(self.followed, pinned=pin, problem=None)
             return FollowedVersion(self._open(named), named, pin)
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a version, what is open must go on
             self.failed_loads += 1
             pin = pin or _signature(self.data, PIN) is not None
             return self._fall_back(self._sentence(exc), pin=pin)
+
+    @property
+    def _is_sound(self) -> bool:
+        """Whether a version is open in which nothing damaged was found."""
+        return self.followed.snapshot is not None and self.followed.pointer not in self._distrusted
 
     def _sentence(self, exc: Exception) -> str:
         if isinstance(exc, BatchinferError):
@@ -106,8 +129,11 @@ class Follower:
         return self._fall_back(f"{self.data.folder / CURRENT} is missing.", pin=False)
 
     def _fall_back(self, problem: str, *, pin: bool) -> FollowedVersion:
-        """What was open stays. At the start the newest whole version is picked up, but never in place of a damaged pin."""
-        if self.followed.snapshot is not None:
+        """What was open stays, if it is sound. Otherwise the newest whole version is picked up, but never in place of a pin.
+
+        If there is none, a damaged one stays if each of its pages has a checksum: what is whole of it can be served.
+        """
+        if self._is_sound:
             return replace(self.followed, problem=problem)
         if not pin:
             for number in reversed(self._numbers()):
@@ -116,6 +142,9 @@ class Follower:
                     return FollowedVersion(self._open(pointer), pointer, problem=problem)
                 except Exception:  # noqa: BLE001, S112 - the one before it may be whole
                     continue
+        opened = self.followed.snapshot
+        if opened is not None and opened.entries.is_checked:
+            return replace(self.followed, problem=problem)
         return FollowedVersion(problem=problem)
 
     def _numbers(self) -> list[int]:
@@ -132,13 +161,17 @@ class Follower:
             raise StoreError(
                 f"{snapshot.folder} is a version of the job {snapshot.manifest.job}, not of {self.data.name}."
             )
-        verify_once(snapshot)
+        if named in self._distrusted:
+            verify_again(snapshot)
+        else:
+            verify_once(snapshot)
         snapshot.probe()
         if self.matching and snapshot.matches:
             with contextlib.suppress(MissingExtra, IncompatibleMatcher):  # a request for a match says so
                 _ = snapshot.matcher
         if self._prepare is not None:
             self._prepare(snapshot, named)
+        self._distrusted.discard(named)
         return snapshot
 
 

@@ -9,6 +9,7 @@ from batchinfer.core.sql import quoted
 FORMAT = 1
 MANIFEST = "manifest.json"
 LOOKUP = "lookup.lmdb"
+CHECKS = "lookup.crc"  # of its pages; old versions have none
 PREDICTIONS = "predictions.parquet"
 VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
 OWN_COLUMNS = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])

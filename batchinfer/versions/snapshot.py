@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,30 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import lmdb
-
 from batchinfer.errors import StoreError, UsageError, counted
 from batchinfer.match.matcher import MATCHER, Matcher
-from batchinfer.versions.layout import LOOKUP, MANIFEST
+from batchinfer.versions.entries import EntryFile
+from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.query import QueryReader
 
-CLOSING_SECONDS = 1.0
 REMOVING_SECONDS = 0.5
-
-
-class _Mapped:
-    """A version's lookup file in memory, and a shared lock by which clean-up knows that the version is in use.
-
-    Both are released with the last Snapshot that holds it.
-    """
-
-    def __init__(self, folder: Path, path: Path) -> None:
-        """Raises OSError or lmdb.Error."""
-        handle = os.open(folder / MANIFEST, os.O_RDONLY)
-        weakref.finalize(self, os.close, handle)
-        _share(handle, folder / MANIFEST)
-        self.environment = _open(path)
 
 
 def _share(handle: int, path: Path) -> None:
@@ -57,24 +40,6 @@ def _share(handle: int, path: Path) -> None:
         time.sleep(0.01)
 
 
-def _open(path: Path) -> Any:
-    """Raises lmdb.Error."""
-    patience = time.monotonic() + CLOSING_SECONDS
-    while True:
-        try:
-            # No lock file: the folder may be read-only, and nobody writes a published file.
-            return lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=4)
-        except lmdb.Error as exc:
-            if "already open" not in str(exc) or time.monotonic() > patience:
-                raise
-        time.sleep(0.001)  # another thread has just released it, and LMDB is still closing it
-
-
-# LMDB can open a file only once in a process, and several Snapshots may want it.
-_MAPPED: weakref.WeakValueDictionary[tuple[int, int], _Mapped] = weakref.WeakValueDictionary()
-_MAPPING = threading.Lock()
-
-
 class Snapshot:
     """A version, opened for lookups. Any number of threads may ask it."""
 
@@ -83,37 +48,47 @@ class Snapshot:
         self.folder = folder
         self.manifest = Manifest.read(folder, digest=digest)
         self.reader = QueryReader(self.manifest.job, self.manifest.key, self.manifest.normalize)
-        path = folder / LOOKUP
+        path, checks = folder / LOOKUP, folder / CHECKS if CHECKS in self.manifest.files else None
         try:
-            facts = path.stat()
-            if facts.st_size != self.manifest.files[LOOKUP].size:
+            if path.stat().st_size != self.manifest.files[LOOKUP].size:
                 raise StoreError(f"{path} is truncated or corrupt: its size differs from the manifest's.")
-            with _MAPPING:
-                mapped = _MAPPED.get((facts.st_dev, facts.st_ino)) or _Mapped(folder, path)
-                _MAPPED[facts.st_dev, facts.st_ino] = mapped
-        except (OSError, KeyError, lmdb.Error) as exc:
+            self._hold(folder / MANIFEST)
+            self._entries: EntryFile | None = EntryFile(path, checks)
+        except (OSError, KeyError) as exc:
             raise StoreError(f"{path} cannot be opened: {exc}.") from exc
-        self._mapped: _Mapped | None = mapped
-        self._environment: Any = mapped.environment
+
+    def _hold(self, manifest: Path) -> None:
+        """Takes a lock, shared with others, by which clean-up knows that the version is in use. Raises OSError."""
+        handle = os.open(manifest, os.O_RDONLY | os.O_CLOEXEC)
+        self._release = weakref.finalize(self, os.close, handle)
+        _share(handle, manifest)
+
+    @property
+    def entries(self) -> EntryFile:
+        """Its lookup file. Not to be asked for once it is closed."""
+        assert self._entries is not None
+        return self._entries
 
     def get(self, query: Mapping[str, Any]) -> bytes | None:
         """The body of a hit, as JSON, or None. Raises UsageError for a query that the lookup key does not fit."""
         return self.find(self.reader.lookup_hash(self.reader.from_values(query)))
 
     def find(self, lookup_hash: bytes) -> bytes | None:
-        """The same, by the 16 bytes of the lookup key."""
-        with self._environment.begin() as transaction:
-            body: bytes | None = transaction.get(lookup_hash)
-            return body
+        """The same, by the 16 bytes of the lookup key. Raises DamagedFile rather than giving what publishing did not write."""
+        return self.entries.get(lookup_hash)
 
     def find_many(self, lookup_hashes: Iterable[bytes]) -> Iterator[bytes | None]:
         """The same for many, in their order, one by one: together they may be large."""
-        with self._environment.begin() as transaction:
-            for lookup_hash in lookup_hashes:
-                yield transaction.get(lookup_hash)
+        return map(self.entries.get, lookup_hashes)
 
     def __len__(self) -> int:
-        return int(self._environment.stat()["entries"])
+        return len(self.entries)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether something in it was found damaged, or its files were written to, since it was opened."""
+        matcher: Matcher | None = self.__dict__.get("matcher")
+        return self.entries.is_suspect or (matcher is not None and matcher.is_suspect)
 
     def verify(self) -> None:
         """Compares every file's checksum with the manifest's. Raises StoreError."""
@@ -133,9 +108,9 @@ class Snapshot:
     def probe(self) -> None:
         """Reads an entry, if there is one. Raises StoreError."""
         try:
-            with self._environment.begin() as transaction, transaction.cursor() as cursor:
-                readable = not cursor.first() or json.loads(cursor.value()).keys() >= {"job", "prediction"}
-        except (lmdb.Error, ValueError, AttributeError) as exc:
+            body = self.entries.first()
+            readable = body is None or json.loads(body).keys() >= {"job", "prediction"}
+        except (ValueError, AttributeError) as exc:
             raise StoreError(f"{self.folder / LOOKUP} cannot be read: {exc}.") from exc
         if not readable:
             raise StoreError(f"{self.folder / LOOKUP} holds something other than predictions.")
@@ -162,8 +137,9 @@ class Snapshot:
 
     def close(self) -> None:
         """Releases the version. One that is not closed is released with its last reference."""
-        self._mapped = self._environment = None
+        self._entries = None
         self.__dict__.pop("matcher", None)
+        self._release()
 
     def __enter__(self) -> Self:
         return self

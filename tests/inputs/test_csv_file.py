@@ -24,6 +24,13 @@ READ = [
     pytest.param(b'a,b\n1,5 inch (5")\n', [("1", '5 inch (5")')], id="a quote within a cell"),
     pytest.param(b"a,b\n1,NULL", [("1", "NULL")], id="no line end"),
     pytest.param(b"a,b\n", [], id="no rows"),
+    pytest.param("a\tb\n1,5\té;\n".encode("utf-16"), [("1,5", "é;")], id="UTF-16 with tabs"),
+    pytest.param(b"\xfe\xff" + "a,b\n1,x\n".encode("utf-16-be"), [("1", "x")], id="UTF-16, the other way round"),
+    pytest.param(b"\xef\xbb\xbfa\tb\r\n1,5\tx\r\n", [("1,5", "x")], id="tabs"),
+    pytest.param(b"sep=;\r\na;b\r\n1,5;x\r\n", [("1,5", "x")], id="a line that says the separator"),
+    pytest.param(b"a,b,,\n1,x,,\n2,y,,,,\n", [("1", "x"), ("2", "y")], id="empty columns at the end"),
+    pytest.param(b" a ,b\t\n1,x\n", [("1", "x")], id="spaces in the header"),
+    pytest.param(b'"a","b"\n1,"x;;\t\t"\n', [("1", "x;;\t\t")], id="other separators in cells"),
 ]  # fmt: skip
 REFUSED = [
     pytest.param(b"", "is empty: its first line should name the columns", id="empty"),
@@ -34,7 +41,8 @@ REFUSED = [
     pytest.param(b'a,b\n1,"x\n2,"y"\n', "line 3: this is not valid CSV", id="quote closed by another"),
     pytest.param(b'a,b\n1,"' + b"x" * 2000 + b'"\n', "line 2: this is not valid CSV: field larger", id="endless cell"),
     pytest.param(b"a,b\n1,x\n2,\xff\n", "line 3: the text is not UTF-8: save the file", id="not UTF-8"),
-    pytest.param("a,b\n1,x\n".encode("utf-16"), "line 1: the text is not UTF-8", id="UTF-16"),
+    pytest.param("a,b\n1,x\n".encode("utf-16")[:-1], "is not UTF-8", id="UTF-16 that breaks off"),
+    pytest.param(b"a,b,\n1,x,y\n", "line 2: the row has 3 cells, but the header has 2", id="a cell in a column without a name"),
     pytest.param(b"a,a\n1,2\n", "line 1: the header has the column a more than once", id="name twice"),
     pytest.param(b"a,,b\n1,2,3\n", "line 1: column 2 of the header has no name", id="no name"),
 ]  # fmt: skip
@@ -76,3 +84,18 @@ def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """A file that is not there is one sentence."""
     with pytest.raises(InputError, match=r"words\.csv cannot be read: No such file or directory"):
         as_parquet(tmp_path / "words.csv", tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".XLS", ".ods"])
+def test_other_spreadsheets_are_told_what_to_do(tmp_path: Path, suffix: str) -> None:
+    """Files that only a spreadsheet reads are refused with the way out."""
+    (tmp_path / f"a{suffix}").write_bytes(b"PK")
+    with pytest.raises(InputError, match="neither CSV nor Parquet: save the spreadsheet as CSV"):
+        as_parquet(tmp_path / f"a{suffix}", tmp_path)
+
+
+def test_known_columns_are_called_so_in_any_case(tmp_path: Path) -> None:
+    """The header's case is forgiven where it leaves no doubt."""
+    (tmp_path / "a.csv").write_text("ID,Prediction,other,Two,two\n1,x,y,z,w\n", encoding="utf-8")
+    path = as_parquet(tmp_path / "a.csv", tmp_path, None, ["id", "prediction", "TWO"])
+    assert pq.read_schema(path).names == ["id", "prediction", "other", "Two", "two"]

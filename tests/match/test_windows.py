@@ -68,6 +68,17 @@ def test_windows_have_what_the_whole_text_has(text: str, size: int, step: int, l
     assert found == parts(whole, longest)
 
 
+@settings(max_examples=200, deadline=None)
+@given(text=st.lists(st.sampled_from(SIGNS), min_size=1, max_size=40).map("".join), accents=st.booleans())
+@example(text="a-" * 30, accents=True)
+@example(text="a한" * 30, accents=True)
+@example(text="\ufdfa" * 30, accents=True)
+def test_how_long_a_text_is_at_most(text: str, accents: bool) -> None:
+    """The bound by which windows overlap is never less than the normal form's length."""
+    fold = Folding(accents=accents)
+    assert len(fold(text).marked) <= windows.most_marked(fold, text)
+
+
 def whole_of(text: str, fold: Folding) -> tuple[str, int, list[windows._Piece]]:
     folded = fold(text)
     return folded.marked, 0, [windows._Piece(0, 0, 0, folded)]

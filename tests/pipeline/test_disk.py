@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -231,3 +232,32 @@ def test_a_disk_that_fills_up_while_a_version_is_built(small_disk: Path, tmp_pat
         (small_disk / "filler").unlink()
         report = run(job, data, Options(), RecordingConsole(), pool)
     assert (report.cached, report.generated, report.version) == (600, 0, 1)
+
+
+def test_an_import_is_in_or_out_on_a_full_disk(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However much room there is, what an import says is so: also where there is room for the log, and none for the file."""
+    cli = Cli(monkeypatch, capsys, small_disk / "home")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    texts = [f"{number:05d}" * 20 for number in range(2000)]
+    folder = write_job(tmp_path / "shop", {"text": texts})
+    file = write_job(tmp_path / "answers", {"text": texts, "prediction": texts}) / "queries.parquet"
+    data, ends = JobData(small_disk / "home", "shop"), list[tuple[int, int]]()
+    for leave in range(0, 3_200_000, 200_000):
+        shutil.rmtree(small_disk / "home", ignore_errors=True)
+        data.folder.mkdir(parents=True)
+        Store(data.cache).prepare()
+        filler = fill(small_disk, leave)
+        done = cli("import", folder, file)
+        assert "Traceback" not in done.err
+        ends.append((done.code, imported(data)))
+        filler.unlink()
+        assert imported(data) == ends[-1][1]
+    assert set(ends) == {(1, 0), (0, 2000)}
+
+
+def imported(data: JobData) -> int:
+    """How many rows of people the cache holds."""
+    with Store(data.cache).open() as db:
+        return int(db.execute("SELECT count(*) FROM imports").fetchall()[0][0])

@@ -156,7 +156,7 @@ def test_the_serving_image_serves(image: Build, read_only_data: bool) -> None:
             with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - our own
                 assert json.load(reply)["prediction"] == "two"
             names = {pid: Path(f"/proc/{pid}/comm").read_text(encoding="utf-8") for pid in children(main.pid)}
-            workers = [pid for pid in names if "lmdb" in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")]
+            workers = [pid for pid in names if "granian" in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")]
             assert workers, names
             for pid in workers:
                 assert not re.search(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,19 @@ def test_what_others_could_write_is_not_trusted(data: JobData, tmp_path: Path, s
     (folder_of(data, 3) / PREDICTIONS).write_bytes(b"x")
     follower = following(data)
     assert (says(follower), follower.followed.degraded) == ("2", True)
+
+
+def test_several_that_open_a_version_at_once(data: JobData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One compares, the others wait for it, and all of them have it open then."""
+    verify, compared = Snapshot.verify, []
+
+    def slow(snapshot: Snapshot) -> None:
+        compared.append(snapshot.folder.name)
+        time.sleep(0.3)
+        verify(snapshot)
+
+    monkeypatch.setattr(Snapshot, "verify", slow)
+    with ThreadPoolExecutor(4) as pool:
+        followers = list(pool.map(lambda _: following(data), range(4)))
+    assert [(says(follower), follower.followed.problem) for follower in followers] == [("3", None)] * 4
+    assert compared == ["000003"]

@@ -14,7 +14,7 @@ from batchinfer.core.home import JobData
 from batchinfer.errors import Busy, StoreError
 from batchinfer.versions import folders, pointers, replication
 from batchinfer.versions.folders import folder_of
-from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.snapshot import Snapshot
 from tests.factories import LENIENT, World, imports_job
 from tests.killing import kill_at
@@ -266,4 +266,4 @@ def test_big_files_are_told_of(world: World, dest: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(replication, "BIG", 0)
     said: list[str] = []
     replication.replicate(world.data, dest, said.append)
-    assert [text.split()[1] for text in said] == [LOOKUP, PREDICTIONS]
+    assert [text.split()[1] for text in said] == [CHECKS, LOOKUP, PREDICTIONS]

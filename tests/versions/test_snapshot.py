@@ -32,7 +32,7 @@ def big(templates: Templates, tmp_path: Path) -> World:
 
 
 def test_a_truncated_lookup_file_is_not_opened(big: World) -> None:
-    """A look-up file that is shorter than its manifest says is refused before it is mapped."""
+    """A look-up file that is shorter than its manifest says is refused before it is read."""
     path = folder_of(big.data, 1) / LOOKUP
     whole = path.read_bytes()
     for length in (0, 100, 8192, len(whole) - 1):
@@ -119,8 +119,8 @@ def test_a_query_that_does_not_fit_is_refused(data: JobData) -> None:
         snapshot.get({"text": "a"})
 
 
-def test_one_file_is_opened_once(data: JobData) -> None:
-    """Several Snapshots of a version share it; one that is closed takes it from none of the others."""
+def test_a_version_is_opened_several_times(data: JobData) -> None:
+    """One Snapshot of a version that is closed takes it from none of the others."""
     folder = folder_of(data, 1)
     first, second = Snapshot(folder), Snapshot(folder)
     first.close()

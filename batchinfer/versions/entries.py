@@ -1,0 +1,233 @@
+"""Reads lookup.lmdb, the tree of pages that LMDB writes, without mapping it: no state of the file can end the process.
+
+A file that is mapped kills who reads it once it is cut, and a damaged page leads a reader anywhere. So each page is read
+from the open file and compared with its checksum in lookup.crc before it is believed. What leads to the leaves is read
+once, when the file is opened; a look-up reads one leaf, and the pages of its own that a long body lies in.
+
+    meta page 0 or 1 ─► root ─► branches ─► leaf: key → body, or key → its first page of its own
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from batchinfer.core.open_file import DamagedFile, OpenFile
+
+KEY = 16  # bytes of a lookup key's hash
+HEAD = 16  # bytes of a page before its pointers, or before a long body
+NODE = 8  # bytes of a node before its key
+MAGIC, LAYOUT = 0xBEEFC0DE, 1
+LEAF, LONG_PAGES = 0x02, 0x04  # kinds of pages
+LONG = 0x01  # the kind of a node whose body has pages of its own
+NOWHERE = 2**64 - 1  # the root of an empty tree
+PAGE_SIZES = {1 << bits for bits in range(9, 17)}
+DEEPEST = 32
+MOST_KEPT = 1024  # leaves: some 4 MB
+_META = struct.Struct("=16xII16xI50xH24xQQQQ")  # magic, layout, page size; depth, entries, root, last page, transaction
+_HEADER = struct.Struct("=8x2xHHH")  # flags, and the ends of the free room
+_NODE = struct.Struct("=HHHH")  # two halves of a number, flags, length of the key
+_HALF = struct.Struct("=H")
+_WORD = struct.Struct("=Q")
+_COUNT = struct.Struct("=12xI")
+
+
+class _Tree(NamedTuple):
+    """What a meta page says.
+
+    page_size: in bytes.
+    depth: levels of pages.
+    entries: how many keys there are.
+    root: its page.
+    pages: how many the file has.
+    written: the number of the transaction that wrote it.
+    """
+
+    page_size: int
+    depth: int
+    entries: int
+    root: int
+    pages: int
+    written: int
+
+
+class EntryFile:
+    """An open lookup file. Any number of threads may ask it. Every fault of the file is a DamagedFile."""
+
+    def __init__(self, path: Path, checks: Path | None) -> None:
+        """checks: the checksums of its pages; None in an old version. Raises OSError or DamagedFile."""
+        self._file = OpenFile(path)
+        self._checks = None if checks is None else array("I", _whole_words(checks))
+        self._tree = _newest_tree(self._file)
+        self._size = self._tree.page_size
+        if self._checks is not None and len(self._checks) < self._tree.pages:
+            raise DamagedFile(f"{checks} is damaged: it has too few checksums.")
+        self._kept = dict[int, bytes]()
+        self._firsts, self._leaves = array("Q"), array("Q")  # what the keys of each leaf begin with, and its page
+        if self._tree.root != NOWHERE:
+            self._gather(self._tree.root, 0, self._tree.depth)
+
+    def __len__(self) -> int:
+        return self._tree.entries
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether every page is compared with a checksum before it is believed."""
+        return self._checks is not None
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether damage was found in the file, or somebody wrote to it."""
+        return self._file.is_suspect
+
+    def get(self, key: bytes) -> bytes | None:
+        """The body of a key. Raises DamagedFile."""
+        begin = int.from_bytes(key[:8], "big")
+        place = bisect_right(self._firsts, begin) - 1
+        while place >= 0:
+            body = self._in_leaf(self._leaves[place], key)
+            if body is not None or self._firsts[place] != begin:
+                return body
+            place -= 1  # the keys of two leaves may begin alike
+        return None
+
+    def first(self) -> bytes | None:
+        """The body of the first entry, if there is one. Raises DamagedFile."""
+        return next((body for _, body in self.read_all()), None)
+
+    def read_all(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys with their bodies, by key. Raises DamagedFile."""
+        for number in self._leaves:
+            page = self._read(number, LEAF, 1)
+            for node in self._nodes(page):
+                yield page[node + NODE : node + NODE + KEY], self._body(page, node)
+
+    def check(self) -> None:
+        """Reads all of it: whether the keys are in order, and as many as there should be. Raises DamagedFile."""
+        count, last = 0, b""
+        for key, _ in self.read_all():
+            if key <= last:
+                raise self._file.damaged("its keys are not in order")
+            count, last = count + 1, key
+        if count != len(self):
+            raise self._file.damaged(f"it has {count:,} entries and says {len(self):,}")
+
+    def _in_leaf(self, number: int, key: bytes) -> bytes | None:
+        page = self._leaf(number)
+        place = page.find(key, HEAD)
+        while place >= 0:
+            if page.find(_HALF.pack(place - NODE), HEAD, _HEADER.unpack_from(page)[1]) >= 0:
+                return self._body(page, place - NODE)
+            place = page.find(key, place + 1)  # it stood in a body
+        return None
+
+    def _leaf(self, number: int) -> bytes:
+        """A leaf. Those that were read last are kept, as they were when they were compared with their checksums."""
+        page = self._kept.get(number)
+        if page is None:
+            page = self._read(number, LEAF, 1)
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[number] = page
+        return page
+
+    def _body(self, page: bytes, node: int) -> bytes:
+        try:
+            low, high, flags, key_length = _NODE.unpack_from(page, node)
+            begin, length = node + NODE + key_length, low | high << 16
+            if flags & LONG:
+                return self._long_body(_WORD.unpack_from(page, begin)[0], length)
+        except struct.error as exc:
+            raise self._file.damaged("an entry begins outside its page") from exc
+        body = page[begin : begin + length]
+        if key_length != KEY or len(body) != length:
+            raise self._file.damaged("an entry does not fit its page")
+        return body
+
+    def _long_body(self, number: int, length: int) -> bytes:
+        return self._read(number, LONG_PAGES, (HEAD - 1 + length) // self._size + 1)[HEAD : HEAD + length]
+
+    def _gather(self, number: int, begin: int, depth: int) -> None:
+        """Notes the leaves below a page. begin: what the first key below it begins with."""
+        if depth <= 1:
+            if len(self._leaves) >= self._tree.pages:
+                raise self._file.damaged("its pages lead in a circle")
+            self._firsts.append(begin)
+            self._leaves.append(number)
+            return
+        page = self._read(number, 0, 1)
+        for place, node in enumerate(self._nodes(page)):
+            low, high, flags, key_length = _NODE.unpack_from(page, node)
+            first = int.from_bytes(page[node + NODE : node + NODE + min(8, key_length)].ljust(8, b"\0"), "big")
+            self._gather(low | high << 16 | flags << 32, first if place else begin, depth - 1)
+
+    def _nodes(self, page: bytes) -> tuple[int, ...]:
+        """Where the nodes of a page begin, in the order of their keys."""
+        _, lower, _ = _HEADER.unpack_from(page)
+        count = (lower - HEAD) // 2
+        if not 0 <= count <= (self._size - HEAD) // 2:
+            raise self._file.damaged("a page has more entries than room")
+        nodes = struct.unpack_from(f"={count}H", page, HEAD)
+        if nodes and max(nodes) > self._size - NODE:
+            raise self._file.damaged("an entry begins outside its page")
+        return nodes
+
+    def _read(self, number: int, kind: int, count: int) -> bytes:
+        """Pages of the file, which are what publishing wrote as far as that is known. kind: LEAF, LONG_PAGES, or 0 for others."""
+        if not 0 <= number <= self._tree.pages - count:
+            raise self._file.damaged("a page is missing")
+        begin = number * self._size
+        pages = self._file.read(begin, begin + count * self._size)
+        if self._checks is not None and zlib.crc32(pages) != self._checks[number]:
+            raise self._file.damaged("a page differs from its checksum")
+        if _HEADER.unpack_from(pages)[0] & (LEAF | LONG_PAGES) != kind:
+            raise self._file.damaged("a page is of the wrong kind")
+        return pages
+
+
+def page_checks(path: Path) -> bytes:
+    """lookup.crc of a lookup file that was just written: a checksum for each page, and one for all pages of a long body.
+
+    That one stands where the first of them has its place. Raises OSError or DamagedFile.
+    """
+    tree = _newest_tree(OpenFile(path))
+    checks, number = array("I", bytes(4 * tree.pages)), 0
+    with path.open("rb") as file:
+        while number < tree.pages and (page := file.read(tree.page_size)):
+            count = max(_COUNT.unpack_from(page)[0], 1) if _HEADER.unpack_from(page)[0] & LONG_PAGES else 1
+            checks[number] = zlib.crc32(page + file.read((count - 1) * tree.page_size))
+            number += count
+    return checks.tobytes()
+
+
+def _newest_tree(file: OpenFile) -> _Tree:
+    """What the newer of the two meta pages says. Raises DamagedFile."""
+    first = _meta(file, 0)
+    second = None if first is None else _meta(file, first.page_size)
+    trees = [tree for tree in (first, second) if tree is not None]
+    if not trees:
+        raise DamagedFile(f"{file.path} cannot be opened: it does not begin as a lookup file does.")
+    tree = max(trees, key=lambda each: each.written)
+    if tree.pages > file.size // tree.page_size:
+        raise file.damaged("it is shorter than it says")
+    return tree
+
+
+def _meta(file: OpenFile, begin: int) -> _Tree | None:
+    """What a meta page says; None where there is none. Raises DamagedFile."""
+    if file.size < begin + _META.size:
+        return None
+    magic, layout, page_size, depth, entries, root, last, written = _META.unpack(file.read(begin, begin + _META.size))
+    if (magic, layout) != (MAGIC, LAYOUT) or page_size not in PAGE_SIZES or depth > DEEPEST:
+        return None
+    return _Tree(page_size, depth, entries, root, last + 1, written)
+
+
+def _whole_words(path: Path) -> bytes:
+    data = path.read_bytes()
+    return data[: len(data) // 4 * 4]

@@ -1,0 +1,132 @@
+"""The reader of lookup files: it finds what LMDB wrote, and whatever the file becomes, it says so and nothing wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from batchinfer.core.open_file import DamagedFile
+from batchinfer.versions.entries import EntryFile, page_checks
+
+SIZES = {"none": 0, "one": 1, "a leaf": 20, "branches": 3000, "branches of branches": 30_000}
+
+
+def key_of(number: int) -> bytes:
+    """As lookup keys are hashed."""
+    return hashlib.blake2b(str(number).encode(), digest_size=16).digest()
+
+
+def body_of(number: int) -> bytes:
+    """Bodies of all lengths; some have pages of their own."""
+    return f"{number:06d}".encode() * (number % 50 if number % 100 else 4000)
+
+
+def write(folder: Path, bodies: Mapping[bytes, bytes], *, checked: bool = True) -> EntryFile:
+    """A lookup file as publishing writes it, opened."""
+    path, checks = folder / "lookup.lmdb", folder / "lookup.crc"
+    with (
+        lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 28, sync=False) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        transaction.cursor().putmulti(sorted(bodies.items()), append=True)
+    checks.write_bytes(page_checks(path))
+    return EntryFile(path, checks if checked else None)
+
+
+@pytest.mark.parametrize("count", SIZES.values(), ids=SIZES)
+def test_all_is_found_that_lmdb_wrote(tmp_path: Path, count: int) -> None:
+    """Each key has its body, other keys have none, and all of it is read in order."""
+    bodies = {key_of(number): body_of(number) for number in range(count)}
+    entries = write(tmp_path, bodies)
+    assert len(entries) == count
+    assert all(entries.get(key) == body for key, body in bodies.items())
+    assert [entries.get(key_of(number)) for number in range(count, count + 500)] == [None] * 500
+    assert [entries.get(bytes(16)), entries.get(b"\xff" * 16)] == [None, None]
+    assert list(entries.read_all()) == sorted(bodies.items())
+    assert entries.first() == (bodies[min(bodies)] if bodies else None)
+    entries.check()
+    assert entries.is_checked
+    assert not entries.is_suspect
+
+
+def test_keys_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    """Also where the leaves between them begin with the same eight bytes."""
+    bodies = {b"alike!!!" + number.to_bytes(8, "big"): b"%d" % number * 100 for number in range(0, 400, 2)}
+    entries = write(tmp_path, bodies)
+    assert all(entries.get(key) == body for key, body in bodies.items())
+    assert all(entries.get(b"alike!!!" + number.to_bytes(8, "big")) is None for number in range(1, 400, 2))
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_no_damage_is_read_as_if_it_were_whole(tmp_path: Path, checked: bool, seed: int) -> None:
+    """After bits have flipped in the open file, what is checked is right or refused; without checksums nothing else is raised."""
+    chance = random.Random(seed)
+    bodies = {key_of(number): body_of(number) for number in range(2000)}
+    entries = write(tmp_path, bodies, checked=checked)
+    with (tmp_path / "lookup.lmdb").open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        for _ in range(400):
+            file.seek(
+                chance.choice([chance.randrange(size), chance.randrange(size) // 4096 * 4096 + chance.randrange(40)])
+            )
+            file.write(chance.randbytes(chance.choice([1, 2, 8])))
+    refused = 0
+    for key, body in bodies.items():
+        try:
+            found = entries.get(key)
+        except DamagedFile as exc:
+            refused += 1
+            assert "lookup.lmdb is damaged: " in str(exc)  # noqa: PT017
+        else:
+            assert found == body or not checked
+    assert refused
+    assert entries.is_suspect
+    with pytest.raises(DamagedFile):
+        entries.check()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_file_that_is_opened_says_so(tmp_path: Path, seed: int) -> None:
+    """Opening and reading a file of which any bytes are wrong ends well or with a sentence, and never with anything else."""
+    chance = random.Random(seed)
+    write(tmp_path, {key_of(number): body_of(number) for number in range(3000)})
+    path = tmp_path / "lookup.lmdb"
+    data = bytearray(path.read_bytes())
+    for _ in range(300):
+        place = chance.choice(
+            [chance.randrange(8192), chance.randrange(len(data)), chance.randrange(0, len(data), 4096) + 12]
+        )
+        data[place : place + 2] = chance.randbytes(2)
+    if chance.random() < 0.3:
+        del data[chance.randrange(len(data)) :]
+    path.write_bytes(data)
+    try:
+        EntryFile(path, None).check()
+    except DamagedFile as exc:  # bodies alone may have been hit, which nobody can know without checksums
+        assert "lookup.lmdb is damaged: " in str(exc) or "lookup.lmdb cannot be opened: " in str(exc)  # noqa: PT017
+
+
+def test_a_file_that_is_cut_is_damaged(tmp_path: Path) -> None:
+    """It was open before; what is gone cannot be read, and that is all."""
+    bodies = {key_of(number): body_of(number) for number in range(3000)}
+    entries = write(tmp_path, bodies, checked=False)
+    os.truncate((tmp_path / "lookup.lmdb"), 8192)
+    assert entries.is_suspect
+    for key in bodies:
+        with pytest.raises(DamagedFile, match="it was cut"):
+            entries.get(key)
+
+
+def test_checksums_that_are_cut_are_damaged(tmp_path: Path) -> None:
+    """The file itself may be whole: nobody can say."""
+    write(tmp_path, {key_of(number): b"x" for number in range(100)})
+    os.truncate(tmp_path / "lookup.crc", 5)
+    with pytest.raises(DamagedFile, match=r"lookup\.crc is damaged: it has too few checksums"):
+        EntryFile((tmp_path / "lookup.lmdb"), tmp_path / "lookup.crc")
