@@ -164,7 +164,7 @@ sampling: {top_p: 2}
 """
     assert problems(SMALLEST + text) == [
         "line 7: prompt.examples, number 2: the template needs a value that is not there: 'note' is undefined.",
-        "line 8: prompt.shots: is 3, but there are only 2 examples.",
+        "line 8: prompt.shots: is 3, but the job has only 2 examples.",
         "line 10: sampling.top_p: input should be less than or equal to 1 (it is 2).",
     ]
 
