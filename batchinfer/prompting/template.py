@@ -105,6 +105,12 @@ class PromptTemplate:
                 raise SpecError(self._path, [f"prompt.examples, number {number}: {exc}"]) from exc
         self._template = template
 
+    @property
+    def roles(self) -> list[str]:
+        """Those of the chat turns of every row."""
+        first = ["system"] if self._spec.system else []
+        return [*first, *["user", "assistant"] * len(self._examples), "user"]
+
     def messages(self, row: Mapping[str, Any]) -> tuple[Message, ...]:
         """The chat turns for a row, or one (TEXT, …) for plain completion. Raises TemplateFault.
 
