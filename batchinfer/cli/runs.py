@@ -1,4 +1,4 @@
-"""plan, run, publish: the commands that need the query list."""
+"""plan, run, publish, export, and what came of runs: failures, runs."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def _print_runs(reports: Sequence[Mapping[str, Any]]) -> None:
 @click.command("export")
 @job_argument
 @click.argument("file")
-@format_option
+@format_option()
 @input_option
 @yes_option
 @json_option

@@ -14,7 +14,7 @@ from jinja2.meta import find_undeclared_variables
 
 from batchinfer.core.limits import TookTooLong, time_limit
 from batchinfer.core.records import TEXT, Message
-from batchinfer.errors import SpecError
+from batchinfer.errors import SpecError, counted
 from batchinfer.prompting.metered import MOST_TEXT, BudgetSpent, Metered
 from batchinfer.prompting.spec import Example, PromptSpec
 
@@ -228,5 +228,5 @@ def few_shot(examples: Sequence[Example], shots: int | str, path: str) -> list[E
     if shots == "all":
         return list(examples)
     if int(shots) > len(examples):
-        raise SpecError(path, [f"prompt.shots: is {shots}, but there are only {len(examples)} examples."])
+        raise SpecError(path, [f"prompt.shots: is {shots}, but the job has only {counted(len(examples), 'example')}."])
     return list(examples[: int(shots)])

@@ -33,8 +33,6 @@ from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, column_of, safe_cell
 from batchinfer.review.subject import Subject, SubjectKind
 from batchinfer.versions.pointers import open_if_served
 
-FORMATS = (OutputFormat.CSV, OutputFormat.PARQUET)  # what people mark, and `import` reads back
-
 
 @dataclass(frozen=True, slots=True)
 class ExportedReview:
@@ -77,7 +75,7 @@ def export_review(
 ) -> ExportedReview:
     """Writes what would be published now and has no verdict yet. where: only rows with these values.
 
-    target: in one of FORMATS. Raises UsageError where the file or a column of `where` will not do, and NotFound where the
+    target: in one of the FORMATS of a sheet. Raises UsageError where the file or a column of `where` will not do, and NotFound where the
     data folder has nothing of the job.
     """
     data.require()
