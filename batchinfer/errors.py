@@ -98,6 +98,8 @@ class UsageError(BatchinferError):
 class NotConfirmed(UsageError):
     """A person did not agree to what was asked first, or nobody was there to ask."""
 
+    advice = "Run the command again to answer otherwise, or with --yes."
+
 
 class MissingExtra(UsageError):
     """A part of batchinfer that is not installed."""

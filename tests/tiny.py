@@ -152,7 +152,7 @@ class RecordingConsole:
     """A `Console` that remembers what it was given. at: what to do when so many rows are done."""
 
     at: dict[int, Callable[[], object]] = field(default_factory=dict)
-    answer: bool = False
+    answer: bool | None = None  # as where nobody can answer
     said: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
 
@@ -164,7 +164,7 @@ class RecordingConsole:
             if progress.done >= count:
                 self.at.pop(count)()
 
-    def confirm(self, text: str, *, typed: str | None = None) -> bool:
+    def confirm(self, text: str, *, typed: str | None = None) -> bool | None:
         self.questions.append(text if typed is None else f"{text} [{typed}]")
         return self.answer
 

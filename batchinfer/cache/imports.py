@@ -17,7 +17,7 @@ from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
-from batchinfer.core.database import TEXT_ROWS, one, transaction
+from batchinfer.core.database import TEXT_ROWS, one, record_batches, transaction
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import json_path, literal, quoted
@@ -174,21 +174,18 @@ def _make_moved(db: duckdb.DuckDBPyConnection, query_list: QueryList, chosen: st
         f"CASE WHEN {whole} THEN {keys.lookup_hash_sql(source.key, source.normalize)} END AS {quoted(NEW_LOOKUP)}"
     )
     db.execute("CREATE OR REPLACE TABLE moved AS FROM cache.imports LIMIT 0")
-    cursor = db.cursor()
-    rows = cursor.sql(
-        f"SELECT {quoted(STORED_ROW)}, {values} FROM cache.imports AS {quoted(STORED_ROW)} WHERE {chosen}"
-    )
-    for batch in rows.to_arrow_reader(rows_at_once):
-        table = pa.Table.from_batches([batch])
-        for name, column in source.helpers({part.name: batch.column(part.name) for part in source.key}).items():
-            table = table.append_column(name, column)
-        db.register("batch", table)
-        db.execute(
-            f"INSERT INTO moved BY NAME SELECT * EXCLUDE ({quoted(NEW_LOOKUP)}) REPLACE ({quoted(NEW_LOOKUP)} AS lookup) "
-            f"FROM (SELECT unnest({quoted(STORED_ROW)}), {lookup_hash} FROM batch)"
-        )
-        db.unregister("batch")
-    cursor.close()
+    rows = f"SELECT {quoted(STORED_ROW)}, {values} FROM cache.imports AS {quoted(STORED_ROW)} WHERE {chosen}"
+    with record_batches(db, rows, rows_at_once) as reader:
+        for batch in reader:
+            table = pa.Table.from_batches([batch])
+            for name, column in source.helpers({part.name: batch.column(part.name) for part in source.key}).items():
+                table = table.append_column(name, column)
+            db.register("batch", table)
+            db.execute(
+                f"INSERT INTO moved BY NAME SELECT * EXCLUDE ({quoted(NEW_LOOKUP)}) REPLACE ({quoted(NEW_LOOKUP)} AS lookup) "
+                f"FROM (SELECT unnest({quoted(STORED_ROW)}), {lookup_hash} FROM batch)"
+            )
+            db.unregister("batch")
 
 
 def values_sql(query_list: QueryList) -> dict[str, str]:

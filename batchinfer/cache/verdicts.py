@@ -29,6 +29,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.cache.store import Store
+from batchinfer.core.database import add_text_function
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.records import Source, VerdictKind
 from batchinfer.core.sql import literal
@@ -61,11 +62,8 @@ class Verdicts:
             self._cover(query_list)
 
     def _add_canonical(self) -> None:
-        known = "SELECT 1 FROM duckdb_functions() WHERE function_name = ?"
-        if self._spec.output.is_json and not self._db.execute(known, [CANONICAL]).fetchall():
-            self._db.create_function(
-                CANONICAL, _canonical, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special"
-            )  # type: ignore[call-overload]
+        if self._spec.output.is_json:
+            add_text_function(self._db, CANONICAL, _canonical)
 
     def _read(self) -> None:
         spec = self._spec

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,6 @@ LOOSE = 10_000  # more characters than any table has
 job_argument = click.argument("job")
 counted = errors.counted
 FORMATS = tuple(OutputFormat)
-format_option = click.option(
-    "--format",
-    "chosen",
-    type=click.Choice([each.value for each in FORMATS]),
-    help="The format, where - stands for standard output.",
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value for machines.")
 yes_option = click.option("--yes", is_flag=True, help="Answer yes to all that the command asks.")
 input_option = click.option(
@@ -43,6 +38,16 @@ input_option = click.option(
     metavar="PATH",
     help="A Parquet file, glob or folder in place of the job's.",
 )
+
+
+def format_option(formats: Sequence[OutputFormat] = FORMATS) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option --format of a command that writes these formats."""
+    return click.option(
+        "--format",
+        "chosen",
+        type=click.Choice([each.value for each in formats]),
+        help="The format, where - stands for standard output.",
+    )
 
 
 def open_job(name: str) -> tuple[Job, JobData]:
@@ -175,6 +180,21 @@ def percent(share: float | None) -> str:
 def warn(text: str) -> None:
     """Prints a sentence to stderr, beside what the command prints."""
     click.echo(text, err=True)
+
+
+class Terminal:
+    """The `Person` at a terminal, if there is one."""
+
+    def info(self, text: str) -> None:
+        warn(text)
+
+    def confirm(self, text: str, *, typed: str | None = None) -> bool | None:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return None
+        if typed is None:
+            return click.confirm(text, default=False, err=True)
+        question = f"{text} Type {typed} to continue, or nothing to stop"
+        return bool(click.prompt(question, default="", show_default=False, err=True).strip() == typed)
 
 
 def output_file(name: str, chosen: str | None, as_json: bool, formats: Sequence[OutputFormat] = FORMATS) -> OutputFile:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchinfer.cli.common import (
+    Terminal,
     counted,
     data_dir,
     emit,
@@ -23,6 +23,7 @@ from batchinfer.cli.common import (
     table,
     tell,
 )
+from batchinfer.core.person import ask
 from batchinfer.errors import UsageError
 from batchinfer.job.reader import Job
 
@@ -45,9 +46,9 @@ def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool,
     from batchinfer.maintenance.erase import erase_entry
 
     data, texts = served_data(job), pairs(pair)
-    question = f"Erase {', '.join(pair)} of {data.name}, in its cache, versions, misses and logs? It cannot be undone."
-    if not yes and not (sys.stdin.isatty() and click.confirm(question, err=True)):
-        raise UsageError("Nothing was removed: pass --yes, or answer y on a terminal.")
+    if not yes:
+        said = f"This erases {', '.join(pair)} of {data.name}, in its cache, versions, misses and logs, and cannot be undone."
+        ask(Terminal(), said, "pass --yes to erase it.", yes=False)
     report = erase_entry(_job_file(job), data, texts, input_path)
     emit(report.to_json(), as_json, lambda: tell(_erased(report, ", ".join(pair))))
 
@@ -121,11 +122,10 @@ def remove_(ctx: click.Context, job: str, yes: bool, as_json: bool) -> None:
     data = served_data(job)
     found = known_job(data)
     served = "" if found.version is None else f", with version {found.version}, which is served"
-    question = (
-        f"Remove the job {data.name} from {data.root} ({found.bytes / 1e6:,.1f} MB{served})? It cannot be undone."
-    )
-    if not yes and not (sys.stdin.isatty() and click.confirm(question, err=True)):
-        raise UsageError("Nothing was removed: pass --yes, or answer y on a terminal.")
+    if not yes:
+        size = f"{found.bytes / 1e6:,.1f} MB{served}"
+        said = f"This removes the job {data.name} from {data.root} ({size}), and cannot be undone."
+        ask(Terminal(), said, "pass --yes to remove it.", yes=False)
     removed = remove_job(data)
     said = f"Removed the job {removed.job} from {data.root}: {removed.bytes / 1e6:,.1f} MB."
     before = ctx.parent is not None and ctx.parent.params["as_json"]  # jobs --json remove JOB
@@ -134,14 +134,21 @@ def remove_(ctx: click.Context, job: str, yes: bool, as_json: bool) -> None:
 
 @click.command("doctor")
 @click.argument("job", required=False)
+@click.option("--deep", is_flag=True, help="Read all of the job's cache and versions, and say what is damaged.")
 @json_option
-def doctor_(job: str | None, as_json: bool) -> None:
+def doctor_(job: str | None, deep: bool, as_json: bool) -> None:
     """What this machine and data folder can do, and what is missing. Exits with 1 if something is."""
+    from batchinfer.maintenance import deep as deep_checks
     from batchinfer.maintenance import doctor
+
+    if deep and job is None:
+        raise UsageError("--deep reads the cache and versions of one job: name it.")
 
     findings = list(doctor.machine(data_dir()))
     if job is not None:
-        findings += doctor.job(*open_job(job))
+        opened, data = open_job(job)
+        findings += doctor.job(opened, data)
+        findings += deep_checks.read_all(data) if deep else ()
 
     def text() -> None:
         for finding in findings:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from types import TracebackType
 from typing import Self
 
-import click
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from batchinfer.cli.common import percent
+from batchinfer.cli.common import Terminal, percent
 from batchinfer.pipeline.progress import Progress
 
 LINE_SECONDS = 10.0
@@ -30,7 +28,7 @@ class ProgressConsole:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._interactive = sys.stdin.isatty() and sys.stderr.isatty()
+        self._terminal = Terminal()
         self._progress: Progress | None = None
         self._cached = 0
         self._live: Live | None = None
@@ -41,15 +39,10 @@ class ProgressConsole:
         # Broken at words for people; one line each in a log.
         self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=not self._console.is_terminal)
 
-    def confirm(self, text: str, *, typed: str | None = None) -> bool:
-        if not self._interactive:
-            return False
+    def confirm(self, text: str, *, typed: str | None = None) -> bool | None:
         if self._live is not None:
             self._live.stop()  # it would draw over the question
-        if typed is None:
-            return click.confirm(text, default=False, err=True)
-        question = f"{text} Type {typed} to continue, or nothing to stop"
-        return bool(click.prompt(question, default="", show_default=False, err=True).strip() == typed)
+        return self._terminal.confirm(text, typed=typed)
 
     def progress(self, progress: Progress, cached: int) -> None:
         first, self._progress, self._cached = self._progress is None, progress, cached

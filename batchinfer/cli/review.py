@@ -24,6 +24,7 @@ from batchinfer.cli.common import (
     yes_option,
 )
 from batchinfer.errors import UsageError
+from batchinfer.review.sheet import FORMATS
 
 if TYPE_CHECKING:
     from batchinfer.review.allowed import Allowance
@@ -42,7 +43,7 @@ _HINTS = {  # by what is judged
 @click.command("review")
 @job_argument
 @click.option("--out", required=True, metavar="FILE", help="A .csv or .parquet file; - for standard output.")
-@format_option
+@format_option(FORMATS)
 @click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows with this value; may be repeated.")
 @input_option
 @yes_option
@@ -57,7 +58,7 @@ def review_(
     """
     from batchinfer.cli.progress import ProgressConsole
     from batchinfer.planning.prepare import Options
-    from batchinfer.review.export import FORMATS, export_review
+    from batchinfer.review.export import export_review
 
     output = output_file(out, chosen, as_json, FORMATS)
     opened, data = open_job(job)
@@ -145,11 +146,11 @@ def _allowances(text: str | None) -> list[Allowance]:
 
 def _taken(report: ImportReport) -> str:
     """What an import of predictions came to, as a sentence."""
-    parts = [f"Import {report.import_id}: {counted(report.rows, 'row')}"]
+    parts = [f"Import {report.import_id}: {counted(report.rows, 'row')} imported"]
     if report.unfit:
-        parts.append(f"{report.unfit:,} of them with a value that the job could never give")
+        parts.append(f"{counted(report.unfit, 'value')} that the job could never give")
     if report.unlisted:
-        parts.append(f"{report.unlisted:,} of them with a key that the list does not have")
+        parts.append(f"{counted(report.unlisted, 'key')} that the list does not have")
     return f"{', '.join(parts)}."
 
 

@@ -1,4 +1,4 @@
-"""plan, run, publish: the commands that need the query list."""
+"""plan, run, publish, export, and what came of runs: failures, runs."""
 
 from __future__ import annotations
 
@@ -100,6 +100,14 @@ def _cost(result: PlanReport) -> list[tuple[str, Any]]:
 @click.option(
     "--max-hours", type=click.FloatRange(min=0, min_open=True), metavar="H", help="Stop as with Ctrl-C after so long."
 )
+@click.option(
+    "--stop-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="How long what is in flight has after Ctrl-C or SIGTERM.",
+)
 @click.option("--no-publish", is_flag=True, help="Fill the cache only.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
 @click.option(
@@ -113,8 +121,8 @@ def _cost(result: PlanReport) -> list[tuple[str, Any]]:
 @click.option("--update-model", is_flag=True, help="Take the model as it is now, in place of the recorded one.")
 @yes_option
 @json_option
-def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float | None, no_publish: bool, retry_failed: bool,
-         refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
+def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float | None, stop_seconds: float,
+         no_publish: bool, retry_failed: bool, refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
     """Plan, generate what the cache lacks, store it, gate it, publish a version.
 
     Asks first if the list comes from another place than the served version's, if most of the cache would be regenerated,
@@ -126,7 +134,7 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
 
     opened, data = open_job(job)
     options = Options(
-        input=input_path, limit=limit, max_hours=max_hours, publish=not no_publish, retry_failed=retry_failed,
+        input=input_path, limit=limit, max_hours=max_hours, stop_seconds=stop_seconds, publish=not no_publish, retry_failed=retry_failed,
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh], opened.spec.input.key).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
@@ -284,7 +292,7 @@ def _print_runs(reports: Sequence[Mapping[str, Any]]) -> None:
 @click.command("export")
 @job_argument
 @click.argument("file")
-@format_option
+@format_option()
 @input_option
 @yes_option
 @json_option

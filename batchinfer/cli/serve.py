@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import counted, data_dir, emit, json_option, table, warn
+from batchinfer.cli.common import Terminal, counted, data_dir, emit, json_option, table, warn
 from batchinfer.core.home import check_job_name, job_names, require_folder
+from batchinfer.core.person import ask
 from batchinfer.errors import MissingExtra, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -132,7 +132,11 @@ def add(name: str, jobs: tuple[str, ...], yes: bool, as_json: bool) -> None:
     require_folder(root)
     file = KeyFile(root)
     if not file.read():
-        _confirm_first(yes)
+        said = (
+            "This is the first key: a service that runs on this data folder refuses everybody without a key from now on, "
+            "until it is restarted with --no-auth."
+        )
+        ask(Terminal(), said, "pass --yes to make it.", yes=yes)
     made = file.add(name, list(jobs))
 
     def text() -> None:
@@ -140,18 +144,6 @@ def add(name: str, jobs: tuple[str, ...], yes: bool, as_json: bool) -> None:
         warn(f"It is shown only now. Send it as: Authorization: Bearer {made.key[:6]}…")
 
     emit(made.to_json(), as_json, text)
-
-
-def _confirm_first(yes: bool) -> None:
-    """Says what the first key does, and asks. Raises UsageError on no."""
-    said = (
-        "This is the first key: a service that runs on this data folder refuses everybody without a key from now on, "
-        "until it is restarted with --no-auth."
-    )
-    if yes:
-        warn(said)
-    elif not (sys.stdin.isatty() and click.confirm(f"{said} Make it?", err=True)):
-        raise UsageError(f"{said} No key was made: pass --yes, or answer y on a terminal.")
 
 
 def _check_jobs(root: Path, jobs: tuple[str, ...]) -> None:

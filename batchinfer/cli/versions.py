@@ -1,4 +1,4 @@
-"""versions, pin, unpin, rollback, lookup, match: what is served, and which version. No DuckDB and no Parquet is opened."""
+"""versions, pin, unpin, rollback, diff, copy: which versions there are, and which is served."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _mark(value: object) -> object:
 @job_argument
 @click.argument("versions", nargs=-1, metavar="[A B]")
 @click.option("--out", metavar="FILE", help="Write all differences: .parquet, .csv or .jsonl; - for standard output.")
-@format_option
+@format_option()
 @json_option
 def diff_(job: str, versions: tuple[str, ...], out: str | None, chosen: str | None, as_json: bool) -> None:
     """What was added, removed and changed between two versions.

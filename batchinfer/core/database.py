@@ -7,11 +7,12 @@ import csv
 import io
 import itertools
 import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from batchinfer.core.files import FIX_PERMISSIONS
 from batchinfer.core.output import OutputFile, OutputFormat
@@ -27,6 +28,7 @@ LIST_ROWS = 65_536  # of lists: keys and other short values
 TEXT_ROWS = 16_384  # of predictions and of what people write: such texts may be long
 
 _INSTANCES: dict[int, duckdb.DuckDBPyConnection] = {}  # by process number: an instance does not survive a fork
+_IDLE: dict[int, list[duckdb.DuckDBPyConnection]] = {}  # instances that scratch databases were in
 _NUMBERS = itertools.count(1)
 
 
@@ -144,17 +146,66 @@ def duckdb_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch_database(folder: Path, memory: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database for intermediate tables, of bounded memory. Raises StoreError when it cannot be written."""
+    """A database for intermediate tables, of bounded memory, that nobody else uses. Raises StoreError when it cannot be written.
+
+    Its instance is kept for the next one, which spares most of the time of a small job's command.
+    """
     with duckdb_errors(folder):
-        db = duckdb.connect()  # not a file: that would log, compress and write even what fits into memory
+        db = _scratch_instance(folder, memory or SCRATCH_MEMORY)
+        name = f"scratch_{next(_NUMBERS)}"
         try:
-            db.execute(f"SET memory_limit = '{memory or SCRATCH_MEMORY}'")
-            db.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
-            db.execute(f"SET temp_directory = {literal(str(folder / 'spill'))}")
-            db.execute("SET preserve_insertion_order = true")
+            # Not a file: that would log, compress and write even what fits into memory.
+            db.execute(f"ATTACH ':memory:' AS {name}")
+            db.execute(f"USE {name}")
             yield db
-        finally:
+            _clear(db, name)
+        except BaseException:
             db.close()
+            raise
+        _IDLE.setdefault(os.getpid(), []).append(db)
+
+
+def _scratch_instance(folder: Path, memory: str) -> duckdb.DuckDBPyConnection:
+    idle = _IDLE.get(os.getpid(), [])
+    while True:
+        db = idle.pop() if idle else duckdb.connect()
+        try:
+            db.execute(f"SET temp_directory = {literal(str(folder / 'spill'))}")
+        except duckdb.Error:  # it has spilled into another one, and cannot leave that
+            db.close()
+            continue
+        db.execute(f"SET memory_limit = '{memory}'")
+        db.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
+        db.execute("SET preserve_insertion_order = true")
+        return db
+
+
+def _clear(db: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Leaves nothing of one use in the instance but functions, which are the same for all."""
+    for (view,) in db.execute("SELECT view_name FROM duckdb_views() WHERE temporary AND NOT internal").fetchall():
+        db.unregister(view)
+    db.execute("USE memory")
+    db.execute(f"DETACH {name}")
+
+
+def add_text_function(
+    db: duckdb.DuckDBPyConnection, name: str, function: Callable[[pa.ChunkedArray], pa.Array]
+) -> None:
+    """Lets SQL call a function from texts to texts. Its name must say all that it does: later databases find it there."""
+    if not db.execute("SELECT 1 FROM duckdb_functions() WHERE function_name = ?", [name]).fetchall():
+        db.create_function(name, function, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]
+
+
+@contextlib.contextmanager
+def record_batches(db: duckdb.DuckDBPyConnection, sql: str, rows_at_once: int) -> Iterator[pa.RecordBatchReader]:
+    """What a query gives, some rows at a time. The connection is free for other work meanwhile."""
+    name = one(db, "SELECT current_database()")
+    reading = db.cursor()
+    try:
+        reading.execute(f"USE {quoted(name)}")
+        yield reading.sql(sql).to_arrow_reader(rows_at_once)
+    finally:
+        reading.close()
 
 
 def write_output(
@@ -180,12 +231,10 @@ def write_output(
 
 def _write_lines(db: duckdb.DuckDBPyConnection, sql: str, header: str, draft: Path) -> None:
     """The texts that a query gives, each as a line. DuckDB's own COPY would hold 100,000 rows for each thread."""
-    cursor = db.cursor()
-    with draft.open("w", encoding="utf-8", newline="") as file:
+    with record_batches(db, sql, TEXT_ROWS) as reader, draft.open("w", encoding="utf-8", newline="") as file:
         file.write(header)
-        for batch in cursor.sql(sql).to_arrow_reader(TEXT_ROWS):
+        for batch in reader:
             file.writelines(f"{line}\n" for line in batch.column(0).to_pylist())
-    cursor.close()
 
 
 def _text_line(

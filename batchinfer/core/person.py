@@ -13,26 +13,30 @@ class Person(Protocol):
     def info(self, text: str) -> None:
         """Tells a sentence."""
 
-    def confirm(self, text: str, *, typed: str | None = None) -> bool:
-        """Asks a question; whether the answer is yes. typed: what must be typed to say yes."""
+    def confirm(self, text: str, *, typed: str | None = None) -> bool | None:
+        """Asks a question; whether the answer is yes, and None where nobody can answer. typed: what must be typed to say yes."""
 
 
 class Nobody:
-    """A `Person` who is not there: hears nothing, and answers no."""
+    """A `Person` who is not there: hears nothing, and answers nothing."""
 
     def info(self, text: str) -> None:
         """Nothing."""
 
-    def confirm(self, text: str, *, typed: str | None = None) -> bool:  # noqa: ARG002
-        return False
+    def confirm(self, text: str, *, typed: str | None = None) -> None:
+        """Nothing."""
 
 
 def ask(person: Person, said: str, fix: str, *, yes: bool, typed: str | None = None) -> None:
-    """Says what is at stake, and goes on if the person agrees. Raises NotConfirmed, with what to do.
+    """Says what is at stake, and goes on if the person agrees. Raises NotConfirmed, with what to do if nobody was asked.
 
     yes: whether they agreed beforehand. typed: what must be typed to agree.
     """
     if yes:
         person.info(said)
-    elif not person.confirm(f"{said} Continue?" if typed is None else said, typed=typed):
+        return
+    answer = person.confirm(f"{said} Continue?" if typed is None else said, typed=typed)
+    if answer is None:
         raise NotConfirmed(said.removesuffix("."), fix=fix)
+    if not answer:
+        raise NotConfirmed(f"{said} Stopped, since the answer was no.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from batchinfer.core.locks import lock_in_turn, machine_wide
 from batchinfer.core.records import Info
-from batchinfer.errors import UsageError
+from batchinfer.errors import UsageError, counted
 
 PATIENCE_SECONDS = 24 * 3600.0  # for a device: what another job does there may take hours
 
@@ -105,7 +105,7 @@ def place(replicas: int | str, tensor_parallel: int, gpus: list[Gpu], cores: lis
     if not groups or count > len(groups):
         needed = tensor_parallel * max(count, 1)
         raise UsageError(
-            f"The job asks for {max(count, 1)} replica(s) on {tensor_parallel} GPU(s) each, {needed} in all, "
+            f"The job asks for {counted(max(count, 1), 'replica')} on {counted(tensor_parallel, 'GPU')} each, {needed} in all, "
             f"but {len(gpus)} can be seen: lower engine.replicas or engine.tensor_parallel."
         )
     return [Placement(gpus=group) for group in groups[:count]]

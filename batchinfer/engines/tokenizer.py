@@ -15,6 +15,28 @@ class ChoicesCollide(ModelError):
     """The first tokens of two choices are the same."""
 
 
+def _turns(messages: Sequence[Message], *, in_parts: bool) -> list[dict[str, Any]]:
+    """Chat turns as a template takes them."""
+    return [
+        {"role": role, "content": [{"type": "text", "text": content}] if in_parts else content}
+        for role, content in messages
+    ]
+
+
+def _lost(roles: Sequence[str], number: int) -> str:
+    """What to say of a template that writes nothing of one of the turns."""
+    if roles[number] == "system":
+        return "The model's chat template leaves prompt.system out: put it into prompt.template instead."
+    if number < len(roles) - 1:
+        return (
+            "The model's chat template leaves examples out: write them into prompt.template instead of prompt.examples."
+        )
+    return (
+        "The model's chat template leaves the row's text out, so all rows would ask the same: take another model, or set "
+        "prompt.format to completion."
+    )
+
+
 class Tokenizer:
     """Loaded from where the engine loads the model; slow to make (some seconds: it imports transformers)."""
 
@@ -31,15 +53,35 @@ class Tokenizer:
             reason = str(exc).strip().splitlines()[0]
             raise ModelError(f"The tokenizer of {source} cannot be loaded: {reason}") from exc
         self._kwargs = chat_template_kwargs
+        self._in_parts = False
 
     def text(self, messages: Sequence[Message]) -> str:
         """The prompt as one text, as the model will see it. Raises ModelError."""
         if messages[0][0] == TEXT:
             return messages[0][1]
-        turns = [{"role": role, "content": content} for role, content in messages]
-        return self._render(turns, self._kwargs)
+        return self._render(_turns(messages, in_parts=self._in_parts), self._kwargs)
 
-    def _render(self, turns: list[dict[str, str]], kwargs: dict[str, Any]) -> str:
+    def check_holds(self, roles: Sequence[str]) -> None:
+        """Finds the form of turns with these roles, of which the prompt has all texts. Raises ModelError if there is none.
+
+        Many templates of vision models take a list of parts, and write nothing of a plain text.
+        """
+        probes = [(role, f"batchinfer-probe-{number}-") for number, role in enumerate(roles)]
+        problem = None
+        for in_parts in (False, True):
+            try:
+                text = self._render(_turns(probes, in_parts=in_parts), self._kwargs)
+            except (ModelError, TypeError) as exc:
+                problem = problem or exc
+                continue
+            lost = [number for number, (_, probe) in enumerate(probes) if probe not in text]
+            if not lost:
+                self._in_parts = in_parts
+                return
+            problem = problem or ModelError(_lost(roles, lost[0]))
+        raise problem if isinstance(problem, ModelError) else ModelError(f"The model's chat template fails: {problem}.")
+
+    def _render(self, turns: list[dict[str, Any]], kwargs: dict[str, Any]) -> str:
         if self._tokenizer.chat_template is None:
             raise ModelError(
                 "The model has no chat template: set prompt.format to completion, or take an instruct model."
@@ -63,7 +105,7 @@ class Tokenizer:
 
         In a completion a choice follows a space; in a chat it begins the turn.
         """
-        before = self._render([{"role": "user", "content": "?"}], self._kwargs) if chat else "?:"
+        before = self._render(_turns([("user", "?")], in_parts=self._in_parts), self._kwargs) if chat else "?:"
         first = {choice: self._first_token(before, choice if chat else f" {choice}") for choice in choices}
         sharing: dict[int, list[str]] = {}
         for choice, token in first.items():
@@ -88,7 +130,7 @@ class Tokenizer:
 
     def check_no_thinking(self) -> None:
         """Raises ModelError if an answer would begin with a thinking block, where a choice is to be scored."""
-        turns = [{"role": "user", "content": "?"}]
+        turns = _turns([("user", "?")], in_parts=self._in_parts)
         text = self._render(turns, self._kwargs)
         opened = text.rstrip().endswith(("<think>", "<thinking>", "<|begin_of_thought|>"))
         template = str(self._tokenizer.chat_template)

@@ -13,7 +13,7 @@ import duckdb
 
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
-from batchinfer.core.database import LIST_ROWS
+from batchinfer.core.database import LIST_ROWS, record_batches
 from batchinfer.core.home import JobData
 from batchinfer.core.sql import parquet_rows
 from batchinfer.errors import StoreError, UsageError
@@ -161,12 +161,12 @@ def _find_spellings(
     """Spelled as the version has it, the entry may have another hash there, or several."""
     names = ", ".join(version_column(column.name) for column in manifest.key)
     own = entry.lookup_hash_by(manifest.key, entry.normalize)
-    cursor, lookup_hashes = db.cursor(), []
-    for batch in cursor.sql(f"SELECT lookup, {names} FROM {parquet}").to_arrow_reader(rows_at_once):
-        for lookup_hash, *values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if keys.lookup_hash(values, manifest.key, entry.normalize) == own:
-                lookup_hashes.append(lookup_hash)
-    cursor.close()
+    lookup_hashes = []
+    with record_batches(db, f"SELECT lookup, {names} FROM {parquet}", rows_at_once) as reader:
+        for batch in reader:
+            for lookup_hash, *values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                if keys.lookup_hash(values, manifest.key, entry.normalize) == own:
+                    lookup_hashes.append(lookup_hash)
     return lookup_hashes
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
-from batchinfer.core.database import LIST_ROWS, one
+from batchinfer.core.database import LIST_ROWS, one, record_batches
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError
@@ -199,11 +199,10 @@ def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set
 def _asking(db: duckdb.DuckDBPyConnection, table: str, entry: Entry, rows_at_once: int = LIST_ROWS) -> list[int]:
     """The rows whose stored query is the entry's, however it was spelled."""
     found: list[int] = []
-    cursor = db.cursor()
-    for batch in cursor.sql(f"SELECT rowid, query FROM cache.{table}").to_arrow_reader(rows_at_once):
-        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-        found += [row for row, query in rows if entry.is_query(query)]
-    cursor.close()
+    with record_batches(db, f"SELECT rowid, query FROM cache.{table}", rows_at_once) as reader:
+        for batch in reader:
+            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            found += [row for row, query in rows if entry.is_query(query)]
     return found
 
 

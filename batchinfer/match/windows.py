@@ -132,7 +132,7 @@ def windows(fold: Folding, text: str, longest: int, size: int = SLICE, step: int
     yield Window(marked, fresh, pieces)
 
 
-def most_marked(fold: Fold, text: str) -> int:
+def most_marked(fold: Folding, text: str) -> int:
     """A bound on the characters that a text has when it is folded, at the price of its different characters."""
     each = [fold(sign).marked for sign in set(text)]
     alone = max((len(marked.replace(EDGE, "")) for marked in each), default=0)

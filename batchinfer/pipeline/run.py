@@ -12,6 +12,7 @@ from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.start import engine_for
 from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.errors import counted
 from batchinfer.job.checks import unused_fields
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Generator
@@ -41,7 +42,7 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
     begin(job, data, options.input, console.info)
     with contextlib.ExitStack() as held:
         held.enter_context(data.run_lock(f"batchinfer run {job.name}"))
-        stop = held.enter_context(stopping(options.max_hours, console.info))
+        stop = held.enter_context(stopping(options.max_hours, console.info, options.stop_seconds))
         differs = _look_at_list(job, data, options, console)
         prepared = held.enter_context(prepare_to_write(job, data, options, console.info))
         golden = prepare_gate(job, prepared.query_list.source.key)
@@ -75,7 +76,7 @@ def confirm_regeneration(prepared: Prepared, options: Options, console: Console)
         return
     changed = ", ".join(changes(most.parts, question.parts))
     text = (
-        f"{changed} changed since the last run, so {counts.to_generate:,} of {counts.unique:,} prompts would be "
+        f"{changed} changed since the last run, so {counts.to_generate:,} of {counted(counts.unique, 'prompt')} would be "
         f"regenerated; the {most.count:,} cached answers would not be used."
     )
     ask(console, text, "pass --yes to continue, or undo the change.", yes=options.yes)
@@ -93,7 +94,7 @@ def generate(
 
 
 def _check_list(prepared: Prepared) -> None:
-    """Raises Stopped if most rows of the list are bad: the model would be asked about the few others in vain."""
+    """Raises Stopped if most rows of the list are bad: the model would be asked about the few others without use."""
     limits, query_list = prepared.job.spec.on_errors, prepared.query_list
     if limits == "continue":
         return

@@ -17,7 +17,7 @@ from typing import Any
 
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.clock import latest, now
-from batchinfer.core.database import one
+from batchinfer.core.database import one, record_batches
 from batchinfer.core.records import Counts
 from batchinfer.core.sql import listed
 from batchinfer.inputs.query_list import own_columns
@@ -124,10 +124,8 @@ class Plan:
 
     def todo(self, limit: int | None = None, start: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """(prompt_key, row) of what is to be generated, in the order in which shared prefixes lie together."""
-        cursor = self._db.cursor()
         clause = ("" if limit is None else f" LIMIT {limit}") + (f" OFFSET {start}" if start else "")
-        reader = cursor.sql(f"SELECT * FROM todo{clause}").to_arrow_reader(1024)
-        for batch in reader:
-            for record in batch.to_pylist():
-                yield record["prompt_key"], own_columns(record)
-        cursor.close()
+        with record_batches(self._db, f"SELECT * FROM todo{clause}", 1024) as reader:
+            for batch in reader:
+                for record in batch.to_pylist():
+                    yield record["prompt_key"], own_columns(record)

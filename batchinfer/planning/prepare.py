@@ -18,7 +18,7 @@ from batchinfer.core.clock import latest, now
 from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
-from batchinfer.errors import UsageError
+from batchinfer.errors import UsageError, counted
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_columns, list_files
 from batchinfer.inputs.parquet import ListSource, template_values
@@ -44,6 +44,7 @@ class Options:
     input: the list in place of the job's own.
     limit: of prompts; nothing is published then.
     max_hours: after them it stops as by Ctrl-C.
+    stop_seconds: that what is in flight has after Ctrl-C or SIGTERM.
     publish: False to fill the cache only.
     retry_failed: try again what failed before.
     refresh: make again what is cached.
@@ -55,6 +56,7 @@ class Options:
     input: Path | None = None
     limit: int | None = None
     max_hours: float | None = None
+    stop_seconds: float = 30.0
     publish: bool = True
     retry_failed: bool = False
     refresh: bool = False
@@ -210,8 +212,8 @@ def _rebuild_lookups(workspace: Workspace, data: JobData, info: Info, *, is_own:
     if unfit:
         names = ", ".join(column.name for column in query_list.source.key)
         info(
-            f"{unfit:,} rows of earlier imports and reviews are not of the key {names}, or not of its kinds: "
-            "they are kept, but not used until the job has their key again."
+            f"Of earlier imports and reviews {counted(unfit, 'row is', 'rows are')} not of the key {names}, or not of its "
+            "kinds: kept, but not used until the job has that key again."
         )
 
 

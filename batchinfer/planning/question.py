@@ -67,8 +67,13 @@ class Question:
         return Provenance(self.fingerprint, self.parser_id, self.identity.label, run_id)
 
     def task(self, tokenizer: Tokenizer) -> Task:
-        """What an engine is to do with each prompt. Raises ModelError if the choices cannot be told apart."""
+        """What an engine is to do with each prompt. Raises ModelError if the choices cannot be told apart.
+
+        Raises it also if the model's chat template leaves a part of the prompt out.
+        """
         output, adapter = self.spec.output, self.identity.adapter
+        if self.chat:
+            tokenizer.check_holds(self.template.roles)
         if output.choices is not None:
             if self.chat:
                 tokenizer.check_no_thinking()

@@ -14,7 +14,7 @@ from jinja2.meta import find_undeclared_variables
 
 from batchinfer.core.limits import TookTooLong, time_limit
 from batchinfer.core.records import TEXT, Message
-from batchinfer.errors import SpecError
+from batchinfer.errors import SpecError, counted
 from batchinfer.prompting.metered import MOST_TEXT, BudgetSpent, Metered
 from batchinfer.prompting.spec import Example, PromptSpec
 
@@ -104,6 +104,12 @@ class PromptTemplate:
             except TemplateFault as exc:
                 raise SpecError(self._path, [f"prompt.examples, number {number}: {exc}"]) from exc
         self._template = template
+
+    @property
+    def roles(self) -> list[str]:
+        """Those of the chat turns of every row."""
+        first = ["system"] if self._spec.system else []
+        return [*first, *["user", "assistant"] * len(self._examples), "user"]
 
     def messages(self, row: Mapping[str, Any]) -> tuple[Message, ...]:
         """The chat turns for a row, or one (TEXT, …) for plain completion. Raises TemplateFault.
@@ -222,5 +228,5 @@ def few_shot(examples: Sequence[Example], shots: int | str, path: str) -> list[E
     if shots == "all":
         return list(examples)
     if int(shots) > len(examples):
-        raise SpecError(path, [f"prompt.shots: is {shots}, but there are only {len(examples)} examples."])
+        raise SpecError(path, [f"prompt.shots: is {shots}, but the job has only {counted(len(examples), 'example')}."])
     return list(examples[: int(shots)])

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from batchinfer.core import database
 from batchinfer.core.columns import Column
-from batchinfer.core.database import TEXT_ROWS, scratch_database
+from batchinfer.core.database import TEXT_ROWS, record_batches, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.output import OutputFile
@@ -180,17 +180,14 @@ def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
 def _drop_equal_values(db: duckdb.DuckDBPyConnection) -> None:
     """JSON texts can differ where their values do not: in the order of names, or in spaces."""
     db.execute("CREATE TABLE equal (lookup_hash BLOB)")
-    cursor = db.cursor()
-    reader = cursor.sql("SELECT lookup_hash, old, new FROM differences WHERE change = 'changed'").to_arrow_reader(
-        TEXT_ROWS
-    )
-    for batch in reader:
-        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-        same = [lookup_hash for lookup_hash, old, new in rows if _canonical(old) == _canonical(new)]
-        db.register("found", pa.table({"lookup_hash": pa.array(same, pa.binary())}))
-        db.execute("INSERT INTO equal SELECT lookup_hash FROM found")
-        db.unregister("found")
-    cursor.close()
+    changed = "SELECT lookup_hash, old, new FROM differences WHERE change = 'changed'"
+    with record_batches(db, changed, TEXT_ROWS) as reader:
+        for batch in reader:
+            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            same = [lookup_hash for lookup_hash, old, new in rows if _canonical(old) == _canonical(new)]
+            db.register("found", pa.table({"lookup_hash": pa.array(same, pa.binary())}))
+            db.execute("INSERT INTO equal SELECT lookup_hash FROM found")
+            db.unregister("found")
     db.execute("DELETE FROM differences WHERE change = 'changed' AND lookup_hash IN (SELECT lookup_hash FROM equal)")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchinfer.core.records import Check
+from batchinfer.errors import counted
 from batchinfer.job.spec import GateSpec
 
 
@@ -42,39 +43,69 @@ class Figures:
     right: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """How a share of things is said.
+
+    thing, things: what they are called.
+    does, do: what is true of the share.
+    """
+
+    thing: str
+    things: str
+    does: str
+    do: str
+
+    def said(self, part: int, whole: int) -> str:
+        """Such as: 1 of 20 keys has a prediction."""
+        return f"{part:,} of {counted(whole, self.thing, self.things)} {self.does if 1 in (part, whole) else self.do}"
+
+
+_KEYS = _Share("key", "keys", "has a prediction", "have a prediction")
+_PROMPTS = _Share("prompt or bad row", "prompts and bad rows", "failed", "failed")
+_GONE = _Share("served entry", "served entries", "is gone", "are gone")
+_CHANGED = _Share("served value", "served values", "differs", "differ")
+_CARRIED = _Share("entry", "entries", "is kept from the version before", "are kept from the version before")
+_UNSEEN = _Share("entry of the model", "entries of the model", "awaits review", "await review")
+_NEWLY_UNSEEN = _Share(
+    "new or changed entry of the model", "new or changed entries of the model", "awaits review", "await review"
+)
+_GOLDEN = _Share("golden row", "golden rows", "is right", "are right")
+
+
 def judge(spec: GateSpec, figures: Figures) -> list[Check]:
     """All checks of the job's gate, passed or not."""
     checks = [
-        _least("coverage", spec.coverage, figures.covered, figures.keys, "keys have a prediction"),
-        _most("failures", spec.failures, figures.failed, figures.attempted, "prompts and bad rows failed"),
+        _least("coverage", spec.coverage, figures.covered, figures.keys, _KEYS),
+        _most("failures", spec.failures, figures.failed, figures.attempted, _PROMPTS),
         Check(
             "rows", figures.entries, spec.rows, figures.entries >= spec.rows,
-            f"{figures.entries:,} entries would be served (at least {spec.rows:,} wanted)",
+            f"{counted(figures.entries, 'entry', 'entries')} would be served (at least {spec.rows:,} wanted)",
         ),
     ]  # fmt: skip
     if figures.served:
         checks += [
-            _most("shrink", spec.shrink, figures.missing, figures.served, "served entries are gone"),
-            _most("changed", spec.changed, figures.changed, figures.served, "served values differ"),
-            _most("carried", spec.carried, figures.carried, figures.entries, "entries are kept from the version before"),
+            _most("shrink", spec.shrink, figures.missing, figures.served, _GONE),
+            _most("changed", spec.changed, figures.changed, figures.served, _CHANGED),
+            _most("carried", spec.carried, figures.carried, figures.entries, _CARRIED),
         ]  # fmt: skip
     if spec.reviewed != "none":
-        which = "entries of the model" if spec.reviewed == "all" else "new or changed entries of the model"
-        checks.append(_most("reviewed", 0.0, figures.unseen, figures.to_review, f"{which} await review"))
+        which = _UNSEEN if spec.reviewed == "all" else _NEWLY_UNSEEN
+        checks.append(_most("reviewed", 0.0, figures.unseen, figures.to_review, which))
     if spec.golden is not None:
-        checks.append(_least("golden", spec.golden.accuracy, figures.right, figures.golden, "golden rows are right"))
+        checks.append(_least("golden", spec.golden.accuracy, figures.right, figures.golden, _GOLDEN))
     return checks
 
 
-def _least(name: str, limit: float, part: int, whole: int, what: str) -> Check:
+def _least(name: str, limit: float, part: int, whole: int, what: _Share) -> Check:
     share = _share(part, whole)
-    message = f"{part:,} of {whole:,} {what} ({share:.1%}; at least {limit:.1%} wanted)"
+    message = f"{what.said(part, whole)} ({share:.1%}; at least {limit:.1%} wanted)"
     return Check(name, share, limit, share >= limit, message)
 
 
-def _most(name: str, limit: float, part: int, whole: int, what: str) -> Check:
+def _most(name: str, limit: float, part: int, whole: int, what: _Share) -> Check:
     share = _share(part, whole)
-    message = f"{part:,} of {whole:,} {what} ({share:.1%}; at most {limit:.1%} allowed)"
+    message = f"{what.said(part, whole)} ({share:.1%}; at most {limit:.1%} allowed)"
     return Check(name, share, limit, share <= limit, message)
 
 

@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.core.columns import Column
-from batchinfer.core.database import TEXT_ROWS, one, scratch_database
+from batchinfer.core.database import TEXT_ROWS, one, record_batches, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Source
 from batchinfer.core.sql import parquet_rows
@@ -123,12 +123,11 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
 def _gather(db: duckdb.DuckDBPyConnection, term_filter: TermFilter, proposed: str, spec: MatchSpec) -> None:
     """Makes the tables `named`, of all that each pattern names, and `generic`, of patterns that name too much."""
     db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
-    reading = db.cursor()
-    for batch in reading.sql(proposed).to_arrow_reader(TEXT_ROWS):
-        db.register("filtered", term_filter(batch))
-        db.execute("INSERT INTO folded BY NAME FROM filtered")
-        db.unregister("filtered")
-    reading.close()
+    with record_batches(db, proposed, TEXT_ROWS) as reader:
+        for batch in reader:
+            db.register("filtered", term_filter(batch))
+            db.execute("INSERT INTO folded BY NAME FROM filtered")
+            db.unregister("filtered")
     db.execute(  # of equal ones that a model and a person gave, the person's
         "CREATE OR REPLACE TABLE named AS FROM folded QUALIFY row_number() OVER "
         f"(PARTITION BY pattern, concept, language ORDER BY source = '{Source.MODEL}', score DESC NULLS LAST, term) = 1"
@@ -190,16 +189,14 @@ class TermFilter:
 
 def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
     """(pattern, JSON of all that it names), by pattern."""
-    reading = db.cursor()
-    rows = reading.sql("FROM named ORDER BY pattern, concept, language").to_arrow_reader(TEXT_ROWS)
-    records = (record for batch in rows for record in zip(*batch.to_pydict().values(), strict=True))
-    for pattern, named in itertools.groupby(records, key=operator.itemgetter(0)):
-        _, concepts, *others = zip(*named, strict=True)
-        # One value where all are equal is shorter, and sooner read.
-        columns = [column[0] if column.count(column[0]) == len(column) else column for column in others]
-        rest = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
-        yield pattern, f"[[{','.join(concepts)}],{rest[1:]}"
-    reading.close()
+    with record_batches(db, "FROM named ORDER BY pattern, concept, language", TEXT_ROWS) as reader:
+        records = (record for batch in reader for record in zip(*batch.to_pydict().values(), strict=True))
+        for pattern, named in itertools.groupby(records, key=operator.itemgetter(0)):
+            _, concepts, *others = zip(*named, strict=True)
+            # One value where all are equal is shorter, and sooner read.
+            columns = [column[0] if column.count(column[0]) == len(column) else column for column in others]
+            rest = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
+            yield pattern, f"[[{','.join(concepts)}],{rest[1:]}"
 
 
 def _write_payloads(file: BinaryIO, payloads: Iterator[tuple[str, str]]) -> tuple[list[str], array[int], array[int]]:

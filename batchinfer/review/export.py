@@ -16,7 +16,7 @@ import duckdb
 from batchinfer.cache import verdicts
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core import database
-from batchinfer.core.database import TEXT_ROWS, one
+from batchinfer.core.database import TEXT_ROWS, one, record_batches
 from batchinfer.core.home import JobData
 from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.core.person import Nobody, Person
@@ -32,8 +32,6 @@ from batchinfer.publish.contents import Candidate
 from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, column_of, safe_cell
 from batchinfer.review.subject import Subject, SubjectKind
 from batchinfer.versions.pointers import open_if_served
-
-FORMATS = (OutputFormat.CSV, OutputFormat.PARQUET)  # what people mark, and `import` reads back
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ def export_review(
 ) -> ExportedReview:
     """Writes what would be published now and has no verdict yet. where: only rows with these values.
 
-    target: in one of FORMATS. Raises UsageError where the file or a column of `where` will not do, and NotFound where the
+    target: in one of the FORMATS of a sheet. Raises UsageError where the file or a column of `where` will not do, and NotFound where the
     data folder has nothing of the job.
     """
     data.require()
@@ -185,11 +183,9 @@ def _check_where(where: Mapping[str, str], columns: list[str]) -> None:
 
 def _write_csv(db: duckdb.DuckDBPyConnection, sql: str, target: Path, rows_at_once: int = TEXT_ROWS) -> None:
     """UTF-8 with a byte-order mark, so that spreadsheets read it right."""
-    cursor = db.cursor()
-    with target.open("w", encoding="utf-8-sig", newline="") as file:
+    texts = f"SELECT COLUMNS(*)::VARCHAR FROM ({sql})"
+    with record_batches(db, texts, rows_at_once) as reader, target.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, lineterminator="\r\n")
-        reader = cursor.sql(f"SELECT COLUMNS(*)::VARCHAR FROM ({sql})").to_arrow_reader(rows_at_once)
         writer.writerow(reader.schema.names)
         for batch in reader:
             writer.writerows([safe_cell(text) for text in row.values()] for row in batch.to_pylist())
-    cursor.close()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from batchinfer.core.output import OutputFormat
 from batchinfer.versions.layout import free_name
 
+FORMATS = (OutputFormat.CSV, OutputFormat.PARQUET)  # what people mark, and `import` reads back
 MARKS = ("verdict", "check", "corrected")  # by any of these columns a file is a review
 ABOUT = ("value", "state", "before", "prediction", "score", "source", "model", "generated_at", "concepts")
 # `check` stands behind these, last of all: spreadsheets leave out the empty cells at the end of a row.

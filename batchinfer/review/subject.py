@@ -23,6 +23,7 @@ from batchinfer.cache import verdicts
 from batchinfer.cache.imports import as_prediction
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
+from batchinfer.core.database import add_text_function
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import listed, literal
@@ -263,16 +264,20 @@ class TermSubject(Subject):
         def folded(texts: pa.ChunkedArray) -> pa.Array:
             return pa.array([None if text is None else fold(text) for text in texts.to_pylist()], pa.string())
 
-        db.create_function(FOLD_FUNCTION, folded, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")  # type: ignore[call-overload]
+        add_text_function(db, self._folded, folded)
+
+    @property
+    def _folded(self) -> str:
+        return f"{FOLD_FUNCTION}_{self._match.accents}"
 
     def join_sql(self, entries: str) -> str:
         """How many concepts each term names, in any spelling that matching takes for equal."""
         term, concept = (verdicts.part(self._spec, name, listed) for name in (self._term.name, self._match.concept))
         concepts = (
-            f"SELECT nullif({FOLD_FUNCTION}({term}), '') AS term, count(DISTINCT {concept}) AS concepts "
+            f"SELECT nullif({self._folded}({term}), '') AS term, count(DISTINCT {concept}) AS concepts "
             f"FROM {entries} WHERE {verdicts.matched(self._spec, listed)} GROUP BY 1"
         )
-        return f"LEFT JOIN ({concepts}) c ON {FOLD_FUNCTION}({self.value_sql}) = c.term"
+        return f"LEFT JOIN ({concepts}) c ON {self._folded}({self.value_sql}) = c.term"
 
     def correct(self, row: ReviewRow, text: str) -> Correction | None:
         query = row.query | {self._term.name: typed(text, self._term)}

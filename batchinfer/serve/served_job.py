@@ -14,7 +14,7 @@ from typing import Any
 
 from batchinfer.core.clock import iso
 from batchinfer.core.home import JobData
-from batchinfer.errors import MissingExtra, StoreError
+from batchinfer.errors import MissingExtra, StoreError, counted
 from batchinfer.match.matcher import IncompatibleMatcher
 from batchinfer.misses.counter import MissCounter
 from batchinfer.serve.problems import MEDIA_TYPE, Problem, Reply, problem_body, reply
@@ -273,7 +273,7 @@ def _still_served(opened: OpenVersion | None) -> str:
 def _log_version(job: str, opened: OpenVersion) -> None:
     """Tells of a version that was picked up, and of what does not work with it."""
     snapshot = opened.snapshot
-    log.info("%s: version %d is served, %d entries", job, opened.version, len(snapshot))
+    log.info("%s: version %d is served, %s", job, opened.version, counted(len(snapshot), "entry", "entries"))
     unicode = snapshot.manifest.unicode
     if (snapshot.manifest.normalize or snapshot.matches) and unicode != unicodedata.unidata_version:
         log.warning(

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batchinfer.errors import StoreError, UsageError
+from batchinfer.errors import StoreError, UsageError, counted
 from batchinfer.match.matcher import MATCHER, Matcher
 from batchinfer.versions.entries import EntryFile
 from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST
@@ -102,7 +102,7 @@ class Snapshot:
                 raise StoreError(f"{self.folder / name} is damaged: its checksum differs from the manifest's.")
         if len(self) != self.manifest.rows:
             raise StoreError(
-                f"{self.folder / LOOKUP} holds {len(self)} entries, the manifest says {self.manifest.rows}."
+                f"{self.folder / LOOKUP} holds {counted(len(self), 'entry', 'entries')}, the manifest says {self.manifest.rows:,}."
             )
 
     def probe(self) -> None:

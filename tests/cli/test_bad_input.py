@@ -110,7 +110,7 @@ BAD_JOB_FILES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an absolute path": ({"input": {"path": "/etc/passwd", "key": ["text"]}}, "/etc/passwd is outside the job's folder"),
     "a model without a prompt": ({"prompt": None}, "has model but no prompt"),
-    "too many shots": ({"prompt": {"template": "{{ text }}", "shots": 2}}, "prompt.shots: is 2, but there are only 0 examples"),
+    "too many shots": ({"prompt": {"template": "{{ text }}", "shots": 2}}, "prompt.shots: is 2, but the job has only 0 examples"),
 }  # fmt: skip
 
 

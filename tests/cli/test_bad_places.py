@@ -258,7 +258,7 @@ def test_a_damaged_version_is_said(batchinfer: Cli, ran: Path) -> None:
         ({"txt": ["one"], "prediction": ["1"]}, "has no column text: did you mean txt?"),
         ({"text": ["one", "one"], "prediction": ["1", "2"]}, "has two predictions for text=one: keep one"),
         ({"text": ["one", None], "prediction": ["1", "2"]}, "The column text is null. Nothing was imported."),
-        ({"text": ["one", "two"], "prediction": ["1", None]}, "The prediction of {'text': 'two'} is null"),
+        ({"text": ["one", "two"], "prediction": ["1", None]}, "The prediction of text=two is null"),
         ({"text": [1], "prediction": ["1"]}, "The column text holds integer values, but the job's list has string"),
     ],
 )

@@ -139,7 +139,7 @@ def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     done = batchinfer("run", "shop")
     assert done.code == 3
     last = done.err.splitlines()[-1]
-    assert last.startswith("batchinfer: The gate refused the new version: coverage: 1 of 4 keys have a prediction")
+    assert last.startswith("batchinfer: The gate refused the new version: coverage: 1 of 4 keys has a prediction")
     assert last.endswith(
         "Compare it: batchinfer diff shop current r2. "
         "To publish it anyway: batchinfer publish shop --candidate r2 --force --why TEXT"

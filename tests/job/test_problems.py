@@ -164,7 +164,7 @@ sampling: {top_p: 2}
 """
     assert problems(SMALLEST + text) == [
         "line 7: prompt.examples, number 2: the template needs a value that is not there: 'note' is undefined.",
-        "line 8: prompt.shots: is 3, but there are only 2 examples.",
+        "line 8: prompt.shots: is 3, but the job has only 2 examples.",
         "line 10: sampling.top_p: input should be less than or equal to 1 (it is 2).",
     ]
 
@@ -244,7 +244,7 @@ def test_a_section_that_is_none_is_told_its_fields(line: str, said: list[str]) -
         ("name: shop\n---\nname: shop\n", "line 2: "),
         ("name: shop\n? [input]\n: x\n", "line 2: "),
         ("name: shop\n? {input: x}\n: x\n", "line 2: "),
-        ("name: shop\nkeep_versions: !!int five\n", ""),
+        ("name: shop\nkeep_versions: !!int five\n", "line 1: "),
         ("name: shop\ndescription: be\x07ll\n", "line 2: "),
     ],
 )

@@ -408,7 +408,10 @@ def test_nothing_to_forget(world: World, batchinfer: Cli) -> None:
 def test_it_asks_first(world: World, batchinfer: Cli) -> None:
     """Without --yes and without a terminal nothing is removed."""
     done = batchinfer("forget", world.job.path, f"name={PRIVATE}")
-    assert (done.code, done.sentence) == (2, "Nothing was removed: pass --yes, or answer y on a terminal.")
+    assert (done.code, done.sentence) == (
+        2,
+        f"This erases name={PRIVATE} of shop, in its cache, versions, misses and logs, and cannot be undone: pass --yes to erase it.",
+    )
     assert world.get(name=PRIVATE) is not None
 
 
@@ -422,8 +425,13 @@ class Terminal(io.StringIO):
 def test_a_no_is_taken(world: World, batchinfer: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal it asks, saying what it would do; no leaves everything, yes goes on."""
     monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     done = batchinfer("forget", world.job.path, f"name={PRIVATE}")
-    assert (done.code, f"Erase name={PRIVATE} of shop" in done.err) == (2, True)
+    assert (done.code, f"This erases name={PRIVATE} of shop" in done.err, "answer was no" in done.err) == (
+        2,
+        True,
+        True,
+    )
     assert world.get(name=PRIVATE) is not None
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     assert batchinfer("forget", world.job.path, f"name={PRIVATE}").code == 0

@@ -102,12 +102,21 @@ def test_removing_is_asked_about(
 ) -> None:
     """It cannot be undone, so the command asks and says what goes; without a terminal it takes --yes."""
     batchinfer = Cli(monkeypatch, capsys, tmp_path / "home")
-    assert batchinfer("jobs", "remove", "shop").code == 2
+    error = batchinfer("jobs", "remove", "shop", "--json").json["error"]
+    assert (error["code"], error["fix"]) == ("not_confirmed", "Pass --yes to remove it.")
+    assert error["message"].startswith("This removes the job shop from ")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     asked: list[str] = []
-    monkeypatch.setattr("click.confirm", lambda text, **_: asked.append(text))
-    assert batchinfer("jobs", "remove", "shop").code == 2
-    assert "MB, with version 1, which is served)? It cannot be undone." in asked[0]
+
+    def no(text: str, **_options: object) -> bool:
+        asked.append(text)
+        return False
+
+    monkeypatch.setattr("click.confirm", no)
+    done = batchinfer("jobs", "remove", "shop")
+    assert (done.code, done.sentence.endswith(" cannot be undone. Stopped, since the answer was no.")) == (2, True)
+    assert "MB, with version 1, which is served), and cannot be undone. Continue?" in asked[0]
     assert "shop" in batchinfer("jobs").out
     assert [row.keys() for row in batchinfer("jobs", "--json").json] == [
         {"job", "version", "entries", "bytes", "job_file"}

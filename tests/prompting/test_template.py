@@ -65,7 +65,7 @@ def test_more_shots_than_examples_are_refused() -> None:
     """Asking for more examples than there are is said, not quietly made fewer."""
     with pytest.raises(SpecError) as caught:
         few_shot(EXAMPLES, 4, "job.yaml")
-    assert caught.value.problems == ["prompt.shots: is 4, but there are only 3 examples."]
+    assert caught.value.problems == ["prompt.shots: is 4, but the job has only 3 examples."]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

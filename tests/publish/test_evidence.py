@@ -66,7 +66,7 @@ def test_carried_entries_are_shown(make: Make) -> None:
     world = world.changed(prompt={"template": "{{ text }}!"}, gate={"failures": 1})
     world.answer(lambda row: REFUSED if row["id"] == 4 else echo(row))
     text, examples = refusal(world)
-    assert "carried: 1 of 4 entries are kept from the version before (25.0%; at most 10.0% allowed)" in text
+    assert "carried: 1 of 4 entries is kept from the version before (25.0%; at most 10.0% allowed)" in text
     assert examples == {"carried": ["id=4"]}
     assert world.changed(gate={"failures": 1, "carried": 0.25}).publish().carried == 1
 

@@ -140,3 +140,30 @@ def test_what_awaits_review_fails_its_check() -> None:
     check = verdict("reviewed", spec, replace(FINE, to_review=10, unseen=1))
     assert (check.passed, check.value) == (False, 0.1)
     assert "reviewed" not in [check.name for check in judge(GateSpec(), replace(FINE, to_review=1, unseen=1))]
+
+
+def test_one_is_said_in_the_singular() -> None:
+    """Each check counts one thing as one, of one or of many, and more as more."""
+    spec = GateSpec(reviewed="all", golden=GOLDEN)
+    names = ("covered", "failed", "missing", "changed", "carried", "unseen", "right")
+    for part, wholes, said in ((1, 1, ONE_OF_ONE), (1, 20, ONE_OF_MANY), (2, 20, MANY)):
+        totals = dict.fromkeys(("keys", "attempted", "entries", "served", "to_review", "golden"), wholes)
+        messages = [check.message for check in judge(spec, Figures(**totals, **dict.fromkeys(names, part)))]
+        assert [message.partition(" (")[0] for message in messages] == said
+
+
+ONE_OF_ONE = [
+    "1 of 1 key has a prediction", "1 of 1 prompt or bad row failed", "1 entry would be served", "1 of 1 served entry is gone",
+    "1 of 1 served value differs", "1 of 1 entry is kept from the version before", "1 of 1 entry of the model awaits review",
+    "1 of 1 golden row is right",
+]  # fmt: skip
+ONE_OF_MANY = [
+    "1 of 20 keys has a prediction", "1 of 20 prompts and bad rows failed", "20 entries would be served",
+    "1 of 20 served entries is gone", "1 of 20 served values differs", "1 of 20 entries is kept from the version before",
+    "1 of 20 entries of the model awaits review", "1 of 20 golden rows is right",
+]  # fmt: skip
+MANY = [
+    "2 of 20 keys have a prediction", "2 of 20 prompts and bad rows failed", "20 entries would be served",
+    "2 of 20 served entries are gone", "2 of 20 served values differ", "2 of 20 entries are kept from the version before",
+    "2 of 20 entries of the model await review", "2 of 20 golden rows are right",
+]  # fmt: skip

@@ -100,7 +100,7 @@ def test_enough_right_answers_pass(make: Make) -> None:
     world = make({"id": [1, 2], "answer": ["tea", "milk"]}, how={"compare": "contains", "accuracy": 0.5})
     world.answer(lambda row: "green tea")
     report = world.publish()
-    assert checked(report).message == "1 of 2 golden rows are right (50.0%; at least 50.0% wanted)"
+    assert checked(report).message == "1 of 2 golden rows is right (50.0%; at least 50.0% wanted)"
     assert checked(report).examples == ()
 
 

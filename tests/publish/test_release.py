@@ -148,7 +148,7 @@ def test_under_a_pin_the_gate_compares_with_what_is_served(having: Having) -> No
     assert (strict.publish().version, value(world)) == (3, "one")
     assert Manifest.read(folder(world, 3)).parent == 1
     world.take_in({"id": [1], "prediction": ["two"]})
-    with pytest.raises(GateFailed, match="changed: 1 of 1 served values differ"):
+    with pytest.raises(GateFailed, match="changed: 1 of 1 served value differs"):
         strict.publish()
 
 

@@ -423,7 +423,7 @@ def test_what_is_of_another_key_waits_until_it_is_back(tmp_path: Path) -> None:
         with prepare.prepare(world.job, world.data, prepare.Options(), said.append) as p:
             assert p.plan.counts.cached == 0
     [sentence] = said
-    assert sentence.startswith("2 rows of earlier imports and reviews are not of the key name")
+    assert sentence.startswith("Of earlier imports and reviews 2 rows are not of the key name")
     world.take_in({"name": ["b"], "prediction": ["z"]})
     world.publish()
     assert served(world, name="b") == "z"
@@ -580,6 +580,5 @@ def test_an_allowance_is_one_of_two(make: Make, tmp_path: Path) -> None:
     )
     done = CliRunner().invoke(cli, [*words, "keys, values"])
     assert done.output.startswith(
-        "Import 1: 2 rows, 1 of them with a value that the job could never give, "
-        "1 of them with a key that the list does not have. "
+        "Import 1: 2 rows imported, 1 value that the job could never give, 1 key that the list does not have. "
     )

@@ -204,8 +204,14 @@ def test_the_first_key_is_asked_about(batchinfer: Cli, monkeypatch: pytest.Monke
     done = batchinfer("keys", "add", "search")
     assert (done.code, done.out, said in done.sentence, "--yes" in done.sentence) == (2, "", True, True)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     asked: list[str] = []
-    monkeypatch.setattr("click.confirm", lambda text, **_: asked.append(text))
+
+    def no(text: str, **_options: object) -> bool:
+        asked.append(text)
+        return False
+
+    monkeypatch.setattr("click.confirm", no)
     assert batchinfer("keys", "add", "search").code == 2
     assert [said in text for text in asked] == [True]
     assert list(batchinfer.data.iterdir()) == []
