@@ -244,12 +244,13 @@ def runs_(job: str, as_json: bool) -> None:
 def _print_runs(reports: Sequence[Mapping[str, Any]]) -> None:
     """A line for each run. A count that no run has, such as of failed rows, has no column."""
     from batchinfer.cli.progress import saving
+    from batchinfer.pipeline.report import figure
 
     rows = [
         {
             "run": report["run_id"], "started (UTC)": report["started_at"][5:16].replace("T", " "), "status": report["status"],
-            "rows": report.get("rows"), "cached": report.get("hits"), "generated": report.get("generated"),
-            "failed": report.get("failures") or None, "remaining": report.get("left") or None, "version": report.get("version"),
+            "rows": report.get("rows"), "cached": figure(report, "cached"), "generated": report.get("generated"),
+            "failed": figure(report, "failed") or None, "remaining": figure(report, "remaining") or None, "version": report.get("version"),
             "rows/s": report.get("rows_per_second") and f"{report['rows_per_second']:.1f}",
             "saved": saving(report.get("prefix_saving")),
         }
