@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import json
 import sys
 from typing import Any
@@ -10,7 +12,16 @@ from typing import Any
 import click
 
 from batchinfer.core.version import __version__
-from batchinfer.errors import BatchinferError, ExitCode, Report, StoreError, did_you_mean, error_json
+from batchinfer.errors import (
+    BatchinferError,
+    ExitCode,
+    Report,
+    StoreError,
+    UsageError,
+    did_you_mean,
+    error_json,
+    shortened,
+)
 
 COMMANDS = {
     "init": ("jobs", "Scaffold a job that runs."),
@@ -104,6 +115,9 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Entry point: errors become one sentence on stderr, with --json a value on stdout, and the contract's exit code."""
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8; in JSON such escapes are right, too
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(prog_name="batchinfer", standalone_mode=False)
     except BatchinferError as exc:
@@ -123,9 +137,22 @@ def main() -> None:
         sys.stderr.close()
         code = ExitCode.FAILED
     except OSError as exc:  # a folder or file that may not be read, wherever it was met first
-        said = f"{exc.filename}: {exc.strerror}" if exc.filename is not None else str(exc)
-        code = _fail(said, StoreError(said).to_json())
+        refused = _refused(exc)
+        code = _fail(str(refused), refused.to_json())
+    except Exception as exc:  # noqa: BLE001 - people get a sentence, whatever happened
+        from batchinfer.cli.unforeseen import unforeseen
+
+        told = unforeseen(exc)
+        error = error_json("unforeseen", told.message, told.fix, ExitCode.FAILED)
+        code = _fail(f"{told.message} {told.fix}", error)
     sys.exit(code if isinstance(code, int) else ExitCode.DONE)
+
+
+def _refused(exc: OSError) -> BatchinferError:
+    """What the system would not do, and where."""
+    if exc.errno == errno.ENAMETOOLONG:
+        return UsageError(f"{shortened(str(exc.filename))} is too long for a path: a name has at most 255 bytes.")
+    return StoreError(f"{exc.filename}: {exc.strerror}" if exc.filename is not None else str(exc))
 
 
 def _fail(sentence: str, error: dict[str, Any], report: Report | None = None) -> int:

@@ -134,14 +134,21 @@ def remove_(ctx: click.Context, job: str, yes: bool, as_json: bool) -> None:
 
 @click.command("doctor")
 @click.argument("job", required=False)
+@click.option("--deep", is_flag=True, help="Read all of the job's cache and versions, and say what is damaged.")
 @json_option
-def doctor_(job: str | None, as_json: bool) -> None:
+def doctor_(job: str | None, deep: bool, as_json: bool) -> None:
     """What this machine and data folder can do, and what is missing. Exits with 1 if something is."""
+    from batchinfer.maintenance import deep as deep_checks
     from batchinfer.maintenance import doctor
+
+    if deep and job is None:
+        raise UsageError("--deep reads the cache and versions of one job: name it.")
 
     findings = list(doctor.machine(data_dir()))
     if job is not None:
-        findings += doctor.job(*open_job(job))
+        opened, data = open_job(job)
+        findings += doctor.job(opened, data)
+        findings += deep_checks.read_all(data) if deep else ()
 
     def text() -> None:
         for finding in findings:

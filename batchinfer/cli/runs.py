@@ -90,6 +90,14 @@ def _print_plan(result: PlanReport) -> None:
 @click.option(
     "--max-hours", type=click.FloatRange(min=0, min_open=True), metavar="H", help="Stop as with Ctrl-C after so long."
 )
+@click.option(
+    "--stop-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="How long what is in flight has after Ctrl-C or SIGTERM.",
+)
 @click.option("--no-publish", is_flag=True, help="Fill the cache only.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
 @click.option(
@@ -103,8 +111,8 @@ def _print_plan(result: PlanReport) -> None:
 @click.option("--update-model", is_flag=True, help="Take the model as it is now, in place of the recorded one.")
 @yes_option
 @json_option
-def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float | None, no_publish: bool, retry_failed: bool,
-         refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
+def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float | None, stop_seconds: float,
+         no_publish: bool, retry_failed: bool, refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
     """Plan, generate what the cache lacks, store it, gate it, publish a version.
 
     Asks first if the list comes from another place than the served version's, if most of the cache would be regenerated,
@@ -116,7 +124,7 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
 
     opened, data = open_job(job, makes=True)
     options = Options(
-        input=input_path, limit=limit, max_hours=max_hours, publish=not no_publish, retry_failed=retry_failed,
+        input=input_path, limit=limit, max_hours=max_hours, stop_seconds=stop_seconds, publish=not no_publish, retry_failed=retry_failed,
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh], opened.spec.input.key).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
@@ -219,9 +227,9 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
 
 
 def _print_failures(job: str, found: Failures) -> None:
-    """The reasons with what mends each, then the newest rows."""
+    """The reasons with the fix of each, then the newest rows."""
     reasons = [[f"{reason.count:,}", reason.reason, reason.fix] for reason in found.reasons]
-    table("", ["count", "reason", "what mends it"], reasons, right=["count"])
+    table("", ["count", "reason", "fix"], reasons, right=["count"])
     shown = [[row.reason, cell(query_text(row.query)), cell(row.detail, WIDEST)] for row in found.rows]
     table("", ["reason", "query", "what happened"], shown)
     if found.count > len(found.rows):

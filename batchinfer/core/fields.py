@@ -55,7 +55,7 @@ def distinct(values: list[str]) -> list[str]:
     return values
 
 
-Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
+Names = Annotated[list[NonEmpty], Field(min_length=1), AfterValidator(distinct)]
 
 
 class Section(BaseModel):

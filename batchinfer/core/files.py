@@ -12,6 +12,7 @@ from pathlib import Path
 
 from batchinfer.errors import StoreError
 
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # of Linux
 FIX_PERMISSIONS = "Fix its permissions, or choose another data folder with --home."
 
 
@@ -21,6 +22,15 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number that has no name
         return str(os.getuid())
+
+
+def fault_of_path(path: Path) -> str | None:
+    """Why no file can have this path, as the rest of a sentence; None if one can. Every path that people give comes by here."""
+    if "\0" in str(path):
+        return "has the character U+0000 in it, which no path has: remove it."
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts) or len(os.fsencode(path)) > LONGEST_PATH:
+        return f"is too long: a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH:,}."
+    return None
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:

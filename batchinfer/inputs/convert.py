@@ -150,7 +150,7 @@ def _cast_each(column: pa.Array, target: pa.DataType, kind: Kind, name: str, fau
     values = []
     for row in range(len(column)):
         try:
-            values.append(column.slice(row, 1).cast(target)[0].as_py())
+            values.append(_cast_one(column.slice(row, 1), target)[0].as_py())
         except (ValueError, OverflowError, NotImplementedError):  # Arrow's errors are among them
             values.append(None)
             faults.add(
@@ -159,6 +159,16 @@ def _cast_each(column: pa.Array, target: pa.DataType, kind: Kind, name: str, fau
                 f"The column {name} should hold values of the kind {kind}, but here it is {_described(column[row])}.",
             )
     return pa.array(values, target)
+
+
+def _cast_one(value: pa.Array, target: pa.DataType) -> pa.Array:
+    """A value of the type; a text of a time with a zone is the moment that it means, as look-ups have it."""
+    try:
+        return value.cast(target)
+    except pa.ArrowInvalid:
+        if not pa.types.is_timestamp(target):
+            raise
+        return value.cast(pa.timestamp(target.unit, "UTC")).cast(target)
 
 
 def _described(value: pa.Scalar) -> str:

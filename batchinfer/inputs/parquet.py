@@ -207,6 +207,8 @@ def _telling(name: str, files: Sequence[ListFile], schemas: Sequence[pa.Schema])
 
 def _check_columns(names: Sequence[str], schema: pa.Schema, file: ListFile) -> None:
     for name in names:
+        if not name or "\0" in name:
+            raise InputError(f"The column {name!r} cannot be used: give it a name in the list, without U+0000.")
         if name not in schema.names:
             there = [other for other in schema.names if not other.startswith("\x1f")]  # those are ours
             hint = did_you_mean(name, there) or f"it has {', '.join(there)}."

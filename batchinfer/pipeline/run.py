@@ -42,7 +42,7 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
     data.prepare(job.path)
     with contextlib.ExitStack() as held:
         held.enter_context(data.run_lock(f"batchinfer run {job.name}"))
-        stop = held.enter_context(stopping(options.max_hours, console.info))
+        stop = held.enter_context(stopping(options.max_hours, console.info, options.stop_seconds))
         differs = _look_at_list(job, data, options, console)
         prepared = held.enter_context(prepare_to_write(job, data, options, console.info))
         golden = prepare_gate(job, prepared.query_list.source.key)

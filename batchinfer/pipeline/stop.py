@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -11,6 +12,8 @@ from types import FrameType
 from batchinfer.core.records import Info
 from batchinfer.errors import Interrupted, Stopped
 
+STOP_SECONDS = 30.0  # that what is in flight has after a signal, unless a caller says otherwise
+SAY_SECONDS = 1.0  # after which a notice is printed, whatever the run waits for
 HOW_TO_GO_ON = "Run the same command again to go on from here; nothing committed is lost."
 
 
@@ -23,12 +26,19 @@ class StopNow(BaseException):
 
 
 class Stop:
-    """Whether the run was asked to end. While `graceful`, a first request only sets `reason`."""
+    """Whether the run was asked to end. While `graceful`, a first request only sets `reason`.
 
-    def __init__(self, max_hours: float | None, info: Info) -> None:
+    After one by a signal, what is in flight has some seconds; then the run ends as by a second signal.
+    """
+
+    def __init__(self, max_hours: float | None, info: Info, stop_seconds: float = STOP_SECONDS) -> None:
         self._deadline = None if max_hours is None else time.monotonic() + max_hours * 3600
-        self._info = info
+        self._info, self._stop_seconds = info, stop_seconds
         self._notice: str | None = None
+        self._saying = threading.Lock()
+        self._signalled = threading.Event()
+        self._late = Stopped(HOW_TO_GO_ON)
+        self._is_over = False
         self.graceful = False
         self.reason: Stopped | None = None
 
@@ -42,31 +52,68 @@ class Stop:
         if self.reason is None and self._deadline is not None and time.monotonic() > self._deadline:
             self.reason = Stopped(f"The run reached --max-hours. {HOW_TO_GO_ON}")
             self._notice = "--max-hours is reached: finishing what is in flight."
-        if self._notice is not None:
-            self._info(self._notice)
-            self._notice = None
+        self._say()
         return self.reason is not None
+
+    def _say(self) -> None:
+        """Prints the notice, if there is one, once."""
+        if self._notice is not None:
+            with self._saying:
+                notice, self._notice = self._notice, None
+                if notice is not None:
+                    self._info(notice)
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler. It prints nothing: it may have interrupted a print."""
         kind = Interrupted if number == signal.SIGINT else Stopped
-        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        name = _name(number)
         request = kind(f"Stopped by {name}. {HOW_TO_GO_ON}")
         if self.reason is not None or not self.graceful:
             raise StopNow(request)
-        self.reason = request
-        self._notice = f"{name}: finishing what is in flight; once more stops at once."
+        late = f"What was in flight did not finish within {self._stop_seconds:g} s of {name}. {HOW_TO_GO_ON}"
+        self.reason, self._late = request, kind(late)
+        signal.setitimer(signal.ITIMER_REAL, self._stop_seconds)
+        self._notice = (
+            f"{name}: finishing what is in flight, for up to {self._stop_seconds:g} s; once more stops at once."
+        )
+        self._signalled.set()
+
+    def on_alarm(self, _number: int, _frame: FrameType | None) -> None:
+        """The handler of the time's end. What follows the wait for the engine takes moments and is not cut short."""
+        if self.graceful:
+            raise StopNow(self._late)
+
+    def watch(self) -> None:
+        """Says soon that a signal came, though the run may wait for an engine that gives no sign. For a thread of its own."""
+        self._signalled.wait()
+        if not self._is_over:
+            time.sleep(SAY_SECONDS)
+            self._say()
+
+    def close(self) -> None:
+        """No signal is awaited any more."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._is_over = True
+        self._signalled.set()
+
+
+def _name(number: int) -> str:
+    """What people call a signal."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 @contextlib.contextmanager
-def stopping(max_hours: float | None, info: Info) -> Iterator[Stop]:
+def stopping(max_hours: float | None, info: Info, stop_seconds: float = STOP_SECONDS) -> Iterator[Stop]:
     """Handles SIGINT and SIGTERM for as long as it is open. Raises Stopped or Interrupted for a stop at once."""
-    stop = Stop(max_hours, info)
-    before = {number: signal.signal(number, stop.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop = Stop(max_hours, info, stop_seconds)
+    handlers = {signal.SIGINT: stop.on_signal, signal.SIGTERM: stop.on_signal, signal.SIGALRM: stop.on_alarm}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    threading.Thread(target=stop.watch, name="batchinfer-stop", daemon=True).start()
     try:
         yield stop
     except StopNow as exc:
         raise exc.request from None
     finally:
+        stop.close()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -44,6 +44,7 @@ class Options:
     input: the list in place of the job's own.
     limit: of prompts; nothing is published then.
     max_hours: after them it stops as by Ctrl-C.
+    stop_seconds: that what is in flight has after Ctrl-C or SIGTERM.
     publish: False to fill the cache only.
     retry_failed: try again what failed before.
     refresh: make again what is cached.
@@ -55,6 +56,7 @@ class Options:
     input: Path | None = None
     limit: int | None = None
     max_hours: float | None = None
+    stop_seconds: float = 30.0
     publish: bool = True
     retry_failed: bool = False
     refresh: bool = False

@@ -33,7 +33,7 @@ class BudgetSpent(Exception):
     """The template asks for more work than a prompt may take."""
 
 
-class Budget:
+class PromptBudget:
     """Work that may still be done for one prompt."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Metered(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self) -> None:
-        self.budget = Budget()
+        self.budget = PromptBudget()
         super().__init__(
             undefined=StrictUndefined, keep_trailing_newline=False, autoescape=False, optimized=False,
             finalize=self._written_out,
@@ -180,7 +180,7 @@ def _tojson(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent)
 
 
-def _check_product(budget: Budget, operator: str, left: Any, right: Any) -> None:
+def _check_product(budget: PromptBudget, operator: str, left: Any, right: Any) -> None:
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
         if bits > MOST_BITS and abs(left) > 1:
@@ -190,7 +190,7 @@ def _check_product(budget: Budget, operator: str, left: Any, right: Any) -> None
         budget.make(max(times, 0) * _size(repeated))
 
 
-def _check_growth(budget: Budget, name: str, subject: Any, given: Sequence[Any]) -> None:
+def _check_growth(budget: PromptBudget, name: str, subject: Any, given: Sequence[Any]) -> None:
     """Counts what a method of a text, or a filter, will make, before it makes it."""
     if name in PADDING:
         widths = [value if isinstance(value, int) else len(value) for value in given if isinstance(value, int | str)]
@@ -213,7 +213,7 @@ def _count(value: Any) -> int:
     return len(value) if hasattr(value, "__len__") else 1
 
 
-def _check_format(budget: Budget, form: str, given: Sequence[Any]) -> None:
+def _check_format(budget: PromptBudget, form: str, given: Sequence[Any]) -> None:
     """Counts what a text with gaps becomes: each may hold any value, and be padded."""
     values = [part for value in given for part in (value if isinstance(value, tuple | list) else [value])]
     takes_width = "*" in form or re.search(r"\{[^}]*\{", form) is not None

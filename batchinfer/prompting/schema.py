@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,10 +20,20 @@ PART_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions"
 REFERENCES = ("$ref", "$dynamicRef")
 
 
+POSIX_CLASS = re.compile(r"\[:\^?[a-z]+:\](?=[^\]]*\])")  # which Python would take for a set of these letters
+
+
 def compiles(pattern: str) -> str:
     """The pattern, if it is a regular expression. Raises ValueError."""
+    if found := POSIX_CLASS.search(pattern):
+        raise ValueError(
+            f"is not a valid regular expression here: {found[0]} is not known, write letters as a-z or \\w"
+        )
     try:
-        re.compile(pattern)
+        with warnings.catch_warnings(
+            action="ignore", category=FutureWarning
+        ):  # of sets that may be read otherwise some day
+            re.compile(pattern)
     except (re.error, OverflowError) as exc:
         raise ValueError(f"is not a valid regular expression: {exc}") from exc
     except RecursionError as exc:

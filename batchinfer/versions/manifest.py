@@ -16,12 +16,13 @@ from batchinfer.core.columns import Column
 from batchinfer.core.files import user_name
 from batchinfer.core.keys import ENCODERS, canonical_json
 from batchinfer.core.records import Check
-from batchinfer.errors import StoreError
+from batchinfer.errors import StoreError, shortened
 from batchinfer.match.matcher import MATCHER, MatcherVersion
 from batchinfer.versions.keep import Keep
 from batchinfer.versions.layout import FORMAT, MANIFEST
 
-SECONDS = re.compile("[0-9]+s")
+SECONDS = re.compile("[0-9]{1,12}s")
+MOST = 2**63  # of anything
 KEEP_VERSIONS = Keep(5)  # where an old manifest does not say it
 
 
@@ -179,12 +180,15 @@ class Manifest:
             number = document["format"]
             if number != FORMAT:
                 raise StoreError(f"{folder} has format {number}, and this batchinfer knows {FORMAT}: upgrade it.")
+            json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair can be read, but not be written
             manifest = cls.of(document)
         except FileNotFoundError as exc:
             raise StoreError(f"{path} is missing.") from exc
         except OSError as exc:
             raise StoreError(f"{path} cannot be read: {exc.strerror}.") from exc
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+        except KeyError as exc:
+            raise StoreError(f"{path} is damaged: it has no field {exc}.") from exc
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
             raise StoreError(f"{path} is damaged: {exc!r}.") from exc
         if digest is not None and hashlib.sha256(data).hexdigest() != digest:
             raise StoreError(f"{path} is not the manifest that was published: its checksum differs.")
@@ -194,11 +198,11 @@ class Manifest:
     def of(cls, document: Mapping[str, Any]) -> Manifest:
         """A manifest from what its file says. Raises ValueError, KeyError, TypeError or AttributeError for a damaged one."""
         return cls(
-            version=document["version"],
-            job=document["job"],
+            version=None if document["version"] is None else _count(document["version"]),
+            job=_text(document["job"]),
             created_at=datetime.fromisoformat(document["created_at"]),
-            rows=document["rows"],
-            carried=document.get("carried", 0),
+            rows=_count(document["rows"]),
+            carried=_count(document.get("carried", 0)),
             key=tuple(_column(column) for column in document["key"]),
             normalize=tuple(document["normalize"]),
             prediction=document["prediction"],
@@ -210,7 +214,7 @@ class Manifest:
             spec=_spec(document["spec"]),
             match=_match(document.get("match")),
             candidate=document.get("candidate"),
-            erased=document.get("forgot", 0),
+            erased=_count(document.get("forgot", 0)),
             files={_file_name(name): _file(facts) for name, facts in document["files"].items()},
             document=document,
         )
@@ -247,7 +251,7 @@ def plain_checks(checks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _gate(document: Mapping[str, Any]) -> GateRecord:
-    return GateRecord(document["status"], tuple(_check(check) for check in document["checks"]))
+    return GateRecord(_text(document["status"]), tuple(_check(check) for check in document["checks"]))
 
 
 def _check(document: Mapping[str, Any]) -> Check:
@@ -262,12 +266,12 @@ def _forced(document: Mapping[str, Any] | None) -> Forced | None:
 def _column(document: Mapping[str, Any]) -> Column:
     if document["kind"] not in ENCODERS:
         raise ValueError(f"a key column has the unknown kind {document['kind']}")
-    return Column(document["name"], document["kind"])
+    return Column(_text(document["name"]), document["kind"])
 
 
 def _run(document: Mapping[str, Any]) -> PublishedRun:
     place = document.get("input")
-    return PublishedRun(document.get("run_id", 0), place if isinstance(place, str) else None)
+    return PublishedRun(_count(document.get("run_id", 0)), place if isinstance(place, str) else None)
 
 
 def _spec(document: Mapping[str, Any]) -> PublishedSpec:
@@ -286,11 +290,11 @@ def _match(document: Mapping[str, Any] | None) -> HeldTerms | None:
         return None
     known = document.keys() >= set(MatcherVersion._fields)
     made_by = MatcherVersion(*(document[name] for name in MatcherVersion._fields)) if known else None
-    return HeldTerms(document["terms"], made_by)
+    return HeldTerms(_count(document["terms"]), made_by)
 
 
 def _file(document: Mapping[str, Any]) -> FileFacts:
-    return FileFacts(document["size"], document["sha256"])
+    return FileFacts(_count(document["size"]), _text(document["sha256"]))
 
 
 def _file_name(name: str) -> str:
@@ -298,6 +302,18 @@ def _file_name(name: str) -> str:
     if name in ("", ".", "..") or set(name) & {"/", "\0"}:
         raise ValueError(f"{name!r} is not the name of a file in it")
     return name
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MOST:
+        raise ValueError(f"{shortened(repr(value))} is not a number of anything")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{shortened(repr(value))} is not a text")
+    return value
 
 
 def _seconds(text: str) -> int:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from batchinfer.job import reader
+from batchinfer.job import reader, yaml_file
 from batchinfer.prompting.template import PromptTemplate
 from tests.cli.conftest import ECHO
 from tests.tiny import Cli
@@ -21,7 +21,7 @@ def use(folder: Path, tiny: Path) -> None:
     """Puts the tiny model in place of the one that a new job names."""
     path = folder / "job.yaml"
     text = path.read_text(encoding="utf-8")
-    content = yaml.load(text, Loader=reader._JobFileLoader)  # noqa: S506 - a SafeLoader
+    content = yaml_file.read(text)[1]
     assert content["model"]["id"].startswith("bundled/")
     content["model"] = {"id": str(tiny), "options": ECHO}
     path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")

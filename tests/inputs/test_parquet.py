@@ -490,3 +490,17 @@ def test_a_file_damaged_inside_is_refused(tmp_path: Path) -> None:
     list_ = ListSource([path], InputSpec(path="x", key=["id"]), [])
     with pytest.raises(InputError, match=r"list\.parquet is truncated or corrupt"):
         bad(list_)
+
+
+def test_texts_of_times_may_have_a_zone(opened: OpenList) -> None:
+    """A text in a column of times is the moment that it means, with a zone or without one, as in a look-up."""
+    texts = [
+        "2026-01-31T12:30:00Z",
+        "2026-01-31 13:30:00+01:00",
+        "2026-01-31T12:30:00",
+        "2026-01-31T07:30:00-0500",
+        "noon",
+    ]
+    list_ = opened({"id": texts}, types={"id": "timestamp"}, columns=[])
+    assert good(list_)["id"] == [datetime(2026, 1, 31, 12, 30)] * 4  # noqa: DTZ001 - as lists hold them
+    assert faults(list_) == [(5, "wrong_type")]

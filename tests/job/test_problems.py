@@ -244,7 +244,7 @@ def test_a_section_that_is_none_is_told_its_fields(line: str, said: list[str]) -
         ("name: shop\n---\nname: shop\n", "line 2: "),
         ("name: shop\n? [input]\n: x\n", "line 2: "),
         ("name: shop\n? {input: x}\n: x\n", "line 2: "),
-        ("name: shop\nkeep_versions: !!int five\n", ""),
+        ("name: shop\nkeep_versions: !!int five\n", "line 1: "),
         ("name: shop\ndescription: be\x07ll\n", "line 2: "),
     ],
 )

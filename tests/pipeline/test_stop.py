@@ -25,6 +25,7 @@ from tests.scripted import read_diary
 from tests.tiny import (
     RecordingConsole,
     adds_up,
+    alive,
     make_job,
     numbered,
     press,
@@ -68,7 +69,7 @@ def test_the_first_signal_asks_and_the_second_insists() -> None:
         stop.graceful = True
         press(signal.SIGINT)()
         assert stop.requested()
-        assert said == ["Ctrl-C: finishing what is in flight; once more stops at once."]
+        assert said == ["Ctrl-C: finishing what is in flight, for up to 30 s; once more stops at once."]
         with contextlib.suppress(Exception):  # nobody's broad handler on the way keeps it
             press(signal.SIGINT)()
 
@@ -245,3 +246,35 @@ def test_a_signal_while_the_engine_is_slow(shop: tuple[Job, JobData], tmp_path: 
         run(job, data, Options(), RecordingConsole(at={1: timer.start}), pool)
     timer.join()
     assert 1 < stored(data)[0] <= 4
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 4)])
+def test_a_signal_while_the_engine_is_frozen(tmp_path: Path, tiny: Path, number: signal.Signals, code: int) -> None:
+    """It is said though the engine gives no sign, and the run ends when the time is up, with what was answered before."""
+    diary = tmp_path / "diary"
+    script = {"answer": "echo", "slow": 0.05, "per_step": 4, "in_flight": 40, "diary": str(diary)}
+    folder = write_job(tmp_path / "shop", numbered(ROWS), tiny, script=script)
+    data, log = JobData(tmp_path / "home", "shop"), tmp_path / "log"
+    command = [*arguments(folder, data.root), "--stop-seconds", "2.5"]
+    with process(*command, temporary=tmp_path, log=log) as started:
+        until(lambda: answered(diary) > 10)
+        [engine] = engines_of(started.pid)
+        os.kill(engine, signal.SIGSTOP)
+        os.kill(started.pid, number)
+        until(lambda: "finishing what is in flight, for up to 2.5 s" in log.read_text(encoding="utf-8"))
+        assert started.poll() is None
+        assert started.wait() == code, log.read_text(encoding="utf-8")
+    said = log.read_text(encoding="utf-8")
+    assert "Traceback" not in said
+    assert "What was in flight did not finish within 2.5 s of " in said.splitlines()[-1]
+    assert not alive(engine)
+    count, distinct = stored(data)
+    assert 10 <= count == distinct <= answered(diary)
+    assert last_run(data)["status"] == ("interrupted" if code == 130 else "stopped")
+
+
+def engines_of(pid: int) -> list[int]:
+    """The ids of a run's engine processes."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    found = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return [child for child in found if b"batchinfer.engines.child" in Path(f"/proc/{child}/cmdline").read_bytes()]
