@@ -224,9 +224,11 @@ def _timestamp(value: Any, column: Column) -> datetime:
 
 
 def _shown(value: Any) -> str:
-    """A value in a sentence for people: a text as Python writes it, others as JSON has them, where it can."""
+    """A value in a sentence for people: texts and numbers as Python writes them, others as JSON has them, where it can."""
     try:
-        return errors.shortened(repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        return errors.shortened(
+            repr(value) if isinstance(value, str | float) else json.dumps(value, ensure_ascii=False)
+        )
     except (TypeError, ValueError, RecursionError):
         return errors.shortened(repr(value))
 
