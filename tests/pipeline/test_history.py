@@ -10,6 +10,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure
 from batchinfer.errors import NotFound
 from batchinfer.pipeline import history
+from batchinfer.pipeline.report import figure
 from tests.factories import Reply, World, model_job
 
 
@@ -54,3 +55,11 @@ def test_a_job_without_a_cache_has_no_history(tmp_path: Path) -> None:
         with pytest.raises(NotFound, match="nowhere"):
             ask(JobData(world.data.root, "nowhere"))
     assert not world.data.cache.exists()
+
+
+def test_reports_of_older_programs_are_read() -> None:
+    """A stored report may have figures under their older names only; the newer name goes first where it has both."""
+    old = {"hits": 1, "failures": 2, "left": 3}
+    assert [figure(old, name) for name in ("cached", "failed", "remaining")] == [1, 2, 3]
+    assert figure(old | {"cached": 4}, "cached") == 4
+    assert figure({}, "cached") is None
