@@ -14,11 +14,11 @@ from typing import Any
 import click
 
 from batchinfer import errors
-from batchinfer.core.home import JobData, data_folder, require_folder
+from batchinfer.core.home import JobData, data_folder, job_names, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.core.records import Info
-from batchinfer.errors import NotFound, UsageError, shortened
+from batchinfer.errors import NotFound, UsageError, did_you_mean, shortened
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 
@@ -103,10 +103,20 @@ def served_data(name: str) -> JobData:
         except reader.NoJobFile as exc:
             if re.fullmatch(JOB_NAME, name):
                 require_folder(data.root)
-                raise NotFound(f"{exc} The data folder {data.root} has no such job either.") from exc
+                raise _no_job(name, data.root) from exc
             raise
     data.require()
     return data
+
+
+def _no_job(name: str, root: Path) -> NotFound:
+    """The error for a job that neither the data folder nor ./jobs has."""
+    known = job_names(root)
+    there = f"the data folder has {', '.join(known)}." if known else "the data folder has no job at all."
+    return NotFound(
+        f"There is no job {name}, neither in the data folder {root} nor as jobs/{name}/job.yaml",
+        fix=did_you_mean(name, known) or there,
+    )
 
 
 def dim(text: str) -> None:
@@ -142,8 +152,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     from rich.text import Text
 
     drawn = Table(
-        title=title or None,
-        title_justify="left",
         header_style="bold",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -156,6 +164,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     console = Console()
     needed = drawn.__rich_measure__(console, console.options.update(max_width=LOOSE)).minimum
     console.width = max(console.width, needed)  # a narrow terminal breaks lines, but no column is lost
+    if title:  # not the table's own, which would be broken at its width
+        console.print(Text(title, style="table.title"), soft_wrap=True)
     console.print(drawn)
 
 

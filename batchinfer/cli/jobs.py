@@ -63,7 +63,7 @@ def _print_made(made: NewJob, input_path: str | None) -> None:
     key = ", ".join(made.key)
     if not made.sure:
         tell(
-            f"The key is {key}. If answers will be looked up by another column, remove {made.folder} and say --key COLUMN."
+            f"The key is {key}. If answers will be looked up by another column, remove {made.folder} and pass --key COLUMN."
         )
     if made.left_out:
         tell(

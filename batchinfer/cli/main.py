@@ -126,6 +126,7 @@ def main() -> None:
         context = getattr(exc, "ctx", None)
         hint = f"Try: {context.command_path} --help" if context else "See batchinfer --help."
         said = exc.format_message()
+        said += "" if said.endswith((".", "?", "!")) else "."
         code = _fail(f"{said} {hint}" if context else said, error_json("usage_error", said, hint, ExitCode.USAGE))
     except (click.Abort, KeyboardInterrupt):
         code = _fail(

@@ -248,9 +248,9 @@ def _tell_remaining(job: str, remaining: int | None) -> None:
 
 
 def _print_failures(job: str, found: Failures) -> None:
-    """The reasons with what mends each, then the newest rows."""
+    """The reasons with the fix of each, then the newest rows."""
     reasons = [[f"{reason.count:,}", reason.reason, reason.fix] for reason in found.reasons]
-    table("", ["count", "reason", "what mends it"], reasons, right=["count"])
+    table("", ["count", "reason", "fix"], reasons, right=["count"])
     shown = [[row.reason, cell(query_text(row.query)), cell(row.detail, WIDEST)] for row in found.rows]
     table("", ["reason", "query", "what happened"], shown)
     if found.count > len(found.rows):
@@ -273,12 +273,13 @@ def runs_(job: str, as_json: bool) -> None:
 def _print_runs(reports: Sequence[Mapping[str, Any]]) -> None:
     """A line for each run. A count that no run has, such as of failed rows, has no column."""
     from batchinfer.cli.progress import saving
+    from batchinfer.pipeline.report import figure
 
     rows = [
         {
             "run": report["run_id"], "started (UTC)": report["started_at"][5:16].replace("T", " "), "status": report["status"],
-            "rows": report.get("rows"), "cached": report.get("hits"), "generated": report.get("generated"),
-            "failed": report.get("failures") or None, "remaining": report.get("left") or None, "version": report.get("version"),
+            "rows": report.get("rows"), "cached": figure(report, "cached"), "generated": report.get("generated"),
+            "failed": figure(report, "failed") or None, "remaining": figure(report, "remaining") or None, "version": report.get("version"),
             "rows/s": report.get("rows_per_second") and f"{report['rows_per_second']:.1f}",
             "saved": saving(report.get("prefix_saving")),
         }

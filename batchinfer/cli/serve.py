@@ -35,7 +35,7 @@ MOST_WORKERS = 4
 @click.option(
     "--require-keys", is_flag=True, help="Require API keys from the start, also on loopback and before there is one."
 )
-@click.option("--no-auth", is_flag=True, help="Require no API keys, whoever can reach the address.")
+@click.option("--no-auth", is_flag=True, help="Require no API keys from anybody who can reach the address.")
 @click.option("--no-misses", is_flag=True, help="Do not record what was asked for and not found.")
 @click.option("--access-log", is_flag=True, help="Write a line of JSON for each request to stdout.")
 @json_option
@@ -119,14 +119,14 @@ def keys_(ctx: click.Context) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask before the first key.")
 @json_option
 def add(name: str, jobs: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """Make a key. NAME says whom or what it is for. The key is shown once and not stored.
+    """Make a key. NAME says who or what it is for. The key is shown once and not stored.
 
     With the first key a running service begins to refuse all who send none.
     """
     from batchinfer.serve.apikeys import KeyFile
 
     if not name.strip():
-        raise UsageError("A key's NAME says whom or what it is for: it cannot be empty.")
+        raise UsageError("A key's NAME says who or what it is for: it cannot be empty.")
     root = data_dir()
     _check_jobs(root, jobs)
     require_folder(root)

@@ -1,4 +1,4 @@
-"""Errors that nobody foresaw: one sentence for the person, and all of it in a file that can be sent to who can mend it."""
+"""Errors that nobody foresaw: one sentence for the person, and all of it in a file that can be sent to those who can fix it."""
 
 from __future__ import annotations
 

@@ -37,6 +37,7 @@ class _TooLarge(UsageError):
 
 
 MISS = "urn:batchinfer:miss"
+NO_KEY = "urn:batchinfer:no-key"
 NOT_PUBLISHED = "urn:batchinfer:not-published"
 REFUSALS: Mapping[str, type[BatchinferError]] = {
     "urn:batchinfer:unknown-job": NotFound,
@@ -46,7 +47,7 @@ REFUSALS: Mapping[str, type[BatchinferError]] = {
     "urn:batchinfer:bad-body": UsageError,
     "urn:batchinfer:too-large": _TooLarge,
     "urn:batchinfer:long-url": UsageError,
-    "urn:batchinfer:no-key": UsageError,
+    NO_KEY: UsageError,
     "urn:batchinfer:forbidden": UsageError,
 }
 
@@ -241,6 +242,8 @@ class HttpBackend:
         kind, detail = str(problem.get("type")), problem.get("detail") or reply.reason or "no reason"
         if kind == MISS:
             return None
+        if kind == NO_KEY and "authorization" not in self._headers:
+            raise UsageError(f"{self._url} requires an API key", fix="pass key=, made by batchinfer keys add.")
         if kind in REFUSALS:
             raise REFUSALS[kind](str(detail))
         raise StoreError(f"{self._url} answered with the status {reply.status}: {errors.shortened(str(detail), 300)}")

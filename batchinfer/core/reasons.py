@@ -1,4 +1,4 @@
-"""Why rows have no prediction, and what mends it: the one list of reasons, for whoever tells a person."""
+"""Why rows have no prediction, and the fix of each: the one list of reasons, for all who tell people."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FailureReason:
 
     @property
     def fix(self) -> str:
-        """What mends it."""
+        """What to do about it."""
         return FIXES.get(self.reason, UNKNOWN)
 
     @property

@@ -61,7 +61,7 @@ class ListFile:
         return int(pq.read_metadata(self.path).num_rows)
 
     def batches(self, names: Sequence[str], rows_at_once: int) -> Iterator[pa.RecordBatch]:
-        """These columns of all rows. Raises InputError for a file that breaks off."""
+        """These columns of all rows. Raises InputError for a file that is truncated or corrupt."""
         with self._read() as file:
             beyond = {name: text for name, text in self._beyond(file.schema_arrow) if name in names}
             own = [name for name in names if name not in beyond]

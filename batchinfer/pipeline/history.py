@@ -9,6 +9,7 @@ from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.core.reasons import FailureReason, ranked
 from batchinfer.errors import NotFound
+from batchinfer.pipeline.report import figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,7 @@ def runs(data: JobData) -> list[RunRow]:
 def failures(data: JobData, limit: int | None) -> Failures:
     """Rows without a prediction, at most so many. Raises NotFound for a job that was never run."""
     store = _existing(data)
-    last = store.runs()[0].report
-    remaining = last.get("remaining", last.get("left"))
+    remaining = figure(store.runs()[0].report, "remaining")
     return Failures(tuple(store.failures(limit)), ranked(store.failure_reasons()), remaining)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -24,6 +24,11 @@ SMALL_MASS = 0.1
 JSON_NAMES = {"choice_mass": "mass"}  # fields that --json calls otherwise
 OLDER_NAMES = {"cached": "hits", "failed": "failures", "remaining": "left"}  # --json has both: programs rely on these
 WHERE_IT_IS = ("run_id", "input", "seconds", "mass")  # fields that --json leaves out where there is nothing to say
+
+
+def figure(report: Mapping[str, Any], name: str) -> Any:
+    """A figure of a stored report, which an older program may have stored under its older name."""
+    return report.get(name, report.get(OLDER_NAMES[name]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from batchinfer.core.http_limits import MAX_URL
 from batchinfer.core.open_file import DamagedFile
 from batchinfer.core.outlet import STDERR, STDOUT
+from batchinfer.errors import shortened
 from batchinfer.serve import batch, docs_page, doorkeeper, match, openapi
 from batchinfer.serve.auth import Authenticator, Latch
 from batchinfer.serve.beside import Beside, repeat
@@ -160,7 +161,10 @@ class Service:
         self._need_listed()
         job = self.registry.jobs.get(name)
         if job is None:
-            raise Problem("unknown-job", "There is no such job in the data folder. GET /v1/jobs lists those there are.")
+            raise Problem(
+                "unknown-job",
+                f"There is no job {shortened(name)} in the data folder. GET /v1/jobs lists those there are.",
+            )
         return job
 
     def _need_listed(self) -> None:

@@ -27,7 +27,7 @@ async def read_body(headers: Any, receive: Any) -> bytes:
             while more and size <= MAX_READ:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise Problem("bad-body", "The body broke off.")
+                    raise Problem("bad-body", "The body was cut off.")
                 piece = message.get("body", b"")
                 size += len(piece)
                 if size <= MAX_BODY:

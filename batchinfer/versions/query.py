@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,7 +66,7 @@ class QueryReader:
 
     def _values_or_why(self, query: Any) -> tuple[Any, ...] | UsageError:
         if not isinstance(query, Mapping):
-            shown = errors.shortened(repr(query))
+            shown = _shown(query)
             return UsageError(f"A query is a mapping of columns to values, not {shown}.")
         try:
             return self.from_values(query)
@@ -120,22 +121,20 @@ def parameters(query_string: bytes) -> dict[str, list[str]]:
 def language_ranges(languages: Iterable[Any]) -> tuple[str, ...]:
     """Checked BCP 47 tags, each of which also stands for its more special ones. Raises UsageError."""
     if isinstance(languages, str | bytes | Mapping):
-        raise UsageError(
-            f"Languages are a list of BCP 47 tags, such as ['de'], not {errors.shortened(repr(languages))}."
-        )
+        raise UsageError(f'Languages are a list of BCP 47 tags, such as ["de"], not {_shown(languages)}.')
     ranges = tuple(languages)
     if len(ranges) > MAX_LANGUAGES:
         raise UsageError(f"A match can be restricted to {MAX_LANGUAGES} languages; these are {len(ranges):,}.")
     for language in ranges:
         if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
-            raise UsageError(f"{errors.shortened(repr(language))} is not a BCP 47 tag, such as de or pt-BR.")
+            raise UsageError(f"{_shown(language)} is not a BCP 47 tag, such as de or pt-BR.")
     return ranges
 
 
 def in_utf16(offsets: Any) -> bool:
     """Whether spans are wanted in UTF-16 units. Raises UsageError for any other way of counting."""
     if not isinstance(offsets, str) or offsets not in OFFSETS:
-        raise UsageError(f"offsets is {errors.shortened(repr(offsets))}; it can be {' or '.join(OFFSETS)}.")
+        raise UsageError(f"offsets is {_shown(offsets)}; it can be {' or '.join(OFFSETS)}.")
     return OFFSETS[offsets]
 
 
@@ -224,8 +223,18 @@ def _timestamp(value: Any, column: Column) -> datetime:
     return value
 
 
+def _shown(value: Any) -> str:
+    """A value in a sentence for people: texts and numbers as Python writes them, others as JSON has them, where it can."""
+    try:
+        return errors.shortened(
+            repr(value) if isinstance(value, str | float) else json.dumps(value, ensure_ascii=False)
+        )
+    except (TypeError, ValueError, RecursionError):
+        return errors.shortened(repr(value))
+
+
 def _wrong_kind(value: Any, column: Column) -> UsageError:
-    return UsageError(f"{column.name}: expected {EXPECTED[column.kind]}, got {errors.shortened(repr(value))}.")
+    return UsageError(f"{column.name}: expected {EXPECTED[column.kind]}, got {_shown(value)}.")
 
 
 CHECKS: Mapping[Kind, Callable[[Any, Column], Any]] = {

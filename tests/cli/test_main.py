@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchinfer.cli.common import table
 from batchinfer.cli.main import COMMANDS, cli
 from batchinfer.core.version import __version__
 from tests.tiny import Cli
@@ -93,7 +95,9 @@ def test_the_version_is_shown(batchinfer: Cli) -> None:
     [
         (["rnu"], "There is no command rnu; did you mean run? Try: "),
         (["xyzzy"], "There is no command xyzzy. Try: "),
+        (["versions", "shop", "z"], "Got unexpected extra argument (z). Try: batchinfer versions --help"),
         (["run"], "Missing argument 'JOB'. Try: "),
+        (["run", "shop", "--limit", "x"], "'x' is not a valid integer range. Try: "),
         (["run", "shop", "--limt", "3"], "No such option '--limt'"),
         (["run", "shop", "--limit", "0"], "Invalid value for '--limit'"),
         (["run", "shop", "--max-hours", "0"], "Invalid value for '--max-hours'"),
@@ -115,14 +119,39 @@ def test_bad_usage(batchinfer: Cli, shop: Callable[..., Path], command: list[str
     """Bad usage ends with one sentence and exit code 2, and does nothing."""
     shop(None, model=None, prompt=None)
     if command[0] == "lookup":
-        table = {"text": ["one", "two", "three"], "prediction": ["1", "2", "3"]}
-        pq.write_table(pa.table(table), "answers.parquet")
+        answers = {"text": ["one", "two", "three"], "prediction": ["1", "2", "3"]}
+        pq.write_table(pa.table(answers), "answers.parquet")
         batchinfer("import", "shop", "answers.parquet")
         batchinfer("publish", "shop")
     done = batchinfer(*command)
     assert done.code == 2, done
     assert sentence in done.sentence
     assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    "command", [["versions", "sho"], ["jobs", "remove", "sho", "--yes"], ["lookup", "sho", "text=a"]]
+)
+def test_a_job_that_only_the_data_folder_might_have(
+    batchinfer: Cli, shop: Callable[..., Path], command: list[str]
+) -> None:
+    """Who only reads is asked whether a job of the data folder was meant, and not told to make one."""
+    shop(None, model=None, prompt=None)
+    pq.write_table(pa.table({"text": ["one", "two", "three"], "prediction": ["1", "2", "3"]}), "answers.parquet")
+    batchinfer("import", "shop", "answers.parquet")
+    shutil.rmtree("jobs")
+    done = batchinfer(*command)
+    assert done.code == 6
+    assert done.sentence.startswith("There is no job sho, neither in the data folder ")
+    assert done.sentence.endswith(" nor as jobs/sho/job.yaml: did you mean shop?")
+    assert batchinfer("versions", "xyzzy").sentence.endswith(": the data folder has shop.")
+
+
+def test_a_title_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A title that is wider than its table, or than the terminal, is not broken."""
+    monkeypatch.setenv("COLUMNS", "20")
+    table("Refused by the gate, for example", ["check"], [["rows"]])
+    assert "Refused by the gate, for example" in capsys.readouterr().out.splitlines()
 
 
 def test_a_command_without_jobs(batchinfer: Cli) -> None:

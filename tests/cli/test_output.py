@@ -185,7 +185,7 @@ def test_failures_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> No
     assert all(row.keys() == {"stage", "reason", "detail", "query", "row", "run_id", "at"} for row in rows)
     said = " ".join(batchinfer("failures", "shop").out.split())
     assert "1 null_key fill the columns of input.key in the list" in said
-    assert "1 refused change the prompt or model.options as the engine says" in said
+    assert "1 refused correct the row, or change prompt.template or model.options as the engine says" in said
     assert "--retry-failed" not in said  # neither would end otherwise
 
 

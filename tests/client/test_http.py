@@ -70,7 +70,7 @@ def test_a_key_is_sent_and_a_wrong_one_told(tmp_path: Path) -> None:
             assert made.get(id="a") is not None
             assert made.get_many([{"id": "a"}]) == [made.get(id="a")]
         for wrong, sentence in (
-            (None, "^Send the header Authorization"),
+            (None, r"^http://.* requires an API key: pass key=, made by batchinfer keys add\.$"),
             (f"{key}x", r"^The API key is wrong, or was revoked\.$"),
             (limited, "may not ask for the job shop"),
         ):

@@ -156,10 +156,10 @@ BAD: list[tuple[Any, str]] = [
     ({}, "The lookup key of typed is text, count, ratio, fresh, day, at: text, count, ratio, fresh, day, at is missing."),
     (TYPED[0] | {"odd": 1}, "The lookup key of typed is text, count, ratio, fresh, day, at: odd is not part of it."),
     (TYPED[0] | {"count": "7"}, "count: expected an integer, got '7'."),
-    (TYPED[0] | {"count": True}, "count: expected an integer, got True."),
+    (TYPED[0] | {"count": True}, "count: expected an integer, got true."),
     (TYPED[0] | {"count": 2**70}, "count is an integer beyond 64 bits."),
     (TYPED[0] | {"text": date(2026, 1, 31)}, "text: expected a string, got datetime.date(2026, 1, 31)."),
-    (TYPED[0] | {"text": None}, "text: expected a string, got None."),
+    (TYPED[0] | {"text": None}, "text: expected a string, got null."),
     (TYPED[0] | {"text": "\ud800"}, "text holds half of a surrogate pair, which is not text."),
     (TYPED[0] | {"ratio": math.nan}, "ratio: expected a number, got nan."),
     (

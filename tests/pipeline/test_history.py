@@ -12,6 +12,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure
 from batchinfer.errors import NotFound
 from batchinfer.pipeline import history
+from batchinfer.pipeline.report import figure
 from tests.factories import LENIENT, Reply, World, imports_job, model_job
 
 
@@ -78,3 +79,11 @@ def test_what_remains_is_no_failure_but_is_counted(tmp_path: Path) -> None:
     assert said == "No failures. When the last run ended, 1 more prompt had no prediction yet: batchinfer plan shop"
     world.store.start_run(b"", None)
     assert history.failures(world.data, None).remaining is None
+
+
+def test_reports_of_older_programs_are_read() -> None:
+    """A stored report may have figures under their older names only; the newer name goes first where it has both."""
+    old = {"hits": 1, "failures": 2, "left": 3}
+    assert [figure(old, name) for name in ("cached", "failed", "remaining")] == [1, 2, 3]
+    assert figure(old | {"cached": 4}, "cached") == 4
+    assert figure({}, "cached") is None

@@ -89,7 +89,7 @@ def test_a_key_is_printed_alone_for_scripts(batchinfer: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([" "], "A key's NAME says whom or what it is for: it cannot be empty."),
+        ([" "], "A key's NAME says who or what it is for: it cannot be empty."),
         (
             ["x", "--job", "../../etc"],
             "'../../etc' is not a job's name: a letter from a to z, then a-z, 0-9, _ and -, 64 at most.",

@@ -244,8 +244,8 @@ def test_a_refusal_names_what_is_wrong(server: Server) -> None:
     assert mixed.status == 200
     null, tea, sequence, nobody = mixed.json["results"]
     problem = {"type": "urn:batchinfer:bad-query", "title": "The query does not fit", "status": 400}
-    assert null == {"found": False, "error": problem | {"detail": "text: expected a string, got None."}}
-    sentence = "A query is a mapping of columns to values, not ['Tee']."
+    assert null == {"found": False, "error": problem | {"detail": "text: expected a string, got null."}}
+    sentence = 'A query is a mapping of columns to values, not ["Tee"].'
     assert sequence == {"found": False, "error": problem | {"detail": sentence}}
     assert (tea["found"], tea["query"], nobody) == (
         True,
