@@ -278,7 +278,7 @@ class _IncomingTable:
         for first, second, query in twice:
             raise InputError(
                 f"{path} has two predictions for {query_text(json.loads(query))}: keep one of those in "
-                f"{self._place(first)} and {self._place(second)}. Nothing was imported."
+                f"{self._place(first)}, and {self._place(second)}. Nothing was imported."
             )
         strangers = self._strangers()
         check_allowed(path, {Allowance.VALUES: self.unfit, Allowance.KEYS: strangers}, allow)

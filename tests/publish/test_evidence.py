@@ -35,7 +35,7 @@ def test_uncovered_keys_and_failures_are_shown(make: Make) -> None:
         "failures": ["id=4: null_value", "id=5: conflicting_rows", "id=5: conflicting_rows", "id=2: refused"],
     }
     assert "\n" not in text
-    assert text.endswith("to publish it anyway: batchinfer publish shop --candidate r1 --force --why TEXT")
+    assert text.endswith("To publish it anyway: batchinfer publish shop --candidate r1 --force --why TEXT")
     assert "diff" not in text  # there is nothing yet to compare it with
 
 

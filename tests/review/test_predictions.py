@@ -502,7 +502,7 @@ def test_a_folder_goes_in_by_the_command(make: Make, tmp_path: Path) -> None:
     write(tmp_path / "in" / "1.parquet", {"id": ["a"], "prediction": ["x"]})
     words = ["--home", str(world.data.root), "import", str(world.job.folder), str(tmp_path / "in")]
     result = CliRunner().invoke(cli, words)
-    assert (result.exit_code, result.output.split(".")[0]) == (0, "Import 1: 1 row")
+    assert (result.exit_code, result.output.split(".")[0]) == (0, "Import 1: 1 row imported")
 
 
 STRANGE = [
