@@ -29,6 +29,7 @@ from batchinfer.job.reader import Job
 from batchinfer.planning import question as questions
 from batchinfer.planning.plan import Plan, Selection
 from batchinfer.planning.question import Question
+from batchinfer.prompting.template import PromptTemplate
 
 WRITER_PATIENCE = 600.0  # seconds; a run of hours does not fail because somebody plans beside it
 
@@ -119,7 +120,8 @@ def begin(job: Job, data: JobData, instead: Path | None, info: Info = quiet) -> 
     """
     data.check_owner(job.path)
     if not data.is_known:
-        list_columns(job, data, instead)
+        prompt = job.spec.prompt
+        list_columns(job, data, instead, used=PromptTemplate(prompt, [], "").columns if prompt else ())
     data.make_folder(info)
 
 

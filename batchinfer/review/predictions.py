@@ -276,9 +276,10 @@ class _IncomingTable:
             SELECT first, row, query FROM incoming JOIN doubled USING (lookup_hash) WHERE row > first ORDER BY row LIMIT 1"""
         ).fetchall()
         for first, second, query in twice:
+            places = (" and " if len(self._files) == 1 else ", and ").join(map(self._place, (first, second)))
             raise InputError(
-                f"{path} has two predictions for {query_text(json.loads(query))}: keep one of those in "
-                f"{self._place(first)}, and {self._place(second)}. Nothing was imported."
+                f"{path} has two predictions for {query_text(json.loads(query))}: keep one of those in {places}. "
+                "Nothing was imported."
             )
         strangers = self._strangers()
         check_allowed(path, {Allowance.VALUES: self.unfit, Allowance.KEYS: strangers}, allow)

@@ -437,7 +437,9 @@ def test_a_gate_can_demand_that_all_was_reviewed(make: Make) -> None:
     world.take_in({"id": ["c"], "prediction": ["c"]})
     mark(world, {"a": "accept"})
     assert reviewed_check(world)[::2] == (False, ("id=b: about y",))
-    with pytest.raises(GateFailed, match=r"await review .*\(batchinfer review shop --out FILE\.csv writes them"):
+    with pytest.raises(
+        GateFailed, match=r"awaits review .*Let people review it: batchinfer review shop --out FILE\.csv"
+    ):
         world.publish()
     mark(world, {"b": ("correct", "by Ann")})
     assert world.publish().version == 1

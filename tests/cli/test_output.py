@@ -266,7 +266,7 @@ def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     corrected = [{"text": "two", "prediction": "zwei 2️⃣"}, {"text": "beyond", "prediction": "jenseits"}]
     pq.write_table(pa.Table.from_pylist(corrected), "in.parquet")
     words = ["import", "shop", "in.parquet", "--author", "ann"]
-    assert "1 key that the list does not have: in.parquet, row 2" in batchinfer(*words).sentence
+    assert "It has 1 key that the list does not have:\n  row 2: text=beyond\n" in batchinfer(*words).err
     assert batchinfer(*words, "--allow", "keys", "--json").json == {
         "import_id": 1, "rows": 2, "unfit": 0, "unlisted": 1
     }  # fmt: skip

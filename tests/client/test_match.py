@@ -103,7 +103,7 @@ def test_languages_and_offsets(vaccines: Lookup) -> None:
         (lambda lookup: lookup.match(b"the jab"), "A text is a string, not b'the jab'."),
         (lambda lookup: lookup.match_many(["a", None]), "A text is a string, not None."),
         (lambda lookup: lookup.match_many("the jab"), "Texts are a list of strings, not 'the jab'."),
-        (lambda lookup: lookup.match("a", languages="de"), "Languages are a list of BCP 47 tags, such as ['de'], not 'de'."),
+        (lambda lookup: lookup.match("a", languages="de"), 'Languages are a list of BCP 47 tags, such as ["de"], not \'de\'.'),
         (lambda lookup: lookup.match("a", languages=["zh_Hans"]), "'zh_Hans' is not a BCP 47 tag, such as de or pt-BR."),
         (lambda lookup: lookup.match("a", languages=["%b"]), "'%b' is not a BCP 47 tag, such as de or pt-BR."),
     ],

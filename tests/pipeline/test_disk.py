@@ -62,10 +62,10 @@ for command in commands[int(number[0]) :]:
 )
 
 
-def as_nobody(*commands: list[str], warm: int, log: Path) -> list[str]:
+def as_nobody(*commands: list[str], warm: int, log: Path, temporary: Path) -> list[str]:
     """What `batchinfer` prints and exits with, for each command, as a user without rights; the first `warm` are run before."""
     arguments = [str(warm), *("|".join(command) for command in commands)]
-    with process("-c", AS_NOBODY, *arguments, temporary=log.parent, log=log) as started:
+    with process("-c", AS_NOBODY, *arguments, temporary=temporary, log=log) as started:
         return started.communicate(timeout=120)[0].splitlines()
 
 
@@ -96,6 +96,7 @@ def test_a_data_folder_that_may_not_be_written(tmp_path: Path) -> None:
             ["--home", str(folder / "home"), "lookup", shop, "text=query 0001", "--json"],
             warm=3,
             log=log,
+            temporary=folder,
         )
     assert [line for line in printed if line.isdigit()] == ["0", "1", "0", "1", "1", "0"], log.read_text()
     said = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("batchinfer: ")]

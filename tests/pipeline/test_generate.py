@@ -236,7 +236,7 @@ def test_a_changed_question_is_asked_about(tmp_path: Path, tiny: Path, pool: Eng
         tmp_path / "shop", numbered(20), tiny, prompt={"template": "{{ text }}", "system": "Be brief."}
     )
     audience = RecordingConsole(answer=False)
-    with pytest.raises(UsageError, match=r"prompt\.system changed since the last run.*--yes"):
+    with pytest.raises(UsageError, match=r"prompt\.system changed since the last run.*the answer was no"):
         run(changed, data, Options(), audience, pool)
     [question] = audience.questions
     assert "20 of 20 prompts would be regenerated; the 20 cached answers would not be used" in question

@@ -25,7 +25,7 @@ ZONE = timezone(timedelta(hours=2))
 KEYS: dict[str, tuple[Any, Any, Any, Any]] = {  # column of one row; the value that hits; one that does not; as the body shows it
     "string": (["é"], "é", "e\u0301", "é"),
     "binary": ([b"a"], "a", "b", "a"),
-    "decimal": (pa.array([Decimal("1.50")], pa.decimal128(9, 2)), "1.50", "1.5", "1.50"),
+    "decimal": (pa.array([Decimal("1.50")], pa.decimal128(9, 2)), "1.5", "1.50", "1.5"),
     "integer": ([-7], -7, 7, -7),
     "uint64": (pa.array([2**64 - 1], pa.uint64()), 2**64 - 1, 2**63, 2**64 - 1),
     "number": ([0.1], 0.1, 0.2, 0.1),

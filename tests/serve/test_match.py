@@ -195,8 +195,8 @@ def test_urls_that_ask_for_nothing(server: Server, query: str, said: str) -> Non
         (b'{"texts": [], "languages": null}', "languages should be a list"), (b'{"texts": [], "languages": [7]}', "7 is not a BCP 47 tag"),
         (b'{"texts": [], "languages": ["\\ud800"]}', "'\\ud800' is not a BCP 47 tag"),
         (b'{"texts": [], "languages": ["de\\n"]}', "'de\\n' is not a BCP 47 tag"), (b'{"texts": [], "languages": ["*"]}', "'*' is not"),
-        (b'{"texts": [], "offsets": "bytes"}', "offsets is 'bytes'; it can be"), (b'{"texts": [], "offsets": null}', "offsets is None; it"),
-        (b'{"texts": [], "offsets": true}', "offsets is True; it can be"), (b'{"texts": [], "offsets": []}', "offsets is []; it can be"),
+        (b'{"texts": [], "offsets": "bytes"}', "offsets is 'bytes'; it can be"), (b'{"texts": [], "offsets": null}', "offsets is null; it"),
+        (b'{"texts": [], "offsets": true}', "offsets is true; it can be"), (b'{"texts": [], "offsets": []}', "offsets is []; it can be"),
     ],
 )  # fmt: skip
 def test_bodies_that_ask_for_nothing(server: Server, body: bytes, said: str) -> None:
