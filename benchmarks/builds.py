@@ -81,7 +81,7 @@ def terms(folder: Path, section: Path) -> dict[str, Any]:
     """Writes a matcher from the predictions in a folder: seconds, peak GiB of the whole process, and what it holds."""
     from batchinfer.core.columns import Column
     from batchinfer.job.spec import MatchSpec
-    from batchinfer.match.matcher import MATCHER
+    from batchinfer.match.version import MATCHER
     from batchinfer.publish import matcher as step
 
     manifest = json.loads((folder / "manifest.json").read_bytes())

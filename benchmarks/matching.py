@@ -36,7 +36,8 @@ import duckdb
 
 from batchinfer.core.sql import literal
 from batchinfer.match.folding import EDGE, Folding
-from batchinfer.match.matcher import MATCHER, Matcher
+from batchinfer.match.matcher import Matcher
+from batchinfer.match.version import MATCHER
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import MANIFEST, PREDICTIONS
 from benchmarks import builds, carriers

@@ -11,41 +11,28 @@ from __future__ import annotations
 import itertools
 import json
 import struct
-import unicodedata
 import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchinfer.core.open_file import OpenFile
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.match.budget import LEAST_WRITTEN, MatchBudget
 from batchinfer.match.languages import is_in, is_turkic
 from batchinfer.match.stored import deserialized, read_facts
-from batchinfer.match.suffixes import Place, Suffixes
-from batchinfer.match.windows import LEAST_STEP, LONGEST, MOST_PER_BYTE, Window, most_marked, windows
+from batchinfer.match.version import MATCHER_FORMAT, IncompatibleMatcher
 
-MATCHER = "matcher.bin"
-MATCHER_FORMAT = 1
+if TYPE_CHECKING:  # these need the libraries of matching, which a service without matching does not have
+    from batchinfer.match.suffixes import Place
+    from batchinfer.match.windows import Window
+
 MOST_KEPT = 8 << 20  # bytes of names in the file: some 50 MB when read; what common terms name is read once
 FEW = 64  # bytes that any names take beside what the file has
 BLOCK = 1024  # places that are looked at between two looks at the clock
 Span = tuple[int, int]
-
-
-class MatcherVersion(NamedTuple):
-    """What tells matchers apart that may find different things in the same text.
-
-    format: of the file.
-    folding: how texts are folded.
-    unicode: the version of Unicode by which they are.
-    """
-
-    format: int
-    folding: int
-    unicode: str
 
 
 class Name(NamedTuple):
@@ -159,10 +146,6 @@ class _Named:
 Match = tuple[Span, _Entries]
 
 
-class IncompatibleMatcher(StoreError):
-    """A matcher that another version of this program made, and this one cannot use."""
-
-
 class Matcher:
     """The terms of a version. Any number of threads may ask it."""
 
@@ -171,7 +154,7 @@ class Matcher:
         try:
             from daachorse import CharwiseDoubleArrayAhoCorasick
 
-            from batchinfer.match import folding
+            from batchinfer.match import folding, suffixes, windows
         except ModuleNotFoundError as exc:
             if (exc.name or "").startswith("batchinfer"):
                 raise
@@ -196,8 +179,12 @@ class Matcher:
             raise StoreError(f"{path} is damaged: {exc}.") from exc
         self._fold = folding.Folding(accents=facts["accents"], version=facts["folding"])
         self._overlaps: bool = facts["overlaps"]
-        self._suffixes = Suffixes(searched, len(self._named)) if searched is not None else None
-        self._longest = self._longest_term()
+        self._suffixes = suffixes.Suffixes(searched, len(self._named)) if searched is not None else None
+        self._windows = windows.windows
+        long = self._named.terms(windows.LEAST_STEP // windows.MOST_PER_BYTE)
+        longest = max((windows.most_marked(self._fold, term) for term in long), default=0)
+        # A bound on the characters of the longest one's normal form; of most, which are short, only the file's bytes count.
+        self._longest = min(max(longest, windows.LEAST_STEP), windows.LONGEST)
 
     @property
     def is_suspect(self) -> bool:
@@ -207,12 +194,6 @@ class Matcher:
     def __len__(self) -> int:
         """How many different terms there are."""
         return len(self._named)
-
-    def _longest_term(self) -> int:
-        """A bound on the characters of the longest one's normal form; of most, which are short, only the file's bytes count."""
-        long = self._named.terms(LEAST_STEP // MOST_PER_BYTE)
-        longest = max((most_marked(self._fold, term) for term in long), default=0)
-        return min(max(longest, LEAST_STEP), LONGEST)
 
     def find(
         self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: MatchBudget | None = None
@@ -268,7 +249,7 @@ class Matcher:
         """Those that are reported, in order."""
         kept, pending = list[Match](), list[Match]()
         size = 0  # of what is found, as JSON, at least
-        for window in windows(self._fold, text, self._longest):
+        for window in self._windows(self._fold, text, self._longest):
             for match in self._in_window(text, window, ranges, budget):
                 pending.append(match)
                 if self._overlaps:
@@ -309,13 +290,6 @@ def _parts(names: Sequence[Name]) -> list[str]:
         parts[-1] += ("," if len(parts) > 1 else "") + head
         parts.append(f'"score":{encode(name.score)},"source":{encode(name.source)}}}')
     return parts
-
-
-def matcher_version() -> MatcherVersion:
-    """That of a matcher that is made now."""
-    from batchinfer.match import folding
-
-    return MatcherVersion(MATCHER_FORMAT, folding.VERSION, unicodedata.unidata_version)
 
 
 def _leftmost_longest(match: Match) -> Span:

@@ -32,7 +32,7 @@ from batchinfer.core.reasons import FailureReason, ranked
 from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, literal
 from batchinfer.inputs.parquet import ListSource
-from batchinfer.match.matcher import matcher_version
+from batchinfer.match.version import matcher_version
 from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare_entries, version_rows
 from batchinfer.versions.layout import VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest

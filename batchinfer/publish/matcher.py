@@ -27,8 +27,8 @@ from batchinfer.errors import MissingExtra
 from batchinfer.job.matched import matched_sql
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import MatchSpec
-from batchinfer.match.matcher import MATCHER, matcher_version
 from batchinfer.match.stored import MAGIC, TRAILER
+from batchinfer.match.version import MATCHER, matcher_version
 from batchinfer.versions.layout import PREDICTIONS, version_column
 
 MEMORY = "256MB"  # for tables; what does not fit goes to a file

@@ -8,7 +8,8 @@ from typing import Any
 from batchinfer.core.http_limits import MAX_TEXTS
 from batchinfer.errors import MissingExtra, UsageError, shortened
 from batchinfer.match.budget import MatchBudget, ResultTooLarge, TooMuchWork
-from batchinfer.match.matcher import IncompatibleMatcher, Matcher
+from batchinfer.match.matcher import Matcher
+from batchinfer.match.version import IncompatibleMatcher
 from batchinfer.serve.beside import Beside
 from batchinfer.serve.body import read_json
 from batchinfer.serve.problems import Problem

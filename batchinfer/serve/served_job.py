@@ -15,7 +15,7 @@ from typing import Any
 from batchinfer.core.clock import iso
 from batchinfer.core.home import JobData
 from batchinfer.errors import MissingExtra, StoreError, counted
-from batchinfer.match.matcher import IncompatibleMatcher
+from batchinfer.match.version import IncompatibleMatcher
 from batchinfer.misses.counter import MissCounter
 from batchinfer.serve.problems import MEDIA_TYPE, Problem, Reply, problem_body, reply
 from batchinfer.versions.follow import Follower

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, MissingExtra, StoreError
-from batchinfer.match.matcher import IncompatibleMatcher
+from batchinfer.match.version import IncompatibleMatcher
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.checksums import verify_again, verify_once
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer

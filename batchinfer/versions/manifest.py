@@ -17,7 +17,7 @@ from batchinfer.core.files import user_name
 from batchinfer.core.keys import ENCODERS, canonical_json
 from batchinfer.core.records import Check
 from batchinfer.errors import StoreError, shortened
-from batchinfer.match.matcher import MATCHER, MatcherVersion
+from batchinfer.match.version import MATCHER, MatcherVersion
 from batchinfer.versions.keep import Keep
 from batchinfer.versions.layout import FORMAT, MANIFEST
 

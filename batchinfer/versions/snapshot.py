@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchinfer.errors import StoreError, UsageError, counted
-from batchinfer.match.matcher import MATCHER, Matcher
+from batchinfer.match.matcher import Matcher
+from batchinfer.match.version import MATCHER
 from batchinfer.versions.entries import EntryFile
 from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST
 from batchinfer.versions.manifest import Manifest

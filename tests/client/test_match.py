@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from batchinfer import Lookup
 from batchinfer.errors import StoreError, UsageError
-from batchinfer.match.matcher import MATCHER, Matcher
+from batchinfer.match.matcher import Matcher
+from batchinfer.match.version import MATCHER
 from batchinfer.serve import match
 from tests.client.conftest import outcome
 from tests.damage import cut, next_version

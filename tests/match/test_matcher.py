@@ -15,7 +15,8 @@ import pytest
 
 from batchinfer.errors import MissingExtra, StoreError, UsageError
 from batchinfer.match import folding, matcher
-from batchinfer.match.matcher import IncompatibleMatcher, Matcher, Occurrence
+from batchinfer.match.matcher import Matcher, Occurrence
+from batchinfer.match.version import IncompatibleMatcher
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.manifest import Manifest
 from tests.factories import LENIENT, Templates, World, imports_job, model_job

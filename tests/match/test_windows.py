@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batchinfer.errors import UsageError
-from batchinfer.match import matcher, windows
+from batchinfer.match import windows
 from batchinfer.match.budget import MatchBudget, ResultTooLarge, TooMuchWork
 from batchinfer.match.folding import EDGE, Folded, Folding, _is_hangul, _is_word
 from tests.factories import World
@@ -103,8 +103,8 @@ def nested(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, World]:
 def test_terms_within_terms(nested: dict[bool, World], windowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them is found wherever it ends; without overlaps the longest are, one after the other."""
     if windowed:
-        monkeypatch.setattr(matcher, "windows", partial(windows.windows, size=50, step=60))
-        monkeypatch.setattr(matcher, "LEAST_STEP", 60)
+        monkeypatch.setattr(windows, "windows", partial(windows.windows, size=50, step=60))
+        monkeypatch.setattr(windows, "LEAST_STEP", 60)
     text, plenty = "哈" * 130 + ".", MatchBudget(seconds=60)
     with nested[True].served() as version:
         found = {(match.start, match.end) for match in version.matcher.find(text, budget=plenty)}

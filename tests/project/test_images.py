@@ -134,7 +134,7 @@ def test_the_serving_image_does_not_start_without_keys(image: Build) -> None:
 def test_the_serving_image_serves(image: Build, read_only_data: bool) -> None:
     """As the image's user, on a read-only root: it gets healthy, answers, and ends on SIGTERM with 0."""
     entry = json.loads(only(SERVE, "ENTRYPOINT"))
-    key = call(image, [*entry, "keys", "add", "test", "--yes"]).stdout.strip()
+    key = call(image, [*entry, "keys", "add", f"test-{read_only_data}", "--yes"]).stdout.strip()
     port = free_port()
     place = {"0.0.0.0": "127.0.0.1", "8080": str(port)}  # noqa: S104 - replaced
     words = [*entry, *(place.get(word, word) for word in json.loads(only(SERVE, "CMD")))]

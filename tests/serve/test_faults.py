@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchinfer.core.home import JobData
-from batchinfer.match.matcher import MATCHER
+from batchinfer.match.version import MATCHER
 from batchinfer.serve import app, body
 from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.app import Service, Settings

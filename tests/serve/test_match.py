@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import pytest
 
-from batchinfer.match.matcher import MATCHER
+from batchinfer.match.version import MATCHER
 from batchinfer.serve import match
 from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.beside import Beside
