@@ -206,6 +206,20 @@ def alive(pid: int) -> bool:
     return state not in "ZX"
 
 
+def answer_no(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Puts a person on a terminal who answers no; returns the questions, as they come."""
+    asked: list[str] = []
+
+    def no(text: str, **_options: object) -> bool:
+        asked.append(text)
+        return False
+
+    for stream in ("stdin", "stderr"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
+    monkeypatch.setattr("click.confirm", no)
+    return asked
+
+
 BECOME_NOBODY = """
 import os
 if os.getuid() == 0:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
+import pyarrow as pa
 import pytest
 
-from batchinfer.core.database import scratch_database
+from batchinfer.core.database import database_file, record_batches, scratch_database
 from batchinfer.errors import StoreError
 
 
@@ -24,3 +26,37 @@ def test_scratch_tables_that_find_no_room(tmp_path: Path) -> None:
     in_scratch(tmp_path, table)
     with pytest.raises(StoreError, match=r"the disk is full\. Free space"):
         in_scratch(tmp_path, "SET max_temp_directory_size = '5MB'", table)
+
+
+def test_one_scratch_database_finds_nothing_of_another(tmp_path: Path) -> None:
+    """Tables, views of Arrow data and an attached file go with their database, also where a query is left half read."""
+    with scratch_database(tmp_path) as first:
+        first.execute("CREATE TABLE t AS SELECT i FROM range(100_000) r(i)")
+        first.register("seen", pa.table({"a": [1]}))
+        left = record_batches(first, "FROM t", 100)
+        next(iter(left.__enter__()))
+    with scratch_database(tmp_path) as second:
+        assert second is first  # the instance was kept
+        for name in ("t", "seen"):
+            with pytest.raises(duckdb.CatalogException):
+                second.execute(f"FROM {name}")
+    left.__exit__(None, None, None)
+
+
+def test_an_instance_in_which_something_failed_is_not_used_again(tmp_path: Path) -> None:
+    """What an error left in it is unknown."""
+    with pytest.raises(StoreError), scratch_database(tmp_path) as first:
+        first.execute("FROM nowhere")
+    with scratch_database(tmp_path) as second:
+        assert second is not first
+
+
+def test_a_file_is_let_go_of_after_an_error(tmp_path: Path) -> None:
+    """Another instance can write to it at once."""
+    path = tmp_path / "file.duckdb"
+    with pytest.raises(duckdb.Error), database_file(path, read_only=False) as db:
+        db.execute("FROM nowhere")
+    with duckdb.connect(path) as other:
+        other.execute("CREATE TABLE t (i INTEGER)")
+    with database_file(path, read_only=True) as db:
+        assert db.execute("SELECT count(*) FROM t").fetchall() == [(0,)]

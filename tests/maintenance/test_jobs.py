@@ -13,7 +13,7 @@ from batchinfer.maintenance.jobs import known_jobs, remove_job
 from batchinfer.versions import pointers
 from tests.factories import World
 from tests.serving import Server, eventually, job, say, serving
-from tests.tiny import Cli
+from tests.tiny import Cli, answer_no
 
 
 @pytest.fixture
@@ -105,15 +105,7 @@ def test_removing_is_asked_about(
     error = batchinfer("jobs", "remove", "shop", "--json").json["error"]
     assert (error["code"], error["fix"]) == ("not_confirmed", "Pass --yes to remove it.")
     assert error["message"].startswith("This removes the job shop from ")
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    asked: list[str] = []
-
-    def no(text: str, **_options: object) -> bool:
-        asked.append(text)
-        return False
-
-    monkeypatch.setattr("click.confirm", no)
+    asked = answer_no(monkeypatch)
     done = batchinfer("jobs", "remove", "shop")
     assert (done.code, done.sentence.endswith(" cannot be undone. Stopped, since the answer was no.")) == (2, True)
     assert "MB, with version 1, which is served), and cannot be undone. Continue?" in asked[0]

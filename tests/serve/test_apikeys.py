@@ -19,7 +19,7 @@ from batchinfer.serve.apikeys import KeyFile, split
 from batchinfer.serve.auth import Authenticator, Latch, bearer_key, watching
 from batchinfer.serve.problems import Problem
 from tests.serving import eventually
-from tests.tiny import Cli
+from tests.tiny import Cli, answer_no
 
 DAMAGES: list[bytes] = [
     b"", b"{", b"\xff", b"[]", b"null", b"7", b"{}", b'{"keys": 7}', b'{"keys": [7]}', b'{"keys": [{}]}', b"[" * 100_000,
@@ -203,15 +203,7 @@ def test_the_first_key_is_asked_about(batchinfer: Cli, monkeypatch: pytest.Monke
     said = "This is the first key: a service that runs on this data folder refuses everybody without a key"
     done = batchinfer("keys", "add", "search")
     assert (done.code, done.out, said in done.sentence, "--yes" in done.sentence) == (2, "", True, True)
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    asked: list[str] = []
-
-    def no(text: str, **_options: object) -> bool:
-        asked.append(text)
-        return False
-
-    monkeypatch.setattr("click.confirm", no)
+    asked = answer_no(monkeypatch)
     assert batchinfer("keys", "add", "search").code == 2
     assert [said in text for text in asked] == [True]
     assert list(batchinfer.data.iterdir()) == []
