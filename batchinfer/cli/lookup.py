@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import click
 
 from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_data, table
 from batchinfer.core.home import JobData
-from batchinfer.errors import ExitCode, NotFound, UsageError
+from batchinfer.errors import BatchinferError, NotFound, UsageError
 from batchinfer.versions.query import OFFSETS, language_ranges
 
 
@@ -54,6 +53,25 @@ class FoundInText:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class FoundInTexts:
+    """What many texts mention.
+
+    results: the matches of each text, in their order.
+    version: that says so.
+    """
+
+    results: list[list[dict[str, Any]]]
+    version: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As the service replies to many texts."""
+        return {"version": self.version, "results": [{"matches": matches} for matches in self.results]}
+
+
+Find = Callable[[str], list[dict[str, Any]]]
+
+
 @click.command("match")
 @job_argument
 @click.argument("text")
@@ -63,8 +81,8 @@ class FoundInText:
 def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_json: bool) -> None:
     """Which concepts TEXT mentions, and where, by the version that is served.
 
-    With - for TEXT, each line of standard input is a text, and gets a line: with --json a value for each. Exits with 6
-    if nothing is found.
+    With - for TEXT, each line of standard input is a text: it gets a line, or with --json a place in the list "results".
+    Exits with 6 if nothing is found.
     """
     from batchinfer.versions.pointers import open_served
 
@@ -73,28 +91,44 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
         ranges, utf16 = language_ranges(languages), OFFSETS[offsets]
         matcher = snapshot.matcher
 
-        def find(each: str) -> FoundInText:
+        def find(each: str) -> list[dict[str, Any]]:
             places = matcher.find(each, languages=ranges, utf16=utf16)
-            return FoundInText([flat for place in places for flat in place.flat()], snapshot.number)
+            return [flat for place in places for flat in place.flat()]
 
-        if text != "-":
-            found = find(text)
-            if not found.matches:
-                raise _nothing_found(data, found, "this text")
-            emit(found.to_json(), as_json, lambda: _match_table(found.matches))
-            return
-        any_found = False
-        for each in _lines():
-            found = find(each)
-            any_found = any_found or bool(found.matches)
-            emit(found.to_json(), as_json, partial(_match_line, found.matches))
-        if not any_found and as_json:
-            click.get_current_context().exit(ExitCode.NOT_FOUND)  # each line has its value: an error would be one more
-        if not any_found:
-            raise _nothing_found(data, FoundInText([], snapshot.number), "these texts")
+        if text == "-":
+            _match_lines(data, find, snapshot.number, as_json=as_json)
+        else:
+            _match_text(data, find, text, snapshot.number, as_json=as_json)
 
 
-def _nothing_found(data: JobData, found: FoundInText, where: str) -> NotFound:
+def _match_text(data: JobData, find: Find, text: str, version: int, *, as_json: bool) -> None:
+    """Raises NotFound."""
+    found = FoundInText(find(text), version)
+    if not found.matches:
+        raise _nothing_found(data, found, "this text")
+    emit(found.to_json(), as_json, lambda: _match_table(found.matches))
+
+
+def _match_lines(data: JobData, find: Find, version: int, *, as_json: bool) -> None:
+    """People see each line's matches at once, machines all in the end. Raises NotFound, or UsageError for a line that is no text."""
+    found, any_found = FoundInTexts([], version), False
+    try:
+        for line in _lines():
+            matches = find(line)
+            any_found = any_found or bool(matches)
+            if as_json:
+                found.results.append(matches)
+            else:
+                _match_line(matches)
+    except BatchinferError as exc:
+        exc.report = found  # what the lines before it mention stands beside the error
+        raise
+    if not any_found:
+        raise _nothing_found(data, found, "these texts")
+    emit(found.to_json(), as_json, lambda: None)
+
+
+def _nothing_found(data: JobData, found: FoundInText | FoundInTexts, where: str) -> NotFound:
     """The error for texts that mention nothing, with what was looked up."""
     missed = NotFound(f"Version {found.version} of {data.name} finds nothing in {where}.")
     missed.report = found

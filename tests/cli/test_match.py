@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,15 +97,13 @@ def test_languages_and_offsets(batchinfer: Cli) -> None:
 
 
 def test_each_line_of_standard_input_is_a_text(batchinfer: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each gets one line, in its order, also an empty one, and whatever ends the lines; one match is enough for exit code 0."""
+    """Each gets a place, in its order, also an empty one, and whatever ends the lines; one match is enough for exit code 0."""
     data = b"I had the jab\r\n\nnothing\nSputnik-Impfstoff, the jab"
     give(monkeypatch, data)
     done = batchinfer("match", "vaccines", "-", "--json")
-    results = [json.loads(line) for line in done.out.splitlines()]
-    assert done.code == 0
-    assert [len(result["matches"]) for result in results] == [2, 0, 0, 3]
-    assert results[0]["matches"][0]["end"] == 13
-    assert {result["version"] for result in results} == {1}
+    assert (done.code, done.json.keys(), done.json["version"]) == (0, {"version", "results"}, 1)
+    assert [len(result["matches"]) for result in done.json["results"]] == [2, 0, 0, 3]
+    assert done.json["results"][0]["matches"][0]["end"] == 13
     give(monkeypatch, data)
     first, *others = batchinfer("match", "vaccines", "-", "--language", "de").out.splitlines()
     assert (first, others) == ("-", ["-", "-", "0-17 Sputnik-Impfstoff = Sputnik V"])
@@ -121,10 +118,8 @@ def test_lines_that_mention_nothing_are_a_miss(batchinfer: Cli, monkeypatch: pyt
     assert "finds nothing in these texts" in done.sentence
     give(monkeypatch, data)
     done = batchinfer("match", "vaccines", "-", "--json")
-    assert (done.code, [json.loads(line) for line in done.out.splitlines()]) == (
-        6,
-        [{"matches": [], "version": 1}] * len(data.splitlines()),
-    )
+    assert (done.code, done.json["error"]["code"]) == (6, "not_found")
+    assert (done.json["version"], done.json["results"]) == (1, [{"matches": []}] * len(data.splitlines()))
 
 
 def test_a_line_that_is_no_text_is_named(batchinfer: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +128,10 @@ def test_a_line_that_is_no_text_is_named(batchinfer: Cli, monkeypatch: pytest.Mo
     done = batchinfer("match", "vaccines", "-")
     assert (done.code, done.sentence) == (2, "Line 2 of standard input is not valid UTF-8: convert the text first.")
     assert done.out.startswith("0-7 the jab = ")
+    give(monkeypatch, b"the jab\n\xff\n")
+    done = batchinfer("match", "vaccines", "-", "--json")
+    assert (done.code, done.json["error"]["message"]) == (2, done.sentence)
+    assert [len(result["matches"]) for result in done.json["results"]] == [2]
 
 
 @pytest.mark.parametrize(
