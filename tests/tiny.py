@@ -281,9 +281,10 @@ class Done:
     def sentence(self) -> str:
         """The one line on stderr with which it failed; fails the test if there are more, or a traceback.
 
-        Beside it stands only that a data folder was made.
+        Beside it stand only that a data folder was made, and what --yes answered.
         """
-        [line] = [line for line in self.err.splitlines() if not line.endswith("does not exist yet: it is made now.")]
+        beside = ("does not exist yet: it is made now.", "Continue? Yes (--yes).")
+        [line] = [line for line in self.err.splitlines() if not line.endswith(beside)]
         assert line.startswith("batchinfer: ")
         return line.removeprefix("batchinfer: ")
 

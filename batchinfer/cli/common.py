@@ -29,7 +29,9 @@ job_argument = click.argument("job")
 counted = errors.counted
 FORMATS = tuple(OutputFormat)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value for machines.")
-yes_option = click.option("--yes", is_flag=True, help="Answer yes to all that the command asks.")
+yes_option = click.option(
+    "--yes", is_flag=True, help="Answer yes to all that the command asks; each question is shown."
+)
 input_option = click.option(
     "--input",
     "input_path",

@@ -22,6 +22,7 @@ from batchinfer.cli.common import (
     served_data,
     table,
     tell,
+    yes_option,
 )
 from batchinfer.core.person import ask
 from batchinfer.errors import UsageError
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @job_argument
 @click.argument("pair", nargs=-1, required=True, metavar="COLUMN=VALUE...")
 @input_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool, as_json: bool) -> None:
     """Remove one entry from everything: the cache, all versions and candidates, recorded misses, logs.
@@ -46,9 +47,10 @@ def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool,
     from batchinfer.maintenance.erase import erase_entry
 
     data, texts = served_data(job), pairs(pair)
-    if not yes:
-        said = f"This erases {', '.join(pair)} of {data.name}, in its cache, versions, misses and logs, and cannot be undone."
-        ask(Terminal(), said, "pass --yes to erase it.", yes=False)
+    said = (
+        f"This erases {', '.join(pair)} of {data.name}, in its cache, versions, misses and logs, and cannot be undone."
+    )
+    ask(Terminal(), said, "pass --yes to erase it.", yes=yes)
     report = erase_entry(_job_file(job), data, texts, input_path)
     emit(report.to_json(), as_json, lambda: tell(_erased(report, ", ".join(pair))))
 
@@ -109,7 +111,7 @@ def jobs_(ctx: click.Context, as_json: bool) -> None:
 
 @jobs_.command("remove")
 @job_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 @click.pass_context
 def remove_(ctx: click.Context, job: str, yes: bool, as_json: bool) -> None:
@@ -122,10 +124,9 @@ def remove_(ctx: click.Context, job: str, yes: bool, as_json: bool) -> None:
     data = served_data(job)
     found = known_job(data)
     served = "" if found.version is None else f", with version {found.version}, which is served"
-    if not yes:
-        size = f"{found.bytes / 1e6:,.1f} MB{served}"
-        said = f"This removes the job {data.name} from {data.root} ({size}), and cannot be undone."
-        ask(Terminal(), said, "pass --yes to remove it.", yes=False)
+    size = f"{found.bytes / 1e6:,.1f} MB{served}"
+    said = f"This removes the job {data.name} from {data.root} ({size}), and cannot be undone."
+    ask(Terminal(), said, "pass --yes to remove it.", yes=yes)
     removed = remove_job(data)
     said = f"Removed the job {removed.job} from {data.root}: {removed.bytes / 1e6:,.1f} MB."
     before = ctx.parent is not None and ctx.parent.params["as_json"]  # jobs --json remove JOB

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import Terminal, counted, data_dir, emit, json_option, table, warn
+from batchinfer.cli.common import Terminal, counted, data_dir, emit, json_option, table, warn, yes_option
 from batchinfer.core.home import check_job_name, job_names, require_folder
 from batchinfer.core.person import ask
 from batchinfer.errors import MissingExtra, StoreError, UsageError
@@ -116,7 +116,7 @@ def keys_(ctx: click.Context) -> None:
 @click.option(
     "--job", "jobs", multiple=True, metavar="JOB", help="Limit the key to this job; may be given several times."
 )
-@click.option("--yes", is_flag=True, help="Do not ask before the first key.")
+@yes_option
 @json_option
 def add(name: str, jobs: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Make a key. NAME says who or what it is for. The key is shown once and not stored.

@@ -30,12 +30,13 @@ class Nobody:
 def ask(person: Person, said: str, fix: str, *, yes: bool, typed: str | None = None) -> None:
     """Says what is at stake, and goes on if the person agrees. Raises NotConfirmed, with what to do if nobody was asked.
 
-    yes: whether they agreed beforehand. typed: what must be typed to agree.
+    yes: whether they agreed beforehand: the question is then told with its answer. typed: what must be typed to agree.
     """
+    question = f"{said} Continue?"
     if yes:
-        person.info(said)
+        person.info(f"{question} Yes (--yes).")
         return
-    answer = person.confirm(f"{said} Continue?" if typed is None else said, typed=typed)
+    answer = person.confirm(question if typed is None else said, typed=typed)
     if answer is None:
         raise NotConfirmed(said.removesuffix("."), fix=fix)
     if not answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from batchinfer.job.reader import Job
@@ -20,10 +19,8 @@ def list_place(job: Job, instead: Path | None) -> str:
     return str(instead.absolute())
 
 
-def is_one_series(job: Job, place: str, other: str) -> bool:
-    """Whether two places are one, or paths in one folder whose names differ only in digits, as those of dated lists do."""
+def is_one_place(job: Job, place: str, other: str) -> bool:
+    """Whether two places are one: the same words, or two paths of one file or folder."""
     if place == other or UPSTREAM in (place[: len(UPSTREAM)], other[: len(UPSTREAM)]):
         return place == other
-    one, next_one = job.folder / place, job.folder / other
-    names = {re.sub(r"[0-9]+", "0", path.name) for path in (one, next_one)}
-    return len(names) == 1 and one.parent.resolve() == next_one.parent.resolve()
+    return (job.folder / place).resolve() == (job.folder / other).resolve()

@@ -9,7 +9,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.person import Person, ask
 from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.inputs.place import is_one_series, list_place
+from batchinfer.inputs.place import is_one_place, list_place
 from batchinfer.job.reader import Job
 from batchinfer.publish.changes import ServedChanges
 from batchinfer.versions import pointers
@@ -44,7 +44,7 @@ def another_list(job: Job, data: JobData, instead: Path | None) -> str | None:
         return None
     agreed = _agreed(data, served)
     known = agreed or served.run.input
-    if known is None or is_one_series(job, known, place):
+    if known is None or is_one_place(job, known, place):
         return None
     if agreed is None:
         return _differs(served, "this list is", place)
@@ -76,7 +76,7 @@ def confirm_candidate_list(
     """The same question for a candidate, by what its manifest says."""
     served, place = _served(data), candidate.run.input
     known = None if served is None else _agreed(data, served) or served.run.input
-    if served is None or place is None or known is None or is_one_series(job, known, place):
+    if served is None or place is None or known is None or is_one_place(job, known, place):
         return None
     said = _differs(served, f"the candidate {name} is of", place)
     ask(person, said, "pass --yes to publish it anyway.", yes=yes)

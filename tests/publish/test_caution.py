@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from batchinfer.cli.main import cli
 from batchinfer.core.output import OutputFile
 from batchinfer.errors import GateFailed, NotConfirmed, UsageError
-from batchinfer.inputs.place import is_one_series
+from batchinfer.inputs.place import is_one_place
 from batchinfer.pipeline.export import export
 from batchinfer.pipeline.plan import plan
 from batchinfer.pipeline.publish import publish, publish_candidate
@@ -93,7 +93,7 @@ def test_a_list_that_changed_nothing_is_agreed_to(world: World) -> None:
         command(world, Options(input=same), person)
     assert len(person.questions) == 1
     report = publish(world.job, world.data, Options(yes=True), person)
-    assert report.list_differs == person.said[-1]
+    assert person.said[-1] == f"{report.list_differs} Continue? Yes (--yes)."
     assert report.list_differs == (
         f"The last list, {same}, changed nothing of version 1, which is served, but this list is queries.parquet."
     )
@@ -110,40 +110,44 @@ def test_what_was_agreed_to_holds_for_one_version(world: World, week2: Path) -> 
         publish(world.job, world.data, Options(input=same), RecordingConsole())
 
 
-@pytest.mark.parametrize(
-    ("first", "then", "asks"),
-    [
-        ("2026-W30.parquet", "2026-W31.parquet", False),
-        ("day9.parquet", "day10.parquet", False),
-        ("2026-W30.parquet", "2026-W31-extra.parquet", True),
-        ("2026-W30.parquet", "other/2026-W31.parquet", True),
-        ("queries.parquet", "queries2.parquet", True),
-    ],
-)
-def test_dated_lists_are_one_series(world: World, first: str, then: str, asks: bool) -> None:
-    """Where only digits of the name differ, in one folder, nothing is asked; of the job's own list neither."""
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_dated_list_and_the_way_back_from_it_are_asked_about(world: World, command: str) -> None:
+    """A name that differs only in digits is another place, by --input and in the job file, there and back."""
     ids = {"id": list(range(10))}
-    for name in (first, then):
-        write(world.job.folder / name, ids)
-    edited = world.changed(input={"path": first, "key": ["id"]})
-    edited.take_in({"id": [1], "prediction": ["new"]})
-    edited.publish()
-    person = RecordingConsole(answer=True)
-    report = publish(edited.job, edited.data, Options(input=edited.job.folder / then), person)
-    assert (len(person.questions), report.list_differs is not None) == (asks, asks)
+    week1, week2 = (write(world.job.folder / name, ids) for name in ("week1.parquet", "week2.parquet"))
+    dated = world.changed(input={"path": week1.name, "key": ["id"]})
+    dated.take_in({"id": [1], "prediction": ["new"]})
+    dated.publish()
+    with pytest.raises(NotConfirmed, match=rf"made from the list week1\.parquet, but this list is {week2}"):
+        COMMANDS[command](dated, Options(input=week2), RecordingConsole())
+    dated.take_in({"id": [1], "prediction": ["newer"]})
+    dated.publish(input=week2)
+    with pytest.raises(NotConfirmed, match=rf"made from the list {week2}, but this list is week1\.parquet"):
+        COMMANDS[command](dated, Options(), RecordingConsole())
+    next_week, person = dated.changed(input={"path": week2.name, "key": ["id"]}), RecordingConsole()
+    COMMANDS[command](next_week, Options(), person)  # the same file by its name in the job file
+    assert person.questions == []
 
 
-def test_another_job_s_version_is_no_dated_list(world: World) -> None:
-    """Two jobs whose names differ in digits are two lists."""
-    assert not is_one_series(world.job, "the job shop1", "the job shop2")
-    assert is_one_series(world.job, "the job shop1", "the job shop1")
+def test_another_job_s_version_is_another_list(world: World) -> None:
+    """A job is told from another, and from a file that bears such a name."""
+    assert not is_one_place(world.job, "the job shop1", "the job shop2")
+    assert not is_one_place(world.job, "the job shop1", str(world.job.folder / "the job shop1"))
+    assert is_one_place(world.job, "the job shop1", "the job shop1")
 
 
-def test_yes_says_it_and_does_not_ask(world: World, week2: Path) -> None:
-    """With --yes the sentence is still said."""
+def test_yes_shows_the_question_with_its_answer(world: World, week2: Path) -> None:
+    """With --yes nobody is asked, but each question and its answer are said."""
+    world.store.path.unlink()
+    world.take_in({"id": list(range(4)), "prediction": list("abcd")})
     person = RecordingConsole()
-    export(world.job, world.data, Options(input=week2, yes=True), OutputFile.of(week2.with_name("out.parquet")), person)
-    assert (len(person.questions), [said.split(",")[0] for said in person.said]) == (0, ["Version 1"])
+    publish(world.job, world.data, Options(input=week2, yes=True), person)
+    assert person.questions == []
+    answered = [said.removesuffix(" Continue? Yes (--yes).") for said in person.said if said.endswith("Yes (--yes).")]
+    assert answered == [
+        f"Version 1, which is served, was made from the list queries.parquet, but this list is {week2}.",
+        "The new version would remove 6 of the 10 entries that are served now.",
+    ]
 
 
 @pytest.mark.parametrize("path", ["queries.parquet", "../job/queries.parquet", "link.parquet"])
