@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchinfer.core.records import Failure, Generation, Prompt
-from batchinfer.engines import environment
+from batchinfer.engines import environment, grammars
 from batchinfer.engines.devices import Placement
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.errors import MissingExtra, ModelError
@@ -19,9 +19,6 @@ from batchinfer.errors import MissingExtra, ModelError
 # Tokens that prefix caching shares as a whole: vLLM's own on GPUs; its 128 on CPU would miss every shorter prefix.
 GPU_BLOCK_SIZE, CPU_BLOCK_SIZE = 16, 32
 MAX_CPU_KV_BYTES = 2 << 30
-NAMED_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-VALUES = frozenset({"enum", "const", "default", "examples"})
-UNSUPPORTED_KEYWORDS = frozenset({"uniqueItems", "minContains", "maxContains", "contains"})
 
 
 class VllmDriver:
@@ -55,6 +52,7 @@ class VllmDriver:
             max_in_flight=2 * int(settings.scheduler_config.max_num_seqs),
             description=f"vLLM {vllm.__version__} on {placement.description}",
         )
+        self._follows_xgrammar = grammars.follows_xgrammar(config.options)
         self._task: Task | None = None
         self._sampling: Any = None
         self._lora: Any = None
@@ -69,7 +67,7 @@ class VllmDriver:
             "tensor_parallel_size": config.tensor_parallel,
             "runner": "generate",
             "disable_log_stats": True,
-            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+            grammars.SETTINGS: {"backend": "xgrammar", "disable_any_whitespace": True},
         }
         if config.adapter:
             arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": config.adapter_rank}
@@ -92,7 +90,8 @@ class VllmDriver:
         try:
             if task.constraint is not None:
                 kind, value = task.constraint
-                value = without_unsupported(value) if kind == "json" else value
+                if self._follows_xgrammar:
+                    value = grammars.followed(kind, value).value
                 arguments["structured_outputs"] = StructuredOutputsParams(**{kind: value})
             self._sampling = SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
         except (ValueError, TypeError, self._client_error) as exc:
@@ -168,20 +167,3 @@ def cpu_kv_bytes() -> int:
     """An eighth of the memory that is free now, at most 2 GiB: enough for small models, and the machine stays usable."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(MAX_CPU_KV_BYTES, free // 8)
-
-
-def without_unsupported(schema: Any) -> Any:
-    """The JSON schema less the keywords that xgrammar refuses; parsing checks them afterwards."""
-    if isinstance(schema, list):
-        return [without_unsupported(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {name: value for name, value in schema.items() if name not in UNSUPPORTED_KEYWORDS}
-    return {
-        name: {inner: without_unsupported(part) for inner, part in value.items()}  # names of fields, not keywords
-        if name in NAMED_SCHEMAS and isinstance(value, dict)
-        else value
-        if name in VALUES
-        else without_unsupported(value)
-        for name, value in kept.items()
-    }

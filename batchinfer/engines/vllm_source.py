@@ -1,15 +1,21 @@
 """What vLLM takes, read from its source: importing it takes many seconds, and fails where its device is missing."""
 
 from __future__ import annotations
+import __future__
 
 import ast
 import functools
 import importlib.util
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 LLM, ENGINE_ARGUMENTS = "entrypoints/llm.py", "engine/arg_utils.py"
 QUANTIZATION = "model_executor/layers/quantization/__init__.py"
+XGRAMMAR, SAMPLING = "v1/structured_output/backend_xgrammar.py", "sampling_params.py"
+
+SchemaCheck = Callable[[Any], bool]
 
 
 @functools.cache
@@ -36,6 +42,42 @@ def quantization_methods() -> frozenset[str] | None:
             texts = {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)}
             return frozenset(text for text in texts if isinstance(text, str)) or None
     return None
+
+
+@functools.cache
+def too_deep() -> SchemaCheck | None:
+    """Whether vLLM refuses a JSON Schema since it is nested too deeply; None where its check cannot be read."""
+    found = _functions(SAMPLING)
+    check, limit = found.get("_exceeds_json_nesting"), found.get("MAX_STRUCTURED_OUTPUT_JSON_NESTING")
+    return None if check is None or limit is None else lambda schema: bool(check(schema, limit))
+
+
+@functools.cache
+def unsupported_by_xgrammar() -> SchemaCheck | None:
+    """Whether vLLM refuses a JSON Schema for its keywords; None where its check cannot be read."""
+    check: SchemaCheck | None = _functions(XGRAMMAR).get("has_xgrammar_unsupported_json_features")
+    return check
+
+
+def _functions(file: str) -> dict[str, Any]:
+    """The plain functions and constants of a file of vLLM's, in a namespace of their own."""
+    kept: list[ast.stmt] = []
+    for node in _statements(file):
+        is_function = isinstance(node, ast.FunctionDef) and not node.decorator_list
+        if is_function or (isinstance(node, ast.Assign) and _is_literal(node.value)):
+            kept.append(node)
+    names: dict[str, Any] = {"Any": Any, "json_mod": json}
+    code = compile(ast.Module(kept, []), file, "exec", flags=__future__.annotations.compiler_flag, dont_inherit=True)
+    exec(code, names)  # noqa: S102 - they are what the engine itself runs
+    return names
+
+
+def _is_literal(value: ast.expr) -> bool:
+    try:
+        ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError):
+        return False
+    return True
 
 
 def _class(file: str, name: str) -> ast.ClassDef | None:

@@ -20,7 +20,7 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
     with prepare(job, data, options, info) as prepared:
         prepare_gate(job, prepared.query_list.source.key)
         if prepared.question is not None and prepared.plan.counts.to_generate:
-            check_loadable(job, data, prepared.question)
+            check_loadable(job, data, prepared.question, info)
         report = replace(estimate(prepared, info), list_differs=differs)
     if not data.root.is_dir():
         info(f"There is no data folder {data.root} yet, so nothing is cached.")

@@ -47,7 +47,7 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
         prepared = held.enter_context(prepare_to_write(job, data, options, console.info))
         golden = prepare_gate(job, prepared.query_list.source.key)
         if engine is None and prepared.question is not None and prepared.plan.counts.to_generate:
-            check_loadable(job, data, prepared.question)
+            check_loadable(job, data, prepared.question, console.info)
         confirm_regeneration(prepared, options, console)
         with RunRecord(prepared, options, began, differs) as record:
             generate(prepared, options, console, stop, record, engine)

@@ -81,7 +81,7 @@ def try_rows(
     question = questions.make(job, data, shots=shots)
     rows = rows_of(job, data, question, wanted)
     if engine is None:
-        check_loadable(job, data, question)
+        check_loadable(job, data, question, info)
     source = models.weights(question.identity, data, info)
     tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
     rendered_rows = [_rendered(number, row, question, tokenizer) for number, row in enumerate(rows)]

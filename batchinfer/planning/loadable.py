@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 
 from batchinfer.core.home import JobData
-from batchinfer.engines import vllm_source
+from batchinfer.core.records import Info
+from batchinfer.engines import grammars, vllm_source
 from batchinfer.engines.adapter import adapter_faults
 from batchinfer.engines.protocol import Task
 from batchinfer.engines.tokenizer import ChoicesCollide, Tokenizer
@@ -19,11 +21,15 @@ Fault = tuple[tuple[str | int, ...], str]
 """A field of the job file, and what is wrong with it."""
 
 
-def check_loadable(job: Job, data: JobData, question: Question) -> None:
-    """Raises SpecError, with a line for each setting of the model that vLLM would refuse. Loads nothing."""
+def check_loadable(job: Job, data: JobData, question: Question, info: Info) -> None:
+    """Raises SpecError, with a line for each setting that vLLM would refuse. Loads nothing.
+
+    Says what an answer is held to only once it is there.
+    """
     assert job.spec.model is not None
     adapter = [(("model", "adapter"), fault) for fault in adapter_faults(question.identity, data)]
     faults = [*_option_faults(job.spec.model), *_quantization_faults(job.spec.model), *adapter]
+    faults += _output_faults(job, job.spec.model, info)
     if faults:
         raise reader.faulty(job, faults)
 
@@ -50,6 +56,19 @@ def _quantization_faults(model: ModelSpec) -> Iterator[Fault]:
     if model.quantization is not None and known is not None and model.quantization not in known:
         said = f"vLLM has no quantisation method {model.quantization}{_hint(model.quantization, known)}"
         yield ("model", "quantization"), said
+
+
+def _output_faults(job: Job, model: ModelSpec, info: Info) -> Iterator[Fault]:
+    output = job.spec.output
+    kind, name, value = ("json", "schema", output.schema_) if output.schema_ else ("regex", "pattern", output.pattern)
+    if value is None or not grammars.follows_xgrammar(model.options):
+        return
+    constraint = grammars.ask(kind, value if isinstance(value, str) else json.dumps(value))
+    if constraint.refusal is not None:
+        yield ("output", name), constraint.refusal
+    elif constraint.left_out:
+        places = ", ".join(".".join(map(str, place)) for place in constraint.left_out)
+        info(f"output.schema: vLLM cannot hold the model to {places}: answers are checked for it once they are there.")
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
+from batchinfer.engines.grammars import Constraint
 from batchinfer.engines.pool import VLLM_DRIVER
 from batchinfer.versions.folders import folder_of
 from tests.cli.conftest import ECHO
@@ -134,6 +135,28 @@ def test_settings_that_vllm_does_not_have(
     ]
     if batchinfer.data.exists():
         assert batchinfer("runs", "shop").code == 6
+
+
+@pytest.mark.parametrize("command", [["plan", "shop"], ["run", "shop"], ["try", "shop", "text=one"]])
+def test_a_pattern_that_vllm_cannot_follow(
+    batchinfer: Cli, shop: Callable[..., Path], tiny: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """It is refused with line and reason before the model is loaded."""
+    monkeypatch.setattr("batchinfer.engines.grammars.ask", lambda kind, text: Constraint(text, refusal=f"{kind} no"))
+    folder = shop(model={"id": str(tiny)}, output={"type": "regex", "pattern": "(?i)yes|no"})
+    done = batchinfer(*command, "--json")
+    assert done.code == 2
+    line = (folder / "job.yaml").read_text().splitlines().index("  pattern: (?i)yes|no") + 1
+    assert done.json["error"]["problems"] == [f"line {line}: output.pattern: regex no"]
+
+
+def test_keywords_that_vllm_cannot_follow(batchinfer: Cli, shop: Callable[..., Path], tiny: Path) -> None:
+    """Plan names those that answers are checked for only once they are there."""
+    schema = {"type": "array", "items": {"type": "string", "pattern": "^[A-Z]+$", "maxLength": 9}, "uniqueItems": True}
+    shop(model={"id": str(tiny)}, output={"type": "json", "schema": schema})
+    done = batchinfer("plan", "shop")
+    assert done.code == 0
+    assert "output.schema: vLLM cannot hold the model to uniqueItems, items.maxLength: answers are checked" in done.err
 
 
 @pytest.mark.parametrize("command", [["plan", "shop"], ["run", "shop"], ["try", "shop", "text=one"]])

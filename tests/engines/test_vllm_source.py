@@ -20,7 +20,10 @@ METHODS = 'from typing import Literal\nQuantizationMethods = Literal["awq", "fp8
 @pytest.fixture(autouse=True)
 def _forgotten() -> Iterator[None]:
     """What was read is not remembered from test to test."""
-    functions = vllm_source.engine_options, vllm_source.quantization_methods
+    functions = (
+        vllm_source.engine_options, vllm_source.quantization_methods, vllm_source.too_deep,
+        vllm_source.unsupported_by_xgrammar,
+    )  # fmt: skip
     for function in functions:
         function.cache_clear()
     yield
@@ -73,3 +76,17 @@ def test_the_installed_one_is_understood() -> None:
     assert "self" not in known
     assert "max_modl_len" not in known
     assert {"awq", "gptq", "fp8"} <= methods
+
+
+def test_checks_of_schemas_are_vllms_own(package: Path) -> None:
+    """They are run without an import, with the functions and constants beside them; None where they are not as they were."""
+    (package / vllm_source.SAMPLING).write_text(
+        "import torch\nMAX_STRUCTURED_OUTPUT_JSON_NESTING = 2\n\n"
+        "def _exceeds_json_nesting(spec: torch.T, limit: int) -> bool:\n    return limit < len(json_mod.dumps(spec))\n",
+        encoding="utf-8",
+    )
+    check = vllm_source.too_deep()
+    assert check is not None
+    assert check({"a": 1})
+    assert not check({})
+    assert vllm_source.unsupported_by_xgrammar() is None

@@ -1,0 +1,130 @@
+"""What vLLM can hold a model to, found without a model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchinfer.engines import grammars
+from batchinfer.engines.grammars import Constraint, Place
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("xgrammar") is None, reason="needs xgrammar, as vLLM has it")
+
+
+def followed(*pairs: tuple[str, Any]) -> list[Constraint]:
+    """What is said of many values, by one process."""
+    asked = subprocess.run(
+        [sys.executable, "-m", grammars.__name__],
+        input=json.dumps(pairs).encode(),
+        capture_output=True,
+        timeout=100,
+        check=True,
+    )
+    return [
+        Constraint(found["value"], tuple(map(tuple, found["left_out"])), found["refusal"])
+        for found in json.loads(asked.stdout)
+    ]
+
+
+TEXT: dict[str, Any] = {"type": "string", "pattern": "^[A-Z]+$", "maxLength": 5}
+LEFT_OUT: dict[str, tuple[dict[str, Any], tuple[Place, ...]]] = {
+    "all is followed": ({"type": "array", "items": {"type": "string", "maxLength": 5}, "minItems": 1}, ()),
+    "pattern beside maxLength": (TEXT, (("maxLength",),)),
+    "pattern beside both lengths": (TEXT | {"minLength": 1}, (("minLength",), ("maxLength",))),
+    "format beside maxLength": ({"type": "string", "format": "date", "maxLength": 10}, (("format",),)),
+    "a format of its own": ({"type": "string", "format": "isbn"}, (("format",),)),
+    "unique items": ({"type": "array", "uniqueItems": True}, (("uniqueItems",),)),
+    "items that are contained": (
+        {"type": "array", "contains": {}, "minContains": 2},
+        (("minContains",), ("contains",)),
+    ),
+    "multipleOf": ({"type": "integer", "multipleOf": 5}, (("multipleOf",),)),
+    "several allOf": ({"allOf": [{"type": "string"}, {"enum": ["a"]}]}, (("allOf",),)),
+    "deep within, and twice": (
+        {"type": "object", "properties": {"maxLength": TEXT, "b": {"anyOf": [TEXT, {"type": "null"}]}}},
+        (("properties", "maxLength", "maxLength"), ("properties", "b", "anyOf", 0, "maxLength")),
+    ),
+    "a definition": (
+        {"$ref": "#/$defs/tags", "$defs": {"tags": {"type": "array", "uniqueItems": True}}},
+        (("$defs", "tags", "uniqueItems"),),
+    ),
+    "a pattern with a word's edge": ({"type": "string", "pattern": r"\ba"}, (("pattern",),)),
+    "a pattern that is misread": ({"type": "string", "pattern": r"\Aa"}, (("pattern",),)),
+    "a look-ahead in a name": ({"type": "object", "patternProperties": {"^(?!a)": {}}}, (("patternProperties",),)),
+}
+REFUSED: dict[str, tuple[str, Any, str]] = {
+    "nothing fits": ("json", {"enum": []}, "enum array must not be empty"),
+    "too deep": ("json", json.loads('{"items": ' * 70 + "{}" + "}" * 70), "nested too deeply"),
+    "a flag": ("regex", "(?i)yes|no", "Group modifier flag"),
+    "a look-ahead": ("regex", "(?=a)a", "Lookahead"),
+    "a word's edge": ("regex", r"\bno\b", "Word boundary"),
+    "the same again": ("regex", r"(a)\1", "Backreference"),
+    "start": ("regex", r"x|\Ayes", r"has \A, which vLLM takes for a letter"),
+    "end": ("regex", r"[\\a]\Z", r"has \Z, which vLLM takes for a letter"),
+    "octal": ("regex", r"\060", r"has \060, which vLLM reads otherwise"),
+    "a bracket first in a set": ("regex", "[^]a]", "which vLLM reads otherwise"),
+    "NUL": ("regex", "a\0", "NUL"),
+}
+
+
+def test_what_cannot_be_followed_is_left_out_or_refused() -> None:
+    """As few keywords are left out as needed; what says the kind of value is not, and a pattern is refused with a reason."""
+    found = followed(
+        *(("json", schema) for schema, _ in LEFT_OUT.values()),
+        *((kind, value) for kind, value, _ in REFUSED.values()),
+        *(("regex", pattern) for pattern in ("yes|no", r"\\A[[]\[\]]", r"\d{4}-\d\d", "[a-z]+(, [a-z]+){0,5}")),
+    )
+    for (name, (_, places)), each in zip(LEFT_OUT.items(), found, strict=False):
+        assert (each.left_out, each.refusal) == (places, None), name
+    found = found[len(LEFT_OUT) :]
+    for (name, (_, value, reason)), each in zip(REFUSED.items(), found, strict=False):
+        assert each.refusal is not None, name
+        assert reason in each.refusal, name
+        assert each.value == value
+    assert [each.refusal for each in found[len(REFUSED) :]] == [None] * 4
+
+
+KEYWORDS: dict[str, st.SearchStrategy[Any]] = {
+    "type": st.sampled_from(["string", "integer", "number", "array", "object", "boolean", "null"]),
+    "minLength": st.integers(0, 3), "maxLength": st.integers(3, 9), "format": st.sampled_from(["date", "isbn", "email"]),
+    "pattern": st.sampled_from(["^a+$", "(?i)a", "[0-9]{2}", r"\bx", "a|b"]), "multipleOf": st.integers(1, 5),
+    "minimum": st.integers(0, 2), "maximum": st.integers(2, 9), "uniqueItems": st.booleans(), "minItems": st.integers(0, 2),
+    "maxItems": st.integers(2, 4), "minContains": st.integers(0, 2), "enum": st.lists(st.sampled_from(["a", 1]), min_size=1),
+    "minProperties": st.integers(0, 1), "required": st.just(["a"]), "default": st.just({"type": "array", "contains": 1}),
+    "dependentRequired": st.just({"a": ["b"]}),
+}  # fmt: skip
+HOLDING = ("items", "contains", "additionalProperties", "propertyNames", "not", "if", "then")
+
+
+def _within(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Schemas that hold others."""
+    named = st.dictionaries(st.sampled_from(["a", "type", "maxLength"]), inner, max_size=2)
+    several = st.lists(inner, min_size=1, max_size=2)
+    held = dict.fromkeys(HOLDING, inner) | dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), several)
+    return st.fixed_dictionaries({}, optional=KEYWORDS | held | {"properties": named, "patternProperties": named})
+
+
+SCHEMAS = st.recursive(st.fixed_dictionaries({}, optional=KEYWORDS), _within, max_leaves=6)
+
+
+@settings(max_examples=2)  # each is many schemas
+@given(st.lists(SCHEMAS, min_size=40, max_size=60))
+def test_what_is_left_is_followed(schemas: list[dict[str, Any]]) -> None:
+    """Whatever is accepted compiles as it is handed on, and nothing of it was added or changed."""
+    accepted = [each for each in followed(*(("json", schema) for schema in schemas)) if each.refusal is None]
+    again = followed(*(("json", each.value) for each in accepted))
+    assert again == [Constraint(each.value) for each in accepted]
+
+
+def test_a_process_that_dies_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would end the engine is refused before; what is nothing to vLLM's grammar is not asked about."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert "ends the process" in str(grammars.ask("regex", "a{7}").refusal)
+    assert not grammars.follows_xgrammar({grammars.SETTINGS: {"backend": "guidance"}})
