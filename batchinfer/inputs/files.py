@@ -82,7 +82,8 @@ def list_files(
     """The files of a job's list, and the version that they come from if the job is chained.
 
     instead: the list in place of the job's own. scratch: a folder for the list of a chained job. rows: False for those
-    who only look at the columns; such a list is not whole. Raises InputError, SpecError or StoreError.
+    who only look at the columns; such a list is not whole. Raises NotFound for an upstream without a version, InputError,
+    SpecError or StoreError.
     """
     if instead is not None:
         return find_files(instead), None
@@ -97,7 +98,8 @@ def list_columns(
 ) -> tuple[ListSource, Upstream | None]:
     """The list's columns and their kinds, for those who read no rows; and the version that they come from if the job is chained.
 
-    used: columns other than those of the key. Raises InputError, SpecError or StoreError.
+    used: columns other than those of the key. Raises NotFound for an upstream without a version, InputError, SpecError or
+    StoreError.
     """
     with tempfile.TemporaryDirectory() as folder:
         files, upstream = list_files(job, data, instead, Path(folder), rows=False)

@@ -16,7 +16,7 @@ from batchinfer.core.database import LIST_ROWS, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData, job_names
 from batchinfer.core.sql import literal, parquet_rows, quoted
-from batchinfer.errors import BatchinferError, InputError, NotFound, SpecError
+from batchinfer.errors import BatchinferError, InputError, NotFound, NotPublished, SpecError
 from batchinfer.job import reader
 from batchinfer.job.parts import PREDICTION, Part
 from batchinfer.job.reader import Job
@@ -48,7 +48,7 @@ def write_list(
 ) -> tuple[Path, Upstream]:
     """Writes the list of a chained job as Parquet below `scratch`, from the version that its upstream serves.
 
-    Raises InputError, SpecError or StoreError.
+    Raises NotFound where there is no such version, InputError, SpecError or StoreError.
 
     rows: False for those who only look at the columns; such a list is not whole.
     rows_at_once: how many are held in memory.
@@ -92,22 +92,23 @@ def _upstream_of(data: JobData) -> str | None:
 
 @contextlib.contextmanager
 def _served(job: Job, data: JobData) -> Iterator[tuple[Snapshot, Upstream]]:
-    """The version of the upstream job that is served, open, so that it is not removed. Raises InputError or StoreError."""
+    """The version of the upstream job that is served, open, so that it is not removed. Raises NotFound or StoreError."""
     name = str(job.spec.input.job)
     source = JobData(data.root, name)
-    if not source.folder.is_dir():
+    if not source.is_known:
         there = job_names(data.root) if data.root.is_dir() else []
         published = [other for other in there if folders.numbers(JobData(data.root, other))]
         known = ", ".join(other for other in published if other != job.name) or "no other that was published"
-        raise InputError(
-            f"{job.name} takes its list from {name}, but the data folder {data.root} has no such job: it has {known}. "
-            f"Check input.job, or make it: batchinfer run {name}"
+        raise NotFound(
+            f"{job.name} takes its list from {name}, but the data folder {data.root} has no such job: it has {known}.",
+            fix=f"check input.job, or make it: batchinfer run {name}",
         )
     try:
         snapshot = pointers.open_served(source)
     except NotFound as exc:
-        raise InputError(
-            f"{job.name} takes its list from {name}, which has no published version in {data.root} yet: batchinfer run {name}"
+        raise NotPublished(
+            f"{job.name} takes its list from {name}, which has no published version in the data folder {data.root} yet",
+            fix=f"batchinfer run {name}",
         ) from exc
     with snapshot:
         yield snapshot, Upstream(name, snapshot.number)

@@ -168,7 +168,7 @@ def _list_files(
         return [], None
     try:
         return list_files(job, data, instead, scratch)[0], None
-    except InputError as exc:
+    except (InputError, NotFound) as exc:
         return [], str(exc)
 
 
@@ -221,7 +221,7 @@ def _trace(
             in_list, own = listed.prompts(db)
             prompts |= own
             needed = listed.needed(db, prompts)
-        except InputError as exc:
+        except (InputError, NotFound) as exc:
             unread = str(exc)
     shared = 0
     if store is not None and needed:

@@ -94,7 +94,7 @@ def _given(job: Job, data: JobData, wanted: Wanted, used: list[str]) -> TriedRow
     try:
         kinds = list_columns(job, data, wanted.input, used=used)[0].kinds
         columns = {name: Column(name, kinds[name]) for name in used}
-    except (InputError, SpecError):
+    except (InputError, NotFound, SpecError):
         columns = {name: Column(name, "string") for name in used}
     return TriedRow({name: typed(wanted.texts[name], column) for name, column in columns.items()})
 

@@ -11,7 +11,7 @@ import duckdb
 from batchinfer.core.columns import Column
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
-from batchinfer.errors import InputError
+from batchinfer.errors import InputError, NotFound
 from batchinfer.inputs.files import list_files
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.query_list import QueryList
@@ -45,7 +45,7 @@ def keys_of_list(
         key, forms = source.key, source.forms
         query_list = QueryList(db, source, job.spec.input.key)
         load_list(query_list, job, data, None)
-    except InputError as exc:
+    except (InputError, NotFound) as exc:
         if instead is not None:
             raise
         info(f"Keys are not compared with the list, which cannot be read: {exc}")

@@ -14,7 +14,7 @@ import yaml
 
 from batchinfer.core import sql
 from batchinfer.core.home import JobData
-from batchinfer.errors import BatchinferError, InputError, SpecError
+from batchinfer.errors import BatchinferError, ExitCode, InputError, NotFound, SpecError
 from batchinfer.inputs.upstream import Upstream, write_list
 from batchinfer.job import reader
 from batchinfer.maintenance import doctor, erase
@@ -22,6 +22,7 @@ from batchinfer.review.predictions import ImportReport
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.manifest import Manifest
 from tests.factories import LENIENT, World, imports_job, write
+from tests.tiny import Cli
 
 KEY = ["vaccine", "language"]
 ANY = {"type": "json", "schema": {}}
@@ -77,7 +78,7 @@ def listed(world: World, **options: Any) -> list[tuple[Any, ...]]:
 
 def refusal(world: World) -> str:
     """The sentence with which a job's list is refused."""
-    with pytest.raises((InputError, SpecError)) as refused, world.prepared():
+    with pytest.raises((InputError, NotFound, SpecError)) as refused, world.prepared():
         pass
     return str(refused.value)
 
@@ -270,8 +271,39 @@ def test_a_job_without_a_version_is_refused(tmp_path: Path) -> None:
     """The sentence names the command that makes one."""
     first = imports_job(tmp_path, {"id": ["a"]})
     assert refusal(downstream(first)) == (
-        f"check takes its list from shop, which has no published version in {first.data.root} yet: batchinfer run shop"
+        f"check takes its list from shop, which has no published version in the data folder {first.data.root} yet: "
+        "batchinfer run shop"
     )
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize(
+    "command",
+    [["plan"], ["run"], ["publish"], ["export", "out.csv"], ["review", "--out", "out.csv"], ["try"]],
+    ids=lambda command: command[0],
+)
+def test_every_command_that_reads_an_upstream_does_not_find_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    is_there: bool,
+) -> None:
+    """The exit code is that of what is not found, the sentence names the data folder, and nothing is made."""
+    first = imports_job(tmp_path, {"id": ["a"]})
+    if is_there:
+        first.data.prepare(first.job.path)
+    world = downstream(first)
+    monkeypatch.chdir(tmp_path)
+    name, *options = command
+    ran = name in ("export", "review")  # which otherwise miss the job itself
+    if ran:
+        world.data.prepare(world.job.path)
+    done = Cli(monkeypatch, capsys, first.data.root)(name, world.job.path, *options)
+    assert (done.code, str(first.data.root) in done.sentence) == (ExitCode.NOT_FOUND, True)
+    assert done.sentence.endswith("batchinfer run shop")
+    assert world.data.folder.exists() == ran
+    assert not (tmp_path / "out.csv").exists()
 
 
 @pytest.mark.parametrize(
