@@ -171,6 +171,11 @@ class Store:
             for run_id, status, started, finished, report in rows
         ]
 
+    def is_empty(self) -> bool:
+        """Whether it holds neither a run nor an import."""
+        with self.open() as db:
+            return not one(db, "SELECT (SELECT count(*) FROM runs) + (SELECT count(*) FROM imports)")
+
     def last_run_id(self) -> int:
         """The number of the newest run; 0 before the first."""
         with self.open() as db:

@@ -26,7 +26,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -224,6 +224,22 @@ class JobData:
             if holder is not None:
                 raise Busy(f"The job {self.name} is in use by {holder}: wait for it, or stop it.")
             yield
+
+    @contextlib.contextmanager
+    def first_use(self, doing: str, is_empty: Callable[[], bool], info: Info = lambda _: None) -> Iterator[None]:
+        """The run lock, in a folder that is made for it where there is none.
+
+        What was made for a job that nothing was stored of in the end is taken away again, so that nobody lists it.
+        is_empty: whether nothing was. Raises Busy or StoreError.
+        """
+        is_new = not self.is_known
+        self.make_folder(info)
+        with self.run_lock(doing):
+            try:
+                yield
+            finally:
+                if is_new and is_empty():
+                    shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def versions_lock(self, doing: str) -> Iterator[None]:

@@ -14,7 +14,7 @@ from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import RunReport, refusal
-from batchinfer.planning.prepare import Options, Prepared, begin, prepare_to_write
+from batchinfer.planning.prepare import Options, Prepared, begun, prepare_to_write
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import CandidateReport, release_candidate
 from batchinfer.publish.caution import Consent, confirm_list
@@ -41,9 +41,8 @@ def publish(
     why: a reason to publish although the gate refuses. allow_empty: also a version without entries.
     """
     consent = Consent(_forced(why), options.yes, allow_empty)
-    begin(job, data, options.input, person.info)
     with contextlib.ExitStack() as held:
-        held.enter_context(data.run_lock(f"batchinfer publish {job.name}"))
+        held.enter_context(begun(job, data, f"batchinfer publish {job.name}", options.input, person.info))
         differs = confirm_list(job, data, options.input, person, yes=options.yes)
         prepared = held.enter_context(prepare_to_write(job, data, options, person.info))
         golden = prepare_gate(job, prepared.query_list.source.key)

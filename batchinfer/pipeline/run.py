@@ -24,7 +24,7 @@ from batchinfer.pipeline.report import RunReport, refusal
 from batchinfer.pipeline.stop import Stop, stopping
 from batchinfer.planning.fingerprint import changes
 from batchinfer.planning.loadable import check_loadable, task_of
-from batchinfer.planning.prepare import Options, Prepared, begin, prepare_to_write
+from batchinfer.planning.prepare import Options, Prepared, begun, prepare_to_write
 from batchinfer.publish.caution import Consent, confirm_list, tell_list
 from batchinfer.publish.release import prepare_gate
 
@@ -39,9 +39,8 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
     began = time.monotonic()
     for sentence in unused_fields(job.spec):
         console.info(sentence)
-    begin(job, data, options.input, console.info)
     with contextlib.ExitStack() as held:
-        held.enter_context(data.run_lock(f"batchinfer run {job.name}"))
+        held.enter_context(begun(job, data, f"batchinfer run {job.name}", options.input, console.info))
         stop = held.enter_context(stopping(options.max_hours, console.info, options.stop_seconds))
         differs = _look_at_list(job, data, options, console)
         prepared = held.enter_context(prepare_to_write(job, data, options, console.info))

@@ -18,7 +18,7 @@ from batchinfer.core.clock import latest, now
 from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
-from batchinfer.errors import UsageError, counted
+from batchinfer.errors import BatchinferError, UsageError, counted
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_columns, list_files
 from batchinfer.inputs.parquet import ListSource, template_values
@@ -30,6 +30,7 @@ from batchinfer.planning import question as questions
 from batchinfer.planning.plan import Plan, Selection
 from batchinfer.planning.question import Question
 from batchinfer.prompting.template import PromptTemplate
+from batchinfer.versions.folders import candidates, numbers
 
 WRITER_PATIENCE = 600.0  # seconds; a run of hours does not fail because somebody plans beside it
 
@@ -113,16 +114,33 @@ class Prepared:
         return str(self.upstream or self.job.spec.input.path)
 
 
-def begin(job: Job, data: JobData, instead: Path | None, info: Info = quiet) -> None:
-    """Makes the job's folder, for its locks. Of a new job the list is opened first: a command that cannot begin makes nothing.
+@contextlib.contextmanager
+def begun(job: Job, data: JobData, doing: str, instead: Path | None, info: Info = quiet) -> Iterator[None]:
+    """Holds the job's run lock, in a folder that is made for it. A command that stored nothing of a new job leaves no folder.
 
-    The job is there, for those who list jobs, once its list was read. instead: the list in place of the job's own.
+    Of a new job the list is opened first: a command that cannot begin makes nothing. instead: the list in place of the
+    job's own.
     """
     data.check_owner(job.path)
     if not data.is_known:
         prompt = job.spec.prompt
         list_columns(job, data, instead, used=PromptTemplate(prompt, [], "").columns if prompt else ())
-    data.make_folder(info)
+    with lock_job(data, doing, info):
+        yield
+
+
+def lock_job(data: JobData, doing: str, info: Info) -> contextlib.AbstractContextManager[None]:
+    """The run lock of a job that may be new, whose folder is taken away again if nothing was stored in it."""
+    return data.first_use(doing, partial(_is_empty, data), info)
+
+
+def _is_empty(data: JobData) -> bool:
+    """Whether neither a run nor an import was recorded, nor anything published or refused."""
+    if numbers(data) or candidates(data):
+        return False
+    with contextlib.suppress(BatchinferError):  # one that cannot be read is kept: whatever raised before is told
+        return not data.cache.exists() or Store(data.cache).is_empty()
+    return False
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from batchinfer.errors import InputError
 from batchinfer.inputs.csv_file import as_parquet, header
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.planning.prepare import Options, begin, prepare_to_write, quiet
+from batchinfer.planning.prepare import Options, begun, prepare_to_write, quiet
 from batchinfer.publish.caution import tell_list
 from batchinfer.publish.contents import Candidate
 from batchinfer.review.marked import MarkedRows
@@ -78,13 +78,12 @@ def import_review(
     rows_at_once: int = TEXT_ROWS,
 ) -> Ingested:
     """Imports the verdicts. author: of rows that name none; else the user. Raises InputError."""
-    begin(job, data, options.input, info)
-    tell_list(job, data, options.input, info)
     with (
-        data.run_lock(f"batchinfer import {job.name}"),
+        begun(job, data, f"batchinfer import {job.name}", options.input, info),
         prepare_to_write(job, data, options, info) as prepared,
         data.scratch() as scratch,
     ):
+        tell_list(job, data, options.input, info)
         workspace, source = prepared.workspace, prepared.query_list.source
         subject = Subject.of(job.spec, source.key, source.normalize)
         reader = RowReader(job.name, subject, source.key, author or user_name())

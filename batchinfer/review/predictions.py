@@ -32,7 +32,7 @@ from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.inputs.shortest import plain_values
 from batchinfer.job.reader import Job
-from batchinfer.planning.prepare import quiet
+from batchinfer.planning.prepare import lock_job, quiet
 from batchinfer.prompting.parse import Parser
 from batchinfer.review.allowed import Allowance, FaultList, check_allowed
 from batchinfer.review.listed import ListedKeys, keys_of_list
@@ -102,8 +102,8 @@ def import_predictions(
         for file in files:
             incoming.add_file(file.path, dataclasses.replace(file, path=as_parquet(file.path, scratch, LINE, known)))
         incoming.check_whole(path, allow)
-        data.make_folder(info)  # not before the whole file was found good: a refused one leaves nothing behind
-        with data.run_lock(f"batchinfer import {job.name}"):
+        # Not before the whole file was found good: a refused one makes nothing.
+        with lock_job(data, f"batchinfer import {job.name}", info):
             data.prepare(job.path)
             store = Store(data.cache)
             store.prepare()

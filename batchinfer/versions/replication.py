@@ -53,7 +53,8 @@ def replicate(data: JobData, destination: str | Path, info: Info) -> Replicated:
     Raises UsageError, NotFound, Busy or StoreError.
     """
     there = _destination(data, Path(destination).absolute())
-    with pointers.open_served(data) as source, there.run_lock(f"batchinfer copy {data.name}"):
+    doing = f"batchinfer copy {data.name}"
+    with pointers.open_served(data) as source, there.first_use(doing, lambda: not folders.numbers(there)):
         found = pointers.pointer_to(data, source.number)
         folders.remove_drafts(there)
         size = 0
@@ -62,7 +63,7 @@ def replicate(data: JobData, destination: str | Path, info: Info) -> Replicated:
         for name in ALSO_COPIED:
             if (data.folder / name).is_file():
                 write_atomically(there.folder / name, (data.folder / name).read_bytes())
-        with there.versions_lock(f"batchinfer copy {data.name}"):
+        with there.versions_lock(doing):
             pointers.make_current(there, found.version)
         removed = retention.retain(there, source.manifest.spec.keep_versions, info)
         pin = pointers.pointer(there, pointers.PIN)

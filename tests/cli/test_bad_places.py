@@ -297,6 +297,37 @@ def test_an_import_that_is_off(
     assert batchinfer("import", "shop", "--list").code == 6  # the job is not even there
 
 
+REVIEW = {"text": ["one"], "value": ["x"], "check": ["y"], "corrected": [None], "author": [None], "comment": [None]}
+
+
+@pytest.mark.parametrize("command", ["run", "publish"])
+@pytest.mark.parametrize(
+    "sections", [{"model": {"id": "./gone"}}, {"gate": {"golden": {"path": "bad.parquet"}}}], ids=["model", "golden"]
+)
+def test_a_first_command_that_is_refused_leaves_no_job(
+    batchinfer: Cli, shop: Callable[..., Path], sections: dict[str, Any], command: str
+) -> None:
+    """Neither a folder, nor a name among the jobs: of a missing model, of golden rows without answers."""
+    place = shop(**sections)
+    pq.write_table(pa.table({"text": ["one"]}), place / "bad.parquet")
+    assert batchinfer(command, "shop").code == 2
+    assert not (batchinfer.data / "shop").exists()
+    assert batchinfer("jobs").code == 6
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("perhaps", 2), (None, 0)])
+def test_a_review_of_which_nothing_was_imported_leaves_no_job(
+    batchinfer: Cli, shop: Callable[..., Path], verdict: str | None, code: int
+) -> None:
+    """A refused one, and one in which nobody judged anything."""
+    shop()
+    table = pa.table(REVIEW | {"job": ["shop"], "verdict": pa.array([verdict], pa.string())})
+    pq.write_table(table, "review.parquet")
+    done = batchinfer("import", "shop", "review.parquet")
+    assert done.code == code, done.err
+    assert not (batchinfer.data / "shop").exists()
+
+
 def test_text_of_the_world_reaches_the_terminal(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """Emoji, right-to-left and combining characters come back from lookup byte for byte."""
     texts = ["👩‍🚀", "שלום", "e\u0301", "n\u0303 ñ", 'quote " and \\', "a\nb"]

@@ -178,6 +178,10 @@ def test_a_damaged_source_is_not_shipped(world: World, dest: Path, name: str, da
     replication.replicate(world.data, dest, quiet)
     say(world, "two")
     damage(folder_of(world.data, 2) / name)
+    empty = dest.with_name("empty")
+    with pytest.raises(StoreError):
+        replication.replicate(world.data, empty, quiet)
+    assert not (empty / "shop").exists()  # not even as a job without a version
     with pytest.raises(StoreError, match=f"000002/{name} (is missing|is damaged|cannot be opened)"):
         replication.replicate(world.data, dest, quiet)
     assert served(dest) == (1, "one")
