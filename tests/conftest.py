@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,14 @@ class EngineSlot:
         if self._pool is not None:
             self._pool.close()
         self._pool, self._settings = None, None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_digests() -> Iterator[None]:
+    """Digests of the tests' model folders do not fill the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("batchinfer.engines.models.digests_file", lambda: Path(os.devnull) / "digests.json")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -278,6 +278,11 @@ def require_folder(root: Path) -> None:
         raise NotFound(f"There is no data folder {root}", fix="batchinfer run makes it, or choose another with --home.")
 
 
+def cache_folder() -> Path:
+    """The user's folder for what can be made again, which all data folders share."""
+    return Path(platformdirs.user_cache_dir("batchinfer"))
+
+
 def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:
     """The data folder: --home, or $BATCHINFER_HOME, or the platform's user data folder. Raises UsageError."""
     chosen = option or environment.get(VARIABLE)

@@ -17,8 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import platformdirs
-
+from batchinfer.core.home import cache_folder
 from batchinfer.core.locks import lock_in_turn
 from batchinfer.core.records import Info
 from batchinfer.errors import ModelError
@@ -63,7 +62,7 @@ def folder(cache: Path, digest: str) -> Path:
 
 def shared_folder() -> Path:
     """The user's folder for converted models, which all data folders share."""
-    return Path(platformdirs.user_cache_dir("batchinfer")) / "models"
+    return cache_folder() / "models"
 
 
 def ensure(cache: Path, digest: str, info: Info) -> Path:

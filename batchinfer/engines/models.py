@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from batchinfer.core.files import write_atomically
-from batchinfer.core.home import JobData
+from batchinfer.core.home import JobData, cache_folder
 from batchinfer.core.records import Info
 from batchinfer.engines import bundled
-from batchinfer.errors import MissingExtra, ModelError
+from batchinfer.errors import MissingExtra, ModelError, StoreError
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import ModelSpec
 
@@ -48,7 +49,7 @@ def resolve(job: Job, data: JobData, *, update: bool = False) -> ModelIdentity:
     if spec is None:
         raise ModelError(f"The job {job.name} has no model: it has only imported answers.")
     known = None if update else data.record().get("models", {}).get(_request(spec))
-    identity = _identify(spec, job, data, known["revision"] if known else None)
+    identity = _identify(spec, job, known["revision"] if known else None)
     if known and (known["digest"], known["adapter_digest"]) != (identity.digest, identity.adapter_digest):
         raise ModelError(
             f"The files of {spec.id if known['digest'] != identity.digest else spec.adapter} changed since the last run: "
@@ -84,13 +85,13 @@ def _local(spec: ModelSpec, job: Job) -> Path | None:
     return None
 
 
-def _identify(spec: ModelSpec, job: Job, data: JobData, commit: str | None) -> ModelIdentity:
+def _identify(spec: ModelSpec, job: Job, commit: str | None) -> ModelIdentity:
     adapter = job.inside("model.adapter", spec.adapter) if spec.adapter else None
     extra: dict[str, Any] = {}
     if adapter is not None:
         if not (adapter / "adapter_config.json").is_file():
             raise ModelError(f"model.adapter: {adapter} is not a LoRA adapter: it has no adapter_config.json.")
-        extra = {"adapter": str(adapter), "adapter_digest": folder_digest(adapter, data)}
+        extra = {"adapter": str(adapter), "adapter_digest": folder_digest(adapter)}
     if spec.id.startswith(bundled.PREFIX):
         if spec.id != bundled.PREFIX + bundled.NAME:
             raise ModelError(f"There is no model {spec.id}: the only bundled one is {bundled.PREFIX}{bundled.NAME}.")
@@ -100,7 +101,7 @@ def _identify(spec: ModelSpec, job: Job, data: JobData, commit: str | None) -> M
             raise ModelError(
                 f"There is no model in {folder}: a model folder holds config.json, weights and a tokenizer."
             )
-        return ModelIdentity(str(folder), None, folder_digest(folder, data), spec.id, **extra)
+        return ModelIdentity(str(folder), None, folder_digest(folder), spec.id, **extra)
     commit = commit or hub_commit(spec.id, spec.revision)
     return ModelIdentity(spec.id, commit, f"{spec.id}@{commit}", f"{spec.id}@{commit[:12]}", **extra)
 
@@ -137,15 +138,16 @@ def hub_commit(model: str, revision: str | None) -> str:
     )
 
 
-def folder_digest(folder: Path, data: JobData) -> str:
-    """SHA-256 over a folder's file names and contents, hex. Cached by path, size and time of its files."""
+def digests_file() -> Path:
+    """Where digests of folders are remembered, by path, size and time of their files."""
+    return cache_folder() / "digests.json"
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over a folder's file names and contents, hex; remembered where the user's cache folder can be written."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    cache = data.root / "digests.json"
-    try:
-        known = json.loads(cache.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}  # only a cache: a damaged one is made again
+    known = _known_digests()
     if known.get(str(folder), [None])[0] == stamp:
         return str(known[str(folder)][1])
     whole = hashlib.sha256()
@@ -153,9 +155,23 @@ def folder_digest(folder: Path, data: JobData) -> str:
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.relative_to(folder)}\0{inner}\n".encode())
-    if os.access(data.root, os.W_OK):  # a command that only reads makes no data folder
-        write_atomically(cache, json.dumps(known | {str(folder): [stamp, whole.hexdigest()]}).encode())
+    _remember_digests(known | {str(folder): [stamp, whole.hexdigest()]})
     return whole.hexdigest()
+
+
+def _known_digests() -> dict[str, Any]:
+    try:
+        return dict(json.loads(digests_file().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}  # only a cache: a damaged one is made again
+
+
+def _remember_digests(known: dict[str, Any]) -> None:
+    """Writes those of folders that are still there; where it cannot, folders are read again next time."""
+    content = json.dumps({path: entry for path, entry in known.items() if Path(path).is_dir()})
+    with contextlib.suppress(OSError, StoreError):
+        digests_file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(digests_file(), content.encode(), mode=0o600)
 
 
 def adapter_rank(folder: str | None) -> int:

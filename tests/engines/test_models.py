@@ -1,0 +1,64 @@
+"""Digests of model folders: of names and contents, and remembered outside of data folders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from batchinfer.engines import models
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model folder with two files."""
+    made = tmp_path / "model"
+    made.mkdir()
+    (made / "config.json").write_text("{}", encoding="utf-8")
+    (made / "weights").write_bytes(b"abc")
+    return made
+
+
+@pytest.fixture
+def digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where digests are remembered; its folder is not there yet."""
+    file = tmp_path / "cache" / "digests.json"
+    monkeypatch.setattr(models, "digests_file", lambda: file)
+    return file
+
+
+def test_a_digest_is_that_of_names_and_contents(folder: Path, digests: Path) -> None:
+    """A copy elsewhere has the same one; another name or another byte makes another."""
+    first = models.folder_digest(folder)
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)
+    assert models.folder_digest(copy) == first
+    (copy / "weights").rename(copy / "weight")
+    (folder / "weights").write_bytes(b"abcd")
+    assert len({first, models.folder_digest(copy), models.folder_digest(folder)}) == 3
+
+
+def test_a_folder_that_is_as_it_was_is_not_read_again(folder: Path, digests: Path) -> None:
+    """Known by path, size and time of its files; a folder that is gone is known no longer."""
+    first = models.folder_digest(folder)
+    times = (folder / "weights").stat()
+    (folder / "weights").write_bytes(b"abd")
+    os.utime(folder / "weights", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert models.folder_digest(folder) == first
+    moved = folder.rename(folder.with_name("moved"))
+    assert models.folder_digest(moved) != first
+    assert str(folder) not in digests.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", None], ids=["empty", "a list", "no text", "a folder"])
+def test_a_memory_that_cannot_be_used_costs_time_alone(folder: Path, digests: Path, content: bytes | None) -> None:
+    """What cannot be read or written is done without."""
+    first = models.folder_digest(folder)
+    digests.unlink()
+    if content is None:
+        digests.mkdir()
+    else:
+        digests.write_bytes(content)
+    assert models.folder_digest(folder) == first
