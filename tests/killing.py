@@ -29,7 +29,7 @@ def kill_at(step: str, work: Callable[..., object], *arguments: Any, after: bool
 
 def _work(step: str, after: bool, work: Callable[..., object], *arguments: Any) -> None:
     module, _, path = step.partition(":")
-    owner: Any = importlib.import_module(module if module in ("shutil", "pathlib") else f"batchinfer.{module}")
+    owner: Any = importlib.import_module(module if module in ("os", "shutil", "pathlib") else f"batchinfer.{module}")
     *parts, name = path.split(".")
     for part in parts:
         owner = getattr(owner, part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -16,7 +16,7 @@ import pyarrow as pa
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.clock import iso, now
-from batchinfer.core.columns import Column
+from batchinfer.core.columns import Column, Kind
 from batchinfer.core.database import TEXT_ROWS, one, record_batches, transaction
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.records import VerdictKind
@@ -208,6 +208,22 @@ def _value_sql(column: Column, kind: str, form: Form | None) -> str:
     if column.kind == "integer":  # a cast alone would round
         text = f"regexp_extract({text}, '^[+-]?[0-9]+$')"
     return f"TRY_CAST({text} AS {kind})"
+
+
+def stored_query_sql(key: Sequence[Column], named: Callable[[str], str] = quoted) -> str:
+    """SQL for a lookup key as the JSON text that is stored with an import. named: SQL for a column of that name."""
+    members = [
+        f"{literal(encode_json(column.name) + ': ')} || {_json_sql(named(column.name), column.kind)}" for column in key
+    ]
+    between = " || ', ' || "
+    return f"'{{' || {between.join(members)} || '}}'"
+
+
+def _json_sql(value: str, kind: Kind) -> str:
+    if kind != "timestamp":
+        return f"to_json({value})::VARCHAR"
+    fraction = f"CASE WHEN epoch_us({value}) % 1000000 <> 0 THEN strftime({value}, '.%f') ELSE '' END"
+    return f"strftime({value}, '\"%Y-%m-%dT%H:%M:%S') || {fraction} || '\"'"
 
 
 def as_prediction(answer: Any, *, as_json: bool) -> str:

@@ -60,7 +60,7 @@ class Store:
     @contextlib.contextmanager
     def open(self, *, write: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection inside a transaction; rolled back if anything is raised. Raises StoreError or Busy."""
-        with duckdb_errors(self.path), contextlib.ExitStack() as stack:
+        with duckdb_errors(self.path, job=self.path.parent.name), contextlib.ExitStack() as stack:
             connection = _patiently(
                 self.path,
                 self._patience,
@@ -73,7 +73,7 @@ class Store:
     def attached(self, db: duckdb.DuckDBPyConnection, *, write: bool = False) -> Iterator[None]:
         """The cache as the schema `cache` of another database, within whose memory it stays. Raises StoreError or Busy."""
         attach = f"ATTACH {literal(str(self.path))} AS cache{'' if write else ' (READ_ONLY)'}"
-        with duckdb_errors(self.path):
+        with duckdb_errors(self.path, job=self.path.parent.name):
             _patiently(self.path, self._patience, lambda: db.execute(attach))
             try:
                 yield
@@ -87,7 +87,7 @@ class Store:
         with self.open() as db:
             if _applied(db) == len(MIGRATIONS):
                 return
-        self._migrate()
+        self.migrate()
 
     def for_reading(self, scratch: Path) -> Store:
         """The cache for who only reads: up to date, and not made where there is none.
@@ -96,7 +96,7 @@ class Store:
         """
         if not self.path.exists():
             empty = Store(scratch / self.path.name)
-            empty._migrate()
+            empty.migrate()
             return empty
         with self.open() as db:
             is_current = _applied(db) == len(MIGRATIONS)
@@ -104,7 +104,7 @@ class Store:
             return self
         if not os.access(self.path.parent, os.W_OK):
             return self.copied(scratch)
-        self._migrate()
+        self.migrate()
         return self
 
     def copied(self, scratch: Path) -> Store:
@@ -112,14 +112,14 @@ class Store:
         copy = Store(scratch / self.path.name)
         with os_errors(copy.path):
             shutil.copyfile(self.path, copy.path)
-        copy._migrate()
+        copy.migrate()
         return copy
 
     def _create(self) -> None:
         """Makes the file beside its place and puts it there whole: DuckDB could not open one that was left half made."""
         draft = Store(self.path.with_name(f".{self.path.name}.{os.getpid()}"))
         try:
-            draft._migrate()
+            draft.migrate()
             with draft.open(write=True) as db:
                 db.execute("CHECKPOINT")  # the log does not go along
             # Another process may have been faster: its file is as good.
@@ -129,7 +129,8 @@ class Store:
             for path in (draft.path, draft.path.with_name(f"{draft.path.name}.wal")):
                 path.unlink(missing_ok=True)
 
-    def _migrate(self) -> None:
+    def migrate(self) -> None:
+        """Makes the tables, or brings them up to date: of a draft, which nobody else has."""
         with self.open(write=True) as db:
             db.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER, name VARCHAR, applied_at TIMESTAMP)")
             for number, (name, statements) in list(enumerate(MIGRATIONS, 1))[_applied(db) :]:

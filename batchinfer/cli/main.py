@@ -46,6 +46,8 @@ COMMANDS = {
     "keys": ("serve", "API keys of the lookup service."),
     "diff": ("versions", "Compare two versions: added, removed and changed entries."),
     "copy": ("versions", "Copy the served version to another data folder."),
+    "repair": ("maintenance", "Make a new cache of what is left of a damaged one."),
+    "prune": ("maintenance", "Remove answers from the cache that nothing uses any more."),
     "forget": ("maintenance", "Remove one entry from everything."),
 }
 

@@ -1,4 +1,4 @@
-"""jobs, forget, doctor: the commands that care for an installation."""
+"""jobs, forget, repair, prune, doctor: the commands that care for an installation."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ from batchinfer.job.reader import Job
 
 if TYPE_CHECKING:
     from batchinfer.maintenance.erase import ErasureReport
+    from batchinfer.maintenance.repair import RepairedTable, RepairReport
+    from batchinfer.pipeline.prune import PruneReport
 
 
 @click.command("forget")
@@ -131,6 +133,67 @@ def remove_(ctx: click.Context, job: str, yes: bool, as_json: bool) -> None:
     said = f"Removed the job {removed.job} from {data.root}: {removed.bytes / 1e6:,.1f} MB."
     before = ctx.parent is not None and ctx.parent.params["as_json"]  # jobs --json remove JOB
     emit(removed.to_json(), as_json or before, lambda: tell(said))
+
+
+@click.command("repair")
+@job_argument
+@yes_option
+@json_option
+def repair_(job: str, yes: bool, as_json: bool) -> None:
+    """Make a new cache of what can be read of a damaged one, and of what versions hold.
+
+    The damaged file is kept beside it under another name. What is served is not touched. A cache that is whole is left as
+    it is.
+    """
+    from batchinfer.maintenance.repair import repair
+
+    report = repair(served_data(job), Terminal(), yes=yes)
+    emit(report.to_json(), as_json, lambda: _tell_repair(report))
+
+
+def _tell_repair(report: RepairReport) -> None:
+    if report.tables is None:
+        tell(f"The cache of {report.job} is whole: there is nothing to repair.")
+        return
+    columns = ["", "from the cache", "from versions", "lost"]
+    rows = [[name, *_repaired(found)] for name, found in report.tables.items()]
+    table(f"The new cache of {report.job}", columns, rows, right=columns[1:])
+    for remark in report.remarks:
+        tell(remark)
+    if report.kept is not None:
+        tell(f"The damaged file is kept as {report.kept}: remove it once you need it no more.")
+    tell("The next run makes what is missing.")
+
+
+def _repaired(found: RepairedTable) -> list[str]:
+    return [f"{found.cache:,}", f"{found.versions:,}", "unknown" if found.lost is None else f"{found.lost:,}"]
+
+
+@click.command("prune")
+@job_argument
+@input_option
+@click.option("--dry-run", is_flag=True, help="Say how much it is, and remove nothing.")
+@yes_option
+@json_option
+def prune_(job: str, input_path: Path | None, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove answers from the cache that nothing uses any more, and give their disk space back.
+
+    What the job file asks now of its list stays, and so does every answer that a version or a candidate holds, and all that
+    people gave. It says first how much would go.
+    """
+    from batchinfer.pipeline.prune import prune
+
+    opened, data = open_job(job)
+    report = prune(opened, data, Terminal(), instead=input_path, dry_run=dry_run, yes=yes)
+    emit(report.to_json(), as_json, lambda: tell(_pruned(report)))
+
+
+def _pruned(report: PruneReport) -> str:
+    """What a removal came to, as a sentence."""
+    if not report.rows:
+        return f"The cache of {report.job} has nothing that is not used."
+    done = "Removed" if report.removed else "It would remove"
+    return f"{done} {report.rows} of the cache of {report.job}, {report.bytes / 1e6:,.1f} MB; {counted(report.left, 'answer')} stay."
 
 
 @click.command("doctor")

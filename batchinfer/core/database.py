@@ -27,6 +27,10 @@ SCRATCH_MEMORY = "768MB"
 LIST_ROWS = 65_536  # of lists: keys and other short values
 TEXT_ROWS = 16_384  # of predictions and of what people write: such texts may be long
 
+FULL = ("No space left", "Could not write", "failed to offload")  # what DuckDB says of a full disk
+NEWER = ("newer version", "storage version", "serialization")
+DAMAGED = ("Corrupt database file", "not a valid DuckDB database file", "Could not read enough bytes", "checksum")
+
 _INSTANCES: dict[int, duckdb.DuckDBPyConnection] = {}  # by process number: an instance does not survive a fork
 _IDLE: dict[int, list[duckdb.DuckDBPyConnection]] = {}  # instances that scratch databases were in
 _NUMBERS = itertools.count(1)
@@ -124,24 +128,33 @@ def one(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> 
     return db.execute(sql, list(values)).fetchall()[0][0]
 
 
+def is_damage(exc: BaseException | None) -> bool:
+    """Whether an error of DuckDB says that the file itself is not as it was written."""
+    if any(sign in str(exc).lower() for sign in NEWER):
+        return False
+    broken = isinstance(exc, duckdb.FatalException | duckdb.InternalException | duckdb.SerializationException)
+    return broken or (isinstance(exc, duckdb.Error) and any(sign in str(exc) for sign in DAMAGED))
+
+
 @contextlib.contextmanager
-def duckdb_errors(path: Path) -> Iterator[None]:
-    """Turns DuckDB's errors into sentences that say what to do."""
+def duckdb_errors(path: Path, job: str | None = None) -> Iterator[None]:
+    """Turns DuckDB's errors into sentences that say what to do. job: whose cache the file is, if it is one."""
     try:
         yield
     except duckdb.Error as exc:
         text = str(exc).splitlines()[0]
         if "Permission denied" in text:
             raise StoreError(f"Permission denied for {path}. {FIX_PERMISSIONS}") from exc
-        if any(sign in text for sign in ("No space left", "Could not write", "failed to offload")):
+        if any(sign in text for sign in FULL):
             raise StoreError(
                 f"{path} cannot be written: the disk is full. Free space, then run again; nothing committed is lost."
             ) from exc
-        if "newer version" in text or "storage version" in text.lower() or "serialization" in text.lower():
+        if any(sign in text.lower() for sign in NEWER):
             raise StoreError(
                 f"{path} was written by a newer DuckDB: install the newer batchinfer; the cache is left as it is."
             ) from exc
-        raise StoreError(f"{path} cannot be used: {text}") from exc
+        fix = f"batchinfer doctor {job} --deep says what is damaged, batchinfer repair {job} makes a new cache of what is left."
+        raise StoreError(f"{path} cannot be used: {text}", fix=fix if job and is_damage(exc) else None) from exc
 
 
 @contextlib.contextmanager

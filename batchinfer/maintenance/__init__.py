@@ -1,1 +1,1 @@
-"""Care of an installation: doctor, and erasure of an entry."""
+"""Care of an installation: doctor, repair of a cache, and erasure of an entry."""

@@ -7,16 +7,12 @@ from collections.abc import Iterator
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.core.sql import quoted
-from batchinfer.errors import BatchinferError, counted
+from batchinfer.errors import BatchinferError, Busy, counted
 from batchinfer.maintenance.doctor import Finding
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import MANIFEST
 from batchinfer.versions.pointers import CURRENT, PIN
 from batchinfer.versions.snapshot import Snapshot
-
-RESTORE = (
-    "Put a backup of it in its place; if there is none, move it away, and the next run makes a new one and asks again."
-)
 
 
 def read_all(data: JobData) -> Iterator[Finding]:
@@ -30,19 +26,29 @@ def read_all(data: JobData) -> Iterator[Finding]:
 
 
 def _cache(data: JobData) -> Finding:
-    """Every value of every table is read: DuckDB compares each block with its checksum."""
+    what = "cache, all of it"
     try:
-        with Store(data.cache).open() as db:
-            names = [
-                name for (name,) in db.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
-            ]
-            rows = 0
-            for name in names:
-                [(count, _)] = db.execute(f"SELECT count(*), bit_xor(hash(t)) FROM {quoted(name)} t").fetchall()
-                rows += count
+        rows, tables = read_cache(Store(data.cache))
+    except Busy as exc:
+        return Finding(what, f"cannot be read now: {exc}", ok=False, fix=exc.fix)
     except BatchinferError as exc:
-        return Finding("cache, all of it", f"damaged: {exc}", ok=False, fix=RESTORE)
-    return Finding("cache, all of it", f"{counted(rows, 'row')} in {counted(len(names), 'table')} can be read")
+        damage = exc.to_json()["error"]["message"]
+        return Finding(what, f"damaged: {damage}", ok=False, fix=f"batchinfer repair {data.name}")
+    return Finding(what, f"{counted(rows, 'row')} in {counted(tables, 'table')} can be read")
+
+
+def read_cache(store: Store) -> tuple[int, int]:
+    """Reads every value of every table: DuckDB compares each block with its checksum. How many rows and tables.
+
+    Raises StoreError for a damaged one, or Busy.
+    """
+    with store.open() as db:
+        names = [name for (name,) in db.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall()]
+        rows = 0
+        for name in names:
+            [(count, _)] = db.execute(f"SELECT count(*), bit_xor(hash(t)) FROM {quoted(name)} t").fetchall()
+            rows += count
+    return rows, len(names)
 
 
 def _pointer(data: JobData, name: str) -> Iterator[Finding]:

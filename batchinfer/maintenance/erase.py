@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 
+from batchinfer.cache.rewrite import remove_cache_drafts, rewrite
 from batchinfer.cache.store import Store
 from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
@@ -29,6 +30,7 @@ from batchinfer.maintenance import erase_cache
 from batchinfer.maintenance.entry import Entry, SearchedVersion, all_folders, published, search
 from batchinfer.maintenance.erase_cache import ErasedRows, ListSearch, PastQuestion, PromptId
 from batchinfer.maintenance.erase_versions import ReplacedVersions, replace_versions
+from batchinfer.maintenance.salvage import kept_files
 from batchinfer.misses import log
 from batchinfer.versions.manifest import Manifest
 
@@ -146,14 +148,20 @@ def _remove_all(
     _drop_logs(data)
     _drop_notes(data)
     if store is not None:  # even if no row is the entry's: what was deleted before may still lie in free blocks
-        erase_cache.rewrite(store, db)
+        rewrite(store, db, erase_cache.without_examples)
     replaced = replace_versions(data, db, store, versions)
-    return ErasureReport(data.name, erased, missed, replaced, traces.in_list, [*replaced.remarks, *traces.remarks])
+    remarks = [*replaced.remarks, *traces.remarks, *_kept(data)]
+    return ErasureReport(data.name, erased, missed, replaced, traces.in_list, remarks)
+
+
+def _kept(data: JobData) -> list[str]:
+    """What a person must know of damaged caches, which nobody can search."""
+    return [f"The damaged cache {path} may hold it, too: remove it." for path in kept_files(data)]
 
 
 def _sweep(data: JobData, store: Store) -> None:
     """What killed processes left unfinished, which may hold anything."""
-    erase_cache.remove_cache_drafts(store)
+    remove_cache_drafts(store)
     for left in [*data.versions.glob(".*"), *data.rejected.glob(".*")]:
         if left.is_dir():
             with os_errors(left):

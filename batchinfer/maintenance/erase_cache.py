@@ -1,24 +1,20 @@
-"""One entry out of the cache: which generations, imports and failures are its own, and a new file without them."""
+"""One entry out of the cache: which generations, imports and failures are its own."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from batchinfer.cache.rewrite import GoneRows, settle
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.core.database import LIST_ROWS, one, record_batches
-from batchinfer.core.files import os_errors, sync_folder
-from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import InputError
 from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import Batch, ListSource
@@ -176,23 +172,20 @@ def _keys(prompts: set[PromptId]) -> str:
 
 
 def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set[PromptId]) -> ErasedRows:
-    """Makes the table `gone` in a scratch database: what is the entry's own. prompts: those that only the entry asks."""
-    with store.open(write=True) as cache:
-        cache.execute("CHECKPOINT")  # a log that a killed process left belongs to the file as it is
+    """Marks in a scratch database what is to go: what is the entry's own. prompts: those that only the entry asks."""
     own = _keys(prompts)
-    db.execute("CREATE OR REPLACE TABLE gone (name VARCHAR, id BIGINT)")
+    settle(store)
+    gone = GoneRows(db)
     with store.attached(db):
-        db.execute(f"INSERT INTO gone SELECT 'generations', rowid FROM cache.generations WHERE key IN ({own})")
-        db.execute(f"INSERT INTO gone SELECT 'failures', rowid FROM cache.failures WHERE key IN ({own})")
-        db.execute(
-            f"INSERT INTO gone SELECT 'imports', rowid FROM cache.imports WHERE lookup = {blobs([entry.lookup_hash])}"
-        )
+        gone.add("generations", f"SELECT rowid FROM cache.generations WHERE key IN ({own})")
+        gone.add("failures", f"SELECT rowid FROM cache.failures WHERE key IN ({own})")
+        gone.add("imports", f"SELECT rowid FROM cache.imports WHERE lookup = {blobs([entry.lookup_hash])}")
         for name in ("failures", "imports"):
             found = _asking(db, name, entry)
             db.register("found", pa.table({"id": pa.array(found, pa.int64())}))
-            db.execute(f"INSERT INTO gone SELECT '{name}', id FROM found")
+            gone.add(name, "FROM found")
             db.unregister("found")
-    counts = dict(db.execute("SELECT name, count(DISTINCT id) FROM gone GROUP BY name").fetchall())
+    counts = gone.counts()
     return ErasedRows(*(counts.get(name, 0) for name in ("generations", "imports", "failures")))
 
 
@@ -204,46 +197,6 @@ def _asking(db: duckdb.DuckDBPyConnection, table: str, entry: Entry, rows_at_onc
             rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
             found += [row for row, query in rows if entry.is_query(query)]
     return found
-
-
-def rewrite(store: Store, db: duckdb.DuckDBPyConnection) -> None:
-    """Replaces the cache by a file that never held what is in `gone`: deleted rows would stay in the old one's blocks."""
-    draft = store.path.with_name(f".{store.path.name}.{os.getpid()}")
-    try:
-        with store.attached(db):
-            _copy(db, draft)
-        with os_errors(draft):
-            shutil.copymode(store.path, draft)
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-            draft.replace(store.path)
-            sync_folder(store.path.parent)
-    finally:
-        remove_cache_drafts(store)
-
-
-def remove_cache_drafts(store: Store) -> None:
-    """Removes new cache files that were not finished; the caller holds the run lock."""
-    for left in store.path.parent.glob(f".{store.path.name}.*"):
-        left.unlink(missing_ok=True)
-
-
-def _copy(db: duckdb.DuckDBPyConnection, draft: Path) -> None:
-    """The cache without what is in `gone`, and without the rows that the gate's reports may quote."""
-    db.execute(f"ATTACH {literal(str(draft))} AS fresh")
-    try:
-        db.execute("COPY FROM DATABASE cache TO fresh (SCHEMA)")
-        for (name,) in db.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'cache'").fetchall():
-            left = f"rowid NOT IN (SELECT id FROM gone WHERE name = {literal(name)})"
-            if name != "runs":
-                db.execute(f"INSERT INTO fresh.{quoted(name)} SELECT * FROM cache.{quoted(name)} WHERE {left}")
-        for row, report in db.execute("SELECT rowid, report FROM cache.runs ORDER BY run_id").fetchall():
-            plain = None if report is None else json.dumps(without_examples(json.loads(report)))
-            sql = "INSERT INTO fresh.runs SELECT * REPLACE (?::VARCHAR AS report) FROM cache.runs WHERE rowid = ?"
-            db.execute(sql, [plain, row])
-        db.execute("CHECKPOINT fresh")
-    finally:
-        db.execute("DETACH fresh")
 
 
 def without_examples(report: dict[str, Any]) -> dict[str, Any]:

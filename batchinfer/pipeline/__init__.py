@@ -1,1 +1,1 @@
-"""The commands that walk the whole flow: run, try, init, export."""
+"""The commands that walk the whole flow: run, try, init, export, prune."""

@@ -27,8 +27,15 @@ def publish_prepared(
     prepared: Prepared, run_id: int, failed: int, golden: Golden | None, person: Person, consent: Consent
 ) -> Release:
     """Publishes what the cache has for a list. failed: prompts without an answer. golden: the job's golden rows."""
-    identity = prepared.question.identity if prepared.question else None
-    facts = RunFacts(run_id, identity, prepared.upstream, prepared.place)
+    asked = prepared.question
+    facts = RunFacts(
+        run_id=run_id,
+        model=asked.identity if asked else None,
+        upstream=prepared.upstream,
+        input=prepared.place,
+        fingerprint=asked.fingerprint.hex() if asked else None,
+        parser=asked.parser_id if asked else None,
+    )
     with os_errors(prepared.data.versions):
         return release(prepared.data, prepared.workspace, facts, person, failed=failed, known=golden, consent=consent)
 

@@ -33,12 +33,16 @@ class RunFacts:
     model: None for a job without one.
     upstream: the version that the list was made of, if the job is chained.
     input: where the list came from.
+    fingerprint: of the question, in hexadecimal digits; None for a job without one.
+    parser: how its answers are read; None for a job without a question.
     """
 
     run_id: int
     model: ModelIdentity | None
     upstream: Upstream | None
     input: str
+    fingerprint: str | None
+    parser: str | None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

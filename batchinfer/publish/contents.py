@@ -6,7 +6,8 @@
 
 | table           | columns                                                | what it holds                                   |
 | --------------- | ------------------------------------------------------ | ----------------------------------------------- |
-| entries         | lookup_hash, q_NAME for each key column, VALUE_COLUMNS | what would be published                         |
+| entries         | lookup_hash, q_NAME for each key column, prompt_key,   | what would be published; prompt_key is NULL for |
+|                 | VALUE_COLUMNS                                          | what people gave and what is kept of `before`   |
 | refused         | lookup_hash, value (hashed)                            | what would be, had people not rejected it       |
 | before          | as entries, the key columns being its own              | the version served now                          |
 | kept            | lookup_hash                                            | keys whose entries are kept from `before`       |
@@ -34,7 +35,7 @@ from batchinfer.core.sql import listed, literal
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.match.version import matcher_version
 from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare_entries, version_rows
-from batchinfer.versions.layout import VALUE_COLUMNS, version_column
+from batchinfer.versions.layout import PROMPT_KEY, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
 Rows = list[tuple[str, ...]]
@@ -100,14 +101,14 @@ class Candidate:
                 f"""CREATE OR REPLACE TABLE entries AS
                 WITH latest AS ({self._verdicts.answers_sql}),
                 keyed AS (SELECT lookup_hash, prompt_key, {", ".join(names)} FROM {self._list.first_rows_sql})
-                SELECT k.lookup_hash, {", ".join(f"k.{name}" for name in names)},
+                SELECT k.lookup_hash, {", ".join(f"k.{name}" for name in names)}, k.prompt_key,
                        {verdicts.plain(self.spec, "g.prediction")} AS prediction,
                        g.text AS raw_text, g.scores, g.score, g.mass, '{Source.MODEL}' AS source, g.model, g.run_id,
                        g.created_at AS generated_at, false AS carried
                 FROM keyed k JOIN cache.generations g ON g.key = k.prompt_key ANTI JOIN latest USING (lookup_hash)
                 WHERE g.prediction IS NOT NULL
                 UNION ALL BY NAME
-                SELECT lookup_hash, {key}, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
+                SELECT lookup_hash, {key}, NULL AS prompt_key, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
                        source, NULL AS model, NULL AS run_id, created_at AS generated_at, false AS carried
                 FROM latest"""
             )
@@ -240,9 +241,11 @@ class Candidate:
 
     def write(self, target: Path) -> None:
         """The copy of record as Parquet, in the order of the lookup hash."""
-        names = ", ".join(f"{listed(column.name)} AS {version_column(column.name)}" for column in self._list.source.key)
+        key = [column.name for column in self._list.source.key]
+        names = ", ".join(f"{listed(name)} AS {version_column(name)}" for name in key)
+        asked = "" if PROMPT_KEY in map(str.lower, key) else f"{PROMPT_KEY}, "
         self._db.execute(
-            f"COPY (SELECT {names}, {VALUE_COLUMNS}, lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash) "
+            f"COPY (SELECT {names}, {VALUE_COLUMNS}, {asked}lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash) "
             f"TO {literal(str(target))} {COPY_OPTIONS}"
         )
 

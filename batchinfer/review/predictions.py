@@ -17,14 +17,14 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.cache import imports
-from batchinfer.cache.imports import ImportRow, as_prediction, encode_json
+from batchinfer.cache.imports import ImportRow, as_prediction, stored_query_sql
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
-from batchinfer.core.columns import Column, query_text
+from batchinfer.core.columns import query_text
 from batchinfer.core.database import TEXT_ROWS, one, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
-from batchinfer.core.sql import literal, quoted
+from batchinfer.core.sql import quoted
 from batchinfer.errors import InputError, NotFound, shortened
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.inputs.files import find_files
@@ -259,7 +259,7 @@ class _IncomingTable:
             f"""INSERT INTO incoming BY NAME
             SELECT {self.rows} + {quoted(ROW)} AS row, {quoted(NUMBER)} AS number,
                    {keys.lookup_hash_sql(source.key, source.normalize)} AS lookup_hash,
-                   {_query_sql(source.key)} AS query, {quoted(READY)} AS prediction,
+                   {stored_query_sql(source.key)} AS query, {quoted(READY)} AS prediction,
                    CASE WHEN isfinite({score}::DOUBLE) THEN {score} END AS score,
                    coalesce(nullif({author}, ''), ?) AS author
             FROM batch""",
@@ -303,21 +303,6 @@ def _query_of(good: pa.Table, number: int, source: ListSource) -> dict[str, Any]
     """The key of one row of a batch."""
     query: dict[str, Any] = good.slice(number, 1).select([part.name for part in source.key]).to_pylist()[0]
     return query
-
-
-def _query_sql(key: list[Column]) -> str:
-    """SQL for a key as JSON text, as Python's json writes it."""
-    members = [f"{literal(encode_json(column.name) + ': ')} || {_json_sql(column)}" for column in key]
-    between = " || ', ' || "
-    return f"'{{' || {between.join(members)} || '}}'"
-
-
-def _json_sql(column: Column) -> str:
-    name = quoted(column.name)
-    if column.kind != "timestamp":
-        return f"to_json({name})::VARCHAR"
-    fraction = f"CASE WHEN epoch_us({name}) % 1000000 <> 0 THEN strftime({name}, '.%f') ELSE '' END"
-    return f"strftime({name}, '\"%Y-%m-%dT%H:%M:%S') || {fraction} || '\"'"
 
 
 def _refused(place: str, detail: str) -> InputError:

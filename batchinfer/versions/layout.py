@@ -12,6 +12,7 @@ LOOKUP = "lookup.lmdb"
 CHECKS = "lookup.crc"  # of its pages; old versions have none
 PREDICTIONS = "predictions.parquet"
 VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
+PROMPT_KEY = "prompt_key"  # of the cache; NULL for what people gave; no column where the key has one of that name
 OWN_COLUMNS = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
 
 

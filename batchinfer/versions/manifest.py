@@ -74,10 +74,14 @@ class PublishedRun:
 
     run_id: the newest run, whose answers it holds; 0 before the first.
     input: where the list came from; None in an old manifest.
+    fingerprint: of the question that its answers answer; None for a job without a model, and in an old manifest.
+    parser: how they were read; None like the fingerprint.
     """
 
     run_id: int
     input: str | None
+    fingerprint: bytes | None = None
+    parser: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +275,13 @@ def _column(document: Mapping[str, Any]) -> Column:
 
 def _run(document: Mapping[str, Any]) -> PublishedRun:
     place = document.get("input")
-    return PublishedRun(_count(document.get("run_id", 0)), place if isinstance(place, str) else None)
+    made_of, parser = document.get("fingerprint"), document.get("parser")
+    return PublishedRun(
+        run_id=_count(document.get("run_id", 0)),
+        input=place if isinstance(place, str) else None,
+        fingerprint=None if made_of is None else bytes.fromhex(made_of),
+        parser=None if parser is None else _text(parser),
+    )
 
 
 def _spec(document: Mapping[str, Any]) -> PublishedSpec:

@@ -52,6 +52,8 @@ FAILS: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("keys", "revoke"): (["00000000"], 6),
     ("diff",): (["shop", "1", "9"], 6),
     ("copy",): (["shop", "home"], 2),
+    ("repair",): (["other", "--yes"], 6),
+    ("prune",): (["gone"], 2),
     ("forget",): (["shop", "text=seven", "--yes"], 6),
 }
 """A call of each command that fails, and its exit code."""

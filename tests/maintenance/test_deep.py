@@ -94,4 +94,4 @@ def test_a_damaged_cache_is_named_by_the_command(world: World) -> None:
     findings: list[dict[str, Any]] = json.loads(done.stdout)
     [cache] = [finding for finding in findings if finding["what"] == "cache, all of it"]
     assert (cache["ok"], cache["detail"].startswith("damaged: ")) == (False, True)
-    assert "Put a backup of it in its place" in cache["fix"]
+    assert cache["fix"] == "batchinfer repair shop"

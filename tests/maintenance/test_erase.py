@@ -506,8 +506,8 @@ def test_versions_with_another_key_are_named(world: World) -> None:
 
 STEPS = [
     "misses.log:erase",
-    "maintenance.erase_cache:rewrite",
-    "maintenance.erase_cache:remove_cache_drafts",
+    "maintenance.erase:rewrite",
+    "cache.rewrite:remove_cache_drafts",
     "versions.pointers:point",
     "versions.folders:move_into_place",
     "versions.retention:remove",

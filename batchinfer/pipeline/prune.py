@@ -1,0 +1,140 @@
+"""Answers that nothing uses any more, out of the cache: an earlier question's, and those of rows that left the list.
+
+| table | columns                                                                      |
+| ----- | ---------------------------------------------------------------------------- |
+| held  | run_id, created_at, hash (of the text) of the answers that versions hold      |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from batchinfer.cache.rewrite import GoneRows, remove_cache_drafts, rewrite, settle
+from batchinfer.core.database import duckdb_errors
+from batchinfer.core.home import JobData
+from batchinfer.core.person import Person, ask
+from batchinfer.core.sql import parquet_rows
+from batchinfer.errors import counted
+from batchinfer.job.reader import Job
+from batchinfer.planning.prepare import Options, Prepared, prepare, prepare_to_write
+from batchinfer.versions import folders
+from batchinfer.versions.layout import PREDICTIONS
+
+SIZE = "octet_length(key) + strlen(coalesce(text, '')) + strlen(coalesce(prediction, '')) + strlen(coalesce(scores, '')) + 64"
+
+
+@dataclass(frozen=True, slots=True)
+class UnusedRows:
+    """What of a cache nothing uses.
+
+    generations: answers of the model.
+    failures: of prompts that are asked no more.
+    """
+
+    generations: int
+    failures: int
+
+    def __bool__(self) -> bool:
+        return bool(self.generations or self.failures)
+
+    def __str__(self) -> str:
+        return f"{counted(self.generations, 'answer')} and {counted(self.failures, 'failure')}"
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What a removal came to, or would come to.
+
+    job: its name.
+    rows: that nothing uses.
+    left: answers that stay.
+    bytes: of disk space; an estimate before they are removed.
+    removed: whether they were.
+    """
+
+    job: str
+    rows: UnusedRows
+    left: int
+    bytes: int
+    removed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "job": self.job, "generations": self.rows.generations, "failures": self.rows.failures, "left": self.left,
+            "bytes": self.bytes, "removed": self.removed,
+        }  # fmt: skip
+
+
+def prune(
+    job: Job, data: JobData, person: Person, *, instead: Path | None = None, dry_run: bool = False, yes: bool = False
+) -> PruneReport:
+    """Removes what nothing uses: neither the job file's question with its list, nor a version or candidate.
+
+    instead: the list in place of the job's. dry_run: only say how much. yes: do not ask. Raises InputError where the list
+    cannot be read, NotConfirmed, NotFound, StoreError or Busy; then, or killed anywhere, the cache stays as it was.
+    """
+    data.require()
+    options = Options(input=instead)
+    if dry_run:
+        with prepare(job, data, options, person.info) as prepared:
+            return _unused(prepared)
+    with data.run_lock(f"batchinfer prune {data.name}"), prepare_to_write(job, data, options, person.info) as prepared:
+        remove_cache_drafts(prepared.store)
+        settle(prepared.store)
+        found = _unused(prepared)
+        if not found.rows:
+            return found
+        said = f"This removes {found.rows} of the cache of {data.name}, about {found.bytes / 1e6:,.1f} MB, and cannot be undone."
+        ask(person, said, "pass --yes to remove them.", yes=yes)
+        before = data.cache.stat().st_size
+        rewrite(prepared.store, prepared.workspace.db)
+        return PruneReport(data.name, found.rows, found.left, max(0, before - data.cache.stat().st_size), removed=True)
+
+
+def _unused(prepared: Prepared) -> PruneReport:
+    """Marks what would go, and counts it."""
+    gone = GoneRows(prepared.workspace.db)
+    _hold(prepared.workspace.db, prepared.data)
+    with prepared.store.attached(prepared.workspace.db):
+        _mark(prepared, gone)
+        return _report(prepared, gone)
+
+
+def _hold(db: duckdb.DuckDBPyConnection, data: JobData) -> None:
+    """Makes `held`, of versions and candidates. Raises StoreError for one that cannot be read."""
+    db.execute("CREATE OR REPLACE TABLE held (run_id INTEGER, created_at TIMESTAMP, hash UHUGEINT)")
+    versions = [folders.folder_of(data, number) for number in folders.numbers(data)]
+    for folder in [*versions, *(data.rejected / name for name in folders.candidates(data))]:
+        with duckdb_errors(folder):
+            rows = parquet_rows(folder / PREDICTIONS)
+            db.execute(f"INSERT INTO held SELECT run_id, generated_at, md5_number(raw_text) FROM {rows}")
+
+
+def _mark(prepared: Prepared, gone: GoneRows) -> None:
+    asked = f"SELECT prompt_key FROM {prepared.query_list.prompts_sql}"
+    gone.add(
+        "generations",
+        f"SELECT id FROM (SELECT rowid AS id, run_id, created_at, md5_number(text) AS hash FROM cache.generations "
+        f"WHERE key NOT IN ({asked})) ANTI JOIN held USING (run_id, created_at, hash)",
+    )
+    gone.add("failures", f"SELECT rowid FROM cache.failures WHERE stage <> 'input' AND key NOT IN ({asked})")
+
+
+def _report(prepared: Prepared, gone: GoneRows) -> PruneReport:
+    db, counts = prepared.workspace.db, gone.counts()
+    rows = UnusedRows(counts.get("generations", 0), counts.get("failures", 0))
+    total, size = _sizes(db, "true")
+    _, unused = _sizes(db, f"rowid IN ({gone.rows_of('generations')})")
+    estimate = prepared.store.path.stat().st_size * unused // size if size else 0
+    return PruneReport(prepared.data.name, rows, total - rows.generations, estimate, removed=False)
+
+
+def _sizes(db: duckdb.DuckDBPyConnection, which: str) -> tuple[int, int]:
+    """How many generations there are, and how long their values are together."""
+    sql = f"SELECT count(*), coalesce(sum({SIZE}), 0)::BIGINT FROM cache.generations WHERE {which}"
+    [(count, size)] = db.execute(sql).fetchall()
+    return count, size
