@@ -19,9 +19,10 @@ BatchinferError (1)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 
 class ExitCode(IntEnum):
@@ -43,17 +44,52 @@ class Report(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """What is wrong at one place of a file.
+
+    file: its path.
+    message: what it is.
+    line: of a text, from 1; None if it is of no line.
+    row: of a Parquet file, from 1.
+    """
+
+    file: str
+    message: str
+    line: int | None = None
+    row: int | None = None
+
+    @property
+    def place(self) -> str:
+        """The line or row in words; empty for the file as a whole."""
+        if self.row is not None:
+            return f"row {self.row}"
+        return "" if self.line is None else f"line {self.line}"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+    def to_json(self) -> dict[str, Any]:
+        """With `line` or `row`, whichever it has."""
+        places = {name: place for name, place in (("line", self.line), ("row", self.row)) if place is not None}
+        return {"file": self.file, **places, "message": self.message}
+
+
 class BatchinferError(Exception):
     """Base of all errors that a person is meant to read: one sentence, no traceback.
 
     exit_code: what the command ends with.
     advice: what helps against most errors of the kind, where the sentence does not say it better.
     report: what was done before it, where a command has a result anyway.
+    summary: one sentence, where the message lists places of files.
+    listed: those places, or the first of them.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
     advice: ClassVar[str] = "Fix what the message names, then run the command again."
     report: Report | None = None
+    summary: str | None = None
+    listed: Sequence[FileProblem] = ()
 
     def __init__(self, message: str, *, fix: str | None = None) -> None:
         """fix: what to do, which follows the message after a colon; as a sentence of its own, if the message ends in a full stop."""
@@ -75,7 +111,10 @@ class BatchinferError(Exception):
     def to_json(self) -> dict[str, Any]:
         """The error as `--json` prints it."""
         message = str(self) if self._fix is None else f"{self._message.removesuffix('.')}."
-        return error_json(self.code(), message, self.fix, self.exit_code)
+        found = error_json(self.code(), self.summary or message, self.fix, self.exit_code)
+        if self.listed:
+            found["error"]["problems"] = [problem.to_json() for problem in self.listed]
+        return found
 
 
 def _begun(sentence: str) -> str:
@@ -120,15 +159,14 @@ class SpecError(BatchinferError):
     exit_code = ExitCode.USAGE
     advice = "Correct the job file where the message says."
 
-    def __init__(self, path: str, problems: list[str]) -> None:
-        self.problems = problems
-        head = f"{path} has {len(problems)} problem{'s' if len(problems) != 1 else ''}:"
-        super().__init__("\n".join([head, *(f"  {problem}" for problem in problems)]))
-
-    def to_json(self) -> dict[str, Any]:
-        found = super().to_json()
-        found["error"]["problems"] = self.problems
-        return found
+    def __init__(self, path: str, problems: Sequence[str], lines: Sequence[int] = ()) -> None:
+        """lines: of the problems in the file, where they are known."""
+        places: Sequence[int | None] = lines or [None] * len(problems)
+        self.listed = [FileProblem(path, said, line) for said, line in zip(problems, places, strict=True)]
+        self.problems = [str(problem) for problem in self.listed]
+        head = f"{path} has {counted(len(problems), 'problem')}"
+        self.summary = f"{head}." if len(problems) > 1 else f"{path}: {self.problems[0]}"
+        super().__init__("\n".join([f"{head}:", *(f"  {problem}" for problem in self.problems)]))
 
 
 class InputError(BatchinferError):
@@ -136,6 +174,11 @@ class InputError(BatchinferError):
 
     exit_code = ExitCode.USAGE
     advice = "Correct the file that the message names."
+
+    def listing(self, summary: str, places: Sequence[FileProblem], fix: str | None = None) -> Self:
+        """The same error, with a sentence, places, and what to do for machines."""
+        self.summary, self.listed, self._fix = summary, places, fix
+        return self
 
 
 class ModelError(BatchinferError):

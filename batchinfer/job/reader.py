@@ -104,9 +104,9 @@ def parse(text: str, name: str) -> JobSpec:
     try:
         tree, content = yaml_file.read(text)
     except yaml_file.YamlFault as exc:
-        raise SpecError(name, [f"line {exc.line}: {exc}"]) from exc
+        raise SpecError(name, [str(exc)], [exc.line]) from exc
     if not isinstance(content, dict):
-        raise SpecError(name, ["line 1: a job file is a mapping that begins with name: …"])
+        raise SpecError(name, ["a job file is a mapping that begins with name: …"], [1])
     problems = (
         prompt_problems(content.get("prompt"), tree) | miss_problems(content, tree) | step_problems(content, tree)
     )
@@ -116,7 +116,8 @@ def parse(text: str, name: str) -> JobSpec:
     except ValidationError as exc:
         problems |= {described(error, tree) for error in clearest(exc.errors(), tree)}
     if problems:
-        raise SpecError(name, [f"line {line}: {text}" for line, text in sorted(problems)])
+        found = sorted(problems)
+        raise SpecError(name, [text for _, text in found], [line for line, _ in found])
     return spec
 
 
@@ -127,4 +128,5 @@ def faulty(job: Job, faults: Sequence[tuple[tuple[str | int, ...], str]]) -> Spe
         tree, _ = yaml_file.read(job.path.read_text(encoding="utf-8"))
     located = [(locate(at, tree), fault) for at, fault in faults]
     located.sort(key=lambda found: found[0][1])
-    return SpecError(str(job.path), [f"line {line}: {place}: {fault}" for (place, line, _), fault in located])
+    said = [f"{place}: {fault}" for (place, _, _), fault in located]
+    return SpecError(str(job.path), said, [line for (_, line, _), _ in located])

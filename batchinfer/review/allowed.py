@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from batchinfer.errors import InputError, counted
+from batchinfer.errors import FileProblem, InputError, counted
 from batchinfer.review.rows import MAX_FAULTS
 
 
@@ -21,6 +21,7 @@ class Allowance(StrEnum):
     KEYS = "keys"
 
 
+REFUSED = "{path} is refused, and nothing was imported."
 WORDS = {
     Allowance.VALUES: ("value that the job could never give", "values that the job could never give"),
     Allowance.KEYS: ("key that the list does not have", "keys that the list does not have"),
@@ -35,27 +36,34 @@ class FaultList:
     """
 
     def __init__(self) -> None:
-        self.first: list[str] = []
+        self.first: list[FileProblem] = []
         self.count = 0
 
-    def add(self, fault: str) -> None:
+    def add(self, fault: FileProblem) -> None:
         self.count += 1
         if self.count <= MAX_FAULTS:
             self.first.append(fault)
 
-    @property
-    def lines(self) -> list[str]:
-        """One line for each that is named, and one for the others."""
+    def lines(self, whole: Path) -> list[str]:
+        """One line for each that is named, and one for the others. whole: what is imported; of several files each is named."""
         more = self.count - len(self.first)
-        return [*self.first, *([f"and {more:,} more"] if more else [])]
+        return [*(_named(fault, whole) for fault in self.first), *([f"and {more:,} more"] if more else [])]
+
+
+def _named(fault: FileProblem, whole: Path) -> str:
+    return str(fault) if fault.file == str(whole) else f"{Path(fault.file).name}, {fault}"
 
 
 def check_allowed(path: Path, found: Mapping[Allowance, FaultList], allow: Collection[Allowance]) -> None:
     """Raises InputError, with a line for each place, for what is found and not allowed."""
     refused = {kind: faults for kind, faults in found.items() if faults.count and kind not in allow}
     if refused:
-        said = [f"{path} is refused, and nothing was imported."]
+        needed = ",".join(kind for kind in Allowance if kind in allow or kind in refused)
+        said, counts = [REFUSED.format(path=path)], []
         for kind, faults in refused.items():
-            said += [f"It has {counted(faults.count, *WORDS[kind])}:", *(f"  {line}" for line in faults.lines)]
-        needed = [kind for kind in Allowance if kind in allow or kind in refused]
-        raise InputError("\n".join([*said, f"If all of that is meant, pass --allow {','.join(needed)}."]))
+            counts.append(counted(faults.count, *WORDS[kind]))
+            said += [f"It has {counts[-1]}:", *(f"  {line}" for line in faults.lines(path))]
+        summary = f"{REFUSED.format(path=path).removesuffix('.')}: it has {' and '.join(counts)}."
+        fix = f"If all of that is meant, pass --allow {needed}."
+        places = [fault for faults in refused.values() for fault in faults.first]
+        raise InputError("\n".join([*said, fix])).listing(summary, places, fix)

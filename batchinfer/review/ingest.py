@@ -16,7 +16,7 @@ from batchinfer.core.files import user_name
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info, VerdictKind
 from batchinfer.core.sql import listed, literal
-from batchinfer.errors import InputError
+from batchinfer.errors import FileProblem, InputError, counted
 from batchinfer.inputs.csv_file import as_parquet, header
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
@@ -90,7 +90,7 @@ def import_review(
         marked = MarkedRows(workspace)
         _read(marked, reader, Originals(workspace, data, subject), path, scratch, rows_at_once)
         if faults := reader.faults or marked.clashes():
-            raise InputError(_refusal(path, faults, reader.more))
+            raise _refusal(path, faults, reader.more)
         counts = marked.counts()
         number, outdated = _store(marked, workspace, data) if counts else (None, 0)
         accepted, rejected, corrected = (counts.get(kind, 0) for kind in VerdictKind)
@@ -196,15 +196,23 @@ def _check_job(file: pq.ParquetFile, reader: RowReader, path: Path) -> None:
     batches = (batch.to_pylist() for batch in file.iter_batches(MAX_FAULTS, columns=columns))
     first: list[dict[str, Any]] = next(batches, [])
     faults = [
-        f"{_place(row, number)}: {fault}"
+        (_place(row, number), fault)
         for number, row in enumerate(first, 1)
         if row["job"] is not None and (fault := reader.of_another_job(row["job"]))
     ]
     if faults and len(faults) == len(first):
-        raise InputError(_refusal(path, faults, file.metadata.num_rows - len(first)))
+        raise _refusal(path, faults, file.metadata.num_rows - len(first))
 
 
-def _refusal(path: Path, faults: Sequence[str], more: int) -> str:
-    more += len(faults[MAX_FAULTS:])
-    rest = [f"and {more:,} more"] if more else []
-    return "\n  ".join([f"{path} is refused, and nothing was imported:", *faults[:MAX_FAULTS], *rest])
+def _refusal(path: Path, faults: Sequence[tuple[str, str]], more: int) -> InputError:
+    """The error for a review's faults, each with its place, and others that are not listed."""
+    head, count = f"{path} is refused, and nothing was imported", counted(len(faults) + more, "fault")
+    named = [_problem(path, place, fault) for place, fault in faults[:MAX_FAULTS]]
+    more += len(faults) - len(named)
+    lines = [*map(str, named), *([f"and {more:,} more"] if more else [])]
+    return InputError("\n  ".join([f"{head}:", *lines])).listing(f"{head}: it has {count}.", named)
+
+
+def _problem(path: Path, place: str, fault: str) -> FileProblem:
+    word, _, number = place.partition(" ")  # as _place says it
+    return FileProblem(str(path), fault, **{word: int(number)})

@@ -17,6 +17,9 @@ from batchinfer.publish.contents import Candidate
 from batchinfer.review.rows import MAX_FAULTS
 from batchinfer.review.subject import Verdict
 
+TWICE = "two verdicts for one value of {query}, here and in {others}"
+CORRECTED_TWICE = "two corrected values of {query}, here and in {others}"
+CONTRADICTED = "the corrected value of {query} is rejected in {others}"
 KEY_CHARACTERS = 300  # of a key that is shown
 VERDICTS = pa.schema(
     {
@@ -48,30 +51,39 @@ class MarkedRows:
         sql = "SELECT verdict, count(*) FROM marked WHERE NOT follows GROUP BY 1"
         return dict(self._db.execute(sql).fetchall())
 
-    def clashes(self) -> list[str]:
-        """Verdicts that cannot hold beside each other. A term that several rows are corrected to is accepted once."""
+    def clashes(self) -> list[tuple[str, str]]:
+        """Verdicts that cannot hold beside each other, each with the place of the first.
+
+        A term that several rows are corrected to is accepted once.
+        """
         self._db.execute(
             f"DELETE FROM marked WHERE follows AND rowid NOT IN "
             f"(SELECT arg_min(rowid, follows) FROM marked WHERE verdict = '{VerdictKind.ACCEPT}' GROUP BY lookup_hash)"
         )
         value, answer = (self._hashed(name) for name in ("value", "prediction"))
         found = self._db.execute(
-            f"""SELECT list(place ORDER BY line), any_value(query), min(line) AS first, 'two verdicts for one value' AS fault
+            f"""SELECT list(place ORDER BY line), any_value(query), min(line) AS first, '{TWICE}' AS fault
                 FROM marked GROUP BY lookup_hash, {value} HAVING count(*) > 1
             UNION ALL
-            SELECT list(place ORDER BY line), any_value(query), min(line), 'two corrected values'
+            SELECT list(place ORDER BY line), any_value(query), min(line), '{CORRECTED_TWICE}'
                 FROM marked WHERE verdict = '{VerdictKind.CORRECT}' GROUP BY lookup_hash
                 HAVING count(DISTINCT prediction) > 1 AND count(DISTINCT value) > 1
             UNION ALL
-            SELECT [c.place, r.place], c.query, c.line, 'one row gives the value that the other rejects'
+            SELECT [c.place, r.place], c.query, c.line, '{CONTRADICTED}'
                 FROM (SELECT *, {answer} AS corrected FROM marked WHERE verdict = '{VerdictKind.CORRECT}') c
                 JOIN (SELECT *, {value} AS against FROM marked WHERE verdict <> '{VerdictKind.ACCEPT}') r
                 ON c.lookup_hash = r.lookup_hash AND c.corrected = r.against
             ORDER BY first"""
         ).fetchall()
         return [
-            f"{' and '.join(places[:MAX_FAULTS])}: {fault} of {shortened(query_text(json.loads(query)), KEY_CHARACTERS)}"
-            for places, query, _, fault in found
+            (
+                first,
+                fault.format(
+                    query=shortened(query_text(json.loads(query)), KEY_CHARACTERS),
+                    others=" and ".join(others[: MAX_FAULTS - 1]),
+                ),
+            )
+            for (first, *others), query, _, fault in found
         ]
 
     def store(self) -> int:

@@ -25,7 +25,7 @@ from batchinfer.core.database import TEXT_ROWS, one, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.core.sql import quoted
-from batchinfer.errors import InputError, NotFound, shortened
+from batchinfer.errors import FileProblem, InputError, NotFound, shortened
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.inputs.files import find_files
 from batchinfer.inputs.list_file import ListFile
@@ -98,7 +98,7 @@ def import_predictions(
         listed = keys_of_list(db, job, data, list_path, scratch, info)
         known = [*job.spec.input.key, PREDICTION, SCORE, AUTHOR]
         files = find_files(path, "give a Parquet or CSV file, or a folder or glob of them")
-        incoming = _IncomingTable(db, job, listed, author, rows_at_once, names_files=len(files) > 1)
+        incoming = _IncomingTable(db, job, listed, author, rows_at_once)
         for file in files:
             incoming.add_file(file.path, dataclasses.replace(file, path=as_parquet(file.path, scratch, LINE, known)))
         incoming.check_whole(path, allow)
@@ -151,19 +151,13 @@ class _IncomingTable:
         listed: ListedKeys,
         author: str | None,
         rows_at_once: int,
-        *,
-        names_files: bool,
     ) -> None:
-        """listed: the list; without one, the first file's key is the job's. author: of rows that name none.
-
-        names_files: whether a place is said with its file's name.
-        """
-        self._names_files = names_files
+        """listed: the list; without one, the first file's key is the job's. author: of rows that name none."""
         self._db, self._spec, self._author, self._rows_at_once = db, job.spec.input, author, rows_at_once
         self._as_json, self._parser = job.spec.output.is_json, Parser(job.spec.output)
         self._key, self._forms, self._lookups = listed.key, listed.forms, listed.lookups_sql
         self.unfit, self.unlisted = FaultList(), None if listed.lookups_sql is None else 0
-        self._files: list[tuple[int, str]] = []  # the rows that came before, and how to say where one is
+        self._files: list[tuple[int, Path, str]] = []  # the rows that came before, and how a place in it is called
         self.rows = 0
         db.execute(
             "CREATE TABLE incoming "
@@ -179,8 +173,7 @@ class _IncomingTable:
         """Adds a file's rows. parquet: where they are, if `path` is not Parquet itself. Raises InputError."""
         source = self._opened(path, parquet)
         word = "row" if path == parquet.path else "line"
-        short = f"{path.name}, {word}" if self._names_files else word
-        self._files.append((self.rows, short))
+        self._files.append((self.rows, path, word))
         more, before = [PREDICTION] if path == parquet.path else [PREDICTION, LINE], 0
         try:
             for raw in parquet.batches([*source.kinds, *more], self._rows_at_once):
@@ -189,10 +182,10 @@ class _IncomingTable:
                 numbers = rows if path == parquet.path else raw.column(LINE)
                 if batch.bad:
                     bad = batch.bad[0]
-                    raise _refused(f"{path}, {word} {numbers[bad.row - before - 1]}", bad.detail)
+                    raise _refused(_problem(path, word, numbers[bad.row - before - 1].as_py(), bad.detail))
                 good = batch.good.append_column(NUMBER, numbers)
-                texts = self._predictions(raw.column(PREDICTION), good, source, f"{path}, {word}")
-                self._check_fit(texts, good, source, short)
+                texts = self._predictions(raw.column(PREDICTION), good, source, path, word)
+                self._check_fit(texts, good, source, path, word)
                 self._insert(source, good, pa.array(texts, pa.string()))
                 before += raw.num_rows
         except (pa.ArrowException, OSError, TypeError, ValueError, OverflowError) as exc:  # damaged, or of no use
@@ -227,7 +220,7 @@ class _IncomingTable:
         types = {SCORE: "number", AUTHOR: "string"} | {column.name: column.kind for column in self._key}
         return ListSource([parquet], plain.model_copy(update={"types": types, "optional": more}), more)
 
-    def _predictions(self, column: pa.Array, good: pa.Table, source: ListSource, place: str) -> list[str]:
+    def _predictions(self, column: pa.Array, good: pa.Table, source: ListSource, path: Path, word: str) -> list[str]:
         """The predictions of a batch as JSON. Raises InputError for the first that cannot be one."""
         try:
             return [as_prediction(answer, as_json=self._as_json) for answer in plain_values(column)]
@@ -238,18 +231,19 @@ class _IncomingTable:
                 except ValueError as exc:
                     why = f"is not UTF-8: {exc}" if isinstance(exc, UnicodeDecodeError) else exc
                     query = _query_of(good, number, source)
-                    place = f"{place} {good[NUMBER][number]}"
-                    raise _refused(place, f"The prediction of {query_text(query)} {why}.") from exc
+                    said = f"The prediction of {query_text(query)} {why}."
+                    raise _refused(_problem(path, word, good[NUMBER][number].as_py(), said)) from exc
             raise
 
-    def _check_fit(self, texts: Sequence[str], good: pa.Table, source: ListSource, place: str) -> None:
+    def _check_fit(self, texts: Sequence[str], good: pa.Table, source: ListSource, path: Path, word: str) -> None:
         """Notes the values that the job could never give."""
         nothing: dict[str, Any] = {}
         for number, text in enumerate(texts):
             row = _query_of(good, number, source) if self._parser.columns else nothing
             if fault := self._parser.fault_of(json.loads(text), row):
                 query = _query_of(good, number, source)
-                self.unfit.add(f"{place} {good[NUMBER][number]}: the prediction of {query_text(query)} {fault}")
+                said = f"the prediction of {query_text(query)} {fault}"
+                self.unfit.add(_problem(path, word, good[NUMBER][number].as_py(), said))
 
     def _insert(self, source: ListSource, good: pa.Table, predictions: pa.Array) -> None:
         own = source.kinds.keys() - {column.name for column in source.key}  # a key column may have either's name
@@ -276,7 +270,7 @@ class _IncomingTable:
             SELECT first, row, query FROM incoming JOIN doubled USING (lookup_hash) WHERE row > first ORDER BY row LIMIT 1"""
         ).fetchall()
         for first, second, query in twice:
-            places = (" and " if len(self._files) == 1 else ", and ").join(map(self._place, (first, second)))
+            places = (" and " if len(self._files) == 1 else ", and ").join(map(self._named, (first, second)))
             raise InputError(
                 f"{path} has two predictions for {query_text(json.loads(query))}: keep one of those in {places}. "
                 "Nothing was imported."
@@ -290,13 +284,19 @@ class _IncomingTable:
         if self._lookups is not None:
             beyond = f"FROM incoming ANTI JOIN {self._lookups} USING (lookup_hash)"
             rows = self._db.execute(f"SELECT row, query {beyond} ORDER BY row LIMIT {MAX_FAULTS}").fetchall()
-            faults.first = [f"{self._place(row)}: {shortened(query_text(json.loads(query)))}" for row, query in rows]
+            faults.first = [self._at(row, shortened(query_text(json.loads(query)))) for row, query in rows]
             self.unlisted = faults.count = int(one(self._db, f"SELECT count(*) {beyond}"))
         return faults
 
-    def _place(self, row: int) -> str:
-        file = next(name for before, name in reversed(self._files) if before < row)
-        return f"{file} {one(self._db, 'SELECT number FROM incoming WHERE row = ?', [row])}"
+    def _at(self, row: int, said: str) -> FileProblem:
+        """What is said of a row, with its place."""
+        path, word = next((path, word) for before, path, word in reversed(self._files) if before < row)
+        return _problem(path, word, one(self._db, "SELECT number FROM incoming WHERE row = ?", [row]), said)
+
+    def _named(self, row: int) -> str:
+        """The place of a row, with its file where there are several."""
+        problem = self._at(row, "")
+        return f"{Path(problem.file).name}, {problem.place}" if len(self._files) > 1 else problem.place
 
 
 def _query_of(good: pa.Table, number: int, source: ListSource) -> dict[str, Any]:
@@ -305,5 +305,11 @@ def _query_of(good: pa.Table, number: int, source: ListSource) -> dict[str, Any]
     return query
 
 
-def _refused(place: str, detail: str) -> InputError:
-    return InputError(f"{place}: {detail} Nothing was imported.")
+def _problem(path: Path, word: str, number: Any, said: str) -> FileProblem:
+    """word: line or row."""
+    return FileProblem(str(path), said, **{word: int(number)})
+
+
+def _refused(problem: FileProblem) -> InputError:
+    said = f"{problem.file}, {problem} Nothing was imported."
+    return InputError(said).listing(said, [problem])

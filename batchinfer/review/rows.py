@@ -33,7 +33,7 @@ class Original:
 class RowReader:
     """Reads the rows of a review of a job.
 
-    faults: the first of what is wrong with it.
+    faults: the first of what is wrong with it, each with its place.
     more: how many other faults it has.
     blank: rows that were not judged.
     """
@@ -41,7 +41,7 @@ class RowReader:
     def __init__(self, job: str, subject: Subject, key: Sequence[Column], author: str) -> None:
         """author: of rows that name none."""
         self._job, self._subject, self._key, self._author = job, subject, list(key), author
-        self.faults: list[str] = []
+        self.faults: list[tuple[str, str]] = []
         self.more = 0
         self.blank = 0
 
@@ -85,7 +85,7 @@ class RowReader:
             return self._verdicts(self._restored(cells, original), place, line)
         except (ValueError, UsageError) as exc:
             if len(self.faults) < MAX_FAULTS:
-                self.faults.append(f"{place}: {exc}")
+                self.faults.append((place, str(exc)))
             else:
                 self.more += 1
             return []

@@ -112,6 +112,13 @@ def test_choices_that_collide(batchinfer: Cli, shop: Callable[..., Path], comman
     assert last.startswith(f"  line {lines.index('  choices:') + 1}: output.choices: the first token must tell")
 
 
+def problems(done: Done, folder: Path) -> list[str]:
+    """Those of the job file, with their lines."""
+    found = done.json["error"]["problems"]
+    assert {problem["file"] for problem in found} == {str(folder / "job.yaml")}
+    return [f"line {problem['line']}: {problem['message']}" for problem in found]
+
+
 @pytest.mark.parametrize("command", [["plan", "shop"], ["run", "shop"], ["try", "shop", "text=one"]])
 def test_settings_that_vllm_does_not_have(
     batchinfer: Cli, shop: Callable[..., Path], tiny: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
@@ -128,7 +135,7 @@ def test_settings_that_vllm_does_not_have(
         name: next(n for n, line in enumerate(lines, 1) if name in line) for name in ("fp9", "max_modl_len", "xyzzy")
     }
     methods, options = "vLLM has no quantisation method", "vLLM has no engine option"
-    assert done.json["error"]["problems"] == [
+    assert problems(done, folder) == [
         f"line {where['fp9']}: model.quantization: {methods} fp9; did you mean fp8?",
         f"line {where['max_modl_len']}: model.options.max_modl_len: {options} max_modl_len; did you mean max_model_len?",
         f"line {where['xyzzy']}: model.options.xyzzy: {options} xyzzy: remove it, or look up its name in vLLM's documentation.",
@@ -147,7 +154,7 @@ def test_a_pattern_that_vllm_cannot_follow(
     done = batchinfer(*command, "--json")
     assert done.code == 2
     line = (folder / "job.yaml").read_text().splitlines().index("  pattern: (?i)yes|no") + 1
-    assert done.json["error"]["problems"] == [f"line {line}: output.pattern: regex no"]
+    assert problems(done, folder) == [f"line {line}: output.pattern: regex no"]
 
 
 def test_keywords_that_vllm_cannot_follow(batchinfer: Cli, shop: Callable[..., Path], tiny: Path) -> None:
@@ -169,7 +176,7 @@ def test_an_adapter_that_will_not_load(
     (folder / "adapter" / "adapter_config.json").write_text('{"r": 8, "lora_alpha": 16, "use_dora": true}')
     done = batchinfer(*command, "--json")
     assert done.code == 2
-    [first, second] = done.json["error"]["problems"]
+    [first, second] = problems(done, folder)
     assert first.endswith("it has use_dora, which vLLM does not support: save it as a plain LoRA adapter.")
     assert second.endswith("has no weights: there is no adapter_model.safetensors in it.")
     assert " model.adapter: " in first

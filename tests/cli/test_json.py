@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batchinfer import errors
@@ -128,11 +130,45 @@ def test_what_is_wrong_and_what_to_do_are_two_fields(batchinfer: Cli) -> None:
 
 
 def test_a_job_file_with_problems_lists_them(batchinfer: Cli, shop: Callable[..., Path]) -> None:
-    """Each problem is an item of its own."""
-    shop(gate={"coverage": 7}, colour="red")
+    """Each problem is an item of its own, with file and line, beside one sentence; a single one is in the sentence."""
+    file = str(shop(gate={"coverage": 7}, colour="red") / "job.yaml")
     error = batchinfer("plan", "shop", "--json").json["error"]
-    assert error["code"] == "spec_error"
-    assert len(error["problems"]) == 2
+    assert (error["code"], error["message"]) == ("spec_error", f"{file} has 2 problems.")
+    lines = Path(file).read_text(encoding="utf-8").splitlines()
+    assert {(problem["file"], lines[problem["line"] - 1]) for problem in error["problems"]} == {
+        (file, "  coverage: 7"),
+        (file, "colour: red"),
+    }
+    shop(colour="red")
+    error = batchinfer("plan", "shop", "--json").json["error"]
+    [problem] = error["problems"]
+    assert error["message"] == f"{file}: line {problem['line']}: {problem['message']}"
+
+
+def test_a_refused_import_lists_its_rows(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """A plain import and a review have a sentence, the places of what is wrong, and what to do."""
+    shop(output={"type": "choice", "choices": ["Yes", "No"]})
+    Path("in.csv").write_text("text,prediction\none,Yes\ntwo,Maybe\nfour,No\n", encoding="utf-8")
+    file = str(Path("in.csv").absolute())
+    error = batchinfer("import", "shop", "in.csv", "--json").json["error"]
+    assert error["message"] == (
+        f"{file} is refused, and nothing was imported: it has 1 value that the job could never give and "
+        "1 key that the list does not have."
+    )
+    assert error["fix"] == "If all of that is meant, pass --allow values,keys."
+    value, key = error["problems"]
+    assert (value["file"], value["line"], "text=two" in value["message"]) == (file, 3, True)
+    assert key == {"file": file, "line": 4, "message": "text=four"}
+    table = {"text": ["one"], "prediction": ["Yes"]}
+    pq.write_table(pa.table({name: [*cells, None] for name, cells in table.items()}), "in.parquet")
+    [problem] = batchinfer("import", "shop", "in.parquet", "--json").json["error"]["problems"]
+    assert (problem["row"], problem["message"]) == (2, "The column text is null.")
+    names = ("text", "value", "check", "corrected", "author", "comment")
+    review = {"job": ["store", "shop"], "verdict": ["accept", "perhaps"]} | {name: ["x", "x"] for name in names}
+    pq.write_table(pa.table(review), "review.parquet")
+    error = batchinfer("import", "shop", "review.parquet", "--json").json["error"]
+    assert error["message"].endswith("review.parquet is refused, and nothing was imported: it has 2 faults.")
+    assert [problem["row"] for problem in error["problems"]] == [1, 2]
 
 
 def test_what_the_system_refuses_is_one_value(batchinfer: Cli, ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:

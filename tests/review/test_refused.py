@@ -44,7 +44,7 @@ def test_two_verdicts_for_one_value_are_refused(make: Make) -> None:
     world.answer(echo)
     rows = [row | {"verdict": "accept"} for row in world.review()]
     assert refused(world, [*rows, rows[0] | {"verdict": "reject"}]) == (
-        "line 2 and line 5: two verdicts for one value of id=a"
+        "line 2: two verdicts for one value of id=a, here and in line 5"
     )
 
 
@@ -54,7 +54,7 @@ def test_a_term_that_is_rejected_and_corrected_to_is_refused(make: Make) -> None
     world.answer(lambda row: scores(0.9))
     rows = {row["term"]: row for row in world.review()}
     said = refused(world, [rows["jabs"] | {"corrected": "jab"}, rows["jab"] | {"verdict": "reject"}])
-    assert said == "line 2 and line 3: two verdicts for one value of thing=mRNA, term=jab"
+    assert said == "line 2: two verdicts for one value of thing=mRNA, term=jab, here and in line 3"
 
 
 def test_two_corrections_of_a_key_are_refused(make: Make) -> None:
@@ -65,10 +65,10 @@ def test_two_corrections_of_a_key_are_refused(make: Make) -> None:
     world.answer(lambda row: "news", refresh=True)
     [second] = world.review()
     assert refused(world, [first | {"corrected": "one"}, second | {"corrected": "two"}]) == (
-        "line 2 and line 3: two corrected values of id=a"
+        "line 2: two corrected values of id=a, here and in line 3"
     )
     assert refused(world, [first | {"verdict": "reject"}, second | {"corrected": "about x"}]) == (
-        "line 3 and line 2: one row gives the value that the other rejects of id=a"
+        "line 3: the corrected value of id=a is rejected in line 2"
     )
     assert world.judge([first | {"verdict": "reject"}, second | {"verdict": "reject"}]).rejected == 2
 
