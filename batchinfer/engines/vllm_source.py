@@ -4,10 +4,11 @@ from __future__ import annotations
 import __future__
 
 import ast
+import contextlib
 import functools
 import importlib.util
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ SchemaCheck = Callable[[Any], bool]
 @functools.cache
 def engine_options() -> frozenset[str] | None:
     """The names of all options of the engine; None where vLLM is not installed, or is not as it was."""
-    arguments, llm = _class(ENGINE_ARGUMENTS, "EngineArgs"), _class(LLM, "LLM")
+    arguments, llm = class_of(ENGINE_ARGUMENTS, "EngineArgs"), class_of(LLM, "LLM")
     if arguments is None or llm is None:
         return None
     fields = {
@@ -37,7 +38,7 @@ def engine_options() -> frozenset[str] | None:
 @functools.cache
 def quantization_methods() -> frozenset[str] | None:
     """The names of all quantisation methods; None where they cannot be read."""
-    for node in _statements(QUANTIZATION):
+    for node in statements(QUANTIZATION):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "QuantizationMethods":
             texts = {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)}
             return frozenset(text for text in texts if isinstance(text, str)) or None
@@ -62,7 +63,7 @@ def unsupported_by_xgrammar() -> SchemaCheck | None:
 def _functions(file: str) -> dict[str, Any]:
     """The plain functions and constants of a file of vLLM's, in a namespace of their own."""
     kept: list[ast.stmt] = []
-    for node in _statements(file):
+    for node in statements(file):
         is_function = isinstance(node, ast.FunctionDef) and not node.decorator_list
         if is_function or (isinstance(node, ast.Assign) and _is_literal(node.value)):
             kept.append(node)
@@ -80,18 +81,19 @@ def _is_literal(value: ast.expr) -> bool:
     return True
 
 
-def _class(file: str, name: str) -> ast.ClassDef | None:
-    return next((node for node in _statements(file) if isinstance(node, ast.ClassDef) and node.name == name), None)
+def class_of(file: str, name: str) -> ast.ClassDef | None:
+    """A class of a file of vLLM's; None where it is not there."""
+    return next((node for node in statements(file) if isinstance(node, ast.ClassDef) and node.name == name), None)
 
 
-def _statements(file: str) -> Iterator[ast.stmt]:
+@functools.cache
+def statements(file: str) -> Sequence[ast.stmt]:
     """The statements of a file of vLLM's; none where it cannot be read."""
     try:
         found = importlib.util.find_spec("vllm")
     except (ImportError, ValueError):
-        return
+        return []
     for folder in (found and found.submodule_search_locations) or ():
-        try:
-            yield from ast.parse((Path(folder) / file).read_text(encoding="utf-8")).body
-        except (OSError, SyntaxError, ValueError):
-            continue
+        with contextlib.suppress(OSError, SyntaxError, ValueError):
+            return ast.parse((Path(folder) / file).read_text(encoding="utf-8")).body
+    return []

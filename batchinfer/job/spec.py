@@ -106,7 +106,7 @@ class ModelSpec(Section):
     )
     options: dict[str, Any] = Field(
         {},
-        description="Passed on to vLLM's engine as they are; a name that it does not have is refused.",
+        description="Passed on to vLLM's engine as they are; a name that it does not have, or a value out of its bounds, is refused.",
     )
 
     @field_validator("options")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
-from batchinfer.engines import grammars, vllm_source
+from batchinfer.engines import grammars, vllm_options, vllm_source
 from batchinfer.engines.adapter import adapter_faults
 from batchinfer.engines.protocol import Task
 from batchinfer.engines.tokenizer import ChoicesCollide, Tokenizer
@@ -46,9 +46,11 @@ def _option_faults(model: ModelSpec) -> Iterator[Fault]:
     known = vllm_source.engine_options()
     if known is None:
         return
-    for name in model.options:
+    for name, value in model.options.items():
         if name not in known:
             yield ("model", "options", name), f"vLLM has no engine option {name}{_hint(name, known)}"
+        elif fault := vllm_options.value_fault(name, value):
+            yield ("model", "options", name), fault
 
 
 def _quantization_faults(model: ModelSpec) -> Iterator[Fault]:

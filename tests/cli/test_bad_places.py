@@ -123,20 +123,22 @@ def problems(done: Done, folder: Path) -> list[str]:
 def test_settings_that_vllm_does_not_have(
     batchinfer: Cli, shop: Callable[..., Path], tiny: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
-    """Unknown engine options and quantisation methods are refused before the model is loaded, each with line and hint."""
+    """Unknown engine options and methods, and bad values, are refused before the model is loaded, each with line and hint."""
     monkeypatch.setattr("batchinfer.engines.vllm_source.engine_options", lambda: frozenset({"max_model_len", "seed"}))
     monkeypatch.setattr("batchinfer.engines.vllm_source.quantization_methods", lambda: frozenset({"awq", "fp8"}))
-    model = {"id": str(tiny), "quantization": "fp9", "options": {"seed": 1, "max_modl_len": 512, "xyzzy": True}}
+    model = {"id": str(tiny), "quantization": "fp9", "options": {"seed": "one", "max_modl_len": 512, "xyzzy": True}}
     folder = shop(model=model)
     done = batchinfer(*command, "--json")
     assert done.code == 2
     lines = (folder / "job.yaml").read_text().splitlines()
     where = {
-        name: next(n for n, line in enumerate(lines, 1) if name in line) for name in ("fp9", "max_modl_len", "xyzzy")
+        name: next(n for n, line in enumerate(lines, 1) if name in line)
+        for name in ("fp9", "seed", "max_modl_len", "xyzzy")
     }
     methods, options = "vLLM has no quantisation method", "vLLM has no engine option"
     assert problems(done, folder) == [
         f"line {where['fp9']}: model.quantization: {methods} fp9; did you mean fp8?",
+        f"line {where['seed']}: model.options.seed: input should be a valid integer, unable to parse string as an integer (it is 'one').",
         f"line {where['max_modl_len']}: model.options.max_modl_len: {options} max_modl_len; did you mean max_model_len?",
         f"line {where['xyzzy']}: model.options.xyzzy: {options} xyzzy: remove it, or look up its name in vLLM's documentation.",
     ]

@@ -22,7 +22,7 @@ def _forgotten() -> Iterator[None]:
     """What was read is not remembered from test to test."""
     functions = (
         vllm_source.engine_options, vllm_source.quantization_methods, vllm_source.too_deep,
-        vllm_source.unsupported_by_xgrammar,
+        vllm_source.unsupported_by_xgrammar, vllm_source.statements,
     )  # fmt: skip
     for function in functions:
         function.cache_clear()
