@@ -149,8 +149,8 @@ Match = tuple[Span, _Entries]
 class Matcher:
     """The terms of a version. Any number of threads may ask it."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises StoreError for a file that is missing or damaged, MissingExtra where a library is."""
+    def __init__(self, path: Path, opened: OpenFile | None = None) -> None:
+        """opened: the file, if it is open. Raises StoreError for one that is missing or damaged, MissingExtra where a library is."""
         try:
             from daachorse import CharwiseDoubleArrayAhoCorasick
 
@@ -160,7 +160,7 @@ class Matcher:
                 raise
             raise MissingExtra(f"{exc.name}, which matching needs,", "match") from exc
         try:
-            self._file = file = OpenFile(path)
+            self._file = file = opened or OpenFile(path)
             facts = read_facts(file)
             if facts["format"] != MATCHER_FORMAT or not 1 <= facts["folding"] <= folding.VERSION:
                 raise IncompatibleMatcher(

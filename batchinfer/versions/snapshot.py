@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from batchinfer.core.open_file import OpenFile
 from batchinfer.errors import StoreError, UsageError, counted
 from batchinfer.match.matcher import Matcher
 from batchinfer.match.version import MATCHER
@@ -57,6 +58,13 @@ class Snapshot:
             self._entries: EntryFile | None = EntryFile(path, checks)
         except (OSError, KeyError) as exc:
             raise StoreError(f"{path} cannot be opened: {exc}.") from exc
+        self._matcher_file = self._open_matcher()
+
+    def _open_matcher(self) -> OpenFile | None:
+        """Held from the start, so that the first match finds it wherever the folder is by then."""
+        with contextlib.suppress(OSError):  # who asks for a match is told
+            return OpenFile(self.folder / MATCHER) if self.matches else None
+        return None
 
     def _hold(self, manifest: Path) -> None:
         """Takes a lock, shared with others, by which clean-up knows that the version is in use. Raises OSError."""
@@ -124,7 +132,7 @@ class Snapshot:
         """
         if not self.matches:
             raise UsageError(f"The job {self.manifest.job} has no match section, so there are no terms to find.")
-        return Matcher(self.folder / MATCHER)
+        return Matcher(self.folder / MATCHER, self._matcher_file)
 
     @property
     def matches(self) -> bool:
@@ -138,7 +146,7 @@ class Snapshot:
 
     def close(self) -> None:
         """Releases the version. One that is not closed is released with its last reference."""
-        self._entries = None
+        self._entries = self._matcher_file = None
         self.__dict__.pop("matcher", None)
         self._release()
 

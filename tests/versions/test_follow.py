@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
 from tests.damage import POINTERS, VERSIONS, Damage, next_version, point
+from tests.tiny import BECOME_NOBODY, folder_for_all, process
 from tests.versions.following import following, says
 
 DAMAGED = pytest.mark.parametrize(("damage", "sentence"), VERSIONS.values(), ids=VERSIONS)
@@ -182,6 +185,45 @@ def test_a_data_folder_that_vanishes_and_comes_back(data: JobData, at_once: None
     point(data, 1)
     follower.refresh()
     assert says(follower) == "1"
+
+
+FOLLOWED = """
+import os, sys
+from pathlib import Path
+from batchinfer.core.home import JobData
+from batchinfer.versions import follow
+from tests.damage import point
+from tests.tiny import BECOME_NOBODY, folder_for_all, process
+from tests.versions.following import following, says
+
+follow.RETRY_SECONDS = 0
+data = JobData(Path(sys.argv[1]), "shop")
+says(following(data))  # all that it takes is imported
+{become_nobody}
+follower = following(data)
+for mode in (0o755, 0, 0o755):
+    data.root.chmod(mode)
+    follower.refresh()
+    print(says(follower), follower.followed.degraded, flush=True)
+point(data, 1)
+follower.refresh()
+print(says(follower), follower.followed.degraded, flush=True)
+"""
+
+
+def test_a_folder_that_may_not_be_read_any_more(data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version that is open goes on, and the next one is picked up once it may be read."""
+    monkeypatch.setattr(tempfile, "tempdir", None)  # others may not enter the tests' own
+    with folder_for_all() as folder:
+        root = folder / "home"
+        shutil.copytree(data.root, root)
+        if os.getuid() == 0:  # whom no mode keeps out
+            for path in (root, *root.rglob("*")):
+                os.chown(path, 65534, 65534)
+        code = FOLLOWED.format(become_nobody=BECOME_NOBODY)
+        with process("-c", code, str(root), temporary=folder, log=tmp_path / "log") as child:
+            out, _ = child.communicate(timeout=60)
+    assert out.splitlines() == ["3 False", "3 True", "3 False", "1 False"], (tmp_path / "log").read_text()
 
 
 def test_a_folder_that_vanishes_while_it_is_read(data: JobData, at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:

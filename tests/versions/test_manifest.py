@@ -98,7 +98,11 @@ def test_a_missing_field_is_damage(world: World, field: str) -> None:
 def test_run_files_and_spec_are_typed(world: World) -> None:
     """What serving and publishing need of them is read once, when the manifest is."""
     manifest = Manifest.read(folder_of(world.data, 1))
-    assert manifest.run == PublishedRun(1, "queries.parquet")
+    assert (manifest.run.run_id, manifest.run.input) == (1, "queries.parquet")
+    with world.prepared() as prepared:
+        assert prepared.question is not None
+        question = (prepared.question.fingerprint, prepared.question.parser_id)
+    assert (manifest.run.fingerprint, manifest.run.parser) == question
     assert (manifest.spec.upstream, manifest.spec.keep_versions, manifest.spec.max_age) == (None, Keep(5, 30), 60)
     assert (manifest.spec.records_misses, manifest.spec.sections["match"]) == (True, "null")
     assert manifest.match is None
