@@ -94,7 +94,7 @@ def _is_stored(store: Store, number: int) -> bool:
             return bool(one(db, "SELECT count(*) FROM import_keys WHERE import_id = ?", [number]))
     except BatchinferError as exc:
         raise StoreError(
-            f"Whether the import is stored cannot be said ({exc}). Look at batchinfer import JOB --list before you import it again."
+            f"It is not known whether the import was stored ({exc}): look at batchinfer import JOB --list before you import it again."
         ) from exc
 
 

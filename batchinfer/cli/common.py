@@ -38,7 +38,7 @@ input_option = click.option(
     type=click.Path(path_type=Path),
     callback=lambda _context, _option, path: None if path is None else path.absolute(),
     metavar="PATH",
-    help="A Parquet file, glob or folder in place of the job's.",
+    help="A Parquet file, glob or folder, instead of the job's own list.",
 )
 
 
@@ -114,7 +114,7 @@ def served_data(name: str) -> JobData:
 def _no_job(name: str, root: Path) -> NotFound:
     """The error for a job that neither the data folder nor ./jobs has."""
     known = job_names(root)
-    there = f"the data folder has {', '.join(known)}." if known else "the data folder has no job at all."
+    there = f"the data folder has {', '.join(known)}." if known else "the data folder has no jobs."
     return NotFound(
         f"There is no job {name}, neither in the data folder {root} nor as jobs/{name}/job.yaml",
         fix=did_you_mean(name, known) or there,
@@ -213,7 +213,7 @@ def output_file(name: str, chosen: str | None, as_json: bool, formats: Sequence[
     """The file that a command is to write. Raises UsageError."""
     output = OutputFile.of(name, chosen, formats)
     if output.path is None and as_json:
-        raise UsageError("With --json the report goes to standard output, and so does -: name a file to write.")
+        raise UsageError("With --json the report goes to standard output, so that - cannot: name a file.")
     return output
 
 

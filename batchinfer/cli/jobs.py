@@ -86,8 +86,8 @@ def try_(
 ) -> None:
     """Render a prompt, show it, ask the model, store nothing.
 
-    Without COLUMN=VALUE it is that of the list's first row; with the columns of the key that of the row with this key; with
-    all columns of the template that of these values, whether or not the list has them. With --rows, --json is a list.
+    Without COLUMN=VALUE it takes the list's first row; with the columns of the key, the row with that key; with all columns
+    of the template, the values given, whether or not the list has them. With --rows, --json prints a list.
     """
     from batchinfer.pipeline.trial import try_rows
     from batchinfer.pipeline.wanted import Wanted, nameable_columns

@@ -191,9 +191,10 @@ def prune_(job: str, input_path: Path | None, dry_run: bool, yes: bool, as_json:
 def _pruned(report: PruneReport) -> str:
     """What a removal came to, as a sentence."""
     if not report.rows:
-        return f"The cache of {report.job} has nothing that is not used."
+        return f"The cache of {report.job} holds nothing unused."
     done = "Removed" if report.removed else "It would remove"
-    return f"{done} {report.rows} of the cache of {report.job}, {report.bytes / 1e6:,.1f} MB; {counted(report.left, 'answer')} stay."
+    stay = counted(report.left, "answer stays", "answers stay")
+    return f"{done} {report.rows} of the cache of {report.job}, {report.bytes / 1e6:,.1f} MB; {stay}."
 
 
 @click.command("doctor")

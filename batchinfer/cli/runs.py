@@ -85,7 +85,7 @@ def _cost(result: PlanReport) -> list[tuple[str, Any]]:
 
     counts, seconds, saved = result.counts, result.estimate_seconds, saving(result.prefix_saving)
     return [
-        ("  failed before, not tried again by themselves", f"{counts.failed:,}"),
+        ("  failed before; --retry-failed tries them again", f"{counts.failed:,}"),
         ("  to generate", f"{counts.to_generate:,}"),
         ("prompt tokens", f"{result.prompt_tokens:,}{'' if result.prompt_tokens_exact else ' (from a sample)'}"),
         *([] if saved is None else [("  of which prefix caching will save", saved)]),
@@ -98,7 +98,7 @@ def _cost(result: PlanReport) -> list[tuple[str, Any]]:
 @input_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Generate at most N prompts; publishes nothing.")
 @click.option(
-    "--max-hours", type=click.FloatRange(min=0, min_open=True), metavar="H", help="Stop as with Ctrl-C after so long."
+    "--max-hours", type=click.FloatRange(min=0, min_open=True), metavar="H", help="Stop after H hours, as with Ctrl-C."
 )
 @click.option(
     "--stop-seconds",
@@ -106,7 +106,7 @@ def _cost(result: PlanReport) -> list[tuple[str, Any]]:
     default=30.0,
     show_default=True,
     metavar="S",
-    help="How long what is in flight has after Ctrl-C or SIGTERM.",
+    help="Seconds that prompts in flight have to finish after Ctrl-C or SIGTERM.",
 )
 @click.option("--no-publish", is_flag=True, help="Fill the cache only.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
@@ -116,9 +116,9 @@ def _cost(result: PlanReport) -> list[tuple[str, Any]]:
     flag_value="",
     default=None,
     metavar="[COLUMN=VALUE]",
-    help="Make all rows again, or those.",
+    help="Regenerate all rows, or those with this value.",
 )
-@click.option("--update-model", is_flag=True, help="Take the model as it is now, in place of the recorded one.")
+@click.option("--update-model", is_flag=True, help="Use the model as it is now, instead of the recorded one.")
 @yes_option
 @json_option
 def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float | None, stop_seconds: float,
@@ -146,7 +146,9 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
 @click.command("publish")
 @job_argument
 @input_option
-@click.option("--candidate", metavar="rN", help="Publish this rejected candidate as it is, in place of the cache's.")
+@click.option(
+    "--candidate", metavar="rN", help="Publish this rejected candidate as it is, instead of what the cache has."
+)
 @click.option("--force", is_flag=True, help="Publish although the gate refuses; needs --why.")
 @click.option("--why", metavar="TEXT", help="The reason for --force, kept in the version's manifest.")
 @click.option("--allow-empty", is_flag=True, help="With --force: publish a version that has no entries.")
@@ -240,7 +242,7 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
 def _tell_remaining(job: str, remaining: int | None) -> None:
     """That rows have no prediction although they did not fail."""
     if remaining is None:
-        tell("The last run goes on, or did not come to its end: more rows may have no prediction yet.")
+        tell("The last run is still going, or was cut short: more rows may have no prediction yet.")
     elif remaining:
         tell(
             f"When the last run ended, {counted(remaining, 'more prompt')} had no prediction yet: batchinfer plan {job}"
@@ -254,7 +256,9 @@ def _print_failures(job: str, found: Failures) -> None:
     shown = [[row.reason, cell(query_text(row.query)), cell(row.detail, WIDEST)] for row in found.rows]
     table("", ["reason", "query", "what happened"], shown)
     if found.count > len(found.rows):
-        tell(f"The newest {len(found.rows)} of {found.count:,} are shown; --limit shows more, --json all, and uncut.")
+        tell(
+            f"The newest {len(found.rows)} of {found.count:,} are shown; --limit shows more; --json shows all of them in full."
+        )
     if passing := [reason.reason for reason in found.reasons if reason.may_pass]:
         tell(f"Trying again may help for {', '.join(passing)}: batchinfer run {job} --retry-failed")
 

@@ -35,11 +35,11 @@ def unforeseen(exc: Exception) -> Unforeseen:
         traceback.print_exception(exc)
     said = " ".join(f"{type(exc).__name__}: {exc}".split()).rstrip(": ")
     if isinstance(exc, MemoryError):
-        return Unforeseen("The memory of this machine is used up.", "Give it more memory, or less work at a time.")
+        return Unforeseen("This machine is out of memory.", "Give it more memory, or less work at a time.")
     log = _written(exc)
     where = f"with the log file {log}" if log is not None else f"with what {SHOW}=1 shows"
     return Unforeseen(
-        f"An error that nobody foresaw ended this: {shortened(said, 200)}.",
+        f"An unexpected error ended this: {shortened(said, 200)}.",
         f"Please report it to {REPORT_TO}, {where}; it may quote your data, so look at it first.",
     )
 

@@ -60,7 +60,7 @@ def unpin_(job: str, as_json: bool) -> None:
 
     data = served_data(job)
     done = unpin(data)
-    said = "The pin is gone" if done.was_pinned else "Nothing was pinned"
+    said = "Unpinned" if done.was_pinned else "Nothing was pinned"
     served = f"nothing is published in {data.root}." if done.version is None else f"version {done.version} is served."
     emit(done.to_json(), as_json, lambda: tell(f"{said}: {done.problem or served}"))
 
@@ -98,7 +98,7 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, chosen: str | No
     if len(versions) not in (0, PAIR):
         raise UsageError("Give both versions, such as 3 5 or current r7, or none for what the served one changed.")
     if out is None and chosen is not None:
-        raise UsageError("--format goes with --out -: it is the format of what is written there.")
+        raise UsageError("--format goes with --out - alone: the ending of a file says its format.")
     output = None if out is None else output_file(out, chosen, as_json)
     found = compare(served_data(job), versions, output, SHOWN_DIFFERENCES)
     say = teller(output)

@@ -279,8 +279,8 @@ class HttpBackend:
             yield
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise StoreError(
-                f"{self._url} answered what this batchinfer does not understand ({exc!r}): "
-                "is it the address of the service, and of this version or one before?"
+                f"{self._url} gave a reply that this batchinfer does not understand ({exc!r}): "
+                "is it the address of a batchinfer service, and no newer than this program?"
             ) from exc
 
     def close(self) -> None:

@@ -55,6 +55,12 @@ def _value_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
+A_VALUE: Mapping[Kind, str] = {
+    "string": "a string", "integer": "an integer", "number": "a number", "boolean": "a boolean", "date": "a date",
+    "timestamp": "a timestamp", "json": "JSON",
+}  # fmt: skip
+
+
 def no_value(text: str, column: Column) -> UsageError:
     """The error for a text that is not a value of the column's kind."""
     return UsageError(f"{column.name}={shortened(text)} is not a valid {column.kind}.")

@@ -26,7 +26,7 @@ log = logging.getLogger("batchinfer")  # shown on standard error, unless an appl
 PATIENCE_SECONDS = 30.0  # for work that takes moments
 SILENT_SECONDS = 1.0  # a wait that is shorter is not worth a word
 LOOKING_SECONDS = 0.02
-NO_LOCK = "{path} is no lock that batchinfer made, but a link or some other file. Remove it, then try again."
+NO_LOCK = "{path} is not a lock that batchinfer made, but a link or some other file. Remove it, then try again."
 
 
 @contextlib.contextmanager

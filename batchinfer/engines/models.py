@@ -53,7 +53,7 @@ def resolve(job: Job, data: JobData, *, update: bool = False) -> ModelIdentity:
     if known and (known["digest"], known["adapter_digest"]) != (identity.digest, identity.adapter_digest):
         raise ModelError(
             f"The files of {spec.id if known['digest'] != identity.digest else spec.adapter} changed since the last run: "
-            f"run again with --update-model to take them, or put the old files back."
+            f"run again with --update-model to use them, or put the old files back."
         )
     return identity
 

@@ -164,7 +164,7 @@ class EnginePool:
             if member.pipe in ready:
                 yield from self._read(member)
             elif member.overdue(self._stall_seconds):
-                yield from self._replace(member, f"gave no sign for {time.monotonic() - member.heard:.0f} s")
+                yield from self._replace(member, f"did not respond for {time.monotonic() - member.heard:.0f} s")
 
     def _read(self, member: _Member) -> Iterator[Generation | Failure]:
         try:
@@ -191,7 +191,7 @@ class EnginePool:
         self._deaths += 1
         if member.loaded is None or self._deaths > MAX_DEATHS:
             when = "while it loaded the model" if member.loaded is None else f"{self._deaths} times in a row"
-            raise Stopped(f"The engine {what} {when}. What it printed is in {self._log}; run the job again to go on.")
+            raise Stopped(f"The engine {what} {when}. What it printed is in {self._log}; run the job again to resume.")
         self._info(f"The engine {what}; it is started again. What it printed is in {self._log}.")
         self._members[self._members.index(member)] = self._spawn(member.placement)
         if member.alone:

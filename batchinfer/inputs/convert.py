@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchinfer.core import keys
-from batchinfer.core.columns import Kind
+from batchinfer.core.columns import A_VALUE, Kind
 from batchinfer.errors import InputError
 from batchinfer.inputs.shortest import decimal_texts, plainer, widened
 
@@ -113,7 +113,7 @@ def _as_json(column: pa.Array, name: str, faults: Faults) -> pa.Array:
             faults.add(row, "not_utf8", f"The column {name} holds text that is not valid UTF-8.")
         except (ValueError, OverflowError):
             plain = None
-            faults.add(row, "wrong_type", f"The column {name} holds a time finer than a microsecond, or too far away.")
+            faults.add(row, "wrong_type", f"The column {name} holds a time finer than a microsecond, or out of range.")
         texts.append(None if plain is None else keys.canonical_json(plain))
     return pa.array(texts, pa.string())
 
@@ -156,7 +156,7 @@ def _cast_each(column: pa.Array, target: pa.DataType, kind: Kind, name: str, fau
             faults.add(
                 row,
                 "wrong_type",
-                f"The column {name} should hold values of the kind {kind}, but here it is {_described(column[row])}.",
+                f"The column {name}: expected {A_VALUE[kind]}, got {_described(column[row])}.",
             )
     return pa.array(values, target)
 

@@ -42,7 +42,7 @@ def find_files(path: Path, advice: str = "check input.path, or name the list wit
     for place in dict.fromkeys(parent for file in [folder / "x", *found] for parent in _between(folder, file)):
         refuse_table(place)
     if not data:
-        hidden = f" What it has there, such as {found[0]}, begins with . or _, and is no data." if found else ""
+        hidden = f" What it has there, such as {found[0]}, begins with . or _, and so is not data." if found else ""
         raise InputError(problem + hidden)
     return [ListFile.below(folder, file) for file in data]
 

@@ -73,7 +73,7 @@ def load(name: str, environment: Mapping[str, str]) -> Job:
     path = find(name)
     roots = tuple(_absolute(Path(root)) for root in environment.get(ROOTS_VARIABLE, "").split(os.pathsep) if root)
     if path.stat().st_size > yaml_file.MOST_BYTES:
-        raise UsageError(f"{path} is no job file: it has more than {yaml_file.MOST_BYTES:,} bytes.")
+        raise UsageError(f"{path} is not a job file: it has more than {yaml_file.MOST_BYTES:,} bytes.")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:

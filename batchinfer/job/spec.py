@@ -28,7 +28,9 @@ from batchinfer.versions.keep import Keep
 class MissesSpec(Section):
     """The misses that become rows: queries that clients asked for and did not find."""
 
-    at_least: Annotated[int, Field(ge=1)] = Field(1, description="Only those that were asked for at least so often.")
+    at_least: Annotated[int, Field(ge=1)] = Field(
+        1, description="Only those that were asked for at least this many times."
+    )
 
 
 def _part_of_prediction(name: str) -> str:
@@ -43,7 +45,7 @@ class InputSpec(Section):
         None, description="Parquet file, glob or folder, below the job's folder or an allowed root."
     )
     job: Annotated[str, Field(pattern=f"^{JOB_NAME}$")] | None = Field(
-        None, description="Take the version of this job that is served instead of a path; see [chain.md](chain.md)."
+        None, description="Instead of a path: the version of this job that is served; see [chain.md](chain.md)."
     )
     explode: Annotated[str, AfterValidator(_part_of_prediction)] | None = Field(
         None, description="With job: the list whose items become rows, such as prediction.names."
@@ -54,7 +56,7 @@ class InputSpec(Section):
     key: Names = Field(description="The lookup key: the columns that other services will ask with.")
     types: dict[str, ColumnType] = Field({}, description="What a column must be; values that are not are bad rows.")
     normalize: list[Literal["nfkc", "casefold", "trim"]] = Field(
-        [], description="Done to key strings before they are compared, when publishing and when looking up."
+        [], description="Applied to key strings before they are compared, when publishing and when looking up."
     )
     where: dict[str, Scalar | list[Scalar]] = Field({}, description="Keep only rows whose columns have these values.")
     optional: list[str] = Field(
@@ -130,7 +132,7 @@ class EngineSpec(Section):
 class CacheSpec(Section):
     """The lifetime of a generation."""
 
-    max_age: Duration | None = Field(None, description="Older generations are generated again.")
+    max_age: Duration | None = Field(None, description="Older answers are regenerated.")
 
 
 class GoldenSpec(Section):
@@ -235,8 +237,8 @@ class OnErrorsSpec(Section):
 class KeepVersionsSpec(Section):
     """The old versions and refused candidates that stay. One goes once it is beyond both limits; a number is `count` alone."""
 
-    count: Annotated[int, Field(ge=1)] = Field(5, description="The newest so many stay.")
-    days: Annotated[int, Field(ge=1)] = Field(30, description="Those that were made in the last so many days stay.")
+    count: Annotated[int, Field(ge=1)] = Field(5, description="How many of the newest stay.")
+    days: Annotated[int, Field(ge=1)] = Field(30, description="For how many days older ones stay.")
 
 
 class JobSpec(Section):

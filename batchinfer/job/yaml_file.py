@@ -104,7 +104,7 @@ def _check(tree: yaml.Node) -> None:
             under_way.discard(id(node))
             path.pop()
         elif id(child) in under_way:
-            raise YamlFault(child.start_mark.line + 1, "an alias stands within what it names, which would have no end")
+            raise YamlFault(child.start_mark.line + 1, "an alias refers to what it is in, which would have no end")
         else:
             under_way.add(id(child))
             path.append((child, iter(_children(child))))
@@ -118,7 +118,7 @@ def _fault(node: yaml.Node) -> str | None:
         return None
     text = node.value
     if (bad := re.search("[\\ud800-\\udfff\\0]", text)) is not None:
-        return f"a text has U+{ord(bad[0]):04X}, which is no character that can be stored: remove it"
+        return f"a text has U+{ord(bad[0]):04X}, which is not a character that can be stored: remove it"
     if node.tag.endswith((":int", ":float")):
         if len(text) > MOST_DIGITS:
             return f"a number has more than {MOST_DIGITS} digits: put it in quotes if it is a text"
@@ -184,7 +184,7 @@ def _no_duplicates(loader: JobFileLoader, node: yaml.MappingNode) -> dict[Any, A
         if not isinstance(key, yaml.ScalarNode):
             raise yaml.MarkedYAMLError(problem="a field's name must be plain text", problem_mark=key.start_mark)
         if key.value in seen:
-            raise yaml.MarkedYAMLError(problem=f"{key.value} is here a second time", problem_mark=key.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"{key.value} appears a second time", problem_mark=key.start_mark)
         seen.add(key.value)
     return loader.construct_mapping(node, deep=True)
 

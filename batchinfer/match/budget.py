@@ -43,7 +43,7 @@ class MatchBudget:
         self._places -= count
         if self._places < 0:
             raise TooMuchWork(
-                f"Terms stand at more than {self._most_places:,} places of what was sent: match fewer or shorter texts."
+                f"Terms occur at more than {self._most_places:,} places of the texts: match fewer or shorter texts."
             )
 
     def check_time(self) -> None:

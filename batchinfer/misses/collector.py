@@ -137,7 +137,7 @@ class Collector:
     def _report(self, job: str, fault: str) -> None:
         if self._reported.get(job) != fault:
             self._reported[job] = fault
-            _print(f"The misses of {job} wait: {fault}")
+            _print(f"The misses of {job} are not stored yet: {fault}")
 
 
 def _bound(folder: Path) -> None:

@@ -232,8 +232,8 @@ def _rebuild_lookups(workspace: Workspace, data: JobData, info: Info, *, is_own:
     if unfit:
         names = ", ".join(column.name for column in query_list.source.key)
         info(
-            f"Of earlier imports and reviews {counted(unfit, 'row is', 'rows are')} not of the key {names}, or not of its "
-            "kinds: kept, but not used until the job has that key again."
+            f"{counted(unfit, 'row')} of earlier imports and reviews {'does' if unfit == 1 else 'do'} not fit the key {names}: "
+            "kept, but not used until the job has that key again."
         )
 
 

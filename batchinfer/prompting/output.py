@@ -73,7 +73,9 @@ class OutputSpec(Section):
     pattern: Annotated[str, AfterValidator(compiles)] | None = Field(
         None, description="Regular expression of the whole answer, with type: regex."
     )
-    steps: list[Step] = Field([], description="Done to the answer, in this order: strip, casefold, squeeze, split, …")
+    steps: list[Step] = Field(
+        [], description="Applied to the answer, in this order: strip, casefold, squeeze, split, …"
+    )
     min_mass: Share | None = Field(None, description="With choices: a row fails if all together have less probability.")
 
     @model_validator(mode="after")

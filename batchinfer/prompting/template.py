@@ -149,7 +149,7 @@ class PromptTemplate:
                 raise SpecError(self._path, [f"prompt.template: asks for too much of each row so far: {exc}."]) from exc
             raise TemplateFault(f"the template asks for too much: {exc}.") from exc
         except UnicodeEncodeError as exc:
-            raise TemplateFault(f"the prompt has {text[exc.start]!r}, which is no character.") from exc
+            raise TemplateFault(f"the prompt has {text[exc.start]!r}, which is not a character.") from exc
         except Exception as exc:  # a template calls methods of values, which may raise anything
             raise TemplateFault(f"the template could not be filled: {str(exc) or repr(exc)}.") from exc
         if size > MOST_TEXT:

@@ -23,7 +23,7 @@ from batchinfer.core.database import TEXT_ROWS, one, record_batches, scratch_dat
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Source
 from batchinfer.core.sql import parquet_rows
-from batchinfer.errors import MissingExtra
+from batchinfer.errors import MissingExtra, counted
 from batchinfer.job.matched import matched_sql
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import MatchSpec
@@ -65,14 +65,15 @@ class Terms:
     def message(self) -> str:
         """The same as a sentence."""
         reasons = (
-            (self.unwanted, "entries by match.where or match.min_score"), (self.empty, "empty terms"),
-            (self.short, "terms that are too short"), (self.stopped, "stop terms"),
+            (self.unwanted, "entry by match.where or match.min_score", "entries by match.where or match.min_score"),
+            (self.empty, "empty term", None), (self.short, "term that is too short", "terms that are too short"),
+            (self.stopped, "stop term", None),
         )  # fmt: skip
-        out = ", ".join(f"{count:,} {why}" for count, why in reasons if count)
+        out = ", ".join(counted(count, one_of, several) for count, one_of, several in reasons if count)
         left = f"; left out: {out}" if out else ""
         if not self.terms:
-            return f"The matcher finds no terms: see whether the match section says what is meant{left}."
-        said = f"The matcher finds {self.terms:,} term{'s' if self.terms != 1 else ''}{left}"
+            return f"The matcher finds no terms: check the match section{left}."
+        said = f"The matcher finds {counted(self.terms, 'term')}{left}"
         if self.generic:
             worst = ", ".join(f"{term} ({count:,} concepts)" for term, count in self.examples)
             said += f"; too generic{' and dropped' if self.dropped else ''}: {self.generic:,}, such as {worst}"

@@ -187,7 +187,7 @@ def resolve_parent(data: JobData, current: int | None, info: Info) -> int | None
     try:
         folders.verify(data, pin.version, digest=pin.digest)
     except StoreError as exc:
-        info(f"{exc} It is pinned, but the new version is compared with the current one in its place.")
+        info(f"{exc} It is pinned, but the new version is compared with the current one instead.")
         return current
     return pin.version
 

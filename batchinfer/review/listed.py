@@ -48,6 +48,6 @@ def keys_of_list(
     except (InputError, NotFound) as exc:
         if instead is not None:
             raise
-        info(f"Keys are not compared with the list, which cannot be read: {exc}")
+        info(f"The list cannot be read, so keys are not compared with it: {exc}")
         return ListedKeys(key, forms)
     return ListedKeys(key, forms, query_list.lookups_sql)

@@ -53,7 +53,7 @@ def read_json(body: bytes) -> Any:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def is_to_be_compressed(body: bytes, headers: Any) -> bool:

@@ -64,7 +64,7 @@ def _in_url(values: dict[str, list[str]]) -> MatchRequest:
     """Raises UsageError."""
     unknown = [name for name in values if name not in IN_URL]
     if unknown:
-        raise UsageError(f"{shortened(unknown[0])} is not asked for here; the URL can have {', '.join(IN_URL)}.")
+        raise UsageError(f"{shortened(unknown[0])} is not a parameter of this URL; it can have {', '.join(IN_URL)}.")
     for name in ("text", "offsets"):
         if len(values.get(name, ())) > 1:
             raise UsageError(f"{name} is given more than once.")

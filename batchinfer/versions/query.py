@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from batchinfer import errors
 from batchinfer.core import keys
-from batchinfer.core.columns import Column, Kind, no_value, typed
+from batchinfer.core.columns import A_VALUE, Column, Kind, no_value, typed
 from batchinfer.errors import UsageError
 
 NO_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
@@ -23,10 +23,6 @@ AS_IN_JSON = {  # as a URL has them: Python itself also reads 1_0, nan and digit
 INTEGERS = range(-(2**63), 2**64)  # what a column can hold
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # a basic language range of RFC 4647
 MAX_LANGUAGES = 200
-EXPECTED: Mapping[Kind, str] = {
-    "string": "a string", "integer": "an integer", "number": "a number", "boolean": "a boolean", "date": "a date",
-    "timestamp": "a timestamp",
-}  # fmt: skip
 OFFSETS = {"code_points": False, "utf16": True}  # how spans can be counted, and whether that is in UTF-16 units
 
 
@@ -234,7 +230,7 @@ def _shown(value: Any) -> str:
 
 
 def _wrong_kind(value: Any, column: Column) -> UsageError:
-    return UsageError(f"{column.name}: expected {EXPECTED[column.kind]}, got {_shown(value)}.")
+    return UsageError(f"{column.name}: expected {A_VALUE[column.kind]}, got {_shown(value)}.")
 
 
 CHECKS: Mapping[Kind, Callable[[Any, Column], Any]] = {

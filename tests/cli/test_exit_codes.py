@@ -54,7 +54,7 @@ def test_a_damaged_current_is_told_by_what_mends_it(batchinfer: Cli, ran: Path) 
     assert "CURRENT is damaged" in done.err
     done = batchinfer("unpin", "shop")
     assert done.code == 0
-    assert "The pin is gone: " in done.out
+    assert "Unpinned: " in done.out
     assert "CURRENT is damaged" in done.out
 
 

@@ -134,7 +134,7 @@ def test_pinning_for_people_and_machines(batchinfer: Cli, shop: Callable[..., Pa
     assert batchinfer("rollback", "shop", "--json").json == {"job": "shop", "version": 2, "pinned": 2}
     done = batchinfer("rollback", "shop")
     assert done.out == "Version 1 is pinned and served in place of 2, until batchinfer unpin shop.\n"
-    assert batchinfer("unpin", "shop").out == "The pin is gone: version 3 is served.\n"
+    assert batchinfer("unpin", "shop").out == "Unpinned: version 3 is served.\n"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_a_person_gets_a_sentence_and_a_log(
     broken(exc)
     done = batchinfer("plan", "shop")
     assert done.code == 1
-    assert done.sentence.startswith(f"An error that nobody foresaw ended this: {type(exc).__name__}")
+    assert done.sentence.startswith(f"An unexpected error ended this: {type(exc).__name__}")
     [log] = tmp_path.glob("batchinfer-*.log")
     assert f"with the log file {log}; it may quote your data" in done.sentence
     assert "Traceback (most recent call last)" in log.read_text(encoding="utf-8")
@@ -70,7 +70,7 @@ def test_memory_that_is_used_up_is_no_fault_to_report(
     """A machine without memory is told as that."""
     shop()
     broken(MemoryError())
-    assert batchinfer("plan", "shop").sentence.startswith("The memory of this machine is used up.")
+    assert batchinfer("plan", "shop").sentence.startswith("This machine is out of memory.")
     assert not list(tmp_path.glob("batchinfer-*.log"))
 
 

@@ -187,7 +187,7 @@ def test_other_answers_are_not_asked_for_again(server: Scripted, lookup: Lookup,
 def test_answers_of_something_else_are_told(server: Scripted, lookup: Lookup, body: bytes) -> None:
     """Such as a login page, or a service of another kind."""
     server.first((200, {}, body))
-    with pytest.raises(StoreError, match="answered what this batchinfer does not understand"):
+    with pytest.raises(StoreError, match="gave a reply that this batchinfer does not understand"):
         lookup.get_many([{"id": "a"}])
     server.first((200, {}, body))
     with Lookup(server.url, "shop") as made, pytest.raises(StoreError, match="does not understand"):

@@ -92,7 +92,7 @@ def test_nothing_is_done_to_a_file_in_a_locks_place(tmp_path: Path, kind: str) -
     else:
         os.mkfifo(path)
     for taken in (lock, lock_in_turn):
-        with pytest.raises(StoreError, match="is no lock that batchinfer made"), taken(path, "me"):
+        with pytest.raises(StoreError, match="is not a lock that batchinfer made"), taken(path, "me"):
             pass
     assert victim.read_text(encoding="utf-8") == "precious"
     assert mode(victim) == 0o600
@@ -126,7 +126,7 @@ def test_a_link_that_another_user_planted_is_not_followed(tmp_path: Path, monkey
         planted = machine_wide("cpu")
         planted.symlink_to(victim)
         os.lchown(planted, 65534, 65534)
-        with pytest.raises(StoreError, match="is no lock"), lock_in_turn(planted, "root's run"):
+        with pytest.raises(StoreError, match="is not a lock"), lock_in_turn(planted, "root's run"):
             pass
     assert (victim.read_text(encoding="utf-8"), mode(victim)) == ("root:secret", 0o600)
 

@@ -74,7 +74,7 @@ def test_values_are_converted_or_bad(values: pa.Array, kind: Kind, expected: lis
 def test_a_wrong_value_is_shown_with_its_kind() -> None:
     """The fault says the column, the kind and the value."""
     _, faults = converted(pa.array(["seven"]), "integer")
-    assert faults == {0: ("wrong_type", "The column x should hold values of the kind integer, but here it is 'seven'.")}
+    assert faults == {0: ("wrong_type", "The column x: expected an integer, got 'seven'.")}
 
 
 def test_of_a_rows_faults_the_first_counts() -> None:

@@ -281,7 +281,7 @@ def test_values_of_another_type_than_declared_are_bad_rows(
 def test_a_wrong_value_is_shown(opened: OpenList) -> None:
     """The detail of a wrong type shows the value that is there."""
     (row,) = bad(opened({"id": ["x"]}, types={"id": "integer"}))
-    assert row.detail == "The column id should hold values of the kind integer, but here it is 'x'."
+    assert row.detail == "The column id: expected an integer, got 'x'."
 
 
 def test_a_nested_column_declared_as_text_is_wrong(opened: OpenList) -> None:

@@ -37,7 +37,7 @@ FIELDS = [
 def test_what_is_no_text_is_refused_wherever_it_stands(field: str, bad: str, name: str) -> None:
     """Half a surrogate pair and the character of number zero are named with their line, in each field there is."""
     said = problems(f"name: shop\n{field.format(bad)}\n")
-    assert said == [f"line 2: a text has {name}, which is no character that can be stored: remove it"]
+    assert said == [f"line 2: a text has {name}, which is not a character that can be stored: remove it"]
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_what_is_no_text_is_refused_wherever_it_stands(field: str, bad: str, nam
         ("x: " + "{a: " * 200 + "1" + "}" * 200, "nested too deeply"),
         ("\n".join(f"a{n}: &a{n} [{f'*a{n - 1}' if n else ''}]" for n in range(300)), "nested too deeply"),
         (LAUGHS, "too large: at most 30,000 values, aliases in full"),
-        ("a: &a [*a]", "an alias stands within what it names"),
-        ("a: &a {b: [1, *a]}", "an alias stands within what it names"),
-        ("<<: &a {<<: *a}", "an alias stands within what it names"),
+        ("a: &a [*a]", "an alias refers to what it is in"),
+        ("a: &a {b: [1, *a]}", "an alias refers to what it is in"),
+        ("<<: &a {<<: *a}", "an alias refers to what it is in"),
         ("x: 0x" + "f" * 100_000, "a number has more than 40 digits"),
         ("x: " + "9" * 5000, "a number has more than 40 digits"),
         ("x: 0o" + "7" * 5000, "a number has more than 40 digits"),
@@ -119,7 +119,7 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     with path.open("wb") as file:
         file.truncate(10**9)
-    with pytest.raises(UsageError, match=r"is no job file: it has more than 1,000,000 bytes"):
+    with pytest.raises(UsageError, match=r"is not a job file: it has more than 1,000,000 bytes"):
         reader.load(str(path), {})
 
 

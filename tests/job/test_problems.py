@@ -203,9 +203,9 @@ def test_what_is_missing_is_named() -> None:
 
 def test_a_field_that_stands_twice_is_refused() -> None:
     """Of two fields with one name neither wins in silence, at any depth."""
-    assert problems(f"{SMALLEST}name: other\n") == ["line 3: not valid YAML: name is here a second time"]
+    assert problems(f"{SMALLEST}name: other\n") == ["line 3: not valid YAML: name appears a second time"]
     nested = f"{SMALLEST}gate:\n  coverage: 0.9\n  failures: 0.1\n  coverage: 0.1\n"
-    assert problems(nested) == ["line 6: not valid YAML: coverage is here a second time"]
+    assert problems(nested) == ["line 6: not valid YAML: coverage appears a second time"]
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "- name: shop\n", "shop\n", "5\n", "null\n"])

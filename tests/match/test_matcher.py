@@ -211,9 +211,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     )
     held = matcher_facts(world)
     assert (held["terms"], held["entries"], held["empty"], held["short"], held["stopped"]) == (1, 1, 2, 2, 1)
-    assert (
-        held["says"] == "The matcher finds 1 term; left out: 2 empty terms, 2 terms that are too short, 1 stop terms."
-    )
+    assert held["says"] == "The matcher finds 1 term; left out: 2 empty terms, 2 terms that are too short, 1 stop term."
     assert found(world, "the virus x covid 7") == [("it", "covid")]
 
 
@@ -252,7 +250,7 @@ def test_no_term_at_all(tmp_path: Path) -> None:
     world = job(tmp_path, [("it", "x", ["?"])])
     assert found(world, "anything") == []
     assert matcher_facts(world)["says"] == (
-        "The matcher finds no terms: see whether the match section says what is meant; left out: 1 empty terms."
+        "The matcher finds no terms: check the match section; left out: 1 empty term."
     )
 
 

@@ -68,7 +68,7 @@ def test_a_data_folder_that_vanishes_is_waited_for(
         counted([("Ulm",)]).spool(spool / "shop")
         taking.round()
     assert capsys.readouterr().err == (
-        f"The misses of shop wait: {data.folder} is not there: mount or make the data folder again.\n"
+        f"The misses of shop are not stored yet: {data.folder} is not there: mount or make the data folder again.\n"
     )
     assert not data.root.exists()
     away.rename(data.root)
@@ -90,7 +90,7 @@ def test_what_waits_is_bounded(
         counted([(text,)]).spool(spool / "shop")
     counted([("Ulm",)]).spool(spool / "other")
     collect(data, spool)
-    assert "The misses of shop wait:" in capsys.readouterr().err
+    assert "The misses of shop are not stored yet:" in capsys.readouterr().err
     assert found(other) == {'{"text":"Ulm"}': 1}
     data.misses.unlink()
     collect(data, spool)

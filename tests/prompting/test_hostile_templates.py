@@ -171,7 +171,7 @@ def test_a_number_that_python_cannot_read_is_refused() -> None:
 
 def test_half_a_character_is_no_prompt() -> None:
     """A template can write half of a surrogate pair, which no model can be asked."""
-    assert fault("{{ '\\ud83d' }}") == "the prompt has '\\ud83d', which is no character."
+    assert fault("{{ '\\ud83d' }}") == "the prompt has '\\ud83d', which is not a character."
 
 
 # Prompts are text.

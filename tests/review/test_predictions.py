@@ -299,7 +299,7 @@ def test_a_csv_is_imported_with_the_kinds_of_the_list(tmp_path: Path) -> None:
     world.publish()
     assert served(world, id=7, day=date(2026, 1, 31)) == "a;\nb"
     path.write_text("id,day,prediction\n7,2026-01-31,x\nseven,2026-01-31,x\n", "utf-8")
-    with pytest.raises(InputError, match=r"in\.csv, line 3: The column id should hold values of the kind integer"):
+    with pytest.raises(InputError, match=r"in\.csv, line 3: The column id: expected an integer"):
         predictions.import_predictions(world.job, world.data, path, None)
     path.write_text('id,day,prediction\n7,2026-01-31,"x\n\n"\n8,2026-01-31,\n', "utf-8")
     with pytest.raises(InputError, match=r"in\.csv, line 5: The prediction of .* is null"):
@@ -423,7 +423,7 @@ def test_what_is_of_another_key_waits_until_it_is_back(tmp_path: Path) -> None:
         with prepare.prepare(world.job, world.data, prepare.Options(), said.append) as p:
             assert p.plan.counts.cached == 0
     [sentence] = said
-    assert sentence.startswith("Of earlier imports and reviews 2 rows are not of the key name")
+    assert sentence.startswith("2 rows of earlier imports and reviews do not fit the key name")
     world.take_in({"name": ["b"], "prediction": ["z"]})
     world.publish()
     assert served(world, name="b") == "z"

@@ -163,8 +163,8 @@ def test_head_is_get_without_a_body(server: Server) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("", "text is missing."), ("txt=a", "txt is not asked for here; the URL can have text, language, offsets."),
-        ("text=a&text=b", "text is given more than once."), ("text=a&x=1", "x is not asked for here"),
+        ("", "text is missing."), ("txt=a", "txt is not a parameter of this URL; it can have text, language, offsets."),
+        ("text=a&text=b", "text is given more than once."), ("text=a&x=1", "x is not a parameter of this URL"),
         ("text=%ff", "The URL is not valid UTF-8"), ("text=%ed%a0%80", "The URL is not valid UTF-8"), ("text=%", "The URL has a %"),
         ("text=a&%zz=1", "The URL has a %"), ("text=a&language=", "'' is not a BCP 47 tag, such as de or pt-BR."),
         ("text=a&language=zh_Hans", "'zh_Hans' is not a BCP 47 tag"), ("text=a&language=de,en", "'de,en' is not a BCP 47 tag"),
