@@ -33,8 +33,8 @@ else
 	$(BIN)/pytest $(ARGS)
 endif
 
-test-fast: setup ## run the tests that load no model, a process for each core
-	$(BIN)/pytest -n $(WORKERS) -m "not slow" $(ARGS)
+test-fast: setup ## run the tests that load no model and take no seconds each
+	$(BIN)/pytest -n $(WORKERS) -m "not slow and not long" $(ARGS)
 
 lint: setup ## ruff, mypy and the arrows between modules
 	$(BIN)/ruff check .

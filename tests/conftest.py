@@ -89,17 +89,15 @@ class EngineSlot:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_digests() -> Iterator[None]:
-    """Digests of the tests' model folders do not fill the user's cache folder."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("batchinfer.engines.models.digests_file", lambda: Path(os.devnull) / "digests.json")
-        yield
+def _user_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A user's cache folder for the whole session: nothing is written into that of who runs the tests."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("user-cache"))
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models() -> Path:
     """The folder with the converted bundled model."""
-    folder = tmp_path_factory.mktemp("models")
+    folder = bundled.shared_folder()
     bundled.ensure(folder, bundled.digest(), print)
     return folder
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 WITHOUT_VISION = Path(__file__).parent / "without_vision"
@@ -18,6 +20,31 @@ def hide_vision_packages() -> None:
     """
     for name in ("torchvision", "torchaudio", "torchcodec"):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def without_torch() -> Iterator[None]:
+    """Makes torch look absent while transformers are imported and a tokenizer is loaded, which need none of it.
+
+    Importing it takes longer than all else that a plan does. Models cannot be loaded by transformers in this process
+    afterwards: they remember that torch was not there.
+    """
+    hide_vision_packages()
+    if "torch" in sys.modules:
+        yield
+        return
+    advice = "TRANSFORMERS_NO_ADVISORY_WARNINGS"  # transformers would say that they miss it
+    before = os.environ.get(advice)
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    os.environ[advice] = "1"
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+        if before is None:
+            del os.environ[advice]
+        else:
+            os.environ[advice] = before
 
 
 def intel_openmp() -> Path | None:

@@ -7,7 +7,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from batchinfer.core.records import TEXT, Message
-from batchinfer.engines.environment import hide_vision_packages
+from batchinfer.engines.environment import without_torch
 from batchinfer.errors import MissingExtra, ModelError
 
 
@@ -38,20 +38,20 @@ def _lost(roles: Sequence[str], number: int) -> str:
 
 
 class Tokenizer:
-    """Loaded from where the engine loads the model; slow to make (some seconds: it imports transformers)."""
+    """Loaded from where the engine loads the model; slow to make (a second or two: it imports transformers)."""
 
     def __init__(self, source: str, revision: str | None, chat_template_kwargs: dict[str, Any]) -> None:
         """Raises MissingExtra or ModelError."""
-        hide_vision_packages()
-        try:
-            from transformers import AutoTokenizer
-        except ImportError as exc:
-            raise MissingExtra("vLLM") from exc
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        except (OSError, ValueError, KeyError) as exc:
-            reason = str(exc).strip().splitlines()[0]
-            raise ModelError(f"The tokenizer of {source} cannot be loaded: {reason}") from exc
+        with without_torch():
+            try:
+                from transformers import AutoTokenizer
+            except ImportError as exc:
+                raise MissingExtra("vLLM") from exc
+            try:
+                self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+            except (OSError, ValueError, KeyError) as exc:
+                reason = str(exc).strip().splitlines()[0]
+                raise ModelError(f"The tokenizer of {source} cannot be loaded: {reason}") from exc
         self._kwargs = chat_template_kwargs
         self._in_parts = False
 

@@ -187,11 +187,12 @@ def test_init_asks_for_the_key_on_a_terminal(
     assert batchinfer("init", "again", "--input", "list.parquet", "--json").json["key"] == ["id"]
 
 
-def test_init_takes_categoricals_and_extension_types(batchinfer: Cli) -> None:
+def test_init_takes_categoricals_and_extension_types(batchinfer: Cli, tiny: Path) -> None:
     """A list whose columns are categoricals, or UUIDs as DuckDB writes them, is proposed as one of plain texts would be."""
     ids = pa.array([bytes([number]) * 16 for number in range(3)], pa.uuid())
     texts = pa.array(["good", "bad", "good"]).dictionary_encode()
     pq.write_table(pa.table({"id": ids, "text": texts}), "list.parquet")
     made = batchinfer("init", "shop", "--input", "list.parquet", "--json")
     assert (made.json["key"], made.json["columns"]) == (["id"], ["text"])
+    use(Path("jobs/shop"), tiny)
     assert batchinfer("plan", "shop", "--json").json["bad"] == 0

@@ -292,6 +292,7 @@ def test_a_publish_is_followed_and_the_key_may_change(live: str | Path, world: W
             lookup.get(id="a")
 
 
+@pytest.mark.long
 def test_threads_share_one_while_versions_change(live: str | Path, world: World) -> None:
     """Every answer is whole and from one version, and none goes missing."""
     stop = threading.Event()

@@ -295,6 +295,7 @@ FORK = """
 
 
 @pytest.mark.parametrize("first", ["before", "after"])
+@pytest.mark.long
 def test_it_matches_on_in_the_child_of_a_fork(live: str | Path, first: str) -> None:
     """Whether the matcher was loaded before the fork or after it."""
     script = textwrap.dedent(FORK)

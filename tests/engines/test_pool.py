@@ -161,6 +161,7 @@ def test_a_new_process_gets_the_task_too(log: Path, tmp_path: Path) -> None:
     assert sorted(number(result) for result in results) == list(range(10))
 
 
+@pytest.mark.long
 def test_a_hung_process_is_replaced(log: Path, diary: str) -> None:
     """A process that is silent for stall_seconds while it has work is killed; the prompt that stalls it alone fails."""
     with scripted(log, stall_seconds=5, answer="echo", hang_on=[2], diary=diary) as pool:

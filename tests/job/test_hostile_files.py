@@ -157,6 +157,7 @@ WHOLE = yaml.safe_load(SMALLEST + ASKING)
 
 @settings(max_examples=CASES, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(names, junk, max_size=5), st.booleans())
+@pytest.mark.long
 def test_any_sections_give_a_job_or_sentences(sections: dict[str, Any], whole: bool) -> None:
     """Whatever the sections of a job file hold, it is read or refused in sentences with lines."""
     text = yaml.safe_dump((WHOLE if whole else {}) | sections)

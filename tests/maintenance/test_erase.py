@@ -518,6 +518,7 @@ STEPS = [
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.long
 def test_killed_at_any_step(world: World, step: str, *, after: bool) -> None:
     """A kill before or after any step leaves what is served whole; said again, forget finishes."""
     _miss(world, "2026-01-01", [PRIVATE, "Dora"])

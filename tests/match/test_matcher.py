@@ -230,6 +230,7 @@ def test_generic_terms(tmp_path: Path, generic: str, there: int) -> None:
     assert found(world, "b1 jab") == [("b1", "b1 jab")]
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_equal_terms(tmp_path: Path) -> None:
     """They are one term; of one concept and language they are one entry."""
     count = 100_000

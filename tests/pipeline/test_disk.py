@@ -69,6 +69,7 @@ def as_nobody(*commands: list[str], warm: int, log: Path, temporary: Path) -> li
         return started.communicate(timeout=120)[0].splitlines()
 
 
+@pytest.mark.long
 def test_a_data_folder_that_may_not_be_written(tmp_path: Path) -> None:
     """Another user's data folder ends run and import with one sentence and exit code 1; plan and lookup only read it."""
     with folder_for_all() as folder:

@@ -388,6 +388,7 @@ def test_an_engine_that_cannot_be_kept_alive(tmp_path: Path, tiny: Path, log: Pa
     assert (report.cached + report.generated, report.failed) == (6, 8)
 
 
+@pytest.mark.long
 def test_two_runs_of_one_job(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """A second run of a job is refused at once and says which process has it; the first is not disturbed."""
     diary = tmp_path / "diary"

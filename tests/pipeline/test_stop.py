@@ -178,6 +178,7 @@ def answered(diary: Path) -> int:
     return sum(entry[0] == "answer" for entry in read_diary(diary))
 
 
+@pytest.mark.long
 def test_a_killed_run_is_resumed(tmp_path: Path, tiny: Path) -> None:
     """After kill -9 the next run goes on: what was committed is not made again, and nothing is there twice."""
     diary = tmp_path / "diary"
@@ -203,6 +204,7 @@ def test_a_killed_run_is_resumed(tmp_path: Path, tiny: Path) -> None:
     assert [entry.status for entry in Store(data.cache).runs()] == ["done", "killed"]
 
 
+@pytest.mark.long
 def test_ctrl_c_on_a_terminal(tmp_path: Path, tiny: Path) -> None:
     """Ctrl-C reaches the command and not its engine: exit code 130, one sentence, no traceback, all in flight committed."""
     diary = tmp_path / "diary"
@@ -249,6 +251,7 @@ def test_a_signal_while_the_engine_is_slow(shop: tuple[Job, JobData], tmp_path: 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 4)])
+@pytest.mark.long
 def test_a_signal_while_the_engine_is_frozen(tmp_path: Path, tiny: Path, number: signal.Signals, code: int) -> None:
     """It is said though the engine gives no sign, and the run ends when the time is up, with what was answered before."""
     diary = tmp_path / "diary"

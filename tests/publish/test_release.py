@@ -344,6 +344,7 @@ def one_kept(folder: Path) -> World:
 
 
 @pytest.mark.parametrize(("step", "when", "served", "there"), STEPS, ids=[f"{when} {step}" for step, when, *_ in STEPS])
+@pytest.mark.long
 def test_a_killed_publish_leaves_a_whole_version_served(
     templates: Templates, tmp_path: Path, step: str, when: str, served: str, there: list[int]
 ) -> None:

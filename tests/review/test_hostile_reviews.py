@@ -58,6 +58,7 @@ SETTINGS = settings(
     edits=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8), cells), max_size=4),
     delimiter=st.sampled_from(",;\t|"),
 )
+@pytest.mark.long
 def test_any_cells_are_imported_or_refused(world: World, edits: list[tuple[int, int, str]], delimiter: str) -> None:
     """A review with anything in any of its cells, headers included, by any separator."""
     rows = list(csv.reader(io.StringIO(world.review_path.read_text(encoding="utf-8-sig"), newline="")))
@@ -75,6 +76,7 @@ def test_any_cells_are_imported_or_refused(world: World, edits: list[tuple[int, 
     cut=st.integers(0, 50),
     name=st.sampled_from(["a.csv", "a.parquet", "a.txt"]),
 )
+@pytest.mark.long
 def test_any_bytes_are_imported_or_refused(world: World, noise: bytes, place: int, cut: int, name: str) -> None:
     """A review that was damaged anywhere, by any bytes, whatever its name says it is."""
     whole = world.review_path.read_bytes()

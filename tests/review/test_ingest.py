@@ -205,6 +205,7 @@ def test_a_review_is_known_by_its_columns(make: Make, tmp_path: Path) -> None:
     assert ingest.is_review(world.review_path, world.job.spec)
 
 
+@pytest.mark.long
 def test_many_rows_fit_into_little_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list of many long values is written and imported within a small limit of memory."""
     monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")

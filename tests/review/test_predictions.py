@@ -236,6 +236,7 @@ def test_files_need_not_have_the_same_columns(make: Make, tmp_path: Path) -> Non
         predictions.import_predictions(world.job, world.data, tmp_path / "in", None)
 
 
+@pytest.mark.long
 def test_a_large_import_is_of_bounded_memory(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """More rows than the memory may hold go in, over the disk; the one key that comes twice among them is found."""
     world, count = make(), 300_000
@@ -464,6 +465,7 @@ def test_imports_of_before_are_found_again(make: Make) -> None:
     assert [served(world, id=name) for name in "abc"] == ["x", "y", "z"]
 
 
+@pytest.mark.long
 def test_many_lookups_are_made_again_in_bounded_memory(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ TEXTS = ["哈" * 349_000, "哈" * 1_000, "gift " * 200_000, "a" + "\u0301\u0316"
 
 
 @pytest.mark.parametrize("job", ["all", "apart"])
+@pytest.mark.long
 def test_a_text_cannot_take_a_worker_down(server: Server, job: str) -> None:
     """Whatever stands in a megabyte, it is matched or refused with a sentence, within bounded memory."""
     before = peak(server)
@@ -69,6 +70,7 @@ def test_a_value_with_very_many_marks(server: Server) -> None:
     assert (reply.status, reply.json["results"][0]["found"]) == (200, False)
 
 
+@pytest.mark.long
 def test_keys_and_look_ups_do_not_wait_for_matches(home: Path, tmp_path: Path) -> None:
     """While clients keep all of a worker's threads busy with long texts, others are answered and a revoked key ends."""
     keys = KeyFile(home)

@@ -376,6 +376,7 @@ def of_version(version: int) -> dict[tuple[str, str], list[str]]:
 TEXT = "word zero " + " ".join(f"word number {version}." for version in range(1, 30))
 
 
+@pytest.mark.long
 def test_a_swap_under_load_takes_the_new_matcher(world: World, tmp_path: Path) -> None:
     """While versions are published, each reply is whole and has the matches of the version that it names, and no other."""
     wrong: list[str] = []

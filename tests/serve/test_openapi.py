@@ -88,6 +88,7 @@ def made_real(case: Any, job: str, query: dict[str, Any], *, keep_query: bool) -
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
+@pytest.mark.long
 def test_the_service_is_as_its_document_says(server: Server, path: str, method: str) -> None:
     """No 5xx but a documented one, and no status, header, media type or body that the document does not describe."""
     operation = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")[path][method.upper()]

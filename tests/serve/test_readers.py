@@ -63,6 +63,7 @@ GET = b"GET /v1/jobs/shop/lookup?id=a HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 @pytest.mark.parametrize("request_", [batch(15), GET], ids=["batches", "entries"])
+@pytest.mark.long
 def test_clients_that_ask_and_do_not_read(server: Server, request_: bytes) -> None:
     """A worker holds so many bytes of replies and no more, refuses what is beyond, and goes on serving; then it cuts them off."""
     before = memory(server)
@@ -98,6 +99,7 @@ def test_large_replies_are_whole(server: Server) -> None:
         file.close()
 
 
+@pytest.mark.long
 def test_many_silent_connections(server: Server, tmp_path: Path) -> None:
     """They are closed as soon as they crowd, those of clients that speak are not, and others are served meanwhile."""
     with contextlib.ExitStack() as stack:

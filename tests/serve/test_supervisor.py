@@ -31,6 +31,7 @@ def answers(server: Server) -> bool:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.long
 def test_a_worker_that_dies_again_and_again(world: World, tmp_path: Path, workers: int) -> None:
     """The service outlives it, and tells of it in its log, its metrics and in /readyz; it ends as it should."""
     with serving(world.data.root, tmp_path / "server", workers=workers) as server:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
+
 from batchinfer.versions import folders
 from tests.factories import LENIENT, World, imports_job
 from tests.serving import PATIENCE, Reply, Server, reply_of, serving
@@ -112,6 +114,7 @@ def publish(world: World, version: int) -> None:
     assert world.publish().version == version
 
 
+@pytest.mark.long
 def test_versions_are_swapped_under_load(tmp_path: Path) -> None:
     """While a version is published every half second, no reply is anything but 200 or an honest 404, whole, and recent."""
     world = imports_job(tmp_path, {"id": IDS}, gate=LENIENT, keep_versions=2)

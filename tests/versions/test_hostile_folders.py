@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -77,6 +78,7 @@ def _look_up(data: JobData) -> None:
 
 @settings(max_examples=CASES, suppress_health_check=FIXTURES)
 @given(draw=st.data())
+@pytest.mark.long
 def test_a_manifest_may_say_anything(data: JobData, draw: st.DataObject) -> None:
     """Each field of a manifest may be missing, or hold anything: the version is refused in a sentence, or works."""
     path = folder_of(data, 3) / MANIFEST
@@ -98,6 +100,7 @@ def test_a_manifest_may_say_anything(data: JobData, draw: st.DataObject) -> None
     name=st.sampled_from([CURRENT, PIN, MANIFEST]),
     content=st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode()),
 )
+@pytest.mark.long
 def test_files_may_hold_any_bytes(data: JobData, name: str, content: bytes) -> None:
     """CURRENT, PIN and a manifest may hold any bytes."""
     path = folder_of(data, 3) / MANIFEST if name == MANIFEST else data.folder / name
@@ -113,6 +116,7 @@ def test_files_may_hold_any_bytes(data: JobData, name: str, content: bytes) -> N
 
 @settings(max_examples=CASES, suppress_health_check=FIXTURES)
 @given(version=values, digest=values)
+@pytest.mark.long
 def test_pointers_may_name_anything(data: JobData, version: Any, digest: Any) -> None:
     """CURRENT and PIN may name any version by any checksum."""
     right = hashlib.sha256((folder_of(data, 3) / MANIFEST).read_bytes()).hexdigest()

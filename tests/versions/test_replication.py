@@ -254,6 +254,7 @@ def test_somebody_else_at_work_there(world: World, dest: Path) -> None:
 @pytest.mark.parametrize(
     "step", ["versions.folders:sync_files", "versions.folders:move_into_place", "versions.pointers:make_current"]
 )
+@pytest.mark.long
 def test_killed_half_way(world: World, dest: Path, step: str) -> None:
     """A copy that is killed at any step leaves the other folder serving what it did; the next one finishes the work."""
     replication.replicate(world.data, dest, quiet)
