@@ -41,9 +41,10 @@ def check_parses(line: str) -> None:
         words = words[2:]
     if words == ["--help"]:
         return
-    name, command, rest = cli.resolve_command(click.Context(cli), words)
+    parent = click.Context(cli, **cli.context_settings)  # commands keep the help option that they had first
+    name, command, rest = cli.resolve_command(parent, words)
     assert command is not None
-    command.make_context(name, rest)
+    command.make_context(name, rest, parent=parent)
 
 
 def test_generated_pages_are_fresh() -> None:
