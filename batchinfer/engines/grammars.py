@@ -66,7 +66,7 @@ def follows_xgrammar(options: Mapping[str, Any]) -> bool:
 
 
 @functools.cache
-def ask(kind: str, text: str) -> Constraint:
+def followed_elsewhere(kind: str, text: str) -> Constraint:
     """What vLLM can follow, asked in a process of its own; all of it where xgrammar is not installed here.
 
     kind: json or regex. text: the schema as JSON, or the pattern.

@@ -65,7 +65,7 @@ def _output_faults(job: Job, model: ModelSpec, info: Info) -> Iterator[Fault]:
     kind, name, value = ("json", "schema", output.schema_) if output.schema_ else ("regex", "pattern", output.pattern)
     if value is None or not grammars.follows_xgrammar(model.options):
         return
-    constraint = grammars.ask(kind, value if isinstance(value, str) else json.dumps(value))
+    constraint = grammars.followed_elsewhere(kind, value if isinstance(value, str) else json.dumps(value))
     if constraint.refusal is not None:
         yield ("output", name), constraint.refusal
     elif constraint.left_out:
