@@ -126,5 +126,5 @@ def test_what_is_left_is_followed(schemas: list[dict[str, Any]]) -> None:
 def test_a_process_that_dies_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would end the engine is refused before; what is nothing to vLLM's grammar is not asked about."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert "ends the process" in str(grammars.ask("regex", "a{7}").refusal)
+    assert "ends the process" in str(grammars.followed_elsewhere("regex", "a{7}").refusal)
     assert not grammars.follows_xgrammar({grammars.SETTINGS: {"backend": "guidance"}})
