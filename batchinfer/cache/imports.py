@@ -16,11 +16,11 @@ import pyarrow as pa
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.clock import iso, now
-from batchinfer.core.columns import Column, Kind
+from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS, one, record_batches, transaction
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.records import VerdictKind
-from batchinfer.core.sql import json_path, literal, quoted
+from batchinfer.core.sql import json_path, literal, quoted, time_text
 from batchinfer.errors import BatchinferError, StoreError
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.query_list import QueryList
@@ -213,17 +213,16 @@ def _value_sql(column: Column, kind: str, form: Form | None) -> str:
 def stored_query_sql(key: Sequence[Column], named: Callable[[str], str] = quoted) -> str:
     """SQL for a lookup key as the JSON text that is stored with an import. named: SQL for a column of that name."""
     members = [
-        f"{literal(encode_json(column.name) + ': ')} || {_json_sql(named(column.name), column.kind)}" for column in key
+        f"{literal(encode_json(column.name) + ': ')} || {_json_sql(named(column.name), column)}" for column in key
     ]
     between = " || ', ' || "
     return f"'{{' || {between.join(members)} || '}}'"
 
 
-def _json_sql(value: str, kind: Kind) -> str:
-    if kind != "timestamp":
+def _json_sql(value: str, column: Column) -> str:
+    if column.kind != "timestamp":
         return f"to_json({value})::VARCHAR"
-    fraction = f"CASE WHEN epoch_us({value}) % 1000000 <> 0 THEN strftime({value}, '.%f') ELSE '' END"
-    return f"strftime({value}, '\"%Y-%m-%dT%H:%M:%S') || {fraction} || '\"'"
+    return f"'\"' || {time_text(value, zoned=column.zoned)} || '\"'"
 
 
 def as_prediction(answer: Any, *, as_json: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchinfer.core.clock import now
+from batchinfer.core.clock import now, shown
 from batchinfer.core.records import Answer, Failure, Prediction, Provenance
 
 MIGRATIONS: list[tuple[str, str]] = [
@@ -170,7 +170,7 @@ def failure_row(failure: Failure, query: Mapping[str, Any] | None, provenance: P
     """A row of `failures`. query: the lookup key of the row that failed."""
     return {
         "key": failure.prompt_key, "fingerprint": provenance.fingerprint, "row": None,
-        "query": json.dumps(query, ensure_ascii=False, default=str),
+        "query": json.dumps(query, ensure_ascii=False, default=shown),
         "stage": failure.stage, "reason": failure.reason, "detail": failure.detail,
         "parser": provenance.parser, "run_id": provenance.run_id, "created_at": now(),
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 SKEW = timedelta(minutes=1)  # between the clocks of machines that share a data folder
 
@@ -20,3 +20,9 @@ def latest() -> datetime:
 def iso(moment: datetime | None) -> str | None:
     """A stored time as text."""
     return None if moment is None else moment.isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
+
+
+def shown(value: date) -> str:
+    """A date or time out of a list as text: RFC 3339, where it has a zone."""
+    text = value.isoformat()
+    return f"{text.removesuffix('+00:00')}Z" if text.endswith("+00:00") else text

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
 
+from batchinfer.core.clock import shown
 from batchinfer.errors import UsageError, shortened
 
 Kind = Literal["string", "integer", "number", "boolean", "date", "timestamp", "json"]
@@ -19,10 +20,13 @@ class Column:
 
     name: as in the list.
     kind: of its values.
+    zoned: whether its times have a zone in the list. They are moments in UTC everywhere, and are written with a Z then;
+        keys are the same either way.
     """
 
     name: str
     kind: Kind
+    zoned: bool = field(default=False, compare=False)
 
 
 def typed(text: str, column: Column) -> Any:
@@ -51,7 +55,7 @@ def query_text(query: Mapping[str, Any] | None) -> str:
 
 def _value_text(value: Any) -> str:
     if isinstance(value, date):
-        return value.isoformat()
+        return shown(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

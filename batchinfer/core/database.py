@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from batchinfer.core.files import FIX_PERMISSIONS
 from batchinfer.core.output import OutputFile, OutputFormat
-from batchinfer.core.sql import literal, quoted
+from batchinfer.core.sql import literal, quoted, time_text
 from batchinfer.errors import StoreError
 
 ROW_GROUP = 20_480  # a reader of predictions.parquet holds one in memory for each thread
@@ -225,18 +225,24 @@ def record_batches(db: duckdb.DuckDBPyConnection, sql: str, rows_at_once: int) -
 
 
 def write_output(
-    db: duckdb.DuckDBPyConnection, sql: str, output: OutputFile, draft: Path, json_texts: Container[str] = ()
+    db: duckdb.DuckDBPyConnection,
+    sql: str,
+    output: OutputFile,
+    draft: Path,
+    json_texts: Container[str] = (),
+    zoned: Container[str] = (),
 ) -> None:
     """Writes what a query gives to the draft of an output file, some rows at a time. Raises StoreError.
 
     json_texts: columns whose text is JSON, which JSON Lines hold as the values that they are.
+    zoned: columns whose times have a zone, which texts say.
     """
     try:
         if output.format == OutputFormat.PARQUET:
             db.execute(f"COPY ({sql}) TO {literal(str(draft))} {COPY_OPTIONS}")
         else:
             described = db.execute(f"DESCRIBE {sql}").fetchall()
-            header, line = _text_line(described, output.format, json_texts)
+            header, line = _text_line(described, output.format, json_texts, zoned)
             _write_lines(db, f"SELECT {line} FROM ({sql})", header, draft)
     except duckdb.IOException as exc:
         raise StoreError(f"{output} cannot be written: {str(exc).splitlines()[0]}") from exc
@@ -254,10 +260,10 @@ def _write_lines(db: duckdb.DuckDBPyConnection, sql: str, header: str, draft: Pa
 
 
 def _text_line(
-    described: Sequence[tuple[Any, ...]], wanted: OutputFormat, json_texts: Container[str]
+    described: Sequence[tuple[Any, ...]], wanted: OutputFormat, json_texts: Container[str], zoned: Container[str]
 ) -> tuple[str, str]:
     """The header, and SQL for a row as a line. described: the columns, with their kinds."""
-    columns = {name: _plain_sql(name, kind, wanted, json_texts) for name, kind, *_ in described}
+    columns = {name: _plain_sql(name, kind, wanted, json_texts, zoned) for name, kind, *_ in described}
     if wanted == OutputFormat.JSONL:
         return "", f"json_object({', '.join(f'{literal(name)}, {value}' for name, value in columns.items())})::VARCHAR"
     header = io.StringIO()
@@ -274,14 +280,13 @@ def _cell_sql(value: str) -> str:
     )
 
 
-def _plain_sql(name: str, kind: str, wanted: OutputFormat, json_texts: Container[str]) -> str:
-    """SQL for a column as text files hold it: times as in ISO 8601, bytes as hexadecimal digits, nested values as JSON."""
+def _plain_sql(name: str, kind: str, wanted: OutputFormat, json_texts: Container[str], zoned: Container[str]) -> str:
+    """SQL for a column as text files hold it: times as in RFC 3339, bytes as hexadecimal digits, nested values as JSON."""
     value = quoted(name)
     if kind == "BLOB":
         return f"lower(hex({value}))"
     if kind.startswith("TIMESTAMP"):
-        fraction = f"CASE WHEN epoch_us({value}) % 1000000 <> 0 THEN strftime({value}, '.%f') ELSE '' END"
-        return f"strftime({value}, '%Y-%m-%dT%H:%M:%S') || {fraction}"
+        return time_text(value, zoned=name in zoned)
     if wanted == OutputFormat.JSONL and kind in ("DOUBLE", "FLOAT"):  # JSON has no word for what is beyond
         return (
             f"CASE WHEN isinf({value}) THEN (CASE WHEN {value} < 0 THEN '-' ELSE '' END || '1e999')::JSON "

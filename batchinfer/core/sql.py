@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from batchinfer.core.columns import Column
 
 LISTED = "q_"  # the list's own columns bear it in scratch tables, so that none is taken for one of ours
 
@@ -24,6 +27,22 @@ def parquet_rows(path: Path) -> str:
     """
     name = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path))
     return f"read_parquet({literal(name)}, hive_partitioning = false)"
+
+
+def time_text(time: str, *, zoned: bool) -> str:
+    """SQL for a time as RFC 3339 has it, in UTC; one without a zone ends where its zone would be."""
+    fraction = f"CASE WHEN epoch_us({time}) % 1000000 <> 0 THEN strftime({time}, '.%f') ELSE '' END"
+    zone = "Z" if zoned else ""
+    return f"strftime({time}, '%Y-%m-%dT%H:%M:%S') || {fraction} || '{zone}'"
+
+
+def query_json(key: Sequence[Column], named: Callable[[str], str]) -> str:
+    """SQL for a lookup key as JSON. named: SQL for a key column, from its name."""
+    values = (
+        time_text(named(column.name), zoned=column.zoned) if column.kind == "timestamp" else named(column.name)
+        for column in key
+    )
+    return f"json_object({', '.join(f'{literal(column.name)}, {value}' for column, value in zip(key, values, strict=True))})"
 
 
 def json_path(*names: str) -> str:

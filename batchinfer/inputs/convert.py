@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchinfer.core import keys
+from batchinfer.core.clock import shown
 from batchinfer.core.columns import A_VALUE, Kind
 from batchinfer.errors import InputError
 from batchinfer.inputs.shortest import decimal_texts, plainer, widened
@@ -181,4 +183,6 @@ def _described(value: pa.Scalar) -> str:
 def json_value(value: pa.Scalar) -> Any:
     """A value as JSON can hold it."""
     plain = value.as_py()
+    if isinstance(plain, date):  # a datetime is one too
+        return shown(plain)
     return plain if plain is None or isinstance(plain, str | int | float | bool) else str(plain)

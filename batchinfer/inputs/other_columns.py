@@ -40,6 +40,11 @@ class OtherColumns:
         """Those whose text is JSON."""
         return [name for name in self.names if self._source.kinds[name] == "json"]
 
+    @property
+    def zoned(self) -> frozenset[str]:
+        """Those whose times have a zone, the key's among them."""
+        return self._source.zoned
+
     def batches(self) -> Iterator[pa.Table]:
         """ROW and the columns of all rows, also of those that cannot be asked. Raises InputError."""
         for batch in self._source.batches():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,9 @@ class ListSource:
             for name in spec.key
             if self.kinds[name] in ("number", "string") and (form := form_of(stored_type(fields[name].type)))
         }
+        self.zoned = frozenset(
+            name for name, kind in self.kinds.items() if kind == "timestamp" and _has_zone(fields[name])
+        )
         for name in spec.key:
             if self.kinds[name] == "json":
                 raise InputError(f"The key column {name} is {fields[name].type}: a lookup key must be a plain value.")
@@ -106,12 +110,23 @@ class ListSource:
     @property
     def key(self) -> list[Column]:
         """The columns of the lookup key, in the job's order."""
-        return [Column(name, self.kinds[name]) for name in self._spec.key]
+        return [Column(name, self.kinds[name], zoned=name in self.zoned) for name in self._spec.key]
 
     @property
     def normalize(self) -> list[str]:
         """The steps that make key strings comparable."""
         return list(self._spec.normalize)
+
+    def template_values(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A row as a template sees it: nested columns as lists and mappings again, times with their zone."""
+        return {name: self._template_value(name, row[name]) for name in self.kinds if name in row}
+
+    def _template_value(self, name: str, value: Any) -> Any:
+        if self.kinds[name] == "json" and value is not None:
+            return json.loads(value)
+        if name in self.zoned and value is not None and value.tzinfo is None:
+            return value.replace(tzinfo=UTC)
+        return value
 
     def batches(self) -> Iterator[Batch]:
         """All rows. Raises InputError when a file cannot be read, or when there are no rows at all."""
@@ -205,6 +220,11 @@ def _telling(name: str, files: Sequence[ListFile], schemas: Sequence[pa.Schema])
     return fields[told[0]] if told else fields[0]
 
 
+def _has_zone(field: pa.Field) -> bool:
+    kind = stored_type(field.type)
+    return bool(pa.types.is_timestamp(kind) and kind.tz)
+
+
 def _check_columns(names: Sequence[str], schema: pa.Schema, file: ListFile) -> None:
     for name in names:
         if not name or "\0" in name:
@@ -222,12 +242,3 @@ def _filtered(table: pa.Table, keep: pa.Array | None, good: pa.Array | None) -> 
     for mask in masks[1:]:
         masks[0] = pc.and_(masks[0], mask)
     return table.filter(masks[0]) if masks else table
-
-
-def template_values(row: Mapping[str, Any], kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """A row as a template sees it: nested columns as lists and mappings again."""
-    return {
-        name: json.loads(row[name]) if kind == "json" and row[name] is not None else row[name]
-        for name, kind in kinds.items()
-        if name in row
-    }

@@ -32,7 +32,7 @@ import pyarrow as pa
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
-from batchinfer.core.sql import LISTED, listed, literal, quoted
+from batchinfer.core.sql import LISTED, listed, query_json, quoted
 from batchinfer.inputs.misses import COUNT
 from batchinfer.inputs.parquet import ROW, BadRow, ListSource
 
@@ -156,8 +156,7 @@ class QueryList:
 
     def query_sql(self) -> str:
         """SQL for a row's lookup key as JSON text, where its key columns are."""
-        parts = ", ".join(f"{literal(column.name)}, {listed(column.name)}" for column in self.source.key)
-        return f"json_object({parts})::VARCHAR"
+        return f"{query_json(self.source.key, listed)}::VARCHAR"
 
     def key_types(self) -> dict[str, str]:
         """The SQL type that each key column has here."""
@@ -215,7 +214,8 @@ class QueryList:
 
     def query_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The lookup key of a row, for people."""
-        return {column.name: row[column.name] for column in self.source.key}
+        values = self.source.template_values(row)
+        return {column.name: values[column.name] for column in self.source.key}
 
 
 def own_columns(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.core.database import LIST_ROWS, scratch_database
@@ -61,10 +62,18 @@ def write_list(
             version.verify()
         with scratch_database(scratch) as db:
             found = db.sql(_list_sql(db, version, job.spec.input, rows=rows)).to_arrow_reader(rows_at_once)
-            with os_errors(target), pq.ParquetWriter(target, found.schema, compression="zstd") as writer:
+            schema = _with_zones(found.schema, version)
+            with os_errors(target), pq.ParquetWriter(target, schema, compression="zstd") as writer:
                 for batch in found:  # by COPY, DuckDB would hold many of them so as to keep their order
-                    writer.write_batch(batch)
+                    writer.write_batch(batch.cast(schema))
     return target, upstream
+
+
+def _with_zones(schema: pa.Schema, version: Snapshot) -> pa.Schema:
+    """The list's columns, times with a zone where the upstream's list has them so."""
+    zoned = {column.name for column in version.manifest.key if column.zoned}
+    moment = pa.timestamp("us", "UTC")
+    return pa.schema([field.with_type(moment) if field.name in zoned else field for field in schema])
 
 
 def _check_no_circle(job: Job, data: JobData) -> None:

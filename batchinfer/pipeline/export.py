@@ -72,7 +72,7 @@ def export(
         rows.fill(candidate)
         json_texts = ["scores", *rows.nested, *(["prediction"] if job.spec.output.is_json else [])]
         sql = rows.sql if target.format == OutputFormat.PARQUET else _as_texts(rows.sql)
-        database.write_output(prepared.workspace.db, sql, target, draft, json_texts)
+        database.write_output(prepared.workspace.db, sql, target, draft, json_texts, rows.zoned)
         return ExportReport(job.name, str(target), candidate.contents.entries, differs)
 
 
@@ -100,6 +100,11 @@ class _Rows:
     def nested(self) -> list[str]:
         """Columns whose text is JSON."""
         return [self._names[name] for name in self._others.nested]
+
+    @property
+    def zoned(self) -> list[str]:
+        """Columns whose times have a zone."""
+        return [self._names[name] for name in self._others.zoned.intersection(self._names)]
 
     def fill(self, candidate: Candidate) -> None:
         """Makes the tables. Raises InputError."""

@@ -12,7 +12,6 @@ from batchinfer.core.records import Answer, Failure, Generation, Message, Predic
 from batchinfer.engines.protocol import Engine, Task
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import BatchinferError, Stopped
-from batchinfer.inputs.parquet import template_values
 from batchinfer.pipeline.on_errors import stopped_early, too_many
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.stop import Stop
@@ -106,7 +105,7 @@ class Generator:
                     yield Prompt(prompt_key, messages, tuple(ids))
 
     def _fill(self, prompt_key: bytes, row: dict[str, Any]) -> tuple[Message, ...] | None:
-        values = template_values(row, self._list.source.kinds)
+        values = self._list.source.template_values(row)
         self._underway[prompt_key] = AwaitedRow(self._list.query_of(row), values)
         try:
             return self._question.template.messages(values)

@@ -33,24 +33,33 @@ class Failures:
 
 def runs(data: JobData) -> list[RunRow]:
     """All runs of a job, newest first. Raises NotFound for one that was never run."""
-    return _existing(data).runs()
+    store = _existing(data)
+    if not store.last_run_id():  # imports and publishing make a cache, too
+        raise _never_run(data)
+    return store.runs()
 
 
 def failures(data: JobData, limit: int | None) -> Failures:
-    """Rows without a prediction, at most so many. Raises NotFound for a job that was never run."""
+    """Rows without a prediction, at most so many. Raises NotFound for a job that was never run, if it has none either."""
     store = _existing(data)
-    remaining = figure(store.runs()[0].report, "remaining")
-    return Failures(tuple(store.failures(limit)), ranked(store.failure_reasons()), remaining)
+    counts, past = store.failure_reasons(), store.runs()
+    if not counts and not past:
+        raise _never_run(data)
+    remaining = figure(past[0].report, "remaining") if past else 0
+    return Failures(tuple(store.failures(limit)), ranked(counts), remaining)
 
 
 def _existing(data: JobData) -> Store:
     data.require()
     store = Store(data.cache)
-    if store.path.exists():
-        store.prepare()
-        if store.last_run_id():  # imports and publishing make a cache, too
-            return store
-    raise NotFound(
+    if not store.path.exists():
+        raise _never_run(data)
+    store.prepare()
+    return store
+
+
+def _never_run(data: JobData) -> NotFound:
+    return NotFound(
         f"The job {data.name} has not been run yet in {data.root}",
         fix="batchinfer run does it, or choose another data folder with --home.",
     )

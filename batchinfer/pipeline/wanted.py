@@ -6,6 +6,7 @@ import itertools
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from batchinfer.core.database import query_engine
 from batchinfer.core.home import JobData
 from batchinfer.errors import InputError, NotFound, SpecError, UsageError, did_you_mean
 from batchinfer.inputs.files import list_columns, list_files
-from batchinfer.inputs.parquet import ROW, ListSource, template_values
+from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.job.reader import Job
 from batchinfer.planning.question import Question
 from batchinfer.prompting.template import PromptTemplate
@@ -92,11 +93,18 @@ def _given(job: Job, data: JobData, wanted: Wanted, used: list[str]) -> TriedRow
     if unknown and set(unknown) - set(job.spec.input.key):
         raise _unclear(wanted.texts, used, job.spec.input.key)
     try:
-        kinds = list_columns(job, data, wanted.input, used=used)[0].kinds
-        columns = {name: Column(name, kinds[name]) for name in used}
+        source = list_columns(job, data, wanted.input, used=used)[0]
     except (InputError, NotFound, SpecError):
-        columns = {name: Column(name, "string") for name in used}
-    return TriedRow({name: typed(wanted.texts[name], column) for name, column in columns.items()})
+        return TriedRow({name: typed(wanted.texts[name], Column(name, "string")) for name in used})
+    values = {name: typed(wanted.texts[name], Column(name, source.kinds[name])) for name in used}
+    times = [name for name in used if source.kinds[name] == "timestamp"]
+    return TriedRow(values | {name: _moment(values[name], zoned=name in source.zoned) for name in times})
+
+
+def _moment(time: datetime, *, zoned: bool) -> datetime:
+    """A time as a template would get it out of the list: in UTC, which it says if the column has zones."""
+    moment = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return moment if zoned else moment.replace(tzinfo=None)
 
 
 def _good_rows(source: ListSource) -> Iterator[TriedRow]:
@@ -105,7 +113,7 @@ def _good_rows(source: ListSource) -> Iterator[TriedRow]:
 
 
 def _row(record: Mapping[str, Any], source: ListSource) -> TriedRow:
-    return TriedRow(template_values(record, source.kinds), {column.name: record[column.name] for column in source.key})
+    return TriedRow(source.template_values(record), {column.name: record[column.name] for column in source.key})
 
 
 def _by_key(source: ListSource, query: dict[str, Any]) -> TriedRow:

@@ -13,7 +13,6 @@ from batchinfer.engines import models
 from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.vllm import block_size
-from batchinfer.inputs.parquet import template_values
 from batchinfer.planning.loadable import task_of
 from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.question import Question
@@ -79,7 +78,7 @@ def _first_prompt(prepared: Prepared) -> str | None:
     if question is None or row is None:
         return None
     try:
-        messages = question.template.messages(template_values(row, prepared.query_list.source.kinds))
+        messages = question.template.messages(prepared.query_list.source.template_values(row))
     except TemplateFault:
         return None
     return "\n\n".join(content for _, content in messages)
@@ -124,7 +123,7 @@ def _texts(prepared: Prepared, rows: Iterable[dict[str, Any]], tokenizer: Tokeni
     assert prepared.question is not None
     for row in rows:
         try:
-            messages = prepared.question.template.messages(template_values(row, prepared.query_list.source.kinds))
+            messages = prepared.question.template.messages(prepared.query_list.source.template_values(row))
         except TemplateFault:
             continue  # the run will make a failure of it
         yield tokenizer.text(messages)

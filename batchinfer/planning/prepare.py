@@ -15,13 +15,14 @@ from batchinfer.cache.store import Store
 from batchinfer.cache.verdicts import Verdicts
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.clock import latest, now
+from batchinfer.core.columns import Kind
 from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.errors import BatchinferError, UsageError, counted
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_columns, list_files
-from batchinfer.inputs.parquet import ListSource, template_values
+from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.place import list_place
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.inputs.upstream import Upstream
@@ -170,7 +171,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
     with data.scratch() as scratch, scratch_database(scratch) as db:
         files, upstream = list_files(job, data, options.input, scratch)
         query_list = QueryList(db, ListSource(files, spec.input, columns), columns)
-        question = question and question.of_kinds({name: query_list.source.kinds[name] for name in columns})
+        question = question and question.of_kinds(*_kinds(query_list.source, columns))
         load_list(query_list, job, data, question)
         if writes:
             data.prepare(job.path)
@@ -184,6 +185,11 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
         workspace.verdicts.resolve(store, query_list)
         plan = Plan(workspace, question.parser_id if question else "", selection)
         yield Prepared(job, data, workspace, plan, question, selection, upstream, list_place(job, options.input))
+
+
+def _kinds(source: ListSource, names: Sequence[str]) -> tuple[dict[str, Kind], list[str]]:
+    """The kinds of these columns, and those among them whose times have a zone."""
+    return {name: source.kinds[name] for name in names}, [name for name in names if name in source.zoned]
 
 
 def load_list(query_list: QueryList, job: Job, data: JobData, question: Question | None) -> None:
@@ -205,8 +211,9 @@ def _reread(workspace: Workspace, question: Question) -> None:
 
 def _template_values(query_list: QueryList, prompt_keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
     """What the template is filled with for these prompts, as far as the list has them."""
-    kinds = query_list.source.kinds
-    return {prompt_key: template_values(row, kinds) for prompt_key, row in query_list.rows(prompt_keys).items()}
+    return {
+        prompt_key: query_list.source.template_values(row) for prompt_key, row in query_list.rows(prompt_keys).items()
+    }
 
 
 def _store(data: JobData, scratch: Path, *, writes: bool) -> Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,12 @@ class Question:
         assert self.spec.prompt is not None  # a question is only made of jobs that have one
         return self.spec.prompt
 
-    def of_kinds(self, kinds: dict[str, columns.Kind]) -> Question:
-        """The same, for template columns of these kinds: 1 and 1.0 make different prompts."""
-        parts = self.parts | {"columns": kinds}
+    def of_kinds(self, kinds: dict[str, columns.Kind], zoned: Collection[str] = ()) -> Question:
+        """The same, for template columns of these kinds: 1 and 1.0 make different prompts.
+
+        zoned: those whose times have a zone, which a prompt says.
+        """
+        parts = self.parts | {"columns": kinds} | ({"columns_with_zones": sorted(zoned)} if zoned else {})
         return replace(self, parts=parts, fingerprint=fingerprint(parts))
 
     def provenance(self, run_id: int | None) -> Provenance:

@@ -74,7 +74,10 @@ def manifest_of(
         "created_at": iso(now()),
         "rows": candidate.contents.entries,
         "carried": candidate.contents.carried,
-        "key": [{"name": column.name, "kind": column.kind} for column in source.key],
+        "key": [
+            {"name": column.name, "kind": column.kind} | ({"zoned": True} if column.zoned else {})
+            for column in source.key
+        ],
         "normalize": list(spec.input.normalize),
         "prediction": spec.output.kind,
         "unicode": unicodedata.unidata_version,

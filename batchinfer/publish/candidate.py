@@ -97,8 +97,9 @@ def release_candidate(
     if forced is None and failed:
         raise UsageError(
             f"The candidate {name} failed its gate ({', '.join(failed)})",
-            fix=f"batchinfer diff {data.name} current {name} shows what it would change, batchinfer failures {data.name} "
-            "the rows without an answer. To publish it anyway: --force --why TEXT.",
+            fix=f"batchinfer diff {data.name} current {name} shows what it would change"
+            + (f", batchinfer failures {data.name} the rows without an answer" if store.failure_reasons() else "")
+            + ". To publish it anyway: --force --why TEXT.",
         )
     current = resolve_current(data, info)
     parent = resolve_parent(data, current, info)

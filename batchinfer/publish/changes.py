@@ -13,7 +13,7 @@ import duckdb
 
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
-from batchinfer.core.sql import listed, literal, parquet_rows
+from batchinfer.core.sql import listed, parquet_rows, query_json
 from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
@@ -48,8 +48,7 @@ class Entries:
     @classmethod
     def of_table(cls, rows_sql: str, key: Sequence[Column]) -> Self:
         """Those of a table that has the list's columns."""
-        parts = ", ".join(f"{literal(column.name)}, {listed(column.name)}" for column in key)
-        return cls(rows_sql, f"json_object({parts})::VARCHAR")
+        return cls(rows_sql, f"{query_json(key, listed)}::VARCHAR")
 
 
 @dataclass(frozen=True, slots=True)

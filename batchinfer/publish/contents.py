@@ -31,7 +31,7 @@ from batchinfer.core.database import COPY_OPTIONS, LIST_ROWS, one
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.reasons import FailureReason, ranked
 from batchinfer.core.records import Source
-from batchinfer.core.sql import listed, literal
+from batchinfer.core.sql import listed, literal, query_json
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.match.version import matcher_version
 from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare_entries, version_rows
@@ -317,8 +317,7 @@ class Candidate:
     def _served_query(self) -> str:
         """The key as the version served now has it, which may be of other columns."""
         assert self._served is not None
-        parts = ", ".join(f"{literal(column.name)}, b.{listed(column.name)}" for column in self._served.key)
-        return f"json_object({parts})::VARCHAR"
+        return f"{query_json(self._served.key, lambda name: f'b.{listed(name)}')}::VARCHAR"
 
     def _rows(self, sql: str) -> Rows:
         return self._db.execute(sql).fetchall()

@@ -12,7 +12,7 @@ import lmdb
 from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.files import os_errors
-from batchinfer.core.sql import literal, parquet_rows
+from batchinfer.core.sql import literal, parquet_rows, query_json
 from batchinfer.errors import StoreError
 from batchinfer.versions.entries import page_checks
 from batchinfer.versions.layout import CHECKS, LOOKUP, PREDICTIONS, version_column
@@ -24,10 +24,9 @@ def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: P
     db: any; no table of it is read. is_json: whether predictions are JSON values. Returns the number of entries.
     """
     prediction = "prediction::JSON" if is_json else "prediction"
-    query = ", ".join(f"{literal(column.name)}, {version_column(column.name)}" for column in key)
     rows = db.execute(  # in the order of the file, which is that of the hashes
         f"""SELECT lookup, encode(json_object(
-            'job', {literal(job)}, 'query', json_object({query}), 'prediction', {prediction}, 'scores', scores::JSON,
+            'job', {literal(job)}, 'query', {query_json(key, version_column)}, 'prediction', {prediction}, 'scores', scores::JSON,
             'score', score, 'source', source, 'model', model,
             'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR) AS body
         FROM {parquet_rows(target / PREDICTIONS)}"""

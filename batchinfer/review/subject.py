@@ -22,6 +22,7 @@ import pyarrow as pa
 from batchinfer.cache import verdicts
 from batchinfer.cache.imports import as_prediction
 from batchinfer.core import keys
+from batchinfer.core.clock import shown
 from batchinfer.core.columns import Column, typed
 from batchinfer.core.database import add_text_function
 from batchinfer.core.keys import canonical_json
@@ -307,4 +308,4 @@ def _unix_lines(text: str) -> str:
 
 
 def _as_json(query: Mapping[str, Any]) -> str:
-    return json.dumps(query, ensure_ascii=False, default=lambda value: value.isoformat())
+    return json.dumps(query, ensure_ascii=False, default=shown)

@@ -270,7 +270,7 @@ def _forced(document: Mapping[str, Any] | None) -> Forced | None:
 def _column(document: Mapping[str, Any]) -> Column:
     if document["kind"] not in ENCODERS:
         raise ValueError(f"a key column has the unknown kind {document['kind']}")
-    return Column(_text(document["name"]), document["kind"])
+    return Column(_text(document["name"]), document["kind"], zoned=document.get("zoned") is True)
 
 
 def _run(document: Mapping[str, Any]) -> PublishedRun:

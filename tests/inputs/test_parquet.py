@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError
-from batchinfer.inputs.parquet import ROW, BadRow, ListSource, template_values
+from batchinfer.inputs.parquet import ROW, BadRow, ListSource
 from batchinfer.job.spec import InputSpec
 from tests.factories import unchecked, write
 
@@ -114,7 +114,7 @@ def test_a_nested_column_reaches_the_template_as_lists_and_mappings(
     list_ = opened({"id": list(range(len(values))), "n": column})
     columns = good(list_)
     rows = [{"id": 0, "n": text} for text in columns["n"]]
-    assert [template_values(row, list_.kinds)["n"] for row in rows] == values
+    assert [list_.template_values(row)["n"] for row in rows] == values
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_an_export_replaces_its_target_as_a_whole(tmp_path: Path, monkeypatch: p
     real.write_text("older")
     link.symlink_to(real)
 
-    def breaks(db: Any, sql: str, output: Any, draft: Path, _: Any) -> None:
+    def breaks(db: Any, sql: str, output: Any, draft: Path, *_: Any) -> None:
         draft.write_text("half")
         raise StoreError("the disk went away")
 

@@ -12,8 +12,11 @@ from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure
 from batchinfer.errors import NotFound
 from batchinfer.pipeline import history
+from batchinfer.pipeline.publish import publish
 from batchinfer.pipeline.report import figure
+from batchinfer.planning.prepare import Options
 from tests.factories import LENIENT, Reply, World, imports_job, model_job
+from tests.tiny import RecordingConsole
 
 
 @pytest.fixture
@@ -87,3 +90,14 @@ def test_reports_of_older_programs_are_read() -> None:
     assert [figure(old, name) for name in ("cached", "failed", "remaining")] == [1, 2, 3]
     assert figure(old | {"cached": 4}, "cached") == 4
     assert figure({}, "cached") is None
+
+
+def test_what_publish_counts_is_listed(tmp_path: Path) -> None:
+    """Bad rows that a publish points to are among the failures, also of a job that was never run."""
+    world = imports_job(tmp_path, {"id": ["a", None]}, input={"path": "queries.parquet", "key": ["id"]}, gate=LENIENT)
+    world.take_in({"id": ["a"], "prediction": ["x"]})
+    report = publish(world.job, world.data, Options(), RecordingConsole())
+    assert report.bad == 1
+    assert [row.reason for row in history.failures(world.data, None).rows] == ["null_key"]
+    with pytest.raises(NotFound, match="has not been run"):
+        history.runs(world.data)

@@ -12,7 +12,11 @@ import pyarrow as pa
 import pytest
 
 from batchinfer.core.columns import typed
+from batchinfer.core.output import OutputFile
+from batchinfer.core.records import Failure
 from batchinfer.errors import UsageError
+from batchinfer.pipeline.export import export
+from batchinfer.planning.prepare import Options
 from tests.factories import model_job
 from tests.publish.conftest import (
     OPEN,
@@ -36,8 +40,9 @@ KEYS: dict[str, tuple[Any, Any, Any, Any]] = {  # column of one row; the value t
     "last": ([date(9999, 12, 31)], date(9999, 12, 31), date(9999, 12, 30), "9999-12-31"),
     "timestamp": (
         [datetime(2026, 1, 31, 12, 30, 0, 1, tzinfo=UTC)], datetime(2026, 1, 31, 14, 30, 0, 1, tzinfo=ZONE),
-        datetime(2026, 1, 31, 12, 30, tzinfo=UTC), "2026-01-31 12:30:00.000001",
+        datetime(2026, 1, 31, 12, 30, tzinfo=UTC), "2026-01-31T12:30:00.000001Z",
     ),
+    "without a zone": ([datetime(1, 1, 1, 7)], datetime(1, 1, 1, 7), datetime(1, 1, 1), "0001-01-01T07:00:00"),  # noqa: DTZ001
 }  # fmt: skip
 
 
@@ -127,3 +132,32 @@ def test_a_key_column_may_bear_any_name(tmp_path: Path, name: str) -> None:
     for value, prediction in (("x", "about x"), ("beyond", "imported")):
         body = json.loads(world.get(**{name: value}) or b"")
         assert (body["query"], body["prediction"]) == ({name: value}, prediction)
+
+
+def test_times_say_their_zone_wherever_they_are_shown(make: Make, tmp_path: Path) -> None:
+    """Bodies, exports, stored queries and prompts have RFC 3339 times, with a zone where the list has one."""
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    moments = pa.array([noon, noon + timedelta(hours=1)], pa.timestamp("us", "Asia/Tokyo"))
+    plain = pa.array([noon.replace(tzinfo=None)] * 2, pa.timestamp("us"))
+    world = make({"at": moments, "day": plain}, input={"path": "queries.parquet", "key": ["at", "day"]},
+                 prompt={"template": "{{ at }} {{ day }}"}, gate=OPEN)  # fmt: skip
+    prompts: list[str] = []
+
+    def reply(row: dict[str, Any]) -> str | Failure:
+        prompts.append(f"{row['at']} {row['day']}")
+        return "yes" if len(prompts) == 1 else Failure(None, "engine", "refused", "no")
+
+    world.answer(reply)
+    world.publish()
+    day = "2026-01-31T12:00:00"
+    assert json.loads(world.get(at=noon, day=noon) or b"")["query"] == {"at": f"{day}Z", "day": day}
+    assert [row.query for row in world.store.failures()] == [{"at": "2026-01-31T13:00:00Z", "day": day}]
+    export(world.job, world.data, Options(), OutputFile.of(tmp_path / "out.csv"))
+    assert f"{day}Z,{day}," in (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()[1]
+    with world.prepared() as prepared:
+        first = prepared.query_list.first_row()
+        assert first is not None
+        assert prepared.question is not None
+        [(_, text)] = prepared.question.template.messages(prepared.query_list.source.template_values(first))
+        assert text == "2026-01-31 12:00:00+00:00 2026-01-31 12:00:00"
+        assert prepared.question.parts["columns_with_zones"] == ["at"]
