@@ -7,6 +7,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Sequence
+from json.scanner import make_scanner
 from pathlib import Path
 
 from batchinfer.client.types import Hit, Matches, Outcome, Query
@@ -54,7 +55,9 @@ class LocalBackend:
         return followed.snapshot, followed.pointer
 
     def get(self, query: Query) -> Hit | None:
-        snapshot, _ = self._opened()
+        snapshot = self._follower.followed.snapshot
+        if snapshot is None:
+            raise _why_nothing(self._follower)
         return _hit(snapshot.get(query))
 
     def get_many(self, queries: list[Query]) -> list[Outcome]:
@@ -100,11 +103,20 @@ class LocalBackend:
         self._start()
 
 
-_decode = json.JSONDecoder().decode
+_DECODER = json.JSONDecoder()
+_scan = make_scanner(_DECODER)  # type: ignore[arg-type]  # its stub says that it takes its own kind
 
 
 def _hit(body: bytes | None) -> Hit | None:
-    return None if body is None else _decode(body.decode())
+    """A body as a dictionary. The scanner alone takes three quarters of the decoder's time, which also looks for spaces."""
+    if body is None:
+        return None
+    text = body.decode()
+    try:
+        hit: Hit = _scan(text, 0)[0]
+    except StopIteration:  # no JSON
+        hit = _DECODER.decode(text)
+    return hit
 
 
 def _why_nothing(follower: Follower) -> BatchinferError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import weakref
 from pathlib import Path
@@ -18,6 +19,7 @@ class OpenFile:
 
     path: where it lay when it was opened.
     size: in bytes, at that time.
+    pread: so many bytes from a place, or fewer from a file that was cut; for who checks them. Raises OSError.
     is_damaged: whether something was read from it that this program did not write.
     """
 
@@ -26,6 +28,7 @@ class OpenFile:
         self.path, self.is_damaged = path, False
         self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._handle)
+        self.pread = functools.partial(os.pread, self._handle)
         self.size, _ = self._facts = self._signature()
 
     @property

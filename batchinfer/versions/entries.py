@@ -2,7 +2,8 @@
 
 A file that is mapped kills who reads it once it is cut, and a damaged page leads a reader anywhere. So each page is read
 from the open file and compared with its checksum in lookup.crc before it is believed. What leads to the leaves is read
-once, when the file is opened; a look-up reads one leaf, and the pages of its own that a long body lies in.
+once, when the file is opened; a look-up reads one leaf, and the pages of its own that a long body lies in. Bodies that were
+asked for last are kept.
 
     meta page 0 or 1 ─► root ─► branches ─► leaf: key → body, or key → its first page of its own
 """
@@ -10,12 +11,12 @@ once, when the file is opened; a look-up reads one leaf, and the pages of its ow
 from __future__ import annotations
 
 import struct
-import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from batchinfer.core.open_file import DamagedFile, OpenFile
 
@@ -24,15 +25,19 @@ HEAD = 16  # bytes of a page before its pointers, or before a long body
 NODE = 8  # bytes of a node before its key
 MAGIC, LAYOUT = 0xBEEFC0DE, 1
 LEAF, LONG_PAGES = 0x02, 0x04  # kinds of pages
+KINDS = LEAF | LONG_PAGES
 LONG = 0x01  # the kind of a node whose body has pages of its own
 NOWHERE = 2**64 - 1  # the root of an empty tree
 PAGE_SIZES = {1 << bits for bits in range(9, 17)}
 DEEPEST = 32
-MOST_KEPT = 1024  # leaves: some 4 MB
+ROOM = 4 << 20  # bytes of bodies that are kept
+BESIDE = 200  # bytes that keeping a body takes beside it
+KEY_LENGTH = struct.pack("=H", KEY)  # stands before each key; a body, which is JSON, has no NUL, so it is never in one
 _META = struct.Struct("=16xII16xI50xH24xQQQQ")  # magic, layout, page size; depth, entries, root, last page, transaction
 _HEADER = struct.Struct("=8x2xHHH")  # flags, and the ends of the free room
 _NODE = struct.Struct("=HHHH")  # two halves of a number, flags, length of the key
-_HALF = struct.Struct("=H")
+_unpack_node = _NODE.unpack_from
+_FLAGS = 10  # where a page says its kind
 _WORD = struct.Struct("=Q")
 _COUNT = struct.Struct("=12xI")
 
@@ -62,12 +67,13 @@ class EntryFile:
     def __init__(self, path: Path, checks: Path | None) -> None:
         """checks: the checksums of its pages; None in an old version. Raises OSError or DamagedFile."""
         self._file = OpenFile(path)
+        self._pread = self._file.pread
         self._checks = None if checks is None else array("I", _whole_words(checks))
         self._tree = _newest_tree(self._file)
         self._size = self._tree.page_size
         if self._checks is not None and len(self._checks) < self._tree.pages:
             raise DamagedFile(f"{checks} is damaged: it has too few checksums.")
-        self._kept = dict[int, bytes]()
+        self._kept, self._room = dict[bytes, bytes](), ROOM
         self._firsts, self._leaves = array("Q"), array("Q")  # what the keys of each leaf begin with, and its page
         if self._tree.root != NOWHERE:
             self._gather(self._tree.root, 0, self._tree.depth)
@@ -87,12 +93,32 @@ class EntryFile:
 
     def get(self, key: bytes) -> bytes | None:
         """The body of a key. Raises DamagedFile."""
+        body = self._kept.get(key)
+        if body is None and (body := self._find(key)) is not None:
+            self._keep(key, body)
+        return body
+
+    def _keep(self, key: bytes, body: bytes) -> None:
+        """Keeps a body, as it was when it was compared with its checksum."""
+        size = len(body) + BESIDE
+        if size > self._size:
+            return
+        self._room -= size
+        if self._room < 0:
+            self._kept.clear()
+            self._room = ROOM - size
+        self._kept[key] = body
+
+    def _find(self, key: bytes) -> bytes | None:
         begin = int.from_bytes(key[:8], "big")
         place = bisect_right(self._firsts, begin) - 1
         while place >= 0:
-            body = self._in_leaf(self._leaves[place], key)
-            if body is not None or self._firsts[place] != begin:
-                return body
+            page = self._leaf(self._leaves[place])
+            at = page.find(KEY_LENGTH + key, HEAD + NODE - len(KEY_LENGTH))
+            if at >= 0:
+                return self._body(page, at + len(KEY_LENGTH) - NODE)
+            if self._firsts[place] != begin:
+                return None
             place -= 1  # the keys of two leaves may begin alike
         return None
 
@@ -117,33 +143,27 @@ class EntryFile:
         if count != len(self):
             raise self._file.damaged(f"it has {count:,} entries and says {len(self):,}")
 
-    def _in_leaf(self, number: int, key: bytes) -> bytes | None:
-        page = self._leaf(number)
-        place = page.find(key, HEAD)
-        while place >= 0:
-            if page.find(_HALF.pack(place - NODE), HEAD, _HEADER.unpack_from(page)[1]) >= 0:
-                return self._body(page, place - NODE)
-            place = page.find(key, place + 1)  # it stood in a body
-        return None
-
     def _leaf(self, number: int) -> bytes:
-        """A leaf. Those that were read last are kept, as they were when they were compared with their checksums."""
-        page = self._kept.get(number)
-        if page is None:
-            page = self._read(number, LEAF, 1)
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-            self._kept[number] = page
-        return page
+        """What `_read` gives of a leaf, in half of its time where all is well."""
+        checks, size = self._checks, self._size
+        if checks is not None:
+            try:
+                page = self._pread(size, number * size)
+            except OSError:
+                return self._read(number, LEAF, 1)
+            if crc32(page) == checks[number] and len(page) == size and page[_FLAGS] & KINDS == LEAF:
+                return page
+        return self._read(number, LEAF, 1)
 
     def _body(self, page: bytes, node: int) -> bytes:
         try:
-            low, high, flags, key_length = _NODE.unpack_from(page, node)
-            begin, length = node + NODE + key_length, low | high << 16
+            low, high, flags, key_length = _unpack_node(page, node)
             if flags & LONG:
-                return self._long_body(_WORD.unpack_from(page, begin)[0], length)
+                number = _WORD.unpack_from(page, node + NODE + key_length)[0]
+                return self._long_body(number, low | high << 16)
         except struct.error as exc:
             raise self._file.damaged("an entry begins outside its page") from exc
+        begin, length = node + NODE + KEY, low | high << 16
         body = page[begin : begin + length]
         if key_length != KEY or len(body) != length:
             raise self._file.damaged("an entry does not fit its page")
@@ -162,7 +182,7 @@ class EntryFile:
             return
         page = self._read(number, 0, 1)
         for place, node in enumerate(self._nodes(page)):
-            low, high, flags, key_length = _NODE.unpack_from(page, node)
+            low, high, flags, key_length = _unpack_node(page, node)
             first = int.from_bytes(page[node + NODE : node + NODE + min(8, key_length)].ljust(8, b"\0"), "big")
             self._gather(low | high << 16 | flags << 32, first if place else begin, depth - 1)
 
@@ -183,9 +203,9 @@ class EntryFile:
             raise self._file.damaged("a page is missing")
         begin = number * self._size
         pages = self._file.read(begin, begin + count * self._size)
-        if self._checks is not None and zlib.crc32(pages) != self._checks[number]:
+        if self._checks is not None and crc32(pages) != self._checks[number]:
             raise self._file.damaged("a page differs from its checksum")
-        if _HEADER.unpack_from(pages)[0] & (LEAF | LONG_PAGES) != kind:
+        if _HEADER.unpack_from(pages)[0] & KINDS != kind:
             raise self._file.damaged("a page is of the wrong kind")
         return pages
 
@@ -200,7 +220,7 @@ def page_checks(path: Path) -> bytes:
     with path.open("rb") as file:
         while number < tree.pages and (page := file.read(tree.page_size)):
             count = max(_COUNT.unpack_from(page)[0], 1) if _HEADER.unpack_from(page)[0] & LONG_PAGES else 1
-            checks[number] = zlib.crc32(page + file.read((count - 1) * tree.page_size))
+            checks[number] = crc32(page + file.read((count - 1) * tree.page_size))
             number += count
     return checks.tobytes()
 

@@ -12,6 +12,7 @@ import lmdb
 import pytest
 
 from batchinfer.core.open_file import DamagedFile
+from batchinfer.versions import entries as entries_of
 from batchinfer.versions.entries import EntryFile, page_checks
 
 SIZES = {"none": 0, "one": 1, "a leaf": 20, "branches": 3000, "branches of branches": 30_000}
@@ -130,3 +131,19 @@ def test_checksums_that_are_cut_are_damaged(tmp_path: Path) -> None:
     os.truncate(tmp_path / "lookup.crc", 5)
     with pytest.raises(DamagedFile, match=r"lookup\.crc is damaged: it has too few checksums"):
         EntryFile((tmp_path / "lookup.lmdb"), tmp_path / "lookup.crc")
+
+
+def test_bodies_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for is not read again, however the file changes; all that is kept has room, and long bodies are not."""
+    monkeypatch.setattr(entries_of, "ROOM", 10_000)
+    bodies = {key_of(number): body_of(number) for number in range(300)}
+    entries = write(tmp_path, bodies)
+    assert all(entries.get(key) == body for key, body in bodies.items())
+    kept = entries._kept
+    assert 0 < sum(map(len, kept.values())) <= 10_000
+    assert key_of(0) not in kept
+    last = next(reversed(kept))
+    (tmp_path / "lookup.lmdb").write_bytes(b"")
+    assert entries.get(last) == bodies[last]
+    with pytest.raises(DamagedFile, match="it was cut"):
+        entries.get(next(key for key in bodies if key not in kept))
