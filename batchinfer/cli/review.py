@@ -114,9 +114,8 @@ def import_(
     if list_:
         past = [row.to_json() for row in predictions.past_imports(data)]
         columns = ["import_id", "created_at", "kind", "author", *_COUNTS]
-        emit(
-            past, as_json, lambda: table("", columns, [[row[name] for name in columns] for row in past], right=_COUNTS)
-        )
+        rows = [[row[name] for name in columns] for row in past]
+        emit(past, as_json, lambda: table("", columns, rows, right=_COUNTS) if rows else click.echo("No imports."))
     elif undo is not None:
         undone = predictions.undo_import(opened, data, undo)
         emit(

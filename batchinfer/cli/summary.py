@@ -76,9 +76,10 @@ def print_published(report: RunReport) -> None:
     elif report.unchanged:
         _tell_same(report.same_as)
     else:
+        rest = f"batchinfer run {report.job} makes the rest and does both; " if report.remaining else ""
         tell(
             "Nothing was published, and nothing was compared with what is served: the run had --limit or --no-publish. "
-            f"batchinfer publish {report.job} does both."
+            f"{rest}batchinfer publish {report.job} does both{' now' if rest else ''}."
         )
     _tell_served(report)
     if report.failed or report.bad:

@@ -38,6 +38,6 @@ def ask(person: Person, said: str, fix: str, *, yes: bool, typed: str | None = N
         return
     answer = person.confirm(question if typed is None else said, typed=typed)
     if answer is None:
-        raise NotConfirmed(said.removesuffix("."), fix=fix)
+        raise NotConfirmed(said, fix=fix)
     if not answer:
         raise NotConfirmed(f"{said} Stopped, since the answer was no.")

@@ -86,7 +86,7 @@ def list_files(
     SpecError or StoreError.
     """
     if instead is not None:
-        return find_files(instead), None
+        return find_files(instead, "check --input"), None
     if job.spec.input.job is None:
         return job_files(job), None
     path, upstream = write_list(job, data, scratch, rows=rows)

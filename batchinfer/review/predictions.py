@@ -131,7 +131,7 @@ def undo_import(job: Job, data: JobData, number: int) -> UndoneImport:
     known = [row.import_id for row in past_imports(data)]
     if number not in known:
         there = ", ".join(map(str, known)) or "none"
-        raise NotFound(f"The job {data.name} has no import {number} in {data.root}: there are {there}.")
+        raise NotFound(f"The job {data.name} has no import {number} in {data.root}: it has {there}.")
     with data.run_lock(f"batchinfer import {job.name}"):
         return UndoneImport(number, imports.remove_import(Store(data.cache), number))
 

@@ -191,7 +191,7 @@ def pin(data: JobData, version: int) -> PinReport:
     with data.versions_lock(f"batchinfer pin {data.name}"):
         if version not in numbers(data):
             there = ", ".join(map(str, numbers(data))) or "none"
-            raise NotFound(f"The job {data.name} has no version {version} in {data.root}: there are {there}.")
+            raise NotFound(f"The job {data.name} has no version {version} in {data.root}: it has {there}.")
         verify(data, version)
         point(data, PIN, version)
         return PinReport(data.name, version, version)

@@ -151,7 +151,9 @@ def test_a_pattern_that_vllm_cannot_follow(
     batchinfer: Cli, shop: Callable[..., Path], tiny: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     """It is refused with line and reason before the model is loaded."""
-    monkeypatch.setattr("batchinfer.engines.grammars.followed_elsewhere", lambda kind, text: Constraint(text, refusal=f"{kind} no"))
+    monkeypatch.setattr(
+        "batchinfer.engines.grammars.followed_elsewhere", lambda kind, text: Constraint(text, refusal=f"{kind} no")
+    )
     folder = shop(model={"id": str(tiny)}, output={"type": "regex", "pattern": "(?i)yes|no"})
     done = batchinfer(*command, "--json")
     assert done.code == 2

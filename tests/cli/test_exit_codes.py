@@ -239,6 +239,8 @@ def test_flags_of_run(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     shop()
     pq.write_table(pa.table({"text": ["four", "five"]}), "other.parquet")
     assert batchinfer("run", "shop", "--limit", "1", "--json").json["left"] == 2
+    said = " ".join(batchinfer("run", "shop", "--limit", "1").out.split())
+    assert said.endswith("batchinfer run shop makes the rest and does both; batchinfer publish shop does both now.")
     assert batchinfer("run", "shop", "--no-publish", "--json").json["version"] is None
     assert batchinfer("run", "shop", "--json").json["version"] == 1
     other = batchinfer("run", "shop", "--input", "other.parquet", "--no-publish", "--json").json

@@ -50,6 +50,12 @@ def made(tmp_path: Path) -> World:
     return world
 
 
+def test_a_list_that_is_not_there_is_named_by_where_it_was_given(made: World, tmp_path: Path) -> None:
+    """The advice for --input is not to use --input."""
+    with pytest.raises(InputError, match=r"There is no file .*/gone\.parquet: check --input\.$"):
+        list_files(made.job, made.data, tmp_path / "gone.parquet", tmp_path)
+
+
 def test_the_jobs_own_files(made: World, tmp_path: Path) -> None:
     """They are those that input.path names, none of which may lie beyond the job's folder."""
     assert [path.name for path in job_files(made.job)] == ["one.parquet", "two.parquet"]

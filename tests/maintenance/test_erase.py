@@ -410,7 +410,7 @@ def test_it_asks_first(world: World, batchinfer: Cli) -> None:
     done = batchinfer("forget", world.job.path, f"name={PRIVATE}")
     assert (done.code, done.sentence) == (
         2,
-        f"This erases name={PRIVATE} of shop, in its cache, versions, misses and logs, and cannot be undone: pass --yes to erase it.",
+        f"This erases name={PRIVATE} of shop, in its cache, versions, misses and logs, and cannot be undone. Pass --yes to erase it.",
     )
     assert world.get(name=PRIVATE) is not None
 

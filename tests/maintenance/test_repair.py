@@ -192,7 +192,7 @@ def test_a_whole_cache_is_left_alone(world: World) -> None:
 def test_it_asks_first(world: World) -> None:
     """And does nothing where nobody answers."""
     os.truncate(world.data.cache, 5000)
-    with pytest.raises(NotConfirmed, match="The damaged file is kept beside it: pass --yes"):
+    with pytest.raises(NotConfirmed, match=r"The damaged file is kept beside it\. Pass --yes"):
         repair(world.data, Nobody())
     assert world.data.cache.stat().st_size == 5000
     assert kept_files(world.data) == []

@@ -76,7 +76,7 @@ def test_the_way_back_is_asked_about_too(world: World, week2: Path) -> None:
     world.take_in({"id": [1], "prediction": ["new"]})
     world.publish(input=week2)
     assert input_of(world) == str(week2)
-    with pytest.raises(NotConfirmed, match=r"but this list is queries\.parquet: pass --yes"):
+    with pytest.raises(NotConfirmed, match=r"but this list is queries\.parquet\. Pass --yes"):
         publish(world.job, world.data, Options(), RecordingConsole())
     world.take_in({"id": [1], "prediction": ["newer"]})
     person = RecordingConsole()
@@ -162,7 +162,7 @@ def test_the_job_s_own_list_by_another_name_is_no_other(world: World, path: str)
 def test_another_path_in_the_job_file_is_another_list(world: World, week2: Path) -> None:
     """An edit of input.path changes the list, too."""
     edited = world.changed(input={"path": week2.name, "key": ["id"]})
-    with pytest.raises(NotConfirmed, match=r"but this list is week2\.parquet: "):
+    with pytest.raises(NotConfirmed, match=r"but this list is week2\.parquet\. "):
         publish(edited.job, edited.data, Options(), RecordingConsole())
 
 

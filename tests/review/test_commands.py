@@ -49,6 +49,8 @@ def test_the_commands(make: Make) -> None:
     _, said = call(world, "review", job, "--out", file, "--where", "id=a")
     assert said == f"There is nothing to review; {file} holds the header only."
     assert "plain" not in call(world, "import", job, "--list")[1]
+    call(world, "import", job, "--undo", "1")
+    assert call(world, "import", job, "--list") == (0, "No imports.")
 
 
 def test_another_list_goes_with_imports(make: Make, tmp_path: Path) -> None:

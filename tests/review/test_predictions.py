@@ -363,11 +363,11 @@ def test_imports_are_listed_and_undone(make: Make) -> None:
 def test_undoing_what_is_not_there_is_refused(make: Make) -> None:
     """An unknown number is refused with those that there are."""
     world = make()
-    with pytest.raises(NotFound, match=r"The job shop has no import 1 in .*: there are none\."):
+    with pytest.raises(NotFound, match=r"The job shop has no import 1 in .*: it has none\."):
         predictions.undo_import(world.job, world.data, 1)
     world.take_in({"id": ["a"], "prediction": ["1"]})
     world.take_in({"id": ["b"], "prediction": ["1"]})
-    with pytest.raises(NotFound, match=r"The job shop has no import 7 in .*: there are 1, 2\."):
+    with pytest.raises(NotFound, match=r"The job shop has no import 7 in .*: it has 1, 2\."):
         predictions.undo_import(world.job, world.data, 7)
 
 

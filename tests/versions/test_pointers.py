@@ -25,7 +25,7 @@ def value(data: JobData) -> str:
 @pytest.mark.parametrize("number", [0, 4, 99])
 def test_only_versions_that_there_are_can_be_pinned(data: JobData, number: int) -> None:
     """A number without a version is refused with those that there are, and nothing is pinned."""
-    with pytest.raises(NotFound, match=rf"The job shop has no version {number} in .*: there are 1, 2, 3\."):
+    with pytest.raises(NotFound, match=rf"The job shop has no version {number} in .*: it has 1, 2, 3\."):
         pointers.pin(data, number)
     assert pointers.pinned(data) is None
 
