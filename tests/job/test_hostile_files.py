@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchinfer.errors import BatchinferError, SpecError, UsageError
 from batchinfer.job import reader, yaml_file
 from batchinfer.job.spec import JobSpec
+from tests.fuzz import anything
 from tests.job.files import ASKING, SMALLEST, problems, write_job
 
-CASES = int(os.environ.get("BATCHINFER_FUZZ", "500"))  # 10000 for the long form
 LAUGHS = "description: a\nx:\n" + "".join(
     f"  l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9) if n else 'ha'}]\n" for n in range(30)
 )
@@ -155,7 +154,7 @@ junk = st.recursive(
 WHOLE = yaml.safe_load(SMALLEST + ASKING)
 
 
-@settings(max_examples=CASES, suppress_health_check=[HealthCheck.too_slow])
+@anything(3)
 @given(st.dictionaries(names, junk, max_size=5), st.booleans())
 @pytest.mark.long
 def test_any_sections_give_a_job_or_sentences(sections: dict[str, Any], whole: bool) -> None:
@@ -170,7 +169,7 @@ def test_any_sections_give_a_job_or_sentences(sections: dict[str, Any], whole: b
     assert all(problem.startswith("line ") for problem in said)
 
 
-@settings(max_examples=CASES)
+@anything(3)
 @given(
     st.text()
     | st.lists(st.sampled_from([*"[]{}:,-?|>&*!'\"%@#\n \t0x9", "&a ", "*a", "<<: ", "!!int ", "\\ud800", "key"])).map(
@@ -188,7 +187,7 @@ def test_any_text_gives_a_tree_or_a_sentence(text: str) -> None:
     assert line >= 1
 
 
-@settings(max_examples=CASES)
+@anything(3)
 @given(st.binary(max_size=300), st.integers(0, 200))
 def test_any_bytes_give_a_job_or_a_sentence(tmp_path_factory: pytest.TempPathFactory, noise: bytes, place: int) -> None:
     """A job file that was damaged anywhere is read or refused, whatever bytes stand in it."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchinfer.errors import BatchinferError
 from batchinfer.planning.prepare import Options
 from batchinfer.review import ingest
 from tests.factories import World
+from tests.fuzz import anything
 from tests.review.lists import Make, echo
 
-CASES = int(os.environ.get("BATCHINFER_FUZZ", "500")) // 3  # 10000 for the long form; for each of three kinds
 cells = st.text(max_size=8) | st.sampled_from([
     "", "accept", "reject", "ACCEPT", "=1+1", "'=x", "\x00", "\ufeff", "a;b", '"', "\r\n", "x" * 2000,
     "9" * 5000, "1e999", "ü", "TRUE", "[" * 500,
@@ -48,12 +47,7 @@ def imported(world: World, content: bytes, name: str = "review.csv") -> str:
     return ""
 
 
-SETTINGS = settings(
-    max_examples=CASES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-
-
-@SETTINGS
+@anything(3)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8), cells), max_size=4),
     delimiter=st.sampled_from(",;\t|"),
@@ -69,7 +63,7 @@ def test_any_cells_are_imported_or_refused(world: World, edits: list[tuple[int, 
     imported(world, text.getvalue().encode("utf-8-sig"), "edited.csv")
 
 
-@SETTINGS
+@anything(3)
 @given(
     noise=st.binary(max_size=100),
     place=st.integers(0, 400),
@@ -83,7 +77,7 @@ def test_any_bytes_are_imported_or_refused(world: World, noise: bytes, place: in
     imported(world, whole[:place] + noise + whole[place + cut :], name)
 
 
-@SETTINGS
+@anything(3)
 @given(table=st.lists(st.lists(cells, max_size=6), max_size=4), names=st.lists(headers, max_size=8))
 def test_any_table_is_imported_or_refused(world: World, table: list[list[str]], names: list[str]) -> None:
     """Any table with any of the columns of a review."""

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -28,6 +28,7 @@ from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.problems import KINDS
 from tests.factories import LENIENT, imports_job
+from tests.fuzz import IS_LONG, anything
 from tests.serving import Server, moved, names_job, serving
 
 CHECKS: list[Any] = [
@@ -98,7 +99,7 @@ def test_the_service_is_as_its_document_says(server: Server, path: str, method: 
     statuses: Counter[int] = Counter()
     session = requests.Session()
 
-    @settings(max_examples=80, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @anything(3 if "job" in path else 25, derandomize=not IS_LONG, database=None)
     @given(st.sampled_from([None, *REAL]), st.booleans(), st.sampled_from([True, True, True, False]),
            cases.flatmap(lambda mode: operation.as_strategy(generation_mode=mode)))  # fmt: skip
     def ask(real: tuple[str, dict[str, Any]] | None, keep_query: bool, with_key: bool, case: Any) -> None:

@@ -6,30 +6,31 @@ import contextlib
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError
+from batchinfer.match.version import MATCHER
 from batchinfer.versions import pointers
 from batchinfer.versions.folders import folder_of, verify
-from batchinfer.versions.layout import MANIFEST
+from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import CURRENT, PIN
-from tests.damage import point
+from batchinfer.versions.snapshot import Snapshot
+from tests.damage import made_to_fit, point
+from tests.fuzz import anything
+from tests.serving import names_job
 
-CASES = int(os.environ.get("BATCHINFER_FUZZ", "500"))  # 10000 for the long form
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["", "\x00", "\ud800", "9" * 5000, 10**400]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )  # fmt: skip
-FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 def places(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -76,7 +77,7 @@ def _look_up(data: JobData) -> None:
         Manifest.of(manifest.document).to_bytes()
 
 
-@settings(max_examples=CASES, suppress_health_check=FIXTURES)
+@anything(4)
 @given(draw=st.data())
 @pytest.mark.long
 def test_a_manifest_may_say_anything(data: JobData, draw: st.DataObject) -> None:
@@ -95,7 +96,7 @@ def test_a_manifest_may_say_anything(data: JobData, draw: st.DataObject) -> None
         point(data, 3)
 
 
-@settings(max_examples=CASES, suppress_health_check=FIXTURES)
+@anything(4)
 @given(
     name=st.sampled_from([CURRENT, PIN, MANIFEST]),
     content=st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode()),
@@ -114,7 +115,48 @@ def test_files_may_hold_any_bytes(data: JobData, name: str, content: bytes) -> N
             path.write_bytes(before)
 
 
-@settings(max_examples=CASES, suppress_health_check=FIXTURES)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a version with a matcher."""
+    world = names_job(tmp_path_factory.mktemp("whole") / "home", "shop", {("tea", "en"): ["tea", "cup of tea"]})
+    return {path.name: path.read_bytes() for path in folder_of(world.data, 1).iterdir()}
+
+
+@anything(4)
+@given(
+    name=st.sampled_from([LOOKUP, CHECKS, MATCHER, PREDICTIONS]),
+    place=st.integers(0, 1 << 16),
+    noise=st.binary(min_size=1, max_size=64),
+    cut=st.booleans(),
+    fits=st.booleans(),
+)
+def test_files_may_be_damaged_anywhere(
+    whole: dict[str, bytes], data: JobData, name: str, place: int, noise: bytes, *, cut: bool, fits: bool
+) -> None:
+    """Each file of a version may be cut, or hold other bytes, also such as the manifest's checksum was made for."""
+    folder = folder_of(data, 4)
+    folder.mkdir(exist_ok=True)
+    for other, content in whole.items():
+        (folder / other).write_bytes(content)
+    place %= len(whole[name])
+    (folder / name).write_bytes(whole[name][:place] + noise + (b"" if cut else whole[name][place + len(noise) :]))
+    if fits:
+        made_to_fit(folder)
+    for doing in (Snapshot.verify, _look_up_in, _match_in):
+        with contextlib.suppress(BatchinferError), Snapshot(folder) as snapshot:
+            doing(snapshot)
+
+
+def _look_up_in(snapshot: Snapshot) -> None:
+    snapshot.get({"thing": "tea", "language": "en"})
+    snapshot.entries.check()
+
+
+def _match_in(snapshot: Snapshot) -> None:
+    snapshot.matcher.find("a cup of tea", languages=["en"])
+
+
+@anything(4)
 @given(version=values, digest=values)
 @pytest.mark.long
 def test_pointers_may_name_anything(data: JobData, version: Any, digest: Any) -> None:
