@@ -136,13 +136,18 @@ def is_damage(exc: BaseException | None) -> bool:
     return broken or (isinstance(exc, duckdb.Error) and any(sign in str(exc) for sign in DAMAGED))
 
 
+def first_line(exc: BaseException | None) -> str:
+    """What an error of DuckDB says, without its last full stop."""
+    return str(exc).splitlines()[0].rstrip(".!")
+
+
 @contextlib.contextmanager
 def duckdb_errors(path: Path, job: str | None = None) -> Iterator[None]:
     """Turns DuckDB's errors into sentences that say what to do. job: whose cache the file is, if it is one."""
     try:
         yield
     except duckdb.Error as exc:
-        text = str(exc).splitlines()[0]
+        text = first_line(exc)
         if "Permission denied" in text:
             raise StoreError(f"Permission denied for {path}. {FIX_PERMISSIONS}") from exc
         if any(sign in text for sign in FULL):

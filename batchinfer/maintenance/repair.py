@@ -15,7 +15,7 @@ import duckdb
 from batchinfer.cache.rewrite import remove_cache_drafts, replace_durably
 from batchinfer.cache.store import Store
 from batchinfer.core.clock import now
-from batchinfer.core.database import is_damage, scratch_database
+from batchinfer.core.database import first_line, is_damage, scratch_database
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Person, ask
@@ -102,7 +102,7 @@ def _damage(data: JobData) -> str | None:
     except StoreError as exc:
         if not is_damage(exc.__cause__):
             raise
-        return f"{data.cache} is damaged: {str(exc.__cause__).splitlines()[0]}."
+        return f"{data.cache} is damaged: {first_line(exc.__cause__)}."
     return None
 
 
