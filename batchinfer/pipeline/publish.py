@@ -59,7 +59,7 @@ def publish(
         status = RunStatus.DONE if outcome.rejected is None else RunStatus.REJECTED
         report = RunReport.of(prepared, status, Progress(), outcome, list_differs=differs)
         if outcome.rejected is not None:
-            refused = refusal(job, outcome)
+            refused = refusal(job, outcome, report.remaining)
             refused.report = report
             raise refused
         return report

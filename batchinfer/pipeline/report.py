@@ -208,16 +208,19 @@ def _rounded(value: float | None) -> float | None:
 FAILING = ("coverage", "failures", "carried")  # checks that say no since rows have no answer
 
 
-def refusal(job: Job, outcome: Release) -> GateFailed:
-    """Which checks failed, and where the candidate lies; what to do, first about the cause, and last by force."""
+def refusal(job: Job, outcome: Release, remaining: int) -> GateFailed:
+    """Which checks failed, and where the candidate lies; what to do, first about the cause, and last by force.
+
+    remaining: prompts that are still to do.
+    """
     checks = "; ".join(f"{check.name}: {check.message}" for check in outcome.failed_checks)
     said = [f"The gate refused the new version: {checks}.", f"The candidate lies in {outcome.rejected}."]
     if outcome.contents.served:
         said.insert(1, "What was served before still is.")
-    return GateFailed(" ".join(said), fix=" ".join(_remedies(job, outcome)))
+    return GateFailed(" ".join(said), fix=" ".join(_remedies(job, outcome, remaining)))
 
 
-def _remedies(job: Job, outcome: Release) -> list[str]:
+def _remedies(job: Job, outcome: Release, remaining: int) -> list[str]:
     """What a person can do about a refused candidate, a sentence each."""
     refused, remedies = [check.name for check in outcome.failed_checks], list[str]()
     if any(check in FAILING for check in refused):
@@ -225,6 +228,8 @@ def _remedies(job: Job, outcome: Release) -> list[str]:
             remedies.append(advice(job.name, outcome.reasons))
         elif job.spec.prompt is None:
             remedies.append(f"Import predictions for the rest of the list first: batchinfer import {job.name} FILE.")
+        if job.spec.prompt is not None and remaining:
+            remedies.append(f"Ask the model for the rest of the list first: batchinfer run {job.name}.")
     if "reviewed" in refused:
         remedies.append(
             f"Let people review it: batchinfer review {job.name} --out FILE.csv, then batchinfer import {job.name} FILE.csv."

@@ -132,7 +132,7 @@ def _note_end(prepared: Prepared, options: Options, record: RunRecord) -> None:
     if options.refresh and record.report.remaining == 0:
         prepared.data.clear_refresh()
     if record.outcome is not None and record.outcome.failed_checks:
-        refused = refusal(prepared.job, record.outcome)
+        refused = refusal(prepared.job, record.outcome, record.report.remaining)
         refused.report = record.report
         raise refused
     prepared.data.record_success(record.run_id, str(iso(now())))

@@ -279,6 +279,15 @@ def test_a_refused_job_of_imports_wants_imports(tmp_path: Path) -> None:
     assert "--force" not in raised.value.to_json()["error"]["message"]
 
 
+def test_a_refused_list_that_was_not_asked_in_full_wants_a_run(make: Make) -> None:
+    """Where prompts were never asked, the command that asks them comes first."""
+    world = make({"id": [1, 2], "text": ["a", "b"]}, gate={"coverage": 1.0})
+    world.take_in({"id": [1], "prediction": ["x"]})
+    with pytest.raises(GateFailed) as raised:
+        world.publish()
+    assert raised.value.fix.startswith("Ask the model for the rest of the list first: batchinfer run shop. To publish")
+
+
 def test_a_candidate_is_durable_before_it_has_its_name(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files of what the gate refused are synced while they lie in a draft."""
     world = make({"id": [1, 2], "text": ["a", "b"]})
