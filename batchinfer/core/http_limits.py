@@ -11,6 +11,7 @@ MATCH_PLACES = 500_000  # of terms in the texts of one request, whether they are
 MATCH_SECONDS = 5.0  # that matching the texts of one request may take
 MATCH_WAIT_SECONDS = 4.0  # that a request may wait for others to be matched
 MATCH_WAITING = 16  # requests of one worker that may wait to be matched
+LOOKUPS_WAITING = 64  # batches and large look-ups of one worker that may wait to be looked up
 MAX_UNDER_WAY = 96 << 20  # bytes of large replies that one worker has made and clients have not read
 STALL_SECONDS = 10.0  # without a byte of a large reply being read
 READ_SECONDS = 60.0  # for a large reply as a whole

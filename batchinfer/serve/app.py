@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from batchinfer.core.http_limits import MAX_URL
+from batchinfer.core.http_limits import LOOKUPS_WAITING, MAX_URL
 from batchinfer.core.open_file import DamagedFile
 from batchinfer.core.outlet import STDERR, STDOUT
 from batchinfer.errors import shortened
@@ -31,7 +31,7 @@ from batchinfer.serve.metrics import WorkerMetrics, exposition, write_metrics
 from batchinfer.serve.problems import DAMAGED, SOON, Problem, Reply
 from batchinfer.serve.registry import JobRegistry
 from batchinfer.serve.sending import Sender
-from batchinfer.serve.served_job import ServedJob
+from batchinfer.serve.served_job import OpenVersion, ServedJob
 from batchinfer.serve.worker_deaths import WorkerDeaths
 from batchinfer.versions.follow import LOOK_SECONDS
 
@@ -82,7 +82,8 @@ class Service:
         self.registry = JobRegistry(
             settings.data, self._on_new_job, self._on_removed_job, records_misses=settings.records_misses
         )
-        self._beside = Beside()
+        self._matches = Beside()
+        self.lookups = Beside(waiting=LOOKUPS_WAITING, done="looked up")
         self.sender = Sender()
         self._doorkeeper = Doorkeeper()
         self._lookup_routes: dict[str, LookupRoute] = {}
@@ -185,18 +186,22 @@ class Service:
         job = self._served_job(request)
         if request.method != "POST":
             route = self._lookup_routes[lookup_path(job.name)]
-            return _as_asgi(route.answer(request.scope["query_string"], request.headers.get))
+            return _as_asgi(await route.answer_large(request.scope["query_string"], request.headers.get, self.lookups))
         headers = request.scope["headers"]
-        queries = batch.read_queries(await read_body(headers, request.receive))
-        self.sender.need_room()
+        queries = await self.lookups(batch.read_queries, await read_body(headers, request.receive))
         opened = job.open_version()
-        reply = batch.look_up_all(opened, queries)
+        reply = await self.lookups(self._look_up, opened, queries)
         self.worker_metrics.counters["hits", job.name] += reply.found
         self.worker_metrics.counters["misses", job.name] += len(reply.missed)
         if opened.miss_counter is not None:
             for values in reply.missed:
                 opened.miss_counter.add(values)
         return await self._as_batch(reply.content, opened.version, headers)
+
+    def _look_up(self, opened: OpenVersion, queries: list[Any]) -> batch.BatchReply:
+        """Answers a batch, where there is room for the reply by now: others may have taken it while this one waited."""
+        self.sender.need_room()
+        return batch.look_up_all(opened, queries)
 
     async def _as_batch(self, content: bytes, version: int, headers: Any) -> Response:
         """The reply to a batch, compressed if the client accepts it."""
@@ -216,7 +221,7 @@ class Service:
             wanted = match.MatchRequest.from_url(request.scope["query_string"])
         self.sender.need_room()
         opened = job.open_version()
-        content, found = await match.match_texts(opened, wanted, self._beside)
+        content, found = await match.match_texts(opened, wanted, self._matches)
         self.worker_metrics.counters["texts", job.name] += len(wanted.texts)
         self.worker_metrics.counters["matches", job.name] += found
         if wanted.is_batch:
@@ -295,7 +300,8 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._beside.close()
+            self._matches.close()
+            self.lookups.close()
             for last in (self.spool_misses, self.write_metrics):
                 with contextlib.suppress(OSError):
                     last()

@@ -23,20 +23,22 @@ AGAIN = (("retry-after", "1"),)
 class Beside:
     """Does work in threads of its own, and refuses it when too much waits already."""
 
-    def __init__(self, threads: int = THREADS, waiting: int = MATCH_WAITING) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="batchinfer-match")
+    def __init__(self, threads: int = THREADS, waiting: int = MATCH_WAITING, done: str = "matched") -> None:
+        """waiting: how many may wait for a thread. done: the word for what is done, in refusals."""
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="batchinfer-beside")
+        self._done = done
         self._most = threads + waiting
         self._under_way = 0
 
     async def __call__(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Raises Problem if the work does not begin soon."""
         if self._under_way >= self._most:
-            raise Problem("busy", "Too many texts wait to be matched: ask again in a moment.", AGAIN)
+            raise Problem("busy", f"Too much waits to be {self._done}: ask again in a moment.", AGAIN)
         began = time.monotonic()
 
         def soon() -> T:
             if time.monotonic() - began > MATCH_WAIT_SECONDS:
-                raise Problem("busy", f"The texts waited for {MATCH_WAIT_SECONDS:g} s to be matched: ask again.", AGAIN)
+                raise Problem("busy", f"It waited for {MATCH_WAIT_SECONDS:g} s to be {self._done}: ask again.", AGAIN)
             return work(*args, **kwargs)
 
         self._under_way += 1

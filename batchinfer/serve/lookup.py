@@ -16,11 +16,15 @@ from batchinfer.core.http_limits import MAX_ENTRY, MAX_URL
 from batchinfer.core.open_file import DamagedFile
 from batchinfer.errors import UsageError
 from batchinfer.serve.auth import Authenticator
+from batchinfer.serve.beside import Beside
 from batchinfer.serve.metrics import WorkerMetrics
 from batchinfer.serve.problems import DAMAGED, SOON, Problem, Reply
 from batchinfer.serve.served_job import OpenVersion, ServedJob
+from batchinfer.versions.entries import NO_LIMIT, LongEntry
 
 TOO_LARGE = f"The prediction has more than {MAX_ENTRY:,} bytes: read it from the version's Parquet file."
+AT_ONCE = 2 << 20  # bytes of an entry that the event loop reads itself, in a few milliseconds
+Header = Callable[[str], str | None]
 log = logging.getLogger("batchinfer.serve")
 
 
@@ -37,17 +41,32 @@ class LookupRoute:
             self._counters[counter] += 0  # so that it is there before it is first counted
         self._series = {status: metrics.series[job.name, "lookup", str(status)] for status in (200, 304, 404)}
 
-    def answer(self, query: bytes, header: Callable[[str], str | None]) -> Reply:
-        """query: of the URL, as it came; header: gives the request's header of a name, which costs a little each time."""
+    def answer(self, query: bytes, header: Header, most: int = AT_ONCE) -> Reply | None:
+        """None for an entry of more than `most` bytes, which takes too long for the event loop: `answer_large` reads it.
+
+        query: of the URL, as it came; header: gives the request's header of a name, which costs a little each time.
+        """
         try:
-            return self._answer(query, header)
+            return self._answer(query, header, most)
+        except LongEntry:
+            return None
         except Problem as problem:
             return problem.answer()
         except Exception:  # a bug must not cost the client its answer, nor the log its trace
             log.exception("a look-up in %s failed", self._job.name)
             return Problem("broken", "The service failed; its log says more.").answer()
 
-    def _answer(self, query: bytes, header: Callable[[str], str | None]) -> Reply:
+    async def answer_large(self, query: bytes, header: Header, beside: Beside) -> Reply:
+        """The same for an entry of any size, which is read and hashed beside the event loop."""
+        sent = {name: header(name) for name in ("authorization", "if-none-match")}
+        try:
+            reply = await beside(self.answer, query, sent.get, NO_LIMIT)
+        except Problem as problem:
+            return problem.answer()
+        assert reply is not None
+        return reply
+
+    def _answer(self, query: bytes, header: Header, most: int) -> Reply:
         if self._authenticator.required:
             self._authenticator.check(header("authorization"), self._job.name)
         opened = self._job.open_version()
@@ -55,7 +74,7 @@ class LookupRoute:
             raise Problem("long-url", f"The URL has more than {MAX_URL:,} bytes: ask with POST.")
         try:
             values = opened.reader.from_url(query)
-            body = opened.snapshot.find(opened.reader.lookup_hash(values))
+            body = opened.snapshot.find(opened.reader.lookup_hash(values), most)
         except UsageError as exc:
             raise Problem("bad-query", str(exc)) from exc
         except DamagedFile as exc:  # it is said by who checks the version then, once

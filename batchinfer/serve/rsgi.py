@@ -48,7 +48,10 @@ class RsgiApp:
         if route is None:
             answer = await self._through_asgi(scope, protocol)
         else:
-            answer = route.answer(scope.query_string.encode(), scope.headers.get)
+            query = scope.query_string.encode()
+            answer = route.answer(query, scope.headers.get) or await route.answer_large(
+                query, scope.headers.get, self._service.lookups
+            )
         seconds = perf_counter() - began
         status, headers, body = answer = self._service.sender.admitted(answer) if route is not None else answer
         if len(body) < LARGE or scope.method == "HEAD":

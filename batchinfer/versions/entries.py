@@ -30,6 +30,7 @@ LONG = 0x01  # the kind of a node whose body has pages of its own
 NOWHERE = 2**64 - 1  # the root of an empty tree
 PAGE_SIZES = {1 << bits for bits in range(9, 17)}
 DEEPEST = 32
+NO_LIMIT = 2**64
 ROOM = 4 << 20  # bytes of bodies that are kept
 BESIDE = 200  # bytes that keeping a body takes beside it
 KEY_LENGTH = struct.pack("=H", KEY)  # stands before each key; a body, which is JSON, has no NUL, so it is never in one
@@ -59,6 +60,10 @@ class _Tree(NamedTuple):
     root: int
     pages: int
     written: int
+
+
+class LongEntry(Exception):
+    """A body is longer than was to be read."""
 
 
 class EntryFile:
@@ -91,10 +96,10 @@ class EntryFile:
         """Whether damage was found in the file, or somebody wrote to it."""
         return self._file.is_suspect
 
-    def get(self, key: bytes) -> bytes | None:
-        """The body of a key. Raises DamagedFile."""
+    def get(self, key: bytes, most: int = NO_LIMIT) -> bytes | None:
+        """The body of a key. Raises DamagedFile, or LongEntry before a body of more than `most` bytes is read."""
         body = self._kept.get(key)
-        if body is None and (body := self._find(key)) is not None:
+        if body is None and (body := self._find(key, most)) is not None:
             self._keep(key, body)
         return body
 
@@ -109,14 +114,14 @@ class EntryFile:
             self._room = ROOM - size
         self._kept[key] = body
 
-    def _find(self, key: bytes) -> bytes | None:
+    def _find(self, key: bytes, most: int) -> bytes | None:
         begin = int.from_bytes(key[:8], "big")
         place = bisect_right(self._firsts, begin) - 1
         while place >= 0:
             page = self._leaf(self._leaves[place])
             at = page.find(KEY_LENGTH + key, HEAD + NODE - len(KEY_LENGTH))
             if at >= 0:
-                return self._body(page, at + len(KEY_LENGTH) - NODE)
+                return self._body(page, at + len(KEY_LENGTH) - NODE, most)
             if self._firsts[place] != begin:
                 return None
             place -= 1  # the keys of two leaves may begin alike
@@ -155,10 +160,12 @@ class EntryFile:
                 return page
         return self._read(number, LEAF, 1)
 
-    def _body(self, page: bytes, node: int) -> bytes:
+    def _body(self, page: bytes, node: int, most: int = NO_LIMIT) -> bytes:
         try:
             low, high, flags, key_length = _unpack_node(page, node)
             if flags & LONG:
+                if low | high << 16 > most:
+                    raise LongEntry
                 number = _WORD.unpack_from(page, node + NODE + key_length)[0]
                 return self._long_body(number, low | high << 16)
         except struct.error as exc:

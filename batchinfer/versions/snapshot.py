@@ -19,7 +19,7 @@ from batchinfer.core.open_file import OpenFile
 from batchinfer.errors import StoreError, UsageError, counted
 from batchinfer.match.matcher import Matcher
 from batchinfer.match.version import MATCHER
-from batchinfer.versions.entries import EntryFile
+from batchinfer.versions.entries import NO_LIMIT, EntryFile
 from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.query import QueryReader
@@ -82,9 +82,12 @@ class Snapshot:
         """The body of a hit, as JSON, or None. Raises UsageError for a query that the lookup key does not fit."""
         return self.find(self.reader.lookup_hash(self.reader.from_values(query)))
 
-    def find(self, lookup_hash: bytes) -> bytes | None:
-        """The same, by the 16 bytes of the lookup key. Raises DamagedFile rather than giving what publishing did not write."""
-        return self.entries.get(lookup_hash)
+    def find(self, lookup_hash: bytes, most: int = NO_LIMIT) -> bytes | None:
+        """The same, by the 16 bytes of the lookup key. Raises DamagedFile rather than giving what publishing did not write.
+
+        Raises LongEntry before a body of more than `most` bytes is read.
+        """
+        return self.entries.get(lookup_hash, most)
 
     def find_many(self, lookup_hashes: Iterable[bytes]) -> Iterator[bytes | None]:
         """The same for many, in their order, one by one: together they may be large."""

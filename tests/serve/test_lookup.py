@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import json
@@ -12,7 +13,10 @@ from urllib.parse import urlencode
 
 import pytest
 
+from batchinfer.serve.batch import read_queries
+from batchinfer.serve.beside import Beside
 from batchinfer.serve.lookup import names_etag
+from batchinfer.serve.problems import Problem
 from tests.factories import World
 from tests.serve.jobs import TYPED
 from tests.serving import Server
@@ -252,3 +256,12 @@ def test_a_refusal_names_what_is_wrong(server: Server) -> None:
         {"text": "Tee"},
         {"found": False, "query": {"text": "nobody"}},
     )
+
+
+def test_batches_beyond_those_that_may_wait_are_refused() -> None:
+    """They are looked up beside the event loop, a few at a time; the refusal says that it is for a moment."""
+    full = Beside(threads=1, waiting=-1, done="looked up")
+    with pytest.raises(Problem, match="Too much waits to be looked up: ask again in a moment") as refused:
+        asyncio.run(full(read_queries, b'{"queries": []}'))
+    assert refused.value.answer()[0] == 503
+    assert asyncio.run(Beside()(read_queries, b'{"queries": []}')) == []

@@ -13,7 +13,7 @@ import pytest
 
 from batchinfer.core.open_file import DamagedFile
 from batchinfer.versions import entries as entries_of
-from batchinfer.versions.entries import EntryFile, page_checks
+from batchinfer.versions.entries import EntryFile, LongEntry, page_checks
 
 SIZES = {"none": 0, "one": 1, "a leaf": 20, "branches": 3000, "branches of branches": 30_000}
 
@@ -147,3 +147,14 @@ def test_bodies_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     assert entries.get(last) == bodies[last]
     with pytest.raises(DamagedFile, match="it was cut"):
         entries.get(next(key for key in bodies if key not in kept))
+
+
+def test_a_long_body_is_told_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has no time for one asks with a limit; bodies that lie in a leaf are there anyway."""
+    entries = write(tmp_path, {key_of(number): body_of(number) for number in range(300)})
+    with monkeypatch.context() as patched:
+        patched.setattr(entries._file, "read", lambda *_: pytest.fail("it was read"))
+        with pytest.raises(LongEntry):
+            entries.get(key_of(0), len(body_of(0)) - 1)
+    assert entries.get(key_of(0), len(body_of(0))) == body_of(0)
+    assert entries.get(key_of(1), 0) == body_of(1)
