@@ -26,11 +26,24 @@ from tests.factories import Templates
 from tests.tiny import RecordingConsole
 from tests.tiny import model_folder as without_weights
 
+# Tests that load a model, in the order that needs the fewest loads: first those that share the plain engine.
+ENGINES = ("engine", "adapter", "engine_slot")
+
 settings.register_profile("batchinfer", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("batchinfer")
 
 MODEL = bundled.PREFIX + bundled.NAME
 WINDOW = 512
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts tests of one engine beside one another, after those that need none."""
+
+    def rank(item: pytest.Item) -> int:
+        named = getattr(item, "fixturenames", ())
+        return next((number for number, name in enumerate(ENGINES, start=1) if name in named), len(ENGINES) + 1)
+
+    items.sort(key=lambda item: rank(item) if item.get_closest_marker("slow") else 0)
 
 
 @dataclass(frozen=True)
@@ -69,9 +82,9 @@ class EngineSlot:
         self._pool: EnginePool | None = None
 
     def get(self, *, replicas: int = 1, adapter: str | None = None, dtype: str = "auto") -> EnginePool:
-        """An engine with these settings, the one that is loaded if it has them."""
+        """An engine with these settings, the one that is loaded if it has them. One that takes adapters takes any of rank 8."""
         options = {"max_model_len": WINDOW, "kv_cache_memory_bytes": 1 << 28}
-        settings = json.dumps([replicas, adapter, dtype])
+        settings = json.dumps([replicas, adapter is not None, dtype])
         if self._settings != settings:
             self.close()
             config = EngineConfig(str(self._model), dtype=dtype, adapter=adapter, adapter_rank=8, options=options)
@@ -120,6 +133,29 @@ def engine_slot(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def engine(engine_slot: EngineSlot) -> EnginePool:
     """The plain engine: one process, no adapter."""
     return engine_slot.get()
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """A small random LoRA adapter for the bundled model, as peft would save it."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for layer in range(30):
+        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        weights[f"{name}.lora_A.weight"] = torch.randn(8, 576, generator=generator) * 0.1
+        weights[f"{name}.lora_B.weight"] = torch.randn(576, 8, generator=generator) * 0.1
+    save_file(weights, folder / "adapter_model.safetensors")
+    config = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none",
+        "target_modules": ["q_proj"], "base_model_name_or_path": bundled.NAME,
+    }  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from batchinfer.core.records import Failure, Generation, Prompt
-from batchinfer.engines import bundled
 from batchinfer.engines.devices import place_here
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import EngineConfig, Task
@@ -148,9 +147,8 @@ def test_two_replicas_on_cpu_share_the_work(engine_slot: EngineSlot, tokenizer: 
     assert all(share > 0 for share in shares)
 
 
-def test_an_adapter_changes_the_answers(engine_slot: EngineSlot, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_an_adapter_changes_the_answers(engine_slot: EngineSlot, tokenizer: Tokenizer, adapter: Path) -> None:
     """A LoRA adapter is loaded from its folder, and the scores differ from those without it."""
-    adapter = make_adapter(tmp_path / "adapter")
     pool = engine_slot.get(adapter=str(adapter))
     asked = prompts(tokenizer, ["I love it."])
     tokens = tokenizer.choice_tokens(["Positive", "Negative"], chat=True)
@@ -159,24 +157,3 @@ def test_an_adapter_changes_the_answers(engine_slot: EngineSlot, tokenizer: Toke
     assert isinstance(plain, Generation)
     assert isinstance(adapted, Generation)
     assert plain.logprobs != adapted.logprobs
-
-
-def make_adapter(folder: Path) -> Path:
-    """A small random LoRA adapter for the bundled model, as peft would save it."""
-    import torch
-    from safetensors.torch import save_file
-
-    folder.mkdir()
-    generator = torch.Generator().manual_seed(0)
-    weights = {}
-    for layer in range(30):
-        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-        weights[f"{name}.lora_A.weight"] = torch.randn(8, 576, generator=generator) * 0.1
-        weights[f"{name}.lora_B.weight"] = torch.randn(576, 8, generator=generator) * 0.1
-    save_file(weights, folder / "adapter_model.safetensors")
-    config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none",
-        "target_modules": ["q_proj"], "base_model_name_or_path": bundled.NAME,
-    }  # fmt: skip
-    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    return folder

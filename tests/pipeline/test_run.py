@@ -29,7 +29,6 @@ from batchinfer.versions.folders import folder_of
 from batchinfer.versions.pointers import served
 from batchinfer.versions.snapshot import Snapshot
 from tests.conftest import EngineSlot, Workshop
-from tests.engines.test_vllm import make_adapter
 from tests.tiny import RecordingConsole
 
 pytestmark = pytest.mark.slow
@@ -173,20 +172,20 @@ def test_a_better_parser_needs_no_model(workshop: Workshop, engine: EnginePool, 
 
 
 def test_an_adapter_is_part_of_the_key(
-    workshop: Workshop, engine_slot: EngineSlot, console: RecordingConsole, tmp_path: Path
+    workshop: Workshop, engine_slot: EngineSlot, console: RecordingConsole, adapter: Path
 ) -> None:
     """With a LoRA adapter the same rows are other questions, and their scores differ."""
     rows = {"text": ["I love it.", "I hate it."]}
+    engine = engine_slot.get(adapter=str(adapter))
     job, data = workshop.job(rows, output=CHOICE)
-    run(job, data, Options(), console, engine_slot.get())
+    run(job, data, Options(), console, engine)
     plain = lookup(data, text="I love it.")
-    adapter = make_adapter(job.folder / "adapter")
     job, data = workshop.job(
-        rows, output=CHOICE, model={"id": "bundled/smollm2-135m-instruct", "adapter": "adapter", "options": {"max_model_len": 512}},
+        rows, output=CHOICE, model={"id": "bundled/smollm2-135m-instruct", "adapter": str(adapter), "options": {"max_model_len": 512}},
         gate={"changed": 1},
     )  # fmt: skip
     console.answer = True
-    report = run(job, data, Options(), console, engine_slot.get(adapter=str(adapter)))
+    report = run(job, data, Options(), console, engine)
     assert report.generated == 2
     assert "model.adapter" in console.questions[0]
     adapted = lookup(data, text="I love it.")

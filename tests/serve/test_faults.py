@@ -252,7 +252,7 @@ def trickled(server: Server) -> dict[str, Trickled]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_body_that_trickles_in(trickled: dict[str, Trickled]) -> None:
     """After ten seconds, and not at once, the answer is 408."""
     found = trickled["body"]
@@ -263,7 +263,7 @@ def test_a_body_that_trickles_in(trickled: dict[str, Trickled]) -> None:
     assert found.rounds > 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["header", "idle"])
 def test_a_connection_on_which_nothing_gets_done_is_cut(trickled: dict[str, Trickled], name: str) -> None:
     """Headers that trickle in, and a connection without a next request, are cut off after ten seconds, not at once."""
