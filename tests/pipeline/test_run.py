@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,8 +181,9 @@ def test_an_adapter_is_part_of_the_key(
     job, data = workshop.job(rows, output=CHOICE)
     run(job, data, Options(), console, engine)
     plain = lookup(data, text="I love it.")
+    shutil.copytree(adapter, job.folder / "adapter")
     job, data = workshop.job(
-        rows, output=CHOICE, model={"id": "bundled/smollm2-135m-instruct", "adapter": str(adapter), "options": {"max_model_len": 512}},
+        rows, output=CHOICE, model={"id": "bundled/smollm2-135m-instruct", "adapter": "adapter", "options": {"max_model_len": 512}},
         gate={"changed": 1},
     )  # fmt: skip
     console.answer = True
