@@ -58,7 +58,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     names_job(root / "home", "names", {("tea", "en"): ["tea", "cup of tea"], ("tea", "de"): ["Tee"]})
     keys["key"] = KeyFile(root / "home").add("tests", None).key
     with serving(root / "home", root / "server") as server:
+        workers = server.children()
         yield server
+        assert server.children() == workers, server.log  # none died
         assert "Traceback" not in server.log
 
 
