@@ -1,0 +1,1 @@
+"""Is a prompt better, and by how much: arms asked through the cache, compared with statistics that hold."""
