@@ -169,7 +169,7 @@ def test_a_hung_process_is_replaced(log: Path, diary: str) -> None:
         assert [alive(pid) for pid in children(diary)] == [False, False, True]
     assert texts(results) == echoes(0, 1, 3, 4, 5) | {2: "engine_died"}
     [failure] = [result for result in results if isinstance(result, Failure)]
-    assert "no sign for 5 s" in failure.detail
+    assert "did not respond for 5 s" in failure.detail
 
 
 def test_a_slow_engine_is_not_a_hung_one(log: Path, diary: str) -> None:
