@@ -135,4 +135,4 @@ def test_the_command(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     said = batchinfer("prune", ".", "--dry-run", "--input", other).out
     assert said.startswith("It would remove 100 answers and 0 failures of the cache of shop, ")
     assert json.loads(batchinfer("prune", ".", "--yes", "--json").out)["removed"] is True
-    assert batchinfer("prune", ".").out == "The cache of shop has nothing that is not used.\n"
+    assert batchinfer("prune", ".").out == "The cache of shop holds nothing unused.\n"
