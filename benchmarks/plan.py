@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from batchinfer.core.home import JobData
 from batchinfer.job import reader
-from batchinfer.planning.prepare import Options, prepare
+from batchinfer.planning.prepare import Options, prepare_to_write
 
 JOB = """\
 name: bench_plan
@@ -46,7 +46,7 @@ def make(folder: Path, rows: int) -> JobData:
     languages = [f"language {i % LANGUAGES}" for i in range(rows)]
     pq.write_table(pa.table({"word": words, "language": languages}), job_folder / "queries.parquet")
     data = JobData(folder / "home", "bench_plan")
-    with prepare(reader.load(str(job_folder), {}), data, Options()) as p:
+    with prepare_to_write(reader.load(str(job_folder), {}), data, Options()) as p:
         prompt_keys = p.workspace.db.sql(
             f"SELECT prompt_key FROM {p.query_list.rows_sql} WHERE hash(prompt_key) % 100 <> 0"
         ).to_arrow_table()

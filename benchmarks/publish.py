@@ -40,7 +40,7 @@ from batchinfer.core.home import JobData
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.job import reader
 from batchinfer.planning.plan import Plan
-from batchinfer.planning.prepare import Options, prepare
+from batchinfer.planning.prepare import Options, prepare_to_write
 from batchinfer.publish import build, gate, lookup_index
 from batchinfer.publish.contents import Candidate
 from batchinfer.versions import folders
@@ -93,7 +93,7 @@ def make(folder: Path, rows: int, output: str) -> JobData:
         f"TO '{job_folder / 'queries.parquet'}'"
     )
     data = JobData(folder / "home", "bench_publish")
-    with prepare(reader.load(str(job_folder), {}), data, Options()) as p:
+    with prepare_to_write(reader.load(str(job_folder), {}), data, Options()) as p:
         prompt_keys = p.workspace.db.sql(f"SELECT prompt_key FROM {p.query_list.rows_sql}").to_arrow_table()
         question = p.question
     assert question is not None
