@@ -179,7 +179,7 @@ BROKEN = [
     pytest.param({"id": ["a"], "predicted": ["x"]}, {}, "has no column prediction: it has id, predicted", id="no prediction"),
     pytest.param({"id": pa.array([], pa.string()), "prediction": pa.array([], pa.string())}, {}, "has no rows", id="empty"),
     pytest.param({"id": ["a", "b"], "prediction": ["x", "y"], "score": ["1", "high"]}, {},
-                 "row 2: The column score .* 'high'", id="score of another type"),
+                 "row 2: The column score: .* 'high'", id="score of another type"),
     pytest.param({"id": ["a"], "prediction": ["x"], "author": [["Ada"]]}, {}, "row 1: The column author", id="author of another type"),
     pytest.param({"id": ["a"], "prediction": ["x"], "author": unchecked([b"\xff"], pa.string())}, {},
                  "author is not valid UTF-8", id="author not UTF-8"),
