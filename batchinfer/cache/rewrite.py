@@ -31,8 +31,8 @@ class GoneRows:
         self._db = db
         db.execute("CREATE OR REPLACE TABLE gone (name VARCHAR, id BIGINT)")
 
-    def add(self, name: str, rowids: str) -> None:
-        """Adds rows of one of the cache's tables. rowids: SQL for their row numbers."""
+    def mark(self, name: str, rowids: str) -> None:
+        """Marks rows of one of the cache's tables to go. rowids: SQL for their row numbers."""
         self._db.execute(f"INSERT INTO gone SELECT {literal(name)}, * FROM ({rowids})")
 
     def rows_of(self, name: str) -> str:

@@ -177,13 +177,13 @@ def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set
     settle(store)
     gone = GoneRows(db)
     with store.attached(db):
-        gone.add("generations", f"SELECT rowid FROM cache.generations WHERE key IN ({own})")
-        gone.add("failures", f"SELECT rowid FROM cache.failures WHERE key IN ({own})")
-        gone.add("imports", f"SELECT rowid FROM cache.imports WHERE lookup = {blobs([entry.lookup_hash])}")
+        gone.mark("generations", f"SELECT rowid FROM cache.generations WHERE key IN ({own})")
+        gone.mark("failures", f"SELECT rowid FROM cache.failures WHERE key IN ({own})")
+        gone.mark("imports", f"SELECT rowid FROM cache.imports WHERE lookup = {blobs([entry.lookup_hash])}")
         for name in ("failures", "imports"):
             found = _asking(db, name, entry)
             db.register("found", pa.table({"id": pa.array(found, pa.int64())}))
-            gone.add(name, "FROM found")
+            gone.mark(name, "FROM found")
             db.unregister("found")
     counts = gone.counts()
     return ErasedRows(*(counts.get(name, 0) for name in ("generations", "imports", "failures")))

@@ -116,12 +116,12 @@ def _hold(db: duckdb.DuckDBPyConnection, data: JobData) -> None:
 
 def _mark(prepared: Prepared, gone: GoneRows) -> None:
     asked = f"SELECT prompt_key FROM {prepared.query_list.prompts_sql}"
-    gone.add(
+    gone.mark(
         "generations",
         f"SELECT id FROM (SELECT rowid AS id, run_id, created_at, md5_number(text) AS hash FROM cache.generations "
         f"WHERE key NOT IN ({asked})) ANTI JOIN held USING (run_id, created_at, hash)",
     )
-    gone.add("failures", f"SELECT rowid FROM cache.failures WHERE stage <> 'input' AND key NOT IN ({asked})")
+    gone.mark("failures", f"SELECT rowid FROM cache.failures WHERE stage <> 'input' AND key NOT IN ({asked})")
 
 
 def _report(prepared: Prepared, gone: GoneRows) -> PruneReport:
