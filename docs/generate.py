@@ -139,6 +139,7 @@ def type_of(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return for eac
             "Example": "example",
             "MissesSpec": "`{at_least: 3}`",
             "GoldenSpec": "[section](#gategolden)",
+            "EvalGoldenSpec": "[section](#evalgolden)",
         }[field["$ref"].rpartition("/")[2]]
     if "const" in field:
         return f"`{field['const']}`"
@@ -156,6 +157,8 @@ def type_of(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return for eac
 def limits(field: dict[str, Any]) -> str:
     """The range of a number in words."""
     least, most = field.get("minimum"), field.get("maximum")
+    if "exclusiveMaximum" in field:
+        return f" above {field['exclusiveMinimum']} and below {field['exclusiveMaximum']}"
     if "exclusiveMinimum" in field:
         return f" above {field['exclusiveMinimum']}" + ("" if most is None else f", at most {most}")
     if least is not None and most is not None:

@@ -46,7 +46,8 @@ Queries = Callable[[Sequence[bytes]], Mapping[bytes, Mapping[str, Any]]]
 # Failures of an earlier prompt or model stay stored, since one may go back to it, but nobody need look at them.
 CURRENT_FAILURES = (
     "(FROM failures WHERE stage = 'input' "
-    "OR fingerprint = coalesce((SELECT fingerprint FROM runs ORDER BY run_id DESC LIMIT 1), fingerprint)) AS current_failures"
+    "OR fingerprint = coalesce((SELECT fingerprint FROM runs WHERE fingerprint IS NOT NULL ORDER BY run_id DESC LIMIT 1), "
+    "fingerprint)) AS current_failures"
 )
 
 
@@ -137,8 +138,8 @@ class Store:
                 db.execute(statements)
                 db.execute("INSERT INTO migrations VALUES (?, ?, ?)", [number, name, now()])
 
-    def start_run(self, fingerprint: bytes, parts: Mapping[str, Any] | None) -> int:
-        """Records that a run began; returns its number."""
+    def start_run(self, fingerprint: bytes | None, parts: Mapping[str, Any] | None) -> int:
+        """Records that a run began; returns its number. fingerprint: None for one that asks several questions."""
         with self.open(write=True) as db:
             run_id = int(one(db, "SELECT coalesce(max(run_id), 0) + 1 FROM runs"))
             # A run that was killed cannot say so itself.
@@ -183,11 +184,11 @@ class Store:
             return int(one(db, "SELECT coalesce(max(run_id), 0) FROM runs"))
 
     def most_cached(self) -> MostCached | None:
-        """The question that most generations answer, if any do."""
+        """The question that most generations answer, if any do. One that was only compared with others does not count."""
         with self.open() as db:
             rows = db.execute(
                 "SELECT fingerprint, count(*), (SELECT first(parts) FROM runs r WHERE r.fingerprint = g.fingerprint) "
-                "FROM generations g GROUP BY fingerprint ORDER BY 2 DESC, max(created_at) DESC LIMIT 1"
+                "FROM generations g SEMI JOIN runs USING (fingerprint) GROUP BY fingerprint ORDER BY 2 DESC, max(created_at) DESC LIMIT 1"
             ).fetchall()
         return MostCached(bytes(rows[0][0]), json.loads(rows[0][2] or "{}"), rows[0][1]) if rows else None
 

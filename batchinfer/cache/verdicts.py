@@ -61,6 +61,10 @@ class Verdicts:
             self._judge()
             self._cover(query_list)
 
+    def ignore(self) -> None:
+        """Makes `covered` alone, without rows: for who asks the model, whatever people said."""
+        self._db.execute("CREATE OR REPLACE TABLE covered (prompt_key BLOB)")
+
     def _add_canonical(self) -> None:
         if self._spec.output.is_json:
             add_text_function(self._db, CANONICAL, _canonical)

@@ -12,6 +12,7 @@ $BATCHINFER_HOME/
         CURRENT            the version that was published last
         PIN                the version that is served instead, if there is one
         last_run.json      the last run that ended well
+        evals/             what prompts and answers were found to be worth
         misses/            what clients asked for and did not find, a file for each day and server
         logs/engine.log    what vLLM printed in the last run
         noted              there once a person was told that the bundled model is a small one
@@ -92,6 +93,10 @@ class JobData:
     @property
     def misses(self) -> Path:
         return self.folder / "misses"
+
+    @property
+    def evals(self) -> Path:
+        return self.folder / "evals"
 
     @property
     def logs(self) -> Path:

@@ -103,6 +103,31 @@ def match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]
     return found
 
 
+def eval_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for each setting of eval that does not fit the output."""
+    choices, metric, positive = spec.output.choices, spec.eval.metric, spec.eval.positive
+    found: list[tuple[str, str]] = []
+    if positive is not None and positive not in (choices or []):
+        there = ", ".join(choices) if choices else f"output.type is {spec.output.type}, which has none"
+        found.append(("positive", f"{positive} is not one of output.choices ({there})."))
+    if metric == "auc" and positive is None:
+        found.append(
+            ("metric", "auc is about the score of one choice: name it as eval.positive, with output.type choice.")
+        )
+    if metric == "f1" and not spec.output.is_json:
+        found.append(
+            ("metric", f"f1 compares lists, but output.type is {spec.output.type}: take accuracy or contains.")
+        )
+    if metric == "contains" and choices:
+        found.append(
+            (
+                "metric",
+                "contains looks for an answer within a prediction, and a choice is one as a whole: take accuracy.",
+            )
+        )
+    return {(locate(("eval", field), tree)[1], f"eval.{field}: {fault}") for field, fault in found}
+
+
 def _part_fault(name: str, spec: JobSpec) -> str | None:
     """The fault of a name that should be a part of the job's entries; None if it is one."""
     try:

@@ -19,6 +19,7 @@ from pydantic import (
 
 from batchinfer.core.fields import ColumnType, Duration, Names, NonEmpty, Scalar, Section, Share, Timezone, distinct
 from batchinfer.core.keys import JOB_NAME
+from batchinfer.job.eval_spec import EvalSpec
 from batchinfer.job.parts import Part
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.spec import PromptSpec, SamplingSpec
@@ -260,6 +261,7 @@ class JobSpec(Section):
     )
     cache: CacheSpec = CacheSpec()
     gate: GateSpec = GateSpec()
+    eval: EvalSpec = EvalSpec()
     match: MatchSpec | None = None
     serve: ServeSpec = ServeSpec()
     schedule: ScheduleSpec | None = None

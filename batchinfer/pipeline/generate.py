@@ -35,17 +35,20 @@ class AwaitedRow(NamedTuple):
 
 
 class Generator:
-    """One pass over a plan's `todo`, or its first `limit`: asks, reads the answers, commits them chunk by chunk.
+    """One pass over a plan's `todo`, or `limit` rows of it: asks, reads the answers, commits them chunk by chunk.
 
     progress: counts as it goes; however it ends, what was committed.
     """
 
-    def __init__(self, prepared: Prepared, run_id: int, stop: Stop, progress: Progress, limit: int | None) -> None:
+    def __init__(
+        self, prepared: Prepared, run_id: int, stop: Stop, progress: Progress, limit: int | None, start: int = 0
+    ) -> None:
+        """start: how many rows of `todo` are left out before the first."""
         assert prepared.question is not None  # a job without one has nothing to generate
         self._plan, self._list, self._store = prepared.plan, prepared.query_list, prepared.store
         self._question, self._replace = prepared.question, prepared.selection.replaces
         self._provenance = prepared.question.provenance(run_id)
-        self._stop, self._progress, self._limit = stop, progress, limit
+        self._stop, self._progress, self._limit, self._start = stop, progress, limit, start
         self._job, limits = prepared.job.name, prepared.job.spec.on_errors
         self._limits = None if limits == "continue" else limits
         self._underway: dict[bytes, AwaitedRow] = {}
@@ -59,7 +62,7 @@ class Generator:
 
         max_len: tokens that the model's window has room for. show: called whenever the progress changed.
         """
-        count = self._plan.counts.to_generate
+        count = self._plan.counts.to_generate - self._start
         self._progress.started = self._committed = time.monotonic()
         self._progress.todo = count if self._limit is None else min(self._limit, count)
         self._stop.graceful = True
@@ -87,7 +90,7 @@ class Generator:
 
     def _prompts(self, tokenizer: Tokenizer, max_len: int) -> Iterator[Prompt]:
         """The prompts, made as the engine asks for them. Rows that give none become failures on the way."""
-        rows = self._plan.todo(self._limit)
+        rows = self._plan.todo(self._limit, self._start)
         while not self._stop.requested() and (batch := list(itertools.islice(rows, TOKENIZE))):
             filled = [
                 (prompt_key, messages)

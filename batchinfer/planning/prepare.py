@@ -54,6 +54,7 @@ class Options:
     refresh_where: (column, value) of the rows to refresh; None for all.
     update_model: take the model as it is now.
     yes: do not ask.
+    despite_people: ask the model also what people answered.
     """
 
     input: Path | None = None
@@ -66,6 +67,7 @@ class Options:
     refresh_where: tuple[str, str] | None = None
     update_model: bool = False
     yes: bool = False
+    despite_people: bool = False
 
     @property
     def publishes(self) -> bool:
@@ -181,8 +183,11 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
         workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec))
         if writes and question is not None:
             _reread(workspace, question)
-        _rebuild_lookups(workspace, data, info, is_own=writes or store.path != data.cache)
-        workspace.verdicts.resolve(store, query_list)
+        if options.despite_people:
+            workspace.verdicts.ignore()
+        else:
+            _rebuild_lookups(workspace, data, info, is_own=writes or store.path != data.cache)
+            workspace.verdicts.resolve(store, query_list)
         plan = Plan(workspace, question.parser_id if question else "", selection)
         yield Prepared(job, data, workspace, plan, question, selection, upstream, list_place(job, options.input))
 

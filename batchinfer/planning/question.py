@@ -39,6 +39,7 @@ class Question:
     identity: of the model.
     fingerprint: of all that could change an answer.
     parts: what the fingerprint is made of.
+    examples: those that are shown.
     """
 
     spec: JobSpec
@@ -48,6 +49,7 @@ class Question:
     identity: ModelIdentity
     fingerprint: bytes
     parts: dict[str, Any]
+    examples: tuple[Example, ...] = ()
 
     @property
     def chat(self) -> bool:
@@ -121,7 +123,14 @@ def make(job: Job, data: JobData, *, update_model: bool = False, shots: int | st
         identity.adapter_digest,
     )
     parser_id = parser_fingerprint(spec.output.beyond_defaults())
-    return Question(spec, template, Parser(spec.output), parser_id, identity, fingerprint(parts), parts)
+    return Question(
+        spec, template, Parser(spec.output), parser_id, identity, fingerprint(parts), parts, tuple(examples)
+    )
+
+
+def examples_in_file(job: Job) -> list[Example]:
+    """All examples of the job file, also those that its number of shots leaves out. Raises InputError or SpecError."""
+    return _examples(job, job.spec.prompt) if job.spec.prompt else []
 
 
 def _examples(job: Job, prompt: PromptSpec) -> list[Example]:

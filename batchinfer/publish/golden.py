@@ -70,14 +70,20 @@ class Score:
 def read_golden(job: Job, key: Sequence[Column]) -> Golden | None:
     """The job's golden rows, or None if it names none. key: of the job's list. Raises InputError or SpecError."""
     spec = job.spec.gate.golden
-    if spec is None:
-        return None
-    path = job.inside(FIELD, spec.path)
+    return None if spec is None else read_answers(job, FIELD, spec.path, spec.compare, key)
+
+
+def read_answers(job: Job, field: str, name: str, compare: str, key: Sequence[Column]) -> Golden:
+    """The rows of a file of keys and right answers. Raises InputError or SpecError.
+
+    field: of the job file, which names it. name: the file. compare: how answers are compared. key: of the job's list.
+    """
+    path = job.inside(field, name)
     if path.is_dir():
         refuse_table(path)
-        raise InputError(f"{path} is a folder: name one Parquet file in {FIELD}.")
+        raise InputError(f"{path} is a folder: name one Parquet file in {field}.")
     if not path.is_file():
-        raise InputError(f"There is no file {path}: check {FIELD}.")
+        raise InputError(f"There is no file {path}: check {field}.")
     source = ListSource([path], job.spec.input.model_copy(update={"where": {}, "optional": []}), [])
     names = pq.read_schema(path).names
     if ANSWER not in names:
@@ -93,8 +99,8 @@ def read_golden(job: Job, key: Sequence[Column]) -> Golden | None:
                 f"but the job's list has {theirs.kind}: convert it."
             )
     if pq.read_metadata(path).num_rows == 0:
-        raise InputError(f"The golden file {path} has no rows: give it some, or leave gate.golden out.")
-    return Golden(_read(job.spec.output, spec.compare, source), spec.compare)
+        raise InputError(f"The golden file {path} has no rows: give it some, or leave {field} out.")
+    return Golden(_read(job.spec.output, compare, source), compare)
 
 
 def _read(output: OutputSpec, compare: str, source: ListSource) -> pa.Table:

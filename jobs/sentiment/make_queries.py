@@ -1,4 +1,4 @@
-"""Make queries.parquet: 480 rated English sentences, 120 from each of four domains.
+"""Make queries.parquet, 480 rated English sentences, 120 from each of four domains, and the two halves of it.
 
 The sentences and ratings are those of
 
@@ -17,6 +17,9 @@ sign to compare an answer with), and so are sentences shorter than 15 or longer 
 characters, repeated sentences, and those in which the source lost a character. Of the
 rest, each domain gives the 120 rows with the smallest hash of seed and id: a uniform
 sample over the whole file that does not depend on the version of Python.
+
+golden.parquet and labels.parquet are the two halves of the list, 60 rows of each domain, drawn in
+the same way by another seed, with the sign of the mean rating as the answer.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 HERE = Path(__file__).parent
-HELP = "Make queries.parquet from the source distribution of vaderSentiment 3.3.2."
+HELP = "Make queries.parquet, golden.parquet and labels.parquet from the source distribution of vaderSentiment 3.3.2."
 SDIST_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 INNER_TAR = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 # Domain, and how its two files in the inner tar begin.
@@ -50,6 +53,7 @@ PER_DOMAIN = 120
 SHORTEST, LONGEST = 15, 280
 LOWEST, HIGHEST = -4, 4
 SEED = "batchinfer-sentiment-1"
+HALVES_SEED = "batchinfer-sentiment-halves-1"
 
 # "Cube?s": an apostrophe that the source's own conversion turned into a question mark.
 LOST_CHARACTER = re.compile(r"[^\W\d_]\?[a-z]")
@@ -65,6 +69,8 @@ SCHEMA = pa.schema(
         ("ratings", pa.list_(pa.int8())),
     ],
 )
+
+HALF_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "domain", "sentence", "answer")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +131,9 @@ def read_domain(inner: tarfile.TarFile, domain: str) -> list[Row]:
     return rows
 
 
-def rank(row: Row) -> bytes:
+def rank(row: Row, seed: str = SEED) -> bytes:
     """Give a row its place in a random order that is the same every time."""
-    return hashlib.sha256(f"{SEED}:{row.id}".encode()).digest()
+    return hashlib.sha256(f"{seed}:{row.id}".encode()).digest()
 
 
 def choose(rows: list[Row]) -> list[Row]:
@@ -146,6 +152,29 @@ def choose(rows: list[Row]) -> list[Row]:
     by_hash = sorted(usable, key=rank)
     chosen = {row.id for row in by_hash[:PER_DOMAIN]}
     return [row for row in usable if row.id in chosen]
+
+
+def halves(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Split each domain into two equal parts by chance, in the order of the list: golden rows, and labelled ones."""
+    golden: set[str] = set()
+    for domain in DOMAINS:
+        by_hash = sorted((row for row in rows if row.domain == domain), key=lambda row: rank(row, HALVES_SEED))
+        golden |= {row.id for row in by_hash[: len(by_hash) // 2]}
+    return [row for row in rows if row.id in golden], [row for row in rows if row.id not in golden]
+
+
+def answers(rows: list[Row]) -> pa.Table:
+    """Give each row the answer that its mean rating stands for."""
+    records = [
+        {
+            "id": row.id,
+            "domain": row.domain,
+            "sentence": row.sentence,
+            "answer": "Positive" if row.rating > 0 else "Negative",
+        }
+        for row in rows
+    ]
+    return pa.Table.from_pylist(records, schema=HALF_SCHEMA)
 
 
 def check(rows: list[Row]) -> None:
@@ -167,7 +196,7 @@ def check(rows: list[Row]) -> None:
 
 
 def main() -> None:
-    """Read the source distribution, write queries.parquet beside this script."""
+    """Read the source distribution, write queries.parquet and its halves beside this script."""
     parser = argparse.ArgumentParser(description=HELP)
     parser.add_argument("sdist", type=Path, help="vaderSentiment-3.3.2.tar.gz")
     parser.add_argument("--out", type=Path, default=HERE / "queries.parquet")
@@ -190,6 +219,9 @@ def main() -> None:
     table = pa.Table.from_pylist(records, schema=SCHEMA)
     pq.write_table(table, out, compression="zstd")
     print(f"{out.name}: {len(rows)} rows")
+    for name, half in zip(("golden", "labels"), halves(rows), strict=True):
+        pq.write_table(answers(half), out.with_name(f"{name}.parquet"), compression="zstd")
+        print(f"{name}.parquet: {len(half)} rows")
 
 
 if __name__ == "__main__":

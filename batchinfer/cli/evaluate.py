@@ -1,0 +1,176 @@
+"""eval: which prompt is better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchinfer.cli.common import emit, job_argument, json_option, model_note, open_job, table, tell
+from batchinfer.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from batchinfer.core.home import JobData
+    from batchinfer.evaluate.experiment import EvalOptions
+    from batchinfer.evaluate.report import ArmReport, EvalReport
+    from batchinfer.job.reader import Job
+
+ALL = "all"
+
+
+def need_scipy() -> None:
+    """Raises MissingExtra."""
+    try:
+        import scipy  # noqa: F401
+    except ImportError as exc:
+        raise MissingExtra("SciPy", "eval") from exc
+
+
+def _numbers(_ctx: click.Context, _option: click.Parameter, text: str | None) -> tuple[Any, ...]:
+    """Numbers of shots, such as 0,2,all."""
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    if bad := [word for word in words if word != ALL and not (word.isascii() and word.isdigit())]:
+        raise click.BadParameter(f"{bad[0]} is neither a number nor all; write them as 0,2,4,8.")
+    return tuple(dict.fromkeys(word if word == ALL else int(word) for word in words))
+
+
+@click.command("eval")
+@job_argument
+@click.option("--shots", callback=_numbers, metavar="0,2,4", help="Arms with so many examples; all for each there is.")
+@click.option(
+    "--draws", type=click.IntRange(min=1, max=100), default=1, metavar="N", help="Draws of examples, for each number."
+)
+@click.option("--model", "models", multiple=True, metavar="ID", help="A model beside the job's; may be repeated.")
+@click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A template beside the job's; may be repeated.",
+)
+@click.option(
+    "--system",
+    "systems",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A system text beside the job's; may be repeated.",
+)
+@click.option(
+    "--baseline", metavar="ARM", help="The arm that others are compared with.  [default: the job file as it is]"
+)
+@click.option("--limit", type=click.IntRange(min=2), metavar="N", help="Use only N golden rows.")
+@click.option("--select", is_flag=True, help="Write the chosen arm into the job file, after showing what changes.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be asked, and which differences so many golden rows can show."
+)
+@json_option
+def eval_(
+    job: str, as_json: bool, select: bool, dry_run: bool, baseline: str | None, limit: int | None, **axes: Any
+) -> None:
+    """Compare prompts on rows whose right answers are known, and choose one.
+
+    An arm is the job with so many examples, another draw of them, template, system text or model; each is combined with
+    each. Arms are asked through the job's cache. One half of the golden rows is to choose an arm on, the other to report on.
+    """
+    need_scipy()
+    from batchinfer.evaluate.arms import Axes
+    from batchinfer.evaluate.experiment import EvalOptions
+
+    if select and dry_run:
+        raise UsageError("--select needs answers, and --dry-run asks for none: give one of the two.")
+    opened, data = open_job(job)
+    options = EvalOptions(Axes(**axes), baseline, limit)
+    with model_note(opened, data, as_json=as_json):
+        report = _evaluated(opened, data, options, select=select, dry_run=dry_run)
+    emit(report.to_json(), as_json, lambda: _print_report(report))
+
+
+def _evaluated(job: Job, data: JobData, options: EvalOptions, *, select: bool, dry_run: bool) -> EvalReport:
+    from dataclasses import replace
+
+    from batchinfer.cli.progress import ProgressConsole
+    from batchinfer.evaluate import prompts
+    from batchinfer.evaluate.select import chosen_text, difference, write_chosen
+
+    with ProgressConsole() as console:
+        if dry_run:
+            return prompts.dry_run(job, data, options, console)
+        report, arm = prompts.compare_prompts(job, data, options, console)
+    if not select:
+        return report
+    text = chosen_text(job, arm)
+    if changed := difference(job, text):
+        click.echo(changed, err=True)
+        write_chosen(job, text)
+    return replace(report, selected=bool(changed))
+
+
+def _print_report(report: EvalReport) -> None:
+    what = report.metric if report.positive is None else f"{report.metric} of {report.positive}"
+    halves = f"{report.dev:,} golden rows to choose on, {report.test:,} to report on"
+    if report.chosen is None:
+        rows = [[arm.name, arm.model, f"{arm.cached:,}", f"{arm.to_generate:,}"] for arm in report.arms]
+        table(
+            f"{report.job}, {what}: {halves}",
+            ["arm", "model", "cached", "to generate"],
+            rows,
+            right=["cached", "to generate"],
+        )
+        _print_power(report)
+        return
+    columns = ["arm", what, "95 %", "wins", "losses", "p", "verdict", "ECE", "tokens", "s/row"]
+    found = [_row(arm) for arm in report.arms]
+    shown = [place for place in range(len(columns)) if any(row[place] is not None for row in found)]
+    right = [name for name in columns if name not in ("arm", "verdict")]
+    picked = [[row[place] for place in shown] for row in found]
+    table(f"{report.job}: {halves}", [columns[place] for place in shown], picked, right=right)
+    _print_power(report)
+    _print_chosen(report, what)
+
+
+def _row(arm: ArmReport) -> list[str | None]:
+    judged = arm.judged
+    assert judged is not None
+    figure, compared = judged.figure, judged.p is not None
+    return [
+        arm.name, f"{figure.value:.3f}", f"{figure.interval.low:.3f} to {figure.interval.high:.3f}",
+        str(judged.wins) if compared else None, str(judged.losses) if compared else None,
+        None if judged.p is None else f"{judged.p:.3f}", str(judged.verdict),
+        None if arm.calibration is None else f"{arm.calibration.error:.2f}",
+        None if arm.prompt_tokens is None else f"{arm.prompt_tokens + (arm.output_tokens or 0):,.0f}",
+        None if arm.seconds_per_row is None else f"{arm.seconds_per_row:.3f}",
+    ]  # fmt: skip
+
+
+def _print_power(report: EvalReport) -> None:
+    """Which difference so many rows can show."""
+    if len(report.arms) == 1:
+        return
+    smallest = report.smallest_difference
+    said = "no difference at all" if smallest is None else f"differences from {smallest:.3f}"
+    tell(
+        f"{report.dev:,} rows show {said} with 80 %, {report.assumption}, corrected for {len(report.arms)} arms; "
+        f"a difference of 0.05 wants {report.rows_for_5_points:,} golden rows."
+    )
+
+
+def _print_chosen(report: EvalReport, what: str) -> None:
+    tested, cut = report.tested, report.cut_off
+    assert tested is not None
+    better = report.chosen != report.baseline
+    kept = "the best of those shown to be better" if better else "the baseline: no arm is shown to be better"
+    tell(f"Chosen: {report.chosen}, {kept}." if len(report.arms) > 1 else f"The only arm: {report.chosen}.")
+    for name, figure in {report.chosen: tested.chosen, report.baseline: tested.baseline}.items():
+        low, high = figure.interval.low, figure.interval.high
+        tell(f"On the {report.test:,} rows to report on, {name}: {what} {figure.value:.3f} ({low:.3f} to {high:.3f}).")
+    if cut is not None:
+        tell(
+            f"Best cut-off of the score of {cut.choice} on the rows to choose on: {cut.score:.3f}; with it {cut.test:.1%} of the rows to "
+            f"report on are right, with 0.5 {cut.test_at_half:.1%}."
+        )
+    if report.selected:
+        tell("The job file was changed to it.")
+    tell(f"All of it is in evals/{report.number} of the job's data folder.")

@@ -1,0 +1,56 @@
+"""What the cache holds of an arm's rows: answers with their scores and tokens, and failures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from batchinfer.evaluate.ask import AskedArm
+
+
+@dataclass(frozen=True, slots=True)
+class ArmAnswer:
+    """An arm's answer to one row.
+
+    value: the prediction; None without one.
+    score: of the value; None in a job without choices, or without a prediction.
+    scores: of each choice.
+    reason: why there is no prediction, in a word.
+    prompt_tokens: how many the prompt has; None where no answer came.
+    cached_tokens: those of them that prefix caching saved.
+    output_tokens: how many were generated.
+    """
+
+    value: Any = None
+    score: float | None = None
+    scores: dict[str, float] | None = None
+    reason: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+def read_arm(asked: AskedArm) -> dict[bytes, ArmAnswer]:
+    """The answers by lookup hash. Raises StoreError."""
+    prepared, parser = asked.prepared, asked.question.parser_id
+    failed = (
+        "(SELECT key, first(reason) AS reason FROM cache.failures "
+        f"WHERE stage <> 'input' AND (stage = 'engine' OR parser = '{parser}') GROUP BY key)"
+    )
+    sql = (
+        "SELECT l.lookup_hash, g.prediction, g.score, g.scores, f.reason, g.prompt_tokens, g.cached_tokens, g.output_tokens "
+        f"FROM {prepared.query_list.rows_sql} l LEFT JOIN cache.generations g ON g.key = l.prompt_key "
+        f"LEFT JOIN {failed} f ON f.key = l.prompt_key"
+    )
+    with prepared.store.attached(prepared.workspace.db):
+        rows = prepared.workspace.db.execute(sql).fetchall()
+    return {bytes(lookup_hash): _answer(*columns) for lookup_hash, *columns in rows}
+
+
+def _answer(
+    prediction: str | None, score: float | None, scores: str | None, reason: str | None, *tokens: int | None
+) -> ArmAnswer:
+    if prediction is None:
+        return ArmAnswer(None, None, None, reason or "not_asked", *tokens)
+    return ArmAnswer(json.loads(prediction), score, None if scores is None else json.loads(scores), None, *tokens)

@@ -1,0 +1,153 @@
+"""Arms asked through the job's cache: each an ordinary plan, those of one model by one loaded engine, in turns."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from batchinfer.core.home import JobData
+from batchinfer.engines import models
+from batchinfer.engines.protocol import Engine, EngineConfig
+from batchinfer.engines.start import engine_for
+from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.evaluate.arms import Arm
+from batchinfer.pipeline.generate import Generator
+from batchinfer.pipeline.progress import Console, Progress
+from batchinfer.pipeline.stop import Stop
+from batchinfer.planning.loadable import check_loadable, task_of
+from batchinfer.planning.prepare import Options, Prepared, prepare, prepare_to_write
+from batchinfer.planning.question import Question
+
+TURN = 64  # rows of an arm that are asked before it is the next one's turn
+
+
+@dataclass(slots=True)
+class AskedArm:
+    """An arm beside the cache.
+
+    arm: the arm.
+    prepared: its rows, compared with the cache.
+    progress: what asking it came to so far.
+    seconds: of generation so far.
+    """
+
+    arm: Arm
+    prepared: Prepared
+    progress: Progress = field(default_factory=Progress)
+    seconds: float = 0.0
+
+    @property
+    def question(self) -> Question:
+        assert self.prepared.question is not None
+        return self.prepared.question
+
+    @property
+    def remaining(self) -> int:
+        """Prompts that are still to ask."""
+        return self.prepared.plan.counts.to_generate - self.progress.done
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What all asking of one comparison shares.
+
+    data: the job's part of the data folder.
+    run_id: the number that answers are stored with.
+    console: whom to tell.
+    stop: whether it was asked to end.
+    engine: one that is already loaded, or None to start each model's.
+    """
+
+    data: JobData
+    run_id: int
+    console: Console
+    stop: Stop
+    engine: Engine | None = None
+
+
+@contextlib.contextmanager
+def beside_cache(arm: Arm, data: JobData, rows: Path, console: Console, *, writes: bool) -> Iterator[AskedArm]:
+    """An arm's rows compared with the cache, whatever people said of them. writes: whether it is to be asked."""
+    opened = prepare_to_write if writes else prepare
+    with opened(arm.job, data, Options(input=rows, despite_people=True), console.info) as prepared:
+        yield AskedArm(arm, prepared)
+
+
+def ask_arms(asked: Sequence[AskedArm], session: Session) -> None:
+    """Asks what the cache lacks; loads nothing if nothing is. Raises Stopped if it was asked to end."""
+    overall = _Overall(asked, session.console)
+    by_engine: dict[str, list[AskedArm]] = {}
+    for each in asked:
+        models.remember(each.arm.job, session.data, each.question.identity)
+        if each.remaining:
+            by_engine.setdefault(repr(_config(each, "")), []).append(each)
+    for alike in by_engine.values():
+        if session.engine is None:
+            for each in alike:
+                check_loadable(each.arm.job, session.data, each.question, session.console.info)
+        _ask_model(alike, session, overall)
+
+
+def _config(asked: AskedArm, source: str) -> EngineConfig:
+    return asked.question.engine_config(source or asked.question.identity.source)
+
+
+def _ask_model(alike: Sequence[AskedArm], session: Session, overall: _Overall) -> None:
+    """Asks arms that one engine answers, in turns, so that none has the better hours of the machine."""
+    first, info = alike[0], session.console.info
+    source = models.weights(first.question.identity, session.data, info)
+    config = _config(first, source)
+    own = (
+        engine_for(first.arm.job, session.data, config, info)
+        if session.engine is None
+        else contextlib.nullcontext(session.engine)
+    )
+    with own as ready:
+        info("Loading the model ...")
+        began = time.monotonic()
+        tokenizer = Tokenizer(source, first.question.identity.revision, first.question.prompt.chat_template_kwargs)
+        for each in alike:
+            task_of(each.arm.job, each.question, tokenizer)
+        loaded = ready.wait_ready()
+        info(f"{loaded.description}, ready after {time.monotonic() - began:.0f} s.")
+        overall.begin(time.monotonic() - began)
+        while waiting := [each for each in alike if each.remaining]:
+            for each in waiting:
+                _take_turn(each, session, ready, tokenizer, loaded.max_model_len, overall)
+
+
+def _take_turn(
+    asked: AskedArm, session: Session, engine: Engine, tokenizer: Tokenizer, max_len: int, overall: _Overall
+) -> None:
+    """Asks the next rows of one arm. Raises Stopped."""
+    progress = asked.progress
+    generator = Generator(asked.prepared, session.run_id, session.stop, progress, TURN, progress.done)
+    task = task_of(asked.arm.job, asked.question, tokenizer)
+    try:
+        generator.run(engine, task, tokenizer, max_len, overall.show)
+    finally:
+        asked.seconds += progress.seconds
+    if session.stop.reason is not None:
+        raise session.stop.reason
+
+
+class _Overall:
+    """The progress of all arms together, as a person sees it."""
+
+    def __init__(self, asked: Sequence[AskedArm], console: Console) -> None:
+        self._asked, self._console = asked, console
+        self._cached = sum(each.prepared.plan.counts.cached for each in asked)
+        self._whole = Progress(todo=sum(each.remaining for each in asked))
+
+    def begin(self, load_seconds: float) -> None:
+        """An engine is loaded."""
+        self._whole.load_seconds += load_seconds
+        self._whole.started = self._whole.started or time.monotonic()
+
+    def show(self) -> None:
+        for name in ("generated", "failed", "prompt_tokens", "cached_tokens", "output_tokens"):
+            setattr(self._whole, name, sum(getattr(each.progress, name) for each in self._asked))
+        self._console.progress(self._whole, self._cached)
