@@ -140,6 +140,7 @@ def type_of(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return for eac
             "MissesSpec": "`{at_least: 3}`",
             "GoldenSpec": "[section](#gategolden)",
             "EvalGoldenSpec": "[section](#evalgolden)",
+            "AuditLimits": "[section](#auditlimits)",
         }[field["$ref"].rpartition("/")[2]]
     if "const" in field:
         return f"`{field['const']}`"

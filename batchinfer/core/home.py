@@ -16,6 +16,7 @@ $BATCHINFER_HOME/
         misses/            what clients asked for and did not find, a file for each day and server
         logs/engine.log    what vLLM printed in the last run
         noted              there once a person was told that the bundled model is a small one
+        audits/v3/         what audits of a version found: audit.json, and card.md for people
         scratch/           a folder for each process's temporary files
 """
 
@@ -97,6 +98,10 @@ class JobData:
     @property
     def evals(self) -> Path:
         return self.folder / "evals"
+
+    @property
+    def audits(self) -> Path:
+        return self.folder / "audits"
 
     @property
     def logs(self) -> Path:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchinfer.core.intervals import Interval, wilson
 from batchinfer.evaluate import stats
 from batchinfer.evaluate.metrics import Metric
-from batchinfer.evaluate.stats import ALPHA, Floats, Interval
+from batchinfer.evaluate.stats import ALPHA, Floats
 
 
 class ArmVerdict(StrEnum):
@@ -143,7 +144,7 @@ def _values(metric: Metric, marks: Sequence[Floats], rows: Rows, weights: Floats
 
 def _interval(metric: Metric, marks: Floats, draws: Floats, rows: Rows) -> Interval:
     if metric.kind == "right" and not rows.is_clustered:
-        return stats.wilson(float(marks.sum()), len(marks))
+        return wilson(float(marks.sum()), len(marks))
     return stats.percentiles(draws)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from batchinfer.core.intervals import Interval
+
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 """From (draws, rows) weights to a figure, or a row of figures, for each draw."""
@@ -20,17 +22,6 @@ ALPHA = 0.05  # of all comparisons together; intervals hold with 1 - ALPHA
 DRAWS = 2000  # of a bootstrap
 MOST_AT_ONCE = 4_000_000  # weights that are held at once
 TINY = 1e-12  # differences of figures below it are rounding
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Where a figure lies with 95 %.
-
-    low, high: its ends.
-    """
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +36,6 @@ class Bin:
     score: float
     right: float
     rows: int
-
-
-def wilson(right: float, rows: float) -> Interval:
-    """The interval of a share, by Wilson's score. rows: may be an effective number; 0 of them say nothing."""
-    if rows <= 0:
-        return Interval(0.0, 1.0)
-    z = float(stats.norm.ppf(1 - ALPHA / 2))
-    share, widened = right / rows, 1 + z * z / rows
-    middle = (share + z * z / (2 * rows)) / widened
-    half = z / widened * float(np.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows)))
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 def mcnemar(wins: ArrayLike, losses: ArrayLike) -> Floats:

@@ -128,6 +128,15 @@ def eval_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]
     return {(locate(("eval", field), tree)[1], f"eval.{field}: {fault}") for field, fault in found}
 
 
+def audit_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for a gate that asks for an audit of nothing."""
+    if not spec.gate.audit or spec.audit.slices:
+        return set()
+    return {
+        (locate(("gate", "audit"), tree)[1], "gate.audit: the job has no audit.slices, so there is nothing to audit.")
+    }
+
+
 def _part_fault(name: str, spec: JobSpec) -> str | None:
     """The fault of a name that should be a part of the job's entries; None if it is one."""
     try:

@@ -13,7 +13,14 @@ from pydantic import ValidationError
 from batchinfer.core.files import fault_of_path
 from batchinfer.errors import SpecError, UsageError, did_you_mean, shortened
 from batchinfer.job import yaml_file
-from batchinfer.job.checks import eval_problems, match_problems, miss_problems, prompt_problems, step_problems
+from batchinfer.job.checks import (
+    audit_problems,
+    eval_problems,
+    match_problems,
+    miss_problems,
+    prompt_problems,
+    step_problems,
+)
 from batchinfer.job.problems import clearest, described, locate
 from batchinfer.job.spec import JobSpec
 
@@ -112,7 +119,7 @@ def parse(text: str, name: str) -> JobSpec:
     )
     try:
         spec = JobSpec.model_validate(content)
-        problems |= match_problems(spec, tree) | eval_problems(spec, tree)
+        problems |= match_problems(spec, tree) | eval_problems(spec, tree) | audit_problems(spec, tree)
     except ValidationError as exc:
         problems |= {described(error, tree) for error in clearest(exc.errors(), tree)}
     if problems:

@@ -19,6 +19,7 @@ from pydantic import (
 
 from batchinfer.core.fields import ColumnType, Duration, Names, NonEmpty, Scalar, Section, Share, Timezone, distinct
 from batchinfer.core.keys import JOB_NAME
+from batchinfer.job.audit_spec import AuditSpec
 from batchinfer.job.eval_spec import EvalSpec
 from batchinfer.job.parts import Part
 from batchinfer.prompting.output import OutputSpec
@@ -164,6 +165,10 @@ class GateSpec(Section):
         description="The entries of the model that people must have reviewed: all, or those that are new or changed.",
     )
     golden: GoldenSpec | None = Field(None, description="Keys whose right answers are known; most must be answered so.")
+    audit: bool = Field(
+        default=False,
+        description="Whether each slice of the section audit must keep to its limits, where rows enough say so.",
+    )
 
 
 class MatchSpec(Section):
@@ -262,6 +267,7 @@ class JobSpec(Section):
     cache: CacheSpec = CacheSpec()
     gate: GateSpec = GateSpec()
     eval: EvalSpec = EvalSpec()
+    audit: AuditSpec = AuditSpec()
     match: MatchSpec | None = None
     serve: ServeSpec = ServeSpec()
     schedule: ScheduleSpec | None = None

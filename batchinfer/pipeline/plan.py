@@ -18,7 +18,7 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
     """Reads the list and compares it with the cache. May run beside a run. Raises BatchinferErrors."""
     differs = tell_list(job, data, options.input, info)
     with prepare(job, data, options, info) as prepared:
-        prepare_gate(job, prepared.query_list.source.key)
+        prepare_gate(job, prepared.query_list.source)
         if prepared.question is not None and prepared.plan.counts.to_generate:
             check_loadable(job, data, prepared.question, info)
         report = replace(estimate(prepared, info), list_differs=differs)

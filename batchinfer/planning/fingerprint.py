@@ -9,6 +9,7 @@ from batchinfer.core.keys import canonical_json, short
 
 # Settings that cannot change an answer. All others do, by default: a new setting changes the key where it is set.
 NOT_IN_KEY = frozenset({
+    "audit",
     "name", "description", "input", "engine", "on_failure", "on_errors", "cache", "gate", "match", "serve", "schedule", "keep_versions",
     "eval",
 })  # fmt: skip

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchinfer.core.records import Check
 from batchinfer.errors import counted
 from batchinfer.job.spec import GateSpec
+from batchinfer.publish.slices import AuditedSlice, FairVerdict
+
+MOST_NAMED = 5  # groups in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,8 @@ _NEWLY_UNSEEN = _Share(
 _GOLDEN = _Share("golden row", "golden rows", "is right", "are right")
 
 
-def judge(spec: GateSpec, figures: Figures) -> list[Check]:
-    """All checks of the job's gate, passed or not."""
+def judge(spec: GateSpec, figures: Figures, slices: Sequence[AuditedSlice] = ()) -> list[Check]:
+    """All checks of the job's gate, passed or not. slices: groups of the list's keys, with what an audit says of them."""
     checks = [
         _least("coverage", spec.coverage, figures.covered, figures.keys, _KEYS),
         _most("failures", spec.failures, figures.failed, figures.attempted, _PROMPTS),
@@ -94,7 +98,22 @@ def judge(spec: GateSpec, figures: Figures) -> list[Check]:
         checks.append(_most("reviewed", 0.0, figures.unseen, figures.to_review, which))
     if spec.golden is not None:
         checks.append(_least("golden", spec.golden.accuracy, figures.right, figures.golden, _GOLDEN))
+    if spec.audit:
+        checks.append(_fair(slices))
     return checks
+
+
+def _fair(slices: Sequence[AuditedSlice]) -> Check:
+    """Refuses if a group fails, or if nothing could be said of any. Those that are too small are named."""
+    failed = [f"{each.name}: {'; '.join(each.why)}" for each in slices if each.verdict is FairVerdict.FAIL]
+    unknown = [each.name for each in slices if each.verdict is FairVerdict.UNKNOWN]
+    small = f"; not enough data for {', '.join(unknown[:MOST_NAMED])}" if unknown else ""
+    small += f" and {len(unknown) - MOST_NAMED:,} more" if len(unknown) > MOST_NAMED else ""
+    groups = counted(len(slices), "group")
+    message = f"{len(failed):,} of {groups} {'stands' if len(failed) == 1 else 'stand'} too far apart"
+    named = f" ({', '.join(each.partition(': ')[0] for each in failed[:MOST_NAMED])})" if failed else ""
+    passed = not failed and len(unknown) < len(slices)
+    return Check("audit", len(failed), 0, passed, f"{message}{named}{small}", tuple((failed or unknown)[:MOST_NAMED]))
 
 
 def _least(name: str, limit: float, part: int, whole: int, what: _Share) -> Check:

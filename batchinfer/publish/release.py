@@ -18,9 +18,10 @@ from batchinfer.core.person import Person
 from batchinfer.core.reasons import FailureReason
 from batchinfer.core.records import Check, Info
 from batchinfer.errors import StoreError
+from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.publish import build, evidence, gate, golden, lookup_index, matcher
+from batchinfer.publish import build, evidence, gate, golden, lookup_index, matcher, sliced
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
 from batchinfer.publish.contents import Candidate, Contents
@@ -68,14 +69,15 @@ class Release:
         return [check for check in self.checks if not check.passed]
 
 
-def prepare_gate(job: Job, key: Sequence[Column]) -> Golden | None:
-    """What publishing will need, looked at before hours of work: the golden rows, and the libraries of a matcher.
+def prepare_gate(job: Job, source: ListSource) -> Golden | None:
+    """What publishing will need, looked at before hours of work: golden rows, columns to audit, the libraries of a matcher.
 
-    key: of the job's list. Raises InputError, SpecError or MissingExtra.
+    source: the job's list. Raises InputError, SpecError or MissingExtra.
     """
     if job.spec.match is not None:
         matcher.need_libraries()
-    return golden.read_golden(job, key)
+    sliced.check_slices(job, source)
+    return golden.read_golden(job, source.key)
 
 
 def release(
@@ -130,13 +132,14 @@ def _judged(candidate: Candidate, workspace: Workspace, failed: int, known: Gold
     """What the gate says of a candidate, with examples of what it refuses."""
     score = Score() if known is None else golden.score(candidate, known, evidence.MOST)
     contents, query_list = candidate.contents, workspace.query_list
+    slices = sliced.audit_slices(workspace, candidate.entries_sql, known) if workspace.spec.gate.audit else ()
     figures = Figures(
         keys=query_list.lookups, covered=contents.covered, attempted=query_list.unique + query_list.bad,
         failed=failed + query_list.bad, entries=contents.entries, carried=contents.carried, served=contents.served,
         missing=contents.missing, changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen,
         golden=score.rows, right=score.right,
     )  # fmt: skip
-    return evidence.attach(gate.judge(workspace.spec.gate, figures), candidate, score.wrong)
+    return evidence.attach(gate.judge(workspace.spec.gate, figures, slices), candidate, score.wrong)
 
 
 def _publish(

@@ -39,6 +39,8 @@ FAILS: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("export",): (["shop", "nowhere/x.parquet"], 2),
     ("failures",): (["other"], 6),
     ("runs",): (["other"], 6),
+    ("audit",): (["gone"], 2),
+    ("eval",): (["gone"], 2),
     ("versions",): (["other"], 6),
     ("pin",): (["shop", "9"], 6),
     ("unpin",): (["other"], 6),

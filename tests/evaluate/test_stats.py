@@ -15,19 +15,6 @@ from batchinfer.evaluate import stats
 GENERATOR = np.random.default_rng(7)
 
 
-@pytest.mark.parametrize(("right", "rows"), [(0, 10), (7, 10), (50, 120), (120, 120)])
-def test_wilson_is_scipys(right: int, rows: int) -> None:
-    """The interval of a share is that of scipy's binomial test."""
-    wanted = reference.binomtest(right, rows).proportion_ci(method="wilson")
-    found = stats.wilson(right, rows)
-    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
-
-
-def test_wilson_of_nothing_says_nothing() -> None:
-    """Without rows any share is possible."""
-    assert stats.wilson(0, 0) == stats.Interval(0.0, 1.0)
-
-
 def test_mcnemar_is_the_binomial_test() -> None:
     """For each split of up to 30 rows the probability is that of scipy's exact two-sided test of one half."""
     for wins, losses in itertools.product(range(16), range(16)):

@@ -1,0 +1,160 @@
+"""The keys of a list in groups, by the values of its columns: what is counted of each group.
+
+    rows of the files ─► slice_values ─┐
+    list, cache, entries ──────────────┴─► sliced
+
+| table        | columns                                                       | what it holds                  |
+| ------------ | ------------------------------------------------------------- | ------------------------------ |
+| slice_values | row, q_NAME for each column beside the key that is looked at  | the list's values, as texts    |
+| sliced       | lookup_hash, q_NAME, covered, prediction, score, reason, tokens | each key of the list, once   |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from batchinfer.cache.workspace import Workspace
+from batchinfer.core.sql import listed, quoted
+from batchinfer.errors import InputError
+from batchinfer.inputs.other_columns import OtherColumns
+from batchinfer.inputs.parquet import ROW, ListSource
+from batchinfer.job.reader import Job, faulty
+from batchinfer.publish.golden import Golden, is_right
+from batchinfer.publish.slices import AuditedSlice, SliceFigures, judge_slices
+
+MOST_VALUES = 200  # groups of a column
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+Slice = tuple[str, str | None, SliceFigures]
+
+
+def check_slices(job: Job, source: ListSource) -> None:
+    """Raises SpecError, with its line, for a slice that is no column of the list."""
+    there = [*job.spec.input.key, *OtherColumns(source.files, job.spec.input).names]
+    faults = [
+        (("audit", "slices", number), f"the list has no column {name}: it has {', '.join(there)}.")
+        for number, name in enumerate(job.spec.audit.slices)
+        if name not in there
+    ]
+    if faults:
+        raise faulty(job, faults)
+
+
+def audit_slices(workspace: Workspace, entries: str, golden: Golden | None) -> tuple[AuditedSlice, ...]:
+    """A verdict on each group of audit.slices. entries: SQL for lookup hash, prediction and score of what is served.
+
+    Raises InputError for a column that makes no groups.
+    """
+    columns = workspace.spec.audit.slices
+    if not columns:
+        return ()
+    table = SlicedKeys(workspace, columns)
+    table.fill(entries, golden)
+    slices = [each for column in columns for each in table.groups(column)]
+    return judge_slices(slices, table.whole(), workspace.spec.audit.limits)
+
+
+class SlicedKeys:
+    """Owns the tables above in the workspace's database."""
+
+    def __init__(self, workspace: Workspace, columns: Sequence[str]) -> None:
+        self._workspace, self._db, self._list = workspace, workspace.db, workspace.query_list
+        self._columns, self._spec = columns, workspace.spec
+        self._others = [name for name in columns if name not in self._spec.input.key]
+
+    def fill(self, entries: str, golden: Golden | None) -> None:
+        """Makes the tables. Raises InputError."""
+        self._read_values()
+        self._gather(entries)
+        self._judge_golden(golden)
+
+    def _read_values(self) -> None:
+        names = ", ".join(f"{listed(name)} VARCHAR" for name in self._others)
+        self._db.execute(f"CREATE OR REPLACE TABLE slice_values (row BIGINT{', ' if names else ''}{names})")
+        if not self._others:
+            return
+        values = ", ".join(f"{quoted(name)}::VARCHAR" for name in self._others)
+        for batch in OtherColumns(self._list.source.files, self._spec.input).batches():
+            self._db.register("slice_batch", batch)
+            self._db.execute(f"INSERT INTO slice_values SELECT {quoted(ROW)}, {values} FROM slice_batch")
+            self._db.unregister("slice_batch")
+
+    def _gather(self, entries: str) -> None:
+        own = ", ".join(f"{listed(name)}::VARCHAR AS {listed(name)}" for name in self._columns)
+        self._db.register("slice_faults", self._list.bad_rows().select(["row", "reason"]))
+        with self._workspace.store.attached(self._db):
+            self._db.execute(
+                f"""CREATE OR REPLACE TABLE sliced AS
+                WITH keyed AS (FROM {self._list.every_key_sql} QUALIFY row_number() OVER (PARTITION BY lookup_hash ORDER BY row) = 1),
+                asked AS (SELECT lookup_hash, any_value(prompt_key) AS prompt_key FROM {self._list.rows_sql} GROUP BY lookup_hash),
+                served AS (SELECT lookup_hash, prediction, score FROM {entries}),
+                faults AS (SELECT row, any_value(reason) AS reason FROM slice_faults GROUP BY row),
+                failed AS (SELECT key AS prompt_key, any_value(reason) AS reason FROM cache.failures WHERE key IS NOT NULL GROUP BY key),
+                made AS (SELECT key AS prompt_key, any_value(prompt_tokens + output_tokens) AS tokens FROM cache.generations GROUP BY key)
+                SELECT keyed.lookup_hash, {own}, e.lookup_hash IS NOT NULL AS covered, e.prediction, e.score,
+                       CASE WHEN e.lookup_hash IS NULL THEN coalesce(faults.reason, failed.reason) END AS reason, made.tokens,
+                       NULL::BOOLEAN AS is_right
+                FROM keyed LEFT JOIN slice_values USING (row) LEFT JOIN asked USING (lookup_hash)
+                LEFT JOIN served e ON e.lookup_hash = keyed.lookup_hash LEFT JOIN faults ON faults.row = keyed.row
+                LEFT JOIN failed ON failed.prompt_key = asked.prompt_key LEFT JOIN made ON made.prompt_key = asked.prompt_key"""
+            )
+        self._db.unregister("slice_faults")
+
+    def _judge_golden(self, golden: Golden | None) -> None:
+        if golden is None:
+            return
+        self._db.register("slice_golden", golden.rows)
+        rows = self._db.execute(
+            "SELECT lookup_hash, g.answer, s.prediction FROM slice_golden g JOIN sliced s USING (lookup_hash)"
+        ).fetchall()
+        self._db.unregister("slice_golden")
+        as_json = self._spec.output.is_json
+        judged = [
+            {"lookup_hash": lookup_hash, "is_right": got is not None and is_right(
+                json.loads(got) if as_json else got, json.loads(answer), golden.compare)}
+            for lookup_hash, answer, got in rows
+        ]  # fmt: skip
+        schema = pa.schema({"lookup_hash": pa.binary(), "is_right": pa.bool_()})
+        self._db.register("slice_judged", pa.Table.from_pylist(judged, schema))
+        self._db.execute(
+            "UPDATE sliced SET is_right = j.is_right FROM slice_judged j WHERE sliced.lookup_hash = j.lookup_hash"
+        )
+        self._db.unregister("slice_judged")
+
+    def whole(self) -> SliceFigures:
+        """The figures of all keys together."""
+        return self._figures("1")[0][1]
+
+    def groups(self, column: str) -> list[Slice]:
+        """The groups of one column, the largest first. Raises InputError for a column that makes none."""
+        found = self._figures(listed(column))
+        if all(value is None for value, _ in found):
+            raise InputError(
+                f"The column {column} of audit.slices is null in every row of the list",
+                fix="fill it, or leave it out of audit.slices.",
+            )
+        if len(found) > MOST_VALUES:
+            raise InputError(
+                f"The column {column} of audit.slices has {len(found):,} different values, so that it makes no groups: "
+                f"name one with at most {MOST_VALUES}."
+            )
+        return [(column, value, figures) for value, figures in found]
+
+    def _figures(self, group: str) -> list[tuple[str | None, SliceFigures]]:
+        values = "histogram(prediction)" if self._spec.output.choices else "NULL"
+        rows = self._db.execute(
+            f"""SELECT {group} AS value, count(*), count(*) FILTER (covered), count(reason), histogram(reason), count(is_right),
+            count(*) FILTER (is_right), median(tokens), quantile_cont(score, {list(QUANTILES)}), {values}
+            FROM sliced GROUP BY 1 ORDER BY 2 DESC, 1"""
+        ).fetchall()
+        return [(row[0], _of_row(row[1:])) for row in rows]
+
+
+def _of_row(row: Sequence[Any]) -> SliceFigures:
+    rows, covered, failed, reasons, golden, right, tokens, score, values = row
+    return SliceFigures(
+        rows, covered, failed, reasons or {}, golden, right, tokens, tuple(score or ()), values or {}
+    )  # fmt: skip
