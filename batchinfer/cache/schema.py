@@ -53,6 +53,7 @@ class RunStatus(StrEnum):
     """How a run stands, or how it ended.
 
     REJECTED: by the gate. DECLINED: a person said no to what it asked.
+    EVAL: it asked an arm of a comparison, and nothing was to be published.
     KILLED: it could not say so itself, and a later one found it running. UNKNOWN: what a newer program wrote.
     """
 
@@ -63,6 +64,7 @@ class RunStatus(StrEnum):
     STOPPED = "stopped"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
+    EVAL = "eval"
     KILLED = "killed"
     UNKNOWN = "unknown"
 

@@ -42,11 +42,12 @@ PATIENCE_SECONDS = 10.0  # while another process has the file open
 CHUNK_SECONDS = 10.0  # of reading texts again
 LOCKED = ("Could not set lock", "Unique file handle conflict")  # by another process; by another thread of this one
 Read = Callable[[Generation, Mapping[str, Any]], Prediction | Failure]
+Parts = Mapping[str, Any] | None
 Queries = Callable[[Sequence[bytes]], Mapping[bytes, Mapping[str, Any]]]
 # Failures of an earlier prompt or model stay stored, since one may go back to it, but nobody need look at them.
 CURRENT_FAILURES = (
     "(FROM failures WHERE stage = 'input' "
-    "OR fingerprint = coalesce((SELECT fingerprint FROM runs WHERE fingerprint IS NOT NULL ORDER BY run_id DESC LIMIT 1), "
+    "OR fingerprint = coalesce((SELECT fingerprint FROM runs WHERE status <> 'eval' ORDER BY run_id DESC LIMIT 1), "
     "fingerprint)) AS current_failures"
 )
 
@@ -138,15 +139,15 @@ class Store:
                 db.execute(statements)
                 db.execute("INSERT INTO migrations VALUES (?, ?, ?)", [number, name, now()])
 
-    def start_run(self, fingerprint: bytes | None, parts: Mapping[str, Any] | None) -> int:
-        """Records that a run began; returns its number. fingerprint: None for one that asks several questions."""
+    def start_run(self, fingerprint: bytes, parts: Parts, status: RunStatus = RunStatus.RUNNING) -> int:
+        """Records that a run began; returns its number."""
         with self.open(write=True) as db:
             run_id = int(one(db, "SELECT coalesce(max(run_id), 0) + 1 FROM runs"))
             # A run that was killed cannot say so itself.
             db.execute("UPDATE runs SET status = ? WHERE status = ?", [RunStatus.KILLED, RunStatus.RUNNING])
             db.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, NULL, ?, ?, NULL)",
-                [run_id, RunStatus.RUNNING, now(), fingerprint, canonical_json(parts)],
+                [run_id, status, now(), fingerprint, canonical_json(parts)],
             )
         return run_id
 
@@ -188,7 +189,8 @@ class Store:
         with self.open() as db:
             rows = db.execute(
                 "SELECT fingerprint, count(*), (SELECT first(parts) FROM runs r WHERE r.fingerprint = g.fingerprint) "
-                "FROM generations g SEMI JOIN runs USING (fingerprint) GROUP BY fingerprint ORDER BY 2 DESC, max(created_at) DESC LIMIT 1"
+                "FROM generations g SEMI JOIN (FROM runs WHERE status <> 'eval') USING (fingerprint) GROUP BY fingerprint "
+                "ORDER BY 2 DESC, max(created_at) DESC LIMIT 1"
             ).fetchall()
         return MostCached(bytes(rows[0][0]), json.loads(rows[0][2] or "{}"), rows[0][1]) if rows else None
 

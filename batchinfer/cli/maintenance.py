@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @yes_option
 @json_option
 def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool, as_json: bool) -> None:
-    """Remove one entry from everything: the cache, all versions and candidates, recorded misses, logs.
+    """Remove one entry from everything: the cache, all versions and candidates, recorded misses, evaluations, logs.
 
     What is served becomes a new version without it. Other versions and candidates keep their numbers and their other
     entries. Exits with 6 if nothing of it is stored.
@@ -49,9 +49,7 @@ def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool,
     from batchinfer.maintenance.erase import erase_entry
 
     data, texts = served_data(job), pairs(pair)
-    said = (
-        f"This erases {', '.join(pair)} of {data.name}, in its cache, versions, misses and logs, and cannot be undone."
-    )
+    said = f"This erases {', '.join(pair)} of {data.name}, in its cache, versions, misses, evaluations and logs, and cannot be undone."
     ask(Terminal(), said, "pass --yes to erase it.", yes=yes)
     report = erase_entry(_job_file(job), data, texts, input_path)
     emit(report.to_json(), as_json, lambda: tell(_erased(report, ", ".join(pair))))
@@ -74,6 +72,7 @@ def _erased(report: ErasureReport, named: str) -> str:
     counts = ", ".join([
         counted(rows.generations, "generation"), counted(rows.imports, "import"), counted(rows.failures, "failure"),
         f"{report.misses:,} {'miss' if report.misses == 1 else 'misses'}",
+        *([counted(report.evals, "row of evaluations", "rows of evaluations")] if report.evals else []),
     ])  # fmt: skip
     said = [f"Erased {named}: removed {counts}"]
     if report.versions.rewritten:

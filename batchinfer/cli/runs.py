@@ -282,7 +282,6 @@ def _print_runs(reports: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         {
             "run": report["run_id"], "started (UTC)": report["started_at"][5:16].replace("T", " "), "status": report["status"],
-            "eval": report.get("eval") and "yes",
             "rows": report.get("rows"), "cached": figure(report, "cached"), "generated": report.get("generated"),
             "failed": figure(report, "failed") or None, "remaining": figure(report, "remaining") or None, "version": report.get("version"),
             "rows/s": report.get("rows_per_second") and f"{report['rows_per_second']:.1f}",

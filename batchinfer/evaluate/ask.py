@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchinfer.cache.schema import RunStatus
 from batchinfer.core.home import JobData
 from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine, EngineConfig
@@ -32,12 +33,14 @@ class AskedArm:
     prepared: its rows, compared with the cache.
     progress: what asking it came to so far.
     seconds: of generation so far.
+    run_id: the number that its answers are stored with; None before it is asked.
     """
 
     arm: Arm
     prepared: Prepared
     progress: Progress = field(default_factory=Progress)
     seconds: float = 0.0
+    run_id: int | None = None
 
     @property
     def question(self) -> Question:
@@ -55,14 +58,14 @@ class Session:
     """What all asking of one comparison shares.
 
     data: the job's part of the data folder.
-    run_id: the number that answers are stored with.
+    number: of the comparison.
     console: whom to tell.
     stop: whether it was asked to end.
     engine: one that is already loaded, or None to start each model's.
     """
 
     data: JobData
-    run_id: int
+    number: int
     console: Console
     stop: Stop
     engine: Engine | None = None
@@ -114,9 +117,25 @@ def _ask_model(alike: Sequence[AskedArm], session: Session, overall: _Overall) -
         loaded = ready.wait_ready()
         info(f"{loaded.description}, ready after {time.monotonic() - began:.0f} s.")
         overall.begin(time.monotonic() - began)
-        while waiting := [each for each in alike if each.remaining]:
-            for each in waiting:
-                _take_turn(each, session, ready, tokenizer, loaded.max_model_len, overall)
+        with contextlib.ExitStack() as held:
+            for each in alike:
+                held.enter_context(_recorded(each, session))
+            while waiting := [each for each in alike if each.remaining]:
+                for each in waiting:
+                    _take_turn(each, session, ready, tokenizer, loaded.max_model_len, overall)
+
+
+@contextlib.contextmanager
+def _recorded(asked: AskedArm, session: Session) -> Iterator[None]:
+    """Records an arm among the runs: answers are stored with the number of what made them, and erased by what it asked."""
+    store, question = asked.prepared.store, asked.question
+    asked.run_id = store.start_run(question.fingerprint, question.parts, RunStatus.EVAL)
+    try:
+        yield
+    finally:
+        made = {"generated": asked.progress.generated, "failed": asked.progress.failed}
+        about = {"job": session.data.name, "eval": session.number, "arm": asked.arm.name}
+        store.finish_run(asked.run_id, RunStatus.EVAL, about | made)
 
 
 def _take_turn(
@@ -124,7 +143,8 @@ def _take_turn(
 ) -> None:
     """Asks the next rows of one arm. Raises Stopped."""
     progress = asked.progress
-    generator = Generator(asked.prepared, session.run_id, session.stop, progress, TURN, progress.done)
+    assert asked.run_id is not None
+    generator = Generator(asked.prepared, asked.run_id, session.stop, progress, TURN, progress.done)
     task = task_of(asked.arm.job, asked.question, tokenizer)
     try:
         generator.run(engine, task, tokenizer, max_len, overall.show)

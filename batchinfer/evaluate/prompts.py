@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from batchinfer.cache.schema import RunStatus
-from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.engines.protocol import Engine
-from batchinfer.errors import Interrupted, Stopped
 from batchinfer.evaluate import findings, halves
 from batchinfer.evaluate.answers import read_arm
 from batchinfer.evaluate.arms import Arm
@@ -20,9 +17,8 @@ from batchinfer.evaluate.compare import choose, judge_arms
 from batchinfer.evaluate.experiment import EvalOptions, Experiment, design
 from batchinfer.evaluate.report import EvalReport, Result, write_report
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.history import EVAL
 from batchinfer.pipeline.progress import Console
-from batchinfer.pipeline.stop import StopNow, stopping
+from batchinfer.pipeline.stop import stopping
 from batchinfer.planning.prepare import begun
 
 
@@ -52,46 +48,22 @@ def compare_prompts(
         scratch = held.enter_context(data.scratch())
         experiment = design(job, data, options, scratch)
         data.prepare(job.path)
-        store = Store(data.cache)
-        store.prepare()
         halves.remember_halves(data, job.spec.eval.dev, halves.remembered(data, job.spec.eval.dev) | experiment.dev)
-        with _recorded(store, job.name) as record:
-            session = Session(data, record.run_id, console, stop, engine)
-            rows = _write_rows(experiment, scratch)
-            asked = [
-                held.enter_context(beside_cache(arm, data, rows[place], console, writes=True))
-                for place, arm in enumerate(experiment.arms)
-            ]
-            report, results, chosen = _compare(job, experiment, asked, session, scratch)
-            report = replace(report, number=record.run_id)
-            write_report(data.evals / str(record.run_id), report, results)
-            record.generated = report.generated
+        session = Session(data, _next_number(data), console, stop, engine)
+        rows = _write_rows(experiment, scratch)
+        asked = [
+            held.enter_context(beside_cache(arm, data, rows[place], console, writes=True))
+            for place, arm in enumerate(experiment.arms)
+        ]
+        report, results, chosen = _compare(job, experiment, asked, session, scratch)
+        write_report(data.evals / str(session.number), report, results)
     return report, experiment.arms[chosen]
 
 
-@dataclass(slots=True)
-class _Record:
-    """A comparison in the cache's list of runs. generated: predictions that it made."""
-
-    run_id: int
-    generated: int = 0
-
-
-@contextlib.contextmanager
-def _recorded(store: Store, job: str) -> Iterator[_Record]:
-    """Records the comparison among the runs, on every way out: answers are stored with the number of what made them."""
-    record, status = _Record(store.start_run(None, None)), RunStatus.FAILED
-    try:
-        yield record
-        status = RunStatus.DONE
-    except Interrupted:
-        status = RunStatus.INTERRUPTED
-        raise
-    except (Stopped, StopNow):
-        status = RunStatus.STOPPED
-        raise
-    finally:
-        store.finish_run(record.run_id, status, {"job": job, EVAL: record.run_id, "generated": record.generated})
+def _next_number(data: JobData) -> int:
+    """The number of a new comparison, which names its folder."""
+    taken = [int(path.name) for path in data.evals.glob("*") if path.name.isdecimal()] if data.evals.is_dir() else []
+    return max(taken, default=0) + 1
 
 
 def _write_rows(experiment: Experiment, scratch: Path) -> list[Path]:
@@ -122,6 +94,7 @@ def _compare(
     reports = [findings.judged_arm(experiment, *each) for each in zip(asked, found, judged, strict=True)]
     report = replace(
         findings.planned_report(job, experiment, reports),
+        number=session.number,
         chosen=experiment.arms[chosen].name,
         tested=findings.tested(experiment, found, chosen),
         cut_off=findings.cut_off_of(job, experiment, found[chosen]),

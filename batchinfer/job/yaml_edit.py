@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from batchinfer.core.keys import canonical_json
 from batchinfer.job import yaml_file
 from batchinfer.job.yaml_file import JobFileLoader
 
@@ -38,15 +39,23 @@ _Dumper.add_representer(str, _represented)
 
 
 def edited(text: str, section: str, fields: Mapping[str, Any]) -> str:
-    """The text with these fields of a section set, or removed. Raises CannotEdit."""
+    """The text with these fields of a section set, or removed. Raises CannotEdit if anything else would change."""
     text = text if text.endswith("\n") else f"{text}\n"
-    for name, value in fields.items():
-        text = _with_field(text, section, name, value)
     _, content = yaml_file.read(text)
-    found = content[section]
-    if any(found.get(name, REMOVED) != value for name, value in fields.items()):
+    try:
+        wanted = content | {section: _with_fields(content[section], fields)}
+        for name, value in fields.items():
+            text = _with_field(text, section, name, value)
+        _, found = yaml_file.read(text)
+    except (yaml_file.YamlFault, TypeError) as exc:  # an alias, or no mapping
+        raise CannotEdit from exc
+    if canonical_json(found) != canonical_json(wanted):
         raise CannotEdit
     return text
+
+
+def _with_fields(content: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in {**content, **fields}.items() if value is not REMOVED}
 
 
 def _with_field(text: str, section: str, name: str, value: Any) -> str:
@@ -56,8 +65,7 @@ def _with_field(text: str, section: str, name: str, value: Any) -> str:
     if not isinstance(node, yaml.MappingNode) or not node.value:
         raise CannotEdit
     if node.flow_style:  # on one line: written again as a whole
-        kept = content[section] | {name: value}
-        whole = {section: {field: each for field, each in kept.items() if each is not REMOVED}}
+        whole = {section: _with_fields(content[section], {name: value})}
         return _replaced(text, key.start_mark.line, _last_line(text, node), _block(whole, key.start_mark.column))
     indent = node.value[0][0].start_mark.column
     block = "" if value is REMOVED else _block({name: value}, indent)

@@ -29,6 +29,7 @@ from batchinfer.job.reader import Job
 from batchinfer.maintenance import erase_cache
 from batchinfer.maintenance.entry import Entry, SearchedVersion, all_folders, published, search
 from batchinfer.maintenance.erase_cache import ErasedRows, ListSearch, PastQuestion, PromptId
+from batchinfer.maintenance.erase_evals import erase_evals
 from batchinfer.maintenance.erase_versions import ReplacedVersions, replace_versions
 from batchinfer.maintenance.salvage import kept_files
 from batchinfer.misses import log
@@ -42,6 +43,7 @@ class ErasureReport:
     job: whose entry it was.
     rows: of the cache that were removed.
     misses: recorded misses that were removed.
+    evals: rows of evaluations that were removed.
     versions: what became of those that held it.
     in_list: whether the query list still has it.
     remarks: what a person must know besides.
@@ -50,13 +52,14 @@ class ErasureReport:
     job: str
     rows: ErasedRows
     misses: int
+    evals: int
     versions: ReplacedVersions
     in_list: bool
     remarks: list[str]
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "job": self.job, **asdict(self.rows), "misses": self.misses, "versions_rebuilt": self.versions.rebuilt,
+            "job": self.job, **asdict(self.rows), "misses": self.misses, "evals": self.evals, "versions_rebuilt": self.versions.rebuilt,
             "versions_rewritten": self.versions.rewritten, "versions_removed": self.versions.removed,
             "in_list": self.in_list, "remarks": self.remarks,
         }  # fmt: skip
@@ -140,7 +143,8 @@ def _remove_all(
     none = ErasedRows(0, 0, 0)
     erased = none if store is None else erase_cache.mark(store, db, entry, traces.prompts)
     missed = log.erase(data, entry.lookup_hash, entry.columns, entry.normalize)
-    if erased == none and not missed and not any(version.lookup_hashes for version in versions):
+    evaluated = erase_evals(data, entry)
+    if erased == none and not missed and not evaluated and not any(version.lookup_hashes for version in versions):
         named = ", ".join(f"{name}={text}" for name, text in entry.texts.items())
         raise NotFound(
             " ".join([f"Nothing of {named} is stored for the job {data.name} in {data.root}.", *traces.remarks])
@@ -151,7 +155,7 @@ def _remove_all(
         rewrite(store, db, erase_cache.without_examples)
     replaced = replace_versions(data, db, store, versions)
     remarks = [*replaced.remarks, *traces.remarks, *_kept(data)]
-    return ErasureReport(data.name, erased, missed, replaced, traces.in_list, remarks)
+    return ErasureReport(data.name, erased, missed, evaluated, replaced, traces.in_list, remarks)
 
 
 def _kept(data: JobData) -> list[str]:

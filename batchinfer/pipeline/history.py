@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchinfer.cache.schema import FailureRow, RunRow
+from batchinfer.cache.schema import FailureRow, RunRow, RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.core.reasons import FailureReason, ranked
 from batchinfer.errors import NotFound
 from batchinfer.pipeline.report import figure
-
-EVAL = "eval"  # the field of a stored report that only a comparison of prompts has: its number
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def runs(data: JobData) -> list[RunRow]:
 def failures(data: JobData, limit: int | None) -> Failures:
     """Rows without a prediction, at most so many. Raises NotFound for a job that was never run, if it has none either."""
     store = _existing(data)
-    counts, past = store.failure_reasons(), [run for run in store.runs() if EVAL not in run.report]
+    counts, past = store.failure_reasons(), [run for run in store.runs() if run.status is not RunStatus.EVAL]
     if not counts and not past:
         raise _never_run(data)
     remaining = figure(past[0].report, "remaining") if past else 0

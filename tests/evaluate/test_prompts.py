@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Message
-from batchinfer.errors import BatchinferError, InputError, UsageError
+from batchinfer.errors import BatchinferError, InputError, Interrupted, UsageError
 from batchinfer.evaluate.arms import Axes
 from batchinfer.evaluate.experiment import EvalOptions
 from batchinfer.evaluate.prompts import compare_prompts, dry_run
@@ -20,12 +22,13 @@ from batchinfer.evaluate.report import EvalReport
 from batchinfer.evaluate.select import chosen_text, difference, write_chosen
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
+from batchinfer.maintenance.erase import erase_entry
 from batchinfer.pipeline.history import failures, runs
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from tests.evaluate.scorer import ScriptedScorer, noisy, rated_job, rows, shots_of
 from tests.factories import write
-from tests.tiny import RecordingConsole
+from tests.tiny import RecordingConsole, make_job, press
 
 FEW_SHOT = EvalOptions(Axes(shots=(0, 2, 4), draws=2))
 
@@ -58,7 +61,7 @@ def test_examples_that_make_it_worse_are_not_chosen(tmp_path: Path, tiny: Path) 
     again, silent = compare(job, data, worse_with_examples)
     assert (again.generated, silent.asked) == (0, [])
     assert [arm.judged for arm in again.arms] == [arm.judged for arm in report.arms]
-    assert [run.report["eval"] for run in runs(data)] == [2, 1]
+    assert [(past.status, past.report["eval"]) for past in runs(data)] == [("eval", 1)] * 5
 
 
 def test_answers_of_an_arm_are_hits_of_the_job(tmp_path: Path, tiny: Path) -> None:
@@ -264,8 +267,45 @@ def test_shown_examples_must_not_be_golden(tmp_path: Path, tiny: Path) -> None:
 
 def test_a_job_of_imports_has_no_prompt(tmp_path: Path) -> None:
     """There is nothing to compare."""
-    from tests.tiny import make_job
-
     job, data = make_job(tmp_path / "shop", {"text": ["a"]})
     with pytest.raises(UsageError, match="has no prompt to compare with others"):
         compare(job, data, worse_with_examples)
+
+
+def test_a_stopped_comparison_goes_on(tmp_path: Path, tiny: Path) -> None:
+    """What was answered before Ctrl-C is not asked again."""
+    job, data = rated_job(tmp_path, tiny, rows(80), rows(20, 100))
+    scorer = ScriptedScorer(worse_with_examples)
+    console = RecordingConsole(at={100: press(signal.SIGINT)})
+    with pytest.raises(Interrupted):
+        compare_prompts(job, data, FEW_SHOT, console, scorer)
+    report, again = compare(job, data, worse_with_examples)
+    assert 100 <= len(scorer.asked) < 240
+    assert len(scorer.asked) + len(again.asked) == 240
+    assert report.generated == len(again.asked)
+
+
+def test_an_erased_row_leaves_nothing(tmp_path: Path, tiny: Path) -> None:
+    """Answers of all arms to it go, the rows of reports, and its place in the split."""
+    job, data = rated_job(tmp_path, tiny, rows(80), rows(20, 100))
+    first, _ = compare(job, data, worse_with_examples)
+    erased = erase_entry(job, data, {"text": "good-7"})
+    asked = pq.read_table(data.evals / str(first.number) / "results.parquet")["query"].to_pylist()
+    assert '{"text": "good-7"}' not in asked
+    assert '{"text": "good-9"}' in asked
+    again, scorer = compare(job, data, worse_with_examples)
+    assert {messages[-1][1] for messages in scorer.asked} == {"good-7"}
+    assert again.generated == erased.rows.generations == erased.evals
+    assert not any(b"good-7" in path.read_bytes() for path in (data.evals / "1").iterdir())
+
+
+def test_each_model_is_an_arm(tmp_path: Path, tiny: Path) -> None:
+    """Another model's answers are its own; it has neither the adapter nor the revision of the job's."""
+    job, data = rated_job(tmp_path, tiny, rows(80))
+    other = shutil.copytree(tiny, tmp_path / "other")
+    (other / "generation_config.json").write_text("{}", encoding="utf-8")
+    report, scorer = compare(job, data, worse_with_examples, EvalOptions(Axes(models=(str(other),))))
+    assert [(arm.name, arm.model) for arm in report.arms] == [("0-shot", str(tiny)), (f"0-shot@{other}", str(other))]
+    assert len(scorer.asked) == 80 + 40
+    assert report.arms[1].judged is not None
+    assert (report.arms[1].judged.wins, report.arms[1].judged.losses) == (0, 0)

@@ -229,3 +229,22 @@ def test_a_schema_that_no_answer_can_be_checked_by_is_refused(schema: str, sente
 def test_a_pattern_beyond_all_limits_is_refused(pattern: str) -> None:
     """A pattern that Python cannot hold is refused as one that it cannot read."""
     assert "is not a valid regular expression" in refused(f"output: {{type: regex, pattern: '{pattern}'}}")
+
+
+SCORED = "output: {type: choice, choices: [Positive, Negative]}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (SCORED + "eval: {metric: auc}", "line 4: eval.metric: auc is about the score of one choice: name it as eval.positive"),
+        (SCORED + "eval: {metric: auc, positive: positive}", "eval.positive: positive is not one of output.choices (Positive, Negative)."),
+        ("eval: {metric: auc, positive: Yes}", "eval.positive: Yes is not one of output.choices (output.type is text, which has none)."),
+        (SCORED + "eval: {metric: f1}", "eval.metric: f1 compares lists, but output.type is choice"),
+        (SCORED + "eval: {metric: contains}", "eval.metric: contains looks for an answer within a prediction"),
+        ("eval: {dev: 1}", "eval.dev: input should be less than 1 (it is 1)."),
+    ],
+)  # fmt: skip
+def test_a_metric_that_does_not_fit_the_output(lines: str, sentence: str) -> None:
+    """What eval is to measure is held against the output, with its line."""
+    assert sentence in refused(lines)

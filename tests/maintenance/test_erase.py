@@ -408,10 +408,9 @@ def test_nothing_to_forget(world: World, batchinfer: Cli) -> None:
 def test_it_asks_first(world: World, batchinfer: Cli) -> None:
     """Without --yes and without a terminal nothing is removed."""
     done = batchinfer("forget", world.job.path, f"name={PRIVATE}")
-    assert (done.code, done.sentence) == (
-        2,
-        f"This erases name={PRIVATE} of shop, in its cache, versions, misses and logs, and cannot be undone. Pass --yes to erase it.",
-    )
+    places = "its cache, versions, misses, evaluations and logs"
+    said = f"This erases name={PRIVATE} of shop, in {places}, and cannot be undone. Pass --yes to erase it."
+    assert (done.code, done.sentence) == (2, said)
     assert world.get(name=PRIVATE) is not None
 
 

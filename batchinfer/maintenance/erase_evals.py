@@ -1,0 +1,53 @@
+"""One entry out of what evaluations left: rows of their Parquet files, and its place in the split of golden rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.home import JobData
+from batchinfer.errors import StoreError
+from batchinfer.maintenance.entry import Entry
+
+QUERY = "query"  # the column of a lookup key as JSON
+
+
+def erase_evals(data: JobData, entry: Entry) -> int:
+    """Removes rows of the entry; returns how many. Raises StoreError for a file that cannot be read."""
+    for path in data.evals.glob("*.json"):
+        _erase_hash(path, entry.lookup_hash.hex())
+    return sum(_erase_rows(path, entry) for path in sorted(data.evals.rglob("*.parquet")))
+
+
+def _erase_rows(path: Path, entry: Entry) -> int:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as exc:
+        raise StoreError(f"{path} cannot be searched: {exc}", fix="remove it, then run again.") from exc
+    if QUERY not in table.column_names:
+        return 0
+    stays = pa.array([not entry.is_query(query) for query in table[QUERY].to_pylist()], pa.bool_())
+    others = table.filter(stays)
+    if gone := int(table.num_rows - others.num_rows):
+        sink = pa.BufferOutputStream()
+        pq.write_table(others, sink)
+        write_atomically(path, sink.getvalue().to_pybytes())
+    return gone
+
+
+def _erase_hash(path: Path, lookup_hash: str) -> None:
+    """Takes a lookup hash out of the lists of a JSON file."""
+    with os_errors(path):
+        text = path.read_text(encoding="utf-8")
+    if lookup_hash not in text:
+        return
+    content = json.loads(text)
+    kept = {
+        name: [one for one in value if one != lookup_hash] if isinstance(value, list) else value
+        for name, value in content.items()
+    }
+    write_atomically(path, json.dumps(kept).encode())
