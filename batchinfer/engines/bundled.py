@@ -8,6 +8,7 @@ pipeline; see the README for models to use in production.
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import importlib.util
 import os
@@ -51,7 +52,14 @@ def gguf_file() -> Path:
 
 def digest() -> str:
     """SHA-256 of the weights, hex: the identity of the bundled model."""
-    with gguf_file().open("rb") as file:
+    path = gguf_file()
+    return _sha256(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _sha256(path: Path, _changed: int) -> str:
+    """Of a file's content as it was at that time, hex: read once in a process."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -13,7 +13,7 @@ from batchinfer.evaluate import arms as arm_makers
 from batchinfer.evaluate import halves, power, stats
 from batchinfer.evaluate.arms import Arm, Axes
 from batchinfer.evaluate.compare import Rows
-from batchinfer.evaluate.labelled import LabelledRows, check_apart, read_labelled
+from batchinfer.evaluate.labelled import POOL, LabelledRows, check_apart, read_labelled
 from batchinfer.evaluate.metrics import Metric, metric_of
 from batchinfer.evaluate.power import Comparison
 from batchinfer.job.reader import Job
@@ -117,8 +117,8 @@ def _pool(job: Job, data: JobData, columns: Sequence[str], golden: LabelledRows,
     name = job.spec.eval.pool
     if name is None:
         return None
-    pool = read_labelled(job, data, "eval.pool", name, "equal", columns, scratch)
-    check_apart(golden, pool.values, f"eval.pool: {pool.path}", pool.hashes)
+    pool = read_labelled(job, data, POOL, name, "equal", columns, scratch)
+    check_apart(golden, pool.values, f"{POOL}: {pool.path}", pool.hashes)
     return arm_makers.examples_of(pool, columns)
 
 

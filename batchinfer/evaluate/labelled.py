@@ -22,6 +22,7 @@ from batchinfer.job.reader import Job
 from batchinfer.publish.golden import read_answers
 
 T = TypeVar("T")
+POOL = "eval.pool"  # the field of the job file that names one
 SHOWN = 5  # rows that a sentence names
 
 
@@ -73,7 +74,8 @@ def read_labelled(
     InputError, SpecError or NotFound.
     """
     listed, _ = list_columns(job, data, used=columns)
-    answers = read_answers(job, field, name, compare, listed.key).rows
+    what = "pool" if field == POOL else "golden file"
+    answers = read_answers(job, field, name, compare, listed.key, what).rows
     hashes, path = answers["lookup_hash"].to_pylist(), job.inside(field, name)
     there = pq.read_schema(path).names
     own = list(dict.fromkeys([*job.spec.input.key, *(column for column in columns if column in there)]))

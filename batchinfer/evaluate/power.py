@@ -11,9 +11,10 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import special
 
-from batchinfer.evaluate.stats import ALPHA
+from batchinfer.evaluate.stats import ALPHA, Floats, binomial
 
 POWER = 0.8
 DISAGREEMENT = 0.2  # the share of rows of which two prompts answer one rightly and the other not
@@ -61,18 +62,27 @@ class Comparison:
 def exact_power(rows: int, difference: float, disagreement: float, alpha: float) -> float:
     """Of McNemar's exact test: for each number of rows on which two arms disagree, how often the split is uneven enough."""
     both = np.arange(rows + 1)
-    most = stats.binom.ppf(alpha / 2, both, 0.5)
-    most = np.where(stats.binom.cdf(most, both, 0.5) > alpha / 2, most - 1, most)  # losses at most, to be shown
+    most = np.floor(special.bdtrik(alpha / 2, np.maximum(both, 1), 0.5)) + 1  # losses at most, to be shown
+    while (too_many := binomial(most, both, 0.5) > alpha / 2).any():
+        most = np.where(too_many, most - 1, most)
     wins = min(1.0, (disagreement + difference) / (2 * disagreement))
-    shown = stats.binom.sf(both - most - 1, both, wins) + stats.binom.cdf(most, both, wins)
-    return float(np.sum(stats.binom.pmf(both, rows, min(1.0, disagreement)) * np.where(most < 0, 0.0, shown)))
+    shown = binomial(most, both, 1 - wins) + binomial(most, both, wins)
+    return float(np.sum(_binomial_density(both, rows, min(1.0, disagreement)) * np.where(most < 0, 0.0, shown)))
+
+
+def _binomial_density(count: NDArray[np.int64], tries: int, chance: float) -> Floats:
+    """The probability of so many successes."""
+    ways = special.gammaln(tries + 1) - special.gammaln(count + 1) - special.gammaln(tries - count + 1)
+    return np.asarray(
+        np.exp(ways + special.xlogy(count, chance) + special.xlog1py(tries - count, -chance)), dtype=float
+    )
 
 
 def mean_power(rows: int, difference: float, spread: float, alpha: float) -> float:
     """Of a t test on paired differences with this standard deviation."""
     free, shift = max(rows - 1, 1), difference / spread * math.sqrt(rows)
-    edge = float(stats.t.ppf(1 - alpha / 2, free))
-    return float(stats.nct.sf(edge, free, shift))
+    edge = float(special.stdtrit(free, 1 - alpha / 2))
+    return float(1 - special.nctdtr(free, shift, edge))
 
 
 def area_spread(positive: float) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from batchinfer.core.intervals import Interval
 
@@ -41,7 +41,16 @@ class Bin:
 def mcnemar(wins: ArrayLike, losses: ArrayLike) -> Floats:
     """The exact two-sided probability of so uneven a split, or a more uneven one, were both equally likely."""
     fewer, both = np.minimum(wins, losses), np.add(wins, losses)
-    return np.asarray(np.minimum(1.0, 2 * stats.binom.cdf(fewer, both, 0.5)), dtype=float)
+    return np.minimum(1.0, 2 * binomial(fewer, both, 0.5))
+
+
+def binomial(most: ArrayLike, tries: ArrayLike, chance: ArrayLike) -> Floats:
+    """The probability that at most so many of some tries succeed.
+
+    From SciPy's special functions: to import its distributions takes a second.
+    """
+    below = special.bdtr(np.clip(most, 0, tries), tries, chance)
+    return np.asarray(np.where(np.less(most, 0), 0.0, below), dtype=float)
 
 
 def holm(p: ArrayLike) -> Floats:
@@ -131,7 +140,7 @@ def difference_p(difference: ArrayLike, error: ArrayLike, units: int) -> Floats:
     """The two-sided probability of a difference of this standard error, or a larger one, if there were none."""
     size, spread = np.abs(np.asarray(difference, dtype=float)), np.asarray(error, dtype=float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = 2 * stats.t.sf(size / spread, max(units - 1, 1))
+        p = 2 * special.stdtr(max(units - 1, 1), -size / spread)
     alike = np.where(
         size < TINY, 1.0, 2.0 ** (1 - units)
     )  # all units differ by the same: as good as a coin, tossed for each
@@ -140,7 +149,7 @@ def difference_p(difference: ArrayLike, error: ArrayLike, units: int) -> Floats:
 
 def around(difference: float, error: float, units: int) -> Interval:
     """The interval of a difference."""
-    half = float(stats.t.ppf(1 - ALPHA / 2, max(units - 1, 1))) * error
+    half = float(special.stdtrit(max(units - 1, 1), 1 - ALPHA / 2)) * error
     return Interval(difference - half, difference + half)
 
 

@@ -73,10 +73,13 @@ def read_golden(job: Job, key: Sequence[Column]) -> Golden | None:
     return None if spec is None else read_answers(job, FIELD, spec.path, spec.compare, key)
 
 
-def read_answers(job: Job, field: str, name: str, compare: str, key: Sequence[Column]) -> Golden:
+def read_answers(
+    job: Job, field: str, name: str, compare: str, key: Sequence[Column], what: str = "golden file"
+) -> Golden:
     """The rows of a file of keys and right answers. Raises InputError or SpecError.
 
     field: of the job file, which names it. name: the file. compare: how answers are compared. key: of the job's list.
+    what: what people call such a file.
     """
     path = job.inside(field, name)
     if path.is_dir():
@@ -87,23 +90,23 @@ def read_answers(job: Job, field: str, name: str, compare: str, key: Sequence[Co
     source = ListSource([path], job.spec.input.model_copy(update={"where": {}, "optional": []}), [])
     names = pq.read_schema(path).names
     if ANSWER not in names:
-        raise InputError(f"The golden file {path} has no column {ANSWER}: it has {', '.join(names)}.")
+        raise InputError(f"The {what} {path} has no column {ANSWER}: it has {', '.join(names)}.")
     if ANSWER in job.spec.input.key:
         raise InputError(
-            f"The key column {ANSWER} has the name of the golden file's column of answers: rename it in the list."
+            f"The key column {ANSWER} has the name of the {what}'s column of answers: rename it in the list."
         )
     for ours, theirs in zip(source.key, key, strict=True):
         if ours.kind != theirs.kind:
             raise InputError(
-                f"The column {ours.name} of the golden file {path} holds {ours.kind} values, "
+                f"The column {ours.name} of the {what} {path} holds {ours.kind} values, "
                 f"but the job's list has {theirs.kind}: convert it."
             )
     if pq.read_metadata(path).num_rows == 0:
-        raise InputError(f"The golden file {path} has no rows: give it some, or leave {field} out.")
-    return Golden(_read(job.spec.output, compare, source), compare)
+        raise InputError(f"The {what} {path} has no rows: give it some, or leave {field} out.")
+    return Golden(_read(job.spec.output, compare, source, what), compare)
 
 
-def _read(output: OutputSpec, compare: str, source: ListSource) -> pa.Table:
+def _read(output: OutputSpec, compare: str, source: ListSource, what: str) -> pa.Table:
     path, key = source.files[0].path, [column.name for column in source.key]
     seen: set[bytes] = set()
     tables, row = [], 0
@@ -112,13 +115,13 @@ def _read(output: OutputSpec, compare: str, source: ListSource) -> pa.Table:
             for raw in file.iter_batches(LIST_ROWS, columns=[*key, ANSWER]):
                 checked = source.check(raw, row, path)
                 if checked.bad:
-                    raise InputError(f"The golden file {path}, row {checked.bad[0].row}: {checked.bad[0].detail}")
+                    raise InputError(f"The {what} {path}, row {checked.bad[0].row}: {checked.bad[0].detail}")
                 records = []
                 for query, answer in zip(
                     checked.good.select(key).to_pylist(), plain_values(raw.column(ANSWER)), strict=True
                 ):
                     row += 1
-                    place = f"The golden file {path}, row {row}"
+                    place = f"The {what} {path}, row {row}"
                     lookup_hash = keys.lookup_hash(list(query.values()), source.key, source.normalize)
                     if lookup_hash in seen:
                         raise InputError(
@@ -135,7 +138,7 @@ def _read(output: OutputSpec, compare: str, source: ListSource) -> pa.Table:
                     )
                 tables.append(pa.Table.from_pylist(records, SCHEMA))
     except (pa.ArrowException, OSError, TypeError, ValueError) as exc:  # not UTF-8, a time too fine, damaged
-        raise InputError(f"The golden file {path} has a value that cannot be used: {exc}") from exc
+        raise InputError(f"The {what} {path} has a value that cannot be used: {exc}") from exc
     return pa.concat_tables(tables)
 
 

@@ -61,6 +61,24 @@ def test_means_and_areas_hold_their_level_and_power() -> None:
     assert differs[:, 0].mean() >= 0.77
 
 
+@pytest.mark.parametrize(("rows", "difference", "alpha"), [(20, 0.4, 0.05), (120, 0.2, 0.0125), (300, 0.08, 0.01)])
+def test_power_is_that_of_scipys_distributions(rows: int, difference: float, alpha: float) -> None:
+    """The exact test's power by summing over all its outcomes, and the t test's by the noncentral t."""
+    from scipy import stats as reference
+
+    disagreement = max(0.2, difference)
+    total = 0.0
+    for both in range(rows + 1):
+        wins = np.arange(both + 1)
+        shown = stats.mcnemar(wins, both - wins) <= alpha
+        chance = reference.binom.pmf(wins, both, (disagreement + difference) / (2 * disagreement))
+        total += reference.binom.pmf(both, rows, disagreement) * chance[shown].sum()
+    assert power.exact_power(rows, difference, disagreement, alpha) == pytest.approx(total)
+    edge = reference.t.ppf(1 - alpha / 2, rows - 1)
+    wanted = reference.nct.sf(edge, rows - 1, difference / 0.5 * np.sqrt(rows))
+    assert power.mean_power(rows, difference, 0.5, alpha) == pytest.approx(wanted)
+
+
 def test_more_rows_show_smaller_differences() -> None:
     """The rows wanted for a difference are those that show it; a smaller one wants more, and so do more arms."""
     for kind in ("right", "area", "mean"):
