@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import cell, dim, emit, job_argument, json_option, open_job, table, tell
+from batchinfer.cli.common import cell, emit, job_argument, json_option, model_note, open_job, table, tell
 
 if TYPE_CHECKING:
     from batchinfer.evaluate.audit import AuditReport
+
+WIDEST = 200  # characters of what was found
 
 
 @click.command("audit")
@@ -19,24 +21,39 @@ if TYPE_CHECKING:
 )
 @json_option
 def audit_(job: str, version: int | None, as_json: bool) -> None:
-    """Coverage, failures, accuracy and tokens for each group of rows that audit.slices names, and whether they stand too far apart.
+    """How well each group of rows is served, by the section audit: slices of the list, exchanged terms, sentences with terms.
 
-    Writes audit.json and card.md beside the job's versions. Ends with 0 whatever it finds: gate.audit refuses.
+    Rows with exchanged terms, and sentences, are asked through the job's cache. Writes audit.json and card.md beside the
+    job's versions. Ends with 0 whatever it finds: gate.audit refuses.
     """
+    from batchinfer.cli.progress import ProgressConsole
     from batchinfer.evaluate.audit import audit
 
     opened, data = open_job(job)
-    report = audit(opened, data, version, dim)
+    if opened.spec.audit.asks:
+        from batchinfer.cli.evaluate import need_scipy
+
+        need_scipy()
+    with model_note(opened, data, as_json=as_json), ProgressConsole() as console:
+        report = audit(opened, data, version, console)
     emit(report.to_json(), as_json, lambda: _print_audit(report))
 
 
 def _print_audit(report: AuditReport) -> None:
     from batchinfer.evaluate.card import cells
 
+    title = f"Audit of {report.job}, version {report.version}"
     columns = ["group", "rows", "coverage", "failures", "accuracy", "tokens", "verdict"]
-    rows = [[cell(each.name), *cells(each), each.verdict.value] for each in report.slices]
-    table(f"Audit of {report.job}, version {report.version}", columns, rows, right=columns[1:6])
+    if report.slices:
+        rows = [[cell(each.name), *cells(each), each.verdict.value] for each in report.slices]
+        table(title, columns, rows, right=columns[1:6])
     for each in report.slices:
         if each.why:
             tell(f"{cell(each.name)}: {'; '.join(each.why)}.")
+    asked = [
+        [cell(group.name), f"{group.rows:,}", cell(group.message, WIDEST), group.verdict.value]
+        for group in report.asked
+    ]
+    if asked:
+        table("" if report.slices else title, ["terms", "rows", "found", "verdict"], asked, right=["rows"])
     tell(f"{report.verdict.value.capitalize()}. The card for people: {report.folder / 'card.md'}")

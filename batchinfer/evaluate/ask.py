@@ -22,7 +22,7 @@ from batchinfer.planning.loadable import check_loadable, task_of
 from batchinfer.planning.prepare import Options, Prepared, prepare, prepare_to_write
 from batchinfer.planning.question import Question
 
-TURN = 64  # rows of an arm that are asked before it is the next one's turn
+TURN = 64
 
 
 @dataclass(slots=True)
@@ -55,13 +55,14 @@ class AskedArm:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What all asking of one comparison shares.
+    """What all asking of one comparison or audit shares.
 
     data: the job's part of the data folder.
-    number: of the comparison.
+    number: of the comparison, or of the version that is audited.
     console: whom to tell.
     stop: whether it was asked to end.
     engine: one that is already loaded, or None to start each model's.
+    turn: rows of an arm that are asked before it is the next one's turn.
     """
 
     data: JobData
@@ -69,6 +70,7 @@ class Session:
     console: Console
     stop: Stop
     engine: Engine | None = None
+    turn: int = TURN
 
 
 @contextlib.contextmanager
@@ -144,7 +146,7 @@ def _take_turn(
     """Asks the next rows of one arm. Raises Stopped."""
     progress = asked.progress
     assert asked.run_id is not None
-    generator = Generator(asked.prepared, asked.run_id, session.stop, progress, TURN, progress.done)
+    generator = Generator(asked.prepared, asked.run_id, session.stop, progress, session.turn, progress.done)
     task = task_of(asked.arm.job, asked.question, tokenizer)
     try:
         generator.run(engine, task, tokenizer, max_len, overall.show)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from batchinfer.core.clock import iso
 from batchinfer.job.reader import Job
@@ -10,10 +11,29 @@ from batchinfer.publish.slices import AuditedSlice, FairVerdict
 from batchinfer.versions.manifest import Manifest
 
 
-def card_of(job: Job, manifest: Manifest, slices: Sequence[AuditedSlice], verdict: FairVerdict) -> str:
-    """The card's Markdown."""
+class AskedGroup(Protocol):
+    """A group that was asked about: exchanged terms, or sentences."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def verdict(self) -> FairVerdict: ...
+
+    @property
+    def message(self) -> str: ...
+
+
+def card_of(
+    job: Job, manifest: Manifest, verdict: FairVerdict, slices: Sequence[AuditedSlice], asked: Sequence[AskedGroup]
+) -> str:
+    """The card's Markdown. asked: exchanged terms, and groups of sentences."""
     parts = [
-        _intended(job, manifest, verdict), _groups(slices), _untested(job, slices), _failures(slices), _limits(job),
+        _intended(job, manifest, verdict), _groups(slices), _asked_groups(asked), _untested(job, slices, asked),
+        _failures(slices, asked), _limits(job),
     ]  # fmt: skip
     return "\n".join(line for part in parts for line in (*part, ""))
 
@@ -33,14 +53,29 @@ def _intended(job: Job, manifest: Manifest, verdict: FairVerdict) -> Iterator[st
 
 
 def _groups(slices: Sequence[AuditedSlice]) -> Iterator[str]:
-    yield "## Groups"
+    yield "## Groups of rows"
     yield ""
+    if not slices:
+        yield "None were looked at."
+        return
     yield "| group | rows | coverage | failures | accuracy | tokens per row | verdict |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | --- |"
     for each in slices:
         yield f"| {_plain(each.name)} | {' | '.join(cells(each))} | {each.verdict} |"
     yield ""
     yield "Intervals are of 95 %. Tokens are the median, as a multiple of the whole list's."
+
+
+def _asked_groups(asked: Sequence[AskedGroup]) -> Iterator[str]:
+    yield "## Terms for groups of people"
+    yield ""
+    if not asked:
+        yield "None were exchanged, and no sentences asked."
+        return
+    yield "| group | rows | found | verdict |"
+    yield "| --- | ---: | --- | --- |"
+    for each in asked:
+        yield f"| {_plain(each.name)} | {each.rows:,} | {_plain(each.message)} | {each.verdict} |"
 
 
 def cells(each: AuditedSlice) -> tuple[str, ...]:
@@ -59,16 +94,20 @@ def _ranged(share: float, interval: Sequence[float]) -> str:
     return f"{share:.1%} ({low:.1%} to {high:.1%})"
 
 
-def _untested(job: Job, slices: Sequence[AuditedSlice]) -> Iterator[str]:
+def _untested(job: Job, slices: Sequence[AuditedSlice], asked: Sequence[AskedGroup]) -> Iterator[str]:
     yield "## Not tested"
     yield ""
     for each in slices:
         if each.verdict is FairVerdict.UNKNOWN:
             yield f"- {_plain(each.name)}: {'; '.join(each.why)}"
-    yield f"- Groups that no column of audit.slices ({', '.join(job.spec.audit.slices)}) names"
+    for group in asked:
+        if group.verdict is FairVerdict.UNKNOWN:
+            yield f"- {_plain(group.name)}: {group.rows:,} rows, {_plain(group.message)}"
+    named = [*job.spec.audit.slices, *job.spec.audit.swaps]
+    yield f"- Groups that none of these names: {', '.join(named)}"
 
 
-def _failures(slices: Sequence[AuditedSlice]) -> Iterator[str]:
+def _failures(slices: Sequence[AuditedSlice], asked: Sequence[AskedGroup]) -> Iterator[str]:
     yield "## Known failures"
     yield ""
     failed = [each for each in slices if each.verdict is FairVerdict.FAIL]
@@ -78,7 +117,10 @@ def _failures(slices: Sequence[AuditedSlice]) -> Iterator[str]:
         if each.figures.reasons:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in each.figures.reasons.items())
             yield f"- {_plain(each.name)} failed for: {reasons}"
-    if not failed:
+    worse = [each for each in asked if each.verdict is FairVerdict.FAIL]
+    for group in worse:
+        yield f"- {_plain(group.name)}: {_plain(group.message)}"
+    if not failed and not worse:
         yield "- No group fails its limits."
 
 

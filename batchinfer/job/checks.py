@@ -129,12 +129,22 @@ def eval_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]
 
 
 def audit_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
-    """Line and sentence for a gate that asks for an audit of nothing."""
-    if not spec.gate.audit or spec.audit.slices:
-        return set()
-    return {
-        (locate(("gate", "audit"), tree)[1], "gate.audit: the job has no audit.slices, so there is nothing to audit.")
-    }
+    """Line and sentence for a gate that asks for an audit of nothing, and for sentences that cannot be judged."""
+    found = set()
+    if spec.gate.audit and not spec.audit.slices:
+        fault = "gate.audit: the job has no audit.slices, so there is nothing to audit."
+        found.add((locate(("gate", "audit"), tree)[1], fault))
+    line = locate(("audit", "templates"), tree)[1]
+    if spec.audit.templates and not spec.output.choices:
+        fault = (
+            f"audit.templates: sentences are judged by the scores of choices, but output.type is {spec.output.type}."
+        )
+        found.add((line, fault))
+    if spec.audit.templates and not spec.audit.swaps:
+        found.add(
+            (line, "audit.templates: the terms for the slots of sentences come from audit.swaps: name a list there.")
+        )
+    return found
 
 
 def _part_fault(name: str, spec: JobSpec) -> str | None:

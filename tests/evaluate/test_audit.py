@@ -12,7 +12,7 @@ from batchinfer.core.records import Failure
 from batchinfer.errors import BatchinferError, GateFailed, InputError, NotFound, SpecError
 from batchinfer.evaluate.audit import audit
 from batchinfer.publish.slices import FairVerdict
-from tests.factories import LENIENT, Reply, Templates, World, model_job, write
+from tests.factories import LENIENT, Quiet, Reply, Templates, World, model_job, write
 from tests.tiny import Cli
 
 AUDIT = {"slices": ["language", "half"]}
@@ -48,7 +48,7 @@ def world(templates: Templates, tmp_path: Path) -> World:
 
 def test_groups_are_counted_and_judged(world: World) -> None:
     """Coverage, failures by reason, accuracy with its interval and tokens of each group; the one that is worse fails."""
-    found = {each.name: each for each in audit(world.job, world.data, None).slices}
+    found = {each.name: each for each in audit(world.job, world.data, None, Quiet()).slices}
     assert list(found) == ["language=en", "language=my", "language=(none)", "half=a", "half=b"]
     burmese = found["language=my"].to_json()
     assert (burmese["rows"], burmese["coverage"], burmese["failures"], burmese["accuracy"]) == (80, 0.75, 0.25, 0.5)
@@ -64,7 +64,7 @@ def test_groups_are_counted_and_judged(world: World) -> None:
 
 def test_a_card_and_a_report_are_written(world: World) -> None:
     """audit.json is what --json prints; the card names what fails and what was not tested."""
-    report = audit(world.job, world.data, 1)
+    report = audit(world.job, world.data, 1, Quiet())
     assert report.verdict is FairVerdict.FAIL
     assert json.loads((report.folder / "audit.json").read_text()) == json.loads(json.dumps(report.to_json()))
     card = (world.data.audits / "v1" / "card.md").read_text()
@@ -107,7 +107,7 @@ def test_what_cannot_be_audited(
     """A column that is not there or makes no groups, and an audit of nothing, are refused in a sentence."""
     changed = world.changed(**sections)
     with pytest.raises(error, match=said):
-        audit(changed.job, changed.data, None)
+        audit(changed.job, changed.data, None, Quiet())
 
 
 def test_a_gate_without_anything_to_audit_is_no_job(world: World) -> None:
@@ -119,4 +119,4 @@ def test_a_gate_without_anything_to_audit_is_no_job(world: World) -> None:
 def test_a_version_that_is_not_there(world: World) -> None:
     """The error names those that are."""
     with pytest.raises(NotFound, match=r"has no version 7.*there are: 1"):
-        audit(world.job, world.data, 7)
+        audit(world.job, world.data, 7, Quiet())

@@ -1,0 +1,62 @@
+"""Rows made for an audit, asked through the job's cache as its own rows are, under numbers in place of its key."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchinfer.core import keys
+from batchinfer.evaluate.answers import ArmAnswer, read_arm
+from batchinfer.evaluate.arms import Arm
+from batchinfer.evaluate.ask import AskedArm, Session, ask_arms, beside_cache
+from batchinfer.job.reader import Job
+from batchinfer.job.spec import InputSpec
+from batchinfer.planning import question as questions
+from batchinfer.versions.layout import free_name
+
+NAME, NUMBER = "audit", "audit_row"
+
+
+def ask_tables(
+    job: Job, tables: Sequence[pa.Table], session: Session, scratch: Path
+) -> tuple[list[list[ArmAnswer]], int]:
+    """The answers to the rows of each table, in their order, and how many were generated for it, by one loaded engine.
+
+    tables: the template's columns, of the types that the job's list has. scratch: a folder. Raises Stopped or InputError.
+    """
+    with contextlib.ExitStack() as held:
+        asked = [
+            held.enter_context(_beside_cache(job, rows, session, scratch / f"audit{place}.parquet"))
+            for place, rows in enumerate(tables)
+            if rows.num_rows
+        ]
+        ask_arms(asked, session)
+        answers = iter([_answers(each, rows.num_rows) for each, rows in zip(asked, filter(len, tables), strict=True)])
+        generated = sum(each.progress.generated for each in asked)
+        return [next(answers) if rows.num_rows else [] for rows in tables], generated
+
+
+def _beside_cache(
+    job: Job, rows: pa.Table, session: Session, path: Path
+) -> contextlib.AbstractContextManager[AskedArm]:
+    """The rows as the list of the job, with numbers for its key."""
+    number = free_name(NUMBER, [name.lower() for name in rows.column_names])
+    pq.write_table(rows.append_column(number, pa.array(range(rows.num_rows), pa.int64())), path)
+    section = job.spec.input
+    types = {name: kind for name, kind in section.types.items() if name in rows.column_names}
+    own = InputSpec(path=str(path), key=[number], types=types, optional=section.optional)
+    variant = replace(job, spec=job.spec.model_copy(update={"input": own}))
+    question = questions.make(variant, session.data)
+    arm = Arm(NAME, 0, 0, question.identity.label, variant, question)
+    return beside_cache(arm, session.data, path, session.console, writes=True)
+
+
+def _answers(asked: AskedArm, count: int) -> list[ArmAnswer]:
+    found, key = read_arm(asked), asked.prepared.query_list.source.key
+    missing = ArmAnswer(reason="bad_row")
+    return [found.get(keys.lookup_hash([place], key, []), missing) for place in range(count)]
