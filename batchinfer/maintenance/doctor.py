@@ -87,8 +87,9 @@ def _data_folder(root: Path) -> Iterator[Finding]:
     while not place.exists():
         place = place.parent
     writable = os.access(place, os.W_OK)
+    detail = str(root) if place == root else f"{root}, which does not exist yet"
     yield Finding(
-        "data folder", str(root), writable, None if writable else "fix its permissions, or choose another with --home"
+        "data folder", detail, writable, None if writable else "fix its permissions, or choose another with --home"
     )
     free = shutil.disk_usage(place).free
     yield Finding("free disk", f"{free / GIB:.0f} GiB", free > LOW_DISK, None if free > LOW_DISK else "free some space")
@@ -120,3 +121,5 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
             )
         except BatchinferError as exc:
             yield Finding("cache", str(data.cache), ok=False, fix=str(exc))
+    elif not data.is_known:
+        yield Finding("cache", f"none: the data folder {data.root} has nothing of the job {data.name} yet")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from batchinfer.core.home import JobData
 from batchinfer.engines.devices import Gpu
 from batchinfer.maintenance import doctor
 from batchinfer.maintenance.doctor import Finding
@@ -82,8 +83,19 @@ def test_a_cache_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> N
     assert str(world.data.cache) in (finding.fix or "")
 
 
+def test_a_job_of_which_nothing_is_stored(tmp_path: Path) -> None:
+    """That the data folder has nothing of it is said, with the folder: the person may have meant another."""
+    world = imports_job(tmp_path, {"id": [1]})
+    elsewhere = JobData(tmp_path / "other", world.job.name)
+    findings = {finding.what: finding for finding in doctor.job(world.job, elsewhere)}
+    said = f"none: the data folder {elsewhere.root} has nothing of the job {elsewhere.name} yet"
+    assert (findings["cache"].ok, findings["cache"].detail) == (True, said)
+    assert not elsewhere.root.exists()
+
+
 def test_a_data_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     """Its nearest parent decides whether it can be made; nothing is made."""
     findings = {finding.what: finding for finding in doctor.machine(tmp_path / "a" / "b")}
-    assert (findings["data folder"].ok, findings["data folder"].detail) == (True, str(tmp_path / "a" / "b"))
+    said = f"{tmp_path / 'a' / 'b'}, which does not exist yet"
+    assert (findings["data folder"].ok, findings["data folder"].detail) == (True, said)
     assert list(tmp_path.iterdir()) == []
