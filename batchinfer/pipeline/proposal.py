@@ -104,6 +104,12 @@ def propose_question(table: pa.Table, key: list[str]) -> QuestionProposal:
     return QuestionProposal(list(columns), left_out, _template(table, columns))
 
 
+def tells_questions_apart(table: pa.Table, key: list[str], shown: list[str]) -> bool:
+    """Whether rows that share a key also share what the question shows; a run takes others for bad rows."""
+    both = list(dict.fromkeys([*key, *shown]))
+    return _distinct(table, key) == _distinct(table, both)
+
+
 def _template(table: pa.Table, columns: dict[str, str]) -> str:
     [(first, reference), *more] = columns.items()
     short = not is_text(table.schema.field(first).type) or _longest(table, first) <= LONG_TEXT
@@ -119,7 +125,11 @@ def _template(table: pa.Table, columns: dict[str, str]) -> str:
 
 
 def _tells_apart(table: pa.Table, names: list[str]) -> bool:
-    return bool(table.select(names).group_by(names).aggregate([]).num_rows == table.num_rows)
+    return bool(_distinct(table, names) == table.num_rows)
+
+
+def _distinct(table: pa.Table, names: list[str]) -> int:
+    return int(table.select(names).group_by(names).aggregate([]).num_rows)
 
 
 def _longest(table: pa.Table, name: str) -> int:

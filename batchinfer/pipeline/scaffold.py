@@ -19,7 +19,14 @@ from batchinfer.errors import UsageError, did_you_mean
 from batchinfer.inputs.convert import kind_of, stored, stored_type
 from batchinfer.inputs.list_file import unreadable
 from batchinfer.job.reader import FILE
-from batchinfer.pipeline.proposal import KeyProposal, QuestionProposal, propose_key, propose_question, usable_columns
+from batchinfer.pipeline.proposal import (
+    KeyProposal,
+    QuestionProposal,
+    propose_key,
+    propose_question,
+    tells_questions_apart,
+    usable_columns,
+)
 
 AskKey = Callable[[Sequence[str], Sequence[str]], Sequence[str]]
 """Asks a person which of the columns are the key, with those that are proposed."""
@@ -101,6 +108,11 @@ def init(name: str, list_path: Path | None, parent: Path, key: Sequence[str] = (
     table = pa.table(SAMPLE) if list_path is None else _read(list_path)
     chosen = _key(table, key, ask)
     question = propose_question(table, chosen.columns)
+    if not tells_questions_apart(table, chosen.columns, question.columns):
+        raise UsageError(
+            f"The key {', '.join(chosen.columns)} does not tell the rows apart: some that share one ask different questions, "
+            "and a key has one answer. Choose other columns with --key, which may be repeated."
+        )
     with os_errors(folder):
         folder.mkdir(parents=True)
         if list_path is None:

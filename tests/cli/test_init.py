@@ -196,3 +196,15 @@ def test_init_takes_categoricals_and_extension_types(batchinfer: Cli, tiny: Path
     assert (made.json["key"], made.json["columns"]) == (["id"], ["text"])
     use(Path("jobs/shop"), tiny)
     assert batchinfer("plan", "shop", "--json").json["bad"] == 0
+
+
+def test_a_key_that_rows_with_different_questions_share(batchinfer: Cli) -> None:
+    """Each run would take such rows for bad ones, so no job is made; rows that repeat the question do no harm."""
+    texts = ["one", "two", "one"]
+    pq.write_table(pa.table({"text": texts, "kind": ["a", "a", "b"]}), "list.parquet")
+    refused = batchinfer("init", "shop", "--input", "list.parquet", "--key", "kind")
+    assert refused.code == 2
+    assert refused.sentence.startswith("The key kind does not tell the rows apart")
+    assert not Path("jobs").exists()
+    pq.write_table(pa.table({"text": texts, "label": ["a", "b", "c"]}), "list.parquet")
+    assert batchinfer("init", "shop", "--input", "list.parquet", "--key", "text").code == 0
