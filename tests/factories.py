@@ -33,6 +33,7 @@ from batchinfer.pipeline.publish import publish
 from batchinfer.pipeline.report import RunReport
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Options, Prepared, prepare, prepare_to_write
+from batchinfer.planning.prompts import PromptMaker
 from batchinfer.review import export, ingest, predictions
 from batchinfer.review.allowed import Allowance
 from batchinfer.review.predictions import ImportReport
@@ -118,7 +119,8 @@ class World:
             run_id = self.store.start_run(prepared.question.fingerprint, prepared.question.parts)
             engine = PretendEngine(prepared, says)
             generator = Generator(prepared, run_id, Stop(None, lambda _: None), Progress(), None)
-            generator.run(engine, Task({}), PretendTokenizer(), 1000, lambda: None)
+            maker = PromptMaker(self.job, prepared.question, PretendTokenizer())
+            generator.run(engine, maker, 1000, lambda: None)
         return run_id
 
     def take_in(
@@ -176,6 +178,15 @@ class PretendTokenizer(Tokenizer):
 
     def encode(self, texts: Sequence[str], *, chat: bool) -> list[list[int]]:
         return [list(range(len(text.split()))) for text in texts]
+
+    def check_holds(self, roles: Sequence[str]) -> None:
+        """Whatever the prompt has, it holds."""
+
+    def check_no_thinking(self) -> None:
+        """Nothing is thought."""
+
+    def in_place(self, texts: Sequence[str], *, chat: bool) -> list[tuple[int, ...]]:
+        return [(number,) for number, _ in enumerate(texts)]
 
 
 class PretendEngine:

@@ -131,9 +131,10 @@ class ScriptedDriver:
             raise ModelError("A prompt came before the task.")
         logprobs = None
         text = ""
-        if self._task.score_tokens is not None:
-            if self._script.scores is None or len(self._script.scores) != len(self._task.score_tokens):
-                raise ModelError(f"The script has no scores for {len(self._task.score_tokens)} choices.")
+        scored = prompt.continuations if self._task.score_continuations else self._task.score_tokens
+        if scored is not None:
+            if self._script.scores is None or len(self._script.scores) != len(scored):
+                raise ModelError(f"The script has no scores for {len(scored)} choices.")
             logprobs = tuple(math.log(score) for score in self._script.scores)
         else:
             text = self._text(prompt)

@@ -55,8 +55,11 @@ def token(character: str) -> int:
     return byte
 
 
-def model_folder(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE) -> Path:
-    """A model folder without weights. Its tokenizer has a token for each byte, and the byte is the token's id."""
+def model_folder(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE, folds_case: bool = False) -> Path:
+    """A model folder without weights. Its tokenizer has a token for each byte, and the byte is the token's id.
+
+    folds_case: whether the tokenizer makes all letters small, as those of some models do.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {character: byte for byte, character in enumerate(_byte_characters())}
     tokenizer: dict[str, Any] = {
@@ -64,7 +67,7 @@ def model_folder(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE) -> 
         "truncation": None,
         "padding": None,
         "added_tokens": [],
-        "normalizer": None,
+        "normalizer": {"type": "Lowercase"} if folds_case else None,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
         "post_processor": None,
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},

@@ -137,4 +137,5 @@ def _print_trial(trial: Trial) -> None:
     if result.scores is not None:
         rows = [[choice, f"{score:.4f}"] for choice, score in sorted(result.scores.items(), key=lambda item: -item[1])]
         table("", ["choice", "score"], rows, right=["score"])
+    if result.choice_mass is not None:
         click.echo(f"All choices together have a probability of {result.choice_mass:.4f}.")

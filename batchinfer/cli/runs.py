@@ -70,6 +70,8 @@ def _print_plan(result: PlanReport, *, asks: bool) -> None:
         *(_cost(result) if asks else [("  without a prediction", f"{counts.to_generate:,}")]),
     ]
     table(f"Plan of {result.job}", ["what", "figure"], rows, right=["figure"])
+    if result.scoring is not None and result.scoring.collisions:
+        tell(f"Whole choices are scored, since first tokens collide: {'; '.join(result.scoring.collisions)}.")
     if result.prompt is None:
         return
     none = "The first prompt of the list, without the model's chat form; a run would ask none:"
@@ -89,6 +91,7 @@ def _cost(result: PlanReport) -> list[tuple[str, Any]]:
         ("  to generate", f"{counts.to_generate:,}"),
         ("prompt tokens", f"{result.prompt_tokens:,}{'' if result.prompt_tokens_exact else ' (from a sample)'}"),
         *([] if saved is None else [("  of which prefix caching will save", saved)]),
+        *([("requests per prompt", f"{result.scoring.requests:,}")] if result.scoring and result.scoring.whole else []),
         ("time, from earlier runs here", "unknown" if seconds is None else duration(seconds)),
     ]
 

@@ -15,17 +15,31 @@ Info = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Continuation:
+    """A text that could follow a prompt, whose probability is asked for.
+
+    token_ids: as the model would write it there.
+    length: that its log-probability is divided by, in the unit of output.normalize; 1 to leave it as it is.
+    """
+
+    token_ids: tuple[int, ...]
+    length: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """One question, ready for an engine.
 
     prompt_key: 16 bytes; engines return it to say which prompt they answered.
     messages: the chat turns, or one ("text", …) for plain completion.
     token_ids: the same, as the model reads it.
+    continuations: those to be scored, where the task asks for that.
     """
 
     prompt_key: bytes
     messages: tuple[Message, ...]
     token_ids: tuple[int, ...]
+    continuations: tuple[Continuation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +49,11 @@ class Generation:
     prompt_key: that of the prompt.
     text: as it was generated.
     finish_reason: stop, length, or another word of the engine's.
-    prompt_tokens: how many the prompt has.
-    cached_tokens: those of the prompt that prefix caching saved.
+    prompt_tokens: how many the model was given: those of the prompt, or of the prompt with each of its continuations.
+    cached_tokens: those of them that prefix caching saved.
     output_tokens: how many were generated.
     logprobs: natural logarithms of the first token's probability for each of the task's score tokens, in the task's
-        order; None where the task asks for no scores.
+        order, or those of the prompt's continuations, each divided by its length; None where no scores are asked for.
     """
 
     prompt_key: bytes
@@ -76,9 +90,11 @@ class Prediction:
     """A generation that was parsed and checked.
 
     value: a string, or any JSON value.
-    score: the probability of the value, renormalised over the choices; None in a job without choices.
+    score: the probability of the value, renormalised over the choices; in a job that asks for a likelihood the value
+        itself; None in others.
     scores: the same for each choice.
-    choice_mass: the probability that the model gave all choices together; None in a job without choices.
+    choice_mass: the probability that the model gave all choices together; None in a job without choices, or with
+        output.normalize.
     """
 
     value: Any

@@ -17,12 +17,14 @@ class Task:
     sampling: keyword arguments of vLLM's SamplingParams.
     constraint: what the text must obey: ("json", schema), ("regex", pattern) or None.
     score_tokens: score exactly these tokens as the first one; nothing is generated then.
+    score_continuations: score the continuations of each prompt; nothing is generated then.
     adapter: folder of a LoRA adapter, or None.
     """
 
     sampling: dict[str, Any]
     constraint: tuple[str, Any] | None = None
     score_tokens: tuple[int, ...] | None = None
+    score_continuations: bool = False
     adapter: str | None = None
 
 

@@ -1,18 +1,13 @@
-"""The model's tokenizer: messages → token ids, and the one token that stands for each choice."""
+"""The model's tokenizer: messages → token ids, and texts as the model would write them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from string import ascii_uppercase
 from typing import Any
 
 from batchinfer.core.records import TEXT, Message
 from batchinfer.engines.environment import without_torch
 from batchinfer.errors import MissingExtra, ModelError
-
-
-class ChoicesCollide(ModelError):
-    """The first tokens of two choices are the same."""
 
 
 def _turns(messages: Sequence[Message], *, in_parts: bool) -> list[dict[str, Any]]:
@@ -81,7 +76,8 @@ class Tokenizer:
             problem = problem or ModelError(_lost(roles, lost[0]))
         raise problem if isinstance(problem, ModelError) else ModelError(f"The model's chat template fails: {problem}.")
 
-    def _render(self, turns: list[dict[str, Any]], kwargs: dict[str, Any]) -> str:
+    def _render(self, turns: list[dict[str, Any]], kwargs: dict[str, Any], *, answered: bool = False) -> str:
+        """answered: whether the last turn is the model's answer, rather than the question that it is to answer."""
         if self._tokenizer.chat_template is None:
             raise ModelError(
                 "The model has no chat template: set prompt.format to completion, or take an instruct model."
@@ -89,7 +85,9 @@ class Tokenizer:
         from jinja2.exceptions import TemplateError
 
         try:
-            return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **kwargs))
+            return str(
+                self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=not answered, **kwargs)
+            )
         except TemplateError as exc:
             raise ModelError(f"The model's chat template refuses the prompt: {exc}.") from exc
 
@@ -100,33 +98,43 @@ class Tokenizer:
         ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=not chat)["input_ids"]
         return ids
 
-    def choice_tokens(self, choices: Sequence[str], *, chat: bool) -> tuple[int, ...]:
-        """The first token of each choice, as the model would write it. Raises ChoicesCollide if two share it.
+    def in_place(self, texts: Sequence[str], *, chat: bool) -> list[tuple[int, ...]]:
+        """The tokens of each text, as the model would write it behind a prompt.
 
-        In a completion a choice follows a space; in a chat it begins the turn.
+        In a completion a text follows a space; in a chat it begins the turn.
+        """
+        return self._following([text if chat else f" {text}" for text in texts], chat=chat)
+
+    def end_token(self, *, chat: bool) -> int:
+        """The token that ends an answer: the turn's end in a chat, the line's in a completion."""
+        if not chat:
+            return self._following(["\n"], chat=False)[0][0]
+        probe = "batchinfer-probe"
+        turns = _turns([("user", "?"), ("assistant", probe)], in_parts=self._in_parts)
+        rest = self._render(turns, self._kwargs, answered=True).rpartition(probe)[2]
+        [ids] = self._plain([rest])
+        return int(ids[0] if ids else self._tokenizer.eos_token_id)
+
+    def spelled(self, token_id: int) -> str:
+        """A token as text."""
+        return str(self._tokenizer.decode([token_id]))
+
+    def _following(self, texts: Sequence[str], *, chat: bool) -> list[tuple[int, ...]]:
+        """The tokens of texts that follow a short prompt.
+
+        In their place and not alone: some tokenizers treat the start of a text as if a space stood there.
         """
         before = self._render(_turns([("user", "?")], in_parts=self._in_parts), self._kwargs) if chat else "?:"
-        first = {choice: self._first_token(before, choice if chat else f" {choice}") for choice in choices}
-        sharing: dict[int, list[str]] = {}
-        for choice, token in first.items():
-            sharing.setdefault(token, []).append(choice)
-        clashes = [same for same in sharing.values() if len(same) > 1]
-        if clashes:
-            described = "; ".join(
-                f"{' and '.join(same)} both begin with {self._tokenizer.decode([first[same[0]]])!r}" for same in clashes
-            )
-            raise ChoicesCollide(
-                f"the first token must tell the choices apart, but {described}. "
-                f"Use labels that differ at once, such as {', '.join(ascii_uppercase[: len(choices)])}, and explain them in prompt.system."
-            )
-        return tuple(first.values())
+        [lead, *rest] = self._plain([before, *(before + text for text in texts), *texts])
+        both, alone = rest[: len(texts)], rest[len(texts) :]
+        return [
+            tuple(ids[len(lead) :] if ids[: len(lead)] == lead else own) for ids, own in zip(both, alone, strict=True)
+        ]
 
-    def _first_token(self, before: str, text: str) -> int:
-        # In its place and not alone: some tokenizers treat the start of a text as if a space stood there.
-        lead, both = (self._tokenizer.encode(part, add_special_tokens=False) for part in (before, before + text))
-        if both[: len(lead)] == lead:
-            return int(both[len(lead)])
-        return int(self._tokenizer.encode(text, add_special_tokens=False)[0])
+    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts that stand within a prompt."""
+        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids
 
     def check_no_thinking(self) -> None:
         """Raises ModelError if an answer would begin with a thinking block, where a choice is to be scored."""

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchinfer.core.records import Failure, Generation, Prompt
-from batchinfer.engines import environment, grammars
+from batchinfer.engines import continuations, environment, grammars
+from batchinfer.engines.continuations import ContinuationScorer
 from batchinfer.engines.devices import Placement
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.errors import MissingExtra, ModelError
@@ -55,8 +56,10 @@ class VllmDriver:
         self._follows_xgrammar = grammars.follows_xgrammar(config.options)
         self._task: Task | None = None
         self._sampling: Any = None
+        self._uncached_sampling: Any = None
         self._lora: Any = None
         self._adapters: dict[str, int] = {}
+        self._scorer = ContinuationScorer(self._score, self._engine.abort_request)
 
     def _arguments(self, config: EngineConfig) -> dict[str, Any]:
         arguments: dict[str, Any] = {
@@ -87,6 +90,10 @@ class VllmDriver:
         arguments = dict(task.sampling)
         if task.score_tokens is not None:
             arguments |= {"max_tokens": 1, "logprob_token_ids": list(task.score_tokens), "detokenize": False}
+        if task.score_continuations:
+            arguments |= continuations.SAMPLING
+            self._uncached_sampling = SamplingParams(**arguments, output_kind=RequestOutputKind.FINAL_ONLY)
+            arguments["skip_reading_prefix_cache"] = False
         try:
             if task.constraint is not None:
                 kind, value = task.constraint
@@ -107,16 +114,28 @@ class VllmDriver:
 
     def add(self, prompt: Prompt) -> Failure | None:
         """Takes one prompt; a Failure if vLLM refuses it, and then only this one is lost."""
+        if self._scores_continuations:
+            return self._scorer.add(prompt)
+        refusal = self._submit(prompt.prompt_key.hex(), list(prompt.token_ids), self._sampling)
+        if refusal is None:
+            return None
+        return Failure(prompt.prompt_key, "engine", "refused", f"vLLM refused the prompt: {refusal}")
+
+    @property
+    def _scores_continuations(self) -> bool:
+        return self._task is not None and self._task.score_continuations
+
+    def _submit(self, request_id: str, token_ids: list[int], sampling: Any) -> str | None:
+        """Hands vLLM a request; returns why it was refused, or None."""
+        tokens = self._vllm.TokensPrompt(prompt_token_ids=token_ids)
         try:
-            self._engine.add_request(
-                prompt.prompt_key.hex(),
-                self._vllm.TokensPrompt(prompt_token_ids=list(prompt.token_ids)),
-                self._sampling,
-                lora_request=self._lora,
-            )
+            self._engine.add_request(request_id, tokens, sampling, lora_request=self._lora)
         except (ValueError, self._client_error) as exc:
-            return Failure(prompt.prompt_key, "engine", "refused", f"vLLM refused the prompt: {first_sentence(exc)}")
+            return first_sentence(exc)
         return None
+
+    def _score(self, request_id: str, token_ids: list[int], *, read_cache: bool) -> str | None:
+        return self._submit(request_id, token_ids, self._sampling if read_cache else self._uncached_sampling)
 
     def busy(self) -> bool:
         """Whether requests are under way."""
@@ -124,7 +143,9 @@ class VllmDriver:
 
     def step(self) -> list[Generation | Failure]:
         """One iteration of the engine; returns what finished in it."""
-        return [self._generation(output) for output in self._engine.step() if output.finished]
+        read = self._scorer.take if self._scores_continuations else self._generation
+        results = [read(output) for output in self._engine.step() if output.finished]
+        return [result for result in results if result is not None]
 
     def _generation(self, output: Any) -> Generation | Failure:
         prompt_key = bytes.fromhex(output.request_id)

@@ -18,8 +18,9 @@ from batchinfer.evaluate.arms import Arm
 from batchinfer.pipeline.generate import Generator
 from batchinfer.pipeline.progress import Console, Progress
 from batchinfer.pipeline.stop import Stop
-from batchinfer.planning.loadable import check_loadable, task_of
+from batchinfer.planning.loadable import check_loadable
 from batchinfer.planning.prepare import Options, Prepared, prepare, prepare_to_write
+from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.question import Question
 
 TURN = 64
@@ -114,8 +115,7 @@ def _ask_model(alike: Sequence[AskedArm], session: Session, overall: _Overall) -
         info("Loading the model ...")
         began = time.monotonic()
         tokenizer = Tokenizer(source, first.question.identity.revision, first.question.prompt.chat_template_kwargs)
-        for each in alike:
-            task_of(each.arm.job, each.question, tokenizer)
+        makers = {each.arm.name: PromptMaker(each.arm.job, each.question, tokenizer) for each in alike}
         loaded = ready.wait_ready()
         info(f"{loaded.description}, ready after {time.monotonic() - began:.0f} s.")
         overall.begin(time.monotonic() - began)
@@ -124,7 +124,7 @@ def _ask_model(alike: Sequence[AskedArm], session: Session, overall: _Overall) -
                 held.enter_context(_recorded(each, session))
             while waiting := [each for each in alike if each.remaining]:
                 for each in waiting:
-                    _take_turn(each, session, ready, tokenizer, loaded.max_model_len, overall)
+                    _take_turn(each, session, ready, makers[each.arm.name], loaded.max_model_len, overall)
 
 
 @contextlib.contextmanager
@@ -141,15 +141,14 @@ def _recorded(asked: AskedArm, session: Session) -> Iterator[None]:
 
 
 def _take_turn(
-    asked: AskedArm, session: Session, engine: Engine, tokenizer: Tokenizer, max_len: int, overall: _Overall
+    asked: AskedArm, session: Session, engine: Engine, maker: PromptMaker, max_len: int, overall: _Overall
 ) -> None:
     """Asks the next rows of one arm. Raises Stopped."""
     progress = asked.progress
     assert asked.run_id is not None
     generator = Generator(asked.prepared, asked.run_id, session.stop, progress, session.turn, progress.done)
-    task = task_of(asked.arm.job, asked.question, tokenizer)
     try:
-        generator.run(engine, task, tokenizer, max_len, overall.show)
+        generator.run(engine, maker, max_len, overall.show)
     finally:
         asked.seconds += progress.seconds
     if session.stop.reason is not None:

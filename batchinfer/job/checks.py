@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -57,7 +58,7 @@ def miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tup
         found.append("the job has no prompt and no model, so nothing would answer them: leave it out.")
     if isinstance(key, list):
         may_lack = [*key, *(optional if isinstance(optional, list) else [])]
-        used = [name for name in _template_columns(content.get("prompt")) if name not in may_lack]
+        used = [name for name in _used_columns(content) if name not in may_lack]
         filtered = [str(name) for name in where if name not in key] if isinstance(where, dict) else []
         for names, what in ((used, "prompt.template uses"), (filtered, "input.where names")):
             if names:
@@ -68,12 +69,26 @@ def miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tup
     return {(line, f"input.include_misses: {problem}") for problem in found}
 
 
+def text_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for each fault of the text whose likelihood is asked for."""
+    from batchinfer.prompting.likelihood import ScoredText
+
+    output = content.get("output")
+    if not isinstance(output, dict) or not isinstance(text := output.get("text"), str):
+        return set()
+    try:
+        ScoredText(text, "")
+    except SpecError as exc:
+        return {(locate(("output", "text"), tree)[1], problem) for problem in exc.problems}
+    return set()
+
+
 def step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for each step that looks at a column which the template does not use.
 
     An answer is read once for all rows with one prompt; they share no other columns.
     """
-    output, used = content.get("output"), _template_columns(content.get("prompt"))
+    output, used = content.get("output"), _used_columns(content)
     steps = output.get("steps") if isinstance(output, dict) else None
     found = set()
     for number, step in enumerate(steps if isinstance(steps, list) else []):
@@ -165,13 +180,13 @@ def unused_fields(spec: JobSpec) -> list[str]:
     return ["schedule: no command starts a run by it yet; start batchinfer run with cron or a timer of the system."]
 
 
-def _template_columns(prompt: Any) -> list[str]:
-    """The columns that a template uses; none if it is invalid, which is reported elsewhere."""
+def _used_columns(content: Mapping[str, Any]) -> list[str]:
+    """The columns that a row's question is made of; none of a template that is invalid, which is reported elsewhere."""
     from batchinfer.prompting.template import PromptTemplate
 
-    if not isinstance(prompt, dict) or not isinstance(template := prompt.get("template"), str):
-        return []
-    try:
-        return PromptTemplate(PromptSpec(template=template), [], "").columns
-    except SpecError:
-        return []
+    found: list[str] = []
+    for section, field in (("prompt", "template"), ("output", "text")):
+        template = content[section].get(field) if isinstance(content.get(section), dict) else None
+        with contextlib.suppress(SpecError):
+            found += PromptTemplate(PromptSpec(template=template), [], "").columns if isinstance(template, str) else []
+    return list(dict.fromkeys(found))

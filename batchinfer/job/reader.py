@@ -20,6 +20,7 @@ from batchinfer.job.checks import (
     miss_problems,
     prompt_problems,
     step_problems,
+    text_problems,
 )
 from batchinfer.job.problems import clearest, described, locate
 from batchinfer.job.spec import JobSpec
@@ -115,7 +116,10 @@ def parse(text: str, name: str) -> JobSpec:
     if not isinstance(content, dict):
         raise SpecError(name, ["a job file is a mapping that begins with name: …"], [1])
     problems = (
-        prompt_problems(content.get("prompt"), tree) | miss_problems(content, tree) | step_problems(content, tree)
+        prompt_problems(content.get("prompt"), tree)
+        | text_problems(content, tree)
+        | miss_problems(content, tree)
+        | step_problems(content, tree)
     )
     try:
         spec = JobSpec.model_validate(content)

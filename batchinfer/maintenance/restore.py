@@ -83,8 +83,11 @@ def restore_generations(db: duckdb.DuckDBPyConnection, version: VersionFile) -> 
 
 def _logprobs(manifest: Manifest) -> str:
     """SQL for what the scores of the choices were made of."""
-    choices = json.loads(manifest.spec.sections.get("output", "{}")).get("choices") or []
-    parts = (f"(scores ->> {literal(json_path(choice))})::DOUBLE * mass" for choice in choices)
+    output = json.loads(manifest.spec.sections.get("output", "{}"))
+    if output.get("type") == "likelihood":
+        return "[score]"
+    choices = output.get("choices") or []
+    parts = (f"(scores ->> {literal(json_path(choice))})::DOUBLE * coalesce(mass, 1)" for choice in choices)
     logs = (f"CASE WHEN {part} > 0 THEN ln({part}) ELSE '-inf'::DOUBLE END" for part in parts)
     return f"CASE WHEN scores IS NOT NULL THEN [{', '.join(logs)}] END" if choices else "NULL"
 

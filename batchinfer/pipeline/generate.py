@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from batchinfer.core.records import Answer, Failure, Generation, Message, Prediction, Prompt
-from batchinfer.engines.protocol import Engine, Task
-from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.errors import BatchinferError, Stopped
+from batchinfer.core.records import Answer, Failure, Generation, Prediction, Prompt
+from batchinfer.engines.protocol import Engine
+from batchinfer.errors import BatchinferError, Stopped, counted
 from batchinfer.pipeline.on_errors import stopped_early, too_many
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Prepared
+from batchinfer.planning.prompts import FilledPrompt, PromptMaker
 from batchinfer.prompting.template import TemplateFault
 
 CHUNK = 256
@@ -57,7 +57,7 @@ class Generator:
         self._committed, self._is_changing = 0.0, False
         self._early: Stopped | None = None  # why it stops before its end, as far as was known then
 
-    def run(self, engine: Engine, task: Task, tokenizer: Tokenizer, max_len: int, show: Callable[[], None]) -> None:
+    def run(self, engine: Engine, maker: PromptMaker, max_len: int, show: Callable[[], None]) -> None:
         """Answers all that is to do, or until a stop is requested; commits as it goes.
 
         max_len: tokens that the model's window has room for. show: called whenever the progress changed.
@@ -68,7 +68,7 @@ class Generator:
         self._stop.graceful = True
         show()
         try:
-            for result in engine.generate(task, self._prompts(tokenizer, max_len)):
+            for result in engine.generate(maker.task, self._prompts(maker, max_len)):
                 self._take(result)
                 self._stop.requested()  # says so soon, if it is
                 if self._is_chunk():
@@ -88,30 +88,24 @@ class Generator:
             self._progress.failed -= len(self._failures)  # what was not committed is not there
             self._progress.generated -= sum(isinstance(answer.result, Prediction) for answer in self._answers)
 
-    def _prompts(self, tokenizer: Tokenizer, max_len: int) -> Iterator[Prompt]:
+    def _prompts(self, maker: PromptMaker, max_len: int) -> Iterator[Prompt]:
         """The prompts, made as the engine asks for them. Rows that give none become failures on the way."""
         rows = self._plan.todo(self._limit, self._start)
         while not self._stop.requested() and (batch := list(itertools.islice(rows, TOKENIZE))):
-            filled = [
-                (prompt_key, messages)
-                for prompt_key, row in batch
-                if (messages := self._fill(prompt_key, row)) is not None
-            ]
-            encoded = tokenizer.encode([tokenizer.text(messages) for _, messages in filled], chat=self._question.chat)
-            for (prompt_key, messages), ids in zip(filled, encoded, strict=True):
+            filled = [done for prompt_key, row in batch if (done := self._fill(maker, prompt_key, row)) is not None]
+            for prompt in maker.prompts(filled):
                 if self._stop.requested():
                     return
-                if len(ids) >= max_len:
-                    detail = f"The prompt has {len(ids)} tokens; the model's window of {max_len} leaves no room for an answer."
-                    self._take(Failure(prompt_key, "engine", "prompt_too_long", detail))
+                if (fault := _too_long(prompt, max_len)) is not None:
+                    self._take(Failure(prompt.prompt_key, "engine", "prompt_too_long", fault))
                 else:
-                    yield Prompt(prompt_key, messages, tuple(ids))
+                    yield prompt
 
-    def _fill(self, prompt_key: bytes, row: dict[str, Any]) -> tuple[Message, ...] | None:
+    def _fill(self, maker: PromptMaker, prompt_key: bytes, row: dict[str, Any]) -> FilledPrompt | None:
         values = self._list.source.template_values(row)
         self._underway[prompt_key] = AwaitedRow(self._list.query_of(row), values)
         try:
-            return self._question.template.messages(values)
+            return maker.fill(prompt_key, values)
         except TemplateFault as exc:
             self._take(Failure(prompt_key, "engine", "template", f"For this row {exc}"))
             return None
@@ -152,3 +146,12 @@ class Generator:
         if not self._is_changing:  # a signal may break off a commit that is in already
             with contextlib.suppress(BatchinferError):
                 self._commit()
+
+
+def _too_long(prompt: Prompt, max_len: int) -> str | None:
+    """Why a prompt does not fit the model's window; None if it does."""
+    scored = max((len(continuation.token_ids) for continuation in prompt.continuations), default=0)
+    if len(prompt.token_ids) + scored < max_len:
+        return None
+    room = f"the {counted(scored, 'token')} that are to be scored" if scored else "an answer"
+    return f"The prompt has {len(prompt.token_ids)} tokens; the model's window of {max_len} leaves no room for {room}."

@@ -23,8 +23,9 @@ from batchinfer.pipeline.record import RunRecord
 from batchinfer.pipeline.report import RunReport, refusal
 from batchinfer.pipeline.stop import Stop, stopping
 from batchinfer.planning.fingerprint import changes
-from batchinfer.planning.loadable import check_loadable, task_of
+from batchinfer.planning.loadable import check_loadable
 from batchinfer.planning.prepare import Options, Prepared, begun, prepare_to_write
+from batchinfer.planning.prompts import PromptMaker
 from batchinfer.publish.caution import Consent, confirm_list, tell_list
 from batchinfer.publish.release import prepare_gate
 
@@ -118,13 +119,13 @@ def _ask(
     with own as ready:
         console.info("Loading the model ...")
         tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
-        task = task_of(prepared.job, question, tokenizer)
+        maker = PromptMaker(prepared.job, question, tokenizer)
         loaded = ready.wait_ready()
         progress.load_seconds = time.monotonic() - began
         console.info(f"{loaded.description}, ready after {progress.load_seconds:.0f} s.")
         generator = Generator(prepared, record.run_id, stop, progress, options.limit)
         cached = prepared.plan.counts.cached
-        generator.run(ready, task, tokenizer, loaded.max_model_len, lambda: console.progress(progress, cached))
+        generator.run(ready, maker, loaded.max_model_len, lambda: console.progress(progress, cached))
 
 
 def _note_end(prepared: Prepared, options: Options, record: RunRecord) -> None:

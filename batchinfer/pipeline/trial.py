@@ -17,7 +17,8 @@ from batchinfer.errors import InputError, UsageError
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.wanted import TriedRow, Wanted, rows_of
 from batchinfer.planning import question as questions
-from batchinfer.planning.loadable import check_loadable, task_of
+from batchinfer.planning.loadable import check_loadable
+from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.question import Question
 from batchinfer.prompting.template import TemplateFault
 
@@ -84,24 +85,22 @@ def try_rows(
         check_loadable(job, data, question, info)
     source = models.weights(question.identity, data, info)
     tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
-    rendered_rows = [_rendered(number, row, question, tokenizer) for number, row in enumerate(rows)]
+    maker = PromptMaker(job, question, tokenizer)
+    rendered_rows = [_rendered(number, row, maker) for number, row in enumerate(rows)]
     for each in rendered_rows:
         show(each.text, len(each.prompt.token_ids))
-    task = task_of(job, question, tokenizer)
     if engine is not None:
-        return _ask(job.name, engine, question, rendered_rows, task)
+        return _ask(job.name, engine, question, rendered_rows, maker.task)
     with engine_for(job, data, question.engine_config(source), info) as started:
-        return _ask(job.name, started, question, rendered_rows, task)
+        return _ask(job.name, started, question, rendered_rows, maker.task)
 
 
-def _rendered(number: int, row: TriedRow, question: Question, tokenizer: Tokenizer) -> _RenderedRow:
+def _rendered(number: int, row: TriedRow, maker: PromptMaker) -> _RenderedRow:
     try:
-        messages = question.template.messages(row.values)
+        filled = maker.fill(number.to_bytes(16), row.values)
     except TemplateFault as exc:
         raise InputError(f"With {'these values' if row.query is None else query_text(row.query)} {exc}") from exc
-    text = tokenizer.text(messages)
-    ids = tokenizer.encode([text], chat=question.chat)[0]
-    return _RenderedRow(row, Prompt(number.to_bytes(16), messages, tuple(ids)), text)
+    return _RenderedRow(row, maker.prompts([filled])[0], maker.text(filled))
 
 
 def _ask(

@@ -21,7 +21,7 @@ from batchinfer.inputs.files import list_columns, list_files
 from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.job.reader import Job
 from batchinfer.planning.question import Question
-from batchinfer.prompting.template import PromptTemplate
+from batchinfer.prompting.likelihood import used_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class TriedRow:
 def nameable_columns(job: Job) -> list[str]:
     """The columns that a row can be named by, or made of."""
     prompt = job.spec.prompt
-    used = [] if prompt is None else PromptTemplate(prompt, [], str(job.path)).columns
+    used = [] if prompt is None else used_columns(prompt, job.spec.output, str(job.path))
     return [*job.spec.input.key, *used]
 
 
 def rows_of(job: Job, data: JobData, question: Question, wanted: Wanted) -> list[TriedRow]:
     """The rows that are wanted. Raises UsageError, NotFound or InputError."""
-    used, key, texts = question.template.columns, job.spec.input.key, wanted.texts
+    used, key, texts = question.columns, job.spec.input.key, wanted.texts
     if texts and all(name in texts for name in used):
         return [_given(job, data, wanted, used)]
     if texts and texts.keys() != set(key):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from batchinfer.core.records import Counts, Info
+from batchinfer.core.records import Counts, Info, Prompt
 from batchinfer.engines import models
+from batchinfer.engines.choices import ChoiceScoring
 from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.vllm import block_size
-from batchinfer.planning.loadable import task_of
 from batchinfer.planning.prepare import Prepared
+from batchinfer.planning.prompts import FilledPrompt, PromptMaker
 from batchinfer.planning.question import Question
 from batchinfer.prompting.template import TemplateFault
 
@@ -24,18 +26,44 @@ BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
+class ScoringReport:
+    """How choices would be scored.
+
+    requests: to the model for each prompt: one where first tokens are scored, one for each choice where whole choices are.
+    whole: whether whole choices are scored.
+    collisions: the choices that begin with one token, a sentence for each token.
+    """
+
+    requests: int
+    whole: bool
+    collisions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, scoring: ChoiceScoring | None) -> Self | None:
+        """None in a job without choices."""
+        if scoring is None:
+            return None
+        whole = scoring.first_tokens is None
+        return cls(len(scoring.continuations) if whole else 1, whole, tuple(map(str, scoring.collisions)))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"requests": self.requests, "whole": self.whole, "collisions": list(self.collisions)}
+
+
+@dataclass(frozen=True, slots=True)
 class PlanReport:
     """What a run would do and cost.
 
     job: its name.
     counts: of the list, by what the cache has.
-    prompt_tokens: of all that is to generate.
+    prompt_tokens: of all that is to generate; where whole choices are scored, a prompt counts with each of them.
     prompt_tokens_exact: whether they were all counted.
     prefix_saving: share of them that prefix caching saves; None where nothing is to generate.
     estimate_seconds: from earlier runs here; None without one.
     prompt: the first that a run would ask, as the model sees it; where it would ask none, the first of the list, without
         the form that the model gives a chat, since no model is loaded for it; None without one.
     list_differs: that the list is another one than the served version's, as a sentence.
+    scoring: how choices would be scored; None without choices, or where nothing is to generate.
     """
 
     job: str
@@ -46,6 +74,7 @@ class PlanReport:
     estimate_seconds: float | None
     prompt: str | None = None
     list_differs: str | None = None
+    scoring: ScoringReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         counts = self.counts
@@ -56,6 +85,7 @@ class PlanReport:
             "to_generate": counts.to_generate, "prompt_tokens": self.prompt_tokens,
             "prompt_tokens_exact": self.prompt_tokens_exact, "prefix_saving": self.prefix_saving,
             "estimate_seconds": self.estimate_seconds, "prompt": self.prompt, "list_differs": self.list_differs,
+            "scoring": self.scoring.to_json() if self.scoring else None,
         }  # fmt: skip
 
 
@@ -66,10 +96,20 @@ def estimate(prepared: Prepared, info: Info) -> PlanReport:
         nothing: dict[str, Any] = {"prompt_tokens": 0, "prompt_tokens_exact": True, "prefix_saving": None}
         shown = _first_prompt(prepared)
         return PlanReport(prepared.job.name, counts, **nothing, estimate_seconds=_seconds(prepared), prompt=shown)
-    tokenizer = _tokenizer(prepared, prepared.question, info)
-    tokens, exact, saving = _prompt_tokens(prepared, tokenizer)
-    first = next(_texts(prepared, (row for _, row in prepared.plan.todo(BATCH)), tokenizer), None)
-    return PlanReport(prepared.job.name, counts, tokens, exact, saving, _seconds(prepared), first)
+    maker = _maker(prepared, prepared.question, info)
+    tokens, exact, saving = _prompt_tokens(prepared, maker)
+    first = next(_filled(prepared, prepared.plan.todo(BATCH), maker), None)
+    shown = None if first is None else maker.text(first)
+    return PlanReport(
+        prepared.job.name,
+        counts,
+        tokens,
+        exact,
+        saving,
+        _seconds(prepared),
+        shown,
+        scoring=ScoringReport.of(maker.scoring),
+    )
 
 
 def _first_prompt(prepared: Prepared) -> str | None:
@@ -84,15 +124,14 @@ def _first_prompt(prepared: Prepared) -> str | None:
     return "\n\n".join(content for _, content in messages)
 
 
-def _tokenizer(prepared: Prepared, question: Question, info: Info) -> Tokenizer:
-    """Raises ModelError, also for choices that cannot be told apart: a run would fail there."""
+def _maker(prepared: Prepared, question: Question, info: Info) -> PromptMaker:
+    """Raises SpecError or ModelError where a run would, once the tokenizer is there."""
     source = models.weights(question.identity, prepared.data, info)
     tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
-    task_of(prepared.job, question, tokenizer)
-    return tokenizer
+    return PromptMaker(prepared.job, question, tokenizer)
 
 
-def _prompt_tokens(prepared: Prepared, tokenizer: Tokenizer) -> tuple[int, bool, float | None]:
+def _prompt_tokens(prepared: Prepared, maker: PromptMaker) -> tuple[int, bool, float | None]:
     """(prompt tokens of all that is to generate, whether they were all counted, share that prefix caching saves)."""
     assert prepared.job.spec.model is not None
     block = block_size(prepared.job.spec.model.options, on_cpu=not find_gpus())
@@ -100,36 +139,39 @@ def _prompt_tokens(prepared: Prepared, tokenizer: Tokenizer) -> tuple[int, bool,
     starts = [0] if exact else [round(i * (count - WINDOW) / (WINDOWS - 1)) for i in range(WINDOWS)]
     total = shared = rows = 0
     for start in starts:
-        last: list[int] = []
+        last: tuple[int, ...] = ()
         window = prepared.plan.todo(None if exact else WINDOW, start)
         while batch := list(itertools.islice(window, BATCH)):
-            for ids in _encoded(prepared, tokenizer, [row for _, row in batch]):
-                total, rows = total + len(ids), rows + 1
-                # The last token is always computed, and only whole blocks are shared.
-                shared += min(_common(last, ids), len(ids) - 1) // block * block
-                last = ids
+            for prompt in maker.prompts(list(_filled(prepared, batch, maker))):
+                rows += 1
+                for ids in _requests(prompt):
+                    total += len(ids)
+                    # The last token is always computed, and only whole blocks are shared.
+                    shared += min(_common(last, ids), len(ids) - 1) // block * block
+                    last = ids
     if not rows:
         return 0, True, None
     return total if exact else round(total / rows * count), exact, round(shared / total, 4)
 
 
-def _encoded(prepared: Prepared, tokenizer: Tokenizer, rows: list[dict[str, Any]]) -> list[list[int]]:
-    assert prepared.question is not None
-    return tokenizer.encode(list(_texts(prepared, rows, tokenizer)), chat=prepared.question.chat)
+def _requests(prompt: Prompt) -> Iterator[tuple[int, ...]]:
+    """The tokens of each request that an engine makes of a prompt."""
+    if not prompt.continuations:
+        yield prompt.token_ids
+    for continuation in prompt.continuations:
+        yield prompt.token_ids + continuation.token_ids
 
 
-def _texts(prepared: Prepared, rows: Iterable[dict[str, Any]], tokenizer: Tokenizer) -> Iterator[str]:
-    """The prompts of these rows, as the model sees them."""
-    assert prepared.question is not None
-    for row in rows:
-        try:
-            messages = prepared.question.template.messages(prepared.query_list.source.template_values(row))
-        except TemplateFault:
-            continue  # the run will make a failure of it
-        yield tokenizer.text(messages)
+def _filled(
+    prepared: Prepared, rows: Iterable[tuple[bytes, dict[str, Any]]], maker: PromptMaker
+) -> Iterator[FilledPrompt]:
+    """The prompts of these rows; none of a row that the run will make a failure of."""
+    for prompt_key, row in rows:
+        with contextlib.suppress(TemplateFault):
+            yield maker.fill(prompt_key, prepared.query_list.source.template_values(row))
 
 
-def _common(a: list[int], b: list[int]) -> int:
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 

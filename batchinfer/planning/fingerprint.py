@@ -42,10 +42,22 @@ def answer_parts(
     options = {name: value for name, value in written.get("options", {}).items() if name not in OPTIONS_NOT_IN_KEY}
     parts["model"] = written | {"identity": model, "adapter": adapter, "options": options}
     parts.setdefault("sampling", {})
-    if output.get("type") == "choice":
-        parts["sampling"] = None  # a choice is scored from the raw distribution: nothing is drawn
-        parts["scoring"] = "first-token"
+    if (scoring := _scoring(output)) is not None:
+        parts |= {"sampling": None, "scoring": scoring}  # of the raw distribution: nothing is drawn
     return parts
+
+
+def _scoring(output: Mapping[str, Any]) -> str | None:
+    """The method by which texts are scored; None where answers are generated.
+
+    With first-token whole choices are scored where first tokens collide: that follows from the choices and the model's
+    tokenizer, which are in the key themselves.
+    """
+    if output.get("type") == "likelihood":
+        return "likelihood"
+    if output.get("type") == "choice":
+        return "first-token" if output.get("normalize", "none") == "none" else "whole-choices"
+    return None
 
 
 def fingerprint(parts: Mapping[str, Any]) -> bytes:

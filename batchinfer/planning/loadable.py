@@ -1,4 +1,4 @@
-"""What an engine would refuse once it has loaded the model, known before: by names, by files, and by the tokenizer."""
+"""What an engine would refuse once it has loaded the model, known before: by names and by files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.engines import grammars, vllm_options, vllm_source
 from batchinfer.engines.adapter import adapter_faults
-from batchinfer.engines.protocol import Task
-from batchinfer.engines.tokenizer import ChoicesCollide, Tokenizer
 from batchinfer.errors import did_you_mean
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
@@ -32,14 +30,6 @@ def check_loadable(job: Job, data: JobData, question: Question, info: Info) -> N
     faults += _output_faults(job, job.spec.model, info)
     if faults:
         raise reader.faulty(job, faults)
-
-
-def task_of(job: Job, question: Question, tokenizer: Tokenizer) -> Task:
-    """What an engine is to do with each prompt. Raises SpecError or ModelError if choices cannot be scored."""
-    try:
-        return question.task(tokenizer)
-    except ChoicesCollide as exc:
-        raise reader.faulty(job, [(("output", "choices"), str(exc))]) from exc
 
 
 def _option_faults(model: ModelSpec) -> Iterator[Fault]:

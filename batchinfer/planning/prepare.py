@@ -30,7 +30,7 @@ from batchinfer.job.reader import Job
 from batchinfer.planning import question as questions
 from batchinfer.planning.plan import Plan, Selection
 from batchinfer.planning.question import Question
-from batchinfer.prompting.template import PromptTemplate
+from batchinfer.prompting.likelihood import used_columns
 from batchinfer.versions.folders import candidates, numbers
 
 WRITER_PATIENCE = 600.0  # seconds; a run of hours does not fail because somebody plans beside it
@@ -127,7 +127,7 @@ def begun(job: Job, data: JobData, doing: str, instead: Path | None, info: Info 
     data.check_owner(job.path)
     if not data.is_known:
         prompt = job.spec.prompt
-        list_columns(job, data, instead, used=PromptTemplate(prompt, [], "").columns if prompt else ())
+        list_columns(job, data, instead, used=used_columns(prompt, job.spec.output, "") if prompt else ())
     with lock_job(data, doing, info):
         yield
 
@@ -168,7 +168,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
     data.check_owner(job.path)
     spec = job.spec
     question = questions.make(job, data, update_model=options.update_model) if spec.prompt else None
-    columns = question.template.columns if question else list(spec.input.key)
+    columns = question.columns if question else list(spec.input.key)
     selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
     with data.scratch() as scratch, scratch_database(scratch) as db:
         files, upstream = list_files(job, data, options.input, scratch)

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from batchinfer.core import columns
+from batchinfer.core.columns import Kind
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Provenance
 from batchinfer.engines import models
+from batchinfer.engines.choices import ChoiceScoring, scoring_of
 from batchinfer.engines.models import ModelIdentity
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.tokenizer import Tokenizer
@@ -23,6 +24,7 @@ from batchinfer.inputs.shortest import plain_values
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.fingerprint import answer_parts, fingerprint, parser_fingerprint
+from batchinfer.prompting.likelihood import ScoredText, scored_text
 from batchinfer.prompting.parse import Parser
 from batchinfer.prompting.spec import Example, PromptSpec
 from batchinfer.prompting.template import PromptTemplate, few_shot
@@ -34,6 +36,7 @@ class Question:
 
     spec: the job file.
     template: makes a row's prompt.
+    scored: makes the text whose likelihood is asked for; None where none is.
     parser: reads answers.
     parser_id: how answers are read, as a hash.
     identity: of the model.
@@ -44,6 +47,7 @@ class Question:
 
     spec: JobSpec
     template: PromptTemplate
+    scored: ScoredText | None
     parser: Parser
     parser_id: str
     identity: ModelIdentity
@@ -60,7 +64,12 @@ class Question:
         assert self.spec.prompt is not None  # a question is only made of jobs that have one
         return self.spec.prompt
 
-    def of_kinds(self, kinds: dict[str, columns.Kind], zoned: Collection[str] = ()) -> Question:
+    @property
+    def columns(self) -> list[str]:
+        """Those that a row's question is made of, in the order in which they first appear."""
+        return list(dict.fromkeys([*self.template.columns, *(self.scored.columns if self.scored else ())]))
+
+    def of_kinds(self, kinds: dict[str, Kind], zoned: Collection[str] = ()) -> Question:
         """The same, for template columns of these kinds: 1 and 1.0 make different prompts.
 
         zoned: those whose times have a zone, which a prompt says.
@@ -72,19 +81,28 @@ class Question:
         """What is stored with everything that a run makes of it."""
         return Provenance(self.fingerprint, self.parser_id, self.identity.label, run_id)
 
-    def task(self, tokenizer: Tokenizer) -> Task:
-        """What an engine is to do with each prompt. Raises ModelError if the choices cannot be told apart.
+    def scoring(self, tokenizer: Tokenizer) -> ChoiceScoring | None:
+        """How the choices are scored; None in a job without them. Raises ChoicesCollide if nothing tells them apart.
 
-        Raises it also if the model's chat template leaves a part of the prompt out.
+        Raises ModelError if the model's chat template leaves a part of the prompt out, or opens a thinking block.
         """
-        output, adapter = self.spec.output, self.identity.adapter
+        output = self.spec.output
         if self.chat:
             tokenizer.check_holds(self.template.roles)
-        if output.choices is not None:
-            if self.chat:
+            if output.is_scored:
                 tokenizer.check_no_thinking()
-            tokens = tokenizer.choice_tokens(output.choices, chat=self.chat)
-            return Task({"temperature": 0.0}, score_tokens=tokens, adapter=adapter)
+        if output.choices is None:
+            return None
+        return scoring_of(output.choices, output.normalize, tokenizer, chat=self.chat)
+
+    def task(self, scoring: ChoiceScoring | None) -> Task:
+        """What an engine is to do with each prompt. scoring: of the choices."""
+        output, adapter = self.spec.output, self.identity.adapter
+        if scoring is not None:
+            tokens = scoring.first_tokens
+            return Task({"temperature": 0.0}, score_tokens=tokens, score_continuations=tokens is None, adapter=adapter)
+        if self.scored is not None:
+            return Task({"temperature": 0.0}, score_continuations=True, adapter=adapter)
         constraint = (
             ("json", output.schema_) if output.type == "json" else ("regex", output.pattern) if output.pattern else None
         )
@@ -115,6 +133,8 @@ def make(job: Job, data: JobData, *, update_model: bool = False, shots: int | st
     examples = few_shot(_examples(job, spec.prompt), spec.prompt.shots, str(job.path))
     template = PromptTemplate(spec.prompt, examples, str(job.path))
     template.compile()
+    if scored := scored_text(spec.output, str(job.path)):
+        scored.compile()
     identity = models.resolve(job, data, update=update_model)
     parts = answer_parts(
         spec.beyond_defaults(),
@@ -124,7 +144,7 @@ def make(job: Job, data: JobData, *, update_model: bool = False, shots: int | st
     )
     parser_id = parser_fingerprint(spec.output.beyond_defaults())
     return Question(
-        spec, template, Parser(spec.output), parser_id, identity, fingerprint(parts), parts, tuple(examples)
+        spec, template, scored, Parser(spec.output), parser_id, identity, fingerprint(parts), parts, tuple(examples)
     )
 
 

@@ -65,7 +65,7 @@ MOST_CHOICES = 128  # vLLM's MAX_LOGPROB_TOKEN_IDS: so many tokens can be scored
 class OutputSpec(Section):
     """The form of an answer. The engine is made to obey type, schema, choices and pattern."""
 
-    type: Literal["text", "choice", "regex", "json"] = "text"
+    type: Literal["text", "choice", "regex", "json", "likelihood"] = "text"
     schema_: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema, with type: json.")
     choices: Annotated[list[str], Field(min_length=2), AfterValidator(distinct)] | None = Field(
         None, description=f"The labels, with type: choice, at most {MOST_CHOICES}. Each gets a score."
@@ -76,12 +76,20 @@ class OutputSpec(Section):
     steps: list[Step] = Field(
         [], description="Applied to the answer, in this order: strip, casefold, squeeze, split, …"
     )
+    text: str | None = Field(
+        None,
+        description="With type: likelihood, the text that is scored as what follows the prompt. Jinja2, as prompt.template.",
+    )
+    normalize: Literal["none", "tokens", "characters"] = Field(
+        "none",
+        description="With choices, which are then scored whole, or a likelihood: divide log-probabilities by the length in this.",
+    )
     min_mass: Share | None = Field(None, description="With choices: a row fails if all together have less probability.")
 
     @model_validator(mode="after")
     def _fits_type(self) -> OutputSpec:
-        needs = {"json": "schema", "choice": "choices", "regex": "pattern"}
-        forms = {"schema": self.schema_, "choices": self.choices, "pattern": self.pattern}
+        needs = {"json": "schema", "choice": "choices", "regex": "pattern", "likelihood": "text"}
+        forms = {"schema": self.schema_, "choices": self.choices, "pattern": self.pattern, "text": self.text}
         for kind, name in needs.items():
             if self.type == kind and forms[name] is None:
                 raise ValueError(f"type: {kind} needs {name}")
@@ -89,8 +97,14 @@ class OutputSpec(Section):
                 raise ValueError(f"{name} belongs to type: {kind}, but type is {self.type}")
         if self.type != "choice" and self.min_mass is not None:
             raise ValueError("min_mass belongs to type: choice")
+        if not self.is_scored and self.normalize != "none":
+            raise ValueError("normalize belongs to type: choice and type: likelihood")
+        if self.normalize != "none" and self.min_mass is not None:
+            raise ValueError("min_mass needs normalize: none, since what is divided by a length is no probability")
         if self.type == "choice" and self.steps:
             raise ValueError("steps do not apply to a choice: the answer is one of the choices as they stand")
+        if self.type == "likelihood" and self.steps:
+            raise ValueError("steps do not apply to a likelihood: it is a number")
         return self
 
     @field_validator("choices")
@@ -110,9 +124,14 @@ class OutputSpec(Section):
         return schema
 
     @property
+    def is_scored(self) -> bool:
+        """Whether the model only says how likely texts are, and generates none."""
+        return self.type in ("choice", "likelihood")
+
+    @property
     def is_json(self) -> bool:
         """Whether predictions are JSON values rather than plain strings."""
-        return self.type == "json" or any(isinstance(step, SplitStep) for step in self.steps)
+        return self.type in ("json", "likelihood") or any(isinstance(step, SplitStep) for step in self.steps)
 
     @property
     def kind(self) -> Literal["json", "string"]:

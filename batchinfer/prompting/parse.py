@@ -56,6 +56,8 @@ class Parser:
         try:
             if self._spec.type == "choice":
                 return self._choice(generation)
+            if self._spec.type == "likelihood":
+                return _likelihood(generation)
             with _time_for(generation.text):
                 return Prediction(self._value(generation, row))
         except ParseFailed as exc:
@@ -66,7 +68,10 @@ class Parser:
             return Failure(generation.prompt_key, "parse", "unreadable", f"The answer {_cannot_be_checked(exc)}.")
 
     def _choice(self, generation: Generation) -> Prediction:
-        """The likeliest choice; scores are renormalised over the choices, choice_mass is what they had before."""
+        """The likeliest choice; scores are renormalised over the choices, choice_mass is what they had before.
+
+        What was divided by a length is no probability, so there is no choice_mass then.
+        """
         choices = self._spec.choices or []
         if generation.logprobs is None or len(generation.logprobs) != len(choices):
             raise ParseFailed("no_scores", "The engine returned no scores for the choices.")
@@ -82,7 +87,7 @@ class Parser:
             )
         scores = {choice: part / choice_mass for choice, part in zip(choices, probabilities, strict=True)}
         best = max(choices, key=lambda choice: scores[choice])  # the first listed among equals
-        return Prediction(best, scores[best], scores, min(choice_mass, 1.0))
+        return Prediction(best, scores[best], scores, min(choice_mass, 1.0) if self._spec.normalize == "none" else None)
 
     def _value(self, generation: Generation, row: Mapping[str, Any]) -> Any:
         value: Any = generation.text
@@ -114,6 +119,8 @@ class Parser:
         """
         if self._spec.choices is not None:
             return None if value in self._spec.choices else self._no_choice(value)
+        if self._spec.type == "likelihood":
+            return None if _is_number(value) else f"is {shortened(json.dumps(value, ensure_ascii=False))}, not a number"
         if broken := _too_deep(value):
             return broken.fault
         try:
@@ -157,6 +164,18 @@ class Parser:
         if self._pattern is not None and not (isinstance(value, str) and self._pattern.fullmatch(value)):
             return BrokenRule("not_in_pattern", f"is {str(value)[:80]!r}, which does not match output.pattern")
         return BrokenRule("empty", "is empty") if value in ("", []) else None
+
+
+def _likelihood(generation: Generation) -> Prediction:
+    """The log-probability of the row's text: the prediction and its score."""
+    if generation.logprobs is None or len(generation.logprobs) != 1 or not math.isfinite(generation.logprobs[0]):
+        raise ParseFailed("no_scores", "The engine returned no score for output.text.")
+    [logprob] = generation.logprobs
+    return Prediction(logprob, logprob)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class ParseFailed(Exception):

@@ -44,21 +44,23 @@ class PromptTemplate:
     columns: those that the template uses, in the order in which they first appear.
     """
 
-    def __init__(self, spec: PromptSpec, examples: Sequence[Example], path: str) -> None:
-        """examples: those of the prompt, as `few_shot` gives them. Raises SpecError, naming `path`.
+    def __init__(
+        self, spec: PromptSpec, examples: Sequence[Example], path: str, *, field: str = "prompt.template"
+    ) -> None:
+        """examples: those of the prompt, as `few_shot` gives them. Raises SpecError, naming `path` and the template's field.
 
         Nothing of the template is computed here: commands that fill none are not slowed down by one.
         """
-        self._spec, self._examples, self._path = spec, examples, path
+        self._spec, self._examples, self._path, self._field = spec, examples, path, field
         self._environment = Metered()
         self._tree = self._parsed()
         if fault := _fault_of(self._tree, self._environment):
-            raise SpecError(path, [f"prompt.template{fault}"])
+            raise SpecError(path, [f"{self._field}{fault}"])
         self._by_name = ROW in find_undeclared_variables(self._tree) and _rows_are_subscripted(self._tree)
         self.columns = _columns(self._tree, self._unknown(), by_name=self._by_name)
         if not self.columns:
             raise SpecError(
-                path, ["prompt.template: uses no column, so every row would be the same question: write {{ column }}."]
+                path, [f"{field}: uses no column, so every row would be the same question: write {{{{ column }}}}."]
             )
         for number, example in enumerate(examples, 1):
             if missing := [name for name in self.columns if name not in example.input]:
@@ -84,10 +86,10 @@ class PromptTemplate:
     def _broken(self, exc: Exception) -> SpecError:
         """The error for a template that cannot be used at all."""
         if isinstance(exc, TemplateSyntaxError):
-            return SpecError(self._path, [f"prompt.template, line {exc.lineno}: {exc.message}"])
+            return SpecError(self._path, [f"{self._field}, line {exc.lineno}: {exc.message}"])
         if isinstance(exc, RecursionError | SyntaxError | MemoryError):
-            return SpecError(self._path, [f"prompt.template: {TOO_DEEP}"])
-        return SpecError(self._path, [f"prompt.template: cannot be used: {exc}."])
+            return SpecError(self._path, [f"{self._field}: {TOO_DEEP}"])
+        return SpecError(self._path, [f"{self._field}: cannot be used: {exc}."])
 
     def compile(self) -> None:
         """Makes it ready to be filled, and fills in the examples. Raises SpecError."""
@@ -146,7 +148,7 @@ class PromptTemplate:
         except (BudgetSpent, TookTooLong) as exc:
             self._spent += 1
             if self._spent == GIVE_UP_AFTER:
-                raise SpecError(self._path, [f"prompt.template: asks for too much of each row so far: {exc}."]) from exc
+                raise SpecError(self._path, [f"{self._field}: asks for too much of each row so far: {exc}."]) from exc
             raise TemplateFault(f"the template asks for too much: {exc}.") from exc
         except UnicodeEncodeError as exc:
             raise TemplateFault(f"the prompt has {text[exc.start]!r}, which is not a character.") from exc

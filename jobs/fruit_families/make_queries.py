@@ -23,6 +23,7 @@ SHOWN = {
     "peach",
     "pear",
     "grape",
+    "honeydew",
     "lemon",
     "raspberry",
     "pineapple",
@@ -146,17 +147,11 @@ bilimbi; Averrhoa bilimbi
 black sapote; Diospyros nigra
 blackcurrant; Ribes nigrum
 blueberry; Vaccinium corymbosum
-bottle gourd; Lagenaria siceraria; pepo
-butternut squash; Cucurbita moschata; pepo
 calafate; Berberis microphylla
 camu camu; Myrciaria dubia
 canistel; Pouteria campechiana
-cantaloupe; Cucumis melo; pepo
 cape gooseberry; Physalis peruviana
-cassabanana; Sicana odorifera; pepo
-chayote; Sechium edule; pepo with one seed
 cranberry; Vaccinium macrocarpon
-cucumber; Cucumis sativus; pepo
 date-plum; Diospyros lotus
 dragon fruit; Selenicereus undatus
 eggplant; Solanum melongena
@@ -168,13 +163,11 @@ gooseberry; Ribes uva-crispa
 guava; Psidium guajava
 hardy kiwi; Actinidia arguta
 honeyberry; Lonicera caerulea
-ivy gourd; Coccinia grandis; pepo
 jaboticaba; Plinia cauliflora
 jambolan; Syzygium cumini; one seed; called a drupe by some
 java apple; Syzygium samarangense
 jostaberry; Ribes x nidigrolaria
 kei apple; Dovyalis caffra
-kiwano; Cucumis metuliferus; pepo
 kiwifruit; Actinidia deliciosa
 langsat; Lansium domesticum
 lingonberry; Vaccinium vitis-idaea
@@ -185,7 +178,6 @@ mangosteen; Garcinia mangostana
 maqui; Aristotelia chilensis
 maypop; Passiflora incarnata
 miracle fruit; Synsepalum dulcificum
-monk fruit; Siraitia grosvenorii; pepo
 muscadine; Vitis rotundifolia
 naranjilla; Solanum quitoense
 natal plum; Carissa macrocarpa
@@ -197,7 +189,6 @@ persimmon; Diospyros kaki
 plantain; Musa x paradisiaca
 pomegranate; Punica granatum; leathery berry, also called a balausta
 prickly pear; Opuntia ficus-indica
-pumpkin; Cucurbita pepo; pepo
 redcurrant; Ribes rubrum
 rose apple; Syzygium jambos
 sapodilla; Manilkara zapota
@@ -211,9 +202,22 @@ tamarillo; Solanum betaceum
 tomatillo; Physalis philadelphica
 tomato; Solanum lycopersicum
 wampee; Clausena lansium; of the citrus family, without a rind like that of citrus
-watermelon; Citrullus lanatus; pepo
-wax gourd; Benincasa hispida; pepo
-zucchini; Cucurbita pepo; pepo
+"""
+
+PEPOS = """
+bottle gourd; Lagenaria siceraria
+butternut squash; Cucurbita moschata
+cantaloupe; Cucumis melo
+cassabanana; Sicana odorifera
+chayote; Sechium edule; one seed
+cucumber; Cucumis sativus
+ivy gourd; Coccinia grandis
+kiwano; Cucumis metuliferus
+monk fruit; Siraitia grosvenorii
+pumpkin; Cucurbita pepo
+watermelon; Citrullus lanatus
+wax gourd; Benincasa hispida
+zucchini; Cucurbita pepo
 """
 
 HESPERIDIA = """
@@ -354,6 +358,7 @@ FAMILIES = {
     "drupe": DRUPES,
     "pome": POMES,
     "berry": BERRIES,
+    "pepo": PEPOS,
     "hesperidium": HESPERIDIA,
     "aggregate": AGGREGATES,
     "multiple": MULTIPLES,

@@ -101,15 +101,34 @@ def test_a_model_that_is_no_text_generator(batchinfer: Cli, shop: Callable[..., 
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
-def test_choices_that_collide(batchinfer: Cli, shop: Callable[..., Path], command: str) -> None:
-    """Choices whose first tokens are the same are refused with the line and labels that would do, by plan already."""
-    folder = shop(output={"type": "choice", "choices": ["Positive", "Perhaps"]})
+def test_choices_that_are_the_same_tokens(
+    batchinfer: Cli, shop: Callable[..., Path], tmp_path: Path, command: str
+) -> None:
+    """Choices that the model cannot tell apart are refused with the line, by plan already."""
+    folding = model_folder(tmp_path / "folding", folds_case=True)
+    folder = shop(model={"id": str(folding)}, output={"type": "choice", "choices": ["yes", "Us", "US"]})
     done = batchinfer(command, "shop")
     assert done.code == 2
     last = done.err.splitlines()[-1]
-    assert "Positive and Perhaps both begin with 'P'" in last
     lines = (folder / "job.yaml").read_text().splitlines()
-    assert last.startswith(f"  line {lines.index('  choices:') + 1}: output.choices: the first token must tell")
+    assert last == (
+        f"  line {lines.index('  choices:') + 1}: output.choices: Us and US are the same tokens for this model: take other words."
+    )
+
+
+def test_a_plan_says_what_whole_choices_cost(batchinfer: Cli, shop: Callable[..., Path]) -> None:
+    """Where first tokens collide, plan names them, and counts a request for each choice of each prompt."""
+    shop(output={"type": "choice", "choices": ["Positive", "Perhaps", "No"]})
+    done = batchinfer("plan", "shop")
+    assert done.code == 0
+    assert "Positive and Perhaps begin with 'P'" in done.out
+    plan = batchinfer("plan", "shop", "--json").json
+    assert plan["scoring"] == {"requests": 3, "whole": True, "collisions": ["Positive and Perhaps begin with 'P'"]}
+    shop(output={"type": "choice", "choices": ["Positive", "No"]})
+    short = batchinfer("plan", "shop", "--json").json
+    assert short["scoring"] == {"requests": 1, "whole": False, "collisions": []}
+    prompts = short["prompt_tokens"]
+    assert plan["prompt_tokens"] == 3 * prompts + plan["unique"] * len("PositivePerhapsNo")
 
 
 def problems(done: Done, folder: Path) -> list[str]:

@@ -37,7 +37,7 @@ def test_the_form_is_the_templates(tmp_path: Path, template: str, text: str) -> 
     made = tokenizer(tmp_path, template)
     made.check_holds(ROLES)
     assert made.text(MESSAGES).strip() == text.strip()
-    assert made.choice_tokens(["a", "b"], chat=True) == (97, 98)
+    assert made.in_place(["a", "b"], chat=True) == [(97,), (98,)]
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_an_adapter_changes_the_answers(engine_slot: EngineSlot, tokenizer: Toke
     """A LoRA adapter is loaded from its folder, and the scores differ from those without it."""
     pool = engine_slot.get(adapter=str(adapter))
     asked = prompts(tokenizer, ["I love it."])
-    tokens = tokenizer.choice_tokens(["Positive", "Negative"], chat=True)
+    tokens = tuple(ids[0] for ids in tokenizer.in_place(["Positive", "Negative"], chat=True))
     [plain] = pool.generate(Task({}, score_tokens=tokens), asked)
     [adapted] = pool.generate(Task({}, score_tokens=tokens, adapter=str(adapter)), asked)
     assert isinstance(plain, Generation)

@@ -23,6 +23,25 @@ CROSS = [
     ("output: {type: json, schema: {}, choices: [a, b]}", "output: choices belongs to type: choice, but type is json."),
     ("output: {type: json, schema: {}, pattern: a}", "output: pattern belongs to type: regex, but type is json."),
     ("output: {min_mass: 0.5}", "output: min_mass belongs to type: choice."),
+    ("output: {normalize: tokens}", "output: normalize belongs to type: choice and type: likelihood."),
+    ("output: {type: likelihood}", "output: type: likelihood needs text."),
+    ('output: {text: "{{ term }}"}', "output: text belongs to type: likelihood, but type is text."),
+    (
+        'output: {type: likelihood, text: "{{ term }}", steps: [strip]}',
+        "output: steps do not apply to a likelihood: it is a number.",
+    ),
+    (
+        'output: {type: likelihood, text: "{{ term"}',
+        "output.text, line 1: unexpected end of template, expected 'end of print statement'.",
+    ),
+    (
+        "output: {type: likelihood, text: same}",
+        "output.text: uses no column, so every row would be the same question: write {{ column }}.",
+    ),
+    (
+        "output: {type: choice, choices: [a, b], normalize: tokens, min_mass: 0.5}",
+        "output: min_mass needs normalize: none, since what is divided by a length is no probability.",
+    ),
     (
         "output: {type: choice, choices: [a, b], steps: [strip]}",
         "output: steps do not apply to a choice: the answer is one of the choices as they stand.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.engines.pool import EnginePool
-from batchinfer.errors import Busy, GateFailed, ModelError, SpecError, Stopped, UsageError
+from batchinfer.errors import Busy, GateFailed, ModelError, Stopped, UsageError
 from batchinfer.pipeline.report import ChoiceMass
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options, prepare
@@ -322,16 +324,60 @@ def test_a_choice_is_scored(tmp_path: Path, tiny: Path, log: Path) -> None:
     assert report.to_json()["mass"] == {"p05": 0.08, "median": 0.08, "below_0.1": 3}
 
 
-@pytest.mark.parametrize("choices", [["Positive", "Perhaps"], ["yes", "yellow", "no"]])
-def test_choices_that_begin_alike_are_refused(
-    tmp_path: Path, tiny: Path, no_engine: EnginePool, choices: list[str]
-) -> None:
-    """Choices whose first tokens collide are refused before the engine is asked anything, with other labels proposed."""
-    job, data = make_job(tmp_path / "shop", numbered(3), tiny, output={"type": "choice", "choices": choices})
-    with pytest.raises(SpecError, match=r"line 13: output\.choices: ") as refused:
-        run(job, data, Options(), RecordingConsole(), no_engine)
-    assert f"{choices[0]} and {choices[1]} both begin with '{choices[0][0]}'" in str(refused.value)
-    assert "such as A, B" in str(refused.value)
+def test_choices_that_begin_alike_are_scored_whole(tmp_path: Path, tiny: Path, log: Path) -> None:
+    """Where one token cannot tell choices apart the engine is given all of each, and scores are kept as ever."""
+    output = {"type": "choice", "choices": ["yes", "yellow", "no"]}
+    job, data = make_job(tmp_path / "shop", numbered(3), tiny, output=output)
+    with scripted(log, 2, scores=[0.02, 0.06, 0.0001]) as pool:
+        report = run(job, data, Options(), RecordingConsole(), pool)
+        assert run(job, data, Options(), RecordingConsole(), pool).cached == 3
+    assert values(data) == dict.fromkeys(numbered(3)["text"], "yellow")
+    assert report.choice_mass is not None
+
+
+def test_scores_by_length_are_served_without_a_mass(tmp_path: Path, tiny: Path, log: Path) -> None:
+    """With output.normalize whole choices are scored, whatever they begin with; the version has scores, and no mass."""
+    job, data = make_job(tmp_path / "shop", numbered(3), tiny, output=CHOICE | {"normalize": "characters"})
+    with scripted(log, scores=[0.6, 0.2]) as pool:
+        report = run(job, data, Options(), RecordingConsole(), pool)
+    assert (report.version, report.choice_mass) == (1, None)
+    [row, *_] = pq.read_table(folder_of(data, 1) / "predictions.parquet").to_pylist()
+    assert (row["score"], row["mass"]) == (pytest.approx(0.75), None)
+
+
+def test_a_likelihood_is_asked_for_each_rows_own_text(tmp_path: Path, tiny: Path, log: Path) -> None:
+    """Rows with one prompt and different texts are different questions; the number is what is served."""
+    rows = {"text": ["a", "a", "a", "b"], "term": ["one", "two", "-", "one"]}
+    job, data = make_job(
+        tmp_path / "shop", rows, tiny, input={"path": "queries.parquet", "key": ["text", "term"]}, gate=LENIENT,
+        output={"type": "likelihood", "text": "{{ term | replace('-', '') }}"},
+    )  # fmt: skip
+    with scripted(log, scores=[0.25]) as pool:
+        report = run(job, data, Options(), RecordingConsole(), pool)
+        assert run(job, data, Options(), RecordingConsole(), pool).cached == 3
+    assert (report.unique, report.generated, report.failed, report.choice_mass) == (4, 3, 1, None)
+    [failure] = Store(data.cache).failures()
+    assert (failure.reason, failure.detail) == (
+        "template",
+        "For this row output.text is empty, so there is nothing to score.",
+    )
+    with Snapshot(folder_of(data, 1)) as version:
+        body = json.loads(version.get({"text": "a", "term": "two"}) or b"")
+    assert (body["prediction"], body["score"], body["scores"]) == (pytest.approx(math.log(0.25)),) * 2 + (None,)
+
+
+def test_a_prompt_without_room_for_what_is_scored_fails_alone(tmp_path: Path, tiny: Path, log: Path) -> None:
+    """The longest choice must fit the window behind the prompt."""
+    window = 64
+    head = len("<user>\n<assistant>")
+    texts = ["x" * (window - head - 7), "x" * (window - head - 6)]
+    output = {"type": "choice", "choices": ["yes", "yellow"]}
+    job, data = make_job(tmp_path / "shop", {"text": texts}, tiny, gate=LENIENT, output=output)
+    with scripted(log, scores=[0.5, 0.2], max_len=window) as pool:
+        run(job, data, Options(), RecordingConsole(), pool)
+    assert reasons(data) == {texts[1]: "prompt_too_long"}
+    [failure] = Store(data.cache).failures()
+    assert failure.detail.endswith("the model's window of 64 leaves no room for the 6 tokens that are to be scored.")
 
 
 def test_a_model_that_thinks_before_a_choice_is_refused(tmp_path: Path, log: Path, no_engine: EnginePool) -> None:

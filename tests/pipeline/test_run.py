@@ -20,7 +20,7 @@ from batchinfer.cache.store import Store
 from batchinfer.core.clock import iso, now
 from batchinfer.core.home import JobData
 from batchinfer.engines.pool import EnginePool
-from batchinfer.errors import ModelError, SpecError
+from batchinfer.errors import ModelError
 from batchinfer.job import reader
 from batchinfer.pipeline.run import run
 from batchinfer.pipeline.trial import try_rows
@@ -211,19 +211,8 @@ def test_fruit_families_with_no_one_and_all_shots(
         assert getattr(trial.result, "value", None) in (job.spec.output.choices or [])
     assert prompts[0] == "apple:"
     assert prompts[1] == "peach: drupe\napple:"
-    assert prompts[2].count("\n") == 8
+    assert prompts[2].count("\n") == 9
     assert not data.cache.exists()  # nothing is stored
-
-
-def test_labels_that_begin_alike_are_refused(workshop: Workshop, engine: EnginePool, console: RecordingConsole) -> None:
-    """Choices whose first tokens collide end with a sentence that names them and proposes others."""
-    job, data = workshop.job(
-        {"text": ["melon"]},
-        prompt={"format": "completion", "template": "{{ text }}:"},
-        output={"type": "choice", "choices": ["pome", "pepo"]},
-    )
-    with pytest.raises(SpecError, match=r"line \d+: output.choices: .*pome and pepo both begin with ' p'.*A, B"):
-        run(job, data, Options(), console, engine)
 
 
 def test_a_model_that_thinks_first_cannot_score_a_choice(

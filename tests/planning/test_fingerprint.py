@@ -200,6 +200,18 @@ def test_choices_and_their_order_are_in_the_key() -> None:
     )
 
 
+def test_how_choices_are_scored_is_in_the_key() -> None:
+    """Scores by length are other scores; a job that says nothing of it has the key that such jobs always had."""
+    parts = answer_parts(CHOICE, [], "w", None)
+    assert parts["scoring"] == "first-token"
+    bare = {**CHOICE, "output": {name: value for name, value in CHOICE["output"].items() if value is not None}}
+    bare["output"].pop("normalize")
+    assert fingerprint(answer_parts(bare, [], "w", None)).hex() == "6be00675aa4f18958ea8bef3c9d7493a"
+    by_length = [{**CHOICE, "output": {**CHOICE["output"], "normalize": unit}} for unit in ("tokens", "characters")]
+    assert len({fingerprint_of(CHOICE), *map(fingerprint_of, by_length)}) == 3
+    assert answer_parts(by_length[0], [], "w", None)["scoring"] == "whole-choices"
+
+
 def test_the_order_of_names_in_the_job_file_is_in_no_key() -> None:
     """A job file that was only sorted differently asks the same."""
 
@@ -226,7 +238,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "temperature": 0.0, "max_tokens": 128, "seed": 0, "stop": [], "top_p": 1.0, "top_k": 0, "min_p": 0.0,
         "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0,
     },
-    "output": {"type": "text", "schema": None, "choices": None, "pattern": None, "steps": [], "min_mass": None},
+    "output": {
+        "type": "text", "schema": None, "choices": None, "pattern": None, "text": None, "normalize": "none", "steps": [],
+        "min_mass": None,
+    },
 }  # fmt: skip
 BARE = {
     "name": "bare",

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from batchinfer.engines.protocol import Task
-from batchinfer.engines.tokenizer import ChoicesCollide, Tokenizer
+from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import InputError
 from batchinfer.planning import question as questions
 from batchinfer.planning.question import Question
@@ -100,20 +100,20 @@ def test_examples_that_will_not_do(tmp_path: Path, columns: dict[str, Any] | Non
 def test_what_an_engine_must_obey(tmp_path: Path, tiny: Path, output: dict[str, Any], constraint: Any) -> None:
     """Texts are free, JSON obeys its schema and a pattern itself; sampling is the job's."""
     own, data = make_job(tmp_path / "shop", {"text": ["a"]}, tiny, output=output, sampling={"max_tokens": 9})
-    task = questions.make(own, data).task(Tokenizer(str(tiny), None, {}))
+    made = questions.make(own, data)
+    task = made.task(made.scoring(Tokenizer(str(tiny), None, {})))
     assert (task.constraint, task.score_tokens, task.sampling["max_tokens"]) == (constraint, None, 9)
 
 
 def test_a_choice_is_scored(tmp_path: Path, tiny: Path) -> None:
-    """The first tokens of the choices are scored, and nothing is sampled; choices that begin alike are refused."""
+    """The first tokens of the choices are scored, and nothing is sampled; where they are the same, whole choices are."""
     own, data = make_job(tmp_path / "shop", {"text": ["a"]}, tiny, output=CHOICE)
     tokenizer = Tokenizer(str(tiny), None, {})
-    assert questions.make(own, data).task(tokenizer) == Task(
-        {"temperature": 0.0}, score_tokens=(token("Y"), token("N"))
-    )
+    made = questions.make(own, data)
+    assert made.task(made.scoring(tokenizer)) == Task({"temperature": 0.0}, score_tokens=(token("Y"), token("N")))
     alike, data = make_job(tmp_path / "alike", {"text": ["a"]}, tiny, output=CHOICE | {"choices": ["Yes", "Yawn"]})
-    with pytest.raises(ChoicesCollide, match="Yes and Yawn both begin with"):
-        questions.make(alike, data).task(tokenizer)
+    made = questions.make(alike, data)
+    assert made.task(made.scoring(tokenizer)) == Task({"temperature": 0.0}, score_continuations=True)
 
 
 def test_what_an_engine_loads(tmp_path: Path) -> None:

@@ -52,3 +52,11 @@ def chosen(logprobs: tuple[float, ...] | None, finish_reason: str = "stop", **ou
     labels = output.pop("choices", None) or ["a", "b", "c", "d", "e", "f"][: max(2, len(logprobs or ()))]
     parser = Parser(OutputSpec.model_validate({"type": "choice", "choices": labels, **output}))
     return parser(generation("whatever the token spells", logprobs, finish_reason), {})
+
+
+LIKELIHOOD = OutputSpec(type="likelihood", text="{{ term }}")
+
+
+def likelihood(logprobs: tuple[float, ...] | None) -> Prediction | Failure:
+    """What is read from the score of a row's text."""
+    return Parser(LIKELIHOOD)(generation("", logprobs), {})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from batchinfer.core.records import Failure, Prediction
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.parse import Parser
-from tests.prompting.answers import INF, KEY, chosen, failed, generation, json_values, read
+from tests.prompting.answers import INF, KEY, LIKELIHOOD, chosen, failed, generation, json_values, likelihood, read
 
 # Choices.
 
@@ -93,6 +93,35 @@ def test_below_min_mass_a_row_is_off_choice(least: float | None, passes: bool) -
 def test_exactly_min_mass_is_enough() -> None:
     """A mass that equals min_mass passes."""
     assert isinstance(chosen((0.0, -INF), min_mass=1.0), Prediction)
+
+
+def test_scores_by_length_have_no_mass() -> None:
+    """What was divided by a length makes scores that add up to 1, but is no probability that could be added up before."""
+    result = chosen((math.log(0.9), math.log(0.6)), normalize="tokens")
+    assert isinstance(result, Prediction)
+    assert result.scores == pytest.approx({"a": 0.6, "b": 0.4})
+    assert result.choice_mass is None
+
+
+def test_a_likelihood_is_the_prediction_and_its_score() -> None:
+    """The number that the engine gave, as it is; there are no scores of choices beside it."""
+    assert likelihood((-3.5,)) == Prediction(-3.5, -3.5)
+
+
+@pytest.mark.parametrize("logprobs", [None, (), (-1.0, -2.0), (-INF,), (math.nan,)])
+def test_a_likelihood_that_is_no_number_is_no_score(logprobs: tuple[float, ...] | None) -> None:
+    """A row whose text the engine gave no score, or more than one, fails."""
+    result = likelihood(logprobs)
+    assert isinstance(result, Failure)
+    assert (result.reason, result.detail) == ("no_scores", "The engine returned no score for output.text.")
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"), [(-3.5, None), (-3, None), ("-3.5", 'is "-3.5", not a number'), (True, "is true, not a number")]
+)
+def test_people_may_give_a_number_for_a_likelihood(value: Any, fault: str | None) -> None:
+    """And nothing else."""
+    assert Parser(LIKELIHOOD).fault_of(value, {}) == fault
 
 
 @pytest.mark.parametrize("logprobs", [None, (), (-1.0,), (-1.0, -1.0, -1.0)])
