@@ -46,6 +46,12 @@ MIGRATIONS: list[tuple[str, str]] = [
         INSERT INTO import_keys SELECT DISTINCT import_id, NULL FROM imports;
         """,
     ),
+    (
+        "the sample that a verdict was asked for",
+        """
+        ALTER TABLE imports ADD COLUMN sample VARCHAR;
+        """,
+    ),
 ]
 
 

@@ -132,6 +132,9 @@ class Verdicts:
     covered_sql = "covered"
     """Prompts that need no model: every row that asks them has an answer by people."""
 
+    judged_sql = "(SELECT lookup_hash FROM verdicts)"
+    """Keys that people said something of."""
+
     def rejected_sql(self, entries: str) -> str:
         """The lookup hash and hashed value of those entries that people rejected."""
         return self._hits(entries, "rejected")

@@ -12,7 +12,8 @@ $BATCHINFER_HOME/
         CURRENT            the version that was published last
         PIN                the version that is served instead, if there is one
         last_run.json      the last run that ended well
-        evals/             what prompts and answers were found to be worth
+        evals/             what prompts and answers were found to be worth, such as precision-v3.json
+        samples/<id>/      rows drawn for a review, and what they were drawn from
         misses/            what clients asked for and did not find, a file for each day and server
         logs/engine.log    what vLLM printed in the last run
         noted              there once a person was told that the bundled model is a small one
@@ -92,8 +93,8 @@ class JobData:
         return self.folder / "rejected"
 
     @property
-    def misses(self) -> Path:
-        return self.folder / "misses"
+    def samples(self) -> Path:
+        return self.folder / "samples"
 
     @property
     def evals(self) -> Path:
@@ -102,6 +103,10 @@ class JobData:
     @property
     def audits(self) -> Path:
         return self.folder / "audits"
+
+    @property
+    def misses(self) -> Path:
+        return self.folder / "misses"
 
     @property
     def logs(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -171,6 +171,7 @@ class Check:
     passed: whether the value keeps to the limit.
     message: the same as a sentence.
     examples: a few of the rows that it failed for.
+    used: what else it was judged by, as JSON; None where the value says it all.
     """
 
     name: str
@@ -179,12 +180,13 @@ class Check:
     passed: bool
     message: str
     examples: tuple[str, ...] = ()
+    used: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As reports and manifests have it."""
         return {
             "name": self.name, "value": self.value, "limit": self.limit, "passed": self.passed, "says": self.message,
-            "examples": self.examples,
+            "examples": self.examples, **({} if self.used is None else {"used": dict(self.used)}),
         }  # fmt: skip
 
 

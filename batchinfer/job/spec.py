@@ -169,6 +169,10 @@ class GateSpec(Section):
         default=False,
         description="Whether each slice of the section audit must keep to its limits, where rows enough say so.",
     )
+    precision: Share | None = Field(
+        None,
+        description="Least share of the predictions that is right, by verdicts on samples; the interval's lower end must reach it.",
+    )
 
 
 class MatchSpec(Section):

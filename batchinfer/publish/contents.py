@@ -239,6 +239,27 @@ class Candidate:
             "UNION ALL SELECT lookup_hash, value FROM refused)"
         )
 
+    @property
+    def withheld_sql(self) -> str:
+        """What the model says of keys that people judged, or said when it was served, where the cache is attached.
+
+        Columns: lookup_hash, the key's, prediction, score, source.
+        """
+        names = ", ".join(listed(column.name) for column in self._list.source.key)
+        judged = self._verdicts.judged_sql
+        said = (
+            f"SELECT lookup_hash, {names}, {verdicts.plain(self.spec, 'g.prediction')} AS prediction, g.score, '{Source.MODEL}' AS source "
+            f"FROM (FROM {self._list.first_rows_sql} SEMI JOIN {judged} USING (lookup_hash)) k JOIN cache.generations g "
+            "ON g.key = k.prompt_key WHERE g.prediction IS NOT NULL"
+        )
+        if self._before is None or not self._is_alike(self._served) or self.spec.on_failure != "keep":
+            return said
+        return (
+            f"WITH said AS MATERIALIZED ({said}) FROM said UNION ALL "
+            f"SELECT lookup_hash, {names}, prediction, score, source FROM before SEMI JOIN {judged} USING (lookup_hash) "
+            f"SEMI JOIN {self._list.lookups_sql} USING (lookup_hash) ANTI JOIN said USING (lookup_hash) WHERE source NOT IN {PEOPLE}"
+        )
+
     def write(self, target: Path) -> None:
         """The copy of record as Parquet, in the order of the lookup hash."""
         key = [column.name for column in self._list.source.key]

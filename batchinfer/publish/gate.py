@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from batchinfer.core.records import Check
 from batchinfer.errors import counted
 from batchinfer.job.spec import GateSpec
+from batchinfer.publish.inference import Precision
 from batchinfer.publish.slices import AuditedSlice, FairVerdict
 
 MOST_NAMED = 5  # groups in a sentence
@@ -77,8 +78,14 @@ _NEWLY_UNSEEN = _Share(
 _GOLDEN = _Share("golden row", "golden rows", "is right", "are right")
 
 
-def judge(spec: GateSpec, figures: Figures, slices: Sequence[AuditedSlice] = ()) -> list[Check]:
-    """All checks of the job's gate, passed or not. slices: groups of the list's keys, with what an audit says of them."""
+def judge(
+    spec: GateSpec, figures: Figures, slices: Sequence[AuditedSlice] = (), precision: Precision | None = None
+) -> list[Check]:
+    """All checks of the job's gate, passed or not.
+
+    slices: groups of the list's keys, with what an audit says of them. precision: of the model's predictions, where the
+    gate asks for it.
+    """
     checks = [
         _least("coverage", spec.coverage, figures.covered, figures.keys, _KEYS),
         _most("failures", spec.failures, figures.failed, figures.attempted, _PROMPTS),
@@ -100,6 +107,8 @@ def judge(spec: GateSpec, figures: Figures, slices: Sequence[AuditedSlice] = ())
         checks.append(_least("golden", spec.golden.accuracy, figures.right, figures.golden, _GOLDEN))
     if spec.audit:
         checks.append(_fair(slices))
+    if spec.precision is not None and precision is not None:
+        checks.append(_precise(spec.precision, precision))
     return checks
 
 
@@ -114,6 +123,37 @@ def _fair(slices: Sequence[AuditedSlice]) -> Check:
     named = f" ({', '.join(each.partition(': ')[0] for each in failed[:MOST_NAMED])})" if failed else ""
     passed = not failed and len(unknown) < len(slices)
     return Check("audit", len(failed), 0, passed, f"{message}{named}{small}", tuple((failed or unknown)[:MOST_NAMED]))
+
+
+def _precise(limit: float, found: Precision) -> Check:
+    """The lower end of the interval must reach the limit; where it does not, how many verdicts might."""
+    low = found.low
+    passed = found.estimate is not None and low >= limit
+    if found.estimate is None:
+        message = f"{found.problem} (a precision from at least {limit:.1%} on wanted"
+    else:
+        message = (
+            f"{found.estimate:.1%} of the {found.of} are right by {counted(found.verdicts, 'verdict')}, "
+            f"{low:.1%} to {found.high:.1%} with 95 % (from at least {limit:.1%} on wanted"
+        )
+    return Check(
+        "precision",
+        low,
+        limit,
+        passed,
+        message + ("" if passed else _missing(limit, found)) + ")",
+        used=found.to_json(),
+    )
+
+
+def _missing(limit: float, found: Precision) -> str:
+    """What a precision that falls short needs, as the end of a sentence."""
+    wanted = found.wanted(limit)
+    if wanted is None:
+        return "; more verdicts would not help"
+    stale = found.rows - found.covered
+    new = f" since no sample stands for {counted(stale, 'row')} of {found.rows:,}," if stale and found.samples else ""
+    return f";{new} about {counted(wanted, 'verdict')} more: batchinfer precision JOB --sample {wanted} --out FILE"
 
 
 def _least(name: str, limit: float, part: int, whole: int, what: _Share) -> Check:

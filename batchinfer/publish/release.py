@@ -27,7 +27,9 @@ from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal
 from batchinfer.publish.contents import Candidate, Contents
 from batchinfer.publish.gate import Figures
 from batchinfer.publish.golden import Golden, Score
+from batchinfer.publish.inference import Precision
 from batchinfer.publish.matcher import Terms
+from batchinfer.publish.precision import SampledPrecision
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import PREDICTIONS
 from batchinfer.versions.manifest import Manifest
@@ -111,7 +113,7 @@ def release(
         with folders.draft_folder(data) as draft:
             info("Building the version ...")
             candidate.write(draft / PREDICTIONS)
-            checks = _judged(candidate, workspace, failed, known)
+            checks = _judged(data, candidate, workspace, failed, known)
             passed = forced is not None or all(check.passed for check in checks)
             if passed:
                 check_not_empty(candidate.contents.entries, consent)
@@ -128,9 +130,12 @@ def release(
     return replace(outcome, pinned=pinned_instead(data, info), removed=removed)
 
 
-def _judged(candidate: Candidate, workspace: Workspace, failed: int, known: Golden | None) -> list[Check]:
+def _judged(
+    data: JobData, candidate: Candidate, workspace: Workspace, failed: int, known: Golden | None
+) -> list[Check]:
     """What the gate says of a candidate, with examples of what it refuses."""
     score = Score() if known is None else golden.score(candidate, known, evidence.MOST)
+    precision = _precision(data, candidate, workspace)
     contents, query_list = candidate.contents, workspace.query_list
     slices = sliced.audit_slices(workspace, candidate.entries_sql, known) if workspace.spec.gate.audit else ()
     figures = Figures(
@@ -139,7 +144,14 @@ def _judged(candidate: Candidate, workspace: Workspace, failed: int, known: Gold
         missing=contents.missing, changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen,
         golden=score.rows, right=score.right,
     )  # fmt: skip
-    return evidence.attach(gate.judge(workspace.spec.gate, figures, slices), candidate, score.wrong)
+    return evidence.attach(gate.judge(workspace.spec.gate, figures, slices, precision), candidate, score.wrong)
+
+
+def _precision(data: JobData, candidate: Candidate, workspace: Workspace) -> Precision | None:
+    """Of a candidate, if its gate asks for it."""
+    if workspace.spec.gate.precision is None:
+        return None
+    return SampledPrecision(workspace, data, candidate.withheld_sql).measure(candidate.entries_sql)
 
 
 def _publish(

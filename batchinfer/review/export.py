@@ -9,6 +9,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -29,9 +30,11 @@ from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, prepare
 from batchinfer.publish.caution import confirm_list
 from batchinfer.publish.contents import Candidate
-from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, column_of, safe_cell
+from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, check_cell, column_of, safe_cell
 from batchinfer.review.subject import Subject, SubjectKind
 from batchinfer.versions.pointers import open_if_served
+
+PLACE = quoted("\x1fplace")  # of a drawn row; the list's own columns may bear any name
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +89,37 @@ def export_review(
         open_if_served(data) as served,
     ):
         candidate = Candidate(prepared.workspace, served.folder if served else None)
-        sheet = _Sheet(prepared.workspace, candidate, served.number if served else 0)
+        sheet = Sheet(prepared.workspace, candidate, served.number if served else 0)
         sheet.fill(where)
         sheet.write(target, draft)
         rows, new = sheet.count(), sheet.count("state = 'new'")
         return ExportedReview(job.name, str(target), rows, new, sheet.subject.kind, differs)
 
 
-class _Sheet:
+@dataclass(frozen=True, slots=True)
+class DrawnRows:
+    """The rows of a review that is a sample.
+
+    sample: its id.
+    rows_sql: entries that were drawn, with a column place.
+    """
+
+    sample: str
+    rows_sql: str
+
+
+class Sheet:
     """The rows of a review, in the tables `approved` and `review` of a workspace's database, which it owns.
 
     version: the number of the version served now; 0 without one.
+    subject: what is judged.
     """
 
-    def __init__(self, workspace: Workspace, candidate: Candidate, version: int) -> None:
+    def __init__(
+        self, workspace: Workspace, candidate: Candidate, version: int, drawn: DrawnRows | None = None
+    ) -> None:
+        """drawn: the rows, in the order of their place; without them, all that nobody has judged, worst first."""
+        self._drawn, self._entries = drawn, candidate.unseen_sql if drawn is None else drawn.rows_sql
         self._workspace, self._db, self._spec = workspace, workspace.db, workspace.spec
         self._candidate, self._version = candidate, version
         source = workspace.query_list.source
@@ -108,7 +128,7 @@ class _Sheet:
         key = [column_of(name) for name in workspace.spec.input.key]
         self._columns = ["job", "version", *key, *self._context, *self.subject.columns, *PERSON, "check"]
 
-    def fill(self, where: Mapping[str, str]) -> None:
+    def fill(self, where: Mapping[str, str] = MappingProxyType({})) -> None:
         """Makes the tables. Raises UsageError for a column of `where` that a review does not have."""
         _check_where(where, self._columns)
         with self._workspace.store.attached(self._db):
@@ -124,8 +144,9 @@ class _Sheet:
         return int(one(self._db, f"SELECT count(*) FROM review WHERE {which}"))
 
     def write(self, target: OutputFile, draft: Path) -> None:
-        """The rows as a file, worst first."""
+        """The rows as a file, worst first; those of a sample in their own order."""
         order = ["score NULLS LAST", "state", *(quoted(column_of(name)) for name in self._spec.input.key)]
+        order = order if self._drawn is None else [PLACE]
         sql = f"SELECT {', '.join(map(quoted, self._columns))} FROM review ORDER BY {', '.join(order)}"
         if target.format == OutputFormat.CSV:
             _write_csv(self._db, sql, draft)
@@ -137,7 +158,7 @@ class _Sheet:
         value = f"CASE WHEN verdict = '{VerdictKind.ACCEPT}' THEN value ELSE prediction END"
         return (
             f"SELECT lookup_hash, arg_max({verdicts.plain(self._spec, value)}, import_id) AS value FROM {verdicts.IMPORTS} "
-            f"SEMI JOIN {self._candidate.unseen_sql} USING (lookup_hash) "
+            f"SEMI JOIN {self._entries} USING (lookup_hash) "
             f"WHERE verdict <> '{VerdictKind.REJECT}' AND ({value}) IS NOT NULL AND value IS NOT NULL GROUP BY lookup_hash"
         )
 
@@ -157,12 +178,16 @@ class _Sheet:
         extra = "".join(f", {sql} AS {name}" for name, sql in subject.extra_sql.items())
         listed_rows = self._workspace.query_list.first_rows_sql
         rows = f"LEFT JOIN {listed_rows} l ON e.lookup_hash = l.lookup_hash" if context else ""
+        check = check_cell(
+            subject.digest_sql("e.lookup_hash", subject.value_sql), self._drawn.sample if self._drawn else None
+        )
+        place = "" if self._drawn is None else f", e.place AS {PLACE}"
         return f"""
             SELECT {key}, {context}{subject.value_sql} AS value, e.score, e.source, e.model, e.generated_at,
                    CASE WHEN {subject.changed_sql} THEN 'changed' ELSE 'new' END AS state,
                    nullif(coalesce(approved.value, served.prediction), e.prediction) AS before{extra},
-                   {subject.digest_sql("e.lookup_hash", subject.value_sql)} AS "check"
-            FROM {candidate.unseen_sql} e
+                   {check} AS "check"{place}
+            FROM {self._entries} e
             LEFT JOIN approved ON e.lookup_hash = approved.lookup_hash
             LEFT JOIN {candidate.served_sql} served ON e.lookup_hash = served.lookup_hash
             {rows}

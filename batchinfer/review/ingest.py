@@ -25,7 +25,7 @@ from batchinfer.publish.caution import tell_list
 from batchinfer.publish.contents import Candidate
 from batchinfer.review.marked import MarkedRows
 from batchinfer.review.rows import MAX_FAULTS, Original, RowReader
-from batchinfer.review.sheet import LINE, column_of, marks, uncell
+from batchinfer.review.sheet import LINE, column_of, digest_of, marks, uncell
 from batchinfer.review.subject import Subject, Verdict
 from batchinfer.versions.pointers import open_if_served
 
@@ -132,11 +132,11 @@ def _verdicts(
             }
             for row in rows
         ]
-        written = originals.of([row["check"] for row in cells if reader.is_altered(row)]) if is_csv else {}
+        written = originals.of([digest_of(row["check"]) for row in cells if reader.is_altered(row)]) if is_csv else {}
         found: list[Verdict] = []
         for row, own in zip(rows, cells, strict=True):
             line += 1
-            found += reader.read(own, _place(row, line), line, written.get(own["check"]))
+            found += reader.read(own, _place(row, line), line, written.get(digest_of(own["check"])))
         yield found
 
 

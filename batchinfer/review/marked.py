@@ -24,7 +24,7 @@ KEY_CHARACTERS = 300  # of a key that is shown
 VERDICTS = pa.schema(
     {
         "line": pa.int64(), "place": pa.string(), "lookup_hash": pa.binary(), "query": pa.string(), "verdict": pa.string(),
-        "value": pa.string(), "prediction": pa.string(), "author": pa.string(), "follows": pa.bool_(),
+        "value": pa.string(), "prediction": pa.string(), "author": pa.string(), "sample": pa.string(), "follows": pa.bool_(),
     }
 )  # fmt: skip
 
@@ -91,7 +91,7 @@ class MarkedRows:
         source = self._workspace.query_list.source
         return imports.store_import(
             self._workspace.store, self._db,
-            "SELECT lookup_hash AS lookup, query, prediction, author, verdict, value, follows FROM marked ORDER BY line, follows",
+            "SELECT lookup_hash AS lookup, query, prediction, author, verdict, value, sample, follows FROM marked ORDER BY line, follows",
             imports.key_of(source.key, source.normalize, source.forms),
         )  # fmt: skip
 

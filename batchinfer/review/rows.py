@@ -12,7 +12,7 @@ from batchinfer.core.columns import Column, typed
 from batchinfer.core.records import VerdictKind
 from batchinfer.errors import InputError, UsageError
 from batchinfer.review.retyped import is_retyped
-from batchinfer.review.sheet import PERSON, column_of, marks
+from batchinfer.review.sheet import PERSON, column_of, digest_of, marks, sample_of
 from batchinfer.review.subject import Correction, ReviewRow, Subject, Verdict
 
 MAX_FAULTS = 5  # that are named
@@ -127,8 +127,9 @@ class RowReader:
         try:
             query = {column.name: _typed(cells[column_of(column.name)], column) for column in self._key}
             lookup_hash, value = self._subject.lookup_hash(query), str(cells["value"])
-            if self._subject.digest(lookup_hash, value) == cells["check"]:
-                return ReviewRow(line, place, author, query, lookup_hash, value, cells.get("prediction"))
+            if self._subject.digest(lookup_hash, value) == digest_of(cells["check"]):
+                sample = sample_of(cells["check"])
+                return ReviewRow(line, place, author, query, lookup_hash, value, cells.get("prediction"), sample)
         except (ValueError, UsageError, AttributeError, TypeError, RecursionError):
             pass  # values that cannot even be read were changed, too
         return None

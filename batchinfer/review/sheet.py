@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from batchinfer.core.output import OutputFormat
+from batchinfer.core.sql import literal
 from batchinfer.versions.layout import free_name
 
 FORMATS = (OutputFormat.CSV, OutputFormat.PARQUET)  # what people mark, and `import` reads back
@@ -15,7 +16,23 @@ ABOUT = ("value", "state", "before", "prediction", "score", "source", "model", "
 PERSON = ("verdict", "corrected", "author", "comment")
 REVIEW_COLUMNS = frozenset(["job", "version", *ABOUT, "check", *PERSON, "line"])
 LINE = "\x1fline"  # the column in which a CSV's rows say at which line they begin
+SAMPLE = "."  # in `check`, between the digest and the sample: the one column that every row must bring back
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would compute; apostrophes stand before what we marked
+
+
+def check_cell(digest: str, sample: str | None) -> str:
+    """SQL for the cell `check`: the digest of the row, and the sample that it was drawn for. digest: SQL."""
+    return digest if sample is None else f"{digest} || {literal(SAMPLE + sample)}"
+
+
+def digest_of(cell: object) -> str:
+    """The digest in a cell `check`."""
+    return str(cell).strip().partition(SAMPLE)[0]
+
+
+def sample_of(cell: object) -> str | None:
+    """The sample in a cell `check`, if the file is one."""
+    return str(cell).strip().partition(SAMPLE)[2] or None
 
 
 def column_of(name: str) -> str:

@@ -56,6 +56,7 @@ class ReviewRow:
     lookup_hash: their hash.
     value: what is judged.
     prediction: the cell of that column; None where a review has no such column.
+    sample: the sample that the file was drawn as; None for any other review.
     """
 
     line: int
@@ -65,6 +66,7 @@ class ReviewRow:
     lookup_hash: bytes
     value: str
     prediction: Any
+    sample: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Verdict:
     value: what was judged, as JSON; None for the key as a whole.
     prediction: the answer that it gives, as JSON; None where it gives none.
     author: who judged.
+    sample: the sample that it was asked for, if any.
     follows: it follows from the correction of another key.
     """
 
@@ -90,6 +93,7 @@ class Verdict:
     value: str | None
     prediction: str | None
     author: str
+    sample: str | None = None
     follows: bool = False
 
 
@@ -215,6 +219,7 @@ class ValueSubject(Subject):
                 self._stored(row.value),
                 answer,
                 row.author,
+                row.sample,
             )
         ]
 
@@ -290,7 +295,9 @@ class TermSubject(Subject):
         fixed = "prediction" in verdicts.expected_parts(self._spec)
         accepted = None if fixed else self._stored(str(row.prediction))
         answer = accepted if verdict == VerdictKind.ACCEPT else None
-        own = Verdict(row.line, row.place, row.lookup_hash, _as_json(row.query), verdict, None, answer, row.author)
+        own = Verdict(
+            row.line, row.place, row.lookup_hash, _as_json(row.query), verdict, None, answer, row.author, row.sample
+        )
         if correction is None:
             return [own]
         lookup_hash, query = self.lookup_hash(correction.query), _as_json(correction.query)

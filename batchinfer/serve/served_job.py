@@ -20,6 +20,7 @@ from batchinfer.misses.counter import MissCounter
 from batchinfer.serve.problems import MEDIA_TYPE, Problem, Reply, problem_body, reply
 from batchinfer.versions.follow import Follower
 from batchinfer.versions.pointers import Pointer
+from batchinfer.versions.precision import ServedPrecision, read_precision
 from batchinfer.versions.query import QueryReader
 from batchinfer.versions.snapshot import Snapshot
 
@@ -112,6 +113,7 @@ class JobStatus:
     problem: why, a sentence.
     last_success_at: when the job's last successful run ended, ISO 8601.
     failed_loads: how often this worker could not open a version.
+    precision: of the version, by verdicts on samples, as batchinfer precision wrote it; None if it did not.
     """
 
     job: str
@@ -125,6 +127,7 @@ class JobStatus:
     problem: str | None
     last_success_at: str | None
     failed_loads: int
+    precision: dict[str, Any] | None
 
     @property
     def last_success(self) -> float | None:
@@ -174,6 +177,7 @@ class ServedJob:
         self._follower = Follower(data, matching=True, prepare=self._opener)
         self._last_run = data.folder / "last_run.json"
         self._last_success: str | None = None
+        self._precision: ServedPrecision | None = None
         self._retired: list[MissCounter] = []
 
     def refresh(self) -> None:
@@ -185,6 +189,8 @@ class ServedJob:
             self._retire_counter(before.opened, now.opened)
             self.situation = now
             self._log_change(before, now)
+        opened = self.situation.opened
+        self._precision = None if opened is None else read_precision(self.data, opened.version)
 
     def _look(self) -> Situation:
         followed = self._follower.followed
@@ -255,6 +261,9 @@ class ServedJob:
             problem=situation.problem,
             last_success_at=self._last_success,
             failed_loads=self.failed_loads,
+            precision=None
+            if self._precision is None or self._precision.version != version
+            else self._precision.to_json(),
         )
 
 

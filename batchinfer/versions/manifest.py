@@ -260,7 +260,7 @@ def _gate(document: Mapping[str, Any]) -> GateRecord:
 
 def _check(document: Mapping[str, Any]) -> Check:
     name, value, limit, passed, message = (document[part] for part in ("name", "value", "limit", "passed", "says"))
-    return Check(name, value, limit, passed, message, tuple(document.get("examples", ())))
+    return Check(name, value, limit, passed, message, tuple(document.get("examples", ())), document.get("used"))
 
 
 def _forced(document: Mapping[str, Any] | None) -> Forced | None:

@@ -1,0 +1,244 @@
+"""Samples drawn for review, and the figure that their verdicts give."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer.core.output import OutputFile
+from batchinfer.errors import GateFailed, NotFound, UsageError
+from batchinfer.evaluate.precision import draw_sample, version_precision
+from batchinfer.planning.prepare import Options
+from batchinfer.versions.folders import folder_of
+from batchinfer.versions.manifest import Manifest
+from tests.factories import LENIENT, Templates, World, model_job
+from tests.review.lists import CHECK, CHOICE, scores
+
+ROWS = 400
+Row = dict[str, str]
+
+
+def is_right(row: Row) -> bool:
+    """The truth: every tenth answer is wrong."""
+    return int(row["id"]) % 10 != 0
+
+
+def listed(folder: Path, count: int) -> World:
+    """A job that serves so many choices, the right ones with higher scores."""
+    numbers = list(range(count))
+    rows = {"id": numbers, "text": [f"text {number}" for number in numbers]}
+    world = model_job(folder, rows, output=CHOICE, gate=LENIENT)
+    world.answer(lambda row: scores(0.6 + 0.3 * (row["id"] % 10 > 2) + row["id"] % 7 / 100))
+    world.publish()
+    return world
+
+
+@pytest.fixture
+def served(templates: Templates, tmp_path: Path) -> World:
+    """A copy of a job that serves 400 choices."""
+    return templates.world(listed, tmp_path, ROWS)
+
+
+def drawn(world: World, count: int, **options: Any) -> list[Row]:
+    """A sample as people find it in a spreadsheet."""
+    where = options.pop("where", {})
+    draw_sample(world.job, world.data, Options(), OutputFile.of(world.review_path), count, where, seed="b", **options)
+    with world.review_path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def judged(world: World, rows: list[Row], right: Callable[[Row], bool] = is_right, author: str = "Ann") -> None:
+    """Marks all rows by the truth, and imports them."""
+    world.judge([row | {"verdict": "accept" if right(row) else "reject"} for row in rows], author=author)
+
+
+def figure(world: World, version: int | None = None) -> dict[str, Any]:
+    return version_precision(world.job, world.data, Options(), version).to_json()
+
+
+def test_the_precision_of_what_is_served(served: World) -> None:
+    """The figure comes of the sample's verdicts, has an interval, and lies in evals/ as it was told."""
+    judged(served, drawn(served, 100))
+    found = figure(served)
+    assert found["low"] < 0.9 < found["high"] < found["low"] + 0.12
+    assert found["low"] <= found["estimate"] <= found["high"]
+    assert (found["verdicts"], found["rows"], found["covered"], found["version"]) == (100, ROWS, ROWS, 1)
+    written = json.loads((served.data.folder / "evals" / "precision-v1.json").read_text())
+    assert {name: written[name] for name in found} == found
+
+
+def test_wrong_rows_that_were_found_do_not_make_the_others_right(served: World) -> None:
+    """Once rejected rows are gone, what nobody looked at is as good as the sample was, not as what is left of it."""
+    judged(served, drawn(served, 150))
+    before = figure(served)
+    served.publish()
+    after = figure(served)
+    truth = 360 / after["rows"]
+    assert after["rows"] < ROWS
+    assert after["covered"] == after["rows"]
+    assert after["verdicts"] == before["verdicts"] == 150
+    assert before["low"] <= 0.9 <= before["high"]
+    assert after["low"] <= truth <= after["high"] < 1
+    assert figure(served, 1) == before
+
+
+def test_two_people_that_disagree(served: World) -> None:
+    """Both count, and the disagreement is shown; a person's later word replaces the earlier one."""
+    rows = drawn(served, 60)
+    judged(served, rows, lambda _: False)
+    judged(served, rows, lambda _: True)
+    alone = figure(served)
+    judged(served, rows, lambda row: int(row["id"]) % 2 == 0, "Ben")
+    both = figure(served)
+    odd = sum(int(row["id"]) % 2 for row in rows)
+    assert (alone["estimate"], alone["disagreements"]) == (1.0, 0)
+    assert (both["verdicts"], both["disagreements"]) == (60, odd)
+    assert 0.6 < both["estimate"] < 0.9
+
+
+def test_verdicts_on_the_worst_cannot_be_used(served: World) -> None:
+    """They are told apart from a sample's, of which too few are refused, with what to do."""
+    judged(served, served.review()[:50])
+    with pytest.raises(
+        NotFound, match=r"0 verdicts of samples count here, .* 50 verdicts of other reviews cannot be used"
+    ) as refused:
+        figure(served)
+    assert "batchinfer precision shop --sample" in str(refused.value)
+    judged(served, drawn(served, 40)[:20])
+    with pytest.raises(NotFound, match="20 verdicts of samples count here, and at least 30"):
+        figure(served)
+    assert not served.data.evals.exists()
+
+
+def test_a_part_of_the_file_counts_too(served: World) -> None:
+    """The rows are in no order, so whoever stops half-way has judged a smaller sample."""
+    rows = drawn(served, 100)
+    assert [row["id"] for row in rows] != sorted(row["id"] for row in rows)
+    judged(served, rows[:60])
+    found = figure(served)
+    assert (found["verdicts"], found["drawn"]) == (60, 100)
+    assert found["low"] < 0.9 < found["high"]
+
+
+def test_a_second_sample_adds_to_the_first(served: World) -> None:
+    """Rows that were judged are not asked for again, and all verdicts count together."""
+    judged(served, first := drawn(served, 60))
+    draw_sample(served.job, served.data, Options(), OutputFile.of(served.review_path), 60, {}, seed="c")
+    with served.review_path.open(encoding="utf-8-sig", newline="") as file:
+        second = list(csv.DictReader(file))
+    assert not {row["id"] for row in first} & {row["id"] for row in second}
+    judged(served, second)
+    found = figure(served)
+    assert found["verdicts"] == len(first) + len(second)
+    assert len(found["samples"]) == 2
+    assert found["low"] < 0.9 < found["high"]
+
+
+def test_only_some_rows(served: World) -> None:
+    """--where draws from some rows alone; the others are said to be unknown, and the interval allows for them."""
+    world = served.changed(input={"path": "queries.parquet", "key": ["id"]})
+    with pytest.raises(UsageError, match="there is no column size"):
+        drawn(world, 10, where={"size": "1"})
+    with pytest.raises(UsageError, match="no prediction has id=-1"):
+        drawn(world, 10, where={"id": "-1"})
+    rows = drawn(world, 500, where={"value": "Yes"})
+    assert len(rows) == ROWS
+
+
+def test_everything_judged_is_certain(templates: Templates, tmp_path: Path) -> None:
+    """Of a small list people can judge all, and then there is no doubt."""
+    world = templates.world(listed, tmp_path, 20)
+    judged(world, drawn(world, 50))
+    found = figure(world)
+    assert (found["estimate"], found["low"], found["high"], found["verdicts"]) == (0.9, 0.9, 0.9, 20)
+
+
+def test_new_rows_that_no_sample_stands_for(served: World) -> None:
+    """Rows that came since are not known: the interval holds whatever they are."""
+    judged(served, drawn(served, 200))
+    numbers = list(range(500))
+    served.rows({"id": numbers, "text": [f"text {number}" for number in numbers]})
+    served.answer(lambda _: scores(0.9))
+    served.publish()
+    found = figure(served)
+    assert found["rows"] - found["covered"] == 100
+    assert found["high"] - found["low"] > 100 / found["rows"]
+
+
+def test_the_gate(served: World) -> None:
+    """Without verdicts, or with a lower end below the limit, nothing is published, and how many more are wanted is said."""
+    world = served.changed(gate=LENIENT | {"precision": 0.8})
+    numbers = list(range(ROWS - 1))
+    world.rows({"id": numbers, "text": [f"text {number}" for number in numbers]})
+    with pytest.raises(GateFailed, match=r"precision: 0 verdicts of samples count here.* --sample \d+ --out FILE"):
+        world.publish()
+    judged(world, drawn(world, 150))
+    version = world.publish().version
+    [check] = [check for check in manifest(world, version).gate.checks if check.name == "precision"]
+    assert check.passed
+    assert check.used is not None
+    assert check.value == check.used["low"] > 0.8
+    assert check.used["verdicts"] == 150
+    strict = world.changed(gate=LENIENT | {"precision": 0.97})
+    strict.rows({"id": numbers[:-1], "text": [f"text {number}" for number in numbers[:-1]]})
+    with pytest.raises(GateFailed, match=r"from at least 97.0% on wanted; more verdicts would not help"):
+        strict.publish()
+
+
+def manifest(world: World, version: int | None) -> Manifest:
+    assert version is not None
+    return Manifest.read(folder_of(world.data, version))
+
+
+NAMES = [["jab", "shot", "flu"], ["jab"], ["sting", "jab"]]
+
+
+def test_the_terms_of_lists(tmp_path: Path) -> None:
+    """Of a list of names each counts: those that a correction keeps are right."""
+    numbers = list(range(90))
+    world = model_job(
+        tmp_path, {"id": numbers, "text": [str(number) for number in numbers]}, gate=LENIENT,
+        output={"steps": [{"split": ","}]},
+    )  # fmt: skip
+    world.answer(lambda row: ",".join(NAMES[row["id"] % 3]))
+    world.publish()
+    wanted = {json.dumps(NAMES[0]): '["jab", "shot"]', json.dumps(NAMES[2]): '["jab"]'}
+    rows = drawn(world, 90)
+    world.judge(
+        [
+            row
+            | (
+                {"verdict": "correct", "corrected": wanted[row["value"]]}
+                if row["value"] in wanted
+                else {"verdict": "accept"}
+            )
+            for row in rows
+        ],
+        author="Ann",
+    )
+    found = figure(world)
+    assert (found["rows"], found["of"], round(found["estimate"], 6)) == (180, "terms", round(120 / 180, 6))
+
+
+def test_the_terms_of_a_checking_job(tmp_path: Path) -> None:
+    """There the terms that are served are right or wrong, whatever the model said of others."""
+    terms = [f"term {number}" for number in range(100)]
+    world = model_job(tmp_path, {"thing": ["x"] * 100, "term": terms}, **CHECK, gate=LENIENT)
+    world.answer(lambda row: scores(0.9 if int(row["term"][5:]) % 2 else 0.2))
+    world.publish()
+    rows = drawn(world, 40)
+    assert len(rows) == 40
+    assert all(int(row["term"][5:]) % 2 for row in rows)
+    judged(world, rows, lambda row: int(row["term"][5:]) % 5 != 0)
+    before = figure(world)
+    assert (before["rows"], before["of"]) == (50, "terms")
+    assert before["low"] < 0.8 < before["high"]
+    world.publish()
+    after = figure(world)
+    assert after["verdicts"] == 40
+    assert after["low"] < 40 / after["rows"] < after["high"]
