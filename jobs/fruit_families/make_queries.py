@@ -1,4 +1,4 @@
-"""Make queries.parquet: common fruits, each with its botanical fruit type.
+"""Make queries.parquet, common fruits, each with its botanical fruit type, and golden.parquet, the types alone.
 
 The list is in this file and was compiled by hand for this project, with the usual
 sense of the terms in botanical reference works (such as R.W. Spjut, A systematic
@@ -399,16 +399,18 @@ def check(rows: list[dict[str, str]]) -> None:
 
 
 def main() -> None:
-    """Write queries.parquet beside this script."""
-    parser = argparse.ArgumentParser(description="Make queries.parquet.")
-    parser.add_argument("--out", type=Path, default=HERE / "queries.parquet")
+    """Write queries.parquet and golden.parquet beside this script."""
+    parser = argparse.ArgumentParser(description="Make queries.parquet and golden.parquet.")
+    parser.add_argument("--out", type=Path, default=HERE, help="the folder that they are written to")
     out: Path = parser.parse_args().out
 
     rows = read_list()
     check(rows)
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    pq.write_table(table, out, compression="zstd")
-    print(f"{out.name}: {len(rows)} rows")
+    pq.write_table(table, out / "queries.parquet", compression="zstd")
+    golden = pa.table({"fruit": table["fruit"], "answer": table["family"]})
+    pq.write_table(golden, out / "golden.parquet", compression="zstd")
+    print(f"queries.parquet and golden.parquet: {len(rows)} rows")
 
 
 if __name__ == "__main__":
