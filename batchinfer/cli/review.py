@@ -115,7 +115,8 @@ def import_(
         past = [row.to_json() for row in predictions.past_imports(data)]
         columns = ["import_id", "created_at", "kind", "author", *_COUNTS]
         rows = [[row[name] for name in columns] for row in past]
-        emit(past, as_json, lambda: table("", columns, rows, right=_COUNTS) if rows else click.echo("No imports."))
+        none = f"No imports for {data.name} in the data folder {data.root}."
+        emit(past, as_json, lambda: table("", columns, rows, right=_COUNTS) if rows else click.echo(none))
     elif undo is not None:
         undone = predictions.undo_import(opened, data, undo)
         emit(

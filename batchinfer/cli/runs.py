@@ -236,7 +236,7 @@ def failures_(job: str, limit: int | None, as_json: bool) -> None:
         if found.reasons:
             _print_failures(data.name, found)
         else:
-            click.echo("No failures.")
+            click.echo(f"No failures of {data.name} in the data folder {data.root}.")
         _tell_remaining(data.name, found.remaining)
 
     emit([row.to_json() for row in found.rows], as_json, text)

@@ -124,7 +124,7 @@ def compare_entries(
     served = 0 if old is None else int(one(db, f"SELECT count(*) FROM {old.rows_sql}"))
     if old is None or not served:
         added = int(one(db, f"SELECT count(*) FROM {new.rows_sql}"))
-        return Compared(0, ServedChanges(added), 0, equal=False)
+        return Compared(0, ServedChanges(added), 0, equal=old is not None and not added)
     # A join that holds all texts would not fit into the memory that it may have.
     corrected = "false" if corrections == "()" else f"source IN {corrections}"
     hashed = (

@@ -230,6 +230,8 @@ def test_an_empty_version_of_the_cache(world: World) -> None:
     emptied(world)
     person = RecordingConsole(answer=True)
     assert publish(world.job, world.data, Options(), person, "it is over", allow_empty=True).version == 2
+    again = publish(world.job, world.data, Options(), person, "it is over", allow_empty=True)
+    assert (again.version, again.same_as) == (None, 2)
     assert person.questions == ["The new version would remove 10 of the 10 entries that are served now. [10]"]
 
 

@@ -50,7 +50,10 @@ def test_the_commands(make: Make) -> None:
     assert said == f"There is nothing to review; {file} holds the header only."
     assert "plain" not in call(world, "import", job, "--list")[1]
     call(world, "import", job, "--undo", "1")
-    assert call(world, "import", job, "--list") == (0, "No imports.")
+    assert call(world, "import", job, "--list") == (
+        0,
+        f"No imports for {world.data.name} in the data folder {world.data.root}.",
+    )
 
 
 def test_another_list_goes_with_imports(make: Make, tmp_path: Path) -> None:
