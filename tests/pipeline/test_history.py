@@ -79,10 +79,8 @@ def test_what_remains_is_no_failure_but_is_counted(tmp_path: Path) -> None:
     assert (history.failures(world.data, None).count, history.failures(world.data, None).remaining) == (0, 1)
     command = ["--home", str(world.data.root), "failures", "shop"]
     said = " ".join(CliRunner().invoke(cli, command).output.split())
-    assert (
-        said
-        == f"No failures of shop in the data folder {world.data.root}. When the last run ended, 1 more prompt had no prediction yet: batchinfer plan shop"
-    )
+    rest = "When the last run ended, 1 more prompt had no prediction yet: batchinfer plan shop"
+    assert said == f"No failures of shop in the data folder {world.data.root}. {rest}"
     world.store.start_run(b"", None)
     assert history.failures(world.data, None).remaining is None
 
