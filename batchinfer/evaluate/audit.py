@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchinfer.core.columns import Column
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.engines.protocol import Engine
@@ -20,7 +21,7 @@ from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.stop import stopping
 from batchinfer.planning.prepare import Options, Prepared, begun, prepare
 from batchinfer.publish.changes import version_rows
-from batchinfer.publish.golden import read_golden
+from batchinfer.publish.golden import Golden, read_answers, read_golden
 from batchinfer.publish.sliced import audit_slices, check_slices
 from batchinfer.publish.slices import AuditedSlice, FairVerdict, verdict_of
 from batchinfer.versions.folders import folder_of, numbers
@@ -105,7 +106,15 @@ def _slices(job: Job, prepared: Prepared, snapshot: Snapshot) -> tuple[AuditedSl
             "that made it."
         )
     entries = f"({version_rows(snapshot.folder, source.key)})"
-    return audit_slices(prepared.workspace, entries, read_golden(job, source.key))
+    return audit_slices(prepared.workspace, entries, _golden(job, source.key))
+
+
+def _golden(job: Job, key: Sequence[Column]) -> Golden | None:
+    """The rows whose right answers are known: those of the gate, else those that prompts are compared by."""
+    spec = job.spec.eval.golden
+    if job.spec.gate.golden is not None or spec is None:
+        return read_golden(job, key)
+    return read_answers(job, "eval.golden.path", spec.path, spec.compare, key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ def _intended(job: Job, manifest: Manifest, verdict: FairVerdict) -> Iterator[st
     yield f"- Model: {spec.model.id if spec.model else 'none; all answers were imported'}"
     yield f"- Data: {spec.input.path or f'the served version of the job {spec.input.job}'}, {manifest.rows:,} entries"
     yield f"- Made at: {iso(manifest.created_at)}"
-    yield f"- Golden rows: {gate.golden.path if gate.golden else 'none, so that accuracy is not known'}"
+    golden = gate.golden or spec.eval.golden
+    yield f"- Golden rows: {golden.path if golden else 'none, so that accuracy is not known'}"
     yield f"- Entries that people must have reviewed before publishing: {gate.reviewed}"
 
 

@@ -62,6 +62,13 @@ def test_groups_are_counted_and_judged(world: World) -> None:
     assert found["language=en"].tokens_ratio == 1
 
 
+def test_golden_rows_of_eval_will_do(world: World) -> None:
+    """Where the gate has none, accuracy is that of the rows that prompts are compared by."""
+    changed = world.changed(gate=LENIENT, eval={"golden": {"path": "golden.parquet"}})
+    found = {each.name: each.figures for each in audit(changed.job, changed.data, None, Quiet()).slices}
+    assert (found["language=my"].golden, found["language=my"].right) == (80, 40)
+
+
 def test_a_card_and_a_report_are_written(world: World) -> None:
     """audit.json is what --json prints; the card names what fails and what was not tested."""
     report = audit(world.job, world.data, 1, Quiet())

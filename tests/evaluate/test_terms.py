@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchinfer.errors import InputError
+from batchinfer.evaluate.sentences import read_sentences
 from batchinfer.evaluate.terms import Exchange, TermGroups, read_terms
 from batchinfer.job import reader
 from tests.tiny import write_job
+
+SENTIMENT = Path(__file__).parents[2] / "jobs" / "sentiment"
 
 GENDER = TermGroups("gender", {"women": ("she", "her", "Mary Ann", "her"), "men": ("he", "his", "John", "him")})
 EXCHANGE = Exchange(GENDER, "women", "men")
@@ -83,3 +88,16 @@ def test_files_that_are_none(tmp_path: Path) -> None:
             (job.folder / name).write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=said):
             read_terms(job)
+
+
+def test_the_lists_of_the_example(tmp_path: Path) -> None:
+    """Each list of jobs/sentiment can be used, and so can its sentences, half of them negative, in each slot."""
+    job = reader.load(str(SENTIMENT), {})
+    every = [f"swaps/{path.name}" for path in sorted((SENTIMENT / "swaps").glob("*.yaml"))]
+    audited = job.spec.audit.model_copy(update={"swaps": every})
+    lists = read_terms(dataclasses.replace(job, spec=job.spec.model_copy(update={"audit": audited})))
+    assert len(lists) == len(every) >= 5
+    sentences = read_sentences(job, ["sentence"], lists, tmp_path)
+    counts = Counter((each.slot, each.answer) for each in sentences)
+    assert set(counts) == {(slot, answer) for slot in ("names", "relatives") for answer in ("Positive", "Negative")}
+    assert len(set(counts.values())) == 1
