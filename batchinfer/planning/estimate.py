@@ -146,8 +146,8 @@ def _prompt_tokens(prepared: Prepared, maker: PromptMaker) -> tuple[int, bool, f
                 rows += 1
                 for ids in _requests(prompt):
                     total += len(ids)
-                    # The last token is always computed, and only whole blocks are shared.
-                    shared += min(_common(last, ids), len(ids) - 1) // block * block
+                    # The prompt's last token is always computed, and only whole blocks are shared.
+                    shared += min(_common(last, ids), len(prompt.token_ids) - 1) // block * block
                     last = ids
     if not rows:
         return 0, True, None

@@ -173,6 +173,33 @@ def test_scores_can_be_read_again(tmp_path: Path) -> None:
         assert (prepared.plan.counts.cached, prepared.plan.counts.failed) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("output", "logprobs"),
+    [
+        ({"type": "choice", "choices": ["y", "n"], "normalize": "tokens"}, [-0.25, -2.5]),
+        ({"type": "likelihood", "text": "{{ id }}"}, [-7.5]),
+    ],
+)
+def test_scores_without_a_mass_are_read_as_before(
+    tmp_path: Path, output: dict[str, Any], logprobs: list[float]
+) -> None:
+    """Scores by length and likelihoods come back as what is read as the same predictions again."""
+    world = model_job(tmp_path, {"id": ["a"], "text": ["a"]}, gate=LENIENT, output=output)
+    world.answer(lambda row: logprobs)
+    world.publish()
+    sql = "SELECT prediction, round(score, 9), mass FROM generations"
+    with world.store.open() as db:
+        before = db.execute(sql).fetchall()
+    world.data.cache.unlink()
+    repair(world.data, Nobody(), yes=True)
+    with duckdb.connect(str(world.data.cache)) as db:
+        db.execute("UPDATE generations SET parser = 'an older one'")
+    with world.prepared(writes=True) as prepared:
+        assert (prepared.plan.counts.cached, prepared.plan.counts.failed) == (1, 0)
+    with world.store.open() as db:
+        assert db.execute(sql).fetchall() == before
+
+
 def test_an_answer_is_never_taken_for_another_question(world: World) -> None:
     """What a version says of an earlier prompt is no answer to the job's present one."""
     changed = world.changed(prompt={"template": "What of {{ text }}?"})

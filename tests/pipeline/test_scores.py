@@ -155,7 +155,7 @@ def test_whole_choices_have_the_models_own_probabilities(
     job, data = workshop.job(
         pa.Table.from_pylist(fruits),
         name=f"whole-{form}",
-        prompt={"format": form, "template": "{{ text }}:", "examples": shown * 2},
+        prompt={"format": form, "template": "{{ text }}:", "examples": shown * 3},
         model=FLOAT32,
         output={"type": "choice", "choices": choices},
     )

@@ -12,7 +12,7 @@ from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.job.reader import Job
 from batchinfer.planning import estimate
-from batchinfer.planning.estimate import PlanReport
+from batchinfer.planning.estimate import PlanReport, ScoringReport
 from batchinfer.planning.prepare import Options, prepare, quiet
 from tests.factories import imports_job
 from tests.tiny import make_job, numbered
@@ -47,6 +47,16 @@ def test_whole_blocks_that_neighbours_share_are_saved(tmp_path: Path, tiny: Path
     assert begun.prefix_saving == round(4 / 9, 4)
     other = estimated(*shop(tmp_path / "other", tiny, ["abcdefgh", "bbcdefgh"]))
     assert other.prefix_saving == 0.0
+
+
+def test_whole_choices_share_their_prompt(tmp_path: Path, tiny: Path) -> None:
+    """Each choice is a request with the whole prompt: of all but a prompt's first its whole blocks are saved, and no more."""
+    output = {"type": "choice", "choices": ["yes", "yeses"]}
+    job, data = make_job(tmp_path / "shop", {"text": ["aaaabb"]}, tiny, prompt=COMPLETION, script=BLOCKS, output=output)
+    found = estimated(job, data)
+    requests = [len("aaaabb yes\n"), len("aaaabb yeses\n")]
+    assert (found.prompt_tokens, found.prefix_saving) == (sum(requests), round(4 / sum(requests), 4))
+    assert found.scoring == ScoringReport(2, whole=True, collisions=("yes and yeses begin with ' '",))
 
 
 def test_a_long_list_is_sampled(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
