@@ -81,6 +81,10 @@ def design(job: Job, data: JobData, options: EvalOptions, scratch: Path) -> Expe
     """Reads golden rows and pool, and makes the arms. scratch: a folder. Raises BatchinferErrors; asks nothing."""
     if job.spec.prompt is None:
         raise UsageError(f"The job {job.name} has no prompt to compare with others: it has only imported answers.")
+    if job.spec.output.type == "likelihood":
+        raise UsageError(
+            f"The answers of {job.name} are likelihoods, numbers that no golden answer can be compared with."
+        )
     data.check_owner(job.path)
     texts = arm_makers.prompts(job, options.axes)
     columns = arm_makers.template_columns(texts, str(job.path))

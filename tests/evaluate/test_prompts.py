@@ -272,6 +272,14 @@ def test_a_job_of_imports_has_no_prompt(tmp_path: Path) -> None:
         compare(job, data, worse_with_examples)
 
 
+def test_likelihoods_are_compared_with_no_golden_answer(tmp_path: Path, tiny: Path) -> None:
+    """A number is never equal to a right answer, so nothing is asked."""
+    output = {"type": "likelihood", "text": "{{ text }}"}
+    job, data = make_job(tmp_path / "shop", {"text": ["a"]}, tiny, output=output)
+    with pytest.raises(UsageError, match=r"^The answers of shop are likelihoods, numbers that no golden answer can be"):
+        compare(job, data, worse_with_examples)
+
+
 def test_a_stopped_comparison_goes_on(tmp_path: Path, tiny: Path) -> None:
     """What was answered before Ctrl-C is not asked again."""
     job, data = rated_job(tmp_path, tiny, rows(80), rows(20, 100))
