@@ -116,4 +116,10 @@ def _said(report: VersionPrecision) -> str:
         said.append(
             f"{counted(found.others, 'verdict')} of other reviews do not count: those rows were not drawn by chance."
         )
+    if report.recall is not None:
+        low, high = report.recall.interval.low, report.recall.interval.high
+        said.append(
+            f"Of what {counted(report.recall.verdicts, 'golden row')} must contain, {percent(report.recall.value)} is served "
+            f"({percent(low)} to {percent(high)})."
+        )
     return " ".join(said)

@@ -25,7 +25,8 @@ from batchinfer.planning.prepare import Options, Prepared, prepare, quiet
 from batchinfer.publish.caution import confirm_list
 from batchinfer.publish.changes import version_rows
 from batchinfer.publish.contents import Candidate
-from batchinfer.publish.inference import Precision, allocate
+from batchinfer.publish.golden import is_right, read_golden
+from batchinfer.publish.inference import Estimated, JudgedRow, Precision, Whole, allocate, estimate_precision
 from batchinfer.publish.precision import SampledPrecision, judged_mark, size_sql, verdict_mark
 from batchinfer.publish.samples import Sample, Stratum, keep_sample, new_sample, write_frame
 from batchinfer.review.export import DrawnRows, Sheet
@@ -35,7 +36,9 @@ from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import open_if_served, served
 from batchinfer.versions.precision import precision_file
 
+OUT_OF_MANY = 1e-6
 BANDS = 5  # of the score
+LEAST_SHARE = 10  # rows that a uniform sample would draw of a slice; smaller ones are drawn as one
 LETTERS = 8  # of a sample's id
 
 
@@ -73,15 +76,20 @@ class VersionPrecision:
     job: its name.
     version: its number.
     found: the figure.
+    recall: of what golden rows say that a right answer contains, the share that is served; None without such rows.
     """
 
     job: str
     version: int
     found: Precision
+    recall: Estimated | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `precision --json` prints it, and evals/ has it."""
-        return {"job": self.job, "version": self.version, **self.found.to_json()}
+        recall = None if self.recall is None else {
+            "estimate": self.recall.value, **asdict(self.recall.interval), "rows": self.recall.verdicts
+        }  # fmt: skip
+        return {"job": self.job, "version": self.version, **self.found.to_json(), "recall": recall}
 
 
 def version_precision(
@@ -97,18 +105,40 @@ def version_precision(
         rows = _rows_of(job, data, prepared, number)
         candidate = Candidate(prepared.workspace, now_served.folder if now_served else None)
         found = SampledPrecision(prepared.workspace, data, candidate.withheld_sql).measure(rows)
+        recall = _recall(job, prepared, rows)
     if found.problem is not None:
         more = max(1, found.wanted(DEFAULT_LIMIT) or 0)
         raise NotFound(
             f"There is no figure for version {number} of {job.name}: {found.problem}",
             fix=f"batchinfer precision {job.name} --sample {more} --out FILE draws what to judge.",
         )
-    report = VersionPrecision(job.name, number, found)
+    report = VersionPrecision(job.name, number, found, recall)
     _write(data, report)
     return report
 
 
 DEFAULT_LIMIT = 0.9  # that a first sample is made for
+
+
+def _recall(job: Job, prepared: Prepared, rows_sql: str) -> Estimated | None:
+    """How much of what right answers must contain a version serves. Golden rows count as drawn from many more."""
+    known = read_golden(job, prepared.query_list.source.key)
+    if known is None or known.compare != "contains":
+        return None
+    db, as_json = prepared.workspace.db, job.spec.output.is_json
+    db.register("known", known.rows)
+    served_rows = db.execute(
+        f"SELECT k.answer, e.prediction FROM known k LEFT JOIN {rows_sql} e USING (lookup_hash) ORDER BY k.query"
+    ).fetchall()
+    db.unregister("known")
+    judged = []
+    for answer, prediction in served_rows:
+        value, said = json.loads(answer), json.loads(prediction) if as_json and prediction is not None else prediction
+        items = value if isinstance(value, list) else [value]
+        held = sum(said is not None and is_right(said, item, known.compare) for item in items)
+        if items:
+            judged.append(JudgedRow(OUT_OF_MANY, held / len(items), len(items), 0.5, ""))
+    return estimate_precision(judged, Whole(len(judged), sum(row.size for row in judged), 0.5))
 
 
 def _write(data: JobData, report: VersionPrecision) -> None:
@@ -191,7 +221,7 @@ class _Draw:
     def fill(self, count: int, where: Mapping[str, str]) -> list[Stratum]:
         """Draws; returns the strata. Raises UsageError where there is nothing to draw from."""
         with self._workspace.store.attached(self._db):
-            self._db.execute(f"CREATE OR REPLACE TABLE drawable AS {self._drawable(where)}", [*where.values()])
+            self._db.execute(f"CREATE OR REPLACE TABLE drawable AS {self._drawable(count, where)}", [*where.values()])
         sizes = self._db.execute(
             "SELECT count(*), avg(score) FROM drawable GROUP BY stratum ORDER BY stratum"
         ).fetchall()
@@ -214,8 +244,8 @@ class _Draw:
         rows = f"(SELECT e.*, f.place FROM {self._rows} e JOIN (FROM frame WHERE place IS NOT NULL AND NOT known) f USING (lookup_hash))"
         return DrawnRows(sample, rows)
 
-    def _drawable(self, where: Mapping[str, str]) -> str:
-        """SQL for all that can be drawn, and its stratum, by score: the model's predictions, and what reviewers gave.
+    def _drawable(self, count: int, where: Mapping[str, str]) -> str:
+        """SQL for all that can be drawn, and its stratum, by slice and score: the model's predictions, and what reviewers gave.
 
         What people took out because of an earlier sample is among it, or that sample's wrong rows would count twice.
         """
@@ -234,11 +264,27 @@ class _Draw:
                 FROM proposed UNION ALL BY NAME
                 FROM withheld SEMI JOIN judged USING (lookup_hash, value) ANTI JOIN proposed USING (lookup_hash, value)),
             scored AS (
-                SELECT e.lookup_hash, e.value, coalesce(e.score, w.score, 0.5) AS score,
+                SELECT e.lookup_hash, e.value, coalesce(e.score, w.score, 0.5) AS score, {self._slice()} AS slice,
                        (e.lookup_hash, e.value) IN (SELECT (lookup_hash, value) FROM judged) AS known
                 FROM every e LEFT JOIN withheld w ON e.lookup_hash = w.lookup_hash AND e.value = w.value
-                LEFT JOIN {self._workspace.query_list.first_rows_sql} l ON e.lookup_hash = l.lookup_hash WHERE true{chosen})
-            SELECT *, ntile({BANDS}) OVER (ORDER BY score, lookup_hash) - 1 AS stratum FROM scored"""
+                LEFT JOIN {self._workspace.query_list.first_rows_sql} l ON e.lookup_hash = l.lookup_hash WHERE true{chosen}),
+            large AS (
+                SELECT slice FROM scored GROUP BY slice HAVING count(*) * {count} >= {LEAST_SHARE} * (SELECT count(*) FROM scored)),
+            grouped AS (
+                SELECT s.* REPLACE (large.slice AS slice), dense_rank() OVER (ORDER BY large.slice) AS number,
+                       ntile({BANDS}) OVER (PARTITION BY large.slice ORDER BY score, lookup_hash) AS band
+                FROM scored s LEFT JOIN large ON s.slice = large.slice)
+            SELECT * EXCLUDE (slice, number, band), dense_rank() OVER (ORDER BY number, band) - 1 AS stratum FROM grouped"""
+
+    def _slice(self) -> str:
+        """SQL for the group that a row belongs to, by the columns of audit.slices that the job uses."""
+        key, context = self._spec.input.key, self._workspace.query_list.columns
+        columns = [
+            f"{'e' if name in key else 'l'}.{listed(name)}::VARCHAR"
+            for name in self._spec.audit.slices
+            if name in key or name in context
+        ]
+        return f"to_json([{', '.join(columns)}])::VARCHAR" if columns else "''"
 
     def _columns(self, where: Mapping[str, str]) -> list[str]:
         """SQL for the columns of `where`: of the list, or of an entry. Raises UsageError."""

@@ -168,11 +168,14 @@ def estimate_precision(judged: Sequence[JudgedRow], whole: Whole) -> Estimated |
 
 
 def _centred(values: Sequence[float], judged: Sequence[JudgedRow]) -> list[float]:
-    """The values less the mean of their stratum."""
+    """The values less the mean of their stratum, or of all where it has but one."""
+    every = math.fsum(row.weight * value for row, value in zip(judged, values, strict=True)) / math.fsum(
+        row.weight for row in judged
+    )
     groups = defaultdict[str, list[float]](list)
     for row, value in zip(judged, values, strict=True):
         groups[row.stratum].append(value)
-    means = {name: math.fsum(group) / len(group) if len(group) > 1 else 0.0 for name, group in groups.items()}
+    means = {name: math.fsum(group) / len(group) if len(group) > 1 else every for name, group in groups.items()}
     return [value - means[row.stratum] for row, value in zip(judged, values, strict=True)]
 
 

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from batchinfer.cli.main import cli
 from batchinfer.core.output import OutputFile
 from batchinfer.errors import GateFailed, NotFound, UsageError
 from batchinfer.evaluate.precision import draw_sample, version_precision
 from batchinfer.planning.prepare import Options
+from batchinfer.publish.samples import read_samples
+from batchinfer.serve.served_job import ServedJob
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.manifest import Manifest
-from tests.factories import LENIENT, Templates, World, model_job
+from tests.factories import LENIENT, Templates, World, model_job, write
 from tests.review.lists import CHECK, CHOICE, scores
 
 ROWS = 400
@@ -223,6 +227,63 @@ def test_the_terms_of_lists(tmp_path: Path) -> None:
     )
     found = figure(world)
     assert (found["rows"], found["of"], round(found["estimate"], 6)) == (180, "terms", round(120 / 180, 6))
+
+
+def test_the_recall(tmp_path: Path) -> None:
+    """Where golden rows say what a right answer contains, the share of it that is served is told beside."""
+    numbers = list(range(40))
+    golden = {"path": "golden.parquet", "compare": "contains", "accuracy": 0.0}
+    world = model_job(
+        tmp_path, {"id": numbers, "text": [str(number) for number in numbers]}, gate=LENIENT | {"golden": golden},
+        output={"steps": [{"split": ","}]},
+    )  # fmt: skip
+    write(world.job.folder / "golden.parquet", {"id": numbers[:20], "answer": ['["jab", "shot"]', '["jab"]'] * 10})
+    world.answer(lambda row: "jab,flu" if row["id"] < 20 else "flu")
+    world.publish()
+    judged(world, drawn(world, 40))
+    recall = figure(world)["recall"]
+    assert (round(recall["estimate"], 6), recall["rows"]) == (round(20 / 30, 6), 20)
+    assert recall["low"] < 20 / 30 < recall["high"]
+
+
+def test_slices_make_strata(tmp_path: Path) -> None:
+    """Each group of audit.slices is drawn from, by score; groups that are too small are drawn as one."""
+    numbers = list(range(200))
+    languages = ["de" if number % 4 else "en" if number % 8 else f"x{number}" for number in numbers]
+    world = model_job(
+        tmp_path, {"id": numbers, "text": languages}, gate=LENIENT, audit={"slices": ["text"]}, output=CHOICE,
+        input={"path": "queries.parquet", "key": ["id", "text"]},
+    )  # fmt: skip
+    world.answer(lambda _: scores(0.9))
+    drawn(world, 60)
+    [sample] = read_samples(world.data)
+    assert sorted(stratum.rows for stratum in sample.strata) == [10] * 5 + [30] * 5
+    assert sample.rows == 200
+    assert sum(stratum.drawn for stratum in sample.strata) == 60
+
+
+def test_the_command(served: World) -> None:
+    """As a person calls it: draw, mark, import, and be told; what does not go together is said."""
+    job, file = str(served.job.folder), str(served.review_path)
+
+    def call(*words: str) -> str:
+        result = CliRunner().invoke(cli, ["--home", str(served.data.root), *words])
+        return " ".join(result.output.split()) or str(result.exception)
+
+    assert "--sample and --out go together" in call("precision", job, "--sample", "10")
+    assert "--where and --format go with --sample" in call("precision", job, "--where", "id=1")
+    assert f"Wrote 50 rows to {file}, drawn by chance from 400." in call(
+        "precision", job, "--sample", "50", "--out", file
+    )
+    with served.review_path.open(encoding="utf-8-sig", newline="") as marked:
+        judged(served, list(csv.DictReader(marked)), lambda _: True)
+    assert call("precision", job).startswith("Version 1 of shop: 100.0% of the predictions are right (95 % interval 9")
+    assert json.loads(call("precision", job, "--json"))["verdicts"] == 50
+    served_job = ServedJob(served.data, records_misses=False)
+    served_job.refresh()
+    told = served_job.status().precision
+    assert told is not None
+    assert (told["estimate"], told["verdicts"]) == (1.0, 50)
 
 
 def test_the_terms_of_a_checking_job(tmp_path: Path) -> None:
