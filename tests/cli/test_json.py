@@ -35,6 +35,7 @@ FAILS: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("run",): (["gone"], 2),
     ("publish",): (["shop", "--candidate", "r9"], 6),
     ("review",): (["shop", "--out", "nowhere/x.csv"], 2),
+    ("precision",): (["shop"], 6),
     ("import",): (["shop", "--undo", "7"], 6),
     ("export",): (["shop", "nowhere/x.parquet"], 2),
     ("failures",): (["other"], 6),
