@@ -189,14 +189,17 @@ def judge_sentences(
     positive: str,
     limits: AuditLimits,
 ) -> tuple[AuditedTemplate, ...]:
-    """A verdict on each group; all areas are corrected together. positive: the choice whose score is looked at."""
+    """A verdict on each group of the lists that slots name; all areas are corrected together.
+
+    positive: the choice whose score is looked at.
+    """
     scored = np.array([answer.scores is not None for answer in answers], dtype=bool)
     scores = np.array([answer.scores[positive] if answer.scores else np.nan for answer in answers])
     right = np.array([answer == positive for answer in sentences.answers], dtype=bool)
     numbers = {group: place for place, group in enumerate(dict.fromkeys(sentences.groups))}
     groups = np.array([numbers[group] for group in sentences.groups], dtype=np.int64)
     measured = []
-    for terms in lists:
+    for terms in (each for each in lists if any((each.name, group) in numbers for group in each.groups)):
         own_list = [numbers.get((terms.name, name), -1) for name in terms.groups]
         for name, number in zip(terms.groups, own_list, strict=True):
             within, others = scored & (groups == number), scored & np.isin(groups, own_list) & (groups != number)
