@@ -72,6 +72,9 @@ def _print_plan(result: PlanReport, *, asks: bool) -> None:
     table(f"Plan of {result.job}", ["what", "figure"], rows, right=["figure"])
     if result.scoring is not None and result.scoring.collisions:
         tell(f"Whole choices are scored, since first tokens collide: {'; '.join(result.scoring.collisions)}.")
+    if result.too_long:
+        named = "; ".join(str(cell(query_text(query))) for query in result.too_long_rows)
+        tell(f"{counted(result.too_long, 'prompt')} will not fit the model's window, and fail: {named}")
     if result.prompt is None:
         return
     none = "The first prompt of the list, without the model's chat form; a run would ask none:"

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Prompt
 from batchinfer.engines.protocol import Engine
-from batchinfer.errors import BatchinferError, Stopped, counted
+from batchinfer.errors import BatchinferError, Stopped
 from batchinfer.pipeline.on_errors import stopped_early, too_many
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Prepared
-from batchinfer.planning.prompts import FilledPrompt, PromptMaker
+from batchinfer.planning.prompts import FilledPrompt, PromptMaker, too_long
 from batchinfer.prompting.template import TemplateFault
 
 CHUNK = 256
@@ -96,7 +96,7 @@ class Generator:
             for prompt in maker.prompts(filled):
                 if self._stop.requested():
                     return
-                if (fault := _too_long(prompt, max_len)) is not None:
+                if (fault := too_long(prompt, max_len)) is not None:
                     self._take(Failure(prompt.prompt_key, "engine", "prompt_too_long", fault))
                 else:
                     yield prompt
@@ -146,12 +146,3 @@ class Generator:
         if not self._is_changing:  # a signal may break off a commit that is in already
             with contextlib.suppress(BatchinferError):
                 self._commit()
-
-
-def _too_long(prompt: Prompt, max_len: int) -> str | None:
-    """Why a prompt does not fit the model's window; None if it does."""
-    scored = max((len(continuation.token_ids) for continuation in prompt.continuations), default=0)
-    if len(prompt.token_ids) + scored < max_len:
-        return None
-    room = f"the {counted(scored, 'token')} that are to be scored" if scored else "an answer"
-    return f"The prompt has {len(prompt.token_ids)} tokens; the model's window of {max_len} leaves no room for {room}."

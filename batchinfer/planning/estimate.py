@@ -16,13 +16,14 @@ from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.vllm import block_size
 from batchinfer.planning.prepare import Prepared
-from batchinfer.planning.prompts import FilledPrompt, PromptMaker
+from batchinfer.planning.prompts import FilledPrompt, PromptMaker, too_long
 from batchinfer.planning.question import Question
 from batchinfer.prompting.template import TemplateFault
 
 EXACT_UP_TO = 50_000
 WINDOWS, WINDOW = 50, 200  # a sample keeps neighbours together, since they share prefixes
 BATCH = 256
+MOST_NAMED = 5  # rows that do not fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class PlanReport:
         the form that the model gives a chat, since no model is loaded for it; None without one.
     list_differs: that the list is another one than the served version's, as a sentence.
     scoring: how choices would be scored; None without choices, or where nothing is to generate.
+    too_long: prompts that do not fit the window that model.options.max_model_len sets, of those that were counted.
+    too_long_rows: the lookup keys of the first of them.
     """
 
     job: str
@@ -75,6 +78,8 @@ class PlanReport:
     prompt: str | None = None
     list_differs: str | None = None
     scoring: ScoringReport | None = None
+    too_long: int = 0
+    too_long_rows: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         counts = self.counts
@@ -86,6 +91,7 @@ class PlanReport:
             "prompt_tokens_exact": self.prompt_tokens_exact, "prefix_saving": self.prefix_saving,
             "estimate_seconds": self.estimate_seconds, "prompt": self.prompt, "list_differs": self.list_differs,
             "scoring": self.scoring.to_json() if self.scoring else None,
+            "too_long": self.too_long, "too_long_rows": list(self.too_long_rows),
         }  # fmt: skip
 
 
@@ -97,7 +103,8 @@ def estimate(prepared: Prepared, info: Info) -> PlanReport:
         shown = _first_prompt(prepared)
         return PlanReport(prepared.job.name, counts, **nothing, estimate_seconds=_seconds(prepared), prompt=shown)
     maker = _maker(prepared, prepared.question, info)
-    tokens, exact, saving = _prompt_tokens(prepared, maker)
+    long: list[bytes] = []
+    tokens, exact, saving = _prompt_tokens(prepared, maker, long)
     first = next(_filled(prepared, prepared.plan.todo(BATCH), maker), None)
     shown = None if first is None else maker.text(first)
     return PlanReport(
@@ -109,6 +116,8 @@ def estimate(prepared: Prepared, info: Info) -> PlanReport:
         _seconds(prepared),
         shown,
         scoring=ScoringReport.of(maker.scoring),
+        too_long=len(long),
+        too_long_rows=tuple(prepared.query_list.queries(long[:MOST_NAMED]).values()),
     )
 
 
@@ -131,9 +140,13 @@ def _maker(prepared: Prepared, question: Question, info: Info) -> PromptMaker:
     return PromptMaker(prepared.job, question, tokenizer)
 
 
-def _prompt_tokens(prepared: Prepared, maker: PromptMaker) -> tuple[int, bool, float | None]:
-    """(prompt tokens of all that is to generate, whether they were all counted, share that prefix caching saves)."""
+def _prompt_tokens(prepared: Prepared, maker: PromptMaker, long: list[bytes]) -> tuple[int, bool, float | None]:
+    """(prompt tokens of all that is to generate, whether they were all counted, share that prefix caching saves).
+
+    long: takes the keys of prompts that do not fit the window, if the job sets one.
+    """
     assert prepared.job.spec.model is not None
+    most = prepared.job.spec.model.options.get("max_model_len")
     block = block_size(prepared.job.spec.model.options, on_cpu=not find_gpus())
     count, exact = prepared.plan.counts.to_generate, prepared.plan.counts.to_generate <= EXACT_UP_TO
     starts = [0] if exact else [round(i * (count - WINDOW) / (WINDOWS - 1)) for i in range(WINDOWS)]
@@ -144,6 +157,8 @@ def _prompt_tokens(prepared: Prepared, maker: PromptMaker) -> tuple[int, bool, f
         while batch := list(itertools.islice(window, BATCH)):
             for prompt in maker.prompts(list(_filled(prepared, batch, maker))):
                 rows += 1
+                if isinstance(most, int) and too_long(prompt, most):
+                    long.append(prompt.prompt_key)
                 for ids in _requests(prompt):
                     total += len(ids)
                     # The prompt's last token is always computed, and only whole blocks are shared.

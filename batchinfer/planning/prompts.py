@@ -9,6 +9,7 @@ from typing import Any
 from batchinfer.core.records import Continuation, Message, Prompt
 from batchinfer.engines.choices import ChoicesCollide, length
 from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.errors import counted
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.planning.question import Question
@@ -71,3 +72,12 @@ class PromptMaker:
         tokens = self._tokenizer.in_place(texts, chat=self._question.chat)
         normalize = self._question.spec.output.normalize
         return [(Continuation(ids, length(text, ids, normalize)),) for text, ids in zip(texts, tokens, strict=True)]
+
+
+def too_long(prompt: Prompt, max_len: int) -> str | None:
+    """Why a prompt does not fit the model's window; None if it does."""
+    scored = max((len(continuation.token_ids) for continuation in prompt.continuations), default=0)
+    if len(prompt.token_ids) + scored < max_len:
+        return None
+    room = f"the {counted(scored, 'token')} that are to be scored" if scored else "an answer"
+    return f"The prompt has {len(prompt.token_ids)} tokens; the model's window of {max_len} leaves no room for {room}."

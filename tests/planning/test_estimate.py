@@ -96,3 +96,13 @@ def test_nothing_to_generate_costs_nothing(tmp_path: Path) -> None:
     found = estimated(world.job, world.data)
     assert (found.prompt_tokens, found.prompt_tokens_exact, found.prefix_saving) == (0, True, None)
     assert found.estimate_seconds == 0.0
+
+
+def test_rows_that_do_not_fit_the_window_are_named(tmp_path: Path, tiny: Path) -> None:
+    """Those whose prompt leaves no room for an answer in the window that the job sets; the run makes failures of them."""
+    texts = ["short", "x" * 20, "y" * 19, "z" * 25]
+    job, data = make_job(tmp_path / "shop", {"text": texts}, tiny, prompt=COMPLETION, script={"max_model_len": 20})
+    report = estimated(job, data)
+    assert report.too_long == 2
+    assert sorted(row["text"][0] for row in report.too_long_rows) == ["x", "z"]
+    assert estimated(*shop(tmp_path / "other", tiny, texts)).too_long == 0
