@@ -87,13 +87,13 @@ def ask_arms(asked: Sequence[AskedArm], session: Session) -> None:
     overall = _Overall(asked, session.console)
     by_engine: dict[str, list[AskedArm]] = {}
     for each in asked:
-        models.remember(each.arm.job, session.data, each.question.identity)
         if each.remaining:
             by_engine.setdefault(repr(_config(each, "")), []).append(each)
     for alike in by_engine.values():
+        first = alike[0]
+        models.remember(first.arm.job, session.data, first.question.identity)
         if session.engine is None:
-            for each in alike:
-                check_loadable(each.arm.job, session.data, each.question, session.console.info)
+            check_loadable(first.arm.job, session.data, first.question, session.console.info)
         _ask_model(alike, session, overall)
 
 

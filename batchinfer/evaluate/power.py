@@ -48,14 +48,14 @@ class Comparison:
         if self.kind == "right":
             return f"if two arms differ in being right on {DISAGREEMENT:.0%} of the rows"
         if self.kind == "area":
-            return f"if the areas are about {AREA:g} and correlate by {AREAS_ALIKE:g}"
+            return f"if the larger area is {AREA:g} and the areas correlate by {AREAS_ALIKE:g}"
         return f"if the differences have a standard deviation of {SPREAD:g}"
 
     def power(self, rows: int, difference: float) -> float:
         """The probability that a difference of this size is shown."""
         if self.kind == "right":
             return exact_power(rows, difference, max(DISAGREEMENT, difference), self.alpha)
-        spread = area_spread(self.positive) if self.kind == "area" else SPREAD
+        spread = area_spread(self.positive, difference) if self.kind == "area" else SPREAD
         return mean_power(rows, difference, spread, self.alpha)
 
 
@@ -85,14 +85,19 @@ def mean_power(rows: int, difference: float, spread: float, alpha: float) -> flo
     return float(1 - special.nctdtr(free, shift, edge))
 
 
-def area_spread(positive: float) -> float:
+def area_spread(positive: float, difference: float) -> float:
     """The standard error of a difference of two areas, times the root of the rows (Hanley and McNeil 1982, 1983).
 
-    positive: the share of positive rows.
+    positive: the share of positive rows. difference: by how much the smaller area is below AREA.
     """
     ups, downs = max(positive, TINY_SHARE), max(1 - positive, TINY_SHARE)
-    of_ups, of_downs = 2 * AREA**2 / (1 + AREA) - AREA**2, AREA / (2 - AREA) - AREA**2
-    return math.sqrt(2 * (1 - AREAS_ALIKE) * (of_ups / ups + of_downs / downs))
+    larger, smaller = (_area_variance(area, ups, downs) for area in (AREA, max(AREA - difference, 0.0)))
+    return math.sqrt(larger + smaller - 2 * AREAS_ALIKE * math.sqrt(larger * smaller))
+
+
+def _area_variance(area: float, ups: float, downs: float) -> float:
+    """Of one area, times the rows."""
+    return (2 * area**2 / (1 + area) - area**2) / ups + (area / (2 - area) - area**2) / downs
 
 
 def smallest_difference(comparison: Comparison, rows: int) -> float | None:

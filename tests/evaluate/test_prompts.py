@@ -27,7 +27,7 @@ from batchinfer.pipeline.history import failures, runs
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from tests.evaluate.scorer import ScriptedScorer, noisy, rated_job, rows, shots_of
-from tests.factories import write
+from tests.factories import Templates, write
 from tests.tiny import RecordingConsole, make_job, press
 
 FEW_SHOT = EvalOptions(Axes(shots=(0, 2, 4), draws=2))
@@ -49,6 +49,19 @@ def compare(job: Job, data: JobData, says: Any, options: EvalOptions = FEW_SHOT)
     return compare_prompts(job, data, options, RecordingConsole(), scorer)[0], scorer
 
 
+def compared_job(folder: Path, tiny: Path) -> None:
+    """A job after its first comparison, of five arms."""
+    job, data = rated_job(folder, tiny, rows(80), rows(20, 100))
+    compare(job, data, worse_with_examples)
+
+
+@pytest.fixture
+def compared(templates: Templates, tmp_path: Path, tiny: Path) -> tuple[Job, JobData]:
+    """The same, for tests that go on from there."""
+    templates.copy(compared_job, tmp_path, tiny)
+    return reader.load(str(tmp_path / "rated"), {}), JobData(tmp_path / "home", "rated")
+
+
 def test_examples_that_make_it_worse_are_not_chosen(tmp_path: Path, tiny: Path) -> None:
     """The job's own zero-shot prompt is the baseline and is chosen; arms with examples read worse; the second time nothing is asked."""
     job, data = rated_job(tmp_path, tiny, rows(80), rows(20, 100))
@@ -64,10 +77,9 @@ def test_examples_that_make_it_worse_are_not_chosen(tmp_path: Path, tiny: Path) 
     assert [(past.status, past.report["eval"]) for past in runs(data)] == [("eval", 1)] * 5
 
 
-def test_answers_of_an_arm_are_hits_of_the_job(tmp_path: Path, tiny: Path) -> None:
+def test_answers_of_an_arm_are_hits_of_the_job(compared: tuple[Job, JobData]) -> None:
     """A run of the job afterwards asks only the rows that no arm was asked with its prompt, and is not told of changes."""
-    job, data = rated_job(tmp_path, tiny, rows(80), rows(20, 100))
-    compare(job, data, worse_with_examples)
+    job, data = compared
     console = RecordingConsole()
     report = run(job, data, Options(), console, ScriptedScorer(worse_with_examples))
     assert (report.unique, report.cached, report.generated) == (101, 80, 21)
@@ -104,11 +116,11 @@ def test_the_better_arm_is_chosen_tested_and_written(tmp_path: Path, tiny: Path)
     assert (report.baseline, report.generated) == (report.chosen, 0)
 
 
-def test_what_is_left_on_disk(tmp_path: Path, tiny: Path) -> None:
+def test_what_is_left_on_disk(compared: tuple[Job, JobData]) -> None:
     """report.json is what --json prints; results.parquet has each row of each arm, those to report on only where they were looked at."""
-    job, data = rated_job(tmp_path, tiny, rows(80), rows(20, 100))
+    job, data = compared
     report, _ = compare(job, data, worse_with_examples)
-    folder = data.evals / str(report.number)
+    folder = data.evals / "2"
     assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(report.to_json()))
     results = pq.read_table(folder / "results.parquet").to_pylist()
     assert {(row["arm"], row["half"]) for row in results if row["half"] == "test"} == {("0-shot", "test")}
@@ -117,10 +129,9 @@ def test_what_is_left_on_disk(tmp_path: Path, tiny: Path) -> None:
     assert all(row["prompt_tokens"] > 0 for row in results)
 
 
-def test_the_json_of_the_contract(tmp_path: Path, tiny: Path) -> None:
+def test_the_json_of_the_contract(compared: tuple[Job, JobData]) -> None:
     """The fields that programs rely on are there, with the types that they expect."""
-    job, data = rated_job(tmp_path, tiny, rows(80), rows(20, 100))
-    content = compare(job, data, worse_with_examples)[0].to_json()
+    content = json.loads((compared[1].evals / "1" / "report.json").read_text(encoding="utf-8"))
     assert content["golden"] == {"dev": 40, "test": 40}
     arm = content["arms"][1]
     for name, kind in {
@@ -142,8 +153,11 @@ def test_a_dry_run_asks_nothing(tmp_path: Path, tiny: Path) -> None:
     assert report.smallest_difference is not None
     assert report.rows_for_5_points > 1000
     assert not data.root.exists()
-    compare(job, data, worse_with_examples)
-    assert {arm.to_generate for arm in dry_run(job, data, FEW_SHOT, RecordingConsole()).arms} == {0}
+
+
+def test_a_dry_run_afterwards_finds_all_in_the_cache(compared: tuple[Job, JobData]) -> None:
+    """Nothing is left to ask of any arm."""
+    assert {arm.to_generate for arm in dry_run(*compared, FEW_SHOT, RecordingConsole()).arms} == {0}
 
 
 def test_rows_to_report_on_are_never_chosen_on(tmp_path: Path, tiny: Path) -> None:
@@ -227,6 +241,7 @@ def test_templates_systems_and_accuracy(tmp_path: Path, tiny: Path) -> None:
         ({"golden": rows(8)}, FEW_SHOT, "8 golden rows, of which 4 are to choose on, cannot show any difference between 5 arms: .* wants"),
         ({"golden": ["good-1", "good-2", "good-3"]}, FEW_SHOT, "too few rows for an area under the ROC curve"),
         ({"answer": "Poistive"}, FEW_SHOT, "row 1: the answer 'Poistive' is not one of output.choices"),
+        ({"label": "Poistive"}, FEW_SHOT, "The pool .*, row 1: the answer 'Poistive' is not one of output.choices"),
         ({"eval": None}, FEW_SHOT, "has no golden rows to compare prompts by: name a Parquet file"),
         ({}, EvalOptions(Axes(shots=(500,))), "--shots 500: eval.pool has only 20 examples."),
         ({}, EvalOptions(Axes(draws=3)), "--draws goes with --shots"),
@@ -248,6 +263,8 @@ def test_bad_input(
     monkeypatch.chdir(tmp_path)
     sections = {"eval": None} if "eval" in change else {}
     job, data = rated_job(tmp_path, tiny, change.get("golden", rows(80)), change.get("pool", rows(20, 100)), **sections)
+    if "label" in change:
+        write(job.folder / "labels.parquet", {"text": ["good-1"], "answer": [change["label"]]})
     if "answer" in change:
         write(job.folder / "golden.parquet", {"text": ["good-1"], "answer": [change["answer"]]})
     Path("file.txt").write_text(change.get("file", ""), encoding="utf-8")
@@ -293,12 +310,11 @@ def test_a_stopped_comparison_goes_on(tmp_path: Path, tiny: Path) -> None:
     assert report.generated == len(again.asked)
 
 
-def test_an_erased_row_leaves_nothing(tmp_path: Path, tiny: Path) -> None:
+def test_an_erased_row_leaves_nothing(compared: tuple[Job, JobData]) -> None:
     """Answers of all arms to it go, the rows of reports, and its place in the split."""
-    job, data = rated_job(tmp_path, tiny, rows(80), rows(20, 100))
-    first, _ = compare(job, data, worse_with_examples)
+    job, data = compared
     erased = erase_entry(job, data, {"text": "good-7"})
-    asked = pq.read_table(data.evals / str(first.number) / "results.parquet")["query"].to_pylist()
+    asked = pq.read_table(data.evals / "1" / "results.parquet")["query"].to_pylist()
     assert '{"text": "good-7"}' not in asked
     assert '{"text": "good-9"}' in asked
     again, scorer = compare(job, data, worse_with_examples)
