@@ -1,4 +1,4 @@
-"""One entry out of what evaluations left: rows of their Parquet files, and its place in the split of golden rows."""
+"""One entry out of what evaluations left: rows of their Parquet files, its place in the split of golden rows, and in samples."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError
 from batchinfer.maintenance.entry import Entry
 
+HASH = "lookup_hash"
 QUERY = "query"  # the column of a lookup key as JSON
 
 
 def erase_evals(data: JobData, entry: Entry) -> int:
     """Removes rows of the entry; returns how many. Raises StoreError for a file that cannot be read."""
+    for path in sorted(data.samples.glob("*/*.parquet")):
+        _erase_from_frame(path, entry.lookup_hash)
     for path in data.evals.glob("*.json"):
         _erase_hash(path, entry.lookup_hash.hex())
     return sum(_erase_rows(path, entry) for path in sorted(data.evals.rglob("*.parquet")))
@@ -37,6 +40,24 @@ def _erase_rows(path: Path, entry: Entry) -> int:
         pq.write_table(others, sink)
         write_atomically(path, sink.getvalue().to_pybytes())
     return gone
+
+
+def _erase_from_frame(path: Path, lookup_hash: bytes) -> None:
+    """Takes a lookup hash out of what a sample was drawn from, a group of rows at a time."""
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        with pq.ParquetFile(path) as file:
+            if not any(lookup_hash in batch.column(0).to_pylist() for batch in file.iter_batches(columns=[HASH])):
+                return
+            with pq.ParquetWriter(draft, file.schema_arrow, compression="zstd") as writer:
+                for batch in file.iter_batches():
+                    others = [value != lookup_hash for value in batch.column(HASH).to_pylist()]
+                    writer.write_batch(batch.filter(pa.array(others, pa.bool_())))
+        draft.rename(path)
+    except (pa.ArrowException, OSError) as exc:
+        raise StoreError(f"{path} cannot be searched: {exc}", fix="remove its folder, then run again.") from exc
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _erase_hash(path: Path, lookup_hash: str) -> None:

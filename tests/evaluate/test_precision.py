@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -15,6 +16,7 @@ from batchinfer.cli.main import cli
 from batchinfer.core.output import OutputFile
 from batchinfer.errors import GateFailed, NotFound, UsageError
 from batchinfer.evaluate.precision import draw_sample, version_precision
+from batchinfer.maintenance.erase import erase_entry
 from batchinfer.planning.prepare import Options
 from batchinfer.publish.samples import read_samples
 from batchinfer.serve.served_job import ServedJob
@@ -260,6 +262,15 @@ def test_slices_make_strata(tmp_path: Path) -> None:
     assert sorted(stratum.rows for stratum in sample.strata) == [10] * 5 + [30] * 5
     assert sample.rows == 200
     assert sum(stratum.drawn for stratum in sample.strata) == 60
+
+
+def test_an_entry_that_is_erased_leaves_the_samples(served: World) -> None:
+    """Nothing of it stays in what a sample was drawn from; the others do."""
+    drawn(served, 50)
+    erase_entry(served.job, served.data, {"id": "7"})
+    [frame] = served.data.samples.glob("*/frame.parquet")
+    assert pq.read_metadata(frame).num_rows == ROWS - 1
+    assert len(list(frame.parent.iterdir())) == 2
 
 
 def test_the_command(served: World) -> None:
