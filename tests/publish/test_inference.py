@@ -12,7 +12,7 @@ import pytest
 from batchinfer.core.intervals import wilson
 from batchinfer.publish.inference import Estimated, JudgedRow, Whole, allocate, estimate_precision, verdicts_wanted
 
-ROWS, BANDS = 600, 5
+ROWS, BANDS = 1000, 5
 
 
 @dataclass(frozen=True)
