@@ -35,8 +35,8 @@ import lmdb
 from batchinfer.cache.store import Store
 from batchinfer.cache.verdicts import Verdicts
 from batchinfer.cli import main as command_line
-from batchinfer.core import database
 from batchinfer.core.home import JobData
+from batchinfer.core.memory import table_memory
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.job import reader
 from batchinfer.planning.plan import Plan
@@ -179,7 +179,7 @@ def alone(version: Path, folder: Path) -> dict[str, float]:
     """Seconds that the same files take with nothing around them."""
     took = {}
     began = time.monotonic()
-    with duckdb.connect(str(folder / "copy.duckdb"), config={"memory_limit": database.SCRATCH_MEMORY}) as db:
+    with duckdb.connect(str(folder / "copy.duckdb"), config={"memory_limit": f"{table_memory()}B"}) as db:
         db.execute(f"CREATE TABLE t AS FROM read_parquet('{version / PREDICTIONS}') ORDER BY hash(lookup)")
         began = time.monotonic()
         db.execute(f"COPY (FROM t ORDER BY lookup) TO '{folder / 'copy.parquet'}' (COMPRESSION zstd)")

@@ -13,12 +13,14 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from batchinfer.cache.pieces import insert_named
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS, one, record_batches, transaction
 from batchinfer.core.keys import canonical_json
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import json_path, literal, quoted, time_text
 from batchinfer.errors import BatchinferError, StoreError
@@ -66,17 +68,19 @@ class ImportRow:
         return asdict(self)
 
 
-def store_import(store: Store, db: duckdb.DuckDBPyConnection, rows: str, key_spec: str) -> int:
+def store_import(store: Store, db: duckdb.DuckDBPyConnection, rows: str, key_spec: str, texts: LongTexts) -> int:
     """Stores predictions or verdicts of people, all or none; returns the import's number, which none had before.
 
     rows: a query on `db` with columns of `imports`, but for import_id and created_at.
     key_spec: see `key_of`.
+    texts: those that the rows have tokens of.
     """
     number = 0
     try:
         with store.attached(db, write=True), transaction(db):
             number = int(one(db, "SELECT coalesce(max(import_id), 0) + 1 FROM cache.import_keys"))
             db.execute("INSERT INTO cache.import_keys VALUES (?, ?)", [number, key_spec])
+            insert_named(db, rows, texts)
             db.execute(
                 f"INSERT INTO cache.imports BY NAME SELECT *, ? AS import_id, ? AS created_at FROM ({rows})",
                 [number, now()],
@@ -151,6 +155,7 @@ def rebuild_lookups(
     db: the list's scratch database. Owns the table `moved` there for as long as it runs.
     """
     chosen = f"import_id IN ({', '.join(map(str, numbers))})"
+    query_list.texts.load()  # while nobody has the cache open
     with store.attached(db, write=True):
         _make_moved(db, query_list, chosen, rows_at_once)
         with transaction(db):
@@ -176,7 +181,7 @@ def _make_moved(db: duckdb.DuckDBPyConnection, query_list: QueryList, chosen: st
     db.execute("CREATE OR REPLACE TABLE moved AS FROM cache.imports LIMIT 0")
     rows = f"SELECT {quoted(STORED_ROW)}, {values} FROM cache.imports AS {quoted(STORED_ROW)} WHERE {chosen}"
     with record_batches(db, rows, rows_at_once) as reader:
-        for batch in reader:
+        for batch in query_list.texts.all_whole(reader):
             table = pa.Table.from_batches([batch])
             for name, column in source.helpers({part.name: batch.column(part.name) for part in source.key}).items():
                 table = table.append_column(name, column)

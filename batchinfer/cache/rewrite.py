@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 
+from batchinfer.cache.pieces import LONG_COLUMNS, digests_sql
 from batchinfer.cache.store import Store
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.sql import literal, quoted
@@ -84,13 +85,27 @@ def _copy(db: duckdb.DuckDBPyConnection, draft: Path, report: Callable[[Report],
         db.execute("COPY FROM DATABASE cache TO fresh (SCHEMA)")
         for (name,) in db.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'cache'").fetchall():
             left = f"rowid NOT IN (SELECT id FROM gone WHERE name = {literal(name)})"
+            if name == "long_texts":
+                continue
             if name != "runs" or report is None:
                 db.execute(f"INSERT INTO fresh.{quoted(name)} SELECT * FROM cache.{quoted(name)} WHERE {left}")
             else:
                 _copy_runs(db, report)
+        _copy_texts(db)
         db.execute("CHECKPOINT fresh")
     finally:
         db.execute("DETACH fresh")
+
+
+def _copy_texts(db: duckdb.DuckDBPyConnection) -> None:
+    """The long texts that what is left names."""
+    named = " UNION ALL ".join(
+        f"SELECT unnest({digests_sql(columns)}) AS name FROM fresh.{table}" for table, columns in LONG_COLUMNS.items()
+    )
+    db.execute(
+        "INSERT INTO fresh.long_texts SELECT * FROM cache.long_texts "
+        f"WHERE digest IN (SELECT DISTINCT unhex(name) FROM ({named})) ORDER BY rowid"
+    )
 
 
 def _copy_runs(db: duckdb.DuckDBPyConnection, report: Callable[[Report], Report]) -> None:

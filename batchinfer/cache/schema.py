@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from batchinfer.core.clock import now, shown
+from batchinfer.core.database import one
 from batchinfer.core.records import Answer, Failure, Prediction, Provenance
+from batchinfer.errors import StoreError
 
 MIGRATIONS: list[tuple[str, str]] = [
     (
@@ -52,6 +55,7 @@ MIGRATIONS: list[tuple[str, str]] = [
         ALTER TABLE imports ADD COLUMN sample VARCHAR;
         """,
     ),
+    ("long texts in pieces", "CREATE TABLE long_texts (digest BLOB, part INTEGER, text VARCHAR);"),
 ]
 
 
@@ -182,3 +186,24 @@ def failure_row(failure: Failure, query: Mapping[str, Any] | None, provenance: P
         "stage": failure.stage, "reason": failure.reason, "detail": failure.detail,
         "parser": provenance.parser, "run_id": provenance.run_id, "created_at": now(),
     }  # fmt: skip
+
+
+def applied_migrations(db: duckdb.DuckDBPyConnection) -> int:
+    """How many migrations the file has seen. Raises StoreError for a file that is not ours, or newer."""
+    tables = {
+        name
+        for (name,) in db.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
+        ).fetchall()
+    }
+    if "migrations" not in tables:
+        if tables:
+            raise StoreError("cache.duckdb in the data folder is some other DuckDB file: move it away.")
+        return 0
+    number = int(one(db, "SELECT count(*) FROM migrations"))
+    if number > len(MIGRATIONS):
+        raise StoreError(
+            f"The cache was written by a newer batchinfer (its format is {number}, this one knows {len(MIGRATIONS)}): "
+            "install the newer version; the cache is left as it is."
+        )
+    return number

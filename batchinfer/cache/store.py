@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from batchinfer.cache import pieces
 from batchinfer.cache.schema import (
     FAILURE_SCHEMA,
     GENERATION_SCHEMA,
@@ -27,6 +28,7 @@ from batchinfer.cache.schema import (
     MostCached,
     RunRow,
     RunStatus,
+    applied_migrations,
     failure_row,
     generation_row,
 )
@@ -34,9 +36,11 @@ from batchinfer.core.clock import iso, now
 from batchinfer.core.database import database_file, detach, duckdb_errors, one, transaction
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import canonical_json
+from batchinfer.core.long_texts import LongTexts, named
+from batchinfer.core.memory import batch_bytes
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Provenance
 from batchinfer.core.sql import literal
-from batchinfer.errors import Busy, StoreError
+from batchinfer.errors import Busy
 
 PATIENCE_SECONDS = 10.0  # while another process has the file open
 CHUNK_SECONDS = 10.0  # of reading texts again
@@ -87,7 +91,7 @@ class Store:
         if not self.path.exists():
             self._create()
         with self.open() as db:
-            if _applied(db) == len(MIGRATIONS):
+            if applied_migrations(db) == len(MIGRATIONS):
                 return
         self.migrate()
 
@@ -101,7 +105,7 @@ class Store:
             empty.migrate()
             return empty
         with self.open() as db:
-            is_current = _applied(db) == len(MIGRATIONS)
+            is_current = applied_migrations(db) == len(MIGRATIONS)
         if is_current:
             return self
         if not os.access(self.path.parent, os.W_OK):
@@ -135,8 +139,9 @@ class Store:
         """Makes the tables, or brings them up to date: of a draft, which nobody else has."""
         with self.open(write=True) as db:
             db.execute("CREATE TABLE IF NOT EXISTS migrations (number INTEGER, name VARCHAR, applied_at TIMESTAMP)")
-            for number, (name, statements) in list(enumerate(MIGRATIONS, 1))[_applied(db) :]:
+            for number, (name, statements) in list(enumerate(MIGRATIONS, 1))[applied_migrations(db) :]:
                 db.execute(statements)
+                pieces.shorten_stored(db, statements)
                 db.execute("INSERT INTO migrations VALUES (?, ?, ?)", [number, name, now()])
 
     def start_run(self, fingerprint: bytes, parts: Parts, status: RunStatus = RunStatus.RUNNING) -> int:
@@ -209,14 +214,14 @@ class Store:
         provenance: the same for all.
         replace: keys may be there already (a refresh).
         """
-        generations = pa.Table.from_pylist(
-            [generation_row(answer, provenance) for answer in answers], GENERATION_SCHEMA
-        )
+        new = pieces.NewTexts()
+        generations = [new.short(generation_row(answer, provenance)) for answer in answers]
         failed = pa.Table.from_pylist(
-            [failure_row(failure, row, provenance) for failure, row in failures], FAILURE_SCHEMA
+            [new.short(failure_row(failure, row, provenance)) for failure, row in failures], FAILURE_SCHEMA
         )
         with self.open(write=True) as db:
-            db.register("chunk", generations)
+            new.store(db)
+            db.register("chunk", pa.Table.from_pylist(generations, GENERATION_SCHEMA))
             db.register("failed", failed)
             if replace:
                 db.execute("DELETE FROM generations WHERE key IN (SELECT key FROM chunk)")
@@ -224,9 +229,20 @@ class Store:
             db.execute("INSERT INTO generations BY NAME SELECT * FROM chunk")
             db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
 
-    def replace_bad_rows(self, bad: pa.Table) -> None:
+    def has_long_texts(self) -> bool:
+        """Whether there may be tokens in its tables."""
+        with self.open() as db:
+            return bool(one(db, "SELECT count(*) FROM (FROM long_texts LIMIT 1)"))
+
+    def long_texts(self) -> Iterator[tuple[bytes, bytes]]:
+        """Digests and texts of all long texts, in UTF-8."""
+        with self.open() as db:
+            yield from pieces.all_texts(db)
+
+    def replace_bad_rows(self, bad: pa.Table, texts: LongTexts) -> None:
         """The bad rows of the list as it is now, as `query_list.BAD_ROWS` has them, in place of an earlier run's."""
         with self.open(write=True) as db:
+            pieces.insert(db, "long_texts", named(bad["query"].to_pylist()) if texts.any else [], texts.read)
             db.register("bad", bad)
             db.execute("DELETE FROM failures WHERE stage = 'input'")
             db.execute("INSERT INTO failures BY NAME SELECT *, 'input' AS stage, ? AS created_at FROM bad", [now()])
@@ -249,15 +265,16 @@ class Store:
                 ).fetchall()
                 if not rows:
                     return total
-                generations = [_generation(row) for row in rows]
-                prompt_keys = [generation.prompt_key for generation in generations]
+                prompt_keys = [bytes(row[0]) for row in rows]
                 filled = {prompt_key: {} for prompt_key in prompt_keys} if values is None else values(prompt_keys)
-                began, answers = time.monotonic(), []
-                for text in generations:
-                    last = text.prompt_key
+                began, size, answers = time.monotonic(), 0, list[Answer]()
+                for row in rows:
+                    text = _generation((row[0], pieces.whole_stored(db, row[1]), *row[2:]))
+                    last, size = text.prompt_key, size + len(text.text)
                     if last in filled:
                         answers.append(Answer(text, read(text, filled[last])))
-                    if time.monotonic() - began > CHUNK_SECONDS:  # what is read is kept, whatever comes next
+                    # What is read is kept, whatever comes next.
+                    if time.monotonic() - began > CHUNK_SECONDS or size > batch_bytes():
                         break
                 total += len(answers)
                 self._store_again(db, answers, provenance, queries)
@@ -274,11 +291,13 @@ class Store:
         query_of = {bytes(prompt_key): json.loads(query) for prompt_key, query in old}
         unknown = [failure.prompt_key for failure in failures if failure.prompt_key not in query_of]
         query_of |= queries([prompt_key for prompt_key in unknown if prompt_key])
-        failed = [failure_row(failure, query_of.get(failure.prompt_key or b""), provenance) for failure in failures]
-        db.register(
-            "rejudged",
-            pa.Table.from_pylist([generation_row(answer, provenance) for answer in answers], GENERATION_SCHEMA),
-        )
+        new = pieces.NewTexts()
+        failed = [
+            new.short(failure_row(failure, query_of.get(failure.prompt_key or b""), provenance)) for failure in failures
+        ]
+        rejudged = [new.short(generation_row(answer, provenance)) for answer in answers]
+        new.store(db)
+        db.register("rejudged", pa.Table.from_pylist(rejudged, GENERATION_SCHEMA))
         db.register("failed", pa.Table.from_pylist(failed, FAILURE_SCHEMA))
         db.execute(
             "UPDATE generations SET parser = j.parser, prediction = j.prediction, score = j.score, scores = j.scores, mass = j.mass "
@@ -295,6 +314,7 @@ class Store:
                 "ORDER BY created_at DESC, row LIMIT ?",
                 [limit if limit is not None else 2**62],
             ).fetchall()
+            rows = [(*row[:3], pieces.whole_stored(db, row[3]), *row[4:]) for row in rows]
         return [
             FailureRow(stage, reason, detail, json.loads(query or "null"), row, run, iso(at))
             for stage, reason, detail, query, row, run, at in rows
@@ -327,24 +347,3 @@ def _patiently(
             if time.monotonic() > deadline:
                 raise Busy(f"Another process has {path} open: wait for it, or stop it.") from exc
             time.sleep(0.05)
-
-
-def _applied(db: duckdb.DuckDBPyConnection) -> int:
-    """How many migrations the file has seen. Raises StoreError for a file that is not ours, or newer."""
-    tables = {
-        name
-        for (name,) in db.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
-        ).fetchall()
-    }
-    if "migrations" not in tables:
-        if tables:
-            raise StoreError("cache.duckdb in the data folder is some other DuckDB file: move it away.")
-        return 0
-    number = int(one(db, "SELECT count(*) FROM migrations"))
-    if number > len(MIGRATIONS):
-        raise StoreError(
-            f"The cache was written by a newer batchinfer (its format is {number}, this one knows {len(MIGRATIONS)}): "
-            "install the newer version; the cache is left as it is."
-        )
-    return number

@@ -8,6 +8,7 @@ import duckdb
 
 from batchinfer.cache.store import Store
 from batchinfer.cache.verdicts import Verdicts
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.spec import JobSpec
 
@@ -28,3 +29,8 @@ class Workspace:
     store: Store
     query_list: QueryList
     verdicts: Verdicts
+
+    @property
+    def texts(self) -> LongTexts:
+        """The long texts of the database's tables, which hold tokens of them."""
+        return self.query_list.texts

@@ -13,15 +13,17 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from batchinfer.core.files import FIX_PERMISSIONS
+from batchinfer.core.long_texts import LongTexts
+from batchinfer.core.memory import table_memory
 from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.core.sql import literal, quoted, time_text
 from batchinfer.errors import StoreError
 
 ROW_GROUP = 20_480  # a reader of predictions.parquet holds one in memory for each thread
 COPY_OPTIONS = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
-SCRATCH_MEMORY = "768MB"
 
 # Rows that are held in memory at once, unless a caller says otherwise.
 LIST_ROWS = 65_536  # of lists: keys and other short values
@@ -163,13 +165,15 @@ def duckdb_errors(path: Path, job: str | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def scratch_database(folder: Path, memory: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database for intermediate tables, of bounded memory, that nobody else uses. Raises StoreError when it cannot be written.
+def scratch_database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database for intermediate tables, of bounded memory, that nobody else uses.
+
+    Raises StoreError when it cannot be written, and UsageError where BATCHINFER_MEMORY is no amount of memory.
 
     Its instance is kept for the next one, which spares most of the time of a small job's command.
     """
     with duckdb_errors(folder):
-        db = _scratch_instance(folder, memory or SCRATCH_MEMORY)
+        db = _scratch_instance(folder)
         name = f"scratch_{next(_NUMBERS)}"
         try:
             # Not a file: that would log, compress and write even what fits into memory.
@@ -183,7 +187,7 @@ def scratch_database(folder: Path, memory: str | None = None) -> Iterator[duckdb
         _IDLE.setdefault(os.getpid(), []).append(db)
 
 
-def _scratch_instance(folder: Path, memory: str) -> duckdb.DuckDBPyConnection:
+def _scratch_instance(folder: Path) -> duckdb.DuckDBPyConnection:
     idle = _IDLE.get(os.getpid(), [])
     while True:
         db = idle.pop() if idle else duckdb.connect()
@@ -192,7 +196,7 @@ def _scratch_instance(folder: Path, memory: str) -> duckdb.DuckDBPyConnection:
         except duckdb.Error:  # it has spilled into another one, and cannot leave that
             db.close()
             continue
-        db.execute(f"SET memory_limit = '{memory}'")
+        db.execute(f"SET memory_limit = '{table_memory()}B'")
         db.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
         db.execute("SET preserve_insertion_order = true")
         return db
@@ -234,21 +238,25 @@ def write_output(
     sql: str,
     output: OutputFile,
     draft: Path,
+    texts: LongTexts,
     json_texts: Container[str] = (),
     zoned: Container[str] = (),
 ) -> None:
     """Writes what a query gives to the draft of an output file, some rows at a time. Raises StoreError.
 
+    texts: those that it gives tokens of.
     json_texts: columns whose text is JSON, which JSON Lines hold as the values that they are.
     zoned: columns whose times have a zone, which texts say.
     """
     try:
-        if output.format == OutputFormat.PARQUET:
+        if output.format == OutputFormat.PARQUET and texts.any:
+            _write_parquet(db, sql, draft, texts)
+        elif output.format == OutputFormat.PARQUET:
             db.execute(f"COPY ({sql}) TO {literal(str(draft))} {COPY_OPTIONS}")
         else:
             described = db.execute(f"DESCRIBE {sql}").fetchall()
             header, line = _text_line(described, output.format, json_texts, zoned)
-            _write_lines(db, f"SELECT {line} FROM ({sql})", header, draft)
+            _write_lines(db, sql, line, header, draft, texts)
     except duckdb.IOException as exc:
         raise StoreError(f"{output} cannot be written: {str(exc).splitlines()[0]}") from exc
     except OSError as exc:
@@ -256,12 +264,34 @@ def write_output(
         raise StoreError(f"{output} cannot be written: {exc.strerror or str(exc).splitlines()[0]}.") from exc
 
 
-def _write_lines(db: duckdb.DuckDBPyConnection, sql: str, header: str, draft: Path) -> None:
-    """The texts that a query gives, each as a line. DuckDB's own COPY would hold 100,000 rows for each thread."""
-    with record_batches(db, sql, TEXT_ROWS) as reader, draft.open("w", encoding="utf-8", newline="") as file:
+def _write_parquet(db: duckdb.DuckDBPyConnection, sql: str, draft: Path, texts: LongTexts) -> None:
+    with (
+        record_batches(db, sql, ROW_GROUP) as reader,
+        pq.ParquetWriter(draft, reader.schema, compression="zstd") as file,
+    ):
+        for batch in texts.all_whole(reader):
+            file.write_table(pa.Table.from_batches([batch]))
+
+
+def _write_lines(
+    db: duckdb.DuckDBPyConnection, sql: str, line: str, header: str, draft: Path, texts: LongTexts
+) -> None:
+    """What a query gives, each row as a line. DuckDB's own COPY would hold 100,000 rows for each thread.
+
+    line: SQL for a row's line.
+    """
+    with draft.open("w", encoding="utf-8", newline="") as file:
         file.write(header)
-        for batch in reader:
-            file.writelines(f"{line}\n" for line in batch.column(0).to_pylist())
+        if not texts.any:
+            with record_batches(db, f"SELECT {line} FROM ({sql})", TEXT_ROWS) as reader:
+                for batch in reader:
+                    file.writelines(f"{text}\n" for text in batch.column(0).to_pylist())
+            return
+        with record_batches(db, sql, TEXT_ROWS) as reader:
+            for batch in texts.all_whole(reader):
+                db.register("batch", batch)
+                file.writelines(f"{text}\n" for (text,) in db.execute(f"SELECT {line} FROM batch").fetchall())
+                db.unregister("batch")
 
 
 def _text_line(

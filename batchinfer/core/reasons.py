@@ -16,6 +16,7 @@ FIXES: Mapping[str, str] = {
     "empty_key": "fill the columns of input.key in the list",
     "null_value": "fill the column in the list, or name it in input.optional",
     "empty_value": "fill the column in the list, or name it in input.optional",
+    "too_long": "shorten these texts, or leave their rows out of the list",
     "not_utf8": "write the list as UTF-8",
     "wrong_type": "correct the values in the list, or input.types",
     "conflicting_rows": "keep one row a key, or add to input.key the column that tells them apart",

@@ -9,6 +9,10 @@ from batchinfer.core.records import TEXT, Message
 from batchinfer.engines.environment import without_torch
 from batchinfer.errors import MissingExtra, ModelError
 
+SLICE = 32_768  # characters
+CHARACTERS_PER_TOKEN = 8  # more than texts have, as a rule
+AT_CUTS = 16  # tokens that a text may have more if it is cut in two
+
 
 def _turns(messages: Sequence[Message], *, in_parts: bool) -> list[dict[str, Any]]:
     """Chat turns as a template takes them."""
@@ -97,6 +101,18 @@ class Tokenizer:
             return []
         ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=not chat)["input_ids"]
         return ids
+
+    def is_beyond(self, text: str, most: int) -> bool:
+        """Whether a long text has surely more tokens than that; it is tokenised in slices, and no further than needed."""
+        if len(text) < max(SLICE, CHARACTERS_PER_TOKEN * most):
+            return False
+        tokens = 0
+        for start in range(0, len(text), SLICE):
+            [ids] = self.encode([text[start : start + SLICE]], chat=True)
+            tokens += len(ids) - AT_CUTS
+            if tokens > most:
+                return True
+        return False
 
     def in_place(self, texts: Sequence[str], *, chat: bool) -> list[tuple[int, ...]]:
         """The tokens of each text, as the model would write it behind a prompt.

@@ -45,7 +45,8 @@ def read_arm(asked: AskedArm) -> dict[bytes, ArmAnswer]:
     )
     with prepared.store.attached(prepared.workspace.db):
         rows = prepared.workspace.db.execute(sql).fetchall()
-    return {bytes(lookup_hash): _answer(*columns) for lookup_hash, *columns in rows}
+    whole = prepared.workspace.texts.whole_rows(rows)
+    return {bytes(lookup_hash): _answer(*columns) for lookup_hash, *columns in whole}
 
 
 def _answer(

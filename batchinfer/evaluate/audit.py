@@ -20,8 +20,8 @@ from batchinfer.job.spec import JobSpec
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.stop import stopping
 from batchinfer.planning.prepare import Options, Prepared, begun, prepare
-from batchinfer.publish.changes import version_rows
 from batchinfer.publish.golden import Golden, read_answers, read_golden
+from batchinfer.publish.predictions_file import version_rows
 from batchinfer.publish.sliced import audit_slices, check_slices
 from batchinfer.publish.slices import AuditedSlice, FairVerdict, verdict_of
 from batchinfer.versions.folders import folder_of, numbers
@@ -105,8 +105,9 @@ def _slices(job: Job, prepared: Prepared, snapshot: Snapshot) -> tuple[AuditedSl
             f"Version {snapshot.number} has another key than the job has now: run and publish first, or audit with the job file "
             "that made it."
         )
-    entries = f"({version_rows(snapshot.folder, source.key)})"
-    return audit_slices(prepared.workspace, entries, _golden(job, source.key))
+    workspace = prepared.workspace
+    entries = f"({version_rows(workspace.db, workspace.texts, snapshot.folder, source.key)})"
+    return audit_slices(workspace, entries, _golden(job, source.key))
 
 
 def _golden(job: Job, key: Sequence[Column]) -> Golden | None:

@@ -23,11 +23,11 @@ from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Options, Prepared, prepare, quiet
 from batchinfer.publish.caution import confirm_list
-from batchinfer.publish.changes import version_rows
 from batchinfer.publish.contents import Candidate
 from batchinfer.publish.golden import is_right, read_golden
 from batchinfer.publish.inference import Estimated, JudgedRow, Precision, Whole, allocate, estimate_precision
 from batchinfer.publish.precision import SampledPrecision, judged_mark, size_sql, verdict_mark
+from batchinfer.publish.predictions_file import version_rows
 from batchinfer.publish.samples import Sample, Stratum, keep_sample, new_sample, write_frame
 from batchinfer.review.export import DrawnRows, Sheet
 from batchinfer.review.subject import SubjectKind
@@ -160,7 +160,8 @@ def _rows_of(job: Job, data: JobData, prepared: Prepared, version: int) -> str:
         raise UsageError(
             f"Version {version} of {data.name} has another key or kind of prediction than the job has now, so verdicts do not fit it."
         )
-    return f"({version_rows(folder, manifest.key)})"
+    workspace = prepared.workspace
+    return f"({version_rows(workspace.db, workspace.texts, folder, manifest.key)})"
 
 
 def draw_sample(

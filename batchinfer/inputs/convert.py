@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from batchinfer.core import keys
 from batchinfer.core.clock import shown
 from batchinfer.core.columns import A_VALUE, Kind
-from batchinfer.errors import InputError
+from batchinfer.core.long_texts import MOST_TEXT, too_long
+from batchinfer.errors import InputError, shortened
 from batchinfer.inputs.shortest import decimal_texts, plainer, widened
 
 ARROW_TYPES: dict[Kind, pa.DataType] = {
@@ -39,6 +40,13 @@ class Faults:
         if mask.true_count:
             for row in pc.indices_nonzero(mask).to_pylist():
                 self.add(row, reason, detail)
+
+    def add_too_long(self, column: pa.Array, name: str) -> None:
+        """The rows whose text is beyond what can be used."""
+        sizes = pc.binary_length(column)
+        if (pc.max(sizes).as_py() or 0) > MOST_TEXT:
+            for row in pc.indices_nonzero(pc.fill_null(pc.greater(sizes, MOST_TEXT), False)).to_pylist():  # noqa: FBT003
+                self.add(row, "too_long", f"The column {name} holds {too_long(sizes[row].as_py())}.")
 
 
 def kind_of(field: pa.Field) -> Kind:
@@ -96,6 +104,8 @@ def convert(column: pa.Array, kind: Kind, target: pa.DataType, name: str, faults
         column = column.cast(target)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         column = _cast_each(column, target, kind, name, faults)
+    if kind == "string":
+        faults.add_too_long(column, name)
     if kind in ("date", "timestamp"):  # Python has none beyond the years 1 to 9999
         years = pc.year(column)
         beyond = pc.or_(pc.less(years, 1), pc.greater(years, 9999))
@@ -117,7 +127,9 @@ def _as_json(column: pa.Array, name: str, faults: Faults) -> pa.Array:
             plain = None
             faults.add(row, "wrong_type", f"The column {name} holds a time finer than a microsecond, or out of range.")
         texts.append(None if plain is None else keys.canonical_json(plain))
-    return pa.array(texts, pa.string())
+    column = pa.array(texts, pa.string())
+    faults.add_too_long(column, name)
+    return column
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -175,14 +187,16 @@ def _cast_one(value: pa.Array, target: pa.DataType) -> pa.Array:
 
 def _described(value: pa.Scalar) -> str:
     try:
-        return repr(value.as_py())
+        return shortened(repr(value.as_py()))
     except (ValueError, OverflowError):  # a time that Python has none for
         return str(value.cast(pa.string()).as_py())
 
 
 def json_value(value: pa.Scalar) -> Any:
-    """A value as JSON can hold it."""
+    """A value as JSON can hold it; of a text beyond what can be used, its beginning."""
     plain = value.as_py()
     if isinstance(plain, date):  # a datetime is one too
         return shown(plain)
+    if isinstance(plain, str) and len(plain) > MOST_TEXT // 4 and len(plain.encode()) > MOST_TEXT:
+        return shortened(plain)
     return plain if plain is None or isinstance(plain, str | int | float | bool) else str(plain)

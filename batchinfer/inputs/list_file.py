@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchinfer.core.parquet_batches import row_batches
 from batchinfer.core.sql import literal
 from batchinfer.errors import InputError, shortened
 
@@ -62,17 +62,11 @@ class ListFile:
 
     def batches(self, names: Sequence[str], rows_at_once: int) -> Iterator[pa.RecordBatch]:
         """These columns of all rows. Raises InputError for a file that is truncated or corrupt."""
-        with self._read() as file:
-            beyond = {name: text for name, text in self._beyond(file.schema_arrow) if name in names}
-            own = [name for name in names if name not in beyond]
-            for batch in file.iter_batches(rows_at_once, columns=own):
-                yield _with_partitions(batch, beyond)
-
-    @contextlib.contextmanager
-    def _read(self) -> Iterator[pq.ParquetFile]:
         try:
-            with pq.ParquetFile(self.path) as file:
-                yield file
+            beyond = {name: text for name, text in self._beyond(pq.read_schema(self.path)) if name in names}
+            own = [name for name in names if name not in beyond]
+            for batch in row_batches(self.path, own, rows_at_once):
+                yield _with_partitions(batch, beyond)
         except (pa.ArrowInvalid, OSError) as exc:
             raise unreadable(self.path, exc) from exc
 

@@ -17,7 +17,8 @@
 | conflicts   | as bad_keys: the first row of each such key                                     |
 | all_lookups | lookup_hash: of list, conflicts and bad_keys                                    |
 
-Others join these tables through the SQL that `QueryList` gives; none of them knows a table by its name.
+Long texts stand in them as tokens (`core.long_texts`). Others join these tables through the SQL that `QueryList` gives;
+none of them knows a table by its name.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import pyarrow as pa
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.sql import LISTED, listed, query_json, quoted
 from batchinfer.inputs.misses import COUNT
 from batchinfer.inputs.parquet import ROW, BadRow, ListSource
@@ -44,6 +46,7 @@ class QueryList:
 
     source: the files, opened.
     columns: those of the template, in order of appearance.
+    texts: the long texts of its tables, and of those of others in the same database.
     misses: rows that clients asked for and the list does not have; None if the job does not include misses.
     """
 
@@ -55,8 +58,10 @@ class QueryList:
     )
     """Of the rows that share a lookup key only the first."""
 
-    def __init__(self, db: duckdb.DuckDBPyConnection, source: ListSource, columns: Sequence[str]) -> None:
-        self._db = db
+    def __init__(
+        self, db: duckdb.DuckDBPyConnection, source: ListSource, columns: Sequence[str], texts: LongTexts
+    ) -> None:
+        self._db, self.texts = db, texts
         self.source = source
         self.columns = list(columns)
         self.misses: int | None = None
@@ -70,7 +75,7 @@ class QueryList:
         lookup_hash = keys.lookup_hash_sql(self.source.key, self.source.normalize)
         template = [Column(name, self.source.kinds[name]) for name in sorted(self.columns)]
         prompt_key = keys.row_hash_sql(fingerprint, template) if fingerprint else lookup_hash
-        kept = ", ".join(f"{quoted(name)} AS {listed(name)}" for name in self._kept())
+        kept = ", ".join(f"{quoted(_short(name))} AS {listed(name)}" for name in self._kept())
         keyed = f"{quoted(ROW)} AS row, {kept}, {lookup_hash} AS lookup_hash, {prompt_key} AS prompt_key"
         self._read(keyed, lookup_hash)
         self._set_conflicts_aside()
@@ -84,15 +89,31 @@ class QueryList:
 
     def _read(self, keyed: str, lookup_hash: str) -> None:
         """Makes `list`, `bad_rows` and `bad_keys`. keyed: the columns of `list`; lookup_hash: SQL for the hash of the lookup key."""
-        own = ", ".join(f"{quoted(column.name)} AS {listed(column.name)}" for column in self.source.key)
+        own = ", ".join(f"{quoted(_short(column.name))} AS {listed(column.name)}" for column in self.source.key)
         whole = " AND ".join(f"{quoted(column.name)} IS NOT NULL" for column in self.source.key)
         bad_keys = f"SELECT {quoted(ROW)} AS row, {own}, {lookup_hash} AS lookup_hash FROM batch WHERE {whole}"
         self._append("bad_rows", "FROM batch", BAD_ROWS.empty_table(), first=True)
         for number, batch in enumerate(self.source.batches()):
-            self._append("list", f"SELECT {keyed} FROM batch", batch.good, first=number == 0)
-            self._append("bad_keys", bad_keys, batch.lost, first=number == 0)
+            self._append("list", f"SELECT {keyed} FROM batch", self._with_short(batch.good), first=number == 0)
+            self._append("bad_keys", bad_keys, self._with_short(batch.lost), first=number == 0)
             if batch.bad:
-                self._append("bad_rows", "FROM batch", pa.Table.from_pylist([*map(_record, batch.bad)], BAD_ROWS))
+                records = [self._record(row) for row in batch.bad]
+                self._append("bad_rows", "FROM batch", pa.Table.from_pylist(records, BAD_ROWS))
+
+    def _with_short(self, batch: pa.Table) -> pa.Table:
+        """A batch with the columns beside its own that tables hold in their place: keys are hashed of whole texts."""
+        for name in self._kept():
+            batch = batch.append_column(_short(name), self.texts.shortened(batch[name]))
+        return batch
+
+    def _record(self, row: BadRow) -> dict[str, Any]:
+        query = self.texts.shortened_json(json.dumps(row.query, ensure_ascii=False))
+        return {
+            "row": row.row,
+            "query": query,
+            "reason": row.reason,
+            "detail": f"{row.file}, row {row.row}: {row.detail}",
+        }
 
     def _append(self, table: str, select: str, batch: pa.Table, *, first: bool = False) -> None:
         self._db.register("batch", batch)
@@ -106,7 +127,7 @@ class QueryList:
         """
         self._db.execute("CREATE TABLE missed AS SELECT *, 0::BIGINT AS count FROM list LIMIT 0")
         for batch in missed:
-            self._append("missed", f"SELECT {keyed}, {quoted(COUNT)} AS count FROM batch", batch)
+            self._append("missed", f"SELECT {keyed}, {quoted(COUNT)} AS count FROM batch", self._with_short(batch))
         last = self._count("SELECT coalesce(max(row), 0) FROM list")
         [(added,)] = self._db.execute(
             """INSERT INTO list BY NAME
@@ -187,7 +208,7 @@ class QueryList:
         return int(one(self._db, sql))
 
     def bad_rows(self, limit: int | None = None) -> pa.Table:
-        """The bad rows, or the first of them, as BAD_ROWS has them."""
+        """The bad rows, or the first of them, as BAD_ROWS has them; a long query has tokens."""
         most = "" if limit is None else f" LIMIT {limit}"
         return self._db.sql(f"FROM bad_rows ORDER BY row, query{most}").to_arrow_table()
 
@@ -201,16 +222,21 @@ class QueryList:
         sql = "SELECT l.* FROM wanted JOIN prompts USING (prompt_key) JOIN list l ON l.row = first"
         rows = self._db.sql(sql).to_arrow_table()
         self._db.unregister("wanted")
-        return {record["prompt_key"]: own_columns(record) for record in rows.to_pylist()}
+        return {record["prompt_key"]: self.own_columns(record) for record in rows.to_pylist()}
 
     def first_row(self) -> dict[str, Any] | None:
         """The first row that can be asked, if there is one."""
         rows = self._db.sql("FROM list ORDER BY row LIMIT 1").to_arrow_table().to_pylist()
-        return own_columns(rows[0]) if rows else None
+        return self.own_columns(rows[0]) if rows else None
 
     def queries(self, prompt_keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
         """The same, but of each row only its lookup key, for people."""
         return {prompt_key: self.query_of(row) for prompt_key, row in self.rows(prompt_keys).items()}
+
+    def own_columns(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The list's own columns of a record of its tables, whole, under their own names."""
+        own = {name.removeprefix(LISTED): value for name, value in record.items() if name.startswith(LISTED)}
+        return self.texts.whole_record(own)
 
     def query_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The lookup key of a row, for people."""
@@ -218,13 +244,6 @@ class QueryList:
         return {column.name: values[column.name] for column in self.source.key}
 
 
-def own_columns(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The list's own columns of a record of its tables, under their own names."""
-    return {name.removeprefix(LISTED): value for name, value in record.items() if name.startswith(LISTED)}
-
-
-def _record(row: BadRow) -> dict[str, Any]:
-    return {
-        "row": row.row, "query": json.dumps(row.query, ensure_ascii=False), "reason": row.reason,
-        "detail": f"{row.file}, row {row.row}: {row.detail}",
-    }  # fmt: skip
+def _short(name: str) -> str:
+    """The name of the column that holds a column with tokens in place of long texts."""
+    return f"{name}\x1fshort"

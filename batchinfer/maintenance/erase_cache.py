@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from batchinfer.cache import pieces
 from batchinfer.cache.rewrite import GoneRows, settle
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.core.database import LIST_ROWS, one, record_batches
+from batchinfer.core.long_texts import short_text, whole
 from batchinfer.errors import InputError
 from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import Batch, ListSource
@@ -154,7 +157,7 @@ def past_questions(db: duckdb.DuckDBPyConnection) -> list[PastQuestion]:
 
 def prompts_of(db: duckdb.DuckDBPyConnection, generations: Iterable[GenerationRef]) -> set[PromptId]:
     """The prompts of generations that versions name. The cache is attached."""
-    rows = [asdict(generation) for generation in generations]
+    rows = [{**asdict(generation), "text": short_text(generation.text)} for generation in generations]
     db.register("generation_refs", pa.Table.from_pylist(rows, REFERENCES))
     sql = "SELECT fingerprint, key FROM cache.generations SEMI JOIN generation_refs USING (run_id, created_at, text)"
     found = {PromptId(bytes(fingerprint), bytes(made)) for fingerprint, made in db.execute(sql).fetchall()}
@@ -191,11 +194,11 @@ def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set
 
 def _asking(db: duckdb.DuckDBPyConnection, table: str, entry: Entry, rows_at_once: int = LIST_ROWS) -> list[int]:
     """The rows whose stored query is the entry's, however it was spelled."""
-    found: list[int] = []
+    found, read = list[int](), partial(pieces.stored_text, db, table="cache.long_texts")
     with record_batches(db, f"SELECT rowid, query FROM cache.{table}", rows_at_once) as reader:
         for batch in reader:
             rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-            found += [row for row, query in rows if entry.is_query(query)]
+            found += [row for row, query in rows if entry.is_query(query and whole(query, read))]
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
+import pyarrow.parquet as pq
 
 from batchinfer.cache.store import Store
 from batchinfer.core import database
@@ -23,6 +24,7 @@ from batchinfer.errors import Busy
 from batchinfer.job.spec import MatchSpec
 from batchinfer.maintenance.entry import SearchedVersion, blobs
 from batchinfer.publish import build, lookup_index, matcher
+from batchinfer.publish.predictions_file import has_long_texts, read_batches, write_batches
 from batchinfer.publish.release import install_version, next_number
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.folders import draft_folder
@@ -130,7 +132,14 @@ def _write_others(db: duckdb.DuckDBPyConnection, place: SearchedVersion, draft: 
     manifest = place.manifest
     others = f"WHERE lookup NOT IN ({blobs(place.lookup_hashes)})" if place.lookup_hashes else ""
     target, written = literal(str(draft / PREDICTIONS)), parquet_rows(draft / PREDICTIONS)
-    db.execute(f"COPY (SELECT * FROM {place.predictions} {others} ORDER BY lookup) TO {target} {database.COPY_OPTIONS}")
+    if has_long_texts(place.folder / PREDICTIONS):  # in their order already, which is that of the lookup hash
+        kept = read_batches(
+            db, place.folder / PREDICTIONS, lambda rows: f"SELECT * FROM {rows} {others}", database.TEXT_ROWS
+        )
+        write_batches(kept, pq.read_schema(place.folder / PREDICTIONS), draft / PREDICTIONS)
+    else:
+        rows = f"SELECT * FROM {place.predictions} {others} ORDER BY lookup"
+        db.execute(f"COPY ({rows}) TO {target} {database.COPY_OPTIONS}")
     held = None
     if LOOKUP in manifest.files:  # a refused candidate has none
         lookup_index.write_lookup(db, manifest.key, draft, manifest.job, is_json=manifest.is_json)

@@ -72,7 +72,8 @@ def export(
         rows.fill(candidate)
         json_texts = ["scores", *rows.nested, *(["prediction"] if job.spec.output.is_json else [])]
         sql = rows.sql if target.format == OutputFormat.PARQUET else _as_texts(rows.sql)
-        database.write_output(prepared.workspace.db, sql, target, draft, json_texts, rows.zoned)
+        texts = prepared.workspace.texts
+        database.write_output(prepared.workspace.db, sql, target, draft, texts, json_texts, rows.zoned)
         return ExportReport(job.name, str(target), candidate.contents.entries, differs)
 
 
@@ -85,7 +86,7 @@ class _Rows:
     sql = "FROM exported"
 
     def __init__(self, workspace: Workspace, others: OtherColumns) -> None:
-        self._db, self._list, self._others = workspace.db, workspace.query_list, others
+        self._db, self._list, self._others, self._texts = workspace.db, workspace.query_list, others, workspace.texts
         self._names = self._free_names([column.name for column in self._list.source.key])
 
     def _free_names(self, key: Sequence[str]) -> dict[str, str]:
@@ -132,7 +133,7 @@ class _Rows:
             found = self._db.sql(answers).to_arrow_table()
             rows = batch.take(pc.index_in(found[ROW], pc.unique(batch[ROW])))
             for name in self._others.names:
-                found = found.append_column(self._names[name], rows[name])
+                found = found.append_column(self._names[name], self._texts.shortened(rows[name]))
             free = [*self._names.values()]
             names = [*free, *(name for name in found.column_names if name not in free and name != ROW)]
             self._db.register("batch", found.select(names))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from batchinfer.core.memory import batch_bytes
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Prompt
 from batchinfer.engines.protocol import Engine
 from batchinfer.errors import BatchinferError, Stopped
@@ -21,6 +21,7 @@ from batchinfer.prompting.template import TemplateFault
 CHUNK = 256
 CHUNK_SECONDS = 5.0
 TOKENIZE = 32  # rows tokenised at a time
+TOKENIZE_CHARACTERS = 1_000_000
 
 
 class AwaitedRow(NamedTuple):
@@ -54,7 +55,7 @@ class Generator:
         self._underway: dict[bytes, AwaitedRow] = {}
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
-        self._committed, self._is_changing = 0.0, False
+        self._committed, self._is_changing, self._size = 0.0, False, 0
         self._early: Stopped | None = None  # why it stops before its end, as far as was known then
 
     def run(self, engine: Engine, maker: PromptMaker, max_len: int, show: Callable[[], None]) -> None:
@@ -90,16 +91,32 @@ class Generator:
 
     def _prompts(self, maker: PromptMaker, max_len: int) -> Iterator[Prompt]:
         """The prompts, made as the engine asks for them. Rows that give none become failures on the way."""
-        rows = self._plan.todo(self._limit, self._start)
-        while not self._stop.requested() and (batch := list(itertools.islice(rows, TOKENIZE))):
-            filled = [done for prompt_key, row in batch if (done := self._fill(maker, prompt_key, row)) is not None]
-            for prompt in maker.prompts(filled):
+        for batch in self._batches(maker, max_len):
+            for prompt in maker.prompts(batch):
                 if self._stop.requested():
                     return
                 if (fault := too_long(prompt, max_len)) is not None:
                     self._take(Failure(prompt.prompt_key, "engine", "prompt_too_long", fault))
                 else:
                     yield prompt
+
+    def _batches(self, maker: PromptMaker, max_len: int) -> Iterator[list[FilledPrompt]]:
+        """The prompts before they are tokenised, some at a time: few where they are long."""
+        batch, size = list[FilledPrompt](), 0
+        for prompt_key, row in self._plan.todo(self._limit, self._start):
+            if self._stop.requested():
+                return
+            filled = self._fill(maker, prompt_key, row)
+            if filled is not None and maker.is_beyond(filled, max_len):
+                detail = f"The prompt has more tokens than the model's window of {max_len}."
+                self._take(Failure(prompt_key, "engine", "prompt_too_long", detail))
+            elif filled is not None:
+                batch.append(filled)
+                size += filled.size
+            if len(batch) == TOKENIZE or size > TOKENIZE_CHARACTERS:
+                yield batch
+                batch, size = [], 0
+        yield batch
 
     def _fill(self, maker: PromptMaker, prompt_key: bytes, row: dict[str, Any]) -> FilledPrompt | None:
         values = self._list.source.template_values(row)
@@ -117,8 +134,10 @@ class Generator:
         self._is_changing = True
         if isinstance(result, Generation):
             self._answers.append(Answer(result, read))
+            self._size += 2 * len(result.text)
         if isinstance(read, Failure):
             self._failures.append((read, row.query))
+            self._size += sum(len(value) for value in row.query.values() if isinstance(value, str))
         self._progress.count(result, read)
         self._is_changing = False
         self._stop_if_most_fail()
@@ -132,13 +151,13 @@ class Generator:
     def _is_chunk(self) -> bool:
         """Whether it is time to commit."""
         waiting = len(self._answers) + len(self._failures)
-        return waiting >= CHUNK or time.monotonic() - self._committed > CHUNK_SECONDS
+        return waiting >= CHUNK or self._size > batch_bytes() or time.monotonic() - self._committed > CHUNK_SECONDS
 
     def _commit(self) -> None:
         if self._answers or self._failures:
             self._is_changing = True
             self._store.commit(self._answers, self._failures, self._provenance, replace=self._replace)
-        self._answers, self._failures, self._is_changing = [], [], False
+        self._answers, self._failures, self._is_changing, self._size = [], [], False, 0
         self._committed = time.monotonic()
 
     def _rescue(self) -> None:

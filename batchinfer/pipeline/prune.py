@@ -13,16 +13,18 @@ from typing import Any
 
 import duckdb
 
+from batchinfer.cache.pieces import digests_sql
 from batchinfer.cache.rewrite import GoneRows, remove_cache_drafts, rewrite, settle
-from batchinfer.core.database import duckdb_errors
+from batchinfer.cache.workspace import Workspace
+from batchinfer.core.database import duckdb_errors, one
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Person, ask
-from batchinfer.core.sql import parquet_rows
 from batchinfer.errors import counted
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Options, Prepared, prepare, prepare_to_write
+from batchinfer.publish.predictions_file import version_rows
 from batchinfer.versions import folders
-from batchinfer.versions.layout import PREDICTIONS
+from batchinfer.versions.manifest import Manifest
 
 SIZE = "octet_length(key) + strlen(coalesce(text, '')) + strlen(coalesce(prediction, '')) + strlen(coalesce(scores, '')) + 64"
 
@@ -98,20 +100,21 @@ def prune(
 def _unused(prepared: Prepared) -> PruneReport:
     """Marks what would go, and counts it."""
     gone = GoneRows(prepared.workspace.db)
-    _hold(prepared.workspace.db, prepared.data)
+    _hold(prepared.workspace, prepared.data)
     with prepared.store.attached(prepared.workspace.db):
         _mark(prepared, gone)
         return _report(prepared, gone)
 
 
-def _hold(db: duckdb.DuckDBPyConnection, data: JobData) -> None:
+def _hold(workspace: Workspace, data: JobData) -> None:
     """Makes `held`, of versions and candidates. Raises StoreError for one that cannot be read."""
+    db = workspace.db
     db.execute("CREATE OR REPLACE TABLE held (run_id INTEGER, created_at TIMESTAMP, hash UHUGEINT)")
     versions = [folders.folder_of(data, number) for number in folders.numbers(data)]
     for folder in [*versions, *(data.rejected / name for name in folders.candidates(data))]:
         with duckdb_errors(folder):
-            rows = parquet_rows(folder / PREDICTIONS)
-            db.execute(f"INSERT INTO held SELECT run_id, generated_at, md5_number(raw_text) FROM {rows}")
+            rows = version_rows(db, workspace.texts, folder, Manifest.read(folder).key)
+            db.execute(f"INSERT INTO held SELECT run_id, generated_at, md5_number(raw_text) FROM ({rows})")
 
 
 def _mark(prepared: Prepared, gone: GoneRows) -> None:
@@ -137,4 +140,6 @@ def _sizes(db: duckdb.DuckDBPyConnection, which: str) -> tuple[int, int]:
     """How many generations there are, and how long their values are together."""
     sql = f"SELECT count(*), coalesce(sum({SIZE}), 0)::BIGINT FROM cache.generations WHERE {which}"
     [(count, size)] = db.execute(sql).fetchall()
-    return count, size
+    named = f"SELECT unhex(unnest({digests_sql(['text', 'prediction'])})) FROM cache.generations WHERE {which}"
+    long = one(db, f"SELECT coalesce(sum(strlen(text)), 0) FROM cache.long_texts WHERE digest IN ({named})")
+    return count, size + int(long)

@@ -53,7 +53,8 @@ def publish(
         differs = confirm_list(job, data, options.input, person, yes=options.yes)
         prepared = held.enter_context(prepare_to_write(job, data, options, person.info))
         golden = prepare_gate(job, prepared.query_list.source)
-        prepared.store.replace_bad_rows(prepared.query_list.bad_rows())  # which failures lists then
+        texts = prepared.workspace.texts
+        prepared.store.replace_bad_rows(prepared.query_list.bad_rows(), texts)  # which failures lists then
         run_id, failed = prepared.store.last_run_id(), prepared.plan.counts.failed
         outcome = publish_prepared(prepared, run_id, failed, golden, person, consent)
         status = RunStatus.DONE if outcome.rejected is None else RunStatus.REJECTED

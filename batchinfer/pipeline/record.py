@@ -43,7 +43,7 @@ class RunRecord:
             models.remember(prepared.job, prepared.data, question.identity)
         if prepared.selection.refresh_since is not None:
             prepared.data.remember_refresh(self._refresh, prepared.selection.refresh_since)
-        prepared.store.replace_bad_rows(prepared.query_list.bad_rows())
+        prepared.store.replace_bad_rows(prepared.query_list.bad_rows(), prepared.workspace.texts)
         self.run_id = prepared.store.start_run(
             question.fingerprint if question else b"", question.parts if question else None
         )

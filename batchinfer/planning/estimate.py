@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from batchinfer.core.records import Counts, Info, Prompt
@@ -23,6 +22,10 @@ from batchinfer.prompting.template import TemplateFault
 EXACT_UP_TO = 50_000
 WINDOWS, WINDOW = 50, 200  # a sample keeps neighbours together, since they share prefixes
 BATCH = 256
+EXACT_CHARACTERS = 10_000_000  # of all prompts that are counted one by one
+CHARACTERS = (
+    100_000  # of a window of the sample, and of what is tokenised at once; the rest of a longer prompt is guessed
+)
 MOST_NAMED = 5  # rows that do not fit
 
 
@@ -140,33 +143,55 @@ def _maker(prepared: Prepared, question: Question, info: Info) -> PromptMaker:
     return PromptMaker(prepared.job, question, tokenizer)
 
 
+@dataclass(slots=True)
+class _Tokens:
+    """What was counted of prompts that follow each other: rows, their tokens, and those that the one before has, too.
+
+    most: tokens of the window, if the job sets one. long: the keys of prompts that do not fit it.
+    """
+
+    block: int
+    most: int | None
+    rows: int = 0
+    total: int = 0
+    shared: int = 0
+    last: tuple[int, ...] = ()
+    long: list[bytes] = field(default_factory=list)
+
+    def add(self, prompt: Prompt, times: float) -> None:
+        """times: of how many such parts the prompt is."""
+        self.rows += 1
+        if self.most is not None and too_long(prompt, self.most):
+            self.long.append(prompt.prompt_key)
+        for ids in _requests(prompt):
+            self.total += round(len(ids) * times)
+            # The prompt's last token is always computed, and only whole blocks are shared.
+            self.shared += min(_common(self.last, ids), len(prompt.token_ids) - 1) // self.block * self.block
+            self.last = ids
+
+
 def _prompt_tokens(prepared: Prepared, maker: PromptMaker, long: list[bytes]) -> tuple[int, bool, float | None]:
     """(prompt tokens of all that is to generate, whether they were all counted, share that prefix caching saves).
 
     long: takes the keys of prompts that do not fit the window, if the job sets one.
     """
     assert prepared.job.spec.model is not None
-    most = prepared.job.spec.model.options.get("max_model_len")
-    block = block_size(prepared.job.spec.model.options, on_cpu=not find_gpus())
-    count, exact = prepared.plan.counts.to_generate, prepared.plan.counts.to_generate <= EXACT_UP_TO
-    starts = [0] if exact else [round(i * (count - WINDOW) / (WINDOWS - 1)) for i in range(WINDOWS)]
-    total = shared = rows = 0
-    for start in starts:
-        last: tuple[int, ...] = ()
-        window = prepared.plan.todo(None if exact else WINDOW, start)
-        while batch := list(itertools.islice(window, BATCH)):
-            for prompt in maker.prompts(list(_filled(prepared, batch, maker))):
-                rows += 1
-                if isinstance(most, int) and too_long(prompt, most):
-                    long.append(prompt.prompt_key)
-                for ids in _requests(prompt):
-                    total += len(ids)
-                    # The prompt's last token is always computed, and only whole blocks are shared.
-                    shared += min(_common(last, ids), len(prompt.token_ids) - 1) // block * block
-                    last = ids
-    if not rows:
+    options, count = prepared.job.spec.model.options, prepared.plan.counts.to_generate
+    most = options.get("max_model_len")
+    block, window = block_size(options, on_cpu=not find_gpus()), most if isinstance(most, int) else None
+    found = _Tokens(block, window)
+    exact = count <= EXACT_UP_TO and _count(prepared, maker, found, prepared.plan.todo(), EXACT_CHARACTERS)
+    if not exact:
+        found = _Tokens(block, window)
+        for number in range(WINDOWS):
+            found.last = ()
+            start = round(number * max(count - WINDOW, 0) / (WINDOWS - 1))
+            _count(prepared, maker, found, prepared.plan.todo(WINDOW, start), CHARACTERS)
+    long += dict.fromkeys(found.long)
+    if not found.rows:
         return 0, True, None
-    return total if exact else round(total / rows * count), exact, round(shared / total, 4)
+    tokens = found.total if exact else round(found.total / found.rows * count)
+    return tokens, exact, round(found.shared / found.total, 4)
 
 
 def _requests(prompt: Prompt) -> Iterator[tuple[int, ...]]:
@@ -175,6 +200,31 @@ def _requests(prompt: Prompt) -> Iterator[tuple[int, ...]]:
         yield prompt.token_ids
     for continuation in prompt.continuations:
         yield prompt.token_ids + continuation.token_ids
+
+
+def _count(
+    prepared: Prepared, maker: PromptMaker, found: _Tokens, rows: Iterable[tuple[bytes, dict[str, Any]]], most: int
+) -> bool:
+    """Adds these prompts; returns whether all of them have at most so many characters. Those beyond are left out."""
+    left, waiting, size = most, list[FilledPrompt](), 0
+    for filled in _filled(prepared, rows, maker):
+        left -= filled.size if filled.size <= CHARACTERS else most + 1  # which is not counted as a whole
+        waiting.append(filled)
+        size += filled.size
+        if len(waiting) == BATCH or left < 0 or size > CHARACTERS:
+            _add(maker, found, waiting)
+            waiting, size = [], 0
+        if left < 0:
+            return False
+    _add(maker, found, waiting)
+    return True
+
+
+def _add(maker: PromptMaker, found: _Tokens, rows: Sequence[FilledPrompt]) -> None:
+    """Adds these prompts, those that are long by their beginnings."""
+    short = [filled.beginning(CHARACTERS) for filled in rows]
+    for prompt, part, filled in zip(maker.prompts(short), short, rows, strict=True):
+        found.add(prompt, filled.size / max(part.size, 1))
 
 
 def _filled(

@@ -20,7 +20,6 @@ from batchinfer.core.clock import latest, now
 from batchinfer.core.database import one, record_batches
 from batchinfer.core.records import Counts
 from batchinfer.core.sql import listed
-from batchinfer.inputs.query_list import own_columns
 
 EVER, NEVER = datetime.min, datetime.max  # noqa: DTZ901 - stored times are UTC and have no zone
 
@@ -128,4 +127,4 @@ class Plan:
         with record_batches(self._db, f"SELECT * FROM todo{clause}", 1024) as reader:
             for batch in reader:
                 for record in batch.to_pylist():
-                    yield record["prompt_key"], own_columns(record)
+                    yield record["prompt_key"], self._list.own_columns(record)

@@ -18,6 +18,7 @@ from batchinfer.core.clock import latest, now
 from batchinfer.core.columns import Kind
 from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import Info
 from batchinfer.errors import BatchinferError, UsageError, counted
 from batchinfer.inputs import misses
@@ -170,9 +171,9 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
     question = questions.make(job, data, update_model=options.update_model) if spec.prompt else None
     columns = question.columns if question else list(spec.input.key)
     selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
-    with data.scratch() as scratch, scratch_database(scratch) as db:
+    with data.scratch() as scratch, scratch_database(scratch) as db, contextlib.closing(LongTexts(scratch)) as texts:
         files, upstream = list_files(job, data, options.input, scratch)
-        query_list = QueryList(db, ListSource(files, spec.input, columns), columns)
+        query_list = QueryList(db, ListSource(files, spec.input, columns), columns, texts)
         question = question and question.of_kinds(*_kinds(query_list.source, columns))
         load_list(query_list, job, data, question)
         if writes:
@@ -180,6 +181,8 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
         store = _store(data, scratch, writes=writes)
         if store.path == data.cache and not data.is_writable and imports.outdated(store, query_list.source):
             store = store.copied(scratch)
+        if store.has_long_texts():
+            texts.add_source(store.long_texts)
         workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec))
         if writes and question is not None:
             _reread(workspace, question)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from batchinfer.core.records import Continuation, Message, Prompt
@@ -13,6 +13,8 @@ from batchinfer.errors import counted
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.planning.question import Question
+
+SHORT = 10_000  # characters: a prompt of which nobody need ask whether it is far too long
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,16 @@ class FilledPrompt:
     prompt_key: bytes
     messages: tuple[Message, ...]
     scored: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Characters of its messages."""
+        return sum(len(content) for _, content in self.messages)
+
+    def beginning(self, most: int) -> FilledPrompt:
+        """The same with only so many characters of its last message."""
+        *before, (role, content) = self.messages
+        return replace(self, messages=(*before, (role, content[:most])))
 
 
 class PromptMaker:
@@ -54,6 +66,10 @@ class PromptMaker:
     def text(self, filled: FilledPrompt) -> str:
         """The prompt as one text, as the model sees it."""
         return self._tokenizer.text(filled.messages)
+
+    def is_beyond(self, filled: FilledPrompt, most: int) -> bool:
+        """Whether a prompt is so long that it need not be tokenised to see that it has more tokens than that."""
+        return self._tokenizer.is_beyond(self.text(filled), most) if filled.size > SHORT else False
 
     def prompts(self, rows: Sequence[FilledPrompt]) -> list[Prompt]:
         """The prompts of some rows."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import query_text
-from batchinfer.core.database import query_engine
+from batchinfer.core.database import TEXT_ROWS, query_engine
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Check
 from batchinfer.core.sql import parquet_rows
@@ -20,9 +20,12 @@ from batchinfer.engines.models import ModelIdentity
 from batchinfer.errors import StoreError
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.publish.contents import Candidate
+from batchinfer.publish.predictions_file import has_long_texts, read_batches
 from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, version_column
 from batchinfer.versions.manifest import Forced, Manifest
 from batchinfer.versions.snapshot import Snapshot
+
+SAMPLE = 100  # entries that are looked up again
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +102,27 @@ def check(folder: Path) -> None:
         held = version.manifest.match
         if version.matches and (held is None or len(version.matcher) != held.terms):
             raise StoreError(f"{folder}: the matcher does not hold the terms that were written; nothing is published.")
-        with query_engine() as db:
-            names = ", ".join(version_column(column.name) for column in version.manifest.key)
-            sample = db.execute(
-                f"SELECT {names} FROM {parquet_rows(folder / PREDICTIONS)} USING SAMPLE 100 ROWS"
-            ).fetchall()
-        for values in sample:
+        for values in _sample(folder, version.manifest):
             query = {column.name: value for column, value in zip(version.manifest.key, values, strict=True)}
             if version.get(query) is None:
                 raise StoreError(
                     f"{folder}: the entry {query_text(query)} cannot be looked up again; the version is not published."
                 )
+
+
+def _sample(folder: Path, manifest: Manifest) -> Iterator[tuple[Any, ...]]:
+    """The keys of some entries."""
+    path, every = folder / PREDICTIONS, max(manifest.rows // SAMPLE, 1)
+    names = ", ".join(version_column(column.name) for column in manifest.key)
+    with query_engine() as db:
+        if not has_long_texts(path):
+            yield from db.execute(f"SELECT {names} FROM {parquet_rows(path)} USING SAMPLE {SAMPLE} ROWS").fetchall()
+            return
+        number = 0
+        for batch in read_batches(db, path, lambda rows: f"SELECT {names} FROM {rows}", TEXT_ROWS):
+            for row in range(-number % every, batch.num_rows, every):
+                yield tuple(column[row].as_py() for column in batch.columns)
+            number += batch.num_rows
 
 
 def _file_facts(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.person import Person
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.reader import Job
@@ -131,8 +133,8 @@ def release_candidate(
 def _compared(data: JobData, candidate: Path, manifest: Manifest, parent: int | None) -> Compared:
     """A candidate's folder against the version that is served."""
     served = None if parent is None else folders.folder_of(data, parent)
-    with data.scratch() as scratch, scratch_database(scratch) as db:
-        return compare_entries(db, Entries.of_version(candidate, manifest.key), served)
+    with data.scratch() as scratch, scratch_database(scratch) as db, contextlib.closing(LongTexts(scratch)) as texts:
+        return compare_entries(db, texts, Entries.of_version(db, texts, candidate, manifest.key), served)
 
 
 def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] | None) -> None:

@@ -13,8 +13,10 @@ import duckdb
 
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
-from batchinfer.core.sql import listed, parquet_rows, query_json
-from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
+from batchinfer.core.long_texts import LONG, MARKS, LongTexts
+from batchinfer.core.sql import listed, query_json
+from batchinfer.errors import shortened
+from batchinfer.publish.predictions_file import version_rows
 from batchinfer.versions.manifest import Manifest
 
 SHOWN = 3  # examples of each kind of change
@@ -41,9 +43,9 @@ class Entries:
     query_sql: str
 
     @classmethod
-    def of_version(cls, folder: Path, key: Sequence[Column]) -> Self:
+    def of_version(cls, db: duckdb.DuckDBPyConnection, texts: LongTexts, folder: Path, key: Sequence[Column]) -> Self:
         """Those of a version or a candidate. key: its own."""
-        return cls.of_table(f"({version_rows(folder, key)})", key)
+        return cls.of_table(f"({version_rows(db, texts, folder, key)})", key)
 
     @classmethod
     def of_table(cls, rows_sql: str, key: Sequence[Column]) -> Self:
@@ -65,13 +67,6 @@ class ChangedEntry:
     query: dict[str, Any]
     old: str | None
     new: str | None
-
-
-def version_rows(folder: Path, key: Sequence[Column]) -> str:
-    """SQL for the entries of a version or a candidate, named as those of a list. key: its own."""
-    names = [f"{version_column(column.name)} AS {listed(column.name)}" for column in key]
-    columns = ", ".join(["lookup AS lookup_hash", *names, VALUE_COLUMNS])
-    return f"SELECT {columns} FROM {parquet_rows(folder / PREDICTIONS)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +109,19 @@ class Compared:
 
 
 def compare_entries(
-    db: duckdb.DuckDBPyConnection, new: Entries, version: Path | None, corrections: str = "()", shown: int = SHOWN
+    db: duckdb.DuckDBPyConnection,
+    texts: LongTexts,
+    new: Entries,
+    version: Path | None,
+    corrections: str = "()",
+    shown: int = SHOWN,
 ) -> Compared:
     """Compares what would be published with a version, or with nothing.
 
+    texts: those that tables of the database have tokens of.
     corrections: SQL for the sources whose word is a correction of a person. shown: examples of each kind.
     """
-    old = None if version is None else Entries.of_version(version, Manifest.read(version).key)
+    old = None if version is None else Entries.of_version(db, texts, version, Manifest.read(version).key)
     served = 0 if old is None else int(one(db, f"SELECT count(*) FROM {old.rows_sql}"))
     if old is None or not served:
         added = int(one(db, f"SELECT count(*) FROM {new.rows_sql}"))
@@ -142,18 +143,23 @@ def compare_entries(
     ).fetchall()[0]
     kinds = list(zip(ChangeKind, row[3:6], strict=True))
     examples = tuple(
-        entry for kind, lookup_hashes in kinds for entry in _examples(db, kind, lookup_hashes or [], new, old)
+        entry for kind, lookup_hashes in kinds for entry in _examples(db, texts, kind, lookup_hashes or [], new, old)
     )
     changes = ServedChanges(row[0], row[1], row[2], examples)
     return Compared(served, changes, row[6], equal=not (row[0] or row[1] or row[7]))
 
 
 def _examples(
-    db: duckdb.DuckDBPyConnection, kind: ChangeKind, lookup_hashes: Sequence[bytes], new: Entries, old: Entries
+    db: duckdb.DuckDBPyConnection,
+    texts: LongTexts,
+    kind: ChangeKind,
+    lookup_hashes: Sequence[bytes],
+    new: Entries,
+    old: Entries,
 ) -> list[ChangedEntry]:
     """The entries of a few keys that differ in one way."""
-    before = {} if kind == ChangeKind.ADDED else _found(db, old, lookup_hashes)
-    after = {} if kind == ChangeKind.REMOVED else _found(db, new, lookup_hashes)
+    before = {} if kind == ChangeKind.ADDED else _found(db, texts, old, lookup_hashes)
+    after = {} if kind == ChangeKind.REMOVED else _found(db, texts, new, lookup_hashes)
     found = []
     for lookup_hash in lookup_hashes:
         (query, value), (old_query, old_value) = after.get(lookup_hash, NOTHING), before.get(lookup_hash, NOTHING)
@@ -162,9 +168,9 @@ def _examples(
 
 
 def _found(
-    db: duckdb.DuckDBPyConnection, entries: Entries, lookup_hashes: Sequence[bytes]
+    db: duckdb.DuckDBPyConnection, texts: LongTexts, entries: Entries, lookup_hashes: Sequence[bytes]
 ) -> dict[bytes, tuple[str, str]]:
-    """Lookup key and prediction of the entries with these lookup hashes."""
+    """Lookup key and prediction of the entries with these lookup hashes; of long texts the beginning."""
     if not lookup_hashes:
         return {}
     rows = db.execute(
@@ -172,4 +178,21 @@ def _found(
         f"WHERE lookup_hash IN ({', '.join('?' * len(lookup_hashes))})",
         list(lookup_hashes),
     ).fetchall()
-    return {bytes(lookup): (query, prediction) for lookup, query, prediction in rows}
+    return {bytes(row[0]): (_shown(row[1], texts), _shown(row[2], texts)) for row in rows}
+
+
+def _shown(text: str, texts: LongTexts) -> str:
+    """A cell of which a report has no more than the beginning, if it is long; JSON stays JSON."""
+    if not MARKS.search(text):
+        return text
+    whole = texts.whole(text)
+    try:
+        return json.dumps(_beginnings(json.loads(whole)), ensure_ascii=False)
+    except ValueError:
+        return shortened(whole, LONG)
+
+
+def _beginnings(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _beginnings(part) for name, part in value.items()}
+    return shortened(value, LONG) if isinstance(value, str) else value

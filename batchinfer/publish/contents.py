@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,14 +28,15 @@ import pyarrow as pa
 from batchinfer.cache import imports, verdicts
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.database import COPY_OPTIONS, LIST_ROWS, one
+from batchinfer.core.database import LIST_ROWS, one
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.reasons import FailureReason, ranked
 from batchinfer.core.records import Source
-from batchinfer.core.sql import listed, literal, query_json
+from batchinfer.core.sql import listed, query_json
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.match.version import matcher_version
-from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare_entries, version_rows
+from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare_entries
+from batchinfer.publish.predictions_file import version_rows, write_predictions
 from batchinfer.versions.layout import PROMPT_KEY, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
@@ -88,7 +90,8 @@ class Candidate:
         self._refuse()
         carried = 0
         if before is not None and self._served is not None:
-            self._db.execute(f"CREATE OR REPLACE VIEW before AS {version_rows(before, self._served.key)}")
+            rows = version_rows(self._db, workspace.texts, before, self._served.key)
+            self._db.execute(f"CREATE OR REPLACE VIEW before AS {rows}")
             carried = self._carry() if self._is_alike(self._served) else 0
         self.contents = self._counted(carried, self._compared(before), current)
 
@@ -206,7 +209,7 @@ class Candidate:
     def _compared(self, version: Path | None) -> Compared:
         """Compares `entries` with a version's."""
         new = Entries.of_table(self.entries_sql, self._list.source.key)
-        return compare_entries(self._db, new, version, verdicts.corrections(self.spec))
+        return compare_entries(self._db, self._workspace.texts, new, version, verdicts.corrections(self.spec))
 
     def _count(self, sql: str) -> int:
         return int(one(self._db, sql))
@@ -265,17 +268,16 @@ class Candidate:
         key = [column.name for column in self._list.source.key]
         names = ", ".join(f"{listed(name)} AS {version_column(name)}" for name in key)
         asked = "" if PROMPT_KEY in map(str.lower, key) else f"{PROMPT_KEY}, "
-        self._db.execute(
-            f"COPY (SELECT {names}, {VALUE_COLUMNS}, {asked}lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash) "
-            f"TO {literal(str(target))} {COPY_OPTIONS}"
+        rows = (
+            f"SELECT {names}, {VALUE_COLUMNS}, {asked}lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash"
         )
+        write_predictions(self._db, rows, target, self._workspace.texts)
 
-    def answers_to(self, golden: pa.Table) -> pa.RecordBatchReader:
-        """The columns query and answer of golden rows, and the prediction that each has here, or null."""
+    def answers_to(self, golden: pa.Table) -> Iterator[pa.RecordBatch]:
+        """The columns query and answer of golden rows, as tables hold them, and the prediction that each has here, or null."""
         self._db.register("golden", golden)
-        return self._db.sql(
-            "SELECT g.query, g.answer, e.prediction FROM golden g LEFT JOIN entries e USING (lookup_hash) ORDER BY g.query"
-        ).to_arrow_reader(LIST_ROWS)
+        rows = "SELECT g.query, g.answer, e.prediction FROM golden g LEFT JOIN entries e USING (lookup_hash) ORDER BY g.query"
+        yield from self._workspace.texts.all_whole(self._db.sql(rows).to_arrow_reader(LIST_ROWS))
 
     def uncovered(self, limit: int) -> Rows:
         """(query) of keys of the list without a prediction, those of bad rows too."""
@@ -288,9 +290,10 @@ class Candidate:
     def failed(self, limit: int) -> Rows:
         """(query, reason) of bad rows first, then of prompts that failed in this run or before."""
         bad = [(row["query"], row["reason"]) for row in self._list.bad_rows(limit).to_pylist()]
+        sql = f"SELECT query, reason FROM {self._failures_sql} ORDER BY query LIMIT {limit}"
         with self._workspace.store.attached(self._db):
-            rest = self._rows(f"SELECT query, reason FROM {self._failures_sql} ORDER BY query LIMIT {limit}")
-        return [*bad, *rest][:limit]
+            rest = self._db.execute(sql).fetchall()
+        return self._workspace.texts.whole_rows([*bad, *rest][:limit])
 
     def failure_reasons(self) -> tuple[FailureReason, ...]:
         """Why rows of the list and their prompts have no answer, the most frequent reason first."""
@@ -341,4 +344,4 @@ class Candidate:
         return f"{query_json(self._served.key, lambda name: f'b.{listed(name)}')}::VARCHAR"
 
     def _rows(self, sql: str) -> Rows:
-        return self._db.execute(sql).fetchall()
+        return self._workspace.texts.whole_rows(self._db.execute(sql).fetchall())

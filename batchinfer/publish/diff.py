@@ -18,11 +18,13 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS, record_batches, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.output import OutputFile
-from batchinfer.core.sql import listed, parquet_rows, quoted
+from batchinfer.core.sql import listed, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
+from batchinfer.publish.predictions_file import version_rows
 from batchinfer.versions import folders, pointers
-from batchinfer.versions.layout import OWN_COLUMNS, PREDICTIONS, free_name, version_column
+from batchinfer.versions.layout import OWN_COLUMNS, PREDICTIONS, free_name
 from batchinfer.versions.manifest import Manifest
 
 CURRENT = "current"
@@ -92,15 +94,17 @@ def compare(data: JobData, names: Sequence[str], out: OutputFile | None, show: i
         contextlib.nullcontext() if out is None else out.draft() as draft,
         data.scratch() as scratch,
         scratch_database(scratch) as db,
+        contextlib.closing(LongTexts(scratch)) as texts,
     ):
         with _damage(start, end):
-            _find(db, start, end)
+            _find(db, texts, start, end)
         if out is not None and draft is not None:
             is_json = start.manifest.is_json or end.manifest.is_json
-            database.write_output(db, _all_sql(end.manifest.key), out, draft, ("old", "new") if is_json else ())
+            database.write_output(db, _all_sql(end.manifest.key), out, draft, texts, ("old", "new") if is_json else ())
         counts = dict(db.execute("SELECT change, count(*) FROM differences GROUP BY change").fetchall())
         columns = ", ".join([*(listed(key.name) for key in end.manifest.key), "change", "old", "new"])
-        first = db.execute(f"SELECT {columns} FROM differences ORDER BY change, lookup_hash LIMIT {show}").fetchall()
+        shown = db.execute(f"SELECT {columns} FROM differences ORDER BY change, lookup_hash LIMIT {show}").fetchall()
+        first = texts.whole_rows(shown)
     added, removed, changed = (counts.get(change, 0) for change in ("added", "removed", "changed"))
     return Difference(start, end, added, removed, changed, first)
 
@@ -150,16 +154,16 @@ def _damage(start: Side, end: Side) -> Iterator[None]:
         raise StoreError(f"{PREDICTIONS} of {start} or {end} is missing or damaged: {reason}") from exc
 
 
-def _find(db: duckdb.DuckDBPyConnection, start: Side, end: Side) -> None:
+def _find(db: duckdb.DuckDBPyConnection, texts: LongTexts, start: Side, end: Side) -> None:
     """Makes the table `differences`."""
     any_json = start.manifest.is_json or end.manifest.is_json
     for alias, side in (("a", start), ("b", end)):
         # A text and a JSON value are compared as JSON.
         value = "to_json(prediction)::VARCHAR" if any_json and not side.manifest.is_json else "prediction"
-        columns = ", ".join(f"{version_column(key.name)} AS {listed(key.name)}" for key in side.manifest.key)
+        columns = ", ".join(listed(key.name) for key in side.manifest.key)
+        rows = version_rows(db, texts, side.folder, side.manifest.key)
         db.execute(
-            f"CREATE VIEW {alias} AS SELECT {columns}, lookup AS lookup_hash, {value} AS prediction, score, source "
-            f"FROM {parquet_rows(side.folder / PREDICTIONS)}"
+            f"CREATE VIEW {alias} AS SELECT {columns}, lookup_hash, {value} AS prediction, score, source FROM ({rows})"
         )
     names = [listed(key.name) for key in end.manifest.key]
     alike = start.manifest.normalize == end.manifest.normalize  # otherwise equal keys have other hashes

@@ -14,6 +14,8 @@ from batchinfer.cache.imports import as_prediction
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, query_text
 from batchinfer.core.database import LIST_ROWS
+from batchinfer.core.long_texts import MOST_TEXT, too_long
+from batchinfer.core.parquet_batches import row_batches
 from batchinfer.errors import InputError
 from batchinfer.inputs.files import refuse_table
 from batchinfer.inputs.parquet import ListSource
@@ -111,32 +113,29 @@ def _read(output: OutputSpec, compare: str, source: ListSource, what: str) -> pa
     seen: set[bytes] = set()
     tables, row = [], 0
     try:
-        with pq.ParquetFile(path) as file:
-            for raw in file.iter_batches(LIST_ROWS, columns=[*key, ANSWER]):
-                checked = source.check(raw, row, path)
-                if checked.bad:
-                    raise InputError(f"The {what} {path}, row {checked.bad[0].row}: {checked.bad[0].detail}")
-                records = []
-                for query, answer in zip(
-                    checked.good.select(key).to_pylist(), plain_values(raw.column(ANSWER)), strict=True
-                ):
-                    row += 1
-                    place = f"The {what} {path}, row {row}"
-                    lookup_hash = keys.lookup_hash(list(query.values()), source.key, source.normalize)
-                    if lookup_hash in seen:
-                        raise InputError(
-                            f"{place}: there is another row of the same key, {query_text(query)}: keep one."
-                        )
-                    seen.add(lookup_hash)
-                    text = _answer(answer, output, compare, place)
-                    records.append(
-                        {
-                            "lookup_hash": lookup_hash,
-                            "query": json.dumps(query, ensure_ascii=False, default=str),
-                            "answer": text,
-                        }
-                    )
-                tables.append(pa.Table.from_pylist(records, SCHEMA))
+        for raw in row_batches(path, [*key, ANSWER], LIST_ROWS):
+            checked = source.check(raw, row, path)
+            if checked.bad:
+                raise InputError(f"The {what} {path}, row {checked.bad[0].row}: {checked.bad[0].detail}")
+            records = []
+            for query, answer in zip(
+                checked.good.select(key).to_pylist(), plain_values(raw.column(ANSWER)), strict=True
+            ):
+                row += 1
+                place = f"The {what} {path}, row {row}"
+                lookup_hash = keys.lookup_hash(list(query.values()), source.key, source.normalize)
+                if lookup_hash in seen:
+                    raise InputError(f"{place}: there is another row of the same key, {query_text(query)}: keep one.")
+                seen.add(lookup_hash)
+                text = _answer(answer, output, compare, place)
+                records.append(
+                    {
+                        "lookup_hash": lookup_hash,
+                        "query": json.dumps(query, ensure_ascii=False, default=str),
+                        "answer": text,
+                    }
+                )
+            tables.append(pa.Table.from_pylist(records, SCHEMA))
     except (pa.ArrowException, OSError, TypeError, ValueError) as exc:  # not UTF-8, a time too fine, damaged
         raise InputError(f"The {what} {path} has a value that cannot be used: {exc}") from exc
     return pa.concat_tables(tables)
@@ -154,6 +153,8 @@ def _answer(answer: Any, output: OutputSpec, compare: str, place: str) -> str:
         raise InputError(
             f"{place}: the answer {exc}. It is read as predictions are; a text in JSON has quotes."
         ) from exc
+    if len(text) > MOST_TEXT // 4 and (size := len(text.encode())) > MOST_TEXT + 2:  # its quotes
+        raise InputError(f"{place}: the answer holds {too_long(size)}.")
     if compare == "equal" and output.choices and (value := json.loads(text)) not in output.choices:
         raise InputError(f"{place}: the answer {value!r} is not one of output.choices, so it would never be given.")
     return text

@@ -12,8 +12,9 @@ import lmdb
 from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.files import os_errors
-from batchinfer.core.sql import literal, parquet_rows, query_json
+from batchinfer.core.sql import literal, query_json
 from batchinfer.errors import StoreError
+from batchinfer.publish.predictions_file import read_batches
 from batchinfer.versions.entries import page_checks
 from batchinfer.versions.layout import CHECKS, LOOKUP, PREDICTIONS, version_column
 
@@ -24,13 +25,14 @@ def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: P
     db: any; no table of it is read. is_json: whether predictions are JSON values. Returns the number of entries.
     """
     prediction = "prediction::JSON" if is_json else "prediction"
-    rows = db.execute(  # in the order of the file, which is that of the hashes
+    select = (  # in the order of the file, which is that of the hashes
         f"""SELECT lookup, encode(json_object(
             'job', {literal(job)}, 'query', {query_json(key, version_column)}, 'prediction', {prediction}, 'scores', scores::JSON,
             'score', score, 'source', source, 'model', model,
             'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR) AS body
-        FROM {parquet_rows(target / PREDICTIONS)}"""
+        FROM """
     )
+    batches = read_batches(db, target / PREDICTIONS, lambda rows: select + rows, TEXT_ROWS)
     path = target / LOOKUP
     size = 64 << 20
     count = 0
@@ -40,7 +42,8 @@ def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: P
             str(path), subdir=False, lock=False, map_size=size, sync=False, metasync=False, writemap=False
         ) as environment,
     ):
-        while items := rows.fetchmany(TEXT_ROWS):
+        for batch in batches:
+            items = list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
             needed = sum(len(key) + len(body) + 64 for key, body in items)
             size += 2 * needed  # sparse: the file only takes what is written
             environment.set_mapsize(size)

@@ -10,8 +10,9 @@ import tempfile
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,19 +20,18 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.core.columns import Column
-from batchinfer.core.database import TEXT_ROWS, one, record_batches, scratch_database
+from batchinfer.core.database import LIST_ROWS, TEXT_ROWS, one, record_batches, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Source
-from batchinfer.core.sql import parquet_rows
 from batchinfer.errors import MissingExtra, counted
 from batchinfer.job.matched import matched_sql
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import MatchSpec
 from batchinfer.match.stored import MAGIC, TRAILER
 from batchinfer.match.version import MATCHER, matcher_version
+from batchinfer.publish.predictions_file import read_batches
 from batchinfer.versions.layout import PREDICTIONS, version_column
 
-MEMORY = "256MB"  # for tables; what does not fit goes to a file
 MOST_EXAMPLES = 5
 FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, score DOUBLE, source VARCHAR"
 
@@ -95,9 +95,10 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
     term_filter, drop = TermFilter(spec), spec.generic == "drop"
     with os_errors(target), (target / MATCHER).open("wb") as file:
         # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
-        with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), MEMORY) as db:
-            unwanted = one(db, _unwanted(key, target, spec, is_json=is_json))
-            _gather(db, term_filter, _proposed(key, target, spec, is_json=is_json), spec)
+        with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill)) as db:
+            unwanted = _count_unwanted(db, key, target, spec, is_json=is_json)
+            proposed = partial(_proposed, key, spec, is_json=is_json)
+            _gather(db, term_filter, read_batches(db, target / PREDICTIONS, proposed, TEXT_ROWS), spec)
             generic = one(db, "SELECT count(*) FROM generic")
             worst = db.execute(
                 f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
@@ -121,14 +122,15 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
     )
 
 
-def _gather(db: duckdb.DuckDBPyConnection, term_filter: TermFilter, proposed: str, spec: MatchSpec) -> None:
+def _gather(
+    db: duckdb.DuckDBPyConnection, term_filter: TermFilter, proposed: Iterable[pa.RecordBatch], spec: MatchSpec
+) -> None:
     """Makes the tables `named`, of all that each pattern names, and `generic`, of patterns that name too much."""
     db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
-    with record_batches(db, proposed, TEXT_ROWS) as reader:
-        for batch in reader:
-            db.register("filtered", term_filter(batch))
-            db.execute("INSERT INTO folded BY NAME FROM filtered")
-            db.unregister("filtered")
+    for batch in proposed:
+        db.register("filtered", term_filter(batch))
+        db.execute("INSERT INTO folded BY NAME FROM filtered")
+        db.unregister("filtered")
     db.execute(  # of equal ones that a model and a person gave, the person's
         "CREATE OR REPLACE TABLE named AS FROM folded QUALIFY row_number() OVER "
         f"(PARTITION BY pattern, concept, language ORDER BY source = '{Source.MODEL}', score DESC NULLS LAST, term) = 1"
@@ -235,14 +237,19 @@ def _automaton(patterns: list[str]) -> bytes:
     return made
 
 
-def _unwanted(key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: bool) -> str:
-    """SQL for how many entries the section's conditions leave out."""
+def _count_unwanted(
+    db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: bool
+) -> int:
+    """How many entries the section's conditions leave out."""
     wanted = matched_sql(spec, {column.name for column in key}, version_column, is_json=is_json)
-    return f"SELECT count(*) FROM {parquet_rows(target / PREDICTIONS)} WHERE ({wanted}) IS NOT TRUE"
+    batches = read_batches(
+        db, target / PREDICTIONS, lambda rows: f"SELECT 1 FROM {rows} WHERE ({wanted}) IS NOT TRUE", LIST_ROWS
+    )
+    return sum(batch.num_rows for batch in batches)
 
 
-def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: bool) -> str:
-    """SQL for each proposed term with what it names: concept as JSON, language, term, score, source."""
+def _proposed(key: Sequence[Column], spec: MatchSpec, rows: str, *, is_json: bool) -> str:
+    """SQL for each proposed term with what it names: concept as JSON, language, term, score, source. rows: of a version."""
     names = {column.name for column in key}
 
     def part(name: str) -> str:
@@ -257,5 +264,5 @@ def _proposed(key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: 
     return f"""SELECT concept, language, json_extract_string(item, '$') AS term, score, source FROM (
             SELECT {part(spec.concept)}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,
                    unnest(list_concat({each}, [])) AS item
-            FROM {parquet_rows(target / PREDICTIONS)} WHERE {matched})
+            FROM {rows} WHERE {matched})
         WHERE json_type(item) NOT IN ('NULL', 'OBJECT', 'ARRAY') AND json_type(concept) NOT IN ('NULL', 'OBJECT', 'ARRAY')"""

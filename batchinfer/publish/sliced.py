@@ -115,7 +115,7 @@ class SlicedKeys:
         judged = [
             {"lookup_hash": lookup_hash, "is_right": got is not None and is_right(
                 json.loads(got) if as_json else got, json.loads(answer), golden.compare)}
-            for lookup_hash, answer, got in rows
+            for lookup_hash, answer, got in self._workspace.texts.whole_rows(rows)
         ]  # fmt: skip
         schema = pa.schema({"lookup_hash": pa.binary(), "is_right": pa.bool_()})
         self._db.register("slice_judged", pa.Table.from_pylist(judged, schema))

@@ -19,6 +19,7 @@ from batchinfer.cache.workspace import Workspace
 from batchinfer.core import database
 from batchinfer.core.database import TEXT_ROWS, one, record_batches
 from batchinfer.core.home import JobData
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.core.person import Nobody, Person
 from batchinfer.core.records import VerdictKind
@@ -134,6 +135,7 @@ class Sheet:
         with self._workspace.store.attached(self._db):
             self._db.execute(f"CREATE OR REPLACE TABLE approved AS {self._approved()}")
         self.subject.add_functions(self._db)
+        self.subject.check_long(self._db, self._workspace.texts, self._entries)
         chosen = " AND ".join(f"{quoted(name)}::VARCHAR = ?" for name in where)
         self._db.execute(
             f"CREATE OR REPLACE TABLE review AS SELECT * FROM ({self._rows()}) WHERE {chosen or 'true'}",
@@ -149,9 +151,9 @@ class Sheet:
         order = order if self._drawn is None else [PLACE]
         sql = f"SELECT {', '.join(map(quoted, self._columns))} FROM review ORDER BY {', '.join(order)}"
         if target.format == OutputFormat.CSV:
-            _write_csv(self._db, sql, draft)
+            _write_csv(self._db, sql, draft, self._workspace.texts)
         else:
-            database.write_output(self._db, sql, target, draft)
+            database.write_output(self._db, sql, target, draft, self._workspace.texts)
 
     def _approved(self) -> str:
         """The value that people accepted last, or gave as a correction, for each key that has another one now."""
@@ -178,9 +180,7 @@ class Sheet:
         extra = "".join(f", {sql} AS {name}" for name, sql in subject.extra_sql.items())
         listed_rows = self._workspace.query_list.first_rows_sql
         rows = f"LEFT JOIN {listed_rows} l ON e.lookup_hash = l.lookup_hash" if context else ""
-        check = check_cell(
-            subject.digest_sql("e.lookup_hash", subject.value_sql), self._drawn.sample if self._drawn else None
-        )
+        check = check_cell(subject.check_sql, self._drawn.sample if self._drawn else None)
         place = "" if self._drawn is None else f", e.place AS {PLACE}"
         return f"""
             SELECT {key}, {context}{subject.value_sql} AS value, e.score, e.source, e.model, e.generated_at,
@@ -189,6 +189,7 @@ class Sheet:
                    {check} AS "check"{place}
             FROM {self._entries} e
             LEFT JOIN approved ON e.lookup_hash = approved.lookup_hash
+            {subject.join_checks}
             LEFT JOIN {candidate.served_sql} served ON e.lookup_hash = served.lookup_hash
             {rows}
             {subject.join_sql(candidate.entries_sql)}"""
@@ -206,11 +207,13 @@ def _check_where(where: Mapping[str, str], columns: list[str]) -> None:
         raise UsageError(f"--where: a review has no column {unknown[0]}: it has {', '.join(known)}.")
 
 
-def _write_csv(db: duckdb.DuckDBPyConnection, sql: str, target: Path, rows_at_once: int = TEXT_ROWS) -> None:
+def _write_csv(
+    db: duckdb.DuckDBPyConnection, sql: str, target: Path, whole: LongTexts, rows_at_once: int = TEXT_ROWS
+) -> None:
     """UTF-8 with a byte-order mark, so that spreadsheets read it right."""
     texts = f"SELECT COLUMNS(*)::VARCHAR FROM ({sql})"
     with record_batches(db, texts, rows_at_once) as reader, target.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, lineterminator="\r\n")
         writer.writerow(reader.schema.names)
-        for batch in reader:
+        for batch in whole.all_whole(reader):
             writer.writerows([safe_cell(text) for text in row.values()] for row in batch.to_pylist())

@@ -14,6 +14,7 @@ from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.files import user_name
 from batchinfer.core.home import JobData
+from batchinfer.core.parquet_batches import row_batches
 from batchinfer.core.records import Info, VerdictKind
 from batchinfer.core.sql import listed, literal
 from batchinfer.errors import FileProblem, InputError, counted
@@ -109,21 +110,22 @@ def _read(
 ) -> None:
     """Reads a review's rows. Raises InputError for a file that is none, or another job's."""
     try:
-        with pq.ParquetFile(as_parquet(path, scratch, LINE)) as file:
-            _check_job(file, reader, path)
-            for rows in _verdicts(file, reader, originals, path, rows_at_once):
-                marked.add(rows)
+        parquet = as_parquet(path, scratch, LINE)
+        _check_job(parquet, reader, path)
+        for rows in _verdicts(parquet, reader, originals, path, rows_at_once):
+            marked.add(rows)
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise InputError(f"The review {path} cannot be read: {exc}") from exc
 
 
 def _verdicts(
-    file: pq.ParquetFile, reader: RowReader, originals: Originals, path: Path, rows_at_once: int
+    file: Path, reader: RowReader, originals: Originals, path: Path, rows_at_once: int
 ) -> Iterator[list[Verdict]]:
     """The verdicts of each batch of rows. Raises InputError for columns that will not do."""
-    names = reader.names(path, file.schema_arrow.names)
+    columns = pq.read_schema(file).names
+    names = reader.names(path, columns)
     is_csv, line = _is_csv(path), 0
-    for batch in file.iter_batches(rows_at_once):
+    for batch in row_batches(file, columns, rows_at_once):
         rows = batch.to_pylist()
         cells = [
             {
@@ -158,11 +160,14 @@ class Originals:
             self._subject.value_sql,
             *(f"e.{name}" for name in extra),
         ]
-        check = self._subject.digest_sql("e.lookup_hash", self._subject.value_sql)
+        entries = self._all()
+        self._subject.check_long(self._workspace.db, self._workspace.texts, entries)
         wanted = ", ".join(map(literal, {str(check) for check in checks}))
-        rows = self._workspace.db.execute(
-            f"SELECT * FROM (SELECT {check} AS mark, {', '.join(values)} FROM {self._all()} e) WHERE mark IN ({wanted})"
+        found = self._workspace.db.execute(
+            f"SELECT * FROM (SELECT {self._subject.check_sql} AS mark, {', '.join(values)} FROM {entries} e "
+            f"{self._subject.join_checks}) WHERE mark IN ({wanted})"
         ).fetchall()
+        rows = self._workspace.texts.whole_rows(found)
         names = [*map(column_of, key), "value"]
         return {
             row[0]: Original(
@@ -188,20 +193,21 @@ def _place(row: Mapping[str, Any], number: int) -> str:
     return f"line {row[LINE]}" if LINE in row else f"row {number}"
 
 
-def _check_job(file: pq.ParquetFile, reader: RowReader, path: Path) -> None:
+def _check_job(file: Path, reader: RowReader, path: Path) -> None:
     """Raises InputError if the file begins with another job's rows: that tells more than the columns that it lacks."""
-    if "job" not in file.schema_arrow.names:
+    if "job" not in pq.read_schema(file).names:
         return
     columns = ["job", LINE] if _is_csv(path) else ["job"]
-    batches = (batch.to_pylist() for batch in file.iter_batches(MAX_FAULTS, columns=columns))
-    first: list[dict[str, Any]] = next(batches, [])
+    with pq.ParquetFile(file) as opened:
+        batches = (batch.to_pylist() for batch in opened.iter_batches(MAX_FAULTS, columns=columns))
+        first: list[dict[str, Any]] = next(batches, [])
     faults = [
         (_place(row, number), fault)
         for number, row in enumerate(first, 1)
         if row["job"] is not None and (fault := reader.of_another_job(row["job"]))
     ]
     if faults and len(faults) == len(first):
-        raise _refusal(path, faults, file.metadata.num_rows - len(first))
+        raise _refusal(path, faults, pq.read_metadata(file).num_rows - len(first))
 
 
 def _refusal(path: Path, faults: Sequence[tuple[str, str]], more: int) -> InputError:

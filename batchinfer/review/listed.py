@@ -10,6 +10,7 @@ import duckdb
 
 from batchinfer.core.columns import Column
 from batchinfer.core.home import JobData
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import Info
 from batchinfer.errors import InputError, NotFound
 from batchinfer.inputs.files import list_files
@@ -35,7 +36,13 @@ class ListedKeys:
 
 
 def keys_of_list(
-    db: duckdb.DuckDBPyConnection, job: Job, data: JobData, instead: Path | None, scratch: Path, info: Info
+    db: duckdb.DuckDBPyConnection,
+    texts: LongTexts,
+    job: Job,
+    data: JobData,
+    instead: Path | None,
+    scratch: Path,
+    info: Info,
 ) -> ListedKeys:
     """The list, read into the database for its keys. Without one nothing is known: a job may begin with imports."""
     key, forms = None, dict[str, Form]()
@@ -43,7 +50,7 @@ def keys_of_list(
         paths, _ = list_files(job, data, instead, scratch)
         source = ListSource(paths, job.spec.input, [])
         key, forms = source.key, source.forms
-        query_list = QueryList(db, source, job.spec.input.key)
+        query_list = QueryList(db, source, job.spec.input.key, texts)
         load_list(query_list, job, data, None)
     except (InputError, NotFound) as exc:
         if instead is not None:

@@ -34,11 +34,14 @@ class MarkedRows:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace, self._db, self._spec = workspace, workspace.db, workspace.spec
+        self._texts = workspace.texts
         self._insert("CREATE OR REPLACE TABLE marked AS FROM batch", VERDICTS.empty_table())
 
     def add(self, rows: Sequence[Verdict]) -> None:
         """Adds verdicts to the table."""
         columns = {name: [getattr(row, name) for row in rows] for name in VERDICTS.names}
+        for name in ("query", "value", "prediction"):
+            columns[name] = [text and self._texts.shortened_json(text) for text in columns[name]]
         self._insert("INSERT INTO marked FROM batch", pa.Table.from_pydict(columns, VERDICTS))
 
     def _insert(self, sql: str, batch: pa.Table) -> None:
@@ -79,7 +82,7 @@ class MarkedRows:
             (
                 first,
                 fault.format(
-                    query=shortened(query_text(json.loads(query)), KEY_CHARACTERS),
+                    query=shortened(query_text(json.loads(self._texts.whole(query))), KEY_CHARACTERS),
                     others=" and ".join(others[: MAX_FAULTS - 1]),
                 ),
             )
@@ -92,7 +95,7 @@ class MarkedRows:
         return imports.store_import(
             self._workspace.store, self._db,
             "SELECT lookup_hash AS lookup, query, prediction, author, verdict, value, sample, follows FROM marked ORDER BY line, follows",
-            imports.key_of(source.key, source.normalize, source.forms),
+            imports.key_of(source.key, source.normalize, source.forms), self._texts,
         )  # fmt: skip
 
     def outdated(self, candidate: Candidate) -> int:

@@ -6,6 +6,7 @@ that the job could never give, or a key that its list does not have, is refused 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Collection, Sequence
@@ -23,6 +24,7 @@ from batchinfer.core import keys
 from batchinfer.core.columns import query_text
 from batchinfer.core.database import TEXT_ROWS, one, scratch_database
 from batchinfer.core.home import JobData
+from batchinfer.core.long_texts import MOST_TEXT, LongTexts, too_long
 from batchinfer.core.records import Info
 from batchinfer.core.sql import quoted
 from batchinfer.errors import FileProblem, InputError, NotFound, shortened
@@ -94,11 +96,11 @@ def import_predictions(
     allow: what of it is meant although it is refused otherwise. list_path: the list in place of the job's own.
     """
     data.check_owner(job.path)
-    with data.scratch() as scratch, scratch_database(scratch) as db:
-        listed = keys_of_list(db, job, data, list_path, scratch, info)
+    with data.scratch() as scratch, scratch_database(scratch) as db, contextlib.closing(LongTexts(scratch)) as texts:
+        listed = keys_of_list(db, texts, job, data, list_path, scratch, info)
         known = [*job.spec.input.key, PREDICTION, SCORE, AUTHOR]
         files = find_files(path, "give a Parquet or CSV file, or a folder or glob of them")
-        incoming = _IncomingTable(db, job, listed, author, rows_at_once)
+        incoming = _IncomingTable(db, texts, job, listed, author, rows_at_once)
         for file in files:
             incoming.add_file(file.path, dataclasses.replace(file, path=as_parquet(file.path, scratch, LINE, known)))
         incoming.check_whole(path, allow)
@@ -112,6 +114,7 @@ def import_predictions(
                 db,
                 "SELECT * EXCLUDE (row, number, lookup_hash), lookup_hash AS lookup FROM incoming",
                 incoming.key_spec,
+                texts,
             )
         return ImportReport(number, incoming.rows, incoming.unfit.count, incoming.unlisted)
 
@@ -147,12 +150,14 @@ class _IncomingTable:
     def __init__(
         self,
         db: duckdb.DuckDBPyConnection,
+        texts: LongTexts,
         job: Job,
         listed: ListedKeys,
         author: str | None,
         rows_at_once: int,
     ) -> None:
         """listed: the list; without one, the first file's key is the job's. author: of rows that name none."""
+        self._texts = texts
         self._db, self._spec, self._author, self._rows_at_once = db, job.spec.input, author, rows_at_once
         self._as_json, self._parser = job.spec.output.is_json, Parser(job.spec.output)
         self._key, self._forms, self._lookups = listed.key, listed.forms, listed.lookups_sql
@@ -185,6 +190,7 @@ class _IncomingTable:
                     raise _refused(_problem(path, word, numbers[bad.row - before - 1].as_py(), bad.detail))
                 good = batch.good.append_column(NUMBER, numbers)
                 texts = self._predictions(raw.column(PREDICTION), good, source, path, word)
+                _check_sizes(texts, good, path, word)
                 self._check_fit(texts, good, source, path, word)
                 self._insert(source, good, pa.array(texts, pa.string()))
                 before += raw.num_rows
@@ -248,12 +254,16 @@ class _IncomingTable:
     def _insert(self, source: ListSource, good: pa.Table, predictions: pa.Array) -> None:
         own = source.kinds.keys() - {column.name for column in source.key}  # a key column may have either's name
         score, author = (quoted(name) if name in own else "NULL" for name in (SCORE, AUTHOR))
-        self._db.register("batch", good.append_column(READY, predictions))
+        short = pa.array([self._texts.shortened_json(text) for text in predictions.to_pylist()], pa.string())
+        batch = good.append_column(READY, short)
+        for column in source.key:  # keys are hashed of whole texts, and stored as tokens
+            batch = batch.append_column(f"{column.name}\x1fshort", self._texts.shortened(good[column.name]))
+        self._db.register("batch", batch)
         self._db.execute(
             f"""INSERT INTO incoming BY NAME
             SELECT {self.rows} + {quoted(ROW)} AS row, {quoted(NUMBER)} AS number,
                    {keys.lookup_hash_sql(source.key, source.normalize)} AS lookup_hash,
-                   {stored_query_sql(source.key)} AS query, {quoted(READY)} AS prediction,
+                   {stored_query_sql(source.key, _short)} AS query, {quoted(READY)} AS prediction,
                    CASE WHEN isfinite({score}::DOUBLE) THEN {score} END AS score,
                    coalesce(nullif({author}, ''), ?) AS author
             FROM batch""",
@@ -299,6 +309,15 @@ class _IncomingTable:
         return f"{Path(problem.file).name}, {problem.place}" if len(self._files) > 1 else problem.place
 
 
+def _check_sizes(texts: Sequence[str], good: pa.Table, path: Path, word: str) -> None:
+    """Raises InputError for the first prediction that is beyond what can be used."""
+    for number, text in enumerate(texts):
+        if len(text) > MOST_TEXT // 4 and (size := len(text.encode())) > MOST_TEXT + len(ROW):
+            raise _refused(
+                _problem(path, word, good[NUMBER][number].as_py(), f"The prediction holds {too_long(size)}.")
+            )
+
+
 def _query_of(good: pa.Table, number: int, source: ListSource) -> dict[str, Any]:
     """The key of one row of a batch."""
     query: dict[str, Any] = good.slice(number, 1).select([part.name for part in source.key]).to_pylist()[0]
@@ -308,6 +327,11 @@ def _query_of(good: pa.Table, number: int, source: ListSource) -> dict[str, Any]
 def _problem(path: Path, word: str, number: Any, said: str) -> FileProblem:
     """word: line or row."""
     return FileProblem(str(path), said, **{word: int(number)})
+
+
+def _short(name: str) -> str:
+    """SQL for the column that holds a key column with tokens in place of long texts."""
+    return quoted(f"{name}\x1fshort")
 
 
 def _refused(problem: FileProblem) -> InputError:

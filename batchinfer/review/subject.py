@@ -26,6 +26,7 @@ from batchinfer.core.clock import shown
 from batchinfer.core.columns import Column, typed
 from batchinfer.core.database import add_text_function
 from batchinfer.core.keys import canonical_json
+from batchinfer.core.long_texts import CLOSE, LongTexts
 from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import listed, literal
 from batchinfer.job.spec import JobSpec
@@ -154,6 +155,24 @@ class Subject(ABC):
         """
         signed = f"{self._spec.name}\x1f{lookup_hash.hex()}\x1f{self.comparable(value)}"
         return hashlib.sha256(signed.encode()).hexdigest()[:CHECK_DIGITS].translate(str.maketrans(*CHECK_LETTERS))
+
+    @property
+    def check_sql(self) -> str:
+        """SQL for the check of an entry `e`, beside which `join_checks` stands."""
+        return f'coalesce(long_checks."check", {self.digest_sql("e.lookup_hash", self.value_sql)})'
+
+    join_checks = "LEFT JOIN long_checks ON e.lookup_hash = long_checks.lookup_hash"
+
+    def check_long(self, db: duckdb.DuckDBPyConnection, texts: LongTexts, entries: str) -> None:
+        """Makes the table `long_checks`, which it owns: SQL would make the check of a long value of its token."""
+        sql = f"SELECT e.lookup_hash, {self.value_sql} FROM {entries} e WHERE {self.value_sql} LIKE '%{CLOSE}%'"
+        db.execute('CREATE OR REPLACE TABLE long_checks (lookup_hash BLOB, "check" VARCHAR)')
+        rows = db.execute(sql).fetchall() if texts.any else []
+        made = [(bytes(lookup_hash), self.digest(lookup_hash, texts.whole(value))) for lookup_hash, value in rows]
+        if made:
+            db.register("made", pa.table([*zip(*made, strict=True)], names=["lookup_hash", "check"]))
+            db.execute("INSERT INTO long_checks FROM made")
+            db.unregister("made")
 
     @abstractmethod
     def comparable_sql(self, value: str) -> str:

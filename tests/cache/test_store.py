@@ -26,6 +26,7 @@ from batchinfer.cache import imports, store
 from batchinfer.cache.schema import MIGRATIONS, MostCached, RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.keys import short
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Provenance
 from batchinfer.errors import Busy, StoreError
 from batchinfer.inputs.query_list import BAD_ROWS
@@ -94,7 +95,16 @@ def test_the_first_use_makes_the_tables(tmp_path: Path) -> None:
     cache = Store(tmp_path / "cache.duckdb")
     cache.prepare()
     tables = {name for (name,) in rows(cache, "SELECT table_name FROM information_schema.tables")}
-    assert tables == {"migrations", "generations", "failures", "imports", "import_keys", "runs", "versions"}
+    assert tables == {
+        "migrations",
+        "generations",
+        "failures",
+        "imports",
+        "import_keys",
+        "long_texts",
+        "runs",
+        "versions",
+    }
     recorded = rows(cache, "SELECT number, name FROM migrations ORDER BY number")
     assert recorded == [(number, name) for number, (name, _) in enumerate(MIGRATIONS, 1)]
 
@@ -400,6 +410,7 @@ def test_choices_are_read_again_from_their_log_probabilities(cache: Store) -> No
     assert rows(cache, "SELECT count(prediction), min(score) > 0.5 FROM generations") == [(2, True)]
 
 
+NO_TEXTS = LongTexts(Path())  # which makes no file until it is given one
 IMPORT = "SELECT unhex('00') AS lookup, '{}' AS query, '\"x\"' AS prediction, 0.5 AS score"
 
 
@@ -408,7 +419,7 @@ def test_imports_are_numbered_listed_and_taken_back(cache: Store) -> None:
 
     def add(size: int, author: str) -> int:
         with duckdb.connect() as db:
-            return imports.store_import(cache, db, f"{IMPORT}, '{author}' AS author FROM range({size})", "{}")
+            return imports.store_import(cache, db, f"{IMPORT}, '{author}' AS author FROM range({size})", "{}", NO_TEXTS)
 
     assert imports.all_imports(cache) == []
     assert [add(2, "Ada"), add(1, "Bob")] == [1, 2]
@@ -428,9 +439,9 @@ def test_an_import_that_breaks_off_leaves_nothing(cache: Store) -> None:
     with duckdb.connect() as db:
         rows = f"{IMPORT}, if(i = 200000, error('row 200000 is off'), 'Ada') AS author FROM range(300000) r(i)"
         with pytest.raises(StoreError, match="row 200000 is off"):
-            imports.store_import(cache, db, rows, "{}")
+            imports.store_import(cache, db, rows, "{}", NO_TEXTS)
         assert imports.all_imports(cache) == []
-        assert imports.store_import(cache, db, f"{IMPORT}, 'Ada' AS author", "{}") == 1
+        assert imports.store_import(cache, db, f"{IMPORT}, 'Ada' AS author", "{}", NO_TEXTS) == 1
     assert [row.rows for row in imports.all_imports(cache)] == [1]
 
 
@@ -484,12 +495,12 @@ def test_bad_rows_are_those_of_the_list_as_it_is_now(cache: Store) -> None:
         return pa.Table.from_pylist(found, BAD_ROWS)
 
     cache.commit([], [refused("a")], MADE, replace=False)
-    cache.replace_bad_rows(bad(1, 2, 3))
+    cache.replace_bad_rows(bad(1, 2, 3), NO_TEXTS)
     assert cache.failure_reasons() == {"null_key": 3, "cut_off": 1}
-    cache.replace_bad_rows(bad(5))
+    cache.replace_bad_rows(bad(5), NO_TEXTS)
     assert sorted(str(row.row) for row in cache.failures()) == ["5", "None"]
     assert len(cache.failures(limit=1)) == 1
-    cache.replace_bad_rows(bad())
+    cache.replace_bad_rows(bad(), NO_TEXTS)
     assert cache.failure_reasons() == {"cut_off": 1}
 
 

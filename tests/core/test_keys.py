@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, Kind
 from batchinfer.core.database import scratch_database
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.spec import InputSpec
@@ -200,7 +201,7 @@ def test_what_is_published_is_what_is_looked_up(
     spec = InputSpec.model_validate({"path": "lookups.parquet", "key": ["term", "number"], "normalize": normalize})
     source = ListSource([path], spec, [])
     with scratch_database(fresh(folder)) as db:
-        query_list = QueryList(db, source, [])
+        query_list = QueryList(db, source, [], LongTexts(folder))
         query_list.load(b"\0" * 16)
         planned = [lookup for (lookup,) in db.execute(f"SELECT lookup_hash FROM {query_list.rows_sql}").fetchall()]
     assert sorted(planned) == sorted(keys.lookup_hash(row, source.key, normalize) for row in rows)
@@ -220,7 +221,7 @@ def test_columns_that_the_template_does_not_use_change_no_key(tmp_path: Path) ->
     template = PromptTemplate(PromptSpec(template="{{ fruit }}:"), [], "job.yaml")
     source = ListSource([tmp_path / "queries.parquet"], InputSpec(path="queries.parquet", key=["id"]), template.columns)
     with scratch_database(fresh(tmp_path)) as db:
-        query_list = QueryList(db, source, template.columns)
+        query_list = QueryList(db, source, template.columns, LongTexts(tmp_path))
         query_list.load(b"\0" * 16)
         found = [key for (key,) in db.execute(f"SELECT prompt_key FROM {query_list.rows_sql}").fetchall()]
     column = [Column("fruit", "string")]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchinfer.core.database import write_output
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.errors import StoreError, UsageError
 
@@ -63,7 +64,7 @@ def written(tmp_path: Path, ending: str) -> Path:
     """The values above in a file of this ending."""
     output = OutputFile.of(tmp_path / f"out.{ending}")
     with duckdb.connect() as db, output.draft() as draft:
-        write_output(db, VALUES, output, draft, ["json"])
+        write_output(db, VALUES, output, draft, LongTexts(tmp_path), ["json"])
     assert output.path is not None
     return output.path
 
@@ -107,7 +108,7 @@ def test_a_file_that_breaks_off_is_not_there(tmp_path: Path, ending: str) -> Non
     (tmp_path / f"out.{ending}").write_text("mine")
     sql = "SELECT CASE WHEN range = 99999 THEN error('no') ELSE 'x' END AS x FROM range(100000)"
     with duckdb.connect() as db, pytest.raises((duckdb.Error, StoreError)), output.draft() as draft:
-        write_output(db, sql, output, draft)
+        write_output(db, sql, output, draft, LongTexts(tmp_path))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -115,4 +116,4 @@ def test_a_draft_that_cannot_be_written_names_the_output(tmp_path: Path) -> None
     """Errors name the file that the person named, not its draft."""
     output = OutputFile.of(tmp_path / "out.csv")
     with duckdb.connect() as db, pytest.raises(StoreError, match=r"out\.csv cannot be written: No such file"):
-        write_output(db, "SELECT 1", output, tmp_path / "none" / "draft")
+        write_output(db, "SELECT 1", output, tmp_path / "none" / "draft", LongTexts(tmp_path))

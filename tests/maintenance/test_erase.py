@@ -441,7 +441,7 @@ def test_a_bad_row(world: World) -> None:
     """A row that could not be asked counts as one of the list, and its failure goes with what it quotes."""
     world.rows({"name": [*NAMES, "Dora"], "text": ["a", "b", "c", None]})
     with world.prepared() as planned:
-        world.store.replace_bad_rows(planned.query_list.bad_rows())
+        world.store.replace_bad_rows(planned.query_list.bad_rows(), planned.workspace.texts)
     report = forget(world, "Dora")
     assert (report["failures"], report["generations"], report["in_list"]) == (1, 0, True)
     assert world.store.failures() == []

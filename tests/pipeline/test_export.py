@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer.core import database
+from batchinfer.core import database, memory
 from batchinfer.core.output import OutputFile
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.pipeline import export
@@ -169,7 +169,7 @@ def test_a_large_export_is_of_bounded_memory(tmp_path: Path, monkeypatch: pytest
     ids = [(number * 7919) % count for number in range(count)]
     world = imports_job(tmp_path, {"id": ids, "text": [f"{number:05d}" * 300 for number in ids]})
     world.take_in({"id": ids, "prediction": ["p"] * count})
-    monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
+    monkeypatch.setenv(memory.VARIABLE, "64MB")
     export.export(world.job, world.data, Options(), OutputFile.of(tmp_path / "out.csv"))
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         assert [int(row["id"]) for row in csv.DictReader(file)] == ids

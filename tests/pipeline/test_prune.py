@@ -42,9 +42,11 @@ def world(templates: Templates, tmp_path: Path) -> World:
 
 
 def texts(world: World) -> dict[str, int]:
-    """How many answers the cache has, by their first word; and imports."""
+    """How many answers the cache has, by their first word; and imports. The second are long, and so tokens there."""
     with world.store.open() as db:
-        rows = db.execute("SELECT split_part(text, ' ', 1) AS word, count(*) FROM generations GROUP BY word").fetchall()
+        rows = db.execute(
+            "SELECT if(starts_with(text, chr(64976)), 'second', split_part(text, ' ', 1)) AS word, count(*) FROM generations GROUP BY word"
+        ).fetchall()
         return dict(rows) | {"imports": db.execute("SELECT count(*) FROM imports").fetchall()[0][0]}
 
 

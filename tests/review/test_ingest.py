@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batchinfer.core import database
+from batchinfer.core import memory
 from batchinfer.errors import InputError
 from batchinfer.planning.prepare import Options
 from batchinfer.review import ingest
@@ -208,7 +208,7 @@ def test_a_review_is_known_by_its_columns(make: Make, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_many_rows_fit_into_little_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list of many long values is written and imported within a small limit of memory."""
-    monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
+    monkeypatch.setenv(memory.VARIABLE, "64MB")
     count = 10_000
     world = make({"id": pa.array(range(count)), "text": ["x"] * count}, prompt={"template": "{{ id }}"})
     world.answer(lambda row: f"{row['id']} " + "long " * 800)

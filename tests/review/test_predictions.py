@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from batchinfer.cache import imports
 from batchinfer.cli.main import cli
-from batchinfer.core import database
+from batchinfer.core import memory
 from batchinfer.core.columns import Column, Kind
 from batchinfer.core.keys import row_hash
 from batchinfer.errors import Busy, InputError, NotFound
@@ -244,7 +244,7 @@ def test_a_large_import_is_of_bounded_memory(make: Make, monkeypatch: pytest.Mon
         sql = f"SELECT sha256(i::VARCHAR) AS id, repeat('x', 100) || i AS prediction FROM range({count}) r(i)"
         db.execute(f"COPY ({sql}) TO '{tmp_path / 'large.parquet'}'")
         db.execute(f"COPY ({sql} UNION ALL FROM ({sql}) LIMIT {count + 1}) TO '{tmp_path / 'twice.parquet'}'")
-    monkeypatch.setattr(database, "SCRATCH_MEMORY", "48MB")
+    monkeypatch.setenv(memory.VARIABLE, "48MB")
     with pytest.raises(InputError, match=rf"keep one of those in row 1 and row {count + 1}\."):
         predictions.import_predictions(world.job, world.data, tmp_path / "twice.parquet", None)
     assert predictions.past_imports(world.data) == []
@@ -476,7 +476,7 @@ def test_many_lookups_are_made_again_in_bounded_memory(
         db.execute(f"COPY ({sql}) TO '{tmp_path / 'large.parquet'}'")
     predictions.import_predictions(world.job, world.data, tmp_path / "large.parquet", None, ANY)
     world = world.changed(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})
-    monkeypatch.setattr(database, "SCRATCH_MEMORY", "64MB")
+    monkeypatch.setenv(memory.VARIABLE, "64MB")
     with world.prepared():
         pass
     with world.store.open() as db:

@@ -1,0 +1,134 @@
+"""Long texts in the cache: `long_texts` holds them in pieces, and the other tables tokens of them (`core.long_texts`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from batchinfer.core.database import record_batches
+from batchinfer.core.long_texts import DIGESTS_SQL, LONG, LongTexts, is_long, shortened_json, token, whole
+from batchinfer.core.memory import batch_bytes
+from batchinfer.core.sql import literal
+
+PIECE = 1024  # characters; DuckDB holds 122,880 rows in memory until it writes them
+PIECES_AT_ONCE = 2048
+PIECES = pa.schema({"digest": pa.binary(), "part": pa.int32(), "text": pa.string()})
+LONG_COLUMNS = {
+    "generations": ["text", "prediction"],
+    "failures": ["query"],
+    "imports": ["query", "prediction", "value"],
+}
+ROWS_AT_ONCE = 1000
+PLAIN, AS_JSON = ("text",), ("prediction", "query", "value")  # columns that may be long
+
+
+class NewTexts:
+    """The long texts of rows that are about to be stored."""
+
+    def __init__(self) -> None:
+        self._texts: dict[bytes, bytes] = {}
+
+    def short(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A row of the cache with tokens in place of its long texts."""
+        plain = {name: token(row[name], self._keep) for name in PLAIN if row.get(name) and is_long(row[name])}
+        as_json = {name: shortened_json(row[name], self._keep) for name in AS_JSON if row.get(name)}
+        return {**row, **plain, **as_json}
+
+    def _keep(self, digest: bytes, data: bytes) -> None:
+        self._texts[digest] = data
+
+    def store(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Puts them into the cache that is open."""
+        insert(db, "long_texts", self._texts, self._texts.__getitem__)
+
+
+def insert(db: duckdb.DuckDBPyConnection, table: str, digests: Iterable[bytes], read: Callable[[bytes], bytes]) -> None:
+    """Puts the texts that the table does not have yet into it. read: gives the text of a digest, in UTF-8."""
+    wanted = list(digests)
+    if not wanted:
+        return
+    db.register("wanted", pa.table({"digest": pa.array(wanted, pa.binary())}))
+    rows = db.execute(f"SELECT DISTINCT digest FROM wanted ANTI JOIN {table} USING (digest)").fetchall()
+    db.unregister("wanted")
+    pieces, size = list[tuple[bytes, int, str]](), 0
+    for (digest,) in rows:
+        text = read(bytes(digest)).decode()
+        pieces += [(digest, part, text[start : start + PIECE]) for part, start in enumerate(range(0, len(text), PIECE))]
+        size += len(text)
+        if size >= batch_bytes():
+            _insert_pieces(db, table, pieces)
+            pieces, size = [], 0
+    _insert_pieces(db, table, pieces)
+
+
+def _insert_pieces(db: duckdb.DuckDBPyConnection, table: str, pieces: Sequence[tuple[bytes, int, str]]) -> None:
+    if pieces:
+        columns = [
+            pa.array(column, field.type) for column, field in zip(zip(*pieces, strict=True), PIECES, strict=True)
+        ]
+        db.register("pieces", pa.table(columns, schema=PIECES))
+        db.execute(f"INSERT INTO {table} FROM pieces")
+        db.unregister("pieces")
+
+
+def shorten_stored(db: duckdb.DuckDBPyConnection, migration: str) -> None:
+    """After the migration that makes their table: puts tokens in place of the long texts that the cache holds whole."""
+    if "long_texts" not in migration:
+        return
+    for table, columns in LONG_COLUMNS.items():
+        which = " OR ".join(f"strlen({name}) > {LONG}" for name in columns)
+        found = db.execute(f"SELECT rowid FROM {table} WHERE {which}").fetchall()
+        for start in range(0, len(found), ROWS_AT_ONCE):
+            rowids = ", ".join(str(rowid) for (rowid,) in found[start : start + ROWS_AT_ONCE])
+            rows = db.execute(f"SELECT rowid, {', '.join(columns)} FROM {table} WHERE rowid IN ({rowids})").fetchall()
+            new = NewTexts()
+            short = [new.short(dict(zip(("id", *columns), row, strict=True))) for row in rows]
+            new.store(db)
+            db.register("short", pa.Table.from_pylist(short))
+            changed = ", ".join(f"{name} = s.{name}" for name in columns)
+            db.execute(f"UPDATE {table} SET {changed} FROM short s WHERE {table}.rowid = s.id")
+            db.unregister("short")
+
+
+def insert_named(db: duckdb.DuckDBPyConnection, rows: str, texts: LongTexts) -> None:
+    """Puts the texts that a query on a scratch database gives tokens of into the cache that is attached to it."""
+    if texts.any:
+        columns = [name for name, *_ in db.execute(f"DESCRIBE {rows}").fetchall() if name in (*PLAIN, *AS_JSON)]
+        named = db.execute(f"SELECT DISTINCT unnest({digests_sql(columns)}) FROM ({rows})").fetchall()
+        insert(db, "cache.long_texts", [bytes.fromhex(digest) for (digest,) in named], texts.read)
+
+
+def digests_sql(columns: Sequence[str]) -> str:
+    """SQL for the digests that a row's columns have tokens of, a list of hexadecimal digits."""
+    found = (f"regexp_extract_all(coalesce({name}, ''), {literal(DIGESTS_SQL)}, 1)" for name in columns)
+    return " || ".join(found)
+
+
+def stored_text(db: duckdb.DuckDBPyConnection, digest: bytes, table: str = "long_texts") -> bytes:
+    """One text of the cache that is open, in UTF-8."""
+    rows = db.execute(f"SELECT part, text FROM {table} WHERE digest = ?", [digest]).fetchall()
+    return "".join(dict(sorted(rows)).values()).encode()
+
+
+def whole_stored(db: duckdb.DuckDBPyConnection, cell: str) -> str:
+    """A cell of the cache that is open with the texts that its tokens stand for."""
+    return cell and whole(cell, partial(stored_text, db))
+
+
+def all_texts(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[bytes, bytes]]:
+    """Digests and texts of the cache that is open."""
+    last, parts = b"", list[str]()
+    with record_batches(db, "SELECT digest, text FROM long_texts", PIECES_AT_ONCE) as reader:
+        for batch in reader:
+            for digest, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                if digest != last and parts:
+                    yield last, "".join(parts).encode()
+                    parts = []
+                last = digest
+                parts.append(text)
+    if parts:
+        yield last, "".join(parts).encode()

@@ -1,0 +1,110 @@
+"""predictions.parquet of a version or candidate, written and read in bounded memory however long its texts are."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchinfer.core.columns import Column
+from batchinfer.core.database import COPY_OPTIONS, ROW_GROUP, one, query_engine, record_batches
+from batchinfer.core.files import os_errors
+from batchinfer.core.keys import short
+from batchinfer.core.long_texts import LONG, LongTexts
+from batchinfer.core.parquet_batches import row_batches
+from batchinfer.core.sql import listed, literal, parquet_rows, quoted
+from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
+from batchinfer.versions.manifest import Manifest
+
+LONG_TEXTS = (
+    "batchinfer.long_texts"  # in the file's metadata: 1 where it may hold some, 0 where not; older programs did not say
+)
+
+
+def write_predictions(db: duckdb.DuckDBPyConnection, sql: str, target: Path, texts: LongTexts) -> None:
+    """Writes what a query gives. texts: those that it gives tokens of. Raises StoreError."""
+    if not texts.any:
+        marked = COPY_OPTIONS.replace(")", f", KV_METADATA {{'{LONG_TEXTS}': '0'}})")
+        db.execute(f"COPY ({sql}) TO {literal(str(target))} {marked}")
+        return
+    with record_batches(db, sql, ROW_GROUP) as reader:
+        write_batches(texts.all_whole(reader), reader.schema, target)
+
+
+def write_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema, target: Path) -> None:
+    """Writes rows with long texts, a row group for each batch. Raises StoreError."""
+    schema = schema.with_metadata({LONG_TEXTS: "1"})
+    with os_errors(target), pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+
+
+def has_long_texts(path: Path) -> bool:
+    """Whether its rows have to be read with care. Raises what Arrow or DuckDB raises."""
+    said = (pq.read_metadata(path).metadata or {}).get(LONG_TEXTS.encode())
+    if said is not None:
+        return bool(said == b"1")
+    texts = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
+    longest = ", ".join(f"coalesce(max(strlen({quoted(name)})), 0)" for name in texts)
+    with query_engine() as db:
+        return bool(one(db, f"SELECT greatest(0, {longest}) FROM {parquet_rows(path)}") > LONG)
+
+
+def version_rows(db: duckdb.DuckDBPyConnection, texts: LongTexts, folder: Path, key: Sequence[Column]) -> str:
+    """SQL for the entries of a version or a candidate, named as those of a list. key: its own.
+
+    Those of a file with long texts are in a table then, with tokens. Raises what DuckDB or Arrow raises.
+    """
+    path = folder / PREDICTIONS
+    names = [f"{version_column(column.name)} AS {listed(column.name)}" for column in key]
+    select = f"SELECT {', '.join(['lookup AS lookup_hash', *names, VALUE_COLUMNS])} FROM"
+    with contextlib.suppress(OSError, pa.ArrowException):  # DuckDB says the same of it, and callers know how
+        if has_long_texts(path):
+            return f"FROM {_loaded(db, texts, path, select, is_json=Manifest.read(folder).is_json)}"
+    return f"{select} {parquet_rows(path)}"
+
+
+def _loaded(db: duckdb.DuckDBPyConnection, texts: LongTexts, path: Path, select: str, *, is_json: bool) -> str:
+    """The table that the rows of a file are in."""
+    table = f"version_{short(str(path).encode()).hex()}"
+    if db.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]).fetchall():
+        return table
+    schema = pq.read_schema(path)
+    empty = pa.RecordBatch.from_pylist([], schema)
+    for number, batch in enumerate(itertools.chain([empty], row_batches(path, schema.names, ROW_GROUP))):
+        db.register("batch", _shortened(batch, texts, is_json=is_json))
+        db.execute(f"{f'INSERT INTO {table}' if number else f'CREATE TABLE {table} AS'} {select} batch")
+        db.unregister("batch")
+    return table
+
+
+def _shortened(batch: pa.RecordBatch, texts: LongTexts, *, is_json: bool) -> pa.Table:
+    """Rows of a version with tokens in place of long texts, as the cache has them."""
+    columns = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if name == "prediction" and is_json:
+            column = pa.array([texts.shortened_json(text) for text in column.to_pylist()], pa.string())  # noqa: PLW2901
+        columns[name] = texts.shortened(column) if not (name == "prediction" and is_json) else column
+    return pa.table(columns)
+
+
+def read_batches(
+    db: duckdb.DuckDBPyConnection, path: Path, select: Callable[[str], str], rows_at_once: int
+) -> Iterator[pa.RecordBatch]:
+    """What a query gives of the rows of a file, some at a time. select: makes the query, which looks at each row alone."""
+    if not has_long_texts(path):
+        with record_batches(db, select(parquet_rows(path)), rows_at_once) as reader:
+            yield from reader
+        return
+    for batch in row_batches(path, pq.read_schema(path).names, rows_at_once):
+        reading = db.cursor()
+        try:
+            reading.register("batch", batch)
+            yield from reading.sql(select("batch")).to_arrow_reader(rows_at_once)
+        finally:
+            reading.close()
