@@ -44,7 +44,7 @@ Keep = Callable[[bytes, bytes], None]
 """Takes the digest of a text, and the text in UTF-8."""
 
 
-def too_long(size: int) -> str:
+def oversized(size: int) -> str:
     """What is wrong with a text of so many bytes, as the rest of a sentence."""
     return f"{size / (1 << 20):.1f} MB of text, and at most {MOST_TEXT >> 20} MB can be used"
 

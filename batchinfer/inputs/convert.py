@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from batchinfer.core import keys
 from batchinfer.core.clock import shown
 from batchinfer.core.columns import A_VALUE, Kind
-from batchinfer.core.long_texts import MOST_TEXT, too_long
+from batchinfer.core.long_texts import MOST_TEXT, oversized
 from batchinfer.errors import InputError, shortened
 from batchinfer.inputs.shortest import decimal_texts, plainer, widened
 
@@ -46,7 +46,7 @@ class Faults:
         sizes = pc.binary_length(column)
         if (pc.max(sizes).as_py() or 0) > MOST_TEXT:
             for row in pc.indices_nonzero(pc.fill_null(pc.greater(sizes, MOST_TEXT), False)).to_pylist():  # noqa: FBT003
-                self.add(row, "too_long", f"The column {name} holds {too_long(sizes[row].as_py())}.")
+                self.add(row, "too_long", f"The column {name} holds {oversized(sizes[row].as_py())}.")
 
 
 def kind_of(field: pa.Field) -> Kind:

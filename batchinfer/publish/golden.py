@@ -14,7 +14,7 @@ from batchinfer.cache.imports import as_prediction
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, query_text
 from batchinfer.core.database import LIST_ROWS
-from batchinfer.core.long_texts import MOST_TEXT, too_long
+from batchinfer.core.long_texts import MOST_TEXT, oversized
 from batchinfer.core.parquet_batches import row_batches
 from batchinfer.errors import InputError
 from batchinfer.inputs.files import refuse_table
@@ -154,7 +154,7 @@ def _answer(answer: Any, output: OutputSpec, compare: str, place: str) -> str:
             f"{place}: the answer {exc}. It is read as predictions are; a text in JSON has quotes."
         ) from exc
     if len(text) > MOST_TEXT // 4 and (size := len(text.encode())) > MOST_TEXT + 2:  # its quotes
-        raise InputError(f"{place}: the answer holds {too_long(size)}.")
+        raise InputError(f"{place}: the answer holds {oversized(size)}.")
     if compare == "equal" and output.choices and (value := json.loads(text)) not in output.choices:
         raise InputError(f"{place}: the answer {value!r} is not one of output.choices, so it would never be given.")
     return text

@@ -24,7 +24,7 @@ from batchinfer.core import keys
 from batchinfer.core.columns import query_text
 from batchinfer.core.database import TEXT_ROWS, one, scratch_database
 from batchinfer.core.home import JobData
-from batchinfer.core.long_texts import MOST_TEXT, LongTexts, too_long
+from batchinfer.core.long_texts import MOST_TEXT, LongTexts, oversized
 from batchinfer.core.records import Info
 from batchinfer.core.sql import quoted
 from batchinfer.errors import FileProblem, InputError, NotFound, shortened
@@ -314,7 +314,7 @@ def _check_sizes(texts: Sequence[str], good: pa.Table, path: Path, word: str) ->
     for number, text in enumerate(texts):
         if len(text) > MOST_TEXT // 4 and (size := len(text.encode())) > MOST_TEXT + len(ROW):
             raise _refused(
-                _problem(path, word, good[NUMBER][number].as_py(), f"The prediction holds {too_long(size)}.")
+                _problem(path, word, good[NUMBER][number].as_py(), f"The prediction holds {oversized(size)}.")
             )
 
 
