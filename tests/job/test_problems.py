@@ -44,7 +44,10 @@ def test_a_gate_that_cannot_be(gate: str, problem: str) -> None:
         ),
         (
             "gate: {zzz: 1}",
-            "gate.zzz: there is no such field; known are coverage, failures, shrink, changed, rows, carried, reviewed, golden, audit, precision.",
+            (
+                "gate.zzz: there is no such field; known are coverage, failures, shrink, changed, rows, carried, reviewed, golden, "
+                "audit, precision."
+            ),
         ),
         (
             "prompt: {template: x, examples: [{input: {}, output: a, outptu: b}]}\nmodel: {id: m}",
