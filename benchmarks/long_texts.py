@@ -65,10 +65,10 @@ COLUMNS = {
     "template": ("id", "{{ text }}", "key: [id]"), "key": ("text", "{{ text }}", "key: [text]"),
     "import": ("id", None, "key: [id]"), "echo": ("id", "{{ text }}", "key: [id]"),
 }  # fmt: skip
-ASKED = ("plan", "run", "publish", "review", "export", "change", "publish-again", "diff")
+ASKED = ("plan", "run", "publish", "review", "import-review", "export", "change", "publish-again", "diff")
 STEPS = {
     "template": ASKED, "key": ASKED, "echo": ASKED,
-    "import": ("import", "publish", "review", "import-review", "export", "change", "publish-again", "diff"),
+    "import": ("import", "publish", "review", "export", "change", "publish-again", "diff"),
 }  # fmt: skip
 
 

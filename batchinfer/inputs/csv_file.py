@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.core.database import TEXT_ROWS
+from batchinfer.core.memory import batch_bytes
 from batchinfer.errors import InputError
 from batchinfer.inputs.list_file import conversion, is_parquet, unreadable
 
@@ -97,11 +98,24 @@ def _write(path: Path, target: Path, line: str | None, known: Sequence[str], row
         texts = pa.schema([(name, pa.string()) for name in names])
         schema = texts if line is None else texts.append(pa.field(line, pa.int64()))
         with pq.ParquetWriter(target, schema) as writer:
-            while batch := list(itertools.islice(rows, rows_at_once)):
+            for batch in _batches(rows, rows_at_once):
                 columns = zip(*(row for _, row in batch), strict=True)
                 cells = [pa.array([cell or None for cell in column], pa.string()) for column in columns]
                 cells += [] if line is None else [pa.array([number for number, _ in batch], pa.int64())]
                 writer.write_batch(pa.record_batch(cells, schema=schema))
+
+
+def _batches(rows: Iterator[tuple[int, list[str]]], rows_at_once: int) -> Iterator[list[tuple[int, list[str]]]]:
+    """The rows, some at a time: few where their cells are long."""
+    batch, size, most = list[tuple[int, list[str]]](), 0, batch_bytes()
+    for row in rows:
+        batch.append(row)
+        size += sum(map(len, row[1]))
+        if len(batch) == rows_at_once or size > most:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _rows(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:

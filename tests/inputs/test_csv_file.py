@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from batchinfer.core.memory import VARIABLE
 from batchinfer.errors import InputError
 from batchinfer.inputs import csv_file
 from batchinfer.inputs.csv_file import as_parquet
@@ -99,3 +100,12 @@ def test_known_columns_are_called_so_in_any_case(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("ID,Prediction,other,Two,two\n1,x,y,z,w\n", encoding="utf-8")
     path = as_parquet(tmp_path / "a.csv", tmp_path, None, ["id", "prediction", "TWO"])
     assert pq.read_schema(path).names == ["id", "prediction", "other", "Two", "two"]
+
+
+def test_long_cells_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of long cells are written in several parts, however many rows may be held at once."""
+    monkeypatch.setenv(VARIABLE, "32MB")
+    path = tmp_path / "long.csv"
+    path.write_text("a,b\n" + "".join(f"{number},{'x' * 300_000}\n" for number in range(20)), encoding="utf-8")
+    made = pq.ParquetFile(as_parquet(path, tmp_path))
+    assert (made.num_row_groups > 2, made.metadata.num_rows) == (True, 20)
