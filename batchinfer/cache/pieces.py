@@ -9,8 +9,18 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from batchinfer.core.database import record_batches
-from batchinfer.core.long_texts import DIGESTS_SQL, LONG, LongTexts, is_long, shortened_json, token, whole
+from batchinfer.core.database import one, record_batches
+from batchinfer.core.long_texts import (
+    DIGESTS_SQL,
+    LONG,
+    LongTexts,
+    digest_of,
+    is_long,
+    lacking,
+    shortened_json,
+    token,
+    whole,
+)  # fmt: skip
 from batchinfer.core.memory import batch_bytes
 from batchinfer.core.sql import literal
 
@@ -41,9 +51,9 @@ class NewTexts:
     def _keep(self, digest: bytes, data: bytes) -> None:
         self._texts[digest] = data
 
-    def store(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Puts them into the cache that is open."""
-        insert(db, "long_texts", self._texts, self._texts.__getitem__)
+    def store(self, db: duckdb.DuckDBPyConnection, table: str = "long_texts") -> None:
+        """Puts them into the cache that is open, or the table of one that is attached."""
+        insert(db, table, self._texts, self._texts.__getitem__)
 
 
 def insert(db: duckdb.DuckDBPyConnection, table: str, digests: Iterable[bytes], read: Callable[[bytes], bytes]) -> None:
@@ -77,21 +87,58 @@ def _insert_pieces(db: duckdb.DuckDBPyConnection, table: str, pieces: Sequence[t
 
 def shorten_stored(db: duckdb.DuckDBPyConnection, migration: str) -> None:
     """After the migration that makes their table: puts tokens in place of the long texts that the cache holds whole."""
-    if "long_texts" not in migration:
-        return
+    if "long_texts" in migration:
+        shorten_whole(db)
+
+
+def shorten_whole(db: duckdb.DuckDBPyConnection, schema: str = "") -> None:
+    """Puts tokens in place of long texts in rows that have none. schema: of the cache, with a dot, where it is attached."""
     for table, columns in LONG_COLUMNS.items():
-        which = " OR ".join(f"strlen({name}) > {LONG}" for name in columns)
-        found = db.execute(f"SELECT rowid FROM {table} WHERE {which}").fetchall()
-        for start in range(0, len(found), ROWS_AT_ONCE):
-            rowids = ", ".join(str(rowid) for (rowid,) in found[start : start + ROWS_AT_ONCE])
-            rows = db.execute(f"SELECT rowid, {', '.join(columns)} FROM {table} WHERE rowid IN ({rowids})").fetchall()
-            new = NewTexts()
-            short = [new.short(dict(zip(("id", *columns), row, strict=True))) for row in rows]
-            new.store(db)
-            db.register("short", pa.Table.from_pylist(short))
-            changed = ", ".join(f"{name} = s.{name}" for name in columns)
-            db.execute(f"UPDATE {table} SET {changed} FROM short s WHERE {table}.rowid = s.id")
-            db.unregister("short")
+        size = " + ".join(f"coalesce(strlen({name}), 0)" for name in columns)
+        is_whole = " OR ".join(f"strlen({name}) > {LONG}" for name in columns)
+        sql = f"SELECT rowid, {size} FROM {schema}{table} WHERE ({is_whole}) AND len({digests_sql(columns)}) = 0"
+        for rowids in _batches(db.execute(sql).fetchall()):
+            _shorten_rows(db, schema, table, rowids)
+
+
+def _batches(rows: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+    """The numbers of rows of some bytes each, as many together as may be in memory."""
+    batch, size = list[int](), 0
+    for rowid, row_bytes in rows:
+        batch.append(rowid)
+        size += row_bytes
+        if len(batch) == ROWS_AT_ONCE or size >= batch_bytes():
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _shorten_rows(db: duckdb.DuckDBPyConnection, schema: str, table: str, rowids: Sequence[int]) -> None:
+    columns, numbers = LONG_COLUMNS[table], ", ".join(map(str, rowids))
+    rows = db.execute(f"SELECT rowid, {', '.join(columns)} FROM {schema}{table} WHERE rowid IN ({numbers})").fetchall()
+    new = NewTexts()
+    short = [new.short(dict(zip(("id", *columns), row, strict=True))) for row in rows]
+    new.store(db, f"{schema}long_texts")
+    db.register("short", pa.Table.from_pylist(short))
+    changed = ", ".join(f"{name} = s.{name}" for name in columns)
+    db.execute(f"UPDATE {schema}{table} AS stored SET {changed} FROM short s WHERE stored.rowid = s.id")
+    db.unregister("short")
+
+
+def drop_incomplete(db: duckdb.DuckDBPyConnection, schema: str) -> dict[str, int]:
+    """Removes the texts of a cache that lack pieces, and the rows that name them; how many rows, by table."""
+    texts = all_texts(db, f"{schema}long_texts")
+    found = pa.array([digest.hex() for digest, data in texts if digest == digest_of(data)], pa.string())
+    db.register("complete", pa.table({"digest": found}))
+    gone = {}
+    for table, columns in LONG_COLUMNS.items():
+        names = f"SELECT rowid AS id, unnest({digests_sql(columns)}) AS digest FROM {schema}{table}"
+        lacking_some = f"SELECT id FROM ({names}) ANTI JOIN complete USING (digest)"
+        gone[table] = int(one(db, f"DELETE FROM {schema}{table} WHERE rowid IN ({lacking_some})"))
+    db.execute(f"DELETE FROM {schema}long_texts WHERE lower(hex(digest)) NOT IN (SELECT digest FROM complete)")
+    db.unregister("complete")
+    return gone
 
 
 def insert_named(db: duckdb.DuckDBPyConnection, rows: str, texts: LongTexts) -> None:
@@ -109,9 +156,12 @@ def digests_sql(columns: Sequence[str]) -> str:
 
 
 def stored_text(db: duckdb.DuckDBPyConnection, digest: bytes, table: str = "long_texts") -> bytes:
-    """One text of the cache that is open, in UTF-8."""
+    """One text of the cache that is open, in UTF-8. Raises StoreError if it, or a piece of it, is not there."""
     rows = db.execute(f"SELECT part, text FROM {table} WHERE digest = ?", [digest]).fetchall()
-    return "".join(dict(sorted(rows)).values()).encode()
+    data = "".join(dict(sorted(rows)).values()).encode()
+    if digest_of(data) != digest:
+        raise lacking(digest)
+    return data
 
 
 def whole_stored(db: duckdb.DuckDBPyConnection, cell: str) -> str:
@@ -119,10 +169,10 @@ def whole_stored(db: duckdb.DuckDBPyConnection, cell: str) -> str:
     return cell and whole(cell, partial(stored_text, db))
 
 
-def all_texts(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[bytes, bytes]]:
-    """Digests and texts of the cache that is open."""
+def all_texts(db: duckdb.DuckDBPyConnection, table: str = "long_texts") -> Iterator[tuple[bytes, bytes]]:
+    """Digests and texts of the cache that is open; a text that lacks pieces is not that of its digest."""
     last, parts = b"", list[str]()
-    with record_batches(db, "SELECT digest, text FROM long_texts", PIECES_AT_ONCE) as reader:
+    with record_batches(db, f"SELECT digest, text FROM {table}", PIECES_AT_ONCE) as reader:
         for batch in reader:
             for digest, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 if digest != last and parts:

@@ -112,10 +112,20 @@ def _short_strings(value: Any, keep: Keep) -> Any:
     return value
 
 
+def digest_of(data: bytes) -> bytes:
+    """The digest of a text in UTF-8."""
+    return hashlib.sha256(data).digest()[:DIGEST]
+
+
+def lacking(digest: bytes) -> StoreError:
+    """The error for a text that is named, and not there as it was."""
+    return StoreError(f"The cache lacks a long text ({digest.hex()}): run batchinfer doctor --deep, then repair.")
+
+
 def _kept(text: str, keep: Keep) -> str:
     """What stands between the marks."""
     data = text.encode()
-    digest = hashlib.sha256(data).digest()[:DIGEST]
+    digest = digest_of(data)
     keep(digest, data)
     return data[:START].ljust(START, b"\0").hex() + hashlib.sha256(data[:STEM]).hexdigest()[:DIGEST] + digest.hex()
 
@@ -187,7 +197,8 @@ class LongTexts:
         """Reads what the sources have, for those who cannot wait until it is needed. Raises StoreError."""
         while self._sources:
             for digest, data in self._sources.pop()():
-                self.keep(digest, data)
+                if digest == digest_of(data):  # what lacks a piece is as good as missing
+                    self.keep(digest, data)
 
     def _open(self) -> None:
         if self._file is not None:
@@ -216,9 +227,7 @@ class LongTexts:
             self.load()
             place = self._place(digest)
         if place is None:
-            raise StoreError(
-                f"The cache lacks a long text ({digest.hex()}): run batchinfer doctor --deep, then repair."
-            )
+            raise lacking(digest)
         with os_errors(self._folder):
             self._file.flush()
         start, size = int.from_bytes(place[:8], "big"), int.from_bytes(place[8:], "big")

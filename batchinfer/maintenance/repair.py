@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 
+from batchinfer.cache.pieces import drop_incomplete, shorten_whole
 from batchinfer.cache.rewrite import remove_cache_drafts, replace_durably
 from batchinfer.cache.store import Store
 from batchinfer.core.clock import now
@@ -172,7 +173,10 @@ def _replace(
         read = salvage(kept, draft.path, scratch) if kept else dict[str, SalvagedTable]()
         with scratch_database(scratch) as db:
             db.execute(f"ATTACH {literal(str(draft.path))} AS fresh")
+            gone = drop_incomplete(db, "fresh.")
+            read = {name: table.without(gone.get(name, 0)) for name, table in read.items()}
             tables, more = _complete(db, data, versions, read)
+            shorten_whole(db, "fresh.")  # versions have long texts whole, and so had older caches
             db.execute("CHECKPOINT fresh")
             db.execute("DETACH fresh")
         read_cache(draft)

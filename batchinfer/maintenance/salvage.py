@@ -35,6 +35,10 @@ class SalvagedTable:
     rows: int
     lost: int | None
 
+    def without(self, gone: int) -> SalvagedTable:
+        """What it is if so many of its rows are of no use."""
+        return SalvagedTable(self.rows - gone, None if self.lost is None else self.lost + gone)
+
 
 class _Unreadable(Exception):
     """DuckDB cannot read this part of the file."""
@@ -123,6 +127,7 @@ def _salvage_table(source: Path, target: Path, scratch: Path, name: str) -> Salv
     except _Unreadable:
         return SalvagedTable(0, None)
     spans = [(first, min(first + TEXT_ROWS, last + 1)) for first in range(0, last + 1, TEXT_ROWS)]
+    spans.reverse()  # the first is taken first: pieces of texts stay in their order
     rows, lost = 0, 0
     while spans:
         try:
@@ -134,7 +139,7 @@ def _salvage_table(source: Path, target: Path, scratch: Path, name: str) -> Salv
             first, end = spans.pop()
             middle = (first + end) // 2
             if end - first > FEWEST_ROWS:
-                spans += [(first, middle), (middle, end)]
+                spans += [(middle, end), (first, middle)]
             else:
                 lost += _count(source, scratch, name, (first, end))
     return SalvagedTable(rows, lost)

@@ -296,3 +296,52 @@ def test_the_error_names_the_way_out(
     assert (done.code, "The damaged file is kept as" in done.out) == (0, True), done.err
     assert batchinfer("repair", "shop", "--json").json["repaired"] is False
     assert batchinfer("plan", world.job.folder).code == 0
+
+
+LONG_ROWS = [f"{number:02d}" for number in range(40)]
+
+
+def much(name: str) -> str:
+    """A text of 100 kB, which lies in pieces in the cache."""
+    return "".join(long_text(f"{name}.{number}") for number in range(200))
+
+
+def asked_for_much(folder: Path) -> World:
+    """A job of long answers, all published."""
+    world = model_job(folder, {"id": LONG_ROWS, "text": LONG_ROWS}, gate=LENIENT)
+    world.answer(lambda row: much(row["text"]))
+    world.publish()
+    return world
+
+
+@pytest.mark.parametrize(
+    "harm", [DAMAGES["missing"], cut_at(0.6), *(zeroed(START + n * BLOCK, START + n * BLOCK + 9000) for n in (1, 3, 5))]
+)
+def test_long_answers_are_whole_again_or_gone(templates: Templates, tmp_path: Path, harm: Harm) -> None:
+    """Long texts lie in pieces: one that lost a piece is not taken from the file, and those of versions are as they were."""
+    world = templates.world(asked_for_much, tmp_path)
+    before = answers(world)
+    harm(world.data.cache)
+    report = repair(world.data, Nobody(), yes=True)
+    assert report.tables is not None
+    assert (report.tables["generations"].cache + report.tables["generations"].versions) == len(LONG_ROWS)
+    assert answers(world) == before
+    texts = dict(world.store.long_texts())
+    assert {much(name) for name in LONG_ROWS} <= {data.decode() for data in texts.values()}
+    assert world.publish().same_as == 1
+
+
+def test_what_lost_a_piece_is_lost_without_a_version(templates: Templates, tmp_path: Path) -> None:
+    """Where no version has it, an answer with a hole counts as lost; the others are whole."""
+    world = templates.world(asked_for_much, tmp_path)
+    with world.store.open(write=True) as db:
+        [(digest,)] = db.execute("SELECT digest FROM long_texts LIMIT 1").fetchall()
+        db.execute("DELETE FROM long_texts WHERE digest = ? AND part = 3", [digest])
+    for path in world.data.folder.glob("versions/*/manifest.json"):
+        path.unlink()
+    DAMAGES["without what it is"](world.data.cache)
+    report = repair(world.data, Nobody(), yes=True)
+    assert report.tables is not None
+    assert report.tables["generations"].cache == len(LONG_ROWS) - 1
+    assert report.tables["generations"].versions == 0
+    assert {much(name) for name in LONG_ROWS} > {data.decode() for _, data in world.store.long_texts()}
