@@ -14,10 +14,10 @@ from batchinfer.core.long_texts import (
     DIGESTS_SQL,
     LONG,
     LongTexts,
-    digest_of,
     is_long,
     lacking,
     shortened_json,
+    text_digest,
     token,
     whole,
 )  # fmt: skip
@@ -129,7 +129,7 @@ def _shorten_rows(db: duckdb.DuckDBPyConnection, schema: str, table: str, rowids
 def drop_incomplete(db: duckdb.DuckDBPyConnection, schema: str) -> dict[str, int]:
     """Removes the texts of a cache that lack pieces, and the rows that name them; how many rows, by table."""
     texts = all_texts(db, f"{schema}long_texts")
-    found = pa.array([digest.hex() for digest, data in texts if digest == digest_of(data)], pa.string())
+    found = pa.array([digest.hex() for digest, data in texts if digest == text_digest(data)], pa.string())
     db.register("complete", pa.table({"digest": found}))
     gone = {}
     for table, columns in LONG_COLUMNS.items():
@@ -159,7 +159,7 @@ def stored_text(db: duckdb.DuckDBPyConnection, digest: bytes, table: str = "long
     """One text of the cache that is open, in UTF-8. Raises StoreError if it, or a piece of it, is not there."""
     rows = db.execute(f"SELECT part, text FROM {table} WHERE digest = ?", [digest]).fetchall()
     data = "".join(dict(sorted(rows)).values()).encode()
-    if digest_of(data) != digest:
+    if text_digest(data) != digest:
         raise lacking(digest)
     return data
 

@@ -112,7 +112,7 @@ def _short_strings(value: Any, keep: Keep) -> Any:
     return value
 
 
-def digest_of(data: bytes) -> bytes:
+def text_digest(data: bytes) -> bytes:
     """The digest of a text in UTF-8."""
     return hashlib.sha256(data).digest()[:DIGEST]
 
@@ -125,7 +125,7 @@ def lacking(digest: bytes) -> StoreError:
 def _kept(text: str, keep: Keep) -> str:
     """What stands between the marks."""
     data = text.encode()
-    digest = digest_of(data)
+    digest = text_digest(data)
     keep(digest, data)
     return data[:START].ljust(START, b"\0").hex() + hashlib.sha256(data[:STEM]).hexdigest()[:DIGEST] + digest.hex()
 
@@ -197,7 +197,7 @@ class LongTexts:
         """Reads what the sources have, for those who cannot wait until it is needed. Raises StoreError."""
         while self._sources:
             for digest, data in self._sources.pop()():
-                if digest == digest_of(data):  # what lacks a piece is as good as missing
+                if digest == text_digest(data):  # what lacks a piece is as good as missing
                     self.keep(digest, data)
 
     def _open(self) -> None:
