@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import ipaddress
 import resource
-import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,7 +28,6 @@ from batchinfer.serve.supervisor import WorkerSupervisor
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
 BACKLOG = 4096  # connections that wait in the system's queue, if the system allows as many
-PR_SET_PDEATHSIG = 1  # of Linux' <sys/prctl.h>
 STOP_SECONDS = 15  # for what is in flight when the service is stopped
 LAST_ROUND_SECONDS = 4  # after that, for the collector to take in what the workers left
 
@@ -127,7 +124,6 @@ def _collecting(settings: Settings, port: int) -> Iterator[None]:
 
 def _load(settings: Settings, _target: str) -> Any:
     """Runs in each worker: nothing of a version may be open before it is a process of its own."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # a worker without its server would hold the port
     return RsgiApp(settings)
 
 

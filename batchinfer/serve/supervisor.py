@@ -7,8 +7,10 @@ longer each time, and the service goes on. The wait is the new process's own, so
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +25,7 @@ from batchinfer.serve.worker_deaths import WorkerDeaths
 log = logging.getLogger("batchinfer.serve")
 YOUNG_SECONDS = 30.0  # a worker that dies sooner is held back, longer each time
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0  # seconds
-TICK = 0.05
+PR_SET_PDEATHSIG = 1  # of Linux' <sys/prctl.h>
 
 
 class BackOff:
@@ -57,10 +59,24 @@ class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian pick
         self._back_off = BackOff()
         self._deaths, self._waits = 0, dict[str, float]()
 
-    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
-        for number in range(self.workers):
-            self._back_off.born(number, time.monotonic())
-        super()._spawn_workers(spawn_target, target_loader)
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Callable[[], Any]) -> Any:
+        """Every worker begins here, the first ones and those in place of others."""
+        self._back_off.born(idx, time.monotonic())
+        return super()._spawn_worker(idx, target, partial(self._begin, callback_loader))
+
+    def _begin(self, load: Callable[[], Any]) -> Any:
+        """Runs in the new process, which began with the main process' handlers: they only set a flag in its own memory.
+
+        Until granian's handlers for workers are there, SIGTERM ends the process; it has nothing in flight yet. Otherwise
+        the signal would be lost, and the main process would wait for this worker as long as it waits for any. Ctrl-C
+        reaches workers too: they leave it to the main process. A worker whose main process dies would hold the port.
+        """
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if self.interrupt_signal or os.getppid() != self.pid:
+            sys.exit(0)
+        return load()
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
         """Instead of granian's. A death that comes while another is seen to is not overlooked."""
@@ -81,18 +97,15 @@ class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian pick
             WorkerDeaths(self._deaths, self._waits).write(self._run_folder)
         held = f" It died young again, and waits {wait:g} s before it serves." if wait else ""
         log.error("Worker %d died and is started again.%s", number + 1, held)
-        self._back_off.born(number, time.monotonic())
-        self._respawn_workers([number], spawn_target, partial(self._held_back, target_loader, wait))
+        self._respawn_workers([number], spawn_target, partial(_held_back, target_loader, wait))
 
-    def _held_back(self, load: Callable[[], Any], wait: float) -> Any:
-        """Runs in the new process, whose signals are still handled as in the main process: as a flag."""
-        until = time.monotonic() + wait
-        while time.monotonic() < until and not self._is_over():
-            time.sleep(TICK)
-        if self._is_over():
-            sys.exit(0)
-        return load()
+    def shutdown(self, exit_code: int = 0) -> None:
+        """Workers that end by the signal that ends the service, as when it is sent to all its processes, are no failure."""
+        self.interrupt_children.clear()
+        super().shutdown(exit_code)
 
-    def _is_over(self) -> bool:
-        """Whether the service ends, or its main process has died."""
-        return bool(self.interrupt_signal) or os.getppid() != self.pid
+
+def _held_back(load: Callable[[], Any], wait: float) -> Any:
+    """Runs in the new process."""
+    time.sleep(wait)
+    return load()

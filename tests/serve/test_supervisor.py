@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from batchinfer.serve.supervisor import FIRST_WAIT, LONGEST_WAIT, YOUNG_SECONDS, BackOff
 from tests.factories import LENIENT, World, imports_job
-from tests.serving import Server, eventually, serving
+from tests.serving import Server, eventually, free_port, serving
+from tests.tiny import ROOT
+
+# A service whose workers load for longer than anybody waits, and that would wait for them as long.
+LOADS_FOR_EVER = """
+import sys, time
+from pathlib import Path
+from batchinfer.serve.supervisor import WorkerSupervisor
+from granian.constants import Interfaces
+
+def load(_):
+    print("loading", flush=True)
+    time.sleep(600)
+
+WorkerSupervisor(
+    "nothing", address="127.0.0.1", port=int(sys.argv[1]), workers=2, interface=Interfaces.RSGI,
+    workers_kill_timeout=600, log_enabled=False, run_folder=Path(sys.argv[2]),
+).serve(target_loader=load)
+"""
 
 
 @pytest.fixture
@@ -59,6 +80,27 @@ def test_it_can_be_stopped_while_a_worker_is_held_back(world: World, tmp_path: P
             os.kill(worker, signal.SIGKILL)
             eventually(lambda worker=worker: server.children() not in ([], [worker]), server.said)  # type: ignore[misc]
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("send", "number"),
+    [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGTERM), (os.killpg, signal.SIGINT)],
+    ids=["SIGTERM", "SIGTERM to all", "Ctrl-C"],
+)
+def test_it_can_be_stopped_while_workers_load(
+    tmp_path: Path, send: Callable[[int, int], None], number: signal.Signals
+) -> None:
+    """A signal that comes before a worker handles any is not lost: nobody waits for that worker."""
+    command = [sys.executable, "-c", LOADS_FOR_EVER, str(free_port()), str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as main:
+        try:
+            assert main.stdout is not None
+            assert [main.stdout.readline() for _ in range(2)] == ["loading\n"] * 2
+            send(main.pid, number)
+            assert main.wait(30) == 0
+        finally:
+            if main.poll() is None:
+                os.killpg(main.pid, signal.SIGKILL)
 
 
 def test_how_long_a_worker_is_held_back() -> None:
