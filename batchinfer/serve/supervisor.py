@@ -100,9 +100,11 @@ class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian pick
         self._respawn_workers([number], spawn_target, partial(_held_back, target_loader, wait))
 
     def shutdown(self, exit_code: int = 0) -> None:
-        """Workers that end by the signal that ends the service, as when it is sent to all its processes, are no failure."""
-        self.interrupt_children.clear()
-        super().shutdown(exit_code)
+        """A worker that died is no failure of the service: it was started again, or ended by the signal that all were sent."""
+        with contextlib.suppress(SystemExit):
+            super().shutdown()
+        if exit_code:
+            sys.exit(exit_code)
 
 
 def _held_back(load: Callable[[], Any], wait: float) -> Any:

@@ -18,13 +18,13 @@ from tests.tiny import ROOT
 
 # A service whose workers load for longer than anybody waits, and that would wait for them as long.
 LOADS_FOR_EVER = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from batchinfer.serve.supervisor import WorkerSupervisor
 from granian.constants import Interfaces
 
 def load(_):
-    print("loading", flush=True)
+    os.write(1, b"loading\\n")
     time.sleep(600)
 
 WorkerSupervisor(
