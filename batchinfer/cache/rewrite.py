@@ -11,14 +11,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from batchinfer.cache.pieces import LONG_COLUMNS, digests_sql
 from batchinfer.cache.store import Store
-from batchinfer.core.files import os_errors, sync_folder
+from batchinfer.core.duckdb_paths import database_place
+from batchinfer.core.files import os_errors, replace_durably
 from batchinfer.core.sql import literal, quoted
 
 Report = dict[str, Any]
@@ -55,21 +55,13 @@ def rewrite(store: Store, db: duckdb.DuckDBPyConnection, report: Callable[[Repor
     """Replaces the cache by a file that never held what `GoneRows` has. report: what becomes of each run's report."""
     draft = store.path.with_name(f".{store.path.name}.{os.getpid()}")
     try:
-        with store.attached(db):
-            _copy(db, draft, report)
+        with store.attached(db), database_place(draft, read_only=False) as place:
+            _copy(db, place, report)
         with os_errors(draft):
             shutil.copymode(store.path, draft)
             replace_durably(draft, store.path)
     finally:
         remove_cache_drafts(store)
-
-
-def replace_durably(draft: Path, path: Path) -> None:
-    """Puts a finished file in the place of another one. Raises OSError."""
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync_folder(path.parent)
 
 
 def remove_cache_drafts(store: Store) -> None:
@@ -78,9 +70,9 @@ def remove_cache_drafts(store: Store) -> None:
         left.unlink(missing_ok=True)
 
 
-def _copy(db: duckdb.DuckDBPyConnection, draft: Path, report: Callable[[Report], Report] | None) -> None:
-    """The cache without what is in `gone`."""
-    db.execute(f"ATTACH {literal(str(draft))} AS fresh")
+def _copy(db: duckdb.DuckDBPyConnection, place: str, report: Callable[[Report], Report] | None) -> None:
+    """The cache without what is in `gone`, into a new file."""
+    db.execute(f"ATTACH {literal(place)} AS fresh")
     try:
         db.execute("COPY FROM DATABASE cache TO fresh (SCHEMA)")
         for (name,) in db.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'cache'").fetchall():

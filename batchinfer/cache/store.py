@@ -34,6 +34,7 @@ from batchinfer.cache.schema import (
 )
 from batchinfer.core.clock import iso, now
 from batchinfer.core.database import database_file, detach, duckdb_errors, one, transaction
+from batchinfer.core.duckdb_paths import database_place
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.long_texts import LongTexts, named
@@ -78,9 +79,9 @@ class Store:
     @contextlib.contextmanager
     def attached(self, db: duckdb.DuckDBPyConnection, *, write: bool = False) -> Iterator[None]:
         """The cache as the schema `cache` of another database, within whose memory it stays. Raises StoreError or Busy."""
-        attach = f"ATTACH {literal(str(self.path))} AS cache{'' if write else ' (READ_ONLY)'}"
-        with duckdb_errors(self.path, job=self.path.parent.name):
-            _patiently(self.path, self._patience, lambda: db.execute(attach))
+        job, mode = self.path.parent.name, "" if write else " (READ_ONLY)"
+        with duckdb_errors(self.path, job=job), database_place(self.path, read_only=not write) as place:
+            _patiently(self.path, self._patience, lambda: db.execute(f"ATTACH {literal(place)} AS cache{mode}"))
             try:
                 yield
             finally:

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchinfer.core.duckdb_paths import database_place, found_by_duckdb
 from batchinfer.core.files import FIX_PERMISSIONS
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.memory import table_memory
@@ -43,12 +44,18 @@ def database_file(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyCon
     """A connection to one file, which is let go of at the end.
 
     The file is attached to the one instance of the process, which takes a millisecond; an instance of its own would
-    register thousands of functions first, for twelve. Raises what DuckDB raises.
+    register thousands of functions first, for twelve. Raises what DuckDB raises, StoreError or Busy.
     """
+    with database_place(path, read_only=read_only) as place, _attached(place, read_only=read_only) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def _attached(place: str, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
     connection = _instance().cursor()
     name = f"file_{next(_NUMBERS)}"
     try:
-        connection.execute(f"ATTACH {literal(str(path))} AS {name}{' (READ_ONLY)' if read_only else ''}")
+        connection.execute(f"ATTACH {literal(place)} AS {name}{' (READ_ONLY)' if read_only else ''}")
         connection.execute(f"USE {name}")
         yield connection
         _detach(connection, name)
@@ -192,7 +199,7 @@ def _scratch_instance(folder: Path) -> duckdb.DuckDBPyConnection:
     while True:
         db = idle.pop() if idle else duckdb.connect()
         try:
-            db.execute(f"SET temp_directory = {literal(str(folder / 'spill'))}")
+            db.execute(f"SET temp_directory = {literal(found_by_duckdb(folder / 'spill'))}")
         except duckdb.Error:  # it has spilled into another one, and cannot leave that
             db.close()
             continue

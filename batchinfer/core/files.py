@@ -62,6 +62,14 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def replace_durably(draft: Path, path: Path) -> None:
+    """Puts a finished file in the place of another one. Raises OSError."""
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
 @contextlib.contextmanager
 def os_errors(path: Path) -> Iterator[None]:
     """Turns file-system errors into sentences that say what to do."""

@@ -5,6 +5,7 @@ $BATCHINFER_HOME/
   api-keys.json            who may ask the service; no file: everybody
   <job>/cache.duckdb       the cache of truth
         job.json           which job file the name belongs to, and which model it was resolved to
+        cache.lock         held while a cache is written whose path DuckDB misreads
         run.lock           held by a run, with its process id
         versions.lock      held for a moment while versions are added or removed, or another one is served
         versions/000001/   published: predictions.parquet, lookup.lmdb, manifest.json
@@ -301,8 +302,4 @@ def cache_folder() -> Path:
 def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:
     """The data folder: --home, or $BATCHINFER_HOME, or the platform's user data folder. Raises UsageError."""
     chosen = option or environment.get(VARIABLE)
-    folder = Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("batchinfer"))
-    for sign, name in (("?", "question mark"), ("\\", "backslash")):
-        if sign in os.path.realpath(folder):  # DuckDB would look for its files elsewhere
-            raise UsageError(f"The data folder {folder} has a {name} in its path: choose another with --home.")
-    return folder
+    return Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("batchinfer"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from batchinfer.core.columns import Column
 
@@ -18,15 +17,6 @@ def quoted(name: str) -> str:
 def literal(text: str) -> str:
     """A text as SQL, where it cannot be bound."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def parquet_rows(path: Path) -> str:
-    """SQL for the rows of one Parquet file that this program wrote.
-
-    A path is a name: its stars and brackets are no pattern, and `town=Ulm` in it is no column.
-    """
-    name = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path))
-    return f"read_parquet({literal(name)}, hive_partitioning = false)"
 
 
 def time_text(time: str, *, zoned: bool) -> str:

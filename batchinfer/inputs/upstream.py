@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.core.database import LIST_ROWS, scratch_database
+from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData, job_names
-from batchinfer.core.sql import literal, parquet_rows, quoted
+from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import BatchinferError, InputError, NotFound, NotPublished, SpecError
 from batchinfer.job import reader
 from batchinfer.job.parts import PREDICTION, Part

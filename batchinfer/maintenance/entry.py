@@ -14,8 +14,8 @@ import duckdb
 from batchinfer.core import keys
 from batchinfer.core.columns import Column, typed
 from batchinfer.core.database import LIST_ROWS, record_batches
+from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.home import JobData
-from batchinfer.core.sql import parquet_rows
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions.layout import PREDICTIONS, version_column
 from batchinfer.versions.manifest import Manifest

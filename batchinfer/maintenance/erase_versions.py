@@ -17,9 +17,10 @@ from batchinfer.cache.store import Store
 from batchinfer.core import database
 from batchinfer.core.clock import iso, now
 from batchinfer.core.database import one
+from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
-from batchinfer.core.sql import literal, parquet_rows
+from batchinfer.core.sql import literal
 from batchinfer.errors import Busy
 from batchinfer.job.spec import MatchSpec
 from batchinfer.maintenance.entry import SearchedVersion, blobs

@@ -13,11 +13,12 @@ from typing import Any
 import duckdb
 
 from batchinfer.cache.pieces import drop_incomplete, shorten_whole
-from batchinfer.cache.rewrite import remove_cache_drafts, replace_durably
+from batchinfer.cache.rewrite import remove_cache_drafts
 from batchinfer.cache.store import Store
 from batchinfer.core.clock import now
 from batchinfer.core.database import first_line, is_damage, scratch_database
-from batchinfer.core.files import os_errors, sync_folder
+from batchinfer.core.duckdb_paths import database_place
+from batchinfer.core.files import os_errors, replace_durably, sync_folder
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Person, ask
 from batchinfer.core.sql import literal
@@ -167,27 +168,36 @@ def _log(cache: Path) -> Path:
 def _replace(
     data: JobData, kept: Path | None, versions: list[VersionFile], scratch: Path, damage: str, remarks: list[str]
 ) -> RepairReport:
-    draft = Store(data.cache.with_name(f".{data.cache.name}.{os.getpid()}"))
+    path = data.cache.with_name(f".{data.cache.name}.{os.getpid()}")
     try:
-        draft.migrate()
-        read = salvage(kept, draft.path, scratch) if kept else dict[str, SalvagedTable]()
-        with scratch_database(scratch) as db:
-            db.execute(f"ATTACH {literal(str(draft.path))} AS fresh")
-            gone = drop_incomplete(db, "fresh.")
-            read = {name: table.without(gone.get(name, 0)) for name, table in read.items()}
-            tables, more = _complete(db, data, versions, read)
-            shorten_whole(db, "fresh.")  # versions have long texts whole, and so had older caches
-            db.execute("CHECKPOINT fresh")
-            db.execute("DETACH fresh")
-        read_cache(draft)
+        with database_place(path, read_only=False) as place:
+            tables, more = _fill(Store(Path(place)), data, kept, versions, scratch)
         with os_errors(data.cache):
             if kept:
-                shutil.copymode(kept, draft.path)
+                shutil.copymode(kept, path)
             _log(data.cache).unlink(missing_ok=True)
-            replace_durably(draft.path, data.cache)
+            replace_durably(path, data.cache)
     finally:
         remove_cache_drafts(Store(data.cache))
     return RepairReport(data.name, damage, kept, tables, (*remarks, *more))
+
+
+def _fill(
+    draft: Store, data: JobData, kept: Path | None, versions: list[VersionFile], scratch: Path
+) -> tuple[dict[str, RepairedTable], list[str]]:
+    """Makes the new cache; says what is from where, and what a person must know."""
+    draft.migrate()
+    read = salvage(kept, draft.path, scratch) if kept else dict[str, SalvagedTable]()
+    with scratch_database(scratch) as db:
+        db.execute(f"ATTACH {literal(str(draft.path))} AS fresh")
+        gone = drop_incomplete(db, "fresh.")
+        read = {name: table.without(gone.get(name, 0)) for name, table in read.items()}
+        found = _complete(db, data, versions, read)
+        shorten_whole(db, "fresh.")  # versions have long texts whole, and so had older caches
+        db.execute("CHECKPOINT fresh")
+        db.execute("DETACH fresh")
+    read_cache(draft)
+    return found
 
 
 def _complete(

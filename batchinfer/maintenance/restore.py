@@ -11,8 +11,9 @@ import duckdb
 from batchinfer.cache.imports import stored_query_sql
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.core.database import one
+from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.records import Source
-from batchinfer.core.sql import json_path, literal, parquet_rows
+from batchinfer.core.sql import json_path, literal
 from batchinfer.versions.layout import PREDICTIONS, PROMPT_KEY, version_column
 from batchinfer.versions.manifest import Manifest
 

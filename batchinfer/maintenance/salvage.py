@@ -11,7 +11,8 @@ from pathlib import Path
 import duckdb
 
 from batchinfer.cache.schema import MIGRATIONS
-from batchinfer.core.database import FULL, TEXT_ROWS, one, scratch_database
+from batchinfer.core.database import FULL, TEXT_ROWS, database_file, one, scratch_database
+from batchinfer.core.duckdb_paths import database_place
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal
@@ -50,7 +51,10 @@ def kept_files(data: JobData) -> list[Path]:
 
 
 def salvage(damaged: Path, target: Path, scratch: Path) -> dict[str, SalvagedTable]:
-    """Copies what can be read into the cache at `target`, whose tables are there and empty. Raises StoreError."""
+    """Copies what can be read into the cache at `target`, whose tables are there and empty. Raises StoreError.
+
+    target: one of `duckdb_paths.database_place`; it is attached again after each part that cannot be read.
+    """
     source, is_latest = _openable(damaged, scratch)
     if source is None:
         return dict.fromkeys(TABLES, SalvagedTable(0, None))
@@ -79,7 +83,8 @@ def _openable(damaged: Path, scratch: Path) -> tuple[Path | None, bool]:
 
 def _new_database(scratch: Path) -> Path:
     path = scratch / "new.duckdb"
-    duckdb.connect(path).close()
+    with database_file(path, read_only=False):
+        pass  # its headers are written when it is made
     return path
 
 
@@ -107,8 +112,8 @@ def _opens(path: Path, scratch: Path) -> bool:
 def _both(source: Path, target: Path | None, scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database with the schemas `damaged` and `fresh`. Raises _Unreadable, or StoreError where the disk is full."""
     try:
-        with scratch_database(scratch) as db:
-            db.execute(f"ATTACH {literal(str(source))} AS damaged (READ_ONLY)")
+        with scratch_database(scratch) as db, database_place(source, read_only=True) as place:
+            db.execute(f"ATTACH {literal(place)} AS damaged (READ_ONLY)")
             if target is not None:
                 db.execute(f"ATTACH {literal(str(target))} AS fresh")
             yield db

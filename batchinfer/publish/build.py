@@ -12,9 +12,9 @@ from typing import Any
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import query_text
 from batchinfer.core.database import TEXT_ROWS, query_engine
+from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Check
-from batchinfer.core.sql import parquet_rows
 from batchinfer.core.version import __version__
 from batchinfer.engines.models import ModelIdentity
 from batchinfer.errors import StoreError

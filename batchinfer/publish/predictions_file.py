@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 
 from batchinfer.core.columns import Column
 from batchinfer.core.database import COPY_OPTIONS, ROW_GROUP, one, query_engine, record_batches
+from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import short
 from batchinfer.core.long_texts import LONG, LongTexts
 from batchinfer.core.parquet_batches import row_batches
-from batchinfer.core.sql import listed, literal, parquet_rows, quoted
+from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 

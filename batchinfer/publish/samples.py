@@ -20,9 +20,10 @@ from typing import Any
 
 import duckdb
 
+from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import JobData
-from batchinfer.core.sql import literal, parquet_rows
+from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError
 
 SAMPLE, FRAME = "sample.json", "frame.parquet"
