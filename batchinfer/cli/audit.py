@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchinfer.cli.common import cell, emit, job_argument, json_option, model_note, open_job, table, tell
+from batchinfer.cli.values import Integer
 
 if TYPE_CHECKING:
     from batchinfer.evaluate.audit import AuditReport
@@ -16,9 +17,7 @@ WIDEST = 200  # characters of what was found
 
 @click.command("audit")
 @job_argument
-@click.option(
-    "--version", "version", type=click.IntRange(min=1), metavar="N", help="Audit this version, not the served one."
-)
+@click.option("--version", "version", type=Integer(min=1), metavar="N", help="Audit this version, not the served one.")
 @json_option
 def audit_(job: str, version: int | None, as_json: bool) -> None:
     """How well each group of rows is served, by the section audit: slices of the list, exchanged terms, sentences with terms.
@@ -34,7 +33,8 @@ def audit_(job: str, version: int | None, as_json: bool) -> None:
         from batchinfer.cli.evaluate import need_scipy
 
         need_scipy()
-    with model_note(opened, data, as_json=as_json), ProgressConsole() as console:
+    model_note(opened, as_json=as_json)
+    with ProgressConsole() as console:
         report = audit(opened, data, version, console)
     emit(report.to_json(), as_json, lambda: _print_audit(report))
 
@@ -46,7 +46,7 @@ def _print_audit(report: AuditReport) -> None:
     columns = ["group", "rows", "coverage", "failures", "accuracy", "tokens", "verdict"]
     if report.slices:
         rows = [[cell(each.name), *cells(each), each.verdict.value] for each in report.slices]
-        table(title, columns, rows, right=columns[1:6])
+        table(title, columns, rows, right=columns[1:6], free=["group"])
     for each in report.slices:
         if each.why:
             tell(f"{cell(each.name)}: {'; '.join(each.why)}.")
@@ -55,5 +55,11 @@ def _print_audit(report: AuditReport) -> None:
         for group in report.asked
     ]
     if asked:
-        table("" if report.slices else title, ["terms", "rows", "found", "verdict"], asked, right=["rows"])
+        table(
+            "" if report.slices else title,
+            ["terms", "rows", "found", "verdict"],
+            asked,
+            right=["rows"],
+            free=["terms", "found"],
+        )
     tell(f"{report.verdict.value.capitalize()}. The card for people: {report.folder / 'card.md'}")

@@ -7,13 +7,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from batchinfer import errors
+from batchinfer.cli.values import OneOf
 from batchinfer.core.home import JobData, data_folder, job_names, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
@@ -23,7 +24,8 @@ from batchinfer.job import reader
 from batchinfer.job.reader import Job
 
 WIDE = 60  # characters of a cell
-LOOSE = 10_000  # more characters than any table has
+LONG_WORD = 16  # characters of a word that is not broken in a table; longer ones are paths and the like
+BETWEEN = 2  # characters between two columns of a table
 
 job_argument = click.argument("job")
 counted = errors.counted
@@ -47,7 +49,7 @@ def format_option(formats: Sequence[OutputFormat] = FORMATS) -> Callable[[Callab
     return click.option(
         "--format",
         "chosen",
-        type=click.Choice([each.value for each in formats]),
+        type=OneOf(formats),
         help="The format, where - stands for standard output.",
     )
 
@@ -78,19 +80,17 @@ def data_dir() -> Path:
     return data_folder(click.get_current_context().find_root().obj, os.environ)
 
 
-@contextlib.contextmanager
-def model_note(job: Job, data: JobData, *, as_json: bool) -> Iterator[None]:
-    """Tells people once for each job and data folder that the bundled model is a small one; machines never."""
-    from batchinfer.engines.bundled import NAME, NOTICE, PREFIX
+def model_note(job: Job, *, as_json: bool) -> None:
+    """Tells people once that the bundled model is a small one, whatever the job; machines never."""
+    from batchinfer.engines.bundled import NAME, NOTICE, PREFIX, noted_file
 
-    model = job.spec.model
-    told = as_json or model is None or model.id != PREFIX + NAME or data.noted.exists()
-    if not told:
-        click.secho(NOTICE, dim=True, err=True)
-    yield
-    if not told and data.folder.is_dir():  # a command that only looks does not make it
-        with contextlib.suppress(OSError):
-            data.noted.touch()
+    model, noted = job.spec.model, noted_file()
+    if as_json or model is None or model.id != PREFIX + NAME or noted.exists():
+        return
+    click.secho(NOTICE, dim=True, err=True)
+    with contextlib.suppress(OSError):  # without such a folder it is told again
+        noted.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        noted.touch()
 
 
 def served_data(name: str) -> JobData:
@@ -146,8 +146,18 @@ def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
         text()
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """Prints a table as wide as the terminal."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    right: Sequence[str] = (),
+    free: Sequence[str] = (),
+) -> None:
+    """Prints a table as wide as the terminal. Where that is too narrow, columns of free text are broken at words.
+
+    right: columns whose values stand to the right. free: columns of free text; values of all others stay whole.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -159,16 +169,30 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for name in columns:
-        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
-    for row in rows:
-        drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    narrowest = [
+        _narrowest([name, *(row[place] for row in texts)], free=name in free) for place, name in enumerate(columns)
+    ]
+    for name, width in zip(columns, narrowest, strict=True):
+        justify: Literal["right", "left"] = "right" if name in right else "left"
+        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name not in free, min_width=width)
+    for row in texts:
+        drawn.add_row(*map(Text, row))
     console = Console()
-    needed = drawn.__rich_measure__(console, console.options.update(max_width=LOOSE)).minimum
+    needed = sum(narrowest) + len(narrowest) * BETWEEN + 1
     console.width = max(console.width, needed)  # a narrow terminal breaks lines, but no column is lost
     if title:  # not the table's own, which would be broken at its width
         console.print(Text(title, style="table.title"), soft_wrap=True)
     console.print(drawn)
+
+
+def _narrowest(texts: Sequence[str], *, free: bool) -> int:
+    """The least width of a column: free text can be broken, but not within its words."""
+    from rich.cells import cell_len
+
+    parts = " ".join(texts).split() if free else texts
+    widest = max(map(cell_len, parts), default=0)
+    return min(widest, LONG_WORD) if free else widest
 
 
 def cell(value: object, most: int = WIDE) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchinfer.cli.common import emit, job_argument, json_option, model_note, open_job, table, tell
+from batchinfer.cli.values import Integer
 from batchinfer.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _numbers(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
 @job_argument
 @click.option("--shots", callback=_numbers, metavar="0,2,4", help="Arms with so many examples; all for each there is.")
 @click.option(
-    "--draws", type=click.IntRange(min=1, max=100), default=1, metavar="N", help="Draws of examples, for each number."
+    "--draws", type=Integer(min=1, max=100), default=1, metavar="N", help="Draws of examples, for each number."
 )
 @click.option("--model", "models", multiple=True, metavar="ID", help="A model beside the job's; may be repeated.")
 @click.option(
@@ -61,7 +62,7 @@ def _numbers(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
 @click.option(
     "--baseline", metavar="ARM", help="The arm that others are compared with.  [default: the job file as it is]"
 )
-@click.option("--limit", type=click.IntRange(min=2), metavar="N", help="Use only N golden rows.")
+@click.option("--limit", type=Integer(min=2), metavar="N", help="Use only N golden rows.")
 @click.option("--select", is_flag=True, help="Write the chosen arm into the job file, after showing what changes.")
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be asked, and which differences so many golden rows can show."
@@ -83,8 +84,8 @@ def eval_(
         raise UsageError("--select needs answers, and --dry-run asks for none: give one of the two.")
     opened, data = open_job(job)
     options = EvalOptions(Axes(**axes), baseline, limit)
-    with model_note(opened, data, as_json=as_json):
-        report = _evaluated(opened, data, options, select=select, dry_run=dry_run)
+    model_note(opened, as_json=as_json)
+    report = _evaluated(opened, data, options, select=select, dry_run=dry_run)
     emit(report.to_json(), as_json, lambda: _print_report(report))
 
 
@@ -118,6 +119,7 @@ def _print_report(report: EvalReport) -> None:
             ["arm", "model", "cached", "to generate"],
             rows,
             right=["cached", "to generate"],
+            free=["arm", "model"],
         )
         _print_power(report)
         return
@@ -126,7 +128,7 @@ def _print_report(report: EvalReport) -> None:
     shown = [place for place in range(len(columns)) if any(row[place] is not None for row in found)]
     right = [name for name in columns if name not in ("arm", "verdict")]
     picked = [[row[place] for place in shown] for row in found]
-    table(f"{report.job}, {what}: {halves}", [columns[place] for place in shown], picked, right=right)
+    table(f"{report.job}, {what}: {halves}", [columns[place] for place in shown], picked, right=right, free=["arm"])
     _print_power(report)
     _print_chosen(report, what)
 

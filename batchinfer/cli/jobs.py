@@ -23,6 +23,7 @@ from batchinfer.cli.common import (
     table,
     tell,
 )
+from batchinfer.cli.values import Integer
 from batchinfer.core.columns import query_text
 from batchinfer.errors import UsageError
 
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 
 @click.command("init")
 @click.argument("name")
-@click.option(
-    "--input", "input_path", type=click.Path(dir_okay=False), metavar="FILE.parquet", help="Make the job for this list."
-)
+@click.option("--input", "input_path", type=click.Path(), metavar="FILE.parquet", help="Make the job for this list.")
 @click.option("--key", multiple=True, metavar="COLUMN", help="The key of the list; may be repeated.")
 @json_option
 def init_(name: str, input_path: str | None, key: tuple[str, ...], as_json: bool) -> None:
@@ -75,9 +74,9 @@ def _print_made(made: NewJob, input_path: str | None) -> None:
 @click.command("try")
 @job_argument
 @click.argument("pair", nargs=-1, metavar="[COLUMN=VALUE...]")
-@click.option("--rows", "count", type=click.IntRange(min=1), metavar="N", help="Try the first N rows of the list.")
+@click.option("--rows", "count", type=Integer(min=1), metavar="N", help="Try the first N rows of the list.")
 @click.option(
-    "--shots", type=click.IntRange(min=0), metavar="N", help="Put the first N of the job's examples into the prompt."
+    "--shots", type=Integer(min=0), metavar="N", help="Put the first N of the job's examples into the prompt."
 )
 @input_option
 @json_option
@@ -101,8 +100,8 @@ def try_(
         if not as_json and count is None:
             _print_prompt(text, tokens)
 
-    with model_note(opened, data, as_json=as_json):
-        trials = try_rows(opened, data, wanted, shots=shots, info=dim, show=show)
+    model_note(opened, as_json=as_json)
+    trials = try_rows(opened, data, wanted, shots=shots, info=dim, show=show)
     if count is None:
         emit(trials[0].to_json(), as_json, lambda: _print_trial(trials[0]))
     else:
@@ -136,6 +135,6 @@ def _print_trial(trial: Trial) -> None:
     click.echo(json.dumps(result.value, ensure_ascii=False))
     if result.scores is not None:
         rows = [[choice, f"{score:.4f}"] for choice, score in sorted(result.scores.items(), key=lambda item: -item[1])]
-        table("", ["choice", "score"], rows, right=["score"])
+        table("", ["choice", "score"], rows, right=["score"], free=["choice"])
     if result.choice_mass is not None:
         click.echo(f"All choices together have a probability of {result.choice_mass:.4f}.")

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_data, table
+from batchinfer.cli.values import OneOf
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, NotFound, UsageError
 from batchinfer.versions.query import OFFSETS, language_ranges
@@ -76,7 +77,7 @@ Find = Callable[[str], list[dict[str, Any]]]
 @job_argument
 @click.argument("text")
 @click.option("--language", "languages", multiple=True, metavar="TAG", help="Only terms of this language; repeatable.")
-@click.option("--offsets", type=click.Choice(list(OFFSETS)), default="code_points", help="What spans count.")
+@click.option("--offsets", type=OneOf(OFFSETS), default="code_points", help="What spans count.")
 @json_option
 def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_json: bool) -> None:
     """Which concepts TEXT mentions, and where, by the version that is served.
@@ -148,7 +149,7 @@ def _match_table(matches: list[dict[str, Any]]) -> None:
     columns = ["text", "concept", "language", "term", "score", "source"]
     rows = [[_span(match), *(match[name] for name in columns)] for match in matches]
     if rows:
-        table("", ["span", *columns], rows, right=["score"])
+        table("", ["span", *columns], rows, right=["score"], free=["text", "concept", "term"])
 
 
 def _match_line(matches: list[dict[str, Any]]) -> None:

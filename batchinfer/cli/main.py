@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from batchinfer.cli.usage import Group, usage_sentence
 from batchinfer.core.version import __version__
 from batchinfer.errors import (
     BatchinferError,
@@ -18,7 +19,6 @@ from batchinfer.errors import (
     Report,
     StoreError,
     UsageError,
-    did_you_mean,
     error_json,
     shortened,
 )
@@ -55,7 +55,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -72,12 +72,6 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            hint = did_you_mean(args[0], COMMANDS)
-            raise click.UsageError(f"There is no command {args[0]}" + (f"; {hint}" if hint else "."), ctx)
-        return super().resolve_command(ctx, args)
 
 
 def _choose_home(ctx: click.Context, _option: click.Parameter, home: str | None) -> None:
@@ -130,8 +124,7 @@ def main() -> None:
     except click.ClickException as exc:
         context = getattr(exc, "ctx", None)
         hint = f"Try: {context.command_path} --help" if context else "See batchinfer --help."
-        said = exc.format_message()
-        said += "" if said.endswith((".", "?", "!")) else "."
+        said = usage_sentence(exc)
         code = _fail(f"{said} {hint}" if context else said, error_json("usage_error", said, hint, ExitCode.USAGE))
     except (click.Abort, KeyboardInterrupt):
         code = _fail(

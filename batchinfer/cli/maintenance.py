@@ -24,7 +24,9 @@ from batchinfer.cli.common import (
     tell,
     yes_option,
 )
+from batchinfer.cli.usage import Group
 from batchinfer.core.person import ask
+from batchinfer.core.sizes import size_text
 from batchinfer.errors import UsageError
 from batchinfer.job.reader import Job
 
@@ -48,10 +50,7 @@ def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool,
     """
     from batchinfer.maintenance.erase import erase_entry
 
-    data, texts = served_data(job), pairs(pair)
-    said = f"This erases {', '.join(pair)} of {data.name}, in its cache, versions, misses, evaluations and logs, and cannot be undone."
-    ask(Terminal(), said, "pass --yes to erase it.", yes=yes)
-    report = erase_entry(_job_file(job), data, texts, input_path)
+    report = erase_entry(_job_file(job), served_data(job), pairs(pair), input_path, Terminal(), yes=yes)
     emit(report.to_json(), as_json, lambda: tell(_erased(report, ", ".join(pair))))
 
 
@@ -86,7 +85,7 @@ def _versions(names: Sequence[int | str]) -> str:
     return f"version{'' if len(names) == 1 else 's'} {', '.join(map(str, names))}"
 
 
-@click.group("jobs", invoke_without_command=True)
+@click.group("jobs", cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def jobs_(ctx: click.Context, as_json: bool) -> None:
@@ -96,18 +95,20 @@ def jobs_(ctx: click.Context, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     jobs = known_jobs(data_dir())
-    columns = ["job", "version", "entries", "MB", "job file"]
+    columns = ["job", "version", "entries", "size", "job file"]
     rows = [
         [
             job.job,
             job.version,
             None if job.entries is None else f"{job.entries:,}",
-            f"{job.bytes / 1e6:,.1f}",
+            size_text(job.bytes),
             job.job_file,
         ]
         for job in jobs
     ]
-    emit([job.to_json() for job in jobs], as_json, lambda: table("", columns, rows, right=columns[1:4]))
+    emit(
+        [job.to_json() for job in jobs], as_json, lambda: table("", columns, rows, right=columns[1:4], free=columns[4:])
+    )
 
 
 @jobs_.command("remove")
@@ -125,11 +126,11 @@ def remove_(ctx: click.Context, job: str, yes: bool, as_json: bool) -> None:
     data = served_data(job)
     found = known_job(data)
     served = "" if found.version is None else f", with version {found.version}, which is served"
-    size = f"{found.bytes / 1e6:,.1f} MB{served}"
+    size = f"{size_text(found.bytes)}{served}"
     said = f"This removes the job {data.name} from {data.root} ({size}), and cannot be undone."
     ask(Terminal(), said, "pass --yes to remove it.", yes=yes)
     removed = remove_job(data)
-    said = f"Removed the job {removed.job} from {data.root}: {removed.bytes / 1e6:,.1f} MB."
+    said = f"Removed the job {removed.job} from {data.root}: {size_text(removed.bytes)}."
     before = ctx.parent is not None and ctx.parent.params["as_json"]  # jobs --json remove JOB
     emit(removed.to_json(), as_json or before, lambda: tell(said))
 
@@ -193,7 +194,7 @@ def _pruned(report: PruneReport) -> str:
         return f"The cache of {report.job} holds nothing unused."
     done = "Removed" if report.removed else "It would remove"
     stay = counted(report.left, "answer stays", "answers stay")
-    return f"{done} {report.rows} of the cache of {report.job}, {report.bytes / 1e6:,.1f} MB; {stay}."
+    return f"{done} {report.rows} of the cache of {report.job}, {size_text(report.bytes)}; {stay}."
 
 
 @click.command("doctor")

@@ -23,6 +23,7 @@ from batchinfer.cli.common import (
     warn,
     yes_option,
 )
+from batchinfer.cli.values import Integer
 from batchinfer.errors import UsageError
 from batchinfer.review.sheet import FORMATS
 
@@ -33,13 +34,13 @@ if TYPE_CHECKING:
 
 @click.command("precision")
 @job_argument
-@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Draw so many rows for review, into --out.")
+@click.option("--sample", type=Integer(min=1), metavar="N", help="Draw so many rows for review, into --out.")
 @click.option("--out", metavar="FILE", help="With --sample: a .csv or .parquet file; - for standard output.")
 @format_option(FORMATS)
 @click.option(
     "--where", multiple=True, metavar="COLUMN=VALUE", help="With --sample: only rows with this value; may be repeated."
 )
-@click.option("--version", type=int, metavar="N", help="A version other than the one that is served.")
+@click.option("--version", type=Integer(min=1), metavar="N", help="A version other than the one that is served.")
 @input_option
 @yes_option
 @json_option

@@ -23,6 +23,7 @@ from batchinfer.cli.common import (
     warn,
     yes_option,
 )
+from batchinfer.cli.values import Integer
 from batchinfer.errors import UsageError
 from batchinfer.review.sheet import FORMATS
 
@@ -86,7 +87,7 @@ def review_(
     help="Import values that the job could never give, or keys that its list does not have, or both.",
 )
 @click.option("--list", "list_", is_flag=True, help="List all imports.")
-@click.option("--undo", type=int, metavar="ID", help="Undo an import.")
+@click.option("--undo", type=Integer(min=1), metavar="ID", help="Undo an import.")
 @json_option
 def import_(
     job: str,
@@ -116,7 +117,11 @@ def import_(
         columns = ["import_id", "created_at", "kind", "author", *_COUNTS]
         rows = [[row[name] for name in columns] for row in past]
         none = f"No imports for {data.name} in the data folder {data.root}."
-        emit(past, as_json, lambda: table("", columns, rows, right=_COUNTS) if rows else click.echo(none))
+        emit(
+            past,
+            as_json,
+            lambda: table("", columns, rows, right=_COUNTS, free=["author"]) if rows else click.echo(none),
+        )
     elif undo is not None:
         undone = predictions.undo_import(opened, data, undo)
         emit(

@@ -29,6 +29,7 @@ from batchinfer.cli.common import (
     yes_option,
 )
 from batchinfer.cli.summary import print_candidate, print_published, print_report, print_summary, tell_changes
+from batchinfer.cli.values import Integer, Positive
 from batchinfer.core.columns import query_text
 from batchinfer.errors import BatchinferError, GateFailed, UsageError
 
@@ -52,8 +53,8 @@ def plan_(job: str, input_path: Path | None, as_json: bool) -> None:
     from batchinfer.planning.prepare import Options
 
     opened, data = open_job(job)
-    with model_note(opened, data, as_json=as_json):
-        result = plan(opened, data, Options(input=input_path), dim)
+    model_note(opened, as_json=as_json)
+    result = plan(opened, data, Options(input=input_path), dim)
     emit(result.to_json(), as_json, lambda: _print_plan(result, asks=opened.spec.prompt is not None))
 
 
@@ -102,13 +103,11 @@ def _cost(result: PlanReport) -> list[tuple[str, Any]]:
 @click.command("run")
 @job_argument
 @input_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Generate at most N prompts; publishes nothing.")
-@click.option(
-    "--max-hours", type=click.FloatRange(min=0, min_open=True), metavar="H", help="Stop after H hours, as with Ctrl-C."
-)
+@click.option("--limit", type=Integer(min=1), metavar="N", help="Generate at most N prompts; publishes nothing.")
+@click.option("--max-hours", type=Positive(), metavar="H", help="Stop after H hours, as with Ctrl-C.")
 @click.option(
     "--stop-seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Positive(),
     default=30.0,
     show_default=True,
     metavar="S",
@@ -144,7 +143,8 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh], opened.spec.input.key).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
-    with reporting(opened, as_json=as_json), model_note(opened, data, as_json=as_json), ProgressConsole() as show:
+    model_note(opened, as_json=as_json)
+    with reporting(opened, as_json=as_json), ProgressConsole() as show:
         report = run(opened, data, options, show)
     emit(report.to_json(), as_json, lambda: print_report(report, asks=opened.spec.prompt is not None))
 
@@ -219,14 +219,12 @@ def _print_refused(refused: GateFailed) -> None:
     checks = refused.report.to_json()["gate"]
     rows = [(check["name"], example) for check in checks for example in check["examples"]]
     if rows:
-        table("Refused by the gate, for example", ["check", "row"], rows)
+        table("Refused by the gate, for example", ["check", "row"], rows, free=["row"])
 
 
 @click.command("failures")
 @job_argument
-@click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help=f"Show at most N.  [default: {SHOWN}; all with --json]"
-)
+@click.option("--limit", type=Integer(min=1), metavar="N", help=f"Show at most N.  [default: {SHOWN}; all with --json]")
 @json_option
 def failures_(job: str, limit: int | None, as_json: bool) -> None:
     """Rows without a prediction, and why."""
@@ -258,9 +256,9 @@ def _tell_remaining(job: str, remaining: int | None) -> None:
 def _print_failures(job: str, found: Failures) -> None:
     """The reasons with the fix of each, then the newest rows."""
     reasons = [[f"{reason.count:,}", reason.reason, reason.fix] for reason in found.reasons]
-    table("", ["count", "reason", "fix"], reasons, right=["count"])
+    table("", ["count", "reason", "fix"], reasons, right=["count"], free=["fix"])
     shown = [[row.reason, cell(query_text(row.query)), cell(row.detail, WIDEST)] for row in found.rows]
-    table("", ["reason", "query", "what happened"], shown)
+    table("", ["reason", "query", "what happened"], shown, free=["query", "what happened"])
     if found.count > len(found.rows):
         tell(
             f"The newest {len(found.rows)} of {found.count:,} are shown; --limit shows more; --json shows all of them in full."

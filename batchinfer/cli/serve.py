@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from batchinfer.cli.common import Terminal, counted, data_dir, emit, json_option, table, warn, yes_option
+from batchinfer.cli.usage import Group
+from batchinfer.cli.values import Integer
 from batchinfer.core.home import check_job_name, job_names, require_folder
 from batchinfer.core.person import ask
 from batchinfer.errors import MissingExtra, StoreError, UsageError
@@ -25,10 +27,10 @@ MOST_WORKERS = 4
 
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="The port to listen on.")
+@click.option("--port", type=Integer(1, 65535), default=8080, show_default=True, help="The port to listen on.")
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     metavar="N",
     help=f"Processes.  [default: one a core, at most {MOST_WORKERS}]",
 )
@@ -100,7 +102,7 @@ def _tell_started(started: Started, *, as_json: bool, can_ask: bool) -> None:
         click.echo(json.dumps(started.to_json(), default=str))
 
 
-@click.group("keys", invoke_without_command=True)
+@click.group("keys", cls=Group, invoke_without_command=True)
 @click.pass_context
 def keys_(ctx: click.Context) -> None:
     """API keys of the lookup service. It picks up changes within a second, without a restart.
@@ -175,7 +177,7 @@ def list_(as_json: bool) -> None:
         shown = [
             [", ".join(row["jobs"] or ["all"]) if name == "jobs" else row[name] for name in columns] for row in rows
         ]
-        table("", columns, shown)
+        table("", columns, shown, free=["name", "jobs"])
 
     emit(rows, as_json, text)
 

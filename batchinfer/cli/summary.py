@@ -118,7 +118,8 @@ def tell_changes(changes: ServedChanges | None, against: str = "what was served 
         return
     tell(f"Against {against}: {changes} (added, removed, changed).")
     rows = [[entry.change, query_text(entry.query), entry.old, entry.new] for entry in changes.examples]
-    table("", ["change", "query", "old", "new"], [[cell(value) for value in row] for row in rows])
+    shown = [[cell(value) for value in row] for row in rows]
+    table("", ["change", "query", "old", "new"], shown, free=["query", "old", "new"])
 
 
 def _tell_pin(job: str, version: int | None, pinned: int | None) -> None:

@@ -18,6 +18,8 @@ from batchinfer.cli.common import (
     teller,
     warn,
 )
+from batchinfer.cli.values import Integer
+from batchinfer.core.sizes import size_text
 from batchinfer.errors import UsageError
 
 SHOWN_DIFFERENCES = 20
@@ -40,7 +42,7 @@ def versions_(job: str, as_json: bool) -> None:
 
 @click.command("pin")
 @job_argument
-@click.argument("version", type=click.IntRange(min=1), metavar="N")
+@click.argument("version", type=Integer(min=1), metavar="N")
 @json_option
 def pin_(job: str, version: int, as_json: bool) -> None:
     """Serve version N, whatever is published, until it is unpinned. Works during a run."""
@@ -110,7 +112,8 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, chosen: str | No
         )
         if found.first and say is tell:
             names = [column.name for column in found.end.manifest.key]
-            table("", [*names, "change", "old", "new"], [[cell(value) for value in row] for row in found.first])
+            rows = [[cell(value) for value in row] for row in found.first]
+            table("", [*names, "change", "old", "new"], rows, free=[*names, "old", "new"])
         if found.count > len(found.first) and out is None:
             tell(f"{found.count - len(found.first):,} more are not shown; --out FILE.csv writes all.")
         if out is not None:
@@ -134,6 +137,6 @@ def copy_(job: str, dest: str, as_json: bool) -> None:
             f"Version {copied.pinned} is pinned in {dest}, and stays served there: "
             f"batchinfer --home {dest} unpin {data.name} ends that."
         )
-    done = f"Copied version {copied.version} ({copied.bytes / 1e6:,.1f} MB) to {dest}."
+    done = f"Copied version {copied.version} ({size_text(copied.bytes)}) to {dest}."
     there = f"{dest} has version {copied.version} already; it is current there."
     emit(copied.to_json(), as_json, lambda: tell(done if copied.copied else there))

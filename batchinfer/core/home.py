@@ -17,7 +17,6 @@ $BATCHINFER_HOME/
         samples/<id>/      rows drawn for a review, and what they were drawn from
         misses/            what clients asked for and did not find, a file for each day and server
         logs/engine.log    what vLLM printed in the last run
-        noted              there once a person was told that the bundled model is a small one
         audits/v3/         what audits of a version found: audit.json, and card.md for people
         scratch/           a folder for each process's temporary files
 """
@@ -112,10 +111,6 @@ class JobData:
     @property
     def logs(self) -> Path:
         return self.folder / "logs"
-
-    @property
-    def noted(self) -> Path:
-        return self.folder / "noted"
 
     @property
     def models(self) -> Path:

@@ -73,6 +73,11 @@ def shared_folder() -> Path:
     return cache_folder() / "models"
 
 
+def noted_file() -> Path:
+    """There once a person was told what NOTICE says."""
+    return cache_folder() / f"{NAME}-noted"
+
+
 def ensure(cache: Path, digest: str, info: Info) -> Path:
     """The folder of the converted model, made first if need be, by one process at a time. A folder that is there is whole.
 

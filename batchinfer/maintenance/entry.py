@@ -41,6 +41,11 @@ class Entry:
         values = [typed(self.texts[column.name], column) for column in self.columns]
         object.__setattr__(self, "lookup_hash", keys.lookup_hash(values, self.columns, self.normalize))
 
+    @property
+    def name(self) -> str:
+        """For people."""
+        return ", ".join(f"{name}={text}" for name, text in self.texts.items())
+
     def values(self) -> dict[str, Any]:
         return {column.name: typed(self.texts[column.name], column) for column in self.columns}
 

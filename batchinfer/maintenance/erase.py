@@ -21,6 +21,7 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
+from batchinfer.core.person import Nobody, Person, ask
 from batchinfer.errors import InputError, NotFound, UsageError
 from batchinfer.inputs.files import list_files
 from batchinfer.inputs.list_file import ListFile
@@ -103,12 +104,22 @@ class Traces:
         return said
 
 
-def erase_entry(job: Job | None, data: JobData, texts: Mapping[str, str], instead: Path | None = None) -> ErasureReport:
-    """Removes one entry. Raises NotFound, UsageError, StoreError or Busy.
+def erase_entry(
+    job: Job | None,
+    data: JobData,
+    texts: Mapping[str, str],
+    instead: Path | None = None,
+    person: Person | None = None,
+    *,
+    yes: bool = True,
+) -> ErasureReport:
+    """Removes one entry. Raises NotFound, UsageError, NotConfirmed, StoreError or Busy.
 
     job: None where only published versions are there.
     texts: the entry's key.
     instead: the list in place of the job's.
+    person: whom to ask, once it is known that this can be a key of the job.
+    yes: whether they agreed beforehand.
     """
     if not data.folder.is_dir():
         raise NotFound(f"The job {data.name} has nothing in {data.root}.")
@@ -121,15 +132,22 @@ def erase_entry(job: Job | None, data: JobData, texts: Mapping[str, str], instea
     ):
         store = Store(data.cache)
         _sweep(data, store)
-        if has_cache := store.path.exists():
-            store.prepare()
         files, unread = _list_files(job, data, instead, scratch)
         places = all_folders(data)
         entry = _entry(job, files, [manifest for _, manifest in places.values()], texts)
+        _ask(person or Nobody(), data, entry, yes=yes)
+        if has_cache := store.path.exists():
+            store.prepare()
         versions = [search(db, name, folder, manifest, entry) for name, (folder, manifest) in places.items()]
         existing = store if has_cache else None
         traces = _trace(db, existing, job, files, versions, entry, unread)
         return _remove_all(data, db, existing, entry, versions, traces)
+
+
+def _ask(person: Person, data: JobData, entry: Entry, *, yes: bool) -> None:
+    """Raises NotConfirmed."""
+    said = f"This erases {entry.name} of {data.name}, in its cache, versions, misses, evaluations and logs, and cannot be undone."
+    ask(person, said, "pass --yes to erase it.", yes=yes)
 
 
 def _remove_all(
@@ -145,9 +163,8 @@ def _remove_all(
     missed = log.erase(data, entry.lookup_hash, entry.columns, entry.normalize)
     evaluated = erase_evals(data, entry)
     if erased == none and not missed and not evaluated and not any(version.lookup_hashes for version in versions):
-        named = ", ".join(f"{name}={text}" for name, text in entry.texts.items())
         raise NotFound(
-            " ".join([f"Nothing of {named} is stored for the job {data.name} in {data.root}.", *traces.remarks])
+            " ".join([f"Nothing of {entry.name} is stored for the job {data.name} in {data.root}.", *traces.remarks])
         )
     _drop_logs(data)
     _drop_notes(data)

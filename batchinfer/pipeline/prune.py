@@ -19,6 +19,7 @@ from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import duckdb_errors, one
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Person, ask
+from batchinfer.core.sizes import size_text
 from batchinfer.errors import counted
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Options, Prepared, prepare, prepare_to_write
@@ -90,7 +91,7 @@ def prune(
         found = _unused(prepared)
         if not found.rows:
             return found
-        said = f"This removes {found.rows} of the cache of {data.name}, about {found.bytes / 1e6:,.1f} MB, and cannot be undone."
+        said = f"This removes {found.rows} of the cache of {data.name}, about {size_text(found.bytes)}, and cannot be undone."
         ask(person, said, "pass --yes to remove them.", yes=yes)
         before = data.cache.stat().st_size
         rewrite(prepared.store, prepared.workspace.db)

@@ -11,6 +11,7 @@ from typing import Any
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
+from batchinfer.core.sizes import size_text
 from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import MANIFEST
@@ -107,7 +108,7 @@ def _copy(source: Snapshot, found: Pointer, there: JobData, info: Info) -> int:
     with folders.draft_folder(there) as draft:
         for name, facts in files.items():
             if facts.size > BIG:
-                info(f"Copying {name} ({facts.size / 1e6:,.0f} MB) ...")
+                info(f"Copying {name} ({size_text(facts.size)}) ...")
             _copy_file(source.folder / name, draft / name, facts.sha256)
         _copy_file(source.folder / MANIFEST, draft / MANIFEST, found.digest)
         folders.sync_files(draft)

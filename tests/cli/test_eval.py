@@ -65,7 +65,7 @@ def test_a_baseline_of_ones_own(batchinfer: Cli, rated: Path) -> None:
     [
         (["--shots", "two"], "two is neither a number nor all"),
         (["--select", "--dry-run"], "--select needs answers"),
-        (["--draws", "0"], "0 is not in the range"),
+        (["--draws", "0"], "--draws: expected an integer from 1 to 100, got '0'."),
         (["--template", "none.txt"], "none.txt cannot be read"),
         (["--model", "./nowhere"], "There is no model in"),
     ],

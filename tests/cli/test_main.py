@@ -15,6 +15,7 @@ import pytest
 
 from batchinfer.cli.common import table
 from batchinfer.cli.main import COMMANDS, cli
+from batchinfer.cli.values import Integer, OneOf, Positive
 from batchinfer.core.version import __version__
 from tests.tiny import Cli
 
@@ -95,14 +96,28 @@ def test_the_version_is_shown(batchinfer: Cli) -> None:
     [
         (["rnu"], "There is no command rnu; did you mean run? Try: "),
         (["xyzzy"], "There is no command xyzzy. Try: "),
-        (["versions", "shop", "z"], "Got unexpected extra argument (z). Try: batchinfer versions --help"),
-        (["run"], "Missing argument 'JOB'. Try: "),
-        (["run", "shop", "--limit", "x"], "'x' is not a valid integer range. Try: "),
-        (["run", "shop", "--limt", "3"], "No such option '--limt'"),
-        (["run", "shop", "--limit", "0"], "Invalid value for '--limit'"),
-        (["run", "shop", "--max-hours", "0"], "Invalid value for '--max-hours'"),
+        (["versions", "shop", "z"], "batchinfer versions does not take z. Try: batchinfer versions --help"),
+        (["run"], "JOB is missing. Try: batchinfer run --help"),
+        (["run", "shop", "--limit", "x"], "--limit: expected an integer of at least 1, got 'x'. Try: "),
+        (["run", "shop", "--limt", "3"], "batchinfer run has no option --limt; did you mean --limit? Try: "),
+        (["run", "shop", "--limit", "0"], "--limit: expected an integer of at least 1, got '0'."),
+        (["run", "shop", "--max-hours", "0"], "--max-hours: expected a number above 0, got '0'."),
+        (["run", "shop", "--max-hours", "nan"], "--max-hours: expected a number above 0, got 'nan'."),
+        (["run", "shop", "--limit"], "--limit needs a value."),
+        (["run", "shop", "--yes=1"], "--yes takes no value."),
+        (["run", "shop", "--xyzzy"], "batchinfer run has no option --xyzzy. Try: "),
+        (["serve", "--port", "99999"], "--port: expected an integer from 1 to 65,535, got '99999'."),
+        (
+            ["export", "shop", "-", "--format", "cvs"],
+            "expected parquet, csv or jsonl, got 'cvs'; did you mean csv? Try: ",
+        ),
+        (["review", "shop", "out.csv"], "--out FILE is missing."),
+        (["init", "fruits", "fruits.parquet"], "does not take fruits.parquet; did you mean --input fruits.parquet?"),
+        (["pin", "shop", "1", "2", "3"], "batchinfer pin does not take 2 3."),
+        (["keys", "revok", "ci"], "There is no command keys revok; did you mean revoke?"),
+        (["jobs", "xyzzy"], "There is no command jobs xyzzy. Try: batchinfer jobs --help"),
         (["run", "shop", "--refresh", "text"], "text should be COLUMN=VALUE"),
-        (["lookup", "shop"], "Missing argument 'COLUMN=VALUE...'"),
+        (["lookup", "shop"], "COLUMN=VALUE is missing."),
         (["lookup", "shop", "one"], "one should be COLUMN=VALUE, such as language=de."),
         (["import", "shop"], "Give either a FILE, or --list, or --undo ID."),
         (["import", "shop", "x.parquet", "--list"], "Give either a FILE, or --list, or --undo ID."),
@@ -129,6 +144,35 @@ def test_bad_usage(batchinfer: Cli, shop: Callable[..., Path], command: list[str
     assert done.out == ""
 
 
+def test_values_are_refused_in_our_words() -> None:
+    """No option or argument takes a kind of value that click would refuse in words of its own."""
+    ours = {Integer, Positive, OneOf, click.Path, type(click.STRING), type(click.BOOL), type(click.UNPROCESSED)}
+    waiting: list[click.Command] = [cli]
+    while waiting:
+        command = waiting.pop()
+        assert {type(param.type) for param in command.params} <= ours, command.name
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            waiting += [
+                found for name in command.list_commands(context) if (found := command.get_command(context, name))
+            ]
+        for param in command.params:  # one that could be refused by what is there on the disk
+            assert not isinstance(param.type, click.Path) or not param.type.exists
+
+
+def test_a_call_that_is_not_understood_is_json(batchinfer: Cli) -> None:
+    """With --json such a call is one value on standard output, too, wherever the mistake is."""
+    for command in (
+        ["run", "--json"],
+        ["run", "shop", "--limt", "3", "--json"],
+        ["--json", "rnu"],
+        ["pin", "a", "b", "--json"],
+    ):
+        done = batchinfer(*command)
+        assert (done.code, done.json["error"]["code"], done.json["error"]["exit_code"]) == (2, "usage_error", 2)
+        assert done.json["error"]["message"] + " " + done.json["error"]["fix"] == done.sentence
+
+
 @pytest.mark.parametrize(
     "command", [["versions", "sho"], ["jobs", "remove", "sho", "--yes"], ["lookup", "sho", "text=a"]]
 )
@@ -152,6 +196,22 @@ def test_a_title_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setenv("COLUMNS", "20")
     table("Refused by the gate, for example", ["check"], [["rows"]])
     assert "Refused by the gate, for example" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("width", [20, 60, 80])
+def test_only_free_text_is_broken(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However narrow the terminal is, words and figures of other columns stay whole, and so do words of free text."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = [["rejected", 1_000_000, "2026-11-02 10:11", "too much to be told in one line of that width " * 2]] * 2
+    table("", ["status", "rows", "started (UTC)", "what happened"], rows, right=["rows"], free=["what happened"])
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert sum(line.startswith(" rejected  1000000  2026-11-02 10:11  ") for line in lines) == 2
+    whole = " ".join(["status rows started (UTC) what happened", *map(str, rows[0])]).split()
+    assert {word for word in out.split() if "─" not in word} == set(whole)
+    assert max(map(len, lines)) <= max(width, 51)
 
 
 def test_a_command_without_jobs(batchinfer: Cli) -> None:

@@ -137,7 +137,8 @@ def test_a_line_that_is_no_text_is_named(batchinfer: Cli, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["vaccines"], 2, "Missing argument 'TEXT'."), (["vaccines", "a", "--offsets", "bytes"], 2, "'bytes' is not one of"),
+        (["vaccines"], 2, "TEXT is missing."),
+        (["vaccines", "a", "--offsets", "bytes"], 2, "--offsets: expected code_points or utf16, got 'bytes'"),
         (["vaccines", "a", "--language", "zh_Hans"], 2, "'zh_Hans' is not a BCP 47 tag, such as de or pt-BR."),
         (["plain", "a"], 2, "The job plain has no match section"), (["nosuch", "a"], 6, "There is no job nosuch"),
     ],

@@ -141,9 +141,9 @@ def test_pinning_for_people_and_machines(batchinfer: Cli, shop: Callable[..., Pa
     ("command", "code", "sentence"),
     [
         (["pin", "shop", "7"], 6, "The job shop has no version 7 in "),
-        (["pin", "shop", "0"], 2, "0 is not in the range x>=1"),
-        (["pin", "shop", "one"], 2, "'one' is not a valid integer range"),
-        (["pin", "shop"], 2, "Missing argument 'N'"),
+        (["pin", "shop", "0"], 2, "N: expected an integer of at least 1, got '0'."),
+        (["pin", "shop", "one"], 2, "N: expected an integer of at least 1, got 'one'."),
+        (["pin", "shop"], 2, "N is missing."),
         (["rollback", "shop"], 6, "has no whole version below 1, which is served, in "),
         (["pin", "nothing", "1"], 6, "There is no job nothing"),
     ],
@@ -422,24 +422,19 @@ def test_a_narrow_terminal_loses_no_column(batchinfer: Cli, ran: Path, monkeypat
     assert {"run", "rows", "generated", "done"} <= words(60)
 
 
-def test_the_bundled_model_is_noted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A person is told once for each job and data folder that the model is a small one, and never beside JSON."""
-    write_job(
-        tmp_path / "shop",
-        {"text": ["a"]},
-        model={"id": "bundled/smollm2-135m-instruct"},
-        prompt={"template": "{{ text }}"},
-    )
-    job, data = reader.load(str(tmp_path / "shop"), {}), JobData(tmp_path / "home", "shop")
+def test_the_bundled_model_is_noted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A person is told once, by whatever command and job, that the model is a small one, and never beside JSON."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model, prompt = {"id": "bundled/smollm2-135m-instruct"}, {"template": "{{ text }}"}
+    for name in ("shop", "other"):
+        write_job(tmp_path / name, {"text": ["a"]}, name=name, model=model, prompt=prompt)
 
-    def said(*, as_json: bool = False) -> str:
-        with common.model_note(job, data, as_json=as_json):
-            pass
+    def said(name: str = "shop", *, as_json: bool = False) -> str:
+        common.model_note(reader.load(str(tmp_path / name), {}), as_json=as_json)
         return capsys.readouterr().err
 
-    assert "is a small English model" in said()
-    assert not data.root.exists(), "what only looks makes nothing"
-    data.folder.mkdir(parents=True)
     assert said(as_json=True) == ""
     assert "is a small English model" in said()
-    assert said() == ""
+    assert said() == said("other") == ""

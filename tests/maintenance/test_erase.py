@@ -19,7 +19,7 @@ import pytest
 from batchinfer.cache.schema import RunStatus
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure
-from batchinfer.errors import Busy, GateFailed, NotFound, StoreError, UsageError
+from batchinfer.errors import Busy, GateFailed, NotConfirmed, NotFound, StoreError, UsageError
 from batchinfer.maintenance import erase
 from batchinfer.pipeline.publish import publish_candidate
 from batchinfer.planning.prepare import Options
@@ -32,7 +32,7 @@ from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import PIN
 from tests.factories import LENIENT, Quiet, Templates, World, imports_job, model_job, write
 from tests.killing import kill_at
-from tests.tiny import Cli
+from tests.tiny import Cli, RecordingConsole
 
 PRIVATE = "Zyxwvut"  # part of what is erased in all tests, and of nothing else
 NAMES = ["Ann", PRIVATE, "Carl"]
@@ -199,6 +199,21 @@ def test_an_answer_that_others_need_stays(world: World) -> None:
     world.publish()
     assert forget(world)["generations"] == 1
     assert "on same" not in generations(world)
+
+
+def test_it_asks_once_it_knows_what_is_meant(world: World) -> None:
+    """What cannot be a key is refused before anybody is asked; without a yes nothing goes."""
+    person = RecordingConsole(answer=False)
+    with pytest.raises(UsageError, match="The lookup key is name"):
+        erase.erase_entry(world.job, world.data, {"nmae": PRIVATE}, None, person, yes=False)
+    assert person.questions == []
+    with pytest.raises(NotConfirmed, match="the answer was no"):
+        forget(world, person=person, yes=False)
+    [question] = person.questions
+    assert question.startswith(f"This erases name={PRIVATE} of {world.job.name}, in its cache, versions, ")
+    with pytest.raises(NotConfirmed, match="Pass --yes to erase it"):
+        forget(world, yes=False)
+    assert traces(world.data.folder) != []
 
 
 def test_a_row_that_left_the_list(world: World) -> None:
