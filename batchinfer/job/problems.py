@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import yaml
@@ -10,46 +12,80 @@ from pydantic import BaseModel
 from batchinfer.errors import did_you_mean
 from batchinfer.job.spec import JobSpec
 
-
-def clearest(errors: list[Any], tree: yaml.Node | None) -> list[Any]:
-    """The errors about the kind that was meant, where a value may be of several and pydantic complains for each."""
-    vague = ("string_type", "literal_error", "list_type", "model_type", "int_parsing", "int_type")
-    clear = [error["loc"] for error in errors if error["type"] not in vague]
-    return [
-        error
-        for error in errors
-        if error["type"] not in vague
-        or _is_in_file(error["loc"], tree)
-        or not any(loc[: len(error["loc"]) - 1] == error["loc"][:-1] for loc in clear)
-    ]
+SHOULD_BE = "input should be "
 
 
-def _is_in_file(loc: tuple[int | str, ...], tree: yaml.Node | None) -> bool:
-    """Whether the place's last part is in the file; otherwise it is pydantic's name for one of several kinds."""
-    node, child = tree, None
-    for part in loc:
-        child = _child(node, part)
-        node = child[1] if child is not None else node
-    return child is not None
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """One of pydantic's errors.
+
+    place: of the value in the file, dotted.
+    line: of the place.
+    sentence: what is wrong with it.
+    shown: the value, if it can be shown, as the end of the sentence.
+    is_kind: whether it says only that the value is of another kind.
+    """
+
+    place: str
+    line: int
+    sentence: str
+    shown: str = "."
+    is_kind: bool = False
 
 
-def described(error: Any, tree: yaml.Node | None) -> tuple[int, str]:
-    """Line and sentence for one of pydantic's errors."""
+def described(errors: Sequence[Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for each wrong value.
+
+    Where a value may be of several kinds, pydantic complains for each: of the kind that was meant it says more than that
+    the value is none, and where nothing was, one sentence says what the value may be.
+    """
+    faults = [_fault(error, tree) for error in errors]
+    told: dict[tuple[int, str, str], list[str]] = {}
+    for fault in faults:
+        if fault.is_kind and any(_says_more(other, fault) for other in faults):
+            continue
+        told.setdefault((fault.line, fault.place, fault.shown), []).append(fault.sentence)
+    return {
+        (line, f"{place or 'the file'}: {sentence}{shown}")
+        for (line, place, shown), sentences in told.items()
+        for sentence in _joined(sentences)
+    }
+
+
+def _says_more(other: _Fault, fault: _Fault) -> bool:
+    """Whether a fault is of the same value and no mere question of its kind, or of a part of that value."""
+    return other.place.startswith(f"{fault.place}.") or (other.place == fault.place and not other.is_kind)
+
+
+def _joined(sentences: Sequence[str]) -> list[str]:
+    """The sentences about one value; those that say what it should be become one."""
+    wanted = [sentence.removeprefix(SHOULD_BE) for sentence in sentences if sentence.startswith(SHOULD_BE)]
+    others = [sentence for sentence in sentences if not sentence.startswith(SHOULD_BE)]
+    return others + ([SHOULD_BE + ", or ".join(dict.fromkeys(wanted))] if wanted else [])
+
+
+def _fault(error: Any, tree: yaml.Node | None) -> _Fault:
     place, line, model = locate(error["loc"], tree)
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         unknown = str(error["loc"][-1])
         names = _names(model) if model else []
         hint = did_you_mean(unknown, names) or f"known are {', '.join(names)}."
-        return line, f"{place}: there is no such field; {hint}"
+        return _Fault(place, line, f"there is no such field; {hint}", "")
     if kind == "missing":
-        return line, f"{place}: is missing."
-    if kind == "model_type" and (section := _section(model, place.rpartition(".")[2])) is not None:
-        message = f"input should be a section with the fields {', '.join(_names(section))}"
-    sentence = message[0].lower() + message[1:]
+        return _Fault(place, line, "is missing")
+    if kind == "model_type" and (section := _section(model, _last_part(place))) is not None:
+        message = f"{SHOULD_BE}a section with the fields {', '.join(_names(section))}"
+    sentence = (message[0].lower() + message[1:]).partition(", unable to parse")[0]
     got = error.get("input")
-    shown = f" (it is {got!r})" if isinstance(got, str | int | float | bool) and kind != "value_error" else ""
-    return line, f"{place or 'the file'}: {sentence}{shown}."
+    shown = f" (it is {got!r})." if isinstance(got, str | int | float | bool) and kind != "value_error" else "."
+    return _Fault(place, line, sentence, shown, kind.endswith(("_type", "_parsing")) or kind == "literal_error")
+
+
+def _last_part(place: str) -> int | str:
+    """The name of a place within its section, or its number in a list."""
+    name = place.rpartition(".")[2]
+    return int(name) if name.isdecimal() else name
 
 
 def _names(model: type[BaseModel]) -> list[str]:

@@ -22,7 +22,7 @@ from batchinfer.job.checks import (
     step_problems,
     text_problems,
 )
-from batchinfer.job.problems import clearest, described, locate
+from batchinfer.job.problems import described, locate
 from batchinfer.job.spec import JobSpec
 
 FILE = "job.yaml"
@@ -125,7 +125,7 @@ def parse(text: str, name: str) -> JobSpec:
         spec = JobSpec.model_validate(content)
         problems |= match_problems(spec, tree) | eval_problems(spec, tree) | audit_problems(spec, tree)
     except ValidationError as exc:
-        problems |= {described(error, tree) for error in clearest(exc.errors(), tree)}
+        problems |= described(exc.errors(), tree)
     if problems:
         found = sorted(problems)
         raise SpecError(name, [text for _, text in found], [line for line, _ in found])

@@ -125,6 +125,51 @@ def test_a_value_of_several_kinds_is_reported_of_the_kind_that_was_meant() -> No
     ]
 
 
+ASKED = "prompt: {{template: '{{{{ term }}}}', {}}}\nmodel: {{id: m}}"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "keep_versions: forever",
+            "keep_versions: input should be a valid integer, or a section with the fields count, days (it is 'forever').",
+        ),
+        (
+            "keep_versions: [3]",
+            "keep_versions: input should be a valid integer, or a section with the fields count, days.",
+        ),
+        (
+            "keep_versions: 2.5",
+            "keep_versions: input should be a valid integer, got a number with a fractional part (it is 2.5).",
+        ),
+        ("keep_versions: {count: many}", "keep_versions.count: input should be a valid integer (it is 'many')."),
+        ("engine: {replicas: many}", "engine.replicas: input should be a valid integer, or 'auto' (it is 'many')."),
+        ("sampling: {seed: often}", "sampling.seed: input should be a valid integer (it is 'often')."),
+        (ASKED.format("shots: some"), "prompt.shots: input should be a valid integer, or 'all' (it is 'some')."),
+        (ASKED.format("examples: 5"), "prompt.examples: input should be a valid list, or a valid string (it is 5)."),
+        (
+            ASKED.format("examples: [5]"),
+            "prompt.examples.0: input should be a section with the fields input, output (it is 5).",
+        ),
+        (
+            "match: {terms: [term], concept: term, where: {term: {a: b}}}",
+            (
+                "match.where.term: input should be a valid string, or a valid integer, or a valid number, "
+                "or a valid boolean, or a valid list."
+            ),
+        ),
+        (
+            "match: {terms: [term], concept: term, where: {term: [[a]]}}",
+            "match.where.term.0: input should be a valid string, or a valid integer, or a valid number, or a valid boolean.",
+        ),
+    ],
+)
+def test_one_wrong_value_is_one_problem(line: str, sentence: str) -> None:
+    """Whatever kinds a value may be of, a wrong one is told in one sentence, at the place that is wrong."""
+    assert problems(SMALLEST + line) == [f"line 3: {sentence}"]
+
+
 TEMPLATES = [
     ("{{ term", "prompt.template, line 1: unexpected end of template"),
     ("{{ term | nosuch }}", "prompt.template, line 1: No filter named 'nosuch'."),
@@ -223,10 +268,7 @@ def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
         ("cache: 3", ["cache: input should be a section with the fields max_age (it is 3)."]),
         (
             "on_errors: never",
-            [
-                "on_errors: input should be 'continue' (it is 'never').",
-                "on_errors: input should be a section with the fields stop_at, after (it is 'never').",
-            ],
+            ["on_errors: input should be a section with the fields stop_at, after, or 'continue' (it is 'never')."],
         ),
         ("on_errors: {stop_at: 0}", ["on_errors.stop_at: input should be greater than 0 (it is 0)."]),
         ("on_errors: {afer: 3}", ["on_errors.afer: there is no such field; did you mean after?"]),
