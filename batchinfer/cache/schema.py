@@ -14,6 +14,7 @@ import pyarrow as pa
 from batchinfer.core.clock import now, shown
 from batchinfer.core.database import one
 from batchinfer.core.records import Answer, Failure, Prediction, Provenance
+from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError
 
 MIGRATIONS: list[tuple[str, str]] = [
@@ -63,7 +64,7 @@ class RunStatus(StrEnum):
     """How a run stands, or how it ended.
 
     REJECTED: by the gate. DECLINED: a person said no to what it asked.
-    EVAL: it asked an arm of a comparison, and nothing was to be published.
+    EVAL: it asked an arm of a comparison, AUDIT: rows that were made for an audit; nothing was to be published.
     KILLED: it could not say so itself, and a later one found it running. UNKNOWN: what a newer program wrote.
     """
 
@@ -75,13 +76,30 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     EVAL = "eval"
+    AUDIT = "audit"
     KILLED = "killed"
     UNKNOWN = "unknown"
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether it only asked for an evaluation, so that it says nothing of the job's list."""
+        return self in ASIDE
 
     @classmethod
     def _missing_(cls, value: object) -> RunStatus:  # noqa: ARG003
         """What a newer program may have written."""
         return cls.UNKNOWN
+
+
+ASIDE = (RunStatus.EVAL, RunStatus.AUDIT)
+ASIDE_SQL = f"({', '.join(map(literal, ASIDE))})"
+# Failures of an earlier prompt or model stay stored, since one may go back to it, but nobody need look at them.
+# Rows that were made for an audit are none of the list.
+CURRENT_FAILURES = (
+    "(FROM failures WHERE stage = 'input' "
+    f"OR fingerprint = coalesce((SELECT fingerprint FROM runs WHERE status NOT IN {ASIDE_SQL} ORDER BY run_id DESC LIMIT 1), "
+    f"fingerprint) AND coalesce(run_id, 0) NOT IN (SELECT run_id FROM runs WHERE status = '{RunStatus.AUDIT}')) AS current_failures"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ import pyarrow as pa
 
 from batchinfer.cache import pieces
 from batchinfer.cache.schema import (
+    ASIDE_SQL,
+    CURRENT_FAILURES,
     FAILURE_SCHEMA,
     GENERATION_SCHEMA,
     MIGRATIONS,
@@ -49,12 +51,6 @@ LOCKED = ("Could not set lock", "Unique file handle conflict")  # by another pro
 Read = Callable[[Generation, Mapping[str, Any]], Prediction | Failure]
 Parts = Mapping[str, Any] | None
 Queries = Callable[[Sequence[bytes]], Mapping[bytes, Mapping[str, Any]]]
-# Failures of an earlier prompt or model stay stored, since one may go back to it, but nobody need look at them.
-CURRENT_FAILURES = (
-    "(FROM failures WHERE stage = 'input' "
-    "OR fingerprint = coalesce((SELECT fingerprint FROM runs WHERE status <> 'eval' ORDER BY run_id DESC LIMIT 1), "
-    "fingerprint)) AS current_failures"
-)
 
 
 class Store:
@@ -195,7 +191,7 @@ class Store:
         with self.open() as db:
             rows = db.execute(
                 "SELECT fingerprint, count(*), (SELECT first(parts) FROM runs r WHERE r.fingerprint = g.fingerprint) "
-                "FROM generations g SEMI JOIN (FROM runs WHERE status <> 'eval') USING (fingerprint) GROUP BY fingerprint "
+                f"FROM generations g SEMI JOIN (FROM runs WHERE status NOT IN {ASIDE_SQL}) USING (fingerprint) GROUP BY fingerprint "
                 "ORDER BY 2 DESC, max(created_at) DESC LIMIT 1"
             ).fetchall()
         return MostCached(bytes(rows[0][0]), json.loads(rows[0][2] or "{}"), rows[0][1]) if rows else None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from batchinfer.cli.common import cell, emit, job_argument, json_option, model_note, open_job, table, tell
-from batchinfer.cli.values import Integer
 
 if TYPE_CHECKING:
     from batchinfer.evaluate.audit import AuditReport
@@ -15,11 +14,27 @@ if TYPE_CHECKING:
 WIDEST = 200  # characters of what was found
 
 
+def _version(_ctx: click.Context, _option: click.Parameter, text: str | None) -> int | str | None:
+    """A version's number, or a candidate's name."""
+    from batchinfer.versions.layout import CANDIDATE
+
+    if text is None or CANDIDATE.fullmatch(text):
+        return text
+    if text.isascii() and text.isdigit() and int(text):
+        return int(text)
+    raise click.BadParameter(f"{text} is neither a version such as 3 nor a candidate such as r7.")
+
+
 @click.command("audit")
 @job_argument
-@click.option("--version", "version", type=Integer(min=1), metavar="N", help="Audit this version, not the served one.")
+@click.option(
+    "--version",
+    callback=_version,
+    metavar="N",
+    help="Audit this version, or a refused candidate such as r7, not the served one.",
+)
 @json_option
-def audit_(job: str, version: int | None, as_json: bool) -> None:
+def audit_(job: str, version: int | str | None, as_json: bool) -> None:
     """How well each group of rows is served, by the section audit: slices of the list, exchanged terms, sentences with terms.
 
     Rows with exchanged terms, and sentences, are asked through the job's cache. Writes audit.json and card.md beside the
@@ -42,7 +57,8 @@ def audit_(job: str, version: int | None, as_json: bool) -> None:
 def _print_audit(report: AuditReport) -> None:
     from batchinfer.evaluate.card import cells
 
-    title = f"Audit of {report.job}, version {report.version}"
+    what = "candidate" if isinstance(report.version, str) else "version"
+    title = f"Audit of {report.job}, {what} {report.version}"
     columns = ["group", "rows", "coverage", "failures", "accuracy", "tokens", "verdict"]
     if report.slices:
         rows = [[cell(each.name), *cells(each), each.verdict.value] for each in report.slices]

@@ -59,19 +59,21 @@ class Session:
     """What all asking of one comparison or audit shares.
 
     data: the job's part of the data folder.
-    number: of the comparison, or of the version that is audited.
+    number: of the comparison, or the version or candidate that is audited.
     console: whom to tell.
     stop: whether it was asked to end.
     engine: one that is already loaded, or None to start each model's.
     turn: rows of an arm that are asked before it is the next one's turn.
+    status: what its runs are recorded as.
     """
 
     data: JobData
-    number: int
+    number: int | str
     console: Console
     stop: Stop
     engine: Engine | None = None
     turn: int = TURN
+    status: RunStatus = RunStatus.EVAL
 
 
 @contextlib.contextmanager
@@ -131,13 +133,13 @@ def _ask_model(alike: Sequence[AskedArm], session: Session, overall: _Overall) -
 def _recorded(asked: AskedArm, session: Session) -> Iterator[None]:
     """Records an arm among the runs: answers are stored with the number of what made them, and erased by what it asked."""
     store, question = asked.prepared.store, asked.question
-    asked.run_id = store.start_run(question.fingerprint, question.parts, RunStatus.EVAL)
+    asked.run_id = store.start_run(question.fingerprint, question.parts, session.status)
     try:
         yield
     finally:
         made = {"generated": asked.progress.generated, "failed": asked.progress.failed}
-        about = {"job": session.data.name, "eval": session.number, "arm": asked.arm.name}
-        store.finish_run(asked.run_id, RunStatus.EVAL, about | made)
+        about = {"job": session.data.name, str(session.status): session.number, "arm": asked.arm.name}
+        store.finish_run(asked.run_id, session.status, about | made)
 
 
 def _take_turn(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from batchinfer.cache.reviewers import Reviewer
 from batchinfer.core.clock import iso
+from batchinfer.errors import counted
 from batchinfer.job.reader import Job
-from batchinfer.publish.slices import AuditedSlice, FairVerdict
+from batchinfer.publish.slices import AuditedSlice, FairVerdict, SliceFigures
 from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.precision import ServedFigures
 
 
 class AskedGroup(Protocol):
@@ -27,30 +31,113 @@ class AskedGroup(Protocol):
     def message(self) -> str: ...
 
 
-def card_of(
-    job: Job, manifest: Manifest, verdict: FairVerdict, slices: Sequence[AuditedSlice], asked: Sequence[AskedGroup]
-) -> str:
+@dataclass(frozen=True, slots=True)
+class SaidByPeople:
+    """Entries that people said something of.
+
+    accepted: those of the model's that people accepted.
+    corrected: those that reviewers gave.
+    imported: those that were imported.
+    """
+
+    accepted: int = 0
+    corrected: int = 0
+    imported: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What a card is made of, beside the groups.
+
+    job: as its file is now.
+    name: of the version or candidate, such as version 3.
+    manifest: what it says of itself.
+    verdict: on all groups together.
+    whole: the figures of the whole list; None where no list was counted.
+    people: what people said of the version's entries.
+    reviewers: who gave verdicts and answers to the job.
+    known: precision and recall of the version, as far as somebody found them out.
+    untested: columns of the list that no slice is made of.
+    """
+
+    job: Job
+    name: str
+    manifest: Manifest
+    verdict: FairVerdict
+    whole: SliceFigures | None = None
+    people: SaidByPeople = SaidByPeople()
+    reviewers: Sequence[Reviewer] = ()
+    known: ServedFigures = ServedFigures()  # noqa: RUF009 - frozen
+    untested: Sequence[str] = ()
+
+
+def card_of(facts: CardFacts, slices: Sequence[AuditedSlice], asked: Sequence[AskedGroup]) -> str:
     """The card's Markdown. asked: exchanged terms, and groups of sentences."""
     parts = [
-        _intended(job, manifest, verdict), _groups(slices), _asked_groups(asked), _untested(job, slices, asked),
-        _failures(slices, asked), _limits(job),
+        _intended(facts), _figures(facts), _groups(slices), _asked_groups(asked), _untested(facts, slices, asked),
+        _failures(facts, slices, asked), _reviewed(facts), _limits(facts.job),
     ]  # fmt: skip
     return "\n".join(line for part in parts for line in (*part, ""))
 
 
-def _intended(job: Job, manifest: Manifest, verdict: FairVerdict) -> Iterator[str]:
-    spec, gate = job.spec, job.spec.gate
-    yield f"# {job.name}, version {manifest.version}"
+def _intended(facts: CardFacts) -> Iterator[str]:
+    manifest, spec = facts.manifest, facts.job.spec
+    golden = spec.gate.golden or spec.eval.golden
+    yield f"# {facts.job.name}, {facts.name}"
     yield ""
-    yield f"Audit: **{verdict}**."
+    yield f"Audit: **{facts.verdict}**."
     yield ""
     yield f"- Intended use: {spec.description or 'not described: write it as description in the job file'}"
     yield f"- Model: {spec.model.id if spec.model else 'none; all answers were imported'}"
     yield f"- Data: {spec.input.path or f'the served version of the job {spec.input.job}'}, {manifest.rows:,} entries"
     yield f"- Made at: {iso(manifest.created_at)}"
-    golden = gate.golden or spec.eval.golden
     yield f"- Golden rows: {golden.path if golden else 'none, so that accuracy is not known'}"
-    yield f"- Entries that people must have reviewed before publishing: {gate.reviewed}"
+
+
+def _figures(facts: CardFacts) -> Iterator[str]:
+    yield "## Figures"
+    yield ""
+    if facts.whole is not None:
+        found = facts.whole.to_json()
+        yield f"- Coverage of the list: {_ranged(found['coverage'], found['coverage_interval'])}"
+        yield f"- Failures: {_ranged(found['failures'], found['failures_interval'])}"
+        if found["golden"]:
+            yield f"- Accuracy on {found['golden']:,} golden rows: {_ranged(found['accuracy'], (found['low'], found['high']))}"
+    precision, recall = facts.known.precision, facts.known.recall
+    if precision is None:
+        yield f"- Precision: not known; batchinfer precision {facts.job.name} --sample 200 --out FILE draws rows to judge"
+    else:
+        verdicts, ends = counted(precision.verdicts, "verdict"), (precision.low, precision.high)
+        yield f"- Precision by {verdicts} on samples: {_ranged(precision.estimate, ends)}"
+    if recall is not None:
+        rows = counted(recall.rows, "golden row")
+        yield f"- Recall of what {rows} must contain: {_ranged(recall.estimate, (recall.low, recall.high))}"
+    yield ""
+    yield "Intervals are of 95 %."
+
+
+def _reviewed(facts: CardFacts) -> Iterator[str]:
+    yield "## Who reviewed what"
+    yield ""
+    people, manifest = facts.people, facts.manifest
+    yield (
+        f"Of {counted(manifest.rows, 'entry', 'entries')} people accepted {people.accepted:,}, corrected {people.corrected:,} "
+        f"and imported {people.imported:,}; nobody said anything of the others. The gate wants as reviewed: "
+        f"{facts.job.spec.gate.reviewed}."
+    )
+    yield ""
+    if not facts.reviewers:
+        yield "Nobody gave a verdict or an answer to this job."
+        return
+    yield "| who | accepted | rejected | corrected | answers imported | first | last |"
+    yield "| --- | ---: | ---: | ---: | ---: | --- | --- |"
+    for each in facts.reviewers:
+        counts = " | ".join(f"{count:,}" for count in (each.accepted, each.rejected, each.corrected, each.answered))
+        yield f"| {_plain(each.author or '(without a name)')} | {counts} | {_day(each.first)} | {_day(each.last)} |"
+
+
+def _day(moment: str | None) -> str:
+    return "-" if moment is None else moment[:10]
 
 
 def _groups(slices: Sequence[AuditedSlice]) -> Iterator[str]:
@@ -64,7 +151,7 @@ def _groups(slices: Sequence[AuditedSlice]) -> Iterator[str]:
     for each in slices:
         yield f"| {_plain(each.name)} | {' | '.join(cells(each))} | {each.verdict} |"
     yield ""
-    yield "Intervals are of 95 %. Tokens are the median, as a multiple of the whole list's."
+    yield "Tokens are the median, as a multiple of the whole list's."
 
 
 def _asked_groups(asked: Sequence[AskedGroup]) -> Iterator[str]:
@@ -95,7 +182,8 @@ def _ranged(share: float, interval: Sequence[float]) -> str:
     return f"{share:.1%} ({low:.1%} to {high:.1%})"
 
 
-def _untested(job: Job, slices: Sequence[AuditedSlice], asked: Sequence[AskedGroup]) -> Iterator[str]:
+def _untested(facts: CardFacts, slices: Sequence[AuditedSlice], asked: Sequence[AskedGroup]) -> Iterator[str]:
+    spec = facts.job.spec.audit
     yield "## Not tested"
     yield ""
     for each in slices:
@@ -104,25 +192,41 @@ def _untested(job: Job, slices: Sequence[AuditedSlice], asked: Sequence[AskedGro
     for group in asked:
         if group.verdict is FairVerdict.UNKNOWN:
             yield f"- {_plain(group.name)}: {group.rows:,} rows, {_plain(group.message)}"
-    named = [*job.spec.audit.slices, *job.spec.audit.swaps]
-    yield f"- Groups that none of these names: {', '.join(named)}"
+    if facts.untested:
+        yield f"- Groups by other columns of the list: {_plain(', '.join(facts.untested))}"
+    if not spec.swaps:
+        yield "- Whether answers depend on whom a text is about: no terms for groups of people were exchanged"
+    else:
+        yield f"- Groups of people, and words for them, that are not in {_plain(', '.join(spec.swaps))}"
+    if not spec.templates:
+        yield "- How scores tell right from wrong for groups of people: no sentences were asked"
 
 
-def _failures(slices: Sequence[AuditedSlice], asked: Sequence[AskedGroup]) -> Iterator[str]:
+def _failures(facts: CardFacts, slices: Sequence[AuditedSlice], asked: Sequence[AskedGroup]) -> Iterator[str]:
     yield "## Known failures"
     yield ""
     failed = [each for each in slices if each.verdict is FairVerdict.FAIL]
     for each in failed:
         yield f"- {_plain(each.name)}: {'; '.join(each.why)}"
+    if facts.whole is not None and facts.whole.reasons:
+        yield f"- The list failed for: {_reasons(facts.whole)}"
     for each in slices:
         if each.figures.reasons:
-            reasons = ", ".join(f"{reason} {count:,}" for reason, count in each.figures.reasons.items())
-            yield f"- {_plain(each.name)} failed for: {reasons}"
+            yield f"- {_plain(each.name)} failed for: {_reasons(each.figures)}"
     worse = [each for each in asked if each.verdict is FairVerdict.FAIL]
     for group in worse:
         yield f"- {_plain(group.name)}: {_plain(group.message)}"
+    for check in facts.manifest.gate.failed:
+        yield f"- The gate's check {check.name}: {_plain(check.message)}"
+    if facts.manifest.forced is not None:
+        forced = facts.manifest.forced
+        yield f"- Published although the gate refused it, by {_plain(forced.by)}: {_plain(forced.why)}"
     if not failed and not worse:
         yield "- No group fails its limits."
+
+
+def _reasons(figures: SliceFigures) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in figures.reasons.items())
 
 
 def _limits(job: Job) -> Iterator[str]:

@@ -19,15 +19,16 @@ from batchinfer.core.output import OutputFile
 from batchinfer.core.person import Nobody, Person
 from batchinfer.core.records import Info, Source
 from batchinfer.core.sql import listed, literal
-from batchinfer.errors import NotFound, UsageError
+from batchinfer.errors import NotFound, UsageError, counted
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Options, Prepared, prepare, quiet
 from batchinfer.publish.caution import confirm_list
 from batchinfer.publish.contents import Candidate
-from batchinfer.publish.golden import is_right, read_golden
-from batchinfer.publish.inference import Estimated, JudgedRow, Precision, Whole, allocate, estimate_precision
+from batchinfer.publish.golden import read_golden
+from batchinfer.publish.inference import Estimated, Precision, allocate
 from batchinfer.publish.precision import SampledPrecision, judged_mark, size_sql, verdict_mark
 from batchinfer.publish.predictions_file import version_rows
+from batchinfer.publish.recall import measure_recall
 from batchinfer.publish.samples import Sample, Stratum, keep_sample, new_sample, write_frame
 from batchinfer.review.export import DrawnRows, Sheet
 from batchinfer.review.subject import SubjectKind
@@ -36,7 +37,6 @@ from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import open_if_served, served
 from batchinfer.versions.precision import precision_file
 
-OUT_OF_MANY = 1e-6
 BANDS = 5  # of the score
 LEAST_SHARE = 10  # rows that a uniform sample would draw of a slice; smaller ones are drawn as one
 LETTERS = 8  # of a sample's id
@@ -105,40 +105,28 @@ def version_precision(
         rows = _rows_of(job, data, prepared, number)
         candidate = Candidate(prepared.workspace, now_served.folder if now_served else None)
         found = SampledPrecision(prepared.workspace, data, candidate.withheld_sql).measure(rows)
-        recall = _recall(job, prepared, rows)
+        recall = measure_recall(prepared.workspace, read_golden(job, prepared.query_list.source.key), rows)
+    report = VersionPrecision(job.name, number, found, recall)
+    if found.problem is None or recall is not None:
+        _write(data, report)
     if found.problem is not None:
         more = max(1, found.wanted(DEFAULT_LIMIT) or 0)
         raise NotFound(
-            f"There is no figure for version {number} of {job.name}: {found.problem}",
+            f"There is no figure for version {number} of {job.name}: {found.problem}{_with_recall(recall)}",
             fix=f"batchinfer precision {job.name} --sample {more} --out FILE draws what to judge.",
         )
-    report = VersionPrecision(job.name, number, found, recall)
-    _write(data, report)
     return report
 
 
+def _with_recall(recall: Estimated | None) -> str:
+    """What golden rows tell all the same, as the end of a sentence."""
+    if recall is None:
+        return ""
+    rows, low, high = counted(recall.verdicts, "golden row"), recall.interval.low, recall.interval.high
+    return f"; of what {rows} must contain, {recall.value:.1%} is served ({low:.1%} to {high:.1%}), which is kept"
+
+
 DEFAULT_LIMIT = 0.9  # that a first sample is made for
-
-
-def _recall(job: Job, prepared: Prepared, rows_sql: str) -> Estimated | None:
-    """How much of what right answers must contain a version serves. Golden rows count as drawn from many more."""
-    known = read_golden(job, prepared.query_list.source.key)
-    if known is None or known.compare != "contains":
-        return None
-    db, as_json = prepared.workspace.db, job.spec.output.is_json
-    db.register("known", known.rows)
-    served_rows = db.execute(
-        f"SELECT k.answer, e.prediction FROM known k LEFT JOIN {rows_sql} e USING (lookup_hash) ORDER BY k.query"
-    ).fetchall()
-    db.unregister("known")
-    judged = []
-    for answer, prediction in served_rows:
-        value, said = json.loads(answer), json.loads(prediction) if as_json and prediction is not None else prediction
-        items = value if isinstance(value, list) else [value]
-        held = sum(said is not None and is_right(said, item, known.compare) for item in items)
-        if items:
-            judged.append(JudgedRow(OUT_OF_MANY, held / len(items), len(items), 0.5, ""))
-    return estimate_precision(judged, Whole(len(judged), sum(row.size for row in judged), 0.5))
 
 
 def _write(data: JobData, report: VersionPrecision) -> None:

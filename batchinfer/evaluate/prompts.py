@@ -49,14 +49,16 @@ def compare_prompts(
         experiment = design(job, data, options, scratch)
         data.prepare(job.path)
         halves.remember_halves(data, job.spec.eval.dev, halves.remembered(data, job.spec.eval.dev) | experiment.dev)
-        session = Session(data, _next_number(data), console, stop, engine)
+        number = _next_number(data)
+        session = Session(data, number, console, stop, engine)
         rows = _write_rows(experiment, scratch)
         asked = [
             held.enter_context(beside_cache(arm, data, rows[place], console, writes=True))
             for place, arm in enumerate(experiment.arms)
         ]
         report, results, chosen = _compare(job, experiment, asked, session, scratch)
-        write_report(data.evals / str(session.number), report, results)
+        report = replace(report, number=number)
+        write_report(data.evals / str(number), report, results)
     return report, experiment.arms[chosen]
 
 
@@ -94,7 +96,6 @@ def _compare(
     reports = [findings.judged_arm(experiment, *each) for each in zip(asked, found, judged, strict=True)]
     report = replace(
         findings.planned_report(job, experiment, reports),
-        number=session.number,
         chosen=experiment.arms[chosen].name,
         tested=findings.tested(experiment, found, chosen),
         cut_off=findings.cut_off_of(job, experiment, found[chosen]),

@@ -112,6 +112,7 @@ class AuditedTemplate:
             "terms": self.terms, "group": self.group, "rows": self.rows,
             **{name: self.areas.get(name) for name in KINDS}, "background": self.background,
             "low": self.low, "high": self.high, "verdict": self.verdict, "why": list(self.why),
+            "name": self.name, "message": self.message,
         }  # fmt: skip
 
 

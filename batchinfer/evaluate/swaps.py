@@ -80,6 +80,7 @@ class AuditedSwap:
         return {
             "terms": self.terms, "from": self.start, "to": self.end, "rows": self.rows, "changed": self.changed,
             "choice": self.choice, "score_gap": self.score_gap, "low": self.low, "high": self.high, "verdict": self.verdict,
+            "name": self.name, "message": self.message,
         }  # fmt: skip
 
 

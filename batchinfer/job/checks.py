@@ -143,11 +143,25 @@ def eval_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]
     return {(locate(("eval", field), tree)[1], f"eval.{field}: {fault}") for field, fault in found}
 
 
+def gate_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for a gate that asks for a recall without golden rows that say what an answer contains."""
+    golden = spec.gate.golden
+    if spec.gate.recall is None or (golden is not None and golden.compare == "contains"):
+        return set()
+    fault = "gate.recall: it is of golden rows that say what a right answer contains: set gate.golden with compare: contains."
+    return {(locate(("gate", "recall"), tree)[1], fault)}
+
+
 def audit_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for a gate that asks for an audit of nothing, and for sentences that cannot be judged."""
     found = set()
-    if spec.gate.audit and not spec.audit.slices:
-        fault = "gate.audit: the job has no audit.slices, so there is nothing to audit."
+    if spec.gate.audit and not spec.audit.slices and not spec.audit.asks:
+        fault = "gate.audit: the job has no audit.slices and no audit.swaps, so there is nothing to audit."
+        found.add((locate(("gate", "audit"), tree)[1], fault))
+    if spec.gate.audit and spec.audit.asks and spec.prompt is None:
+        fault = (
+            "gate.audit: the job has no prompt to ask with exchanged terms: leave audit.swaps and audit.templates out."
+        )
         found.add((locate(("gate", "audit"), tree)[1], fault))
     line = locate(("audit", "templates"), tree)[1]
     if spec.audit.templates and not spec.output.choices:

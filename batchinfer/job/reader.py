@@ -16,6 +16,7 @@ from batchinfer.job import yaml_file
 from batchinfer.job.checks import (
     audit_problems,
     eval_problems,
+    gate_problems,
     match_problems,
     miss_problems,
     prompt_problems,
@@ -123,7 +124,12 @@ def parse(text: str, name: str) -> JobSpec:
     )
     try:
         spec = JobSpec.model_validate(content)
-        problems |= match_problems(spec, tree) | eval_problems(spec, tree) | audit_problems(spec, tree)
+        problems |= (
+            match_problems(spec, tree)
+            | eval_problems(spec, tree)
+            | audit_problems(spec, tree)
+            | gate_problems(spec, tree)
+        )
     except ValidationError as exc:
         problems |= described(exc.errors(), tree)
     if problems:

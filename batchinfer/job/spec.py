@@ -167,11 +167,16 @@ class GateSpec(Section):
     golden: GoldenSpec | None = Field(None, description="Keys whose right answers are known; most must be answered so.")
     audit: bool = Field(
         default=False,
-        description="Whether each slice of the section audit must keep to its limits, where rows enough say so.",
+        description="Whether each group of the section audit must keep to its limits, where rows enough say so; exchanged terms and "
+        "sentences count as `batchinfer audit` last found them with this prompt and model.",
     )
     precision: Share | None = Field(
         None,
         description="Least share of the predictions that is right, by verdicts on samples; the interval's lower end must reach it.",
+    )
+    recall: Share | None = Field(
+        None,
+        description="Least share of what the rows of golden must contain that is served; the interval's lower end must reach it.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchinfer.cache.schema import FailureRow, RunRow, RunStatus
+from batchinfer.cache.schema import FailureRow, RunRow
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.core.reasons import FailureReason, ranked
@@ -42,7 +42,7 @@ def runs(data: JobData) -> list[RunRow]:
 def failures(data: JobData, limit: int | None) -> Failures:
     """Rows without a prediction, at most so many. Raises NotFound for a job that was never run, if it has none either."""
     store = _existing(data)
-    counts, past = store.failure_reasons(), [run for run in store.runs() if run.status is not RunStatus.EVAL]
+    counts, past = store.failure_reasons(), [run for run in store.runs() if not run.status.is_aside]
     if not counts and not past:
         raise _never_run(data)
     remaining = figure(past[0].report, "remaining") if past else 0

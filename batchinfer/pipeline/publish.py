@@ -18,15 +18,14 @@ from batchinfer.planning.prepare import Options, Prepared, begun, prepare_to_wri
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import CandidateReport, release_candidate
 from batchinfer.publish.caution import Consent, confirm_list
-from batchinfer.publish.golden import Golden
-from batchinfer.publish.release import Release, prepare_gate, release
+from batchinfer.publish.release import Known, Release, prepare_gate, release
 from batchinfer.versions.manifest import Forced
 
 
 def publish_prepared(
-    prepared: Prepared, run_id: int, failed: int, golden: Golden | None, person: Person, consent: Consent
+    prepared: Prepared, run_id: int, failed: int, known: Known, person: Person, consent: Consent
 ) -> Release:
-    """Publishes what the cache has for a list. failed: prompts without an answer. golden: the job's golden rows."""
+    """Publishes what the cache has for a list. failed: prompts without an answer. known: as `prepare_gate` gives it."""
     asked = prepared.question
     facts = RunFacts(
         run_id=run_id,
@@ -37,7 +36,7 @@ def publish_prepared(
         parser=asked.parser_id if asked else None,
     )
     with os_errors(prepared.data.versions):
-        return release(prepared.data, prepared.workspace, facts, person, failed=failed, known=golden, consent=consent)
+        return release(prepared.data, prepared.workspace, facts, person, failed=failed, known=known, consent=consent)
 
 
 def publish(
@@ -52,11 +51,11 @@ def publish(
         held.enter_context(begun(job, data, f"batchinfer publish {job.name}", options.input, person.info))
         differs = confirm_list(job, data, options.input, person, yes=options.yes)
         prepared = held.enter_context(prepare_to_write(job, data, options, person.info))
-        golden = prepare_gate(job, prepared.query_list.source)
+        known = prepare_gate(job, prepared.query_list.source)
         texts = prepared.workspace.texts
         prepared.store.replace_bad_rows(prepared.query_list.bad_rows(), texts)  # which failures lists then
         run_id, failed = prepared.store.last_run_id(), prepared.plan.counts.failed
-        outcome = publish_prepared(prepared, run_id, failed, golden, person, consent)
+        outcome = publish_prepared(prepared, run_id, failed, known, person, consent)
         status = RunStatus.DONE if outcome.rejected is None else RunStatus.REJECTED
         report = RunReport.of(prepared, status, Progress(), outcome, list_differs=differs)
         if outcome.rejected is not None:

@@ -234,6 +234,11 @@ def _remedies(job: Job, outcome: Release, remaining: int) -> list[str]:
         remedies.append(
             f"Let people review it: batchinfer review {job.name} --out FILE.csv, then batchinfer import {job.name} FILE.csv."
         )
+    if "audit" in refused:
+        remedies.append(
+            f"Look at its groups: batchinfer audit {job.name} --version {outcome.candidate} says what stands apart, and asks exchanged "
+            f"terms and sentences; batchinfer publish {job.name} then takes what it found."
+        )
     if outcome.contents.served:  # otherwise there is nothing to compare it with
         remedies.append(f"Compare it: batchinfer diff {job.name} current {outcome.candidate}.")
     empty = " --allow-empty" if not outcome.contents.entries else ""

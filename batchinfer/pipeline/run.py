@@ -45,7 +45,7 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
         stop = held.enter_context(stopping(options.max_hours, console.info, options.stop_seconds))
         differs = _look_at_list(job, data, options, console)
         prepared = held.enter_context(prepare_to_write(job, data, options, console.info))
-        golden = prepare_gate(job, prepared.query_list.source)
+        known = prepare_gate(job, prepared.query_list.source)
         if engine is None and prepared.question is not None and prepared.plan.counts.to_generate:
             check_loadable(job, data, prepared.question, console.info)
         confirm_regeneration(prepared, options, console)
@@ -54,7 +54,7 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
             if options.publishes:
                 failed = prepared.plan.counts.failed + record.progress.failed
                 consent = Consent(yes=options.yes)
-                record.outcome = publish_prepared(prepared, record.run_id, failed, golden, console, consent)
+                record.outcome = publish_prepared(prepared, record.run_id, failed, known, console, consent)
         _note_end(prepared, options, record)
     return record.report
 

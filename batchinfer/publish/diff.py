@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +23,10 @@ from batchinfer.core.sql import listed, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.publish.predictions_file import version_rows
 from batchinfer.versions import folders, pointers
-from batchinfer.versions.layout import OWN_COLUMNS, PREDICTIONS, free_name
+from batchinfer.versions.layout import CANDIDATE, OWN_COLUMNS, PREDICTIONS, free_name
 from batchinfer.versions.manifest import Manifest
 
 CURRENT = "current"
-CANDIDATE = re.compile(r"r\d+(-\d+)?")
 DIFFERENCE_COLUMNS = ("change", "old", "new", "old_score", "new_score", "old_source", "new_source")
 
 

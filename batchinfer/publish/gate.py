@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchinfer.core.records import Check
 from batchinfer.errors import counted
 from batchinfer.job.spec import GateSpec
-from batchinfer.publish.inference import Precision
-from batchinfer.publish.slices import AuditedSlice, FairVerdict
+from batchinfer.publish.fairness import Fairness, judge_groups
+from batchinfer.publish.inference import Estimated, Precision, verdicts_wanted
 
-MOST_NAMED = 5  # groups in a sentence
+MOST_GOLDEN = 1_000_000  # rows that somebody could make
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +78,16 @@ _GOLDEN = _Share("golden row", "golden rows", "is right", "are right")
 
 
 def judge(
-    spec: GateSpec, figures: Figures, slices: Sequence[AuditedSlice] = (), precision: Precision | None = None
+    spec: GateSpec,
+    figures: Figures,
+    fairness: Fairness | None = None,
+    precision: Precision | None = None,
+    recall: Estimated | None = None,
 ) -> list[Check]:
     """All checks of the job's gate, passed or not.
 
-    slices: groups of the list's keys, with what an audit says of them. precision: of the model's predictions, where the
-    gate asks for it.
+    fairness: of groups, where the gate asks for an audit. precision: of the model's predictions, and recall: of what golden
+    rows must contain, where it asks for them.
     """
     checks = [
         _least("coverage", spec.coverage, figures.covered, figures.keys, _KEYS),
@@ -106,23 +109,12 @@ def judge(
     if spec.golden is not None:
         checks.append(_least("golden", spec.golden.accuracy, figures.right, figures.golden, _GOLDEN))
     if spec.audit:
-        checks.append(_fair(slices))
+        checks.append(judge_groups(fairness or Fairness()))
     if spec.precision is not None and precision is not None:
         checks.append(_precise(spec.precision, precision))
+    if spec.recall is not None and recall is not None:
+        checks.append(_whole(spec.recall, recall))
     return checks
-
-
-def _fair(slices: Sequence[AuditedSlice]) -> Check:
-    """Refuses if a group fails, or if nothing could be said of any. Those that are too small are named."""
-    failed = [f"{each.name}: {'; '.join(each.why)}" for each in slices if each.verdict is FairVerdict.FAIL]
-    unknown = [each.name for each in slices if each.verdict is FairVerdict.UNKNOWN]
-    small = f"; not enough data for {', '.join(unknown[:MOST_NAMED])}" if unknown else ""
-    small += f" and {len(unknown) - MOST_NAMED:,} more" if len(unknown) > MOST_NAMED else ""
-    groups = counted(len(slices), "group")
-    message = f"{len(failed):,} of {groups} {'stands' if len(failed) == 1 else 'stand'} too far apart"
-    named = f" ({', '.join(each.partition(': ')[0] for each in failed[:MOST_NAMED])})" if failed else ""
-    passed = not failed and len(unknown) < len(slices)
-    return Check("audit", len(failed), 0, passed, f"{message}{named}{small}", tuple((failed or unknown)[:MOST_NAMED]))
 
 
 def _precise(limit: float, found: Precision) -> Check:
@@ -144,6 +136,24 @@ def _precise(limit: float, found: Precision) -> Check:
         message + ("" if passed else _missing(limit, found)) + ")",
         used=found.to_json(),
     )
+
+
+def _whole(limit: float, found: Estimated) -> Check:
+    """The lower end of the recall's interval must reach the limit; where it does not, how many golden rows might."""
+    low, high, rows = found.interval.low, found.interval.high, found.verdicts
+    message = (
+        f"{found.value:.1%} of what {counted(rows, 'golden row')} must contain is served, {low:.1%} to {high:.1%} with 95 % "
+        f"(from at least {limit:.1%} on wanted"
+    )
+    if low < limit:
+        wanted = verdicts_wanted(limit, found, MOST_GOLDEN)
+        message += (
+            "; more golden rows would not help"
+            if wanted is None
+            else f"; about {counted(wanted, 'golden row')} more might do"
+        )
+    used = {"estimate": found.value, "low": low, "high": high, "rows": rows}
+    return Check("recall", low, limit, low >= limit, f"{message})", used=used)
 
 
 def _missing(limit: float, found: Precision) -> str:

@@ -21,15 +21,17 @@ from batchinfer.errors import StoreError
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.publish import build, evidence, gate, golden, lookup_index, matcher, sliced
+from batchinfer.publish import asked, build, evidence, gate, golden, lookup_index, matcher, sliced
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
 from batchinfer.publish.contents import Candidate, Contents
+from batchinfer.publish.fairness import Fairness
 from batchinfer.publish.gate import Figures
 from batchinfer.publish.golden import Golden, Score
 from batchinfer.publish.inference import Precision
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.precision import SampledPrecision
+from batchinfer.publish.recall import measure_recall
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import PREDICTIONS
 from batchinfer.versions.manifest import Manifest
@@ -71,7 +73,19 @@ class Release:
         return [check for check in self.checks if not check.passed]
 
 
-def prepare_gate(job: Job, source: ListSource) -> Golden | None:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the gate holds a candidate against, out of files that the job names.
+
+    golden: the job's golden rows, if it has some.
+    lists: a digest of the lists of terms and sentences that an audit asks; None where the gate does not look at them.
+    """
+
+    golden: Golden | None = None
+    lists: str | None = None
+
+
+def prepare_gate(job: Job, source: ListSource) -> Known:
     """What publishing will need, looked at before hours of work: golden rows, columns to audit, the libraries of a matcher.
 
     source: the job's list. Raises InputError, SpecError or MissingExtra.
@@ -79,7 +93,8 @@ def prepare_gate(job: Job, source: ListSource) -> Golden | None:
     if job.spec.match is not None:
         matcher.need_libraries()
     sliced.check_slices(job, source)
-    return golden.read_golden(job, source.key)
+    lists = asked.digest_lists(job) if job.spec.gate.audit else None
+    return Known(golden.read_golden(job, source.key), lists)
 
 
 def release(
@@ -89,7 +104,7 @@ def release(
     person: Person,
     *,
     failed: int,
-    known: Golden | None,
+    known: Known,
     consent: Consent,
 ) -> Release:
     """Builds a candidate and publishes it if its gate passes, or it is forced, and it says anything new.
@@ -99,7 +114,7 @@ def release(
 
     A version without entries, or one that removes most of what is served, is not published unless a person wants it.
 
-    failed: prompts without an answer. known: the job's golden rows. Raises UsageError.
+    failed: prompts without an answer. known: as `prepare_gate` gives it. Raises UsageError.
     """
     info, forced = person.info, consent.forced
     current = resolve_current(data, info)
@@ -113,7 +128,7 @@ def release(
         with folders.draft_folder(data) as draft:
             info("Building the version ...")
             candidate.write(draft / PREDICTIONS)
-            checks = _judged(data, candidate, workspace, failed, known)
+            checks = _judged(data, candidate, workspace, run, failed, known)
             passed = forced is not None or all(check.passed for check in checks)
             if passed:
                 check_not_empty(candidate.contents.entries, consent)
@@ -131,20 +146,37 @@ def release(
 
 
 def _judged(
-    data: JobData, candidate: Candidate, workspace: Workspace, failed: int, known: Golden | None
+    data: JobData, candidate: Candidate, workspace: Workspace, run: RunFacts, failed: int, known: Known
 ) -> list[Check]:
     """What the gate says of a candidate, with examples of what it refuses."""
-    score = Score() if known is None else golden.score(candidate, known, evidence.MOST)
+    score = Score() if known.golden is None else golden.score(candidate, known.golden, evidence.MOST)
     precision = _precision(data, candidate, workspace)
+    recall = None
+    if workspace.spec.gate.recall is not None:
+        recall = measure_recall(workspace, known.golden, candidate.entries_sql)
     contents, query_list = candidate.contents, workspace.query_list
-    slices = sliced.audit_slices(workspace, candidate.entries_sql, known) if workspace.spec.gate.audit else ()
+    fairness = _fairness(data, candidate, workspace, run, known)
     figures = Figures(
         keys=query_list.lookups, covered=contents.covered, attempted=query_list.unique + query_list.bad,
         failed=failed + query_list.bad, entries=contents.entries, carried=contents.carried, served=contents.served,
         missing=contents.missing, changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen,
         golden=score.rows, right=score.right,
     )  # fmt: skip
-    return evidence.attach(gate.judge(workspace.spec.gate, figures, slices, precision), candidate, score.wrong)
+    return evidence.attach(
+        gate.judge(workspace.spec.gate, figures, fairness, precision, recall), candidate, score.wrong
+    )
+
+
+def _fairness(data: JobData, candidate: Candidate, workspace: Workspace, run: RunFacts, known: Known) -> Fairness:
+    """What is known of groups, if the gate asks for it: slices of the candidate, and the audit that asked as it was asked."""
+    spec = workspace.spec
+    if not spec.gate.audit:
+        return Fairness()
+    slices = sliced.audit_list(workspace, candidate.entries_sql, known.golden).slices if spec.audit.slices else ()
+    if known.lists is None or run.fingerprint is None or run.parser is None:
+        return Fairness(slices, asks=spec.audit.asks)
+    settings = asked.settings_of(spec, known.lists, run.fingerprint, run.parser)
+    return Fairness(slices, spec.audit.asks, asked.read_asked(data, settings))
 
 
 def _precision(data: JobData, candidate: Candidate, workspace: Workspace) -> Precision | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -43,18 +44,29 @@ def check_slices(job: Job, source: ListSource) -> None:
         raise faulty(job, faults)
 
 
-def audit_slices(workspace: Workspace, entries: str, golden: Golden | None) -> tuple[AuditedSlice, ...]:
-    """A verdict on each group of audit.slices. entries: SQL for lookup hash, prediction and score of what is served.
+@dataclass(frozen=True, slots=True)
+class AuditedList:
+    """The list's keys, all together and in groups.
+
+    whole: figures of all.
+    slices: a verdict on each group of audit.slices.
+    """
+
+    whole: SliceFigures
+    slices: tuple[AuditedSlice, ...]
+
+
+def audit_list(workspace: Workspace, entries: str, golden: Golden | None) -> AuditedList:
+    """Counts the list and its groups. entries: SQL for lookup hash, prediction and score of what is served.
 
     Raises InputError for a column that makes no groups.
     """
     columns = workspace.spec.audit.slices
-    if not columns:
-        return ()
     table = SlicedKeys(workspace, columns)
     table.fill(entries, golden)
     slices = [each for column in columns for each in table.groups(column)]
-    return judge_slices(slices, table.whole(), workspace.spec.audit.limits)
+    whole = table.whole()
+    return AuditedList(whole, judge_slices(slices, whole, workspace.spec.audit.limits))
 
 
 class SlicedKeys:
@@ -83,7 +95,7 @@ class SlicedKeys:
             self._db.unregister("slice_batch")
 
     def _gather(self, entries: str) -> None:
-        own = ", ".join(f"{listed(name)}::VARCHAR AS {listed(name)}" for name in self._columns)
+        own = "".join(f"{listed(name)}::VARCHAR AS {listed(name)}, " for name in self._columns)
         self._db.register("slice_faults", self._list.bad_rows().select(["row", "reason"]))
         with self._workspace.store.attached(self._db):
             self._db.execute(
@@ -94,7 +106,7 @@ class SlicedKeys:
                 faults AS (SELECT row, any_value(reason) AS reason FROM slice_faults GROUP BY row),
                 failed AS (SELECT key AS prompt_key, any_value(reason) AS reason FROM cache.failures WHERE key IS NOT NULL GROUP BY key),
                 made AS (SELECT key AS prompt_key, any_value(prompt_tokens + output_tokens) AS tokens FROM cache.generations GROUP BY key)
-                SELECT keyed.lookup_hash, {own}, e.lookup_hash IS NOT NULL AS covered, e.prediction, e.score,
+                SELECT keyed.lookup_hash, {own}e.lookup_hash IS NOT NULL AS covered, e.prediction, e.score,
                        CASE WHEN e.lookup_hash IS NULL THEN coalesce(faults.reason, failed.reason) END AS reason, made.tokens,
                        NULL::BOOLEAN AS is_right
                 FROM keyed LEFT JOIN slice_values USING (row) LEFT JOIN asked USING (lookup_hash)

@@ -20,7 +20,7 @@ from batchinfer.misses.counter import MissCounter
 from batchinfer.serve.problems import MEDIA_TYPE, Problem, Reply, problem_body, reply
 from batchinfer.versions.follow import Follower
 from batchinfer.versions.pointers import Pointer
-from batchinfer.versions.precision import ServedPrecision, read_precision
+from batchinfer.versions.precision import ServedFigures, read_figures
 from batchinfer.versions.query import QueryReader
 from batchinfer.versions.snapshot import Snapshot
 
@@ -114,6 +114,7 @@ class JobStatus:
     last_success_at: when the job's last successful run ended, ISO 8601.
     failed_loads: how often this worker could not open a version.
     precision: of the version, by verdicts on samples, as batchinfer precision wrote it; None if it did not.
+    recall: the same by golden rows that say what an answer contains.
     """
 
     job: str
@@ -128,6 +129,7 @@ class JobStatus:
     last_success_at: str | None
     failed_loads: int
     precision: dict[str, Any] | None
+    recall: dict[str, Any] | None
 
     @property
     def last_success(self) -> float | None:
@@ -177,7 +179,7 @@ class ServedJob:
         self._follower = Follower(data, matching=True, prepare=self._opener)
         self._last_run = data.folder / "last_run.json"
         self._last_success: str | None = None
-        self._precision: ServedPrecision | None = None
+        self._figures = ServedFigures()
         self._retired: list[MissCounter] = []
 
     def refresh(self) -> None:
@@ -190,7 +192,7 @@ class ServedJob:
             self.situation = now
             self._log_change(before, now)
         opened = self.situation.opened
-        self._precision = None if opened is None else read_precision(self.data, opened.version)
+        self._figures = ServedFigures() if opened is None else read_figures(self.data, opened.version)
 
     def _look(self) -> Situation:
         followed = self._follower.followed
@@ -249,6 +251,7 @@ class ServedJob:
         situation = self.situation
         version = situation.opened.version if situation.opened else None
         manifest = situation.opened.snapshot.manifest if situation.opened else None
+        figures = self._figures if self._figures.version == version else ServedFigures()
         return JobStatus(
             job=self.name,
             version=version,
@@ -261,9 +264,8 @@ class ServedJob:
             problem=situation.problem,
             last_success_at=self._last_success,
             failed_loads=self.failed_loads,
-            precision=None
-            if self._precision is None or self._precision.version != version
-            else self._precision.to_json(),
+            precision=None if figures.precision is None else figures.precision.to_json(),
+            recall=None if figures.recall is None else figures.recall.to_json(),
         )
 
 

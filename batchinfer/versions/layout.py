@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 
 from batchinfer.core.sql import quoted
@@ -13,6 +14,7 @@ CHECKS = "lookup.crc"  # of its pages; old versions have none
 PREDICTIONS = "predictions.parquet"
 VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
 PROMPT_KEY = "prompt_key"  # of the cache; NULL for what people gave; no column where the key has one of that name
+CANDIDATE = re.compile(r"r\d+(-\d+)?")  # the name of one: of its run, and a number where several came of it
 OWN_COLUMNS = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
 
 

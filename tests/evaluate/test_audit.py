@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from batchinfer.core.clock import iso, now
 from batchinfer.core.records import Failure
 from batchinfer.errors import BatchinferError, GateFailed, InputError, NotFound, SpecError
 from batchinfer.evaluate.audit import audit
@@ -78,6 +79,23 @@ def test_a_card_and_a_report_are_written(world: World) -> None:
     assert "## Not tested\n\n- language=(none): fewer than 50 rows" in card
     assert "- language=my: failures 25.0%" in card
     assert "- language=my failed for: cut_off 20" in card
+    assert "- Accuracy on 204 golden rows: 80.4%" in card
+    assert "- Groups by other columns of the list: id, text, empty" in card
+    assert "no terms for groups of people were exchanged" in card
+    assert "Nobody gave a verdict or an answer" in card
+
+
+def test_the_card_names_who_reviewed_what(world: World) -> None:
+    """Each person with what they gave and when, how many entries that touches, and what was published by force."""
+    world.judge([row | {"verdict": "accept"} for row in world.review()[:3]], author="Ann | Lee")
+    world.take_in({"id": [100, 101], "prediction": ["given", "given"]}, author="Bo")
+    world.publish()
+    card = (audit(world.job, world.data, None, Quiet()).folder / "card.md").read_text()
+    assert "people accepted 3, corrected 0 and imported 2; nobody said anything of the others" in card
+    day = iso(now())
+    assert day is not None
+    assert f"| Ann \\| Lee | 3 | 0 | 0 | 0 | {day[:10]} | {day[:10]} |" in card
+    assert f"| Bo | 0 | 0 | 0 | 2 | {day[:10]} | {day[:10]} |" in card
 
 
 def test_the_command_ends_well_whatever_it_finds(world: World, monkeypatch: Any, capsys: Any) -> None:

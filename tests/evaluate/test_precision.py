@@ -22,6 +22,7 @@ from batchinfer.publish.samples import read_samples
 from batchinfer.serve.served_job import ServedJob
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.precision import read_figures
 from tests.factories import LENIENT, Templates, World, model_job, write
 from tests.review.lists import CHECK, CHOICE, scores
 
@@ -242,10 +243,20 @@ def test_the_recall(tmp_path: Path) -> None:
     write(world.job.folder / "golden.parquet", {"id": numbers[:20], "answer": ['["jab", "shot"]', '["jab"]'] * 10})
     world.answer(lambda row: "jab,flu" if row["id"] < 20 else "flu")
     world.publish()
+    with pytest.raises(NotFound, match=r"0 verdicts.*of what 20 golden rows must contain, 66.7% is served"):
+        figure(world)
     judged(world, drawn(world, 40))
     recall = figure(world)["recall"]
     assert (round(recall["estimate"], 6), recall["rows"]) == (round(20 / 30, 6), 20)
     assert recall["low"] < 20 / 30 < recall["high"]
+    known = read_figures(world.data, 1)
+    assert (known.recall and known.recall.to_json()) == recall | {"made_at": known.recall and known.recall.made_at}
+    strict = world.changed(gate=LENIENT | {"golden": golden, "recall": 0.9})
+    strict.take_in({"id": [39], "prediction": ['["other"]']})
+    with pytest.raises(
+        GateFailed, match=r"recall: 60.0% of what 20 golden rows must contain is served.*would not help"
+    ):
+        strict.publish()
 
 
 def test_slices_make_strata(tmp_path: Path) -> None:

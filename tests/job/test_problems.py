@@ -23,6 +23,10 @@ from tests.job.files import SMALLEST, problems
             "golden: {path: a, accuracy: 90}",
             "gate.golden.accuracy: input should be less than or equal to 1 (it is 90).",
         ),
+        (
+            "recall: 0.9, golden: {path: a}",
+            "gate.recall: it is of golden rows that say what a right answer contains: set gate.golden with compare: contains.",
+        ),
         ("golden: {path: a, acuracy: 1}", "gate.golden.acuracy: there is no such field; did you mean accuracy?"),
     ],
 )
@@ -46,7 +50,7 @@ def test_a_gate_that_cannot_be(gate: str, problem: str) -> None:
             "gate: {zzz: 1}",
             (
                 "gate.zzz: there is no such field; known are coverage, failures, shrink, changed, rows, carried, reviewed, golden, "
-                "audit, precision."
+                "audit, precision, recall."
             ),
         ),
         (

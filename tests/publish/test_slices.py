@@ -9,6 +9,7 @@ import pytest
 
 from batchinfer.job.audit_spec import AuditLimits
 from batchinfer.job.spec import GateSpec
+from batchinfer.publish.fairness import Fairness
 from batchinfer.publish.gate import Figures, judge
 from batchinfer.publish.slices import AuditedSlice, FairVerdict, SliceFigures, judge_slices, verdict_of
 
@@ -84,7 +85,7 @@ def test_the_gate_names_the_groups() -> None:
 
     def check(*names: str) -> Any:
         held = tuple(groups[name] for name in names)
-        return next(each for each in judge(GateSpec(audit=True), fine, held) if each.name == "audit")
+        return next(each for each in judge(GateSpec(audit=True), fine, Fairness(held)) if each.name == "audit")
 
     assert not check("my", "en").passed
     assert "language=my" in check("my", "en").message
