@@ -141,12 +141,15 @@ def drop_incomplete(db: duckdb.DuckDBPyConnection, schema: str) -> dict[str, int
     return gone
 
 
-def insert_named(db: duckdb.DuckDBPyConnection, rows: str, texts: LongTexts) -> None:
-    """Puts the texts that a query on a scratch database gives tokens of into the cache that is attached to it."""
+def insert_named(db: duckdb.DuckDBPyConnection, rows: str, texts: LongTexts, cache: str = "cache") -> None:
+    """Puts the texts that a query on a scratch database gives tokens of into the cache that is attached to it.
+
+    cache: the schema that it is attached as.
+    """
     if texts.any:
         columns = [name for name, *_ in db.execute(f"DESCRIBE {rows}").fetchall() if name in (*PLAIN, *AS_JSON)]
         named = db.execute(f"SELECT DISTINCT unnest({digests_sql(columns)}) FROM ({rows})").fetchall()
-        insert(db, "cache.long_texts", [bytes.fromhex(digest) for (digest,) in named], texts.read)
+        insert(db, f"{cache}.long_texts", [bytes.fromhex(digest) for (digest,) in named], texts.read)
 
 
 def digests_sql(columns: Sequence[str]) -> str:

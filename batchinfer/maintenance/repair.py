@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,9 @@ from batchinfer.core.person import Person, ask
 from batchinfer.core.sql import literal
 from batchinfer.errors import BatchinferError, NotFound, StoreError, counted
 from batchinfer.maintenance.deep import read_cache
-from batchinfer.maintenance.restore import VersionFile, restore_generations, restore_imports, restore_run
+from batchinfer.maintenance.restore import opened, restore_generations, restore_imports, restore_run
 from batchinfer.maintenance.salvage import KEPT, SalvagedTable, kept_files, salvage
 from batchinfer.versions import folders, pointers
-from batchinfer.versions.manifest import Manifest
 
 UNKNOWN = SalvagedTable(0, None)
 
@@ -108,17 +108,16 @@ def _damage(data: JobData) -> str | None:
     return None
 
 
-def _versions(data: JobData) -> tuple[list[VersionFile], list[str]]:
+def _versions(data: JobData) -> tuple[list[int], list[str]]:
     """The versions that are whole, the newest first; and what to say of the others."""
-    found, remarks = list[VersionFile](), list[str]()
+    found, remarks = list[int](), list[str]()
     for number in reversed(folders.numbers(data)):
         try:
             folders.verify(data, number)
         except BatchinferError as exc:
             remarks.append(f"Version {number} is damaged, too, and nothing was taken from it: {exc}")
         else:
-            folder = folders.folder_of(data, number)
-            found.append(VersionFile(number, folder, Manifest.read(folder)))
+            found.append(number)
     return found, remarks
 
 
@@ -166,7 +165,7 @@ def _log(cache: Path) -> Path:
 
 
 def _replace(
-    data: JobData, kept: Path | None, versions: list[VersionFile], scratch: Path, damage: str, remarks: list[str]
+    data: JobData, kept: Path | None, versions: list[int], scratch: Path, damage: str, remarks: list[str]
 ) -> RepairReport:
     path = data.cache.with_name(f".{data.cache.name}.{os.getpid()}")
     try:
@@ -183,7 +182,7 @@ def _replace(
 
 
 def _fill(
-    draft: Store, data: JobData, kept: Path | None, versions: list[VersionFile], scratch: Path
+    draft: Store, data: JobData, kept: Path | None, versions: list[int], scratch: Path
 ) -> tuple[dict[str, RepairedTable], list[str]]:
     """Makes the new cache; says what is from where, and what a person must know."""
     draft.migrate()
@@ -192,8 +191,8 @@ def _fill(
         db.execute(f"ATTACH {literal(str(draft.path))} AS fresh")
         gone = drop_incomplete(db, "fresh.")
         read = {name: table.without(gone.get(name, 0)) for name, table in read.items()}
-        found = _complete(db, data, versions, read)
-        shorten_whole(db, "fresh.")  # versions have long texts whole, and so had older caches
+        shorten_whole(db, "fresh.")  # older caches had long texts whole
+        found = _complete(db, data, versions, read, scratch)
         db.execute("CHECKPOINT fresh")
         db.execute("DETACH fresh")
     read_cache(draft)
@@ -201,40 +200,37 @@ def _fill(
 
 
 def _complete(
-    db: duckdb.DuckDBPyConnection, data: JobData, versions: list[VersionFile], read: Mapping[str, SalvagedTable]
+    db: duckdb.DuckDBPyConnection, data: JobData, numbers: list[int], read: Mapping[str, SalvagedTable], scratch: Path
 ) -> tuple[dict[str, RepairedTable], list[str]]:
     """Adds what versions have and the cache lacks; says what is from where, and what a person must know."""
     db.execute(
         "INSERT INTO fresh.import_keys SELECT DISTINCT import_id, NULL FROM fresh.imports "
         "WHERE import_id NOT IN (SELECT import_id FROM fresh.import_keys)"
     )
-    unnamed, generations, runs = list[int](), 0, 0
-    for version in versions:
-        runs += restore_run(db, version)
-        if version.names_prompts(db):
-            generations += restore_generations(db, version)
-        elif (
-            version.manifest.run.fingerprint is None and version.manifest.spec.sections.get("prompt", "null") != "null"
-        ):
-            unnamed.append(version.number)
-    found = read.get("imports", UNKNOWN)
-    newest = [version for version in versions if version.number == _current(data, versions)]
-    imports = sum(restore_imports(db, version) for version in newest) if found.lost != 0 else 0
-    added = {"generations": generations, "imports": imports, "runs": runs}
+    unnamed, added, found = list[int](), Counter[str](), read.get("imports", UNKNOWN)
+    for number in numbers:
+        with opened(db, data, number, scratch) as version:
+            added["runs"] += restore_run(db, version)
+            if version.names_prompts(db):
+                added["generations"] += restore_generations(db, version)
+            elif version.is_older:
+                unnamed.append(number)
+            if number == _current(data, numbers) and found.lost != 0:
+                added["imports"] += restore_imports(db, version)
     tables = {
-        name: RepairedTable.of(read.get(name, UNKNOWN), added.get(name, 0))
+        name: RepairedTable.of(read.get(name, UNKNOWN), added[name])
         for name in ("generations", "imports", "failures", "runs")
     }
     return tables, _remarks(unnamed, found)
 
 
-def _current(data: JobData, versions: list[VersionFile]) -> int | None:
+def _current(data: JobData, numbers: list[int]) -> int | None:
     """The version that was published last, as far as that can be told."""
     with contextlib.suppress(BatchinferError):
         pointer = pointers.pointer(data, pointers.CURRENT)
         if pointer is not None:
             return pointer.version
-    return versions[0].number if versions else None
+    return numbers[0] if numbers else None
 
 
 def _remarks(unnamed: list[int], imports: SalvagedTable) -> list[str]:

@@ -1,19 +1,33 @@
-"""What versions have that a cache has lost: answers under their prompt keys, and what people gave."""
+"""What versions have that a cache has lost: answers under their prompt keys, and what people gave.
+
+Long texts are restored as the cache keeps them: as tokens, with the texts in `long_texts`.
+
+| table    | columns                                                             |
+| -------- | ------------------------------------------------------------------- |
+| restored | those of the cache's table, of rows that it lacks; one at a time    |
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from batchinfer.cache.imports import stored_query_sql
+from batchinfer.cache.pieces import insert_named
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.core.database import one
 from batchinfer.core.duckdb_paths import parquet_rows
+from batchinfer.core.home import JobData
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import Source
 from batchinfer.core.sql import json_path, literal
+from batchinfer.publish.predictions_file import has_long_texts, loaded
+from batchinfer.versions import folders
 from batchinfer.versions.layout import PREDICTIONS, PROMPT_KEY, version_column
 from batchinfer.versions.manifest import Manifest
 
@@ -25,28 +39,47 @@ class VersionFile:
     """A version whose rows go into a new cache, which is attached as `fresh`.
 
     number: the version's.
-    folder: where it is.
     manifest: what it says of itself.
+    rows: SQL for its rows in a scratch database, which holds tokens of long texts.
+    texts: the long texts.
     """
 
     number: int
-    folder: Path
     manifest: Manifest
-
-    @property
-    def rows(self) -> str:
-        return parquet_rows(self.folder / PREDICTIONS)
+    rows: str
+    texts: LongTexts
 
     @property
     def prediction(self) -> str:
         """SQL for a prediction as the cache has it."""
         return "prediction" if self.manifest.is_json else "to_json(prediction)::VARCHAR"
 
+    @property
+    def is_older(self) -> bool:
+        """Whether it was asked of a model by a program that did not say which prompts its answers belong to."""
+        asked = self.manifest.spec.sections.get("prompt", "null") != "null"
+        return asked and self.manifest.run.fingerprint is None
+
     def names_prompts(self, db: duckdb.DuckDBPyConnection) -> bool:
         """Whether it says which prompt each answer belongs to; versions of older programs do not."""
         columns = [name for name, *_ in db.execute(f"DESCRIBE SELECT * FROM {self.rows}").fetchall()]
         key = [column.name.lower() for column in self.manifest.key]
         return self.manifest.run.fingerprint is not None and PROMPT_KEY in columns and PROMPT_KEY not in key
+
+
+@contextlib.contextmanager
+def opened(db: duckdb.DuckDBPyConnection, data: JobData, number: int, scratch: Path) -> Iterator[VersionFile]:
+    """A version that is whole. Raises StoreError."""
+    folder, texts = folders.folder_of(data, number), LongTexts(scratch)
+    path, manifest = folder / PREDICTIONS, Manifest.read(folder)
+    try:
+        is_long = has_long_texts(path)
+        rows = loaded(db, texts, path, "SELECT * FROM", is_json=manifest.is_json) if is_long else parquet_rows(path)
+        yield VersionFile(number, manifest, rows, texts)
+        if is_long:
+            db.execute(f"DROP TABLE {rows}")
+    finally:
+        texts.close()
 
 
 def restore_run(db: duckdb.DuckDBPyConnection, version: VersionFile) -> bool:
@@ -69,17 +102,27 @@ def restore_generations(db: duckdb.DuckDBPyConnection, version: VersionFile) -> 
     """Adds the model's answers that the cache lacks; returns how many."""
     own = f"source = '{Source.MODEL}' AND NOT carried AND {PROMPT_KEY} IS NOT NULL"
     missing = f"SELECT min(lookup) FROM {version.rows} WHERE {own} AND {PROMPT_KEY} NOT IN (SELECT key FROM fresh.generations) "
-    return int(
-        one(
-            db,
-            f"""INSERT INTO fresh.generations BY NAME
-            SELECT {PROMPT_KEY} AS key, ?::BLOB AS fingerprint, raw_text AS text, 'stop' AS finish_reason,
+    return _restore(
+        db,
+        version,
+        "generations",
+        f"""SELECT {PROMPT_KEY} AS key, ?::BLOB AS fingerprint, raw_text AS text, 'stop' AS finish_reason,
                    {_logprobs(version.manifest)} AS logprobs, ? AS parser, {version.prediction} AS prediction,
                    score, scores, mass, model, run_id, generated_at AS created_at
             FROM {version.rows} WHERE lookup IN ({missing} GROUP BY {PROMPT_KEY})""",
-            [version.manifest.run.fingerprint, version.manifest.run.parser],
-        )
+        [version.manifest.run.fingerprint, version.manifest.run.parser],
     )
+
+
+def _restore(
+    db: duckdb.DuckDBPyConnection, version: VersionFile, table: str, sql: str, values: Sequence[object]
+) -> int:
+    """Puts what a query gives into a table of the new cache, and the long texts that it names; returns how many rows."""
+    db.execute(f"CREATE TABLE restored AS {sql}", values)
+    insert_named(db, "FROM restored", version.texts, "fresh")
+    count = int(one(db, f"INSERT INTO fresh.{table} BY NAME FROM restored"))
+    db.execute("DROP TABLE restored")
+    return count
 
 
 def _logprobs(manifest: Manifest) -> str:
@@ -97,16 +140,15 @@ def restore_imports(db: duckdb.DuckDBPyConnection, version: VersionFile) -> int:
     """Adds what people gave and the cache lacks, as an import of its own; returns how many."""
     number = one(db, "SELECT coalesce(max(import_id), 0) + 1 FROM fresh.import_keys")
     query = stored_query_sql(version.manifest.key, version_column)
-    added = int(
-        one(
-            db,
-            f"""INSERT INTO fresh.imports BY NAME
-            SELECT ?::INTEGER AS import_id, lookup, {query} AS query, {version.prediction} AS prediction, score,
+    added = _restore(
+        db,
+        version,
+        "imports",
+        f"""SELECT ?::INTEGER AS import_id, lookup, {query} AS query, {version.prediction} AS prediction, score,
                    ? AS author, generated_at AS created_at
             FROM {version.rows} WHERE source IN {PEOPLE} AND lookup NOT IN (
                 SELECT lookup FROM fresh.imports WHERE lookup IS NOT NULL AND prediction IS NOT NULL)""",
-            [number, AUTHOR],
-        )
+        [number, AUTHOR],
     )
     if added:  # of which key its lookups are made is not said: they are made again
         db.execute("INSERT INTO fresh.import_keys VALUES (?, NULL)", [number])

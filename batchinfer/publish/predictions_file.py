@@ -66,12 +66,15 @@ def version_rows(db: duckdb.DuckDBPyConnection, texts: LongTexts, folder: Path, 
     select = f"SELECT {', '.join(['lookup AS lookup_hash', *names, VALUE_COLUMNS])} FROM"
     with contextlib.suppress(OSError, pa.ArrowException):  # DuckDB says the same of it, and callers know how
         if has_long_texts(path):
-            return f"FROM {_loaded(db, texts, path, select, is_json=Manifest.read(folder).is_json)}"
+            return f"FROM {loaded(db, texts, path, select, is_json=Manifest.read(folder).is_json)}"
     return f"{select} {parquet_rows(path)}"
 
 
-def _loaded(db: duckdb.DuckDBPyConnection, texts: LongTexts, path: Path, select: str, *, is_json: bool) -> str:
-    """The table that the rows of a file are in."""
+def loaded(db: duckdb.DuckDBPyConnection, texts: LongTexts, path: Path, select: str, *, is_json: bool) -> str:
+    """A table with the rows of a file, and with tokens in place of long texts.
+
+    select: SQL for the columns, up to its FROM. is_json: whether predictions are. Raises what DuckDB or Arrow raises.
+    """
     table = f"version_{short(str(path).encode()).hex()}"
     if db.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]).fetchall():
         return table

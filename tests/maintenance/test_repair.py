@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from batchinfer.core.memory import VARIABLE
 from batchinfer.core.person import Nobody
 from batchinfer.errors import Busy, NotConfirmed, NotFound, StoreError
 from batchinfer.maintenance.erase import erase_entry
@@ -329,6 +330,29 @@ def test_long_answers_are_whole_again_or_gone(templates: Templates, tmp_path: Pa
     texts = dict(world.store.long_texts())
     assert {much(name) for name in LONG_ROWS} <= {data.decode() for data in texts.values()}
     assert world.publish().same_as == 1
+
+
+@pytest.mark.long
+def test_long_answers_of_a_version_are_restored_in_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than fit: a version's are cached again, and people's are imports again, as the cache keeps them."""
+    monkeypatch.setenv(VARIABLE, "32MB")
+    world = model_job(tmp_path, {"id": LONG_ROWS, "text": LONG_ROWS}, gate=LENIENT)
+    world.answer(lambda row: row["text"] * 500_000)
+    world.take_in({"id": LONG_ROWS[:1], "prediction": ["x" * 500_000]})
+    world.publish()
+    world.data.cache.unlink()
+    report = repair(world.data, Nobody(), yes=True)
+    assert report.tables is not None
+    assert (report.tables["generations"].versions, report.tables["imports"].versions) == (len(LONG_ROWS) - 1, 1)
+    with world.store.open() as db:
+        assert db.execute(
+            "SELECT max(strlen(text)) < 1000 AND max(strlen(prediction)) < 1000 FROM generations"
+        ).fetchall() == [(True,)]
+    assert world.publish().same_as == 1
+    with world.prepared() as prepared:
+        assert (prepared.plan.counts.cached, prepared.plan.counts.to_generate) == (len(LONG_ROWS), 0)
 
 
 def test_what_lost_a_piece_is_lost_without_a_version(templates: Templates, tmp_path: Path) -> None:
