@@ -81,6 +81,7 @@ class BatchinferError(Exception):
     exit_code: what the command ends with.
     advice: what helps against most errors of the kind, where the sentence does not say it better.
     report: what was done before it, where a command has a result anyway.
+    field: of the job file, that is to blame; None if none is, or once the message says where it is.
     summary: one sentence, where the message lists places of files.
     listed: those places, or the first of them.
     """
@@ -88,14 +89,26 @@ class BatchinferError(Exception):
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
     advice: ClassVar[str] = "Fix what the message names, then run the command again."
     report: Report | None = None
+    field: Sequence[str | int] | None = None
     summary: str | None = None
     listed: Sequence[FileProblem] = ()
 
-    def __init__(self, message: str, *, fix: str | None = None) -> None:
+    def __init__(self, message: str, *, fix: str | None = None, field: Sequence[str | int] | None = None) -> None:
         """fix: what to do, which follows the message after a colon; as a sentence of its own, if the message ends in a full stop."""
         ends = message.endswith(".")
         super().__init__(message if fix is None else f"{message} {_begun(fix)}" if ends else f"{message}: {fix}")
-        self._message, self._fix = message, fix
+        self._message, self._fix, self.field = message, fix, field
+
+    def listing(self, summary: str, places: Sequence[FileProblem], fix: str | None = None) -> Self:
+        """The same error, with a sentence, places, and what to do for machines."""
+        self.summary, self.listed, self._fix = summary, places, fix
+        return self
+
+    def placed(self, path: str, sentence: str, line: int) -> Self:
+        """An error of the same kind that says where in a job file it comes from."""
+        problem = FileProblem(path, sentence, line)
+        said = f"{path}: {problem}"
+        return type(self)(said).listing(said, [problem], self._fix)
 
     @property
     def fix(self) -> str:
@@ -168,17 +181,16 @@ class SpecError(BatchinferError):
         self.summary = f"{head}." if len(problems) > 1 else f"{path}: {self.problems[0]}"
         super().__init__("\n".join([f"{head}:", *(f"  {problem}" for problem in self.problems)]))
 
+    def is_placed(self, path: str) -> bool:
+        """Whether lines of its problems are known, or it is about another file than this one."""
+        return any(problem.line is not None or problem.file != path for problem in self.listed)
+
 
 class InputError(BatchinferError):
     """The query list, or another input file, cannot be used at all."""
 
     exit_code = ExitCode.USAGE
     advice = "Correct the file that the message names."
-
-    def listing(self, summary: str, places: Sequence[FileProblem], fix: str | None = None) -> Self:
-        """The same error, with a sentence, places, and what to do for machines."""
-        self.summary, self.listed, self._fix = summary, places, fix
-        return self
 
 
 class ModelError(BatchinferError):

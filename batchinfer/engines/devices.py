@@ -94,10 +94,12 @@ def place(replicas: int | str, tensor_parallel: int, gpus: list[Gpu], cores: lis
     """
     if not gpus:
         if tensor_parallel > 1:
-            raise UsageError(f"engine.tensor_parallel is {tensor_parallel}, but this machine has no GPU: remove it.")
+            said = f"{counted(tensor_parallel, 'GPU')} are asked for, but this machine has none: remove it."
+            raise UsageError(said, field=("engine", "tensor_parallel"))
         count = 1 if replicas == "auto" else int(replicas)
         if count > len(cores):
-            raise UsageError(f"engine.replicas is {count}, but there are only {len(cores)} CPU cores: use fewer.")
+            said = f"{counted(count, 'replica')} are asked for, but there are only {counted(len(cores), 'CPU core')}: use fewer."
+            raise UsageError(said, field=("engine", "replicas"))
         share = len(cores) // count
         return [Placement(cores=tuple(cores[i * share : (i + 1) * share])) for i in range(count)]
     groups = [tuple(gpus[i : i + tensor_parallel]) for i in range(0, len(gpus) - tensor_parallel + 1, tensor_parallel)]
@@ -106,7 +108,8 @@ def place(replicas: int | str, tensor_parallel: int, gpus: list[Gpu], cores: lis
         needed = tensor_parallel * max(count, 1)
         raise UsageError(
             f"The job asks for {counted(max(count, 1), 'replica')} on {counted(tensor_parallel, 'GPU')} each, {needed} in all, "
-            f"but {len(gpus)} can be seen: lower engine.replicas or engine.tensor_parallel."
+            f"but {len(gpus)} can be seen: lower engine.replicas or engine.tensor_parallel.",
+            field=("engine", "tensor_parallel" if replicas == "auto" else "replicas"),
         )
     return [Placement(gpus=group) for group in groups[:count]]
 

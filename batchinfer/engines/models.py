@@ -18,6 +18,8 @@ from batchinfer.errors import MissingExtra, ModelError, StoreError
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import ModelSpec
 
+ID = ("model", "id")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
@@ -90,16 +92,18 @@ def _identify(spec: ModelSpec, job: Job, commit: str | None) -> ModelIdentity:
     extra: dict[str, Any] = {}
     if adapter is not None:
         if not (adapter / "adapter_config.json").is_file():
-            raise ModelError(f"model.adapter: {adapter} is not a LoRA adapter: it has no adapter_config.json.")
+            there = "it has no adapter_config.json" if adapter.is_dir() else "there is no such folder"
+            raise ModelError(f"{adapter} is not a LoRA adapter: {there}.", field=("model", "adapter"))
         extra = {"adapter": str(adapter), "adapter_digest": folder_digest(adapter)}
     if spec.id.startswith(bundled.PREFIX):
         if spec.id != bundled.PREFIX + bundled.NAME:
-            raise ModelError(f"There is no model {spec.id}: the only bundled one is {bundled.PREFIX}{bundled.NAME}.")
+            said = f"There is no model {spec.id}: the only bundled one is {bundled.PREFIX}{bundled.NAME}."
+            raise ModelError(said, field=ID)
         return ModelIdentity(spec.id, None, bundled.digest(), spec.id, **extra)
     if folder := _local(spec, job):
         if not (folder / "config.json").is_file():
             raise ModelError(
-                f"There is no model in {folder}: a model folder holds config.json, weights and a tokenizer."
+                f"There is no model in {folder}: a model folder holds config.json, weights and a tokenizer.", field=ID
             )
         return ModelIdentity(str(folder), None, folder_digest(folder), spec.id, **extra)
     commit = commit or hub_commit(spec.id, spec.revision)
@@ -124,17 +128,20 @@ def hub_commit(model: str, revision: str | None) -> str:
         if found:
             return str(found)
     except HFValidationError as exc:
-        raise ModelError(f"There is no model {model}: that is neither a folder nor a hub id such as org/name.") from exc
+        said = f"There is no model {model}: that is neither a folder nor a hub id such as org/name."
+        raise ModelError(said, field=ID) from exc
     except (RepositoryNotFoundError, RevisionNotFoundError) as exc:
         at = f" at revision {revision}" if revision else ""
-        raise ModelError(f"The hub has no model {model}{at}, or it requires a login: check model.id.") from exc
+        said = f"The hub has no model {model}{at}, or it requires a login."
+        raise ModelError(said, field=("model", "revision") if revision else ID) from exc
     except Exception:  # noqa: BLE001, S110 - no network, or a hub that answers oddly: its client's errors share no base
         pass
     cached = try_to_load_from_cache(model, "config.json", revision=revision)
     if isinstance(cached, str):
         return Path(cached).parent.name
     raise ModelError(
-        f"The model {model} is not on this machine, and no model hub can be reached: check model.id and the network."
+        f"The model {model} is not on this machine, and no model hub can be reached: correct the id, or mend the network.",
+        field=ID,
     )
 
 

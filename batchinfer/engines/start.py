@@ -13,14 +13,15 @@ from batchinfer.core.records import Info
 from batchinfer.engines.devices import hold, place_here
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import Engine, EngineConfig
-from batchinfer.job.reader import Job
+from batchinfer.job.reader import Job, placing
 
 
 @contextlib.contextmanager
 def engine_for(job: Job, data: JobData, config: EngineConfig, info: Info) -> Iterator[Engine]:
     """Starts the job's engine on this machine's devices, once they are free."""
     spec = job.spec.engine
-    placements = place_here(spec.replicas, spec.tensor_parallel)
+    with placing(job):
+        placements = place_here(spec.replicas, spec.tensor_parallel)
     with _log(data) as log, hold(placements, f"batchinfer job {job.name}", info):
         pool = EnginePool(config, placements, log, stall_seconds=spec.stall.total_seconds(), info=info)
         with pool:

@@ -22,7 +22,7 @@ from batchinfer.engines.protocol import Engine
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.evaluate.card import AskedGroup, CardFacts, SaidByPeople, card_of
 from batchinfer.inputs.other_columns import OtherColumns
-from batchinfer.job.reader import Job, faulty
+from batchinfer.job.reader import Job, faulty, placing
 from batchinfer.job.spec import JobSpec
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.stop import stopping
@@ -103,6 +103,7 @@ def audit(
         raise faulty(job, [(("audit",), "names nothing to look at: name columns of the list in audit.slices.")])
     data.require()
     with contextlib.ExitStack() as held:
+        held.enter_context(placing(job))
         if spec.asks:
             held.enter_context(begun(job, data, f"batchinfer audit {job.name}", None, console.info))
         audited = held.enter_context(_audited(data, version))
@@ -185,9 +186,8 @@ def _asked(job: Job, prepared: Prepared, version: int | str, console: Console, e
     from batchinfer.evaluate.variants import ask_tables
 
     if prepared.question is None:
-        raise UsageError(
-            f"The job {job.name} has no prompt to ask with exchanged terms: leave audit.swaps and audit.templates out."
-        )
+        asking = "swaps" if job.spec.audit.swaps else "templates"
+        raise faulty(job, [(("audit", asking), "the job has no prompt to ask with exchanged terms: leave it out.")])
     data, limits, columns = prepared.data, job.spec.audit.limits, prepared.question.template.columns
     with data.scratch() as scratch:
         lists = read_terms(job)

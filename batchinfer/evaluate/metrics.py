@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchinfer.core.keys import canonical_json
-from batchinfer.errors import InputError
 from batchinfer.evaluate.answers import ArmAnswer
 from batchinfer.evaluate.stats import Floats
-from batchinfer.job.reader import Job
+from batchinfer.job.reader import Job, faulty
 from batchinfer.publish.golden import is_right
 
 Kind = Literal["right", "area", "mean"]
@@ -60,7 +59,7 @@ class Metric:
 
 
 def metric_of(job: Job, compare: str, answers: Sequence[Any]) -> Metric:
-    """What the job file says, or what fits its output. compare: of the golden rows. Raises InputError for F1 of no lists."""
+    """What the job file says, or what fits its output. compare: of the golden rows. Raises SpecError for F1 of no lists."""
     spec, output = job.spec.eval, job.spec.output
     name = spec.metric
     if name == "auto" and spec.positive is not None:
@@ -70,9 +69,8 @@ def metric_of(job: Job, compare: str, answers: Sequence[Any]) -> Metric:
     elif name == "auto":
         name = "f1" if output.is_json and all(_has_list(answer) for answer in answers) else "accuracy"
     if name == "f1" and not all(_has_list(answer) for answer in answers):
-        raise InputError(
-            "eval.metric: f1 compares lists, and not every golden answer has one: take accuracy or contains."
-        )
+        said = "f1 compares lists, and not every golden answer has one: take accuracy or contains."
+        raise faulty(job, [(("eval", "metric"), said)])
     return Metric(name, spec.positive if name == "auc" else None)
 
 

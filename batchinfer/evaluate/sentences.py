@@ -30,7 +30,7 @@ from batchinfer.evaluate.stats import Floats
 from batchinfer.evaluate.terms import TermGroups
 from batchinfer.inputs.csv_file import as_parquet
 from batchinfer.job.audit_spec import AuditLimits
-from batchinfer.job.reader import Job
+from batchinfer.job.reader import Job, placing
 from batchinfer.publish.golden import ANSWER
 from batchinfer.publish.slices import FairVerdict
 
@@ -121,16 +121,20 @@ KINDS = ("subgroup", "bpsn", "bnsp")
 
 def read_sentences(job: Job, columns: Sequence[str], lists: Sequence[TermGroups], scratch: Path) -> list[Sentence]:
     """The sentences of audit.templates. columns: of the prompt's template. Raises InputError or SpecError."""
-    return [
-        sentence
-        for name in job.spec.audit.templates
-        for sentence in _read_file(job, job.inside(FIELD, name), columns, [each.name for each in lists], scratch)
-    ]
+    known = [each.name for each in lists]
+    with placing(job):
+        return [
+            sentence
+            for place, name in enumerate(job.spec.audit.templates)
+            for sentence in _read_file(job, job.inside(FIELD, name), place, columns, known, scratch)
+        ]
 
 
-def _read_file(job: Job, path: Path, columns: Sequence[str], lists: Sequence[str], scratch: Path) -> Iterator[Sentence]:
+def _read_file(
+    job: Job, path: Path, place: int, columns: Sequence[str], lists: Sequence[str], scratch: Path
+) -> Iterator[Sentence]:
     if not path.is_file():
-        raise InputError(f"There is no file {path}: check {FIELD}.")
+        raise InputError(f"There is no file {path}.", field=("audit", "templates", place))
     table = pq.read_table(as_parquet(path, scratch, LINE))
     if missing := [name for name in (*columns, ANSWER) if name not in table.column_names]:
         raise InputError(

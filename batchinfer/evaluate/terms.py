@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from batchinfer.core.fields import NonEmpty, Section
 from batchinfer.errors import InputError
 from batchinfer.job import yaml_file
-from batchinfer.job.reader import Job
+from batchinfer.job.reader import Job, faulty, placing
 
 FIELD = "audit.swaps"
 SUFFIXES = (".yaml", ".yml")
@@ -43,18 +43,21 @@ class TermGroups:
 
 def read_terms(job: Job) -> list[TermGroups]:
     """The lists that audit.swaps names. Raises InputError or SpecError."""
-    lists = [_read_list(job.inside(FIELD, name)) for name in job.spec.audit.swaps]
+    with placing(job):
+        lists = [_read_list(job.inside(FIELD, name), place) for place, name in enumerate(job.spec.audit.swaps)]
     names = [each.name for each in lists]
     if repeated := {name for name in names if names.count(name) > 1}:
-        raise InputError(
-            f"{FIELD} names two files {min(repeated)}.yaml: rename one, since sentences name lists by their files."
-        )
+        said = f"two files are called {min(repeated)}.yaml: rename one, since sentences name lists by their files."
+        raise faulty(job, [(("audit", "swaps"), said)])
     return lists
 
 
-def _read_list(path: Path) -> TermGroups:
+def _read_list(path: Path, place: int) -> TermGroups:
+    field = ("audit", "swaps", place)
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path} is no list of terms: name a file that ends in .yaml in {FIELD}.")
+        raise InputError(f"{path} is no list of terms: name a file that ends in .yaml.", field=field)
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.", field=field)
     try:
         _, content = yaml_file.read(path.read_text(encoding="utf-8"))
         groups = TermFile.model_validate(content if isinstance(content, dict) else {}).groups

@@ -9,21 +9,26 @@ from pathlib import Path
 from batchinfer.core.home import JobData
 from batchinfer.errors import InputError
 from batchinfer.inputs.list_file import ListFile
-from batchinfer.inputs.parquet import ListSource
+from batchinfer.inputs.parquet import ListSource, UnfitList
 from batchinfer.inputs.upstream import Upstream, write_list
-from batchinfer.job.reader import Job
+from batchinfer.job.reader import Job, placing
+from batchinfer.prompting.likelihood import scored_text, used_columns
 
 
 def job_files(job: Job) -> list[ListFile]:
     """The files of a job's own list. Raises InputError if there is none, SpecError if one lies where it may not."""
     field = "input.path"
-    files = find_files(job.inside(field, job.spec.input.path or ""))
+    try:
+        files = find_files(job.inside(field, job.spec.input.path or ""))
+    except InputError as exc:
+        exc.field = tuple(field.split("."))
+        raise
     for file in files:  # a folder or glob may hold links that lead out
         job.check_inside(field, file.path)
     return files
 
 
-def find_files(path: Path, advice: str = "check input.path, or name the list with --input") -> list[ListFile]:
+def find_files(path: Path, advice: str = "correct the path, or name the list with --input") -> list[ListFile]:
     """The Parquet files that a path, a folder or a glob names, sorted. Raises InputError if there is none.
 
     Names that begin with . or _ below the folder are no data, as Spark and Arrow have it; a table's folder is refused.
@@ -87,10 +92,31 @@ def list_files(
     """
     if instead is not None:
         return find_files(instead, "check --input"), None
-    if job.spec.input.job is None:
-        return job_files(job), None
-    path, upstream = write_list(job, data, scratch, rows=rows)
-    return [ListFile(path)], upstream
+    with placing(job):
+        if job.spec.input.job is None:
+            return job_files(job), None
+        path, upstream = write_list(job, data, scratch, rows=rows)
+        return [ListFile(path)], upstream
+
+
+def open_list(job: Job, files: Sequence[ListFile], columns: Sequence[str]) -> ListSource:
+    """A list of the job's. columns: those that are used beside the key's. Raises InputError, with the field that it does not fit."""
+    with placing(job):
+        try:
+            return ListSource(files, job.spec.input, columns)
+        except UnfitList as exc:
+            exc.field = exc.at or _asking(job, exc.column)
+            raise
+
+
+def _asking(job: Job, column: str) -> tuple[str, str] | None:
+    """The field of the job file that makes the question of a column; None if none does."""
+    spec = job.spec
+    scored = scored_text(spec.output, str(job.path))
+    if scored is not None and column in scored.columns:
+        return "output", "text"
+    asked = spec.prompt is not None and column in used_columns(spec.prompt, spec.output, str(job.path))
+    return ("prompt", "template") if asked else None
 
 
 def list_columns(
@@ -103,4 +129,4 @@ def list_columns(
     """
     with tempfile.TemporaryDirectory() as folder:
         files, upstream = list_files(job, data, instead, Path(folder), rows=False)
-        return ListSource(files, job.spec.input, used), upstream
+        return open_list(job, files, used), upstream

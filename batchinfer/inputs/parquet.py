@@ -59,6 +59,18 @@ class Batch:
     bad: list[BadRow]
 
 
+class UnfitList(InputError):
+    """A list that does not have what it should have by the job file.
+
+    at: the field that says so, if it is one of the section input.
+    column: the column that it is about.
+    """
+
+    def __init__(self, message: str, *, at: tuple[str | int, ...] | None = None, column: str = "") -> None:
+        super().__init__(message)
+        self.at, self.column = at, column
+
+
 class ListSource:
     """The query list of a job, opened: its files and the kinds of its columns."""
 
@@ -82,7 +94,7 @@ class ListSource:
         self._used = list(dict.fromkeys([*spec.key, *columns]))
         schemas = [file.schema() for file in self.files]
         for file, schema in zip(self.files, schemas, strict=True):
-            _check_columns(self._names, schema, file)
+            _check_columns(self._names, schema, file, spec)
         if alike := [name for name in self._names if sum(name.lower() == other.lower() for other in self._names) > 1]:
             raise InputError(f"The columns {' and '.join(alike)} differ only in case: rename one of them.")
         fields = {name: _telling(name, self.files, schemas) for name in self._names}
@@ -103,9 +115,11 @@ class ListSource:
         self.zoned = frozenset(
             name for name, kind in self.kinds.items() if kind == "timestamp" and _has_zone(fields[name])
         )
-        for name in spec.key:
+        for place, name in enumerate(spec.key):
             if self.kinds[name] == "json":
-                raise InputError(f"The key column {name} is {fields[name].type}: a lookup key must be a plain value.")
+                said = f"The key column {name} is {fields[name].type}: a lookup key must be a plain value."
+                raise UnfitList(said, at=("input", "key", place))
+        self._allowed = {name: self._allowed_values(name, wanted) for name, wanted in spec.where.items()}
 
     @property
     def key(self) -> list[Column]:
@@ -169,19 +183,20 @@ class ListSource:
             ],
         )
 
+    def _allowed_values(self, name: str, wanted: Any) -> pa.Array:
+        """What the filter lets pass. Raises InputError for values that the column cannot have."""
+        try:
+            return pa.array(wanted if isinstance(wanted, list) else [wanted]).cast(self._types[name])
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as exc:
+            said = f"The column {name} holds {self.kinds[name]} values, and the filter wants {wanted!r}: correct it."
+            raise UnfitList(said, at=("input", "where", name)) from exc
+
     def _wanted(self, columns: Mapping[str, pa.Array], faults: Faults) -> pa.Array | None:
         """A mask of the rows that the job's filter keeps; a row whose filter column is faulty is kept, to be reported."""
         if not self._spec.where:
             return None
         keep = pa.array([True] * len(next(iter(columns.values()))))
-        for name, wanted in self._spec.where.items():
-            values = wanted if isinstance(wanted, list) else [wanted]
-            try:
-                allowed = pa.array(values).cast(columns[name].type)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as exc:
-                raise InputError(
-                    f"input.where.{name} is {wanted!r}, but the column holds {self.kinds[name]} values."
-                ) from exc
+        for name, allowed in self._allowed.items():
             keep = pc.and_(keep, pc.is_in(columns[name], value_set=allowed))
         if faults.found:
             keep = pc.or_(keep, pa.array([row in faults.found for row in range(len(keep))]))
@@ -225,16 +240,23 @@ def _has_zone(field: pa.Field) -> bool:
     return bool(pa.types.is_timestamp(kind) and kind.tz)
 
 
-def _check_columns(names: Sequence[str], schema: pa.Schema, file: ListFile) -> None:
+def _check_columns(names: Sequence[str], schema: pa.Schema, file: ListFile, spec: InputSpec) -> None:
     for name in names:
         if not name or "\0" in name:
             raise InputError(f"The column {name!r} cannot be used: give it a name in the list, without U+0000.")
         if name not in schema.names:
             there = [other for other in schema.names if not other.startswith("\x1f")]  # those are ours
             hint = did_you_mean(name, there) or f"it has {', '.join(there)}."
-            raise InputError(f"{file.name} has no column {name}: {hint}")
+            raise UnfitList(f"{file.name} has no column {name}: {hint}", at=_naming(name, spec), column=name)
         if schema.names.count(name) > 1:
             raise InputError(f"{file.name} has the column {name} more than once: rename one of them.")
+
+
+def _naming(column: str, spec: InputSpec) -> tuple[str | int, ...] | None:
+    """The field of the section input that names a column; None if none does."""
+    if column in spec.key:
+        return ("input", "key", spec.key.index(column))
+    return ("input", "where", column) if column in spec.where else None
 
 
 def _filtered(table: pa.Table, keep: pa.Array | None, good: pa.Array | None) -> pa.Table:

@@ -18,15 +18,16 @@ from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData, job_names
 from batchinfer.core.sql import literal, quoted
-from batchinfer.errors import BatchinferError, InputError, NotFound, NotPublished, SpecError
+from batchinfer.errors import BatchinferError, InputError, NotFound, NotPublished
 from batchinfer.job import reader
 from batchinfer.job.parts import PREDICTION, Part
-from batchinfer.job.reader import Job
+from batchinfer.job.reader import Job, faulty
 from batchinfer.job.spec import InputSpec
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import PREDICTIONS, version_column
 from batchinfer.versions.snapshot import Snapshot
 
+FIELD = ("input", "explode")
 SAMPLE = 100  # predictions that are looked at for an error message
 
 
@@ -85,9 +86,8 @@ def _check_no_circle(job: Job, data: JobData) -> None:
         link = _upstream_of(JobData(data.root, link))
     if link is not None:
         chain = " → ".join([*names, link])
-        raise SpecError(
-            str(job.path), [f"input.job: the chain closes on itself ({chain}): let one of them read a file instead."]
-        )
+        said = f"the chain closes on itself ({chain}): let one of them read a file instead."
+        raise faulty(job, [(("input", "job"), said)])
 
 
 def _upstream_of(data: JobData) -> str | None:
@@ -111,7 +111,8 @@ def _served(job: Job, data: JobData) -> Iterator[tuple[Snapshot, Upstream]]:
         known = ", ".join(other for other in published if other != job.name) or "no other that was published"
         raise NotFound(
             f"{job.name} takes its list from {name}, but the data folder {data.root} has no such job: it has {known}.",
-            fix=f"check input.job, or make it: batchinfer run {name}",
+            fix=f"correct the name, or make it: batchinfer run {name}",
+            field=("input", "job"),
         )
     try:
         snapshot = pointers.open_served(source)
@@ -149,11 +150,13 @@ def _check_key(version: Snapshot, job: Job) -> None:
     spec, key = job.spec.input, [column.name for column in version.manifest.key]
     value = spec.as_ or PREDICTION
     if value.lower() in map(str.lower, key):
-        advice = f"name the item otherwise, with input.as in {job.path}." if spec.as_ else "explode a list instead."
-        raise InputError(f"{spec.job} has a key column {value} already: {advice}")
+        advice = "name the item otherwise." if spec.as_ else "explode a list instead."
+        field = ("input", "as" if spec.as_ else "job")
+        raise InputError(f"{spec.job} has a key column {value} already: {advice}", field=field)
     if unknown := [name for name in spec.key if name not in (*key, value)]:
         raise InputError(
-            f"{spec.job} has no column {unknown[0]} for the key of {job.name}: it has {', '.join([*key, value])}."
+            f"{spec.job} has no column {unknown[0]} for the key of {job.name}: it has {', '.join([*key, value])}.",
+            field=("input", "key", spec.key.index(unknown[0])),
         )
 
 
@@ -161,14 +164,15 @@ def _check_lists(
     db: duckdb.DuckDBPyConnection, version: Snapshot, spec: InputSpec, predictions: str, place: str
 ) -> None:
     """Raises InputError if no prediction has a list where the job looks for one."""
-    head = f"No prediction of {spec.job}, version {version.manifest.version}, has a list at {spec.explode}, which input.explode names"
+    head = f"no prediction of {spec.job}, version {version.manifest.version}, has a list at {spec.explode}"
     if not version.manifest.is_json:
-        raise InputError(f"{head}: its predictions are texts.")
+        raise InputError(f"{head}: its predictions are texts.", field=FIELD)
     array = f"json_type(value::JSON, {literal(place)}) = 'ARRAY'"
     if not db.execute(f"SELECT 1 FROM ({predictions}) WHERE {array} LIMIT 1").fetchall():
         sample = db.execute(f"SELECT value FROM ({predictions}) LIMIT {SAMPLE}").fetchall()
         there = dict.fromkeys(found for (text,) in sample for found in _lists(json.loads(text), PREDICTION))
-        raise InputError(f"{head}: {'there is one at ' + ', '.join(there) if there else 'they hold no lists'}.")
+        said = "there is one at " + ", ".join(there) if there else "they hold no lists"
+        raise InputError(f"{head}: {said}.", field=FIELD)
 
 
 def _lists(value: Any, place: str) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 
 from batchinfer.errors import SpecError
 from batchinfer.job.parts import Part
-from batchinfer.job.problems import locate
+from batchinfer.job.problems import line_of, locate
 from batchinfer.job.spec import JobSpec
 from batchinfer.prompting.spec import PromptSpec
 
@@ -37,14 +36,7 @@ def prompt_problems(prompt: Any, tree: yaml.Node | None) -> set[tuple[int, str]]
         PromptTemplate(spec, examples, "")
     except SpecError as exc:
         found += exc.problems
-    return {(_prompt_line(problem, tree), problem) for problem in found}
-
-
-def _prompt_line(problem: str, tree: yaml.Node | None) -> int:
-    """The line of the field of prompt that a sentence begins with."""
-    named = re.match(r"prompt\.(\w+)(?:, number (\d+))?", problem)
-    assert named is not None
-    return locate(("prompt", named[1], *([int(named[2]) - 1] if named[2] else [])), tree)[1]
+    return {(line_of(problem, tree), problem) for problem in found}
 
 
 def miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:

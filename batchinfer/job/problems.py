@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -91,6 +92,13 @@ def _last_part(place: str) -> int | str:
 def _names(model: type[BaseModel]) -> list[str]:
     """The fields of a section as a job file has them."""
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def line_of(problem: str, tree: yaml.Node | None) -> int:
+    """The line of the place that a sentence begins with, such as prompt.shots, or prompt.examples, number 2."""
+    named = re.match(r"([\w.]+)(?:, number (\d+))?", problem)
+    assert named is not None
+    return locate((*named[1].split("."), *([int(named[2]) - 1] if named[2] else [])), tree)[1]
 
 
 def locate(loc: tuple[int | str, ...], tree: yaml.Node | None) -> tuple[str, int, type[BaseModel] | None]:

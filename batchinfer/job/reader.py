@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from pydantic import ValidationError
 
 from batchinfer.core.files import fault_of_path
-from batchinfer.errors import SpecError, UsageError, did_you_mean, shortened
+from batchinfer.errors import BatchinferError, SpecError, UsageError, did_you_mean, shortened
 from batchinfer.job import yaml_file
 from batchinfer.job.checks import (
     audit_problems,
@@ -23,7 +25,7 @@ from batchinfer.job.checks import (
     step_problems,
     text_problems,
 )
-from batchinfer.job.problems import described, locate
+from batchinfer.job.problems import described, line_of, locate
 from batchinfer.job.spec import JobSpec
 
 FILE = "job.yaml"
@@ -59,7 +61,7 @@ class Job:
         """A path named in the job file, made absolute. Raises SpecError if it leaves the folder and allowed roots."""
         path = Path(os.path.expandvars(text))
         if fault := fault_of_path(path):
-            raise SpecError(str(self.path), [f"{field}: {shortened(text)} {fault}"])
+            raise faulty(self, [(tuple(field.split(".")), f"{shortened(text)} {fault}")])
         full = Path(os.path.normpath(self.folder / path))
         self.check_inside(field, full, text)
         return full
@@ -69,12 +71,8 @@ class Job:
         # What the path resolves to counts: a link must not lead out. Of a glob, its fixed part is resolved.
         if any(path.resolve().is_relative_to(root.resolve()) for root in (self.folder, *self.roots)):
             return
-        raise SpecError(
-            str(self.path),
-            [
-                f"{field}: {text or path} is outside the job's folder: put it there, or name its root in ${ROOTS_VARIABLE}."
-            ],
-        )
+        said = f"{text or path} is outside the job's folder: put it there, or name its root in ${ROOTS_VARIABLE}."
+        raise faulty(self, [(tuple(field.split(".")), said)])
 
 
 def load(name: str, environment: Mapping[str, str]) -> Job:
@@ -138,12 +136,42 @@ def parse(text: str, name: str) -> JobSpec:
     return spec
 
 
-def faulty(job: Job, faults: Sequence[tuple[tuple[str | int, ...], str]]) -> SpecError:
+def faulty(job: Job, faults: Sequence[tuple[Sequence[str | int], str]]) -> SpecError:
     """The error for settings of a job file that was read, each a place in it and what is wrong there."""
-    tree = None
-    with contextlib.suppress(OSError, UnicodeDecodeError, yaml_file.YamlFault):  # it was whole when it was read
-        tree, _ = yaml_file.read(job.path.read_text(encoding="utf-8"))
-    located = [(locate(at, tree), fault) for at, fault in faults]
+    tree = _tree(job)
+    located = [(locate(tuple(at), tree), fault) for at, fault in faults]
     located.sort(key=lambda found: found[0][1])
     said = [f"{place}: {fault}" for (place, _, _), fault in located]
     return SpecError(str(job.path), said, [line for (_, line, _), _ in located])
+
+
+def _is_written(job: Job, section: str) -> bool:
+    """Whether a section is as the file has it: an evaluation asks with others, too."""
+    with contextlib.suppress(OSError, UnicodeDecodeError, BatchinferError):
+        written = parse(job.path.read_text(encoding="utf-8"), str(job.path))
+        return bool(getattr(written, section) == getattr(job.spec, section))
+    return False
+
+
+def _tree(job: Job) -> yaml.Node | None:
+    with contextlib.suppress(OSError, UnicodeDecodeError, yaml_file.YamlFault):  # it was whole when it was read
+        return yaml_file.read(job.path.read_text(encoding="utf-8"))[0]
+    return None
+
+
+@contextlib.contextmanager
+def placing(job: Job) -> Iterator[None]:
+    """Tells errors that a field of the job file is to blame for with the file and the line of that field."""
+    try:
+        yield
+    except SpecError as exc:
+        if exc.is_placed(str(job.path)):
+            raise
+        tree, said = _tree(job), [problem.message for problem in exc.listed]
+        raise SpecError(str(job.path), said, [line_of(problem, tree) for problem in said]) from exc
+    except BatchinferError as exc:
+        if exc.field is None or not _is_written(job, str(exc.field[0])):
+            raise
+        place, line = ".".join(map(str, exc.field)), locate(tuple(exc.field), _tree(job))[1]
+        sentence = re.sub("^The(?:re)? ", lambda begun: begun[0].lower(), str(exc))
+        raise exc.placed(str(job.path), f"{place}: {sentence}", line) from exc

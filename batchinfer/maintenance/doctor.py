@@ -19,7 +19,7 @@ from batchinfer.engines.devices import find_gpus, place_here
 from batchinfer.engines.environment import intel_openmp
 from batchinfer.errors import BatchinferError
 from batchinfer.inputs import files
-from batchinfer.job.reader import Job
+from batchinfer.job.reader import Job, placing
 
 LOW_DISK = 5 << 30
 GIB = 1 << 30
@@ -106,9 +106,10 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
         yield Finding("query list", "cannot be used", ok=False, fix=str(exc))
     if opened.spec.model is not None:
         try:
-            yield Finding("model", models.resolve(opened, data).label)
             engine = opened.spec.engine
-            placed = place_here(engine.replicas, engine.tensor_parallel)
+            with placing(opened):
+                yield Finding("model", models.resolve(opened, data).label)
+                placed = place_here(engine.replicas, engine.tensor_parallel)
             yield Finding("replicas", "; ".join(placement.description for placement in placed))
         except BatchinferError as exc:
             yield Finding("model", opened.spec.model.id, ok=False, fix=str(exc))

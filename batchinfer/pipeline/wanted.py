@@ -17,7 +17,7 @@ from batchinfer.core.columns import Column, typed
 from batchinfer.core.database import query_engine
 from batchinfer.core.home import JobData
 from batchinfer.errors import InputError, NotFound, SpecError, UsageError, did_you_mean
-from batchinfer.inputs.files import list_columns, list_files
+from batchinfer.inputs.files import list_columns, list_files, open_list
 from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.job.reader import Job
 from batchinfer.planning.question import Question
@@ -66,7 +66,7 @@ def rows_of(job: Job, data: JobData, question: Question, wanted: Wanted) -> list
         raise _unclear(texts, used, key)
     with tempfile.TemporaryDirectory() as folder:
         files, _ = list_files(job, data, wanted.input, Path(folder))
-        source = ListSource(files, job.spec.input, used)
+        source = open_list(job, files, used)
         if texts:
             return [_by_key(source, {column.name: typed(texts[column.name], column) for column in source.key})]
         rows = [*itertools.islice(_good_rows(source), wanted.count)]

@@ -22,12 +22,12 @@ from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import Info
 from batchinfer.errors import BatchinferError, UsageError, counted
 from batchinfer.inputs import misses
-from batchinfer.inputs.files import list_columns, list_files
+from batchinfer.inputs.files import list_columns, list_files, open_list
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.place import list_place
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.inputs.upstream import Upstream
-from batchinfer.job.reader import Job
+from batchinfer.job.reader import Job, placing
 from batchinfer.planning import question as questions
 from batchinfer.planning.plan import Plan, Selection
 from batchinfer.planning.question import Question
@@ -129,7 +129,7 @@ def begun(job: Job, data: JobData, doing: str, instead: Path | None, info: Info 
     if not data.is_known:
         prompt = job.spec.prompt
         list_columns(job, data, instead, used=used_columns(prompt, job.spec.output, "") if prompt else ())
-    with lock_job(data, doing, info):
+    with placing(job), lock_job(data, doing, info):
         yield
 
 
@@ -173,7 +173,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
     selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
     with data.scratch() as scratch, scratch_database(scratch) as db, contextlib.closing(LongTexts(scratch)) as texts:
         files, upstream = list_files(job, data, options.input, scratch)
-        query_list = QueryList(db, ListSource(files, spec.input, columns), columns, texts)
+        query_list = QueryList(db, open_list(job, files, columns), columns, texts)
         question = question and question.of_kinds(*_kinds(query_list.source, columns))
         load_list(query_list, job, data, question)
         if writes:

@@ -51,17 +51,20 @@ class PromptMaker:
     def __init__(self, job: Job, question: Question, tokenizer: Tokenizer) -> None:
         """Raises SpecError for choices that are the same to the model, ModelError if it cannot be asked this question."""
         self._question, self._tokenizer = question, tokenizer
+        self._job = job
         try:
-            self.scoring = question.scoring(tokenizer)
+            with reader.placing(job):
+                self.scoring = question.scoring(tokenizer)
         except ChoicesCollide as exc:
             raise reader.faulty(job, [(("output", "choices"), str(exc))]) from exc
         self.task = question.task(self.scoring)
 
     def fill(self, prompt_key: bytes, values: Mapping[str, Any]) -> FilledPrompt:
-        """values: of the template's columns. Raises TemplateFault for a row that does not fit."""
+        """values: of the template's columns. Raises TemplateFault for a row that does not fit, SpecError where none would."""
         scored = self._question.scored
-        messages = self._question.template.messages(values)
-        return FilledPrompt(prompt_key, messages, None if scored is None else scored.of(values))
+        with reader.placing(self._job):
+            messages = self._question.template.messages(values)
+            return FilledPrompt(prompt_key, messages, None if scored is None else scored.of(values))
 
     def text(self, filled: FilledPrompt) -> str:
         """The prompt as one text, as the model sees it."""

@@ -21,7 +21,7 @@ from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import InputError
 from batchinfer.inputs.shortest import plain_values
-from batchinfer.job.reader import Job
+from batchinfer.job.reader import Job, placing
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.fingerprint import answer_parts, fingerprint, parser_fingerprint
 from batchinfer.prompting.likelihood import ScoredText, scored_text
@@ -126,6 +126,11 @@ class Question:
 
 def make(job: Job, data: JobData, *, update_model: bool = False, shots: int | str | None = None) -> Question:
     """The job's question. shots: in place of the job file's number. Raises SpecError, InputError or ModelError."""
+    with placing(job):
+        return _made(job, data, update_model=update_model, shots=shots)
+
+
+def _made(job: Job, data: JobData, *, update_model: bool, shots: int | str | None) -> Question:
     spec = job.spec
     if shots is not None and spec.prompt is not None:
         spec = spec.model_copy(update={"prompt": spec.prompt.model_copy(update={"shots": shots})})
@@ -150,7 +155,8 @@ def make(job: Job, data: JobData, *, update_model: bool = False, shots: int | st
 
 def examples_in_file(job: Job) -> list[Example]:
     """All examples of the job file, also those that its number of shots leaves out. Raises InputError or SpecError."""
-    return _examples(job, job.spec.prompt) if job.spec.prompt else []
+    with placing(job):
+        return _examples(job, job.spec.prompt) if job.spec.prompt else []
 
 
 def _examples(job: Job, prompt: PromptSpec) -> list[Example]:
@@ -166,6 +172,7 @@ def _examples(job: Job, prompt: PromptSpec) -> list[Example]:
     except (OSError, pa.ArrowInvalid, KeyError, ValidationError, UnicodeDecodeError) as exc:
         reason = str(exc).splitlines()[0]
         raise InputError(
-            f"prompt.examples: {path} must be a Parquet file with the columns input (one field for each column of the template) "
-            f"and output (text): {reason}."
+            f"{path} must be a Parquet file with the columns input (one field for each column of the template) and output "
+            f"(text): {reason}.",
+            field=("prompt", "examples"),
         ) from exc

@@ -26,13 +26,14 @@ def digest_lists(job: Job) -> str | None:
     if not spec.asks:
         return None
     digest = hashlib.sha256()
-    for field, names in (("audit.swaps", spec.swaps), ("audit.templates", spec.templates)):
-        for name in names:
-            path = job.inside(field, name)
+    for field, names in (("swaps", spec.swaps), ("templates", spec.templates)):
+        for place, name in enumerate(names):
+            path = job.inside(f"audit.{field}", name)
             try:
                 digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
             except OSError as exc:
-                raise InputError(f"{path} cannot be read: {exc.strerror}", fix=f"check {field}.") from exc
+                said = f"{path} cannot be read: {exc.strerror}."
+                raise InputError(said, field=("audit", field, place)) from exc
     return digest.hexdigest()
 
 

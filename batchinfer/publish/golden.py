@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from batchinfer.errors import InputError
 from batchinfer.inputs.files import refuse_table
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.shortest import plain_values
-from batchinfer.job.reader import Job
+from batchinfer.job.reader import Job, placing
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.publish.contents import Candidate
 
@@ -83,12 +84,8 @@ def read_answers(
     field: of the job file, which names it. name: the file. compare: how answers are compared. key: of the job's list.
     what: what people call such a file.
     """
-    path = job.inside(field, name)
-    if path.is_dir():
-        refuse_table(path)
-        raise InputError(f"{path} is a folder: name one Parquet file in {field}.")
-    if not path.is_file():
-        raise InputError(f"There is no file {path}: check {field}.")
+    with placing(job):
+        path = _existing(job, field, name)
     source = ListSource([path], job.spec.input.model_copy(update={"where": {}, "optional": []}), [])
     names = pq.read_schema(path).names
     if ANSWER not in names:
@@ -106,6 +103,17 @@ def read_answers(
     if pq.read_metadata(path).num_rows == 0:
         raise InputError(f"The {what} {path} has no rows: give it some, or leave {field} out.")
     return Golden(_read(job.spec.output, compare, source, what), compare)
+
+
+def _existing(job: Job, field: str, name: str) -> Path:
+    """The file, if it is one. Raises InputError or SpecError."""
+    path, place = job.inside(field, name), tuple(field.split("."))
+    if path.is_dir():
+        refuse_table(path)
+        raise InputError(f"{path} is a folder: name one Parquet file.", field=place)
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.", field=place)
+    return path
 
 
 def _read(output: OutputSpec, compare: str, source: ListSource, what: str) -> pa.Table:

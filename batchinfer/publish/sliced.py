@@ -144,16 +144,19 @@ class SlicedKeys:
         """The groups of one column, the largest first. Raises InputError for a column that makes none."""
         found = self._figures(listed(column))
         if all(value is None for value, _ in found):
-            raise InputError(
-                f"The column {column} of audit.slices is null in every row of the list",
-                fix="fill it, or leave it out of audit.slices.",
-            )
+            said = f"The column {column} of audit.slices is null in every row of the list"
+            raise InputError(said, fix="fill it, or leave it out of audit.slices.", field=self._field(column))
         if len(found) > MOST_VALUES:
             raise InputError(
                 f"The column {column} of audit.slices has {len(found):,} different values, so that it makes no groups: "
-                f"name one with at most {MOST_VALUES}."
+                f"name one with at most {MOST_VALUES}.",
+                field=self._field(column),
             )
         return [(column, value, figures) for value, figures in found]
+
+    def _field(self, column: str) -> tuple[str | int, ...]:
+        """The place of a column in the job file."""
+        return ("audit", "slices", self._columns.index(column))
 
     def _figures(self, group: str) -> list[tuple[str | None, SliceFigures]]:
         values = "histogram(prediction)" if self._spec.output.choices else "NULL"

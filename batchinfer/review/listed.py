@@ -13,8 +13,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import Info
 from batchinfer.errors import InputError, NotFound
-from batchinfer.inputs.files import list_files
-from batchinfer.inputs.parquet import ListSource
+from batchinfer.inputs.files import list_files, open_list
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.inputs.shortest import Form
 from batchinfer.job.reader import Job
@@ -48,7 +47,7 @@ def keys_of_list(
     key, forms = None, dict[str, Form]()
     try:
         paths, _ = list_files(job, data, instead, scratch)
-        source = ListSource(paths, job.spec.input, [])
+        source = open_list(job, paths, [])
         key, forms = source.key, source.forms
         query_list = QueryList(db, source, job.spec.input.key, texts)
         load_list(query_list, job, data, None)

@@ -29,14 +29,14 @@ def truncated(folder: Path) -> None:
 
 
 BAD_LISTS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no such file": (lambda folder: (folder / "queries.parquet").unlink(), "There is no file"),
+    "no such file": (lambda folder: (folder / "queries.parquet").unlink(), "input.path: there is no file"),
     "an empty list": (empty, "has no rows: an empty list would remove everything that is served"),
     "text": (lambda folder: replace_list(folder, b"text\none\n"), "is not Parquet: convert it."),
     "an empty file": (lambda folder: replace_list(folder, b""), "is not Parquet: convert it."),
     "half a file": (truncated, "is truncated or corrupt"),
     "a column missing": (
         lambda folder: pq.write_table(pa.table({"txt": ["a"]}), folder / "queries.parquet"),
-        "queries.parquet has no column text: did you mean txt?",
+        "jobs/shop/job.yaml: line 5: input.key.0: queries.parquet has no column text: did you mean txt?",
     ),
     "a key of lists": (
         lambda folder: pq.write_table(pa.table({"text": [["a"]]}), folder / "queries.parquet"),
@@ -98,7 +98,9 @@ BAD_JOB_FILES: dict[str, tuple[dict[str, Any], str]] = {
     "a typo further in": (
         {"prompt": {"template": "{{ text }}", "sytem": "x"}}, "prompt.sytem: there is no such field; did you mean system?",
     ),
-    "an unknown column": ({"prompt": {"template": "{{ txet }}"}}, "queries.parquet has no column txet: did you mean text?"),
+    "an unknown column": (
+        {"prompt": {"template": "{{ txet }}"}}, "prompt.template: queries.parquet has no column txet: did you mean text?",
+    ),
     "no column": ({"prompt": {"template": "hello"}}, "prompt.template: uses no column"),
     "Python's internal names": (
         {"prompt": {"template": "{{ text.__class__.__mro__ }}"}}, "is an internal name of Python, which a template may not use",

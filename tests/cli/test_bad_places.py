@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,11 +27,11 @@ from tests.tiny import Cli, Done, model_folder, token, write_job
 
 
 BAD_MODELS = {
-    "./gone": "There is no model in",
-    "/nowhere/at/all": "There is no model in /nowhere/at/all: a model folder holds config.json, weights and a tokenizer.",
-    "bundled/gpt-9": "There is no model bundled/gpt-9: the only bundled one is bundled/smollm2-135m-instruct.",
-    "no/such-model-of-anyone": "The model no/such-model-of-anyone is not on this machine, and no model hub can be reached",
-    "not a model!": "There is no model not a model!: that is neither a folder nor a hub id such as org/name.",
+    "./gone": "model.id: there is no model in",
+    "/nowhere/at/all": "model.id: there is no model in /nowhere/at/all: a model folder holds config.json, weights and a tokenizer.",
+    "bundled/gpt-9": "model.id: there is no model bundled/gpt-9: the only bundled one is bundled/smollm2-135m-instruct.",
+    "no/such-model-of-anyone": "model.id: the model no/such-model-of-anyone is not on this machine, and no model hub can be reached",
+    "not a model!": "model.id: there is no model not a model!: that is neither a folder nor a hub id such as org/name.",
 }
 
 
@@ -42,6 +43,7 @@ def test_a_model_that_does_not_exist(batchinfer: Cli, shop: Callable[..., Path],
     done = batchinfer(command, "shop")
     assert done.code == 2, done.err
     assert BAD_MODELS[model] in done.sentence
+    assert re.match(r"/.*/jobs/shop/job\.yaml: line \d+: model\.id: ", done.sentence)
 
 
 def test_a_hub_that_cannot_be_reached(

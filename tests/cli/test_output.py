@@ -385,7 +385,7 @@ def test_doctor_looks_at_the_model_that_the_job_names_now(
     shop(model={"id": "./gone"})
     findings = {finding["what"]: finding for finding in batchinfer("doctor", "shop", "--json").json}
     assert not findings["model"]["ok"]
-    assert "There is no model in" in findings["model"]["fix"]
+    assert "model.id: there is no model in" in findings["model"]["fix"]
 
 
 def test_doctor_finds_what_is_missing(batchinfer: Cli, shop: Callable[..., Path]) -> None:
@@ -396,9 +396,9 @@ def test_doctor_finds_what_is_missing(batchinfer: Cli, shop: Callable[..., Path]
     assert done.code == 1
     findings = {finding["what"]: finding for finding in done.json}
     assert not findings["query list"]["ok"]
-    assert "There is no file" in findings["query list"]["fix"]
+    assert "input.path: there is no file" in findings["query list"]["fix"]
     assert not findings["model"]["ok"]
-    assert "There is no model in" in findings["model"]["fix"]
+    assert "model.id: there is no model in" in findings["model"]["fix"]
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "runs", "versions", "failures", "doctor", "publish"])

@@ -39,14 +39,15 @@ def test_replicas_share_the_cores() -> None:
 
 def test_more_replicas_than_cores_are_refused() -> None:
     """A replica needs a core of its own."""
-    with pytest.raises(UsageError, match=r"engine.replicas is 3, but there are only 2 CPU cores"):
+    with pytest.raises(UsageError, match=r"^3 replicas are asked for, but there are only 2 CPU cores: use fewer\.$"):
         place(3, 1, [], [0, 1])
 
 
 def test_tensor_parallel_needs_gpus() -> None:
     """Sharing a model between GPUs is refused where there are none."""
-    with pytest.raises(UsageError, match=r"engine.tensor_parallel is 2, but this machine has no GPU"):
+    with pytest.raises(UsageError, match=r"^2 GPUs are asked for, but this machine has none: remove it\.$") as refused:
         place("auto", 2, [], [0, 1])
+    assert refused.value.field == ("engine", "tensor_parallel")
 
 
 def test_auto_is_a_replica_for_each_gpu() -> None:

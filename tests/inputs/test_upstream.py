@@ -83,6 +83,13 @@ def refusal(world: World) -> str:
     return str(refused.value)
 
 
+def line(world: World, field: str) -> int:
+    """The line of the job file that a field begins on."""
+    lines = world.job.path.read_text(encoding="utf-8").splitlines()
+    [number] = [number for number, text in enumerate(lines, 1) if text.strip().startswith(f"{field}:")]
+    return number
+
+
 ALL = [("Moderna", "de", "Moderna-Impfstoff"), ("Moderna", "de", "Spikevax"), ("Moderna", "ru", "Модерна")]
 
 
@@ -262,8 +269,8 @@ def test_an_unknown_job_is_refused(tmp_path: Path) -> None:
     """The sentence names the jobs that are there and the command that would make the other."""
     world = downstream(upstream(tmp_path), source=CHAINED | {"job": "nobody"})
     assert refusal(world) == (
-        f"check takes its list from nobody, but the data folder {world.data.root} has no such job: it has shop. "
-        "Check input.job, or make it: batchinfer run nobody"
+        f"{world.job.path}: line {line(world, 'job')}: input.job: check takes its list from nobody, but the data folder "
+        f"{world.data.root} has no such job: it has shop. Correct the name, or make it: batchinfer run nobody"
     )
 
 
@@ -317,9 +324,8 @@ def test_every_command_that_reads_an_upstream_does_not_find_it(
 def test_a_place_without_a_list_is_refused(tmp_path: Path, explode: str, end: str) -> None:
     """Where no prediction has a list, the sentence says where there is one."""
     world = downstream(upstream(tmp_path), source=CHAINED | {"explode": explode})
-    assert (
-        refusal(world) == f"No prediction of shop, version 1, has a list at {explode}, which input.explode names: {end}"
-    )
+    sentence = f"input.explode: no prediction of shop, version 1, has a list at {explode}: {end}"
+    assert refusal(world) == f"{world.job.path}: line {line(world, 'explode')}: {sentence}"
 
 
 def test_predictions_without_any_list_are_refused(tmp_path: Path) -> None:
@@ -340,15 +346,15 @@ def test_an_item_cannot_bear_the_name_of_a_key_column(tmp_path: Path, name: str)
     """Names that differ only in case are one name, too."""
     source = {"job": "shop", "explode": "prediction.names", "as": name, "key": ["vaccine", name]}
     world = downstream(upstream(tmp_path), source=source, prompt={"template": f"{{{{ {name} }}}}"})
-    assert refusal(world) == (
-        f"shop has a key column {name} already: name the item otherwise, with input.as in {world.job.path}."
-    )
+    sentence = f"input.as: shop has a key column {name} already: name the item otherwise."
+    assert refusal(world) == f"{world.job.path}: line {line(world, 'as')}: {sentence}"
 
 
 def test_a_key_column_must_be_the_upstreams(tmp_path: Path) -> None:
     """The sentence says which columns there are."""
     world = downstream(upstream(tmp_path), source=CHAINED | {"key": ["vaccine", "tongue", "term"]})
-    assert refusal(world) == "shop has no column tongue for the key of check: it has vaccine, language, term."
+    sentence = "input.key.1: shop has no column tongue for the key of check: it has vaccine, language, term."
+    assert refusal(world).endswith(f": line {line(world, 'key') + 2}: {sentence}")
 
 
 def test_a_damaged_upstream_is_refused(tmp_path: Path) -> None:

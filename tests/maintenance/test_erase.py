@@ -397,7 +397,8 @@ def test_a_list_that_is_not_there(world: World) -> None:
     world.list_path.unlink()
     report = forget(world)
     assert report["generations"] == 1
-    assert "answers that no version holds may be left: There is no file" in report["remarks"][0]
+    assert "answers that no version holds may be left: " in report["remarks"][0]
+    assert "input.path: there is no file" in report["remarks"][0]
 
 
 def test_another_list(world: World, tmp_path: Path, batchinfer: Cli) -> None:

@@ -84,7 +84,8 @@ def test_examples_that_will_not_do(tmp_path: Path, columns: dict[str, Any] | Non
     if columns is not None:
         write(world.job.folder / "examples.parquet", columns)
     with pytest.raises(
-        InputError, match=r"^prompt\.examples: .*examples\.parquet must be a Parquet file with the columns"
+        InputError,
+        match=r"job\.yaml: line \d+: prompt\.examples: /.*examples\.parquet must be a Parquet file with the columns",
     ):
         question(world)
 

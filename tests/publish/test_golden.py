@@ -136,7 +136,7 @@ def test_imports_are_judged_too(make: Make) -> None:
 
 DAY = pa.array([10], pa.date32())
 BAD: list[Any] = [
-    pytest.param(None, {}, r"There is no file .*golden\.parquet: check gate\.golden\.path", id="missing"),
+    pytest.param(None, {}, r"line \d+: gate\.golden\.path: there is no file .*golden\.parquet\.", id="missing"),
     pytest.param({"id": [1]}, {}, r"golden\.parquet has no column answer: it has id\.", id="no answer"),
     pytest.param({"answer": ["x"]}, {}, r"golden\.parquet has no column id: it has answer\.", id="no key"),
     pytest.param(
@@ -191,13 +191,15 @@ def test_a_file_that_is_no_parquet_is_told(make: Make) -> None:
             world.run()
     path.unlink()
     path.mkdir()
-    with pytest.raises(InputError, match=r"golden\.parquet is a folder: name one Parquet file in gate\.golden\.path"):
+    with pytest.raises(
+        InputError, match=r"line \d+: gate\.golden\.path: .*golden\.parquet is a folder: name one Parquet file\.$"
+    ):
         world.run()
     (path / "_delta_log").mkdir()
     with pytest.raises(InputError, match=r"golden\.parquet is a Delta table"):
         world.run()
     path.rename(path.with_name("elsewhere"))
-    with pytest.raises(InputError, match=r"There is no file .*golden\.parquet"):
+    with pytest.raises(InputError, match=r"there is no file .*golden\.parquet"):
         world.run()
 
 
