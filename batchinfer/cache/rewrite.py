@@ -27,10 +27,11 @@ Report = dict[str, Any]
 class GoneRows:
     """The rows of a cache that are to go. Owns the table above in the scratch database that it is given."""
 
-    def __init__(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Makes the table, empty."""
+    def __init__(self, db: duckdb.DuckDBPyConnection, *, more: bool = False) -> None:
+        """Makes the table, empty. more: go on with what was marked before."""
         self._db = db
-        db.execute("CREATE OR REPLACE TABLE gone (name VARCHAR, id BIGINT)")
+        if not more:
+            db.execute("CREATE OR REPLACE TABLE gone (name VARCHAR, id BIGINT)")
 
     def mark(self, name: str, rowids: str) -> None:
         """Marks rows of one of the cache's tables to go. rowids: SQL for their row numbers."""

@@ -91,6 +91,7 @@ class RunStatus(StrEnum):
         return cls.UNKNOWN
 
 
+SENTENCES = "sentences"  # the name in the report of a run for an audit that asked no row of the list
 ASIDE = (RunStatus.EVAL, RunStatus.AUDIT)
 ASIDE_SQL = f"({', '.join(map(literal, ASIDE))})"
 # Failures of an earlier prompt or model stay stored, since one may go back to it, but nobody need look at them.

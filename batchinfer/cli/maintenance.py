@@ -72,6 +72,7 @@ def _erased(report: ErasureReport, named: str) -> str:
         counted(rows.generations, "generation"), counted(rows.imports, "import"), counted(rows.failures, "failure"),
         f"{report.misses:,} {'miss' if report.misses == 1 else 'misses'}",
         *([counted(report.evals, "row of evaluations", "rows of evaluations")] if report.evals else []),
+        *([f"{counted(report.exchanged, 'answer')} to rows with exchanged terms"] if report.exchanged else []),
     ])  # fmt: skip
     said = [f"Erased {named}: removed {counts}"]
     if report.versions.rewritten:

@@ -75,7 +75,14 @@ def _print_plan(result: PlanReport, *, asks: bool) -> None:
         tell(f"Whole choices are scored, since first tokens collide: {'; '.join(result.scoring.collisions)}.")
     if result.too_long:
         named = "; ".join(str(cell(query_text(query))) for query in result.too_long_rows)
-        tell(f"{counted(result.too_long, 'prompt')} will not fit the model's window, and fail: {named}")
+        of = "" if result.prompt_tokens_exact else f" of the {result.looked_at:,} that were looked at"
+        tell(
+            f"{counted(result.too_long, 'prompt')}{of} will not fit the model's window of {result.window:,} tokens, and fail: {named}"
+        )
+    elif result.window and not result.prompt_tokens_exact:
+        tell(
+            f"{result.looked_at:,} of the prompts were looked at: all fit the model's window of {result.window:,} tokens."
+        )
     if result.prompt is None:
         return
     none = "The first prompt of the list, without the model's chat form; a run would ask none:"

@@ -161,6 +161,11 @@ class Counts:
     misses: int | None = None
 
 
+SMALL_GROUPS = (
+    "; not enough data for "  # in what an audit's check says, before the names of groups, which may be of one row
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """What one check of the gate came to.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchinfer.cache.reviewers import reviewers
-from batchinfer.cache.schema import RunStatus
+from batchinfer.cache.schema import SENTENCES, RunStatus
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
@@ -194,9 +194,10 @@ def _asked(job: Job, prepared: Prepared, version: int | str, console: Console, e
         sentences = filled(read_sentences(job, columns, lists, scratch), lists)
         rows, swaps = swapped_rows(prepared.query_list.source, columns, lists)
         with stopping(None, console.info) as stop:
+            tables = {"swaps": rows, SENTENCES: sentences.rows}
             turn = rows.num_rows + sentences.rows.num_rows
             session = Session(data, version, console, stop, engine, turn, RunStatus.AUDIT)
-            (of_swaps, of_sentences), generated = ask_tables(job, [rows, sentences.rows], session, scratch)
+            (of_swaps, of_sentences), generated = ask_tables(job, tables, session, scratch)
     judged = judge_swaps(swaps, of_swaps, choices_looked_at(job.spec), limits)
     areas = judge_sentences(sentences, of_sentences, lists, _positive(job.spec), limits) if of_sentences else ()
     return _Asked(judged, areas, generated)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from batchinfer.cache.reviewers import Reviewer
 from batchinfer.core.clock import iso
+from batchinfer.core.markdown import in_table
+from batchinfer.core.records import SMALL_GROUPS
 from batchinfer.errors import counted
 from batchinfer.job.reader import Job
 from batchinfer.publish.slices import AuditedSlice, FairVerdict, SliceFigures
@@ -133,7 +135,7 @@ def _reviewed(facts: CardFacts) -> Iterator[str]:
     yield "| --- | ---: | ---: | ---: | ---: | --- | --- |"
     for each in facts.reviewers:
         counts = " | ".join(f"{count:,}" for count in (each.accepted, each.rejected, each.corrected, each.answered))
-        yield f"| {_plain(each.author or '(without a name)')} | {counts} | {_day(each.first)} | {_day(each.last)} |"
+        yield f"| {in_table(each.author or '(without a name)')} | {counts} | {_day(each.first)} | {_day(each.last)} |"
 
 
 def _day(moment: str | None) -> str:
@@ -149,7 +151,7 @@ def _groups(slices: Sequence[AuditedSlice]) -> Iterator[str]:
     yield "| group | rows | coverage | failures | accuracy | tokens per row | verdict |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | --- |"
     for each in slices:
-        yield f"| {_plain(each.name)} | {' | '.join(cells(each))} | {each.verdict} |"
+        yield f"| {in_table(each.name)} | {' | '.join(cells(each))} | {each.verdict} |"
     yield ""
     yield "Tokens are the median, as a multiple of the whole list's."
 
@@ -163,7 +165,7 @@ def _asked_groups(asked: Sequence[AskedGroup]) -> Iterator[str]:
     yield "| group | rows | found | verdict |"
     yield "| --- | ---: | --- | --- |"
     for each in asked:
-        yield f"| {_plain(each.name)} | {each.rows:,} | {_plain(each.message)} | {each.verdict} |"
+        yield f"| {in_table(each.name)} | {each.rows:,} | {in_table(each.message)} | {each.verdict} |"
 
 
 def cells(each: AuditedSlice) -> tuple[str, ...]:
@@ -188,16 +190,16 @@ def _untested(facts: CardFacts, slices: Sequence[AuditedSlice], asked: Sequence[
     yield ""
     for each in slices:
         if each.verdict is FairVerdict.UNKNOWN:
-            yield f"- {_plain(each.name)}: {'; '.join(each.why)}"
+            yield f"- {in_table(each.name)}: {'; '.join(each.why)}"
     for group in asked:
         if group.verdict is FairVerdict.UNKNOWN:
-            yield f"- {_plain(group.name)}: {group.rows:,} rows, {_plain(group.message)}"
+            yield f"- {in_table(group.name)}: {group.rows:,} rows, {in_table(group.message)}"
     if facts.untested:
-        yield f"- Groups by other columns of the list: {_plain(', '.join(facts.untested))}"
+        yield f"- Groups by other columns of the list: {in_table(', '.join(facts.untested))}"
     if not spec.swaps:
         yield "- Whether answers depend on whom a text is about: no terms for groups of people were exchanged"
     else:
-        yield f"- Groups of people, and words for them, that are not in {_plain(', '.join(spec.swaps))}"
+        yield f"- Groups of people, and words for them, that are not in {in_table(', '.join(spec.swaps))}"
     if not spec.templates:
         yield "- How scores tell right from wrong for groups of people: no sentences were asked"
 
@@ -207,20 +209,20 @@ def _failures(facts: CardFacts, slices: Sequence[AuditedSlice], asked: Sequence[
     yield ""
     failed = [each for each in slices if each.verdict is FairVerdict.FAIL]
     for each in failed:
-        yield f"- {_plain(each.name)}: {'; '.join(each.why)}"
+        yield f"- {in_table(each.name)}: {'; '.join(each.why)}"
     if facts.whole is not None and facts.whole.reasons:
         yield f"- The list failed for: {_reasons(facts.whole)}"
     for each in slices:
         if each.figures.reasons:
-            yield f"- {_plain(each.name)} failed for: {_reasons(each.figures)}"
+            yield f"- {in_table(each.name)} failed for: {_reasons(each.figures)}"
     worse = [each for each in asked if each.verdict is FairVerdict.FAIL]
     for group in worse:
-        yield f"- {_plain(group.name)}: {_plain(group.message)}"
+        yield f"- {in_table(group.name)}: {in_table(group.message)}"
     for check in facts.manifest.gate.failed:
-        yield f"- The gate's check {check.name}: {_plain(check.message)}"
+        yield f"- The gate's check {check.name}: {in_table(check.message.partition(SMALL_GROUPS)[0])}"
     if facts.manifest.forced is not None:
         forced = facts.manifest.forced
-        yield f"- Published although the gate refused it, by {_plain(forced.by)}: {_plain(forced.why)}"
+        yield f"- Published although the gate refused it, by {in_table(forced.by)}: {in_table(forced.why)}"
     if not failed and not worse:
         yield "- No group fails its limits."
 
@@ -234,8 +236,3 @@ def _limits(job: Job) -> Iterator[str]:
     yield ""
     for name, value in job.spec.audit.limits.model_dump().items():
         yield f"- {name}: {value}"
-
-
-def _plain(text: str) -> str:
-    """A text that a table's cell can hold."""
-    return " ".join(text.split()).replace("|", "\\|")

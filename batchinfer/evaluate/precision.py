@@ -30,6 +30,7 @@ from batchinfer.publish.precision import SampledPrecision, judged_mark, size_sql
 from batchinfer.publish.predictions_file import version_rows
 from batchinfer.publish.recall import measure_recall
 from batchinfer.publish.samples import Sample, Stratum, keep_sample, new_sample, write_frame
+from batchinfer.publish.sliced import SLICE_VALUES, check_slices, read_slice_values
 from batchinfer.review.export import DrawnRows, Sheet
 from batchinfer.review.subject import SubjectKind
 from batchinfer.versions import folders
@@ -176,6 +177,7 @@ def draw_sample(
         open_if_served(data) as now_served,
         new_sample(data) as folder,
     ):
+        check_slices(job, prepared.query_list.source)
         candidate = Candidate(prepared.workspace, now_served.folder if now_served else None)
         rows = candidate.entries_sql if version is None else _rows_of(job, data, prepared, version)
         draw = _Draw(prepared.workspace, rows, candidate.withheld_sql, seed or secrets.token_hex(8))
@@ -200,6 +202,7 @@ class _Draw:
         """rows_sql: the entries. withheld_sql: see `SampledPrecision`."""
         self._workspace, self._db, self._spec = workspace, workspace.db, workspace.spec
         self._rows, self._withheld, self.seed = rows_sql, withheld_sql, seed
+        self._slices = [name for name in workspace.spec.audit.slices if name not in workspace.spec.input.key]
 
     @property
     def sample_id(self) -> str:
@@ -209,6 +212,7 @@ class _Draw:
 
     def fill(self, count: int, where: Mapping[str, str]) -> list[Stratum]:
         """Draws; returns the strata. Raises UsageError where there is nothing to draw from."""
+        read_slice_values(self._workspace, self._slices)
         with self._workspace.store.attached(self._db):
             self._db.execute(f"CREATE OR REPLACE TABLE drawable AS {self._drawable(count, where)}", [*where.values()])
         sizes = self._db.execute(
@@ -256,7 +260,8 @@ class _Draw:
                 SELECT e.lookup_hash, e.value, coalesce(e.score, w.score, 0.5) AS score, {self._slice()} AS slice,
                        (e.lookup_hash, e.value) IN (SELECT (lookup_hash, value) FROM judged) AS known
                 FROM every e LEFT JOIN withheld w ON e.lookup_hash = w.lookup_hash AND e.value = w.value
-                LEFT JOIN {self._workspace.query_list.first_rows_sql} l ON e.lookup_hash = l.lookup_hash WHERE true{chosen}),
+                LEFT JOIN {self._workspace.query_list.first_rows_sql} l ON e.lookup_hash = l.lookup_hash
+                LEFT JOIN {SLICE_VALUES} s ON l.row = s.row WHERE true{chosen}),
             large AS (
                 SELECT slice FROM scored GROUP BY slice HAVING count(*) * {count} >= {LEAST_SHARE} * (SELECT count(*) FROM scored)),
             grouped AS (
@@ -266,12 +271,9 @@ class _Draw:
             SELECT * EXCLUDE (slice, number, band), dense_rank() OVER (ORDER BY number, band) - 1 AS stratum FROM grouped"""
 
     def _slice(self) -> str:
-        """SQL for the group that a row belongs to, by the columns of audit.slices that the job uses."""
-        key, context = self._spec.input.key, self._workspace.query_list.columns
+        """SQL for the group that a row belongs to, by the columns of audit.slices."""
         columns = [
-            f"{'e' if name in key else 'l'}.{listed(name)}::VARCHAR"
-            for name in self._spec.audit.slices
-            if name in key or name in context
+            f"{'s' if name in self._slices else 'e'}.{listed(name)}::VARCHAR" for name in self._spec.audit.slices
         ]
         return f"to_json([{', '.join(columns)}])::VARCHAR" if columns else "''"
 
@@ -279,7 +281,8 @@ class _Draw:
         """SQL for the columns of `where`: of the list, or of an entry. Raises UsageError."""
         key, context = self._spec.input.key, self._workspace.query_list.columns
         own = {"value": "e.prediction", "score": "e.score", "source": "e.source", "model": "e.model"}
-        found = own | {name: f"l.{listed(name)}" for name in context} | {name: f"e.{listed(name)}" for name in key}
+        found = own | {name: f"s.{listed(name)}" for name in self._slices}
+        found |= {name: f"l.{listed(name)}" for name in context} | {name: f"e.{listed(name)}" for name in key}
         if unknown := [name for name in where if name not in found]:
             raise UsageError(f"--where: there is no column {unknown[0]} to draw by: there are {', '.join(found)}.")
         return [found[name] for name in where]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,30 +19,31 @@ from batchinfer.job.spec import InputSpec
 from batchinfer.planning import question as questions
 from batchinfer.versions.layout import free_name
 
-NAME, NUMBER = "audit", "audit_row"
+NUMBER = "audit_row"
 
 
 def ask_tables(
-    job: Job, tables: Sequence[pa.Table], session: Session, scratch: Path
+    job: Job, tables: Mapping[str, pa.Table], session: Session, scratch: Path
 ) -> tuple[list[list[ArmAnswer]], int]:
     """The answers to the rows of each table, in their order, and how many were generated for it, by one loaded engine.
 
-    tables: the template's columns, of the types that the job's list has. scratch: a folder. Raises Stopped or InputError.
+    tables: the template's columns, of the types that the job's list has; by the name that its run is recorded with.
+    scratch: a folder. Raises Stopped or InputError.
     """
+    asks = {name: rows for name, rows in tables.items() if rows.num_rows}
     with contextlib.ExitStack() as held:
         asked = [
-            held.enter_context(_beside_cache(job, rows, session, scratch / f"audit{place}.parquet"))
-            for place, rows in enumerate(tables)
-            if rows.num_rows
+            held.enter_context(_beside_cache(job, name, rows, session, scratch / f"{name}.parquet"))
+            for name, rows in asks.items()
         ]
         ask_arms(asked, session)
-        answers = iter([_answers(each, rows.num_rows) for each, rows in zip(asked, filter(len, tables), strict=True)])
+        found = {name: _answers(each, rows.num_rows) for each, (name, rows) in zip(asked, asks.items(), strict=True)}
         generated = sum(each.progress.generated for each in asked)
-        return [next(answers) if rows.num_rows else [] for rows in tables], generated
+        return [found.get(name, []) for name in tables], generated
 
 
 def _beside_cache(
-    job: Job, rows: pa.Table, session: Session, path: Path
+    job: Job, name: str, rows: pa.Table, session: Session, path: Path
 ) -> contextlib.AbstractContextManager[AskedArm]:
     """The rows as the list of the job, with numbers for its key."""
     number = free_name(NUMBER, [name.lower() for name in rows.column_names])
@@ -52,7 +53,7 @@ def _beside_cache(
     own = InputSpec(path=str(path), key=[number], types=types, optional=section.optional)
     variant = replace(job, spec=job.spec.model_copy(update={"input": own}))
     question = questions.make(variant, session.data)
-    arm = Arm(NAME, 0, 0, question.identity.label, variant, question)
+    arm = Arm(name, 0, 0, question.identity.label, variant, question)
     return beside_cache(arm, session.data, path, session.console, writes=True)
 
 

@@ -44,7 +44,8 @@ class ErasureReport:
     job: whose entry it was.
     rows: of the cache that were removed.
     misses: recorded misses that were removed.
-    evals: rows of evaluations that were removed.
+    evals: rows of evaluations, and groups of audits, that were removed.
+    exchanged: answers to rows with exchanged terms, any of which may have been made of it.
     versions: what became of those that held it.
     in_list: whether the query list still has it.
     remarks: what a person must know besides.
@@ -54,13 +55,15 @@ class ErasureReport:
     rows: ErasedRows
     misses: int
     evals: int
+    exchanged: int
     versions: ReplacedVersions
     in_list: bool
     remarks: list[str]
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "job": self.job, **asdict(self.rows), "misses": self.misses, "evals": self.evals, "versions_rebuilt": self.versions.rebuilt,
+            "job": self.job, **asdict(self.rows), "misses": self.misses, "evals": self.evals, "exchanged": self.exchanged,
+            "versions_rebuilt": self.versions.rebuilt,
             "versions_rewritten": self.versions.rewritten, "versions_removed": self.versions.removed,
             "in_list": self.in_list, "remarks": self.remarks,
         }  # fmt: skip
@@ -168,11 +171,13 @@ def _remove_all(
         )
     _drop_logs(data)
     _drop_notes(data)
+    exchanged = 0
     if store is not None:  # even if no row is the entry's: what was deleted before may still lie in free blocks
+        exchanged = erase_cache.mark_exchanged(store, db)
         rewrite(store, db, erase_cache.without_examples)
     replaced = replace_versions(data, db, store, versions)
     remarks = [*replaced.remarks, *traces.remarks, *_kept(data)]
-    return ErasureReport(data.name, erased, missed, evaluated, replaced, traces.in_list, remarks)
+    return ErasureReport(data.name, erased, missed, evaluated, exchanged, replaced, traces.in_list, remarks)
 
 
 def _kept(data: JobData) -> list[str]:

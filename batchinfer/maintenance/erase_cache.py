@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from batchinfer.cache import pieces
 from batchinfer.cache.rewrite import GoneRows, settle
+from batchinfer.cache.schema import SENTENCES, RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
@@ -190,6 +191,23 @@ def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set
             db.unregister("found")
     counts = gone.counts()
     return ErasedRows(*(counts.get(name, 0) for name in ("generations", "imports", "failures")))
+
+
+def mark_exchanged(store: Store, db: duckdb.DuckDBPyConnection) -> int:
+    """Marks answers to rows whose terms an audit exchanged, beside what `mark` marked; returns how many.
+
+    Any of them may have been made of the entry: what was asked is stored nowhere.
+    """
+    gone = GoneRows(db, more=True)
+    before = gone.counts().get("generations", 0)
+    with store.attached(db):
+        runs = (
+            f"SELECT run_id FROM cache.runs WHERE status = '{RunStatus.AUDIT}' "
+            f"AND json_extract_string(report, '$.arm') IS DISTINCT FROM '{SENTENCES}'"
+        )
+        for name in ("generations", "failures"):
+            gone.mark(name, f"SELECT rowid FROM cache.{name} WHERE run_id IN ({runs})")
+    return gone.counts().get("generations", 0) - before
 
 
 def _asking(db: duckdb.DuckDBPyConnection, table: str, entry: Entry, rows_at_once: int = LIST_ROWS) -> list[int]:

@@ -1,4 +1,4 @@
-"""One entry out of what evaluations left: rows of their Parquet files, its place in the split of golden rows, and in samples."""
+"""One entry out of what evaluations left: rows of their Parquet files, its place in the split of golden rows, samples, audits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
+from batchinfer.core.markdown import in_table
 from batchinfer.errors import StoreError
 from batchinfer.maintenance.entry import Entry
 
 HASH = "lookup_hash"
+AUDIT, CARD = "audit.json", "card.md"
 QUERY = "query"  # the column of a lookup key as JSON
 
 
@@ -23,7 +25,30 @@ def erase_evals(data: JobData, entry: Entry) -> int:
         _erase_from_frame(path, entry.lookup_hash)
     for path in data.evals.glob("*.json"):
         _erase_hash(path, entry.lookup_hash.hex())
-    return sum(_erase_rows(path, entry) for path in sorted(data.evals.rglob("*.parquet")))
+    rows = sum(_erase_rows(path, entry) for path in sorted(data.evals.rglob("*.parquet")))
+    return rows + sum(_erase_groups(path.parent, entry) for path in sorted(data.audits.glob(f"*/{AUDIT}")))
+
+
+def _erase_groups(folder: Path, entry: Entry) -> int:
+    """Takes groups out of an audit that are of the entry alone, which a column of the key can make; returns how many."""
+    path, card = folder / AUDIT, folder / CARD
+    try:
+        content = json.loads(path.read_bytes())
+        gone = [
+            each for each in content["slices"] if each["rows"] == 1 and entry.texts.get(each["column"]) == each["value"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise StoreError(f"{path} cannot be searched: {exc}", fix="remove its folder, then run again.") from exc
+    if not gone:
+        return 0
+    kept = [each for each in content["slices"] if each not in gone]
+    write_atomically(path, json.dumps(content | {"slices": kept}, ensure_ascii=False, indent=2).encode())
+    names = [in_table(f"{each['column']}={each['value']}") for each in gone]
+    if card.is_file():
+        lines = card.read_text(encoding="utf-8").splitlines(keepends=True)
+        others = [line for line in lines if not any(line.startswith((f"| {name} |", f"- {name}")) for name in names)]
+        write_atomically(card, "".join(others).encode())
+    return len(gone)
 
 
 def _erase_rows(path: Path, entry: Entry) -> int:

@@ -15,6 +15,7 @@ import duckdb
 
 from batchinfer.cache.pieces import digests_sql
 from batchinfer.cache.rewrite import GoneRows, remove_cache_drafts, rewrite, settle
+from batchinfer.cache.schema import ASIDE_SQL, RunStatus
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import duckdb_errors, one
 from batchinfer.core.home import JobData
@@ -36,16 +37,21 @@ class UnusedRows:
 
     generations: answers of the model.
     failures: of prompts that are asked no more.
+    compared: those of the answers that a comparison of prompts asked for: the same comparison would ask them again.
     """
 
     generations: int
     failures: int
+    compared: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.generations or self.failures)
 
     def __str__(self) -> str:
-        return f"{counted(self.generations, 'answer')} and {counted(self.failures, 'failure')}"
+        compared = (
+            f" ({self.compared:,} of them to other prompts that batchinfer eval compared)" if self.compared else ""
+        )
+        return f"{counted(self.generations, 'answer')}{compared} and {counted(self.failures, 'failure')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ class PruneReport:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "job": self.job, "generations": self.rows.generations, "failures": self.rows.failures, "left": self.left,
+            "job": self.job, "generations": self.rows.generations, "failures": self.rows.failures, "compared": self.rows.compared,
+            "left": self.left,
             "bytes": self.bytes, "removed": self.removed,
         }  # fmt: skip
 
@@ -76,6 +83,8 @@ def prune(
     job: Job, data: JobData, person: Person, *, instead: Path | None = None, dry_run: bool = False, yes: bool = False
 ) -> PruneReport:
     """Removes what nothing uses: neither the job file's question with its list, nor a version or candidate.
+
+    Answers that evaluations asked of the job file's question stay, too, so that an audit or a comparison finds them again.
 
     instead: the list in place of the job's. dry_run: only say how much. yes: do not ask. Raises InputError where the list
     cannot be read, NotConfirmed, NotFound, StoreError or Busy; then, or killed anywhere, the cache stays as it was.
@@ -123,14 +132,29 @@ def _mark(prepared: Prepared, gone: GoneRows) -> None:
     gone.mark(
         "generations",
         f"SELECT id FROM (SELECT rowid AS id, run_id, created_at, md5_number(text) AS hash FROM cache.generations "
-        f"WHERE key NOT IN ({asked})) ANTI JOIN held USING (run_id, created_at, hash)",
+        f"WHERE key NOT IN ({asked}) AND NOT {_evaluated(prepared)}) ANTI JOIN held USING (run_id, created_at, hash)",
     )
-    gone.mark("failures", f"SELECT rowid FROM cache.failures WHERE stage <> 'input' AND key NOT IN ({asked})")
+    gone.mark(
+        "failures",
+        f"SELECT rowid FROM cache.failures WHERE stage <> 'input' AND key NOT IN ({asked}) AND NOT {_evaluated(prepared)}",
+    )
+
+
+def _evaluated(prepared: Prepared) -> str:
+    """SQL that is true for answers of the job file's question that an evaluation asked for, to rows that are not in the list."""
+    if prepared.question is None:
+        return "false"
+    runs = f"SELECT run_id FROM cache.runs WHERE status IN {ASIDE_SQL}"
+    return f"(fingerprint = unhex('{prepared.question.fingerprint.hex()}') AND run_id IN ({runs}))"
 
 
 def _report(prepared: Prepared, gone: GoneRows) -> PruneReport:
     db, counts = prepared.workspace.db, gone.counts()
-    rows = UnusedRows(counts.get("generations", 0), counts.get("failures", 0))
+    compared = (
+        f"SELECT count(*) FROM cache.generations WHERE rowid IN ({gone.rows_of('generations')}) "
+        f"AND run_id IN (SELECT run_id FROM cache.runs WHERE status = '{RunStatus.EVAL}')"
+    )
+    rows = UnusedRows(counts.get("generations", 0), counts.get("failures", 0), int(one(db, compared)))
     total, size = _sizes(db, "true")
     _, unused = _sizes(db, f"rowid IN ({gone.rows_of('generations')})")
     estimate = prepared.store.path.stat().st_size * unused // size if size else 0

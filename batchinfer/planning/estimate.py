@@ -14,6 +14,7 @@ from batchinfer.engines.choices import ChoiceScoring
 from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.vllm import block_size
+from batchinfer.engines.window import window_of
 from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.prompts import FilledPrompt, PromptMaker, too_long
 from batchinfer.planning.question import Question
@@ -68,7 +69,9 @@ class PlanReport:
         the form that the model gives a chat, since no model is loaded for it; None without one.
     list_differs: that the list is another one than the served version's, as a sentence.
     scoring: how choices would be scored; None without choices, or where nothing is to generate.
-    too_long: prompts that do not fit the window that model.options.max_model_len sets, of those that were counted.
+    window: tokens of a prompt and its answer together, as the job or the model's own files say; None where neither does.
+    looked_at: prompts that were held against it; fewer than all in a long list, of which a sample is counted.
+    too_long: those of them that do not fit it.
     too_long_rows: the lookup keys of the first of them.
     """
 
@@ -81,6 +84,8 @@ class PlanReport:
     prompt: str | None = None
     list_differs: str | None = None
     scoring: ScoringReport | None = None
+    window: int | None = None
+    looked_at: int = 0
     too_long: int = 0
     too_long_rows: tuple[dict[str, Any], ...] = ()
 
@@ -94,7 +99,7 @@ class PlanReport:
             "prompt_tokens_exact": self.prompt_tokens_exact, "prefix_saving": self.prefix_saving,
             "estimate_seconds": self.estimate_seconds, "prompt": self.prompt, "list_differs": self.list_differs,
             "scoring": self.scoring.to_json() if self.scoring else None,
-            "too_long": self.too_long, "too_long_rows": list(self.too_long_rows),
+            "window": self.window, "looked_at": self.looked_at, "too_long": self.too_long, "too_long_rows": list(self.too_long_rows),
         }  # fmt: skip
 
 
@@ -105,20 +110,25 @@ def estimate(prepared: Prepared, info: Info) -> PlanReport:
         nothing: dict[str, Any] = {"prompt_tokens": 0, "prompt_tokens_exact": True, "prefix_saving": None}
         shown = _first_prompt(prepared)
         return PlanReport(prepared.job.name, counts, **nothing, estimate_seconds=_seconds(prepared), prompt=shown)
-    maker = _maker(prepared, prepared.question, info)
-    long: list[bytes] = []
-    tokens, exact, saving = _prompt_tokens(prepared, maker, long)
+    source = models.weights(prepared.question.identity, prepared.data, info)
+    maker = _maker(prepared, prepared.question, source)
+    assert prepared.question.spec.model is not None
+    window = window_of(prepared.question.spec.model.options, source, prepared.question.identity.revision)
+    found, exact = _look_at(prepared, maker, window)
+    long = list(dict.fromkeys(found.long))
     first = next(_filled(prepared, prepared.plan.todo(BATCH), maker), None)
     shown = None if first is None else maker.text(first)
     return PlanReport(
         prepared.job.name,
         counts,
-        tokens,
+        found.total if exact else round(found.total / found.rows * counts.to_generate),
         exact,
-        saving,
+        round(found.shared / found.total, 4) if found.total else None,
         _seconds(prepared),
         shown,
         scoring=ScoringReport.of(maker.scoring),
+        window=window,
+        looked_at=found.rows if window else 0,
         too_long=len(long),
         too_long_rows=tuple(prepared.query_list.queries(long[:MOST_NAMED]).values()),
     )
@@ -136,9 +146,8 @@ def _first_prompt(prepared: Prepared) -> str | None:
     return "\n\n".join(content for _, content in messages)
 
 
-def _maker(prepared: Prepared, question: Question, info: Info) -> PromptMaker:
+def _maker(prepared: Prepared, question: Question, source: str) -> PromptMaker:
     """Raises SpecError or ModelError where a run would, once the tokenizer is there."""
-    source = models.weights(question.identity, prepared.data, info)
     tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
     return PromptMaker(prepared.job, question, tokenizer)
 
@@ -147,7 +156,7 @@ def _maker(prepared: Prepared, question: Question, info: Info) -> PromptMaker:
 class _Tokens:
     """What was counted of prompts that follow each other: rows, their tokens, and those that the one before has, too.
 
-    most: tokens of the window, if the job sets one. long: the keys of prompts that do not fit it.
+    most: tokens of the window, if it is known. long: the keys of prompts that do not fit it.
     """
 
     block: int
@@ -170,28 +179,20 @@ class _Tokens:
             self.last = ids
 
 
-def _prompt_tokens(prepared: Prepared, maker: PromptMaker, long: list[bytes]) -> tuple[int, bool, float | None]:
-    """(prompt tokens of all that is to generate, whether they were all counted, share that prefix caching saves).
-
-    long: takes the keys of prompts that do not fit the window, if the job sets one.
-    """
+def _look_at(prepared: Prepared, maker: PromptMaker, window: int | None) -> tuple[_Tokens, bool]:
+    """The prompts that are to generate, counted, and whether they all were. window: see `PlanReport`."""
     assert prepared.job.spec.model is not None
     options, count = prepared.job.spec.model.options, prepared.plan.counts.to_generate
-    most = options.get("max_model_len")
-    block, window = block_size(options, on_cpu=not find_gpus()), most if isinstance(most, int) else None
+    block = block_size(options, on_cpu=not find_gpus())
     found = _Tokens(block, window)
-    exact = count <= EXACT_UP_TO and _count(prepared, maker, found, prepared.plan.todo(), EXACT_CHARACTERS)
-    if not exact:
-        found = _Tokens(block, window)
-        for number in range(WINDOWS):
-            found.last = ()
-            start = round(number * max(count - WINDOW, 0) / (WINDOWS - 1))
-            _count(prepared, maker, found, prepared.plan.todo(WINDOW, start), CHARACTERS)
-    long += dict.fromkeys(found.long)
-    if not found.rows:
-        return 0, True, None
-    tokens = found.total if exact else round(found.total / found.rows * count)
-    return tokens, exact, round(found.shared / found.total, 4)
+    if count <= EXACT_UP_TO and _count(prepared, maker, found, prepared.plan.todo(), EXACT_CHARACTERS):
+        return found, True
+    found = _Tokens(block, window)
+    for number in range(WINDOWS):
+        found.last = ()
+        start = round(number * max(count - WINDOW, 0) / (WINDOWS - 1))
+        _count(prepared, maker, found, prepared.plan.todo(WINDOW, start), CHARACTERS)
+    return found, not found.rows
 
 
 def _requests(prompt: Prompt) -> Iterator[tuple[int, ...]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from batchinfer.core.records import Check
+from batchinfer.core.records import SMALL_GROUPS, Check
 from batchinfer.errors import counted
 from batchinfer.publish.slices import AuditedSlice, FairVerdict
 
@@ -100,7 +100,7 @@ def judge_groups(known: Fairness) -> Check:
         message += f" ({', '.join(named[:MOST_NAMED])})"
     if unknown:
         more = f" and {len(unknown) - MOST_NAMED:,} more" if len(unknown) > MOST_NAMED else ""
-        message += f"; not enough data for {', '.join(unknown[:MOST_NAMED])}{more}"
+        message += f"{SMALL_GROUPS}{', '.join(unknown[:MOST_NAMED])}{more}"
     if unasked:
         message += f"; {UNASKED}"
     passed = not failed and not unasked and len(unknown) < len(groups)
@@ -112,4 +112,7 @@ def judge_groups(known: Fairness) -> Check:
 def _used(known: Fairness, groups: Sequence[_Group]) -> dict[str, Any]:
     """What the check was judged by."""
     asked = known.asked and {"version": known.asked.version, "made_at": known.asked.made_at}
-    return {"groups": [{"name": each.name, "verdict": each.verdict} for each in groups], "asked": asked}
+    told = [
+        each for each in groups if each.verdict is not FairVerdict.UNKNOWN
+    ]  # others may be of one row, which can be erased
+    return {"groups": [{"name": each.name, "verdict": each.verdict} for each in told], "asked": asked}

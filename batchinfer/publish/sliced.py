@@ -29,6 +29,8 @@ from batchinfer.publish.slices import AuditedSlice, SliceFigures, judge_slices
 
 MOST_VALUES = 200  # groups of a column
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+SLICE_VALUES = "slice_values"
+"""The values of columns that `read_slice_values` read, beside their rows."""
 Slice = tuple[str, str | None, SliceFigures]
 
 
@@ -69,6 +71,20 @@ def audit_list(workspace: Workspace, entries: str, golden: Golden | None) -> Aud
     return AuditedList(whole, judge_slices(slices, whole, workspace.spec.audit.limits))
 
 
+def read_slice_values(workspace: Workspace, columns: Sequence[str]) -> None:
+    """Makes `slice_values`. columns: of the list, beside its key. Raises InputError."""
+    db, query_list = workspace.db, workspace.query_list
+    names = "".join(f", {listed(name)} VARCHAR" for name in columns)
+    db.execute(f"CREATE OR REPLACE TABLE slice_values (row BIGINT{names})")
+    if not columns:
+        return
+    values = ", ".join(f"{quoted(name)}::VARCHAR" for name in columns)
+    for batch in OtherColumns(query_list.source.files, workspace.spec.input).batches():
+        db.register("slice_batch", batch)
+        db.execute(f"INSERT INTO slice_values SELECT {quoted(ROW)}, {values} FROM slice_batch")
+        db.unregister("slice_batch")
+
+
 class SlicedKeys:
     """Owns the tables above in the workspace's database."""
 
@@ -79,20 +95,9 @@ class SlicedKeys:
 
     def fill(self, entries: str, golden: Golden | None) -> None:
         """Makes the tables. Raises InputError."""
-        self._read_values()
+        read_slice_values(self._workspace, self._others)
         self._gather(entries)
         self._judge_golden(golden)
-
-    def _read_values(self) -> None:
-        names = ", ".join(f"{listed(name)} VARCHAR" for name in self._others)
-        self._db.execute(f"CREATE OR REPLACE TABLE slice_values (row BIGINT{', ' if names else ''}{names})")
-        if not self._others:
-            return
-        values = ", ".join(f"{quoted(name)}::VARCHAR" for name in self._others)
-        for batch in OtherColumns(self._list.source.files, self._spec.input).batches():
-            self._db.register("slice_batch", batch)
-            self._db.execute(f"INSERT INTO slice_values SELECT {quoted(ROW)}, {values} FROM slice_batch")
-            self._db.unregister("slice_batch")
 
     def _gather(self, entries: str) -> None:
         own = "".join(f"{listed(name)}::VARCHAR AS {listed(name)}, " for name in self._columns)

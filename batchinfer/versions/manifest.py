@@ -15,7 +15,7 @@ from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
 from batchinfer.core.files import user_name
 from batchinfer.core.keys import ENCODERS, canonical_json
-from batchinfer.core.records import Check
+from batchinfer.core.records import SMALL_GROUPS, Check
 from batchinfer.errors import StoreError, shortened
 from batchinfer.match.version import MATCHER, MatcherVersion
 from batchinfer.versions.keep import Keep
@@ -250,8 +250,12 @@ class Manifest:
 
 
 def plain_checks(checks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A gate's checks, as reports and manifests have them, without the rows that they quote."""
-    return [{name: fact for name, fact in check.items() if name != "examples"} for check in checks]
+    """A gate's checks, as reports and manifests have them, without the rows that they quote, and without groups that may be one."""
+    plain = ({name: fact for name, fact in check.items() if name != "examples"} for check in checks)
+    return [
+        check | {"says": check["says"].partition(SMALL_GROUPS)[0]} if check["name"] == "audit" else check
+        for check in plain
+    ]
 
 
 def _gate(document: Mapping[str, Any]) -> GateRecord:

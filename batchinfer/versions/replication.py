@@ -16,11 +16,11 @@ from batchinfer.errors import StoreError, UsageError
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import MANIFEST
 from batchinfer.versions.pointers import Pointer
+from batchinfer.versions.precision import precision_file
 from batchinfer.versions.snapshot import Snapshot
 
 CHUNK = 4 << 20
 BIG = 64 << 20  # bytes; copying a file of that size takes long enough to say so
-ALSO_COPIED = ("last_run.json",)  # what a service says of a job besides its versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,26 @@ def replicate(data: JobData, destination: str | Path, info: Info) -> Replicated:
         size = 0
         if copied := not _is_there(there, found):
             size = _copy(source, found, there, info)
-        for name in ALSO_COPIED:
-            if (data.folder / name).is_file():
-                write_atomically(there.folder / name, (data.folder / name).read_bytes())
+        for path, target in _also_copied(data, there, found.version):
+            if path.is_file():
+                with os_errors(target):
+                    target.parent.mkdir(exist_ok=True)
+                write_atomically(target, path.read_bytes())
         with there.versions_lock(doing):
             pointers.make_current(there, found.version)
         removed = retention.retain(there, source.manifest.spec.keep_versions, info)
         pin = pointers.pointer(there, pointers.PIN)
     pinned = None if pin is None or pin.version == found.version else pin.version
     return Replicated(data.name, found.version, str(destination), copied, size, pinned, removed.to_json())
+
+
+def _also_copied(data: JobData, there: JobData, version: int) -> list[tuple[Path, Path]]:
+    """What a service says of a job besides its versions, and where it goes."""
+    last_run = "last_run.json"
+    return [
+        (data.folder / last_run, there.folder / last_run),
+        (precision_file(data, version), precision_file(there, version)),
+    ]
 
 
 def _destination(data: JobData, root: Path) -> JobData:

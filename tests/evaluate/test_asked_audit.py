@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from batchinfer.core.person import Nobody
 from batchinfer.errors import BatchinferError, InputError, SpecError
 from batchinfer.evaluate.audit import audit
 from batchinfer.job import reader
 from batchinfer.pipeline.history import failures
+from batchinfer.pipeline.prune import prune
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from batchinfer.publish.slices import FairVerdict
@@ -50,6 +52,7 @@ def test_a_scorer_that_cannot_tell_groups_apart_passes(tmp_path: Path, tiny: Pat
     assert (again.generated, again.swaps, again.templates) == (0, report.swaps, report.templates)
     assert failures(data, None).count == 0
     assert run(job, data, Options(), RecordingConsole(), ScriptedScorer(lambda _: None)).generated == 0
+    assert not prune(job, data, Nobody(), dry_run=True).rows
 
 
 def test_a_group_that_is_missing_is_not_fair(tmp_path: Path, tiny: Path) -> None:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from batchinfer.cli.main import cli
 from batchinfer.core.output import OutputFile
-from batchinfer.errors import GateFailed, NotFound, UsageError
+from batchinfer.errors import GateFailed, NotFound, SpecError, UsageError
 from batchinfer.evaluate.precision import draw_sample, version_precision
 from batchinfer.maintenance.erase import erase_entry
 from batchinfer.planning.prepare import Options
@@ -53,8 +53,8 @@ def served(templates: Templates, tmp_path: Path) -> World:
 
 def drawn(world: World, count: int, **options: Any) -> list[Row]:
     """A sample as people find it in a spreadsheet."""
-    where = options.pop("where", {})
-    draw_sample(world.job, world.data, Options(), OutputFile.of(world.review_path), count, where, seed="b", **options)
+    where, seed = options.pop("where", {}), options.pop("seed", "b")
+    draw_sample(world.job, world.data, Options(), OutputFile.of(world.review_path), count, where, seed=seed, **options)
     with world.review_path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -260,12 +260,15 @@ def test_the_recall(tmp_path: Path) -> None:
 
 
 def test_slices_make_strata(tmp_path: Path) -> None:
-    """Each group of audit.slices is drawn from, by score; groups that are too small are drawn as one."""
+    """Each group of audit.slices is drawn from, by score; groups that are too small are drawn as one.
+
+    Their column need be neither of the key nor of the template, and is one to draw by.
+    """
     numbers = list(range(200))
     languages = ["de" if number % 4 else "en" if number % 8 else f"x{number}" for number in numbers]
     world = model_job(
-        tmp_path, {"id": numbers, "text": languages}, gate=LENIENT, audit={"slices": ["text"]}, output=CHOICE,
-        input={"path": "queries.parquet", "key": ["id", "text"]},
+        tmp_path, {"id": numbers, "text": list(map(str, numbers)), "language": languages}, gate=LENIENT, output=CHOICE,
+        audit={"slices": ["language"]},
     )  # fmt: skip
     world.answer(lambda _: scores(0.9))
     drawn(world, 60)
@@ -273,6 +276,9 @@ def test_slices_make_strata(tmp_path: Path) -> None:
     assert sorted(stratum.rows for stratum in sample.strata) == [10] * 5 + [30] * 5
     assert sample.rows == 200
     assert sum(stratum.drawn for stratum in sample.strata) == 60
+    assert {int(row["id"]) % 8 for row in drawn(world, 5, where={"language": "en"}, seed="c")} == {4}
+    with pytest.raises(SpecError, match="the list has no column langage"):
+        drawn(world.changed(audit={"slices": ["langage"]}), 5)
 
 
 def test_an_entry_that_is_erased_leaves_the_samples(served: World) -> None:

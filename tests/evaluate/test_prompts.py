@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchinfer.core.home import JobData
+from batchinfer.core.person import Nobody
 from batchinfer.core.records import Message
 from batchinfer.errors import BatchinferError, InputError, Interrupted, UsageError
 from batchinfer.evaluate.arms import Axes
@@ -24,6 +25,7 @@ from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.maintenance.erase import erase_entry
 from batchinfer.pipeline.history import failures, runs
+from batchinfer.pipeline.prune import prune
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from tests.evaluate.scorer import ScriptedScorer, noisy, rated_job, rows, shots_of
@@ -321,6 +323,15 @@ def test_an_erased_row_leaves_nothing(compared: tuple[Job, JobData]) -> None:
     assert {messages[-1][1] for messages in scorer.asked} == {"good-7"}
     assert again.generated == erased.rows.generations == erased.evals
     assert not any(b"good-7" in path.read_bytes() for path in (data.evals / "1").iterdir())
+
+
+def test_what_prune_would_remove_of_a_comparison(compared: tuple[Job, JobData]) -> None:
+    """Answers of other arms, which it says; those to golden rows with the job's own prompt stay, which the list has no more."""
+    job, data = compared
+    write(job.folder / "queries.parquet", {"text": ["good-listed"]})
+    report = prune(job, data, Nobody(), dry_run=True)
+    assert (report.rows.compared, report.rows.generations, report.left) == (160, 160, 80)
+    assert "(160 of them to other prompts that batchinfer eval compared)" in str(report.rows)
 
 
 def test_each_model_is_an_arm(tmp_path: Path, tiny: Path) -> None:

@@ -60,7 +60,7 @@ def test_only_what_nothing_uses_goes(world: World) -> None:
     before = world.data.cache.stat().st_size
     report = pruned(world)
     assert report.to_json() | {"bytes": 0} == {
-        "job": "shop", "generations": 100, "failures": 0, "left": 200, "bytes": 0, "removed": True,
+        "job": "shop", "generations": 100, "failures": 0, "compared": 0, "left": 200, "bytes": 0, "removed": True,
     }  # fmt: skip
     assert texts(world) == {"first": 100, "third": 100, "imports": 1}
     assert report.bytes == before - world.data.cache.stat().st_size > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,4 +107,15 @@ def test_rows_that_do_not_fit_the_window_are_named(tmp_path: Path, tiny: Path) -
     report = estimated(job, data)
     assert report.too_long == 2
     assert sorted(row["text"][0] for row in report.too_long_rows) == ["x", "z"]
-    assert estimated(*shop(tmp_path / "other", tiny, texts)).too_long == 0
+    assert (report.window, report.looked_at) == (20, 4)
+    other = estimated(*shop(tmp_path / "other", tiny, texts))
+    assert (other.window, other.looked_at, other.too_long) == (None, 0, 0)
+
+
+def test_the_window_is_the_models_own(tmp_path: Path, tiny: Path) -> None:
+    """Where the job sets none, config.json of the model does; options beyond numbers leave it open."""
+    model = shutil.copytree(tiny, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text()) | {"max_position_embeddings": 20}
+    (model / "config.json").write_text(json.dumps(config))
+    found = estimated(*shop(tmp_path / "own", model, ["short", "x" * 20]))
+    assert (found.window, found.too_long) == (20, 1)

@@ -121,10 +121,14 @@ def test_a_pin_there_stays(world: World, dest: Path, batchinfer: Cli) -> None:
 
 
 def test_what_a_server_tells_comes_along(world: World, dest: Path) -> None:
-    """The report of the last run is carried over with the version."""
+    """The report of the last run, and how right the version is, are carried over with it; not how right others are."""
     (world.data.folder / "last_run.json").write_text('{"status": "done"}')
+    world.data.evals.mkdir()
+    for version in (1, 2):
+        (world.data.evals / f"precision-v{version}.json").write_text(f"of {version}")
     replication.replicate(world.data, dest, quiet)
     assert (dest / "shop" / "last_run.json").read_text() == '{"status": "done"}'
+    assert [path.read_text() for path in (dest / "shop" / "evals").iterdir()] == ["of 1"]
 
 
 def test_old_copies_go(tmp_path: Path, dest: Path) -> None:
