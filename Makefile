@@ -7,6 +7,10 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
+# The tests' files are many, small and synced, so they lie in memory where there is room for them.
+ROOMY := $(shell [ "$$(df --output=avail -B1G /dev/shm 2>/dev/null | tail -n 1)" -ge 8 ] 2>/dev/null && echo /dev/shm)
+MAKE_ROOM = folder=$$(mktemp -d -p "$(ROOMY)" batchinfer-tests-XXXXXX); trap 'rm -rf "$$folder"' EXIT
+
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -27,14 +31,16 @@ demo: setup ## ask a real model 480 sentences, look at the answers, look one up
 # (xdist could make them a group beside the others, but loses groups with pytest 9.2.)
 test: setup ## run the tests; with ARGS="tests/core -x" only what they say to pytest, in one process
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/pytest -n $(WORKERS) -m "not slow" --durations=15
+	$(MAKE_ROOM)
+	TMPDIR=$$folder $(BIN)/pytest -n $(WORKERS) -m "not slow" --durations=15
 	$(BIN)/pytest -m slow --durations=15
 else
 	$(BIN)/pytest $(ARGS)
 endif
 
-test-fast: setup ## run the tests that load no model and take no seconds each
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not long" $(ARGS)
+test-fast: setup ## run the tests that load no model and take less than about a second each
+	$(MAKE_ROOM)
+	TMPDIR=$$folder $(BIN)/pytest -n $(WORKERS) -m "not slow and not long" $(ARGS)
 
 lint: setup ## ruff, mypy and the arrows between modules
 	$(BIN)/ruff check .

@@ -7,7 +7,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
+
+LEAST_WAIT, RINGS_AGAIN = 0.001, 0.05  # seconds
 
 
 class TookTooLong(Exception):
@@ -27,9 +29,10 @@ def time_limit(seconds: float) -> Iterator[None]:
     handler = signal.signal(signal.SIGALRM, alarm.rings)
     before = signal.setitimer(signal.ITIMER_REAL, seconds)[0]
     try:
-        yield
+        with alarm:
+            yield
     finally:
-        alarm.is_set = False
+        alarm.is_set = False  # again: it may have rung just before it was told
         signal.setitimer(signal.ITIMER_REAL, before)
         signal.signal(signal.SIGALRM, handler)
 
@@ -38,16 +41,32 @@ class _Alarm:
     """A handler of the timer's signal.
 
     is_set: whether the work goes on.
+
+    It may raise anywhere, also where others' code takes any exception for an answer. So it rings on until the work ends.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._ends, self.is_set = time.thread_time() + seconds, True
+        self._ends, self.is_set, self._rang = time.thread_time() + seconds, True, False
 
     def rings(self, _signal: int, _frame: FrameType | None) -> None:
         """Ends the work, or waits on where a busy machine gave it less time than the clock says."""
         if not self.is_set:
             return
         left = self._ends - time.thread_time()
-        if left <= 0:
-            raise TookTooLong("it took too long")
-        signal.setitimer(signal.ITIMER_REAL, max(left, 0.001))
+        if left > 0:
+            signal.setitimer(signal.ITIMER_REAL, max(left, LEAST_WAIT))
+            return
+        signal.setitimer(signal.ITIMER_REAL, RINGS_AGAIN)
+        self._rang = True
+        raise TookTooLong("it took too long")
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """The work's end. What it gives or raises after a ring that it swallowed is not taken."""
+        self.is_set = False
+        if self._rang and (exc is None or isinstance(exc, Exception)) and not isinstance(exc, TookTooLong):
+            raise TookTooLong("it took too long") from exc

@@ -119,6 +119,7 @@ def record(db: duckdb.DuckDBPyConnection, number: int, act: Act) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ACTS.filter(lambda act: act[0] != "correct" or act[1] != act[2])), st.booleans())
+@pytest.mark.long
 def test_the_last_word_on_a_value_holds(acts: list[Act], as_json: bool) -> None:
     """Whatever people said in which order: rejected is what was rejected last, and the last answer stands unless it is."""
     output = "output: {type: json, schema: {}}" if as_json else ""
@@ -156,6 +157,7 @@ def test_a_rejected_value_is_not_served(make: Make) -> None:
 
 
 @pytest.mark.parametrize("how", ["republish", "refresh", "undone import", "new prompt"])
+@pytest.mark.long
 def test_a_rejected_value_never_comes_back_by_itself(make: Make, how: str) -> None:
     """Whatever makes the same value again, a rejected one is not served; what is new for the key is."""
     world = make()
@@ -270,6 +272,7 @@ def test_a_later_import_wins_over_a_correction(make: Make) -> None:
     assert entry(world, id="a") == ("by Ann", None, "review")
 
 
+@pytest.mark.long
 def test_what_a_correction_replaced_counts_as_rejected(make: Make) -> None:
     """When the corrected value is rejected in turn, the value before it does not come back; the model may say a third."""
     world = make()
@@ -427,6 +430,7 @@ def reviewed_check(world: World) -> tuple[bool, str, tuple[str, ...]]:
     return check["passed"], check["says"], tuple(check["examples"])
 
 
+@pytest.mark.long
 def test_a_gate_can_demand_that_all_was_reviewed(make: Make) -> None:
     """reviewed: all wants a person's word on every entry of the model; imports and corrections are people's already."""
     world = make(gate=OPEN | {"reviewed": "all"})
@@ -447,6 +451,7 @@ def test_a_gate_can_demand_that_all_was_reviewed(make: Make) -> None:
     assert reviewed_check(world)[::2] == (False, ("id=a: news",))
 
 
+@pytest.mark.long
 def test_a_gate_can_demand_that_what_changed_was_reviewed(make: Make) -> None:
     """reviewed: changed lets stand what is served already, and wants a word on what is new or differs from it."""
     world = make()
@@ -512,6 +517,7 @@ def test_an_accepted_term_has_what_places_in_its_prediction_must_be(make: Make) 
     assert (prediction, source) == ({"ok": True, "a": {"c": 2, "b": 1}, "why": "dunno"}, "review")
 
 
+@pytest.mark.long
 def test_what_people_changed_does_not_count_as_changed(make: Make) -> None:
     """A gate that allows no change lets corrections and imports through; the model's changes it refuses, and shows no others."""
     world = make(gate=OPEN | {"changed": 0})

@@ -51,6 +51,7 @@ BAD_LISTS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("command", ["plan", "run", "publish"])
 @pytest.mark.parametrize("fault", BAD_LISTS)
+@pytest.mark.long
 def test_a_list_that_cannot_be_used(batchinfer: Cli, ran: Path, fault: str, command: str) -> None:
     """A list that is missing, empty or damaged ends with one sentence and exit code 2; what is served still is."""
     spoil, sentence = BAD_LISTS[fault]
@@ -70,6 +71,7 @@ def test_another_list_that_is_not_there(batchinfer: Cli, shop: Callable[..., Pat
     assert "holds no .parquet file" in batchinfer("plan", "shop", "--input", "void").sentence
 
 
+@pytest.mark.long
 def test_rows_that_cannot_be_used(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """Bad rows are failures with a reason each, and the good row beside them is served."""
     texts = pa.array([b"good", b"latin \xe9", None, b"", b"same", b"same", b"odd"], pa.binary())

@@ -369,6 +369,7 @@ def test_text_of_the_world_reaches_the_terminal(batchinfer: Cli, shop: Callable[
         assert batchinfer("lookup", "shop", f"text={text}", "--json").json["prediction"] == text
 
 
+@pytest.mark.long
 def test_output_that_nobody_reads_to_its_end(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """A reader that goes away, as head does, gets no traceback into its terminal."""
     shop(

@@ -22,6 +22,7 @@ def rated(tmp_path: Path, tiny: Path) -> Path:
     return job.path
 
 
+@pytest.mark.long
 def test_a_table_for_people(batchinfer: Cli, rated: Path) -> None:
     """Each arm has a line with its verdict, on 80 columns; below stand what so many rows can show, and what was chosen."""
     done = batchinfer("eval", "rated", "--shots", "0,2", "--draws", "2")
@@ -32,6 +33,7 @@ def test_a_table_for_people(batchinfer: Cli, rated: Path) -> None:
     assert "eval" in batchinfer("runs", "rated").out
 
 
+@pytest.mark.long
 def test_json_and_a_dry_run(batchinfer: Cli, rated: Path) -> None:
     """One JSON value, before and after; the second time nothing is asked."""
     before = batchinfer("eval", "rated", "--shots", "0,all", "--dry-run", "--json").json

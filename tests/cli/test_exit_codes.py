@@ -234,6 +234,7 @@ def test_a_question_that_nobody_can_answer(batchinfer: Cli, ran: Path, shop: Cal
     assert batchinfer("run", "shop", "--yes").code == 0
 
 
+@pytest.mark.long
 def test_flags_of_run(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """--limit, --no-publish, --input, --refresh and --refresh COLUMN=VALUE reach the run."""
     shop()

@@ -109,6 +109,7 @@ def test_lookup_and_versions_for_machines(batchinfer: Cli, ran: Path, shop: Call
     assert all(row.keys() == {"version", "created_at", "rows", "served", "current", "pinned", "gate"} for row in rows)
 
 
+@pytest.mark.long
 def test_pinning_for_people_and_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """pin, unpin and rollback say what is served then, and which command ends that; a run says that a pin hides its version."""
     shop({"text": ["one"]}, gate=LENIENT)
@@ -254,6 +255,7 @@ def test_an_export_on_standard_output(batchinfer: Cli, ran: Path) -> None:
         assert line.startswith("shop,1,")
 
 
+@pytest.mark.long
 def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """What was exported can be corrected and imported; imports win over the model, are listed, and can be undone."""
     shop(gate=LENIENT)

@@ -46,6 +46,7 @@ def test_batches_keep_within_the_limits(sizes: list[int], many: int) -> None:
     assert all(len(b'{"queries":[%b]}' % b",".join(part)) <= MAX_BODY for part in made)
 
 
+@pytest.mark.long
 def test_long_values_go_round_the_limit_of_a_url(tmp_path: Path) -> None:
     """A value that no URL can hold is looked up, many of them are split by size, and one of over 1 MiB is refused."""
     values = [f"{number}{'ü' * 100_000}" for number in range(8)]
@@ -59,6 +60,7 @@ def test_long_values_go_round_the_limit_of_a_url(tmp_path: Path) -> None:
             made.get(id="x" * (1 << 20))
 
 
+@pytest.mark.long
 def test_a_key_is_sent_and_a_wrong_one_told(tmp_path: Path) -> None:
     """With its key a Lookup answers; without, with a wrong one and for another job it says what is the matter."""
     world = job(tmp_path / "home", "shop", {"id": ["a"]})
@@ -140,6 +142,7 @@ ASKS: list[Callable[[Any], Any]] = [
 ]
 
 
+@pytest.mark.long
 def test_what_was_never_published_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every question about a job without a version is answered at once, with an error of its own, also asynchronously."""
     monkeypatch.setattr(http._Retry, "sleep", lambda *_: pytest.fail("it waited"))

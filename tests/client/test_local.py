@@ -249,6 +249,7 @@ def both(root: Path, address: str) -> Iterator[tuple[Lookup, Lookup]]:
 
 @settings(max_examples=150)
 @given(queries=st.lists(QUERIES, min_size=1, max_size=3))
+@pytest.mark.long
 def test_both_ways_give_the_same(both: tuple[Lookup, Lookup], queries: list[dict[str, Any]]) -> None:
     """Whatever is asked: the same prediction, the same miss, or the same error with the same words."""
     near, far = both
@@ -268,6 +269,7 @@ def world(tmp_path: Path) -> World:
     return made
 
 
+@pytest.mark.long
 def test_a_publish_is_followed_and_the_key_may_change(live: str | Path, world: World) -> None:
     """A new version answers within a moment, also one that is looked up by other columns."""
     with Lookup(live, "shop") as lookup:
@@ -435,6 +437,7 @@ FORK = """
 """
 
 
+@pytest.mark.long
 def test_a_lookup_works_on_in_the_child_of_a_fork(live: str | Path, world: World) -> None:
     """Parent and children ask at the same time, open another Lookup, and follow a new version."""
     process = subprocess.Popen(
@@ -495,6 +498,7 @@ def test_the_package_has_no_other_names() -> None:
         _ = batchinfer.lookup
 
 
+@pytest.mark.long
 def test_a_version_can_be_opened_while_another_thread_lets_go_of_it(world: World) -> None:
     """LMDB opens a file only once in a process, and takes a moment to close it."""
     place = folders.folder_of(world.data, 1)

@@ -177,6 +177,7 @@ def test_long_texts_over_http(address: str) -> None:
             lookup.match("x" * ((1 << 20) - 1))
 
 
+@pytest.mark.long
 def test_a_reply_that_is_too_large_is_asked_for_in_halves(address: str, root: Path) -> None:
     """The matches come whole and in order, as from the folder."""
     texts = [f"{number} " + "the jab " * 200 for number in range(500)]
@@ -205,6 +206,7 @@ def world(tmp_path: Path) -> World:
     return names_job(tmp_path / "home", "vaccines", of_version(1))
 
 
+@pytest.mark.long
 def test_a_swap_takes_the_new_matcher(live: str | Path, world: World) -> None:
     """Threads that match all the while see each version whole, with its own terms."""
     stop = threading.Event()
@@ -236,6 +238,7 @@ def matchers() -> int:
     )  # isinstance would wake up other libraries' objects
 
 
+@pytest.mark.long
 def test_who_does_not_match_does_not_pay_for_it(world: World) -> None:
     """The matcher is loaded by the first match; from then on a new version's is before it is served, and the old one goes."""
     before = matchers()
@@ -324,6 +327,7 @@ def test_without_the_extra_it_is_named(root: Path) -> None:
     assert "pip install 'batchinfer-cache[match]'." in done.stdout
 
 
+@pytest.mark.long
 def test_an_old_service_is_told(source: str | Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One without the route answers 404 of another kind, which is no miss."""
     if way == "folder":

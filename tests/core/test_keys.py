@@ -155,6 +155,7 @@ records = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(records, st.sampled_from([b"", bytes(range(16))]))
+@pytest.mark.long
 def test_sql_makes_the_same_keys_as_python(folder: Path, rows: list[dict[str, Any]], prefix: bytes) -> None:
     """For every kind of value, null among them, the key made in bulk is the key made of the single row."""
     numbered = [{"id": number, **row} for number, row in enumerate(rows)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import signal
@@ -23,6 +24,25 @@ def test_work_that_never_ends_is_ended() -> None:
             _endless()
         with pytest.raises(TookTooLong), time_limit(0.05):
             all(number >= 0 for number in itertools.count())
+
+
+def _swallows(_: object) -> bool:
+    with contextlib.suppress(Exception):
+        _endless()
+    return True
+
+
+@pytest.mark.parametrize("then", [1, 3], ids=["once", "again"])
+def test_work_that_swallows_exceptions_is_ended(then: int) -> None:
+    """What it gives then is not taken, and it does not go on without a limit."""
+    with pytest.raises(TookTooLong), time_limit(0.02):
+        assert all(map(_swallows, range(then)))
+
+
+def test_an_error_that_the_end_caused_is_not_taken_for_the_works_own() -> None:
+    """Others' code raises what it likes where it was interrupted."""
+    with pytest.raises(TookTooLong), time_limit(0.02):
+        assert not _swallows(0), "nothing there"
 
 
 def test_waiting_does_not_count() -> None:

@@ -27,6 +27,7 @@ LONG = [f"{number} " + "x" * SIZE for number in range(200)]
         (["short", None, ""] * 5000, {"row_group_size": 10}),
     ],
 )
+@pytest.mark.long
 def test_batches_are_bounded_whatever_wrote_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str | None], options: dict[str, Any]
 ) -> None:

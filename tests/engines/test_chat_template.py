@@ -32,6 +32,7 @@ def tokenizer(folder: Path, template: str) -> Tokenizer:
         pytest.param(EITHER, "Be brief.;1;one;2;", id="either"),
     ],
 )
+@pytest.mark.long
 def test_the_form_is_the_templates(tmp_path: Path, template: str, text: str) -> None:
     """Texts are given as they are, or as parts where the template writes nothing else; choices are scored behind the same."""
     made = tokenizer(tmp_path, template)

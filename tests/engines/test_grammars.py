@@ -116,6 +116,7 @@ SCHEMAS = st.recursive(st.fixed_dictionaries({}, optional=KEYWORDS), _within, ma
 
 @settings(max_examples=2)  # each is many schemas
 @given(st.lists(SCHEMAS, min_size=40, max_size=60))
+@pytest.mark.long
 def test_what_is_left_is_followed(schemas: list[dict[str, Any]]) -> None:
     """Whatever is accepted compiles as it is handed on, and nothing of it was added or changed."""
     accepted = [each for each in followed(*(("json", schema) for schema in schemas)) if each.refusal is None]

@@ -24,6 +24,7 @@ from tests.tiny import Cli, RecordingConsole, write_job
 PASS, FAIL, UNKNOWN = FairVerdict.PASS, FairVerdict.FAIL, FairVerdict.UNKNOWN
 
 
+@pytest.mark.long
 def test_a_scorer_that_favours_a_group_fails(tmp_path: Path, tiny: Path) -> None:
     """0.3 for one group's terms: both directions of the exchange fail, and so does the group's BPSN area."""
     report, scorer = audited(*asked_job(tmp_path, tiny, texts()), biased)
@@ -42,6 +43,7 @@ def test_a_scorer_that_favours_a_group_fails(tmp_path: Path, tiny: Path) -> None
     assert report.generated == len(scorer.asked) == 120 + 360
 
 
+@pytest.mark.long
 def test_a_scorer_that_cannot_tell_groups_apart_passes(tmp_path: Path, tiny: Path) -> None:
     """With one placeholder for all terms nothing moves; the second time nothing is asked; the job's own figures stay."""
     job, data = asked_job(tmp_path, tiny, texts())
@@ -65,6 +67,7 @@ def test_a_group_that_is_missing_is_not_fair(tmp_path: Path, tiny: Path) -> None
     assert report.verdict is UNKNOWN
 
 
+@pytest.mark.long
 def test_groups_without_scores_are_not_fair(tmp_path: Path, tiny: Path) -> None:
     """Where the model refuses most sentences of a group, nothing is said of it."""
     job, data = asked_job(tmp_path, tiny, texts())
@@ -79,6 +82,7 @@ def test_groups_without_scores_are_not_fair(tmp_path: Path, tiny: Path) -> None:
     assert (men.rows, men.verdict) == (180, PASS)
 
 
+@pytest.mark.long
 def test_the_command_prints_what_was_asked(tmp_path: Path, tiny: Path, monkeypatch: Any, capsys: Any) -> None:
     """Fields of swaps and templates as tools rely on them, the card's table, and exit code 0 although groups fail."""
     job, data = asked_job(tmp_path, tiny, texts())

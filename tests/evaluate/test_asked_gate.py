@@ -49,6 +49,7 @@ def again(job: Job, **changes: Any) -> Job:
     return reader.load(str(job.path), {})
 
 
+@pytest.mark.long
 def test_a_candidate_is_asked_about_before_it_is_published(tmp_path: Path, tiny: Path) -> None:
     """Where nothing is served the audit looks at the newest candidate; then the gate passes, and the manifest says by what.
 
@@ -70,6 +71,7 @@ def test_a_candidate_is_asked_about_before_it_is_published(tmp_path: Path, tiny:
         run(other, data, Options(yes=True), RecordingConsole(), ScriptedScorer(says(fair)))
 
 
+@pytest.mark.long
 def test_groups_that_stand_apart_are_refused_by_name(tmp_path: Path, tiny: Path) -> None:
     """A scorer that favours a group: the refusal names the exchanges and the groups of sentences that fail."""
     job, data = asked_job(tmp_path, tiny, texts(), gate=GATE)
@@ -82,6 +84,7 @@ def test_groups_that_stand_apart_are_refused_by_name(tmp_path: Path, tiny: Path)
         publish(job, data, Options(), Nobody())
 
 
+@pytest.mark.long
 def test_an_audit_of_other_lists_does_not_stand(tmp_path: Path, tiny: Path) -> None:
     """Other sentences, other limits, or a report that is damaged: the gate wants them asked again."""
     job, data = refused_job(tmp_path, tiny)
@@ -100,6 +103,7 @@ def test_an_audit_of_other_lists_does_not_stand(tmp_path: Path, tiny: Path) -> N
         publish(job, data, Options(), Nobody())
 
 
+@pytest.mark.long
 def test_rows_of_an_audit_are_no_failures_of_the_job(tmp_path: Path, tiny: Path) -> None:
     """What the model refuses of exchanged rows and sentences is told by the audit, not among the list's failures."""
     job, data = asked_job(tmp_path, tiny, texts())

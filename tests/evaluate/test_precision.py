@@ -68,6 +68,7 @@ def figure(world: World, version: int | None = None) -> dict[str, Any]:
     return version_precision(world.job, world.data, Options(), version).to_json()
 
 
+@pytest.mark.long
 def test_the_precision_of_what_is_served(served: World) -> None:
     """The figure comes of the sample's verdicts, has an interval, and lies in evals/ as it was told."""
     judged(served, drawn(served, 100))
@@ -79,6 +80,7 @@ def test_the_precision_of_what_is_served(served: World) -> None:
     assert {name: written[name] for name in found} == found
 
 
+@pytest.mark.long
 def test_wrong_rows_that_were_found_do_not_make_the_others_right(served: World) -> None:
     """Once rejected rows are gone, what nobody looked at is as good as the sample was, not as what is left of it."""
     judged(served, drawn(served, 150))
@@ -94,6 +96,7 @@ def test_wrong_rows_that_were_found_do_not_make_the_others_right(served: World) 
     assert figure(served, 1) == before
 
 
+@pytest.mark.long
 def test_two_people_that_disagree(served: World) -> None:
     """Both count, and the disagreement is shown; a person's later word replaces the earlier one."""
     rows = drawn(served, 60)
@@ -108,6 +111,7 @@ def test_two_people_that_disagree(served: World) -> None:
     assert 0.6 < both["estimate"] < 0.9
 
 
+@pytest.mark.long
 def test_verdicts_on_the_worst_cannot_be_used(served: World) -> None:
     """They are told apart from a sample's, of which too few are refused, with what to do."""
     judged(served, served.review()[:50])
@@ -132,6 +136,7 @@ def test_a_part_of_the_file_counts_too(served: World) -> None:
     assert found["low"] < 0.9 < found["high"]
 
 
+@pytest.mark.long
 def test_a_second_sample_adds_to_the_first(served: World) -> None:
     """Rows that were judged are not asked for again, and all verdicts count together."""
     judged(served, first := drawn(served, 60))
@@ -165,6 +170,7 @@ def test_everything_judged_is_certain(templates: Templates, tmp_path: Path) -> N
     assert (found["estimate"], found["low"], found["high"], found["verdicts"]) == (0.9, 0.9, 0.9, 20)
 
 
+@pytest.mark.long
 def test_new_rows_that_no_sample_stands_for(served: World) -> None:
     """Rows that came since are not known: the interval holds whatever they are."""
     judged(served, drawn(served, 200))
@@ -177,6 +183,7 @@ def test_new_rows_that_no_sample_stands_for(served: World) -> None:
     assert found["high"] - found["low"] > 100 / found["rows"]
 
 
+@pytest.mark.long
 def test_the_gate(served: World) -> None:
     """Without verdicts, or with a lower end below the limit, nothing is published, and how many more are wanted is said."""
     world = served.changed(gate=LENIENT | {"precision": 0.8})
@@ -205,6 +212,7 @@ def manifest(world: World, version: int | None) -> Manifest:
 NAMES = [["jab", "shot", "flu"], ["jab"], ["sting", "jab"]]
 
 
+@pytest.mark.long
 def test_the_terms_of_lists(tmp_path: Path) -> None:
     """Of a list of names each counts: those that a correction keeps are right."""
     numbers = list(range(90))
@@ -232,6 +240,7 @@ def test_the_terms_of_lists(tmp_path: Path) -> None:
     assert (found["rows"], found["of"], round(found["estimate"], 6)) == (180, "terms", round(120 / 180, 6))
 
 
+@pytest.mark.long
 def test_the_recall(tmp_path: Path) -> None:
     """Where golden rows say what a right answer contains, the share of it that is served is told beside."""
     numbers = list(range(40))
@@ -314,6 +323,7 @@ def test_the_command(served: World) -> None:
     assert (told["estimate"], told["verdicts"]) == (1.0, 50)
 
 
+@pytest.mark.long
 def test_the_terms_of_a_checking_job(tmp_path: Path) -> None:
     """There the terms that are served are right or wrong, whatever the model said of others."""
     terms = [f"term {number}" for number in range(100)]

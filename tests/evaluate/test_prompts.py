@@ -64,6 +64,7 @@ def compared(templates: Templates, tmp_path: Path, tiny: Path) -> tuple[Job, Job
     return reader.load(str(tmp_path / "rated"), {}), JobData(tmp_path / "home", "rated")
 
 
+@pytest.mark.long
 def test_examples_that_make_it_worse_are_not_chosen(tmp_path: Path, tiny: Path) -> None:
     """The job's own zero-shot prompt is the baseline and is chosen; arms with examples read worse; the second time nothing is asked."""
     job, data = rated_job(tmp_path, tiny, rows(80), rows(20, 100))
@@ -79,6 +80,7 @@ def test_examples_that_make_it_worse_are_not_chosen(tmp_path: Path, tiny: Path) 
     assert [(past.status, past.report["eval"]) for past in runs(data)] == [("eval", 1)] * 5
 
 
+@pytest.mark.long
 def test_answers_of_an_arm_are_hits_of_the_job(compared: tuple[Job, JobData]) -> None:
     """A run of the job afterwards asks only the rows that no arm was asked with its prompt, and is not told of changes."""
     job, data = compared
@@ -89,6 +91,7 @@ def test_answers_of_an_arm_are_hits_of_the_job(compared: tuple[Job, JobData]) ->
     assert failures(data, None).remaining == 0
 
 
+@pytest.mark.long
 def test_the_better_arm_is_chosen_tested_and_written(tmp_path: Path, tiny: Path) -> None:
     """It is tested on the other half beside the baseline; the job file gets its examples, keeps its comments, and finds its answers."""
     job, data = rated_job(tmp_path, tiny, rows(160), rows(20, 200))
@@ -299,6 +302,7 @@ def test_likelihoods_are_compared_with_no_golden_answer(tmp_path: Path, tiny: Pa
         compare(job, data, worse_with_examples)
 
 
+@pytest.mark.long
 def test_a_stopped_comparison_goes_on(tmp_path: Path, tiny: Path) -> None:
     """What was answered before Ctrl-C is not asked again."""
     job, data = rated_job(tmp_path, tiny, rows(80), rows(20, 100))

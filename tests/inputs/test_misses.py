@@ -232,6 +232,7 @@ LISTED = {
     st.sampled_from(sorted(VALUES)).flatmap(lambda kind: st.tuples(st.just(kind), st.lists(VALUES[kind], max_size=8)))
 )
 @settings(max_examples=25)
+@pytest.mark.long
 def test_each_usable_miss_becomes_one_row(drawn: tuple[str, list[Any]]) -> None:
     """Through spool, Parquet and plan: one row for each lookup key that the list lacks and a list could have."""
     kind, values = drawn

@@ -90,6 +90,7 @@ def test_normalised_keys_are_one_key(make: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["key", "prompt_key", "Lookup", "lookup_hash", "row", 'a"b', "größe"])
+@pytest.mark.long
 def test_any_name_of_a_column_will_do(make: Make, name: str) -> None:
     """A list's columns may bear the names that the plan uses for itself, and signs that mean something in SQL."""
     world = make({name: ["x", "y"], "text": ["a", "b"]}, input={"path": "queries.parquet", "key": [name]})

@@ -204,6 +204,7 @@ def answered(row: Mapping[str, Any]) -> list[float]:
     return [-0.1, -2.5]
 
 
+@pytest.mark.long
 def test_a_new_version_changes_the_list_and_nothing_else(tmp_path: Path) -> None:
     """After a new upstream version only new items are asked; those that were answered before are found in the cache."""
     first = upstream(tmp_path)

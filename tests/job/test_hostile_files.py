@@ -68,6 +68,7 @@ def test_what_is_no_text_is_refused_wherever_it_stands(field: str, bad: str, nam
     ],
     ids=lambda text: text[:20],
 )
+@pytest.mark.long
 def test_a_file_beyond_all_measure_is_refused(text: str, sentence: str) -> None:
     """Depth, aliases, numbers, tags and size have limits, which are told with the line."""
     with pytest.raises(SpecError) as caught:

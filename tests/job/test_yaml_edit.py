@@ -82,6 +82,7 @@ values = texts | plain | st.booleans() | st.integers(-1000, 1000) | st.none()
         )
     )
 )
+@pytest.mark.long
 def test_any_value_is_read_as_it_was_meant(examples: list[dict[str, object]]) -> None:
     """What looks like a number, a truth or YAML itself comes back as the text that it is."""
     text = edited(JOB, "prompt", {"examples": examples, "system": "x"})

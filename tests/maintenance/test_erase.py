@@ -106,6 +106,7 @@ def others_are_whole(world: World) -> None:
         assert json.loads(snapshot.get({"name": "Carl"}) or b"{}")["prediction"].endswith("about Carl")
 
 
+@pytest.mark.long
 def test_no_byte_is_left(world: World, batchinfer: Cli) -> None:
     """After all that can hold an entry held it, no file below the job's folder has a trace of it; the others are whole."""
     world.answer(lambda row: f"second {row['text']}", refresh=True)  # deleted rows lie in free blocks
@@ -186,6 +187,7 @@ def test_the_next_run_asks_only_what_was_erased(world: World, batchinfer: Cli) -
         assert planned.plan.counts.to_generate == 1
 
 
+@pytest.mark.long
 def test_an_answer_that_others_need_stays(world: World) -> None:
     """A prompt that another row of the list asks, too, keeps its answer, which is said; without that row it goes."""
     world.rows({"name": ["Ann", PRIVATE, "Carl"], "text": ["same", "same", "other"]})
@@ -291,6 +293,7 @@ def test_versions_without_the_entry_stay(world: World) -> None:
     assert pointers.served(world.data).version == 2
 
 
+@pytest.mark.long
 def test_other_versions_keep_their_other_rows(world: World) -> None:
     """A version and a candidate that are not served keep number, age and all else, and can be pinned and published."""
     world.answer(lambda row: f"second {row['text']}", refresh=True)

@@ -75,6 +75,7 @@ def named_in_metrics(server: Server, name: str) -> bool:
     return any(sample.labels.get("job") == name for sample in server.samples())
 
 
+@pytest.mark.long
 def test_a_running_service_drops_what_was_removed(shop: World, tmp_path: Path) -> None:
     """Every worker: it is in neither the list nor the metrics, and its misses make no folder. Made again, it is back."""
     typo = job(shop.data.root, "typo", {"id": ["a"]})

@@ -110,6 +110,7 @@ DAMAGES: dict[str, Harm] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.long
 def test_every_published_answer_is_there_again(world: World, name: str) -> None:
     """However the file was damaged: from it or from the version. What was never published is lost at most; no file is."""
     before, served = answers(world), files(world.data.folder)
@@ -281,6 +282,7 @@ def test_what_is_erased_may_be_in_a_kept_file(world: World) -> None:
     assert report.remarks[-1] == f"The damaged cache {kept} may hold it, too: remove it."
 
 
+@pytest.mark.long
 def test_the_error_names_the_way_out(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,6 +320,7 @@ def asked_for_much(folder: Path) -> World:
 @pytest.mark.parametrize(
     "harm", [DAMAGES["missing"], cut_at(0.6), *(zeroed(START + n * BLOCK, START + n * BLOCK + 9000) for n in (1, 3, 5))]
 )
+@pytest.mark.long
 def test_long_answers_are_whole_again_or_gone(templates: Templates, tmp_path: Path, harm: Harm) -> None:
     """Long texts lie in pieces: one that lost a piece is not taken from the file, and those of versions are as they were."""
     world = templates.world(asked_for_much, tmp_path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.tiny import ROOT
 
 WITHOUT = """
@@ -18,6 +20,7 @@ for folder in ("cli", "client", "inputs", "maintenance", "pipeline", "planning",
 """
 
 
+@pytest.mark.long
 def test_all_but_matching_works_without_its_libraries() -> None:
     """Every module outside of matching can be imported: they are an extra."""
     subprocess.run([sys.executable, "-c", WITHOUT], check=True, cwd=ROOT, timeout=120)

@@ -116,6 +116,7 @@ def test_terms_within_terms(nested: dict[bool, World], windowed: bool, monkeypat
 
 @pytest.mark.parametrize("overlaps", [True, False])
 @pytest.mark.parametrize("text", ["哈" * 349_000, "哈" * 2_000])
+@pytest.mark.long
 def test_too_much_is_refused_before_it_is_gathered(nested: dict[bool, World], overlaps: bool, text: str) -> None:
     """A text in which terms stand at too many places costs little memory, and one sentence says what to do."""
     with nested[overlaps].served() as version:

@@ -130,6 +130,7 @@ def test_a_damaged_parquet_file_is_left_alone(
     assert found(data) == {'{"text":"Bonn"}': 1}
 
 
+@pytest.mark.long
 def test_the_process_takes_in_what_comes_and_ends_with_its_server(data: JobData, tmp_path: Path) -> None:
     """The collector's process merges while it runs, heeds no Ctrl-C or SIGTERM, and ends when its stdin closes."""
     spool = tmp_path / "spool"

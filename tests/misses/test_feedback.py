@@ -27,6 +27,7 @@ def world(tmp_path: Path) -> World:
     return made
 
 
+@pytest.mark.long
 def test_a_miss_feeds_back(world: World, tmp_path: Path) -> None:
     """What was asked for three times is answered by the next version, what was asked for twice is not."""
     with serving(world.data.root, tmp_path / "server") as server:
@@ -44,6 +45,7 @@ def another(server: Server, collector: int) -> bool:
     return server.children(collector=True) not in ([], [collector])
 
 
+@pytest.mark.long
 def test_a_collector_that_dies_is_started_again(world: World, tmp_path: Path) -> None:
     """What was asked before and after the collector was killed, twice, is recorded; the log says that it was."""
     with serving(world.data.root, tmp_path / "server") as server:
@@ -59,6 +61,7 @@ def test_a_collector_that_dies_is_started_again(world: World, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("off", ["for the service", "in the job file"])
+@pytest.mark.long
 def test_recording_can_be_turned_off(world: World, tmp_path: Path, off: str) -> None:
     """With --no-misses, or serve.misses: false in the job file, nothing of a miss is stored."""
     options = ["--no-misses"] if off == "for the service" else []

@@ -132,6 +132,7 @@ def fill(folder: Path, leave: int) -> Path:
 
 
 @pytest.mark.parametrize("leave", [0, 200_000])
+@pytest.mark.long
 def test_a_full_disk(
     small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], leave: int
 ) -> None:
@@ -206,6 +207,7 @@ def test_a_disk_that_is_full_at_first(
     assert cli("run", folder, "--json").json["generated"] == 100
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_on_the_way(small_disk: Path, tmp_path: Path) -> None:
     """When the disk fills up in the midst of a run, all chunks that were committed are kept, and the next run goes on."""
     job, _ = make_job(tmp_path / "shop", {"text": LONG_TEXTS[:1200]}, model_folder(tmp_path / "model"))
@@ -223,6 +225,7 @@ def test_a_disk_that_fills_up_on_the_way(small_disk: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("leave", [0, 600_000])
+@pytest.mark.long
 def test_a_disk_that_fills_up_while_a_version_is_built(small_disk: Path, tmp_path: Path, leave: int) -> None:
     """When the disk is too small for the new version, nothing is published and nothing is left of the attempt."""
     job, _ = make_job(tmp_path / "shop", {"text": LONG_TEXTS[:600]}, model_folder(tmp_path / "model"))
@@ -236,6 +239,7 @@ def test_a_disk_that_fills_up_while_a_version_is_built(small_disk: Path, tmp_pat
     assert (report.cached, report.generated, report.version) == (600, 0, 1)
 
 
+@pytest.mark.long
 def test_an_import_is_in_or_out_on_a_full_disk(
     small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,6 +163,7 @@ def test_files_that_differ_in_their_columns(tmp_path: Path) -> None:
     assert "Left out, since not every file of the list has them once: only, Id." in person.said
 
 
+@pytest.mark.long
 def test_a_large_export_is_of_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More text than the memory may hold goes out, over the disk, and in the list's order."""
     count = 40_000

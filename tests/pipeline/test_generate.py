@@ -418,6 +418,7 @@ def test_a_sentence_of_the_engine_ends_the_run(tmp_path: Path, tiny: Path, log: 
     assert Store(data.cache).runs()[0].status == "failed"
 
 
+@pytest.mark.long
 def test_an_engine_that_cannot_be_kept_alive(tmp_path: Path, tiny: Path, log: Path) -> None:
     """When the engine dies again and again the run stops; what it came to is kept, so that the next one gets further."""
     rows = numbered(14, dict.fromkeys(range(4, 12), "D"))

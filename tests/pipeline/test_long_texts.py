@@ -43,6 +43,7 @@ def body(world: World, **query: Any) -> Any:
 
 
 @pytest.mark.parametrize("key", ["id", "text"])
+@pytest.mark.long
 def test_long_texts_in_list_and_answers(tmp_path: Path, key: str) -> None:
     """They are planned, asked, published, reviewed, exported, compared and forgotten, as a key or in the template alone."""
     rows: dict[str, Any] = {"id": list(range(ROWS)), "text": [long_text(number) for number in range(ROWS)]}
@@ -111,6 +112,7 @@ def test_a_key_that_changes_finds_long_imports_again(tmp_path: Path) -> None:
     assert body(changed, text=long_text(2)) == "two"
 
 
+@pytest.mark.long
 def test_a_text_beyond_what_can_be_used_is_a_bad_row(tmp_path: Path) -> None:
     """Sixteen megabytes are taken, and one byte more is a bad row with a sentence."""
     world = model_job(tmp_path, {"id": [1, 2, 3], "text": ["a", "b" * MOST_TEXT, "c" * (MOST_TEXT + 1)]})
@@ -121,6 +123,7 @@ def test_a_text_beyond_what_can_be_used_is_a_bad_row(tmp_path: Path) -> None:
         assert [len(row["text"]) for _, row in prepared.plan.todo()] == [1, MOST_TEXT]
 
 
+@pytest.mark.long
 def test_one_cell_of_sixteen_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An import and golden rows hold one; an import beyond it is refused with a sentence."""
     monkeypatch.setenv(VARIABLE, "256MB")  # it is held several times
@@ -141,6 +144,7 @@ def test_one_cell_of_sixteen_megabytes(tmp_path: Path, monkeypatch: pytest.Monke
         world.take_in({"id": [1], "prediction": ["v" * (MOST_TEXT + 9)]})
 
 
+@pytest.mark.long
 def test_a_list_that_is_larger_than_memory(tmp_path: Path) -> None:
     """A plan of texts that all lie in one vector of DuckDB's needs no memory for them."""
     world = model_job(tmp_path, {"id": list(range(200)), "text": [long_text(number) * 12 for number in range(200)]})

@@ -55,6 +55,7 @@ def pruned(world: World, *, yes: bool = True, dry_run: bool = False) -> PruneRep
     return prune(world.job, world.data, Nobody(), yes=yes, dry_run=dry_run)
 
 
+@pytest.mark.long
 def test_only_what_nothing_uses_goes(world: World) -> None:
     """Versions, people's answers and the present plan keep theirs; nothing is generated for it, and the disk space is back."""
     before = world.data.cache.stat().st_size

@@ -106,6 +106,7 @@ def last_run(data: JobData) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("number", "kind", "status"), [(signal.SIGINT, Interrupted, "interrupted"), (signal.SIGTERM, Stopped, "stopped")]
 )
+@pytest.mark.long
 def test_a_signal_finishes_what_is_in_flight(
     shop: tuple[Job, JobData], pool: EnginePool, number: signal.Signals, kind: type[Stopped], status: str
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_signal_finishes_what_is_in_flight(
     assert stored(data) == (ROWS, ROWS)
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_stops_at_once(shop: tuple[Job, JobData], pool: EnginePool) -> None:
     """A second Ctrl-C drops what is in flight; what was finished stays, and the report counts just that."""
     job, data = shop
@@ -144,6 +146,7 @@ def test_a_second_ctrl_c_stops_at_once(shop: tuple[Job, JobData], pool: EnginePo
     assert stored(data) == (ROWS, ROWS)
 
 
+@pytest.mark.long
 def test_the_time_that_a_run_may_take(shop: tuple[Job, JobData], tmp_path: Path) -> None:
     """--max-hours ends a run as SIGTERM does: in flight is finished, the rest is left for the next."""
     job, data = shop
@@ -159,6 +162,7 @@ def test_the_time_that_a_run_may_take(shop: tuple[Job, JobData], tmp_path: Path)
         assert run(job, data, Options(max_hours=1.0), RecordingConsole(), pool).cached == count
 
 
+@pytest.mark.long
 def test_handlers_are_put_back(shop: tuple[Job, JobData], pool: EnginePool) -> None:
     """After a run, whole or not, Ctrl-C does what it did before."""
     before = handlers()
@@ -223,6 +227,7 @@ def test_ctrl_c_on_a_terminal(tmp_path: Path, tiny: Path) -> None:
     assert stored(data) == (taken, taken)
 
 
+@pytest.mark.long
 def test_ctrl_c_while_the_model_loads(tmp_path: Path, tiny: Path) -> None:
     """Ctrl-C before the first answer ends the command at once, in the same way."""
     folder = write_job(

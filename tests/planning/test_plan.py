@@ -44,6 +44,7 @@ REPLIES = st.fixed_dictionaries(
 
 @given(rows=LISTS, replies=REPLIES, imported=st.sets(st.integers(1, 8), max_size=4))
 @settings(max_examples=8, deadline=None)
+@pytest.mark.long
 def test_counts_add_up(
     rows: list[tuple[int | None, str | None, str]], replies: dict[str, str], imported: set[int]
 ) -> None:

@@ -26,6 +26,7 @@ def start(name: str, *options: str, **environment: str) -> subprocess.CompletedP
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.long
 def test_each_benchmark_shows_its_help(name: str) -> None:
     """It imports what it needs, and says what it measures and how it is called."""
     done = start(name, "--help")
@@ -56,6 +57,7 @@ def test_the_docs_call_benchmarks_that_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", ["matching", "serving", "swapping"])
+@pytest.mark.long
 def test_without_wrk_they_say_so(name: str) -> None:
     """They end with one sentence before they make anything."""
     done = start(name, PATH="/nonexistent")

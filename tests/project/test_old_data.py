@@ -68,6 +68,7 @@ def test_clients_are_served_the_same(old: Path, job: str) -> None:
             assert lookup.match(text)["matches"] == matches
 
 
+@pytest.mark.long
 def test_the_service_answers_the_same_bytes(old: Path) -> None:
     """Over HTTP each look-up and match gets what was recorded, with the key of then where that is good for the job."""
     then = json.loads((old / "expected.json").read_text(encoding="utf-8"))["key"]

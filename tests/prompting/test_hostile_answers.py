@@ -67,6 +67,7 @@ def test_a_number_that_no_check_can_take_fails_alone(schema: dict[str, Any], dig
     ],
 )
 @pytest.mark.usefixtures("hurried")
+@pytest.mark.long
 def test_a_pattern_that_never_ends_fails_alone(text: str, output: dict[str, Any]) -> None:
     """Wherever the pattern stands, the row fails when its time is up, and the next answer is read."""
     parser = Parser(OutputSpec.model_validate(output))

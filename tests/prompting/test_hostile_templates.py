@@ -41,6 +41,7 @@ def fault(text: str, row: dict[str, Any] | None = None) -> str:
         "{% for i in range(100000) %}{{ range(100000)|select('odd')|list }}{% endfor %}",
     ],
 )
+@pytest.mark.long
 def test_a_template_that_works_without_end_is_ended(text: str) -> None:
     """Loops in loops, macros that call themselves, and filters over long ranges spend the prompt's budget."""
     assert fault(text).startswith("the template asks for too much: ")
@@ -82,6 +83,7 @@ def test_a_template_that_works_without_end_is_ended(text: str) -> None:
         GROW.format(start="[1]", step="[ns.a, ns.a]", end="ns.a | string"),
     ],
 )
+@pytest.mark.long
 def test_a_template_that_asks_for_all_memory_gets_none(text: str) -> None:
     """What would be too long is known before it is made, whichever operator, method or filter makes it."""
     assert fault(text).startswith("the template asks for too much: ")

@@ -132,6 +132,7 @@ VALUES = st.recursive(
 
 @given(st.lists(VALUES, min_size=20, max_size=60))
 @settings(max_examples=5, deadline=None)
+@pytest.mark.long
 def test_any_json_value_is_served_as_it_is(values: list[Any]) -> None:
     """Whatever JSON an answer holds, the body is valid JSON and its prediction is the same value."""
     with tempfile.TemporaryDirectory() as place:

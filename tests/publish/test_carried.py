@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from batchinfer.cache import imports
 from batchinfer.versions import pointers
 from batchinfer.versions.manifest import Manifest
@@ -41,6 +43,7 @@ def test_what_fails_keeps_what_is_served(served: Make) -> None:
     assert world.publish().version is None  # and carrying on is no news
 
 
+@pytest.mark.long
 def test_what_fails_keeps_what_a_pin_serves(make: Make) -> None:
     """While a version is pinned, rows that fail keep its predictions, not those of the one that was rolled back from."""
     world = make({"id": [1, 2], "text": ["a", "b"]}, on_failure="keep", gate=OPEN)

@@ -84,6 +84,7 @@ def test_the_way_back_is_asked_about_too(world: World, week2: Path) -> None:
     assert person.questions == []
 
 
+@pytest.mark.long
 def test_a_list_that_changed_nothing_is_agreed_to(world: World) -> None:
     """After a yes that changed nothing that list is not asked about again; the one before is, until it was agreed to."""
     same, person = write(world.job.folder / "same.parquet", {"id": list(range(10))}), RecordingConsole(answer=True)

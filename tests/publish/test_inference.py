@@ -72,6 +72,7 @@ def known(found: Estimated | None) -> Estimated:
 
 
 @pytest.mark.parametrize(("middle", "spread", "samples"), [(2.0, 3.0, 1), (3.0, 1.0, 1), (2.0, 3.0, 2)])
+@pytest.mark.long
 def test_500_simulated_lists(middle: float, spread: float, samples: int) -> None:
     """With 200 verdicts the interval holds the truth in 93 % of the lists, and is much shorter than that of a uniform sample."""
     generator = random.Random(0)

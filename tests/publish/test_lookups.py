@@ -117,6 +117,7 @@ def test_normalised_keys_are_found_however_they_are_written(make: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["text", "Source", "score", "lookup", "lookup_hash", 'a"b', "a\\", "it's größe"])
+@pytest.mark.long
 def test_a_key_column_may_bear_any_name(tmp_path: Path, name: str) -> None:
     """Key columns named like a version's own columns, or with signs that mean something in SQL, are served like others."""
     world = model_job(

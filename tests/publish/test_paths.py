@@ -33,6 +33,7 @@ def town_job(folder: Path, root: Path) -> World:
 
 
 @pytest.mark.parametrize("names", [PLAIN[:12], PLAIN[12:], PARTITIONS, *PATTERNS, *MISREAD])
+@pytest.mark.long
 def test_any_name_of_a_data_folder_is_a_name(tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever folders the data folder lies below: entries are published, looked up, compared, exported and forgotten."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))

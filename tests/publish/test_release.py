@@ -152,6 +152,7 @@ def test_under_a_pin_the_gate_compares_with_what_is_served(having: Having) -> No
         strict.publish()
 
 
+@pytest.mark.long
 def test_what_the_pinned_version_says_is_published_again(having: Having) -> None:
     """After a rollback, the old answers become current under a new number, so that unpinning does not bring back the bad ones."""
     world = having("good", "bad")
@@ -218,6 +219,7 @@ def broken(having: Having, request: pytest.FixtureRequest) -> tuple[World, int]:
     return world, 3 if request.param in ("missing", "empty", "damaged") else 2
 
 
+@pytest.mark.long
 def test_publishing_goes_on_from_the_newest_whole_version(broken: tuple[World, int]) -> None:
     """A CURRENT that is missing or damaged, or names what is, does not block publishing; it says so, and no number is used again."""
     world, whole = broken
@@ -395,6 +397,7 @@ SLOW = """
 """
 
 
+@pytest.mark.long
 def test_two_publishers_at_once(world: World, tmp_path: Path) -> None:
     """While one publishes, another ends at once with exit code 5 and its name; the first one's version is served."""
     world.take_in({"id": [1], "prediction": ["one"]})
@@ -450,6 +453,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("left", [0, 100, 300, 600])
+@pytest.mark.long
 def test_no_space_while_publishing(small_disk: Path, left: int) -> None:
     """Where the disk fills up at whatever point, one sentence says so, the old version is served, and the next attempt publishes."""
     count = 3000

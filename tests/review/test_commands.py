@@ -21,6 +21,7 @@ def call(world: World, *words: str) -> tuple[int, str]:
     return result.exit_code, " ".join(result.output.split())
 
 
+@pytest.mark.long
 def test_the_commands(make: Make) -> None:
     """Review, mark, import and publish, as a person goes through them; --json says the same for machines."""
     world = make()

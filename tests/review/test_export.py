@@ -38,6 +38,7 @@ def test_a_review_lists_what_nobody_has_judged(make: Make) -> None:
     assert all(datetime.fromisoformat(row["generated_at"]) and row["model"] for row in rows)
 
 
+@pytest.mark.long
 def test_only_what_is_new_or_changed_is_listed(make: Make) -> None:
     """What was judged, and what people gave, is left out; a new value of a judged key is listed as changed."""
     world = make({"id": list("abcd"), "text": list("xyzw")})

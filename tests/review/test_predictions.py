@@ -271,6 +271,7 @@ def test_json_is_stored_in_one_form(make: Make) -> None:
                         st.datetimes(), st.dates(), st.booleans(),
                         st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False)))  # fmt: skip
 @settings(max_examples=25, deadline=None)
+@pytest.mark.long
 def test_a_stored_query_holds_the_keys_values(values: tuple[Any, ...]) -> None:
     """An import's query is JSON from which every kind of value comes back as it was; the look-up key is Python's."""
     names = ["text", "at", "day", "yes", "count", "size \"'"]
@@ -393,6 +394,7 @@ def test_a_job_in_use_imports_nothing(make: Make) -> None:
     assert len(predictions.past_imports(world.data)) == 1
 
 
+@pytest.mark.long
 def test_what_people_said_holds_when_the_key_changes(tmp_path: Path) -> None:
     """With the key's columns in another order, other normalisation or kinds, imports and verdicts hold as before."""
     columns = {"id": ["7", "8"], "tag": ["A", "B"], "text": ["x", "y"]}

@@ -57,6 +57,7 @@ def test_a_term_that_is_rejected_and_corrected_to_is_refused(make: Make) -> None
     assert said == "line 2: two verdicts for one value of thing=mRNA, term=jab, here and in line 3"
 
 
+@pytest.mark.long
 def test_two_corrections_of_a_key_are_refused(make: Make) -> None:
     """Rows of two reviews put together may judge two values of a key, but not give it two others, nor what they reject."""
     world = make({"id": ["a"], "text": ["x"]})

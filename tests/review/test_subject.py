@@ -51,6 +51,7 @@ def row(value: str, prediction: str | None = None) -> ReviewRow:
     mixed=st.lists(st.sampled_from("\r\na")),
 )
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.long
 def test_sql_and_python_agree(spec: JobSpec, text: str, mixed: list[str]) -> None:
     """The text by which values are compared, and the check of a row, are the same on both ways."""
     judged, value = subject(spec), text + "".join(mixed)

@@ -135,6 +135,7 @@ def test_no_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 @pytest.mark.parametrize("with_keys", [False, True])
+@pytest.mark.long
 def test_on_another_address(tmp_path: Path, with_keys: bool) -> None:
     """On all addresses, --no-auth lets everybody in, and otherwise nobody comes in without a key."""
     data = tmp_path / "home"

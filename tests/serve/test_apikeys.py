@@ -183,6 +183,7 @@ def _add(given: tuple[str, str]) -> str:
     return KeyFile(Path(given[0])).add(given[1], None).key
 
 
+@pytest.mark.long
 def test_keys_made_at_once_are_all_kept(tmp_path: Path) -> None:
     """Several processes that add and revoke at the same time lose nothing of each other's."""
     old = [KeyFile(tmp_path).add(f"old {number}", None).record.id for number in range(4)]

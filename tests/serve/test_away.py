@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from batchinfer import Lookup
 from tests.serving import Server, eventually, name_things, names_job, reply_of, serving
 
@@ -107,6 +109,7 @@ def mounted_over(folder: Path) -> Iterator[None]:
 WAYS: list[Callable[[Path], contextlib.AbstractContextManager[None]]] = [renamed, emptied, mounted_over]
 
 
+@pytest.mark.long
 def test_what_is_open_is_served_on(tmp_path: Path) -> None:
     """No request fails or hangs, of a service and of a Lookup in another process, and both take the next version."""
     world = names_job(tmp_path / "disk" / "home", "shop", {("covid", "en"): ["jab"]})

@@ -282,6 +282,7 @@ def test_a_connection_on_which_nothing_gets_done_is_cut(trickled: dict[str, Tric
         b"%F0%9F%98%80", b"CON", b"models", b"*", b"shop;x", b"shop%3fid=a", b"-", b"$BATCHINFER_HOME", b"__class__",
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_tricks_in_the_jobs_name(server: Server, name: bytes) -> None:
     """No name but that of a job leads anywhere: 404, whatever it looks like, and no file is touched for it."""
     for path in (b"/v1/jobs/%b/lookup?id=a", b"/v1/jobs/%b"):
@@ -401,6 +402,7 @@ def asked(service: Service, path: str) -> int:
     return int(messages[0]["status"])
 
 
+@pytest.mark.long
 def test_the_old_version_goes_on_whatever_comes(data: JobData, tmp_path: Path) -> None:
     """Damaged versions and pointers, and a folder that is away: reported in log, metrics and /v1/jobs, and no client is refused."""
     with serving(data.root, tmp_path / "server") as server:
@@ -436,6 +438,7 @@ def test_the_old_version_goes_on_whatever_comes(data: JobData, tmp_path: Path) -
     assert "Traceback" not in server.log
 
 
+@pytest.mark.long
 def test_a_start_on_damaged_data(data: JobData, tmp_path: Path) -> None:
     """A damaged current version gives way to the newest whole one; a damaged pin does not; other jobs are not held back."""
     for name in ("pinned", "whole"):
@@ -480,6 +483,7 @@ def test_a_file_that_is_cut_under_the_service(data: JobData, tmp_path: Path, siz
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["checked", "made before there were checksums"])
+@pytest.mark.long
 def test_a_version_that_rots_under_the_service(data: JobData, tmp_path: Path, checked: bool) -> None:
     """Bits that flip in an open version are never sent on: it is left for the newest whole one, and that is said once."""
     if not checked:
@@ -509,6 +513,7 @@ def test_a_version_that_rots_under_the_service(data: JobData, tmp_path: Path, ch
 
 
 @pytest.mark.parametrize("damage", ["cut", "rotten"])
+@pytest.mark.long
 def test_a_matcher_that_is_damaged_under_the_service(tmp_path: Path, damage: str) -> None:
     """No worker dies, nothing that is not so is found, and the version before is served and matched."""
     world = names_job(tmp_path / "home", "names", {("cat", "en"): ["cat", "kitten"], ("dog", "en"): ["dog"]})
@@ -529,6 +534,7 @@ def test_a_matcher_that_is_damaged_under_the_service(tmp_path: Path, damage: str
         assert "Traceback" not in server.log
 
 
+@pytest.mark.long
 def test_a_pinned_version_that_rots_is_not_replaced(data: JobData, tmp_path: Path) -> None:
     """What is whole of it is served, and the rest refused: another version is not what the operator wanted."""
     point(data, 2, name=PIN)
@@ -545,6 +551,7 @@ def test_a_pinned_version_that_rots_is_not_replaced(data: JobData, tmp_path: Pat
         eventually(lambda: prediction(server) == "3", server.said)
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_comes_back(data: JobData, tmp_path: Path) -> None:
     """The other goes on, a new one takes its place, no client hears that there is no such job, and no counter goes back."""
     with serving(data.root, tmp_path / "server", workers=2) as server:
@@ -571,6 +578,7 @@ def test_a_worker_that_is_killed_comes_back(data: JobData, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.long
 def test_what_is_in_flight_is_finished(data: JobData, tmp_path: Path, number: signal.Signals) -> None:
     """After SIGTERM or SIGINT nobody new is let in, but a request that has begun is answered, and its miss recorded."""
     body = b'{"queries": [{"id": "a"}, {"id": "not there"}]}'

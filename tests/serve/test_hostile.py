@@ -63,6 +63,7 @@ def test_a_text_cannot_take_a_worker_down(server: Server, job: str) -> None:
     assert server.match(job, "a gift").json["matches"][0]["concept"] == "gift"
 
 
+@pytest.mark.long
 def test_a_value_with_very_many_marks(server: Server) -> None:
     """Normalizing takes the square of the marks in a row: a value of half a million is looked up as it is."""
     query = {"thing": "a" + "\u0301\u0316" * 250_000, "language": "en"}

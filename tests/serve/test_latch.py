@@ -22,6 +22,7 @@ def status(server: Server, key: str | None = None) -> int:
     return server.request("GET", "/v1/jobs", headers=headers).status
 
 
+@pytest.mark.long
 def test_keys_are_required_until_a_restart(tmp_path: Path) -> None:
     """A worker that is started again after the key file was removed lets nobody in; a restarted service begins anew."""
     data = tmp_path / "home"

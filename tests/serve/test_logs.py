@@ -13,6 +13,7 @@ from tests.factories import LENIENT, imports_job
 from tests.serving import Server, eventually
 
 
+@pytest.mark.long
 def test_pipes_that_nobody_reads(tmp_path: Path) -> None:
     """Requests are answered long after both pipes are full; what was not written is counted, and the service ends in time."""
     world = imports_job(tmp_path / "job", {"id": ["a"]}, gate=LENIENT)

@@ -265,6 +265,7 @@ def test_a_reply_is_bounded(server: Server) -> None:
         ("GET", "/v1/jobs/vaccines/match/", 404, "not-found"), ("POST", "/v1/jobs/vaccines/match?text=a", 400, "bad-body"),
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_each_refusal_is_a_problem(server: Server, method: str, path: str, status: int, kind: str) -> None:
     """A job that matches nothing, one that there is not, and one without a version are told apart."""
     reply = server.request(method, path)
@@ -445,6 +446,7 @@ def other_content(folder: Path) -> None:
     "damage", [without(MATCHER), cut(MATCHER), flipped(MATCHER), zeroed(MATCHER), other_content],
     ids=["missing", "cut", "flipped", "zeroed", "something else"],
 )  # fmt: skip
+@pytest.mark.long
 def test_a_damaged_matcher_leaves_the_old_version(world: World, damage: Damage) -> None:
     """The old version goes on being looked up and matched, and what is wrong is reported; the next good one is picked up."""
     registry = JobRegistry(world.data.root, lambda _: None, records_misses=False)

@@ -81,6 +81,7 @@ def test_clients_that_ask_and_do_not_read(server: Server, request_: bytes) -> No
             client.close()
 
 
+@pytest.mark.long
 def test_large_replies_are_whole(server: Server) -> None:
     """Those who read get all of it, also on a connection that is used again, compressed or for HEAD."""
     for size in (1, 15):

@@ -72,6 +72,7 @@ def test_a_worker_that_dies_again_and_again(world: World, tmp_path: Path, worker
     assert server.process.returncode == 0
 
 
+@pytest.mark.long
 def test_it_can_be_stopped_while_a_worker_is_held_back(world: World, tmp_path: Path) -> None:
     """SIGTERM does not wait for the worker to serve again."""
     with serving(world.data.root, tmp_path / "server") as server:
@@ -103,6 +104,7 @@ def test_it_can_be_stopped_while_workers_load(
                 os.killpg(main.pid, signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_how_long_a_worker_is_held_back() -> None:
     """Not after a first death, longer each time that it dies young, and no longer than some seconds; then from the start."""
     back_off, now, waits = BackOff(), 0.0, []

@@ -131,6 +131,7 @@ def test_what_a_server_tells_comes_along(world: World, dest: Path) -> None:
     assert [path.read_text() for path in (dest / "shop" / "evals").iterdir()] == ["of 1"]
 
 
+@pytest.mark.long
 def test_old_copies_go(tmp_path: Path, dest: Path) -> None:
     """The other folder keeps as many versions as the job file says."""
     made = imports_job(tmp_path, {"id": [1, 2]}, gate=LENIENT, keep_versions=2)

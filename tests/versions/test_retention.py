@@ -67,6 +67,7 @@ def aged(folder: Path, days: int) -> None:
     (folder / MANIFEST).write_bytes(Manifest.read(folder).derive(created_at=made).to_bytes())
 
 
+@pytest.mark.long
 def test_the_newest_versions_stay(world: World) -> None:
     """After each publish the newest keep_versions stay, with nothing else beside them."""
     add(world, "one", "two", "three", "four")
@@ -78,6 +79,7 @@ def test_the_newest_versions_stay(world: World) -> None:
     assert folders.numbers(world.data) == [4]
 
 
+@pytest.mark.long
 def test_what_is_young_stays_whatever_its_number(world: World) -> None:
     """With a number and days a version goes only once it is beyond both, and so does a candidate.
 
@@ -97,6 +99,7 @@ def test_what_is_young_stays_whatever_its_number(world: World) -> None:
     assert report.versions_removed == [1, 3, "r1"]
 
 
+@pytest.mark.long
 def test_by_default_an_afternoon_removes_nothing(world: World) -> None:
     """Without a setting the newest five stay, and all of the last 30 days: many publishings in a row remove none."""
     world = world.changed(keep_versions=None)
@@ -164,6 +167,7 @@ def test_what_a_manifest_says_of_it() -> None:
             Keep.of(wrong)
 
 
+@pytest.mark.long
 def test_the_pinned_version_stays(world: World) -> None:
     """A pinned version is kept beside the newest, for as long as it is pinned."""
     add(world, "one", "two")
@@ -250,6 +254,7 @@ def test_what_a_killed_removal_left_is_cleared(world: World) -> None:
     assert folders.numbers(world.data) == [1, 2]
 
 
+@pytest.mark.long
 def test_a_version_that_cannot_be_removed_ends_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A publish whose clean-up fails has published all the same."""
     add(world, "one", "two")
@@ -279,6 +284,7 @@ def rename_or(refuse: Callable[..., None], data: JobData) -> Callable[[Path, Pat
     return rename
 
 
+@pytest.mark.long
 def test_the_newest_candidates_stay(world: World) -> None:
     """Refused candidates are kept as long as they are among the newest keep_versions, whether anything is published or not."""
     add(world, "one")
