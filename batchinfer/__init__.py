@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from batchinfer.core.python_words import in_python
 from batchinfer.core.version import __version__
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+@in_python
 def load_job(name: str | Path, environment: Mapping[str, str] = os.environ) -> Job:
     """The job of that name below ./jobs, or of that folder or file. Raises UsageError or SpecError.
 
@@ -83,6 +85,7 @@ def load_job(name: str | Path, environment: Mapping[str, str] = os.environ) -> J
     return reader.load(str(name), environment)
 
 
+@in_python
 def plan(job: Job, data: Data, *, input: str | Path | None = None) -> PlanReport:  # noqa: A002 - as the flag is called
     """The dry run: what a run would generate and cost. input: the list in place of the job's own."""
     from batchinfer.pipeline.plan import plan as plan_job
@@ -91,6 +94,7 @@ def plan(job: Job, data: Data, *, input: str | Path | None = None) -> PlanReport
     return plan_job(job, data.of(job.name), Options(input=_path(input)))
 
 
+@in_python
 def run(
     job: Job,
     data: Data,
@@ -124,6 +128,7 @@ def run(
     return run_job(job, data.of(job.name), options, console or Unattended())
 
 
+@in_python
 def publish(
     job: Job,
     data: Data,
@@ -151,6 +156,7 @@ def publish(
     return publishing.publish_candidate(job, place, options, told, candidate, force, allow_empty=allow_empty)
 
 
+@in_python
 def versions(job: Job | str, data: Data, *, console: Console | None = None) -> list[VersionStatus]:
     """The published versions, newest first. job: its name is enough, here and below. Raises NotFound where there is none.
 
@@ -162,6 +168,7 @@ def versions(job: Job | str, data: Data, *, console: Console | None = None) -> l
     return list_versions(_place(job, data), (console or Unattended()).info)
 
 
+@in_python
 def pin(job: Job | str, data: Data, version: int) -> PinReport:
     """Serves one version, whatever is published, until it is unpinned. Raises NotFound or StoreError."""
     from batchinfer.versions import pointers
@@ -169,6 +176,7 @@ def pin(job: Job | str, data: Data, version: int) -> PinReport:
     return pointers.pin(_place(job, data), version)
 
 
+@in_python
 def unpin(job: Job | str, data: Data) -> PinReport:
     """Serves the current version again. A damaged CURRENT is the report's `problem`: the pin is gone anyway."""
     from batchinfer.versions import pointers
@@ -176,6 +184,7 @@ def unpin(job: Job | str, data: Data) -> PinReport:
     return pointers.unpin(_place(job, data))
 
 
+@in_python
 def rollback(job: Job | str, data: Data) -> PinReport:
     """Pins the newest whole version below the one that is served. Raises NotFound or StoreError."""
     from batchinfer.versions import pointers
@@ -183,6 +192,7 @@ def rollback(job: Job | str, data: Data) -> PinReport:
     return pointers.roll_back(_place(job, data))
 
 
+@in_python
 def diff(
     job: Job | str,
     data: Data,

@@ -19,8 +19,8 @@ BatchinferError (1)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol, Self
 
@@ -87,7 +87,7 @@ class BatchinferError(Exception):
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
-    advice: ClassVar[str] = "Fix what the message names, then run the command again."
+    advice: str = "Fix what the message names, then run the command again."
     report: Report | None = None
     field: Sequence[str | int] | None = None
     summary: str | None = None
@@ -109,6 +109,14 @@ class BatchinferError(Exception):
         problem = FileProblem(path, sentence, line)
         said = f"{path}: {problem}"
         return type(self)(said).listing(said, [problem], self._fix)
+
+    def reword(self, change: Callable[[str], str]) -> None:
+        """Changes each of its sentences."""
+        self.args = (change(str(self)),)
+        self._message, self.advice = change(self._message), change(self.advice)
+        self._fix = None if self._fix is None else change(self._fix)
+        self.summary = None if self.summary is None else change(self.summary)
+        self.listed = [replace(problem, message=change(problem.message)) for problem in self.listed]
 
     @property
     def fix(self) -> str:
@@ -204,13 +212,13 @@ class NotFound(BatchinferError):
     """Nothing is stored or served under that name."""
 
     exit_code = ExitCode.NOT_FOUND
-    advice = "Check the names and the data folder (--home)."
+    advice = "Check the names and the data folder."
 
 
 class NotPublished(NotFound):
     """The job is known, and has no version yet."""
 
-    advice = "Publish a first version with batchinfer run, or check the data folder (--home)."
+    advice = "Publish a first version with batchinfer run, or check the data folder."
 
 
 class StoreError(BatchinferError):

@@ -10,6 +10,7 @@ from typing import Protocol
 from batchinfer.client.local import REFRESHING, LocalBackend
 from batchinfer.client.types import Backend
 from batchinfer.core.home import check_job_name
+from batchinfer.core.python_words import in_python
 from batchinfer.errors import MissingExtra
 
 
@@ -22,6 +23,7 @@ class Forked(Protocol):
 OPEN: weakref.WeakSet[Forked] = weakref.WeakSet()
 
 
+@in_python
 def open_backend(source: str | Path, job: str, *, key: str | None, timeout: float, retries: int) -> Backend:
     """The backend for the address of a service, or for a data folder. Raises UsageError, NotFound or StoreError."""
     check_job_name(job)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from batchinfer.client.types import Hit, Matches, Outcome, Query
 from batchinfer.core.home import JobData
+from batchinfer.core.python_words import in_python, reworded
 from batchinfer.errors import BatchinferError, StoreError, UsageError
 from batchinfer.versions.follow import LOOK_SECONDS, Follower
 from batchinfer.versions.pointers import Pointer, nothing_published
@@ -119,12 +120,14 @@ def _hit(body: bytes | None) -> Hit | None:
     return hit
 
 
+@in_python
 def _why_nothing(follower: Follower) -> BatchinferError:
     """Why nothing could be opened. Raises NotFound where there is no such job."""
-    data = follower.data
-    if follower.followed.problem is not None:
-        return StoreError(f"Nothing of the job {data.name} can be served: {follower.followed.problem}")
-    return nothing_published(data)
+    data, problem = follower.data, follower.followed.problem
+    why = nothing_published(data) if problem is None else None
+    error = why or StoreError(f"Nothing of the job {data.name} can be served: {problem}")
+    error.reword(reworded)
+    return error
 
 
 def _keep_up(follower: Follower, stop: threading.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from click.testing import CliRunner
 
 import batchinfer
 from batchinfer.cli.main import cli
+from batchinfer.core.python_words import reworded
 from tests.factories import LENIENT, World, imports_job, write
 from tests.tiny import RecordingConsole
 
@@ -127,6 +130,67 @@ def test_a_name_cannot_lead_out_of_the_data_folder(tmp_path: Path) -> None:
     for name in ("../elsewhere", "", "Shop", "a/b"):
         with pytest.raises(batchinfer.errors.UsageError, match="is not a job's name"):
             batchinfer.pin(name, batchinfer.Data(tmp_path), 1)
+
+
+def option_sentences() -> Iterator[str]:
+    """The texts of the program that name an option, but for docstrings and those of the commands themselves."""
+    package = ROOT / "batchinfer"
+    for path in package.rglob("*.py"):
+        if path.is_relative_to(package / "cli") or path.name == "python_words.py":
+            continue
+        if "--" not in (text := path.read_text(encoding="utf-8")):
+            continue
+        tree = ast.parse(text)
+        documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        for said in (str(node.value) for node in texts if id(node) not in documented):
+            if re.search(r"(?:^| |\()--[a-z]", said) and " " in said.strip():
+                yield said
+
+
+def test_options_are_arguments_in_python() -> None:
+    """No sentence tells a caller from Python to pass an option, but as a whole command for a shell."""
+    found = list(option_sentences())
+    assert len(found) > 20
+    for sentence in found:
+        left = re.sub(r"(?:batchinfer|pip) [a-z]+[^,;:.]*", "", reworded(sentence))
+        if not sentence.startswith(" --"):  # the end of a command
+            assert "--" not in left, sentence
+
+
+@pytest.mark.parametrize(
+    ("sentence", "python"),
+    [
+        ("pass --yes to continue with this list, or name the other one with --input.",
+         "pass yes=True to continue with this list, or name the other one with input."),
+        ("To publish it anyway: --force --why TEXT.", "To publish it anyway: force=TEXT."),
+        ("run again with --update-model to use them", "run again with update_model=True to use them"),
+        ("batchinfer publish shop --candidate r2 --force --why TEXT", "batchinfer publish shop --candidate r2 --force --why TEXT"),
+        ("batchinfer run makes it, or choose another with --home.", "batchinfer run makes it, or choose another."),
+        ("There is no file /data/--home/x.parquet.", "There is no file /data/--home/x.parquet."),
+    ],
+)  # fmt: skip
+def test_each_option_has_its_argument(sentence: str, python: str) -> None:
+    """Switches are set to True; the data folder is what a caller gave."""
+    assert reworded(sentence) == reworded(python) == python
+
+
+def test_errors_advise_what_a_caller_can_do(seasons: World, tmp_path: Path) -> None:
+    """The look-up and every function, in the sentence and in its fix."""
+    data, nowhere = batchinfer.Data(seasons.data.root), tmp_path / "nowhere"
+    seasons.list_path.unlink()
+    for call in (
+        lambda: batchinfer.Lookup(nowhere, "seasons"),
+        lambda: batchinfer.AsyncLookup(seasons.data.root, "other"),
+        lambda: batchinfer.versions("seasons", batchinfer.Data(nowhere)),
+        lambda: batchinfer.pin("seasons", data, 99),
+        lambda: batchinfer.plan(seasons.job, data),
+        lambda: batchinfer.run(seasons.job, data, refresh=("language", "de")),
+        lambda: batchinfer.load_job("nowhere"),
+    ):
+        with pytest.raises(batchinfer.errors.BatchinferError) as refused:
+            call()
+        assert "--" not in json.dumps(refused.value.to_json()) + str(refused.value)
 
 
 def test_a_damaged_pointer_is_told(seasons: World) -> None:
