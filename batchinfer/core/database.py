@@ -20,12 +20,14 @@ from batchinfer.core.files import FIX_PERMISSIONS
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.memory import table_memory
 from batchinfer.core.output import OutputFile, OutputFormat
+from batchinfer.core.parquet_batches import gathered
 from batchinfer.core.sql import literal, quoted, time_text
 from batchinfer.errors import StoreError
 
 ROW_GROUP = 20_480  # a reader of predictions.parquet holds one in memory for each thread
 COPY_OPTIONS = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
 
+VECTOR = 2048  # rows that DuckDB works on together
 # Rows that are held in memory at once, unless a caller says otherwise.
 LIST_ROWS = 65_536  # of lists: keys and other short values
 TEXT_ROWS = 16_384  # of predictions and of what people write: such texts may be long
@@ -230,12 +232,13 @@ def add_text_function(
 
 @contextlib.contextmanager
 def record_batches(db: duckdb.DuckDBPyConnection, sql: str, rows_at_once: int) -> Iterator[pa.RecordBatchReader]:
-    """What a query gives, some rows at a time. The connection is free for other work meanwhile."""
+    """What a query gives, so many rows and about `batch_bytes` at a time. The connection is free for other work meanwhile."""
     name = one(db, "SELECT current_database()")
     reading = db.cursor()
     try:
         reading.execute(f"USE {quoted(name)}")
-        yield reading.sql(sql).to_arrow_reader(rows_at_once)
+        reader = reading.sql(sql).to_arrow_reader(min(rows_at_once, VECTOR))
+        yield pa.RecordBatchReader.from_batches(reader.schema, gathered(reader, rows_at_once))
     finally:
         reading.close()
 

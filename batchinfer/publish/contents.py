@@ -268,10 +268,8 @@ class Candidate:
         key = [column.name for column in self._list.source.key]
         names = ", ".join(f"{listed(name)} AS {version_column(name)}" for name in key)
         asked = "" if PROMPT_KEY in map(str.lower, key) else f"{PROMPT_KEY}, "
-        rows = (
-            f"SELECT {names}, {VALUE_COLUMNS}, {asked}lookup_hash AS lookup FROM entries ORDER BY entries.lookup_hash"
-        )
-        write_predictions(self._db, rows, target, self._workspace.texts)
+        rows = f"SELECT {names}, {VALUE_COLUMNS}, {asked}lookup_hash AS lookup FROM entries"
+        write_predictions(self._db, rows, "lookup", target, self._workspace.texts)
 
     def answers_to(self, golden: pa.Table) -> Iterator[pa.RecordBatch]:
         """The columns query and answer of golden rows, as tables hold them, and the prediction that each has here, or null."""

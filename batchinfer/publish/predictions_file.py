@@ -1,4 +1,9 @@
-"""predictions.parquet of a version or candidate, written and read in bounded memory however long its texts are."""
+"""predictions.parquet of a version or candidate, written and read in bounded memory however long its texts are.
+
+| table    | columns                                                                      |
+| -------- | ---------------------------------------------------------------------------- |
+| narrowed | those of the file, with tokens of whole cells; there for as long as it is written |
+"""
 
 from __future__ import annotations
 
@@ -26,19 +31,41 @@ LONG_TEXTS = (
     "batchinfer.long_texts"  # in the file's metadata: 1 where it may hold some, 0 where not; older programs did not say
 )
 
+LARGE_GROUP = 128 << 20  # bytes of a row group's texts, which DuckDB holds in memory, several times
 
-def write_predictions(db: duckdb.DuckDBPyConnection, sql: str, target: Path, texts: LongTexts) -> None:
-    """Writes what a query gives. texts: those that it gives tokens of. Raises StoreError."""
-    if not texts.any:
+
+def write_predictions(db: duckdb.DuckDBPyConnection, rows: str, order: str, target: Path, texts: LongTexts) -> None:
+    """Writes what a query gives, sorted. texts: those that it gives tokens of. Raises StoreError."""
+    sql = f"{rows} ORDER BY {order}"
+    size = f"SELECT coalesce(avg(strlen(prediction) + coalesce(strlen(raw_text), 0)), 0) FROM ({rows})"
+    if one(db, size) * ROW_GROUP > LARGE_GROUP:
+        _narrow(db, rows, texts)
+        sql = f"FROM narrowed ORDER BY {order}"
+    elif not texts.any:
         marked = COPY_OPTIONS.replace(")", f", KV_METADATA {{'{LONG_TEXTS}': '0'}})")
         db.execute(f"COPY ({sql}) TO {literal(str(target))} {marked}")
         return
     with record_batches(db, sql, ROW_GROUP) as reader:
         write_batches(texts.all_whole(reader), reader.schema, target)
+    db.execute("DROP TABLE IF EXISTS narrowed")
+
+
+def _narrow(db: duckdb.DuckDBPyConnection, rows: str, texts: LongTexts) -> None:
+    """Makes the table `narrowed` of what a query gives, with tokens also in place of long JSON that has short strings.
+
+    Many such rows could not be sorted.
+    """
+    db.execute(f"CREATE TABLE narrowed AS {rows} LIMIT 0")
+    with record_batches(db, rows, ROW_GROUP) as reader:
+        for batch in texts.all_whole(reader):
+            columns = [texts.shortened(column) for column in batch.columns]
+            db.register("batch", pa.table(columns, names=batch.schema.names))
+            db.execute("INSERT INTO narrowed FROM batch")
+            db.unregister("batch")
 
 
 def write_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema, target: Path) -> None:
-    """Writes rows with long texts, a row group for each batch. Raises StoreError."""
+    """Writes rows that may be long, a row group for each batch. Raises StoreError."""
     schema = schema.with_metadata({LONG_TEXTS: "1"})
     with os_errors(target), pq.ParquetWriter(target, schema, compression="zstd") as writer:
         for batch in batches:
@@ -47,7 +74,10 @@ def write_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema, target: 
 
 def has_long_texts(path: Path) -> bool:
     """Whether its rows have to be read with care. Raises what Arrow or DuckDB raises."""
-    said = (pq.read_metadata(path).metadata or {}).get(LONG_TEXTS.encode())
+    facts = pq.read_metadata(path)
+    if any(facts.row_group(number).total_byte_size > LARGE_GROUP for number in range(facts.num_row_groups)):
+        return True
+    said = (facts.metadata or {}).get(LONG_TEXTS.encode())
     if said is not None:
         return bool(said == b"1")
     texts = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]

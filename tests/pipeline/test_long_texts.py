@@ -17,7 +17,7 @@ from batchinfer.errors import InputError
 from batchinfer.maintenance import erase
 from batchinfer.pipeline import export
 from batchinfer.planning.prepare import Options
-from batchinfer.publish import diff
+from batchinfer.publish import diff, predictions_file
 from batchinfer.publish.predictions_file import has_long_texts
 from batchinfer.versions.folders import folder_of
 from tests.factories import LENIENT, World, imports_job, model_job
@@ -100,6 +100,20 @@ def test_long_predictions_of_people(tmp_path: Path, output: str) -> None:
     assert world.publish().version == 2
     assert diff.compare(world.data, [], None, 1).changed == 1
     assert world.publish().version is None  # nothing is new
+
+
+def test_long_json_of_short_strings_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables hold it whole, so that SQL finds what is in it, but it is sorted by tokens: many such rows would be too much."""
+    monkeypatch.setattr(predictions_file, "LARGE_GROUP", 1 << 16)
+    schema = {"output": {"type": "json", "schema": {}}}
+    world = imports_job(tmp_path, {"id": list(range(ROWS))}, gate=LENIENT, **schema)
+    values = [{"names": [f"{number} {place}" for place in range(2000)], "also": "é"} for number in range(ROWS)]
+    values[3]["also"] = long_text(3)
+    world.take_in({"id": list(range(ROWS)), "prediction": [json.dumps(value) for value in values]})
+    assert world.publish().version == 1
+    assert [body(world, id=number) for number in range(ROWS)] == values
+    assert has_long_texts(folder_of(world.data, 1) / "predictions.parquet")
+    assert world.publish().same_as == 1
 
 
 def test_a_key_that_changes_finds_long_imports_again(tmp_path: Path) -> None:
