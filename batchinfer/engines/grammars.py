@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from batchinfer.core.schema_keywords import PART_MAPS, PARTS, SAME_VALUE, SAME_VALUE_MAPS
 from batchinfer.engines import vllm_source
-from batchinfer.prompting.schema import PART_MAPS, PARTS, SAME_VALUE, SAME_VALUE_MAPS
 
 # What may be left out, beginning with what helps least to write the right thing. The rest says what kind of value it is.
 MAY_BE_LEFT_OUT = (

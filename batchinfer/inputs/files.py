@@ -12,7 +12,6 @@ from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import ListSource, UnfitList
 from batchinfer.inputs.upstream import Upstream, write_list
 from batchinfer.job.reader import Job, placing
-from batchinfer.prompting.likelihood import scored_text, used_columns
 
 
 def job_files(job: Job) -> list[ListFile]:
@@ -105,18 +104,8 @@ def open_list(job: Job, files: Sequence[ListFile], columns: Sequence[str]) -> Li
         try:
             return ListSource(files, job.spec.input, columns)
         except UnfitList as exc:
-            exc.field = exc.at or _asking(job, exc.column)
+            exc.field = exc.at or job.field_asking(exc.column)
             raise
-
-
-def _asking(job: Job, column: str) -> tuple[str, str] | None:
-    """The field of the job file that makes the question of a column; None if none does."""
-    spec = job.spec
-    scored = scored_text(spec.output, str(job.path))
-    if scored is not None and column in scored.columns:
-        return "output", "text"
-    asked = spec.prompt is not None and column in used_columns(spec.prompt, spec.output, str(job.path))
-    return ("prompt", "template") if asked else None
 
 
 def list_columns(

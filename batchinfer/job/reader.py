@@ -74,6 +74,17 @@ class Job:
         said = f"{text or path} is outside the job's folder: put it there, or name its root in ${ROOTS_VARIABLE}."
         raise faulty(self, [(tuple(field.split(".")), said)])
 
+    def field_asking(self, column: str) -> tuple[str, str] | None:
+        """The field of the job file that makes the question of a column; None if none does. Raises SpecError."""
+        from batchinfer.prompting.likelihood import scored_text, used_columns  # slow: brings jinja
+
+        spec, path = self.spec, str(self.path)
+        scored = scored_text(spec.output, path)
+        if scored is not None and column in scored.columns:
+            return "output", "text"
+        asked = spec.prompt is not None and column in used_columns(spec.prompt, spec.output, path)
+        return ("prompt", "template") if asked else None
+
 
 def load(name: str, environment: Mapping[str, str]) -> Job:
     """The job of that name under ./jobs, or of that folder or file. Raises UsageError or SpecError."""

@@ -7,19 +7,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from batchinfer.core.schema_keywords import PART_MAPS, PARTS, SAME_VALUE, SAME_VALUE_MAPS
+
 LONG_TEXT = 10_000  # characters; Python cannot interrupt one search of a longer text for a pattern
-
-# Keywords whose schemas judge the same value, and those whose schemas judge parts of it.
-SAME_VALUE = ("not", "if", "then", "else", "allOf", "anyOf", "oneOf", "dependentSchemas")
-SAME_VALUE_MAPS = frozenset({"dependentSchemas"})
-PARTS = (
-    "items", "prefixItems", "contains", "additionalProperties", "propertyNames", "unevaluatedItems",
-    "unevaluatedProperties", "contentSchema", "properties", "patternProperties", "$defs", "definitions",
-)  # fmt: skip
-PART_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 REFERENCES = ("$ref", "$dynamicRef")
-
-
 POSIX_CLASS = re.compile(r"\[:\^?[a-z]+:\](?=[^\]]*\])")  # which Python would take for a set of these letters
 
 
