@@ -3,8 +3,8 @@
 vLLM follows xgrammar, which knows less than JSON Schema and Python's regular expressions. What a schema has beyond that
 is left out of what the engine gets, and checked once an answer is there.
 
-Started as `python -m batchinfer.engines.grammars`: JSON pairs of a kind and a value on standard input, a Constraint for
-each on standard output. xgrammar prints to standard error what it ignores, and could end the process.
+Started as `python -m batchinfer.engines.grammars`: JSON triples of a kind, a value and texts on standard input, a Constraint
+for each on standard output. xgrammar prints to standard error what it ignores, and could end the process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from batchinfer.core.schema_keywords import PART_MAPS, PARTS, SAME_VALUE, SAME_VALUE_MAPS
@@ -53,11 +53,13 @@ class Constraint:
     value: the JSON Schema or the pattern, less what was left out.
     left_out: the places in the schema of the keywords that are checked only afterwards.
     refusal: why it cannot be followed at all, as the rest of a sentence; None if it can.
+    unwritable: the places of those of the given texts that a model held to it could not write.
     """
 
     value: Any
     left_out: tuple[Place, ...] = ()
     refusal: str | None = None
+    unwritable: tuple[int, ...] = ()
 
 
 def follows_xgrammar(options: Mapping[str, Any]) -> bool:
@@ -66,10 +68,11 @@ def follows_xgrammar(options: Mapping[str, Any]) -> bool:
 
 
 @functools.cache
-def followed_elsewhere(kind: str, text: str) -> Constraint:
+def followed_elsewhere(kind: str, text: str, answers: tuple[str, ...] = ()) -> Constraint:
     """What vLLM can follow, asked in a process of its own; all of it where xgrammar is not installed here.
 
-    kind: json or regex. text: the schema as JSON, or the pattern.
+    kind: json or regex. text: the schema as JSON, or the pattern. answers: texts of which is asked whether a model could
+    write them.
     """
     value = json.loads(text) if kind == "json" else text
     if importlib.util.find_spec("xgrammar") is None:
@@ -77,7 +80,7 @@ def followed_elsewhere(kind: str, text: str) -> Constraint:
     try:
         asked = subprocess.run(
             [sys.executable, "-m", __name__],
-            input=json.dumps([[kind, value]]).encode(),
+            input=json.dumps([[kind, value, answers]]).encode(),
             capture_output=True,
             timeout=SECONDS,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
@@ -88,14 +91,31 @@ def followed_elsewhere(kind: str, text: str) -> Constraint:
     except subprocess.CalledProcessError:
         return Constraint(value, refusal="ends the process that prepares it for vLLM: make it simpler")
     [found] = json.loads(asked.stdout)
-    return Constraint(found["value"], tuple(tuple(place) for place in found["left_out"]), found["refusal"])
+    left_out = tuple(tuple(place) for place in found["left_out"])
+    return Constraint(found["value"], left_out, found["refusal"], tuple(found["unwritable"]))
 
 
-def followed(kind: str, value: Any) -> Constraint:
-    """What xgrammar, which must be installed, can follow of a JSON Schema (kind: json) or a pattern (kind: regex)."""
-    if kind == "regex":
-        return Constraint(value, refusal=_pattern_refusal(value))
-    return relaxed(value, _schema_refusal)
+def followed(kind: str, value: Any, answers: Sequence[str] = ()) -> Constraint:
+    """What xgrammar, which must be installed, can follow of a JSON Schema (kind: json) or a pattern (kind: regex).
+
+    answers: texts of which is asked whether a model could write them.
+    """
+    is_pattern = kind == "regex"
+    found = Constraint(value, refusal=_pattern_refusal(value)) if is_pattern else relaxed(value, _schema_refusal)
+    return found if found.refusal or not answers else replace(found, unwritable=_unwritable(kind, found.value, answers))
+
+
+def _unwritable(kind: str, value: Any, answers: Sequence[str]) -> tuple[int, ...]:
+    """The places of the texts that the grammar of a schema or pattern, which can be followed, does not accept."""
+    import xgrammar
+
+    grammar = _compile_schema(_compiler(), value) if kind == "json" else _compiler().compile_regex(value)
+    places = list[int]()
+    for place, answer in enumerate(answers):
+        matcher = xgrammar.GrammarMatcher(grammar, terminate_without_stop_token=True)
+        if not matcher.accept_string(answer) or not matcher.is_terminated():
+            places.append(place)
+    return tuple(places)
 
 
 def relaxed(schema: Any, refusal: Refusal) -> Constraint:
@@ -161,9 +181,12 @@ def _schema_refusal(schema: Any) -> str | None:
             return f"has the pattern {pattern[:60]}, which {why}"
         if LOOKS_AROUND.search(pattern):  # in a schema xgrammar takes it as if it were not there
             return f"has the pattern {pattern[:60]}, which looks around"
-    return _compiled(
-        lambda compiler: compiler.compile_json_schema(json.dumps(schema), any_whitespace=False, separators=(",", ":"))
-    )
+    return _compiled(lambda compiler: _compile_schema(compiler, schema))
+
+
+def _compile_schema(compiler: Any, schema: Any) -> Any:
+    """The grammar that vLLM makes of it, with `disable_any_whitespace`."""
+    return compiler.compile_json_schema(json.dumps(schema), any_whitespace=False, separators=(",", ":"))
 
 
 def _patterns(schema: Any) -> Iterator[str]:
@@ -195,11 +218,16 @@ def _misread(pattern: str) -> str | None:
     return f"has {found[1]}, which vLLM reads otherwise: write it as an escape, such as \\] or \\x30"
 
 
-def _compiled(compile_grammar: Callable[[Any], Any]) -> str | None:
-    """Xgrammar's reason for not compiling something; None if it does. No model's tokens are needed: bytes are enough."""
+def _compiler() -> Any:
+    """A compiler of grammars. No model's tokens are needed: bytes are enough."""
     import xgrammar
 
-    compiler = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo(BYTES), max_threads=1, cache_enabled=False)
+    return xgrammar.GrammarCompiler(xgrammar.TokenizerInfo(BYTES), max_threads=1, cache_enabled=False)
+
+
+def _compiled(compile_grammar: Callable[[Any], Any]) -> str | None:
+    """Xgrammar's reason for not compiling something; None if it does."""
+    compiler = _compiler()
     try:
         compile_grammar(compiler)
     except Exception as exc:  # noqa: BLE001 - of whatever kind, vLLM makes a refusal of it
@@ -234,7 +262,7 @@ def _import_xgrammar() -> None:
 def main() -> None:
     """Answers for each value on standard input."""
     _import_xgrammar()
-    json.dump([asdict(followed(kind, value)) for kind, value in json.load(sys.stdin)], sys.stdout)
+    json.dump([asdict(followed(*asked)) for asked in json.load(sys.stdin)], sys.stdout)
 
 
 if __name__ == "__main__":

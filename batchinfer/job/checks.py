@@ -13,6 +13,7 @@ from batchinfer.errors import SpecError
 from batchinfer.job.parts import Part
 from batchinfer.job.problems import line_of, locate
 from batchinfer.job.spec import JobSpec
+from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.spec import PromptSpec
 
 
@@ -37,6 +38,21 @@ def prompt_problems(prompt: Any, tree: yaml.Node | None) -> set[tuple[int, str]]
     except SpecError as exc:
         found += exc.problems
     return {(line_of(problem, tree), problem) for problem in found}
+
+
+def example_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for each inline example that no answer can look like, also those that `shots` leaves out."""
+    from batchinfer.prompting.examples import as_written
+
+    try:
+        prompt, output = (
+            PromptSpec.model_validate(content.get("prompt")),
+            OutputSpec.model_validate(content.get("output", {})),
+        )
+    except ValidationError:  # reported by the check of the whole file
+        return set()
+    _, faults = as_written([] if isinstance(prompt.examples, str) else prompt.examples, output)
+    return {(locate(("prompt", "examples", number - 1, "output"), tree)[1], fault) for number, fault in faults}
 
 
 def miss_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tuple[int, str]]:

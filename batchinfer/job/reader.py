@@ -18,6 +18,7 @@ from batchinfer.job import yaml_file
 from batchinfer.job.checks import (
     audit_problems,
     eval_problems,
+    example_problems,
     gate_problems,
     match_problems,
     miss_problems,
@@ -127,6 +128,7 @@ def parse(text: str, name: str) -> JobSpec:
         raise SpecError(name, ["a job file is a mapping that begins with name: …"], [1])
     problems = (
         prompt_problems(content.get("prompt"), tree)
+        | example_problems(content, tree)
         | text_problems(content, tree)
         | miss_problems(content, tree)
         | step_problems(content, tree)

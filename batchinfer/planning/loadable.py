@@ -27,7 +27,7 @@ def check_loadable(job: Job, data: JobData, question: Question, info: Info) -> N
     assert job.spec.model is not None
     adapter = [(("model", "adapter"), fault) for fault in adapter_faults(question.identity, data)]
     faults = [*_option_faults(job.spec.model), *_quantization_faults(job.spec.model), *adapter]
-    faults += _output_faults(job, job.spec.model, info)
+    faults += _output_faults(job, question, info)
     if faults:
         raise reader.faulty(job, faults)
 
@@ -50,17 +50,24 @@ def _quantization_faults(model: ModelSpec) -> Iterator[Fault]:
         yield ("model", "quantization"), said
 
 
-def _output_faults(job: Job, model: ModelSpec, info: Info) -> Iterator[Fault]:
-    output = job.spec.output
+def _output_faults(job: Job, question: Question, info: Info) -> Iterator[Fault]:
+    model, output = job.spec.model, job.spec.output
     kind, name, value = ("json", "schema", output.schema_) if output.schema_ else ("regex", "pattern", output.pattern)
-    if value is None or not grammars.follows_xgrammar(model.options):
+    if model is None or value is None or not grammars.follows_xgrammar(model.options):
         return
-    constraint = grammars.followed_elsewhere(kind, value if isinstance(value, str) else json.dumps(value))
+    shown = tuple(example.output for example in question.examples)
+    constraint = grammars.followed_elsewhere(kind, value if isinstance(value, str) else json.dumps(value), shown)
     if constraint.refusal is not None:
         yield ("output", name), constraint.refusal
     elif constraint.left_out:
         places = ", ".join(".".join(map(str, place)) for place in constraint.left_out)
         info(f"output.schema: vLLM cannot hold the model to {places}: answers are checked for it once they are there.")
+    if constraint.unwritable:
+        numbers = ", ".join(str(place + 1) for place in constraint.unwritable)
+        info(
+            f"prompt.examples, number {numbers}: vLLM would not let a model that is held to output.{name} write this, so that it "
+            "leads away from the right form: show what is simpler, such as texts without quotation marks, or leave it out."
+        )
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from batchinfer.engines.choices import ChoiceScoring, scoring_of
 from batchinfer.engines.models import ModelIdentity
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.errors import InputError
+from batchinfer.errors import InputError, SpecError
 from batchinfer.inputs.shortest import plain_values
 from batchinfer.job.reader import Job, placing
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.fingerprint import answer_parts, fingerprint, parser_fingerprint
+from batchinfer.prompting.examples import as_written
 from batchinfer.prompting.likelihood import ScoredText, scored_text
 from batchinfer.prompting.parse import Parser
 from batchinfer.prompting.spec import Example, PromptSpec
@@ -42,7 +43,7 @@ class Question:
     identity: of the model.
     fingerprint: of all that could change an answer.
     parts: what the fingerprint is made of.
-    examples: those that are shown.
+    examples: those that are shown, as the model would write them.
     """
 
     spec: JobSpec
@@ -135,7 +136,7 @@ def _made(job: Job, data: JobData, *, update_model: bool, shots: int | str | Non
     if shots is not None and spec.prompt is not None:
         spec = spec.model_copy(update={"prompt": spec.prompt.model_copy(update={"shots": shots})})
     assert spec.prompt is not None
-    examples = few_shot(_examples(job, spec.prompt), spec.prompt.shots, str(job.path))
+    examples = _as_written(job, few_shot(_examples(job, spec.prompt), spec.prompt.shots, str(job.path)))
     template = PromptTemplate(spec.prompt, examples, str(job.path))
     template.compile()
     if scored := scored_text(spec.output, str(job.path)):
@@ -151,6 +152,14 @@ def _made(job: Job, data: JobData, *, update_model: bool, shots: int | str | Non
     return Question(
         spec, template, scored, Parser(spec.output), parser_id, identity, fingerprint(parts), parts, tuple(examples)
     )
+
+
+def _as_written(job: Job, examples: Sequence[Example]) -> list[Example]:
+    """The examples in the form that the engine makes an answer take. Raises SpecError for one that no answer can look like."""
+    written, faults = as_written(examples, job.spec.output)
+    if faults:
+        raise SpecError(str(job.path), [fault for _, fault in faults])
+    return written
 
 
 def examples_in_file(job: Job) -> list[Example]:

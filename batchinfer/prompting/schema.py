@@ -74,6 +74,15 @@ def _is_in(text: str, pattern: re.Pattern[str]) -> bool:
     return any(pattern.match(text, place) is not None for place in range(len(text) + 1))
 
 
+def referred(root: dict[str, Any], reference: str) -> Any:
+    """What a reference in a schema that was checked leads to."""
+    from referencing import Registry
+    from referencing.jsonschema import DRAFT202012
+
+    registry: Registry[Any] = Registry()
+    return registry.resolver_with_root(DRAFT202012.create_resource(root)).lookup(reference).contents
+
+
 class _Schemas:
     """All schemas within one, as a graph. Raises ValueError for a reference that leads nowhere."""
 

@@ -173,7 +173,7 @@ def test_a_pattern_that_vllm_cannot_follow(
 ) -> None:
     """It is refused with line and reason before the model is loaded."""
     monkeypatch.setattr(
-        "batchinfer.engines.grammars.followed_elsewhere", lambda kind, text: Constraint(text, refusal=f"{kind} no")
+        "batchinfer.engines.grammars.followed_elsewhere", lambda kind, text, _: Constraint(text, refusal=f"{kind} no")
     )
     folder = shop(model={"id": str(tiny)}, output={"type": "regex", "pattern": "(?i)yes|no"})
     done = batchinfer(*command, "--json")
@@ -183,12 +183,26 @@ def test_a_pattern_that_vllm_cannot_follow(
 
 
 def test_keywords_that_vllm_cannot_follow(batchinfer: Cli, shop: Callable[..., Path], tiny: Path) -> None:
-    """Plan names those that answers are checked for only once they are there."""
+    """Plan names those that answers are checked for only once they are there, and examples that the model could not write."""
     schema = {"type": "array", "items": {"type": "string", "pattern": "^[A-Z]+$", "maxLength": 9}, "uniqueItems": True}
-    shop(model={"id": str(tiny)}, output={"type": "json", "schema": schema})
+    shop(
+        model={"id": str(tiny)},
+        output={
+            "type": "json",
+            "schema": {"type": "object", "properties": {"a": schema, "b": {"type": "string", "maxLength": 9}}},
+        },
+        prompt={
+            "template": "{{ text }}",
+            "examples": [
+                {"input": {"text": "x"}, "output": text} for text in ('{"b": "x", "a": ["A", "B"]}', '{"b": "\\"x"}')
+            ],
+        },
+    )
     done = batchinfer("plan", "shop")
     assert done.code == 0
-    assert "output.schema: vLLM cannot hold the model to uniqueItems, items.maxLength: answers are checked" in done.err
+    assert "prompt.examples, number 2: vLLM would not let a model that is held to output.schema write this" in done.err
+    left_out = "properties.a.uniqueItems, properties.a.items.maxLength"
+    assert f"output.schema: vLLM cannot hold the model to {left_out}: answers are checked" in done.err
 
 
 @pytest.mark.parametrize("command", [["plan", "shop"], ["run", "shop"], ["try", "shop", "text=one"]])

@@ -221,6 +221,24 @@ sampling: {top_p: 2}
     ]
 
 
+def test_examples_must_be_answers_that_the_job_allows() -> None:
+    """What no answer can look like is told with its line, also of examples that are not shown."""
+    text = """\
+prompt:
+  template: "{{ term }}"
+  shots: 1
+  examples:
+    - {input: {term: a}, output: "Yes"}
+    - input: {term: b}
+      output: "yes"
+model: {id: org/name}
+output: {type: choice, choices: ["Yes", "No"]}
+"""
+    assert problems(SMALLEST + text) == [
+        "line 9: prompt.examples, number 2: output is yes, which is not one of output.choices: write Yes.",
+    ]
+
+
 def test_examples_in_a_file_are_not_missed() -> None:
     """Shots of examples that lie in a Parquet file cannot be counted from the job file alone."""
     asking = "prompt: {template: '{{ term }}', examples: shots.parquet, shots: 3}\nmodel: {id: org/name}\n"

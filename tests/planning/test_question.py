@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from batchinfer.core.records import Message
 from batchinfer.engines.protocol import Task
 from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.errors import InputError
+from batchinfer.errors import InputError, SpecError
 from batchinfer.planning import question as questions
 from batchinfer.planning.question import Question
 from tests.factories import World, model_job, write
@@ -62,6 +63,45 @@ def test_another_number_of_examples_may_be_tried(tmp_path: Path, shots: int | st
         example["output"] for example in EXAMPLES[:count]
     ]
     assert (tried.fingerprint == own.fingerprint) == (count == 2)
+
+
+SPACED: list[dict[str, Any]] = [
+    {"input": {"text": "up"}, "output": '{"names": ["high", "on top"]}'},
+    {"input": {"text": "down"}, "output": '{ "names": ["low"] }'},
+]
+LISTS = {
+    "type": "object",
+    "properties": {"names": {"type": "array", "items": {"type": "string"}}},
+    "required": ["names"],
+}
+
+
+def test_no_prompt_leads_off_the_form_of_its_answers(tmp_path: Path) -> None:
+    """A model that runs on inside a text once it was shown a space that its grammar forbids never does: none is shown.
+
+    So 309 of 655 names of a vaccine were made: `["a", "b"]` was shown, and `"a` was followed by `]}Human: What is`.
+    """
+
+    def says(messages: tuple[Message, ...]) -> str:
+        spaced = any(role == "assistant" and ('", "' in text or '": ' in text) for role, text in messages)
+        return '{"names":["a]}Human: What is"]}' if spaced else '{"names":["a"]}'
+
+    prompt = {"template": "{{ text }}", "examples": SPACED}
+    world = job(tmp_path, prompt=prompt, output={"type": "json", "schema": LISTS})
+    made = question(world)
+    assert [says(made.template.messages({"text": f"row {n}"})) for n in range(655)].count('{"names":["a"]}') == 655
+    compact = [{**each, "output": each["output"].replace(" ", "").replace("ontop", "on top")} for each in SPACED]
+    assert question(world.changed(prompt=prompt | {"examples": compact})).fingerprint == made.fingerprint
+
+
+def test_examples_in_a_file_must_be_answers(tmp_path: Path) -> None:
+    """One that no answer can look like is named by its number."""
+    world = job(tmp_path, prompt={"template": "{{ text }}", "examples": "examples.parquet"}, output=CHOICE)
+    write(world.job.folder / "examples.parquet", pa.Table.from_pylist([EXAMPLES[0], EXAMPLES[1] | {"output": "no"}]))
+    with pytest.raises(
+        SpecError, match=r"prompt.examples, number 2: output is no, which is not one of output.choices: write No"
+    ):
+        question(world)
 
 
 def test_examples_may_lie_in_a_file(tmp_path: Path) -> None:
