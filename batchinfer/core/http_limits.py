@@ -2,6 +2,7 @@
 
 MAX_URL = 8192  # bytes of path and query
 MAX_BODY = 1 << 20  # bytes of a request's body
+MAX_VALUES = 64_000  # JSON values in a request's body
 MAX_QUERIES = 1000  # queries in a batch of look-ups
 MAX_TEXTS = 1000  # texts in a batch of matches
 MAX_REPLY = 16 << 20  # bytes of the predictions in the reply to a batch of several queries

@@ -216,7 +216,8 @@ class Service:
         job = self._served_job(request)
         headers = request.scope["headers"]
         if request.method == "POST":
-            wanted = match.MatchRequest.from_body(await read_body(headers, request.receive))
+            body = await read_body(headers, request.receive)
+            wanted = await self._matches(match.MatchRequest.from_body, body)
         else:
             wanted = match.MatchRequest.from_url(request.scope["query_string"])
         self.sender.need_room()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 from typing import Any
 
-from batchinfer.core.http_limits import MAX_BODY
+from batchinfer.core.http_limits import MAX_BODY, MAX_VALUES
 from batchinfer.serve.problems import Problem
 
 MAX_READ = 8 << 20  # bytes of a body that is too large: a client that is cut off while sending reads no answer
 BODY_SECONDS = 10.0
 WORTH_COMPRESSING = 1024  # bytes
+STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 async def read_body(headers: Any, receive: Any) -> bytes:
@@ -45,11 +47,23 @@ def _too_large() -> Problem:
 
 
 def read_json(body: bytes) -> Any:
-    """What a body holds. Raises Problem."""
+    """What a body holds. Raises Problem.
+
+    Python reads JSON in one go, in which no other thread works: so what has a value for every few bytes is not read.
+    """
+    if body.count(b",") >= MAX_VALUES and _values(body) > MAX_VALUES:
+        raise Problem("too-large", f"A body may have {MAX_VALUES:,} JSON values: send less at a time.")
     try:
         return json.loads(body.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as exc:  # UnicodeDecodeError is a ValueError
         raise Problem("bad-body", f"The body is not valid JSON: {str(exc)[:200]}.") from exc
+
+
+def _values(body: bytes) -> int:
+    """About how many values JSON has; more than can be used where it also has too many strings to tell."""
+    if body.count(b'"') > 4 * MAX_VALUES:
+        return MAX_VALUES + 1
+    return STRING.sub(b"", body).count(b",") + 1
 
 
 def _no_constant(name: str) -> None:
