@@ -134,6 +134,16 @@ class OutputSpec(Section):
         return self.type in ("json", "likelihood") or any(isinstance(step, SplitStep) for step in self.steps)
 
     @property
+    def tidying(self) -> list[Step]:
+        """The steps that drop nothing of what the model said."""
+        return [step for step in self.steps if not isinstance(step, DropStep | DropEchoStep | DropWrongScriptStep)]
+
+    @property
+    def only_tidies(self) -> bool:
+        """Whether no step drops anything of what the model said."""
+        return len(self.tidying) == len(self.steps)
+
+    @property
     def kind(self) -> Literal["json", "string"]:
         """The word for its predictions in a manifest."""
         return "json" if self.is_json else "string"

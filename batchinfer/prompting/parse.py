@@ -47,6 +47,8 @@ class Parser:
         self._spec = spec
         self._steps = [steps.function_of(step) for step in spec.steps]
         self._needs = [steps.columns_of([step]) for step in spec.steps]
+        # Without those that drop what the model said: what is still empty then, the model left empty.
+        self._tidying = None if spec.only_tidies else Parser(spec.model_copy(update={"steps": spec.tidying}))
         self.columns = steps.columns_of(spec.steps)
         self._schema = validator_of(spec.schema_) if spec.schema_ is not None else None
         self._pattern = re.compile(spec.pattern) if spec.pattern is not None else None
@@ -106,11 +108,23 @@ class Parser:
                 raise ParseFailed("not_json", f"The answer is not JSON: {exc}.") from exc
             if broken := _too_deep(value):
                 raise ParseFailed(broken.reason, f"The answer {broken.fault}.")
+        done = value
         for step in self._steps:
-            value = step(value, row)
-        if broken := self._broken(value):
-            raise ParseFailed(broken.reason, f"The answer {broken.fault}.")
-        return value
+            done = step(done, row)
+        if broken := self._broken(done):
+            if not self._is_emptied(done) or self._tidying is None:
+                raise ParseFailed(broken.reason, f"The answer {broken.fault}.")
+            left = self._tidying(generation, row)
+            if isinstance(left, Failure):  # there was nothing before the drops
+                raise ParseFailed(left.reason, left.detail)
+        return done
+
+    def _is_emptied(self, value: Any) -> bool:
+        """Whether a value is what steps that drop may leave: all of its lists empty, and nothing else wrong with it."""
+        if self._tidying is None or not _is_bare(value):
+            return False
+        faults = [] if self._schema is None else self._schema.iter_errors(value)
+        return self._pattern is None and all(fault.validator == "minItems" and fault.instance == [] for fault in faults)
 
     def fault_of(self, value: Any, row: Mapping[str, Any]) -> str | None:
         """Why the job could never give this value, as the rest of a sentence that begins with it; None if it could.
@@ -143,7 +157,7 @@ class Parser:
         for step, columns in zip(self._steps, self._needs, strict=True):
             if all(name in row for name in columns):
                 done = step(done, row)
-        if broken := self._broken(done):
+        if (broken := self._broken(done)) and not self._is_emptied(done):
             return broken.fault
         if done is not value and keys.canonical_json(done) != keys.canonical_json(value):
             return f"is not as output.steps leave it: they make {shortened(json.dumps(done, ensure_ascii=False))} of it"
@@ -212,6 +226,6 @@ def _too_deep(value: Any) -> BrokenRule | None:
 
 
 def _is_bare(value: Any) -> bool:
-    """Whether all lists of a value are empty."""
+    """Whether all lists of a value are empty, and it has some."""
     lists = [part for part in (value.values() if isinstance(value, dict) else [value]) if isinstance(part, list)]
     return bool(lists) and not any(lists)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batchinfer.core.records import Check
 from batchinfer.errors import counted
@@ -30,6 +30,7 @@ class Figures:
     unseen: those of to_review that nobody has.
     golden: rows whose answer is known.
     right: those of the golden rows answered so.
+    emptied: entries with nothing in their lists, which are predictions all the same.
     """
 
     keys: int
@@ -45,6 +46,7 @@ class Figures:
     unseen: int = 0
     golden: int = 0
     right: int = 0
+    emptied: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def judge(
     rows must contain, where it asks for them.
     """
     checks = [
-        _least("coverage", spec.coverage, figures.covered, figures.keys, _KEYS),
+        _coverage(spec.coverage, figures),
         _most("failures", spec.failures, figures.failed, figures.attempted, _PROMPTS),
         Check(
             "rows", figures.entries, spec.rows, figures.entries >= spec.rows,
@@ -164,6 +166,14 @@ def _missing(limit: float, found: Precision) -> str:
     stale = found.rows - found.covered
     new = f" since no sample stands for {counted(stale, 'row')} of {found.rows:,}," if stale and found.samples else ""
     return f";{new} about {counted(wanted, 'verdict')} more: batchinfer precision JOB --sample {wanted} --out FILE"
+
+
+def _coverage(least: float, figures: Figures) -> Check:
+    check = _least("coverage", least, figures.covered, figures.keys, _KEYS)
+    if not figures.emptied:
+        return check
+    said = counted(figures.emptied, "prediction has", "predictions have")
+    return replace(check, message=f"{check.message}; {said} nothing left in the list after output.steps")
 
 
 def _least(name: str, limit: float, part: int, whole: int, what: _Share) -> Check:

@@ -25,6 +25,7 @@ from batchinfer.publish import asked, build, evidence, gate, golden, lookup_inde
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
 from batchinfer.publish.contents import Candidate, Contents
+from batchinfer.publish.emptied import count_emptied
 from batchinfer.publish.fairness import Fairness
 from batchinfer.publish.gate import Figures
 from batchinfer.publish.golden import Golden, Score
@@ -161,6 +162,7 @@ def _judged(
         failed=failed + query_list.bad, entries=contents.entries, carried=contents.carried, served=contents.served,
         missing=contents.missing, changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen,
         golden=score.rows, right=score.right,
+        emptied=count_emptied(workspace.db, candidate.entries_sql, workspace.spec.output),
     )  # fmt: skip
     return evidence.attach(
         gate.judge(workspace.spec.gate, figures, fairness, precision, recall), candidate, score.wrong

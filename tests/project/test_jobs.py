@@ -125,7 +125,8 @@ def test_the_steps_drop_what_real_models_add() -> None:
         "Гам-КОВИД-Вак",
     ]
     assert read(row, json.dumps({"names": names})) == {"names": ["Спутник V", "Гам-КОВИД-Вак"]}
-    assert read(row, '{"names": ["Sputnik V", "N/A", "Sorry, I do not know."]}') == "empty"
+    assert read(row, '{"names": ["Sputnik V", "N/A", "Sorry, I do not know."]}') == {"names": []}
+    assert read(row, '{"names": []}') == "empty"
 
 
 def test_the_check_asks_of_terms_that_are_broader_or_of_another_language() -> None:

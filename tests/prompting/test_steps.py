@@ -97,7 +97,7 @@ def dropped(items: list[Any], step: Any, **row: Any) -> Any:
         (r"(?i)n/?a|i cannot .*", ["NA", "I cannot help with that", "I can", "Ana"], ["I can", "Ana"]),
         (".*", ["a\nb", "a"], ["a\nb"]),
         ("x", ["x", ["x", "y"], {"a": "x", "b": ["x"]}, 1, None], [["y"], {"a": "", "b": []}, 1, None]),
-        (".*", ["a", "b"], "empty"),
+        (".*", ["a", "b"], []),
     ],
 )
 def test_what_a_pattern_matches_as_a_whole_is_dropped(pattern: str, items: list[Any], left: Any) -> None:
@@ -185,16 +185,42 @@ def test_the_row_is_read_anew_for_each_answer() -> None:
 @pytest.mark.parametrize(
     ("schema", "text", "reason"),
     [
-        ({"properties": {"names": {"minItems": 1}}}, '{"names": ["x"]}', "empty"),
-        ({"properties": {"names": {"minItems": 1}}}, '{"names": ["x"], "note": "y"}', "empty"),
+        ({"properties": {"names": {"minItems": 1}}}, '{"names": []}', "empty"),
+        ({"properties": {"names": {"minItems": 1}}}, '{"names": [""], "note": "y"}', "empty"),
         ({"properties": {"names": {"minItems": 1}}}, '{"names": ["x"], "more": ["y"]}', "not_in_schema"),
         ({"properties": {"names": {"minItems": 2}}}, '{"names": ["x", "y"]}', "not_in_schema"),
-        ({"minItems": 1}, '["x"]', "empty"),
+        ({"minItems": 1}, "[]", "empty"),
+        ({"required": ["n"], "properties": {"names": {"minItems": 1}}}, '{"names": ["x"]}', "not_in_schema"),
     ],
 )
-def test_an_answer_whose_steps_leave_nothing_is_empty(schema: dict[str, Any], text: str, reason: str) -> None:
-    """Where the schema wants items and no list has any left, the reason is that, not the schema."""
-    assert failed(text, type="json", schema=schema, steps=[{"drop": "x"}]).reason == reason
+def test_a_list_that_the_model_left_empty_is_a_failure(schema: dict[str, Any], text: str, reason: str) -> None:
+    """Where the schema wants items and the model gave none, the reason is that, not the schema; what else is wrong stays so."""
+    assert failed(text, type="json", schema=schema, steps=[{"drop": "x"}, "drop_empty"]).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        ({"properties": {"names": {"minItems": 1}}}, '{"names": ["x"]}', {"names": []}),
+        ({"properties": {"names": {"minItems": 1}}}, '{"names": ["x"], "note": "y"}', {"names": [], "note": "y"}),
+        ({"minItems": 2}, '["x", "x"]', []),
+        ({}, '["x"]', []),
+    ],
+)
+def test_a_list_that_the_steps_emptied_is_an_empty_prediction(schema: dict[str, Any], text: str, value: Any) -> None:
+    """The model did answer, and nothing of it is wanted: so says the prediction, which people may give, too."""
+    steps = [{"drop": "x"}, "drop_empty"]
+    assert read(text, type="json", schema=schema, steps=steps) == value
+    parser = Parser(OutputSpec.model_validate({"type": "json", "schema": schema, "steps": steps}))
+    assert parser.fault_of(value, {}) is None
+    assert Parser(OutputSpec.model_validate({"type": "json", "schema": {"minItems": 1}})).fault_of([], {}) is not None
+
+
+def test_a_split_text_may_be_emptied_too() -> None:
+    """What a split made of a text counts as a list; a text without anything between its commas is empty as before."""
+    steps: list[Any] = [{"split": ","}, "strip", "drop_empty", {"drop": "n/a"}]
+    assert read("n/a, n/a", steps=steps) == []
+    assert failed(" , ,", steps=steps).reason == "empty"
 
 
 def test_an_empty_list_that_the_schema_allows_is_an_answer() -> None:
