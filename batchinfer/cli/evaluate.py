@@ -155,7 +155,7 @@ def _print_power(report: EvalReport) -> None:
     said = "no difference at all" if smallest is None else f"differences from {smallest:.3f}"
     tell(
         f"{report.dev:,} rows show {said} with 80 %, {report.assumption}, corrected for {len(report.arms)} arms; "
-        f"a difference of 0.05 wants {report.rows_for_5_points:,} golden rows."
+        f"a difference of 0.05 needs {report.rows_for_5_points:,} golden rows."
     )
 
 

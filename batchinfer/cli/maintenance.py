@@ -107,9 +107,7 @@ def jobs_(ctx: click.Context, as_json: bool) -> None:
         ]
         for job in jobs
     ]
-    emit(
-        [job.to_json() for job in jobs], as_json, lambda: table("", columns, rows, right=columns[1:4], free=columns[4:])
-    )
+    emit([job.to_json() for job in jobs], as_json, lambda: table("", columns, rows, right=columns[1:4]))
 
 
 @jobs_.command("remove")

@@ -38,8 +38,7 @@ def _said(exc: click.ClickException) -> str | None:
     options = {name: param for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("-")}
     match exc:
         case click.NoSuchOption():
-            command = "batchinfer" if context is None else context.command_path
-            return f"{command} has no option {exc.option_name}{_hint(exc.option_name, options)}"
+            return f"{_command(context)} has no option {exc.option_name}{_hint(exc.option_name, options)}"
         case click.BadOptionUsage():
             return f"{exc.option_name} {'takes no' if NO_VALUE in exc.message else 'needs a'} value."
         case click.MissingParameter():
@@ -49,8 +48,14 @@ def _said(exc: click.ClickException) -> str | None:
         case click.UsageError() if context is not None and (extra := EXTRA.search(exc.message)):
             list_meant = "--input" in options and extra[1].endswith(LIST_ENDINGS)
             hint = f"; did you mean --input {extra[1]}?" if list_meant else "."
-            return f"{context.command_path} does not take {extra[1]}{hint}"
+            return f"{_command(context)} does not take {extra[1]}{hint}"
     return None
+
+
+def _command(context: click.Context | None) -> str:
+    """The command that was called."""
+    path = "" if context is None else context.command_path
+    return path.partition(" ")[2] or "batchinfer"
 
 
 def _hint(word: str, known: Any) -> str:

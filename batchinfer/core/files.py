@@ -33,6 +33,11 @@ def fault_of_path(path: Path) -> str | None:
     return None
 
 
+def why_unread(exc: Exception) -> str:
+    """Why a file could not be read, without the number and the name that errors of the system repeat."""
+    return exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+
+
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Replaces a file as a whole: readers see the old content or the new, also after a power cut.
 

@@ -37,7 +37,7 @@ from typing import Any
 
 import platformdirs
 
-from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.files import os_errors, why_unread, write_atomically
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.locks import lock, lock_in_turn
 from batchinfer.core.records import Info
@@ -179,7 +179,7 @@ class JobData:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as exc:
-            raise StoreError(f"{self.folder / 'job.json'} cannot be read: {exc}.") from exc
+            raise StoreError(f"{self.folder / 'job.json'} cannot be read: {why_unread(exc)}.") from exc
         return dict(content)
 
     def refresh_since(self, what: str) -> datetime | None:

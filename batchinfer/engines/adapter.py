@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from batchinfer.core.files import why_unread
 from batchinfer.core.home import JobData
 from batchinfer.engines import bundled
 from batchinfer.engines.models import ModelIdentity
@@ -33,7 +34,7 @@ def adapter_faults(identity: ModelIdentity, data: JobData) -> list[str]:
     try:
         config = json.loads((folder / CONFIG).read_bytes())
     except (OSError, ValueError, RecursionError) as exc:
-        return [f"{folder / CONFIG} cannot be read: {exc}."]
+        return [f"{folder / CONFIG} cannot be read: {why_unread(exc)}."]
     if not isinstance(config, dict):
         return [f"{folder / CONFIG} holds no JSON object."]
     faults = list(_config_faults(config))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from batchinfer.core.files import why_unread
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json, short
 from batchinfer.errors import UsageError, counted, did_you_mean
@@ -88,7 +89,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").rstrip("\n")
     except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{path} cannot be read: {exc}.") from exc
+        raise UsageError(f"{path} cannot be read: {why_unread(exc)}.") from exc
 
 
 def template_columns(prompts: Sequence[tuple[str, PromptSpec]], path: str) -> list[str]:

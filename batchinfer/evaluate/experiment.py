@@ -150,5 +150,5 @@ def _check_enough(experiment: Experiment) -> None:
         raise InputError(
             f"{counted(len(experiment.golden), 'golden row')}, of which {dev} are to choose on, cannot show any difference between "
             f"{arms}",
-            fix=f"give more golden rows, or fewer arms; a difference of 0.05 wants {experiment.rows_for_5_points:,} golden rows.",
+            fix=f"give more golden rows, or fewer arms; a difference of 0.05 needs {experiment.rows_for_5_points:,} golden rows.",
         )

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from batchinfer.core.fields import NonEmpty, Section
+from batchinfer.core.files import why_unread
 from batchinfer.errors import InputError
 from batchinfer.job import yaml_file
 from batchinfer.job.reader import Job, faulty, placing
@@ -66,7 +67,7 @@ def _read_list(path: Path, place: int) -> TermGroups:
     except ValidationError as exc:
         raise InputError(f"{path}: {_said(exc)}", fix=FORM) from exc
     except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"{path} cannot be read: {exc}.") from exc
+        raise InputError(f"{path} cannot be read: {why_unread(exc)}.") from exc
     _check_groups(path, groups)
     return TermGroups(path.stem, {name: tuple(terms) for name, terms in groups.items()})
 

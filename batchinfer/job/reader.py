@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from batchinfer.core.files import fault_of_path
+from batchinfer.core.files import fault_of_path, why_unread
 from batchinfer.errors import BatchinferError, SpecError, UsageError, did_you_mean, shortened
 from batchinfer.job import yaml_file
 from batchinfer.job.checks import (
@@ -96,7 +96,7 @@ def load(name: str, environment: Mapping[str, str]) -> Job:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{path} cannot be read: {exc}.") from exc
+        raise UsageError(f"{path} cannot be read: {why_unread(exc)}.") from exc
     return Job(parse(text, str(path)), path, roots)
 
 
@@ -152,10 +152,17 @@ def parse(text: str, name: str) -> JobSpec:
 def faulty(job: Job, faults: Sequence[tuple[Sequence[str | int], str]]) -> SpecError:
     """The error for settings of a job file that was read, each a place in it and what is wrong there."""
     tree = _tree(job)
-    located = [(locate(tuple(at), tree), fault) for at, fault in faults]
-    located.sort(key=lambda found: found[0][1])
-    said = [f"{place}: {fault}" for (place, _, _), fault in located]
-    return SpecError(str(job.path), said, [line for (_, line, _), _ in located])
+    located = sorted(
+        ((locate(tuple(at), tree)[1], _dotted(at), fault) for at, fault in faults), key=lambda found: found[0]
+    )
+    return SpecError(
+        str(job.path), [f"{place}: {fault}" for _, place, fault in located], [line for line, *_ in located]
+    )
+
+
+def _dotted(at: Sequence[str | int]) -> str:
+    """A place in the file, as sentences have it."""
+    return ".".join(map(str, at))
 
 
 def _is_written(job: Job, section: str) -> bool:
@@ -185,6 +192,6 @@ def placing(job: Job) -> Iterator[None]:
     except BatchinferError as exc:
         if exc.field is None or not _is_written(job, str(exc.field[0])):
             raise
-        place, line = ".".join(map(str, exc.field)), locate(tuple(exc.field), _tree(job))[1]
+        line = locate(tuple(exc.field), _tree(job))[1]
         sentence = re.sub("^The(?:re)? ", lambda begun: begun[0].lower(), str(exc))
-        raise exc.placed(str(job.path), f"{place}: {sentence}", line) from exc
+        raise exc.placed(str(job.path), f"{_dotted(exc.field)}: {sentence}", line) from exc

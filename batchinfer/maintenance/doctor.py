@@ -20,6 +20,7 @@ from batchinfer.engines.environment import intel_openmp
 from batchinfer.errors import BatchinferError
 from batchinfer.inputs import files
 from batchinfer.job.reader import Job, placing
+from batchinfer.prompting.likelihood import used_columns
 
 LOW_DISK = 5 << 30
 GIB = 1 << 30
@@ -99,7 +100,9 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
     """Findings about one job."""
     yield Finding("job file", str(opened.path))
     try:
-        source, made_of = files.list_columns(opened, data)
+        prompt, output = opened.spec.prompt, opened.spec.output
+        used = () if prompt is None else used_columns(prompt, output, str(opened.path))
+        source, made_of = files.list_columns(opened, data, used=used)
         count, first = len(source.files), source.files[0]
         yield Finding("query list", str(made_of or f"{count} file{'s' if count != 1 else ''}, {first}"))
     except BatchinferError as exc:

@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 
 from batchinfer.core.duckdb_paths import parquet_rows
-from batchinfer.core.files import os_errors, sync_folder
+from batchinfer.core.files import os_errors, sync_folder, why_unread
 from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError
@@ -85,7 +85,9 @@ def read_samples(data: JobData) -> list[Sample]:
         try:
             found.append(Sample.of(json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, KeyError, TypeError) as exc:
-            raise StoreError(f"{path} cannot be read: {exc}. Remove {path.parent} to do without this sample.") from exc
+            raise StoreError(
+                f"{path} cannot be read: {why_unread(exc)}. Remove {path.parent} to do without this sample."
+            ) from exc
     return sorted(found, key=lambda sample: (sample.created_at, sample.id))
 
 

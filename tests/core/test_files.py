@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from batchinfer.core.files import why_unread
 from tests.tiny import (
     ROOT,
     process,
@@ -58,3 +61,11 @@ def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     assert "StoreError" in done.stderr
     assert "cannot be written: File too large" in done.stderr
     assert path.read_bytes() == b"old"
+
+
+def test_why_a_file_cannot_be_read(tmp_path: Path) -> None:
+    """The system's own words, without its number and without the path, which the sentence has already."""
+    with pytest.raises(OSError, match="Errno") as missing:
+        (tmp_path / "gone").read_bytes()
+    assert why_unread(missing.value) == "No such file or directory"
+    assert why_unread(ValueError("no JSON")) == "no JSON"

@@ -243,7 +243,7 @@ def test_templates_systems_and_accuracy(tmp_path: Path, tiny: Path) -> None:
     ("change", "options", "sentence"),
     [
         ({"pool": ["good-1", "bad-2", "bad-100"]}, FEW_SHOT, "are golden rows of .*: text=good-1; text=bad-2: remove them"),
-        ({"golden": rows(8)}, FEW_SHOT, "8 golden rows, of which 4 are to choose on, cannot show any difference between 5 arms: .* wants"),
+        ({"golden": rows(8)}, FEW_SHOT, "8 golden rows, of which 4 are to choose on, cannot show any difference between 5 arms: .* needs"),
         ({"golden": ["good-1", "good-2", "good-3"]}, FEW_SHOT, "too few rows for an area under the ROC curve"),
         ({"answer": "Poistive"}, FEW_SHOT, "row 1: the answer 'Poistive' is not one of output.choices"),
         ({"label": "Poistive"}, FEW_SHOT, "The pool .*, row 1: the answer 'Poistive' is not one of output.choices"),

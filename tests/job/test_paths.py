@@ -46,7 +46,7 @@ def test_a_path_that_leaves_the_job_is_refused(job: Job, text: str, monkeypatch:
     with pytest.raises(SpecError) as caught:
         job.inside("input.path", text)
     assert caught.value.problems == [
-        f"input.path: {text} is outside the job's folder: put it there, or name its root in $BATCHINFER_INPUT_ROOTS."
+        f"line 2: input.path: {text} is outside the job's folder: put it there, or name its root in $BATCHINFER_INPUT_ROOTS."
     ]
 
 

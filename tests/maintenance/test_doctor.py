@@ -99,3 +99,12 @@ def test_a_data_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     said = f"{tmp_path / 'a' / 'b'}, which does not exist yet"
     assert (findings["data folder"].ok, findings["data folder"].detail) == (True, said)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_template_that_the_list_does_not_fit(tmp_path: Path) -> None:
+    """What run would refuse of the list is found, with its line."""
+    world = model_job(tmp_path, {"id": [1], "text": ["a"]}, prompt={"template": "{{ txet }}"})
+    fault = found(world)["query list"]
+    assert not fault.ok
+    assert (fault.fix or "").endswith("prompt.template: queries.parquet has no column txet: did you mean text?")
+    assert f"{world.job.path}: line " in (fault.fix or "")
