@@ -64,12 +64,12 @@ def insert(db: duckdb.DuckDBPyConnection, table: str, digests: Iterable[bytes], 
     db.register("wanted", pa.table({"digest": pa.array(wanted, pa.binary())}))
     rows = db.execute(f"SELECT DISTINCT digest FROM wanted ANTI JOIN {table} USING (digest)").fetchall()
     db.unregister("wanted")
-    pieces, size = list[tuple[bytes, int, str]](), 0
+    pieces, size, most = list[tuple[bytes, int, str]](), 0, batch_bytes()
     for (digest,) in rows:
         text = read(bytes(digest)).decode()
         pieces += [(digest, part, text[start : start + PIECE]) for part, start in enumerate(range(0, len(text), PIECE))]
         size += len(text)
-        if size >= batch_bytes():
+        if size >= most:
             _insert_pieces(db, table, pieces)
             pieces, size = [], 0
     _insert_pieces(db, table, pieces)
@@ -103,11 +103,11 @@ def shorten_whole(db: duckdb.DuckDBPyConnection, schema: str = "") -> None:
 
 def _batches(rows: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
     """The numbers of rows of some bytes each, as many together as may be in memory."""
-    batch, size = list[int](), 0
+    batch, size, most = list[int](), 0, batch_bytes()
     for rowid, row_bytes in rows:
         batch.append(rowid)
         size += row_bytes
-        if len(batch) == ROWS_AT_ONCE or size >= batch_bytes():
+        if len(batch) == ROWS_AT_ONCE or size >= most:
             yield batch
             batch, size = [], 0
     if batch:

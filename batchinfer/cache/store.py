@@ -252,7 +252,7 @@ class Store:
         values: what their templates are filled with, for a parser that looks at it. A text whose prompt is not in the list
             then waits, unread, until it is.
         """
-        total, last = 0, b""
+        total, last, most = 0, b"", batch_bytes()
         while True:
             with self.open(write=True) as db:
                 rows = db.execute(
@@ -271,7 +271,7 @@ class Store:
                     if last in filled:
                         answers.append(Answer(text, read(text, filled[last])))
                     # What is read is kept, whatever comes next.
-                    if time.monotonic() - began > CHUNK_SECONDS or size > batch_bytes():
+                    if time.monotonic() - began > CHUNK_SECONDS or size > most:
                         break
                 total += len(answers)
                 self._store_again(db, answers, provenance, queries)

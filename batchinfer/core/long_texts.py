@@ -258,12 +258,12 @@ class LongTexts:
         if not any(_is_text(field.type) and _may_hold(batch.column(field.name)) for field in batch.schema):
             yield batch
             return
-        rows, size = list[dict[str, Any]](), 0
+        rows, size, most = list[dict[str, Any]](), 0, batch_bytes()
         for number in range(batch.num_rows):
             row = self.whole_record(batch.slice(number, 1).to_pylist()[0])
             size += sum(len(value) for value in row.values() if isinstance(value, str | bytes))
             rows.append(row)
-            if size >= batch_bytes():
+            if size >= most:
                 yield pa.RecordBatch.from_pylist(rows, batch.schema)
                 rows, size = [], 0
         if rows:

@@ -26,7 +26,7 @@ def table_memory() -> int:
 
 
 def batch_bytes() -> int:
-    """About how many bytes of texts are held at once. Raises UsageError."""
+    """About how many bytes of texts are held at once. Reads files: ask before a loop, not in it. Raises UsageError."""
     return min(max(table_memory() // BATCHES, LEAST_BATCH), MOST_BATCH)
 
 

@@ -33,20 +33,30 @@ class ArmAnswer:
 
 def read_arm(asked: AskedArm) -> dict[bytes, ArmAnswer]:
     """The answers by lookup hash. Raises StoreError."""
+    return {bytes(lookup_hash): answer for lookup_hash, answer in _read(asked, "lookup_hash")}
+
+
+def read_rows(asked: AskedArm) -> dict[int, ArmAnswer]:
+    """The answers by the number of the row in the list, from 1; none to rows that are bad. Raises StoreError."""
+    return dict(_read(asked, "row"))
+
+
+def _read(asked: AskedArm, column: str) -> list[tuple[Any, ArmAnswer]]:
+    """The answers, each beside a column of the list."""
     prepared, parser = asked.prepared, asked.question.parser_id
     failed = (
         "(SELECT key, first(reason) AS reason FROM cache.failures "
         f"WHERE stage <> 'input' AND (stage = 'engine' OR parser = '{parser}') GROUP BY key)"
     )
     sql = (
-        "SELECT l.lookup_hash, g.prediction, g.score, g.scores, f.reason, g.prompt_tokens, g.cached_tokens, g.output_tokens "
+        f"SELECT l.{column}, g.prediction, g.score, g.scores, f.reason, g.prompt_tokens, g.cached_tokens, g.output_tokens "
         f"FROM {prepared.query_list.rows_sql} l LEFT JOIN cache.generations g ON g.key = l.prompt_key "
         f"LEFT JOIN {failed} f ON f.key = l.prompt_key"
     )
     with prepared.store.attached(prepared.workspace.db):
         rows = prepared.workspace.db.execute(sql).fetchall()
     whole = prepared.workspace.texts.whole_rows(rows)
-    return {bytes(lookup_hash): _answer(*columns) for lookup_hash, *columns in whole}
+    return [(place, _answer(*columns)) for place, *columns in whole]
 
 
 def _answer(

@@ -10,8 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer.core import keys
-from batchinfer.evaluate.answers import ArmAnswer, read_arm
+from batchinfer.evaluate.answers import ArmAnswer, read_rows
 from batchinfer.evaluate.arms import Arm
 from batchinfer.evaluate.ask import AskedArm, Session, ask_arms, beside_cache
 from batchinfer.job.reader import Job
@@ -58,6 +57,5 @@ def _beside_cache(
 
 
 def _answers(asked: AskedArm, count: int) -> list[ArmAnswer]:
-    found, key = read_arm(asked), asked.prepared.query_list.source.key
-    missing = ArmAnswer(reason="bad_row")
-    return [found.get(keys.lookup_hash([place], key, []), missing) for place in range(count)]
+    found, missing = read_rows(asked), ArmAnswer(reason="bad_row")
+    return [found.get(row, missing) for row in range(1, count + 1)]

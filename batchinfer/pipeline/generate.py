@@ -56,6 +56,7 @@ class Generator:
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
         self._committed, self._is_changing, self._size = 0.0, False, 0
+        self._most = batch_bytes()  # asked once: it reads files
         self._early: Stopped | None = None  # why it stops before its end, as far as was known then
 
     def run(self, engine: Engine, maker: PromptMaker, max_len: int, show: Callable[[], None]) -> None:
@@ -151,7 +152,7 @@ class Generator:
     def _is_chunk(self) -> bool:
         """Whether it is time to commit."""
         waiting = len(self._answers) + len(self._failures)
-        return waiting >= CHUNK or self._size > batch_bytes() or time.monotonic() - self._committed > CHUNK_SECONDS
+        return waiting >= CHUNK or self._size > self._most or time.monotonic() - self._committed > CHUNK_SECONDS
 
     def _commit(self) -> None:
         if self._answers or self._failures:

@@ -9,6 +9,8 @@ import pytest
 from batchinfer.core import memory
 from batchinfer.core.memory import LEAST, MOST, VARIABLE, batch_bytes, table_memory
 from batchinfer.errors import UsageError
+from tests.factories import model_job
+from tests.tiny import numbered
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,23 @@ def test_what_is_no_amount_is_refused(monkeypatch: pytest.MonkeyPatch, said: str
     monkeypatch.setenv(VARIABLE, said)
     with pytest.raises(UsageError, match=f"BATCHINFER_MEMORY is .*{said}"):
         table_memory()
+
+
+def test_it_is_looked_up_before_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are read for it: as often for many answers as for few, in a run and where texts are read again."""
+    counts = [0, 0]
+    for number, rows in enumerate((5, 50)):
+        world = model_job(tmp_path / str(rows), numbered(rows) | {"id": list(range(rows))})
+
+        def free(number: int = number) -> int:
+            counts[number] += 1
+            return 1 << 30
+
+        with monkeypatch.context() as patched:
+            patched.setattr(memory, "_of_machine", free)
+            world.answer(lambda row: row["text"])
+            world.changed(output={"steps": ["casefold"]}).publish()
+    assert counts[0] == counts[1] > 0
 
 
 @pytest.mark.parametrize(("free", "size"), [(1 << 28, LEAST), (4 << 30, 512 << 20), (64 << 30, MOST)])
