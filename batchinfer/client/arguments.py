@@ -13,7 +13,7 @@ def one_query(query: Query | None, columns: Mapping[str, Any]) -> Query:
     """The query of a `get`, which may be given as a mapping, as keyword arguments, or as both. Raises UsageError."""
     if query is None:
         return columns
-    if not isinstance(query, Mapping):
+    if type(query) is not dict and not isinstance(query, Mapping):  # in this order: the first is quick
         raise UsageError(f"A query is a mapping of columns to values, not {shortened(repr(query))}.")
     return {**query, **columns} if columns else query
 

@@ -65,8 +65,8 @@ class LocalBackend:
         snapshot, _ = self._opened()
         reader = snapshot.reader
         rows = reader.from_many(queries)
-        hashes = [reader.lookup_hash(values) for values in rows if not isinstance(values, UsageError)]
-        bodies = iter(snapshot.find_many(hashes))
+        lookup_hash = reader.lookup_hash
+        bodies = snapshot.find_many([lookup_hash(values) for values in rows if not isinstance(values, UsageError)])
         return [values if isinstance(values, UsageError) else _hit(next(bodies)) for values in rows]
 
     def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -102,6 +102,13 @@ class EntryFile:
         if body is None and (body := self._find(key, most)) is not None:
             self._keep(key, body)
         return body
+
+    def get_many(self, keys: Iterable[bytes]) -> Iterator[bytes | None]:
+        """The bodies of many keys, in their order, one by one. They are not kept: so many would displace what is asked for often."""
+        kept, find = self._kept.get, self._find
+        for key in keys:
+            body = kept(key)
+            yield find(key, NO_LIMIT) if body is None else body
 
     def _keep(self, key: bytes, body: bytes) -> None:
         """Keeps a body, as it was when it was compared with its checksum."""

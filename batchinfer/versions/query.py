@@ -29,7 +29,18 @@ OFFSETS = {"code_points": False, "utf16": True}  # how spans can be counted, and
 class QueryReader:
     """Reads queries against the lookup key of one version. Immutable, so threads may share it."""
 
-    __slots__ = ("_alone", "_checks", "_encoders", "_job", "_plain", "_positions", "_single", "columns", "names")
+    __slots__ = (
+        "_alone",
+        "_checks",
+        "_encoders",
+        "_job",
+        "_lone",
+        "_plain",
+        "_positions",
+        "_single",
+        "columns",
+        "names",
+    )
 
     def __init__(self, job: str, columns: Sequence[Column], normalize: Sequence[str]) -> None:
         self._job = job
@@ -40,6 +51,7 @@ class QueryReader:
         # Names that stand for themselves in a URL need not be unescaped.
         self._plain = {name.encode(): at for name, at in self._positions.items() if not set(name) & set("%+")}
         self._encoders = tuple(_encoder(column, normalize) for column in columns)
+        self._lone = (self.names[0], *self._checks[0]) if len(columns) == 1 else None
         self._single = self._encoders[0] if len(columns) == 1 else None
         # Most jobs have one text for their key: that is read without a list.
         alone = len(self._plain) == len(columns) == 1 and columns[0].kind == "string"
@@ -55,6 +67,9 @@ class QueryReader:
         """Checked values, in the key's order, from Python's or JSON's; times may be ISO 8601 text. Raises UsageError."""
         if len(query) != len(self.names):
             self._refuse_names(list(query))
+        if self._lone is not None and self._lone[0] in query:  # most jobs: in half of the time
+            name, check, column = self._lone
+            return (check(query[name], column),)
         for name in self.names:  # before any is taken: a defaultdict would make one up
             if name not in query:
                 self._refuse_names(list(query))
@@ -65,7 +80,9 @@ class QueryReader:
         return [self._values_or_why(query) for query in queries]
 
     def _values_or_why(self, query: Any) -> tuple[Any, ...] | UsageError:
-        if not isinstance(query, dict | Mapping):  # in this order, since asking for the second takes ten times as long
+        if type(query) is not dict and not isinstance(
+            query, Mapping
+        ):  # the first takes a tenth of the time of the second
             shown = _shown(query)
             return UsageError(f"A query is a mapping of columns to values, not {shown}.")
         try:

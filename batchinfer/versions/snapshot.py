@@ -91,7 +91,7 @@ class Snapshot:
 
     def find_many(self, lookup_hashes: Iterable[bytes]) -> Iterator[bytes | None]:
         """The same for many, in their order, one by one: together they may be large."""
-        return map(self.entries.get, lookup_hashes)
+        return self.entries.get_many(lookup_hashes)
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -46,7 +46,9 @@ def test_all_is_found_that_lmdb_wrote(tmp_path: Path, count: int) -> None:
     bodies = {key_of(number): body_of(number) for number in range(count)}
     entries = write(tmp_path, bodies)
     assert len(entries) == count
+    assert list(entries.get_many(bodies)) == list(bodies.values())
     assert all(entries.get(key) == body for key, body in bodies.items())
+    assert list(entries.get_many([bytes(16), *bodies])) == [None, *bodies.values()]
     assert [entries.get(key_of(number)) for number in range(count, count + 500)] == [None] * 500
     assert [entries.get(bytes(16)), entries.get(b"\xff" * 16)] == [None, None]
     assert list(entries.read_all()) == sorted(bodies.items())
