@@ -136,6 +136,7 @@ def type_of(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return for eac
             "DropStep": "`{drop: N/A}`",
             "DropEchoStep": "`{drop_echo: vaccine}`",
             "DropWrongScriptStep": "`{drop_wrong_script: language}`",
+            "DedupeStep": "`{dedupe: folded}`",
             "Example": "example",
             "MissesSpec": "`{at_least: 3}`",
             "GoldenSpec": "[section](#gategolden)",

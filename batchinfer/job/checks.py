@@ -100,7 +100,8 @@ def step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tup
     steps = output.get("steps") if isinstance(output, dict) else None
     found = set()
     for number, step in enumerate(steps if isinstance(steps, list) else []):
-        for name, column in step.items() if isinstance(step, dict) else ():
+        for name, setting in step.items() if isinstance(step, dict) else ():
+            column = setting.get("language") if isinstance(setting, dict) else setting
             if name in ("drop_echo", "drop_wrong_script") and isinstance(column, str) and used and column not in used:
                 line = locate(("output", "steps", number), tree)[1]
                 reason = f"the template does not use the column {column}, which rows with one answer need not share"

@@ -206,10 +206,15 @@ class MatchSpec(Section):
         description="Whether matches may overlap; otherwise the leftmost of them is taken, then the longest.",
     )
     accents: Literal["keep", "ignore"] = Field("keep", description="ignore: é is e, in terms and in texts.")
-    most_concepts: Annotated[int, Field(ge=1)] = Field(
-        20, description="A term that names more concepts than this is too generic, which publishing reports."
+    most_concepts: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
+        "auto",
+        description="A term that names more concepts than this number or share of them is too generic, which publishing reports; "
+        "auto: a fifth of them, at least 2 and at most 20.",
     )
-    generic: Literal["report", "drop"] = Field("report", description="drop: leave terms out that are too generic.")
+    generic: Literal["report", "drop"] = Field(
+        "report",
+        description="drop: leave terms out that are too generic, but for a concept whose score is clearly best.",
+    )
 
 
 class ServeSpec(Section):

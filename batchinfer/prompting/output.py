@@ -28,14 +28,40 @@ class DropEchoStep(Section):
     drop_echo: NonEmpty = Field(description="The column, one that the template uses.")
 
 
+class WrongScript(Section):
+    """What is in a wrong script."""
+
+    language: NonEmpty = Field(description="The column of the BCP 47 tag, one that the template uses.")
+    mixed: Literal["keep", "drop"] = Field(
+        "keep", description="What becomes of items that are in a right script and in a wrong one."
+    )
+
+
 class DropWrongScriptStep(Section):
     """Drops what is written in a script that the row's language is not written in."""
 
-    drop_wrong_script: NonEmpty = Field(description="The column of the BCP 47 tag, one that the template uses.")
+    drop_wrong_script: NonEmpty | WrongScript = Field(
+        description="The column of the BCP 47 tag, one that the template uses; or language, that column, and mixed: drop."
+    )
+
+    @property
+    def language(self) -> str:
+        """The column of the tag."""
+        return self.drop_wrong_script if isinstance(self.drop_wrong_script, str) else self.drop_wrong_script.language
+
+    @property
+    def drops_mixed(self) -> bool:
+        return isinstance(self.drop_wrong_script, WrongScript) and self.drop_wrong_script.mixed == "drop"
+
+
+class DedupeStep(Section):
+    """Removes items that matching would take for equal."""
+
+    dedupe: Literal["folded"] = Field(description="folded: as in matching, whatever the case, width or dashes.")
 
 
 WORDS = ("strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty")
-SETTINGS = ("split", "drop", "drop_echo", "drop_wrong_script")
+SETTINGS = ("split", "drop", "drop_echo", "drop_wrong_script", "dedupe")
 
 
 def _kind_of_step(step: Any) -> str | None:
@@ -51,7 +77,8 @@ Step = Annotated[
     | Annotated[SplitStep, Tag("a split")]
     | Annotated[DropStep, Tag("a drop")]
     | Annotated[DropEchoStep, Tag("a drop_echo")]
-    | Annotated[DropWrongScriptStep, Tag("a drop_wrong_script")],
+    | Annotated[DropWrongScriptStep, Tag("a drop_wrong_script")]
+    | Annotated[DedupeStep, Tag("a dedupe")],
     Discriminator(
         _kind_of_step,
         custom_error_type="step",
@@ -131,7 +158,12 @@ class OutputSpec(Section):
     @property
     def is_json(self) -> bool:
         """Whether predictions are JSON values rather than plain strings."""
-        return self.type in ("json", "likelihood") or any(isinstance(step, SplitStep) for step in self.steps)
+        return self.type in ("json", "likelihood") or self.splits
+
+    @property
+    def splits(self) -> bool:
+        """Whether a step makes a list of a text."""
+        return any(isinstance(step, SplitStep) for step in self.steps)
 
     @property
     def tidying(self) -> list[Step]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import duckdb
 
 from batchinfer.core.database import one
-from batchinfer.prompting.output import OutputSpec
+from batchinfer.job.spec import JobSpec
 
 
-def count_emptied(db: duckdb.DuckDBPyConnection, entries: str, output: OutputSpec) -> int:
+def count_emptied(db: duckdb.DuckDBPyConnection, entries: str, spec: JobSpec) -> int:
     """Entries of a table that have lists, all of them empty; 0 for a job whose steps drop nothing."""
-    if output.only_tidies or not output.is_json:
+    if spec.output.only_tidies or not spec.output.is_json:
         return 0
     value = "TRY_CAST(prediction AS JSON)"
     parts = f"CASE json_type({value}) WHEN 'ARRAY' THEN [{value}] ELSE json_extract({value}, '$.*') END"

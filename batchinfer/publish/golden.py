@@ -22,7 +22,7 @@ from batchinfer.inputs.files import refuse_table
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.shortest import plain_values
 from batchinfer.job.reader import Job, placing
-from batchinfer.prompting.output import OutputSpec
+from batchinfer.job.spec import JobSpec
 from batchinfer.publish.contents import Candidate
 
 ANSWER = "answer"
@@ -102,7 +102,7 @@ def read_answers(
             )
     if pq.read_metadata(path).num_rows == 0:
         raise InputError(f"The {what} {path} has no rows: give it some, or leave {field} out.")
-    return Golden(_read(job.spec.output, compare, source, what), compare)
+    return Golden(_read(job.spec, compare, source, what), compare)
 
 
 def _existing(job: Job, field: str, name: str) -> Path:
@@ -116,7 +116,7 @@ def _existing(job: Job, field: str, name: str) -> Path:
     return path
 
 
-def _read(output: OutputSpec, compare: str, source: ListSource, what: str) -> pa.Table:
+def _read(spec: JobSpec, compare: str, source: ListSource, what: str) -> pa.Table:
     path, key = source.files[0].path, [column.name for column in source.key]
     seen: set[bytes] = set()
     tables, row = [], 0
@@ -135,7 +135,7 @@ def _read(output: OutputSpec, compare: str, source: ListSource, what: str) -> pa
                 if lookup_hash in seen:
                     raise InputError(f"{place}: there is another row of the same key, {query_text(query)}: keep one.")
                 seen.add(lookup_hash)
-                text = _answer(answer, output, compare, place)
+                text = _answer(answer, spec, compare, place)
                 records.append(
                     {
                         "lookup_hash": lookup_hash,
@@ -149,21 +149,21 @@ def _read(output: OutputSpec, compare: str, source: ListSource, what: str) -> pa
     return pa.concat_tables(tables)
 
 
-def _answer(answer: Any, output: OutputSpec, compare: str, place: str) -> str:
+def _answer(answer: Any, spec: JobSpec, compare: str, place: str) -> str:
     """An answer as JSON, read as an import's prediction is. Raises InputError."""
     if answer is None or answer == "":
         raise InputError(
             f"{place}: the answer is {'null' if answer is None else 'empty'}: leave the row out, or give one."
         )
     try:
-        text = as_prediction(answer, as_json=output.is_json)
+        text = as_prediction(answer, as_json=spec.output.is_json)
     except ValueError as exc:
         raise InputError(
             f"{place}: the answer {exc}. It is read as predictions are; a text in JSON has quotes."
         ) from exc
     if len(text) > MOST_TEXT // 4 and (size := len(text.encode())) > MOST_TEXT + 2:  # its quotes
         raise InputError(f"{place}: the answer holds {oversized(size)}.")
-    if compare == "equal" and output.choices and (value := json.loads(text)) not in output.choices:
+    if compare == "equal" and spec.output.choices and (value := json.loads(text)) not in spec.output.choices:
         raise InputError(f"{place}: the answer {value!r} is not one of output.choices, so it would never be given.")
     return text
 

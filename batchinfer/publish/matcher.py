@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import math
 import operator
 import tempfile
 import zlib
@@ -33,6 +34,7 @@ from batchinfer.publish.predictions_file import read_batches
 from batchinfer.versions.layout import PREDICTIONS, version_column
 
 MOST_EXAMPLES = 5
+CLEARLY = 0.2  # by which the score of a generic term's concept must be above that of the next
 FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, score DOUBLE, source VARCHAR"
 
 
@@ -48,6 +50,7 @@ class Terms:
     stopped: terms left out since they are stop terms.
     generic: terms that name too many concepts.
     dropped: whether the generic ones were left out too.
+    settled: those of the generic ones that stayed with the concept whose score is clearly best.
     examples: the worst of the generic ones, as (term, concepts).
     """
 
@@ -60,6 +63,7 @@ class Terms:
     generic: int
     dropped: bool
     examples: tuple[tuple[str, int], ...]
+    settled: int = 0
 
     @property
     def message(self) -> str:
@@ -77,6 +81,10 @@ class Terms:
         if self.generic:
             worst = ", ".join(f"{term} ({count:,} concepts)" for term, count in self.examples)
             said += f"; too generic{' and dropped' if self.dropped else ''}: {self.generic:,}, such as {worst}"
+        if self.settled:
+            said += (
+                f"; {counted(self.settled, 'of them stays', 'of them stay')} with the concept that clearly scores best"
+            )
         return said + "."
 
     def to_json(self) -> dict[str, Any]:
@@ -99,12 +107,12 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
             unwanted = _count_unwanted(db, key, target, spec, is_json=is_json)
             proposed = partial(_proposed, key, spec, is_json=is_json)
             _gather(db, term_filter, read_batches(db, target / PREDICTIONS, proposed, TEXT_ROWS), spec)
-            generic = one(db, "SELECT count(*) FROM generic")
+            generic, settled = one(db, "SELECT count(*) FROM generic"), 0
             worst = db.execute(
                 f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
             ).fetchall()
             if drop:
-                db.execute("DELETE FROM named WHERE pattern IN (SELECT pattern FROM generic)")
+                settled = _drop_generic(db)
             entries = one(db, "SELECT count(*) FROM named")
             patterns, offsets, checks = _write_payloads(file, _payloads(db))
         _write_rest(file, patterns, offsets, checks, spec)
@@ -119,6 +127,7 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
         generic,
         dropped=drop,
         examples=tuple(worst),
+        settled=settled,
     )
 
 
@@ -137,8 +146,37 @@ def _gather(
     )
     db.execute(
         "CREATE OR REPLACE TABLE generic AS SELECT pattern, first(term ORDER BY term) AS term, "
-        f"count(DISTINCT concept) AS concepts FROM named GROUP BY pattern HAVING concepts > {spec.most_concepts}"
+        f"count(DISTINCT concept) AS concepts FROM named GROUP BY pattern HAVING concepts > {_most_concepts(db, spec)}"
     )
+
+
+def _most_concepts(db: duckdb.DuckDBPyConnection, spec: MatchSpec) -> int:
+    """How many concepts a term may name, of those that are named at all."""
+    if isinstance(spec.most_concepts, int):
+        return spec.most_concepts
+    concepts: int = one(db, "SELECT count(DISTINCT concept) FROM named")
+    if isinstance(spec.most_concepts, float):
+        return max(1, math.floor(spec.most_concepts * concepts))
+    return min(20, max(2, math.floor(concepts / 5)))
+
+
+def _drop_generic(db: duckdb.DuckDBPyConnection) -> int:
+    """Takes the generic patterns out of `named`, but for the concept whose score is clearly best; returns how many keep one.
+
+    What people gave without a score is as good as can be.
+    """
+    score = f"max(coalesce(score, CASE WHEN source <> '{Source.MODEL}' THEN 1 END))"
+    db.execute(
+        f"""CREATE OR REPLACE TABLE settled AS
+        SELECT pattern, arg_max(concept, score) AS concept, max(score, 2) AS best FROM (
+            SELECT pattern, concept, {score} AS score FROM named SEMI JOIN generic USING (pattern) GROUP BY ALL)
+        GROUP BY pattern HAVING count(score) = count(*) AND len(best) = 2 AND best[1] - best[2] >= {CLEARLY}"""
+    )
+    db.execute(
+        "DELETE FROM named USING generic WHERE named.pattern = generic.pattern AND (named.pattern, named.concept) NOT IN "
+        "(SELECT (pattern, concept) FROM settled)"
+    )
+    return int(one(db, "SELECT count(*) FROM settled"))
 
 
 def need_libraries() -> None:

@@ -35,7 +35,6 @@ from batchinfer.core.records import Source, VerdictKind
 from batchinfer.core.sql import json_path, listed, literal
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import JobSpec
-from batchinfer.prompting.output import SplitStep
 from batchinfer.publish.inference import FEWEST, Estimated, JudgedRow, Precision, Whole, estimate_precision
 from batchinfer.publish.samples import frames_sql, read_samples
 
@@ -208,10 +207,7 @@ class SampledPrecision:
 
 def unit(spec: JobSpec) -> str:
     """What is right or not, in the plural."""
-    lists = (
-        any(isinstance(step, SplitStep) for step in spec.output.steps)
-        or (spec.output.schema_ or {}).get("type") == "array"
-    )
+    lists = spec.output.splits or (spec.output.schema_ or {}).get("type") == "array"
     return "terms" if verdicts.is_checking(spec) or lists or _places(spec) else "predictions"
 
 

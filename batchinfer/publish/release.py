@@ -162,7 +162,7 @@ def _judged(
         failed=failed + query_list.bad, entries=contents.entries, carried=contents.carried, served=contents.served,
         missing=contents.missing, changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen,
         golden=score.rows, right=score.right,
-        emptied=count_emptied(workspace.db, candidate.entries_sql, workspace.spec.output),
+        emptied=count_emptied(workspace.db, candidate.entries_sql, workspace.spec),
     )  # fmt: skip
     return evidence.attach(
         gate.judge(workspace.spec.gate, figures, fairness, precision, recall), candidate, score.wrong

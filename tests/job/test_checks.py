@@ -155,6 +155,11 @@ def test_a_chained_job_names_its_list_and_its_item(fields: str, sentence: str) -
             "{drop_wrong_script: id}",
             "output.steps.0: the template does not use the column id, which rows with one answer",
         ),
+        (
+            "{drop_wrong_script: {language: id, mixed: drop}}",
+            "output.steps.0: the template does not use the column id, which rows with one answer",
+        ),
+        ("{dedupe: folds}", "output.steps.0.dedupe: input should be 'folded'"),
         ("{drip: x}", "output.steps.0: is not a step; there are strip, casefold, squeeze,"),
         ("strap", "output.steps.0: is not a step; there are strip, casefold, squeeze,"),
     ],

@@ -82,7 +82,7 @@ def test_sections_of_later_work_are_kept() -> None:
     assert spec.match.model_dump() == {
         "terms": ["prediction", "term"], "concept": "term", "language": "term",
         "where": {"prediction": ["EU", "US"]}, "min_score": 0.5, "min_length": 2, "stop_terms": [], "overlaps": False,
-        "accents": "keep", "most_concepts": 20, "generic": "report",
+        "accents": "keep", "most_concepts": "auto", "generic": "report",
     }  # fmt: skip
     assert (spec.schedule.cron, spec.schedule.timezone) == ("0 3 * * 1", "Europe/Berlin")
     assert (spec.serve.max_age, spec.cache.max_age) == (timedelta(minutes=15), timedelta(weeks=2))

@@ -230,6 +230,30 @@ def test_generic_terms(tmp_path: Path, generic: str, there: int) -> None:
     assert found(world, "b1 jab") == [("b1", "b1 jab")]
 
 
+def test_a_generic_term_stays_with_the_concept_that_clearly_scores_best(tmp_path: Path) -> None:
+    """By default a term of more than a fifth of the concepts is generic; people's word counts as the best score."""
+    names = [f"c{number}" for number in range(11)]
+    world = imports_job(
+        tmp_path, {"vaccine": names}, input={"path": "queries.parquet", "key": ["vaccine"]},
+        output={"type": "json", "schema": {}}, match={"terms": ["prediction"], "concept": "vaccine", "generic": "drop"}, gate=LENIENT,
+    )  # fmt: skip
+    lists = [["pfizer", "vaccine", "spikevax"]] * 3 + [["jab"]] * 2 + [[name] for name in names[5:]]
+    world.take_in(
+        {"vaccine": names, "prediction": [json.dumps(terms) for terms in lists], "score": [0.9, 0.6, 0.55, *[0.5] * 8]}
+    )
+    world.publish()
+    assert found(world, "pfizer jab c7") == [("c0", "pfizer"), ("c3", "jab"), ("c4", "jab"), ("c7", "c7")]
+    held = matcher_facts(world)
+    assert (held["generic"], held["settled"]) == (3, 3)
+    assert "; 3 of them stay with the concept that clearly scores best." in held["says"]
+    world.take_in({"vaccine": names[1:2], "prediction": ['["vaccine"]'], "score": [0.8]})
+    world.take_in({"vaccine": names[2:3], "prediction": [json.dumps(lists[0])]})
+    world.publish()
+    assert found(world, "pfizer vaccine spikevax") == [
+        ("c0", "pfizer"), ("c2", "pfizer"), ("c0", "spikevax"), ("c2", "spikevax")
+    ]  # fmt: skip
+
+
 @pytest.mark.long
 def test_a_hundred_thousand_equal_terms(tmp_path: Path) -> None:
     """They are one term; of one concept and language they are one entry."""

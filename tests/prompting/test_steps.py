@@ -154,6 +154,53 @@ def test_a_name_in_the_wrong_script_is_dropped(tag: str, own: list[str], foreign
     assert dropped([*own, *foreign], {"drop_wrong_script": "language"}, language=tag) == own
 
 
+@pytest.mark.parametrize(
+    ("tag", "own", "mixed"),
+    [
+        ("en", ["mRNA vaccine", "Comirnaty®", "Ⅱ vaccine", "naïve"], ["mRNA疫苗", "Vаccine", "疫苗"]),
+        ("bn", ["আস্ত্রাজেনেকা", "mRNA টিকা", "কোভিশিল্ড-V"], ["আস্ত্রেনиক", "टीকা"]),
+        (
+            "ru",
+            ["Спутник V", "мРНК-вакцина", "вакцина Pfizer", "mRNA-вакцина"],
+            ["Спyтник", "вакцинаV", "вакцина疫苗", "Sputnik"],
+        ),
+        ("el", ["εμβόλιο mRNA"], ["εμβόλιo"]),
+        ("sr", ["Спутњик В", "Sputnjik V", "вакцина Pfizer"], ["Sputњik"]),
+        ("ja", ["mRNAワクチン", "ファイザー", "疫苗"], ["ワクチン백신", "mRNA"]),
+        ("zh-Hans", ["mRNA疫苗"], ["疫苗ワ"]),
+        ("ko", ["mRNA백신"], ["백신ワ"]),
+        ("xx", ["Vаccine"], []),
+    ],
+)
+def test_a_name_in_mixed_scripts_is_dropped(tag: str, own: list[str], mixed: list[str]) -> None:
+    """Latin letters may stand beside others, but not within a word that looks alike; without `mixed` all of that stays."""
+    step = {"drop_wrong_script": {"language": "language", "mixed": "drop"}}
+    assert dropped([*own, *mixed], step, language=tag) == own
+    kept = {"drop_wrong_script": {"language": "language"}}
+    assert dropped([*own, *mixed], kept, language=tag) == dropped(
+        [*own, *mixed], {"drop_wrong_script": "language"}, language=tag
+    )
+
+
+def test_what_matching_takes_for_equal_is_there_once() -> None:
+    """The first of them stays, in each list; what folding leaves nothing of is compared as it is."""
+    items = [
+        "Vaksin",
+        "vaksin",
+        "VAKSIN",
+        "mRNA-vaksin",
+        "mRNA–vaksin",
+        "...",
+        "…",
+        1,
+        1,
+        ["x", "X"],
+        {"a": ["É", "é"]},
+    ]
+    left = ["Vaksin", "mRNA-vaksin", "...", "…", 1, 1, ["x"], {"a": ["É"]}]
+    assert dropped(items, {"dedupe": "folded"}) == left
+
+
 @pytest.mark.parametrize("tag", ["ru", "ja", "de"])
 def test_what_has_no_letters_is_in_no_wrong_script(tag: str) -> None:
     """Numbers, signs and emoji belong to every language."""
@@ -233,3 +280,6 @@ def test_without_the_libraries_the_extra_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "langcodes", None)
     with pytest.raises(MissingExtra, match=r"pip install 'batchinfer-cache\[match\]'"):
         Parser(OutputSpec.model_validate({"steps": [{"drop_wrong_script": "language"}]}))
+    monkeypatch.setitem(sys.modules, "regex", None)
+    with pytest.raises(MissingExtra, match=r"dedupe: folded needs \(regex\)"):
+        Parser(OutputSpec.model_validate({"steps": [{"dedupe": "folded"}]}))

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from batchinfer.prompting.output import OutputSpec
+from batchinfer.job.spec import JobSpec
 from batchinfer.publish.emptied import count_emptied
 from tests.factories import LENIENT, model_job
 
@@ -42,9 +42,9 @@ def test_only_lists_with_nothing_in_them_count(steps: list[object]) -> None:
         "[] no JSON",
         "[[]]",
     ]
+    output = {"type": "json", "schema": {}, "steps": steps}
+    spec = JobSpec.model_validate({"name": "shop", "input": {"path": "a.parquet", "key": ["id"]}, "output": output})
     with duckdb.connect() as db:
         db.execute("CREATE TABLE entries AS SELECT unnest(?) AS prediction", [texts])
-        counted = count_emptied(
-            db, "entries", OutputSpec.model_validate({"type": "json", "schema": {}, "steps": steps})
-        )
+        counted = count_emptied(db, "entries", spec)
     assert counted == (3 if steps == [{"drop": "x"}] else 0)
