@@ -159,6 +159,18 @@ def _print_power(report: EvalReport) -> None:
     )
 
 
+def _print_reliability(report: EvalReport) -> None:
+    """How often answers of the chosen arm are right, by their score."""
+    from batchinfer.evaluate.plot import bar
+
+    found = report.curves.get(report.chosen or "")
+    if found is None:
+        return
+    rows = [[f"{each.score:.2f}", f"{each.right:.2f}", f"{each.rows:,}", bar(each)] for each in found.bins]
+    title = f"{report.chosen} by score: the bar is the share right, ┃ the score"
+    table(title, ["score", "right", "rows", ""], rows, right=["score", "right", "rows"])
+
+
 def _print_chosen(report: EvalReport, what: str) -> None:
     tested, cut = report.tested, report.cut_off
     assert tested is not None
@@ -173,6 +185,7 @@ def _print_chosen(report: EvalReport, what: str) -> None:
             f"Best cut-off of the score of {cut.choice} on the rows to choose on: {cut.score:.3f}; with it {cut.test:.1%} of the rows to "
             f"report on are right, with 0.5 {cut.test_at_half:.1%}."
         )
+    _print_reliability(report)
     if report.selected:
         tell("The job file was changed to it.")
     tell(f"All of it is in evals/{report.number} of the job's data folder.")

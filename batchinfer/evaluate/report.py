@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.evaluate.answers import ArmAnswer
 from batchinfer.evaluate.compare import Figure, Judged, rounded
+from batchinfer.evaluate.plot import reliability_svg
 from batchinfer.evaluate.stats import Bin
 
-REPORT, RESULTS = "report.json", "results.parquet"
+REPORT, RESULTS, PLOT = "report.json", "results.parquet", "reliability.svg"
 RESULT_SCHEMA = pa.schema(
     {
         "arm": pa.string(), "half": pa.string(), "query": pa.string(), "answer": pa.string(), "prediction": pa.string(),
@@ -176,6 +177,13 @@ class EvalReport:
     assumption: str
     selected: bool = False
 
+    @property
+    def curves(self) -> dict[str, Calibration]:
+        """How far the scores of the chosen arm, and of the baseline, can be taken for probabilities; none without scores."""
+        arms = {arm.name: arm.calibration for arm in self.arms}
+        names = dict.fromkeys(name for name in (self.chosen, self.baseline) if name is not None)
+        return {name: found for name in names if (found := arms.get(name)) is not None}
+
     def to_json(self) -> dict[str, Any]:
         return {
             "job": self.job, "eval": self.number, "metric": self.metric, "positive": self.positive,
@@ -214,8 +222,15 @@ def _text(value: object) -> str:
 
 
 def write_report(folder: Path, report: EvalReport, results: Sequence[Result]) -> None:
-    """Writes report.json and results.parquet into a folder that is made for them. Raises StoreError."""
+    """Writes report.json, results.parquet and, with scores, reliability.svg into a folder that is made for them.
+
+    Raises StoreError.
+    """
     with os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist([each.to_row() for each in results], RESULT_SCHEMA), folder / RESULTS)
+    if report.curves:
+        title = f"{report.job}: how often answers with such a score are right"
+        plot = reliability_svg(title, {name: found.bins for name, found in report.curves.items()})
+        write_atomically(folder / PLOT, plot.encode())
     write_atomically(folder / REPORT, json.dumps(report.to_json(), ensure_ascii=False, indent=2).encode())

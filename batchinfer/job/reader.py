@@ -191,6 +191,7 @@ def placing(job: Job) -> Iterator[None]:
         raise SpecError(str(job.path), said, [line_of(problem, tree) for problem in said]) from exc
     except BatchinferError as exc:
         if exc.field is None or not _is_written(job, str(exc.field[0])):
+            exc.field = None  # of a job that is another than its file says: that file is not to blame, whoever asked
             raise
         line = locate(tuple(exc.field), _tree(job))[1]
         sentence = re.sub("^The(?:re)? ", lambda begun: begun[0].lower(), str(exc))

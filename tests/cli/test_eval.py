@@ -28,9 +28,10 @@ def test_a_table_for_people(batchinfer: Cli, rated: Path) -> None:
     done = batchinfer("eval", "rated", "--shots", "0,2", "--draws", "2")
     assert done.code == 0, done.err
     for said in ("0-shot", "2-shot/2", "baseline", "difference", "corrected for 3 arms", "Chosen: 0-shot, the baseline",
-                 "On the 40 rows to report on", "Best cut-off", "evals/1"):  # fmt: skip
+                 "On the 40 rows to report on", "Best cut-off", "0-shot by score: the bar is", "evals/1"):  # fmt: skip
         assert said in done.out
     assert "eval" in batchinfer("runs", "rated").out
+    assert "<title>0-shot: " in (batchinfer.data / "rated" / "evals" / "1" / "reliability.svg").read_text()
 
 
 @pytest.mark.long
