@@ -116,6 +116,7 @@ def match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]
     match = spec.match
     named: list[tuple[tuple[str | int, ...], str | None]] = [
         *((("terms", number), name) for number, name in enumerate(match.terms)),
+        *((("everywhere", number), name) for number, name in enumerate(match.everywhere)),
         (("concept",), match.concept),
         (("language",), match.language),
         *((("where", name), name) for name in match.where),

@@ -191,6 +191,11 @@ class MatchSpec(Section):
     )
     concept: NonEmpty = Field(description="The part that says what a term names.")
     language: NonEmpty | None = Field(None, description="The part that says a term's language, as a BCP 47 tag.")
+    everywhere: Annotated[list[NonEmpty], AfterValidator(distinct)] = Field(
+        [],
+        description="The parts that hold terms of every language, such as the concept's own name: they hold whatever where and "
+        "min_score leave out, and in whatever language is asked.",
+    )
     where: dict[NonEmpty, Scalar | Annotated[list[Scalar], Field(min_length=1)]] = Field(
         {}, description="Only entries whose parts have these values."
     )

@@ -11,7 +11,7 @@ import tempfile
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from batchinfer.publish.predictions_file import read_batches
 from batchinfer.versions.layout import PREDICTIONS, version_column
 
 MOST_EXAMPLES = 5
+LIST = "list"  # the source of terms that are no predictions: they stand in the list
 CLEARLY = 0.2  # by which the score of a generic term's concept must be above that of the next
 FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, score DOUBLE, source VARCHAR"
 
@@ -106,7 +107,11 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
         with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill)) as db:
             unwanted = _count_unwanted(db, key, target, spec, is_json=is_json)
             proposed = partial(_proposed, key, spec, is_json=is_json)
-            _gather(db, term_filter, read_batches(db, target / PREDICTIONS, proposed, TEXT_ROWS), spec)
+            batches = read_batches(db, target / PREDICTIONS, proposed, TEXT_ROWS)
+            if spec.everywhere:
+                everywhere = partial(_everywhere, key, spec, is_json=is_json)
+                batches = itertools.chain(batches, read_batches(db, target / PREDICTIONS, everywhere, TEXT_ROWS))
+            _gather(db, term_filter, batches, spec)
             generic, settled = one(db, "SELECT count(*) FROM generic"), 0
             worst = db.execute(
                 f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
@@ -289,18 +294,35 @@ def _count_unwanted(
 def _proposed(key: Sequence[Column], spec: MatchSpec, rows: str, *, is_json: bool) -> str:
     """SQL for each proposed term with what it names: concept as JSON, language, term, score, source. rows: of a version."""
     names = {column.name for column in key}
+    language = "NULL"
+    if spec.language is not None:
+        language = f"json_extract_string({_part(spec.language, names, is_json=is_json)}, '$')"
+    matched = matched_sql(spec, names, version_column, is_json=is_json)
+    facts = f"{language}::VARCHAR AS language, score, source"
+    return _terms_sql(spec, spec.terms, names, facts, f"{rows} WHERE {matched}", is_json=is_json)
 
-    def part(name: str) -> str:
-        return Part.parse(name, names).sql(version_column, is_json=is_json)
 
+def _everywhere(key: Sequence[Column], spec: MatchSpec, rows: str, *, is_json: bool) -> str:
+    """The same for the terms that hold in every language, each once. They come from no prediction, and have no score."""
+    names = {column.name for column in key}
+    facts = f"NULL::VARCHAR AS language, NULL::DOUBLE AS score, '{LIST}' AS source"
+    return "SELECT DISTINCT * FROM (" + _terms_sql(spec, spec.everywhere, names, facts, rows, is_json=is_json) + ")"
+
+
+def _part(name: str, key: Collection[str], *, is_json: bool) -> str:
+    return Part.parse(name, key).sql(version_column, is_json=is_json)
+
+
+def _terms_sql(
+    spec: MatchSpec, parts: Sequence[str], key: Collection[str], facts: str, rows: str, *, is_json: bool
+) -> str:
+    """SQL for the terms in some parts of rows. facts: SQL for language, score and source."""
     each = ", ".join(
         f"CASE json_type({value}) WHEN 'ARRAY' THEN json_extract({value}, '$[*]') ELSE [{value}] END"
-        for value in map(part, spec.terms)
+        for value in (_part(name, key, is_json=is_json) for name in parts)
     )
-    language = "NULL" if spec.language is None else f"json_extract_string({part(spec.language)}, '$')"
-    matched = matched_sql(spec, names, version_column, is_json=is_json)
     return f"""SELECT concept, language, json_extract_string(item, '$') AS term, score, source FROM (
-            SELECT {part(spec.concept)}::VARCHAR AS concept, {language}::VARCHAR AS language, score, source,
+            SELECT {_part(spec.concept, key, is_json=is_json)}::VARCHAR AS concept, {facts},
                    unnest(list_concat({each}, [])) AS item
-            FROM {rows} WHERE {matched})
+            FROM {rows})
         WHERE json_type(item) NOT IN ('NULL', 'OBJECT', 'ARRAY') AND json_type(concept) NOT IN ('NULL', 'OBJECT', 'ARRAY')"""

@@ -80,7 +80,7 @@ def test_sections_of_later_work_are_kept() -> None:
     assert spec.match is not None
     assert spec.schedule is not None
     assert spec.match.model_dump() == {
-        "terms": ["prediction", "term"], "concept": "term", "language": "term",
+        "terms": ["prediction", "term"], "concept": "term", "language": "term", "everywhere": [],
         "where": {"prediction": ["EU", "US"]}, "min_score": 0.5, "min_length": 2, "stop_terms": [], "overlaps": False,
         "accents": "keep", "most_concepts": "auto", "generic": "report",
     }  # fmt: skip

@@ -254,6 +254,19 @@ def test_a_generic_term_stays_with_the_concept_that_clearly_scores_best(tmp_path
     ]  # fmt: skip
 
 
+def test_a_name_of_every_language_is_found_in_each(tmp_path: Path) -> None:
+    """Whatever `where` and `min_score` leave out, once for each concept, in whatever language is asked for, and without a score."""
+    rows: list[Named] = [("Moderna", "de", ["Spikevax"]), ("Moderna", "tr", ["aşı"]), ("Novavax", "de", ["Impfung"])]
+    world = job(tmp_path, rows, everywhere=["vaccine"], min_score=0.505, where={"language": "de"})
+    assert found(world, "Moderna, Spikevax, aşı, Impfung, Novavax", languages=["fr"]) == [
+        ("Moderna", "Moderna"), ("Novavax", "Novavax")
+    ]  # fmt: skip
+    assert found(world, "Impfung NOVAVAX") == [("Novavax", "Impfung"), ("Novavax", "NOVAVAX")]
+    with world.served() as version:
+        [match] = flat(version.matcher.find("Moderna!", languages=["ja"]))
+    assert (match["language"], match["score"], match["source"], match["term"]) == (None, None, "list", "Moderna")
+
+
 @pytest.mark.long
 def test_a_hundred_thousand_equal_terms(tmp_path: Path) -> None:
     """They are one term; of one concept and language they are one entry."""
