@@ -10,6 +10,7 @@ BatchinferError (1)
 ├── NotFound (6)            nothing is stored or served under that name
 │   └── NotPublished        the job is known, and has no version yet
 ├── StoreError (1)          the data folder or a file in it cannot be used
+├── TooFewVerdicts (1)      people have judged too little for anything to be learned of it
 ├── GateFailed (3)          a candidate did not pass its checks
 ├── Stopped (4)             the run ended before its work did; it can be resumed
 │   └── Interrupted (130)   the same, by Ctrl-C
@@ -225,6 +226,12 @@ class StoreError(BatchinferError):
     """The data folder, or a file in it, cannot be used."""
 
     advice = "Fix the file or folder that the message names, then run the command again."
+
+
+class TooFewVerdicts(BatchinferError):
+    """People have judged too little for anything to be learned of it."""
+
+    advice = "Write a review, mark and import it, then run the command again."
 
 
 class GateFailed(BatchinferError):

@@ -135,6 +135,10 @@ class Verdicts:
     judged_sql = "(SELECT lookup_hash FROM verdicts)"
     """Keys that people said something of."""
 
+    judgements_sql = f"""(
+        SELECT lookup_hash, value, arg_max(verdict = '{VerdictKind.ACCEPT}', import_id) AS is_right FROM verdicts GROUP BY ALL)"""
+    """The last word on each value: lookup_hash, the hashed value (NULL: the key as a whole), and whether it is right."""
+
     def rejected_sql(self, entries: str) -> str:
         """The lookup hash and hashed value of those entries that people rejected."""
         return self._hits(entries, "rejected")

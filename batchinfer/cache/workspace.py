@@ -8,6 +8,7 @@ import duckdb
 
 from batchinfer.cache.store import Store
 from batchinfer.cache.verdicts import Verdicts
+from batchinfer.core.home import JobData
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.spec import JobSpec
@@ -22,6 +23,8 @@ class Workspace:
     store: the job's cache.
     query_list: the list, loaded.
     verdicts: of people, resolved.
+    data: the job's part of the data folder.
+    fingerprint: of the question that the list is asked, in hexadecimal digits; None for a job without one.
     """
 
     db: duckdb.DuckDBPyConnection
@@ -29,6 +32,8 @@ class Workspace:
     store: Store
     query_list: QueryList
     verdicts: Verdicts
+    data: JobData
+    fingerprint: str | None = None
 
     @property
     def texts(self) -> LongTexts:

@@ -33,6 +33,7 @@ COMMANDS = {
     "publish": ("runs", "Build a version from the cache and make it current."),
     "review": ("review", "Write new and changed predictions to a file for review."),
     "precision": ("precision", "Say how many served predictions are right, by a sample."),
+    "calibrate": ("calibrate", "Learn scores that are the chance of being right."),
     "import": ("review", "Import predictions or verdicts; they win over the model's."),
     "export": ("runs", "Predictions with raw text and scores, as a file."),
     "failures": ("runs", "Rows without a prediction, and why."),

@@ -154,12 +154,15 @@ def eval_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]
 
 
 def gate_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
-    """Line and sentence for a gate that asks for a recall without golden rows that say what an answer contains."""
-    golden = spec.gate.golden
-    if spec.gate.recall is None or (golden is not None and golden.compare == "contains"):
-        return set()
-    fault = "gate.recall: it is of golden rows that say what a right answer contains: set gate.golden with compare: contains."
-    return {(locate(("gate", "recall"), tree)[1], fault)}
+    """Line and sentence for a gate that asks for a recall or a calibration of which nothing can be known."""
+    golden, found = spec.gate.golden, set()
+    if spec.gate.recall is not None and (golden is None or golden.compare != "contains"):
+        fault = "gate.recall: it is of golden rows that say what a right answer contains: set gate.golden with compare: contains."
+        found.add((locate(("gate", "recall"), tree)[1], fault))
+    if spec.gate.calibration is not None and spec.calibrate is None:
+        fault = "gate.calibration: it is of scores that verdicts have calibrated: add a section calibrate."
+        found.add((locate(("gate", "calibration"), tree)[1], fault))
+    return found
 
 
 def audit_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:

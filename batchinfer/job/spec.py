@@ -20,6 +20,7 @@ from pydantic import (
 from batchinfer.core.fields import ColumnType, Duration, Names, NonEmpty, Scalar, Section, Share, Timezone, distinct
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.job.audit_spec import AuditSpec
+from batchinfer.job.calibrate_spec import CalibrateSpec
 from batchinfer.job.eval_spec import EvalSpec
 from batchinfer.job.parts import Part
 from batchinfer.prompting.output import OutputSpec
@@ -178,6 +179,11 @@ class GateSpec(Section):
         None,
         description="Least share of what the rows of golden must contain that is served; the interval's lower end must reach it.",
     )
+    calibration: Share | None = Field(
+        None,
+        description="Most that calibrated scores may be off the share of right ones, on average over verdicts on groups that were held "
+        "out, beyond what chance gives.",
+    )
 
 
 class MatchSpec(Section):
@@ -287,6 +293,7 @@ class JobSpec(Section):
     gate: GateSpec = GateSpec()
     eval: EvalSpec = EvalSpec()
     audit: AuditSpec = AuditSpec()
+    calibrate: CalibrateSpec | None = None
     match: MatchSpec | None = None
     serve: ServeSpec = ServeSpec()
     schedule: ScheduleSpec | None = None

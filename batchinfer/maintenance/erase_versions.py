@@ -5,6 +5,7 @@ What is served or pinned becomes a new version, which servers then take. The oth
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from batchinfer.core.clock import iso, now
 from batchinfer.core.database import one
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors, write_atomically
-from batchinfer.core.home import JobData
+from batchinfer.core.home import CALIBRATION, JobData
 from batchinfer.core.sql import literal
 from batchinfer.errors import Busy
 from batchinfer.job.spec import MatchSpec
@@ -141,6 +142,8 @@ def _write_others(db: duckdb.DuckDBPyConnection, place: SearchedVersion, draft: 
     else:
         rows = f"SELECT * FROM {place.predictions} {others} ORDER BY lookup"
         db.execute(f"COPY ({rows}) TO {target} {database.COPY_OPTIONS}")
+    if CALIBRATION in manifest.files:  # it says nothing of any entry
+        shutil.copyfile(place.folder / CALIBRATION, draft / CALIBRATION)
     held = None
     if LOOKUP in manifest.files:  # a refused candidate has none
         lookup_index.write_lookup(db, manifest.key, draft, manifest.job, is_json=manifest.is_json)

@@ -183,7 +183,8 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
             store = store.copied(scratch)
         if store.has_long_texts():
             texts.add_source(store.long_texts)
-        workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec))
+        fingerprint = question.fingerprint.hex() if question else None
+        workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec), data, fingerprint)
         if writes and question is not None:
             _reread(workspace, question)
         if options.despite_people:

@@ -15,7 +15,7 @@ from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
 from batchinfer.core.files import os_errors
-from batchinfer.core.home import JobData
+from batchinfer.core.home import CALIBRATION, JobData
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.person import Person
 from batchinfer.errors import NotFound, UsageError
@@ -112,7 +112,8 @@ def release_candidate(
     differs = confirm_candidate_list(job, data, manifest, name, person, yes=consent.yes)
     with folders.draft_folder(data) as draft:
         with os_errors(draft):
-            shutil.copyfile(place / PREDICTIONS, draft / PREDICTIONS)
+            for file in {PREDICTIONS, CALIBRATION} & manifest.files.keys():
+                shutil.copyfile(place / file, draft / file)
         compared = _compared(data, draft, manifest, parent)
         confirm_removal(compared.changes, compared.served, person, yes=consent.yes)
         with data.scratch() as scratch, scratch_database(scratch) as db:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,40 +34,16 @@ from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, query_json
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.match.version import matcher_version
-from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare_entries
+from batchinfer.publish.calibrated import Proposals, find_calibration, write_calibration
+from batchinfer.publish.changes import Compared, Entries, compare_entries
+from batchinfer.publish.held import Contents
+from batchinfer.publish.other_scores import OtherScores
 from batchinfer.publish.predictions_file import version_rows, write_predictions
+from batchinfer.versions.calibration import ScoreModel, ScoreSource
 from batchinfer.versions.layout import PROMPT_KEY, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
 Rows = list[tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a candidate holds.
-
-    entries: how many.
-    covered: keys of the list that have an entry, or lost theirs since people rejected it.
-    carried: entries kept from what is served.
-    served: entries of the version served now, 0 without one.
-    missing: those of the served ones that are gone, except what people rejected.
-    changed: those of the served ones whose value differs, except what people corrected.
-    same: every body is equal to the current version's, and is found and served in the same way.
-    to_review: the model's entries that gate.reviewed is about.
-    unseen: those of to_review that nobody has looked at.
-    changes: of what is served, people's part of it too.
-    """
-
-    entries: int
-    covered: int
-    carried: int
-    served: int = 0
-    missing: int = 0
-    changed: int = 0
-    same: bool = False
-    to_review: int = 0
-    unseen: int = 0
-    changes: ServedChanges = field(default_factory=ServedChanges)
 
 
 class Candidate:
@@ -78,11 +53,14 @@ class Candidate:
     current: that of the version published last, which is another one while `before` is pinned.
     spec: the job file.
     contents: how much there is.
+    calibration: what its scores are made by; what `calibrate` learned last, unless given.
     """
 
     entries_sql = "entries"
 
-    def __init__(self, workspace: Workspace, before: Path | None = None, current: Path | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, before: Path | None = None, current: Path | None = None, calibration: ScoreSource | None = None
+    ) -> None:  # fmt: skip
         self._workspace, self._db, self.spec = workspace, workspace.db, workspace.spec
         self._list, self._verdicts = workspace.query_list, workspace.verdicts
         self._before, self._served = before, None if before is None else Manifest.read(before)
@@ -93,6 +71,9 @@ class Candidate:
             rows = version_rows(self._db, workspace.texts, before, self._served.key)
             self._db.execute(f"CREATE OR REPLACE VIEW before AS {rows}")
             carried = self._carry() if self._is_alike(self._served) else 0
+        self.calibration = find_calibration(workspace) if calibration is None else calibration
+        if self.calibration.model is not None:
+            self._calibrate(self.calibration.model)
         self.contents = self._counted(carried, self._compared(before), current)
 
     def _gather(self) -> None:
@@ -139,6 +120,14 @@ class Candidate:
         return self._count(
             f"INSERT INTO entries BY NAME SELECT lookup_hash, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} "
             f"FROM before SEMI JOIN (FROM kept SEMI JOIN {self._list.lookups_sql} USING (lookup_hash)) USING (lookup_hash)"
+        )
+
+    def _calibrate(self, model: ScoreModel) -> None:
+        """Gives the model's entries the scores that verdicts taught."""
+        self.proposals().score(model)
+        self._db.execute(
+            f"UPDATE entries SET score = c.score FROM {Proposals.scores_sql} c "
+            f"WHERE entries.lookup_hash = c.lookup_hash AND source NOT IN {PEOPLE}"
         )
 
     def _counted(self, carried: int, compared: Compared, current: Path | None) -> Contents:
@@ -242,34 +231,48 @@ class Candidate:
             "UNION ALL SELECT lookup_hash, value FROM refused)"
         )
 
+    def proposals(self) -> Proposals:
+        """What the model says of each key, and what is known of that; made anew."""
+        made = f"SELECT * FROM entries WHERE source NOT IN {PEOPLE}"
+        found = Proposals(self._workspace, OtherScores(self._workspace))
+        with self._workspace.store.attached(self._db):
+            found.fill(f"({made} UNION ALL BY NAME (FROM ({self._withheld}) ANTI JOIN ({made}) USING (lookup_hash)))")
+        return found
+
     @property
     def withheld_sql(self) -> str:
         """What the model says of keys that people judged, or said when it was served, where the cache is attached.
 
-        Columns: lookup_hash, the key's, prediction, score, source.
+        Columns: lookup_hash, the key's, prediction, scores, score, mass, source.
         """
+        return self._withheld if self.calibration.model is None else Proposals.scored_sql(self._withheld)
+
+    @property
+    def _withheld(self) -> str:
+        """The same, with the model's own scores."""
         names = ", ".join(listed(column.name) for column in self._list.source.key)
         judged = self._verdicts.judged_sql
         said = (
-            f"SELECT lookup_hash, {names}, {verdicts.plain(self.spec, 'g.prediction')} AS prediction, g.score, '{Source.MODEL}' AS source "
-            f"FROM (FROM {self._list.first_rows_sql} SEMI JOIN {judged} USING (lookup_hash)) k JOIN cache.generations g "
-            "ON g.key = k.prompt_key WHERE g.prediction IS NOT NULL"
+            f"SELECT lookup_hash, {names}, {verdicts.plain(self.spec, 'g.prediction')} AS prediction, g.scores, g.score, g.mass, "
+            f"'{Source.MODEL}' AS source FROM (FROM {self._list.first_rows_sql} SEMI JOIN {judged} USING (lookup_hash)) k "
+            "JOIN cache.generations g ON g.key = k.prompt_key WHERE g.prediction IS NOT NULL"
         )
         if self._before is None or not self._is_alike(self._served) or self.spec.on_failure != "keep":
             return said
         return (
             f"WITH said AS MATERIALIZED ({said}) FROM said UNION ALL "
-            f"SELECT lookup_hash, {names}, prediction, score, source FROM before SEMI JOIN {judged} USING (lookup_hash) "
+            f"SELECT lookup_hash, {names}, prediction, scores, score, mass, source FROM before SEMI JOIN {judged} USING (lookup_hash) "
             f"SEMI JOIN {self._list.lookups_sql} USING (lookup_hash) ANTI JOIN said USING (lookup_hash) WHERE source NOT IN {PEOPLE}"
         )
 
     def write(self, target: Path) -> None:
-        """The copy of record as Parquet, in the order of the lookup hash."""
+        """The copy of record as Parquet, in the order of the lookup hash, and beside it what its scores were made by."""
         key = [column.name for column in self._list.source.key]
         names = ", ".join(f"{listed(name)} AS {version_column(name)}" for name in key)
         asked = "" if PROMPT_KEY in map(str.lower, key) else f"{PROMPT_KEY}, "
         rows = f"SELECT {names}, {VALUE_COLUMNS}, {asked}lookup_hash AS lookup FROM entries"
         write_predictions(self._db, rows, "lookup", target, self._workspace.texts)
+        write_calibration(self.calibration, target.parent)
 
     def answers_to(self, golden: pa.Table) -> Iterator[pa.RecordBatch]:
         """The columns query and answer of golden rows, as tables hold them, and the prediction that each has here, or null."""

@@ -9,6 +9,7 @@ from batchinfer.errors import counted
 from batchinfer.job.spec import GateSpec
 from batchinfer.publish.fairness import Fairness, judge_groups
 from batchinfer.publish.inference import Estimated, Precision, verdicts_wanted
+from batchinfer.versions.calibration import ScoreSource
 
 MOST_GOLDEN = 1_000_000  # rows that somebody could make
 
@@ -85,11 +86,12 @@ def judge(
     fairness: Fairness | None = None,
     precision: Precision | None = None,
     recall: Estimated | None = None,
+    calibration: ScoreSource = ScoreSource(),  # noqa: B008 - it is frozen
 ) -> list[Check]:
     """All checks of the job's gate, passed or not.
 
     fairness: of groups, where the gate asks for an audit. precision: of the model's predictions, and recall: of what golden
-    rows must contain, where it asks for them.
+    rows must contain, where it asks for them. calibration: what scores are made by.
     """
     checks = [
         _coverage(spec.coverage, figures),
@@ -116,6 +118,8 @@ def judge(
         checks.append(_precise(spec.precision, precision))
     if spec.recall is not None and recall is not None:
         checks.append(_whole(spec.recall, recall))
+    if spec.calibration is not None:
+        checks.append(_calibrated(spec.calibration, calibration))
     return checks
 
 
@@ -156,6 +160,22 @@ def _whole(limit: float, found: Estimated) -> Check:
         )
     used = {"estimate": found.value, "low": low, "high": high, "rows": rows}
     return Check("recall", low, limit, low >= limit, f"{message})", used=used)
+
+
+def _calibrated(limit: float, found: ScoreSource) -> Check:
+    """How far scores are off the share of right ones, on verdicts that were held out."""
+    model = found.model
+    if model is None:
+        message = (
+            f"scores are the model's own, since {found.problem} (calibrated ones wanted: batchinfer calibrate JOB)"
+        )
+        return Check("calibration", 1.0, limit, passed=False, message=message)
+    message = (
+        f"scores are {model.ece:.1%} off the share of right ones, on average over {counted(model.verdicts, 'verdict')} that were held "
+        f"out, {model.excess:.1%} beyond chance (at most {limit:.1%} allowed)"
+    )
+    used = {"ece": model.ece, "chance": model.chance, "auc": model.auc, "digest": model.digest}
+    return Check("calibration", model.excess, limit, model.excess <= limit, message, used=used)
 
 
 def _missing(limit: float, found: Precision) -> str:

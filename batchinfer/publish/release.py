@@ -13,7 +13,7 @@ from batchinfer.cache.workspace import Workspace
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
 from batchinfer.core.files import os_errors, sync_folder
-from batchinfer.core.home import JobData
+from batchinfer.core.home import CALIBRATION, JobData
 from batchinfer.core.person import Person
 from batchinfer.core.reasons import FailureReason
 from batchinfer.core.records import Check, Info
@@ -24,11 +24,12 @@ from batchinfer.job.spec import JobSpec
 from batchinfer.publish import asked, build, evidence, gate, golden, lookup_index, matcher, sliced
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
-from batchinfer.publish.contents import Candidate, Contents
+from batchinfer.publish.contents import Candidate
 from batchinfer.publish.emptied import count_emptied
 from batchinfer.publish.fairness import Fairness
 from batchinfer.publish.gate import Figures
 from batchinfer.publish.golden import Golden, Score
+from batchinfer.publish.held import Contents
 from batchinfer.publish.inference import Precision
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.precision import SampledPrecision
@@ -122,6 +123,8 @@ def release(
     parent = resolve_parent(data, current, info)
     before, latest = (None if number is None else folders.folder_of(data, number) for number in (parent, current))
     candidate = Candidate(workspace, before, latest)
+    if candidate.calibration.problem is not None:
+        info(f"Scores are the model's own, since {candidate.calibration.problem}: batchinfer calibrate {data.name}")
     if candidate.contents.same:
         outcome = Release(None, candidate.contents, same_as=current)
         remember_list(data, run.input)
@@ -165,7 +168,9 @@ def _judged(
         emptied=count_emptied(workspace.db, candidate.entries_sql, workspace.spec),
     )  # fmt: skip
     return evidence.attach(
-        gate.judge(workspace.spec.gate, figures, fairness, precision, recall), candidate, score.wrong
+        gate.judge(workspace.spec.gate, figures, fairness, precision, recall, candidate.calibration),
+        candidate,
+        score.wrong,
     )
 
 
@@ -271,20 +276,27 @@ def install_version(
 ) -> None:
     """The last steps of every publishing.
 
-    store: None where the data folder has no cache. bytes_of: whose predictions.parquet these bytes must be.
+    store: None where the data folder has no cache. bytes_of: whose predictions.parquet and calibration.json these bytes must be.
     current: whether it is to be served.
     """
     build.write_manifest(draft, manifest)
     folders.sync_files(draft)
     build.check(draft)
-    if bytes_of is not None and Manifest.read(draft).files[PREDICTIONS] != bytes_of.files[PREDICTIONS]:
-        raise StoreError(f"{PREDICTIONS} of the candidate {manifest.candidate} is damaged: its checksum differs.")
+    if bytes_of is not None:
+        _check_same(Manifest.read(draft), bytes_of)
     if store is not None:
         store.add_version(version, manifest.run.run_id, manifest.rows)
     with data.versions_lock(f"batchinfer publish {data.name}"):
         folders.move_into_place(data, draft, version)
         if current:
             pointers.make_current(data, version)
+
+
+def _check_same(written: Manifest, candidate: Manifest) -> None:
+    """Raises StoreError where a version does not hold the bytes of the candidate that it is made from."""
+    for name in (PREDICTIONS, CALIBRATION):
+        if written.files.get(name) != candidate.files.get(name):
+            raise StoreError(f"{name} of the candidate {written.candidate} is damaged: its checksum differs.")
 
 
 def _reject(data: JobData, draft: Path, manifest: Manifest) -> Path:

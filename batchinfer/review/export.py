@@ -1,5 +1,7 @@
 """What people should look at: the entries that nobody has judged yet, as a file for a spreadsheet, worst first.
 
+Where scores are the chance of being right, the most uncertain come first: verdicts on those teach most.
+
 `ingest.py` reads such a file back.
 """
 
@@ -146,8 +148,9 @@ class Sheet:
         return int(one(self._db, f"SELECT count(*) FROM review WHERE {which}"))
 
     def write(self, target: OutputFile, draft: Path) -> None:
-        """The rows as a file, worst first; those of a sample in their own order."""
-        order = ["score NULLS LAST", "state", *(quoted(column_of(name)) for name in self._spec.input.key)]
+        """The rows as a file, worst or most uncertain first; those of a sample in their own order."""
+        first = "score" if self._candidate.calibration.model is None else "abs(score - 0.5)"
+        order = [f"{first} NULLS LAST", "state", *(quoted(column_of(name)) for name in self._spec.input.key)]
         order = order if self._drawn is None else [PLACE]
         sql = f"SELECT {', '.join(map(quoted, self._columns))} FROM review ORDER BY {', '.join(order)}"
         if target.format == OutputFormat.CSV:

@@ -46,6 +46,10 @@ CROSS = [
         "output: {type: choice, choices: [a, b], steps: [strip]}",
         "output: steps do not apply to a choice: the answer is one of the choices as they stand.",
     ),
+    (
+        "gate: {calibration: 0.1}",
+        "gate.calibration: it is of scores that verdicts have calibrated: add a section calibrate.",
+    ),
     ("output: {type: choice, choices: [a, b, a]}", "output.choices: names a more than once."),
     (
         "output: {type: choice, choices: [a, ' b']}",

@@ -50,7 +50,7 @@ def test_a_gate_that_cannot_be(gate: str, problem: str) -> None:
             "gate: {zzz: 1}",
             (
                 "gate.zzz: there is no such field; known are coverage, failures, shrink, changed, rows, carried, reviewed, golden, "
-                "audit, precision, recall."
+                "audit, precision, recall, calibration."
             ),
         ),
         (

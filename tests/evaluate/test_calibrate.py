@@ -1,0 +1,218 @@
+"""Scores that verdicts calibrate: learned, published, matched by, and checked like all of a version."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from batchinfer.cli.main import cli
+from batchinfer.core.home import JobData
+from batchinfer.errors import GateFailed, StoreError, TooFewVerdicts, UsageError
+from batchinfer.evaluate.calibrate import CalibrationReport, calibrate
+from batchinfer.maintenance.erase import erase_entry
+from batchinfer.pipeline.publish import publish_candidate
+from batchinfer.planning.prepare import Options
+from batchinfer.versions.calibration import ScoreModel
+from batchinfer.versions.folders import folder_of
+from batchinfer.versions.manifest import Manifest
+from tests.factories import LENIENT, Quiet, Templates, World, imports_job, model_job
+from tests.review.lists import CHOICE, scores
+
+LANGUAGES = ["de", "fr", "ru", "el", "ar", "hi"]
+ROWS, JUDGED = 240, 120
+JOB: dict[str, Any] = {
+    "input": {"path": "queries.parquet", "key": ["thing", "language", "term"]},
+    "prompt": {"template": "{{ thing }} {{ language }} {{ term }}"},
+    "output": CHOICE,
+    "match": {"terms": ["term"], "concept": "thing", "language": "language", "min_score": 0.8},
+    "calibrate": {"scores": ["likely"]},
+    "gate": LENIENT | {"calibration": 0.25},
+}
+
+
+def noise(text: str, number: int) -> float:
+    """From 0 to 1, always the same."""
+    return int.from_bytes(hashlib.sha256(f"{number} {text}".encode()).digest()[:4]) / 2**32
+
+
+def is_right(row: dict[str, Any]) -> bool:
+    """The truth: most of one half of the terms, few of the other."""
+    return noise(row["term"], 0) < 0.6
+
+
+def yes(row: dict[str, Any]) -> float:
+    """What the model says of it: too much, and only roughly so."""
+    return 0.8 + 0.08 * is_right(row) + 0.1 * noise(row["term"], 1)
+
+
+def likelihood(row: dict[str, Any]) -> float:
+    return -6 + 2 * is_right(row) + 4 * noise(row["term"], 2)
+
+
+def terms() -> list[dict[str, Any]]:
+    return [
+        {
+            "thing": f"thing {number % 7}",
+            "language": LANGUAGES[number % 6],
+            "term": f"term {chr(97 + number % 26)}{number}",
+        }
+        for number in range(ROWS)
+    ]
+
+
+def judged_job(folder: Path) -> World:
+    """A checking job of 240 terms, half of which a person judged; another job has their likelihoods."""
+    rows = terms()
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    world = model_job(folder, columns, **JOB)
+    other = imports_job(folder / "other", columns, name="likely", input=JOB["input"], gate=LENIENT)
+    other = dataclasses.replace(other, data=JobData(world.data.root, "likely"))
+    other.take_in(columns | {"prediction": ["-"] * ROWS, "score": [likelihood(row) for row in rows]})
+    other.publish()
+    world.answer(lambda row: scores(yes(row)))
+    review = world.review()
+    world.judge([row | {"verdict": "accept" if is_right(row) else "reject"} for row in review[::2]])
+    return world
+
+
+@pytest.fixture
+def judged(templates: Templates, tmp_path: Path) -> World:
+    """A copy of it."""
+    return templates.world(judged_job, tmp_path)
+
+
+def learned(world: World, group: str | None = None) -> CalibrationReport:
+    return calibrate(world.job, world.data, Options(), group)
+
+
+def entries(world: World) -> list[dict[str, Any]]:
+    """Those of the version that is served."""
+    with world.served() as version:
+        return list(pq.read_table(version.folder / "predictions.parquet").to_pylist())
+
+
+def test_from_verdicts_to_a_version(judged: World) -> None:
+    """What was learned is what a version's scores are made by, its matcher chooses by, and its file says."""
+    report = learned(judged).to_json()
+    assert (report["verdicts"], report["group"], report["groups"], report["used"]) == (JUDGED, "language", 6, True)
+    assert {"score", "score of likely"} <= {feature["name"] for feature in report["features"]}
+    assert report["held_out_groups"]["auc"] > max(0.8, report["auc"]["before"] - 0.02)
+    assert report["ece"]["before"] > 0.2 > report["ece"]["after"]
+    assert sum(each["rows"] for each in report["reliability"]) == JUDGED
+    published = judged.publish()
+    assert published.version == 1
+    found = entries(judged)
+    model = [row for row in found if row["source"] == "model"]
+    assert all(row["score"] is None for row in found if row["source"] == "review")
+    unseen = sum(map(is_right, model)) / len(model)
+    assert sum(row["score"] for row in model) / len(model) == pytest.approx(unseen, abs=0.12)
+    assert all(json.loads(row["scores"])["Yes"] == pytest.approx(yes(row)) for row in model)
+    with judged.served() as version:
+        assert (version.folder / "calibration.json").read_bytes() == judged.data.calibration.read_bytes()
+        good = sum(row["score"] is None or row["score"] >= 0.8 for row in found)
+        assert 0 < len(version.matcher) == good < len(found)
+        body = json.loads(version.get({name: model[0][name] for name in JOB["input"]["key"]}) or b"")
+        assert body["score"] == pytest.approx(model[0]["score"])
+        checks = {check.name: check for check in version.manifest.gate.checks}
+        assert checks["calibration"].passed
+    assert judged.publish().to_json()["unchanged"]
+    with judged.served() as version:
+        (version.folder / "calibration.json").write_bytes(b"{}")
+        with pytest.raises(StoreError, match=r"calibration.json is damaged"):
+            version.verify()
+
+
+def test_scores_change_and_predictions_do_not(judged: World) -> None:
+    """What is learned anew makes a new version, in which no value counts as changed; a review begins with the most uncertain."""
+    judged.changed(calibrate=None, gate=LENIENT).publish()
+    world = judged.changed(calibrate={"scores": ["likely"]}, gate=LENIENT)
+    learned(world)
+    report = world.publish().to_json()
+    assert report["version"] == 2
+    assert report["changes"]["changed"] == 0
+    asked = [abs(float(row["score"]) - 0.5) for row in world.review()]
+    assert asked == sorted(asked)
+    assert asked[0] < 0.2
+
+
+def test_a_version_without_an_entry_keeps_the_file(judged: World) -> None:
+    """Forgetting an entry writes the version again, and publishing a refused candidate takes its bytes."""
+    learned(judged)
+    world = judged.changed(gate=LENIENT | {"rows": 1000})
+    with pytest.raises(GateFailed):
+        world.publish()
+    [name] = [path.name for path in world.data.rejected.iterdir()]
+    publish_candidate(world.job, world.data, Options(), Quiet(), name, "it is a test")
+    gone = next(row for row in entries(world) if row["source"] == "model")
+    erase_entry(world.job, world.data, {column: gone[column] for column in JOB["input"]["key"]})
+    with world.served() as version:
+        assert version.manifest.version == 2
+        assert (version.folder / "calibration.json").read_bytes() == world.data.calibration.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("sections", "why"),
+    [
+        ({}, "nothing has been learned of verdicts yet"),
+        ({"prompt": {"template": "Is {{ term }} in {{ language }} {{ thing }}?"}}, "for another prompt or model"),
+        ({"calibrate": {}}, "for other scores of likely"),
+    ],
+    ids=["nothing", "another question", "another job"],
+)
+def test_the_gate_wants_scores_that_were_learned(judged: World, sections: dict[str, Any], why: str) -> None:
+    """Where nothing was learned of what is asked now, scores are the model's own, which the gate can refuse."""
+    if sections:
+        learned(judged)
+    world = judged.changed(**sections)
+    with pytest.raises(GateFailed) as refused:
+        world.publish()
+    assert why in str(refused.value)
+    [folder] = world.data.rejected.iterdir()
+    assert "calibration.json" not in Manifest.read(folder).files
+
+
+def test_too_few_verdicts(judged: World) -> None:
+    """It ends with 1, and says how many more are wanted; so it does where all are of one group."""
+    few = judged.changed(input=JOB["input"] | {"where": {"language": ["de", "fr"]}})
+    with pytest.raises(
+        TooFewVerdicts, match=r"about 13 more are wanted: batchinfer precision shop --sample 13"
+    ) as told:
+        learned(few)
+    assert (told.value.exit_code, told.value.code()) == (1, "too_few_verdicts")
+    assert not judged.data.calibration.exists()
+
+
+def test_groups_are_a_column_of_the_list(judged: World) -> None:
+    """--group names another column; one that is not there is told, and so are too few groups."""
+    assert learned(judged, "thing").to_json()["groups"] == 7
+    with pytest.raises(UsageError, match="no column colour to group"):
+        learned(judged, "colour")
+    few = judged.changed(input=JOB["input"] | {"where": {"language": ["de"]}})
+    with pytest.raises(TooFewVerdicts):
+        learned(few)
+
+
+def test_a_damaged_file_is_told_and_learned_again(judged: World) -> None:
+    """Publishing stops at a file that it cannot read; calibrate writes another."""
+    judged.data.calibration.write_text('{"format": 1}')
+    with pytest.raises(StoreError, match="batchinfer calibrate shop"):
+        judged.publish()
+    learned(judged)
+    assert ScoreModel.of(judged.data.calibration.read_bytes()).verdicts == JUDGED
+
+
+def test_what_is_said_of_it(judged: World) -> None:
+    """The command shows shares of right ones by score, what was looked at, and whether more verdicts would help."""
+    command = ["--home", str(judged.data.root), "calibrate", str(judged.job.folder)]
+    said = CliRunner().invoke(cli, command, catch_exceptions=False).output
+    assert "6 values of language" in said
+    assert "score of likely (+" in said
+    assert "more would" in said.replace("\n", " ") or "more would help" in said
+    assert not (folder_of(judged.data, 1)).exists()

@@ -1,0 +1,126 @@
+"""What is known of predictions, as numbers, and the scores that a model makes of it in SQL."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer.planning.prepare import Prepared
+from batchinfer.publish.calibrated import Proposals
+from batchinfer.publish.contents import Candidate
+from batchinfer.versions.calibration import EDGE, Feature, Scale, ScoreModel
+from tests.factories import World, model_job
+from tests.publish.conftest import echo
+from tests.review.lists import CHECK, CHOICE, scores
+
+TERMS = [
+    ("Pfizer", "de", "Pfizer Impfstoff"),
+    ("Pfizer", "de", "вакцина"),
+    ("Pfizer", "ru", "вакцина"),
+    ("Moderna", "ru", "Вакцина"),
+    ("Moderna", "ru", "vaкцина"),
+]
+MODEL = ScoreModel("2026-01-01T00:00:00Z", 60, 30, "d", None, {}, None, 60, 0.9, 0.02, 0.01, 0.25, ())
+
+
+def features(world: World) -> list[dict[str, Any]]:
+    """Of all that the model proposes, in the order of the list."""
+    with world.prepared() as prepared:
+        proposals = Candidate(prepared.workspace).proposals()
+        names = [column.name for column in proposals.columns]
+        values = ", ".join(f'f."{name}"' for name in names)
+        rows = prepared.workspace.db.execute(
+            f"SELECT {values} FROM {proposals.features_sql} f JOIN {prepared.query_list.first_rows_sql} l USING (lookup_hash) "
+            "ORDER BY l.row"
+        ).fetchall()
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def scores_of(prepared: Prepared, proposals: Proposals) -> list[float]:
+    """What proposals have now, from the lowest."""
+    rows = prepared.workspace.db.execute(f"SELECT score FROM {proposals.scores_sql} ORDER BY 1").fetchall()
+    return [score for (score,) in rows]
+
+
+def steep(weight: float) -> Feature:
+    """One that no log-odds could hold."""
+    return Feature("mass", Scale.PLAIN, 1.0, 1e-9, weight, 0.0)
+
+
+def test_what_is_known_of_terms(tmp_path: Path) -> None:
+    """The wanted choice's score, the term's form and scripts, and where else it stands, in capitals or not."""
+    things, languages, terms = zip(*TERMS, strict=True)
+    world = model_job(
+        tmp_path,
+        {"thing": things, "language": languages, "term": terms},
+        input=CHECK["input"] | {"key": ["thing", "language", "term"]},
+        prompt=CHECK["prompt"],
+        output=CHOICE,
+        match=CHECK["match"] | {"language": "language", "where": {"prediction": "No"}},
+    )
+    world.answer(lambda row: scores(0.75))
+    found = features(world)
+    assert [row["score"] for row in found] == pytest.approx([0.25] * 5)
+    assert [row["mass"] for row in found] == pytest.approx([0] * 5)
+    assert [row["length"] for row in found] == pytest.approx([math.log(1 + len(term)) for term in terms])
+    said = {name: [row[name] for row in found] for name in ("other script", "mixed scripts", "wrong script", "echo")}
+    assert said == {
+        "other script": [0, 1, 1, 1, 1],
+        "mixed scripts": [0, 0, 0, 0, 1],
+        "wrong script": [0, 1, 0, 0, 0],
+        "echo": [1, 0, 0, 0, 0],
+    }
+    assert [row["concepts"] for row in found] == pytest.approx([0, math.log(2), math.log(2), math.log(2), 0])
+    assert [row["languages"] for row in found] == pytest.approx([0, math.log(2), math.log(2), math.log(2), 0])
+
+
+def test_what_is_known_of_values(tmp_path: Path) -> None:
+    """Of a choice which it is, and the score of the likeliest; of a text its form, and how many keys have it."""
+    rows = {"id": [1, 2, 3], "text": ["a", "b", "b"]}
+    world = model_job(tmp_path / "choice", rows, output=CHOICE)
+    world.answer(lambda row: scores(0.9 if row["text"] == "a" else 0.2))
+    assert [{name: round(value, 6) for name, value in row.items()} for row in features(world)] == [
+        {"score": 0.9, "mass": 0, "answer No": 0},
+        {"score": 0.8, "mass": 0, "answer No": 1},
+        {"score": 0.8, "mass": 0, "answer No": 1},
+    ]
+    world = model_job(tmp_path / "text", rows)
+    world.answer(echo)
+    assert [row["keys"] for row in features(world)] == pytest.approx([0, math.log(2), math.log(2)])
+
+
+def test_scores_are_what_the_model_says(tmp_path: Path) -> None:
+    """SQL computes what the file says; missing values have a weight of their own, and nothing overflows."""
+    world = model_job(tmp_path, {"id": [1, 2, 3], "text": ["a", "b", "c"]}, output=CHOICE)
+    world.answer(lambda row: {"a": scores(0.9), "b": scores(1 - 1e-12), "c": [-math.inf, -math.inf]}[row["text"]])
+    model = dataclasses.replace(MODEL, features=(Feature("score", Scale.LOGIT, 1.5, 0.5, 2.0, -1.0),))
+    with world.prepared() as prepared:
+        proposals = Candidate(prepared.workspace).proposals()
+        proposals.score(model)
+        found = scores_of(prepared, proposals)
+        edge = math.log((1 - EDGE) / EDGE)
+        odds = [0.25 + 2 * (math.log(9) - 1.5) / 0.5, 0.25 + 2 * (edge - 1.5) / 0.5]
+        assert found == pytest.approx([1 / (1 + math.exp(-each)) for each in odds])
+        for weight in (-900.0, 900.0):
+            proposals.score(dataclasses.replace(model, features=(*model.features, steep(weight))))
+            assert all(0 <= score <= 1 for score in scores_of(prepared, proposals))
+
+
+def test_a_model_is_read_as_it_was_written() -> None:
+    """The file holds all of it; what is not a number, or no scale, is damage."""
+    model = dataclasses.replace(MODEL, jobs={"other": "ab"}, features=(Feature("x", Scale.PLAIN, 0.0, 1.0, 2.0, 0.0),))
+    assert ScoreModel.of(model.to_bytes()) == model
+    assert model.excess == pytest.approx(math.sqrt(0.02**2 - 0.01**2))
+    for old, new in (
+        (b'"spread": 1.0', b'"spread": 0'),
+        (b'"weight": 2.0', b'"weight": "2"'),
+        (b'"plain"', b'"curved"'),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            ScoreModel.of(model.to_bytes().replace(old, new))
+    with pytest.raises(ValueError, match="format"):
+        ScoreModel.of(b'{"format": 2}')
