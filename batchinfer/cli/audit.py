@@ -55,13 +55,16 @@ def audit_(job: str, version: int | str | None, as_json: bool) -> None:
 
 
 def _print_audit(report: AuditReport) -> None:
-    from batchinfer.evaluate.card import cells
+    from batchinfer.evaluate.card import WHOLE, cells
 
     what = "candidate" if isinstance(report.version, str) else "version"
     title = f"Audit of {report.job}, {what} {report.version}"
     columns = ["group", "rows", "coverage", "failures", "accuracy", "tokens", "verdict"]
     if report.slices:
-        rows = [[cell(each.name), *cells(each), each.verdict.value] for each in report.slices]
+        rows = [
+            [cell(each.name), *cells(each.figures, each.tokens_ratio), each.verdict.value] for each in report.slices
+        ]
+        rows.append([WHOLE, *cells(report.whole, 1.0 if report.whole.tokens else None), ""])
         table(title, columns, rows, right=columns[1:6], free=["group"])
     for each in report.slices:
         if each.why:

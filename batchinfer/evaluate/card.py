@@ -16,6 +16,8 @@ from batchinfer.publish.slices import AuditedSlice, FairVerdict, SliceFigures
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.precision import ServedFigures
 
+WHOLE = "(the whole list)"
+
 
 class AskedGroup(Protocol):
     """A group that was asked about: exchanged terms, or sentences."""
@@ -76,8 +78,8 @@ class CardFacts:
 def card_of(facts: CardFacts, slices: Sequence[AuditedSlice], asked: Sequence[AskedGroup]) -> str:
     """The card's Markdown. asked: exchanged terms, and groups of sentences."""
     parts = [
-        _intended(facts), _figures(facts), _groups(slices), _asked_groups(asked), _untested(facts, slices, asked),
-        _failures(facts, slices, asked), _reviewed(facts), _limits(facts.job),
+        _intended(facts), _figures(facts), _groups(facts, slices), _answers(facts, slices), _asked_groups(asked),
+        _untested(facts, slices, asked), _failures(facts, slices, asked), _reviewed(facts), _limits(facts.job),
     ]  # fmt: skip
     return "\n".join(line for part in parts for line in (*part, ""))
 
@@ -142,7 +144,7 @@ def _day(moment: str | None) -> str:
     return "-" if moment is None else moment[:10]
 
 
-def _groups(slices: Sequence[AuditedSlice]) -> Iterator[str]:
+def _groups(facts: CardFacts, slices: Sequence[AuditedSlice]) -> Iterator[str]:
     yield "## Groups of rows"
     yield ""
     if not slices:
@@ -151,9 +153,27 @@ def _groups(slices: Sequence[AuditedSlice]) -> Iterator[str]:
     yield "| group | rows | coverage | failures | accuracy | tokens per row | verdict |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | --- |"
     for each in slices:
-        yield f"| {in_table(each.name)} | {' | '.join(cells(each))} | {each.verdict} |"
+        yield f"| {in_table(each.name)} | {' | '.join(cells(each.figures, each.tokens_ratio))} | {each.verdict} |"
+    if facts.whole is not None:
+        yield f"| {WHOLE} | {' | '.join(cells(facts.whole, 1.0 if facts.whole.tokens else None))} | |"
     yield ""
     yield "Tokens are the median, as a multiple of the whole list's."
+
+
+def _answers(facts: CardFacts, slices: Sequence[AuditedSlice]) -> Iterator[str]:
+    """How answers are spread, of each group beside the whole list."""
+    yield "## Answers of groups"
+    yield ""
+    yield "| group | cut off | scores: 10, 50, 90 % | predictions |"
+    yield "| --- | ---: | --- | --- |"
+    whole = [] if facts.whole is None else [(WHOLE, facts.whole)]
+    for name, figures in [*((in_table(each.name), each.figures) for each in slices), *whole]:
+        score = ", ".join(f"{figures.score[place]:.2f}" for place in (0, 2, 4)) if figures.score else "-"
+        shares = (
+            f"{in_table(value)} {_ranged(share, (low, high))}"
+            for value, (share, low, high) in figures.value_shares.items()
+        )
+        yield f"| {name} | {figures.reasons.get('cut_off', 0):,} | {score} | {', '.join(shares) or '-'} |"
 
 
 def _asked_groups(asked: Sequence[AskedGroup]) -> Iterator[str]:
@@ -168,14 +188,14 @@ def _asked_groups(asked: Sequence[AskedGroup]) -> Iterator[str]:
         yield f"| {in_table(each.name)} | {each.rows:,} | {in_table(each.message)} | {each.verdict} |"
 
 
-def cells(each: AuditedSlice) -> tuple[str, ...]:
+def cells(figures: SliceFigures, tokens_ratio: float | None) -> tuple[str, ...]:
     """Rows, coverage, failures, accuracy and tokens of a group, as people read them."""
-    found = each.figures.to_json()
+    found = figures.to_json()
     accuracy = _ranged(found["accuracy"], (found["low"], found["high"])) if found["golden"] else "-"
     return (
-        f"{each.figures.rows:,}", _ranged(found["coverage"], found["coverage_interval"]),
+        f"{figures.rows:,}", _ranged(found["coverage"], found["coverage_interval"]),
         _ranged(found["failures"], found["failures_interval"]), accuracy,
-        "-" if each.tokens_ratio is None else f"{each.tokens_ratio:.2f}",
+        "-" if tokens_ratio is None else f"{tokens_ratio:.2f}",
     )  # fmt: skip
 
 

@@ -58,7 +58,17 @@ class SliceFigures:
             "golden": self.golden, "accuracy": _share(self.right, self.golden) if self.golden else None,
             "low": accuracy and accuracy.low, "high": accuracy and accuracy.high, "tokens": self.tokens,
             "scores": list(self.score) or None, "values": dict(self.values) or None,
+            "value_shares": {value: list(share) for value, share in self.value_shares.items()} or None,
         }  # fmt: skip
+
+    @property
+    def value_shares(self) -> dict[str, tuple[float, float, float]]:
+        """How often each choice is the prediction, as a share of the covered, with its interval of 95 %."""
+        ends = {value: wilson(count, self.covered) for value, count in self.values.items()}
+        return {
+            value: (_share(count, self.covered), ends[value].low, ends[value].high)
+            for value, count in self.values.items()
+        }
 
     @property
     def coverage(self) -> float:

@@ -79,6 +79,8 @@ def test_a_card_and_a_report_are_written(world: World) -> None:
     assert "## Not tested\n\n- language=(none): fewer than 50 rows" in card
     assert "- language=my: failures 25.0%" in card
     assert "- language=my failed for: cut_off 20" in card
+    assert "| language=my | 20 | - | - |" in card
+    assert "| (the whole list) | 204 | 90.2% (85.3% to 93.6%)" in card
     assert "- Accuracy on 204 golden rows: 80.4%" in card
     assert "- Groups by other columns of the list: id, text, empty" in card
     assert "no terms for groups of people were exchanged" in card

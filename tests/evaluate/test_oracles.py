@@ -114,4 +114,4 @@ def test_figures_of_slices(tmp_path: Path) -> None:
     for each in audit(world.job, world.data, None, Quiet()).slices:
         assert each.figures.golden == 80
         assert each.figures.right / 80 == pytest.approx(frame["accuracy"][each.value])
-        assert each.figures.values[first] / 80 == pytest.approx(frame["first"][each.value])
+        assert each.figures.value_shares[first][0] == pytest.approx(frame["first"][each.value])
