@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from batchinfer.core.home import JobData
 from batchinfer.errors import InputError
+from batchinfer.inputs.carried import UpstreamList
 from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import ListSource, UnfitList
 from batchinfer.inputs.upstream import Upstream, write_list
+from batchinfer.job import reader
 from batchinfer.job.reader import Job, placing
 
 
@@ -94,7 +98,8 @@ def list_files(
     with placing(job):
         if job.spec.input.job is None:
             return job_files(job), None
-        path, upstream = write_list(job, data, scratch, rows=rows)
+        own_list = partial(_upstream_list, job, data, scratch, rows=rows)
+        path, upstream = write_list(job, data, scratch, own_list, rows=rows)
         return [ListFile(path)], upstream
 
 
@@ -106,6 +111,20 @@ def open_list(job: Job, files: Sequence[ListFile], columns: Sequence[str]) -> Li
         except UnfitList as exc:
             exc.field = exc.at or job.field_asking(exc.column)
             raise
+
+
+def _upstream_list(job: Job, data: JobData, scratch: Path, *, rows: bool) -> UpstreamList:
+    """The list of the job that a chained one follows, as that job's file says. Raises InputError where that is not known."""
+    source = JobData(data.root, str(job.spec.input.job))
+    bound = source.record().get("job_file")
+    if not bound:
+        raise InputError(
+            f"{job.name} carries {', '.join(job.spec.input.carry)} from the list of {source.name}, whose job file is not known in "
+            f"the data folder {data.root}",
+            fix=f"batchinfer publish {source.name}",
+        )
+    upstream = replace(reader.load(str(bound), {}), roots=job.roots)
+    return UpstreamList(upstream, list_files(upstream, source, None, scratch, rows=rows)[0])
 
 
 def list_columns(

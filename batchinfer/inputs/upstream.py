@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData, job_names
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import BatchinferError, InputError, NotFound, NotPublished
+from batchinfer.inputs.carried import UpstreamList, carried_column, load_carried, with_carried
 from batchinfer.job import reader
 from batchinfer.job.parts import PREDICTION, Part
 from batchinfer.job.reader import Job, faulty
@@ -47,12 +48,19 @@ class Upstream:
 
 
 def write_list(
-    job: Job, data: JobData, scratch: Path, *, rows: bool = True, rows_at_once: int = LIST_ROWS
+    job: Job,
+    data: JobData,
+    scratch: Path,
+    own_list: Callable[[], UpstreamList] | None = None,
+    *,
+    rows: bool = True,
+    rows_at_once: int = LIST_ROWS,
 ) -> tuple[Path, Upstream]:
     """Writes the list of a chained job as Parquet below `scratch`, from the version that its upstream serves.
 
     Raises NotFound where there is no such version, InputError, SpecError or StoreError.
 
+    own_list: gives the list of the upstream itself, for a job that carries columns of it.
     rows: False for those who only look at the columns; such a list is not whole.
     rows_at_once: how many are held in memory.
     """
@@ -63,6 +71,8 @@ def write_list(
         if rows:
             version.verify()
         with scratch_database(scratch) as db:
+            if job.spec.input.carry and own_list is not None:
+                load_carried(db, own_list(), version.manifest, job.spec.input.carry, rows=rows)
             found = db.sql(_list_sql(db, version, job.spec.input, rows=rows)).to_arrow_reader(rows_at_once)
             schema = _with_zones(found.schema, version)
             with os_errors(target), pq.ParquetWriter(target, schema, compression="zstd") as writer:
@@ -126,11 +136,18 @@ def _served(job: Job, data: JobData) -> Iterator[tuple[Snapshot, Upstream]]:
 
 
 def _list_sql(db: duckdb.DuckDBPyConnection, version: Snapshot, spec: InputSpec, *, rows: bool) -> str:
-    """SQL for the list: the upstream's key columns, and its prediction or the items of a list in it."""
+    """SQL for the list: the upstream's key columns, what is carried, and its prediction or the items of a list in it."""
     key = [column.name for column in version.manifest.key]
     value = quoted(spec.as_ or PREDICTION)
     parquet = parquet_rows(version.folder / PREDICTIONS)
-    own = ", ".join(f"{version_column(name)} AS {quoted(name)}" for name in key)
+    if spec.carry:
+        parquet = with_carried(parquet)
+    own = ", ".join(
+        [
+            *(f"{version_column(name)} AS {quoted(name)}" for name in key),
+            *(f"{carried_column(name)} AS {quoted(name)}" for name in spec.carry),
+        ]
+    )
     if spec.explode is None or not rows:
         return f"SELECT {own}, {PREDICTION} AS {value} FROM {parquet}{'' if rows else ' LIMIT 0'}"
     place = Part.parse(spec.explode).json_path
@@ -140,7 +157,7 @@ def _list_sql(db: duckdb.DuckDBPyConnection, version: Snapshot, spec: InputSpec,
     # An item that is neither text nor number becomes null, and so a bad row.
     text = "CASE WHEN json_type(item) IN ('VARCHAR', 'UBIGINT', 'BIGINT', 'DOUBLE') THEN item ->> '$' END"
     return (
-        f"SELECT {', '.join(map(quoted, key))}, {text} AS {value} "
+        f"SELECT {', '.join(map(quoted, [*key, *spec.carry]))}, {text} AS {value} "
         f"FROM (SELECT {own}, unnest({items}) AS item FROM {parquet})"
     )
 
@@ -153,9 +170,14 @@ def _check_key(version: Snapshot, job: Job) -> None:
         advice = "name the item otherwise." if spec.as_ else "explode a list instead."
         field = ("input", "as" if spec.as_ else "job")
         raise InputError(f"{spec.job} has a key column {value} already: {advice}", field=field)
-    if unknown := [name for name in spec.key if name not in (*key, value)]:
+    for place, name in enumerate(spec.carry):
+        if name.lower() in map(str.lower, (*key, value)):
+            raise InputError(
+                f"{spec.job} has a key column {name} already: leave it out.", field=("input", "carry", place)
+            )
+    if unknown := [name for name in spec.key if name not in (*key, value, *spec.carry)]:
         raise InputError(
-            f"{spec.job} has no column {unknown[0]} for the key of {job.name}: it has {', '.join([*key, value])}.",
+            f"{spec.job} has no column {unknown[0]} for the key of {job.name}: it has {', '.join([*key, value, *spec.carry])}.",
             field=("input", "key", spec.key.index(unknown[0])),
         )
 

@@ -56,6 +56,9 @@ class InputSpec(Section):
     as_: NonEmpty | None = Field(
         None, alias="as", description="With explode: the name of the column that holds the item; a column of the key."
     )
+    carry: Annotated[list[NonEmpty], AfterValidator(distinct)] = Field(
+        [], description="With job: other columns of that job's list that are taken along, such as a language's name."
+    )
     key: Names = Field(description="The lookup key: the columns that other services will ask with.")
     types: dict[str, ColumnType] = Field({}, description="What a column must be; values that are not are bad rows.")
     normalize: list[Literal["nfkc", "casefold", "trim"]] = Field(
@@ -84,6 +87,8 @@ class InputSpec(Section):
             raise ValueError("needs path or job, and not both")
         if (self.explode is None) != (self.as_ is None) or (self.explode and not self.job):
             raise ValueError("explode and as belong together, and to job")
+        if self.carry and not self.job:
+            raise ValueError("carry belongs to job: of a file, all columns are there")
         return self
 
 

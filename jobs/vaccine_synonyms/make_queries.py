@@ -1,7 +1,7 @@
 """Make queries.parquet and golden.parquet: COVID vaccines and vaccine platforms, in 57 languages.
 
-Languages are BCP 47 tags; their English names come from langcodes. The golden rows are
-names that any right list must have; they were compiled by hand for this project.
+Languages are BCP 47 tags; their English names come from langcodes, and their words for vaccine
+stand below. The golden rows are names that any right list must have; they were compiled by hand for this project.
 
     pip install langcodes language_data
     python jobs/vaccine_synonyms/make_queries.py
@@ -40,12 +40,70 @@ VACCINES = [
 ]
 # Such as stand for themselves in a text: the name is a term, too.
 PLATFORMS = ["mRNA vaccine", "viral vector vaccine", "inactivated vaccine", "protein subunit vaccine"]
-LANGUAGES = [
-    "am", "ar", "az", "bg", "bn", "bs", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa",
-    "fi", "fr", "gu", "he", "hi", "hr", "hu", "hy", "id", "it", "ja", "ka", "kk", "ko", "lt",
-    "lv", "mk", "mn", "mr", "ms", "my", "nb", "ne", "nl", "pl", "pt", "ro", "ru", "sk", "sl",
-    "sq", "sr", "sv", "sw", "ta", "th", "tr", "uk", "ur", "vi", "zh-Hans", "zh-Hant",
-]  # fmt: skip
+# Language; its word for vaccine, as it stands in a dictionary. Compiled by hand for this project; 27 of them are also among the
+# keywords that Unicode CLDR 48.2 has for the picture of a syringe (npm package cldr-annotations-full).
+WORDS = dict(
+    line.split(" ", 1)
+    for line in """
+am ክትባት
+ar لقاح
+az vaksin
+bg ваксина
+bn টিকা
+bs vakcina
+ca vacuna
+cs vakcína
+da vaccine
+de Impfstoff
+el εμβόλιο
+en vaccine
+es vacuna
+et vaktsiin
+fa واکسن
+fi rokote
+fr vaccin
+gu રસી
+he חיסון
+hi टीका
+hr cjepivo
+hu vakcina
+hy պատվաստանյութ
+id vaksin
+it vaccino
+ja ワクチン
+ka ვაქცინა
+kk вакцина
+ko 백신
+lt vakcina
+lv vakcīna
+mk вакцина
+mn вакцин
+mr लस
+ms vaksin
+my ကာကွယ်ဆေး
+nb vaksine
+ne खोप
+nl vaccin
+pl szczepionka
+pt vacina
+ro vaccin
+ru вакцина
+sk vakcína
+sl cepivo
+sq vaksinë
+sr вакцина
+sv vaccin
+sw chanjo
+ta தடுப்பூசி
+th วัคซีน
+tr aşı
+uk вакцина
+ur ویکسین
+vi vắc-xin
+zh-Hans 疫苗
+zh-Hant 疫苗
+""".strip().splitlines()
+)
 
 # Vaccine; language; a name that any right list must have.
 GOLDEN = """
@@ -80,12 +138,13 @@ inactivated vaccine; ja; 不活化ワクチン
 
 def queries() -> pa.Table:
     """One row for each vaccine or platform and language."""
-    pairs = [(vaccine, tag) for vaccine in [*VACCINES, *PLATFORMS] for tag in LANGUAGES]
+    pairs = [(vaccine, tag) for vaccine in [*VACCINES, *PLATFORMS] for tag in WORDS]
     return pa.table(
         {
             "vaccine": [vaccine for vaccine, _ in pairs],
             "language": [tag for _, tag in pairs],
             "language_name": [langcodes.Language.get(tag).display_name() for _, tag in pairs],
+            "word": [WORDS[tag] for _, tag in pairs],
         },
     )
 

@@ -474,3 +474,71 @@ def test_a_confident_no_never_matches(tmp_path: Path) -> None:
         ("Sputnik-Impfstoff", "Sputnik V", "de")
     ]
     assert found[0]["score"] == pytest.approx(0.95)
+
+
+# Columns that are carried.
+
+
+CARRYING = CHAINED | {"carry": ["name", "prediction"]}
+TEMPLATE = {"template": "{{ term }} {{ vaccine }} {{ name }} {{ prediction }}"}
+
+
+def named(folder: Path) -> World:
+    """An upstream whose list has more columns than its key; one of them is called as a column of a version."""
+    world = upstream(folder)
+    columns = {"vaccine": ["Moderna"] * 3, "language": ["ru", "de", "ru"], "name": ["Russian", "German", "other"]}
+    world.rows(columns | {"prediction": [1, 2, 3]})
+    return world
+
+
+def test_columns_of_the_list_before_can_be_carried(tmp_path: Path) -> None:
+    """Each item has them by its entry's key, the first row's where several share it; they are asked with."""
+    world = downstream(named(tmp_path), source=CARRYING, prompt=TEMPLATE)
+    with world.prepared() as p:
+        rows = {row["term"]: (row["name"], row["prediction"]) for _, row in p.plan.todo()}
+    assert rows == {"Spikevax": ("German", 2), "Moderna-Impfstoff": ("German", 2), "Модерна": ("Russian", 1)}
+
+
+def test_an_entry_beyond_the_list_carries_nothing(tmp_path: Path) -> None:
+    """What people gave for a key that the list has no more is a bad row, unless the column is optional."""
+    first = named(tmp_path)
+    first.rows({"vaccine": ["Moderna"], "language": ["de"], "name": ["German"], "prediction": [2]})
+    world = downstream(first, source=CARRYING, prompt=TEMPLATE)
+    with world.prepared() as p:
+        assert [row["reason"] for row in p.query_list.bad_rows().to_pylist()] == ["null_value"]
+    optional = downstream(first, "lenient", source=CARRYING | {"optional": ["name", "prediction"]}, prompt=TEMPLATE)
+    with optional.prepared() as p:
+        assert p.query_list.bad == 0
+
+
+@pytest.mark.parametrize(
+    ("carry", "said"),
+    [
+        (["language"], "shop has a key column language already: leave it out."),
+        (["term"], "shop has a key column term already: leave it out."),
+        (["nam"], "queries.parquet has no column nam: did you mean name?"),
+    ],
+)
+def test_what_cannot_be_carried_is_refused(tmp_path: Path, carry: list[str], said: str) -> None:
+    """A column that is there in any case, and one that the list does not have."""
+    assert said in refusal(downstream(named(tmp_path), source=CHAINED | {"carry": carry}))
+
+
+def test_a_list_that_is_keyed_otherwise_carries_nothing(tmp_path: Path) -> None:
+    """The rows of such a list are not those of the served version: it is to be published first."""
+    first = named(tmp_path)
+    first.changed(input={"path": "queries.parquet", "key": ["language", "vaccine"]})
+    said = refusal(downstream(first, source=CARRYING, prompt=TEMPLATE))
+    assert "has another input.key, or other kinds of key columns, than its served version" in said
+    first.changed(input={"path": "queries.parquet", "key": KEY})
+    record = json.loads((first.data.folder / "job.json").read_text())
+    (first.data.folder / "job.json").write_text(json.dumps({**record, "job_file": None}))
+    assert "carries name, prediction from the list of shop, whose job file is not known" in refusal(
+        downstream(first, "other", source=CARRYING, prompt=TEMPLATE)
+    )
+
+
+def test_only_a_chained_job_carries(tmp_path: Path) -> None:
+    """Of a file all columns are there."""
+    with pytest.raises(SpecError, match=r"carry belongs to job: of a file, all columns are there"):
+        upstream(tmp_path, input={"path": "queries.parquet", "key": KEY, "carry": ["name"]})

@@ -23,6 +23,7 @@ from batchinfer.job.reader import Job
 from batchinfer.pipeline.publish import publish
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
+from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.parse import Parser
 from batchinfer.prompting.spec import Example
 from batchinfer.review import predictions
@@ -82,6 +83,17 @@ def read(row: dict[str, Any], text: str) -> Any:
     """What the parser of vaccine_synonyms makes of an answer to a row."""
     result = Parser(job(SYNONYMS).spec.output)(Generation(b"k" * 16, text, "stop", 1, 0, 1), row)
     return result.value if isinstance(result, Prediction) else result.reason
+
+
+def test_each_word_is_written_as_its_language_is() -> None:
+    """The word for vaccine is in a script of its language, and not in a mixed one."""
+    spec = OutputSpec.model_validate(
+        {"type": "json", "schema": {}, "steps": [{"drop_wrong_script": {"language": "language", "mixed": "drop"}}]}
+    )
+    for tag, word in MAKE["WORDS"].items():
+        result = Parser(spec)(Generation(b"k" * 16, json.dumps([word]), "stop", 1, 0, 1), {"language": tag})
+        assert isinstance(result, Prediction)
+        assert result.value == [word]
 
 
 def test_golden_rows_are_rows_that_can_be_answered() -> None:
@@ -165,6 +177,13 @@ def test_a_vaccine_is_found_by_its_own_name(tmp_path: Path) -> None:
     assert [(match.text, match.names[0].concept) for match in found] == [
         ("Moderna", "Moderna"), ("mRNA vaccine", "mRNA vaccine"), ("Spikevax", "Moderna"),
     ]  # fmt: skip
+    assert len(MAKE["WORDS"]) == 57
+    with Snapshot(folders.folder_of(homes[1], 1)) as version:
+        for tag, word in MAKE["WORDS"].items():
+            text = f"{word} Moderna: {word}"
+            for languages in ([], [tag], ["en"]):
+                [match] = [each for each in version.matcher.find(text, languages=languages) if each.text == "Moderna"]
+                assert {name.concept for name in match.names} == {"Moderna"}
 
 
 # With the real model.
@@ -214,7 +233,8 @@ def test_the_check_runs_on_a_published_list(
     first, data = borrowed(SYNONYMS, tmp_path), JobData(root, SYNONYMS)
     write(
         first.folder / "queries.parquet",
-        {name: rows[name] for name in ("vaccine", "language")} | {"language_name": ["German", "Russian"]},
+        {name: rows[name] for name in ("vaccine", "language")}
+        | {"language_name": ["German", "Russian"], "word": ["Impfstoff", "вакцина"]},
     )
     write(first.folder / "golden.parquet", {"vaccine": ["Moderna"], "language": ["de"], "answer": ['"Spikevax"']})
     predictions.import_predictions(first, data, write(tmp_path / "lists.parquet", rows), "a test", [Allowance.VALUES])

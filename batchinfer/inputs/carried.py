@@ -1,0 +1,75 @@
+"""Other columns of the list that a chained job's upstream was made of: `input.carry`.
+
+| table        | columns                               | what it holds                                         |
+| ------------ | ------------------------------------- | ----------------------------------------------------- |
+| carried_rows | lookup, row, and each carried column  | all rows of that list                                 |
+| carried      | lookup, and each carried column       | of rows that share a lookup key, the first one's      |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from batchinfer.core import keys
+from batchinfer.core.sql import quoted
+from batchinfer.errors import InputError
+from batchinfer.inputs.list_file import ListFile
+from batchinfer.inputs.parquet import ROW, ListSource
+from batchinfer.job.reader import Job
+from batchinfer.versions.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamList:
+    """The list of the job before.
+
+    job: its job file.
+    files: its list as it is now.
+    """
+
+    job: Job
+    files: Sequence[ListFile]
+
+
+def load_carried(
+    db: duckdb.DuckDBPyConnection, upstream: UpstreamList, served: Manifest, names: Sequence[str], *, rows: bool
+) -> None:
+    """Makes the table `carried`. served: the version that is joined with it. rows: False for its columns alone.
+
+    Raises InputError where the list lacks a column, or is keyed otherwise than the version.
+    """
+    spec = upstream.job.spec.input
+    source = ListSource(upstream.files, spec, names)
+    if list(served.key) != source.key or list(served.normalize) != source.normalize:
+        raise InputError(
+            f"The job file of {upstream.job.name} has another input.key, or other kinds of key columns, than its served version, so "
+            "that columns of its list cannot be carried",
+            fix=f"batchinfer publish {upstream.job.name}",
+        )
+    own = ", ".join(f"{quoted(name)} AS {carried_column(name)}" for name in names)
+    hashed = keys.lookup_hash_sql(source.key, source.normalize)
+    for number, batch in enumerate(source.batches()):
+        db.register("batch", batch.good)
+        begin = "INSERT INTO carried_rows" if number else "CREATE TABLE carried_rows AS"
+        db.execute(
+            f"{begin} SELECT {hashed} AS lookup, {quoted(ROW)} AS row, {own} FROM batch{'' if rows else ' LIMIT 0'}"
+        )
+        db.unregister("batch")
+        if not rows:
+            break
+    firsts = "SELECT min(row) FROM carried_rows GROUP BY lookup"
+    db.execute(f"CREATE TABLE carried AS SELECT * EXCLUDE (row) FROM carried_rows WHERE row IN ({firsts})")
+    db.execute("DROP TABLE carried_rows")
+
+
+def with_carried(rows: str) -> str:
+    """SQL for rows of the version beside what is carried."""
+    return f"{rows} LEFT JOIN carried USING (lookup)"
+
+
+def carried_column(name: str) -> str:
+    """SQL for a carried column's name in `carried`, which no column of a version has."""
+    return quoted(f"{name}\x1fcarried")
