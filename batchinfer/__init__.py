@@ -117,7 +117,7 @@ def run(
     yes: without asking, take another list than the served version's, regenerate most of the cache, remove most of what is
     served. console: whom to tell how it goes, and to ask.
     """
-    from batchinfer.pipeline.progress import Unattended
+    from batchinfer.pipeline.progress import CallersConsole
     from batchinfer.pipeline.run import run as run_job
     from batchinfer.planning.prepare import Options
 
@@ -125,7 +125,7 @@ def run(
         input=_path(input), limit=limit, max_hours=max_hours, publish=publish, retry_failed=retry_failed, refresh=bool(refresh),
         refresh_where=refresh if isinstance(refresh, tuple) else None, update_model=update_model, yes=yes,
     )  # fmt: skip
-    return run_job(job, data.of(job.name), options, console or Unattended())
+    return run_job(job, data.of(job.name), options, CallersConsole(console))
 
 
 @in_python
@@ -147,10 +147,10 @@ def publish(
     than the served version's, and if most of what is served would be removed. console: whom to tell how it goes.
     """
     from batchinfer.pipeline import publish as publishing
-    from batchinfer.pipeline.progress import Unattended
+    from batchinfer.pipeline.progress import CallersConsole
     from batchinfer.planning.prepare import Options
 
-    options, told, place = Options(input=_path(input), yes=yes), console or Unattended(), data.of(job.name)
+    options, told, place = Options(input=_path(input), yes=yes), CallersConsole(console), data.of(job.name)
     if candidate is None:
         return publishing.publish(job, place, options, told, force, allow_empty=allow_empty)
     return publishing.publish_candidate(job, place, options, told, candidate, force, allow_empty=allow_empty)
@@ -162,10 +162,10 @@ def versions(job: Job | str, data: Data, *, console: Console | None = None) -> l
 
     console: whom to tell that CURRENT or PIN is damaged; they count as missing then.
     """
-    from batchinfer.pipeline.progress import Unattended
+    from batchinfer.pipeline.progress import CallersConsole
     from batchinfer.versions.pointers import list_versions
 
-    return list_versions(_place(job, data), (console or Unattended()).info)
+    return list_versions(_place(job, data), CallersConsole(console).info)
 
 
 @in_python

@@ -38,7 +38,7 @@ def audit_(job: str, version: int | str | None, as_json: bool) -> None:
     """How well each group of rows is served, by the section audit: slices of the list, exchanged terms, sentences with terms.
 
     Rows with exchanged terms, and sentences, are asked through the job's cache. Writes audit.json and card.md beside the
-    job's versions. Ends with 0 whatever it finds: gate.audit refuses.
+    job's versions. Exits with 0 whatever it finds; what refuses a version is gate.audit.
     """
     from batchinfer.cli.progress import ProgressConsole
     from batchinfer.evaluate.audit import audit

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -22,6 +22,9 @@ from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, UsageError, did_you_mean, shortened
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 WIDE = 60  # characters of a cell
 LONG_WORD = 16  # characters of a word that is not broken in a table; longer ones are paths and the like
@@ -156,34 +159,54 @@ def table(
 ) -> None:
     """Prints a table as wide as the terminal. Where that is too narrow, columns of free text are broken at words.
 
+    What is too wide even so comes in several tables, each with the first column; elsewhere than on a terminal in one.
     right: columns whose values stand to the right. free: columns of free text; values of all others stay whole.
     """
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(
-        header_style="bold",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
     narrowest = [
         _narrowest([name, *(row[place] for row in texts)], free=name in free) for place, name in enumerate(columns)
     ]
-    for name, width in zip(columns, narrowest, strict=True):
-        justify: Literal["right", "left"] = "right" if name in right else "left"
-        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name not in free, min_width=width)
-    for row in texts:
-        drawn.add_row(*map(Text, row))
     console = Console()
-    needed = sum(narrowest) + len(narrowest) * BETWEEN + 1
-    console.width = max(console.width, needed)  # a narrow terminal breaks lines, but no column is lost
+    parts = _parts(narrowest, console.width) if console.is_terminal else [list(range(len(columns)))]
     if title:  # not the table's own, which would be broken at its width
         console.print(Text(title, style="table.title"), soft_wrap=True)
-    console.print(drawn)
+    for places in parts:
+        drawn = _drawn([(columns[place], narrowest[place]) for place in places], right, free)
+        for row in texts:
+            drawn.add_row(*(Text(row[place]) for place in places))
+        # A narrow terminal breaks lines, but no column is lost.
+        console.width = max(console.width, _width([narrowest[place] for place in places]))
+        console.print(drawn)
+
+
+def _drawn(columns: Sequence[tuple[str, int]], right: Sequence[str], free: Sequence[str]) -> Table:
+    """A table without rows. columns: each with its least width."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    drawn = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name, width in columns:
+        justify: Literal["right", "left"] = "right" if name in right else "left"
+        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name not in free, min_width=width)
+    return drawn
+
+
+def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
+    """The places of the columns of each table, so that each is as narrow as the room if it can be."""
+    parts = [[0]] if widths else []
+    for place in range(1, len(widths)):
+        if len(parts[-1]) > 1 and _width([widths[each] for each in (*parts[-1], place)]) > room:
+            parts.append([0])
+        parts[-1].append(place)
+    return parts
+
+
+def _width(columns: Sequence[int]) -> int:
+    """Of a table with columns of these widths."""
+    return sum(columns) + len(columns) * BETWEEN + 1
 
 
 def _narrowest(texts: Sequence[str], *, free: bool) -> int:

@@ -38,7 +38,9 @@ def _numbers(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
 
 @click.command("eval")
 @job_argument
-@click.option("--shots", callback=_numbers, metavar="0,2,4", help="Arms with so many examples; all for each there is.")
+@click.option(
+    "--shots", callback=_numbers, metavar="0,2,4", help="Arms with these numbers of examples; all takes every one."
+)
 @click.option(
     "--draws", type=Integer(min=1, max=100), default=1, metavar="N", help="Draws of examples, for each number."
 )
@@ -73,7 +75,7 @@ def eval_(
 ) -> None:
     """Compare prompts on rows whose right answers are known, and choose one.
 
-    An arm is the job with so many examples, another draw of them, template, system text or model; each is combined with
+    An arm is the job with a number of examples, another draw of them, template, system text or model; each is combined with
     each. Arms are asked through the job's cache. One half of the golden rows is to choose an arm on, the other to report on.
     """
     need_scipy()
@@ -154,7 +156,7 @@ def _print_power(report: EvalReport) -> None:
     smallest = report.smallest_difference
     said = "no difference at all" if smallest is None else f"differences from {smallest:.3f}"
     tell(
-        f"{report.dev:,} rows show {said} with 80 %, {report.assumption}, corrected for {len(report.arms)} arms; "
+        f"{report.dev:,} rows show {said} in 80 % of such comparisons, {report.assumption}, corrected for {len(report.arms)} arms; "
         f"a difference of 0.05 needs {report.rows_for_5_points:,} golden rows."
     )
 

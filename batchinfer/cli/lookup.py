@@ -13,7 +13,7 @@ import click
 from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_data, table
 from batchinfer.cli.values import OneOf
 from batchinfer.core.home import JobData
-from batchinfer.errors import BatchinferError, NotFound, UsageError
+from batchinfer.errors import BatchinferError, NotFound, UsageError, did_you_mean
 from batchinfer.versions.query import OFFSETS, language_ranges
 
 
@@ -32,7 +32,8 @@ def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
         texts = pairs(pair, list(columns))
         unknown = [name for name in texts if name not in columns]
         if unknown:
-            raise UsageError(f"{unknown[0]} is not part of the lookup key, which is {', '.join(columns)}.")
+            fix = did_you_mean(unknown[0], columns) or f"it is {', '.join(columns)}."
+            raise UsageError(f"{unknown[0]} is not part of the lookup key of {data.name}", fix=fix)
         body = snapshot.get({name: typed(text, columns[name]) for name, text in texts.items()})
     if body is None:
         raise NotFound(f"{data.name} has no prediction for {', '.join(pair)} in version {snapshot.number}.")

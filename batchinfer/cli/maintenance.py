@@ -160,7 +160,7 @@ def _tell_repair(report: RepairReport) -> None:
     for remark in report.remarks:
         tell(remark)
     if report.kept is not None:
-        tell(f"The damaged file is kept as {report.kept}: remove it once you need it no more.")
+        tell(f"The damaged file is kept as {report.kept}: remove it once you no longer need it.")
     tell("The next run makes what is missing.")
 
 

@@ -111,7 +111,7 @@ def _said(report: VersionPrecision) -> str:
         )
     if found.disagreements:
         said.append(
-            f"Of {counted(found.disagreements, 'row')} reviewers say different things; each counts for their mean."
+            f"Reviewers disagree on {counted(found.disagreements, 'row')}; each counts with the mean of their verdicts."
         )
     if found.others:
         said.append(

@@ -50,7 +50,7 @@ class Placement:
     @property
     def description(self) -> str:
         if self.is_cpu:
-            return f"{len(self.cores)} CPU core{'s' if len(self.cores) != 1 else ''}"
+            return f"{counted(len(self.cores), 'CPU core')}"
         return " + ".join(gpu.name for gpu in self.gpus)
 
     @property
@@ -94,7 +94,7 @@ def place(replicas: int | str, tensor_parallel: int, gpus: list[Gpu], cores: lis
     """
     if not gpus:
         if tensor_parallel > 1:
-            said = f"{counted(tensor_parallel, 'GPU')} are asked for, but this machine has none: remove it."
+            said = f"{counted(tensor_parallel, 'GPU')} are asked for, but this machine has none: remove the setting."
             raise UsageError(said, field=("engine", "tensor_parallel"))
         count = 1 if replicas == "auto" else int(replicas)
         if count > len(cores):

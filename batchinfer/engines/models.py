@@ -140,7 +140,7 @@ def hub_commit(model: str, revision: str | None) -> str:
     if isinstance(cached, str):
         return Path(cached).parent.name
     raise ModelError(
-        f"The model {model} is not on this machine, and no model hub can be reached: correct the id, or mend the network.",
+        f"The model {model} is not on this machine, and no model hub can be reached: correct the id, or connect this machine to the hub.",
         field=ID,
     )
 

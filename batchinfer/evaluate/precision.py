@@ -19,7 +19,7 @@ from batchinfer.core.output import OutputFile
 from batchinfer.core.person import Nobody, Person
 from batchinfer.core.records import Info, Source
 from batchinfer.core.sql import listed, literal
-from batchinfer.errors import NotFound, UsageError, counted
+from batchinfer.errors import NotFound, UsageError, counted, did_you_mean
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Options, Prepared, prepare, quiet
 from batchinfer.publish.caution import confirm_list
@@ -284,7 +284,8 @@ class _Draw:
         found = own | {name: f"s.{listed(name)}" for name in self._slices}
         found |= {name: f"l.{listed(name)}" for name in context} | {name: f"e.{listed(name)}" for name in key}
         if unknown := [name for name in where if name not in found]:
-            raise UsageError(f"--where: there is no column {unknown[0]} to draw by: there are {', '.join(found)}.")
+            fix = did_you_mean(unknown[0], found) or f"there are {', '.join(found)}."
+            raise UsageError(f"--where: there is no column {unknown[0]} to draw by", fix=fix)
         return [found[name] for name in where]
 
     def _make_frame(self, drawn: list[int]) -> None:

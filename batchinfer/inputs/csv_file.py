@@ -44,9 +44,7 @@ def as_parquet(
     try:
         _write(path, target, line, known, rows_at_once)
     except UnicodeDecodeError as exc:
-        raise InputError(
-            f"{path}, line {_first_not_utf8(path)}: the text is not UTF-8: save the file as CSV in UTF-8."
-        ) from exc
+        raise InputError(f"{path}, line {_first_not_utf8(path)} is not UTF-8: save the file as CSV in UTF-8.") from exc
     except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc.strerror}.") from exc
     return target

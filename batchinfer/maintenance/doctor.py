@@ -17,7 +17,7 @@ from batchinfer.core.home import JobData
 from batchinfer.engines import bundled, models
 from batchinfer.engines.devices import find_gpus, place_here
 from batchinfer.engines.environment import intel_openmp
-from batchinfer.errors import BatchinferError
+from batchinfer.errors import BatchinferError, counted
 from batchinfer.inputs import files
 from batchinfer.job.reader import Job, placing
 from batchinfer.prompting.likelihood import used_columns
@@ -104,7 +104,7 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
         used = () if prompt is None else used_columns(prompt, output, str(opened.path))
         source, made_of = files.list_columns(opened, data, used=used)
         count, first = len(source.files), source.files[0]
-        yield Finding("query list", str(made_of or f"{count} file{'s' if count != 1 else ''}, {first}"))
+        yield Finding("query list", str(made_of or f"{counted(count, 'file')}, {first}"))
     except BatchinferError as exc:
         yield Finding("query list", "cannot be used", ok=False, fix=str(exc))
     if opened.spec.model is not None:
@@ -121,7 +121,7 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
             runs = Store(data.cache).runs()
             yield Finding(
                 "cache",
-                f"{data.cache.stat().st_size / (1 << 20):.0f} MiB, {len(runs)} run{'' if len(runs) == 1 else 's'}",
+                f"{data.cache.stat().st_size / (1 << 20):.0f} MiB, {counted(len(runs), 'run')}",
             )
         except BatchinferError as exc:
             yield Finding("cache", str(data.cache), ok=False, fix=str(exc))

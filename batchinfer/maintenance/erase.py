@@ -22,7 +22,7 @@ from batchinfer.core.database import scratch_database
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Nobody, Person, ask
-from batchinfer.errors import InputError, NotFound, UsageError
+from batchinfer.errors import InputError, NotFound, UsageError, did_you_mean
 from batchinfer.inputs.files import list_files
 from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import ListSource
@@ -137,7 +137,7 @@ def erase_entry(
         _sweep(data, store)
         files, unread = _list_files(job, data, instead, scratch)
         places = all_folders(data)
-        entry = _entry(job, files, [manifest for _, manifest in places.values()], texts)
+        entry = _entry(job, data, files, [manifest for _, manifest in places.values()], texts)
         _ask(person or Nobody(), data, entry, yes=yes)
         if has_cache := store.path.exists():
             store.prepare()
@@ -207,7 +207,7 @@ def _list_files(
 
 
 def _entry(
-    job: Job | None, files: Sequence[ListFile], manifests: Sequence[Manifest], texts: Mapping[str, str]
+    job: Job | None, data: JobData, files: Sequence[ListFile], manifests: Sequence[Manifest], texts: Mapping[str, str]
 ) -> Entry:
     """The entry, its values of the kinds that the list has, or else a version. Raises UsageError."""
     known: list[tuple[tuple[Column, ...], tuple[str, ...]]] = []
@@ -224,9 +224,12 @@ def _entry(
         if {column.name for column in columns} == texts.keys():
             return Entry(texts, columns, normalize)
     if not known:
-        raise NotFound("Nothing of this job is stored here: there is no entry to erase.")
-    names = " or ".join(dict.fromkeys(", ".join(column.name for column in columns) for columns, _ in known))
-    raise UsageError(f"The lookup key is {names}: give a value for each of its columns, and no others.")
+        raise NotFound(f"Nothing of the job {data.name} is stored in {data.root}: there is no entry to erase.")
+    keys = list(dict.fromkeys(tuple(column.name for column in columns) for columns, _ in known))
+    unknown = [name for name in texts if name not in keys[0]]
+    fix = did_you_mean(unknown[0], keys[0]) if unknown else None
+    names = " or ".join(map(", ".join, keys))
+    raise UsageError(f"The lookup key is {names}", fix=fix or "give a value for each of its columns, and no others.")
 
 
 def _trace(

@@ -20,7 +20,7 @@ def too_many(limits: OnErrorsSpec, progress: Progress) -> bool:
 def stopped_early(job: str, progress: Progress) -> Stopped:
     """Why a run stopped, by its figures once what was in flight is finished, too."""
     share = _share(progress.failed, progress.done)
-    return _stopped(f"Stopped early: {share} that are finished failed", job, progress.reasons, HOW_TO_GO_ON)
+    return _stopped(f"Stopped early: {share} that are finished failed.", job, progress.reasons, HOW_TO_GO_ON)
 
 
 def mostly_bad(job: str, limits: OnErrorsSpec, counts: Counts, reasons: Mapping[str, int]) -> Stopped | None:
@@ -29,7 +29,7 @@ def mostly_bad(job: str, limits: OnErrorsSpec, counts: Counts, reasons: Mapping[
         return None
     share = _share(counts.bad, counts.rows)
     return _stopped(
-        f"Stopped before the model was asked: {share} in the list are bad",
+        f"Stopped before the model was asked: {share} in the list are bad.",
         job,
         reasons,
         "Then run the same command again.",
@@ -46,5 +46,5 @@ def _is_too_many(limits: OnErrorsSpec, failed: int, finished: int) -> bool:
 
 def _stopped(said: str, job: str, reasons: Mapping[str, int], next_step: str) -> Stopped:
     cause = advice(job, ranked(reasons))
-    fix = f"{cause[0].lower()}{cause[1:]} {next_step} on_errors in the job file says when a run stops."
+    fix = f"{cause} {next_step} on_errors in the job file says when a run stops."
     return Stopped(said, fix=fix)

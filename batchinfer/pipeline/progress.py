@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from batchinfer.core.person import Nobody, Person
+from batchinfer.core.python_words import reworded
 from batchinfer.core.records import Failure, Generation, Prediction
 
 
@@ -89,3 +90,19 @@ class Unattended(Nobody):
 
     def progress(self, progress: Progress, cached: int) -> None:
         """Nothing."""
+
+
+class CallersConsole:
+    """The `Console` of who calls from Python, told and asked in the words of Python; nobody without one."""
+
+    def __init__(self, console: Console | None) -> None:
+        self._console = console or Unattended()
+
+    def info(self, text: str) -> None:
+        self._console.info(reworded(text))
+
+    def confirm(self, text: str, *, typed: str | None = None) -> bool | None:
+        return self._console.confirm(reworded(text), typed=typed)
+
+    def progress(self, progress: Progress, cached: int) -> None:
+        self._console.progress(progress, cached)

@@ -20,7 +20,7 @@ from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import Info
-from batchinfer.errors import BatchinferError, UsageError, counted
+from batchinfer.errors import BatchinferError, UsageError, counted, did_you_mean
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_columns, list_files, open_list
 from batchinfer.inputs.parquet import ListSource
@@ -256,7 +256,8 @@ def _rebuild_lookups(workspace: Workspace, data: JobData, info: Info, *, is_own:
 def _selection(options: Options, max_age: timedelta | None, data: JobData, columns: list[str]) -> Selection:
     """What is to be made again. A refresh that was stopped goes on: what it made since it began counts as done."""
     if options.refresh_where and options.refresh_where[0] not in columns:
-        raise UsageError(f"--refresh: the list has no column {options.refresh_where[0]} that the job uses.")
+        fix = did_you_mean(options.refresh_where[0], columns) or f"it uses {', '.join(columns)}."
+        raise UsageError(f"--refresh: the list has no column {options.refresh_where[0]} that the job uses", fix=fix)
     begun = data.refresh_since(options.refresh_text)
     # One that began in the future began under a clock that went wrong: what it made has no known age.
     since = (now() if begun is None or begun > latest() else begun) if options.refresh else None

@@ -26,6 +26,7 @@ from batchinfer.versions.manifest import Forced, Manifest
 from batchinfer.versions.snapshot import Snapshot
 
 SAMPLE = 100  # entries that are looked up again
+NOT_PUBLISHED = "Nothing was published: check the disk, then run again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,11 @@ def check(folder: Path) -> None:
         version.verify()
         held = version.manifest.match
         if version.matches and (held is None or len(version.matcher) != held.terms):
-            raise StoreError(f"{folder}: the matcher does not hold the terms that were written; nothing is published.")
+            raise StoreError(f"{folder}: the matcher does not hold the terms that were written. {NOT_PUBLISHED}")
         for values in _sample(folder, version.manifest):
             query = {column.name: value for column, value in zip(version.manifest.key, values, strict=True)}
             if version.get(query) is None:
-                raise StoreError(
-                    f"{folder}: the entry {query_text(query)} cannot be looked up again; the version is not published."
-                )
+                raise StoreError(f"{folder}: the entry {query_text(query)} cannot be looked up again. {NOT_PUBLISHED}")
 
 
 def _sample(folder: Path, manifest: Manifest) -> Iterator[tuple[Any, ...]]:

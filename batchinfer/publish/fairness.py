@@ -12,8 +12,8 @@ from batchinfer.publish.slices import AuditedSlice, FairVerdict
 
 MOST_NAMED = 5  # groups in a sentence
 UNASKED = (
-    "not enough data for exchanged terms and sentences: no audit has asked them with this prompt and model: "
-    "batchinfer audit JOB does"
+    "not enough data for exchanged terms and sentences, since no audit has asked them with this prompt and model: "
+    "run batchinfer audit JOB"
 )
 
 

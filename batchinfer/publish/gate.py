@@ -128,11 +128,11 @@ def _precise(limit: float, found: Precision) -> Check:
     low = found.low
     passed = found.estimate is not None and low >= limit
     if found.estimate is None:
-        message = f"{found.problem} (a precision from at least {limit:.1%} on wanted"
+        message = f"{found.problem} (a lower end of at least {limit:.1%} wanted"
     else:
         message = (
             f"{found.estimate:.1%} of the {found.of} are right by {counted(found.verdicts, 'verdict')}, "
-            f"{low:.1%} to {found.high:.1%} with 95 % (from at least {limit:.1%} on wanted"
+            f"95 % interval {low:.1%} to {found.high:.1%} (a lower end of at least {limit:.1%} wanted"
         )
     return Check(
         "precision",
@@ -148,15 +148,15 @@ def _whole(limit: float, found: Estimated) -> Check:
     """The lower end of the recall's interval must reach the limit; where it does not, how many golden rows might."""
     low, high, rows = found.interval.low, found.interval.high, found.verdicts
     message = (
-        f"{found.value:.1%} of what {counted(rows, 'golden row')} must contain is served, {low:.1%} to {high:.1%} with 95 % "
-        f"(from at least {limit:.1%} on wanted"
+        f"{found.value:.1%} of what {counted(rows, 'golden row')} must contain is served, 95 % interval {low:.1%} to {high:.1%} "
+        f"(a lower end of at least {limit:.1%} wanted"
     )
     if low < limit:
         wanted = verdicts_wanted(limit, found, MOST_GOLDEN)
         message += (
             "; more golden rows would not help"
             if wanted is None
-            else f"; about {counted(wanted, 'golden row')} more might do"
+            else f"; about {counted(wanted, 'more golden row')} might do"
         )
     used = {"estimate": found.value, "low": low, "high": high, "rows": rows}
     return Check("recall", low, limit, low >= limit, f"{message})", used=used)
@@ -185,7 +185,7 @@ def _missing(limit: float, found: Precision) -> str:
         return "; more verdicts would not help"
     stale = found.rows - found.covered
     new = f" since no sample stands for {counted(stale, 'row')} of {found.rows:,}," if stale and found.samples else ""
-    return f";{new} about {counted(wanted, 'verdict')} more: batchinfer precision JOB --sample {wanted} --out FILE"
+    return f";{new} about {counted(wanted, 'more verdict')} might do: batchinfer precision JOB --sample {wanted} --out FILE"
 
 
 def _coverage(least: float, figures: Figures) -> Check:

@@ -26,7 +26,7 @@ from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.core.person import Nobody, Person
 from batchinfer.core.records import VerdictKind
 from batchinfer.core.sql import listed, literal, quoted
-from batchinfer.errors import UsageError
+from batchinfer.errors import UsageError, did_you_mean
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
@@ -207,7 +207,8 @@ def _context(query_list: QueryList, spec: JobSpec) -> list[str]:
 def _check_where(where: Mapping[str, str], columns: list[str]) -> None:
     known = [name for name in columns if name not in PERSON]
     if unknown := [name for name in where if name not in known]:
-        raise UsageError(f"--where: a review has no column {unknown[0]}: it has {', '.join(known)}.")
+        fix = did_you_mean(unknown[0], known) or f"it has {', '.join(known)}."
+        raise UsageError(f"--where: a review has no column {unknown[0]}", fix=fix)
 
 
 def _write_csv(

@@ -242,7 +242,8 @@ class Service:
     async def metrics(self, request: Request) -> Response:
         record = self.authenticator.check(request.headers.get("authorization"), None)
         if record is not None and record.jobs is not None:
-            raise Problem("forbidden", f"The API key {record.id} is limited to some jobs: /metrics covers all of them.")
+            said = f"The API key {record.id} is limited to some jobs, and /metrics covers all: send one that is not limited."
+            raise Problem("forbidden", said)
         settings = self._settings
         text = await asyncio.to_thread(
             exposition, self.worker_metrics, settings.metrics_folder, settings.run_folder, self.registry

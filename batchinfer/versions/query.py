@@ -120,9 +120,11 @@ class QueryReader:
     def _refuse_names(self, named: list[str]) -> None:
         missing = [name for name in self.names if name not in named]
         unknown = [errors.shortened(str(name)) for name in named if name not in self.names]
-        said = [f"{', '.join(missing)} is missing"] if missing else []
-        said += [f"{', '.join(unknown[:5])} is not part of it"] if unknown else []
-        raise UsageError(f"The lookup key of {self._job} is {', '.join(self.names)}: {' and '.join(said)}.")
+        said = [f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"] if missing else []
+        said += [f"{', '.join(unknown[:5])} {'is' if len(unknown) == 1 else 'are'} not part of it"] if unknown else []
+        hint = errors.did_you_mean(unknown[0], missing) if unknown and missing else None
+        end = f"; {hint}" if hint else "."
+        raise UsageError(f"The lookup key of {self._job} is {', '.join(self.names)}: {' and '.join(said)}{end}")
 
 
 def parameters(query_string: bytes) -> dict[str, list[str]]:

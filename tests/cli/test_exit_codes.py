@@ -30,7 +30,9 @@ def test_a_miss(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     done = batchinfer("lookup", "shop", "text=seven")
     assert (done.code, done.sentence) == (6, "shop has no prediction for text=seven in version 1.")
     done = batchinfer("lookup", "shop", "txt=one")
-    assert (done.code, done.sentence) == (2, "txt is not part of the lookup key, which is text.")
+    assert (done.code, done.sentence) == (2, "txt is not part of the lookup key of shop: did you mean text?")
+    done = batchinfer("lookup", "shop", "language=one")
+    assert done.sentence == "language is not part of the lookup key of shop: it is text."
 
 
 @pytest.mark.parametrize("command", [["runs", "shop"], ["failures", "shop"]])

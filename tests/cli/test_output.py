@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -422,6 +423,33 @@ def test_a_narrow_terminal_loses_no_column(batchinfer: Cli, ran: Path, monkeypat
 
     assert words(60) == words(20) == words(400)
     assert {"run", "rows", "generated", "done"} <= words(60)
+
+
+def test_a_table_that_is_too_wide_comes_in_parts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal each part is as wide as that at most and begins with the first column; in a file the table is whole."""
+    columns = ["run", *(f"{'figure' * 2}{number}" for number in range(9))]
+    rows = [[1, *range(9)], [2, *range(10, 19)]]
+
+    def lines(width: int) -> list[str]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        common.table("", columns, rows)
+        return [
+            line.rstrip()
+            for line in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+            if line.strip()
+        ]
+
+    assert len(lines(60)) == 4
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert len(lines(160)) == 4
+    parts = lines(60)
+    assert len(parts) == 12
+    assert max(map(len, parts)) <= 60
+    assert [line.split()[0] for line in parts if "─" not in line] == ["run", "1", "2"] * 3
+    assert {word for line in parts for word in line.split()} >= set(columns)
+    assert len(lines(5)) == 9 * 4
 
 
 def test_the_bundled_model_is_noted_once(

@@ -153,7 +153,7 @@ def test_infinity_can_be_asked_for(typed: Lookup) -> None:
 
 
 BAD: list[tuple[Any, str]] = [
-    ({}, "The lookup key of typed is text, count, ratio, fresh, day, at: text, count, ratio, fresh, day, at is missing."),
+    ({}, "The lookup key of typed is text, count, ratio, fresh, day, at: text, count, ratio, fresh, day, at are missing."),
     (TYPED[0] | {"odd": 1}, "The lookup key of typed is text, count, ratio, fresh, day, at: odd is not part of it."),
     (TYPED[0] | {"count": "7"}, "count: expected an integer, got '7'."),
     (TYPED[0] | {"count": True}, "count: expected an integer, got true."),

@@ -45,7 +45,9 @@ def test_more_replicas_than_cores_are_refused() -> None:
 
 def test_tensor_parallel_needs_gpus() -> None:
     """Sharing a model between GPUs is refused where there are none."""
-    with pytest.raises(UsageError, match=r"^2 GPUs are asked for, but this machine has none: remove it\.$") as refused:
+    with pytest.raises(
+        UsageError, match=r"^2 GPUs are asked for, but this machine has none: remove the setting\.$"
+    ) as refused:
         place("auto", 2, [], [0, 1])
     assert refused.value.field == ("engine", "tensor_parallel")
 

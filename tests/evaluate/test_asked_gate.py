@@ -37,7 +37,7 @@ def refused_job(folder: Path, tiny: Path) -> tuple[Job, JobData]:
     job, data = asked_job(folder, tiny, texts(), gate=GATE)
     with pytest.raises(GateFailed) as refused:
         run(job, data, Options(), RecordingConsole(), ScriptedScorer(says(fair)))
-    assert "no audit has asked them with this prompt and model: batchinfer audit JOB does" in str(refused.value)
+    assert "no audit has asked them with this prompt and model: run batchinfer audit JOB" in str(refused.value)
     assert "batchinfer audit asked --version r1" in str(refused.value.fix)
     return job, data
 

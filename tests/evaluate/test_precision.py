@@ -200,7 +200,7 @@ def test_the_gate(served: World) -> None:
     assert check.used["verdicts"] == 150
     strict = world.changed(gate=LENIENT | {"precision": 0.97})
     strict.rows({"id": numbers[:-1], "text": [f"text {number}" for number in numbers[:-1]]})
-    with pytest.raises(GateFailed, match=r"from at least 97.0% on wanted; more verdicts would not help"):
+    with pytest.raises(GateFailed, match=r"a lower end of at least 97.0% wanted; more verdicts would not help"):
         strict.publish()
 
 

@@ -567,7 +567,7 @@ def test_home_of_the_copy(world: World) -> None:
     """A job folder with nothing but a lock has nothing to forget."""
     data = JobData(world.data.root, "other")
     data.folder.mkdir()
-    with pytest.raises(NotFound, match="Nothing of this job is stored here"):
+    with pytest.raises(NotFound, match="Nothing of the job other is stored in"):
         erase.erase_entry(None, data, {"name": "x"})
 
 

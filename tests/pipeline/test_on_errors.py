@@ -46,8 +46,8 @@ def test_when_it_is_too_many(good: int, bad: int, stops: bool) -> None:
 def test_the_share_reads_well(good: int, bad: int, said: str) -> None:
     """All of them are not so many of so many, and one reason is not the most frequent one."""
     stopped = stopped_early("shop", counted(good, bad))
-    assert str(stopped).startswith(f"Stopped early: {said}: most often refused (all {bad}): ")
-    assert "the reason is refused: " in str(stopped_early("shop", counted(0, 1)))
+    assert str(stopped).startswith(f"Stopped early: {said}. Most often refused (all {bad}): ")
+    assert "The reason is refused: " in str(stopped_early("shop", counted(0, 1)))
 
 
 def test_a_run_that_mostly_fails_stops_and_goes_on(tmp_path: Path, tiny: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_run_that_mostly_fails_stops_and_goes_on(tmp_path: Path, tiny: Path) -
             run(job, data, Options(), audience, pool)
         said = str(stopped.value)
         assert stopped.value.exit_code == 4
-        assert "rows that are finished failed: most often cut_off (all " in said
+        assert "rows that are finished failed. Most often cut_off (all " in said
         assert "raise sampling.max_tokens" in said
         assert "batchinfer failures shop shows the rows. Run the same command again" in said
         assert "Most rows fail: finishing what is in flight." in audience.said
@@ -115,7 +115,7 @@ def test_a_list_of_mostly_bad_rows_asks_nothing(tmp_path: Path, tiny: Path) -> N
     rows = {"text": ["fine", *[None] * 9]}
     job, data = make_job(tmp_path / "shop", rows, tiny, on_errors={"after": 10})
     unstarted = EnginePool.__new__(EnginePool)
-    with pytest.raises(Stopped, match=r"9 of the 10 rows in the list are bad: most often null_key \(all 9\)") as stop:
+    with pytest.raises(Stopped, match=r"9 of the 10 rows in the list are bad\. Most often null_key \(all 9\)") as stop:
         run(job, data, Options(), RecordingConsole(), unstarted)
     assert stop.value.fix.startswith("Most often null_key (all 9): fill the columns of input.key in the list; ")
     assert len(Store(data.cache).failures()) == 9

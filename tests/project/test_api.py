@@ -104,9 +104,11 @@ def test_reports_print_what_the_commands_print(seasons: World) -> None:
 
 
 def test_a_run_tells_its_console_and_takes_every_option(seasons: World, tmp_path: Path) -> None:
-    """A run from Python takes what the command takes, and says what it did."""
-    other = write(tmp_path / "other.parquet", {"month": ["July"]})
-    report = batchinfer.run(seasons.job, batchinfer.Data(seasons.data.root), input=other, yes=True)
+    """A run from Python takes what the command takes, and says what it did, in the words of Python."""
+    other, told = write(tmp_path / "other.parquet", {"month": ["July"]}), RecordingConsole()
+    report = batchinfer.run(seasons.job, batchinfer.Data(seasons.data.root), input=other, yes=True, console=told)
+    assert f"{report.list_differs} Continue? Yes (yes=True)." in told.said
+    assert "--" not in " ".join(told.said)
     assert (report.status, report.rows, report.input) == ("done", 1, str(other))
     with pytest.raises(batchinfer.errors.UsageError, match="no column language"):
         batchinfer.run(seasons.job, batchinfer.Data(seasons.data.root), refresh=("language", "de"), yes=True)

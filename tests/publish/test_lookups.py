@@ -98,7 +98,7 @@ def test_missing_and_unknown_columns_are_refused(make: Make) -> None:
     world.publish()
     with pytest.raises(UsageError, match=r"^The lookup key of shop is a, b: b is missing and c is not part of it\.$"):
         world.get(a="x", c=1)
-    with pytest.raises(UsageError, match="a, b is missing"):
+    with pytest.raises(UsageError, match="a, b are missing"):
         world.get()
 
 

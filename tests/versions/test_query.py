@@ -115,10 +115,10 @@ def test_every_kind_that_a_key_can_have_can_be_asked_for() -> None:
 @pytest.mark.parametrize(
     ("kind", "query", "sentence"),
     [
-        ("string", b"", "The lookup key of shop is a, b: a, b is missing."),
+        ("string", b"", "The lookup key of shop is a, b: a, b are missing."),
         ("string", b"a=1", "The lookup key of shop is a, b: b is missing."),
         ("string", b"a=1&c=2", "The lookup key of shop is a, b: b is missing and c is not part of it."),
-        ("string", b"a=1&b=2&c=3&d=", "The lookup key of shop is a, b: c, d is not part of it."),
+        ("string", b"a=1&b=2&c=3&d=", "The lookup key of shop is a, b: c, d are not part of it."),
         ("string", b"a=1&b=2&a=1", "a is given more than once."),
         ("string", b"a=%4&b=2", "The URL has a % that is not followed by two hexadecimal digits: write %25 for a % sign."),
         ("string", b"a=%&b=2", "The URL has a % that is not followed by two hexadecimal digits: write %25 for a % sign."),
@@ -152,6 +152,7 @@ def test_a_url_that_does_not_fit_is_refused(kind: Kind, query: bytes, sentence: 
     [
         ("string", {}, "The lookup key of shop is a: a is missing."),
         ("string", {"a": "x", "b": 1}, "The lookup key of shop is a: b is not part of it."),
+        ("string", {"aa": 1}, "The lookup key of shop is a: a is missing and aa is not part of it; did you mean a?"),
         ("string", {"b" * 100: 1}, f"The lookup key of shop is a: a is missing and {'b' * 59}… is not part of it."),
         ("string", {"a": None}, "a: expected a string, got null."),
         ("string", {"a": 7}, "a: expected a string, got 7."),
