@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import operator
+import os
 import tempfile
 import zlib
 from array import array
@@ -24,7 +25,7 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import LIST_ROWS, TEXT_ROWS, one, record_batches, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Source
-from batchinfer.errors import MissingExtra, counted
+from batchinfer.errors import MissingExtra, StoreError, counted
 from batchinfer.job.matched import matched_sql
 from batchinfer.job.parts import Part
 from batchinfer.job.spec import MatchSpec
@@ -36,6 +37,9 @@ from batchinfer.versions.layout import PREDICTIONS, version_column
 MOST_EXAMPLES = 5
 LIST = "list"  # the source of terms that are no predictions: they stand in the list
 CLEARLY = 0.2  # by which the score of a generic term's concept must be above that of the next
+LONGEST_TERM = 5000  # characters; nobody writes longer ones in a text that is to be matched
+LONG_TERM = 100  # characters; where terms are so long on average, an automaton takes more memory than its terms say
+MOST_STATES = 12_000_000  # of such terms: building it takes 200 bytes for each
 FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, score DOUBLE, source VARCHAR"
 
 
@@ -48,6 +52,7 @@ class Terms:
     unwanted: entries that `where` and `min_score` leave out, with their terms.
     empty: terms left out since folding leaves nothing of them.
     short: terms left out since they are too short.
+    long: terms left out since they are too long.
     stopped: terms left out since they are stop terms.
     generic: terms that name too many concepts.
     dropped: whether the generic ones were left out too.
@@ -60,6 +65,7 @@ class Terms:
     unwanted: int
     empty: int
     short: int
+    long: int
     stopped: int
     generic: int
     dropped: bool
@@ -72,7 +78,7 @@ class Terms:
         reasons = (
             (self.unwanted, "entry by match.where or match.min_score", "entries by match.where or match.min_score"),
             (self.empty, "empty term", None), (self.short, "term that is too short", "terms that are too short"),
-            (self.stopped, "stop term", None),
+            (self.long, "term that is too long", "terms that are too long"), (self.stopped, "stop term", None),
         )  # fmt: skip
         out = ", ".join(counted(count, one_of, several) for count, one_of, several in reasons if count)
         left = f"; left out: {out}" if out else ""
@@ -128,6 +134,7 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
         unwanted,
         out["empty"],
         out["short"],
+        out["long"],
         out["stopped"],
         generic,
         dropped=drop,
@@ -210,6 +217,9 @@ class TermFilter:
         for row, (term, language) in enumerate(
             zip(*(batch.column(name).to_pylist() for name in ("term", "language")), strict=True)
         ):
+            if len(term) > LONGEST_TERM:
+                self.left_out["long"] += 1
+                continue
             first, *more = self._folding.patterns(term, language)
             if self._is_good(first):
                 found = [first, *(pattern for pattern in more if pattern)]
@@ -271,13 +281,24 @@ def _write_rest(file: BinaryIO, patterns: list[str], offsets: array[int], checks
 
 
 def _automaton(patterns: list[str]) -> bytes:
-    """The automaton as a file can hold it. patterns: different, sorted, which makes it quicker to build."""
+    """The automaton as a file can hold it. patterns: different, sorted, which makes it quicker to build. Raises StoreError."""
     if not patterns:
         return b""
+    if sum(map(len, patterns)) > LONG_TERM * len(patterns) and (states := _states(patterns)) > MOST_STATES:
+        raise StoreError(
+            f"The terms are long and differ in {states:,} characters, and at most {MOST_STATES:,} can be matched: "
+            "leave the long ones out, with match.where or in what the job asks for."
+        )
     from daachorse import CharwiseDoubleArrayAhoCorasick
 
     made: bytes = CharwiseDoubleArrayAhoCorasick(patterns).serialize()
     return made
+
+
+def _states(patterns: list[str]) -> int:
+    """How many states their automaton has: the characters in which each differs from the one before it. patterns: sorted."""
+    pairs = zip(patterns, ["", *patterns], strict=False)
+    return sum(len(pattern) - len(os.path.commonprefix([pattern, before])) for pattern, before in pairs)  # noqa: RUF071 - of texts
 
 
 def _count_unwanted(

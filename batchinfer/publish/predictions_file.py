@@ -21,8 +21,8 @@ from batchinfer.core.database import COPY_OPTIONS, ROW_GROUP, one, query_engine,
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import short
-from batchinfer.core.long_texts import LONG, LongTexts
-from batchinfer.core.parquet_batches import row_batches
+from batchinfer.core.long_texts import LONG, MOST_TEXT, LongTexts
+from batchinfer.core.parquet_batches import cut, row_batches
 from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
@@ -135,7 +135,9 @@ def read_batches(
         with record_batches(db, select(parquet_rows(path)), rows_at_once) as reader:
             yield from reader
         return
-    for batch in row_batches(path, pq.read_schema(path).names, rows_at_once):
+    batches = row_batches(path, pq.read_schema(path).names, rows_at_once)
+    # DuckDB makes twenty copies of a text on its way through JSON: two of the longest are too many.
+    for batch in itertools.chain.from_iterable(cut(batch, MOST_TEXT) for batch in batches):
         reading = db.cursor()
         try:
             reading.register("batch", batch)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from batchinfer.core.home import JobData
-from batchinfer.errors import GateFailed
+from batchinfer.errors import GateFailed, StoreError
 from batchinfer.maintenance import erase
 from batchinfer.pipeline.publish import publish_candidate
 from batchinfer.planning.prepare import Options
+from batchinfer.publish import matcher
 from batchinfer.versions import folders, pointers, replication
 from batchinfer.versions.snapshot import Snapshot
 from tests.factories import LENIENT, Quiet, World, imports_job
@@ -46,6 +47,23 @@ def test_a_forgotten_entry_is_found_no_more(world: World) -> None:
     files = [path.read_bytes() for path in world.data.versions.rglob("matcher.bin")]
     assert len(files) == 1
     assert b"beta" not in files[0]
+
+
+def test_terms_that_no_text_has_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of megabytes is counted as too long; more long ones than an automaton has room for are refused with a sentence."""
+    key = {"path": "queries.parquet", "key": ["name"]}
+    world = imports_job(tmp_path, {"name": ["Ann", "Ben", "Cay"]}, input=key, match=MATCH, gate=LENIENT)
+    terms = ["alpha", "b" * matcher.LONGEST_TERM, "c" * 6000]
+    world.take_in({"name": ["Ann", "Ben", "Cay"], "prediction": terms})
+    held = world.publish().match
+    assert held is not None
+    assert held.message == "The matcher finds 2 terms; left out: 1 term that is too long."
+    assert found(world.data, " ".join(terms[:2])) == ["Ann", "Ben"]
+    monkeypatch.setattr(matcher, "MOST_STATES", matcher.LONGEST_TERM + len("alpha"))
+    world.take_in({"name": ["Cay"], "prediction": ["alpha" + "b" * 100]})
+    with pytest.raises(StoreError, match=r"differ in 5,109 characters, and at most 5,005 can be matched"):
+        world.publish()
+    assert found(world.data) == ["Ann"]
 
 
 def test_no_report_quotes_a_forgotten_term(tmp_path: Path) -> None:
