@@ -40,12 +40,14 @@ def calibrate_(job: str, group: str | None, input_path: Path | None, as_json: bo
 
 
 def _print_calibration(report: CalibrationReport) -> None:
+    from batchinfer.evaluate.plot import bar
+
     model = report.model
     group = "rows" if model.group is None else f"values of {model.group}"
     table(
         f"{report.job}: scores of {model.verdicts:,} verdicts, each learned without its group ({model.groups:,} {group})",
-        ["score", "right", "verdicts"],
-        [[percent(each.score), percent(each.right), f"{each.rows:,}"] for each in report.reliability],
+        ["score", "right", "", "verdicts"],
+        [[percent(each.score), percent(each.right), bar(each), f"{each.rows:,}"] for each in report.reliability],
         right=["score", "right", "verdicts"],
     )
     tell(

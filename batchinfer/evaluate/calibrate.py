@@ -16,7 +16,7 @@ from batchinfer.core.files import write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.core.sql import listed, quoted
-from batchinfer.errors import TooFewVerdicts, UsageError, counted
+from batchinfer.errors import TooFewVerdicts, UsageError, counted, did_you_mean
 from batchinfer.evaluate.score_fit import (
     FittedScores,
     JudgedScores,
@@ -135,7 +135,8 @@ def _gather(workspace: Workspace, proposals: Proposals, group: str | None) -> _V
     query_list = workspace.query_list
     names = list(dict.fromkeys([*workspace.spec.input.key, *query_list.columns]))
     if group is not None and group not in names:
-        raise UsageError(f"There is no column {group} to group verdicts by: there are {', '.join(names)}.")
+        fix = did_you_mean(group, names) or f"there are {', '.join(names)}."
+        raise UsageError(f"There is no column {group} to group verdicts by", fix=fix)
     own = "hex(f.lookup_hash)" if group is None else f"coalesce(l.{listed(group)}::VARCHAR, '')"
     said = verdicts.hashed(workspace.spec, "f.prediction")
     values = ", ".join(f"f.{quoted(column.name)}" for column in proposals.columns)
@@ -157,14 +158,14 @@ def _check_enough(name: str, rows: JudgedScores) -> None:
     count, right = len(rows.right), int(rows.right.sum())
     if more := verdicts_missing(right, count - right):
         raise TooFewVerdicts(
-            f"{counted(count, 'verdict')} on what {name} says now, {right:,} of them right, are too few to learn from: about {more:,} more "
+            f"{counted(count, 'verdict')} on what {name} says now, {right:,} of them right, are too few to learn from; about {more:,} more "
             "are wanted",
-            fix=f"batchinfer precision {name} --sample {more} --out FILE draws what to judge, then batchinfer import {name} FILE.",
+            fix=f"batchinfer precision {name} --sample {more} --out FILE draws what to judge, batchinfer import {name} FILE takes it in.",
         )
     if (groups := len(set(rows.groups))) < FEWEST_GROUPS:
         raise TooFewVerdicts(
-            f"The verdicts on {name} are on {counted(groups, 'group')}, and each group is held out in turn: judge rows of {FEWEST_GROUPS} "
-            "or more, or name another column with --group."
+            f"The verdicts on {name} are on {counted(groups, 'group')}, each of which is held out in turn",
+            fix=f"judge rows of {FEWEST_GROUPS} groups or more, or name another column with --group.",
         )
     if not np.isfinite(rows.values).any():
         raise UsageError(f"Nothing is known of the predictions of {name} that a score could be learned from.")

@@ -22,7 +22,7 @@ from batchinfer.cache.pieces import insert_named
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.core.database import one
 from batchinfer.core.duckdb_paths import parquet_rows
-from batchinfer.core.home import JobData
+from batchinfer.core.home import CALIBRATION, JobData
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import Source
 from batchinfer.core.sql import json_path, literal
@@ -108,7 +108,7 @@ def restore_generations(db: duckdb.DuckDBPyConnection, version: VersionFile) -> 
         "generations",
         f"""SELECT {PROMPT_KEY} AS key, ?::BLOB AS fingerprint, raw_text AS text, 'stop' AS finish_reason,
                    {_logprobs(version.manifest)} AS logprobs, ? AS parser, {version.prediction} AS prediction,
-                   score, scores, mass, model, run_id, generated_at AS created_at
+                   {_own_score(version.manifest)} AS score, scores, mass, model, run_id, generated_at AS created_at
             FROM {version.rows} WHERE lookup IN ({missing} GROUP BY {PROMPT_KEY})""",
         [version.manifest.run.fingerprint, version.manifest.run.parser],
     )
@@ -129,11 +129,22 @@ def _logprobs(manifest: Manifest) -> str:
     """SQL for what the scores of the choices were made of."""
     output = json.loads(manifest.spec.sections.get("output", "{}"))
     if output.get("type") == "likelihood":
-        return "[score]"
+        return f"[{_own_score(manifest)}]"
     choices = output.get("choices") or []
     parts = (f"(scores ->> {literal(json_path(choice))})::DOUBLE * coalesce(mass, 1)" for choice in choices)
     logs = (f"CASE WHEN {part} > 0 THEN ln({part}) ELSE '-inf'::DOUBLE END" for part in parts)
     return f"CASE WHEN scores IS NOT NULL THEN [{', '.join(logs)}] END" if choices else "NULL"
+
+
+def _own_score(manifest: Manifest) -> str:
+    """SQL for the model's own score of an entry, where the version has another one that verdicts calibrated."""
+    if CALIBRATION not in manifest.files:
+        return "score"
+    output = json.loads(manifest.spec.sections.get("output", "{}"))
+    if output.get("type") == "likelihood":
+        return "TRY_CAST(prediction AS DOUBLE)"
+    parts = [f"(scores ->> {literal(json_path(choice))})::DOUBLE" for choice in output.get("choices") or []]
+    return f"greatest({', '.join(parts)})" if parts else "NULL::DOUBLE"
 
 
 def restore_imports(db: duckdb.DuckDBPyConnection, version: VersionFile) -> int:

@@ -167,7 +167,7 @@ def _calibrated(limit: float, found: ScoreSource) -> Check:
     model = found.model
     if model is None:
         message = (
-            f"scores are the model's own, since {found.problem} (calibrated ones wanted: batchinfer calibrate JOB)"
+            f"scores are the model's own, since {found.problem} (calibrated ones wanted; run batchinfer calibrate JOB)"
         )
         return Check("calibration", 1.0, limit, passed=False, message=message)
     message = (

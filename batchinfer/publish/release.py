@@ -124,7 +124,9 @@ def release(
     before, latest = (None if number is None else folders.folder_of(data, number) for number in (parent, current))
     candidate = Candidate(workspace, before, latest)
     if candidate.calibration.problem is not None:
-        info(f"Scores are the model's own, since {candidate.calibration.problem}: batchinfer calibrate {data.name}")
+        info(
+            f"Scores are the model's own, since {candidate.calibration.problem}: run batchinfer calibrate {data.name}."
+        )
     if candidate.contents.same:
         outcome = Release(None, candidate.contents, same_as=current)
         remember_list(data, run.input)

@@ -41,6 +41,7 @@ FAILS: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("failures",): (["other"], 6),
     ("runs",): (["other"], 6),
     ("audit",): (["gone"], 2),
+    ("calibrate",): (["shop"], 1),
     ("eval",): (["gone"], 2),
     ("versions",): (["other"], 6),
     ("pin",): (["shop", "9"], 6),

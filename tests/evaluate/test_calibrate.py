@@ -14,9 +14,11 @@ from click.testing import CliRunner
 
 from batchinfer.cli.main import cli
 from batchinfer.core.home import JobData
+from batchinfer.core.person import Nobody
 from batchinfer.errors import GateFailed, StoreError, TooFewVerdicts, UsageError
 from batchinfer.evaluate.calibrate import CalibrationReport, calibrate
 from batchinfer.maintenance.erase import erase_entry
+from batchinfer.maintenance.repair import repair
 from batchinfer.pipeline.publish import publish_candidate
 from batchinfer.planning.prepare import Options
 from batchinfer.versions.calibration import ScoreModel
@@ -142,8 +144,8 @@ def test_scores_change_and_predictions_do_not(judged: World) -> None:
     assert asked[0] < 0.2
 
 
-def test_a_version_without_an_entry_keeps_the_file(judged: World) -> None:
-    """Forgetting an entry writes the version again, and publishing a refused candidate takes its bytes."""
+def test_a_version_that_an_entry_is_taken_out_of_keeps_the_file(judged: World) -> None:
+    """Nor does a candidate lose it that is published; and a repair knows the model's own scores."""
     learned(judged)
     world = judged.changed(gate=LENIENT | {"rows": 1000})
     with pytest.raises(GateFailed):
@@ -155,6 +157,12 @@ def test_a_version_without_an_entry_keeps_the_file(judged: World) -> None:
     with world.served() as version:
         assert version.manifest.version == 2
         assert (version.folder / "calibration.json").read_bytes() == world.data.calibration.read_bytes()
+    world.data.cache.write_bytes(b"damaged")
+    repair(world.data, Nobody(), yes=True)
+    with world.store.open() as db:
+        own = db.execute("SELECT score, (scores ->> 'Yes')::DOUBLE FROM generations").fetchall()
+    assert len(own) > JUDGED - 2
+    assert all(score == yes for score, yes in own)
 
 
 @pytest.mark.parametrize(
