@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchinfer.cache import pieces
+from batchinfer.core.home import JobData
 from batchinfer.core.long_texts import MOST_TEXT
 from batchinfer.core.memory import VARIABLE
 from batchinfer.core.output import OutputFile
@@ -159,6 +162,31 @@ def test_one_cell_of_sixteen_megabytes(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.long
+@pytest.mark.long
+def test_a_chained_list_and_a_review_of_the_longest_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prediction of 16 MB is a row of the next job's list, whole or item by item; a review holds it, and takes it in again."""
+    monkeypatch.setenv(VARIABLE, "768MB")  # it is held several times
+    longest = "v" * (MOST_TEXT - 100)
+    first = imports_job(tmp_path, {"id": ["1", "2"]}, name="first", gate=LENIENT, output={"type": "json", "schema": {}})
+    first.take_in(
+        {"id": ["1", "2"], "prediction": [json.dumps({"names": [longest, "w"]}), json.dumps({"names": ["x"]})]}
+    )
+    first.publish()
+    chained = {"job": "first", "explode": "prediction.names", "as": "name", "key": ["id", "name"]}
+    second = model_job(
+        tmp_path / "next", {"id": ["unused"]}, name="second", input=chained, prompt={"template": "{{ name }}"}
+    )
+    second = dataclasses.replace(second, data=JobData(first.data.root, "second"))
+    with second.prepared() as prepared:
+        assert sorted(len(row["name"]) for _, row in prepared.plan.todo()) == [1, 1, len(longest)]
+    asked = model_job(tmp_path / "asked", {"id": ["1"], "text": ["a"]}, name="asked", gate=LENIENT)
+    asked.answer(lambda _row: longest)
+    csv.field_size_limit(2 * MOST_TEXT)
+    [row] = asked.review()
+    assert row["value"] == longest
+    assert asked.judge([row | {"verdict": "accept"}]).accepted == 1
+
+
 def test_a_list_that_is_larger_than_memory(tmp_path: Path) -> None:
     """A plan of texts that all lie in one vector of DuckDB's needs no memory for them."""
     world = model_job(tmp_path, {"id": list(range(200)), "text": [long_text(number) * 12 for number in range(200)]})
