@@ -11,6 +11,7 @@ BatchinferError (1)
 │   └── NotPublished        the job is known, and has no version yet
 ├── StoreError (1)          the data folder or a file in it cannot be used
 ├── TooFewVerdicts (1)      people have judged too little for anything to be learned of it
+├── TooFewRows (1)          there are too few answers for anything to be learned of them
 ├── GateFailed (3)          a candidate did not pass its checks
 ├── Stopped (4)             the run ended before its work did; it can be resumed
 │   └── Interrupted (130)   the same, by Ctrl-C
@@ -232,6 +233,12 @@ class TooFewVerdicts(BatchinferError):
     """People have judged too little for anything to be learned of it."""
 
     advice = "Write a review, mark and import it, then run the command again."
+
+
+class TooFewRows(BatchinferError):
+    """There are too few answers for anything to be learned of them."""
+
+    advice = "Let the list grow, or its run end, then run the command again."
 
 
 class GateFailed(BatchinferError):

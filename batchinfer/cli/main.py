@@ -34,6 +34,7 @@ COMMANDS = {
     "review": ("review", "Write new and changed predictions to a file for review."),
     "precision": ("precision", "Say how many served predictions are right, by a sample."),
     "calibrate": ("calibrate", "Learn scores that are the chance of being right."),
+    "distill": ("distill", "Learn the model's scores, for live queries beyond the list."),
     "import": ("review", "Import predictions or verdicts; they win over the model's."),
     "export": ("runs", "Predictions with raw text and scores, as a file."),
     "failures": ("runs", "Rows without a prediction, and why."),

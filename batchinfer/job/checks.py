@@ -165,6 +165,23 @@ def gate_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]
     return found
 
 
+def student_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for a student that could not learn, or not be asked as the job is."""
+    if spec.student is None:
+        return set()
+    found = set()
+    if spec.output.choices is None or spec.output.normalize != "none":
+        fault = "student: it learns the scores of choices: it needs output.type choice, and output.normalize none."
+        found.add((locate(("student",), tree)[1], fault))
+    if spec.input.key != [spec.student.text]:
+        there = ", ".join(spec.input.key)
+        fault = (
+            f"student.text: it should be the one column of input.key, which is {there}: a student reads nothing else."
+        )
+        found.add((locate(("student", "text"), tree)[1], fault))
+    return found
+
+
 def audit_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for a gate that asks for an audit of nothing, and for sentences that cannot be judged."""
     found = set()

@@ -24,6 +24,7 @@ from batchinfer.job.checks import (
     miss_problems,
     prompt_problems,
     step_problems,
+    student_problems,
     text_problems,
 )
 from batchinfer.job.problems import described, line_of, locate
@@ -140,6 +141,7 @@ def parse(text: str, name: str) -> JobSpec:
             | eval_problems(spec, tree)
             | audit_problems(spec, tree)
             | gate_problems(spec, tree)
+            | student_problems(spec, tree)
         )
     except ValidationError as exc:
         problems |= described(exc.errors(), tree)

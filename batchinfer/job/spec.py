@@ -23,6 +23,7 @@ from batchinfer.job.audit_spec import AuditSpec
 from batchinfer.job.calibrate_spec import CalibrateSpec
 from batchinfer.job.eval_spec import EvalSpec
 from batchinfer.job.parts import Part
+from batchinfer.job.student_spec import StudentSpec
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.spec import PromptSpec, SamplingSpec
 from batchinfer.versions.keep import Keep
@@ -299,6 +300,7 @@ class JobSpec(Section):
     eval: EvalSpec = EvalSpec()
     audit: AuditSpec = AuditSpec()
     calibrate: CalibrateSpec | None = None
+    student: StudentSpec | None = None
     match: MatchSpec | None = None
     serve: ServeSpec = ServeSpec()
     schedule: ScheduleSpec | None = None

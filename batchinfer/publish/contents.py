@@ -19,7 +19,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -124,7 +124,7 @@ class Candidate:
 
     def _calibrate(self, model: ScoreModel) -> None:
         """Gives the model's entries the scores that verdicts taught."""
-        self.proposals([feature.name for feature in model.features]).score(model)
+        self.proposals().score(model)
         self._db.execute(
             f"UPDATE entries SET score = c.score FROM {Proposals.scores_sql} c "
             f"WHERE entries.lookup_hash = c.lookup_hash AND source NOT IN {PEOPLE}"
@@ -231,14 +231,12 @@ class Candidate:
             "UNION ALL SELECT lookup_hash, value FROM refused)"
         )
 
-    def proposals(self, features: Collection[str] | None = None) -> Proposals:
-        """What the model says of each key, and what is known of that, made anew. features: that are needed; all unless given."""
+    def proposals(self) -> Proposals:
+        """What the model says of each key, and what is known of that; made anew."""
         made = f"SELECT * FROM entries WHERE source NOT IN {PEOPLE}"
         found = Proposals(self._workspace, OtherScores(self._workspace))
         with self._workspace.store.attached(self._db):
-            found.fill(
-                f"({made} UNION ALL BY NAME (FROM ({self._withheld}) ANTI JOIN ({made}) USING (lookup_hash)))", features
-            )
+            found.fill(f"({made} UNION ALL BY NAME (FROM ({self._withheld}) ANTI JOIN ({made}) USING (lookup_hash)))")
         return found
 
     @property
@@ -277,11 +275,10 @@ class Candidate:
         write_calibration(self.calibration, target.parent)
 
     def answers_to(self, golden: pa.Table) -> Iterator[pa.RecordBatch]:
-        """Query and answer of the golden rows of the list, as tables hold them, and the prediction that each has here, or null."""
+        """The columns query and answer of golden rows, as tables hold them, and the prediction that each has here, or null."""
         self._db.register("golden", golden)
-        known = f"golden g LEFT JOIN entries e USING (lookup_hash) WHERE e.prediction IS NOT NULL OR {self._list.expected_sql}"
-        rows = self._db.sql(f"SELECT g.query, g.answer, e.prediction FROM {known} ORDER BY g.query")
-        yield from self._workspace.texts.all_whole(rows.to_arrow_reader(LIST_ROWS))
+        rows = "SELECT g.query, g.answer, e.prediction FROM golden g LEFT JOIN entries e USING (lookup_hash) ORDER BY g.query"
+        yield from self._workspace.texts.all_whole(self._db.sql(rows).to_arrow_reader(LIST_ROWS))
 
     def uncovered(self, limit: int) -> Rows:
         """(query) of keys of the list without a prediction, those of bad rows too."""

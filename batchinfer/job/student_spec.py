@@ -1,0 +1,31 @@
+"""The section student of the job file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from batchinfer.core.fields import NonEmpty, Section
+
+
+class StudentSpec(Section):
+    """A small model that learns the job's scores, for live queries that are not in the list.
+
+    Nothing here changes an answer.
+    """
+
+    kind: Literal["linear"] = Field("linear", description="What it is: weights of words and of pieces of words.")
+    text: NonEmpty = Field(
+        description="The column whose text it reads: the lookup key, which has no other column then."
+    )
+    agree: float = Field(
+        0.9, ge=0.5, le=0.999, description="How often it should say what the model says, of what it answers at all."
+    )
+    confidence: float = Field(0.9, ge=0.5, le=0.999, description="How sure that promise should be.")
+    max_abstain: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="Most of the queries that it may leave unanswered; one that leaves more is not used.",
+    )

@@ -1,0 +1,89 @@
+"""Which columns of a table of weights a text has: its words and pairs of words, and pieces of them of 2 to 4 characters.
+
+    text ─► folded as terms are ─► words and marks, one space between ─► hashes of all runs wanted ─► columns
+
+Words alone say nothing where they are not set apart (Chinese, Japanese, Thai); pieces alone forget what goes together.
+All runs are hashed at once: a run's hash is a difference of two sums over the text, as in Rabin and Karp's search. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from batchinfer.match.folding import EDGE, Folding
+
+VERSION = 1  # raise it when a text has other columns: the weights of students that are there would not fit them
+MOST_CHARACTERS = 8_192  # of a text, those at its beginning
+SPACE = 32
+WORDS, PAIRS = 0, 1  # kinds of runs; pieces of n characters are of kind n
+PIECES = (2, 3, 4)
+
+U64 = npt.NDArray[np.uint64]
+Columns = npt.NDArray[np.intp]
+
+
+def _powers(base: int, count: int) -> U64:
+    powers, value = np.empty(count, np.uint64), 1
+    for number in range(count):
+        powers[number], value = value, value * base % (1 << 64)
+    return powers
+
+
+_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse: dividing by it takes a run's place out of its sum
+_UP, _DOWN = (_powers(base, 2 * MOST_CHARACTERS + 2) for base in (_BASE, pow(_BASE, -1, 1 << 64)))
+_ODD = _powers(0xBF58476D1CE4E5B9, 6)[1:]  # one for each kind of run, so that a word and a piece alike differ
+_HALF = np.uint64(32)
+
+
+@dataclass(frozen=True, slots=True)
+class TextColumns:
+    """The columns of one text, as often as it has them.
+
+    words: of words and pairs of words.
+    pieces: of pieces of words.
+    """
+
+    words: Columns
+    pieces: Columns
+
+
+class Features:
+    """Gives texts their columns, out of 2 ** bits."""
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+        self._shift = np.uint64(64 - bits)
+        self._fold = Folding()
+
+    def __call__(self, text: str) -> TextColumns:
+        """No columns at all for a text of white space."""
+        tokens = self._fold(text[:MOST_CHARACTERS]).marked[:MOST_CHARACTERS].replace(EDGE, " ").split()
+        line = f" {' '.join(tokens)} "
+        codes = np.frombuffer(line.encode("utf-32-le", "surrogatepass"), np.uint32)
+        if len(tokens) == 0:
+            none = np.empty(0, np.intp)
+            return TextColumns(none, none)
+        sums = np.zeros(len(codes) + 1, np.uint64)
+        np.cumsum(codes * _UP[: len(codes)], out=sums[1:])
+        return TextColumns(self._of_words(codes, sums), self._of_pieces(codes, sums))
+
+    def _of_words(self, codes: npt.NDArray[np.uint32], sums: U64) -> Columns:
+        spaces = np.flatnonzero(codes == SPACE)
+        starts = spaces[:-1] + 1
+        words = (sums[spaces[1:]] - sums[starts]) * _DOWN[starts] * _ODD[WORDS]
+        pairs = (sums[spaces[2:]] - sums[starts[:-1]]) * _DOWN[starts[:-1]] * _ODD[PAIRS]
+        return self._columns(np.concatenate((words, pairs)))
+
+    def _of_pieces(self, codes: npt.NDArray[np.uint32], sums: U64) -> Columns:
+        """Those within words, with the space at a word's beginning and end."""
+        inside = codes != SPACE
+        two, three, four = ((sums[size:] - sums[:-size]) * _DOWN[: len(sums) - size] * _ODD[size] for size in PIECES)
+        kept = (two, three[inside[1:-1]], four[inside[1:-2] & inside[2:-1]])
+        return self._columns(np.concatenate(kept))
+
+    def _columns(self, hashes: U64) -> Columns:
+        columns: Columns = (((hashes ^ (hashes >> _HALF)) * _ODD[WORDS]) >> self._shift).astype(np.intp)
+        return columns

@@ -1,0 +1,129 @@
+"""Fits the weights of a linear student to a teacher's scores: soft cross-entropy, L2 chosen by cross-validation. Pure.
+
+Numeric scores say more than the choice that they round to: a text that the teacher was unsure of pulls neither way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, sparse
+from threadpoolctl import threadpool_limits
+
+from batchinfer.student.features import Features
+from batchinfer.student.linear import PAIR
+
+Floats = npt.NDArray[np.float64]
+PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)  # from the simplest student on
+FOLDS = 3
+MOST_CHOOSING = 20_000  # rows that penalties are compared on
+STEPS = 100  # of L-BFGS, at most
+MOST_LOGIT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What was learned.
+
+    weights: of each choice (of the first alone where there are two) and column.
+    bias: of each of those choices.
+    penalty: the L2 that was chosen.
+    """
+
+    weights: npt.NDArray[np.float32]
+    bias: Floats
+    penalty: float
+
+
+def matrix(features: Features, texts: Sequence[str]) -> sparse.csr_matrix:
+    """Of texts and columns, as the scorer weighs them: words and pieces count by the square root of their number."""
+    indices: list[npt.NDArray[np.int32]] = []
+    values: list[npt.NDArray[np.float32]] = []
+    ends = np.zeros(len(texts) + 1, np.int64)
+    for number, text in enumerate(texts):
+        found = features(text)
+        for columns in (found.words, found.pieces):
+            indices.append(columns.astype(np.int32))
+            values.append(np.full(len(columns), 1 / np.sqrt(max(len(columns), 1)), np.float32))
+        ends[number + 1] = ends[number] + len(found.words) + len(found.pieces)
+    shape = (len(texts), 2**features.bits)
+    return sparse.csr_matrix((_joined(values, np.float32), _joined(indices, np.int32), ends), shape=shape)
+
+
+def _joined(parts: list[Any], kind: Any) -> Any:
+    return np.concatenate(parts) if parts else np.empty(0, kind)
+
+
+def fit(rows: sparse.csr_matrix, targets: Floats, penalty: float | None = None) -> Fitted:
+    """targets: of each row, the teacher's scores of the choices, which add up to 1. penalty: found by trying, unless given."""
+    with threadpool_limits(1):  # of linear algebra: vectors this short are done before a second thread has begun
+        return _fit(rows, targets, penalty)
+
+
+def _fit(rows: sparse.csr_matrix, targets: Floats, penalty: float | None) -> Fitted:
+    used = np.unique(rows.indices)
+    inner = rows[:, used]
+    goal = targets[:, :1] if targets.shape[1] == PAIR else targets
+    penalty = penalty or _best_penalty(inner, goal)
+    weights, bias = _solve(inner, goal, penalty)
+    whole = np.zeros((goal.shape[1], rows.shape[1]), np.float32)
+    whole[:, used] = weights.T
+    return Fitted(whole, bias, penalty)
+
+
+def _best_penalty(rows: sparse.csr_matrix, goal: Floats) -> float:
+    """The one with the least cross-entropy on rows that were not learned from. Past the best, none is tried."""
+    order = np.random.default_rng(0).permutation(rows.shape[0])[:MOST_CHOOSING]
+    parts = np.arange(len(order)) % FOLDS
+    folds = [(order[parts != part], order[parts == part]) for part in range(FOLDS)]
+    starts: list[Any] = [None] * FOLDS
+    best = (np.inf, PENALTIES[0])
+    for penalty in PENALTIES:
+        total = 0.0
+        for number, (learned, held) in enumerate(folds):
+            weights, bias = starts[number] = _solve(rows[learned], goal[learned], penalty, starts[number])
+            total += _loss(rows[held] @ weights + bias, goal[held])[0] * len(held)
+        if total > best[0]:
+            break
+        best = (total, penalty)
+    return best[1]
+
+
+def _solve(
+    rows: sparse.csr_matrix, goal: Floats, penalty: float, start: tuple[Any, Floats] | None = None
+) -> tuple[npt.NDArray[np.float32], Floats]:
+    """Weights (columns x choices) and bias (choices) of the least penalised loss."""
+    width, count = rows.shape[1], goal.shape[1]
+    turned = rows.T.tocsr()
+
+    def loss(flat: Floats) -> tuple[float, Floats]:
+        weights, bias = flat[:-count].reshape(width, count), flat[-count:]
+        value, slope = _loss(rows @ weights.astype(np.float32) + bias, goal)
+        inner = turned @ slope.astype(np.float32) + penalty * weights
+        return value + penalty / 2 * float(np.vdot(weights, weights)), np.concatenate([inner.ravel(), slope.sum(0)])
+
+    begin = np.zeros(width * count + count)
+    if start is not None:
+        begin = np.concatenate([start[0].ravel(), start[1]])
+    found = optimize.minimize(
+        loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "ftol": 1e-7, "gtol": 1e-7}
+    )
+    return found.x[:-count].reshape(width, count).astype(np.float32), found.x[-count:]
+
+
+def _loss(logits: Floats, goal: Floats) -> tuple[float, Floats]:
+    """Mean cross-entropy, and its slope by the logits. One column is the logit of the first of two choices."""
+    rows = len(logits)
+    if goal.shape[1] == 1:
+        value = np.logaddexp(0, logits) - goal * logits
+        return float(value.sum() / rows), (_sigmoid(logits) - goal) / rows
+    log_odds = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    return float(-(goal * log_odds).sum() / rows), (np.exp(log_odds) * goal.sum(1, keepdims=True) - goal) / rows
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    return 1 / (1 + np.exp(-np.clip(logits, -MOST_LOGIT, MOST_LOGIT)))

@@ -1,0 +1,130 @@
+"""A linear student: for each choice, the sum of the weights of a text's columns. One file, student.npz."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from batchinfer.errors import StoreError
+from batchinfer.student import features as columns_of
+from batchinfer.student.features import Features
+
+FORMAT = 1
+MOST_BITS = 20
+PAIR = 2  # choices, of which one stands for both
+MOST_CHOICES = 1_000
+MOST_LOGIT = 30.0
+
+
+class NewerStudent(StoreError):
+    """A student that a newer program made."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudentAnswer:
+    """What a student says to a text.
+
+    scores: of each choice; they add up to 1.
+    best: the number of the likeliest choice.
+    abstains: whether its score is below the student's threshold.
+    """
+
+    scores: tuple[float, ...]
+    best: int
+    abstains: bool
+
+    @property
+    def score(self) -> float:
+        """Of the likeliest choice."""
+        return self.scores[self.best]
+
+
+class LinearStudent:
+    """Answers texts. Threads may share one.
+
+    choices: in the job's order.
+    threshold: the least score with which it answers.
+    """
+
+    def __init__(self, choices: tuple[str, ...], threshold: float, weights: npt.NDArray[np.floating[Any]],
+                 bias: npt.NDArray[np.floating[Any]]) -> None:  # fmt: skip
+        """weights: of each choice (of the first alone where there are two) and column. bias: of each of those choices."""
+        self.choices, self.threshold = choices, threshold
+        self._features = Features(int(weights.shape[1]).bit_length() - 1)
+        self._weights = np.ascontiguousarray(weights, np.float32)
+        self._bias = np.asarray(bias, np.float64)
+        self._of_first = self._weights[0] if len(choices) == PAIR else None
+
+    def __call__(self, text: str) -> StudentAnswer:
+        """A text without a word or a mark has the scores that all texts begin with."""
+        found = self._features(text)
+        logits = self._bias
+        if len(found.words):
+            logits = logits + self._sum(found.words) + self._sum(found.pieces)
+        scores = _two(float(logits[0])) if self._of_first is not None else _many(logits)
+        best = max(range(len(scores)), key=scores.__getitem__)
+        return StudentAnswer(scores, best, scores[best] < self.threshold)
+
+    def _sum(self, columns: npt.NDArray[np.intp]) -> Any:
+        if self._of_first is not None:
+            return self._of_first.take(columns).sum() / len(columns) ** 0.5
+        return self._weights.take(columns, axis=1).sum(axis=1) / len(columns) ** 0.5
+
+    def to_bytes(self) -> bytes:
+        """The file, the same for the same student. Weights are rounded to 16 bits."""
+        facts = {
+            "format": FORMAT,
+            "kind": "linear",
+            "features": columns_of.VERSION,
+            "choices": self.choices,
+            "threshold": self.threshold,
+        }
+        said = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+        with np.errstate(over="ignore"):
+            weights = np.clip(self._weights, -6e4, 6e4).astype(np.float16)
+        file = io.BytesIO()
+        np.savez_compressed(file, facts=said, weights=weights, bias=self._bias)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Raises StoreError for what is no student, NewerStudent for one of a newer program."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                facts = json.loads(arrays["facts"].tobytes())
+                if facts["format"] > FORMAT or facts["features"] > columns_of.VERSION:
+                    raise NewerStudent("The student was made by a newer batchinfer: install that.")
+                weights, bias = arrays["weights"], arrays["bias"]
+            choices, threshold = tuple(map(str, facts["choices"])), float(facts["threshold"])
+            _check(choices, weights, bias)
+        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as exc:
+            raise StoreError(f"student.npz is truncated or corrupt: {exc}.") from exc
+        return cls(choices, threshold, weights, bias)
+
+
+def _check(choices: tuple[str, ...], weights: npt.NDArray[Any], bias: npt.NDArray[Any]) -> None:
+    """Raises ValueError for arrays that do not fit each other."""
+    rows = 1 if len(choices) == PAIR else len(choices)
+    if not PAIR <= len(choices) <= MOST_CHOICES or bias.shape != (rows,) or len(weights) != rows:
+        raise ValueError("its weights do not fit its choices")
+    if weights[0].ndim != 1 or weights[0].size.bit_count() != 1 or weights[0].size > 1 << MOST_BITS:
+        raise ValueError("its weights are not those of a power of two columns")
+    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+        raise ValueError("a weight is no number")
+
+
+def _two(logit: float) -> tuple[float, float]:
+    """The scores of two choices, by the logit of the first."""
+    first = 1 / (1 + float(np.exp(-min(max(logit, -MOST_LOGIT), MOST_LOGIT))))
+    return first, 1 - first
+
+
+def _many(logits: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    odds = np.exp(logits - logits.max())
+    return tuple((odds / odds.sum()).tolist())

@@ -1,0 +1,171 @@
+"""Students that learn a job's scores."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batchinfer.errors import BatchinferError, NotFound, SpecError, TooFewRows, UsageError
+from batchinfer.job import reader
+from batchinfer.planning.prepare import Options
+from batchinfer.student.linear import LinearStudent
+from batchinfer.student.threshold import least_rows
+from batchinfer.training.distill import HELD, DistillReport, distill
+from tests.factories import Templates, World, model_job
+
+CHOICES = ["fruit", "tool"]
+WORDS = [["apple", "pear", "plum", "peach", "fig"], ["hammer", "saw", "drill", "chisel", "file"]]
+ROWS = 600
+
+
+def texts(count: int) -> list[str]:
+    """Four words each, of which the first two are of one kind."""
+    rng = np.random.default_rng(0)
+    found = dict[str, None]()
+    while len(found) < count:
+        kind, *others = rng.integers(2, size=3)
+        found[" ".join(WORDS[number][rng.integers(5)] for number in (kind, kind, *others))] = None
+    return list(found)
+
+
+def says(row: dict[str, Any]) -> list[float]:
+    """The more words of a kind, the surer."""
+    fruit = sum(word in WORDS[0] for word in row["text"].split()) / 4
+    odds = 6 * (fruit - 0.5)
+    return [-math.log1p(math.exp(-odds)), -math.log1p(math.exp(odds))]
+
+
+def by_chance(row: dict[str, Any]) -> list[float]:
+    """Nothing that the text would tell."""
+    one = np.random.default_rng(list(row["text"].encode())).random()
+    return [math.log(one), math.log1p(-one)]
+
+
+def make(
+    folder: Path, rows: int = ROWS, reply: Callable[[dict[str, Any]], list[float]] = says, **student: Any
+) -> World:
+    """A job whose answers have scores."""
+    world = model_job(
+        folder, {"text": texts(rows)}, input={"path": "queries.parquet", "key": ["text"]},
+        output={"type": "choice", "choices": CHOICES}, student={"text": "text", **student},
+    )  # fmt: skip
+    world.answer(reply)
+    return world
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    return Templates(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def world(made: Templates, tmp_path: Path) -> World:
+    return made.world(make, tmp_path)
+
+
+def learn(world: World) -> DistillReport:
+    return distill(world.job, world.data, Options())
+
+
+def test_it_learns_what_the_model_says(world: World) -> None:
+    """On rows that it did not learn from, its scores are nearer to the model's than those of one that learned rounded answers."""
+    report = learn(world)
+    assert report.problem is None
+    assert (report.rows, report.learned + report.held) == (ROWS, ROWS)
+    assert report.held == pytest.approx(ROWS / HELD, rel=0.3)
+    assert report.threshold is not None
+    assert report.threshold.agreement >= 0.9
+    assert report.student.spearman == pytest.approx(1, abs=0.05)
+    assert report.student.brier < report.rounded.brier
+    assert report.to_json()["served"] is True
+
+
+def test_what_is_kept(world: World) -> None:
+    """A file that answers further texts as the report says, and the same whenever it is made of the same."""
+    report, content = learn(world), world.data.student.read_bytes()
+    student = LinearStudent.from_bytes(content)
+    assert report.threshold is not None
+    assert (list(student.choices), len(content), student.threshold) == (CHOICES, report.size, report.threshold.score)
+    assert [student(text).best for text in ("plum plum fig pear apple", "saw saw file")] == [0, 1]
+    learn(world)
+    assert world.data.student.read_bytes() == content
+
+
+def test_one_that_cannot_be_trusted_is_not_kept(made: Templates, tmp_path: Path) -> None:
+    """It says why, and what was kept before goes."""
+    world = made.world(make, tmp_path, ROWS, by_chance)
+    world.data.student.write_bytes(b"of last week")
+    report = learn(world)
+    assert report.problem is not None
+    assert report.problem.startswith("from no score on it can be shown to agree with the model 90% of the time, by ")
+    assert not world.data.student.exists()
+    assert report.to_json()["served"] is False
+
+
+def test_one_that_would_mostly_abstain_is_not_kept(made: Templates, tmp_path: Path) -> None:
+    """max_abstain is the job's."""
+    world = made.world(make, tmp_path).changed(student={"text": "text", "agree": 0.97, "max_abstain": 0.0})
+    report = learn(world)
+    assert report.problem is not None
+    assert "of the queries unanswered, and student.max_abstain is 0%" in report.problem or "no score" in report.problem
+    assert not world.data.student.exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "reply", "kind", "said"),
+    [
+        (40, says, TooFewRows, f"some {HELD * least_rows(0.9, 0.9)} rows are wanted"),
+        (200, lambda _: [-0.1, -3.0], UsageError, "are all alike"),
+        (200, lambda row: [-0.1 - len(row["text"]) / 1000, -3.0], UsageError, "The model says fruit to every row"),
+    ],
+    ids=["too few rows", "scores all alike", "one answer only"],
+)
+def test_what_nothing_can_be_learned_of(
+    tmp_path: Path, rows: int, reply: Callable[[dict[str, Any]], list[float]], kind: type[BatchinferError], said: str
+) -> None:
+    """A sentence says what is wanted."""
+    with pytest.raises(kind, match=said):
+        learn(make(tmp_path, rows, reply))
+
+
+def test_a_job_without_answers(tmp_path: Path) -> None:
+    """There is nothing in the data folder, or nobody wants a student."""
+    world = model_job(tmp_path, {"id": ["a"]})
+    with pytest.raises(UsageError, match=r"has no section student: add student: \{text: id\}"):
+        learn(world)
+    world = make(tmp_path / "other", 40)
+    shutil.rmtree(world.data.folder)
+    with pytest.raises(NotFound):
+        learn(world)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"student": {"text": "other"}}, "student.text: it should be the one column of input.key, which is text"),
+        ({"input": {"path": "queries.parquet", "key": ["text", "language"]}}, "which is text, language"),
+        ({"output": {"type": "text"}}, "student: it learns the scores of choices"),
+        ({"student": {"text": "text", "kind": "forest"}}, "student.kind"),
+        ({"student": {"text": "text", "agree": 1}}, "student.agree"),
+        ({"student": {}}, "student.text"),
+    ],
+)
+def test_a_section_that_does_not_fit_the_job(world: World, sections: dict[str, Any], said: str) -> None:
+    """The job file is refused, with the line."""
+    with pytest.raises(SpecError) as caught:
+        world.changed(**sections)
+    assert said in str(caught.value)
+    assert "line" in str(caught.value) or ":" in caught.value.problems[0]
+
+
+def test_the_section_changes_no_answer(world: World) -> None:
+    """Everything stays cached without it."""
+    with world.changed(student=None).prepared() as prepared:
+        assert prepared.plan.counts.cached == ROWS
+    assert reader.load(str(world.job.folder), {}).spec.student is None
