@@ -18,6 +18,7 @@ MOST_STEPS = 200_000  # turns of loops, calls and filters for one prompt
 MOST_WORK = 16 * MOST_TEXT  # characters that are made on the way to one prompt
 MOST_BITS = 100_000  # of an integer that is multiplied
 MOST_WIDTH = 1_000_000  # of a field that is padded
+MOST_INDENT = 100  # spaces
 ITEM = 16  # characters that an item of a list counts for
 
 EACH, JOINED = " each", " joined"  # filters that no template can name
@@ -97,7 +98,7 @@ class Metered(ImmutableSandboxedEnvironment):
         # The same row must give the same prompt: nothing random, and no names that columns may have.
         self.globals = {name: self.globals[name] for name in ("range", "namespace")}
         del self.filters["random"]
-        self.filters["tojson"] = _tojson
+        self.filters["tojson"] = functools.partial(_tojson, self.budget)
         self.filters = {name: self._metered(name, function) for name, function in dict[str, Any](self.filters).items()}
         self.tests = {name: self._metered(name, function) for name, function in dict[str, Any](self.tests).items()}
         self.filters |= {EACH: self._each, JOINED: self._joined}
@@ -175,9 +176,15 @@ def _filtered(node: Any, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
-def _tojson(value: Any, indent: int | None = None) -> str:
+def _tojson(budget: PromptBudget, value: Any, indent: int | None = None) -> str:
     """Jinja's, but for text and not for HTML: nothing is escaped that JSON does not want escaped."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent)
+    if indent is None:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    parts = list[str]()
+    for part in json.JSONEncoder(ensure_ascii=False, sort_keys=True, indent=min(indent, MOST_INDENT)).iterencode(value):
+        budget.make(len(part))  # what indents it grows with its depth
+        parts.append(part)
+    return "".join(parts)
 
 
 def _check_product(budget: PromptBudget, operator: str, left: Any, right: Any) -> None:

@@ -81,6 +81,7 @@ def test_a_template_that_works_without_end_is_ended(text: str) -> None:
         GROW.format(start="[1]", step="[ns.a, ns.a]", end="ns.a"),
         GROW.format(start="[1]", step="[ns.a, ns.a]", end="ns.a | tojson"),
         GROW.format(start="[1]", step="[ns.a, ns.a]", end="ns.a | string"),
+        GROW.format(start="[1]", step="[ns.a]", end="([ns.a] * 100000) | tojson(indent=10 ** 9)"),
     ],
 )
 @pytest.mark.long
