@@ -138,6 +138,7 @@ class FailureRow:
     row: its number in the list, if it is a bad row.
     run_id: the run that it failed in.
     at: when, RFC 3339, UTC.
+    text: what the model wrote, where it could not be read; None where it wrote nothing.
     """
 
     stage: str
@@ -147,6 +148,7 @@ class FailureRow:
     row: int | None
     run_id: int | None
     at: str | None
+    text: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

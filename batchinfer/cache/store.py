@@ -307,14 +307,18 @@ class Store:
         """The failures of what is asked now, newest first."""
         with self.open() as db:
             rows = db.execute(
-                f"SELECT stage, reason, detail, query, row, run_id, created_at FROM {CURRENT_FAILURES} "
-                "ORDER BY created_at DESC, row LIMIT ?",
+                f"""WITH newest AS (FROM {CURRENT_FAILURES} ORDER BY created_at DESC, row LIMIT ?)
+                SELECT n.stage, n.reason, n.detail, n.query, n.row, n.run_id, n.created_at,
+                       CASE WHEN n.stage = 'parse' AND g.logprobs IS NULL THEN g.text END
+                FROM newest n LEFT JOIN generations g ON g.key = n.key ORDER BY n.created_at DESC, n.row""",
                 [limit if limit is not None else 2**62],
             ).fetchall()
-            rows = [(*row[:3], pieces.whole_stored(db, row[3]), *row[4:]) for row in rows]
+            rows = [
+                (*row[:3], pieces.whole_stored(db, row[3]), *row[4:7], pieces.whole_stored(db, row[7])) for row in rows
+            ]
         return [
-            FailureRow(stage, reason, detail, json.loads(query or "null"), row, run, iso(at))
-            for stage, reason, detail, query, row, run, at in rows
+            FailureRow(stage, reason, detail, json.loads(query or "null"), row, run, iso(at), text)
+            for stage, reason, detail, query, row, run, at, text in rows
         ]
 
     def failure_reasons(self) -> dict[str, int]:

@@ -265,7 +265,11 @@ def _print_failures(job: str, found: Failures) -> None:
     reasons = [[f"{reason.count:,}", reason.reason, reason.fix] for reason in found.reasons]
     table("", ["count", "reason", "fix"], reasons, right=["count"], free=["fix"])
     shown = [[row.reason, cell(query_text(row.query)), cell(row.detail, WIDEST)] for row in found.rows]
-    table("", ["reason", "query", "what happened"], shown, free=["query", "what happened"])
+    columns = ["reason", "query", "what happened"]
+    if any(row.text for row in found.rows):
+        shown = [[*cells, cell(row.text or "", WIDEST)] for cells, row in zip(shown, found.rows, strict=True)]
+        columns.append("what the model wrote")
+    table("", columns, shown, free=columns[1:])
     if found.count > len(found.rows):
         tell(
             f"The newest {len(found.rows)} of {found.count:,} are shown; --limit shows more; --json shows all of them in full."

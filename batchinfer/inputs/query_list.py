@@ -59,9 +59,16 @@ class QueryList:
     """Of the rows that share a lookup key only the first."""
 
     def __init__(
-        self, db: duckdb.DuckDBPyConnection, source: ListSource, columns: Sequence[str], texts: LongTexts
+        self,
+        db: duckdb.DuckDBPyConnection,
+        source: ListSource,
+        columns: Sequence[str],
+        texts: LongTexts,
+        *,
+        narrowed: bool = False,
     ) -> None:
-        self._db, self.texts = db, texts
+        """narrowed: whether it is meant to be only a part of what the job is about."""
+        self._db, self.texts, self._narrowed = db, texts, narrowed
         self.source = source
         self.columns = list(columns)
         self.misses: int | None = None
@@ -162,6 +169,11 @@ class QueryList:
                 FROM list SEMI JOIN conflicts USING (lookup_hash) GROUP BY lookup_hash) USING (lookup_hash)"""
         )
         self._db.execute("DELETE FROM list WHERE lookup_hash IN (SELECT lookup_hash FROM conflicts)")
+
+    @property
+    def expected_sql(self) -> str:
+        """A condition on a lookup_hash: whether an answer is expected. Of a narrowed list that is so for its own keys alone."""
+        return f"lookup_hash IN (SELECT lookup_hash FROM {self.lookups_sql})" if self._narrowed else "true"
 
     @property
     def _key_columns(self) -> list[str]:

@@ -10,6 +10,7 @@ from batchinfer.job.reader import Job
 from batchinfer.planning.estimate import PlanReport, estimate
 from batchinfer.planning.loadable import check_loadable
 from batchinfer.planning.prepare import Options, prepare, quiet
+from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import tell_list
 from batchinfer.publish.release import prepare_gate
 
@@ -21,6 +22,7 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
         prepare_gate(job, prepared.query_list.source)
         if prepared.question is not None and prepared.plan.counts.to_generate:
             check_loadable(job, data, prepared.question, info)
+            tell_shown_rows(prepared, info)
         report = replace(estimate(prepared, info), list_differs=differs)
     if not data.root.is_dir():
         info(f"There is no data folder {data.root} yet, so nothing is cached.")

@@ -26,6 +26,7 @@ from batchinfer.planning.fingerprint import changes
 from batchinfer.planning.loadable import check_loadable
 from batchinfer.planning.prepare import Options, Prepared, begun, prepare_to_write
 from batchinfer.planning.prompts import PromptMaker
+from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import Consent, confirm_list, tell_list
 from batchinfer.publish.release import prepare_gate
 
@@ -48,6 +49,7 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
         known = prepare_gate(job, prepared.query_list.source)
         if engine is None and prepared.question is not None and prepared.plan.counts.to_generate:
             check_loadable(job, data, prepared.question, console.info)
+            tell_shown_rows(prepared, console.info)
         confirm_regeneration(prepared, options, console)
         with RunRecord(prepared, options, began, differs) as record:
             generate(prepared, options, console, stop, record, engine)

@@ -173,7 +173,8 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
     selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
     with data.scratch() as scratch, scratch_database(scratch) as db, contextlib.closing(LongTexts(scratch)) as texts:
         files, upstream = list_files(job, data, options.input, scratch)
-        query_list = QueryList(db, open_list(job, files, columns), columns, texts)
+        narrowed = bool(spec.input.where) or options.input is not None
+        query_list = QueryList(db, open_list(job, files, columns), columns, texts, narrowed=narrowed)
         question = question and question.of_kinds(*_kinds(query_list.source, columns))
         load_list(query_list, job, data, question)
         if writes:

@@ -275,10 +275,11 @@ class Candidate:
         write_calibration(self.calibration, target.parent)
 
     def answers_to(self, golden: pa.Table) -> Iterator[pa.RecordBatch]:
-        """The columns query and answer of golden rows, as tables hold them, and the prediction that each has here, or null."""
+        """Query and answer of the golden rows of the list, as tables hold them, and the prediction that each has here, or null."""
         self._db.register("golden", golden)
-        rows = "SELECT g.query, g.answer, e.prediction FROM golden g LEFT JOIN entries e USING (lookup_hash) ORDER BY g.query"
-        yield from self._workspace.texts.all_whole(self._db.sql(rows).to_arrow_reader(LIST_ROWS))
+        known = f"golden g LEFT JOIN entries e USING (lookup_hash) WHERE e.prediction IS NOT NULL OR {self._list.expected_sql}"
+        rows = self._db.sql(f"SELECT g.query, g.answer, e.prediction FROM {known} ORDER BY g.query")
+        yield from self._workspace.texts.all_whole(rows.to_arrow_reader(LIST_ROWS))
 
     def uncovered(self, limit: int) -> Rows:
         """(query) of keys of the list without a prediction, those of bad rows too."""

@@ -60,7 +60,7 @@ class Wrong:
 class Score:
     """How a candidate answers golden rows.
 
-    rows: all of them.
+    rows: all of them, less those whose key a narrowed list does not have.
     right: those answered so.
     wrong: some of the others.
     """
@@ -170,8 +170,9 @@ def _answer(answer: Any, spec: JobSpec, compare: str, place: str) -> str:
 
 def score(candidate: Candidate, golden: Golden, most: int) -> Score:
     """How many golden rows a candidate answers rightly, and up to `most` of the others."""
-    right, wrong, as_json = 0, list[Wrong](), candidate.spec.output.is_json
+    rows, right, wrong, as_json = 0, 0, list[Wrong](), candidate.spec.output.is_json
     for batch in candidate.answers_to(golden.rows):
+        rows += batch.num_rows
         for row in batch.to_pylist():
             got = row["prediction"]
             if got is not None and is_right(
@@ -181,7 +182,7 @@ def score(candidate: Candidate, golden: Golden, most: int) -> Score:
             elif len(wrong) < most:
                 wanted = row["answer"] if as_json else json.loads(row["answer"])
                 wrong.append(Wrong(row["query"], wanted, got))
-    return Score(golden.rows.num_rows, right, tuple(wrong))
+    return Score(rows, right, tuple(wrong))
 
 
 def is_right(prediction: Any, answer: Any, compare: str) -> bool:

@@ -22,7 +22,8 @@ def measure_recall(workspace: Workspace, known: Golden | None, rows_sql: str) ->
     db, as_json = workspace.db, workspace.spec.output.is_json
     db.register("known", known.rows)
     rows = db.execute(
-        f"SELECT k.answer, e.prediction FROM known k LEFT JOIN {rows_sql} e USING (lookup_hash) ORDER BY k.query"
+        f"SELECT k.answer, e.prediction FROM known k LEFT JOIN {rows_sql} e USING (lookup_hash) WHERE e.prediction IS NOT NULL "
+        f"OR {workspace.query_list.expected_sql} ORDER BY k.query"
     ).fetchall()
     db.unregister("known")
     judged = []

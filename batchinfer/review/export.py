@@ -37,6 +37,7 @@ from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, check_cell, column_o
 from batchinfer.review.subject import Subject, SubjectKind
 from batchinfer.versions.pointers import open_if_served
 
+RANK = quoted("\x1frank")  # by which rows come first
 PLACE = quoted("\x1fplace")  # of a drawn row; the list's own columns may bear any name
 
 
@@ -150,7 +151,7 @@ class Sheet:
     def write(self, target: OutputFile, draft: Path) -> None:
         """The rows as a file, worst or most uncertain first; those of a sample in their own order."""
         first = "score" if self._candidate.calibration.model is None else "abs(score - 0.5)"
-        order = [f"{first} NULLS LAST", "state", *(quoted(column_of(name)) for name in self._spec.input.key)]
+        order = [RANK, f"{first} NULLS LAST", "state", *(quoted(column_of(name)) for name in self._spec.input.key)]
         order = order if self._drawn is None else [PLACE]
         sql = f"SELECT {', '.join(map(quoted, self._columns))} FROM review ORDER BY {', '.join(order)}"
         if target.format == OutputFormat.CSV:
@@ -189,7 +190,7 @@ class Sheet:
             SELECT {key}, {context}{subject.value_sql} AS value, e.score, e.source, e.model, e.generated_at,
                    CASE WHEN {subject.changed_sql} THEN 'changed' ELSE 'new' END AS state,
                    nullif(coalesce(approved.value, served.prediction), e.prediction) AS before{extra},
-                   {check} AS "check"{place}
+                   {check} AS "check", {subject.rank_sql} AS {RANK}{place}
             FROM {self._entries} e
             LEFT JOIN approved ON e.lookup_hash = approved.lookup_hash
             {subject.join_checks}

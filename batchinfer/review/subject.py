@@ -119,6 +119,7 @@ class Subject(ABC):
     value_sql: what is judged, of an entry `e`.
     changed_sql: whether it differs from what people approved or from what is served.
     extra_sql: the columns that only this form has, by name.
+    rank_sql: by which rows are ordered before anything else.
     """
 
     kind: ClassVar[SubjectKind]
@@ -127,6 +128,7 @@ class Subject(ABC):
     value_sql: str
     changed_sql: ClassVar[str]
     extra_sql: ClassVar[Mapping[str, str]] = {}
+    rank_sql: ClassVar[str] = "0"
 
     def __init__(self, spec: JobSpec, key: Sequence[Column], normalize: Sequence[str]) -> None:
         self._spec, self._key, self._normalize = spec, list(key), list(normalize)
@@ -263,7 +265,11 @@ class TermSubject(Subject):
     columns = ABOUT
     read_columns = ("value", "prediction")
     changed_sql = "served.prediction <> e.prediction"
-    extra_sql: ClassVar[Mapping[str, str]] = {"prediction": "e.prediction", "concepts": "coalesce(c.concepts, 0)"}
+    extra_sql: ClassVar[Mapping[str, str]] = {
+        "prediction": "e.prediction",
+        "concepts": "CASE WHEN c.concepts > 0 THEN c.concepts ELSE coalesce(c.proposed, 0) END",
+    }
+    rank_sql = "CASE WHEN c.concepts > 0 THEN 0 ELSE 1 END"  # what live texts are recognised by is worth more of a person's time
 
     def __init__(self, spec: JobSpec, key: Sequence[Column], normalize: Sequence[str]) -> None:
         super().__init__(spec, key, normalize)
@@ -296,11 +302,11 @@ class TermSubject(Subject):
         return f"{FOLD_FUNCTION}_{self._match.accents}"
 
     def join_sql(self, entries: str) -> str:
-        """How many concepts each term names, in any spelling that matching takes for equal."""
+        """How many concepts each term names where it is served, and of all, in any spelling that matching takes for equal."""
         term, concept = (verdicts.part(self._spec, name, listed) for name in (self._term.name, self._match.concept))
         concepts = (
-            f"SELECT nullif({self._folded}({term}), '') AS term, count(DISTINCT {concept}) AS concepts "
-            f"FROM {entries} WHERE {verdicts.matched(self._spec, listed)} GROUP BY 1"
+            f"SELECT nullif({self._folded}({term}), '') AS term, count(DISTINCT {concept}) AS proposed, "
+            f"count(DISTINCT {concept}) FILTER (WHERE {verdicts.matched(self._spec, listed)}) AS concepts FROM {entries} GROUP BY 1"
         )
         return f"LEFT JOIN ({concepts}) c ON {self._folded}({self.value_sql}) = c.term"
 

@@ -40,6 +40,7 @@ def test_failures_are_counted_by_reason(world: World) -> None:
     everything = history.failures(world.data, None)
     assert sorted(row.query["id"] for row in everything.rows if row.query) == [2, 3, 4]
     assert {row.stage for row in everything.rows} == {"engine", "parse"}
+    assert {row.query["id"]: row.text for row in everything.rows if row.query} == {2: "none", 3: "nothing", 4: None}
 
 
 def test_runs_are_listed_newest_first(world: World) -> None:

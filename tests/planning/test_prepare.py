@@ -13,6 +13,7 @@ from batchinfer.core.output import OutputFile
 from batchinfer.errors import UsageError
 from batchinfer.pipeline import export
 from batchinfer.planning.prepare import Options
+from batchinfer.planning.shown_rows import tell_shown_rows
 from tests.factories import Reply, imports_job, model_job
 from tests.plans import REFUSED, Make, asked, counts, echo
 
@@ -82,3 +83,20 @@ def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
     target = tmp_path / name / f"{name}.parquet"
     assert export.export(world.job, world.data, Options(), OutputFile.of(target)).rows == 1
     assert pq.read_table(pa.OSFile(str(target)))["prediction"].to_pylist() == ["about a"]
+
+
+def test_examples_that_are_rows_of_the_list_are_told(tmp_path: Path) -> None:
+    """All columns of the template must be equal; numbers are compared as texts; without such examples nothing is said."""
+    examples = [
+        {"input": {"text": text, "n": n}, "output": "x"} for text, n in (("a", 1), ("a", 2), ("it's", 3), ("d", 4))
+    ]
+    prompt = {"template": "{{ text }} {{ n }}", "examples": examples}
+    world = model_job(tmp_path, {"id": [1, 2, 3], "text": ["a", "it's", "d"], "n": [1, 3, 9]}, prompt=prompt)
+    told: list[str] = []
+    with world.prepared() as prepared:
+        tell_shown_rows(prepared, told.append)
+    [sentence] = told
+    assert sentence.startswith("2 examples of the prompt are rows of the list")
+    with world.changed(prompt=prompt | {"shots": 0}).prepared() as prepared:
+        tell_shown_rows(prepared, told.append)
+    assert len(told) == 1

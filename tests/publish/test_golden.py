@@ -240,3 +240,15 @@ def test_the_answers_of_the_report_are_json(make: Make) -> None:
     report = json.loads(json.dumps(raised.value.report.to_json()))
     [examples] = [check["examples"] for check in report["gate"] if check["name"] == "golden"]
     assert examples == ["id=1: wanted tea, got milk"]
+
+
+def test_golden_rows_beyond_a_narrowed_list_do_not_count(make: Make) -> None:
+    """What the list does not ask is not answered wrongly; a key of the list without a prediction is."""
+    golden = {"id": [1, 2, 3, 4], "answer": ["about a", "about b", "about c", "about d"]}
+    world = make(
+        golden, how={"accuracy": 0.5}, input={"path": "queries.parquet", "key": ["id"], "where": {"id": [1, 2]}}
+    )
+    world.answer(lambda row: "about a" if row["text"] == "a" else "wrong")
+    check = checked(world.publish())
+    assert check.passed
+    assert check.message.startswith("1 of 2 golden rows is right")

@@ -87,7 +87,10 @@ def test_what_changed_comes_before_what_is_new(make: Make) -> None:
 
 
 def test_a_checking_job_lists_terms(make: Make) -> None:
-    """There the term is judged; its prediction and how many things it names stand beside it."""
+    """There the term is judged; its prediction and how many things it names stand beside it.
+
+    Terms that are not served come last, with the number of things that they were proposed for.
+    """
     world = make({"thing": ["mRNA", "mRNA", "Covaxin"], "term": ["jab", "shot", "Jab"]}, **CHECK)
     world.answer(lambda row: scores(0.3 if row["term"] == "shot" else 0.9))
     rows = world.review()
@@ -95,7 +98,7 @@ def test_a_checking_job_lists_terms(make: Make) -> None:
         "thing", "term", "value", "state", "before", "prediction", "score", "source", "model", "generated_at", "concepts",
     ]  # fmt: skip
     assert shown(rows, "thing", "value", "prediction", "concepts", "state") == [
-        ("mRNA", "shot", "No", "0", "new"), ("Covaxin", "Jab", "Yes", "2", "new"), ("mRNA", "jab", "Yes", "2", "new"),
+        ("Covaxin", "Jab", "Yes", "2", "new"), ("mRNA", "jab", "Yes", "2", "new"), ("mRNA", "shot", "No", "1", "new"),
     ]  # fmt: skip
     world.publish()
     world.answer(lambda row: scores(0.9), refresh=True)
