@@ -77,11 +77,20 @@ def cross_fit(x: Floats, right: NDArray[np.bool_], folds: NDArray[np.int64], can
     odds = np.einsum("rcw,rw->cr", mine[..., :-1], x) + mine[..., -1].T
     losses = log_losses(odds, right)
     best = int(losses.argmin())
-    free = np.zeros((count, 1))
-    scales = fit_many(odds[best][:, None], right, others, free + RIDGE)  # a penalty makes log-odds too small
-    whole = fit_many(odds[best][:, None], right, np.ones((1, len(x))), free[:1] + RIDGE)[0]
-    scaled = np.maximum(scales[folds, 0], 0) * odds[best] + scales[folds, 1]
-    return CrossFit(candidates[best], scaled, (max(float(whole[0]), 0.0), float(whole[1])), float(losses[best]))
+    scales = _scales(odds[best], right, np.concatenate([others, np.ones((1, len(x)))]))
+    scaled = scales[folds, 0] * odds[best] + scales[folds, 1]
+    return CrossFit(candidates[best], scaled, (float(scales[-1, 0]), float(scales[-1, 1])), float(losses[best]))
+
+
+def _scales(odds: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
+    """By what log-odds must be multiplied, and what is added then, since a penalty makes them too small: (fits, 2).
+
+    Where larger ones are no better they say nothing, and the share of right rows is all that is known.
+    """
+    found = fit_many(odds[:, None], right, weights, np.full((len(weights), 1), RIDGE))
+    shares = np.clip(weights @ right / weights.sum(axis=1), RIDGE, 1 - RIDGE)
+    nothing = np.column_stack([np.zeros(len(weights)), special.logit(shares)])
+    return np.where(found[:, :1] > 0, found, nothing)
 
 
 def log_losses(log_odds: Floats, right: NDArray[np.bool_]) -> Floats:

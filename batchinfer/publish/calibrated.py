@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,26 +63,29 @@ class Proposals:
 
     def __init__(self, workspace: Workspace, others: OtherScores) -> None:
         self._db, self._spec, self._others = workspace.db, workspace.spec, others
-        self.columns = (*_own_columns(self._spec), *self._other_columns(), *_fact_columns(self._spec))
+        self._joined = {f"score of {job.name}": (f"o{number}", job) for number, job in enumerate(others.jobs)}
+        theirs = [FeatureColumn(name, f"{alias}.score", is_score=True) for name, (alias, _) in self._joined.items()]
+        self.columns = (*_own_columns(self._spec), *theirs, *_fact_columns(self._spec))
 
-    def _other_columns(self) -> Iterator[FeatureColumn]:
-        for number, job in enumerate(self._others.jobs):
-            yield FeatureColumn(f"score of {job.name}", f"o{number}.score", is_score=True)
+    def fill(self, rows_sql: str, names: Collection[str] | None = None) -> None:
+        """Makes the tables but for `calibrated`. rows_sql: the model's predictions, as entries have them.
 
-    def fill(self, rows_sql: str) -> None:
-        """Makes the tables but for `calibrated`. rows_sql: the model's predictions, as entries have them."""
+        names: of the features that are needed; all unless given.
+        """
         spec = self._spec
+        columns = [column for column in self.columns if names is None or column.name in names]
+        joined = [self._joined[column.name] for column in columns if column.name in self._joined]
         key = ", ".join(listed(name) for name in spec.input.key)
         texts = {name: sql or "NULL::VARCHAR" for name, sql in _texts(spec).items()}
         self._db.execute(
             f"CREATE OR REPLACE TABLE proposals AS SELECT lookup_hash, {key}, prediction, scores, mass, "
             f"{', '.join(f'{sql} AS {name}' for name, sql in texts.items())} FROM {rows_sql}"
         )
-        self._others.load()
-        if any(column.sql.startswith(WRONG_SCRIPT) for column in self.columns):
+        self._others.load([job for _, job in joined])
+        if any(column.sql.startswith(WRONG_SCRIPT) for column in columns):
             _add_wrong_script(self._db)
-        joins = " ".join(self._others.join_sql(job, f"o{number}", "p") for number, job in enumerate(self._others.jobs))
-        values = "".join(f", ({column.sql})::DOUBLE AS {quoted(column.name)}" for column in self.columns)
+        joins = " ".join(self._others.join_sql(job, alias, "p") for alias, job in joined)
+        values = "".join(f", ({column.sql})::DOUBLE AS {quoted(column.name)}" for column in columns)
         self._db.execute(
             f"""CREATE OR REPLACE VIEW features AS
             WITH shared AS (
@@ -118,7 +121,7 @@ def find_calibration(workspace: Workspace) -> ScoreSource:
         content = path.read_bytes()
     try:
         model = ScoreModel.of(content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise StoreError(
             f"{path} is damaged: {exc}", fix=f"batchinfer calibrate {workspace.data.name} learns it again."
         ) from exc

@@ -19,7 +19,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -124,7 +124,7 @@ class Candidate:
 
     def _calibrate(self, model: ScoreModel) -> None:
         """Gives the model's entries the scores that verdicts taught."""
-        self.proposals().score(model)
+        self.proposals([feature.name for feature in model.features]).score(model)
         self._db.execute(
             f"UPDATE entries SET score = c.score FROM {Proposals.scores_sql} c "
             f"WHERE entries.lookup_hash = c.lookup_hash AND source NOT IN {PEOPLE}"
@@ -231,12 +231,14 @@ class Candidate:
             "UNION ALL SELECT lookup_hash, value FROM refused)"
         )
 
-    def proposals(self) -> Proposals:
-        """What the model says of each key, and what is known of that; made anew."""
+    def proposals(self, features: Collection[str] | None = None) -> Proposals:
+        """What the model says of each key, and what is known of that, made anew. features: that are needed; all unless given."""
         made = f"SELECT * FROM entries WHERE source NOT IN {PEOPLE}"
         found = Proposals(self._workspace, OtherScores(self._workspace))
         with self._workspace.store.attached(self._db):
-            found.fill(f"({made} UNION ALL BY NAME (FROM ({self._withheld}) ANTI JOIN ({made}) USING (lookup_hash)))")
+            found.fill(
+                f"({made} UNION ALL BY NAME (FROM ({self._withheld}) ANTI JOIN ({made}) USING (lookup_hash)))", features
+            )
         return found
 
     @property

@@ -16,7 +16,7 @@ from batchinfer.cache.workspace import Workspace
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.home import CALIBRATION, JobData
 from batchinfer.core.sql import json_path, listed, literal
-from batchinfer.errors import UsageError
+from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.spec import JobSpec
 from batchinfer.versions.layout import PREDICTIONS, version_column
 from batchinfer.versions.manifest import Manifest
@@ -46,16 +46,20 @@ class OtherScores:
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        """Looks at what is served now. Raises NotFound, UsageError or StoreError."""
+        """Looks at what is served now. Raises NotFound or UsageError for a job that calibrate.scores names; StoreError."""
         self._db, self._data, self._key = workspace.db, workspace.data, workspace.spec.input.key
         self.jobs = tuple(self._opened(workspace.spec))
 
     def _opened(self, spec: JobSpec) -> list[OtherJob]:
         found, wanted = [], spec.calibrate.scores if spec.calibrate else []
-        upstream = [spec.input.job] if spec.input.job and spec.input.job not in wanted else []
-        for name in [*upstream, *wanted]:
-            with open_served(JobData(self._data.root, name)) as version:
-                manifest = version.manifest
+        for name in dict.fromkeys([*([spec.input.job] if spec.input.job else []), *wanted]):
+            try:
+                with open_served(JobData(self._data.root, name)) as version:
+                    manifest = version.manifest
+            except NotFound:
+                if name in wanted:
+                    raise
+                continue
             key = tuple(column.name for column in manifest.key)
             if set(key) <= set(self._key):
                 made_of = manifest.run.fingerprint
@@ -67,10 +71,10 @@ class OtherScores:
                 )
         return found
 
-    def load(self) -> None:
-        """Makes the table."""
+    def load(self, jobs: Sequence[OtherJob]) -> None:
+        """Makes the table, of some of the jobs."""
         self._db.execute("CREATE OR REPLACE TABLE other_scores (job VARCHAR, mark UBIGINT, score DOUBLE)")
-        for job in self.jobs:
+        for job in jobs:
             with open_served(JobData(self._data.root, job.name)) as version:
                 rows = parquet_rows(version.folder / PREDICTIONS)
                 self._db.execute(

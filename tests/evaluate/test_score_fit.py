@@ -122,6 +122,13 @@ def test_what_the_model_looks_at(judged: JudgedScores) -> None:
     assert (again.intercept, again.features) == (fitted.intercept, fitted.features)
 
 
+def test_nothing_is_known(judged: JudgedScores) -> None:
+    """Where no column differs, every row has the share of right ones."""
+    fitted = fit_scores(JudgedScores(judged.values[:, 3:], judged.right, judged.groups), ["same"], [False])
+    assert fitted.features == ()
+    assert fitted.scores == pytest.approx([judged.right.mean()] * len(judged.right), abs=0.01)
+
+
 def test_more_verdicts_are_worth_less_and_less(judged: JudgedScores) -> None:
     """The learning curve goes by parts of the verdicts; of few, more are asked for than of many alike."""
     few = JudgedScores(judged.values[:60], judged.right[:60], judged.groups[:60])

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from batchinfer.errors import NotFound
+from batchinfer.job.calibrate_spec import CalibrateSpec
 from batchinfer.planning.prepare import Prepared
 from batchinfer.publish.calibrated import Proposals
 from batchinfer.publish.contents import Candidate
+from batchinfer.publish.other_scores import OtherScores
 from batchinfer.versions.calibration import EDGE, Feature, Scale, ScoreModel
 from tests.factories import World, model_job
 from tests.publish.conftest import echo
@@ -108,6 +111,18 @@ def test_scores_are_what_the_model_says(tmp_path: Path) -> None:
         for weight in (-900.0, 900.0):
             proposals.score(dataclasses.replace(model, features=(*model.features, steep(weight))))
             assert all(0 <= score <= 1 for score in scores_of(prepared, proposals))
+
+
+def test_other_jobs_must_be_there_if_they_are_named(tmp_path: Path) -> None:
+    """The job of a chained one's list gives what it has; one that the job file names must be served."""
+    world = model_job(tmp_path, {"id": [1], "text": ["a"]})
+    with world.prepared() as prepared:
+        spec = prepared.workspace.spec
+        chained = spec.model_copy(update={"input": spec.input.model_copy(update={"job": "gone", "path": None})})
+        assert OtherScores(dataclasses.replace(prepared.workspace, spec=chained)).jobs == ()
+        named = spec.model_copy(update={"calibrate": CalibrateSpec(scores=["gone"])})
+        with pytest.raises(NotFound, match="gone"):
+            OtherScores(dataclasses.replace(prepared.workspace, spec=named))
 
 
 def test_a_model_is_read_as_it_was_written() -> None:
