@@ -101,6 +101,14 @@ class Proposals:
             f"CREATE OR REPLACE TABLE calibrated AS SELECT lookup_hash, 1 / (1 + exp(-greatest(-500, {odds}))) AS score FROM features"
         )
 
+    def rescore(self, entries: str, model: ScoreModel) -> None:
+        """Gives the model's entries of a table the scores that verdicts taught."""
+        self.score(model)
+        self._db.execute(
+            f"UPDATE {entries} e SET score = c.score FROM calibrated c "
+            f"WHERE e.lookup_hash = c.lookup_hash AND source NOT IN {verdicts.PEOPLE}"
+        )
+
     @staticmethod
     def scored_sql(rows_sql: str) -> str:
         """Rows with a score, with the calibrated one in its place."""

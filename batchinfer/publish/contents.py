@@ -39,7 +39,7 @@ from batchinfer.publish.changes import Compared, Entries, compare_entries
 from batchinfer.publish.held import Contents
 from batchinfer.publish.other_scores import OtherScores
 from batchinfer.publish.predictions_file import version_rows, write_predictions
-from batchinfer.versions.calibration import ScoreModel, ScoreSource
+from batchinfer.versions.calibration import ScoreSource
 from batchinfer.versions.layout import PROMPT_KEY, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
@@ -72,8 +72,8 @@ class Candidate:
             self._db.execute(f"CREATE OR REPLACE VIEW before AS {rows}")
             carried = self._carry() if self._is_alike(self._served) else 0
         self.calibration = find_calibration(workspace) if calibration is None else calibration
-        if self.calibration.model is not None:
-            self._calibrate(self.calibration.model)
+        if (model := self.calibration.model) is not None:
+            self.proposals([feature.name for feature in model.features]).rescore(self.entries_sql, model)
         self.contents = self._counted(carried, self._compared(before), current)
 
     def _gather(self) -> None:
@@ -120,14 +120,6 @@ class Candidate:
         return self._count(
             f"INSERT INTO entries BY NAME SELECT lookup_hash, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} "
             f"FROM before SEMI JOIN (FROM kept SEMI JOIN {self._list.lookups_sql} USING (lookup_hash)) USING (lookup_hash)"
-        )
-
-    def _calibrate(self, model: ScoreModel) -> None:
-        """Gives the model's entries the scores that verdicts taught."""
-        self.proposals([feature.name for feature in model.features]).score(model)
-        self._db.execute(
-            f"UPDATE entries SET score = c.score FROM {Proposals.scores_sql} c "
-            f"WHERE entries.lookup_hash = c.lookup_hash AND source NOT IN {PEOPLE}"
         )
 
     def _counted(self, carried: int, compared: Compared, current: Path | None) -> Contents:

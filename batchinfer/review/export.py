@@ -150,8 +150,9 @@ class Sheet:
 
     def write(self, target: OutputFile, draft: Path) -> None:
         """The rows as a file, worst or most uncertain first; those of a sample in their own order."""
-        first = "score" if self._candidate.calibration.model is None else "abs(score - 0.5)"
-        order = [RANK, f"{first} NULLS LAST", "state", *(quoted(column_of(name)) for name in self._spec.input.key)]
+        is_chance = self._candidate.calibration.model is not None
+        first = ["abs(score - 0.5) NULLS LAST", RANK] if is_chance else [RANK, "score NULLS LAST"]
+        order = [*first, "state", *(quoted(column_of(name)) for name in self._spec.input.key)]
         order = order if self._drawn is None else [PLACE]
         sql = f"SELECT {', '.join(map(quoted, self._columns))} FROM review ORDER BY {', '.join(order)}"
         if target.format == OutputFormat.CSV:
