@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from batchinfer.cache.workspace import Workspace
+from batchinfer.core.database import one
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
@@ -33,7 +34,7 @@ from batchinfer.versions.pointers import open_if_served
 
 Floats = npt.NDArray[np.float64]
 HELD = 4  # one row of so many is held out, always the same ones
-MOST_LEARNED = 200_000  # rows that it learns from
+MOST_ROWS = 260_000  # that it learns from or is held against the model on; of more, a sample
 FEW_ROWS, FEW_BITS, MANY_BITS = 50_000, 16, 18  # columns are 2 ** bits
 LEAST_SPREAD = 1e-6  # of scores, below which there is nothing to learn
 
@@ -95,15 +96,16 @@ class DistillReport:
 
 @dataclass(frozen=True, slots=True)
 class _Taught:
-    """What the model says of texts: (rows,) and (rows, choices). held: which are held out."""
+    """What the model says of texts: (rows,) and (rows, choices).
+
+    held: which are held out.
+    rows: how many have scores; these are a sample of them if they are more.
+    """
 
     texts: list[str]
     scores: Floats
     held: npt.NDArray[np.bool_]
-
-    @property
-    def learned(self) -> npt.NDArray[np.intp]:
-        return np.flatnonzero(~self.held)[:MOST_LEARNED]
+    rows: int
 
 
 def distill(job: Job, data: JobData, options: Options, info: Info = quiet) -> DistillReport:
@@ -122,37 +124,39 @@ def distill(job: Job, data: JobData, options: Options, info: Info = quiet) -> Di
         candidate = Candidate(prepared.workspace, served.folder if served else None, calibration=ScoreSource())
         taught = _gather(prepared.workspace, candidate, spec, choices)
     _check_enough(job.name, spec, choices, taught)
-    info(f"Learning from {counted(len(taught.learned), 'row')} ...")
+    learned, held = np.flatnonzero(~taught.held), np.flatnonzero(taught.held)
+    info(f"Learning from {counted(len(learned), 'row')} ...")
     rows = matrix(Features(FEW_BITS if len(taught.texts) < FEW_ROWS else MANY_BITS), taught.texts)
-    fitted = fit(rows[taught.learned], taught.scores[taught.learned])
-    rounded = fit(rows[taught.learned], _rounded(taught.scores[taught.learned]), fitted.penalty)
-    held = np.flatnonzero(taught.held)
+    known, goal = rows[learned], taught.scores[learned]
+    fitted = fit(known, goal)
+    rounded = fit(known, _rounded(goal), fitted.penalty)
     said, teacher = _said(rows[held], fitted), taught.scores[held]
     found = find_threshold(said.max(1), said.argmax(1) == teacher.argmax(1), spec.agree, spec.confidence)
     problem = _problem(spec, found, len(held))
     content = LinearStudent(choices, found.score if found else 1.0, fitted.weights, fitted.bias).to_bytes()
     _keep(data, None if problem else content)
     return DistillReport(
-        job.name, len(taught.texts), len(taught.learned), len(held), found, spec.agree, spec.confidence, spec.max_abstain,
+        job.name, taught.rows, len(learned), len(held), found, spec.agree, spec.confidence, spec.max_abstain,
         _likeness(said, teacher), _likeness(_said(rows[held], rounded), teacher),
         float(np.bincount(teacher.argmax(1)).max() / len(held)), len(content), problem,
     )  # fmt: skip
 
 
 def _gather(workspace: Workspace, candidate: Candidate, spec: StudentSpec, choices: tuple[str, ...]) -> _Taught:
-    """The entries that have a score of each choice, in an order that is always the same."""
+    """The entries that have a score of each choice, always the same ones: hashes of keys are as good as chance."""
+    scored = f"FROM {candidate.entries_sql} WHERE scores IS NOT NULL AND {listed(spec.text)} IS NOT NULL"
     rows = workspace.db.execute(
-        f"SELECT {listed(spec.text)}::VARCHAR, scores, hex(lookup_hash) FROM {candidate.entries_sql} "
-        f"WHERE scores IS NOT NULL AND {listed(spec.text)} IS NOT NULL ORDER BY lookup_hash"
+        f"SELECT {listed(spec.text)}::VARCHAR, scores, hex(lookup_hash) {scored} ORDER BY lookup_hash DESC LIMIT {MOST_ROWS}"
     ).fetchall()
     texts = [workspace.texts.whole(text) for text, _, _ in rows]
     scores = np.array(
         [[json.loads(said).get(choice, np.nan) for choice in choices] for _, said, _ in rows], dtype=float
     )
     known = np.isfinite(scores.reshape(len(rows), len(choices))).all(1)
-    held = np.array([int(key[:8], 16) % HELD == 0 for _, _, key in rows], dtype=bool)
+    held = np.array([int(key[-8:], 16) % HELD == 0 for _, _, key in rows], dtype=bool)
     kept = np.flatnonzero(known)
-    return _Taught([texts[number] for number in kept], scores[kept], held[kept])
+    count = int(one(workspace.db, f"SELECT count(*) {scored}"))
+    return _Taught([texts[number] for number in kept], scores[kept], held[kept], count)
 
 
 def _check_enough(name: str, spec: StudentSpec, choices: tuple[str, ...], taught: _Taught) -> None:
