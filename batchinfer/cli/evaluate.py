@@ -36,6 +36,14 @@ def _numbers(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
     return tuple(dict.fromkeys(word if word == ALL else int(word) for word in words))
 
 
+def _priors(_ctx: click.Context, _option: click.Parameter, text: str | None) -> tuple[Any, ...]:
+    """Values of output.prior, such as none,list."""
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    if bad := [word for word in words if word not in ("none", "list")]:
+        raise click.BadParameter(f"{bad[0]} is neither none nor list; write them as none,list.")
+    return tuple(dict.fromkeys(words))
+
+
 @click.command("eval")
 @job_argument
 @click.option(
@@ -62,6 +70,13 @@ def _numbers(_ctx: click.Context, _option: click.Parameter, text: str | None) ->
     help="A system text beside the job's; may be repeated.",
 )
 @click.option(
+    "--prior",
+    "priors",
+    callback=_priors,
+    metavar="none,list",
+    help="Arms whose choices are read with and without output.prior.",
+)
+@click.option(
     "--baseline", metavar="ARM", help="The arm that others are compared with.  [default: the job file as it is]"
 )
 @click.option("--limit", type=Integer(min=2), metavar="N", help="Use only N golden rows.")
@@ -75,8 +90,8 @@ def eval_(
 ) -> None:
     """Compare prompts on rows whose right answers are known, and choose one.
 
-    An arm is the job with a number of examples, another draw of them, template, system text or model; each is combined with
-    each. Arms are asked through the job's cache. One half of the golden rows is to choose an arm on, the other to report on.
+    An arm is the job with a number of examples, another draw of them, template, system text, model or prior; each is combined
+    with each. Arms are asked through the job's cache. One half of the golden rows is to choose an arm on, the other to report on.
     """
     need_scipy()
     from batchinfer.evaluate.arms import Axes

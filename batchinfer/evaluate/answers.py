@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchinfer.evaluate.ask import AskedArm
+from batchinfer.publish.prior import read_generations
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,11 @@ def _read(asked: AskedArm, column: str) -> list[tuple[Any, ArmAnswer]]:
         "(SELECT key, first(reason) AS reason FROM cache.failures "
         f"WHERE stage <> 'input' AND (stage = 'engine' OR parser = '{parser}') GROUP BY key)"
     )
+    with prepared.store.attached(prepared.workspace.db):
+        generations = read_generations(prepared.workspace, prepared.query_list.rows_sql, asked.arm.prior)
     sql = (
         f"SELECT l.{column}, g.prediction, g.score, g.scores, f.reason, g.prompt_tokens, g.cached_tokens, g.output_tokens "
-        f"FROM {prepared.query_list.rows_sql} l LEFT JOIN cache.generations g ON g.key = l.prompt_key "
+        f"FROM {prepared.query_list.rows_sql} l LEFT JOIN {generations} g ON g.key = l.prompt_key "
         f"LEFT JOIN {failed} f ON f.key = l.prompt_key"
     )
     with prepared.store.attached(prepared.workspace.db):

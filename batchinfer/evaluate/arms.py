@@ -23,6 +23,7 @@ from batchinfer.prompting.template import PromptTemplate
 
 OWN = "job"  # the name of the job file's own prompt, where it is none of the arms that were asked for
 Shots = int | Literal["all"]
+Prior = Literal["none", "list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Axes:
     models: beside the job file's.
     templates: files, beside the job file's template.
     systems: files, beside the job file's system text.
+    priors: of output.prior; none to leave the job file's.
     """
 
     shots: tuple[Shots, ...] = ()
@@ -41,6 +43,7 @@ class Axes:
     models: tuple[str, ...] = ()
     templates: tuple[Path, ...] = ()
     systems: tuple[Path, ...] = ()
+    priors: tuple[Prior, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Arm:
     model: its id.
     job: the job file with this prompt.
     question: the same, made ready.
+    prior: by which its choices are read, in place of the job file's.
     """
 
     name: str
@@ -61,6 +65,12 @@ class Arm:
     model: str
     job: Job
     question: Question
+    prior: Prior = "none"
+
+    @property
+    def identity(self) -> tuple[bytes, Prior]:
+        """What tells arms apart: the question, and how its answers are read."""
+        return self.question.fingerprint, self.prior
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +152,29 @@ def make_arms(
     SpecError, InputError or ModelError.
     """
     own = questions.make(job, data)
+    priors = axes.priors or (job.spec.output.prior,)
+    if "list" in axes.priors and job.spec.output.choices is None:
+        raise UsageError(f"--prior list: it is of choices, but output.type is {job.spec.output.type}.")
     arms = [
-        _arm(job, data, shown, text, model)
-        for model, text, shown in itertools.product(_models(job, axes), texts, _shown(job, own, axes, pool))
+        _with_prior(_arm(job, data, shown, text, model), prior, named=bool(axes.priors))
+        for model, text, shown, prior in itertools.product(
+            _models(job, axes), texts, list(_shown(job, own, axes, pool)), priors
+        )
     ]
-    found = {arm.question.fingerprint: arm for arm in reversed(arms)}
-    unique = [arm for arm in arms if found[arm.question.fingerprint] is arm]
-    if own.fingerprint in found:
+    found = {arm.identity: arm for arm in reversed(arms)}
+    unique = [arm for arm in arms if found[arm.identity] is arm]
+    if (own.fingerprint, job.spec.output.prior) in found:
         return unique
     return [
-        Arm(OWN, len(own.examples), 0, own.spec.model.id if own.spec.model else "", _asking(job, job.spec.prompt), own),
+        Arm(
+            OWN,
+            len(own.examples),
+            0,
+            own.spec.model.id if own.spec.model else "",
+            _asking(job, job.spec.prompt),
+            own,
+            job.spec.output.prior,
+        ),
         *unique,
     ]
 
@@ -159,8 +182,8 @@ def make_arms(
 def baseline_of(arms: Sequence[Arm], job: Job, data: JobData, name: str | None) -> int:
     """The place of the arm that others are compared with: the one of that name, else the job file's own. Raises UsageError."""
     if name is None:
-        own = questions.make(job, data).fingerprint
-        return next(place for place, arm in enumerate(arms) if arm.question.fingerprint == own)
+        own = (questions.make(job, data).fingerprint, job.spec.output.prior)
+        return next(place for place, arm in enumerate(arms) if arm.identity == own)
     names = [arm.name for arm in arms]
     if name not in names:
         hint = did_you_mean(name, names) or f"there are {', '.join(names)}."
@@ -204,6 +227,11 @@ def _arm(job: Job, data: JobData, shown: _Shown, text: tuple[str, PromptSpec], m
     asking = _asking(job, prompt, model[1])
     name = shown.name + text[0] + model[0]
     return Arm(name, len(shown.examples), shown.draw, model[1].id, asking, questions.make(asking, data))
+
+
+def _with_prior(arm: Arm, prior: Prior, *, named: bool) -> Arm:
+    """The same arm, read with this prior."""
+    return replace(arm, prior=prior, name=arm.name + ("+prior" if named and prior == "list" else ""))
 
 
 def _asking(job: Job, prompt: PromptSpec | None, model: ModelSpec | None = None) -> Job:

@@ -80,9 +80,11 @@ def _compare(
     job: Job, experiment: Experiment, asked: Sequence[AskedArm], session: Session, scratch: Path
 ) -> tuple[EvalReport, list[Result], int]:
     """Asks and judges the arms on the rows to choose on; then the chosen one and the baseline on the others."""
-    ask_arms(asked, session)
-    found = [read_arm(each) for each in asked]
     dev, baseline = experiment.places(dev=True), experiment.baseline
+    # Arms that differ in how answers are read alone are asked once; the baseline's rows are all that there are.
+    once = {each.question.fingerprint: each for each in (*reversed(asked), asked[baseline])}
+    ask_arms([each for each in asked if once[each.question.fingerprint] is each], session)
+    found = [read_arm(each) for each in asked]
     marks = [findings.marks_of(experiment, answers, dev) for answers in found]
     judged = judge_arms(experiment.metric, marks, baseline, experiment.rows(dev))
     chosen = choose(judged, baseline)

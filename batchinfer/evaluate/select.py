@@ -20,7 +20,11 @@ def chosen_text(job: Job, arm: Arm) -> str:
     before = job.path.read_text(encoding="utf-8")
     text = before
     try:
-        for section, fields in (("prompt", _prompt(job, arm)), ("model", _model(job, arm))):
+        for section, fields in (
+            ("prompt", _prompt(job, arm)),
+            ("model", _model(job, arm)),
+            ("output", _output(job, arm)),
+        ):
             if fields:
                 text = edited(text, section, fields)
     except CannotEdit as exc:
@@ -74,3 +78,9 @@ def _model(job: Job, arm: Arm) -> dict[str, Any]:
         return {}
     gone = {name: REMOVED for name in ("revision", "adapter", "quantization") if getattr(old, name) is not None}
     return {"id": new.id, **gone}
+
+
+def _output(job: Job, arm: Arm) -> dict[str, Any]:
+    """The fields of output that differ."""
+    old, new = job.spec.output.prior, arm.prior
+    return {} if old == new else {"prior": new if new != "none" else REMOVED}

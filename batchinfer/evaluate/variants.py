@@ -52,7 +52,7 @@ def _beside_cache(
     own = InputSpec(path=str(path), key=[number], types=types, optional=section.optional)
     variant = replace(job, spec=job.spec.model_copy(update={"input": own}))
     question = questions.make(variant, session.data)
-    arm = Arm(name, 0, 0, question.identity.label, variant, question)
+    arm = Arm(name, 0, 0, question.identity.label, variant, question, variant.spec.output.prior)
     return beside_cache(arm, session.data, path, session.console, writes=True)
 
 

@@ -14,7 +14,7 @@ NOT_IN_KEY = frozenset({
     "eval", "calibrate", "student",
 })  # fmt: skip
 
-OUTPUT_NOT_IN_KEY = frozenset({"steps", "min_mass"})  # how an answer is read, not what it is
+OUTPUT_NOT_IN_KEY = frozenset({"steps", "min_mass", "prior"})  # how an answer is read, not what it is
 
 OPTIONS_NOT_IN_KEY = frozenset({
     "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "kv_cache_memory_bytes", "block_size", "swap_space",

@@ -165,7 +165,7 @@ def _as_written(job: Job, examples: Sequence[Example]) -> list[Example]:
 def examples_in_file(job: Job) -> list[Example]:
     """All examples of the job file, also those that its number of shots leaves out. Raises InputError or SpecError."""
     with placing(job):
-        return _examples(job, job.spec.prompt) if job.spec.prompt else []
+        return _as_written(job, _examples(job, job.spec.prompt)) if job.spec.prompt else []
 
 
 def _examples(job: Job, prompt: PromptSpec) -> list[Example]:

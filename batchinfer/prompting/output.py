@@ -111,6 +111,10 @@ class OutputSpec(Section):
         "none",
         description="With choices, which are then scored whole, or a likelihood: divide log-probabilities by the length in this.",
     )
+    prior: Literal["none", "list"] = Field(
+        "none",
+        description="With choices, list: divide a choice's scores by the mean of its scores over the list, when they are read.",
+    )
     min_mass: Share | None = Field(None, description="With choices: a row fails if all together have less probability.")
 
     @model_validator(mode="after")
@@ -124,6 +128,8 @@ class OutputSpec(Section):
                 raise ValueError(f"{name} belongs to type: {kind}, but type is {self.type}")
         if self.type != "choice" and self.min_mass is not None:
             raise ValueError("min_mass belongs to type: choice")
+        if self.type != "choice" and self.prior != "none":
+            raise ValueError("prior belongs to type: choice")
         if not self.is_scored and self.normalize != "none":
             raise ValueError("normalize belongs to type: choice and type: likelihood")
         if self.normalize != "none" and self.min_mass is not None:

@@ -39,6 +39,7 @@ from batchinfer.publish.changes import Compared, Entries, compare_entries
 from batchinfer.publish.held import Contents
 from batchinfer.publish.other_scores import OtherScores
 from batchinfer.publish.predictions_file import version_rows, write_predictions
+from batchinfer.publish.prior import read_generations
 from batchinfer.versions.calibration import ScoreSource
 from batchinfer.versions.layout import PROMPT_KEY, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
@@ -81,6 +82,7 @@ class Candidate:
         names = [listed(column.name) for column in self._list.source.key]
         key = ", ".join(f"{sql} AS {listed(name)}" for name, sql in imports.values_sql(self._list).items())
         with self._workspace.store.attached(self._db):
+            self._generations = read_generations(self._workspace, self._list.first_rows_sql)
             self._db.execute(
                 f"""CREATE OR REPLACE TABLE entries AS
                 WITH latest AS ({self._verdicts.answers_sql}),
@@ -89,7 +91,7 @@ class Candidate:
                        {verdicts.plain(self.spec, "g.prediction")} AS prediction,
                        g.text AS raw_text, g.scores, g.score, g.mass, '{Source.MODEL}' AS source, g.model, g.run_id,
                        g.created_at AS generated_at, false AS carried
-                FROM keyed k JOIN cache.generations g ON g.key = k.prompt_key ANTI JOIN latest USING (lookup_hash)
+                FROM keyed k JOIN {self._generations} g ON g.key = k.prompt_key ANTI JOIN latest USING (lookup_hash)
                 WHERE g.prediction IS NOT NULL
                 UNION ALL BY NAME
                 SELECT lookup_hash, {key}, NULL AS prompt_key, prediction, NULL AS raw_text, NULL AS scores, score, NULL AS mass,
@@ -249,7 +251,7 @@ class Candidate:
         said = (
             f"SELECT lookup_hash, {names}, {verdicts.plain(self.spec, 'g.prediction')} AS prediction, g.scores, g.score, g.mass, "
             f"'{Source.MODEL}' AS source FROM (FROM {self._list.first_rows_sql} SEMI JOIN {judged} USING (lookup_hash)) k "
-            "JOIN cache.generations g ON g.key = k.prompt_key WHERE g.prediction IS NOT NULL"
+            f"JOIN {self._generations} g ON g.key = k.prompt_key WHERE g.prediction IS NOT NULL"
         )
         if self._before is None or not self._is_alike(self._served) or self.spec.on_failure != "keep":
             return said

@@ -348,3 +348,25 @@ def test_each_model_is_an_arm(tmp_path: Path, tiny: Path) -> None:
     assert len(scorer.asked) == 80 + 40
     assert report.arms[1].judged is not None
     assert (report.arms[1].judged.wins, report.arms[1].judged.losses) == (0, 0)
+
+
+@pytest.mark.long
+def test_a_prior_is_compared_without_asking_twice(tmp_path: Path, tiny: Path) -> None:
+    """A model that says Positive of all rows, but less of bad ones, is right once its scores are divided by their means."""
+    job, data = rated_job(tmp_path, tiny, rows(80), eval={"golden": {"path": "golden.parquet"}, "metric": "accuracy"})
+
+    def biased(messages: Sequence[Message]) -> float:
+        return 0.9 if messages[-1][1].startswith("good") else 0.6
+
+    scorer = ScriptedScorer(biased)
+    options = EvalOptions(Axes(priors=("none", "list")))
+    report, arm = compare_prompts(job, data, options, RecordingConsole(), scorer)
+    assert [each.name for each in report.arms] == ["0-shot", "0-shot+prior"]
+    assert (report.chosen, len(scorer.asked)) == ("0-shot+prior", 80)
+    assert report.tested is not None
+    assert (report.tested.baseline.value, report.tested.chosen.value) == (0.5, 1.0)
+    assert "prior: list" in chosen_text(job, arm)
+    golden = {"golden": {"path": "golden.parquet"}}
+    text_job = rated_job(tmp_path / "other", tiny, rows(8), output={"type": "text"}, eval=golden)
+    with pytest.raises(UsageError, match=r"--prior list: it is of choices, but output.type is text"):
+        dry_run(*text_job, options, RecordingConsole())
