@@ -30,12 +30,14 @@ from batchinfer.evaluate.score_fit import (
     worthwhile,
 )
 from batchinfer.evaluate.stats import Bin, area, calibration_error
+from batchinfer.inputs.other_columns import OtherColumns
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, prepare, quiet
 from batchinfer.publish.calibrated import FeatureColumn, Proposals
 from batchinfer.publish.contents import Candidate
 from batchinfer.publish.other_scores import OtherScores
+from batchinfer.publish.sliced import SLICE_VALUES, read_slice_values
 from batchinfer.versions.calibration import Scale, ScoreModel, ScoreSource
 from batchinfer.versions.pointers import open_if_served
 
@@ -133,24 +135,33 @@ def _group_of(spec: JobSpec) -> str | None:
 def _gather(workspace: Workspace, proposals: Proposals, group: str | None) -> _Verdicts:
     """What people said of what the model says now."""
     query_list = workspace.query_list
-    names = list(dict.fromkeys([*workspace.spec.input.key, *query_list.columns]))
-    if group is not None and group not in names:
-        fix = did_you_mean(group, names) or f"there are {', '.join(names)}."
-        raise UsageError(f"There is no column {group} to group verdicts by", fix=fix)
-    own = "hex(f.lookup_hash)" if group is None else f"coalesce(l.{listed(group)}::VARCHAR, '')"
+    own, join = ("hex(f.lookup_hash)", "") if group is None else _grouped(workspace, group)
     said = verdicts.hashed(workspace.spec, "f.prediction")
     values = ", ".join(f"f.{quoted(column.name)}" for column in proposals.columns)
     rows = workspace.db.execute(
         f"""SELECT hex(f.lookup_hash), coalesce(v.value, 0), v.is_right, {own}{f", {values}" if values else ""}
         FROM {proposals.features_sql} f JOIN {workspace.verdicts.judgements_sql} v
         ON f.lookup_hash = v.lookup_hash AND (v.value IS NULL OR v.value = {said})
-        LEFT JOIN {query_list.first_rows_sql} l ON f.lookup_hash = l.lookup_hash
+        LEFT JOIN {query_list.first_rows_sql} l ON f.lookup_hash = l.lookup_hash {join}
         QUALIFY row_number() OVER (PARTITION BY f.lookup_hash ORDER BY v.value NULLS LAST) = 1 ORDER BY f.lookup_hash"""
     ).fetchall()
     digest = hashlib.sha256("\n".join(f"{key} {value} {right}" for key, value, right, *_ in rows).encode()).hexdigest()
     table = np.array([row[4:] for row in rows], dtype=float).reshape(len(rows), len(proposals.columns))
     judged = JudgedScores(table, np.array([row[2] for row in rows], dtype=bool), [row[3] for row in rows])
     return _Verdicts(judged, proposals.columns, digest, group)
+
+
+def _grouped(workspace: Workspace, group: str) -> tuple[str, str]:
+    """SQL for the group of a row `l` of the list, and the join that it needs. Raises UsageError."""
+    key = workspace.spec.input.key
+    names = [*key, *OtherColumns(workspace.query_list.source.files, workspace.spec.input).names]
+    if group not in names:
+        fix = did_you_mean(group, names) or f"there are {', '.join(names)}."
+        raise UsageError(f"There is no column {group} to group verdicts by", fix=fix)
+    if group in key:
+        return f"coalesce(l.{listed(group)}::VARCHAR, '')", ""
+    read_slice_values(workspace, [group])
+    return f"coalesce(s.{listed(group)}, '')", f"LEFT JOIN {SLICE_VALUES} s ON l.row = s.row"
 
 
 def _check_enough(name: str, rows: JudgedScores) -> None:

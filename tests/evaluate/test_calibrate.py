@@ -73,10 +73,14 @@ def judged_job(folder: Path) -> World:
     """A checking job of 240 terms, half of which a person judged; another job has their likelihoods."""
     rows = terms()
     columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns["family"] = [row["language"] if row["language"] == "hi" else "other" for row in rows]
     world = model_job(folder, columns, **JOB)
     other = imports_job(folder / "other", columns, name="likely", input=JOB["input"], gate=LENIENT)
     other = dataclasses.replace(other, data=JobData(world.data.root, "likely"))
-    other.take_in(columns | {"prediction": ["-"] * ROWS, "score": [likelihood(row) for row in rows]})
+    other.take_in(
+        {name: columns[name] for name in rows[0]}
+        | {"prediction": ["-"] * ROWS, "score": [likelihood(row) for row in rows]}
+    )
     other.publish()
     world.answer(lambda row: scores(yes(row)))
     review = world.review()
@@ -198,10 +202,12 @@ def test_too_few_verdicts(judged: World) -> None:
 
 
 def test_groups_are_a_column_of_the_list(judged: World) -> None:
-    """--group names another column; one that is not there is told, and so are too few groups."""
+    """--group names another column, of the prompt or not; one that is not there is told, and so are too few groups."""
     assert learned(judged, "thing").to_json()["groups"] == 7
-    with pytest.raises(UsageError, match="no column colour to group"):
-        learned(judged, "colour")
+    with pytest.raises(TooFewVerdicts, match="are on 2 groups"):
+        learned(judged, "family")
+    with pytest.raises(UsageError, match=r"no column famly to group verdicts by: did you mean family\?"):
+        learned(judged, "famly")
     few = judged.changed(input=JOB["input"] | {"where": {"language": ["de"]}})
     with pytest.raises(TooFewVerdicts):
         learned(few)
