@@ -118,7 +118,8 @@ def calibrate(
     fitted = fit_scores(known.rows, names, are_scores)
     points = learning_curve(known.rows, names, are_scores, fitted.penalties)
     looked_at = {feature.name for feature in fitted.features}
-    model = _model(known, fitted, fingerprint, {name: jobs[name] for name in jobs if f"score of {name}" in looked_at})
+    used = {name: jobs[name] for name in jobs if f"score of {name}" in looked_at}
+    model = _model(known, fitted, fingerprint, job.spec.output.prior, used)
     write_atomically(data.calibration, model.to_bytes())
     return _report(job, known, fitted, model, points)
 
@@ -182,11 +183,13 @@ def _check_enough(name: str, rows: JudgedScores) -> None:
         raise UsageError(f"Nothing is known of the predictions of {name} that a score could be learned from.")
 
 
-def _model(known: _Verdicts, fitted: FittedScores, fingerprint: str | None, jobs: dict[str, str | None]) -> ScoreModel:
+def _model(
+    known: _Verdicts, fitted: FittedScores, fingerprint: str | None, prior: str, jobs: dict[str, str | None]
+) -> ScoreModel:
     bins = ranked_bins(fitted.held_out, known.rows.right)
     return ScoreModel(
         made_at=iso(now()) or "", verdicts=len(known.rows.right), right=int(known.rows.right.sum()), digest=known.digest,
-        fingerprint=fingerprint, jobs=jobs, group=known.group, groups=len(set(known.rows.groups)),
+        fingerprint=fingerprint, prior=prior, jobs=jobs, group=known.group, groups=len(set(known.rows.groups)),
         auc=area(fitted.held_out, known.rows.right), ece=calibration_error(bins), chance=chance_error(bins),
         intercept=fitted.intercept, features=fitted.features,
     )  # fmt: skip

@@ -148,6 +148,8 @@ def _misfit(workspace: Workspace, model: ScoreModel) -> str | None:
     """Why what was learned does not hold for what is asked now."""
     if model.fingerprint != workspace.fingerprint:
         return "what was learned of verdicts was for another prompt or model"
+    if model.prior != workspace.spec.output.prior:
+        return f"what was learned of verdicts was for scores with output.prior: {model.prior}"
     try:
         others = OtherScores(workspace)
     except NotFound as exc:

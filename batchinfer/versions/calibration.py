@@ -48,6 +48,7 @@ class ScoreModel:
     right: how many of them said that it is right.
     digest: SHA-256 of them, in hexadecimal digits.
     fingerprint: of the question whose answers were judged; None for a job without one.
+    prior: how scores were read, as output.prior has it.
     jobs: the fingerprints of other jobs whose scores it looks at, by their names.
     group: the column whose values were held out in turn; None for rows by chance.
     groups: how many there are.
@@ -63,6 +64,7 @@ class ScoreModel:
     right: int
     digest: str
     fingerprint: str | None
+    prior: str
     jobs: Mapping[str, str | None]
     group: str | None
     groups: int
@@ -94,6 +96,7 @@ class ScoreModel:
             right=int(_number(content["right"])),
             digest=str(content["digest"]),
             fingerprint=None if fingerprint is None else str(fingerprint),
+            prior=str(content["prior"]),
             jobs=dict(content["jobs"]),
             group=None if group is None else str(group),
             groups=int(_number(content["groups"])),

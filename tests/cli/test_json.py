@@ -42,6 +42,7 @@ FAILS: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("runs",): (["other"], 6),
     ("audit",): (["gone"], 2),
     ("calibrate",): (["shop"], 1),
+    ("distill",): (["gone"], 2),
     ("eval",): (["gone"], 2),
     ("versions",): (["other"], 6),
     ("pin",): (["shop", "9"], 6),

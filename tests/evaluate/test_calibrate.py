@@ -175,8 +175,9 @@ def test_a_version_that_an_entry_is_taken_out_of_keeps_the_file(judged: World) -
         ({}, "nothing has been learned of verdicts yet"),
         ({"prompt": {"template": "Is {{ term }} in {{ language }} {{ thing }}?"}}, "for another prompt or model"),
         ({"calibrate": {}}, "for other scores of likely"),
+        ({"output": CHOICE | {"prior": "list"}}, "for scores with output.prior: none"),
     ],
-    ids=["nothing", "another question", "another job"],
+    ids=["nothing", "another question", "another job", "another reading"],
 )
 def test_the_gate_wants_scores_that_were_learned(judged: World, sections: dict[str, Any], why: str) -> None:
     """Where nothing was learned of what is asked now, scores are the model's own, which the gate can refuse."""

@@ -27,7 +27,7 @@ TERMS = [
     ("Moderna", "ru", "Вакцина"),
     ("Moderna", "ru", "vaкцина"),
 ]
-MODEL = ScoreModel("2026-01-01T00:00:00Z", 60, 30, "d", None, {}, None, 60, 0.9, 0.02, 0.01, 0.25, ())
+MODEL = ScoreModel("2026-01-01T00:00:00Z", 60, 30, "d", None, "none", {}, None, 60, 0.9, 0.02, 0.01, 0.25, ())
 
 
 def features(world: World) -> list[dict[str, Any]]:
