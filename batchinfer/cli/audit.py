@@ -65,7 +65,8 @@ def _print_audit(report: AuditReport) -> None:
             [cell(each.name), *cells(each.figures, each.tokens_ratio), each.verdict.value] for each in report.slices
         ]
         rows.append([WHOLE, *cells(report.whole, 1.0 if report.whole.tokens else None), ""])
-        table(title, columns, rows, right=columns[1:6], free=["group"])
+        free = [name for name in columns if name not in ("rows", "tokens")]
+        table(title, columns, rows, right=columns[1:6], free=free)
     for each in report.slices:
         if each.why:
             tell(f"{cell(each.name)}: {'; '.join(each.why)}.")
@@ -79,6 +80,6 @@ def _print_audit(report: AuditReport) -> None:
             ["terms", "rows", "found", "verdict"],
             asked,
             right=["rows"],
-            free=["terms", "found"],
+            free=["terms", "found", "verdict"],
         )
     tell(f"{report.verdict.value.capitalize()}. The card for people: {report.folder / 'card.md'}")

@@ -166,31 +166,32 @@ def table(
     from rich.text import Text
 
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    narrowest = [
-        _narrowest([name, *(row[place] for row in texts)], free=name in free) for place, name in enumerate(columns)
-    ]
+    inside = [[name, *(row[place] for row in texts)] for place, name in enumerate(columns)]
+    narrowest = [_narrowest(each, free=each[0] in free) for each in inside]
+    widest = [_narrowest(each, free=False) for each in inside]
     console = Console()
     parts = _parts(narrowest, console.width) if console.is_terminal else [list(range(len(columns)))]
     if title:  # not the table's own, which would be broken at its width
         console.print(Text(title, style="table.title"), soft_wrap=True)
     for places in parts:
-        drawn = _drawn([(columns[place], narrowest[place]) for place in places], right, free)
+        widths = _fitting([(narrowest[place], widest[place]) for place in places], console.width)
+        drawn = _drawn([(columns[place], width) for place, width in zip(places, widths, strict=True)], right, free)
         for row in texts:
             drawn.add_row(*(Text(row[place]) for place in places))
         # A narrow terminal breaks lines, but no column is lost.
-        console.width = max(console.width, _width([narrowest[place] for place in places]))
+        console.width = max(console.width, _width(widths))
         console.print(drawn)
 
 
 def _drawn(columns: Sequence[tuple[str, int]], right: Sequence[str], free: Sequence[str]) -> Table:
-    """A table without rows. columns: each with its least width."""
+    """A table without rows. columns: each with its width."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     drawn = Table(header_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name, width in columns:
         justify: Literal["right", "left"] = "right" if name in right else "left"
-        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name not in free, min_width=width)
+        drawn.add_column(name, justify=justify, overflow="fold", no_wrap=name not in free, width=width)
     return drawn
 
 
@@ -202,6 +203,20 @@ def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
             parts.append([0])
         parts[-1].append(place)
     return parts
+
+
+def _fitting(ranges: Sequence[tuple[int, int]], room: int) -> list[int]:
+    """The columns' widths: what the room lacks is taken from the widest first, as far as each can be narrowed.
+
+    ranges: of each column, its least width and the one that breaks nothing.
+    """
+    widths = [min(most, max(least, room)) for least, most in ranges]
+    while _width(widths) > room:
+        broader = [place for place, (least, _) in enumerate(ranges) if widths[place] > least]
+        if not broader:
+            break
+        widths[max(broader, key=lambda place: widths[place])] -= 1
+    return widths
 
 
 def _width(columns: Sequence[int]) -> int:

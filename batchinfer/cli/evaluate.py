@@ -140,12 +140,14 @@ def _print_report(report: EvalReport) -> None:
         )
         _print_power(report)
         return
-    columns = ["arm", report.metric, "95 %", "wins", "losses", "p", "verdict", "ECE", "tokens", "s/row"]
+    figure = f"{report.metric} (95 %)"
+    columns = ["arm", figure, "wins", "losses", "p", "verdict", "ECE", "tokens", "s/row"]
     found = [_row(arm) for arm in report.arms]
     shown = [place for place in range(len(columns)) if any(row[place] is not None for row in found)]
-    right = [name for name in columns if name not in ("arm", "verdict")]
+    words = ["arm", figure, "verdict"]
+    right = [name for name in columns if name not in words]
     picked = [[row[place] for place in shown] for row in found]
-    table(f"{report.job}, {what}: {halves}", [columns[place] for place in shown], picked, right=right, free=["arm"])
+    table(f"{report.job}, {what}: {halves}", [columns[place] for place in shown], picked, right=right, free=words)
     _print_power(report)
     _print_chosen(report, what)
 
@@ -155,7 +157,7 @@ def _row(arm: ArmReport) -> list[str | None]:
     assert judged is not None
     figure, compared = judged.figure, judged.p is not None
     return [
-        arm.name, f"{figure.value:.3f}", f"{figure.interval.low:.3f}-{figure.interval.high:.3f}",
+        arm.name, f"{figure.value:.3f} ({figure.interval.low:.3f}-{figure.interval.high:.3f})",
         str(judged.wins) if compared else None, str(judged.losses) if compared else None,
         None if judged.p is None else f"{judged.p:.3f}", str(judged.verdict),
         None if arm.calibration is None else f"{arm.calibration.error:.2f}",

@@ -452,6 +452,20 @@ def test_a_table_that_is_too_wide_comes_in_parts(
     assert len(lines(5)) == 9 * 4
 
 
+@pytest.mark.parametrize("width", [62, 70, 80])
+def test_columns_of_free_text_share_the_room(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where several columns can be broken, each keeps its words whole, and the table is as wide as the terminal at most."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns, share = ["group", "rows", "coverage", "failures", "accuracy", "verdict"], "50.0% (41.2% to 58.8%)"
+    row = ["domain=product", "120", share, share, share, "not enough data"]
+    common.table("", columns, [row], free=[name for name in columns if name != "rows"])
+    out = capsys.readouterr().out
+    assert sorted(word for word in out.split() if "─" not in word) == sorted(" ".join([*columns, *row]).split())
+    assert max(map(len, out.splitlines())) <= width
+
+
 def test_the_bundled_model_is_noted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
