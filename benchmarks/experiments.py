@@ -4,14 +4,16 @@ In each experiment five arms are asked the same rows, and four are compared with
 or *worse* anywhere is a mistake. With one, the second arm differs by what a dry run says that so many rows show.
 
 It says nothing of real prompts, whose answers need not be as these: rows that are right or wrong by chance, and scores that
-are normally distributed. Prints a Markdown table.
+are normally distributed. Prints a Markdown table, and on stderr how far it is: 400 of each kind and metric take some two minutes of
+one core. tests/evaluate/test_power.py tries 2,000 by the tests alone, without the intervals of a whole comparison.
 
-    python -m benchmarks.experiments [--experiments 2000] [--rows 120]
+    python -m benchmarks.experiments [--experiments 400] [--rows 120]
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from batchinfer.evaluate.metrics import Metric
 from batchinfer.evaluate.power import AREA, AREAS_ALIKE, DISAGREEMENT, Comparison
 
 ARMS = 5
+TOLD_EVERY = 10.0  # seconds
 Marks = list[NDArray[np.float64]]
 
 
@@ -70,7 +73,7 @@ SETTINGS = {
 def main() -> None:
     """Runs the experiments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiments", type=int, default=2000, help="of each kind")
+    parser.add_argument("--experiments", type=int, default=400, help="of each kind")
     parser.add_argument("--rows", type=int, default=120, help="golden rows to choose on")
     arguments = parser.parse_args()
     print(f"{arguments.experiments:,} experiments each, {ARMS} arms, {arguments.rows} rows\n")
@@ -88,8 +91,12 @@ def main() -> None:
 def shares(setting: Setting, experiments: int, rows: int, difference: float) -> tuple[float, float]:
     """In how many experiments any arm is shown to differ, and in how many the second one is."""
     generator, place = np.random.default_rng(17), Rows(np.arange(rows) < rows // 2, np.arange(rows))
-    shown = np.zeros((experiments, ARMS - 1), dtype=bool)
+    shown, told = np.zeros((experiments, ARMS - 1), dtype=bool), time.monotonic()
     for number in range(experiments):
+        if time.monotonic() - told >= TOLD_EVERY:
+            told = time.monotonic()
+            what = f"a difference of {difference:.3f}" if difference else "no difference"
+            print(f"{setting.metric.name}, {what}: {number:,} of {experiments:,}", file=sys.stderr, flush=True)
         judged = judge_arms(setting.metric, setting.marks(generator, rows, difference), 0, place)
         shown[number] = [(each.p or 0.0) < stats.ALPHA for each in judged[1:]]
     return float(shown.any(axis=1).mean()), float(shown[:, 0].mean())
