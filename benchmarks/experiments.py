@@ -4,10 +4,10 @@ In each experiment five arms are asked the same rows, and four are compared with
 or *worse* anywhere is a mistake. With one, the second arm differs by what a dry run says that so many rows show.
 
 It says nothing of real prompts, whose answers need not be as these: rows that are right or wrong by chance, and scores that
-are normally distributed. Prints a Markdown table, and on stderr how far it is: 400 of each kind and metric take some two minutes of
+are normally distributed. Prints a Markdown table, and on stderr how far it is: 200 of each kind and metric take a few minutes of
 one core. tests/evaluate/test_power.py tries 2,000 by the tests alone, without the intervals of a whole comparison.
 
-    python -m benchmarks.experiments [--experiments 400] [--rows 120]
+    python -m benchmarks.experiments [--experiments 200] [--rows 120]
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ SETTINGS = {
 def main() -> None:
     """Runs the experiments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiments", type=int, default=400, help="of each kind")
+    parser.add_argument("--experiments", type=int, default=200, help="of each kind")
     parser.add_argument("--rows", type=int, default=120, help="golden rows to choose on")
     arguments = parser.parse_args()
     print(f"{arguments.experiments:,} experiments each, {ARMS} arms, {arguments.rows} rows\n")

@@ -244,5 +244,5 @@ def _asking(job: Job, prompt: PromptSpec | None, model: ModelSpec | None = None)
         "where": {},
         "include_misses": None,
     }
-    update = {"prompt": prompt, "input": job.spec.input.model_copy(update=given), "on_errors": "continue"}
+    update = {"prompt": prompt, "input": job.spec.input.model_copy(update=given)}
     return replace(job, spec=job.spec.model_copy(update=update | ({"model": model} if model else {})))

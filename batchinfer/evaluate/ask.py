@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from batchinfer.cache.schema import RunStatus
@@ -78,9 +78,13 @@ class Session:
 
 @contextlib.contextmanager
 def beside_cache(arm: Arm, data: JobData, rows: Path, console: Console, *, writes: bool) -> Iterator[AskedArm]:
-    """An arm's rows compared with the cache, whatever people said of them. writes: whether it is to be asked."""
+    """An arm's rows compared with the cache, whatever people said of them. writes: whether it is to be asked.
+
+    It is asked to the end however many rows fail: that they do is what was to be found out.
+    """
     opened = prepare_to_write if writes else prepare
-    with opened(arm.job, data, Options(input=rows, despite_people=True), console.info) as prepared:
+    job = replace(arm.job, spec=arm.job.spec.model_copy(update={"on_errors": "continue"}))
+    with opened(job, data, Options(input=rows, despite_people=True), console.info) as prepared:
         yield AskedArm(arm, prepared)
 
 

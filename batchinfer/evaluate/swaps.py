@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from batchinfer.core.database import TEXT_ROWS
-from batchinfer.core.intervals import wilson
 from batchinfer.core.significance import shown_together
 from batchinfer.evaluate import stats
 from batchinfer.evaluate.answers import ArmAnswer
@@ -186,11 +185,11 @@ class _Moved:
         self.gaps = [self._changed / self.rows if self.rows else 0.0, *map(abs, self._means)]
 
     def p(self, limit: float) -> list[float]:
-        """For each gap how likely it is if nothing moved; a share of other answers is tested against its limit."""
-        ends = wilson(self._changed, self.rows)
+        """For each gap how likely it is if nothing moved; for a share of other answers, if it were at its limit."""
+        fewer = float(stats.binomial(self._changed - 1, self.rows, limit))
         units = len(self._moves)
         return [
-            0.0 if ends.low > limit else 1.0,
+            min(1.0, 2 * (1 - fewer)),
             *(float(stats.difference_p(*pair, units)) for pair in zip(self._means, self._errors, strict=True)),
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ import pytest
 
 from batchinfer.core.person import Nobody
 from batchinfer.errors import BatchinferError, InputError, SpecError
+from batchinfer.evaluate.answers import ArmAnswer
 from batchinfer.evaluate.audit import audit
+from batchinfer.evaluate.swaps import SwappedRows, judge_swaps
 from batchinfer.job import reader
+from batchinfer.job.audit_spec import AuditLimits
+from batchinfer.job.spec import OnErrorsSpec
 from batchinfer.pipeline.history import failures
 from batchinfer.pipeline.prune import prune
 from batchinfer.pipeline.run import run
@@ -69,8 +74,10 @@ def test_a_group_that_is_missing_is_not_fair(tmp_path: Path, tiny: Path) -> None
 
 @pytest.mark.long
 def test_groups_without_scores_are_not_fair(tmp_path: Path, tiny: Path) -> None:
-    """Where the model refuses most sentences of a group, nothing is said of it."""
+    """Where the model refuses most sentences of a group, nothing is said of it; a run would stop early for that."""
     job, data = asked_job(tmp_path, tiny, texts())
+    limits = OnErrorsSpec(stop_at=0.1, after=20)
+    job = replace(job, spec=job.spec.model_copy(update={"on_errors": limits}))
     run(job, data, Options(), RecordingConsole(), ScriptedScorer(lambda messages: fair(messages[-1][1])))
     refusing = ScriptedScorer(
         lambda messages: (
@@ -80,6 +87,19 @@ def test_groups_without_scores_are_not_fair(tmp_path: Path, tiny: Path) -> None:
     women, men = audit(job, data, None, RecordingConsole(), refusing).templates
     assert (women.rows, women.verdict, women.areas) == (12, UNKNOWN, {})
     assert (men.rows, men.verdict) == (180, PASS)
+
+
+def test_answers_that_change_are_corrected_for_all_exchanges() -> None:
+    """A fifth of 60 answers is beyond a tenth for one exchange; among six it may be chance, and two fifths are not."""
+
+    def verdicts(*changed: int) -> list[FairVerdict]:
+        places = [tuple(range(120 * number, 120 * number + 120, 2)) for number in range(len(changed))]
+        swaps = [SwappedRows("people", "women", "men", each) for each in places]
+        said = [value for count in changed for row in range(60) for value in ("a", "b" if row < count else "a")]
+        return [each.verdict for each in judge_swaps(swaps, list(map(ArmAnswer, said)), (), AuditLimits())]
+
+    assert verdicts(12) == [FAIL]
+    assert verdicts(12, 0, 0, 0, 0, 24) == [UNKNOWN, PASS, PASS, PASS, PASS, FAIL]
 
 
 @pytest.mark.long
