@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchinfer.core import signals
 from batchinfer.core.duckdb_paths import database_place, found_by_duckdb
 from batchinfer.core.files import FIX_PERMISSIONS
 from batchinfer.core.long_texts import LongTexts
@@ -157,7 +158,10 @@ def duckdb_errors(path: Path, job: str | None = None) -> Iterator[None]:
     """Turns DuckDB's errors into sentences that say what to do. job: whose cache the file is, if it is one."""
     try:
         yield
-    except duckdb.Error as exc:
+    except (duckdb.Error, RuntimeError) as exc:
+        signals.heed(exc)
+        if not isinstance(exc, duckdb.Error):
+            raise
         text = first_line(exc)
         if "Permission denied" in text:
             raise StoreError(f"Permission denied for {path}. {FIX_PERMISSIONS}") from exc

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from batchinfer.cache.schema import RunStatus
+from batchinfer.core.signals import meant
 from batchinfer.engines import models
 from batchinfer.errors import BatchinferError, Interrupted, NotConfirmed, Stopped
 from batchinfer.pipeline.progress import Progress
@@ -79,5 +80,6 @@ class RunRecord:
 
 def _request(exc: BaseException | None) -> Stopped | None:
     """The request to stop that ends a run, if it is one."""
-    stop = exc.request if isinstance(exc, StopNow) else exc
+    raised = None if exc is None else meant(exc)
+    stop = raised.request if isinstance(raised, StopNow) else raised
     return stop if isinstance(stop, Stopped) else None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from batchinfer.core.records import Info
+from batchinfer.core.signals import forget, meant, raising
 from batchinfer.errors import Interrupted, Stopped
 
 STOP_SECONDS = 30.0  # that what is in flight has after a signal, unless a caller says otherwise
@@ -69,7 +70,7 @@ class Stop:
         name = _name(number)
         request = kind(f"Stopped by {name}. {HOW_TO_GO_ON}")
         if self.reason is not None or not self.graceful:
-            raise StopNow(request)
+            raise raising(StopNow(request))
         late = f"What was in flight did not finish within {self._stop_seconds:g} s of {name}. {HOW_TO_GO_ON}"
         self.reason, self._late = request, kind(late)
         signal.setitimer(signal.ITIMER_REAL, self._stop_seconds)
@@ -81,7 +82,7 @@ class Stop:
     def on_alarm(self, _number: int, _frame: FrameType | None) -> None:
         """The handler of the time's end. What follows the wait for the engine takes moments and is not cut short."""
         if self.graceful:
-            raise StopNow(self._late)
+            raise raising(StopNow(self._late))
 
     def watch(self) -> None:
         """Says soon that a signal came, though the run may wait for an engine that gives no sign. For a thread of its own."""
@@ -111,9 +112,13 @@ def stopping(max_hours: float | None, info: Info, stop_seconds: float = STOP_SEC
     threading.Thread(target=stop.watch, name="batchinfer-stop", daemon=True).start()
     try:
         yield stop
-    except StopNow as exc:
-        raise exc.request from None
+    except BaseException as exc:
+        raised = meant(exc)
+        if isinstance(raised, StopNow):
+            raise raised.request from None
+        raise
     finally:
         stop.close()
+        forget()
         for number, handler in before.items():
             signal.signal(number, handler)

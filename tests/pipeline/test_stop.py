@@ -18,8 +18,8 @@ from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import Interrupted, Stopped
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.run import run
-from batchinfer.pipeline.stop import Stop, stopping
-from batchinfer.planning.prepare import Options
+from batchinfer.pipeline.stop import Stop, StopNow, stopping
+from batchinfer.planning.prepare import Options, Prepared
 from batchinfer.versions.pointers import pointer
 from tests.scripted import read_diary
 from tests.tiny import (
@@ -253,6 +253,26 @@ def test_a_signal_while_the_engine_is_slow(shop: tuple[Job, JobData], tmp_path: 
         run(job, data, Options(), RecordingConsole(at={1: timer.start}), pool)
     timer.join()
     assert 1 < stored(data)[0] <= 4
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "stopped")])
+def test_a_signal_while_duckdb_works(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: str
+) -> None:
+    """A signal that comes in the midst of a query ends the run as any other does, and the record says so."""
+    job, data = make_job(tmp_path / "shop", {"text": ["a"]}, tiny)
+
+    def pressed(_prepared: Prepared, *_arguments: Any) -> None:
+        with contextlib.suppress(StopNow):
+            press(number)()
+        raise RuntimeError("Query interrupted")  # as DuckDB does, which loses what the handler raises
+
+    monkeypatch.setattr("batchinfer.pipeline.run.publish_prepared", pressed)
+    with scripted(tmp_path / "log", answer="echo") as pool, pytest.raises(Stopped, match="to go on") as stopped:
+        run(job, data, Options(), RecordingConsole(), pool)
+    assert isinstance(stopped.value, Interrupted) == (number is signal.SIGINT)
+    assert stopped.value.report is not None
+    assert stopped.value.report.to_json()["status"] == last_run(data)["status"] == status
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 4)])
