@@ -148,7 +148,8 @@ def _lines() -> Iterator[str]:
 
 def _match_table(matches: list[dict[str, Any]]) -> None:
     columns = ["text", "concept", "language", "term", "score", "source"]
-    rows = [[_span(match), *(match[name] for name in columns)] for match in matches]
+    shown = [match | {"language": ", ".join(match["languages"] or ())} for match in matches]
+    rows = [[_span(match), *(match[name] for name in columns)] for match in shown]
     if rows:
         table("", ["span", *columns], rows, right=["score"], free=["text", "concept", "term"])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import struct
 import zlib
 from array import array
@@ -67,24 +68,42 @@ class Occurrence(NamedTuple):
     names: tuple[Name, ...]
 
     def flat(self) -> list[dict[str, Any]]:
-        """One mapping for each thing named, as HTTP and the command line give them."""
+        """One mapping for each concept, as HTTP and the command line give them."""
         return [
             {
-                "concept": name.concept, "language": name.language, "term": name.term, "start": self.start,
-                "end": self.end, "text": self.text, "score": name.score, "source": name.source,
+                "concept": name.concept, "language": name.language, "languages": languages, "term": name.term,
+                "start": self.start, "end": self.end, "text": self.text, "score": name.score, "source": name.source,
             }
-            for name in self.names
+            for name, languages in by_concept(self.names)
         ]  # fmt: skip
+
+
+def by_concept(names: Sequence[Name]) -> list[tuple[Name, list[str] | None]]:
+    """Of each concept what is surest, a person's word before a score, and all languages; None where it holds in every one."""
+    found: dict[str, list[Name]] = {}
+    for name in names:
+        found.setdefault(repr(name.concept), []).append(name)
+    return [(max(alike, key=_sureness), _languages(alike)) for alike in found.values()]
+
+
+def _sureness(name: Name) -> tuple[bool, float]:
+    return name.source not in ("model", "list"), -math.inf if name.score is None else name.score
+
+
+def _languages(names: Sequence[Name]) -> list[str] | None:
+    tags = {name.language for name in names}
+    return None if None in tags else sorted(tag for tag in tags if tag is not None)
 
 
 class _Entries:
     """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common."""
 
-    __slots__ = ("_parts", "names", "turkic")
+    __slots__ = ("_parts", "concepts", "names", "turkic")
 
     def __init__(self, names: tuple[Name, ...], *, turkic: bool = False) -> None:
         """turkic: whether any is of a language whose spellings have to be looked at."""
         self.names, self.turkic = names, turkic
+        self.concepts = len({repr(name.concept) for name in names})
         self._parts: list[str] | None = None
 
     def json(self, start: int, end: int, text: str) -> str:
@@ -218,7 +237,7 @@ class Matcher:
         budget = budget or MatchBudget()
         parts = []
         for (start, end), place, entries in self._places(text, languages, utf16=utf16, budget=budget):
-            budget.need_room((LEAST_WRITTEN + end - start) * len(entries.names))
+            budget.need_room((LEAST_WRITTEN + end - start) * entries.concepts)
             part = entries.json(*place, text[start:end]).encode()
             budget.spend_room(len(part) + 1)
             parts.append(part)
@@ -254,7 +273,7 @@ class Matcher:
                 pending.append(match)
                 if self._overlaps:
                     (start, end), entries = match
-                    size += (LEAST_WRITTEN + end - start) * len(entries.names)
+                    size += (LEAST_WRITTEN + end - start) * entries.concepts
                     budget.need_room(size)
             if not self._overlaps:
                 kept, pending = _settle(kept, pending, window.settled(self._longest))
@@ -285,8 +304,9 @@ def _parts(names: Sequence[Name]) -> list[str]:
     """JSON texts between which the span is put."""
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     parts = [""]
-    for name in names:
-        head = f'{{"concept":{encode(name.concept)},"language":{encode(name.language)},"term":{encode(name.term)},'
+    for name, languages in by_concept(names):
+        known = f'"language":{encode(name.language)},"languages":{encode(languages)}'
+        head = f'{{"concept":{encode(name.concept)},{known},"term":{encode(name.term)},'
         parts[-1] += ("," if len(parts) > 1 else "") + head
         parts.append(f'"score":{encode(name.score)},"source":{encode(name.source)}}}')
     return parts

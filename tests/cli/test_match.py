@@ -49,7 +49,7 @@ def test_for_machines_it_is_the_contracts_object(batchinfer: Cli) -> None:
     assert done.json == {
         "matches": [
             {
-                "concept": "Sputnik V", "language": "de", "term": "Sputnik-Impfstoff", "start": 4, "end": 21,
+                "concept": "Sputnik V", "language": "de", "languages": ["de"], "term": "Sputnik-Impfstoff", "start": 4, "end": 21,
                 "text": "SPUTNIK-Impfstoff", "score": None, "source": "import",
             }
         ],

@@ -66,7 +66,7 @@ def vaccines(source: str | Path) -> Iterator[Lookup]:
 def test_one_text(vaccines: Lookup) -> None:
     """Matches and version, as the contract has them."""
     expected = {
-        "concept": "Sputnik V", "language": "de", "term": "Sputnik-Impfstoff", "start": 4, "end": 21,
+        "concept": "Sputnik V", "language": "de", "languages": ["de"], "term": "Sputnik-Impfstoff", "start": 4, "end": 21,
         "text": "Sputnik-Impfstoff", "score": None, "source": "import",
     }  # fmt: skip
     assert vaccines.match("Der Sputnik-Impfstoff!") == {"matches": [expected], "version": 1}

@@ -74,7 +74,7 @@ def test_a_match_says_all(tmp_path: Path) -> None:
     with world.served() as version:
         assert flat(version.matcher.find("Ist der SPUTNIK‑Impfstoff gut?")) == [
             {
-                "concept": "Sputnik V", "language": "de", "term": "Sputnik-Impfstoff", "start": 8, "end": 25,
+                "concept": "Sputnik V", "language": "de", "languages": ["de"], "term": "Sputnik-Impfstoff", "start": 8, "end": 25,
                 "text": "SPUTNIK‑Impfstoff", "score": 0.5, "source": "import",
             }
         ]  # fmt: skip
@@ -162,7 +162,7 @@ def test_overlaps_on_demand(tmp_path: Path) -> None:
 
 
 def test_one_term_of_several_concepts(tmp_path: Path) -> None:
-    """All of them are returned, and of two spellings of one concept and language the better scored."""
+    """Each of them is returned once, with all of its languages, and of several spellings and languages what scores best."""
     world = job(
         tmp_path,
         [("Moderna", "en", ["the jab"]), ("Pfizer", "en", ["The Jab", "the  jab"]), ("Pfizer", "de", ["the jab"])],
@@ -172,8 +172,8 @@ def test_one_term_of_several_concepts(tmp_path: Path) -> None:
     assert [(match["concept"], match["language"]) for match in matches] == [
         ("Moderna", "en"),
         ("Pfizer", "de"),
-        ("Pfizer", "en"),
     ]
+    assert [match["languages"] for match in matches] == [["en"], ["de", "en"]]
     assert {(match["start"], match["end"]) for match in matches} == {(4, 11)}
 
 
@@ -187,12 +187,15 @@ def test_languages_restrict(tmp_path: Path) -> None:
     ]
     world = job(tmp_path, named)
     assert found(world, "a gift", languages=["en"]) == [("present", "gift")]
-    assert found(world, "a gift", languages=["DE"]) == [("poison", "gift"), ("poison", "gift")]
+    assert found(world, "a gift", languages=["DE"]) == [("poison", "gift")]
     assert found(world, "a gift", languages=["de-AT"]) == [("poison", "gift")]
     assert found(world, "a gift shop", languages=["en"]) == [("present", "gift")]
     assert found(world, "a gift shop") == [("poison", "gift shop")]
     assert found(world, "a gift", languages=["fr"]) == []
-    assert len(found(world, "a gift")) == 4
+    assert len(found(world, "a gift")) == 3
+    with world.served() as version:
+        poison = [match["languages"] for match in flat(version.matcher.find("a gift")) if match["concept"] == "poison"]
+    assert poison == [["de", "de-AT"]]
 
 
 def test_terms_of_no_language_are_found_in_all(tmp_path: Path) -> None:
@@ -265,6 +268,7 @@ def test_a_name_of_every_language_is_found_in_each(tmp_path: Path) -> None:
     with world.served() as version:
         [match] = flat(version.matcher.find("Moderna!", languages=["ja"]))
     assert (match["language"], match["score"], match["source"], match["term"]) == (None, None, "list", "Moderna")
+    assert match["languages"] is None
 
 
 @pytest.mark.long

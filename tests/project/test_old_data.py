@@ -65,7 +65,13 @@ def test_clients_are_served_the_same(old: Path, job: str) -> None:
             hit = lookup.get(query)
             assert hit == (body and json.loads(body))
         for text, matches in recorded["matches"]:
-            assert lookup.match(text)["matches"] == matches
+            assert older(lookup.match(text)["matches"]) == matches
+
+
+def older(matches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Matches without the field that they did not have then; each concept had but one language."""
+    assert all(match["languages"] in ([match["language"]], None) for match in matches)
+    return [{name: value for name, value in match.items() if name != "languages"} for match in matches]
 
 
 @pytest.mark.long
@@ -84,7 +90,7 @@ def test_the_service_answers_the_same_bytes(old: Path) -> None:
                 else:
                     assert (reply.status, reply.body) == (200, body.encode())
             for text, matches in recorded["matches"]:
-                assert server.match(job, text, headers).json["matches"] == matches
+                assert older(server.match(job, text, headers).json["matches"]) == matches
         assert server.lookup("names", {"authorization": f"Bearer {then}"}, id="y").problem[:2] == (403, "forbidden")
 
 

@@ -70,7 +70,7 @@ def test_one_text_by_url(server: Server) -> None:
     assert reply.json == {
         "matches": [
             {
-                "concept": "Sputnik V", "language": "de", "term": "Sputnik-Impfstoff", "start": 4, "end": 21,
+                "concept": "Sputnik V", "language": "de", "languages": ["de"], "term": "Sputnik-Impfstoff", "start": 4, "end": 21,
                 "text": "Sputnik-Impfstoff", "score": None, "source": "import",
             }
         ],
