@@ -30,6 +30,7 @@ def test_a_table_for_people(batchinfer: Cli, rated: Path) -> None:
     for said in ("0-shot", "2-shot/2", "baseline", "difference", "corrected for 3 arms", "Chosen: 0-shot, the baseline",
                  "On the 40 rows to report on", "Best cut-off", "0-shot by score: the bar is", "evals/1"):  # fmt: skip
         assert said in done.out
+    assert max(len(line) for line in done.out.splitlines() if line.startswith((" 0-shot", " 2-shot"))) <= 80
     assert "eval" in batchinfer("runs", "rated").out
     assert "<title>0-shot: " in (batchinfer.data / "rated" / "evals" / "1" / "reliability.svg").read_text()
 

@@ -108,7 +108,9 @@ def test_the_command_ends_well_whatever_it_finds(world: World, monkeypatch: Any,
     assert {"column", "value", "rows", "coverage", "failures", "accuracy", "low", "high", "verdict"} <= done.json[
         "slices"
     ][0].keys()
-    assert "language=my: failures 25.0%" in cli("audit", world.job.path).out
+    out = cli("audit", world.job.path).out
+    assert "language=my: failures 25.0%" in out
+    assert max(len(line) for line in out.splitlines() if line.startswith((" group ", " language="))) <= 80
 
 
 def test_the_gate_refuses_what_stands_apart(world: World) -> None:
