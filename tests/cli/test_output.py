@@ -184,7 +184,7 @@ def test_failures_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> No
     batchinfer("run", "shop")
     rows = batchinfer("failures", "shop", "--json").json
     assert {(row["stage"], row["reason"]) for row in rows} == {("input", "null_key"), ("engine", "refused")}
-    assert all(row.keys() == {"stage", "reason", "detail", "query", "row", "run_id", "at"} for row in rows)
+    assert all(row.keys() == {"stage", "reason", "detail", "query", "row", "run_id", "at", "text"} for row in rows)
     said = " ".join(batchinfer("failures", "shop").out.split())
     assert "1 null_key fill the columns of input.key in the list" in said
     assert "1 refused correct the row, or change prompt.template or model.options as the engine says" in said
