@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchinfer.evaluate.ask import AskedArm
-from batchinfer.publish.prior import read_generations
+from batchinfer.publish.prior import Means, read_generations
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,15 @@ def read_arm(asked: AskedArm) -> dict[bytes, ArmAnswer]:
     return {bytes(lookup_hash): answer for lookup_hash, answer in _read(asked, "lookup_hash")}
 
 
-def read_rows(asked: AskedArm) -> dict[int, ArmAnswer]:
-    """The answers by the number of the row in the list, from 1; none to rows that are bad. Raises StoreError."""
-    return dict(_read(asked, "row"))
+def read_rows(asked: AskedArm, means: Means | None) -> dict[int, ArmAnswer]:
+    """The answers by the number of the row in the list, from 1; none to rows that are bad. Raises StoreError.
+
+    means: by which output.prior divides them; None for those of the rows themselves.
+    """
+    return dict(_read(asked, "row", means))
 
 
-def _read(asked: AskedArm, column: str) -> list[tuple[Any, ArmAnswer]]:
+def _read(asked: AskedArm, column: str, means: Means | None = None) -> list[tuple[Any, ArmAnswer]]:
     """The answers, each beside a column of the list."""
     prepared, parser = asked.prepared, asked.question.parser_id
     failed = (
@@ -50,7 +53,7 @@ def _read(asked: AskedArm, column: str) -> list[tuple[Any, ArmAnswer]]:
         f"WHERE stage <> 'input' AND (stage = 'engine' OR parser = '{parser}') GROUP BY key)"
     )
     with prepared.store.attached(prepared.workspace.db):
-        generations = read_generations(prepared.workspace, prepared.query_list.rows_sql, asked.arm.prior)
+        generations = read_generations(prepared.workspace, prepared.query_list.rows_sql, asked.arm.prior, means)
     sql = (
         f"SELECT l.{column}, g.prediction, g.score, g.scores, f.reason, g.prompt_tokens, g.cached_tokens, g.output_tokens "
         f"FROM {prepared.query_list.rows_sql} l LEFT JOIN {generations} g ON g.key = l.prompt_key "

@@ -30,6 +30,7 @@ from batchinfer.planning.prepare import Options, Prepared, begun, prepare
 from batchinfer.publish.asked import REPORT, digest_lists, settings_of
 from batchinfer.publish.golden import Golden, read_answers, read_golden
 from batchinfer.publish.predictions_file import version_rows
+from batchinfer.publish.prior import Means, choice_means
 from batchinfer.publish.sliced import audit_list, check_slices
 from batchinfer.publish.slices import AuditedSlice, FairVerdict, SliceFigures, verdict_of
 from batchinfer.versions.folders import candidates, folder_of, numbers
@@ -197,10 +198,18 @@ def _asked(job: Job, prepared: Prepared, version: int | str, console: Console, e
             tables = {"swaps": rows, SENTENCES: sentences.rows}
             turn = rows.num_rows + sentences.rows.num_rows
             session = Session(data, version, console, stop, engine, turn, RunStatus.AUDIT)
-            (of_swaps, of_sentences), generated = ask_tables(job, tables, session, scratch)
+            (of_swaps, of_sentences), generated = ask_tables(job, tables, session, scratch, _means(prepared))
     judged = judge_swaps(swaps, of_swaps, choices_looked_at(job.spec), limits)
     areas = judge_sentences(sentences, of_sentences, lists, _positive(job.spec), limits) if of_sentences else ()
     return _Asked(judged, areas, generated)
+
+
+def _means(prepared: Prepared) -> Means | None:
+    """What choices have over the job's list, by which what is served was divided; None without output.prior."""
+    if prepared.job.spec.output.prior == "none":
+        return None
+    with prepared.store.attached(prepared.workspace.db):
+        return choice_means(prepared.workspace, prepared.query_list.first_rows_sql)
 
 
 def _positive(spec: JobSpec) -> str:

@@ -16,18 +16,19 @@ from batchinfer.evaluate.ask import AskedArm, Session, ask_arms, beside_cache
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import InputSpec
 from batchinfer.planning import question as questions
+from batchinfer.publish.prior import Means
 from batchinfer.versions.layout import free_name
 
 NUMBER = "audit_row"
 
 
 def ask_tables(
-    job: Job, tables: Mapping[str, pa.Table], session: Session, scratch: Path
+    job: Job, tables: Mapping[str, pa.Table], session: Session, scratch: Path, means: Means | None
 ) -> tuple[list[list[ArmAnswer]], int]:
     """The answers to the rows of each table, in their order, and how many were generated for it, by one loaded engine.
 
     tables: the template's columns, of the types that the job's list has; by the name that its run is recorded with.
-    scratch: a folder. Raises Stopped or InputError.
+    scratch: a folder. means: of the job's list, by which output.prior divides choices; None without one. Raises Stopped or InputError.
     """
     asks = {name: rows for name, rows in tables.items() if rows.num_rows}
     with contextlib.ExitStack() as held:
@@ -36,7 +37,9 @@ def ask_tables(
             for name, rows in asks.items()
         ]
         ask_arms(asked, session)
-        found = {name: _answers(each, rows.num_rows) for each, (name, rows) in zip(asked, asks.items(), strict=True)}
+        found = {
+            name: _answers(each, rows.num_rows, means) for each, (name, rows) in zip(asked, asks.items(), strict=True)
+        }
         generated = sum(each.progress.generated for each in asked)
         return [found.get(name, []) for name in tables], generated
 
@@ -56,6 +59,6 @@ def _beside_cache(
     return beside_cache(arm, session.data, path, session.console, writes=True)
 
 
-def _answers(asked: AskedArm, count: int) -> list[ArmAnswer]:
-    found, missing = read_rows(asked), ArmAnswer(reason="bad_row")
+def _answers(asked: AskedArm, count: int, means: Means | None) -> list[ArmAnswer]:
+    found, missing = read_rows(asked, means), ArmAnswer(reason="bad_row")
     return [found.get(row, missing) for row in range(1, count + 1)]

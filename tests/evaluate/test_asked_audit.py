@@ -62,6 +62,22 @@ def test_a_scorer_that_cannot_tell_groups_apart_passes(tmp_path: Path, tiny: Pat
     assert not prune(job, data, Nobody(), dry_run=True).rows
 
 
+@pytest.mark.long
+def test_a_prior_is_that_of_the_list(tmp_path: Path, tiny: Path) -> None:
+    """Rows with exchanged terms are divided as what is served is: by the means over the list, not over themselves."""
+    rows = texts(women=60, men=0)
+    job, data = asked_job(tmp_path, tiny, rows, templates=[])
+    output = job.spec.output.model_copy(update={"prior": "list"})
+    report, _ = audited(replace(job, spec=job.spec.model_copy(update={"output": output})), data, biased)
+    mean = sum(map(biased, rows)) / len(rows)
+
+    def divided(score: float) -> float:
+        return score / mean / (score / mean + (1 - score) / (1 - mean))
+
+    moved = [divided(fair(text)) - divided(biased(text)) for text in rows[:60]]
+    assert report.swaps[0].score_gap == pytest.approx(sum(moved) / 60)
+
+
 def test_a_group_that_is_missing_is_not_fair(tmp_path: Path, tiny: Path) -> None:
     """Without rows about women that direction is not known, and neither is the audit as a whole."""
     report, _ = audited(*asked_job(tmp_path, tiny, texts(women=0), templates=[]), fair)
