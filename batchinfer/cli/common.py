@@ -265,10 +265,14 @@ class Terminal:
     def confirm(self, text: str, *, typed: str | None = None) -> bool | None:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return None
-        if typed is None:
-            return click.confirm(text, default=False, err=True)
-        question = f"{text} Type {typed} to continue, or nothing to stop"
-        return bool(click.prompt(question, default="", show_default=False, err=True).strip() == typed)
+        try:
+            if typed is None:
+                return click.confirm(text, default=False, err=True)
+            question = f"{text} Type {typed} to continue, or nothing to stop"
+            return bool(click.prompt(question, default="", show_default=False, err=True).strip() == typed)
+        except BaseException:
+            click.echo(err=True)  # Ctrl-C left the question's line open
+            raise
 
 
 def output_file(name: str, chosen: str | None, as_json: bool, formats: Sequence[OutputFormat] = FORMATS) -> OutputFile:

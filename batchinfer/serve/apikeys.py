@@ -11,6 +11,7 @@ import hmac
 import json
 import re
 import secrets
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -175,9 +176,8 @@ class KeyFile:
 def _check_name(name: str, records: list[Record]) -> None:
     """Raises UsageError for a name that could not tell which key is meant."""
     if any(name in (record.id, record.name if record.is_valid else None) for record in records):
-        raise UsageError(
-            f"There is a key {name} already", fix="choose another name, or revoke it first: batchinfer keys revoke."
-        )
+        fix = f"choose another name, or revoke it first: batchinfer keys revoke {shlex.quote(name)}"
+        raise UsageError(f"There is a key {name} already", fix=fix)
 
 
 def _record(content: dict[str, Any]) -> Record:

@@ -451,6 +451,10 @@ def test_a_no_is_taken(world: World, batchinfer: Cli, monkeypatch: pytest.Monkey
         True,
     )
     assert world.get(name=PRIVATE) is not None
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
+    stopped = batchinfer("forget", world.job.path, f"name={PRIVATE}")
+    assert (stopped.code, stopped.err.splitlines()[-1]) == (130, "batchinfer: stopped.")  # on a line of its own
+    assert world.get(name=PRIVATE) is not None
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     assert batchinfer("forget", world.job.path, f"name={PRIVATE}").code == 0
     assert world.get(name=PRIVATE) is None

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import shlex
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -220,11 +221,12 @@ def test_the_first_key_is_asked_about(batchinfer: Cli, monkeypatch: pytest.Monke
 def test_a_name_is_one_key_s(batchinfer: Cli) -> None:
     """Two valid keys never bear one name, nor does one bear another's id; so a key can be revoked by either."""
     made = batchinfer("keys", "add", "search", "--yes", "--json").json["id"]
-    for name in ("search", made):
+    batchinfer("keys", "add", "my app")
+    for name in ("search", made, "my app"):
         done = batchinfer("keys", "add", name)
         assert done.code == 2
         assert done.sentence == (
-            f"There is a key {name} already: choose another name, or revoke it first: batchinfer keys revoke."
+            f"There is a key {name} already: choose another name, or revoke it first: batchinfer keys revoke {shlex.quote(name)}"
         )
     batchinfer("keys", "add", "dashboard")
     done = batchinfer("keys", "revoke", "search")
