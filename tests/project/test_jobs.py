@@ -50,6 +50,14 @@ def examples(name: str) -> list[Example]:
     return prompt.examples
 
 
+@pytest.mark.parametrize("folder", sorted(path.parent for path in JOBS.glob("*/job.yaml")), ids=lambda path: path.name)
+def test_every_job_can_be_read(folder: Path) -> None:
+    """It is called as its folder is, and says in a README and in the one of the project what it is."""
+    assert reader.load(str(folder), {}).name == folder.name
+    assert (folder / "README.md").read_text(encoding="utf-8").startswith(f"# {folder.name}\n")
+    assert f"`{folder.name}`" in (JOBS.parent / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_list_is_as_large_as_it_says() -> None:
     """At least 16 vaccines and platforms, at least 52 languages, each pair once."""
     rows = pq.read_table(JOBS / SYNONYMS / "queries.parquet").to_pylist()
