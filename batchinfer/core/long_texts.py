@@ -12,6 +12,7 @@ that Unicode keeps out of texts; a text that has one all the same is replaced as
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,6 +32,7 @@ from batchinfer.errors import StoreError
 LONG = 4096  # bytes of a cell
 LONG_JSON = 65_536  # characters of JSON whose strings are short
 MOST_TEXT = 1 << 24  # bytes of a text that can be used
+FIRST_INDEX = 1 << 20  # bytes of address space that an index begins with
 OPEN, CLOSE, OPEN_JSON = "\ufdd0", "\ufdd1", "\ufdd2"
 MARKS = re.compile("[\ufdd0-\ufdd2]")
 MARK_BYTES = re.compile(b"\xef\xb7[\x90-\x92]")
@@ -184,14 +186,36 @@ class LongTexts:
     def keep(self, digest: bytes, data: bytes) -> None:
         """Notes a text. Raises StoreError."""
         self._open()
-        with self._index.begin(write=True) as transaction:
-            place = self._end.to_bytes(8, "big") + len(data).to_bytes(8, "big")
-            if not transaction.put(digest, place, overwrite=False):
-                return
-            with os_errors(self._folder):
-                self._file.write(data)
-            self._end += len(data)
+        if not self._is_noted(digest, self._end.to_bytes(8, "big") + len(data).to_bytes(8, "big")):
+            return
+        with os_errors(self._folder):
+            self._file.write(data)
+        self._end += len(data)
         self._holds = True
+
+    def _is_noted(self, digest: bytes, place: bytes) -> bool:
+        """Notes where a text will lie; false where it lies somewhere already. The index grows, since it is mapped whole."""
+        import lmdb
+
+        with self._index_errors():
+            while True:
+                try:
+                    with self._index.begin(write=True) as transaction:
+                        return bool(transaction.put(digest, place, overwrite=False))
+                except lmdb.MapFullError:
+                    self._index.set_mapsize(2 * self._index.info()["map_size"])
+
+    @contextlib.contextmanager
+    def _index_errors(self) -> Iterator[None]:
+        import lmdb
+
+        try:
+            yield
+        except (lmdb.Error, MemoryError) as exc:
+            raise StoreError(
+                f"The long texts in {self._folder} cannot be noted: {exc}. "
+                "Free space there, and allow the program more address space (ulimit -v)."
+            ) from exc
 
     def load(self) -> None:
         """Reads what the sources have, for those who cannot wait until it is needed. Raises StoreError."""
@@ -208,12 +232,14 @@ class LongTexts:
         with os_errors(self._folder):
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by `close`
             place = tempfile.mkdtemp(dir=self._folder)
-        self._index = lmdb.open(place, map_size=1 << 36, sync=False, metasync=False, lock=False)
+        with self._index_errors():
+            self._index = lmdb.open(place, map_size=FIRST_INDEX, sync=False, metasync=False, lock=False)
 
     def close(self) -> None:
         """Lets go of the files."""
         if self._file is not None:
             self._file.close()
+        if self._index is not None:  # it may not have opened
             self._index.close()
 
     def whole(self, text: str) -> str:

@@ -31,7 +31,7 @@ def as_parquet(
 ) -> Path:
     """A Parquet file with what a CSV holds: all columns text, empty cells null. The path of a Parquet file is returned.
 
-    The CSV is UTF-8, or UTF-16 with a byte-order mark, has commas, semicolons or tabs between its cells, and a header.
+    The CSV is UTF-8 or UTF-16, has commas, semicolons or tabs between its cells, and a header.
     The file is made below `scratch` and has the CSV's name. Raises InputError, with the line, and for what is neither.
 
     line: the name of a column to add, with the line in which each row begins; the header is line 1.
@@ -83,9 +83,15 @@ def _opened(path: Path) -> Iterator[tuple[Iterable[str], str]]:
 
 
 def _encoding(path: Path) -> str:
-    """UTF-16 where the file begins with its byte-order mark."""
+    """UTF-16 where the file begins with its byte-order mark, or with two characters of ASCII in two bytes each."""
     with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        first = file.read(4)
+    if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    evenly, oddly = first[::2], first[1::2]
+    if oddly == b"\0\0" and 0 not in evenly:
+        return "utf-16-le"
+    return "utf-16-be" if evenly == b"\0\0" and 0 not in oddly else "utf-8-sig"
 
 
 def _write(path: Path, target: Path, line: str | None, known: Sequence[str], rows_at_once: int) -> None:
@@ -153,11 +159,15 @@ def _called(names: list[str], known: Sequence[str]) -> list[str]:
 
 
 def _fault_of_header(names: list[str]) -> str | None:
+    known = set[str]()
     for number, name in enumerate(names, 1):
         if not name:
             return f"column {number} of the header has no name: give it one, or remove the column."
-        if names.count(name) > 1:
+        if "\0" in name:
+            return f"the name of column {number} has a NUL character: remove it, or save the file as CSV in UTF-8."
+        if name in known:
             return f"the header has the column {name} more than once: rename one of them."
+        known.add(name)
     return None
 
 

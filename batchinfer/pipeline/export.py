@@ -22,6 +22,7 @@ from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Options, prepare
 from batchinfer.publish.caution import confirm_list
 from batchinfer.publish.contents import Candidate
+from batchinfer.publish.predictions_file import are_large, narrow
 from batchinfer.versions.layout import OWN_COLUMNS, VALUE_COLUMNS, free_name
 
 
@@ -109,9 +110,12 @@ class _Rows:
 
     def fill(self, candidate: Candidate) -> None:
         """Makes the tables. Raises InputError."""
+        entries = candidate.entries_sql
+        if are_large(self._db, f"FROM {entries}", "prediction", "raw_text"):
+            entries = narrow(self._db, f"FROM {entries}", self._texts)
         places = f"SELECT lookup_hash, min(row) AS row FROM {self._list.every_key_sql} GROUP BY lookup_hash"
         self._db.execute(
-            f"CREATE TABLE answers AS SELECT p.row, e.* FROM {candidate.entries_sql} e "
+            f"CREATE TABLE answers AS SELECT p.row, e.* FROM {entries} e "
             f"LEFT JOIN ({places}) p USING (lookup_hash) ORDER BY p.row NULLS LAST, e.lookup_hash"
         )
         last = 0

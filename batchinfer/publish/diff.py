@@ -21,7 +21,7 @@ from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.output import OutputFile
 from batchinfer.core.sql import listed, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.publish.predictions_file import version_rows
+from batchinfer.publish.predictions_file import has_long_texts, narrow, version_rows
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import CANDIDATE, OWN_COLUMNS, PREDICTIONS, free_name
 from batchinfer.versions.manifest import Manifest
@@ -155,14 +155,17 @@ def _damage(start: Side, end: Side) -> Iterator[None]:
 def _find(db: duckdb.DuckDBPyConnection, texts: LongTexts, start: Side, end: Side) -> None:
     """Makes the table `differences`."""
     any_json = start.manifest.is_json or end.manifest.is_json
+    are_long = any_json and any(has_long_texts(side.folder / PREDICTIONS) for side in (start, end))
     for alias, side in (("a", start), ("b", end)):
         # A text and a JSON value are compared as JSON.
         value = "to_json(prediction)::VARCHAR" if any_json and not side.manifest.is_json else "prediction"
         columns = ", ".join(listed(key.name) for key in side.manifest.key)
         rows = version_rows(db, texts, side.folder, side.manifest.key)
-        db.execute(
-            f"CREATE VIEW {alias} AS SELECT {columns}, lookup_hash, {value} AS prediction, score, source FROM ({rows})"
-        )
+        made = f"SELECT {columns}, lookup_hash, {value} AS prediction, score, source FROM ({rows})"
+        if are_long:
+            narrow(db, made, texts, alias)
+        else:
+            db.execute(f"CREATE VIEW {alias} AS {made}")
     names = [listed(key.name) for key in end.manifest.key]
     alike = start.manifest.normalize == end.manifest.normalize  # otherwise equal keys have other hashes
     match = "a.lookup_hash = b.lookup_hash" if alike else " AND ".join(f"a.{name} = b.{name}" for name in names)
@@ -176,15 +179,15 @@ def _find(db: duckdb.DuckDBPyConnection, texts: LongTexts, start: Side, end: Sid
         WHERE a.lookup_hash IS NULL OR b.lookup_hash IS NULL OR a.prediction IS DISTINCT FROM b.prediction"""
     )
     if any_json:
-        _drop_equal_values(db)
+        _drop_equal_values(db, texts)
 
 
-def _drop_equal_values(db: duckdb.DuckDBPyConnection) -> None:
+def _drop_equal_values(db: duckdb.DuckDBPyConnection, texts: LongTexts) -> None:
     """JSON texts can differ where their values do not: in the order of names, or in spaces."""
     db.execute("CREATE TABLE equal (lookup_hash BLOB)")
     changed = "SELECT lookup_hash, old, new FROM differences WHERE change = 'changed'"
     with record_batches(db, changed, TEXT_ROWS) as reader:
-        for batch in reader:
+        for batch in texts.all_whole(reader):
             rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
             same = [lookup_hash for lookup_hash, old, new in rows if _canonical(old) == _canonical(new)]
             db.register("found", pa.table({"lookup_hash": pa.array(same, pa.binary())}))

@@ -1,8 +1,9 @@
 """predictions.parquet of a version or candidate, written and read in bounded memory however long its texts are.
 
-| table    | columns                                                                      |
-| -------- | ---------------------------------------------------------------------------- |
-| narrowed | those of the file, with tokens of whole cells; there for as long as it is written |
+| table    | columns                                                                       |
+| -------- | ----------------------------------------------------------------------------- |
+| narrowed | those of a query whose rows are long, with tokens of whole cells; others name |
+|          | theirs themselves                                                             |
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import short
 from batchinfer.core.long_texts import LONG, MOST_TEXT, LongTexts
+from batchinfer.core.memory import table_memory
 from batchinfer.core.parquet_batches import cut, row_batches
 from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
@@ -37,10 +39,8 @@ LARGE_GROUP = 128 << 20  # bytes of a row group's texts, which DuckDB holds in m
 def write_predictions(db: duckdb.DuckDBPyConnection, rows: str, order: str, target: Path, texts: LongTexts) -> None:
     """Writes what a query gives, sorted. texts: those that it gives tokens of. Raises StoreError."""
     sql = f"{rows} ORDER BY {order}"
-    size = f"SELECT coalesce(avg(strlen(prediction) + coalesce(strlen(raw_text), 0)), 0) FROM ({rows})"
-    if one(db, size) * ROW_GROUP > LARGE_GROUP:
-        _narrow(db, rows, texts)
-        sql = f"FROM narrowed ORDER BY {order}"
+    if are_large(db, rows, "prediction", "raw_text"):
+        sql = f"FROM {narrow(db, rows, texts)} ORDER BY {order}"
     elif not texts.any:
         marked = COPY_OPTIONS.replace(")", f", KV_METADATA {{'{LONG_TEXTS}': '0'}})")
         db.execute(f"COPY ({sql}) TO {literal(str(target))} {marked}")
@@ -50,18 +50,29 @@ def write_predictions(db: duckdb.DuckDBPyConnection, rows: str, order: str, targ
     db.execute("DROP TABLE IF EXISTS narrowed")
 
 
-def _narrow(db: duckdb.DuckDBPyConnection, rows: str, texts: LongTexts) -> None:
-    """Makes the table `narrowed` of what a query gives, with tokens also in place of long JSON that has short strings.
+def are_large(db: duckdb.DuckDBPyConnection, rows: str, *columns: str) -> bool:
+    """Whether what a query gives has so much text in these columns that it has to be narrowed."""
+    size = " + ".join(f"coalesce(strlen({quoted(name)}), 0)" for name in columns)
+    return bool(one(db, f"SELECT coalesce(avg({size}), 0) FROM ({rows})") * ROW_GROUP > _large_group())
 
-    Many such rows could not be sorted.
+
+def _large_group() -> int:
+    return min(LARGE_GROUP, table_memory() // 6)
+
+
+def narrow(db: duckdb.DuckDBPyConnection, rows: str, texts: LongTexts, table: str = "narrowed") -> str:
+    """Makes a table of what a query gives, with tokens also in place of long JSON that has short strings.
+
+    Many such rows could not be sorted or joined. SQL finds nothing in them then. Returns the table's name.
     """
-    db.execute(f"CREATE TABLE narrowed AS {rows} LIMIT 0")
+    db.execute(f"CREATE OR REPLACE TABLE {table} AS {rows} LIMIT 0")
     with record_batches(db, rows, ROW_GROUP) as reader:
         for batch in texts.all_whole(reader):
             columns = [texts.shortened(column) for column in batch.columns]
             db.register("batch", pa.table(columns, names=batch.schema.names))
-            db.execute("INSERT INTO narrowed FROM batch")
+            db.execute(f"INSERT INTO {table} FROM batch")
             db.unregister("batch")
+    return table
 
 
 def write_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema, target: Path) -> None:
@@ -74,8 +85,8 @@ def write_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema, target: 
 
 def has_long_texts(path: Path) -> bool:
     """Whether its rows have to be read with care. Raises what Arrow or DuckDB raises."""
-    facts = pq.read_metadata(path)
-    if any(facts.row_group(number).total_byte_size > LARGE_GROUP for number in range(facts.num_row_groups)):
+    facts, most = pq.read_metadata(path), _large_group()
+    if any(facts.row_group(number).total_byte_size > most for number in range(facts.num_row_groups)):
         return True
     said = (facts.metadata or {}).get(LONG_TEXTS.encode())
     if said is not None:

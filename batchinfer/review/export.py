@@ -3,6 +3,12 @@
 Where scores are the chance of being right, the most uncertain come first: verdicts on those teach most.
 
 `ingest.py` reads such a file back.
+
+| table             | what it holds, where texts are long: tokens of them       |
+| ----------------- | --------------------------------------------------------- |
+| entries_narrowed  | as entries, those that are judged                         |
+| served_narrowed   | lookup_hash, prediction: what is served now               |
+| approved_narrowed | lookup_hash, import_id, value: what people accepted, gave |
 """
 
 from __future__ import annotations
@@ -33,6 +39,7 @@ from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, prepare
 from batchinfer.publish.caution import confirm_list
 from batchinfer.publish.contents import Candidate
+from batchinfer.publish.predictions_file import are_large, narrow
 from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, check_cell, column_of, safe_cell
 from batchinfer.review.subject import Subject, SubjectKind
 from batchinfer.versions.pointers import open_if_served
@@ -115,6 +122,8 @@ class DrawnRows:
 class Sheet:
     """The rows of a review, in the tables `approved` and `review` of a workspace's database, which it owns.
 
+    Where texts are long, the other tables above are what these are made of.
+
     version: the number of the version served now; 0 without one.
     subject: what is judged.
     """
@@ -126,6 +135,7 @@ class Sheet:
         self._drawn, self._entries = drawn, candidate.unseen_sql if drawn is None else drawn.rows_sql
         self._workspace, self._db, self._spec = workspace, workspace.db, workspace.spec
         self._candidate, self._version = candidate, version
+        self._served = candidate.served_sql
         source = workspace.query_list.source
         self.subject = Subject.of(workspace.spec, source.key, source.normalize)
         self._context = _context(workspace.query_list, workspace.spec)
@@ -135,8 +145,20 @@ class Sheet:
     def fill(self, where: Mapping[str, str] = MappingProxyType({})) -> None:
         """Makes the tables. Raises UsageError for a column of `where` that a review does not have."""
         _check_where(where, self._columns)
+        are_long = any(are_large(self._db, rows, "prediction") for rows in self._compared)
+        if are_long:
+            self._entries, self._served = (
+                narrow(self._db, rows, self._workspace.texts, table)
+                for rows, table in zip(self._compared, ("entries_narrowed", "served_narrowed"), strict=True)
+            )
         with self._workspace.store.attached(self._db):
-            self._db.execute(f"CREATE OR REPLACE TABLE approved AS {self._approved()}")
+            approved = self._approvals()
+            if are_long:
+                approved = f"FROM {narrow(self._db, approved, self._workspace.texts, 'approved_narrowed')}"
+            self._db.execute(
+                "CREATE OR REPLACE TABLE approved AS "
+                f"SELECT lookup_hash, arg_max(value, import_id) AS value FROM ({approved}) GROUP BY lookup_hash"
+            )
         self.subject.add_functions(self._db)
         self.subject.check_long(self._db, self._workspace.texts, self._entries)
         chosen = " AND ".join(f"{quoted(name)}::VARCHAR = ?" for name in where)
@@ -160,13 +182,21 @@ class Sheet:
         else:
             database.write_output(self._db, sql, target, draft, self._workspace.texts)
 
-    def _approved(self) -> str:
-        """The value that people accepted last, or gave as a correction, for each key that has another one now."""
+    @property
+    def _compared(self) -> tuple[str, str]:
+        """SQL for what is judged, and for what is served now."""
+        return f"SELECT * FROM {self._entries}", f"SELECT * FROM {self._served}"
+
+    def _approvals(self) -> str:
+        """The values that people accepted, or gave as a correction, for each key that has another one now.
+
+        The last of a key is what counts.
+        """
         value = f"CASE WHEN verdict = '{VerdictKind.ACCEPT}' THEN value ELSE prediction END"
         return (
-            f"SELECT lookup_hash, arg_max({verdicts.plain(self._spec, value)}, import_id) AS value FROM {verdicts.IMPORTS} "
+            f"SELECT lookup_hash, import_id, {verdicts.plain(self._spec, value)} AS value FROM {verdicts.IMPORTS} "
             f"SEMI JOIN {self._entries} USING (lookup_hash) "
-            f"WHERE verdict <> '{VerdictKind.REJECT}' AND ({value}) IS NOT NULL AND value IS NOT NULL GROUP BY lookup_hash"
+            f"WHERE verdict <> '{VerdictKind.REJECT}' AND ({value}) IS NOT NULL AND value IS NOT NULL"
         )
 
     def _rows(self) -> str:
@@ -195,7 +225,7 @@ class Sheet:
             FROM {self._entries} e
             LEFT JOIN approved ON e.lookup_hash = approved.lookup_hash
             {subject.join_checks}
-            LEFT JOIN {candidate.served_sql} served ON e.lookup_hash = served.lookup_hash
+            LEFT JOIN {self._served} served ON e.lookup_hash = served.lookup_hash
             {rows}
             {subject.join_sql(candidate.entries_sql)}"""
 

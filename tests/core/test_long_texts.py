@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import lmdb
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -98,3 +99,24 @@ def test_batches_with_all_their_texts_are_bounded(texts: LongTexts, monkeypatch:
     found = list(texts.all_whole([batch]))
     assert [text for part in found for text in part.column("text").to_pylist()] == long
     assert max(part.nbytes for part in found) < 2_500_000
+
+
+def test_an_index_grows(texts: LongTexts) -> None:
+    """It begins small, since address space may be limited, and holds all that comes."""
+    numbers = [b"%016d" % number for number in range(20_000)]
+    for number in numbers:
+        texts.keep(number, number)
+    assert all(texts.read(number) == number for number in numbers[::500])
+
+
+def test_an_index_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error that says what to do, and closing it none."""
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise lmdb.MemoryError("Cannot allocate memory")
+
+    monkeypatch.setattr(lmdb, "open", refuse)
+    texts = LongTexts(tmp_path)
+    with pytest.raises(StoreError, match=r"cannot be noted: Cannot allocate memory\. Free space there, and allow"):
+        texts.keep(b"0", b"0")
+    texts.close()

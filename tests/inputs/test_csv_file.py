@@ -26,6 +26,8 @@ READ = [
     pytest.param(b"a,b\n1,NULL", [("1", "NULL")], id="no line end"),
     pytest.param(b"a,b\n", [], id="no rows"),
     pytest.param("a\tb\n1,5\té;\n".encode("utf-16"), [("1,5", "é;")], id="UTF-16 with tabs"),
+    pytest.param("a,b\n1,é\n".encode("utf-16-le"), [("1", "é")], id="UTF-16 without a mark"),
+    pytest.param("a,b\n1,é\n".encode("utf-16-be"), [("1", "é")], id="UTF-16 without a mark, the other way round"),
     pytest.param(b"\xfe\xff" + "a,b\n1,x\n".encode("utf-16-be"), [("1", "x")], id="UTF-16, the other way round"),
     pytest.param(b"\xef\xbb\xbfa\tb\r\n1,5\tx\r\n", [("1,5", "x")], id="tabs"),
     pytest.param(b"sep=;\r\na;b\r\n1,5;x\r\n", [("1,5", "x")], id="a line that says the separator"),
@@ -44,6 +46,10 @@ REFUSED = [
     pytest.param(b"a,b\n1,x\n2,\xff\n", "line 3 is not UTF-8: save the file", id="not UTF-8"),
     pytest.param("a,b\n1,x\n".encode("utf-16")[:-1], "is not UTF-8", id="UTF-16 that breaks off"),
     pytest.param(b"a,b,\n1,x,y\n", "line 2: the row has 3 cells, but the header has 2", id="a cell in a column without a name"),
+    pytest.param(b"a\0,b\n1,2\n", "line 1: the name of column 1 has a NUL character", id="NUL in a name"),
+    pytest.param(
+        ("a," * 200_000)[:-1].encode(), "line 1: the header has the column a more than once", id="a very long header"
+    ),
     pytest.param(b"a,a\n1,2\n", "line 1: the header has the column a more than once", id="name twice"),
     pytest.param(b"a,,b\n1,2,3\n", "line 1: column 2 of the header has no name", id="no name"),
 ]  # fmt: skip

@@ -117,6 +117,36 @@ def test_long_json_of_short_strings_is_published(tmp_path: Path, monkeypatch: py
     assert [body(world, id=number) for number in range(ROWS)] == values
     assert has_long_texts(folder_of(world.data, 1) / "predictions.parquet")
     assert world.publish().same_as == 1
+    out = OutputFile.of(tmp_path / "out.jsonl")
+    export.export(world.job, world.data, Options(), out)
+    assert [
+        json.loads(line)["prediction"] for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    ] == values
+
+
+def test_long_json_of_short_strings_is_reviewed_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is joined and sorted by tokens, too, a review has it whole and reads it back, and only other values differ."""
+    monkeypatch.setattr(predictions_file, "LARGE_GROUP", 1 << 16)
+    schema = {"output": {"type": "json", "schema": {}}}
+    world = model_job(tmp_path, {"id": [1, 2, 3], "text": ["a", "b", "c"]}, gate=LENIENT, **schema)
+    values = {number: {"names": [f"{number} {place}" for place in range(2000)], "also": "é"} for number in (1, 2, 3)}
+    world.answer(lambda row: json.dumps(values[row["id"]]))
+    world.publish()
+    rows = world.review()
+    assert [json.loads(row["value"]) for row in rows] == list(values.values())
+    assert {row["before"] for row in rows} == {""}
+    changed = json.dumps(dict(reversed(values[2].items())) | {"also": "e"})
+    judged = [rows[0] | {"verdict": "accept"}, rows[1] | {"verdict": "correct", "corrected": changed}, rows[2]]
+    ingested = world.judge(judged)
+    assert (ingested.accepted, ingested.corrected) == (1, 1)
+    world.publish()
+    world.answer(lambda row: json.dumps(values[row["id"]] | ({"also": "new"} if row["id"] == 3 else {})), refresh=True)
+    [left] = world.review()
+    assert (json.loads(left["value"])["also"], json.loads(left["before"])["also"]) == ("new", "é")
+    compared = diff.compare(world.data, [], OutputFile.of(tmp_path / "diff.jsonl"), 5)
+    assert compared.count == compared.changed == 1
+    [difference] = map(json.loads, (tmp_path / "diff.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (difference["old"], difference["new"]) == (values[2], json.loads(changed))
 
 
 def test_a_key_that_changes_finds_long_imports_again(tmp_path: Path) -> None:
