@@ -37,7 +37,7 @@ from batchinfer.versions.layout import PREDICTIONS, version_column
 MOST_EXAMPLES = 5
 LIST = "list"  # the source of terms that are no predictions: they stand in the list
 CLEARLY = 0.2  # by which the score of a generic term's concept must be above that of the next
-LONGEST_TERM = 5000  # characters; nobody writes longer ones in a text that is to be matched
+LONGEST_TERM = 100_000  # characters; with its boundaries it still fits a window of a long text
 LONG_TERM = 100  # characters; where terms are so long on average, an automaton takes more memory than its terms say
 MOST_STATES = 12_000_000  # of such terms: building it takes 200 bytes for each
 FOLDED = "pattern VARCHAR, concept VARCHAR, language VARCHAR, term VARCHAR, score DOUBLE, source VARCHAR"

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,7 @@ class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian pick
         the signal would be lost, and the main process would wait for this worker as long as it waits for any. Ctrl-C
         reaches workers too: they leave it to the main process. A worker whose main process dies would hold the port.
         """
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_at_once()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if self.interrupt_signal or os.getppid() != self.pid:
             sys.exit(0)
@@ -105,6 +104,26 @@ class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian pick
             super().shutdown()
         if exit_code:
             sys.exit(exit_code)
+
+
+def end_at_once() -> dict[int, Any]:
+    """Lets SIGTERM end this process, and Ctrl-C do nothing; returns the handlers that were there."""
+    return {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    }
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """The same for as long as it is open. granian's handlers are there by then, and forget what they hear before it serves."""
+    before = end_at_once()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+            signal.siginterrupt(number, False)  # noqa: FBT003 - as event loops set it
 
 
 def _held_back(load: Callable[[], Any], wait: float) -> Any:

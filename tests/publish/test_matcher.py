@@ -10,6 +10,7 @@ import pytest
 from batchinfer.core.home import JobData
 from batchinfer.errors import GateFailed, StoreError
 from batchinfer.maintenance import erase
+from batchinfer.match import windows
 from batchinfer.pipeline.publish import publish_candidate
 from batchinfer.planning.prepare import Options
 from batchinfer.publish import matcher
@@ -53,7 +54,8 @@ def test_terms_that_no_text_has_are_left_out(tmp_path: Path, monkeypatch: pytest
     """One of megabytes is counted as too long; more long ones than an automaton has room for are refused with a sentence."""
     key = {"path": "queries.parquet", "key": ["name"]}
     world = imports_job(tmp_path, {"name": ["Ann", "Ben", "Cay"]}, input=key, match=MATCH, gate=LENIENT)
-    terms = ["alpha", "b" * matcher.LONGEST_TERM, "c" * 6000]
+    assert matcher.LONGEST_TERM < windows.LONGEST
+    terms = ["alpha", "b" * matcher.LONGEST_TERM, "c" * (matcher.LONGEST_TERM + 1)]
     world.take_in({"name": ["Ann", "Ben", "Cay"], "prediction": terms})
     held = world.publish().match
     assert held is not None
@@ -61,7 +63,7 @@ def test_terms_that_no_text_has_are_left_out(tmp_path: Path, monkeypatch: pytest
     assert found(world.data, " ".join(terms[:2])) == ["Ann", "Ben"]
     monkeypatch.setattr(matcher, "MOST_STATES", matcher.LONGEST_TERM + len("alpha"))
     world.take_in({"name": ["Cay"], "prediction": ["alpha" + "b" * 100]})
-    with pytest.raises(StoreError, match=r"differ in 5,109 characters, and at most 5,005 can be matched"):
+    with pytest.raises(StoreError, match=r"differ in 100,109 characters, and at most 100,005 can be matched"):
         world.publish()
     assert found(world.data) == ["Ann"]
 

@@ -16,14 +16,25 @@ from tests.factories import LENIENT, World, imports_job
 from tests.serving import Server, eventually, free_port, serving
 from tests.tiny import ROOT
 
-# A service whose workers load for longer than anybody waits, and that would wait for them as long.
+# A service whose workers load, or begin, for longer than anybody waits, and that would wait for them as long.
 LOADS_FOR_EVER = """
-import os, sys, time
+import asyncio, os, sys, time
 from pathlib import Path
-from batchinfer.serve.supervisor import WorkerSupervisor
+from batchinfer.serve.supervisor import WorkerSupervisor, ending_at_once
 from granian.constants import Interfaces
 
+class Begins:
+    def __rsgi_init__(self, loop):
+        with ending_at_once():
+            os.write(1, b"loading\\n")
+            loop.run_until_complete(asyncio.sleep(600))
+
+    async def __rsgi__(self, scope, protocol):
+        pass
+
 def load(_):
+    if sys.argv[3] == "begins":
+        return Begins()
     os.write(1, b"loading\\n")
     time.sleep(600)
 
@@ -88,11 +99,12 @@ def test_it_can_be_stopped_while_a_worker_is_held_back(world: World, tmp_path: P
     [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGTERM), (os.killpg, signal.SIGINT)],
     ids=["SIGTERM", "SIGTERM to all", "Ctrl-C"],
 )
+@pytest.mark.parametrize("how", ["loads", "begins"])
 def test_it_can_be_stopped_while_workers_load(
-    tmp_path: Path, send: Callable[[int, int], None], number: signal.Signals
+    tmp_path: Path, how: str, send: Callable[[int, int], None], number: signal.Signals
 ) -> None:
     """A signal that comes before a worker handles any is not lost: nobody waits for that worker."""
-    command = [sys.executable, "-c", LOADS_FOR_EVER, str(free_port()), str(tmp_path)]
+    command = [sys.executable, "-c", LOADS_FOR_EVER, str(free_port()), str(tmp_path), how]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as main:
         try:
             assert main.stdout is not None
