@@ -2,14 +2,15 @@
 
 PYTHON ?= python3
 ARGS ?=
-WORKERS ?= $(shell nproc)
+# One more than cores: tests of processes and locks wait now and then.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 BIN := .venv/bin
 STAMP := .venv/.ready
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
 # The tests' files are many, small and synced, so they lie in memory where there is room for them.
 ROOMY := $(shell [ "$$(df --output=avail -B1G /dev/shm 2>/dev/null | tail -n 1)" -ge 8 ] 2>/dev/null && echo /dev/shm)
-MAKE_ROOM = folder=$$(mktemp -d -p "$(ROOMY)" batchinfer-tests-XXXXXX); trap 'rm -rf "$$folder"' EXIT
+MAKE_ROOM = folder=$$(mktemp -d -p "$(ROOMY)" batchinfer-tests-XXXXXX); chmod 755 "$$folder"; trap 'rm -rf "$$folder"' EXIT
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c

@@ -221,7 +221,7 @@ def _fitting(ranges: Sequence[tuple[int, int]], room: int) -> list[int]:
 
 def _width(columns: Sequence[int]) -> int:
     """Of a table with columns of these widths."""
-    return sum(columns) + len(columns) * BETWEEN + 1
+    return sum(columns) + len(columns) * BETWEEN
 
 
 def _narrowest(texts: Sequence[str], *, free: bool) -> int:

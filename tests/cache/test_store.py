@@ -198,7 +198,7 @@ def test_a_chunk_is_stored_with_all_that_is_known_of_it(cache: Store) -> None:
     assert read == [("p1", '{"names": ["é", null]}', 0.75, '{"Ja": 0.75, "Nein": 0.25}', 0.5, "m", 1)]
     (failure,) = cache.failures()
     assert failure.to_json() | {"at": None} == {
-        "stage": "engine", "reason": "cut_off", "detail": "Why.", "query": {"id": "b"}, "row": None, "run_id": 1, "at": None,
+        "stage": "engine", "reason": "cut_off", "detail": "Why.", "query": {"id": "b"}, "row": None, "run_id": 1, "at": None, "text": None,
     }  # fmt: skip
     assert cache.failure_reasons() == {"cut_off": 1}
 
@@ -258,6 +258,7 @@ HOLD = """
 """
 
 
+@pytest.mark.long
 def test_a_cache_in_use_is_waited_for(cache: Store) -> None:
     """While another process writes for a moment, readers and writers wait, and then see what it wrote."""
     with process(HOLD, cache.path, 1.0) as other:
@@ -267,6 +268,7 @@ def test_a_cache_in_use_is_waited_for(cache: Store) -> None:
     assert count(cache) == 1
 
 
+@pytest.mark.long
 def test_a_cache_in_use_for_long_is_busy(cache: Store) -> None:
     """Where another process does not let go, reading, writing and attaching end as Busy, and all is well after."""
     cache = Store(cache.path, patience=0.2)
@@ -300,6 +302,7 @@ WRITE = """
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.003, 0.009, 0.02])
+@pytest.mark.long
 def test_a_killed_writer_leaves_whole_chunks(cache: Store, moment: float) -> None:
     """After kill -9 in the middle of writing, the cache opens and holds every reported chunk, whole, and no half one."""
     with process(WRITE, cache.path) as writer:

@@ -185,6 +185,7 @@ def test_a_rejected_value_never_comes_back_by_itself(make: Make, how: str) -> No
     assert entry(world, id="a") == ("something else", None, "model")
 
 
+@pytest.mark.long
 def test_a_rejected_value_is_not_carried(make: Make) -> None:
     """A row that fails keeps what is served (on_failure: keep), but not what people rejected."""
     world = make()
@@ -199,6 +200,7 @@ def test_a_rejected_value_is_not_carried(make: Make) -> None:
     assert entry(world, id="b") == ("about y", None, "model")
 
 
+@pytest.mark.long
 def test_a_served_value_stays_when_the_new_one_is_rejected(make: Make) -> None:
     """If people reject what is new for a key, what is served and not rejected is kept."""
     world = make()
@@ -210,6 +212,7 @@ def test_a_served_value_stays_when_the_new_one_is_rejected(make: Make) -> None:
     assert entry(world, id="a") == ("about x", None, "model")
 
 
+@pytest.mark.long
 def test_a_later_accept_takes_a_rejection_back(make: Make) -> None:
     """An accept of the same value after its rejection lets it be served again."""
     world = make()
@@ -221,6 +224,7 @@ def test_a_later_accept_takes_a_rejection_back(make: Make) -> None:
     assert entry(world, id="a") == ("about x", None, "model")
 
 
+@pytest.mark.long
 def test_an_import_brings_a_rejected_value_back(make: Make) -> None:
     """Who imports the very value after its rejection means it; an import of another value lifts nothing."""
     world = make()
@@ -235,6 +239,7 @@ def test_an_import_brings_a_rejected_value_back(make: Make) -> None:
     assert (entry(world, id="a"), entry(world, id="b")) == (None, None)
 
 
+@pytest.mark.long
 def test_an_import_can_be_rejected(make: Make) -> None:
     """A reject holds from whatever source the value comes; the key is the model's again then."""
     world = make()
@@ -247,6 +252,7 @@ def test_an_import_can_be_rejected(make: Make) -> None:
     assert entry(world, id="a") == ("better", None, "model")
 
 
+@pytest.mark.long
 def test_a_corrected_value_wins_over_the_model(make: Make) -> None:
     """The corrected value is served with the source review, whatever the model says later."""
     world = make()
@@ -259,6 +265,7 @@ def test_a_corrected_value_wins_over_the_model(make: Make) -> None:
     assert entry(world, id="a") == ("by Ann", None, "review")
 
 
+@pytest.mark.long
 def test_a_later_import_wins_over_a_correction(make: Make) -> None:
     """The last word counts: an import after a correction is served, and the correction again once it is undone."""
     world = make()
@@ -304,6 +311,7 @@ def test_what_people_answered_is_not_asked_again(make: Make) -> None:
         assert (p.plan.counts.cached, p.plan.counts.to_generate) == (1, 2)
 
 
+@pytest.mark.long
 def test_rejections_are_no_gaps_for_the_gate(make: Make) -> None:
     """A key that lost its entry by people's word counts as covered, and is not missing of what was served."""
     world = make(gate={"coverage": 1, "shrink": 0, "rows": 1})
@@ -320,6 +328,7 @@ def test_rejections_are_no_gaps_for_the_gate(make: Make) -> None:
     assert (checks["coverage"]["examples"], checks["shrink"]["examples"]) == (("id=d",), ("id=c",))
 
 
+@pytest.mark.long
 def test_json_values_are_the_same_in_any_order_of_names(make: Make) -> None:
     """A rejected JSON value stays away, too, when the model writes its fields in another order."""
     world = make(output=JSON)
@@ -331,6 +340,7 @@ def test_json_values_are_the_same_in_any_order_of_names(make: Make) -> None:
     assert entry(world, id="b") == ({"names": ["x"], "sure": True}, None, "model")
 
 
+@pytest.mark.long
 def test_an_undone_review_never_was(make: Make) -> None:
     """Undoing an import removes its verdicts; the list of imports tells reviews from plain ones, with their counts."""
     world = make()
@@ -349,6 +359,7 @@ def test_an_undone_review_never_was(make: Make) -> None:
     assert entry(world, id="b") == ("about y", None, "model")
 
 
+@pytest.mark.long
 def test_a_corrected_entry_that_was_undone_is_not_carried(make: Make) -> None:
     """What a review gave goes when it is undone, so a failing row does not keep it."""
     world = make()
@@ -363,6 +374,7 @@ def test_a_corrected_entry_that_was_undone_is_not_carried(make: Make) -> None:
     assert entry(world, id="b") == ("about y", None, "model")
 
 
+@pytest.mark.long
 def test_accepted_terms_are_what_the_match_wants(checking: World) -> None:
     """In a checking job an accept makes the prediction what the match section wants, whatever the model says."""
     mark(checking, {"mrna shot": "accept"}, "term")
@@ -374,6 +386,7 @@ def test_accepted_terms_are_what_the_match_wants(checking: World) -> None:
     assert entry(checking, thing="mRNA", term="jab") == ("No", 0.99, "model")
 
 
+@pytest.mark.long
 def test_an_accept_follows_the_match_section(checking: World) -> None:
     """When the match section wants another prediction later, terms that were accepted have that."""
     mark(checking, {"mrna shot": "accept"}, "term")
@@ -391,6 +404,7 @@ def test_without_where_an_accepted_term_keeps_its_prediction(checking: World) ->
     assert entry(world, thing="mRNA", term="mrna shot") == ("No", None, "review")
 
 
+@pytest.mark.long
 def test_a_rejected_term_is_not_served(checking: World) -> None:
     """In a checking job a reject takes the key away, whatever the model says; an import gives it back."""
     rows = checking.review()
@@ -467,6 +481,7 @@ def test_a_gate_can_demand_that_what_changed_was_reviewed(make: Make) -> None:
     assert world.publish().version == 2
 
 
+@pytest.mark.long
 def test_a_gate_wants_a_word_only_on_terms_that_would_match(checking: World) -> None:
     """In a checking job nobody need look at a No, or at a Yes below min_score."""
     world = checking.changed(gate=OPEN | {"reviewed": "all"})
@@ -476,6 +491,7 @@ def test_a_gate_wants_a_word_only_on_terms_that_would_match(checking: World) -> 
     assert world.publish().version == 1
 
 
+@pytest.mark.long
 def test_a_term_that_newly_matches_has_changed(checking: World) -> None:
     """reviewed: changed is about terms that were not matched before, also where the prediction stays and the score rises."""
     checking.answer(lambda row: scores(0.7 if row["thing"] == "Covaxin" else 0.9), refresh=True)

@@ -74,6 +74,7 @@ def test_a_hub_that_cannot_be_reached(
         ("config.json", "{}"),
     ],
 )
+@pytest.mark.long
 def test_a_model_folder_that_is_damaged(
     batchinfer: Cli, shop: Callable[..., Path], tmp_path: Path, file: str, content: str | None
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_pattern_that_vllm_cannot_follow(
     assert problems(done, folder) == [f"line {line}: output.pattern: regex no"]
 
 
+@pytest.mark.long
 def test_keywords_that_vllm_cannot_follow(batchinfer: Cli, shop: Callable[..., Path], tiny: Path) -> None:
     """Plan names those that answers are checked for only once they are there, and examples that the model could not write."""
     schema = {"type": "array", "items": {"type": "string", "pattern": "^[A-Z]+$", "maxLength": 9}, "uniqueItems": True}
@@ -222,6 +224,7 @@ def test_an_adapter_that_will_not_load(
     assert "Loading the model" not in done.err
 
 
+@pytest.mark.long
 def test_what_needs_no_model_is_not_held_up(batchinfer: Cli, ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all is cached no model is loaded, so a newer vLLM without an option is in nobody's way."""
     monkeypatch.setattr("batchinfer.engines.vllm_source.engine_options", lambda: frozenset({"seed"}))
@@ -288,6 +291,7 @@ def test_a_cache_of_a_newer_version(batchinfer: Cli, ran: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all" * 1000])
+@pytest.mark.long
 def test_a_cache_that_is_no_database(batchinfer: Cli, shop: Callable[..., Path], content: bytes) -> None:
     """A file in the cache's place that is no database is said, and left as it is."""
     shop()

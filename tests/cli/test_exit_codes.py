@@ -114,6 +114,7 @@ def test_nothing_is_published(batchinfer: Cli, shop: Callable[..., Path]) -> Non
         assert str(batchinfer.data) in done.sentence
 
 
+@pytest.mark.long
 def test_misses_that_join_the_list_are_told(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """For a job that takes them in, plan and run say how many rows clients asked for and did not find."""
     shop(input={"path": "queries.parquet", "key": ["text"], "include_misses": {}})
@@ -132,6 +133,7 @@ def test_misses_that_join_the_list_are_told(batchinfer: Cli, shop: Callable[...,
     assert (done.code, f"{damaged} is damaged" in done.sentence) == (1, True)
 
 
+@pytest.mark.long
 def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """A version that fails its gate ends the run with exit code 3; what was served before still is."""
     script = ECHO | {"refuse": [token("R")]}
@@ -154,6 +156,7 @@ def test_a_failed_gate(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     assert (batchinfer.data / "shop" / "rejected" / "r2" / "predictions.parquet").is_file()
 
 
+@pytest.mark.long
 def test_publishing_by_force(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """A candidate that the gate refused is published by name, with force and a reason; a refused publish still prints JSON."""
     script = ECHO | {"refuse": [token("R")]}

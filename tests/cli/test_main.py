@@ -52,6 +52,7 @@ def test_help_is_quick() -> None:
         (["match", "shop", "one, two"], ["duckdb", "pyarrow", "vllm", "torch", "transformers"]),
     ],
 )
+@pytest.mark.long
 def test_nothing_heavy_is_imported_unasked(
     batchinfer: Cli, shop: Callable[..., Path], command: list[str], forbidden: list[str]
 ) -> None:

@@ -32,6 +32,7 @@ PLAN_FIELDS = {
 HIT_FIELDS = {"job", "query", "prediction", "scores", "score", "source", "model", "generated_at"}
 
 
+@pytest.mark.long
 def test_plan_run_and_runs_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """plan, run and runs print one JSON value on stdout with the contract's fields; all else goes to stderr."""
     shop({"text": ["one", "two", "two", None]}, gate=LENIENT)
@@ -191,6 +192,7 @@ def test_failures_for_machines(batchinfer: Cli, shop: Callable[..., Path]) -> No
     assert "--retry-failed" not in said  # neither would end otherwise
 
 
+@pytest.mark.long
 def test_failures_are_cut_and_advised_on(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """Long texts do not fill the screen, and trying again is named for what it may help, with the reason."""
     long = "D" + "word " * 1800
@@ -287,6 +289,7 @@ def test_export_and_import(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     assert batchinfer("lookup", "shop", "text=beyond").code == 6
 
 
+@pytest.mark.long
 def test_a_plan_shows_a_prompt(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """The first prompt that would be generated is shown, cut if it is long; where all is cached, the list's first."""
     shop({"text": ["x" * 3000]})
@@ -315,6 +318,7 @@ def test_try_shows_the_prompt_and_stores_nothing(batchinfer: Cli, tiny: Path, sh
     assert sentence == "Neither the template nor the key has a column txet; did you mean text?"
 
 
+@pytest.mark.long
 def test_try_takes_rows_of_the_list(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     """Without a row try takes the list's first, with a key the row that has it, with --rows the first of them."""
     rows = {"a=b": [None, "x", "Y", "z"], "id": [1, 2, 3, 4], "Long Name": ["n1", "n2", "n3", "n4"]}

@@ -119,6 +119,7 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 @pytest.mark.parametrize(("ask", "sentence"), WRONG.values(), ids=WRONG)
+@pytest.mark.long
 def test_errors_are_those_of_lookup(source: str | Path, ask: Callable[[Any], Any], sentence: str) -> None:
     """The same class with the same sentence."""
     with Lookup(source, "items") as lookup, pytest.raises(UsageError, match=sentence) as blocking:
@@ -259,6 +260,7 @@ def test_those_who_wait_for_a_thread_can_be_cancelled(server: Scripted, monkeypa
     assert not [path for _, path, *_ in server.asked if "id=b" in path]
 
 
+@pytest.mark.long
 def test_closing_waits_for_what_is_under_way(server: Scripted) -> None:
     """Who asked before is answered, and no thread is left."""
 
@@ -275,6 +277,7 @@ def test_closing_waits_for_what_is_under_way(server: Scripted) -> None:
     eventually(lambda: not [thread for thread in threading.enumerate() if "shop-lookup" in thread.name])
 
 
+@pytest.mark.long
 def test_it_goes_on_in_the_child_of_a_fork(source: str | Path) -> None:
     """Also if it was used before: the child makes threads and connections of its own."""
     lookup = AsyncLookup(source, "items")

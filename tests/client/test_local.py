@@ -490,6 +490,7 @@ def test_without_urllib3_the_extra_is_named() -> None:
     assert in_a_child(script) == expected
 
 
+@pytest.mark.long
 def test_the_package_has_no_other_names() -> None:
     """A name that there is not is an AttributeError, as of any module."""
     import batchinfer

@@ -267,6 +267,7 @@ def test_a_damaged_matcher_leaves_the_old_version(world: World) -> None:
         assert lookup.match(TEXT)["version"] == lookup.version == 1
 
 
+@pytest.mark.long
 def test_a_match_section_may_come_and_go(world: World) -> None:
     """A version without it refuses; the next one with it matches."""
     with Lookup(world.data.root, "vaccines") as lookup:
@@ -305,6 +306,7 @@ def test_it_matches_on_in_the_child_of_a_fork(live: str | Path, first: str) -> N
     subprocess.run([sys.executable, "-c", script, str(live), first], cwd=ROOT, check=True, timeout=60)
 
 
+@pytest.mark.long
 def test_without_the_extra_it_is_named(root: Path) -> None:
     """A match in a folder needs it, a look-up does not; nor does either need pyarrow or DuckDB."""
     script = """

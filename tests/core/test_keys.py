@@ -193,6 +193,7 @@ key_texts = st.text(st.characters(codec="utf-8"), max_size=8).map(lambda text: f
     rows=st.lists(st.tuples(key_texts, VALUES["integer"]), min_size=1, max_size=20),
     normalize=st.sets(st.sampled_from(["nfkc", "casefold", "trim"])).map(sorted),
 )
+@pytest.mark.long
 def test_what_is_published_is_what_is_looked_up(
     folder: Path, rows: list[tuple[str, int]], normalize: list[str]
 ) -> None:

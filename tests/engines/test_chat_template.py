@@ -51,6 +51,7 @@ def test_the_form_is_the_templates(tmp_path: Path, template: str, text: str) -> 
         ("{{ messages[0].content + 1 }}", ["user"], "chat template"),
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_a_template_that_leaves_something_out_is_refused(
     tmp_path: Path, template: str, roles: list[str], said: str
 ) -> None:

@@ -191,6 +191,7 @@ PAIRS = st.recursive(_leaves(), _larger, max_leaves=6)
 
 @settings(max_examples=2, phases=[Phase.generate])  # each is many schemas, and takes long to shrink
 @given(st.lists(PAIRS | PAIRS.map(_referring), min_size=60, max_size=80))
+@pytest.mark.long
 def test_an_example_is_what_the_grammar_accepts(pairs: list[Pair]) -> None:
     """Whatever the schema and the example, however it is spaced and ordered, what is shown is what the model may write.
 

@@ -222,6 +222,7 @@ def test_dying_again_and_again_stops_the_run(log: Path) -> None:
     assert str(log) in str(stopped.value)
 
 
+@pytest.mark.long
 def test_deaths_between_answers_do_not_add_up(log: Path) -> None:
     """However many prompts are deadly, as long as others are answered in between the run goes on."""
     deadly = [0, 2, 4, 6, 8, 10]
@@ -331,6 +332,7 @@ def test_a_killed_parent_takes_its_processes_along(log: Path, diary: str, holder
         until(lambda: not alive(pid))
 
 
+@pytest.mark.long
 def test_ctrl_c_does_not_reach_the_processes(log: Path, diary: str, holder: str, tmp_path: Path) -> None:
     """Interrupts for the whole process group, as a terminal sends them, leave the engine starting and working."""
     errors, go = tmp_path / "errors", tmp_path / "go"

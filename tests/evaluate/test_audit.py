@@ -47,6 +47,7 @@ def world(templates: Templates, tmp_path: Path) -> World:
     return templates.world(job, tmp_path)
 
 
+@pytest.mark.long
 def test_groups_are_counted_and_judged(world: World) -> None:
     """Coverage, failures by reason, accuracy with its interval and tokens of each group; the one that is worse fails."""
     found = {each.name: each for each in audit(world.job, world.data, None, Quiet()).slices}
@@ -87,6 +88,7 @@ def test_a_card_and_a_report_are_written(world: World) -> None:
     assert "Nobody gave a verdict or an answer" in card
 
 
+@pytest.mark.long
 def test_the_card_names_who_reviewed_what(world: World) -> None:
     """Each person with what they gave and when, how many entries that touches, and what was published by force."""
     world.judge([row | {"verdict": "accept"} for row in world.review()[:3]], author="Ann | Lee")

@@ -104,6 +104,7 @@ def entries(world: World) -> list[dict[str, Any]]:
         return list(pq.read_table(version.folder / "predictions.parquet").to_pylist())
 
 
+@pytest.mark.long
 def test_from_verdicts_to_a_version(judged: World) -> None:
     """What was learned is what a version's scores are made by, its matcher chooses by, and its file says."""
     report = learned(judged).to_json()
@@ -135,6 +136,7 @@ def test_from_verdicts_to_a_version(judged: World) -> None:
             version.verify()
 
 
+@pytest.mark.long
 def test_scores_change_and_predictions_do_not(judged: World) -> None:
     """What is learned anew makes a new version, in which no value counts as changed; a review begins with the most uncertain."""
     judged.changed(calibrate=None, gate=LENIENT).publish()
@@ -148,6 +150,7 @@ def test_scores_change_and_predictions_do_not(judged: World) -> None:
     assert asked[0] < 0.2
 
 
+@pytest.mark.long
 def test_a_version_that_an_entry_is_taken_out_of_keeps_the_file(judged: World) -> None:
     """Nor does a candidate lose it that is published; and a repair knows the model's own scores."""
     learned(judged)
@@ -202,6 +205,7 @@ def test_too_few_verdicts(judged: World) -> None:
     assert not judged.data.calibration.exists()
 
 
+@pytest.mark.long
 def test_groups_are_a_column_of_the_list(judged: World) -> None:
     """--group names another column, of the prompt or not; one that is not there is told, and so are too few groups."""
     assert learned(judged, "thing").to_json()["groups"] == 7

@@ -126,6 +126,7 @@ def test_verdicts_on_the_worst_cannot_be_used(served: World) -> None:
     assert not served.data.evals.exists()
 
 
+@pytest.mark.long
 def test_a_part_of_the_file_counts_too(served: World) -> None:
     """The rows are in no order, so whoever stops half-way has judged a smaller sample."""
     rows = drawn(served, 100)
@@ -162,6 +163,7 @@ def test_only_some_rows(served: World) -> None:
     assert len(rows) == ROWS
 
 
+@pytest.mark.long
 def test_everything_judged_is_certain(templates: Templates, tmp_path: Path) -> None:
     """Of a small list people can judge all, and then there is no doubt."""
     world = templates.world(listed, tmp_path, 20)
@@ -299,6 +301,7 @@ def test_an_entry_that_is_erased_leaves_the_samples(served: World) -> None:
     assert len(list(frame.parent.iterdir())) == 2
 
 
+@pytest.mark.long
 def test_the_command(served: World) -> None:
     """As a person calls it: draw, mark, import, and be told; what does not go together is said."""
     job, file = str(served.job.folder), str(served.review_path)

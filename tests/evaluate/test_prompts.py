@@ -121,6 +121,7 @@ def test_the_better_arm_is_chosen_tested_and_written(tmp_path: Path, tiny: Path)
     assert (report.baseline, report.generated) == (report.chosen, 0)
 
 
+@pytest.mark.long
 def test_what_is_left_on_disk(compared: tuple[Job, JobData]) -> None:
     """report.json is what --json prints; results.parquet has each row of each arm, those to report on only where they were looked at."""
     job, data = compared
@@ -211,6 +212,7 @@ def test_a_row_without_a_prediction_is_wrong(tmp_path: Path, tiny: Path) -> None
     assert (str(report.arms[1].judged.verdict), report.arms[1].judged.figure.value) == ("worse", 0.0)
 
 
+@pytest.mark.long
 def test_templates_systems_and_accuracy(tmp_path: Path, tiny: Path) -> None:
     """Files give arms of their own; without positive the metric is accuracy; columns that golden rows lack come from the list."""
 
@@ -316,6 +318,7 @@ def test_a_stopped_comparison_goes_on(tmp_path: Path, tiny: Path) -> None:
     assert report.generated == len(again.asked)
 
 
+@pytest.mark.long
 def test_an_erased_row_leaves_nothing(compared: tuple[Job, JobData]) -> None:
     """Answers of all arms to it go, the rows of reports, and its place in the split."""
     job, data = compared

@@ -47,6 +47,7 @@ def make(tmp_path: Path) -> Callable[..., World]:
     return job
 
 
+@pytest.mark.long
 def test_a_miss_is_asked_served_and_kept(make: Callable[..., World]) -> None:
     """What clients did not find is in the next version, and in the one after it, though nobody misses it any more."""
     world = make()

@@ -220,6 +220,7 @@ def test_a_new_version_changes_the_list_and_nothing_else(tmp_path: Path) -> None
     assert ALL[2] not in listed(world)
 
 
+@pytest.mark.long
 def test_the_pinned_version_is_read(tmp_path: Path) -> None:
     """Who pins the upstream goes on with its list."""
     first = upstream(tmp_path)
@@ -343,6 +344,7 @@ def test_only_empty_lists_are_no_list(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["language", "Language"])
+@pytest.mark.long
 def test_an_item_cannot_bear_the_name_of_a_key_column(tmp_path: Path, name: str) -> None:
     """Names that differ only in case are one name, too."""
     source = {"job": "shop", "explode": "prediction.names", "as": name, "key": ["vaccine", name]}
@@ -437,6 +439,7 @@ def test_imports_into_a_chained_job_must_have_its_kinds(tmp_path: Path) -> None:
         world.take_in({"vaccine": ["a"], "language": [1], "term": ["x"], "prediction": ["Yes"]})
 
 
+@pytest.mark.long
 def test_forget_looks_into_the_upstreams_list(tmp_path: Path) -> None:
     """An entry of a chained job is removed, and it is said that the list still has it."""
     world = downstream(upstream(tmp_path))

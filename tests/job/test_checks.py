@@ -200,6 +200,7 @@ junk = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*JobSpec.model_fields, "x"]), junk, max_size=6))
+@pytest.mark.long
 def test_any_content_gives_a_job_or_a_spec_error(content: dict[str, Any]) -> None:
     """Whatever YAML holds, a job file is either read or refused with sentences, never with a traceback."""
     try:

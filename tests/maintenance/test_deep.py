@@ -79,6 +79,7 @@ def test_pointers_to_nothing_are_named(world: World) -> None:
     assert found[PIN] == "version 9, which is not there"
 
 
+@pytest.mark.long
 def test_a_damaged_cache_is_named_by_the_command(world: World) -> None:
     """As a finding, with exit code 1 and without a traceback."""
     data = bytearray(world.data.cache.read_bytes())

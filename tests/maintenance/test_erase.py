@@ -261,6 +261,7 @@ def test_both_what_is_pinned_and_what_is_hidden(world: World) -> None:
     assert folders.numbers(world.data) == [3, 4]
 
 
+@pytest.mark.long
 def test_pinned_while_it_works(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that is pinned while forget is at work is not taken away under the pin; said again, it is rebuilt."""
     world.answer(lambda row: f"second {row['text']}", refresh=True)
@@ -320,6 +321,7 @@ def test_other_versions_keep_their_other_rows(world: World) -> None:
     assert b"third about Ann" in (world.get(name="Ann") or b"")
 
 
+@pytest.mark.long
 def test_what_gates_quote_is_dropped(world: World) -> None:
     """Rows that a gate's report quotes are taken out of manifests and reports, also where the entry is not held."""
     with pytest.raises(GateFailed):
@@ -373,6 +375,7 @@ def test_the_last_entry(tmp_path: Path) -> None:
         (pa.array([datetime(2026, 1, 1), datetime(2026, 1, 2)], pa.date32()), "2026-01-02"),  # noqa: DTZ001
     ],
 )
+@pytest.mark.long
 def test_keys_of_every_kind(tmp_path: Path, column: pa.Array, text: str) -> None:
     """A value is read as its column's kind, for the cache, for versions and for failures."""
     world = model_job(tmp_path, {"id": column, "text": ["a", PRIVATE]}, gate=LENIENT)
@@ -575,6 +578,7 @@ def test_home_of_the_copy(world: World) -> None:
         erase.erase_entry(None, data, {"name": "x"})
 
 
+@pytest.mark.long
 def test_verdicts_are_erased_too(world: World) -> None:
     """What people said of the entry goes with it, corrected values too; what they said of others stays."""
     rows = [

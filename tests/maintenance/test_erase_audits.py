@@ -24,6 +24,7 @@ def scorer() -> ScriptedScorer:
     return ScriptedScorer(lambda messages: fair(messages[-1][1]))
 
 
+@pytest.mark.long
 def test_an_entry_leaves_audits(tmp_path: Path, tiny: Path) -> None:
     """Its group goes out of report, card and gate; answers to exchanged rows are asked again, those to sentences are not."""
     gate = {"coverage": 0, "audit": True}

@@ -133,6 +133,7 @@ def test_every_published_answer_is_there_again(world: World, name: str) -> None:
     assert repair(world.data, Nobody()).damage is None
 
 
+@pytest.mark.long
 def test_a_bad_page_costs_only_what_lies_beside_it(world: World) -> None:
     """Most is read of the file itself; without a version, the rest is counted as lost."""
     DAMAGES["a page"](world.data.cache)
@@ -145,6 +146,7 @@ def test_a_bad_page_costs_only_what_lies_beside_it(world: World) -> None:
     assert 0 < found.cache == ROWS + 1 - (found.lost or 0)
 
 
+@pytest.mark.long
 def test_numbers_go_on(world: World) -> None:
     """Of runs, versions and imports: none is given twice, though the history could not be read."""
     with contextlib.suppress(StoreError):
@@ -155,6 +157,7 @@ def test_numbers_go_on(world: World) -> None:
     assert world.take_in({"id": NAMES[:1], "prediction": ["three"]}).import_id == 2
 
 
+@pytest.mark.long
 def test_scores_can_be_read_again(tmp_path: Path) -> None:
     """A choice's scores come back as what they were made of, so that another parser can read them."""
     world = model_job(
@@ -273,6 +276,7 @@ def test_killed_at_any_step(world: World, step: str, *, after: bool) -> None:
     assert not [*world.data.folder.glob(".cache*"), *world.data.folder.glob("cache.duckdb.wal")]
 
 
+@pytest.mark.long
 def test_what_is_erased_may_be_in_a_kept_file(world: World) -> None:
     """Forget says so, since nobody can search it."""
     world.data.cache.write_bytes(b"")
@@ -358,6 +362,7 @@ def test_long_answers_of_a_version_are_restored_in_little_memory(
         assert (prepared.plan.counts.cached, prepared.plan.counts.to_generate) == (len(LONG_ROWS), 0)
 
 
+@pytest.mark.long
 def test_what_lost_a_piece_is_lost_without_a_version(templates: Templates, tmp_path: Path) -> None:
     """Where no version has it, an answer with a hole counts as lost; the others are whole."""
     world = templates.world(asked_for_much, tmp_path)

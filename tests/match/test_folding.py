@@ -109,6 +109,7 @@ SIGNS = st.characters() | st.sampled_from(
 @example("ᾳ\u0354")
 @example("=\u0338")
 @given(st.text(SIGNS))
+@pytest.mark.long
 def test_the_quick_ways_agree_with_the_general_one(text: str) -> None:
     """Whatever was folded before, a text has one folded form."""
     assert FOLD(text).marked == FOLD._by_cluster(text).marked

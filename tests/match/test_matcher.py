@@ -358,6 +358,7 @@ def test_a_job_without_terms_says_so(tmp_path: Path) -> None:
         _ = version.matcher
 
 
+@pytest.mark.long
 def test_a_changed_match_section_makes_a_new_version(tmp_path: Path) -> None:
     """The terms are part of what is served: the same predictions are published again with another matcher."""
     world = job(tmp_path, [("it", "x", ["covid"])])
@@ -412,6 +413,7 @@ def test_publishing_again_makes_a_matcher_anew(tmp_path: Path, monkeypatch: pyte
     assert found(world, "covid") == [("it", "covid")]
 
 
+@pytest.mark.long
 def test_many_marks_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Normalising takes the square of the marks on one character: a text of a million must not hold a server up."""
     world = job(tmp_path, [("it", "x", ["covid"])])

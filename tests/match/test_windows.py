@@ -100,6 +100,7 @@ def nested(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, World]:
 
 
 @pytest.mark.parametrize("windowed", [False, True])
+@pytest.mark.long
 def test_terms_within_terms(nested: dict[bool, World], windowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them is found wherever it ends; without overlaps the longest are, one after the other."""
     if windowed:

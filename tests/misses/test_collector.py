@@ -38,6 +38,7 @@ Collector(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), "one").round()
 
 
 @pytest.mark.parametrize(("code", "merged"), [(DIES_BEFORE_REMOVING, True), (DIES_BEFORE_RENAMING, False)])
+@pytest.mark.long
 def test_a_killed_collector_loses_nothing_and_counts_nothing_twice(data: JobData, code: str, merged: bool) -> None:
     """Killed before or after the Parquet file is renamed: the next round ends with each miss counted once."""
     asked(data, [("Ulm",)])
@@ -157,6 +158,7 @@ def test_the_process_takes_in_what_comes_and_ends_with_its_server(data: JobData,
     assert found(data) == {'{"text":"Ulm"}': 2}
 
 
+@pytest.mark.long
 def test_the_server_can_start_it(data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`start` gives a process whose last round comes when its stdin is closed."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -168,6 +170,7 @@ def test_the_server_can_start_it(data: JobData, tmp_path: Path, monkeypatch: pyt
     assert found(data) == {'{"text":"Ulm"}': 1}
 
 
+@pytest.mark.long
 def test_one_that_has_just_died_makes_its_last_round(
     data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

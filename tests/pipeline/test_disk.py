@@ -189,6 +189,7 @@ def test_a_disk_without_room_for_the_cache(small_disk: Path, leave: int) -> None
 
 
 @pytest.mark.parametrize("leave", [0, 400_000])
+@pytest.mark.long
 def test_a_disk_that_is_full_at_first(
     small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], leave: int
 ) -> None:

@@ -161,6 +161,7 @@ def test_a_limit_never_publishes(tmp_path: Path, tiny: Path, pool: EnginePool) -
     assert run(job, data, Options(), RecordingConsole(), pool).version == 1
 
 
+@pytest.mark.long
 def test_no_publish_fills_the_cache_only(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """--no-publish generates all and publishes nothing."""
     job, data = make_job(tmp_path / "shop", numbered(10), tiny)
@@ -169,6 +170,7 @@ def test_no_publish_fills_the_cache_only(tmp_path: Path, tiny: Path, pool: Engin
     assert pointer(data) is None
 
 
+@pytest.mark.long
 def test_failures_are_remembered_until_they_are_retried(
     tmp_path: Path, tiny: Path, log: Path, no_engine: EnginePool
 ) -> None:
@@ -188,6 +190,7 @@ def test_failures_are_remembered_until_they_are_retried(
     assert stored(data) == (2, 2)
 
 
+@pytest.mark.long
 def test_refresh_makes_all_rows_again(tmp_path: Path, tiny: Path, log: Path) -> None:
     """--refresh asks every row again; the new answers take the place of the old ones."""
     job, data = make_job(tmp_path / "shop", {"text": ["ax", "bx"]}, tiny, gate=LENIENT)
@@ -199,6 +202,7 @@ def test_refresh_makes_all_rows_again(tmp_path: Path, tiny: Path, log: Path) -> 
     assert stored(data) == (2, 2)
 
 
+@pytest.mark.long
 def test_refresh_of_some_rows(tmp_path: Path, tiny: Path, log: Path) -> None:
     """--refresh COLUMN=VALUE asks just the rows with that value again."""
     job, data = make_job(
@@ -229,6 +233,7 @@ def test_a_refresh_that_is_broken_off_keeps_the_old_answers(tmp_path: Path, tiny
     assert texts == [("new", 1), ("old", 2)]
 
 
+@pytest.mark.long
 def test_a_changed_question_is_asked_about(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """When most of the cache would be made again, the run says what changed and asks; no is a usage error."""
     make_job(tmp_path / "shop", numbered(20), tiny)
@@ -275,6 +280,7 @@ def test_a_change_that_cannot_change_an_answer_is_not_asked_about(
     assert run(changed, data, Options(), RecordingConsole(), no_engine).cached == 5
 
 
+@pytest.mark.long
 def test_another_model_is_refused_or_asked_about(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """When the files of a model's folder change, the run wants --update-model, and then asks what it would cost."""
     folder = model_folder(tmp_path / "model")
@@ -469,6 +475,7 @@ def test_a_row_that_the_template_cannot_take(tmp_path: Path, tiny: Path, pool: E
     assert values(data) == {"a": "a x", "c": "c z"}
 
 
+@pytest.mark.long
 def test_chunks_are_committed_on_the_way(tmp_path: Path, tiny: Path, pool: EnginePool) -> None:
     """Answers are stored while the run goes on, not at its end, and another process can read them then."""
     job, data = make_job(tmp_path / "shop", numbered(700), tiny)

@@ -85,6 +85,7 @@ def test_long_texts_in_list_and_answers(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
+@pytest.mark.long
 def test_long_predictions_of_people(tmp_path: Path, output: str) -> None:
     """They are imported, published, reviewed and changed, be they texts or JSON."""
     world = imports_job(
@@ -105,6 +106,7 @@ def test_long_predictions_of_people(tmp_path: Path, output: str) -> None:
     assert world.publish().version is None  # nothing is new
 
 
+@pytest.mark.long
 def test_long_json_of_short_strings_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables hold it whole, so that SQL finds what is in it, but it is sorted by tokens: many such rows would be too much."""
     monkeypatch.setattr(predictions_file, "LARGE_GROUP", 1 << 16)
@@ -124,6 +126,7 @@ def test_long_json_of_short_strings_is_published(tmp_path: Path, monkeypatch: py
     ] == values
 
 
+@pytest.mark.long
 def test_long_json_of_short_strings_is_reviewed_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is joined and sorted by tokens, too, a review has it whole and reads it back, and only other values differ."""
     monkeypatch.setattr(predictions_file, "LARGE_GROUP", 1 << 16)
@@ -217,6 +220,7 @@ def test_a_chained_list_and_a_review_of_the_longest_texts(tmp_path: Path, monkey
     assert asked.judge([row | {"verdict": "accept"}]).accepted == 1
 
 
+@pytest.mark.long
 def test_a_list_that_is_larger_than_memory(tmp_path: Path) -> None:
     """A plan of texts that all lie in one vector of DuckDB's needs no memory for them."""
     world = model_job(tmp_path, {"id": list(range(200)), "text": [long_text(number) * 12 for number in range(200)]})

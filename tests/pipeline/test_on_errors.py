@@ -50,6 +50,7 @@ def test_the_share_reads_well(good: int, bad: int, said: str) -> None:
     assert "The reason is refused: " in str(stopped_early("shop", counted(0, 1)))
 
 
+@pytest.mark.long
 def test_a_run_that_mostly_fails_stops_and_goes_on(tmp_path: Path, tiny: Path) -> None:
     """It ends with exit code 4, names the reason, the setting and the rows; what was finished is stored, and is not asked again."""
     rows = numbered(60, dict.fromkeys(range(50), "C"))

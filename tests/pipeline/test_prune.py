@@ -72,6 +72,7 @@ def test_only_what_nothing_uses_goes(world: World) -> None:
     assert not pruned(world).rows
 
 
+@pytest.mark.long
 def test_what_a_version_holds_goes_with_it(world: World) -> None:
     """Once no version has the first answers, they go."""
     for path in folder_of(world.data, 1).iterdir():

@@ -182,6 +182,7 @@ def test_old_generations_are_made_again_after_max_age(make: Make) -> None:
         assert p.selection.replaces
 
 
+@pytest.mark.long
 def test_answers_from_the_future_are_old(make: Make) -> None:
     """What was made while the clock was a year ahead is made again by max_age and by a refresh, once."""
     world = make({"id": [1, 2], "text": ["a", "b"]})
@@ -209,6 +210,7 @@ def test_refresh_makes_everything_again(make: Make) -> None:
     assert counts(world) == Counts(rows=2, bad=0, duplicates=0, unique=2, cached=2, failed=0, to_generate=0, lookups=2)
 
 
+@pytest.mark.long
 def test_refresh_of_a_value_makes_those_rows_again(make: Make) -> None:
     """--refresh COLUMN=VALUE asks the rows that have the value, of any kind and with any sign in it, and no others."""
     rows = {

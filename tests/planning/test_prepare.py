@@ -72,6 +72,7 @@ def test_an_imports_job_has_a_plan_without_a_question(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["o'brien", 'say "hi"', "a;b -- [c]*", "Köln ☕"])
+@pytest.mark.long
 def test_any_name_of_the_data_folder_will_do(tmp_path: Path, name: str) -> None:
     """Paths reach SQL whole: a quote in one is planned, exported and published like any other."""
     (tmp_path / name).mkdir()

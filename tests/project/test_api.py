@@ -62,6 +62,7 @@ def seasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
+@pytest.mark.long
 def test_the_examples_of_the_page_run(seasons: World) -> None:
     """All blocks of the page, one after the other, as a reader would type them."""
     said: dict[str, Any] = {}
@@ -84,6 +85,7 @@ def test_the_page_names_all_there_is() -> None:
         _ = batchinfer.nothing
 
 
+@pytest.mark.long
 def test_reports_print_what_the_commands_print(seasons: World) -> None:
     """to_json() of a report is the JSON of the command of that name."""
 

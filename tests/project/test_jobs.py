@@ -104,6 +104,7 @@ def test_each_word_is_written_as_its_language_is() -> None:
         assert result.value == [word]
 
 
+@pytest.mark.long
 def test_golden_rows_are_rows_that_can_be_answered() -> None:
     """Each golden key is in the list, is shown in no example, and its answer passes the steps and the schema unchanged."""
     listed = {(row["vaccine"], row["language"]) for row in MAKE["queries"]().to_pylist()}
@@ -167,6 +168,7 @@ def by_imports(name: str, folder: Path) -> Job:
     return reader.load(str(place), {})
 
 
+@pytest.mark.long
 def test_a_vaccine_is_found_by_its_own_name(tmp_path: Path) -> None:
     """The lists leave out the name that was asked about, but a text that has it is recognised once the check is served."""
     lists, check = by_imports(SYNONYMS, tmp_path), by_imports(CHECK, tmp_path)

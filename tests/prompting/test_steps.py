@@ -70,6 +70,7 @@ def test_steps_on_lists_keep_what_differs(step: Any, text: str, value: Any) -> N
 
 
 @given(st.lists(json_values, min_size=1, max_size=6))
+@pytest.mark.long
 def test_dedupe_keeps_each_value_once_in_its_order(items: list[Any]) -> None:
     """Nothing is lost, nothing stays twice, nothing changes place, and a second time changes nothing."""
     text = json.dumps(items + items)

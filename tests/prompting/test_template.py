@@ -321,6 +321,7 @@ def with_awkward(test: Any) -> Any:
 
 @with_awkward
 @given(any_text)
+@pytest.mark.long
 def test_a_text_stands_in_a_chat_as_it_is_in_the_list(text: str) -> None:
     """Emoji, right-to-left text, combining characters and all else come through byte for byte, in a row and an example."""
     made = template("<{{ fruit }}>", [Example(input={"fruit": text}, output=text)], system=text)

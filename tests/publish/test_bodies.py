@@ -73,6 +73,7 @@ def test_a_json_answer_is_served_as_a_value(make: Make) -> None:
     assert entries(world, 1)[7]["raw_text"] == '{ "names" : ["Tee", "чай", null], "n": 1.50 }'
 
 
+@pytest.mark.long
 def test_steps_that_make_a_list_make_a_json_answer(make: Make) -> None:
     """Where the steps split a text, its parts are served as a list."""
     world = make({"id": [7], "text": ["tea"]}, output={"steps": [{"split": ","}, "strip", "dedupe"]})

@@ -31,6 +31,7 @@ def failing(served: Make, on_failure: str) -> World:
     return world
 
 
+@pytest.mark.long
 def test_what_fails_keeps_what_is_served(served: Make) -> None:
     """Under on_failure: keep, rows that failed or are left keep their bodies to the byte, and are marked and counted."""
     world = failing(served, "keep")
@@ -59,6 +60,7 @@ def test_what_fails_keeps_what_a_pin_serves(make: Make) -> None:
     assert {number: row["prediction"] for number, row in entries(world, 3).items()} == {1: "new", 2: "good"}
 
 
+@pytest.mark.long
 def test_what_is_carried_is_carried_on(served: Make) -> None:
     """A kept prediction stays for as long as its row has no other, and goes when it has one."""
     world = failing(served, "keep")

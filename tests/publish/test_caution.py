@@ -71,6 +71,7 @@ def test_another_list_is_asked_about(world: World, week2: Path, command: str) ->
     COMMANDS[command](world, Options(input=week2), person)
 
 
+@pytest.mark.long
 def test_the_way_back_is_asked_about_too(world: World, week2: Path) -> None:
     """After a version of another list the job's own list is the unexpected one; the same list again is not."""
     world.take_in({"id": [1], "prediction": ["new"]})
@@ -112,6 +113,7 @@ def test_what_was_agreed_to_holds_for_one_version(world: World, week2: Path) -> 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.long
 def test_a_dated_list_and_the_way_back_from_it_are_asked_about(world: World, command: str) -> None:
     """A name that differs only in digits is another place, by --input and in the job file, there and back."""
     ids = {"id": list(range(10))}
@@ -243,6 +245,7 @@ def test_allow_empty_goes_with_force(world: World) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "publish"])
+@pytest.mark.long
 def test_removing_most_of_what_is_served_is_asked_about(world: World, command: str) -> None:
     """A gate that lets it through is not enough: the number is said, and wants to be typed."""
     world.store.path.unlink()

@@ -64,6 +64,7 @@ def test_added_removed_and_changed_entries_are_counted_and_shown(make: Make) -> 
     }
 
 
+@pytest.mark.long
 def test_people_s_changes_count_too(make: Make) -> None:
     """What people corrected or took out is no fault for the gate, but it is a change of what is served."""
     world = make({"id": [1, 2, 3], "text": ["a", "b", "c"]}, gate={"shrink": 0, "changed": 0})
@@ -77,6 +78,7 @@ def test_people_s_changes_count_too(make: Make) -> None:
     assert (found["added"], found["removed"], found["changed"]) == (0, 1, 1)
 
 
+@pytest.mark.long
 def test_changes_are_against_what_is_served(tmp_path: Path) -> None:
     """While a version is pinned, the changes are of that one: it is what clients have."""
     world = imports_job(tmp_path, {"id": [1, 2, 3]}, gate=OPEN)
@@ -102,6 +104,7 @@ def test_a_list_with_another_key_replaces_all(make: Make) -> None:
     assert sorted(map(str, queries)) == ["{'id': 1}", "{'id': 2}", "{'text': 'a'}", "{'text': 'b'}"]
 
 
+@pytest.mark.long
 def test_a_refused_candidate_says_what_it_would_change(make: Make) -> None:
     """The report of a refusal has the changes, and so has that of the candidate when it is published."""
     world = make({"id": [1, 2], "text": ["a", "b"]}, gate={"changed": 0})
@@ -142,6 +145,7 @@ def test_a_refusal_shows_what_it_would_change(tmp_path: Path) -> None:
     assert "Against what is served it would be: +1 −0 ~1 (added, removed, changed)." in result.stdout
 
 
+@pytest.mark.long
 def test_with_a_pin_no_change_is_measured_against_both(tmp_path: Path) -> None:
     """The current version may have the same entries while clients get others: which is which is said, with what differs."""
     world = imports_job(tmp_path, {"id": [0, 1]}, gate=OPEN)

@@ -58,6 +58,7 @@ def test_entries_that_are_gone_or_changed_are_shown(make: Make) -> None:
     assert examples == {"shrink": ["id=3"], "changed": ["id=2: about b → new  [31mvalue"]}
 
 
+@pytest.mark.long
 def test_carried_entries_are_shown(make: Make) -> None:
     """Too many entries that would be kept from the version before are a failed check, and named."""
     world = make({"id": [1, 2, 3, 4], "text": list("abcd")})
@@ -71,6 +72,7 @@ def test_carried_entries_are_shown(make: Make) -> None:
     assert world.changed(gate={"failures": 1, "carried": 0.25}).publish().carried == 1
 
 
+@pytest.mark.long
 def test_an_empty_candidate_is_refused(make: Make) -> None:
     """A candidate with fewer entries than the job wants is not served; an empty one never is."""
     world = make({"id": [1], "text": ["a"]}, gate={"coverage": 0, "failures": 1})
@@ -101,6 +103,7 @@ def test_gone_keys_are_named_by_the_columns_that_they_had(make: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["text", "prediction", "lookup", "lookup_hash", "row", 'a"b', "it's größe"])
+@pytest.mark.long
 def test_a_key_of_any_name_has_examples(tmp_path: Path, name: str) -> None:
     """Key columns that bear the names of our own columns are shown like others."""
     rows = {name: ["x", "y", "z"], "other": ["1", "2", "3"]}

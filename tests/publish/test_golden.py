@@ -181,6 +181,7 @@ def test_an_export_needs_no_golden_file(make: Make, tmp_path: Path) -> None:
     assert export.export(world.job, world.data, Options(), OutputFile.of(tmp_path / "out.parquet")).rows == 4
 
 
+@pytest.mark.long
 def test_a_file_that_is_no_parquet_is_told(make: Make) -> None:
     """A golden file that is something else, or cut off, is an error with its name."""
     world = make({"id": [1], "answer": ["x"]})

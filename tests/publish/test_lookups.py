@@ -135,6 +135,7 @@ def test_a_key_column_may_bear_any_name(tmp_path: Path, name: str) -> None:
         assert (body["query"], body["prediction"]) == ({name: value}, prediction)
 
 
+@pytest.mark.long
 def test_times_say_their_zone_wherever_they_are_shown(make: Make, tmp_path: Path) -> None:
     """Bodies, exports, stored queries and prompts have RFC 3339 times, with a zone where the list has one."""
     noon = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -68,6 +68,7 @@ def test_terms_that_no_text_has_are_left_out(tmp_path: Path, monkeypatch: pytest
     assert found(world.data) == ["Ann"]
 
 
+@pytest.mark.long
 def test_no_report_quotes_a_forgotten_term(tmp_path: Path) -> None:
     """A run's report names the terms that are too generic: not those of an entry that was forgotten."""
     world = imports_job(
@@ -104,6 +105,7 @@ def test_a_copy_finds_the_same(world: World, tmp_path: Path) -> None:
     assert found(JobData(tmp_path / "elsewhere", world.data.name)) == ["Ann", "Ben", "Cay"]
 
 
+@pytest.mark.long
 def test_the_report_says_what_was_made_findable(world: World) -> None:
     """A publishing's report has the matcher's counts; one that publishes nothing has none."""
     assert world.publish().match is None

@@ -56,6 +56,7 @@ def test_too_many_failures_are_refused(make: Make) -> None:
     assert check.message == "2 of 4 prompts and bad rows failed (50.0%; at most 40.0% allowed)"
 
 
+@pytest.mark.long
 def test_a_version_that_shrinks_too_much_is_refused(make: Make) -> None:
     """A list that lost many of the keys that are served is more likely broken than meant."""
     world = make({"id": list(range(10)), "text": list("abcdefghij")})
@@ -69,6 +70,7 @@ def test_a_version_that_shrinks_too_much_is_refused(make: Make) -> None:
     assert world.get(id=9) is None
 
 
+@pytest.mark.long
 def test_a_version_that_changes_too_much_is_refused(served: Make) -> None:
     """A candidate whose values differ from too many that are served is not served."""
     world = served(4)
@@ -97,6 +99,7 @@ def test_a_run_whose_gate_fails_is_recorded_as_rejected(make: Make) -> None:
     assert (world.data.rejected / f"r{newest.run_id}" / PREDICTIONS).is_file()
 
 
+@pytest.mark.long
 def test_content_that_is_served_already_publishes_nothing(make: Make) -> None:
     """A run that changes nothing leaves the version that there is; one more entry makes another."""
     world = make({"id": [1, 2], "text": ["a", "b"]})
@@ -117,6 +120,7 @@ def test_a_list_in_another_order_publishes_nothing(served: Make) -> None:
     assert world.publish().version is None
 
 
+@pytest.mark.long
 def test_another_way_to_look_up_is_news(make: Make) -> None:
     """Equal values are published again where the key's columns, its normal form, or the kind of the values changed."""
     world = make({"id": ["tea"], "name": ["tea"], "text": ["a"]})
@@ -147,6 +151,7 @@ def test_equal_texts_of_another_kind_are_news(tmp_path: Path) -> None:
     assert json.loads(world.get(id=1) or b"")["prediction"] == 1
 
 
+@pytest.mark.long
 def test_every_version_is_recorded(make: Make) -> None:
     """The cache's table of versions has those of publish as well as those of run, once each."""
     world = make({"id": [1, 2], "text": ["a", "b"]}, gate=OPEN)
@@ -188,6 +193,7 @@ def rejected(templates: Templates, tmp_path: Path) -> World:
     return templates.world(one_refused, tmp_path)
 
 
+@pytest.mark.long
 def test_a_candidate_is_published_as_its_very_bytes(rejected: World) -> None:
     """What was refused is served by force exactly as it lay there, whatever the cache has now; it says who, when and why."""
     candidate = rejected.data.rejected / "r2"
@@ -213,6 +219,7 @@ def test_a_candidate_is_published_as_its_very_bytes(rejected: World) -> None:
     assert publish_by_force(rejected, "r2", "again")["unchanged"]
 
 
+@pytest.mark.long
 def test_a_body_by_force_is_as_any_other(rejected: World) -> None:
     """The bodies made from a candidate's Parquet are, byte for byte, those that its cache would have made."""
     rejected.answer(lambda row: "new" if row["id"] < 3 else echo(row), refresh=True)
@@ -228,6 +235,7 @@ def test_a_body_by_force_is_as_any_other(rejected: World) -> None:
     assert [rejected.get(id=number) for number in (1, 2, 3)] == from_cache
 
 
+@pytest.mark.long
 def test_the_cache_can_be_published_by_force(rejected: World) -> None:
     """Without a candidate it is what the cache has now; its failed checks and the reason stay with it."""
     report = publish_by_force(rejected, None, "meant so")

@@ -83,6 +83,7 @@ def folder(world: World, version: int) -> Path:
 # Pins
 
 
+@pytest.mark.long
 def test_a_pin_survives_publishes(world: World) -> None:
     """A pinned version is served whatever is published, and the report says that it hides that; unpinning shows the newest."""
     assert add(world, "one").pinned is None
@@ -100,6 +101,7 @@ def test_a_pin_survives_publishes(world: World) -> None:
     assert not pointers.unpin(world.data).was_pinned
 
 
+@pytest.mark.long
 def test_a_run_says_that_a_pin_hides_what_it_published(having: Having) -> None:
     """The report of a run names the pin in the way, also where nothing new was published; a pin on the current version hides nothing."""
     world = having("one")
@@ -230,6 +232,7 @@ def test_publishing_goes_on_from_the_newest_whole_version(broken: tuple[World, i
     assert Manifest.read(folder(world, 4)).parent == whole
 
 
+@pytest.mark.long
 def test_publishing_the_same_mends_current(broken: tuple[World, int]) -> None:
     """Where the newest whole version says what the job says, CURRENT names it again and nothing new is published."""
     world, whole = broken
@@ -259,6 +262,7 @@ def test_a_refusal_where_nothing_is_whole(world: World) -> None:
         world.publish()
 
 
+@pytest.mark.long
 def test_a_number_is_never_used_again(having: Having) -> None:
     """Numbers go up also where folders, CURRENT and PIN are gone, and past a folder that is no version."""
     world = having("one", "two")

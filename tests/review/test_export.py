@@ -77,6 +77,7 @@ def test_the_worst_come_first(make: Make) -> None:
     ]
 
 
+@pytest.mark.long
 def test_what_changed_comes_before_what_is_new(make: Make) -> None:
     """Without scores, a new value in place of one that people accepted is looked at first."""
     world = make()
@@ -86,6 +87,7 @@ def test_what_changed_comes_before_what_is_new(make: Make) -> None:
     assert shown(world.review(), "id", "state") == [("c", "changed"), ("a", "new"), ("b", "new")]
 
 
+@pytest.mark.long
 def test_a_checking_job_lists_terms(make: Make) -> None:
     """There the term is judged; its prediction and how many things it names stand beside it.
 

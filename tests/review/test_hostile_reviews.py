@@ -79,6 +79,7 @@ def test_any_bytes_are_imported_or_refused(world: World, noise: bytes, place: in
 
 @anything(3)
 @given(table=st.lists(st.lists(cells, max_size=6), max_size=4), names=st.lists(headers, max_size=8))
+@pytest.mark.long
 def test_any_table_is_imported_or_refused(world: World, table: list[list[str]], names: list[str]) -> None:
     """Any table with any of the columns of a review."""
     text = io.StringIO(newline="")

@@ -25,6 +25,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("sign", [",", ";"])
 @pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""], ids=["BOM", "no BOM"])
+@pytest.mark.long
 def test_hostile_values_survive_a_spreadsheet(make: Make, sign: str, mark: bytes) -> None:
     """Key and value come back as they were, through quotes, line breaks, formulas, semicolons, marks and any script."""
     world = make({"id": HOSTILE, "text": HOSTILE})
@@ -44,6 +45,7 @@ def test_hostile_values_survive_a_spreadsheet(make: Make, sign: str, mark: bytes
     assert world.review() == []
 
 
+@pytest.mark.long
 def test_line_ends_that_a_spreadsheet_changed_are_no_change(make: Make) -> None:
     """A value with carriage returns is rejected although the spreadsheet saved them as line feeds."""
     world = make({"id": ["a"], "text": ["x"]})
@@ -95,6 +97,7 @@ def test_rows_that_are_not_judged_are_counted(make: Make) -> None:
         pytest.param(NAMES, '{"names": ["x"], "sure": true}', '{"sure":true, "names":["x"]}', id="order of names"),
     ],
 )
+@pytest.mark.long
 def test_a_correction_to_the_same_value_is_an_accept(
     make: Make, output: dict[str, Any], said: str, corrected: str
 ) -> None:
@@ -162,6 +165,7 @@ def test_key_columns_may_bear_the_names_of_scratch_columns(make: Make, name: str
     assert world.review() == []
 
 
+@pytest.mark.long
 def test_an_older_review_is_accepted(make: Make) -> None:
     """Verdicts on what is no longer proposed are stored and counted, and hold should it ever be proposed again."""
     world = make()

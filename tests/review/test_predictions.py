@@ -416,6 +416,7 @@ def test_what_people_said_holds_when_the_key_changes(tmp_path: Path) -> None:
         assert world.review() == []
 
 
+@pytest.mark.long
 def test_what_is_of_another_key_waits_until_it_is_back(tmp_path: Path) -> None:
     """Rows of a key that the job had are kept, not served, and told of once with their number."""
     world = imports_job(tmp_path, {"id": ["a", "b"], "name": ["b", "c"]}, gate=LENIENT)

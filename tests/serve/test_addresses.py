@@ -126,6 +126,7 @@ def test_a_port_that_is_taken(
     assert done.sentence == f"Port {guarded.port} is already in use: choose another with --port."
 
 
+@pytest.mark.long
 def test_no_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A data folder that there is not is one sentence, and exit code 6."""
     done = Cli(monkeypatch, capsys, tmp_path / "home")("serve")

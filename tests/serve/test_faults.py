@@ -84,6 +84,7 @@ def status(answer: bytes) -> int:
         (b"id=a=b", 404), (b"id=" + b"a" * 8000, 404), (b"id=" + b"a" * 8200, 414), (b"id=a" + b"&x" * 5000, 414),
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_queries_of_urls(server: Server, query: bytes, code: int) -> None:
     """Missing, unknown, doubled and badly escaped columns are refused; odd but honest ones are looked up."""
     answer = server.raw(REQUEST % (b"GET /v1/jobs/shop/lookup?" + query))
@@ -93,6 +94,7 @@ def test_queries_of_urls(server: Server, query: bytes, code: int) -> None:
 
 
 @pytest.mark.parametrize("where", ["query", "path", "header"])
+@pytest.mark.long
 def test_a_megabyte_where_no_megabyte_belongs(server: Server, where: str) -> None:
     """A value of 1 MB in a URL or a header is refused before it is read, and the connection is closed."""
     big = b"a" * (1 << 20)
@@ -143,6 +145,7 @@ def test_bodies_that_are_no_batch(server: Server, body: bytes, kind: str) -> Non
         b'{"id": "\\ud800"}', b'{"id": "a", "\\udfff": 1}', b"null", b"1e999", b'{"id": {"id": "a"}}',
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_a_bad_query_is_an_error_of_its_own(server: Server, query: bytes) -> None:
     """Whatever stands in a batch, the other queries are answered, and it has a sentence of its own."""
     reply = server.batch("shop", b'{"queries": [{"id": "a"}, %b, {"id": "none"}]}' % query)
@@ -376,6 +379,7 @@ def test_failed_loads_are_among_a_workers_numbers(data: JobData, tmp_path: Path)
     assert service.worker_metrics.counters["failed_loads", "shop"] == 1
 
 
+@pytest.mark.long
 def test_the_limit_of_a_url_counts_path_and_query(server: Server) -> None:
     """A look-up's URL may have so many bytes and not one more, as any other's."""
     path = "/v1/jobs/shop/lookup"
@@ -467,6 +471,7 @@ def test_a_start_on_damaged_data(data: JobData, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 8192, 20000])
+@pytest.mark.long
 def test_a_file_that_is_cut_under_the_service(data: JobData, tmp_path: Path, size: int) -> None:
     """If somebody truncates the very file that is being served, no worker dies, and the newest whole version is served."""
     with serving(data.root, tmp_path / "server") as server:

@@ -51,6 +51,7 @@ def test_keys_are_required_until_a_restart(tmp_path: Path) -> None:
         (["--no-auth"], "No API key is required (--no-auth).", 200),
     ],
 )
+@pytest.mark.long
 def test_what_holds_of_keys_is_explicit(tmp_path: Path, options: list[str], said: str, expected: int) -> None:
     """--require-keys asks for keys before there is one, --no-auth never does; both are said at the start, with --json as a value."""
     data = tmp_path / "home"

@@ -231,6 +231,7 @@ def test_small_batches_and_single_hits_are_never_compressed(server: Server, shop
         ("GET", "/v1/jobs/empty/lookup?text=x", 503, "not-published"), ("POST", "/v1/jobs/empty/lookup", 400, "bad-body"),
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_each_refusal_is_a_problem(server: Server, method: str, path: str, status: int, kind: str) -> None:
     """Whatever is wrong, the answer is application/problem+json with the right status and type, not to be stored."""
     reply = server.request(method, path)

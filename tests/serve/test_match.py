@@ -199,6 +199,7 @@ def test_urls_that_ask_for_nothing(server: Server, query: str, said: str) -> Non
         (b'{"texts": [], "offsets": true}', "offsets is true; it can be"), (b'{"texts": [], "offsets": []}', "offsets is []; it can be"),
     ],
 )  # fmt: skip
+@pytest.mark.long
 def test_bodies_that_ask_for_nothing(server: Server, body: bytes, said: str) -> None:
     """Wrong types, unknown fields and what is no JSON are refused as a whole, with the place."""
     status, kind, sentence = server.matches("vaccines", body).problem
@@ -239,6 +240,7 @@ def test_a_megabyte_of_text(server: Server) -> None:
     assert spans(result["matches"]) == [("Comirnaty", len(text) - 11, len(text))]
 
 
+@pytest.mark.long
 def test_a_text_full_of_terms(server: Server) -> None:
     """Very many matches take no longer each than few, also where spans are counted in UTF-16 units."""
     many = 50_000
@@ -297,6 +299,7 @@ def test_matches_are_counted_and_texts_are_not_logged(server: Server) -> None:
     assert "secret" not in server.out + server.log
 
 
+@pytest.mark.long
 def test_keys_guard_matching(root: Path, tmp_path: Path) -> None:
     """Without a key, and with that of another job, nothing is matched, by URL or in a batch."""
     shutil.copytree(root, tmp_path / "home", ignore=shutil.ignore_patterns("misses"))
@@ -423,6 +426,7 @@ def test_a_swap_under_load_takes_the_new_matcher(world: World, tmp_path: Path) -
     assert "Traceback" not in server.log
 
 
+@pytest.mark.long
 def test_another_unicode_is_warned_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """A version with a matcher that was made with another Unicode than this Python's is served, and the log warns."""
     next_version(world.data, like=1, number=2, damage=lambda folder: edit_manifest(folder, unicode="1.1"))

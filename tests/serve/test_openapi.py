@@ -140,6 +140,7 @@ def test_every_problem_is_described() -> None:
     assert {str(status) for slug, (status, _) in KINDS.items() if slug not in elsewhere} <= given_by
 
 
+@pytest.mark.long
 def test_the_schemas_have_teeth() -> None:
     """What is no hit, no batch's reply and no problem does not pass for one."""
     described = openapi.document()["components"]

@@ -100,6 +100,7 @@ def test_it_can_be_stopped_while_a_worker_is_held_back(world: World, tmp_path: P
     ids=["SIGTERM", "SIGTERM to all", "Ctrl-C"],
 )
 @pytest.mark.parametrize("how", ["loads", "begins"])
+@pytest.mark.long
 def test_it_can_be_stopped_while_workers_load(
     tmp_path: Path, how: str, send: Callable[[int, int], None], number: signal.Signals
 ) -> None:

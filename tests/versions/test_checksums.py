@@ -17,6 +17,7 @@ from batchinfer.versions.snapshot import Snapshot
 from tests.versions.following import following, says
 
 
+@pytest.mark.long
 def test_checksums_are_compared_once(data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second process of this user trusts what the first compared; a changed file is compared again."""
     compared = []

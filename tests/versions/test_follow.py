@@ -211,6 +211,7 @@ print(says(follower), follower.followed.degraded, flush=True)
 """
 
 
+@pytest.mark.long
 def test_a_folder_that_may_not_be_read_any_more(data: JobData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The version that is open goes on, and the next one is picked up once it may be read."""
     monkeypatch.setattr(tempfile, "tempdir", None)  # others may not enter the tests' own

@@ -95,6 +95,7 @@ def test_a_missing_field_is_damage(world: World, field: str) -> None:
         Manifest.read(folder)
 
 
+@pytest.mark.long
 def test_run_files_and_spec_are_typed(world: World) -> None:
     """What serving and publishing need of them is read once, when the manifest is."""
     manifest = Manifest.read(folder_of(world.data, 1))

@@ -142,6 +142,7 @@ def test_old_copies_go(tmp_path: Path, dest: Path) -> None:
     assert folders.numbers(JobData(dest, "shop")) == [2, 3]
 
 
+@pytest.mark.long
 def test_another_version_of_that_number(world: World, dest: Path, batchinfer: Cli, tmp_path: Path) -> None:
     """A number that the other folder gave to something else is refused, with what to do; nothing changes there."""
     other = imports_job(tmp_path / "other", {"id": [1, 2]}, gate=LENIENT)

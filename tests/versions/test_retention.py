@@ -121,6 +121,7 @@ def test_the_age_of_a_damaged_version_is_its_file_s(world: World) -> None:
     assert kept(world, 1, days=30).versions == (1,)
 
 
+@pytest.mark.long
 def test_each_removal_is_said(world: World) -> None:
     """Whoever publishes is told what went, and by which setting; where nothing went, nothing."""
     add(world, "one", "two")
@@ -188,6 +189,7 @@ def test_the_current_version_stays(world: World) -> None:
     assert (folders.numbers(world.data), value(world)) == ([2, 5], "two")
 
 
+@pytest.mark.long
 def test_a_version_that_a_server_has_open_stays(world: World) -> None:
     """A version is left alone while anybody holds a shared lock on its manifest, and goes with the next clean-up after that."""
     add(world, "one")
@@ -300,6 +302,7 @@ def test_the_newest_candidates_stay(world: World) -> None:
     assert folders.numbers(world.data) == [1]
 
 
+@pytest.mark.long
 def test_a_rollback_needs_a_version_that_was_kept(world: World) -> None:
     """What was removed is gone: it can neither be pinned nor rolled back to."""
     add(world, "one", "two", "three")

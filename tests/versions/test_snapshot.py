@@ -104,6 +104,7 @@ def test_a_version_of_an_unknown_format_is_refused(big: World) -> None:
         Snapshot(folder_of(big.data, 1))
 
 
+@pytest.mark.long
 def test_many_are_found_in_their_order(data: JobData) -> None:
     """Of many hashes each gets its own body or none, whatever comes twice."""
     with Snapshot(folder_of(data, 2)) as snapshot:
@@ -119,6 +120,7 @@ def test_a_query_that_does_not_fit_is_refused(data: JobData) -> None:
         snapshot.get({"text": "a"})
 
 
+@pytest.mark.long
 def test_a_version_is_opened_several_times(data: JobData) -> None:
     """One Snapshot of a version that is closed takes it from none of the others."""
     folder = folder_of(data, 1)
