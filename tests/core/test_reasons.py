@@ -34,7 +34,6 @@ def made() -> set[str]:
     return found | set(re.findall(r"'(\w+)' AS reason", sql))
 
 
-@pytest.mark.long
 def test_every_reason_says_what_mends_it() -> None:
     """The code gives no reason that the list lacks, and the list has none that the code never gives."""
     assert made() == set(FIXES)
