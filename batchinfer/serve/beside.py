@@ -18,6 +18,7 @@ log = logging.getLogger("batchinfer.serve")
 THREADS = 2  # one long request must not keep all others waiting; Python runs one of them at a time anyway
 SWITCH_SECONDS = 0.001  # after which a thread lets another one run: the event loop waits so long for each that works
 AGAIN = (("retry-after", "1"),)
+WORK_SECONDS, REST_SECONDS = 0.004, 0.0003
 
 
 class Beside:
@@ -50,6 +51,19 @@ class Beside:
     def close(self) -> None:
         """Begins nothing more."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class Rests:
+    """Short rests in long work, in which the event loop gets Python's lock: threads that work on take it from each other."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def __call__(self) -> None:
+        """Rests, if it has worked for some milliseconds."""
+        if time.monotonic() - self._since > WORK_SECONDS:
+            time.sleep(REST_SECONDS)
+            self._since = time.monotonic()
 
 
 async def repeat(work: Callable[[], None], seconds: float, done: asyncio.Event | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from batchinfer.errors import MissingExtra, UsageError, shortened
 from batchinfer.match.budget import MatchBudget, ResultTooLarge, TooMuchWork
 from batchinfer.match.matcher import Matcher
 from batchinfer.match.version import IncompatibleMatcher
-from batchinfer.serve.beside import Beside
+from batchinfer.serve.beside import Beside, Rests
 from batchinfer.serve.body import read_json
 from batchinfer.serve.problems import Problem
 from batchinfer.serve.served_job import OpenVersion
@@ -118,15 +119,18 @@ def _matcher(opened: OpenVersion) -> Matcher:
 def _within_limits(matcher: Matcher, version: int, request: MatchRequest) -> tuple[bytes, int]:
     """Raises Problem."""
     try:
-        return _answer(matcher, version, request, MatchBudget())
+        return _answer(matcher, version, request, MatchBudget(), Rests())
     except (ResultTooLarge, TooMuchWork) as exc:
         raise Problem("too-large", str(exc)) from exc
 
 
-def _answer(matcher: Matcher, version: int, request: MatchRequest, budget: MatchBudget) -> tuple[bytes, int]:
-    """Raises ResultTooLarge or TooMuchWork."""
+def _answer(
+    matcher: Matcher, version: int, request: MatchRequest, budget: MatchBudget, rest: Callable[[], None] = lambda: None
+) -> tuple[bytes, int]:
+    """rest: called between two texts. Raises ResultTooLarge or TooMuchWork."""
     results, count = [], 0
     for text in request.texts:
+        rest()
         found = matcher.find_json(text, languages=request.languages, utf16=request.utf16, budget=budget)
         count += found.count(b'{"concept":')  # which stands in no value: quotes are escaped there
         results.append(b'"matches":%b' % found)

@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 
 from batchinfer.match.version import MATCHER
-from batchinfer.serve import match
+from batchinfer.serve import beside, match
 from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.beside import Beside
 from batchinfer.serve.match import MatchRequest
@@ -474,3 +474,15 @@ def test_a_damaged_matcher_leaves_the_old_version(world: World, damage: Damage) 
     registry.refresh()
     assert served.open_version().version == 3
     assert served.situation.state is JobState.SERVING
+
+
+def test_long_matching_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every few milliseconds of work, and not between two texts that took less."""
+    now, rests = [0.0], list[float]()
+    monkeypatch.setattr("batchinfer.serve.beside.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("batchinfer.serve.beside.time.sleep", rests.append)
+    rest = beside.Rests()
+    for seconds in (0.001, 0.001, 0.003, 0.001, 0.005):
+        now[0] += seconds
+        rest()
+    assert rests == [beside.REST_SECONDS] * 2
