@@ -29,7 +29,7 @@ MOST_LOGIT = 30.0
 class Fitted:
     """What was learned.
 
-    weights: of each choice (of the first alone where there are two) and column.
+    weights: of each choice (of the first alone where there are two) and column, rounded to 16 bits.
     bias: of each of those choices.
     penalty: the L2 that was chosen.
     """
@@ -71,7 +71,7 @@ def _fit(rows: sparse.csr_matrix, targets: Floats, penalty: float | None) -> Fit
     penalty = penalty or _best_penalty(inner, goal)
     weights, bias = _solve(inner, goal, penalty)
     whole = np.zeros((goal.shape[1], rows.shape[1]), np.float32)
-    whole[:, used] = weights.T
+    whole[:, used] = weights.T.astype(np.float16)  # as the file will have them
     return Fitted(whole, bias, penalty)
 
 

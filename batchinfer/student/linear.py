@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -103,7 +104,8 @@ class LinearStudent:
                 weights, bias = arrays["weights"], arrays["bias"]
             choices, threshold = tuple(map(str, facts["choices"])), float(facts["threshold"])
             _check(choices, weights, bias)
-        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as exc:
+        except (ValueError, KeyError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error,
+                NotImplementedError) as exc:  # fmt: skip
             raise StoreError(f"student.npz is truncated or corrupt: {exc}.") from exc
         return cls(choices, threshold, weights, bias)
 

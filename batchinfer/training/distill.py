@@ -1,7 +1,9 @@
 """From the model's scores to a student: learned on most rows, and held against the model on the others.
 
-entries with scores ─► learned ─► weights ─┐
-└──► held out ───────────┴─► threshold ─► student.npz, and what it is worth
+    entries with scores ─┬─► learned ──► weights ─┐
+                         └─► held out ────────────┴─► threshold ─► student.npz, and what it is worth
+
+What is held out is asked of the weights as the file has them, so that the promise is the file's.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from typing import Any
@@ -106,6 +107,16 @@ def test_a_damaged_file_is_refused(content: bytes) -> None:
     """In a sentence, and nothing in it is ever executed."""
     with pytest.raises(StoreError, match=r"^student\.npz is truncated or corrupt: "):
         LinearStudent.from_bytes(content)
+
+
+def test_flipped_bytes_are_noticed_or_do_no_harm() -> None:
+    """Whatever lies in the file, it is a student that answers, or refused in a sentence."""
+    content, rng = student(2).to_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        with contextlib.suppress(StoreError):
+            LinearStudent.from_bytes(bytes(damaged))("apple saw")
 
 
 @pytest.mark.parametrize("facts", [{"format": 2}, {"features": 99}])
