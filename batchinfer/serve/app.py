@@ -302,6 +302,7 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self.sender.close()
             self._matches.close()
             self.lookups.close()
             for last in (self.spool_misses, self.write_metrics):

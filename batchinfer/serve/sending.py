@@ -37,6 +37,7 @@ class Sender:
         self.cut = 0
         self._under_way = 0
         self._sockets = Sockets()
+        self._deliveries: set[asyncio.Task[None]] = set()
 
     def need_room(self, size: int = MAX_REPLY) -> None:
         """Before a reply is made that may be so large. Raises Problem."""
@@ -60,7 +61,7 @@ class Sender:
             self._under_way -= size
 
     async def send(self, client: str, protocol: Any, reply: Reply) -> None:
-        """Sends a reply with a body, whole or cut off."""
+        """Sends a reply with a body: returns when granian has all of it, or the client is cut off."""
         status, headers, body = reply
         connection = self._sockets.find(client) if len(body) >= LARGE else None
         if connection is None:
@@ -68,24 +69,44 @@ class Sender:
             return
         if not any(name == "content-length" for name, _ in headers):
             headers = [*headers, ("content-length", str(len(body)))]
+        given = asyncio.Event()
+        task = asyncio.create_task(self._deliver(protocol, (status, headers, body), connection, given))
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
+        await given.wait()
+
+    async def _deliver(self, protocol: Any, reply: Reply, connection: ClientSocket, given: asyncio.Event) -> None:
+        """Holds the room that a reply takes until the client has read it, or is cut off. given: set when granian has all of it."""
+        status, headers, body = reply
         with connection, self.holding(len(body)):
             try:
-                await _send_pieces(protocol.response_stream(status, headers), body, connection)
+                reading = _Reading(connection)
+                if len(body) <= AHEAD:
+                    protocol.response_bytes(status, headers, body)
+                else:
+                    await _send_pieces(protocol.response_stream(status, headers), body, reading)
+                given.set()
+                await reading.until(len(body))
             except TooSlow:
                 self.cut += 1
                 connection.cut()
             except Exception:  # noqa: BLE001 - granian's, of a client that is gone
                 connection.cut()
+            finally:
+                given.set()
+
+    def close(self) -> None:
+        """Looks no more at who reads."""
+        for task in self._deliveries:
+            task.cancel()
 
 
-async def _send_pieces(stream: Any, body: bytes, connection: ClientSocket) -> None:
+async def _send_pieces(stream: Any, body: bytes, reading: _Reading) -> None:
     """Raises TooSlow, or OSError where the connection is gone."""
-    reading = _Reading(connection)
     view = memoryview(body)
     for start in range(0, len(body), LARGE):
         await stream.send_bytes(bytes(view[start : start + LARGE]))
         await reading.until(min(start + LARGE, len(body)) - AHEAD)
-    await reading.until(len(body))
 
 
 class _Reading:
