@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duckdb
+import pyarrow as pa
 
 from batchinfer.core import keys
 from batchinfer.core.sql import quoted
@@ -20,6 +21,8 @@ from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.job.reader import Job
 from batchinfer.versions.manifest import Manifest
+
+JSON_MARK = b"batchinfer.json"  # in the metadata of a column of a list that is made of another job's
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,10 @@ class UpstreamList:
 
 def load_carried(
     db: duckdb.DuckDBPyConnection, upstream: UpstreamList, served: Manifest, names: Sequence[str], *, rows: bool
-) -> None:
-    """Makes the table `carried`. served: the version that is joined with it. rows: False for its columns alone.
+) -> frozenset[str]:
+    """Makes the table `carried`; returns the nested ones of its columns, which are JSON there.
 
+    served: the version that is joined with it. rows: False for its columns alone.
     Raises InputError where the list lacks a column, or is keyed otherwise than the version.
     """
     spec = upstream.job.spec.input
@@ -63,6 +67,17 @@ def load_carried(
     firsts = "SELECT min(row) FROM carried_rows GROUP BY lookup"
     db.execute(f"CREATE TABLE carried AS SELECT * EXCLUDE (row) FROM carried_rows WHERE row IN ({firsts})")
     db.execute("DROP TABLE carried_rows")
+    return frozenset(name for name in names if source.kinds[name] == "json")
+
+
+def marked_json(field: pa.Field) -> pa.Field:
+    """A column of texts, marked as one of JSON."""
+    return field.with_metadata({JSON_MARK: b"1"})
+
+
+def holds_json(field: pa.Field) -> bool:
+    """Whether a column of texts is marked so."""
+    return JSON_MARK in (field.metadata or {})
 
 
 def with_carried(rows: str) -> str:

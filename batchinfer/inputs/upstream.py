@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData, job_names
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import BatchinferError, InputError, NotFound, NotPublished
-from batchinfer.inputs.carried import UpstreamList, carried_column, load_carried, with_carried
+from batchinfer.inputs.carried import UpstreamList, carried_column, load_carried, marked_json, with_carried
 from batchinfer.job import reader
 from batchinfer.job.parts import PREDICTION, Part
 from batchinfer.job.reader import Job, faulty
@@ -71,21 +71,23 @@ def write_list(
         if rows:
             version.verify()
         with scratch_database(scratch) as db:
+            nested = frozenset[str]()
             if job.spec.input.carry and own_list is not None:
-                load_carried(db, own_list(), version.manifest, job.spec.input.carry, rows=rows)
+                nested = load_carried(db, own_list(), version.manifest, job.spec.input.carry, rows=rows)
             found = db.sql(_list_sql(db, version, job.spec.input, rows=rows)).to_arrow_reader(rows_at_once)
-            schema = _with_zones(found.schema, version)
+            schema = _told(found.schema, version, nested)
             with os_errors(target), pq.ParquetWriter(target, schema, compression="zstd") as writer:
                 for batch in found:  # by COPY, DuckDB would hold many of them so as to keep their order
                     writer.write_batch(batch.cast(schema))
     return target, upstream
 
 
-def _with_zones(schema: pa.Schema, version: Snapshot) -> pa.Schema:
-    """The list's columns, times with a zone where the upstream's list has them so."""
+def _told(schema: pa.Schema, version: Snapshot, nested: Container[str]) -> pa.Schema:
+    """The list's columns, times with a zone where the upstream's list has them so. nested: those that are marked as JSON."""
     zoned = {column.name for column in version.manifest.key if column.zoned}
     moment = pa.timestamp("us", "UTC")
-    return pa.schema([field.with_type(moment) if field.name in zoned else field for field in schema])
+    fields = (field.with_type(moment) if field.name in zoned else field for field in schema)
+    return pa.schema([marked_json(field) if field.name in nested else field for field in fields])
 
 
 def _check_no_circle(job: Job, data: JobData) -> None:

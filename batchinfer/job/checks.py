@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from batchinfer.errors import SpecError
+from batchinfer.job.matched import alias_columns
 from batchinfer.job.parts import Part
 from batchinfer.job.problems import line_of, locate
 from batchinfer.job.spec import JobSpec
@@ -110,13 +111,16 @@ def step_problems(content: Mapping[str, Any], tree: yaml.Node | None) -> set[tup
 
 
 def match_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
-    """Line and sentence for each name in the match section that is not a part of the job's entries."""
+    """Line and sentence for each name in the match section that is not a part of the job's entries.
+
+    What `everywhere` names besides should be columns of the list, which is looked into later.
+    """
     if spec.match is None:
         return set()
-    match = spec.match
+    match, aliases = spec.match, alias_columns(spec.match, spec.input.key)
     named: list[tuple[tuple[str | int, ...], str | None]] = [
         *((("terms", number), name) for number, name in enumerate(match.terms)),
-        *((("everywhere", number), name) for number, name in enumerate(match.everywhere)),
+        *((("everywhere", number), name) for number, name in enumerate(match.everywhere) if name not in aliases),
         (("concept",), match.concept),
         (("language",), match.language),
         *((("where", name), name) for name in match.where),

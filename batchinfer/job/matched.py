@@ -1,4 +1,4 @@
-"""SQL for whether an entry's terms are to be found, by the match section's `where` and `min_score`. Pure."""
+"""What the match section says of entries: which of them have terms to be found, and what else the list names. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from collections.abc import Callable, Collection
 from batchinfer.core.fields import Scalar
 from batchinfer.core.records import Source
 from batchinfer.core.sql import literal
-from batchinfer.job.parts import Part
+from batchinfer.job.parts import Part, is_part
 from batchinfer.job.spec import MatchSpec
+
+
+def alias_columns(spec: MatchSpec | None, key: Collection[str]) -> tuple[str, ...]:
+    """The columns of the list, beside its key, that hold further names of what a row is about."""
+    return () if spec is None else tuple(name for name in spec.everywhere if not is_part(name, key))
 
 
 def matched_sql(spec: MatchSpec, key: Collection[str], column: Callable[[str], str], *, is_json: bool) -> str:

@@ -13,6 +13,11 @@ PREDICTION = "prediction"
 PLACE = re.compile(rf"{PREDICTION}(\.[^.]+)*")
 
 
+def is_part(name: str, key: Collection[str]) -> bool:
+    """Whether a name stands for a part of an entry."""
+    return name in key or PLACE.fullmatch(name) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """The meaning of a name such as `language` or `prediction.names`.

@@ -205,8 +205,8 @@ class MatchSpec(Section):
     language: NonEmpty | None = Field(None, description="The part that says a term's language, as a BCP 47 tag.")
     everywhere: Annotated[list[NonEmpty], AfterValidator(distinct)] = Field(
         [],
-        description="The parts that hold terms of every language, such as the concept's own name: they hold whatever where and "
-        "min_score leave out, and in whatever language is asked.",
+        description="The parts that hold terms of every language, such as the concept's own name, and columns of the list with further "
+        "names of it, texts or lists of texts: they hold whatever where and min_score leave out, and in whatever language is asked.",
     )
     where: dict[NonEmpty, Scalar | Annotated[list[Scalar], Field(min_length=1)]] = Field(
         {}, description="Only entries whose parts have these values."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,10 @@ from batchinfer.core.home import CALIBRATION, JobData
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.person import Person
 from batchinfer.errors import NotFound, UsageError
+from batchinfer.job.matched import alias_columns
+from batchinfer.job.parts import is_part
 from batchinfer.job.reader import Job
+from batchinfer.job.spec import JobSpec
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_candidate_list, confirm_removal
 from batchinfer.publish.changes import Compared, Entries, ServedChanges, compare_entries
 from batchinfer.publish.release import (
@@ -148,12 +152,22 @@ def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] |
         ("lookup key", ", ".join(has), ", ".join(wanted)),
         ("normalize", ", ".join(manifest.normalize) or "nothing", ", ".join(spec.input.normalize) or "nothing"),
         ("kind of prediction", manifest.prediction, spec.output.kind),
+        ("set of columns with aliases", *_aliases(manifest, spec)),
     ):
         if theirs != ours:
             raise UsageError(
                 f"The candidate {name} does not fit the job as it is now: its {what} is {theirs}, the job's is {ours}. "
                 "Publish from the cache instead."
             )
+
+
+def _aliases(manifest: Manifest, spec: JobSpec) -> tuple[str, str]:
+    """The columns of the list whose texts a candidate has, and those that the job's matcher wants; it may want none."""
+    ours = sorted(alias_columns(spec.match, spec.input.key))
+    match = json.loads(manifest.spec.sections.get("match", "null")) or {}
+    key = [column.name for column in manifest.key]
+    theirs = sorted(name for name in match.get("everywhere", []) if not is_part(name, key)) if ours else []
+    return ", ".join(theirs) or "nothing", ", ".join(ours) or "nothing"
 
 
 def _equal(current: Manifest, candidate: Manifest) -> bool:

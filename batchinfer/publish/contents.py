@@ -34,6 +34,7 @@ from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, query_json
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.match.version import matcher_version
+from batchinfer.publish.aliases import Aliases
 from batchinfer.publish.calibrated import Proposals, find_calibration, write_calibration
 from batchinfer.publish.changes import Compared, Entries, compare_entries
 from batchinfer.publish.held import Contents
@@ -63,7 +64,7 @@ class Candidate:
         self, workspace: Workspace, before: Path | None = None, current: Path | None = None, calibration: ScoreSource | None = None
     ) -> None:  # fmt: skip
         self._workspace, self._db, self.spec = workspace, workspace.db, workspace.spec
-        self._list, self._verdicts = workspace.query_list, workspace.verdicts
+        self._list, self._verdicts, self._aliases = workspace.query_list, workspace.verdicts, Aliases(workspace)
         self._before, self._served = before, None if before is None else Manifest.read(before)
         self._gather()
         self._refuse()
@@ -148,7 +149,8 @@ class Candidate:
         """Whether the current version says all this already."""
         if current is None or not self._is_served_alike(Manifest.read(current)):
             return False
-        return (compared if current == self._before else self._compared(current)).equal
+        equal = (compared if current == self._before else self._compared(current)).equal
+        return equal and not self._aliases.differ(self.entries_sql, current)
 
     def _reviewable(self) -> tuple[int, int]:
         """How many entries gate.reviewed is about, and how many of them nobody has looked at. Makes `awaiting`."""
@@ -267,7 +269,7 @@ class Candidate:
         names = ", ".join(f"{listed(name)} AS {version_column(name)}" for name in key)
         asked = "" if PROMPT_KEY in map(str.lower, key) else f"{PROMPT_KEY}, "
         rows = f"SELECT {names}, {VALUE_COLUMNS}, {asked}lookup_hash AS lookup FROM entries"
-        write_predictions(self._db, rows, "lookup", target, self._workspace.texts)
+        write_predictions(self._db, self._aliases.beside(rows), "lookup", target, self._workspace.texts)
         write_calibration(self.calibration, target.parent)
 
     def answers_to(self, golden: pa.Table) -> Iterator[pa.RecordBatch]:

@@ -12,7 +12,7 @@ import tempfile
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -26,16 +26,14 @@ from batchinfer.core.database import LIST_ROWS, TEXT_ROWS, one, record_batches, 
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Source
 from batchinfer.errors import MissingExtra, StoreError, counted
-from batchinfer.job.matched import matched_sql
-from batchinfer.job.parts import Part
 from batchinfer.job.spec import MatchSpec
 from batchinfer.match.stored import MAGIC, TRAILER
 from batchinfer.match.version import MATCHER, matcher_version
 from batchinfer.publish.predictions_file import read_batches
-from batchinfer.versions.layout import PREDICTIONS, version_column
+from batchinfer.publish.proposed import everywhere_sql, proposed_sql, unwanted_sql
+from batchinfer.versions.layout import PREDICTIONS
 
 MOST_EXAMPLES = 5
-LIST = "list"  # the source of terms that are no predictions: they stand in the list
 CLEARLY = 0.2  # by which the score of a generic term's concept must be above that of the next
 LONGEST_TERM = 100_000  # characters; with its boundaries it still fits a window of a long text
 LONG_TERM = 100  # characters; where terms are so long on average, an automaton takes more memory than its terms say
@@ -49,6 +47,7 @@ class Terms:
 
     terms: different ones, by their folded form.
     entries: how many things the terms name in all.
+    concepts: how many concepts they name.
     unwanted: entries that `where` and `min_score` leave out, with their terms.
     empty: terms left out since folding leaves nothing of them.
     short: terms left out since they are too short.
@@ -62,6 +61,7 @@ class Terms:
 
     terms: int
     entries: int
+    concepts: int
     unwanted: int
     empty: int
     short: int
@@ -107,88 +107,138 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
     if spec is None:
         return None
     need_libraries()
-    term_filter, drop = TermFilter(spec), spec.generic == "drop"
     with os_errors(target), (target / MATCHER).open("wb") as file:
         # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
         with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill)) as db:
-            unwanted = _count_unwanted(db, key, target, spec, is_json=is_json)
-            proposed = partial(_proposed, key, spec, is_json=is_json)
-            batches = read_batches(db, target / PREDICTIONS, proposed, TEXT_ROWS)
-            if spec.everywhere:
-                everywhere = partial(_everywhere, key, spec, is_json=is_json)
-                batches = itertools.chain(batches, read_batches(db, target / PREDICTIONS, everywhere, TEXT_ROWS))
-            _gather(db, term_filter, batches, spec)
-            generic, settled = one(db, "SELECT count(*) FROM generic"), 0
-            worst = db.execute(
-                f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
-            ).fetchall()
-            if drop:
-                settled = _drop_generic(db)
-            entries = one(db, "SELECT count(*) FROM named")
-            patterns, offsets, checks = _write_payloads(file, _payloads(db))
-        _write_rest(file, patterns, offsets, checks, spec)
-    out = term_filter.left_out
-    return Terms(
-        len(patterns),
-        entries,
-        unwanted,
-        out["empty"],
-        out["short"],
-        out["long"],
-        out["stopped"],
-        generic,
-        dropped=drop,
-        examples=tuple(worst),
-        settled=settled,
-    )
+            folded = FoldedTerms(db, key, target / PREDICTIONS, spec, is_json=is_json)
+            held = folded.choose()
+            payloads = folded.write(file)
+        payloads.finish(file, spec)
+    return held
 
 
-def _gather(
-    db: duckdb.DuckDBPyConnection, term_filter: TermFilter, proposed: Iterable[pa.RecordBatch], spec: MatchSpec
-) -> None:
-    """Makes the tables `named`, of all that each pattern names, and `generic`, of patterns that name too much."""
-    db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
-    for batch in proposed:
-        db.register("filtered", term_filter(batch))
-        db.execute("INSERT INTO folded BY NAME FROM filtered")
-        db.unregister("filtered")
-    db.execute(  # of equal ones that a model and a person gave, the person's
-        "CREATE OR REPLACE TABLE named AS FROM folded QUALIFY row_number() OVER "
-        f"(PARTITION BY pattern, concept, language ORDER BY source = '{Source.MODEL}', score DESC NULLS LAST, term) = 1"
-    )
-    db.execute(
-        "CREATE OR REPLACE TABLE generic AS SELECT pattern, first(term ORDER BY term) AS term, "
-        f"count(DISTINCT concept) AS concepts FROM named GROUP BY pattern HAVING concepts > {_most_concepts(db, spec)}"
-    )
+class FoldedTerms:
+    """The terms of a version in their folded form, of which a matcher is made. Owns these tables in a database of its own.
 
-
-def _most_concepts(db: duckdb.DuckDBPyConnection, spec: MatchSpec) -> int:
-    """How many concepts a term may name, of those that are named at all."""
-    if isinstance(spec.most_concepts, int):
-        return spec.most_concepts
-    concepts: int = one(db, "SELECT count(DISTINCT concept) FROM named")
-    if isinstance(spec.most_concepts, float):
-        return max(1, math.floor(spec.most_concepts * concepts))
-    return min(20, max(2, math.floor(concepts / 5)))
-
-
-def _drop_generic(db: duckdb.DuckDBPyConnection) -> int:
-    """Takes the generic patterns out of `named`, but for the concept whose score is clearly best; returns how many keep one.
-
-    What people gave without a score is as good as can be.
+    folded: every term, with what it names. named: those that were chosen. generic: of these the patterns that name too much.
+    settled: the concepts that such patterns stay with.
     """
-    score = f"max(coalesce(score, CASE WHEN source <> '{Source.MODEL}' THEN 1 END))"
-    db.execute(
-        f"""CREATE OR REPLACE TABLE settled AS
-        SELECT pattern, arg_max(concept, score) AS concept, max(score, 2) AS best FROM (
-            SELECT pattern, concept, {score} AS score FROM named SEMI JOIN generic USING (pattern) GROUP BY ALL)
-        GROUP BY pattern HAVING count(score) = count(*) AND len(best) = 2 AND best[1] - best[2] >= {CLEARLY}"""
-    )
-    db.execute(
-        "DELETE FROM named USING generic WHERE named.pattern = generic.pattern AND (named.pattern, named.concept) NOT IN "
-        "(SELECT (pattern, concept) FROM settled)"
-    )
-    return int(one(db, "SELECT count(*) FROM settled"))
+
+    def __init__(
+        self, db: duckdb.DuckDBPyConnection, key: Sequence[Column], predictions: Path, spec: MatchSpec, *, is_json: bool
+    ) -> None:
+        """predictions: the version's file."""
+        self._db, self._spec, self._filter = db, spec, TermFilter(spec)
+        unwanted = partial(unwanted_sql, key, spec, is_json=is_json)
+        self._unwanted = sum(batch.num_rows for batch in read_batches(db, predictions, unwanted, LIST_ROWS))
+        db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
+        for proposed in (proposed_sql, everywhere_sql) if spec.everywhere else (proposed_sql,):
+            for batch in read_batches(db, predictions, partial(proposed, key, spec, is_json=is_json), TEXT_ROWS):
+                db.register("filtered", self._filter(batch))
+                db.execute("INSERT INTO folded BY NAME FROM filtered")
+                db.unregister("filtered")
+
+    def choose(self, least: float | None = None) -> Terms:
+        """Makes `named`. least: the score that entries must have; what people gave without one passes, and what the list has."""
+        passing = "true"
+        if least is not None:
+            passing = f"(score >= {least} OR (score IS NULL AND source <> '{Source.MODEL}'))"
+        self._db.execute(  # of equal ones that a model and a person gave, the person's
+            f"CREATE OR REPLACE TABLE named AS FROM folded WHERE {passing} QUALIFY row_number() OVER "
+            f"(PARTITION BY pattern, concept, language ORDER BY source = '{Source.MODEL}', score DESC NULLS LAST, term) = 1"
+        )
+        self._db.execute(
+            "CREATE OR REPLACE TABLE generic AS SELECT pattern, first(term ORDER BY term) AS term, "
+            f"count(DISTINCT concept) AS concepts FROM named GROUP BY pattern HAVING concepts > {self._most_concepts()}"
+        )
+        generic = self._count("SELECT count(*) FROM generic")
+        worst = f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
+        examples = tuple(self._db.execute(worst).fetchall())
+        drop, out = self._spec.generic == "drop", self._filter.left_out
+        settled = self._drop_generic() if drop else 0
+        return Terms(
+            terms=self._count("SELECT count(DISTINCT pattern) FROM named"), entries=self._count("SELECT count(*) FROM named"),
+            concepts=self._count("SELECT count(DISTINCT concept) FROM named"), unwanted=self._unwanted, empty=out["empty"],
+            short=out["short"], long=out["long"], stopped=out["stopped"], generic=generic, dropped=drop, examples=examples,
+            settled=settled,
+        )  # fmt: skip
+
+    def _most_concepts(self) -> int:
+        """How many concepts a term may name, of those that are named at all."""
+        most = self._spec.most_concepts
+        if isinstance(most, int):
+            return most
+        concepts = self._count("SELECT count(DISTINCT concept) FROM named")
+        if isinstance(most, float):
+            return max(1, math.floor(most * concepts))
+        return min(20, max(2, math.floor(concepts / 5)))
+
+    def _drop_generic(self) -> int:
+        """Takes the generic patterns out of `named`, but for the concept whose score is clearly best; returns how many keep one.
+
+        What people gave without a score is as good as can be.
+        """
+        score = f"max(coalesce(score, CASE WHEN source <> '{Source.MODEL}' THEN 1 END))"
+        self._db.execute(
+            f"""CREATE OR REPLACE TABLE settled AS
+            SELECT pattern, arg_max(concept, score) AS concept, max(score, 2) AS best FROM (
+                SELECT pattern, concept, {score} AS score FROM named SEMI JOIN generic USING (pattern) GROUP BY ALL)
+            GROUP BY pattern HAVING count(score) = count(*) AND len(best) = 2 AND best[1] - best[2] >= {CLEARLY}"""
+        )
+        self._db.execute(
+            "DELETE FROM named USING generic WHERE named.pattern = generic.pattern "
+            "AND (named.pattern, named.concept) NOT IN (SELECT (pattern, concept) FROM settled)"
+        )
+        return self._count("SELECT count(*) FROM settled")
+
+    def write(self, file: BinaryIO) -> Payloads:
+        """Writes what each chosen pattern names, by pattern."""
+        patterns, offsets, checks = list[str](), array("Q", [0]), array("I")
+        for pattern, entries in self._payloads():
+            data = entries.encode()
+            patterns.append(pattern)
+            offsets.append(offsets[-1] + file.write(data))
+            checks.append(zlib.crc32(data))
+        return Payloads(patterns, offsets, checks)
+
+    def _payloads(self) -> Iterator[tuple[str, str]]:
+        """(pattern, JSON of all that it names), by pattern."""
+        with record_batches(self._db, "FROM named ORDER BY pattern, concept, language", TEXT_ROWS) as reader:
+            records = (record for batch in reader for record in zip(*batch.to_pydict().values(), strict=True))
+            for pattern, named in itertools.groupby(records, key=operator.itemgetter(0)):
+                _, concepts, *others = zip(*named, strict=True)
+                # One value where all are equal is shorter, and sooner read.
+                columns = [column[0] if column.count(column[0]) == len(column) else column for column in others]
+                rest = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
+                yield pattern, f"[[{','.join(concepts)}],{rest[1:]}"
+
+    def _count(self, sql: str) -> int:
+        return int(one(self._db, sql))
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """What was written of a matcher's patterns.
+
+    patterns: different ones, sorted.
+    offsets: where the text of what each names begins, and the last one ends.
+    checks: the checksums of these texts.
+    """
+
+    patterns: list[str]
+    offsets: array[int]
+    checks: array[int]
+
+    def finish(self, file: BinaryIO, spec: MatchSpec) -> None:
+        """Writes what follows, in the order that `match` describes. Raises StoreError."""
+        facts = matcher_version()._asdict() | {"accents": spec.accents == "keep", "overlaps": spec.overlaps}
+        automaton = _automaton(self.patterns)
+        parts = (("offsets", self.offsets.tobytes()), ("automaton", automaton), ("checks", self.checks.tobytes()))
+        for name, data in parts:
+            begin = file.tell()
+            facts[name] = [begin, begin + file.write(data)]
+        end = json.dumps(facts | {"automaton_check": zlib.crc32(automaton)}).encode()
+        file.write(end + TRAILER.pack(len(end), MAGIC))
 
 
 def need_libraries() -> None:
@@ -243,43 +293,6 @@ class TermFilter:
         return why is None
 
 
-def _payloads(db: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, str]]:
-    """(pattern, JSON of all that it names), by pattern."""
-    with record_batches(db, "FROM named ORDER BY pattern, concept, language", TEXT_ROWS) as reader:
-        records = (record for batch in reader for record in zip(*batch.to_pydict().values(), strict=True))
-        for pattern, named in itertools.groupby(records, key=operator.itemgetter(0)):
-            _, concepts, *others = zip(*named, strict=True)
-            # One value where all are equal is shorter, and sooner read.
-            columns = [column[0] if column.count(column[0]) == len(column) else column for column in others]
-            rest = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
-            yield pattern, f"[[{','.join(concepts)}],{rest[1:]}"
-
-
-def _write_payloads(file: BinaryIO, payloads: Iterator[tuple[str, str]]) -> tuple[list[str], array[int], array[int]]:
-    """Writes what each pattern names.
-
-    Returns the patterns, where each of these texts begins, and the last one ends, and the checksums of the texts.
-    """
-    patterns, offsets, checks = list[str](), array("Q", [0]), array("I")
-    for pattern, entries in payloads:
-        data = entries.encode()
-        patterns.append(pattern)
-        offsets.append(offsets[-1] + file.write(data))
-        checks.append(zlib.crc32(data))
-    return patterns, offsets, checks
-
-
-def _write_rest(file: BinaryIO, patterns: list[str], offsets: array[int], checks: array[int], spec: MatchSpec) -> None:
-    """Writes what follows, in the order that `match` describes."""
-    facts = matcher_version()._asdict() | {"accents": spec.accents == "keep", "overlaps": spec.overlaps}
-    automaton = _automaton(patterns)
-    for name, data in (("offsets", offsets.tobytes()), ("automaton", automaton), ("checks", checks.tobytes())):
-        begin = file.tell()
-        facts[name] = [begin, begin + file.write(data)]
-    end = json.dumps(facts | {"automaton_check": zlib.crc32(automaton)}).encode()
-    file.write(end + TRAILER.pack(len(end), MAGIC))
-
-
 def _automaton(patterns: list[str]) -> bytes:
     """The automaton as a file can hold it. patterns: different, sorted, which makes it quicker to build. Raises StoreError."""
     if not patterns:
@@ -299,51 +312,3 @@ def _states(patterns: list[str]) -> int:
     """How many states their automaton has: the characters in which each differs from the one before it. patterns: sorted."""
     pairs = zip(patterns, ["", *patterns], strict=False)
     return sum(len(pattern) - len(os.path.commonprefix([pattern, before])) for pattern, before in pairs)  # noqa: RUF071 - of texts
-
-
-def _count_unwanted(
-    db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, spec: MatchSpec, *, is_json: bool
-) -> int:
-    """How many entries the section's conditions leave out."""
-    wanted = matched_sql(spec, {column.name for column in key}, version_column, is_json=is_json)
-    batches = read_batches(
-        db, target / PREDICTIONS, lambda rows: f"SELECT 1 FROM {rows} WHERE ({wanted}) IS NOT TRUE", LIST_ROWS
-    )
-    return sum(batch.num_rows for batch in batches)
-
-
-def _proposed(key: Sequence[Column], spec: MatchSpec, rows: str, *, is_json: bool) -> str:
-    """SQL for each proposed term with what it names: concept as JSON, language, term, score, source. rows: of a version."""
-    names = {column.name for column in key}
-    language = "NULL"
-    if spec.language is not None:
-        language = f"json_extract_string({_part(spec.language, names, is_json=is_json)}, '$')"
-    matched = matched_sql(spec, names, version_column, is_json=is_json)
-    facts = f"{language}::VARCHAR AS language, score, source"
-    return _terms_sql(spec, spec.terms, names, facts, f"{rows} WHERE {matched}", is_json=is_json)
-
-
-def _everywhere(key: Sequence[Column], spec: MatchSpec, rows: str, *, is_json: bool) -> str:
-    """The same for the terms that hold in every language, each once. They come from no prediction, and have no score."""
-    names = {column.name for column in key}
-    facts = f"NULL::VARCHAR AS language, NULL::DOUBLE AS score, '{LIST}' AS source"
-    return "SELECT DISTINCT * FROM (" + _terms_sql(spec, spec.everywhere, names, facts, rows, is_json=is_json) + ")"
-
-
-def _part(name: str, key: Collection[str], *, is_json: bool) -> str:
-    return Part.parse(name, key).sql(version_column, is_json=is_json)
-
-
-def _terms_sql(
-    spec: MatchSpec, parts: Sequence[str], key: Collection[str], facts: str, rows: str, *, is_json: bool
-) -> str:
-    """SQL for the terms in some parts of rows. facts: SQL for language, score and source."""
-    each = ", ".join(
-        f"CASE json_type({value}) WHEN 'ARRAY' THEN json_extract({value}, '$[*]') ELSE [{value}] END"
-        for value in (_part(name, key, is_json=is_json) for name in parts)
-    )
-    return f"""SELECT concept, language, json_extract_string(item, '$') AS term, score, source FROM (
-            SELECT {_part(spec.concept, key, is_json=is_json)}::VARCHAR AS concept, {facts},
-                   unnest(list_concat({each}, [])) AS item
-            FROM {rows})
-        WHERE json_type(item) NOT IN ('NULL', 'OBJECT', 'ARRAY') AND json_type(concept) NOT IN ('NULL', 'OBJECT', 'ARRAY')"""

@@ -22,6 +22,7 @@ from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.publish import asked, build, evidence, gate, golden, lookup_index, matcher, sliced
+from batchinfer.publish.aliases import check_aliases
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
 from batchinfer.publish.contents import Candidate
@@ -88,13 +89,14 @@ class Known:
 
 
 def prepare_gate(job: Job, source: ListSource) -> Known:
-    """What publishing will need, looked at before hours of work: golden rows, columns to audit, the libraries of a matcher.
+    """What publishing will need, looked at before hours of work: golden rows, columns to audit and of aliases, a matcher's libraries.
 
     source: the job's list. Raises InputError, SpecError or MissingExtra.
     """
     if job.spec.match is not None:
         matcher.need_libraries()
     sliced.check_slices(job, source)
+    check_aliases(job, source)
     lists = asked.digest_lists(job) if job.spec.gate.audit else None
     return Known(golden.read_golden(job, source.key), lists)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Collection, Container
 
 from batchinfer.core.sql import quoted
 
@@ -14,6 +14,7 @@ CHECKS = "lookup.crc"  # of its pages; old versions have none
 PREDICTIONS = "predictions.parquet"
 VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
 PROMPT_KEY = "prompt_key"  # of the cache; NULL for what people gave; no column where the key has one of that name
+ALIASES = "aliases"  # further names of what a row is about, a JSON list; a column where match.everywhere names such of the list
 CANDIDATE = re.compile(r"r\d+(-\d+)?")  # the name of one: of its run, and a number where several came of it
 OWN_COLUMNS = frozenset([*VALUE_COLUMNS.split(", "), "lookup"])
 
@@ -28,3 +29,8 @@ def free_name(name: str, reserved: Container[str], prefix: str = "key") -> str:
 def version_column(name: str) -> str:
     """SQL for a key column's name in predictions.parquet."""
     return quoted(free_name(name, OWN_COLUMNS))
+
+
+def aliases_column(key: Collection[str]) -> str:
+    """SQL for the name of the column of aliases, which no key column has."""
+    return quoted(free_name(ALIASES, {free_name(name, OWN_COLUMNS).lower() for name in key}, "list"))

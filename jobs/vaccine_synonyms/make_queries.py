@@ -40,6 +40,22 @@ VACCINES = [
 ]
 # Such as stand for themselves in a text: the name is a term, too.
 PLATFORMS = ["mRNA vaccine", "viral vector vaccine", "inactivated vaccine", "protein subunit vaccine"]
+# Trade names and code names, which are written so in every language: nobody needs to ask a model for them.
+ALIASES = {
+    "Pfizer-BioNTech": ["Comirnaty", "BNT162b2", "tozinameran"],
+    "Moderna": ["Spikevax", "mRNA-1273", "elasomeran"],
+    "AstraZeneca": ["Vaxzevria", "Covishield", "AZD1222", "ChAdOx1-S", "ChAdOx1 nCoV-19"],
+    "Janssen": ["Jcovden", "Ad26.COV2.S"],
+    "Sputnik V": ["Gam-COVID-Vac"],
+    "Sinopharm BIBP": ["BBIBP-CorV"],
+    "Covaxin": ["BBV152"],
+    "Novavax": ["Nuvaxovid", "Covovax", "NVX-CoV2373"],
+    "Convidecia": ["Ad5-nCoV"],
+    "Soberana 02": ["FINLAY-FR-2"],
+    "Abdala": ["CIGB-66"],
+    "ZF2001": ["Zifivax"],
+    "Corbevax": ["BECOV2D"],
+}
 # Language; its word for vaccine, as it stands in a dictionary. Compiled by hand for this project; 27 of them are also among the
 # keywords that Unicode CLDR 48.2 has for the picture of a syringe (npm package cldr-annotations-full).
 WORDS = dict(
@@ -145,6 +161,7 @@ def queries() -> pa.Table:
             "language": [tag for _, tag in pairs],
             "language_name": [langcodes.Language.get(tag).display_name() for _, tag in pairs],
             "word": [WORDS[tag] for _, tag in pairs],
+            "aliases": pa.array([ALIASES.get(vaccine, []) for vaccine, _ in pairs], pa.list_(pa.string())),
         },
     )
 
