@@ -6,15 +6,19 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_data, table
 from batchinfer.cli.values import OneOf
 from batchinfer.core.home import JobData
-from batchinfer.errors import BatchinferError, NotFound, UsageError, did_you_mean
+from batchinfer.errors import BatchinferError, NotFound, UsageError, counted, did_you_mean
 from batchinfer.versions.query import OFFSETS, language_ranges
+
+if TYPE_CHECKING:
+    from batchinfer.publish.score_curve import ScoreCurve
 
 
 @click.command("lookup")
@@ -76,11 +80,28 @@ Find = Callable[[str], list[dict[str, Any]]]
 
 @click.command("match")
 @job_argument
-@click.argument("text")
+@click.argument("text", required=False)
 @click.option("--language", "languages", multiple=True, metavar="TAG", help="Only terms of this language; repeatable.")
 @click.option("--offsets", type=OneOf(OFFSETS), default="code_points", help="What spans count.")
+@click.option(
+    "--score-curve", is_flag=True, help="In place of a text: what other values of match.min_score would hold and find."
+)
+@click.option(
+    "--golden",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --score-curve: CSV or Parquet, a row for each mention: text, concept, perhaps language.",
+)
 @json_option
-def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_json: bool) -> None:
+def match_(
+    job: str,
+    text: str | None,
+    languages: tuple[str, ...],
+    offsets: str,
+    score_curve: bool,
+    golden: Path | None,
+    as_json: bool,
+) -> None:
     """Which concepts TEXT mentions, and where, by the version that is served.
 
     With - for TEXT, each line of standard input is a text: it gets a line, or with --json a place in the list "results".
@@ -88,7 +109,11 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
     """
     from batchinfer.versions.pointers import open_served
 
+    _check_asked(text, languages, golden, score_curve=score_curve)
     data = served_data(job)
+    if text is None:
+        _show_curve(data, golden, as_json=as_json)
+        return
     with open_served(data) as snapshot:
         ranges, utf16 = language_ranges(languages), OFFSETS[offsets]
         matcher = snapshot.matcher
@@ -101,6 +126,45 @@ def match_(job: str, text: str, languages: tuple[str, ...], offsets: str, as_jso
             _match_lines(data, find, snapshot.number, as_json=as_json)
         else:
             _match_text(data, find, text, snapshot.number, as_json=as_json)
+
+
+def _check_asked(text: str | None, languages: tuple[str, ...], golden: Path | None, *, score_curve: bool) -> None:
+    """Raises UsageError for options that do not go together."""
+    if score_curve and text is not None:
+        raise UsageError(
+            "--score-curve looks at no TEXT: give one of the two, and texts for the curve with --golden FILE."
+        )
+    if score_curve and languages:
+        raise UsageError("--language is for a TEXT: the file of --golden has a column language for its own.")
+    if golden is not None and not score_curve:
+        raise UsageError("--golden belongs to --score-curve: give both.")
+    if text is None and not score_curve:
+        raise UsageError("TEXT is missing: give one, - for the lines of standard input, or --score-curve.")
+
+
+def _show_curve(data: JobData, golden: Path | None, *, as_json: bool) -> None:
+    from batchinfer.publish.golden_texts import read_golden_texts
+    from batchinfer.publish.score_curve import score_curve
+    from batchinfer.versions.pointers import open_served
+
+    with open_served(data) as version, data.scratch() as scratch:
+        texts = () if golden is None else read_golden_texts(golden, scratch)
+        curve = score_curve(version, texts, scratch)
+    emit(curve.to_json(), as_json, lambda: _curve_table(curve))
+
+
+def _curve_table(curve: ScoreCurve) -> None:
+    columns, rows = ["min_score", "terms", "concepts", "hits", "missed", "wrong"], []
+    for point in curve.points:
+        least = "none" if point.min_score is None else f"{point.min_score:g}"
+        published = " (published)" if point.min_score == curve.min_score else ""
+        row = [least + published, f"{point.terms:,}", f"{point.concepts:,}"]
+        if point.hits is not None and point.wrong is not None:
+            row += [f"{point.hits:,}", f"{curve.mentions - point.hits:,}", f"{point.wrong:,}"]
+        rows.append(row)
+    judged = f", {counted(curve.texts, 'golden text')} with {counted(curve.mentions, 'mention')}" if curve.texts else ""
+    shown = columns[: len(rows[0])]
+    table(f"{curve.job}, version {curve.version}, by match.min_score{judged}", shown, rows, right=shown)
 
 
 def _match_text(data: JobData, find: Find, text: str, version: int, *, as_json: bool) -> None:

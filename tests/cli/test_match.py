@@ -137,7 +137,7 @@ def test_a_line_that_is_no_text_is_named(batchinfer: Cli, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["vaccines"], 2, "TEXT is missing."),
+        (["vaccines"], 2, "TEXT is missing: give one, - for the lines of standard input, or --score-curve."),
         (["vaccines", "a", "--offsets", "bytes"], 2, "--offsets: expected code_points or utf16, got 'bytes'"),
         (["vaccines", "a", "--language", "zh_Hans"], 2, "'zh_Hans' is not a BCP 47 tag, such as de or pt-BR."),
         (["plain", "a"], 2, "The job plain has no match section"), (["nosuch", "a"], 6, "There is no job nosuch"),
@@ -157,3 +157,48 @@ def test_nothing_is_published_yet(batchinfer: Cli, tmp_path: Path) -> None:
     done = batchinfer("match", "bare", "a")
     assert done.code == 6
     assert "no published version" in done.sentence
+
+
+def test_the_score_curve(batchinfer: Cli, tmp_path: Path) -> None:
+    """A row for each value of min_score; machines get the same as an object."""
+    (tmp_path / "texts.csv").write_text("text,concept\nthe jab,Comirnaty\nnothing,\n", encoding="utf-8")
+    done = batchinfer("match", "vaccines", "--score-curve", "--golden", "texts.csv")
+    assert done.code == 0
+    title, head, *rows = [line.split() for line in done.out.splitlines() if line.strip(" ─")]
+    assert " ".join(title) == "vaccines, version 1, by match.min_score, 2 golden texts with 1 mention"
+    assert head == ["min_score", "terms", "concepts", "hits", "missed", "wrong"]
+    assert rows[0] == ["none", "(published)", "4", "2", "1", "0", "1"]
+    found = batchinfer("match", "vaccines", "--score-curve", "--json").json
+    assert (found["job"], found["version"], found["min_score"], found["texts"], found["mentions"]) == (
+        "vaccines",
+        1,
+        None,
+        0,
+        0,
+    )
+    assert found["points"][-1] == {"min_score": 0.99, "terms": 4, "concepts": 2, "hits": None, "wrong": None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("a", "--score-curve"), "--score-curve looks at no TEXT: give one of the two"),
+        (("--score-curve", "--language", "de"), "--language is for a TEXT"),
+        (("a", "--golden", "texts.csv"), "--golden belongs to --score-curve: give both."),
+    ],
+)
+def test_what_does_not_go_with_the_score_curve(batchinfer: Cli, arguments: tuple[str, ...], said: str) -> None:
+    """It is bad usage, and what to do is said; so is what is no file, or no job that matches."""
+    done = batchinfer("match", "vaccines", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.sentence
+
+
+def test_what_has_no_score_curve(batchinfer: Cli) -> None:
+    """A file that is not there, and a job without a match section."""
+    done = batchinfer("match", "vaccines", "--score-curve", "--golden", "missing.csv")
+    assert (done.code, done.out) == (2, "")
+    assert "missing.csv cannot be read: No such file or directory." in done.sentence
+    done = batchinfer("match", "plain", "--score-curve")
+    assert (done.code, done.out) == (2, "")
+    assert "has no match section" in done.sentence

@@ -26,6 +26,7 @@ from batchinfer.planning.prepare import Options
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.parse import Parser
 from batchinfer.prompting.spec import Example
+from batchinfer.publish.golden_texts import read_golden_texts
 from batchinfer.review import predictions
 from batchinfer.review.allowed import Allowance
 from batchinfer.versions import folders
@@ -172,6 +173,15 @@ def by_imports(name: str, folder: Path) -> Job:
     kept["output"].pop("steps", None)
     (place / "job.yaml").write_text(yaml.safe_dump(kept | {"gate": {"coverage": 0}}), encoding="utf-8")
     return reader.load(str(place), {})
+
+
+def test_the_texts_of_the_check_are_of_its_vaccines(tmp_path: Path) -> None:
+    """What they mention is in the list, in languages of the list, and some mention nothing."""
+    texts = read_golden_texts(JOBS / CHECK / "texts.csv", tmp_path)
+    assert len(texts) >= 50
+    assert {concept for text in texts for concept in text.concepts} <= {*MAKE["VACCINES"], *MAKE["PLATFORMS"]}
+    assert {text.language for text in texts} <= MAKE["WORDS"].keys()
+    assert sum(not text.concepts for text in texts) >= 10
 
 
 @pytest.mark.long
