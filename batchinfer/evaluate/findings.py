@@ -81,14 +81,16 @@ def _calibration(answers: Sequence[ArmAnswer], right: Sequence[Any]) -> Calibrat
     return Calibration(stats.calibration_error(bins), tuple(bins))
 
 
-def planned_arm(experiment: Experiment, asked: AskedArm) -> ArmReport:
-    """An arm before it is asked."""
+def planned_arm(experiment: Experiment, asked: AskedArm, *, asks: bool) -> ArmReport:
+    """An arm before it is asked. asks: whether it is, and no other arm in its place."""
     arm, counts = asked.arm, asked.prepared.plan.counts
     rows = len(experiment.places(dev=True))
-    return ArmReport(arm.name, arm.shots, arm.draw, arm.model, rows, counts.cached, counts.to_generate)
+    return ArmReport(
+        arm.name, arm.shots, arm.draw, arm.model, rows, counts.cached, counts.to_generate if asks else 0
+    )  # fmt: skip
 
 
-def judged_arm(experiment: Experiment, asked: AskedArm, answers: Answers, judged: Judged) -> ArmReport:
+def judged_arm(experiment: Experiment, asked: AskedArm, answers: Answers, judged: Judged, *, asks: bool) -> ArmReport:
     """An arm with what was found of it on the rows to choose on."""
     dev = experiment.places(dev=True)
     given, right = _given(experiment, answers, dev), [experiment.golden.answers[place] for place in dev]
@@ -97,7 +99,7 @@ def judged_arm(experiment: Experiment, asked: AskedArm, answers: Answers, judged
         for name in ("prompt_tokens", "output_tokens")
     )
     return replace(
-        planned_arm(experiment, asked),
+        planned_arm(experiment, asked, asks=asks),
         judged=judged,
         failed=sum(each.value is None for each in given),
         prompt_tokens=sum(prompts) / len(prompts) if prompts else None,

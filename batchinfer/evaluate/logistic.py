@@ -28,7 +28,7 @@ class CrossFit:
     penalties: one for each column.
     log_odds: what each row got from the rows of the other folds, with the scale that these gave.
     scale: by which log-odds are multiplied, and what is added then, by all rows.
-    loss: the mean log loss of the log-odds before they were scaled.
+    loss: the mean log loss of the log-odds.
     """
 
     penalties: Floats
@@ -69,20 +69,25 @@ def fit_many(x: Floats, right: NDArray[np.bool_], weights: Floats, penalties: Fl
 
 
 def cross_fit(x: Floats, right: NDArray[np.bool_], folds: NDArray[np.int64], candidates: Floats) -> CrossFit:
-    """Chooses among (candidates, columns) penalties by the log loss on folds that were held out."""
+    """Chooses among (candidates, columns) penalties by the log loss on folds that were held out.
+
+    What counts is the loss once log-odds are scaled, as they are used: a penalty that makes them small may order rows best.
+    """
     count = int(folds.max()) + 1
     others = (folds[None] != np.arange(count)[:, None]).astype(float)
     fits = fit_many(x, right, np.repeat(others, len(candidates), axis=0), np.tile(candidates, (count, 1)))
     mine = fits.reshape(count, len(candidates), -1)[folds]
     odds = np.einsum("rcw,rw->cr", mine[..., :-1], x) + mine[..., -1].T
-    losses = log_losses(odds, right)
+    weights = np.concatenate([others, np.ones((1, len(x)))])
+    scales = np.stack([held_out_scales(each, right, weights) for each in odds])
+    scaled = scales[:, folds, 0] * odds + scales[:, folds, 1]
+    losses = log_losses(scaled, right)
     best = int(losses.argmin())
-    scales = _scales(odds[best], right, np.concatenate([others, np.ones((1, len(x)))]))
-    scaled = scales[folds, 0] * odds[best] + scales[folds, 1]
-    return CrossFit(candidates[best], scaled, (float(scales[-1, 0]), float(scales[-1, 1])), float(losses[best]))
+    by_all = (float(scales[best, -1, 0]), float(scales[best, -1, 1]))
+    return CrossFit(candidates[best], scaled[best], by_all, float(losses[best]))
 
 
-def _scales(odds: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
+def held_out_scales(odds: Floats, right: NDArray[np.bool_], weights: Floats) -> Floats:
     """By what log-odds must be multiplied, and what is added then, since a penalty makes them too small: (fits, 2).
 
     Where larger ones are no better they say nothing, and the share of right rows is all that is known.

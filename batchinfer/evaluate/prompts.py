@@ -26,11 +26,11 @@ def dry_run(job: Job, data: JobData, options: EvalOptions, console: Console) -> 
     """What a comparison would ask, and what so many golden rows can show. Asks nothing, stores nothing."""
     with data.scratch() as scratch:
         experiment = design(job, data, options, scratch)
-        rows = _write_rows(experiment, scratch)
+        rows, asking = _write_rows(experiment, scratch), _asking(experiment)
         reports = []
         for place, arm in enumerate(experiment.arms):
             with beside_cache(arm, data, rows[place], console, writes=False) as asked:
-                reports.append(findings.planned_arm(experiment, asked))
+                reports.append(findings.planned_arm(experiment, asked, asks=place in asking))
     return findings.planned_report(job, experiment, reports)
 
 
@@ -76,14 +76,23 @@ def _write_rows(experiment: Experiment, scratch: Path) -> list[Path]:
     return [whole if place == experiment.baseline else dev for place in range(len(experiment.arms))]
 
 
+def _asking(experiment: Experiment) -> frozenset[int]:
+    """The places of the arms that are asked: of those that differ in how answers are read alone, one.
+
+    That is the baseline where it is among them: its rows are all that there are.
+    """
+    arms = experiment.arms
+    once = {arms[place].question.fingerprint: place for place in (*reversed(range(len(arms))), experiment.baseline)}
+    return frozenset(once.values())
+
+
 def _compare(
     job: Job, experiment: Experiment, asked: Sequence[AskedArm], session: Session, scratch: Path
 ) -> tuple[EvalReport, list[Result], int]:
     """Asks and judges the arms on the rows to choose on; then the chosen one and the baseline on the others."""
     dev, baseline = experiment.places(dev=True), experiment.baseline
-    # Arms that differ in how answers are read alone are asked once; the baseline's rows are all that there are.
-    once = {each.question.fingerprint: each for each in (*reversed(asked), asked[baseline])}
-    ask_arms([each for each in asked if once[each.question.fingerprint] is each], session)
+    asking = _asking(experiment)
+    ask_arms([each for place, each in enumerate(asked) if place in asking], session)
     found = [read_arm(each) for each in asked]
     marks = [findings.marks_of(experiment, answers, dev) for answers in found]
     judged = judge_arms(experiment.metric, marks, baseline, experiment.rows(dev))
@@ -95,7 +104,10 @@ def _compare(
             ask_arms([again], session)
             found[chosen] |= read_arm(again)
             extra = again.progress.generated
-    reports = [findings.judged_arm(experiment, *each) for each in zip(asked, found, judged, strict=True)]
+    reports = [
+        findings.judged_arm(experiment, *each, asks=place in asking)
+        for place, each in enumerate(zip(asked, found, judged, strict=True))
+    ]
     report = replace(
         findings.planned_report(job, experiment, reports),
         chosen=experiment.arms[chosen].name,

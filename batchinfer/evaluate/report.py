@@ -74,7 +74,7 @@ class ArmReport:
     name, shots, draw, model: as in `Arm`.
     rows: that it was asked to be compared on.
     cached: prompts of all of its rows that the cache had.
-    to_generate: prompts that it had not.
+    to_generate: prompts that it had not; none where another arm, which is only read otherwise, asks the same ones.
     judged: the arm beside the baseline; None before it is asked.
     failed: rows without a prediction.
     prompt_tokens: of a row, on average.

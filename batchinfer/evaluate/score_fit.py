@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from batchinfer.evaluate.logistic import PENALTIES, cross_fit, fit_many, folds_of, log_losses
+from batchinfer.evaluate.logistic import PENALTIES, cross_fit, fit_many, folds_of, held_out_scales, log_losses
 from batchinfer.evaluate.stats import Bin, Floats, area
 from batchinfer.versions.calibration import EDGE, Feature, Scale
 
@@ -44,7 +44,7 @@ class LearningPoint:
 
     verdicts: how many.
     auc: the area under the ROC curve, from 0 to 1.
-    loss: the mean log loss, in nats.
+    loss: the mean log loss once their log-odds are scaled, in nats.
     """
 
     verdicts: int
@@ -178,7 +178,9 @@ def learning_curve(
         fits = fit_many(x, judged.right, weights.astype(float), np.tile(penalties, (len(weights), 1)))
         mine = fits.reshape(len(drawn), count, -1)[:, folds]
         odds = np.einsum("drw,rw->dr", mine[..., :-1], x) + mine[..., -1]
-        areas = [area(each, judged.right) for each in odds]
+        whole = np.ones((1, len(x)))
+        scales = np.stack([held_out_scales(each, judged.right, whole)[0] for each in odds])
+        areas, odds = [area(each, judged.right) for each in odds], scales[:, :1] * odds + scales[:, 1:]
         loss = float(log_losses(odds, judged.right).mean())
         found.append(LearningPoint(round(part * len(x)), float(np.mean(areas)), loss))
     return tuple(found)

@@ -363,7 +363,9 @@ def test_a_prior_is_compared_without_asking_twice(tmp_path: Path, tiny: Path) ->
 
     scorer = ScriptedScorer(biased)
     options = EvalOptions(Axes(priors=("none", "list")))
+    planned = dry_run(job, data, options, RecordingConsole())
     report, arm = compare_prompts(job, data, options, RecordingConsole(), scorer)
+    assert [each.to_generate for each in planned.arms] == [each.to_generate for each in report.arms] == [80, 0]
     assert [each.name for each in report.arms] == ["0-shot", "0-shot+prior"]
     assert (report.chosen, len(scorer.asked)) == ("0-shot+prior", 80)
     assert report.tested is not None

@@ -159,6 +159,20 @@ def test_a_row_that_is_held_out_says_nothing_of_itself() -> None:
     assert area(crossed.log_odds, right) < 0.65
 
 
+def test_a_penalty_is_judged_by_scores_as_they_are_used() -> None:
+    """Of eight witnesses that are worth the same, strong penalties make the best model, though its log-odds are too small at first."""
+    generator = np.random.default_rng(0)
+    right = generator.random(120) < 0.5
+    x = (right - 0.5)[:, None] * 0.9 + generator.normal(size=(120, 8))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    folds = folds_of([str(row % 12) for row in range(120)])
+    candidates = np.array([[1.0] * 8, [30.0] * 8])
+    both, weak, strong = (cross_fit(x, right, folds, each) for each in (candidates, candidates[:1], candidates[1:]))
+    assert strong.scale[0] > 1.5
+    assert both.loss == strong.loss < weak.loss
+    assert both.penalties[0] == 30
+
+
 def test_separable_rows_have_finite_weights() -> None:
     """A score that parts right from wrong ones without fault does not run away."""
     x = np.linspace(-1, 1, 60)[:, None]
