@@ -34,7 +34,7 @@ from batchinfer.inputs.other_columns import OtherColumns
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, prepare, quiet
-from batchinfer.publish.calibrated import FeatureColumn, Proposals
+from batchinfer.publish.calibrated import VOTES, FeatureColumn, Proposals
 from batchinfer.publish.contents import Candidate
 from batchinfer.publish.other_scores import OtherScores
 from batchinfer.publish.sliced import SLICE_VALUES, read_slice_values
@@ -111,14 +111,19 @@ def calibrate(
         workspace = prepared.workspace
         candidate = Candidate(workspace, served.folder if served else None, calibration=ScoreSource())
         known = _gather(workspace, candidate.proposals(), group or _group_of(job.spec))
-        jobs = {other.name: other.fingerprint for other in OtherScores(workspace).jobs}
+        others = OtherScores(workspace)
         fingerprint = workspace.fingerprint
     _check_enough(job.name, known.rows)
     names, are_scores = [column.name for column in known.columns], [column.is_score for column in known.columns]
     fitted = fit_scores(known.rows, names, are_scores)
     points = learning_curve(known.rows, names, are_scores, fitted.penalties)
     looked_at = {feature.name for feature in fitted.features}
-    used = {name: jobs[name] for name in jobs if f"score of {name}" in looked_at}
+    voters = [voter.name for voter in others.voters] if VOTES in looked_at else []
+    used = {
+        name: made_of
+        for name, made_of in others.fingerprints.items()
+        if f"score of {name}" in looked_at or name in voters
+    }
     model = _model(known, fitted, fingerprint, job.spec.output.prior, used)
     write_atomically(data.calibration, model.to_bytes())
     return _report(job, known, fitted, model, points)

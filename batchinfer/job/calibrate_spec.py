@@ -26,3 +26,8 @@ class CalibrateSpec(Section):
         description="Other jobs whose served scores are looked at, too; their keys are columns of this job's. The job of `input.job` is "
         "one of them anyway.",
     )
+    votes: Annotated[list[Annotated[str, Field(pattern=f"^{JOB_NAME}$")]], AfterValidator(distinct)] = Field(
+        [],
+        description="In a job with input.explode: other jobs that make such lists, as the job of `input.job` does, with another seed, "
+        "prompt or model. How many of them list an item is looked at, too; their keys are columns of this job's.",
+    )

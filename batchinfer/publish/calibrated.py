@@ -35,6 +35,7 @@ from batchinfer.versions.calibration import EDGE, Feature, Scale, ScoreModel, Sc
 
 MOST_ANSWERS = 10  # choices that are told apart
 LANGUAGE = "language"
+VOTES = "votes"
 WRONG_SCRIPT = "batchinfer_wrong_script"
 NOT_LATIN = r"'\P{L}|\p{Latin}'"
 
@@ -65,7 +66,8 @@ class Proposals:
         self._db, self._spec, self._others = workspace.db, workspace.spec, others
         self._joined = {f"score of {job.name}": (f"o{number}", job) for number, job in enumerate(others.jobs)}
         theirs = [FeatureColumn(name, f"{alias}.score", is_score=True) for name, (alias, _) in self._joined.items()]
-        self.columns = (*_own_columns(self._spec), *theirs, *_fact_columns(self._spec))
+        votes = [FeatureColumn(VOTES, others.votes_sql("p")[0], is_score=True)] if others.voters else []
+        self.columns = (*_own_columns(self._spec), *theirs, *votes, *_fact_columns(self._spec))
 
     def fill(self, rows_sql: str, names: Collection[str] | None = None) -> None:
         """Makes the tables but for `calibrated`. rows_sql: the model's predictions, as entries have them.
@@ -85,6 +87,9 @@ class Proposals:
         if any(column.sql.startswith(WRONG_SCRIPT) for column in columns):
             _add_wrong_script(self._db)
         joins = " ".join(self._others.join_sql(job, alias, "p") for alias, job in joined)
+        if any(column.name == VOTES for column in columns):
+            self._others.load_lists()
+            joins += " " + self._others.votes_sql("p")[1]
         values = "".join(f", ({column.sql})::DOUBLE AS {quoted(column.name)}" for column in columns)
         self._db.execute(
             f"""CREATE OR REPLACE VIEW features AS
@@ -154,7 +159,7 @@ def _misfit(workspace: Workspace, model: ScoreModel) -> str | None:
         others = OtherScores(workspace)
     except NotFound as exc:
         return str(exc)
-    there = {job.name: job.fingerprint for job in others.jobs}
+    there = others.fingerprints
     if moved := [name for name, made_of in model.jobs.items() if there.get(name, "") != made_of]:
         return f"what was learned of verdicts was for other scores of {', '.join(moved)}"
     known = {column.name for column in Proposals(workspace, others).columns}
@@ -167,8 +172,8 @@ def _term_sql(feature: Feature) -> str:
     """What a feature adds to the log-odds."""
     value = quoted(feature.name)
     if feature.scale is Scale.LOGIT:
-        clipped = f"least(greatest({value}, {EDGE!r}), {1 - EDGE!r})"
-        value = f"ln({clipped} / (1 - {clipped}))"
+        clipped = f"least(greatest({value}, {EDGE!r}), {1 - EDGE!r})"  # of NULL they make a number
+        value = f"(CASE WHEN {value} IS NOT NULL THEN ln({clipped} / (1 - {clipped})) END)"
     return f"coalesce(({value} - {feature.mean!r}) / {feature.spread!r} * {feature.weight!r}, {feature.missing!r})"
 
 

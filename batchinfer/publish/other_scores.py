@@ -1,8 +1,10 @@
-"""Scores of other jobs' served versions, to be looked at beside a job's own.
+"""Scores of other jobs' served versions, and what their lists hold, to be looked at beside a job's own score.
 
-| table        | columns          | what it holds                                                               |
-| ------------ | ---------------- | --------------------------------------------------------------------------- |
-| other_scores | job, mark, score | the scores of other jobs; mark: a hash of the key, by which they are joined |
+| table        | columns          | what it holds                                                                  |
+| ------------ | ---------------- | ------------------------------------------------------------------------------ |
+| other_scores | job, mark, score | the scores of other jobs; mark: a hash of the key, by which they are joined    |
+| other_lists  | job, mark        | the keys that other jobs have lists for, and each item of these lists with its |
+|              |                  | key                                                                            |
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.home import CALIBRATION, JobData
 from batchinfer.core.sql import json_path, listed, literal
 from batchinfer.errors import NotFound, UsageError
+from batchinfer.job.parts import PREDICTION, Part
 from batchinfer.job.spec import JobSpec
 from batchinfer.versions.layout import PREDICTIONS, version_column
 from batchinfer.versions.manifest import Manifest
@@ -40,15 +43,42 @@ class OtherJob:
 
 
 class OtherScores:
-    """The scores of other jobs. Owns the table above in the workspace's database.
+    """The scores and lists of other jobs. Owns the tables above in the workspace's database.
 
-    jobs: those that have some.
+    jobs: those that have scores.
+    voters: those whose lists are looked at.
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        """Looks at what is served now. Raises NotFound or UsageError for a job that calibrate.scores names; StoreError."""
+        """Looks at what is served now. Raises NotFound or UsageError for a job that the section calibrate names; StoreError."""
         self._db, self._data, self._key = workspace.db, workspace.data, workspace.spec.input.key
+        self._spec = workspace.spec.input
         self.jobs = tuple(self._opened(workspace.spec))
+        names = workspace.spec.calibrate.votes if workspace.spec.calibrate else []
+        self.voters = tuple(self._voter(name, workspace.spec.name) for name in names)
+
+    @property
+    def fingerprints(self) -> dict[str, str | None]:
+        """The question that each of them answers."""
+        return {other.name: other.fingerprint for other in (*self.jobs, *self.voters)}
+
+    def _voter(self, name: str, own: str) -> OtherJob:
+        """Raises NotFound or UsageError."""
+        if self._spec.explode is None:
+            raise UsageError(
+                f"calibrate.votes: {own} has no input.explode, so there are no items that {name} could list, too."
+            )
+        with open_served(JobData(self._data.root, name)) as version:
+            manifest = version.manifest
+        key = tuple(column.name for column in manifest.key)
+        wanted = [column for column in self._key if column != self._spec.as_]
+        if not set(key) <= set(wanted) or not manifest.is_json:
+            raise UsageError(
+                f"calibrate.votes: {name} is looked up by {', '.join(key)} and its predictions are {manifest.prediction}: "
+                f"its key should be of {', '.join(wanted)}, and it should have lists."
+            )
+        made_of = manifest.run.fingerprint
+        return OtherJob(name, None if made_of is None else made_of.hex(), key)
 
     def _opened(self, spec: JobSpec) -> list[OtherJob]:
         found, wanted = [], spec.calibrate.scores if spec.calibrate else []
@@ -82,15 +112,48 @@ class OtherScores:
                     f"FROM {rows}"
                 )
 
+    def load_lists(self) -> None:
+        """Makes the table of the voters' lists."""
+        self._db.execute("CREATE OR REPLACE TABLE other_lists (job VARCHAR, mark UBIGINT)")
+        place = literal(Part.parse(self._spec.explode or PREDICTION).json_path + "[*]")
+        for job in self.voters:
+            with open_served(JobData(self._data.root, job.name)) as version:
+                rows = parquet_rows(version.folder / PREDICTIONS)
+                items = f"SELECT *, unnest(json_extract(prediction::JSON, {place})) ->> '$' AS item FROM {rows}"
+                keyed, listing = _mark(job.key, version_column), _mark(job.key, version_column, "lower(item)")
+                self._db.execute(
+                    f"INSERT INTO other_lists SELECT {literal(job.name)}, mark FROM "
+                    f"(SELECT {keyed} AS mark FROM {rows} UNION SELECT {listing} FROM ({items}) WHERE item IS NOT NULL)"
+                )
+
+    def votes_sql(self, rows: str) -> tuple[str, str]:
+        """The share of the voters that list a row's item, less sure the fewer they are, and the joins that this needs.
+
+        NULL where none has a list for the row's key. rows: of such with the list's columns.
+        """
+        joins, voted, listing = list[str](), list[str](), list[str]()
+        item = f"lower({rows}.{listed(self._spec.as_ or '')}::VARCHAR)"
+        for number, job in enumerate(self.voters):
+            marks = (_mark(job.key, lambda column: f"{rows}.{listed(column)}", more) for more in (None, item))
+            for name, mark in zip((f"k{number}", f"i{number}"), marks, strict=True):
+                joins.append(
+                    f"LEFT JOIN other_lists {name} ON {name}.job = {literal(job.name)} AND {name}.mark = {mark}"
+                )
+            voted.append(f"(k{number}.mark IS NOT NULL)::INTEGER")
+            listing.append(f"(i{number}.mark IS NOT NULL)::INTEGER")
+        answered, found = " + ".join(voted), " + ".join(listing)
+        return f"CASE WHEN {answered} > 0 THEN ({found} + 0.5) / ({answered} + 1) END", " ".join(joins)
+
     def join_sql(self, job: OtherJob, name: str, rows: str) -> str:
         """A join that puts a job's `score` beside rows with the list's columns. name: of the joined. rows: of those."""
         mark = _mark(job.key, lambda column: f"{rows}.{listed(column)}")
         return f"LEFT JOIN other_scores {name} ON {name}.job = {literal(job.name)} AND {name}.mark = {mark}"
 
 
-def _mark(key: Sequence[str], column: Callable[[str], str]) -> str:
-    """SQL for a hash of a row's key."""
-    return f"md5_number_lower(to_json([{', '.join(f'{column(name)}::VARCHAR' for name in key)}])::VARCHAR)"
+def _mark(key: Sequence[str], column: Callable[[str], str], more: str | None = None) -> str:
+    """SQL for a hash of a row's key. more: SQL for a text that goes with it."""
+    parts = [*(f"{column(name)}::VARCHAR" for name in key), *([] if more is None else [more])]
+    return f"md5_number_lower(to_json([{', '.join(parts)}])::VARCHAR)"
 
 
 def _score(manifest: Manifest) -> str:

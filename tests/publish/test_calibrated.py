@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from batchinfer.errors import NotFound
+from batchinfer.core.home import JobData
+from batchinfer.errors import BatchinferError, NotFound, UsageError
+from batchinfer.job import reader
 from batchinfer.job.calibrate_spec import CalibrateSpec
 from batchinfer.planning.prepare import Prepared
 from batchinfer.publish.calibrated import Proposals
 from batchinfer.publish.contents import Candidate
 from batchinfer.publish.other_scores import OtherScores
 from batchinfer.versions.calibration import EDGE, Feature, Scale, ScoreModel
-from tests.factories import World, model_job
+from tests.factories import LENIENT, World, model_job, write
+from tests.inputs.test_upstream import ANY, KEY, bring, downstream, upstream
 from tests.publish.conftest import echo
 from tests.review.lists import CHECK, CHOICE, scores
 
@@ -123,6 +127,72 @@ def test_other_jobs_must_be_there_if_they_are_named(tmp_path: Path) -> None:
         named = spec.model_copy(update={"calibrate": CalibrateSpec(scores=["gone"])})
         with pytest.raises(NotFound, match="gone"):
             OtherScores(dataclasses.replace(prepared.workspace, spec=named))
+
+
+def voter(first: World, name: str, lists: dict[tuple[str, str], Any], **sections: Any) -> None:
+    """Another published job that makes such lists as the first job of a chain does, in the same data folder."""
+    place = first.job.folder.parent / name
+    write(place / "queries.parquet", {part: [key[number] for key in lists] for number, part in enumerate(KEY)})
+    content = {"name": name, "input": {"path": "queries.parquet", "key": KEY}, "output": ANY, "gate": LENIENT}
+    (place / "job.yaml").write_text(yaml.safe_dump(content | sections), encoding="utf-8")
+    bring(World(reader.load(str(place), {}), JobData(first.data.root, name)), lists)
+
+
+@pytest.mark.long
+def test_other_lists_vote(tmp_path: Path) -> None:
+    """An item is listed by a share of the jobs that have a list for its key, whatever its case; by none where none has."""
+    first = upstream(tmp_path)
+    voter(first, "twin", {("Moderna", "de"): {"names": ["spikevax", "Impfung"]}})
+    voter(first, "third", {("Moderna", "de"): {"names": []}, ("Pfizer", "de"): {"names": ["Moderna-Impfstoff"]}})
+    world = downstream(first, calibrate={"votes": ["twin", "third"]})
+    world.answer(lambda row: scores(0.9))
+    with world.prepared() as prepared:
+        found = prepared.workspace.db.execute(
+            f"SELECT q_term FROM {prepared.query_list.first_rows_sql} ORDER BY row"
+        ).fetchall()
+    said = {term: row["votes"] for term, row in zip([term for (term,) in found], features(world), strict=True)}
+    assert said == {"Spikevax": 0.5, "Moderna-Impfstoff": pytest.approx(0.5 / 3), "Модерна": None}
+    with world.prepared() as prepared:
+        others = OtherScores(prepared.workspace)
+        assert others.fingerprints.keys() == {"shop", "twin", "third"}
+        proposals = Proposals(prepared.workspace, others)
+        model = dataclasses.replace(MODEL, features=(Feature("votes", Scale.LOGIT, 0.0, 1.0, 1.0, -3.0),))
+        Candidate(prepared.workspace).proposals(["votes"]).score(model)
+        odds = sorted((math.log(0.2), 0.0, -3.0))
+        assert scores_of(prepared, proposals) == pytest.approx([1 / (1 + math.exp(-0.25 - each)) for each in odds])
+
+
+@pytest.mark.parametrize(
+    ("name", "sections", "said"),
+    [
+        (
+            "texts",
+            {"output": {"type": "text"}},
+            "calibrate.votes: texts is looked up by vaccine, language and its predictions are string",
+        ),
+        ("missing", None, "There is no job missing"),
+    ],
+)
+def test_who_cannot_vote(tmp_path: Path, name: str, sections: dict[str, Any] | None, said: str) -> None:
+    """A job without lists, and one that is not there."""
+    first = upstream(tmp_path)
+    if sections is not None:
+        voter(first, name, {("Moderna", "de"): "a"}, **sections)
+    with (
+        downstream(first, calibrate={"votes": [name]}).prepared() as prepared,
+        pytest.raises(BatchinferError, match=said),
+    ):
+        OtherScores(prepared.workspace)
+
+
+def test_only_items_of_lists_are_voted_on(tmp_path: Path) -> None:
+    """A job whose rows are no items of another one's lists has nothing to vote on."""
+    world = model_job(tmp_path, {"id": [1], "text": ["a"]}, calibrate={"votes": ["other"]}, output=CHOICE)
+    with (
+        world.prepared() as prepared,
+        pytest.raises(UsageError, match=r"shop has no input\.explode, so there are no items that other"),
+    ):
+        OtherScores(prepared.workspace)
 
 
 def test_a_model_is_read_as_it_was_written() -> None:
