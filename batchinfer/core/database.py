@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import itertools
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchinfer.core import signals
 from batchinfer.core.duckdb_paths import database_place, found_by_duckdb
 from batchinfer.core.files import FIX_PERMISSIONS
-from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.memory import table_memory
-from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.core.parquet_batches import gathered
-from batchinfer.core.sql import literal, quoted, time_text
+from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import StoreError
 
 ROW_GROUP = 20_480  # a reader of predictions.parquet holds one in memory for each thread
@@ -245,104 +240,3 @@ def record_batches(db: duckdb.DuckDBPyConnection, sql: str, rows_at_once: int) -
         yield pa.RecordBatchReader.from_batches(reader.schema, gathered(reader, rows_at_once))
     finally:
         reading.close()
-
-
-def write_output(
-    db: duckdb.DuckDBPyConnection,
-    sql: str,
-    output: OutputFile,
-    draft: Path,
-    texts: LongTexts,
-    json_texts: Container[str] = (),
-    zoned: Container[str] = (),
-) -> None:
-    """Writes what a query gives to the draft of an output file, some rows at a time. Raises StoreError.
-
-    texts: those that it gives tokens of.
-    json_texts: columns whose text is JSON, which JSON Lines hold as the values that they are.
-    zoned: columns whose times have a zone, which texts say.
-    """
-    try:
-        if output.format == OutputFormat.PARQUET and texts.any:
-            _write_parquet(db, sql, draft, texts)
-        elif output.format == OutputFormat.PARQUET:
-            db.execute(f"COPY ({sql}) TO {literal(str(draft))} {COPY_OPTIONS}")
-        else:
-            described = db.execute(f"DESCRIBE {sql}").fetchall()
-            header, line = _text_line(described, output.format, json_texts, zoned)
-            _write_lines(db, sql, line, header, draft, texts)
-    except duckdb.IOException as exc:
-        raise StoreError(f"{output} cannot be written: {str(exc).splitlines()[0]}") from exc
-    except OSError as exc:
-        # Without a number it is Arrow's, which had it from DuckDB.
-        raise StoreError(f"{output} cannot be written: {exc.strerror or str(exc).splitlines()[0]}.") from exc
-
-
-def _write_parquet(db: duckdb.DuckDBPyConnection, sql: str, draft: Path, texts: LongTexts) -> None:
-    with (
-        record_batches(db, sql, ROW_GROUP) as reader,
-        pq.ParquetWriter(draft, reader.schema, compression="zstd") as file,
-    ):
-        for batch in texts.all_whole(reader):
-            file.write_table(pa.Table.from_batches([batch]))
-
-
-def _write_lines(
-    db: duckdb.DuckDBPyConnection, sql: str, line: str, header: str, draft: Path, texts: LongTexts
-) -> None:
-    """What a query gives, each row as a line. DuckDB's own COPY would hold 100,000 rows for each thread.
-
-    line: SQL for a row's line.
-    """
-    with draft.open("w", encoding="utf-8", newline="") as file:
-        file.write(header)
-        if not texts.any:
-            with record_batches(db, f"SELECT {line} FROM ({sql})", TEXT_ROWS) as reader:
-                for batch in reader:
-                    file.writelines(f"{text}\n" for text in batch.column(0).to_pylist())
-            return
-        with record_batches(db, sql, TEXT_ROWS) as reader:
-            for batch in texts.all_whole(reader):
-                db.register("batch", batch)
-                file.writelines(f"{text}\n" for (text,) in db.execute(f"SELECT {line} FROM batch").fetchall())
-                db.unregister("batch")
-
-
-def _text_line(
-    described: Sequence[tuple[Any, ...]], wanted: OutputFormat, json_texts: Container[str], zoned: Container[str]
-) -> tuple[str, str]:
-    """The header, and SQL for a row as a line. described: the columns, with their kinds."""
-    columns = {name: _plain_sql(name, kind, wanted, json_texts, zoned) for name, kind, *_ in described}
-    if wanted == OutputFormat.JSONL:
-        return "", f"json_object({', '.join(f'{literal(name)}, {value}' for name, value in columns.items())})::VARCHAR"
-    header = io.StringIO()
-    csv.writer(header, lineterminator="\n").writerow(columns)
-    return header.getvalue(), " || ',' || ".join(_cell_sql(value) for value in columns.values())
-
-
-def _cell_sql(value: str) -> str:
-    """SQL for a cell of a CSV: null is empty, an empty text has quotes."""
-    text = f"({value})::VARCHAR"
-    return (
-        f"CASE WHEN {text} IS NULL THEN '' WHEN {text} = '' OR regexp_matches({text}, '[\",\\r\\n]') "
-        f"THEN '\"' || replace({text}, '\"', '\"\"') || '\"' ELSE {text} END"
-    )
-
-
-def _plain_sql(name: str, kind: str, wanted: OutputFormat, json_texts: Container[str], zoned: Container[str]) -> str:
-    """SQL for a column as text files hold it: times as in RFC 3339, bytes as hexadecimal digits, nested values as JSON."""
-    value = quoted(name)
-    if kind == "BLOB":
-        return f"lower(hex({value}))"
-    if kind.startswith("TIMESTAMP"):
-        return time_text(value, zoned=name in zoned)
-    if wanted == OutputFormat.JSONL and kind in ("DOUBLE", "FLOAT"):  # JSON has no word for what is beyond
-        return (
-            f"CASE WHEN isinf({value}) THEN (CASE WHEN {value} < 0 THEN '-' ELSE '' END || '1e999')::JSON "
-            f"WHEN NOT isnan({value}) THEN to_json({value}) END"
-        )
-    if wanted == OutputFormat.JSONL and name in json_texts:
-        return f"{value}::JSON"
-    if wanted == OutputFormat.CSV and (kind.endswith("]") or kind.startswith(("STRUCT", "MAP"))):
-        return f"to_json({value})"
-    return value

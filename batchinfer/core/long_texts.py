@@ -56,14 +56,17 @@ def is_long(text: str) -> bool:
     return len(text) > LONG or len(text.encode()) > LONG or MARKS.search(text) is not None
 
 
-def shortened_column(column: pa.Array | pa.ChunkedArray, keep: Keep) -> pa.Array | pa.ChunkedArray:
-    """A column of texts with tokens in place of long ones; any other column as it is."""
-    if not _is_text(column.type) or not _may_be_long(column):
+def shortened_column(
+    column: pa.Array | pa.ChunkedArray, keep: Keep, stand_in: Callable[[str, Keep], str] | None = None
+) -> pa.Array | pa.ChunkedArray:
+    """A column of texts with tokens in place of long ones; any other column as it is. stand_in: makes them, if not `token`."""
+    if not _is_text(column.type) or not may_be_long(column):
         return column
     lengths = pc.binary_length(column).to_pylist()
     marked = pc.match_substring_regex(column, MARKS.pattern).to_pylist()
+    made = stand_in or token
     texts = [
-        token(column[row].as_py(), keep)
+        made(column[row].as_py(), keep)
         if length is not None and (length > LONG or marked[row])
         else column[row].as_py()
         for row, length in enumerate(lengths)
@@ -75,7 +78,8 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _may_be_long(column: pa.Array | pa.ChunkedArray) -> bool:
+def may_be_long(column: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether a column of texts may have some that tokens stand for in tables."""
     longest = pc.max(pc.binary_length(column)).as_py() or 0
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     return longest > LONG or any(
@@ -89,6 +93,11 @@ def token(text: str, keep: Keep) -> str:
     return f"{OPEN}{_kept(text, keep)}{CLOSE}"
 
 
+def json_token(text: str, keep: Keep) -> str:
+    """JSON that stands for a whole JSON text, which is kept."""
+    return f'"{OPEN_JSON}{_kept(text, keep)}{CLOSE}"'
+
+
 def short_text(text: str) -> str:
     """A text, or the token that stands for it in tables."""
     return token(text, lambda _digest, _data: None) if is_long(text) else text
@@ -99,7 +108,7 @@ def shortened_json(text: str, keep: Keep) -> str:
     if len(text) <= LONG and MARKS.search(text) is None and len(text.encode()) <= LONG:
         return text
     short = json.dumps(_short_strings(json.loads(text), keep), ensure_ascii=False)
-    return short if len(short) <= LONG_JSON else f'"{OPEN_JSON}{_kept(text, keep)}{CLOSE}"'
+    return short if len(short) <= LONG_JSON else json_token(text, keep)
 
 
 def _short_strings(value: Any, keep: Keep) -> Any:
@@ -137,18 +146,24 @@ def whole(text: str, read: Callable[[bytes], bytes]) -> str:
     if CLOSE not in text:
         return text
     if match := (TOKEN.fullmatch(text) or JSON_TOKEN.fullmatch(text)):
-        return read(_digest(match)).decode()
-    return TOKEN.sub(lambda match: json.dumps(read(_digest(match)).decode(), ensure_ascii=False)[1:-1], text)
+        return read(token_digest(match)).decode()
+    return TOKEN.sub(lambda match: in_json(read(token_digest(match)).decode()), text)
+
+
+def in_json(text: str) -> str:
+    """What stands between the quotes of a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def named(texts: Iterable[str | None]) -> set[bytes]:
     """The digests that cells have tokens of."""
     cells = [text for text in texts if text is not None and CLOSE in text]
-    return {_digest(match) for text in cells for found in (TOKEN, JSON_TOKEN) for match in found.finditer(text)}
+    return {token_digest(match) for text in cells for found in (TOKEN, JSON_TOKEN) for match in found.finditer(text)}
 
 
-def _digest(match: re.Match[str]) -> bytes:
-    return bytes.fromhex(match[1][-2 * DIGEST :])
+def token_digest(match: re.Match[str]) -> bytes:
+    """The digest in a token that was found."""
+    return bytes.fromhex(match[match.lastindex or 1][-2 * DIGEST :])
 
 
 class LongTexts:
@@ -281,19 +296,25 @@ class LongTexts:
 
     def whole_batches(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """The rows with all their texts, in batches of bounded size."""
-        if not any(_is_text(field.type) and _may_hold(batch.column(field.name)) for field in batch.schema):
-            yield batch
-            return
-        rows, size, most = list[dict[str, Any]](), 0, batch_bytes()
-        for number in range(batch.num_rows):
-            row = self.whole_record(batch.slice(number, 1).to_pylist()[0])
-            size += sum(len(value) for value in row.values() if isinstance(value, str | bytes))
-            rows.append(row)
-            if size >= most:
-                yield pa.RecordBatch.from_pylist(rows, batch.schema)
-                rows, size = [], 0
-        if rows:
+        yield from whole_batches(batch, self.read)
+
+
+def whole_batches(batch: pa.RecordBatch, read: Callable[[bytes], bytes]) -> Iterator[pa.RecordBatch]:
+    """Rows with the texts that their tokens stand for, in batches of bounded size. read: gives the text of a digest."""
+    if not any(_is_text(field.type) and _may_hold(batch.column(field.name)) for field in batch.schema):
+        yield batch
+        return
+    rows, size, most = list[dict[str, Any]](), 0, batch_bytes()
+    for number in range(batch.num_rows):
+        [row] = batch.slice(number, 1).to_pylist()
+        row = {name: whole(value, read) if isinstance(value, str) else value for name, value in row.items()}
+        size += sum(len(value) for value in row.values() if isinstance(value, str | bytes))
+        rows.append(row)
+        if size >= most:
             yield pa.RecordBatch.from_pylist(rows, batch.schema)
+            rows, size = [], 0
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows, batch.schema)
 
 
 def _may_hold(column: pa.Array) -> bool:

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.core import keys
+from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.sql import quoted
 from batchinfer.errors import InputError
 from batchinfer.inputs.list_file import ListFile
@@ -38,11 +39,17 @@ class UpstreamList:
 
 
 def load_carried(
-    db: duckdb.DuckDBPyConnection, upstream: UpstreamList, served: Manifest, names: Sequence[str], *, rows: bool
+    db: duckdb.DuckDBPyConnection,
+    texts: LongTexts,
+    upstream: UpstreamList,
+    served: Manifest,
+    names: Sequence[str],
+    *,
+    rows: bool,
 ) -> frozenset[str]:
-    """Makes the table `carried`; returns the nested ones of its columns, which are JSON there.
+    """Makes the table `carried`, with tokens of long texts; returns the nested ones of its columns, which are JSON there.
 
-    served: the version that is joined with it. rows: False for its columns alone.
+    texts: take those.     served: the version that is joined with it. rows: False for its columns alone.
     Raises InputError where the list lacks a column, or is keyed otherwise than the version.
     """
     spec = upstream.job.spec.input
@@ -53,10 +60,13 @@ def load_carried(
             "that columns of its list cannot be carried",
             fix=f"batchinfer publish {upstream.job.name}",
         )
-    own = ", ".join(f"{quoted(name)} AS {carried_column(name)}" for name in names)
+    own = ", ".join(carried_column(name) for name in names)
     hashed = keys.lookup_hash_sql(source.key, source.normalize)
     for number, batch in enumerate(source.batches()):
-        db.register("batch", batch.good)
+        good = batch.good
+        for name in names:
+            good = good.append_column(_named(name), texts.shortened(good[name]))
+        db.register("batch", good)
         begin = "INSERT INTO carried_rows" if number else "CREATE TABLE carried_rows AS"
         db.execute(
             f"{begin} SELECT {hashed} AS lookup, {quoted(ROW)} AS row, {own} FROM batch{'' if rows else ' LIMIT 0'}"
@@ -87,4 +97,8 @@ def with_carried(rows: str) -> str:
 
 def carried_column(name: str) -> str:
     """SQL for a carried column's name in `carried`, which no column of a version has."""
-    return quoted(f"{name}\x1fcarried")
+    return quoted(_named(name))
+
+
+def _named(name: str) -> str:
+    return f"{name}\x1fcarried"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from batchinfer.core.database import LIST_ROWS, scratch_database
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData, job_names
+from batchinfer.core.long_rows import read_parts
+from batchinfer.core.long_texts import LongTexts
+from batchinfer.core.parquet_batches import row_batches
 from batchinfer.core.sql import literal, quoted
 from batchinfer.errors import BatchinferError, InputError, NotFound, NotPublished
 from batchinfer.inputs.carried import UpstreamList, carried_column, load_carried, marked_json, with_carried
@@ -68,18 +73,43 @@ def write_list(
     with _served(job, data) as (version, upstream):
         target = scratch / f"{upstream.job}-{upstream.version}.parquet"
         _check_key(version, job)
+        if job.spec.input.explode and not version.manifest.is_json and rows:
+            raise InputError(f"{_no_list(version, job.spec.input)}: its predictions are texts.", field=FIELD)
         if rows:
             version.verify()
-        with scratch_database(scratch) as db:
+        with scratch_database(scratch) as db, contextlib.closing(LongTexts(scratch)) as texts:
             nested = frozenset[str]()
             if job.spec.input.carry and own_list is not None:
-                nested = load_carried(db, own_list(), version.manifest, job.spec.input.carry, rows=rows)
-            found = db.sql(_list_sql(db, version, job.spec.input, rows=rows)).to_arrow_reader(rows_at_once)
-            schema = _told(found.schema, version, nested)
+                nested = load_carried(db, texts, own_list(), version.manifest, job.spec.input.carry, rows=rows)
+            select = partial(_list_sql, version, job.spec.input)
+            schema = _told(_columns(db, version, select), version, nested)
             with os_errors(target), pq.ParquetWriter(target, schema, compression="zstd") as writer:
-                for batch in found:  # by COPY, DuckDB would hold many of them so as to keep their order
+                written = 0
+                for batch in _batches(db, version, job.spec.input, select, rows_at_once, texts) if rows else ():
                     writer.write_batch(batch.cast(schema))
+                    written += batch.num_rows
+            if rows and not written:
+                _check_lists(db, version, job.spec.input)
     return target, upstream
+
+
+def _columns(db: duckdb.DuckDBPyConnection, version: Snapshot, select: Callable[[str], str]) -> pa.Schema:
+    """What the query gives."""
+    rows = f"(FROM {parquet_rows(version.folder / PREDICTIONS)} LIMIT 0)"
+    return db.sql(select(rows)).to_arrow_reader().schema
+
+
+def _batches(
+    db: duckdb.DuckDBPyConnection,
+    version: Snapshot,
+    spec: InputSpec,
+    select: Callable[[str], str],
+    rows_at_once: int,
+    texts: LongTexts,
+) -> Iterator[pa.RecordBatch]:
+    """The rows of the list, some at a time. By COPY, DuckDB would hold many of them so as to keep their order."""
+    lists = {} if spec.explode is None else {PREDICTION: [Part.parse(spec.explode).path]}
+    yield from read_parts(db, version.folder / PREDICTIONS, select, rows_at_once, lists, texts=texts)
 
 
 def _told(schema: pa.Schema, version: Snapshot, nested: Container[str]) -> pa.Schema:
@@ -137,30 +167,30 @@ def _served(job: Job, data: JobData) -> Iterator[tuple[Snapshot, Upstream]]:
         yield snapshot, Upstream(name, snapshot.number)
 
 
-def _list_sql(db: duckdb.DuckDBPyConnection, version: Snapshot, spec: InputSpec, *, rows: bool) -> str:
-    """SQL for the list: the upstream's key columns, what is carried, and its prediction or the items of a list in it."""
+def _list_sql(version: Snapshot, spec: InputSpec, predictions: str) -> str:
+    """SQL for the list: the upstream's key columns, what is carried, and its prediction or the items of a list in it.
+
+    predictions: SQL for rows of the version.
+    """
     key = [column.name for column in version.manifest.key]
     value = quoted(spec.as_ or PREDICTION)
-    parquet = parquet_rows(version.folder / PREDICTIONS)
-    if spec.carry:
-        parquet = with_carried(parquet)
+    found = with_carried(predictions) if spec.carry else predictions
     own = ", ".join(
         [
             *(f"{version_column(name)} AS {quoted(name)}" for name in key),
             *(f"{carried_column(name)} AS {quoted(name)}" for name in spec.carry),
         ]
     )
-    if spec.explode is None or not rows:
-        return f"SELECT {own}, {PREDICTION} AS {value} FROM {parquet}{'' if rows else ' LIMIT 0'}"
+    if spec.explode is None:
+        return f"SELECT {own}, {PREDICTION} AS {value} FROM {found}"
     place = Part.parse(spec.explode).json_path
-    _check_lists(db, version, spec, f"SELECT {PREDICTION} AS value FROM {parquet}", place)
     # Equal items of one list are one row, found list by list: DISTINCT over all rows would hold them in memory.
     items = f"list_sort(list_distinct(json_extract({PREDICTION}::JSON, {literal(place + '[*]')})))"
     # An item that is neither text nor number becomes null, and so a bad row.
     text = "CASE WHEN json_type(item) IN ('VARCHAR', 'UBIGINT', 'BIGINT', 'DOUBLE') THEN item ->> '$' END"
     return (
         f"SELECT {', '.join(map(quoted, [*key, *spec.carry]))}, {text} AS {value} "
-        f"FROM (SELECT {own}, unnest({items}) AS item FROM {parquet})"
+        f"FROM (SELECT {own}, unnest({items}) AS item FROM {found})"
     )
 
 
@@ -184,19 +214,31 @@ def _check_key(version: Snapshot, job: Job) -> None:
         )
 
 
-def _check_lists(
-    db: duckdb.DuckDBPyConnection, version: Snapshot, spec: InputSpec, predictions: str, place: str
-) -> None:
-    """Raises InputError if no prediction has a list where the job looks for one."""
-    head = f"no prediction of {spec.job}, version {version.manifest.version}, has a list at {spec.explode}"
-    if not version.manifest.is_json:
-        raise InputError(f"{head}: its predictions are texts.", field=FIELD)
-    array = f"json_type(value::JSON, {literal(place)}) = 'ARRAY'"
-    if not db.execute(f"SELECT 1 FROM ({predictions}) WHERE {array} LIMIT 1").fetchall():
-        sample = db.execute(f"SELECT value FROM ({predictions}) LIMIT {SAMPLE}").fetchall()
-        there = dict.fromkeys(found for (text,) in sample for found in _lists(json.loads(text), PREDICTION))
-        said = "there is one at " + ", ".join(there) if there else "they hold no lists"
-        raise InputError(f"{head}: {said}.", field=FIELD)
+def _check_lists(db: duckdb.DuckDBPyConnection, version: Snapshot, spec: InputSpec) -> None:
+    """Raises InputError if no prediction has a list where the job looks for one. To be asked where none gave a row."""
+    if spec.explode is None:
+        return
+    path = version.folder / PREDICTIONS
+    lists = {PREDICTION: [Part.parse(spec.explode).path]}
+    array = f"json_type({PREDICTION}::JSON, {literal(Part.parse(spec.explode).json_path)}) = 'ARRAY'"
+    if any(
+        batch.num_rows
+        for batch in read_parts(db, path, lambda rows: f"SELECT 1 FROM {rows} WHERE {array}", LIST_ROWS, lists, 1)
+    ):
+        return
+    there = dict.fromkeys(found for text in _sample(path) for found in _lists(json.loads(text), PREDICTION))
+    said = "there is one at " + ", ".join(there) if there else "they hold no lists"
+    raise InputError(f"{_no_list(version, spec)}: {said}.", field=FIELD)
+
+
+def _no_list(version: Snapshot, spec: InputSpec) -> str:
+    return f"no prediction of {spec.job}, version {version.manifest.version}, has a list at {spec.explode}"
+
+
+def _sample(path: Path) -> Iterator[str]:
+    """The first predictions of a version, one by one."""
+    batches = row_batches(path, [PREDICTION], 1)
+    return (batch.column(0)[0].as_py() for batch in itertools.islice(batches, SAMPLE))
 
 
 def _lists(value: Any, place: str) -> Iterator[str]:

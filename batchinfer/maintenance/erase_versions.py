@@ -21,12 +21,13 @@ from batchinfer.core.database import one
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import CALIBRATION, JobData
+from batchinfer.core.long_rows import has_long_texts, read_batches
 from batchinfer.core.sql import literal
 from batchinfer.errors import Busy
 from batchinfer.job.spec import MatchSpec
 from batchinfer.maintenance.entry import SearchedVersion, blobs
 from batchinfer.publish import build, lookup_index, matcher
-from batchinfer.publish.predictions_file import has_long_texts, read_batches, write_batches
+from batchinfer.publish.predictions_file import write_batches
 from batchinfer.publish.release import install_version, next_number
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.folders import draft_folder

@@ -23,10 +23,11 @@ from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.core.database import one
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.home import CALIBRATION, JobData
+from batchinfer.core.long_rows import has_long_texts
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import Source
 from batchinfer.core.sql import json_path, literal
-from batchinfer.publish.predictions_file import has_long_texts, loaded
+from batchinfer.publish.predictions_file import loaded
 from batchinfer.versions import folders
 from batchinfer.versions.layout import PREDICTIONS, PROMPT_KEY, version_column
 from batchinfer.versions.manifest import Manifest

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core import database
+from batchinfer.core import output_rows
 from batchinfer.core.home import JobData
 from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.core.person import Nobody, Person
@@ -74,7 +74,7 @@ def export(
         json_texts = ["scores", *rows.nested, *(["prediction"] if job.spec.output.is_json else [])]
         sql = rows.sql if target.format == OutputFormat.PARQUET else _as_texts(rows.sql)
         texts = prepared.workspace.texts
-        database.write_output(prepared.workspace.db, sql, target, draft, texts, json_texts, rows.zoned)
+        output_rows.write_output(prepared.workspace.db, sql, target, draft, texts, json_texts, rows.zoned)
         return ExportReport(job.name, str(target), candidate.contents.entries, differs)
 
 

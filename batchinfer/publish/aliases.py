@@ -19,6 +19,7 @@ import pyarrow as pa
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core import keys
 from batchinfer.core.database import TEXT_ROWS, one
+from batchinfer.core.long_rows import read_batches
 from batchinfer.core.sql import quoted
 from batchinfer.errors import InputError, shortened
 from batchinfer.inputs.carried import holds_json
@@ -27,7 +28,6 @@ from batchinfer.inputs.parquet import ROW, ListSource
 from batchinfer.job.matched import alias_columns
 from batchinfer.job.reader import Job, placing
 from batchinfer.job.spec import InputSpec, MatchSpec
-from batchinfer.publish.predictions_file import read_batches
 from batchinfer.versions.layout import PREDICTIONS, aliases_column
 from batchinfer.versions.manifest import Manifest
 

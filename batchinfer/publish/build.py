@@ -14,13 +14,13 @@ from batchinfer.core.columns import query_text
 from batchinfer.core.database import TEXT_ROWS, query_engine
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors
+from batchinfer.core.long_rows import has_long_texts, read_batches
 from batchinfer.core.records import Check
 from batchinfer.core.version import __version__
 from batchinfer.engines.models import ModelIdentity
 from batchinfer.errors import StoreError
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.publish.contents import Candidate
-from batchinfer.publish.predictions_file import has_long_texts, read_batches
 from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, version_column
 from batchinfer.versions.manifest import Forced, Manifest
 from batchinfer.versions.snapshot import Snapshot

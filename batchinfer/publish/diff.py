@@ -12,16 +12,17 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from batchinfer.core import database
+from batchinfer.core import output_rows
 from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS, record_batches, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
+from batchinfer.core.long_rows import has_long_texts
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.output import OutputFile
 from batchinfer.core.sql import listed, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
-from batchinfer.publish.predictions_file import has_long_texts, narrow, version_rows
+from batchinfer.publish.predictions_file import narrow, version_rows
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import CANDIDATE, OWN_COLUMNS, PREDICTIONS, free_name
 from batchinfer.versions.manifest import Manifest
@@ -98,7 +99,9 @@ def compare(data: JobData, names: Sequence[str], out: OutputFile | None, show: i
             _find(db, texts, start, end)
         if out is not None and draft is not None:
             is_json = start.manifest.is_json or end.manifest.is_json
-            database.write_output(db, _all_sql(end.manifest.key), out, draft, texts, ("old", "new") if is_json else ())
+            output_rows.write_output(
+                db, _all_sql(end.manifest.key), out, draft, texts, ("old", "new") if is_json else ()
+            )
         counts = dict(db.execute("SELECT change, count(*) FROM differences GROUP BY change").fetchall())
         columns = ", ".join([*(listed(key.name) for key in end.manifest.key), "change", "old", "new"])
         shown = db.execute(f"SELECT {columns} FROM differences ORDER BY change, lookup_hash LIMIT {show}").fetchall()

@@ -12,9 +12,10 @@ import lmdb
 from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.files import os_errors
+from batchinfer.core.long_rows import read_batches
+from batchinfer.core.set_aside import SetAside
 from batchinfer.core.sql import literal, query_json
 from batchinfer.errors import StoreError
-from batchinfer.publish.predictions_file import read_batches
 from batchinfer.versions.entries import page_checks
 from batchinfer.versions.layout import CHECKS, LOOKUP, PREDICTIONS, version_column
 
@@ -32,7 +33,11 @@ def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: P
             'generated_at', strftime(generated_at, '%Y-%m-%dT%H:%M:%SZ'))::VARCHAR) AS body
         FROM """
     )
-    batches = read_batches(db, target / PREDICTIONS, lambda rows: select + rows, TEXT_ROWS)
+    aside = SetAside()
+    as_json = ["prediction"] if is_json else []
+    batches = read_batches(
+        db, target / PREDICTIONS, lambda rows: select + rows, TEXT_ROWS, lambda batch: aside.shortened(batch, as_json)
+    )
     path = target / LOOKUP
     size = 64 << 20
     count = 0
@@ -43,7 +48,10 @@ def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: P
         ) as environment,
     ):
         for batch in batches:
-            items = list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+            lookups, bodies = (column.to_pylist() for column in batch.columns)
+            if aside.any:
+                bodies = [aside.whole(body.decode()).encode() for body in bodies]
+            items = list(zip(lookups, bodies, strict=True))
             needed = sum(len(key) + len(body) + 64 for key, body in items)
             size += 2 * needed  # sparse: the file only takes what is written
             environment.set_mapsize(size)

@@ -24,13 +24,13 @@ import pyarrow as pa
 from batchinfer.core.columns import Column
 from batchinfer.core.database import LIST_ROWS, TEXT_ROWS, one, record_batches, scratch_database
 from batchinfer.core.files import os_errors
+from batchinfer.core.long_rows import read_parts
 from batchinfer.core.records import Source
 from batchinfer.errors import MissingExtra, StoreError, counted
 from batchinfer.job.spec import MatchSpec
 from batchinfer.match.stored import MAGIC, TRAILER
 from batchinfer.match.version import MATCHER, matcher_version
-from batchinfer.publish.predictions_file import read_batches
-from batchinfer.publish.proposed import everywhere_sql, proposed_sql, unwanted_sql
+from batchinfer.publish.proposed import everywhere_sql, lists_of, proposed_sql, unwanted_sql
 from batchinfer.versions.layout import PREDICTIONS
 
 MOST_EXAMPLES = 5
@@ -130,10 +130,12 @@ class FoldedTerms:
         """predictions: the version's file."""
         self._db, self._spec, self._filter = db, spec, TermFilter(spec)
         unwanted = partial(unwanted_sql, key, spec, is_json=is_json)
-        self._unwanted = sum(batch.num_rows for batch in read_batches(db, predictions, unwanted, LIST_ROWS))
+        lists = lists_of(key, spec, is_json=is_json)
+        self._unwanted = sum(each.num_rows for each in read_parts(db, predictions, unwanted, LIST_ROWS, lists, 1))
         db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
         for proposed in (proposed_sql, everywhere_sql) if spec.everywhere else (proposed_sql,):
-            for batch in read_batches(db, predictions, partial(proposed, key, spec, is_json=is_json), TEXT_ROWS):
+            select = partial(proposed, key, spec, is_json=is_json)
+            for batch in read_parts(db, predictions, select, TEXT_ROWS, lists):
                 db.register("filtered", self._filter(batch))
                 db.execute("INSERT INTO folded BY NAME FROM filtered")
                 db.unregister("filtered")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -18,22 +18,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.core.columns import Column
-from batchinfer.core.database import COPY_OPTIONS, ROW_GROUP, one, query_engine, record_batches
+from batchinfer.core.database import COPY_OPTIONS, ROW_GROUP, one, record_batches
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import short
-from batchinfer.core.long_texts import LONG, MOST_TEXT, LongTexts
-from batchinfer.core.memory import table_memory
-from batchinfer.core.parquet_batches import cut, row_batches
+from batchinfer.core.long_rows import LONG_TEXTS, has_long_texts, large_group
+from batchinfer.core.long_texts import LongTexts
+from batchinfer.core.parquet_batches import row_batches
 from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
-
-LONG_TEXTS = (
-    "batchinfer.long_texts"  # in the file's metadata: 1 where it may hold some, 0 where not; older programs did not say
-)
-
-LARGE_GROUP = 128 << 20  # bytes of a row group's texts, which DuckDB holds in memory, several times
 
 
 def write_predictions(db: duckdb.DuckDBPyConnection, rows: str, order: str, target: Path, texts: LongTexts) -> None:
@@ -53,11 +47,7 @@ def write_predictions(db: duckdb.DuckDBPyConnection, rows: str, order: str, targ
 def are_large(db: duckdb.DuckDBPyConnection, rows: str, *columns: str) -> bool:
     """Whether what a query gives has so much text in these columns that it has to be narrowed."""
     size = " + ".join(f"coalesce(strlen({quoted(name)}), 0)" for name in columns)
-    return bool(one(db, f"SELECT coalesce(avg({size}), 0) FROM ({rows})") * ROW_GROUP > _large_group())
-
-
-def _large_group() -> int:
-    return min(LARGE_GROUP, table_memory() // 6)
+    return bool(one(db, f"SELECT coalesce(avg({size}), 0) FROM ({rows})") * ROW_GROUP > large_group())
 
 
 def narrow(db: duckdb.DuckDBPyConnection, rows: str, texts: LongTexts, table: str = "narrowed") -> str:
@@ -81,20 +71,6 @@ def write_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema, target: 
     with os_errors(target), pq.ParquetWriter(target, schema, compression="zstd") as writer:
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]).cast(schema))
-
-
-def has_long_texts(path: Path) -> bool:
-    """Whether its rows have to be read with care. Raises what Arrow or DuckDB raises."""
-    facts, most = pq.read_metadata(path), _large_group()
-    if any(facts.row_group(number).total_byte_size > most for number in range(facts.num_row_groups)):
-        return True
-    said = (facts.metadata or {}).get(LONG_TEXTS.encode())
-    if said is not None:
-        return bool(said == b"1")
-    texts = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
-    longest = ", ".join(f"coalesce(max(strlen({quoted(name)})), 0)" for name in texts)
-    with query_engine() as db:
-        return bool(one(db, f"SELECT greatest(0, {longest}) FROM {parquet_rows(path)}") > LONG)
 
 
 def version_rows(db: duckdb.DuckDBPyConnection, texts: LongTexts, folder: Path, key: Sequence[Column]) -> str:
@@ -136,22 +112,3 @@ def _shortened(batch: pa.RecordBatch, texts: LongTexts, *, is_json: bool) -> pa.
             column = pa.array([texts.shortened_json(text) for text in column.to_pylist()], pa.string())  # noqa: PLW2901
         columns[name] = texts.shortened(column) if not (name == "prediction" and is_json) else column
     return pa.table(columns)
-
-
-def read_batches(
-    db: duckdb.DuckDBPyConnection, path: Path, select: Callable[[str], str], rows_at_once: int
-) -> Iterator[pa.RecordBatch]:
-    """What a query gives of the rows of a file, some at a time. select: makes the query, which looks at each row alone."""
-    if not has_long_texts(path):
-        with record_batches(db, select(parquet_rows(path)), rows_at_once) as reader:
-            yield from reader
-        return
-    batches = row_batches(path, pq.read_schema(path).names, rows_at_once)
-    # DuckDB makes twenty copies of a text on its way through JSON: two of the longest are too many.
-    for batch in itertools.chain.from_iterable(cut(batch, MOST_TEXT) for batch in batches):
-        reading = db.cursor()
-        try:
-            reading.register("batch", batch)
-            yield from reading.sql(select("batch")).to_arrow_reader(rows_at_once)
-        finally:
-            reading.close()

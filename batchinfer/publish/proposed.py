@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from batchinfer.core.columns import Column
 from batchinfer.job.matched import alias_columns, matched_sql
-from batchinfer.job.parts import Part
+from batchinfer.job.parts import PREDICTION, Part
 from batchinfer.job.spec import MatchSpec
 from batchinfer.versions.layout import aliases_column, version_column
 
@@ -39,6 +39,15 @@ def everywhere_sql(key: Sequence[Column], spec: MatchSpec, rows: str, *, is_json
     values += [f"{aliases_column(names)}::JSON"] if aliases else []
     facts = f"NULL::VARCHAR AS language, NULL::DOUBLE AS score, '{LIST}' AS source"
     return f"SELECT DISTINCT * FROM ({_terms_sql(spec, values, names, facts, rows, is_json=is_json)})"
+
+
+def lists_of(key: Sequence[Column], spec: MatchSpec, *, is_json: bool) -> dict[str, list[tuple[str, ...]]]:
+    """The lists of terms that these queries take apart: by columns of JSON, the places in them."""
+    names = [column.name for column in key]
+    aliases = alias_columns(spec, names)
+    parts = [Part.parse(name, names) for name in (*spec.terms, *spec.everywhere) if name not in aliases]
+    found = {PREDICTION: [part.path for part in parts if part.column is None]} if is_json else {}
+    return found | ({aliases_column(names).strip('"'): [()]} if aliases else {})
 
 
 def _part(name: str, key: Collection[str], *, is_json: bool) -> str:

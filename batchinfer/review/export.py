@@ -24,7 +24,7 @@ import duckdb
 
 from batchinfer.cache import verdicts
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core import database
+from batchinfer.core import output_rows
 from batchinfer.core.database import TEXT_ROWS, one, record_batches
 from batchinfer.core.home import JobData
 from batchinfer.core.long_texts import LongTexts
@@ -180,7 +180,7 @@ class Sheet:
         if target.format == OutputFormat.CSV:
             _write_csv(self._db, sql, draft, self._workspace.texts)
         else:
-            database.write_output(self._db, sql, target, draft, self._workspace.texts)
+            output_rows.write_output(self._db, sql, target, draft, self._workspace.texts)
 
     @property
     def _compared(self) -> tuple[str, str]:

@@ -10,9 +10,9 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer.core.database import write_output
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.output import OutputFile, OutputFormat
+from batchinfer.core.output_rows import write_output
 from batchinfer.errors import StoreError, UsageError
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer.core import database, memory
+from batchinfer.core import memory, output_rows
 from batchinfer.core.output import OutputFile
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.pipeline import export
@@ -56,7 +56,7 @@ def test_an_export_replaces_its_target_as_a_whole(tmp_path: Path, monkeypatch: p
         raise StoreError("the disk went away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(database, "write_output", breaks)
+        patched.setattr(output_rows, "write_output", breaks)
         with pytest.raises(StoreError, match="the disk went away"):
             export.export(world.job, world.data, Options(), OutputFile.of(link))
     assert [path.read_text() for path in real.parent.iterdir()] == ["older"]

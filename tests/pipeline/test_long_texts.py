@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchinfer.cache import pieces
+from batchinfer.core import long_rows
 from batchinfer.core.home import JobData
+from batchinfer.core.long_rows import has_long_texts
 from batchinfer.core.long_texts import MOST_TEXT
 from batchinfer.core.memory import VARIABLE
 from batchinfer.core.output import OutputFile
@@ -20,8 +22,7 @@ from batchinfer.errors import InputError
 from batchinfer.maintenance import erase
 from batchinfer.pipeline import export
 from batchinfer.planning.prepare import Options
-from batchinfer.publish import diff, predictions_file
-from batchinfer.publish.predictions_file import has_long_texts
+from batchinfer.publish import diff
 from batchinfer.versions.folders import folder_of
 from tests.factories import LENIENT, World, imports_job, model_job
 
@@ -109,7 +110,7 @@ def test_long_predictions_of_people(tmp_path: Path, output: str) -> None:
 @pytest.mark.long
 def test_long_json_of_short_strings_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables hold it whole, so that SQL finds what is in it, but it is sorted by tokens: many such rows would be too much."""
-    monkeypatch.setattr(predictions_file, "LARGE_GROUP", 1 << 16)
+    monkeypatch.setattr(long_rows, "LARGE_GROUP", 1 << 16)
     schema = {"output": {"type": "json", "schema": {}}}
     world = imports_job(tmp_path, {"id": list(range(ROWS))}, gate=LENIENT, **schema)
     values = [{"names": [f"{number} {place}" for place in range(2000)], "also": "é"} for number in range(ROWS)]
@@ -129,7 +130,7 @@ def test_long_json_of_short_strings_is_published(tmp_path: Path, monkeypatch: py
 @pytest.mark.long
 def test_long_json_of_short_strings_is_reviewed_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is joined and sorted by tokens, too, a review has it whole and reads it back, and only other values differ."""
-    monkeypatch.setattr(predictions_file, "LARGE_GROUP", 1 << 16)
+    monkeypatch.setattr(long_rows, "LARGE_GROUP", 1 << 16)
     schema = {"output": {"type": "json", "schema": {}}}
     world = model_job(tmp_path, {"id": [1, 2, 3], "text": ["a", "b", "c"]}, gate=LENIENT, **schema)
     values = {number: {"names": [f"{number} {place}" for place in range(2000)], "also": "é"} for number in (1, 2, 3)}
@@ -194,11 +195,57 @@ def test_one_cell_of_sixteen_megabytes(tmp_path: Path, monkeypatch: pytest.Monke
         world.take_in({"id": [1], "prediction": ["v" * (MOST_TEXT + 9)]})
 
 
+@pytest.mark.parametrize("form", ["text", "one string", "many strings"])
 @pytest.mark.long
+def test_an_entry_of_an_eighth_of_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """As one of 16 MB beside 256 MB: it is published, matched, exported, compared, forgotten, and chained with a long column."""
+    monkeypatch.setenv(VARIABLE, "40MB")
+    size = MOST_TEXT // 8
+    many = [f"{number} name {'x' * 80}" for number in range(size // 100)]
+    value: Any = {"text": "v" * size, "one string": {"names": ["v" * size, "short"]}, "many strings": {"names": many}}[
+        form
+    ]
+    is_json = form != "text"
+    sections: dict[str, Any] = {"gate": LENIENT}
+    if is_json:
+        sections |= {
+            "output": {"type": "json", "schema": {}},
+            "match": {"terms": ["prediction.names"], "concept": "id"},
+        }
+    note = "n" * size
+    world = imports_job(tmp_path, {"id": ["1", "2"], "note": [note, "b"]}, **sections)
+    written = [json.dumps(value), json.dumps({"names": ["other"]})] if is_json else [value, "x"]
+    world.take_in({"id": ["1", "2"], "prediction": written})
+    assert world.publish().version == 1
+    assert body(world, id="1") == value
+    with world.served() as served:
+        found = len(served.matcher) if is_json else 0
+    assert found == {"text": 0, "one string": 2, "many strings": len(many) + 1}[form]
+    for ending in ("jsonl", "csv"):
+        export.export(world.job, world.data, Options(), OutputFile.of(tmp_path / f"out.{ending}"))
+    row = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert (row["prediction"], row["note"]) == (value, note)
+    csv.field_size_limit(2 * MOST_TEXT)
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        [cell, _] = [row["prediction"] for row in csv.DictReader(file)]
+    assert (json.loads(cell) if is_json else cell) == value
+    world.take_in({"id": ["1"], "prediction": written[1:]})
+    assert world.publish().version == 2
+    assert diff.compare(world.data, ["1", "2"], OutputFile.of(tmp_path / "diff.jsonl"), 5).changed == 1
+    erase.erase_entry(world.job, world.data, {"id": "2"})
+    carrying = {"job": "shop", "key": ["id"], "carry": ["note"]}
+    carrying |= {"explode": "prediction.names", "as": "name", "key": ["id", "name"]} if is_json else {}
+    template = {"template": "{{ note }}"}
+    second = model_job(tmp_path / "next", {"id": ["unused"]}, name="second", input=carrying, prompt=template)
+    second = dataclasses.replace(second, data=JobData(world.data.root, "second"))
+    with second.prepared() as prepared:
+        assert [row["note"] for _, row in prepared.plan.todo()] == [note]
+
+
 @pytest.mark.long
 def test_a_chained_list_and_a_review_of_the_longest_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prediction of 16 MB is a row of the next job's list, whole or item by item; a review holds it, and takes it in again."""
-    monkeypatch.setenv(VARIABLE, "768MB")  # it is held several times
+    monkeypatch.setenv(VARIABLE, "256MB")  # it is held several times
     longest = "v" * (MOST_TEXT - 100)
     first = imports_job(tmp_path, {"id": ["1", "2"]}, name="first", gate=LENIENT, output={"type": "json", "schema": {}})
     first.take_in(
