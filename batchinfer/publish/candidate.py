@@ -123,7 +123,10 @@ def release_candidate(
         with data.scratch() as scratch, scratch_database(scratch) as db:
             held = make_findable(db, manifest.key, draft, job.spec, info)
         version = next_number(data, store)
+        # Its matcher is that of the job as it is now; who makes it anew, without an entry, goes by what the manifest says.
+        match = job.spec.model_dump(mode="json", by_alias=True)["match"]
         released = manifest.derive(
+            spec={**manifest.document["spec"], "match": match},
             version=version, created_at=iso(now()), parent=parent, candidate=name,
             match=None if held is None else held.to_json(), forced=asdict(forced) if forced else None,
         )  # fmt: skip

@@ -126,6 +126,7 @@ class Changes(TypedDict, total=False):
     forgot: int
     match: Mapping[str, Any] | None
     forced: Mapping[str, Any] | None
+    spec: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]]
 
 

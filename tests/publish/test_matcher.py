@@ -98,6 +98,22 @@ def test_a_candidate_has_its_matcher_when_it_is_published(world: World) -> None:
     assert found(world.data) == ["Ben", "Cay", "Ann"]
 
 
+@pytest.mark.long
+def test_a_candidate_is_matched_by_the_section_of_its_day(world: World) -> None:
+    """By the job's when it is published; that stays so when an entry is taken out of it, and publishing again is no news."""
+    strict = world.changed(gate=LENIENT | {"changed": 0.0})
+    strict.take_in({"name": ["Ann"], "prediction": ["delta"]})
+    with pytest.raises(GateFailed):
+        strict.publish()
+    [candidate] = folders.candidates(world.data)
+    later = strict.changed(match=MATCH | {"stop_terms": ["gamma"]}, gate=LENIENT)
+    publish_candidate(later.job, later.data, Options(), Quiet(), candidate, "they are right")
+    assert found(world.data) == ["Ben", "Ann"]
+    assert later.publish().version is None
+    erase.erase_entry(later.job, later.data, {"name": "Ben"})
+    assert found(world.data) == ["Ann"]
+
+
 def test_a_copy_finds_the_same(world: World, tmp_path: Path) -> None:
     """The matcher goes with the version to another data folder."""
     (tmp_path / "elsewhere").mkdir()
