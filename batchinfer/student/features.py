@@ -8,7 +8,7 @@ All runs are hashed at once: a run's hash is a difference of two sums over the t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,16 +38,26 @@ _ODD = _powers(0xBF58476D1CE4E5B9, 6)[1:]  # one for each kind of run, so that a
 _HALF = np.uint64(32)
 
 
-@dataclass(frozen=True, slots=True)
-class TextColumns:
+class TextColumns(NamedTuple):
     """The columns of one text, as often as it has them.
 
-    words: of words and pairs of words.
-    pieces: of pieces of words.
+    every: those of words and pairs of words, then those of pieces of words.
+    pieces_from: where the latter begin.
     """
 
-    words: Columns
-    pieces: Columns
+    every: Columns
+    pieces_from: int
+
+    @property
+    def words(self) -> Columns:
+        return self.every[: self.pieces_from]
+
+    @property
+    def pieces(self) -> Columns:
+        return self.every[self.pieces_from :]
+
+
+NOTHING = TextColumns(np.empty(0, np.intp), 0)
 
 
 class Features:
@@ -61,29 +71,28 @@ class Features:
     def __call__(self, text: str) -> TextColumns:
         """No columns at all for a text of white space."""
         tokens = self._fold(text[:MOST_CHARACTERS]).marked[:MOST_CHARACTERS].replace(EDGE, " ").split()
-        line = f" {' '.join(tokens)} "
-        codes = np.frombuffer(line.encode("utf-32-le", "surrogatepass"), np.uint32)
-        if len(tokens) == 0:
-            none = np.empty(0, np.intp)
-            return TextColumns(none, none)
+        if not tokens:
+            return NOTHING
+        codes = np.frombuffer(f" {' '.join(tokens)} ".encode("utf-32-le", "surrogatepass"), np.uint32)
         sums = np.zeros(len(codes) + 1, np.uint64)
         np.cumsum(codes * _UP[: len(codes)], out=sums[1:])
-        return TextColumns(self._of_words(codes, sums), self._of_pieces(codes, sums))
-
-    def _of_words(self, codes: npt.NDArray[np.uint32], sums: U64) -> Columns:
-        spaces = np.flatnonzero(codes == SPACE)
-        starts = spaces[:-1] + 1
-        words = (sums[spaces[1:]] - sums[starts]) * _DOWN[starts] * _ODD[WORDS]
-        pairs = (sums[spaces[2:]] - sums[starts[:-1]]) * _DOWN[starts[:-1]] * _ODD[PAIRS]
-        return self._columns(np.concatenate((words, pairs)))
-
-    def _of_pieces(self, codes: npt.NDArray[np.uint32], sums: U64) -> Columns:
-        """Those within words, with the space at a word's beginning and end."""
-        inside = codes != SPACE
-        two, three, four = ((sums[size:] - sums[:-size]) * _DOWN[: len(sums) - size] * _ODD[size] for size in PIECES)
-        kept = (two, three[inside[1:-1]], four[inside[1:-2] & inside[2:-1]])
-        return self._columns(np.concatenate(kept))
-
-    def _columns(self, hashes: U64) -> Columns:
+        space = codes == SPACE
+        hashes = np.concatenate((*_of_words(space, sums), *_of_pieces(~space, sums)))
         columns: Columns = (((hashes ^ (hashes >> _HALF)) * _ODD[WORDS]) >> self._shift).astype(np.intp)
-        return columns
+        return TextColumns(columns, 2 * len(tokens) - 1)
+
+
+def _of_words(space: npt.NDArray[np.bool_], sums: U64) -> tuple[U64, U64]:
+    """Of words, and of pairs of them."""
+    spaces = space.nonzero()[0]
+    starts = spaces[:-1] + 1
+    first, scale = sums.take(starts), _DOWN.take(starts)
+    words = (sums.take(spaces[1:]) - first) * scale * _ODD[WORDS]
+    pairs = (sums.take(spaces[2:]) - first[:-1]) * scale[:-1] * _ODD[PAIRS]
+    return words, pairs
+
+
+def _of_pieces(inside: npt.NDArray[np.bool_], sums: U64) -> tuple[U64, U64, U64]:
+    """Those within words, with the space at a word's beginning and end."""
+    two, three, four = ((sums[size:] - sums[:-size]) * _DOWN[: len(sums) - size] * _ODD[size] for size in PIECES)
+    return two, three[inside[1:-1]], four[inside[1:-2] & inside[2:-1]]

@@ -45,12 +45,13 @@ def matrix(features: Features, texts: Sequence[str]) -> sparse.csr_matrix:
     values: list[npt.NDArray[np.float32]] = []
     ends = np.zeros(len(texts) + 1, np.int64)
     for number, text in enumerate(texts):
-        found = features(text)
-        for columns in (found.words, found.pieces):
-            indices.append(columns.astype(np.int32))
-            values.append(np.full(len(columns), 1 / np.sqrt(max(len(columns), 1)), np.float32))
-        ends[number + 1] = ends[number] + len(found.words) + len(found.pieces)
-    shape = (len(texts), 2**features.bits)
+        columns, words = features(text)
+        indices.append(columns.astype(np.int32))
+        weighed = np.empty(len(columns), np.float32)
+        weighed[:words], weighed[words:] = (1 / np.sqrt(max(count, 1)) for count in (words, len(columns) - words))
+        values.append(weighed)
+        ends[number + 1] = ends[number] + len(columns)
+    shape = (len(texts), 1 << features.bits)
     return sparse.csr_matrix((_joined(values, np.float32), _joined(indices, np.int32), ends), shape=shape)
 
 

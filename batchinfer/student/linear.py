@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -15,16 +16,13 @@ import numpy.typing as npt
 from batchinfer.errors import StoreError
 from batchinfer.student import features as columns_of
 from batchinfer.student.features import Features
+from batchinfer.student.version import NewerStudent
 
 FORMAT = 1
 MOST_BITS = 20
 PAIR = 2  # choices, of which one stands for both
 MOST_CHOICES = 1_000
 MOST_LOGIT = 30.0
-
-
-class NewerStudent(StoreError):
-    """A student that a newer program made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +61,27 @@ class LinearStudent:
         self._of_first = self._weights[0] if len(choices) == PAIR else None
 
     def __call__(self, text: str) -> StudentAnswer:
-        """A text without a word or a mark has the scores that all texts begin with."""
-        found = self._features(text)
-        logits = self._bias
-        if len(found.words):
-            logits = logits + self._sum(found.words) + self._sum(found.pieces)
-        scores = _two(float(logits[0])) if self._of_first is not None else _many(logits)
-        best = max(range(len(scores)), key=scores.__getitem__)
-        return StudentAnswer(scores, best, scores[best] < self.threshold)
+        """Of a text without a word or a mark it knows nothing: it abstains."""
+        columns, words = self._features(text)
+        if not words:
+            return self._answer(self._bias, knows=False)
+        return self._answer(self._sum(columns[:words]) + self._sum(columns[words:]) + self._bias, knows=True)
 
     def _sum(self, columns: npt.NDArray[np.intp]) -> Any:
+        """Of their weights, by the square root of their number."""
+        root = math.sqrt(len(columns))
         if self._of_first is not None:
-            return self._of_first.take(columns).sum() / len(columns) ** 0.5
-        return self._weights.take(columns, axis=1).sum(axis=1) / len(columns) ** 0.5
+            return np.add.reduce(self._of_first.take(columns)) / root
+        return np.add.reduce(self._weights.take(columns, axis=1), axis=1) / root
+
+    def _answer(self, logits: npt.NDArray[np.float64], *, knows: bool) -> StudentAnswer:
+        if self._of_first is not None:
+            first, second = scores = _two(float(logits[0]))
+            best = int(second > first)
+            return StudentAnswer(scores, best, not knows or scores[best] < self.threshold)
+        many = _many(logits)
+        best = max(range(len(many)), key=many.__getitem__)
+        return StudentAnswer(many, best, not knows or many[best] < self.threshold)
 
     def to_bytes(self) -> bytes:
         """The file, the same for the same student. Weights are rounded to 16 bits."""
@@ -123,7 +129,7 @@ def _check(choices: tuple[str, ...], weights: npt.NDArray[Any], bias: npt.NDArra
 
 def _two(logit: float) -> tuple[float, float]:
     """The scores of two choices, by the logit of the first."""
-    first = 1 / (1 + float(np.exp(-min(max(logit, -MOST_LOGIT), MOST_LOGIT))))
+    first = 1 / (1 + math.exp(-min(max(logit, -MOST_LOGIT), MOST_LOGIT)))
     return first, 1 - first
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
+ENOUGH = 5  # times the rows without which nothing can be shown: so many asked ones are judged by alone
 STEPS = 40  # thresholds that are tested, at most
 BEGIN = 3  # the strictest leaves so many times the rows without which nothing can be shown
 
@@ -39,6 +41,15 @@ def least_rows(agree: float, confidence: float) -> int:
     return math.ceil(math.log(1 - confidence) / math.log(agree))
 
 
+def judging_rows(asked: npt.NDArray[np.bool_], agree: float, confidence: float) -> npt.NDArray[np.bool_]:
+    """Which of the rows that were held out a threshold is found with. asked: those that live clients asked for.
+
+    Those alone, once there are enough: they are what further clients will ask, and the list is not. Till then all.
+    """
+    enough = asked.sum() >= ENOUGH * least_rows(agree, confidence)
+    return asked if enough else np.ones_like(asked)
+
+
 def find_threshold(
     scores: npt.NDArray[np.float64], agreed: npt.NDArray[np.bool_], agree: float, confidence: float
 ) -> Threshold | None:
@@ -46,12 +57,18 @@ def find_threshold(
     order = np.argsort(-scores, kind="stable")
     sorted_scores, right = scores[order], np.cumsum(agreed[order])
     counts = _counts(sorted_scores, least_rows(agree, confidence))
-    by_chance = stats.binom.sf(right[counts - 1] - 1, counts, agree)  # of as many agreed on, did it agree less often
+    by_chance = _tail(right[counts - 1], counts, agree)  # of as many agreed on, did it agree less often
     held = np.argmax(np.append(by_chance > 1 - confidence, True))
     if held == 0:
         return None
     found = int(counts[held - 1])
     return Threshold(float(sorted_scores[found - 1]), found / len(scores), float(right[found - 1] / found), len(scores))
+
+
+def _tail(right: npt.NDArray[Any], counts: npt.NDArray[np.int64], agree: float) -> npt.NDArray[np.float64]:
+    """The probability of at least so many right ones. From SciPy's special functions: its distributions take a second to import."""
+    tail = special.bdtrc(np.maximum(right - 1, 0), counts, agree)
+    return np.asarray(np.where(right < 1, 1.0, tail), dtype=float)
 
 
 def _counts(descending: npt.NDArray[np.float64], least: int) -> npt.NDArray[np.int64]:

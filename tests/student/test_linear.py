@@ -13,7 +13,8 @@ import pytest
 from batchinfer.errors import StoreError
 from batchinfer.student.features import Features
 from batchinfer.student.fit import fit, matrix
-from batchinfer.student.linear import LinearStudent, NewerStudent
+from batchinfer.student.linear import LinearStudent
+from batchinfer.student.version import NewerStudent
 
 BITS = 12
 KINDS = {
@@ -79,6 +80,13 @@ def test_below_its_threshold_it_abstains() -> None:
 def test_it_answers_any_text(text: str) -> None:
     """Also what it never saw anything like."""
     assert sum(student(3)(text).scores) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\u200b"])
+def test_it_knows_nothing_of_a_text_without_a_word(text: str) -> None:
+    """It abstains, whatever its threshold: nothing like it was ever held against the model."""
+    assert student(2, threshold=0.0)(text).abstains
+    assert not student(2, threshold=0.0)("比").abstains
 
 
 def altered(facts: dict[str, Any] | None = None, **arrays: Any) -> bytes:

@@ -1,0 +1,102 @@
+"""A student out of what a teacher says: learned on most texts, and held against the teacher on the others. Pure.
+
+    texts, scores ─┬─► learned ──► weights ─┐
+                   └─► held out ────────────┴─► threshold
+
+What is held out is asked of the weights as the file has them, so that the promise is the file's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from batchinfer.student.features import Features
+from batchinfer.student.fit import Fitted, fit, matrix
+from batchinfer.student.likeness import only
+from batchinfer.student.linear import PAIR, LinearStudent
+from batchinfer.student.threshold import Threshold, find_threshold, judging_rows
+
+Floats = npt.NDArray[np.float64]
+FEW_ROWS, FEW_BITS, MANY_BITS = 50_000, 16, 18  # columns are 2 ** bits
+MOST_BITS = 21  # of all weights: 8 MB in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a teacher says of texts.
+
+    texts: each once.
+    scores: (texts, choices), the teacher's; those of a text add up to 1.
+    held: (texts,), which are not learned from.
+    asked: (texts,), which clients asked for and did not find, before the teacher answered them.
+    """
+
+    texts: list[str]
+    scores: Floats
+    held: npt.NDArray[np.bool_]
+    asked: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A student, and what it says of the texts that were held out.
+
+    fitted: its weights.
+    said: (held texts, choices), its scores.
+    rounded: the same of a student that learned the likeliest choices in place of scores.
+    threshold: from which score on it may answer; None if nothing can be promised.
+    asked: how many texts that clients asked for the threshold was found with; 0 where the list's were needed, too.
+    bits: of its columns.
+    """
+
+    fitted: Fitted
+    said: Floats
+    rounded: Floats
+    threshold: Threshold | None
+    asked: int
+    bits: int
+
+    def answers(self, texts: list[str]) -> Floats:
+        """(texts, choices), its scores of other texts."""
+        return said_by(matrix(Features(self.bits), texts), self.fitted)
+
+    def to_bytes(self, choices: tuple[str, ...]) -> bytes:
+        """student.npz; one without a threshold answers nothing."""
+        threshold = self.threshold.score if self.threshold else np.inf
+        return LinearStudent(choices, threshold, self.fitted.weights, self.fitted.bias).to_bytes()
+
+
+def learn(lesson: Lesson, agree: float, confidence: float) -> Learned:
+    """agree, confidence: what is to be promised. At least one text is learned from, and one is held out."""
+    choices = lesson.scores.shape[1]
+    bits = _bits(len(lesson.texts), choices)
+    rows = matrix(Features(bits), lesson.texts)
+    learned, held = np.flatnonzero(~lesson.held), np.flatnonzero(lesson.held)
+    known, goal, kept = rows[learned], lesson.scores[learned], rows[held]
+    del rows
+    fitted = fit(known, goal)
+    rounded = fit(known, only(goal.argmax(1), choices), fitted.penalty)
+    said, teacher = said_by(kept, fitted), lesson.scores[held].argmax(1)
+    judging = judging_rows(lesson.asked[held], agree, confidence)
+    found = find_threshold(said.max(1)[judging], (said.argmax(1) == teacher)[judging], agree, confidence)
+    asked = 0 if judging.all() and not lesson.asked[held].all() else int(judging.sum())
+    return Learned(fitted, said, said_by(kept, rounded), found, asked, bits)
+
+
+def _bits(texts: int, choices: int) -> int:
+    """So many that all weights together stay within bounds."""
+    rows = 1 if choices == PAIR else choices
+    return min(FEW_BITS if texts < FEW_ROWS else MANY_BITS, MOST_BITS - (rows - 1).bit_length())
+
+
+def said_by(rows: sparse.csr_matrix, fitted: Fitted) -> Floats:
+    """(rows, choices), the scores by these weights."""
+    logits = rows @ fitted.weights.T + fitted.bias
+    if logits.shape[1] == 1:
+        logits = np.concatenate([logits, np.zeros_like(logits)], axis=1)
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(odds / odds.sum(1, keepdims=True))
