@@ -14,7 +14,6 @@ $BATCHINFER_HOME/
         PIN                the version that is served instead, if there is one
         last_run.json      the last run that ended well
         evals/             what prompts and answers were found to be worth, such as precision-v3.json
-        student.npz        what `distill` learned of the model's scores
         calibration.json   what `calibrate` learned of verdicts; published with each version that uses it
         samples/<id>/      rows drawn for a review, and what they were drawn from
         misses/            what clients asked for and did not find, a file for each day and server
@@ -47,7 +46,6 @@ from batchinfer.errors import Busy, NotFound, StoreError, UsageError, shortened
 
 VARIABLE = "BATCHINFER_HOME"
 REMOVED = ".removed"
-STUDENT = "student.npz"
 CALIBRATION = "calibration.json"  # also the name of a version's file
 PARTS = ("job.json", "CURRENT", "versions")  # a folder with one of them is a job's
 
@@ -103,10 +101,6 @@ class JobData:
     @property
     def evals(self) -> Path:
         return self.folder / "evals"
-
-    @property
-    def student(self) -> Path:
-        return self.folder / STUDENT
 
     @property
     def calibration(self) -> Path:

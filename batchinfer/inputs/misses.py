@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from batchinfer.misses import log
 from batchinfer.versions.query import QueryReader
 
 COUNT = "\x1fcount"
+MOST_ASKED = 200_000  # different queries that are told apart
 
 
 def rows(data: JobData, source: ListSource) -> Iterator[pa.Table]:
@@ -31,6 +33,25 @@ def rows(data: JobData, source: ListSource) -> Iterator[pa.Table]:
             counts = batch["count"].take(pc.subtract(good[ROW], number + 1))
             yield good.append_column(COUNT, counts)
             number += batch.num_rows
+
+
+def asked_since(data: JobData, source: ListSource, since: datetime) -> dict[bytes, datetime]:
+    """The lookup hashes of what clients asked for and did not find, and when each was asked first. Raises StoreError.
+
+    since: in UTC, without a zone; what was asked for the last time before that is left out. Of very many, the newest.
+    """
+    reader, found = QueryReader("", source.key, source.normalize), dict[bytes, datetime]()
+    for path in reversed(log.files(data)):
+        for batch in log.batches(path):
+            for query, first, last in zip(
+                *(batch[name].to_pylist() for name in ("query", "first_seen", "last_seen")), strict=True
+            ):
+                if last >= since and (values := log.values_of(query, reader)):
+                    lookup_hash = reader.lookup_hash(values)
+                    found[lookup_hash] = min(first, found.get(lookup_hash, first))
+        if len(found) >= MOST_ASKED:
+            break
+    return found
 
 
 def _as_listed(queries: Sequence[str], source: ListSource) -> pa.RecordBatch:

@@ -172,7 +172,8 @@ def gate_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]
 def student_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for a student that could not learn, or not be asked as the job is."""
     if spec.student is None:
-        return set()
+        fault = "serve.on_miss: the job has no student that could be asked: add a section student."
+        return {(locate(("serve", "on_miss"), tree)[1], fault)} if spec.serve.on_miss == "student" else set()
     found = set()
     if spec.output.choices is None or spec.output.normalize != "none":
         fault = "student: it learns the scores of choices: it needs output.type choice, and output.normalize none."
@@ -182,6 +183,9 @@ def student_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, st
         fault = (
             f"student.text: it should be the one column of input.key, which is {there}: a student reads nothing else."
         )
+        found.add((locate(("student", "text"), tree)[1], fault))
+    if (kind := spec.input.types.get(spec.student.text, "string")) != "string":
+        fault = f"student.text: a student reads texts, but input.types says that {spec.student.text} is {kind}."
         found.add((locate(("student", "text"), tree)[1], fault))
     return found
 

@@ -239,6 +239,9 @@ class ServeSpec(Section):
 
     max_age: Duration = Field(timedelta(seconds=60), description="How long clients may keep an answer.")
     misses: bool = Field(default=True, description="Whether the service records what was asked for and not found.")
+    on_miss: Literal["miss", "student"] = Field(
+        "miss", description="student: what is not there is asked of the version's student, which answers or abstains."
+    )
 
 
 CRON_FIELDS = 5

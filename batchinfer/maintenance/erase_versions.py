@@ -31,7 +31,7 @@ from batchinfer.publish.predictions_file import write_batches
 from batchinfer.publish.release import install_version, next_number
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.folders import draft_folder
-from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS, STUDENT
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 
@@ -44,17 +44,24 @@ class ReplacedVersions:
     rewritten: those that were written again under their own number or name.
     removed: those that the rebuilt ones replace.
     emptied: those of the rebuilt ones that have no entry any more.
+    untaught: those that had a student, which may have learned from the entry, and have none now.
     """
 
     rebuilt: list[int]
     rewritten: list[int | str]
     removed: list[int | str]
     emptied: list[int]
+    untaught: list[int | str]
 
     @property
     def remarks(self) -> list[str]:
         """What a person must know of them."""
-        return [f"Version {number} has no entries left: every look-up misses." for number in self.emptied]
+        empty = [f"Version {number} has no entries left: every look-up misses." for number in self.emptied]
+        if not self.untaught:
+            return empty
+        names = ", ".join(map(str, self.untaught))
+        said = f"Without a student now, since it may have learned from the entry: {names}. The next publish makes a new one."
+        return [*empty, said]
 
 
 class _Rebuilt(NamedTuple):
@@ -93,7 +100,17 @@ def replace_versions(
         rewritten=[place.name for place in holding],
         removed=[place.name for place in replaced],
         emptied=[made.number for made in rebuilt.values() if not made.rows],
+        untaught=[
+            rebuilt[place.name].number if place.name in rebuilt else place.name
+            for place in (*replaced, *holding)
+            if _loses_student(place)
+        ],
     )
+
+
+def _loses_student(place: SearchedVersion) -> bool:
+    """Whether a version has a student that may have learned from the entry: no model of it must remain."""
+    return bool(place.lookup_hashes) and STUDENT in place.manifest.files
 
 
 def _pointers(data: JobData) -> dict[str, Pointer]:
@@ -145,6 +162,11 @@ def _write_others(db: duckdb.DuckDBPyConnection, place: SearchedVersion, draft: 
         db.execute(f"COPY ({rows}) TO {target} {database.COPY_OPTIONS}")
     if CALIBRATION in manifest.files:  # it says nothing of any entry
         shutil.copyfile(place.folder / CALIBRATION, draft / CALIBRATION)
+    student = manifest.document.get("student")
+    if STUDENT in manifest.files and not _loses_student(place):
+        shutil.copyfile(place.folder / STUDENT, draft / STUDENT)
+    elif STUDENT in manifest.files:
+        student = None
     held = None
     if LOOKUP in manifest.files:  # a refused candidate has none
         lookup_index.write_lookup(db, manifest.key, draft, manifest.job, is_json=manifest.is_json)
@@ -155,5 +177,6 @@ def _write_others(db: duckdb.DuckDBPyConnection, place: SearchedVersion, draft: 
         rows=one(db, f"SELECT count(*) FROM {written}"),
         carried=one(db, f"SELECT count(*) FROM {written} WHERE carried"),
         match=None if held is None else held.to_json(),
+        student=student,
         forgot=manifest.erased + 1,
     )

@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from batchinfer.cache.schema import RunStatus
 from batchinfer.core.reasons import advice
@@ -19,6 +19,9 @@ from batchinfer.planning.prepare import Prepared
 from batchinfer.publish.changes import ServedChanges
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.release import Release
+
+if TYPE_CHECKING:
+    from batchinfer.publish.student_report import VersionStudent
 
 SMALL_MASS = 0.1
 JSON_NAMES = {"choice_mass": "mass"}  # fields that --json calls otherwise
@@ -89,6 +92,7 @@ class RunReport:
     changes: of what was served; None without a candidate.
     versions_removed: old versions and refused candidates that were removed afterwards.
     match: what the matcher holds.
+    student: what came of the version's student; None for a job without the section, or without a candidate.
     gate: its checks.
     engine_load_seconds: until the engine was ready.
     rows_per_second: prompts answered per second of generation.
@@ -124,6 +128,7 @@ class RunReport:
     changes: ServedChanges | None
     versions_removed: list[int | str]
     match: Terms | None
+    student: VersionStudent | None
     gate: tuple[Check, ...]
     engine_load_seconds: float
     rows_per_second: float | None
@@ -174,6 +179,7 @@ class RunReport:
             changes=contents.changes if contents else None,
             versions_removed=outcome.removed.to_json() if outcome else [],
             match=outcome.match if outcome else None,
+            student=outcome.student if outcome else None,
             gate=outcome.checks if outcome else (),
             engine_load_seconds=round(progress.load_seconds, 3),
             rows_per_second=_rounded(progress.rate(progress.done)),
@@ -195,6 +201,7 @@ class RunReport:
             "upstream": asdict(self.upstream) if self.upstream else None,
             "changes": self.changes.to_json() if self.changes else None,
             "match": self.match.to_json() if self.match else None,
+            "student": self.student.to_json() if self.student else None,
             "gate": [check.to_json() for check in self.gate],
             "mass": self.choice_mass.to_json() if self.choice_mass else None,
         }

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import query_text
@@ -24,6 +24,9 @@ from batchinfer.publish.contents import Candidate
 from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, version_column
 from batchinfer.versions.manifest import Forced, Manifest
 from batchinfer.versions.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from batchinfer.publish.student_report import VersionStudent
 
 SAMPLE = 100  # entries that are looked up again
 NOT_PUBLISHED = "Nothing was published: check the disk, then run again."
@@ -67,6 +70,7 @@ def manifest_of(
     run: RunFacts,
     parent: int | None,
     forced: Forced | None,
+    student: VersionStudent | None = None,
 ) -> Manifest:
     """The manifest of a new version, without its files yet. version: None for a rejected candidate."""
     spec, source = candidate.spec, candidate.source
@@ -93,6 +97,8 @@ def manifest_of(
         "made_by": f"batchinfer {__version__}",
         "files": {},
     }
+    if student is not None:
+        document["student"] = student.to_json()
     return Manifest.of(document)
 
 
@@ -103,6 +109,7 @@ def check(folder: Path) -> None:
         held = version.manifest.match
         if version.matches and (held is None or len(version.matcher) != held.terms):
             raise StoreError(f"{folder}: the matcher does not hold the terms that were written. {NOT_PUBLISHED}")
+        _ = version.student  # whoever serves it will have it read
         for values in _sample(folder, version.manifest):
             query = {column.name: value for column, value in zip(version.manifest.key, values, strict=True)}
             if version.get(query) is None:

@@ -35,7 +35,7 @@ from batchinfer.publish.release import (
     resolve_parent,
 )
 from batchinfer.versions import folders, retention
-from batchinfer.versions.layout import PREDICTIONS
+from batchinfer.versions.layout import PREDICTIONS, STUDENT
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.retention import Removed
 
@@ -116,7 +116,7 @@ def release_candidate(
     differs = confirm_candidate_list(job, data, manifest, name, person, yes=consent.yes)
     with folders.draft_folder(data) as draft:
         with os_errors(draft):
-            for file in {PREDICTIONS, CALIBRATION} & manifest.files.keys():
+            for file in {PREDICTIONS, CALIBRATION, STUDENT} & manifest.files.keys():
                 shutil.copyfile(place / file, draft / file)
         compared = _compared(data, draft, manifest, parent)
         confirm_removal(compared.changes, compared.served, person, yes=consent.yes)
@@ -175,5 +175,5 @@ def _aliases(manifest: Manifest, spec: JobSpec) -> tuple[str, str]:
 
 def _equal(current: Manifest, candidate: Manifest) -> bool:
     """Whether both are looked up alike, and hold the same bytes."""
-    digests = [manifest.files[PREDICTIONS].sha256 for manifest in (current, candidate)]
-    return digests[0] == digests[1] and (current.key, current.normalize) == (candidate.key, candidate.normalize)
+    files = [(manifest.files[PREDICTIONS], manifest.files.get(STUDENT)) for manifest in (current, candidate)]
+    return files[0] == files[1] and (current.key, current.normalize) == (candidate.key, candidate.normalize)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -35,10 +36,14 @@ from batchinfer.publish.inference import Precision
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.precision import SampledPrecision
 from batchinfer.publish.recall import measure_recall
+from batchinfer.student.version import need_student_libraries
 from batchinfer.versions import folders, pointers, retention
-from batchinfer.versions.layout import PREDICTIONS
+from batchinfer.versions.layout import PREDICTIONS, STUDENT
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.retention import Removed
+
+if TYPE_CHECKING:  # what learns is loaded for jobs with a student alone
+    from batchinfer.publish.student_report import VersionStudent
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Release:
     rejected: where the failed candidate lies.
     pinned: the version that is served in place of what was published.
     match: what its matcher holds.
+    student: what came of its student; None for a job without the section, or where nothing is new.
     reasons: why rows have no answer, the most frequent first; none unless the gate refused the candidate.
     removed: old versions and candidates that were removed afterwards.
     """
@@ -62,6 +68,7 @@ class Release:
     rejected: Path | None = None
     pinned: int | None = None
     match: Terms | None = None
+    student: VersionStudent | None = None
     reasons: tuple[FailureReason, ...] = ()
     removed: Removed = field(default_factory=Removed)
     same_as: int | None = None
@@ -95,6 +102,8 @@ def prepare_gate(job: Job, source: ListSource) -> Known:
     """
     if job.spec.match is not None:
         matcher.need_libraries()
+    if job.spec.student is not None:
+        need_student_libraries()
     sliced.check_slices(job, source)
     check_aliases(job, source)
     lists = asked.digest_lists(job) if job.spec.gate.audit else None
@@ -136,14 +145,17 @@ def release(
         with folders.draft_folder(data) as draft:
             info("Building the version ...")
             candidate.write(draft / PREDICTIONS)
+            student = _add_student(candidate, workspace, known, before, draft, info)
             checks = _judged(data, candidate, workspace, run, failed, known)
             passed = forced is not None or all(check.passed for check in checks)
             if passed:
                 check_not_empty(candidate.contents.entries, consent)
                 confirm_removal(candidate.contents.changes, candidate.contents.served, person, yes=consent.yes)
             version = next_number(data, workspace.store) if passed else None
-            manifest = build.manifest_of(candidate, checks, version=version, run=run, parent=parent, forced=forced)
-            outcome = Release(version, candidate.contents, tuple(checks))
+            manifest = build.manifest_of(
+                candidate, checks, version=version, run=run, parent=parent, forced=forced, student=student
+            )
+            outcome = Release(version, candidate.contents, tuple(checks), student=student)
             outcome = (
                 replace(outcome, rejected=_reject(data, draft, manifest), reasons=candidate.failure_reasons())
                 if version is None
@@ -151,6 +163,17 @@ def release(
             )
     removed = retention.retain(data, workspace.spec.keep, info)
     return replace(outcome, pinned=pinned_instead(data, info), removed=removed)
+
+
+def _add_student(
+    candidate: Candidate, workspace: Workspace, known: Known, before: Path | None, draft: Path, info: Info
+) -> VersionStudent | None:
+    """Of a job that has one. What learns is not loaded for any other."""
+    if workspace.spec.student is None:
+        return None
+    from batchinfer.publish.student import add_student
+
+    return add_student(candidate, workspace, known.golden, before, draft, info)
 
 
 def _judged(
@@ -280,7 +303,7 @@ def install_version(
 ) -> None:
     """The last steps of every publishing.
 
-    store: None where the data folder has no cache. bytes_of: whose predictions.parquet and calibration.json these bytes must be.
+    store: None where the data folder has no cache. bytes_of: whose predictions.parquet, calibration.json and student.npz these must be.
     current: whether it is to be served.
     """
     build.write_manifest(draft, manifest)
@@ -298,7 +321,7 @@ def install_version(
 
 def _check_same(written: Manifest, candidate: Manifest) -> None:
     """Raises StoreError where a version does not hold the bytes of the candidate that it is made from."""
-    for name in (PREDICTIONS, CALIBRATION):
+    for name in (PREDICTIONS, CALIBRATION, STUDENT):
         if written.files.get(name) != candidate.files.get(name):
             raise StoreError(f"{name} of the candidate {written.candidate} is damaged: its checksum differs.")
 

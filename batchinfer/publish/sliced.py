@@ -159,6 +159,20 @@ class SlicedKeys:
             )
         return [(column, value, figures) for value, figures in found]
 
+    def tally(self, column: str, judged: pa.Table) -> list[tuple[str | None, int, int, int]]:
+        """The groups of a column among some keys: how many there are, how many are answered, and how many are agreed on.
+
+        judged: columns lookup_hash, answered and agreed. Raises InputError for a column that makes no groups.
+        """
+        self.groups(column)
+        self._db.register("slice_tally", judged)
+        rows = self._db.execute(
+            f"SELECT {listed(column)}, count(*), count(*) FILTER (t.answered), count(*) FILTER (t.agreed) "
+            "FROM slice_tally t JOIN sliced USING (lookup_hash) GROUP BY 1 ORDER BY 2 DESC, 1"
+        ).fetchall()
+        self._db.unregister("slice_tally")
+        return rows
+
     def _field(self, column: str) -> tuple[str | int, ...]:
         """The place of a column in the job file."""
         return ("audit", "slices", self._columns.index(column))

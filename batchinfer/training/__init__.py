@@ -1,1 +1,1 @@
-"""Learning from a job's answers: a student that takes live queries which the list does not have."""
+"""Learning from a job's answers: what a student of them is worth."""

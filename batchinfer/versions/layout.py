@@ -12,6 +12,7 @@ MANIFEST = "manifest.json"
 LOOKUP = "lookup.lmdb"
 CHECKS = "lookup.crc"  # of its pages; old versions have none
 PREDICTIONS = "predictions.parquet"
+STUDENT = "student.npz"  # of jobs with a section student, if a promise can be kept
 VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
 PROMPT_KEY = "prompt_key"  # of the cache; NULL for what people gave; no column where the key has one of that name
 ALIASES = "aliases"  # further names of what a row is about, a JSON list; a column where match.everywhere names such of the list

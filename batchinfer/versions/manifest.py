@@ -20,9 +20,11 @@ from batchinfer.errors import StoreError, shortened
 from batchinfer.match.version import MATCHER, MatcherVersion
 from batchinfer.versions.keep import Keep
 from batchinfer.versions.layout import FORMAT, MANIFEST
+from batchinfer.versions.student import StudentRecord
 
 SECONDS = re.compile("[0-9]{1,12}s")
 MOST = 2**63  # of anything
+SERVE_BEFORE = {"on_miss": "miss"}  # fields of the section serve that older manifests lack
 KEEP_VERSIONS = Keep(5)  # where an old manifest does not say it
 
 
@@ -104,6 +106,7 @@ class PublishedSpec:
     keep_versions: how many versions stayed, and how long.
     max_age: how long clients may keep an answer, in seconds.
     records_misses: whether what is asked for and not found is recorded.
+    asks_student: whether it is asked of the version's student.
     sections: each section as canonical JSON, to be compared or read as a whole.
     """
 
@@ -111,7 +114,12 @@ class PublishedSpec:
     keep_versions: Keep
     max_age: int
     records_misses: bool
+    asks_student: bool
     sections: Mapping[str, str]
+
+    def is_served_as(self, serve: str) -> bool:
+        """Whether its section serve says the same, canonical JSON with all defaults. Older ones lack newer fields."""
+        return canonical_json(SERVE_BEFORE | json.loads(self.sections.get("serve", "{}"))) == serve
 
 
 class Changes(TypedDict, total=False):
@@ -125,6 +133,7 @@ class Changes(TypedDict, total=False):
     candidate: str
     forgot: int
     match: Mapping[str, Any] | None
+    student: Mapping[str, Any] | None
     forced: Mapping[str, Any] | None
     spec: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]]
@@ -149,6 +158,7 @@ class Manifest:
     run: of what it is made.
     spec: the job file as it was.
     match: what its matcher holds, if it has one.
+    student: what publishing came to with a student; None if there was to be none, or it was removed.
     candidate: the refused candidate whose bytes these are, if they are one's.
     erased: how many times entries were erased from it.
     files: the size and checksum of each of its files.
@@ -170,6 +180,7 @@ class Manifest:
     run: PublishedRun
     spec: PublishedSpec
     match: HeldTerms | None
+    student: StudentRecord | None
     candidate: str | None
     erased: int
     files: Mapping[str, FileFacts]
@@ -218,6 +229,7 @@ class Manifest:
             run=_run(document.get("run", {})),
             spec=_spec(document["spec"]),
             match=_match(document.get("match")),
+            student=StudentRecord.of(document.get("student")),
             candidate=document.get("candidate"),
             erased=_count(document.get("forgot", 0)),
             files={_file_name(name): _file(facts) for name, facts in document["files"].items()},
@@ -296,6 +308,7 @@ def _spec(document: Mapping[str, Any]) -> PublishedSpec:
         keep_versions=Keep.of(document["keep_versions"]) if "keep_versions" in document else KEEP_VERSIONS,
         max_age=_seconds(serve.get("max_age", "60s")),
         records_misses=serve.get("misses", True),
+        asks_student=serve.get("on_miss") == "student",
         sections={name: canonical_json(section) for name, section in document.items()},
     )
 

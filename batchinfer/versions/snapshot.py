@@ -16,13 +16,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchinfer.core.open_file import OpenFile
-from batchinfer.errors import StoreError, UsageError, counted
+from batchinfer.errors import MissingExtra, StoreError, UsageError, counted
 from batchinfer.match.matcher import Matcher
 from batchinfer.match.version import MATCHER
+from batchinfer.student.version import NewerStudent
 from batchinfer.versions.entries import NO_LIMIT, EntryFile
-from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST
+from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST, STUDENT
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.query import QueryReader
+from batchinfer.versions.student import MissAnswers
 
 REMOVING_SECONDS = 0.5
 
@@ -89,6 +91,15 @@ class Snapshot:
         """
         return self.entries.get(lookup_hash, most)
 
+    def answer(self, query: Mapping[str, Any]) -> bytes | None:
+        """The body of a hit, or on a miss what the student says, if the job wants that; None also if it abstains.
+
+        Raises as `get` and `find`.
+        """
+        values = self.reader.from_values(query)
+        body = self.find(self.reader.lookup_hash(values))
+        return body if body is not None or self.on_miss is None else self.on_miss(values[0])
+
     def find_many(self, lookup_hashes: Iterable[bytes]) -> Iterator[bytes | None]:
         """The same for many, in their order, one by one: together they may be large."""
         return self.entries.get_many(lookup_hashes)
@@ -141,6 +152,34 @@ class Snapshot:
     def matches(self) -> bool:
         """Whether the version has a matcher."""
         return self.manifest.has_matcher
+
+    @cached_property
+    def student(self) -> MissAnswers | None:
+        """The version's student, opened when it is first wanted; None for a version that has none.
+
+        Raises StoreError for one that is damaged, NewerStudent, MissingExtra.
+        """
+        manifest, key = self.manifest, self.manifest.key
+        if STUDENT not in manifest.files or len(key) != 1 or key[0].kind != "string":
+            return None
+        return MissAnswers.open(self.folder, manifest.job, key[0].name, manifest.version)
+
+    @cached_property
+    def on_miss(self) -> MissAnswers | None:
+        """What is asked on a miss; None where the job does not want that, or `student_fault` says why it cannot be.
+
+        Raises StoreError for a damaged student.
+        """
+        return self.student if self.manifest.spec.asks_student and self.student_fault is None else None
+
+    @cached_property
+    def student_fault(self) -> str | None:
+        """Why this program cannot ask a student that the job wants to be asked, a sentence. Raises StoreError for a damaged one."""
+        try:
+            _ = self.manifest.spec.asks_student and self.student
+        except (NewerStudent, MissingExtra) as exc:
+            return str(exc)
+        return None
 
     @property
     def number(self) -> int:

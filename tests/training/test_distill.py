@@ -1,62 +1,23 @@
-"""Students that learn a job's scores."""
+"""Students that learn a job's scores: what they are worth."""
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from batchinfer.errors import BatchinferError, NotFound, SpecError, TooFewRows, UsageError
 from batchinfer.job import reader
 from batchinfer.planning.prepare import Options
-from batchinfer.student.linear import LinearStudent
+from batchinfer.publish.student_report import StudentReport
+from batchinfer.publish.student_rows import HELD
 from batchinfer.student.threshold import least_rows
-from batchinfer.training.distill import HELD, DistillReport, distill
+from batchinfer.training.distill import distill
 from tests.factories import Templates, World, model_job
-
-CHOICES = ["fruit", "tool"]
-WORDS = [["apple", "pear", "plum", "peach", "fig"], ["hammer", "saw", "drill", "chisel", "file"]]
-ROWS = 600
-
-
-def texts(count: int) -> list[str]:
-    """Four words each, of which the first two are of one kind."""
-    rng = np.random.default_rng(0)
-    found = dict[str, None]()
-    while len(found) < count:
-        kind, *others = rng.integers(2, size=3)
-        found[" ".join(WORDS[number][rng.integers(5)] for number in (kind, kind, *others))] = None
-    return list(found)
-
-
-def says(row: dict[str, Any]) -> list[float]:
-    """The more words of a kind, the surer."""
-    fruit = sum(word in WORDS[0] for word in row["text"].split()) / 4
-    odds = 6 * (fruit - 0.5)
-    return [-math.log1p(math.exp(-odds)), -math.log1p(math.exp(odds))]
-
-
-def by_chance(row: dict[str, Any]) -> list[float]:
-    """Nothing that the text would tell."""
-    one = np.random.default_rng(list(row["text"].encode())).random()
-    return [math.log(one), math.log1p(-one)]
-
-
-def make(
-    folder: Path, rows: int = ROWS, reply: Callable[[dict[str, Any]], list[float]] = says, **student: Any
-) -> World:
-    """A job whose answers have scores."""
-    world = model_job(
-        folder, {"text": texts(rows)}, input={"path": "queries.parquet", "key": ["text"]},
-        output={"type": "choice", "choices": CHOICES}, student={"text": "text", **student},
-    )  # fmt: skip
-    world.answer(reply)
-    return world
+from tests.pupils import ROWS, by_chance, by_words, student_job
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +27,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Templates:
 
 @pytest.fixture
 def world(made: Templates, tmp_path: Path) -> World:
-    return made.world(make, tmp_path)
+    return made.world(student_job, tmp_path)
 
 
-def learn(world: World) -> DistillReport:
+def learn(world: World) -> StudentReport:
     return distill(world.job, world.data, Options())
 
 
@@ -86,41 +47,37 @@ def test_it_learns_what_the_model_says(world: World) -> None:
     assert report.to_json()["served"] is True
 
 
-def test_what_is_kept(world: World) -> None:
-    """A file that answers further texts as the report says, and the same whenever it is made of the same."""
-    report, content = learn(world), world.data.student.read_bytes()
-    student = LinearStudent.from_bytes(content)
-    assert report.threshold is not None
-    assert (list(student.choices), len(content), student.threshold) == (CHOICES, report.size, report.threshold.score)
-    assert [student(text).best for text in ("plum plum fig pear apple", "saw saw file")] == [0, 1]
-    learn(world)
-    assert world.data.student.read_bytes() == content
+def test_nothing_is_kept(world: World) -> None:
+    """It only says what a student would be worth."""
+
+    def files() -> set[str]:
+        return {str(path) for path in world.data.folder.rglob("*") if "scratch" not in path.parts}
+
+    before = files()
+    assert learn(world).size > 0
+    assert files() == before
 
 
-def test_one_that_cannot_be_trusted_is_not_kept(made: Templates, tmp_path: Path) -> None:
-    """It says why, and what was kept before goes."""
-    world = made.world(make, tmp_path, ROWS, by_chance)
-    world.data.student.write_bytes(b"of last week")
-    report = learn(world)
+def test_one_that_cannot_be_trusted(made: Templates, tmp_path: Path) -> None:
+    """It says why."""
+    report = learn(made.world(student_job, tmp_path, ROWS, by_chance))
     assert report.problem is not None
     assert report.problem.startswith("from no score on it can be shown to agree with the model 90% of the time, by ")
-    assert not world.data.student.exists()
     assert report.to_json()["served"] is False
 
 
-def test_one_that_would_mostly_abstain_is_not_kept(made: Templates, tmp_path: Path) -> None:
+def test_one_that_would_mostly_abstain(made: Templates, tmp_path: Path) -> None:
     """max_abstain is the job's."""
-    world = made.world(make, tmp_path).changed(student={"text": "text", "agree": 0.97, "max_abstain": 0.0})
+    world = made.world(student_job, tmp_path).changed(student={"text": "text", "agree": 0.97, "max_abstain": 0.0})
     report = learn(world)
     assert report.problem is not None
     assert "of the queries unanswered, and student.max_abstain is 0%" in report.problem or "no score" in report.problem
-    assert not world.data.student.exists()
 
 
 @pytest.mark.parametrize(
     ("rows", "reply", "kind", "said"),
     [
-        (40, says, TooFewRows, f"some {HELD * least_rows(0.9, 0.9)} rows are wanted"),
+        (40, by_words, TooFewRows, f"some {HELD * least_rows(0.9, 0.9)} rows are wanted"),
         (200, lambda _: [-0.1, -3.0], UsageError, "are all alike"),
         (200, lambda row: [-0.1 - len(row["text"]) / 1000, -3.0], UsageError, "The model says fruit to every row"),
     ],
@@ -131,7 +88,7 @@ def test_what_nothing_can_be_learned_of(
 ) -> None:
     """A sentence says what is wanted."""
     with pytest.raises(kind, match=said):
-        learn(make(tmp_path, rows, reply))
+        learn(student_job(tmp_path, rows, reply))
 
 
 def test_a_job_without_answers(tmp_path: Path) -> None:
@@ -139,7 +96,7 @@ def test_a_job_without_answers(tmp_path: Path) -> None:
     world = model_job(tmp_path, {"id": ["a"]})
     with pytest.raises(UsageError, match=r"has no section student: add student: \{text: id\}"):
         learn(world)
-    world = make(tmp_path / "other", 40)
+    world = student_job(tmp_path / "other", 40)
     shutil.rmtree(world.data.folder)
     with pytest.raises(NotFound):
         learn(world)
@@ -154,6 +111,14 @@ def test_a_job_without_answers(tmp_path: Path) -> None:
         ({"student": {"text": "text", "kind": "forest"}}, "student.kind"),
         ({"student": {"text": "text", "agree": 1}}, "student.agree"),
         ({"student": {}}, "student.text"),
+        (
+            {"student": None, "serve": {"on_miss": "student"}},
+            "serve.on_miss: the job has no student that could be asked",
+        ),
+        (
+            {"input": {"path": "queries.parquet", "key": ["text"], "types": {"text": "integer"}}},
+            "a student reads texts",
+        ),
     ],
 )
 def test_a_section_that_does_not_fit_the_job(world: World, sections: dict[str, Any], said: str) -> None:

@@ -119,5 +119,5 @@ def test_what_an_old_manifest_does_not_say(world: World) -> None:
     del document["run"]
     manifest = Manifest.of(document | {"spec": {}, "match": {"terms": 3}})
     assert manifest.run == PublishedRun(0, None)
-    assert manifest.spec == PublishedSpec(None, Keep(5), 60, records_misses=True, sections={})
+    assert manifest.spec == PublishedSpec(None, Keep(5), 60, records_misses=True, asks_student=False, sections={})
     assert manifest.match == HeldTerms(3, None)

@@ -1,0 +1,88 @@
+"""A version's student: what its manifest says of it, and what it answers a miss with. numpy is loaded where one is opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from batchinfer.errors import MissingExtra, StoreError
+from batchinfer.versions.layout import STUDENT
+
+if TYPE_CHECKING:
+    from batchinfer.student.linear import LinearStudent
+
+
+@dataclass(frozen=True, slots=True)
+class StudentRecord:
+    """What publishing came to with a student.
+
+    problem: why the version has none, as the rest of a sentence; None if it has one.
+    threshold: the least score with which it answers; None where nothing could be promised.
+    agreement: how often it agreed with the model on what it answered, of rows that it did not learn from.
+    coverage: the share of those that it answered.
+    checked: how many live queries the student before it answered, and the model has answered since.
+    right: how many of those the model answered as it did.
+    """
+
+    problem: str | None
+    threshold: float | None
+    agreement: float | None
+    coverage: float | None
+    checked: int | None
+    right: int | None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any] | None) -> Self | None:
+        """As a manifest has it. Raises ValueError, KeyError, TypeError or AttributeError for a damaged one."""
+        if document is None:
+            return None
+        before, problem = document.get("before") or {}, document["problem"]
+        shares = [document.get(name) for name in ("threshold", "agreement", "coverage")]
+        threshold, agreement, coverage = (None if share is None else float(share) for share in shares)
+        checked, right = (None if count is None else int(count) for count in map(before.get, ("answered", "right")))
+        return cls(None if problem is None else str(problem), threshold, agreement, coverage, checked, right)
+
+
+class MissAnswers:
+    """Answers what a version does not have, by its student. Threads may share one."""
+
+    def __init__(self, job: str, column: str, version: int | None, student: LinearStudent) -> None:
+        """column: whose text the student reads, which is the lookup key."""
+        self._student = student
+        self._begin = f'{{"job":{_json(job)},"query":{{{_json(column)}:'
+        self._choices = tuple(map(_json, student.choices))
+        names = ",".join(f"{name.replace('%', '%%')}:%r" for name in self._choices)
+        self._scores = f'"scores":{{{names}}}'
+        self._end = (
+            f',"source":"student","model":null,"generated_at":null,"abstained":false,"version":{_json(version)}}}'
+        )
+
+    def __call__(self, text: str) -> bytes | None:
+        """The body of a hit, and which version says so; None if the student abstains."""
+        said = self._student(text)
+        if said.abstains:
+            return None
+        best = self._choices[said.best]
+        scores = self._scores % said.scores
+        return f'{self._begin}{_json(text)}}},"prediction":{best},{scores},"score":{said.score!r}{self._end}'.encode()
+
+    @classmethod
+    def open(cls, folder: Path, job: str, column: str, version: int | None) -> Self:
+        """Reads student.npz. Raises StoreError for a damaged one, NewerStudent, or MissingExtra."""
+        try:
+            from batchinfer.student.linear import LinearStudent
+        except ModuleNotFoundError as exc:
+            raise MissingExtra("numpy or regex, which a student needs,", "student") from exc
+        path = folder / STUDENT
+        try:
+            content = path.read_bytes()
+        except OSError as exc:
+            raise StoreError(f"{path} is missing or cannot be read: {exc.strerror}.") from exc
+        return cls(job, column, version, LinearStudent.from_bytes(content))
+
+
+def _json(value: str | int | None) -> str:
+    return json.dumps(value, ensure_ascii=False)
