@@ -38,9 +38,17 @@ def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
         if unknown:
             fix = did_you_mean(unknown[0], columns) or f"it is {', '.join(columns)}."
             raise UsageError(f"{unknown[0]} is not part of the lookup key of {data.name}", fix=fix)
-        body = snapshot.get({name: typed(text, columns[name]) for name, text in texts.items()})
+        body = snapshot.answer({name: typed(text, columns[name]) for name, text in texts.items()})
+        asked, fault = snapshot.on_miss is not None, snapshot.student_fault
     if body is None:
-        raise NotFound(f"{data.name} has no prediction for {', '.join(pair)} in version {snapshot.number}.")
+        why = (
+            ", and its student abstains."
+            if asked
+            else "."
+            if fault is None
+            else f", and its student cannot be asked. {fault}"
+        )
+        raise NotFound(f"{data.name} has no prediction for {', '.join(pair)} in version {snapshot.number}{why}")
     click.echo(body.decode() if as_json else json.dumps(json.loads(body), indent=2, ensure_ascii=False))
 
 

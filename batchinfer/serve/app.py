@@ -191,8 +191,8 @@ class Service:
         queries = await self.lookups(batch.read_queries, await read_body(headers, request.receive))
         opened = job.open_version()
         reply = await self.lookups(self._look_up, opened, queries)
-        self.worker_metrics.counters["hits", job.name] += reply.found
-        self.worker_metrics.counters["misses", job.name] += len(reply.missed)
+        for name, count in reply.counts.items():
+            self.worker_metrics.counters[name, job.name] += count
         if opened.miss_counter is not None:
             for values in reply.missed:
                 opened.miss_counter.add(values)

@@ -9,6 +9,7 @@ from typing import Any
 
 from batchinfer.core.http_limits import MAX_ENTRY, MAX_QUERIES, MAX_REPLY
 from batchinfer.errors import UsageError
+from batchinfer.serve.beside import Rests
 from batchinfer.serve.body import read_json
 from batchinfer.serve.lookup import TOO_LARGE
 from batchinfer.serve.problems import Problem, problem_body
@@ -32,30 +33,43 @@ class BatchReply:
     """What a batch is answered with.
 
     content: the body.
-    found: how many queries have a prediction.
-    missed: the values of those that have none; what does not fit the lookup key is not among them.
+    missed: the values of the queries that the version does not have; what does not fit the lookup key is not among them.
+    counts: hits and misses, and of the misses, where there is a student, how many it answered and left.
     """
 
     content: bytes
-    found: int
     missed: list[tuple[Any, ...]]
+    counts: dict[str, int]
 
 
 def look_up_all(opened: OpenVersion, queries: list[Any]) -> BatchReply:
-    """Answers each query: with a hit, a miss, or why it does not fit. Raises Problem."""
+    """Answers each query: with a hit, a miss, what the student says to that, or why it does not fit. Raises Problem."""
     rows = opened.reader.from_many(queries)
     bodies = iter(_bodies(opened, [values for values in rows if not isinstance(values, UsageError)]))
-    results, missed = [], []
+    results, missed, hits, answers, rest = [], [], 0, 0, Rests()
     for query, values in zip(queries, rows, strict=True):
         if isinstance(values, UsageError):
             results.append(_refused(values))
         elif (body := next(bodies)) is not None:
             results.append(b'{"found":true,' + body[1:])
+            hits += 1
         else:
-            results.append(_missed(query))
             missed.append(values)
-    found = sum(result.startswith(b'{"found":true,') for result in results)
-    return BatchReply(b'{"version":%d,"results":[%b]}' % (opened.version, b",".join(results)), found, missed)
+            said = None if opened.student is None else opened.student(values[0])
+            results.append(_missed(query, opened) if said is None else b'{"found":true,' + said[1:])
+            answers += said is not None
+            rest()
+    content = b'{"version":%d,"results":[%b]}' % (opened.version, b",".join(results))
+    if answers and len(content) > MAX_REPLY:
+        raise _too_many()
+    counts = {"hits": hits, "misses": len(missed)}
+    if opened.student is not None:
+        counts |= {"student_answers": answers, "student_abstentions": len(missed) - answers}
+    return BatchReply(content, missed, counts)
+
+
+def _too_many() -> Problem:
+    return Problem("too-large", f"The reply would have more than {MAX_REPLY:,} bytes: send fewer queries at a time.")
 
 
 def _refused(why: UsageError) -> bytes:
@@ -71,20 +85,19 @@ def _bodies(opened: OpenVersion, rows: list[tuple[Any, ...]]) -> list[bytes | No
         if body is not None and len(body) > MAX_ENTRY:
             raise Problem("too-large", TOO_LARGE)
         if size > MAX_REPLY and len(rows) > 1:
-            raise Problem(
-                "too-large", f"The reply would have more than {MAX_REPLY:,} bytes: send fewer queries at a time."
-            )
+            raise _too_many()
         bodies.append(body)
     return bodies
 
 
-def _missed(query: dict[str, Any]) -> bytes:
+def _missed(query: dict[str, Any], opened: OpenVersion) -> bytes:
     """JSON has no infinity: a number that is too large for a float, and so became one, is written as 1e999."""
     try:
         text = json.dumps(query, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
         text = "{" + ",".join(f"{_plain(name)}:{_plain(value)}" for name, value in query.items()) + "}"
-    return b'{"found":false,"query":%b}' % text.encode()
+    abstained = b"" if opened.student is None else b',"abstained":true'
+    return b'{"found":false,"query":%b%b}' % (text.encode(), abstained)
 
 
 def _plain(value: str | float) -> str:

@@ -37,7 +37,8 @@ class LookupRoute:
         self._room = MAX_URL - len(self.path)
         self._counters = metrics.counters
         self._hits, self._misses = ("hits", job.name), ("misses", job.name)
-        for counter in (self._hits, self._misses):
+        self._answers, self._abstentions = ("student_answers", job.name), ("student_abstentions", job.name)
+        for counter in (self._hits, self._misses, self._answers, self._abstentions):
             self._counters[counter] += 0  # so that it is there before it is first counted
         self._series = {status: metrics.series[job.name, "lookup", str(status)] for status in (200, 304, 404)}
 
@@ -79,27 +80,40 @@ class LookupRoute:
             raise Problem("bad-query", str(exc)) from exc
         except DamagedFile as exc:  # it is said by who checks the version then, once
             raise Problem("damaged", DAMAGED, SOON) from exc
-        return self._miss(opened, values) if body is None else self._hit(opened, body, header("if-none-match"))
+        if body is None:
+            return self._miss(opened, values, header)
+        reply = _found(opened, body, header("if-none-match"))
+        self._counters[self._hits] += 1
+        return reply
 
-    def _miss(self, opened: OpenVersion, values: tuple[Any, ...]) -> Reply:
+    def _miss(self, opened: OpenVersion, values: tuple[Any, ...], header: Header) -> Reply:
+        """What the version's student says, if it has one that is sure enough. What it answers is recorded, too."""
         self._counters[self._misses] += 1
         if opened.miss_counter is not None:
             opened.miss_counter.add(values)
-        return opened.miss_reply
-
-    def _hit(self, opened: OpenVersion, body: bytes, condition: str | None) -> Reply:
-        if len(body) > MAX_ENTRY:
-            raise Problem("too-large", TOO_LARGE)
-        self._counters[self._hits] += 1
-        etag = etag_of(body)
-        if condition is not None and names_etag(condition, etag):
-            return 304, [*opened.headers[1:], ("etag", etag)], b""
-        return 200, [*opened.headers, ("etag", etag)], body
+        if opened.student is None:
+            return opened.miss_reply
+        body = opened.student(values[0])
+        if body is None:
+            self._counters[self._abstentions] += 1
+            return opened.miss_reply
+        self._counters[self._answers] += 1
+        return _found(opened, body, header("if-none-match"))
 
     def observe(self, status: int, seconds: float) -> None:
         """Counts an answer, and the time that it took."""
         series = self._series.get(status) or self._metrics.series[self._job.name, "lookup", str(status)]
         series.observe(seconds)
+
+
+def _found(opened: OpenVersion, body: bytes, condition: str | None) -> Reply:
+    """Raises Problem. condition: of the client's copy."""
+    if len(body) > MAX_ENTRY:
+        raise Problem("too-large", TOO_LARGE)
+    etag = etag_of(body)
+    if condition is not None and names_etag(condition, etag):
+        return 304, [*opened.headers[1:], ("etag", etag)], b""
+    return 200, [*opened.headers, ("etag", etag)], body
 
 
 def lookup_path(job: str) -> str:

@@ -31,6 +31,8 @@ BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 COUNTERS = (  # name, help
     ("hits", "Lookups that found a prediction, those in batches too."),
     ("misses", "Lookups that found none."),
+    ("student_answers", "Misses that the version's student answered."),
+    ("student_abstentions", "Misses that the version's student left unanswered."),
     ("texts", "Texts that were matched, those in batches too."),
     ("matches", "Matches that were found in them."),
     ("failed_loads", "Times that a worker could not open a version."),
@@ -42,6 +44,12 @@ GAUGES = (  # name, help, field of a JobStatus
     ("entries", "Entries of the version that is served.", "entries"),
     ("pinned", "1 if a pin, not the newest publish, decides what is served.", "pinned"),
     ("degraded", "1 if something else is served than what should be.", "degraded"),
+    (
+        "student_checked",
+        "Answers of the student before to live queries that the model has answered since.",
+        "student_checked",
+    ),
+    ("student_right", "Those of them that the model gave, too.", "student_right"),
     ("last_success_timestamp_seconds", "When the job's last successful run ended.", "last_success"),
 )
 Labels = tuple[str, ...]

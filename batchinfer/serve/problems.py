@@ -62,10 +62,10 @@ class Problem(Exception):
         return reply(self.status, self.body, MEDIA_TYPE, self.headers)
 
 
-def problem_body(slug: str, detail: str) -> bytes:
-    """A problem's JSON."""
+def problem_body(slug: str, detail: str, **more: bool) -> bytes:
+    """A problem's JSON. more: members beyond those of every problem."""
     status, title = KINDS[slug]
-    content = {"type": f"urn:batchinfer:{slug}", "title": title, "status": status, "detail": detail}
+    content = {"type": f"urn:batchinfer:{slug}", "title": title, "status": status, "detail": detail, **more}
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 

@@ -23,6 +23,7 @@ from batchinfer.versions.pointers import Pointer
 from batchinfer.versions.precision import ServedFigures, read_figures
 from batchinfer.versions.query import QueryReader
 from batchinfer.versions.snapshot import Snapshot
+from batchinfer.versions.student import MissAnswers, StudentRecord
 
 log = logging.getLogger("batchinfer.serve")
 RETRY_AFTER = (("retry-after", "5"),)
@@ -36,7 +37,8 @@ class OpenVersion:
     reader: of queries; it makes lookup keys.
     version: its number.
     headers: of a hit; the first is the content type.
-    miss_reply: the answer to a query that it does not have.
+    miss_reply: the answer to a query that it does not have, and that its student, if it has one, does not answer.
+    student: what is asked such a query first; None where the job does not want that.
     miss_counter: where to count what was not found; None where misses are not recorded.
     """
 
@@ -45,19 +47,25 @@ class OpenVersion:
     version: int
     headers: tuple[tuple[str, str], ...]
     miss_reply: Reply
+    student: MissAnswers | None
     miss_counter: MissCounter | None
 
     @classmethod
     def of(cls, snapshot: Snapshot, version: int, miss_counter: MissCounter | None) -> OpenVersion:
         seconds = snapshot.manifest.spec.max_age
         at = ("batchinfer-version", str(version))
-        body = problem_body("miss", f"{snapshot.manifest.job} has no prediction for this query.")
+        job, student = snapshot.manifest.job, snapshot.on_miss
+        body = problem_body("miss", f"{job} has no prediction for this query.")
+        if student is not None:
+            said = f"{job} has no prediction for this query, and its student abstains."
+            body = problem_body("miss", said, abstained=True)
         return cls(
             snapshot=snapshot,
             reader=snapshot.reader,
             version=version,
             headers=(("content-type", "application/json"), ("cache-control", f"max-age={seconds}"), at),
             miss_reply=reply(404, body, MEDIA_TYPE, (("cache-control", "no-cache"), at)),
+            student=student,
             miss_counter=miss_counter,
         )
 
@@ -115,6 +123,7 @@ class JobStatus:
     failed_loads: how often this worker could not open a version.
     precision: of the version, by verdicts on samples, as batchinfer precision wrote it; None if it did not.
     recall: the same by golden rows that say what an answer contains.
+    student: of the version, as publishing found; None if there was to be none.
     """
 
     job: str
@@ -130,6 +139,17 @@ class JobStatus:
     failed_loads: int
     precision: dict[str, Any] | None
     recall: dict[str, Any] | None
+    student: StudentRecord | None
+
+    @property
+    def student_checked(self) -> int | None:
+        """How many answers of the student before could be checked, as metrics have it."""
+        return None if self.student is None else self.student.checked
+
+    @property
+    def student_right(self) -> int | None:
+        """How many of them were right, as metrics have it."""
+        return None if self.student is None else self.student.right
 
     @property
     def last_success(self) -> float | None:
@@ -266,6 +286,7 @@ class ServedJob:
             failed_loads=self.failed_loads,
             precision=None if figures.precision is None else figures.precision.to_json(),
             recall=None if figures.recall is None else figures.recall.to_json(),
+            student=manifest.student if manifest else None,
         )
 
 
@@ -292,6 +313,8 @@ def _log_version(job: str, opened: OpenVersion) -> None:
             "Serve and publish with one version of Python.",
             job, opened.version, unicode, unicodedata.unidata_version,
         )  # fmt: skip
+    if snapshot.student_fault is not None:
+        log.warning("%s: the student of version %d is not asked. %s", job, opened.version, snapshot.student_fault)
     try:
         _ = snapshot.matches and snapshot.matcher
     except (MissingExtra, IncompatibleMatcher) as exc:

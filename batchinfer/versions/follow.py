@@ -166,6 +166,7 @@ class Follower:
         else:
             verify_once(snapshot)
         snapshot.probe()
+        _ = snapshot.on_miss  # opened now, so that no query waits for it
         if self.matching and snapshot.matches:
             with contextlib.suppress(MissingExtra, IncompatibleMatcher):  # a request for a match says so
                 _ = snapshot.matcher

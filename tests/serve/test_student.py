@@ -1,0 +1,255 @@
+"""A miss that a version's student answers: over HTTP, in batches, by every Lookup, and on the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from batchinfer import AsyncLookup, Lookup
+from batchinfer.client.types import Outcome
+from batchinfer.serve import openapi
+from batchinfer.serve.served_job import ServedJob
+from batchinfer.student.linear import LinearStudent
+from batchinfer.versions import folders
+from batchinfer.versions.follow import Follower
+from batchinfer.versions.layout import STUDENT
+from batchinfer.versions.student import MissAnswers
+from tests.damage import edit_manifest, flipped, made_to_fit, next_version, point
+from tests.factories import Templates, World
+from tests.misses.counts import found
+from tests.pupils import CHOICES, four_words, published
+from tests.serving import Server, serving
+from tests.tiny import ROOT, Cli
+
+SURE, UNSURE = "plum plum fig pear apple peach", "saw plum drill fig"
+LISTED = four_words(1)[0]
+
+
+def made(folder: Path) -> World:
+    """A published job of which misses are asked of the student."""
+    return published(folder, serve={"on_miss": "student"})
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    return Templates(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def world(templates: Templates, tmp_path: Path) -> World:
+    """One that a test may change."""
+    return templates.world(made, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shop(templates: Templates, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One that no test changes."""
+    return templates.world(made, tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def server(shop: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(shop.data.root, tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(params=["http", "folder"])
+def source(request: pytest.FixtureRequest, shop: World) -> str | Path:
+    return request.getfixturevalue("server").url if request.param == "http" else shop.data.root
+
+
+def student_of(world: World) -> LinearStudent:
+    return LinearStudent.from_bytes((folders.folder_of(world.data, 1) / STUDENT).read_bytes())
+
+
+def conforms(schema: str, content: Any) -> None:
+    """To a schema of the service's document."""
+    document = openapi.document()
+    jsonschema.validate(content, {"$ref": f"#/components/schemas/{schema}", "components": document["components"]})
+
+
+def test_an_answer_is_like_a_hit(server: Server, shop: World) -> None:
+    """Its fields, and those that say who answered; it can be kept, and asked for again."""
+    reply, said = server.lookup("shop", text=SURE), student_of(shop)(SURE)
+    assert reply.status == 200
+    content = reply.json
+    hit = server.lookup("shop", text=LISTED)
+    assert list(content) == [*hit.json, "abstained", "version"]
+    assert (content["job"], content["query"], content["prediction"]) == ("shop", {"text": SURE}, "fruit")
+    assert content["scores"] == pytest.approx(dict(zip(CHOICES, said.scores, strict=True)))
+    assert content["score"] == content["scores"]["fruit"]
+    assert (content["source"], content["abstained"], content["version"]) == ("student", False, 1)
+    assert reply.headers["cache-control"] == hit.headers["cache-control"]
+    again = server.lookup("shop", {"if-none-match": reply.headers["etag"]}, text=SURE)
+    assert (again.status, again.body) == (304, b"")
+    conforms("Hit", content)
+
+
+def test_a_text_of_which_it_is_not_sure(server: Server) -> None:
+    """The 404 of a miss, whose problem says so."""
+    for text in (UNSURE, " "):
+        reply = server.lookup("shop", text=text)
+        assert reply.status == 404
+        assert reply.json == {
+            "type": "urn:batchinfer:miss", "title": "No prediction", "status": 404, "abstained": True,
+            "detail": "shop has no prediction for this query, and its student abstains.",
+        }  # fmt: skip
+        assert reply.headers["cache-control"] == "no-cache"
+        conforms("Problem", reply.json)
+
+
+def test_a_batch(server: Server) -> None:
+    """Each of them as alone, in order; what does not fit the key is refused as ever."""
+    content = server.batch("shop", [{"text": SURE}, {"text": UNSURE}, {"text": LISTED}, {"id": "a"}]).json
+    answered, left, hit, refused = content["results"]
+    assert answered == {"found": True} | server.lookup("shop", text=SURE).json
+    assert left == {"found": False, "query": {"text": UNSURE}, "abstained": True}
+    assert (hit["source"], refused["found"]) == ("model", False)
+    conforms("Results", content)
+
+
+def test_every_lookup(source: str | Path, server: Server) -> None:
+    """From the folder as over HTTP, one and many, blocking or not."""
+    expected = server.lookup("shop", text=SURE).json
+    with Lookup(source, "shop") as lookup:
+        assert lookup.get(text=SURE) == expected
+        assert lookup.get(text=UNSURE) is None
+        many = lookup.get_many([{"text": SURE}, {"text": UNSURE}, {"text": LISTED}, {"id": "a"}])
+        assert [many[0], many[1], many[2] == lookup.get(text=LISTED)] == [expected, None, True]
+        assert asyncio.run(in_a_loop(source)) == [expected, None]
+
+
+async def in_a_loop(source: str | Path) -> list[Outcome]:
+    async with AsyncLookup(source, "shop") as lookup:
+        [first] = await lookup.get_many([{"text": SURE}])
+        return [first, await lookup.get(text=UNSURE)]
+
+
+def test_what_is_counted(server: Server, world: World) -> None:
+    """Every miss is recorded, answered or not, and counted as what it was."""
+
+    def counts() -> list[float]:
+        names = ("hits", "misses", "student_answers", "student_abstentions")
+        return [server.metric(f"batchinfer_{name}_total", job="shop") for name in names]
+
+    before = counts()
+    for text in (SURE, SURE, UNSURE, LISTED):
+        server.lookup("shop", text=text)
+    server.batch("shop", [{"text": SURE}, {"text": UNSURE}, {"text": LISTED}])
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [2, 5, 3, 2]
+    status = server.get("/v1/jobs/shop").json
+    assert status["student"]["threshold"] == pytest.approx(student_of(world).threshold)
+    conforms("Job", status)
+
+
+@pytest.mark.long
+def test_answered_misses_are_recorded(world: World, tmp_path: Path) -> None:
+    """The model is to see all that clients ask, not the hard ones alone."""
+    with serving(world.data.root, tmp_path / "server") as server:
+        assert [server.lookup("shop", text=text).status for text in (SURE, UNSURE)] == [200, 404]
+    assert found(world.data) == {f'{{"text":"{SURE}"}}': 1, f'{{"text":"{UNSURE}"}}': 1}
+
+
+def test_the_command(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lookup gives its answer, and says if it abstains."""
+    batchinfer = Cli(monkeypatch, capsys, world.data.root)
+    assert batchinfer("lookup", "shop", f"text={SURE}", "--json").json["source"] == "student"
+    missed = batchinfer("lookup", "shop", f"text={UNSURE}")
+    assert (missed.code, "and its student abstains" in missed.sentence) == (6, True)
+
+
+@pytest.mark.long
+def test_off_unless_the_job_asks_for_it(world: World) -> None:
+    """A version has a student, and nobody asks it, nor loads numpy."""
+    world.changed(serve=None).publish()
+    assert (folders.folder_of(world.data, 2) / STUDENT).exists()
+    code = (
+        "import sys; from batchinfer import Lookup\n"
+        f"assert Lookup({str(world.data.root)!r}, 'shop').get(text={SURE!r}) is None\n"
+        "assert 'numpy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("damaged", ["a checksum", "what it holds"])
+def test_a_damaged_student_is_a_damaged_version(world: World, damaged: str) -> None:
+    """The one before goes on, and the problem names the file."""
+    follower = Follower(world.data)
+    follower.refresh()
+    if damaged == "a checksum":
+        next_version(world.data, 1, 2, flipped(STUDENT))
+    else:
+        next_version(world.data, 1, 2)
+        (folders.folder_of(world.data, 2) / STUDENT).write_bytes(b"PK no zip")
+        made_to_fit(folders.folder_of(world.data, 2))
+        point(world.data, 2)
+    follower.refresh()
+    assert follower.followed.pointer is not None
+    assert follower.followed.pointer.version == 1
+    assert "student.npz is" in (follower.followed.problem or "")
+
+
+def newer(folder: Path) -> None:
+    """A student that a program to come made."""
+    with np.load(io.BytesIO((folder / STUDENT).read_bytes())) as file:
+        content = dict(file)
+    said = json.loads(content["facts"].tobytes()) | {"format": 9}
+    content["facts"] = np.frombuffer(json.dumps(said).encode(), np.uint8)
+    np.savez_compressed(folder / STUDENT, **content)
+    made_to_fit(folder)
+
+
+@pytest.mark.parametrize("why", ["newer", "no numpy"])
+def test_a_student_that_cannot_be_asked(
+    world: World, why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The version is served without, as if there were none, and the log says so."""
+    if why == "newer":
+        newer(folders.folder_of(world.data, 1))
+        point(world.data, 1)
+    else:
+        monkeypatch.setitem(sys.modules, "batchinfer.student.linear", None)
+    served = ServedJob(world.data, records_misses=False)
+    with caplog.at_level(logging.WARNING, "batchinfer.serve"):
+        served.refresh()
+    opened = served.open_version()
+    assert opened.student is None
+    assert b"abstain" not in opened.miss_reply[2]
+    expected = "made by a newer batchinfer" if why == "newer" else r"batchinfer-cache[student]"
+    assert "the student of version 1 is not asked" in caplog.text
+    assert expected in caplog.text
+    with Lookup(world.data.root, "shop") as lookup:
+        assert lookup.get(text=SURE) is None
+
+
+def test_a_manifest_that_asks_for_a_student_of_another_key(world: World) -> None:
+    """A student reads one text: of a version with two columns, or a number, none is asked."""
+    edit_manifest(folders.folder_of(world.data, 1), key=[{"name": "text", "kind": "integer"}])
+    point(world.data, 1)
+    follower = Follower(world.data)
+    follower.refresh()
+    assert follower.followed.snapshot is not None
+    assert follower.followed.snapshot.on_miss is None
+
+
+def test_choices_with_any_characters() -> None:
+    """They are in the body as they are."""
+    choices = ('50% "sure"', "\N{SNOWMAN}\n", "%r")
+    weights = np.zeros((3, 16))
+    student = LinearStudent(choices, 0.0, weights, np.array([2.0, 1.0, 0.0]))
+    body = MissAnswers('a"b', "te%rxt", 7, student)('say "%s" \N{SNOWMAN}')
+    content = json.loads(body or b"")
+    assert content["query"] == {"te%rxt": 'say "%s" \N{SNOWMAN}'}
+    assert (content["prediction"], list(content["scores"])) == (choices[0], list(choices))
+    assert sum(content["scores"].values()) == pytest.approx(1)
