@@ -115,9 +115,7 @@ def release_candidate(
     check_not_empty(manifest.rows, consent)
     differs = confirm_candidate_list(job, data, manifest, name, person, yes=consent.yes)
     with folders.draft_folder(data) as draft:
-        with os_errors(draft):
-            for file in {PREDICTIONS, CALIBRATION, STUDENT} & manifest.files.keys():
-                shutil.copyfile(place / file, draft / file)
+        _copy_files(place, draft, manifest)
         compared = _compared(data, draft, manifest, parent)
         confirm_removal(compared.changes, compared.served, person, yes=consent.yes)
         with data.scratch() as scratch, scratch_database(scratch) as db:
@@ -136,6 +134,13 @@ def release_candidate(
     return CandidateReport(
         job.name, name, version, manifest, compared.changes, pinned, removed, list_differs=differs
     )  # fmt: skip
+
+
+def _copy_files(place: Path, draft: Path, manifest: Manifest) -> None:
+    """What is published as it is; the other files are made of it."""
+    with os_errors(draft):
+        for file in {PREDICTIONS, CALIBRATION, STUDENT} & manifest.files.keys():
+            shutil.copyfile(place / file, draft / file)
 
 
 def _compared(data: JobData, candidate: Path, manifest: Manifest, parent: int | None) -> Compared:
