@@ -24,7 +24,7 @@ LONG_TEXTS = (
     "batchinfer.long_texts"  # in the file's metadata: 1 where it may hold some, 0 where not; older programs did not say
 )
 
-PARTS = 1 << 20  # bytes of rows whose long texts are set aside that a query sees at once
+SEEN = 128  # such a part of the memory may rows take that a query sees at once, with their long texts set aside
 LARGE_GROUP = 128 << 20  # bytes of a row group's texts, which DuckDB holds in memory, several times
 
 
@@ -63,10 +63,11 @@ def read_batches(
             yield from reader
         return
     name = quoted(one(db, "SELECT current_database()"))
+    most = table_memory() // SEEN
     batches = row_batches(path, pq.read_schema(path).names, rows_at_once)
     # DuckDB makes twenty copies of a text on its way through JSON: two of the longest are too many.
     for batch in itertools.chain.from_iterable(cut(batch, MOST_TEXT) for batch in batches):
-        for part in [batch] if shortened is None else cut(shortened(batch), PARTS):
+        for part in [batch] if shortened is None else cut(shortened(batch), most):
             reading = db.cursor()
             try:
                 reading.execute(f"USE {name}")
