@@ -121,10 +121,8 @@ def release_candidate(
         with data.scratch() as scratch, scratch_database(scratch) as db:
             held = make_findable(db, manifest.key, draft, job.spec, info)
         version = next_number(data, store)
-        # Its matcher is that of the job as it is now; who makes it anew, without an entry, goes by what the manifest says.
-        match = job.spec.model_dump(mode="json", by_alias=True)["match"]
         released = manifest.derive(
-            spec={**manifest.document["spec"], "match": match},
+            spec=_matched_spec(manifest, job),
             version=version, created_at=iso(now()), parent=parent, candidate=name,
             match=None if held is None else held.to_json(), forced=asdict(forced) if forced else None,
         )  # fmt: skip
@@ -141,6 +139,14 @@ def _copy_files(place: Path, draft: Path, manifest: Manifest) -> None:
     with os_errors(draft):
         for file in {PREDICTIONS, CALIBRATION, STUDENT} & manifest.files.keys():
             shutil.copyfile(place / file, draft / file)
+
+
+def _matched_spec(manifest: Manifest, job: Job) -> dict[str, Any]:
+    """A candidate's job file, with the match section of the job as it is now, by which its matcher is made.
+
+    Who makes the matcher anew, without an entry, goes by it.
+    """
+    return {**manifest.document["spec"], "match": job.spec.model_dump(mode="json", by_alias=True)["match"]}
 
 
 def _compared(data: JobData, candidate: Path, manifest: Manifest, parent: int | None) -> Compared:
