@@ -49,8 +49,6 @@ def schema() -> dict[str, Any]:
             field.pop("title", None)
             if note := TEXTS["notes"].get(prefix + name):
                 field.setdefault("description", note)
-            if prefix + name in TEXTS["unused"]:
-                field["description"] += " Checked and kept; not used yet."
             if isinstance(field.get("default"), dict):
                 del field["default"]
             if iso := re.fullmatch(r"PT(\d+)([HMS])", str(field.get("default"))):
@@ -83,8 +81,6 @@ def job_file_page() -> str:
     for name, ref in section_refs(whole).items():
         section = whole["$defs"][ref]
         parts += [f"\n## {name}\n", f"{section['description']}\n"]
-        if name in TEXTS["unused"]:
-            parts.append("Checked and kept, so that a job file can have it already; no command uses it yet.\n")
         parts += table(f"{name}.", section, whole)
         for inner, inner_ref in section_refs(section).items():
             below = whole["$defs"][inner_ref]

@@ -39,6 +39,7 @@ COMMANDS = {
     "export": ("runs", "Predictions with raw text and scores, as a file."),
     "failures": ("runs", "Rows without a prediction, and why."),
     "runs": ("runs", "The history of runs."),
+    "schedule": ("schedule", "Run jobs at their times, or let another scheduler."),
     "audit": ("audit", "How well each group of rows is served."),
     "versions": ("versions", "The published versions."),
     "pin": ("versions", "Serve one version until it is unpinned."),

@@ -225,13 +225,6 @@ def _part_fault(name: str, spec: JobSpec) -> str | None:
     return None
 
 
-def unused_fields(spec: JobSpec) -> list[str]:
-    """A sentence for each field that the job file has and no command uses yet."""
-    if spec.schedule is None:
-        return []
-    return ["schedule: no command starts a run by it yet; start batchinfer run with cron or a timer of the system."]
-
-
 def _used_columns(content: Mapping[str, Any]) -> list[str]:
     """The columns that a row's question is made of; none of a template that is invalid, which is reported elsewhere."""
     from batchinfer.prompting.template import PromptTemplate

@@ -5,7 +5,6 @@ The descriptions here are the field's documentation: the JSON Schema and docs/jo
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -17,12 +16,13 @@ from pydantic import (
     model_validator,
 )
 
-from batchinfer.core.fields import ColumnType, Duration, Names, NonEmpty, Scalar, Section, Share, Timezone, distinct
+from batchinfer.core.fields import ColumnType, Duration, Names, NonEmpty, Scalar, Section, Share, distinct
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.job.audit_spec import AuditSpec
 from batchinfer.job.calibrate_spec import CalibrateSpec
 from batchinfer.job.eval_spec import EvalSpec
 from batchinfer.job.parts import Part
+from batchinfer.job.schedule_spec import ScheduleSpec
 from batchinfer.job.student_spec import StudentSpec
 from batchinfer.prompting.output import OutputSpec
 from batchinfer.prompting.spec import PromptSpec, SamplingSpec
@@ -242,25 +242,6 @@ class ServeSpec(Section):
     on_miss: Literal["miss", "student"] = Field(
         "miss", description="student: what is not there is asked of the version's student, which answers or abstains."
     )
-
-
-CRON_FIELDS = 5
-CRON_FIELD = re.compile(r"(\*|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(/\d+)?(,(\*|[0-9a-zA-Z]+(-[0-9a-zA-Z]+)?)(/\d+)?)*")
-
-
-class ScheduleSpec(Section):
-    """Times at which the job is to run."""
-
-    cron: str
-    timezone: Timezone = "UTC"
-
-    @field_validator("cron")
-    @classmethod
-    def _five_fields(cls, cron: str) -> str:
-        fields = cron.split()
-        if len(fields) != CRON_FIELDS or not all(CRON_FIELD.fullmatch(field) for field in fields):
-            raise ValueError("must be five cron fields, such as 0 3 * * 1 (Mondays at 3:00)")
-        return cron
 
 
 class OnErrorsSpec(Section):

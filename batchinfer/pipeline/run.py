@@ -13,7 +13,6 @@ from batchinfer.engines.protocol import Engine
 from batchinfer.engines.start import engine_for
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import counted
-from batchinfer.job.checks import unused_fields
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.generate import Generator
 from batchinfer.pipeline.on_errors import mostly_bad
@@ -39,8 +38,6 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
     Raises Stopped, GateFailed and other BatchinferErrors; what was committed stays.
     """
     began = time.monotonic()
-    for sentence in unused_fields(job.spec):
-        console.info(sentence)
     with contextlib.ExitStack() as held:
         held.enter_context(begun(job, data, f"batchinfer run {job.name}", options.input, console.info))
         stop = held.enter_context(stopping(options.max_hours, console.info, options.stop_seconds))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from batchinfer.errors import SpecError
 from batchinfer.job import reader
-from batchinfer.job.checks import unused_fields
 from batchinfer.job.spec import JobSpec
 from tests.job.files import SMALLEST, problems
 
@@ -216,13 +215,6 @@ def test_any_text_gives_a_job_or_a_spec_error(text: str) -> None:
     """Whatever a file holds, it is either read or refused with sentences."""
     with pytest.raises(SpecError):
         reader.parse(text, "job.yaml")
-
-
-def test_a_schedule_is_said_to_be_unused() -> None:
-    """A field that no command uses yet is kept, and its user is reported what to do instead."""
-    assert unused_fields(reader.parse(SMALLEST, "job.yaml")) == []
-    [sentence] = unused_fields(reader.parse(SMALLEST + 'schedule: {cron: "0 3 * * 1"}\n', "job.yaml"))
-    assert sentence.startswith("schedule: no command starts a run by it yet; start batchinfer run with cron")
 
 
 def refused(lines: str) -> str:

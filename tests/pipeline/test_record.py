@@ -11,11 +11,9 @@ import pytest
 from batchinfer.cache.schema import RunStatus
 from batchinfer.errors import BatchinferError, Interrupted, Stopped, StoreError
 from batchinfer.pipeline.record import RunRecord
-from batchinfer.pipeline.run import run
 from batchinfer.pipeline.stop import StopNow
 from batchinfer.planning.prepare import Options
 from tests.factories import LENIENT, World, imports_job
-from tests.tiny import RecordingConsole
 
 
 @pytest.fixture
@@ -73,10 +71,3 @@ def test_a_status_of_a_newer_program_hides_nothing(world: World) -> None:
     with world.store.open(write=True) as db:
         db.execute("UPDATE runs SET status = 'postponed'")
     assert [row.status for row in world.store.runs()] == [RunStatus.UNKNOWN]
-
-
-def test_a_run_says_that_a_schedule_is_not_used_yet(world: World) -> None:
-    """A schedule in the job file is accepted, and each run says that nothing starts one by it."""
-    console = RecordingConsole()
-    run(world.changed(schedule={"cron": "0 3 * * 1"}).job, world.data, Options(), console)
-    assert console.said[0].startswith("schedule: no command starts a run by it yet")

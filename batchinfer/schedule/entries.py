@@ -1,0 +1,79 @@
+"""The jobs that have a schedule: those that were named, or all below ./jobs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from batchinfer.core.records import Info
+from batchinfer.errors import BatchinferError, UsageError, counted
+from batchinfer.job import reader
+from batchinfer.job.reader import FILE, Job
+from batchinfer.schedule.agenda import ScheduledJob
+
+
+def named_entries(jobs: Sequence[str]) -> list[ScheduledJob]:
+    """The entries of these jobs; of none, those of all jobs below ./jobs that have a schedule.
+
+    Raises UsageError or SpecError.
+    """
+    if jobs:
+        return [_entry(reader.load(job, os.environ)) for job in jobs]
+    found = [reader.load(str(path), os.environ) for path in _files()]
+    entries = [ScheduledJob(job, job.spec.schedule) for job in found if job.spec.schedule is not None]
+    if not entries:
+        raise UsageError(
+            f"None of the {counted(len(found), 'job')} below {Path('jobs').absolute()} has a section schedule: "
+            'add schedule: {cron: "0 3 * * 1"} to a job file, or name a job that has one.'
+        )
+    return entries
+
+
+class JobFiles:
+    """Reads the job files again and again, and says once what is wrong with one."""
+
+    def __init__(self, jobs: Sequence[str], info: Info) -> None:
+        """jobs: as they were named; none: all below ./jobs."""
+        self._paths = [reader.find(job) for job in jobs]
+        self._info = info
+        self._read: dict[Path, tuple[int, ScheduledJob | None]] = {}
+
+    def __call__(self) -> list[ScheduledJob]:
+        """Those that have a schedule now, each name once. What cannot be read is left out as long as that is so."""
+        entries: dict[str, ScheduledJob] = {}
+        paths = self._paths or _files()
+        self._read = {path: read for path, read in self._read.items() if path in paths}
+        for path in paths:
+            if (entry := self._entry(path)) is not None:
+                entries.setdefault(entry.name, entry)
+        return list(entries.values())
+
+    def _entry(self, path: Path) -> ScheduledJob | None:
+        try:
+            changed = path.stat().st_mtime_ns
+        except OSError:
+            changed = 0
+        if path not in self._read or self._read[path][0] != changed:
+            self._read[path] = changed, self._load(path)
+        return self._read[path][1]
+
+    def _load(self, path: Path) -> ScheduledJob | None:
+        try:
+            job = reader.load(str(path), os.environ)
+        except BatchinferError as exc:
+            self._info(f"{exc} It is not run as long as that is so.")
+            return None
+        return None if job.spec.schedule is None else ScheduledJob(job, job.spec.schedule)
+
+
+def _files() -> list[Path]:
+    return sorted(path.absolute() for path in Path("jobs").glob(f"*/{FILE}"))
+
+
+def _entry(job: Job) -> ScheduledJob:
+    if job.spec.schedule is None:
+        raise UsageError(
+            f'{job.path} has no section schedule: add one, such as schedule: {{cron: "0 3 * * 1", timezone: Europe/Berlin}}.'
+        )
+    return ScheduledJob(job, job.spec.schedule)

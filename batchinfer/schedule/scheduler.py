@@ -1,0 +1,185 @@
+"""The loop of `batchinfer schedule run`: looks which jobs are due, starts them, settles how they ended, waits.
+
+    entries ─► what is due ─► start ─► running ─► settled on disk
+       ▲                                              │
+       └────────────── wait, a minute at most ◄───────┘
+
+A due time is on disk as unfinished before its run begins, and as settled once that ended: a scheduler that dies between
+begins it again, and the cache has what was answered.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from batchinfer.core.clock import iso
+from batchinfer.core.records import Info
+from batchinfer.errors import BatchinferError, ExitCode, counted
+from batchinfer.schedule.agenda import Due, ScheduledJob, Settled, due_run, to_start
+from batchinfer.schedule.launch import Ended, Launcher, Running
+from batchinfer.schedule.memory import Memory, believable
+
+LOOK_SECONDS = 60.0  # at most between two looks: job files change, and clocks are set
+HELD_AGAIN = timedelta(minutes=1)  # after which a run that something else stood in the way of is tried again
+
+Source = Callable[[], Sequence[ScheduledJob]]  # the jobs that have a schedule now
+
+
+class Clock(Protocol):
+    """The time, and waiting for it."""
+
+    def now(self) -> datetime:
+        """In UTC."""
+
+    def wait(self, seconds: float) -> None:
+        """Until so many seconds have passed, or somebody wakes the scheduler."""
+
+
+class SystemClock:
+    """The system's clock. Threads and handlers of signals may wake who waits."""
+
+    def __init__(self) -> None:
+        self._woken = threading.Event()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def wait(self, seconds: float) -> None:
+        self._woken.wait(seconds)
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """Ends the wait that is going on, or the next one."""
+        self._woken.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run that goes on.
+
+    due: what it is for.
+    process: what was started.
+    """
+
+    due: Due
+    process: Running
+
+
+class Scheduler:
+    """Runs jobs at their times, until it is told to stop."""
+
+    def __init__(
+        self, source: Source, launch: Launcher, memory: Memory, clock: Clock, info: Info, at_once: int = 1
+    ) -> None:
+        """info: told what happens, one line each. at_once: how many jobs may run. Raises StoreError."""
+        self._source, self._launch, self._memory, self._clock, self._info = source, launch, memory, clock, info
+        self._at_once = at_once
+        self._known = memory.read()
+        self._runs: dict[str, _Run] = {}
+        self._held: dict[str, datetime] = {}  # jobs that something else holds, and when to try again
+        self._names: set[str] = set()
+        self._asked: set[str] = set()  # runs that were told to stop
+        self._stopping = False
+
+    def run(self) -> None:
+        """Returns once it was told to stop and nothing runs any more. Hold `Memory.scheduling` around it."""
+        try:
+            while not (self._stopping and not self._runs):
+                self._clock.wait(self.step())
+        finally:
+            self._stop_runs()  # none unless something failed
+
+    def stop(self) -> None:
+        """Starts nothing more, and asks what runs to end in order. A signal's handler may call it."""
+        self._stopping = True
+
+    def step(self) -> float:
+        """One look: settles what ended, starts what is due. Returns the seconds until something can happen by itself."""
+        self._settle_ended()
+        if self._stopping:
+            self._stop_runs()
+            return LOOK_SECONDS if self._runs else 0.0
+        now = self._clock.now()
+        entries = self._entries(now)
+        due = [found for entry in entries if (found := self._due(entry, now)) is not None]
+        for each in to_start(due, self._runs.keys(), self._at_once):
+            self._start(each, now)
+        return self._until_next(entries, now)
+
+    def _stop_runs(self) -> None:
+        """Asks each run once: asked again, it would not finish what is in flight."""
+        for name in self._runs.keys() - self._asked:
+            self._asked.add(name)
+            self._info(f"{name}: asked to stop in order.")
+            self._runs[name].process.stop()
+
+    def _entries(self, now: datetime) -> list[ScheduledJob]:
+        """The jobs as their files have them now; what is new is noted: its times count from here on."""
+        entries = list(self._source())
+        names = {entry.name for entry in entries}
+        for entry in entries:
+            if entry.name not in self._known:
+                self._remember(entry.name, Settled(now))
+            self._remember(entry.name, believable(self._known[entry.name], now))
+            if entry.name not in self._names:
+                self._info(f"{entry.name}: {entry.schedule.words}; next at {_next(entry, self._known[entry.name])}")
+        for name in sorted(self._names - names):
+            self._info(f"{name} has no schedule any more.")
+        self._names = names
+        return entries
+
+    def _due(self, entry: ScheduledJob, now: datetime) -> Due | None:
+        if self._held.get(entry.name, now) > now:
+            return None
+        return due_run(entry, self._known[entry.name], now)
+
+    def _start(self, due: Due, now: datetime) -> None:
+        name, before = due.entry.name, self._known[due.entry.name]
+        self._held.pop(name, None)
+        self._remember(name, replace(before, since=max(before.since, due.at), unfinished=due.at, began=now, ended=None))
+        more = f", which stands for {counted(due.passed, 'due time')}" if due.passed > 1 else ""
+        self._info(f"{name}: the run of {iso(due.at)} begins{more}.")
+        try:
+            self._runs[name] = _Run(due, self._launch(due.entry))
+        except (BatchinferError, OSError) as exc:
+            self._settle(due, Ended(ExitCode.FAILED, f"It could not be started: {exc}"))
+
+    def _settle_ended(self) -> None:
+        for name, run in list(self._runs.items()):
+            ended = run.process.ended()
+            if ended is not None:
+                del self._runs[name]
+                self._settle(run.due, ended)
+
+    def _settle(self, due: Due, ended: Ended) -> None:
+        """Notes how a run ended. It stays unfinished where it was stopped with the scheduler, or something else held the job."""
+        name, now = due.entry.name, self._clock.now()
+        is_held = ended.exit_code == ExitCode.BUSY
+        is_cut = self._stopping and ended.exit_code in (ExitCode.STOPPED, ExitCode.INTERRUPTED)
+        if is_held:
+            self._held[name] = now + HELD_AGAIN
+        unfinished = due.at if is_held or is_cut else None
+        self._remember(name, replace(self._known[name], unfinished=unfinished, ended=now, exit_code=ended.exit_code))
+        failed = "" if ended.exit_code == ExitCode.DONE else f" (exit code {ended.exit_code})"
+        self._info(f"{name}: the run of {iso(due.at)} ended{failed}. {ended.said}")
+
+    def _remember(self, name: str, settled: Settled) -> None:
+        if self._known.get(name) != settled:
+            self._known[name] = settled
+            self._memory.write(self._known)
+
+    def _until_next(self, entries: Sequence[ScheduledJob], now: datetime) -> float:
+        """Seconds until something is due, or to be tried again; runs that end wake the clock."""
+        times = [next(entry.schedule.times_after(now), None) for entry in entries]
+        times += [time for time in self._held.values() if time > now]
+        nearest = min((time for time in times if time is not None), default=now + timedelta(seconds=LOOK_SECONDS))
+        return min(LOOK_SECONDS, max(0.0, (nearest - now).total_seconds()))
+
+
+def _next(entry: ScheduledJob, settled: Settled) -> str | None:
+    """The first due time that is not settled, as text."""
+    return iso(settled.unfinished or next(entry.schedule.times_after(settled.since), None))

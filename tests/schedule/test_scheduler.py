@@ -1,0 +1,304 @@
+"""Weeks of a simulated clock: each due time is run once, whatever happens between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from batchinfer.errors import Busy, ExitCode, StoreError
+from batchinfer.schedule import scheduler
+from batchinfer.schedule.agenda import ScheduledJob
+from batchinfer.schedule.memory import Memory
+from batchinfer.schedule.scheduler import Scheduler
+from tests.schedule.made import START, SimulatedClock, SimulatedLauncher, scheduled
+
+YEAR = timedelta(weeks=52)
+
+
+@pytest.fixture(autouse=True)
+def _sleepy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A year has half a million minutes: the scheduler sleeps until something is due."""
+    monkeypatch.setattr(scheduler, "LOOK_SECONDS", YEAR.total_seconds())
+
+
+class Simulation:
+    """A scheduler over simulated time, that can be stopped, killed and started again."""
+
+    def __init__(self, root: Path, entries: Sequence[ScheduledJob], start: datetime = START, at_once: int = 1) -> None:
+        self.root, self.entries, self.at_once = root, list(entries), at_once
+        self.clock = SimulatedClock(start)
+        self.launcher = SimulatedLauncher(self.clock)
+        self.said: list[str] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """A new scheduler on the same folder, as after a crash: what ran is gone with the old one."""
+        self.launcher.runs.clear()
+        self.scheduler = Scheduler(
+            lambda: self.entries, self.launcher, Memory(self.root), self.clock, self.said.append, self.at_once
+        )
+
+    def until(self, end: datetime) -> None:
+        """Lets the scheduler work until then; it sleeps no longer than it wants to."""
+        while self.clock.now() < end:
+            seconds = self.scheduler.step()
+            runs = [(run.ends - self.clock.now()).total_seconds() for run in self.launcher.runs]
+            nearest = min([seconds, *(left for left in runs if left > 0)])
+            self.clock.time = min(end, self.clock.now() + timedelta(seconds=max(nearest, 1)))
+        self.scheduler.step()
+
+    def after(self, time: timedelta) -> None:
+        self.until(self.clock.now() + time)
+
+
+def days(
+    zone: str, start: datetime, end: datetime, hour: int, minute: int, weekday: int | None = None
+) -> list[datetime]:
+    """Every date between two times at a time of day, in UTC, as the calendar has it: an oracle without cron."""
+    local, found, day = ZoneInfo(zone), [], start.astimezone(ZoneInfo(zone)).date()
+    while day <= end.astimezone(local).date():
+        time = datetime(day.year, day.month, day.day, hour, minute, tzinfo=local).astimezone(UTC)
+        if start < time <= end and weekday in (None, day.weekday()):
+            found.append(time)
+        day += timedelta(days=1)
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("zone", "change"),
+    [
+        ("Europe/Berlin", date(2026, 3, 29)),
+        ("America/New_York", date(2026, 3, 8)),
+        ("Australia/Lord_Howe", date(2026, 10, 4)),
+    ],
+)
+def test_a_year_over_both_changes_of_the_clocks(tmp_path: Path, zone: str, change: date) -> None:
+    """52 weeks of weekly and daily jobs and a chained one: each due time is run once, in time and in order.
+
+    So is each date of a time that one night leaves out and another has twice.
+    """
+    chained = scheduled("names_check", "0 3 * * 1", zone, input={"job": "names", "key": ["id"]})
+    others = [
+        scheduled("names", "0 3 * * 1", zone),
+        scheduled("daily", "15 4 * * *", zone),
+        scheduled("night", "15 2 * * *", zone),
+    ]
+    world = Simulation(tmp_path, [chained, *others])
+    world.after(YEAR)
+    mondays = days(zone, START, START + YEAR, 3, 0, weekday=0)
+    assert world.launcher.times("names") == mondays
+    assert world.launcher.times("names_check") == [time + timedelta(minutes=10) for time in mondays]
+    assert world.launcher.times("daily") == days(zone, START, START + YEAR, 4, 15)
+    nights = [time.astimezone(ZoneInfo(zone)) for time in world.launcher.times("night")]
+    assert len({night.date() for night in nights}) == len(nights) == YEAR.days
+    [changed] = [night.hour for night in nights if night.date() == change]
+    assert changed in (2, 3)
+    assert world.launcher.most_at_once == 1
+
+
+def test_downtime_is_made_up_for_once(tmp_path: Path) -> None:
+    """Of due times that passed while no scheduler ran, one run stands for all; it is not repeated at the next start."""
+    world = Simulation(tmp_path, [scheduled()])
+    world.after(timedelta(weeks=2))
+    world.clock.time += timedelta(weeks=5)
+    world.restart()
+    world.after(timedelta(hours=1))
+    world.restart()
+    world.after(timedelta(days=1))
+    assert len(world.launcher.begun) == 3
+    assert "stands for 5 due times" in "".join(world.said)
+
+
+def test_what_is_new_waits_for_its_next_time(tmp_path: Path) -> None:
+    """A job that gets a schedule is not run for the times before it had one, also if the scheduler was not there."""
+    world = Simulation(tmp_path, [scheduled()])
+    world.after(timedelta(weeks=1))
+    world.entries.append(scheduled("later", "0 4 * * 1"))
+    world.after(timedelta(days=1))
+    assert world.launcher.times("later") == []
+    world.after(timedelta(weeks=1))
+    assert len(world.launcher.times("later")) == 1
+
+
+def test_a_run_that_takes_too_long_is_not_started_on_top_of_itself(tmp_path: Path) -> None:
+    """The due times that pass meanwhile are made up for by one run, when it has ended."""
+    world = Simulation(tmp_path, [scheduled(cron="0 * * * *")], at_once=4)
+    world.launcher.takes = lambda _name, number: timedelta(hours=3, minutes=30) if number == 1 else timedelta(minutes=1)
+    world.after(timedelta(hours=8))
+    hours = [(time - START) / timedelta(hours=1) for time in world.launcher.times("shop")]
+    assert hours == [1, 2, 5.5, 6, 7, 8]
+    assert world.launcher.most_at_once == 1
+
+
+def test_jobs_take_turns(tmp_path: Path) -> None:
+    """One runs at a time unless more are allowed; the one that was due first goes first."""
+    entries = [scheduled("b", "0 1 * * *"), scheduled("a", "5 1 * * *"), scheduled("c", "10 1 * * *")]
+    for at_once, most in ((1, 1), (2, 2)):
+        world = Simulation(tmp_path / str(at_once), entries, at_once=at_once)
+        world.launcher.takes = lambda *_: timedelta(hours=1)
+        world.after(timedelta(hours=12))
+        assert [name for name, _ in world.launcher.begun] == ["b", "a", "c"]
+        assert world.launcher.most_at_once == most
+
+
+def test_a_chained_job_waits_for_all_that_it_chains_on(tmp_path: Path) -> None:
+    """Also where several may run at once, and where the upstream was late; one that chains on itself runs anyway."""
+    entries = [
+        scheduled("a_last", "0 1 * * *", input={"job": "middle", "key": ["id"]}),
+        scheduled("middle", "0 1 * * *", input={"job": "z_first", "key": ["id"]}),
+        scheduled("z_first", "0 1 * * *"),
+        scheduled("round", "0 1 * * *", input={"job": "round", "key": ["id"]}),
+    ]
+    world = Simulation(tmp_path, entries, at_once=4)
+    world.after(timedelta(hours=12))
+    assert [name for name, _ in world.launcher.begun] == ["round", "z_first", "middle", "a_last"]
+
+
+def test_a_scheduler_that_dies_begins_again_what_it_had_begun(tmp_path: Path) -> None:
+    """The run of the same due time is begun once more, and settled then."""
+    world = Simulation(tmp_path, [scheduled()])
+    world.launcher.takes = lambda *_: timedelta(hours=5)
+    world.until(datetime(2026, 1, 5, 4, tzinfo=UTC))
+    world.restart()
+    world.after(timedelta(days=3))
+    world.restart()
+    world.after(timedelta(days=3))
+    assert world.launcher.times("shop") == [datetime(2026, 1, 5, hour, tzinfo=UTC) for hour in (3, 4)]
+
+
+def test_a_stop_ends_runs_in_order_once(tmp_path: Path) -> None:
+    """Nothing more is started; what runs is asked once, stays unfinished, and goes on after the next start."""
+    world = Simulation(tmp_path, [scheduled(), scheduled("other", "5 3 * * 1")])
+    world.launcher.takes = lambda *_: timedelta(hours=5)
+    world.until(datetime(2026, 1, 5, 4, tzinfo=UTC))
+    asked: list[str] = []
+    world.launcher.runs[0].stop = lambda: asked.append("stop")  # type: ignore[method-assign]
+    world.scheduler.stop()
+    world.scheduler.step()
+    world.scheduler.step()
+    assert asked == ["stop"]
+    world.launcher.runs[0].stopped = True
+    world.scheduler.run()
+    assert world.launcher.times("other") == []
+    assert Memory(tmp_path).read()["shop"].unfinished == datetime(2026, 1, 5, 3, tzinfo=UTC)
+    world.restart()
+    world.after(timedelta(days=1))
+    assert [name for name, _ in world.launcher.begun] == ["shop", "shop", "other"]
+
+
+def test_max_hours_settles_a_due_time(tmp_path: Path) -> None:
+    """A run that stopped by itself, to go on later, is not begun again before its next time."""
+    world = Simulation(tmp_path, [scheduled()])
+    world.launcher.codes = lambda *_: ExitCode.STOPPED
+    world.after(timedelta(weeks=2))
+    assert len(world.launcher.begun) == 2
+
+
+def test_what_somebody_else_runs_is_tried_again(tmp_path: Path) -> None:
+    """Where a person runs the job at that time, its due time comes once that has ended."""
+    world = Simulation(tmp_path, [scheduled()])
+    world.launcher.takes = lambda *_: timedelta(seconds=2)
+    world.launcher.codes = lambda _name, number: ExitCode.BUSY if number < 3 else ExitCode.DONE
+    world.after(timedelta(weeks=1))
+    assert len(world.launcher.begun) == 4
+    assert Memory(tmp_path).read()["shop"].unfinished is None
+
+
+def test_a_job_that_fails_every_time_is_run_at_each_of_its_times(tmp_path: Path) -> None:
+    """No more often, and no less; how it ended is remembered."""
+    world = Simulation(tmp_path, [scheduled()])
+    world.launcher.codes = lambda *_: ExitCode.FAILED
+    world.after(timedelta(weeks=4))
+    assert len(world.launcher.begun) == 4
+    assert Memory(tmp_path).read()["shop"].exit_code == 1
+
+
+def test_a_job_that_is_removed_while_it_runs_ends_its_run(tmp_path: Path) -> None:
+    """It is not stopped; it is not begun again; others go on."""
+    world = Simulation(tmp_path, [scheduled(), scheduled("other", "0 5 * * *")])
+    world.launcher.takes = lambda *_: timedelta(hours=1)
+    world.until(datetime(2026, 1, 5, 3, 30, tzinfo=UTC))
+    world.entries = world.entries[1:]
+    world.after(timedelta(weeks=2))
+    assert len(world.launcher.times("shop")) == 1
+    assert not world.launcher.runs[0].stopped
+    assert "shop has no schedule any more." in world.said
+    assert len(world.launcher.times("other")) == 18
+
+
+def test_a_clock_that_went_wrong(tmp_path: Path) -> None:
+    """Set back by an hour, nothing is run twice; set right after a year ahead, the job runs at its times again."""
+    world = Simulation(tmp_path, [scheduled()])
+    world.until(datetime(2026, 1, 5, 3, 30, tzinfo=UTC))
+    world.clock.time -= timedelta(hours=1)
+    world.after(timedelta(days=1))
+    assert len(world.launcher.begun) == 1
+    before = world.clock.now()
+    world.clock.time += timedelta(days=366)
+    world.after(timedelta(hours=1))
+    world.clock.time = before
+    world.after(timedelta(weeks=1))
+    assert len(world.launcher.begun) == 3
+
+
+def test_a_run_that_cannot_be_started(tmp_path: Path) -> None:
+    """It counts as failed, and is said; the scheduler goes on."""
+    world = Simulation(tmp_path, [scheduled()])
+
+    def failing(_name: str, _number: int) -> timedelta:
+        raise StoreError("The disk is full.")
+
+    world.launcher.takes = failing
+    world.after(timedelta(weeks=1))
+    assert any("could not be started: The disk is full." in said for said in world.said)
+
+
+def test_a_failure_of_the_scheduler_stops_its_runs(tmp_path: Path) -> None:
+    """They are asked to end in order, and what went wrong is raised."""
+    world = Simulation(tmp_path, [scheduled()])
+    world.until(datetime(2026, 1, 5, 3, 1, tzinfo=UTC))
+
+    def broken() -> list[ScheduledJob]:
+        raise StoreError("The folder is gone.")
+
+    world.entries = []
+    world.scheduler._source = broken
+    with pytest.raises(StoreError, match="gone"):
+        world.scheduler.run()
+    assert world.launcher.runs[0].stopped
+
+
+def test_one_scheduler_for_a_folder(tmp_path: Path) -> None:
+    """A second one is told who does it already."""
+    with (
+        Memory(tmp_path).scheduling(),
+        pytest.raises(Busy, match=r"are scheduled by batchinfer schedule run \(process"),
+        Memory(tmp_path).scheduling(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"format": 1, "jobs": {"a": 1}}', b'{"format": 1, "jobs": {"a": {"since": null}}}']
+)
+def test_a_damaged_memory_is_said(tmp_path: Path, content: bytes) -> None:
+    """With what to do."""
+    memory = Memory(tmp_path)
+    memory.folder.mkdir()
+    (memory.folder / "jobs.json").write_bytes(content)
+    with pytest.raises(StoreError, match="Remove it: jobs then run at their next times"):
+        memory.read()
+
+
+def test_a_memory_of_a_newer_program(tmp_path: Path) -> None:
+    """It is not guessed at."""
+    memory = Memory(tmp_path)
+    memory.folder.mkdir()
+    (memory.folder / "jobs.json").write_text('{"format": 2, "jobs": {}}')
+    with pytest.raises(StoreError, match="newer batchinfer"):
+        memory.read()
