@@ -138,6 +138,7 @@ def type_of(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return for eac
             "GoldenSpec": "[section](#gategolden)",
             "EvalGoldenSpec": "[section](#evalgolden)",
             "AuditLimits": "[section](#auditlimits)",
+            "LabelsSpec": "`{path: labels.parquet}`, `{job: large}`",
         }[field["$ref"].rpartition("/")[2]]
     if "const" in field:
         return f"`{field['const']}`"

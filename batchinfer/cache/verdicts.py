@@ -129,6 +129,16 @@ class Verdicts:
                    CASE WHEN verdict IS NULL THEN '{Source.IMPORT}' ELSE '{Source.REVIEW}' END AS source, created_at
             FROM {self._answered_sql} QUALIFY row_number() OVER (PARTITION BY lookup_hash ORDER BY import_id DESC) = 1"""
 
+    @property
+    def said_sql(self) -> str:
+        """All that people said of keys, in order of time, where the cache is attached.
+
+        Columns: lookup_hash, verdict (NULL of a plain import), value (that was judged; NULL: the key as a whole) and answer,
+        both as entries hold them.
+        """
+        value, answer = plain(self._spec, "value"), plain(self._spec, answer_of(self._spec))
+        return f"SELECT lookup_hash, verdict, {value} AS value, {answer} AS answer FROM {IMPORTS} ORDER BY import_id, follows NULLS FIRST"
+
     covered_sql = "covered"
     """Prompts that need no model: every row that asks them has an answer by people."""
 

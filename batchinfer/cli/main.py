@@ -35,6 +35,7 @@ COMMANDS = {
     "precision": ("precision", "Say how many served predictions are right, by a sample."),
     "calibrate": ("calibrate", "Learn scores that are the chance of being right."),
     "distill": ("distill", "Learn the model's scores, for live queries beyond the list."),
+    "finetune": ("finetune", "Train an adapter that makes the model better at this task."),
     "import": ("review", "Import predictions or verdicts; they win over the model's."),
     "export": ("runs", "Predictions with raw text and scores, as a file."),
     "failures": ("runs", "Rows without a prediction, and why."),

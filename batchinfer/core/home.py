@@ -14,6 +14,7 @@ $BATCHINFER_HOME/
         PIN                the version that is served instead, if there is one
         last_run.json      the last run that ended well
         evals/             what prompts and answers were found to be worth, such as precision-v3.json
+        finetune.pt        the checkpoint of an adapter that is being trained; its lock is finetune.lock
         calibration.json   what `calibrate` learned of verdicts; published with each version that uses it
         samples/<id>/      rows drawn for a review, and what they were drawn from
         misses/            what clients asked for and did not find, a file for each day and server
@@ -101,6 +102,11 @@ class JobData:
     @property
     def evals(self) -> Path:
         return self.folder / "evals"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Of an adapter that is being trained."""
+        return self.folder / "finetune.pt"
 
     @property
     def calibration(self) -> Path:

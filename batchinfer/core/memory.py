@@ -22,7 +22,7 @@ def table_memory() -> int:
     said = os.environ.get(VARIABLE)
     if said:
         return _read(said)
-    return min(max(_free() // SHARE, LEAST), MOST)
+    return min(max(free_memory() // SHARE, LEAST), MOST)
 
 
 def batch_bytes() -> int:
@@ -40,7 +40,7 @@ def _read(said: str) -> int:
     return size
 
 
-def _free() -> int:
+def free_memory() -> int:
     """Bytes that can be had: of the machine, or of the container if that has less."""
     found = [size for size in (_of_machine(), _of_container()) if size is not None]
     return min(found, default=MOST * SHARE)

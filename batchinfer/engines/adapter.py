@@ -15,6 +15,7 @@ from batchinfer.engines import bundled
 from batchinfer.engines.models import ModelIdentity
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PROVENANCE = "provenance.json"  # what `batchinfer finetune` notes of how it came to be; others' adapters have none
 OTHER_WEIGHTS = ("adapter_model.bin", "adapter_model.pt")
 MOST_RANK = 512
 MOST_HEADER = 100_000_000  # bytes; a safetensors file says how long its header is, and a damaged one says anything
@@ -37,12 +38,32 @@ def adapter_faults(identity: ModelIdentity, data: JobData) -> list[str]:
         return [f"{folder / CONFIG} cannot be read: {why_unread(exc)}."]
     if not isinstance(config, dict):
         return [f"{folder / CONFIG} holds no JSON object."]
-    faults = list(_config_faults(config))
+    faults = [*_base_faults(folder / PROVENANCE, identity), *_config_faults(config)]
     if (folder / WEIGHTS).is_file():
         return faults + list(_weight_faults(folder / WEIGHTS, config, _base_config(identity, data), identity.label))
     if not any((folder / name).is_file() for name in OTHER_WEIGHTS):
         faults.append(f"{folder} has no weights: there is no {WEIGHTS} in it.")
     return faults
+
+
+def _base_faults(path: Path, identity: ModelIdentity) -> Iterator[str]:
+    """That the base model is another one than the adapter was trained on, where that is known."""
+    try:
+        base = json.loads(path.read_bytes())["base"]
+        digest, model = base["digest"], base["model"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, RecursionError) as exc:
+        yield f"{path} cannot be read: {why_unread(exc)}."
+        return
+    except (KeyError, TypeError):
+        yield f"{path} does not say which base model the adapter is of."
+        return
+    if digest != identity.digest:
+        yield (
+            f"it was trained on other weights of its base model, {model}, than {identity.label} has now: train it again with "
+            "batchinfer finetune, or put the base model back that it was trained on."
+        )
 
 
 def _config_faults(config: Mapping[str, Any]) -> Iterator[str]:

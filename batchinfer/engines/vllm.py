@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines import continuations, environment, grammars
 from batchinfer.engines.continuations import ContinuationScorer
 from batchinfer.engines.devices import Placement
+from batchinfer.engines.models import folder_digest
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.errors import MissingExtra, ModelError
 
@@ -107,10 +109,12 @@ class VllmDriver:
         self._task = task
 
     def _lora_request(self, folder: str) -> Any:
+        """Named by its weights: vLLM would take what it computed for other weights of the same name."""
         from vllm.lora.request import LoRARequest
 
-        number = self._adapters.setdefault(folder, len(self._adapters) + 1)
-        return LoRARequest(f"adapter-{number}", number, folder)
+        digest = folder_digest(Path(folder))
+        number = self._adapters.setdefault(digest, len(self._adapters) + 1)
+        return LoRARequest(digest, number, folder)
 
     def add(self, prompt: Prompt) -> Failure | None:
         """Takes one prompt; a Failure if vLLM refuses it, and then only this one is lost."""
@@ -167,6 +171,23 @@ class VllmDriver:
             output_tokens=len(completion.token_ids),
             logprobs=logprobs,
         )
+
+
+def adapter_refusal(folder: Path, rank: int) -> str | None:
+    """Why vLLM would not load a LoRA adapter, as it says itself of the adapter's config; None if it would.
+
+    rank: the highest that the engine takes. The caller has prepared the process for vLLM. Raises MissingExtra.
+    """
+    try:
+        from vllm.config.lora import LoRAConfig
+        from vllm.lora.peft_helper import PEFTHelper
+    except ImportError as exc:
+        raise MissingExtra("vLLM") from exc
+    try:
+        PEFTHelper.from_local_dir(str(folder), None).validate_legal(LoRAConfig(max_lora_rank=rank))
+    except (ValueError, TypeError) as exc:
+        return first_sentence(exc)
+    return None
 
 
 def block_size(options: Mapping[str, Any], *, on_cpu: bool) -> int:

@@ -190,6 +190,29 @@ def student_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, st
     return found
 
 
+def finetune_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for each reason why no adapter could be trained for the job."""
+    if spec.finetune is None:
+        return set()
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    if spec.prompt is None:
+        found.append((("finetune",), "finetune: the job has no prompt and no model, so there is nothing to train."))
+    if spec.output.type == "likelihood":
+        fault = "a likelihood is no answer that a model could learn to write."
+        found.append((("finetune",), f"finetune: output.type is likelihood, and {fault}"))
+    if spec.output.splits:
+        fault = "the text that a model should write is not known of a list that a step split."
+        found.append((("finetune",), f"finetune: output.steps has a split, and {fault}"))
+    if spec.model is not None and spec.model.quantization is not None:
+        fault = "model.quantization is set, and adapters are trained on whole weights: leave one of the two out."
+        found.append((("finetune",), f"finetune: {fault}"))
+    labels = spec.finetune.labels
+    if not isinstance(labels, str) and labels.job == spec.name:
+        fault = "it would learn from itself: name another job, or imports."
+        found.append((("finetune", "labels"), f"finetune.labels.job: {fault}"))
+    return {(locate(place, tree)[1], fault) for place, fault in found}
+
+
 def audit_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for a gate that asks for an audit of nothing, and for sentences that cannot be judged."""
     found = set()

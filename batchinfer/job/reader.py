@@ -19,6 +19,7 @@ from batchinfer.job.checks import (
     audit_problems,
     eval_problems,
     example_problems,
+    finetune_problems,
     gate_problems,
     match_problems,
     miss_problems,
@@ -142,6 +143,7 @@ def parse(text: str, name: str) -> JobSpec:
             | audit_problems(spec, tree)
             | gate_problems(spec, tree)
             | student_problems(spec, tree)
+            | finetune_problems(spec, tree)
         )
     except ValidationError as exc:
         problems |= described(exc.errors(), tree)

@@ -21,6 +21,7 @@ from batchinfer.core.keys import JOB_NAME
 from batchinfer.job.audit_spec import AuditSpec
 from batchinfer.job.calibrate_spec import CalibrateSpec
 from batchinfer.job.eval_spec import EvalSpec
+from batchinfer.job.finetune_spec import FinetuneSpec
 from batchinfer.job.parts import Part
 from batchinfer.job.schedule_spec import ScheduleSpec
 from batchinfer.job.student_spec import StudentSpec
@@ -285,6 +286,7 @@ class JobSpec(Section):
     audit: AuditSpec = AuditSpec()
     calibrate: CalibrateSpec | None = None
     student: StudentSpec | None = None
+    finetune: FinetuneSpec | None = None
     match: MatchSpec | None = None
     serve: ServeSpec = ServeSpec()
     schedule: ScheduleSpec | None = None

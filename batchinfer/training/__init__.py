@@ -1,1 +1,1 @@
-"""Learning from a job's answers: what a student of them is worth."""
+"""Learning from answers: what a student of them is worth, and an adapter that makes the model better at its task."""

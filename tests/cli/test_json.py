@@ -47,6 +47,7 @@ FAILS: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("schedule", "export"): (["cron", "gone"], 2),
     ("calibrate",): (["shop"], 1),
     ("distill",): (["gone"], 2),
+    ("finetune",): (["gone"], 2),
     ("eval",): (["gone"], 2),
     ("versions",): (["other"], 6),
     ("pin",): (["shop", "9"], 6),

@@ -83,6 +83,23 @@ def test_faults_of_the_config(adapter: Path, change: dict[str, Any], fault: str)
     assert [text for text in found if text.startswith(fault)], found
 
 
+def test_a_base_that_changed_since(adapter: Path) -> None:
+    """An adapter that finetune made says of which weights it is; of others, nobody knows."""
+    note = adapter / "provenance.json"
+    note.write_text(json.dumps({"base": {"digest": "0", "model": "./base"}}))
+    assert faults(adapter) == []
+    note.write_text(json.dumps({"base": {"digest": "1", "model": "./base"}}))
+    [fault] = faults(adapter)
+    assert fault.startswith(
+        "it was trained on other weights of its base model, ./base, than ./base has now: train it again"
+    )
+    unread = {b"{": "cannot be read: ", b"\xff": "cannot be read: "}
+    for content, said in {**unread, **dict.fromkeys([b"[]", b"{}", b'{"base": {}}'], "does not say")}.items():
+        note.write_bytes(content)
+        [fault] = faults(adapter)
+        assert fault.startswith(f"{note} {said}")
+
+
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_a_config_that_is_none(adapter: Path, content: bytes) -> None:
     """A file that holds something else is named."""

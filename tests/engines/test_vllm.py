@@ -157,3 +157,23 @@ def test_an_adapter_changes_the_answers(engine_slot: EngineSlot, tokenizer: Toke
     assert isinstance(plain, Generation)
     assert isinstance(adapted, Generation)
     assert plain.logprobs != adapted.logprobs
+
+
+def test_other_weights_in_the_same_folder_are_another_adapter(
+    engine_slot: EngineSlot, tokenizer: Tokenizer, adapter: Path
+) -> None:
+    """Nothing that vLLM loaded or computed for the weights that were there before is used again."""
+    from safetensors.torch import load_file, save_file
+
+    pool = engine_slot.get(adapter=str(adapter))
+    asked = prompts(tokenizer, ["I love it so much that I would buy it again, and again, and again. What a joy it is!"])
+    tokens = tuple(ids[0] for ids in tokenizer.in_place(["Positive", "Negative"], chat=True))
+    task = Task({}, score_tokens=tokens, adapter=str(adapter))
+    [before] = pool.generate(task, asked)
+    path = adapter / "adapter_model.safetensors"
+    save_file({name: -weights if "lora_B" in name else weights for name, weights in load_file(path).items()}, path)
+    [after] = pool.generate(task, asked)
+    assert isinstance(before, Generation)
+    assert isinstance(after, Generation)
+    assert before.logprobs != after.logprobs
+    assert after.cached_tokens == 0

@@ -51,7 +51,7 @@ FULL: dict[str, Any] = {
 # Written out, not taken from keys.py: whoever adds a setting to the deny-list has to say so here as well.
 IN_NO_KEY: set[Path_] = {
     ("name",), ("description",), ("input",), ("engine",), ("on_failure",), ("cache",), ("gate",), ("match",), ("serve",),
-    ("schedule",), ("keep_versions",), ("on_errors",), ("eval",), ("calibrate",), ("student",), ("audit",),
+    ("schedule",), ("keep_versions",), ("on_errors",), ("eval",), ("calibrate",), ("student",), ("finetune",), ("audit",),
     ("output", "steps"), ("output", "min_mass"), ("output", "prior"),  # how an answer is read
     ("prompt", "shots"),  # the examples that are shown are in the key themselves
     ("model", "id"), ("model", "revision"), ("model", "adapter"),  # what they resolve to is in the key instead

