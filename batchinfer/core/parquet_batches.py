@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,7 +64,8 @@ def _rows_at_once(path: Path, file: pq.ParquetFile, group: int, names: Sequence[
     """How many rows of a row group can be decoded at once."""
     facts = file.metadata.row_group(group)
     columns = [facts.column(number) for number in range(facts.num_columns)]
-    wanted = [column for column in columns if _column_of(column.path_in_schema, names) is not None]
+    own = frozenset(names)
+    wanted = [column for column in columns if _column_of(column.path_in_schema, own) is not None]
     size, rows = sum(column.total_uncompressed_size for column in wanted), max(facts.num_rows, 1)
     most = batch_bytes()
     if size > LARGE * most:
@@ -73,13 +74,14 @@ def _rows_at_once(path: Path, file: pq.ParquetFile, group: int, names: Sequence[
     if size * rows <= LARGE * most or not coded:
         return int(rows)
     # A text that is written once may stand in each row.
-    row = size // rows + sum(_longest(path, file, group, name) for name in coded if name in names)
+    row = size // rows + sum(_longest(path, file, group, name) for name in coded if name in own)
     return int(max(most // max(row, 1), 1))
 
 
-def _column_of(path: str, names: Sequence[str]) -> str | None:
+def _column_of(path: str, names: Collection[str]) -> str | None:
     """The column that a path in the schema is of; None if it is none of these."""
-    return next((name for name in names if path == name or path.startswith(f"{name}.")), None)
+    ends = [*(place for place, sign in enumerate(path) if sign == "."), len(path)]
+    return next((path[:end] for end in ends if path[:end] in names), None)
 
 
 def _longest(path: Path, file: pq.ParquetFile, group: int, name: str) -> int:

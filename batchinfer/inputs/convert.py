@@ -167,12 +167,15 @@ def _cast_each(column: pa.Array, target: pa.DataType, kind: Kind, name: str, fau
             values.append(_cast_one(column.slice(row, 1), target)[0].as_py())
         except (ValueError, OverflowError, NotImplementedError):  # Arrow's errors are among them
             values.append(None)
-            faults.add(
-                row,
-                "wrong_type",
-                f"The column {name}: expected {A_VALUE[kind]}, got {_described(column[row])}.",
-            )
+            faults.add(row, "wrong_type", f"The column {name}{_misfit(column[row], kind)}.")
     return pa.array(values, target)
+
+
+def _misfit(value: pa.Scalar, kind: Kind) -> str:
+    """Why a value cannot be of a kind, as the rest of a sentence that begins with its column."""
+    if kind == "timestamp" and pa.types.is_timestamp(value.type) and value.type.unit == "ns":
+        return f" holds {value.cast(pa.string()).as_py()}, a time finer than a microsecond: round it"
+    return f": expected {A_VALUE[kind]}, got {_described(value)}"
 
 
 def _cast_one(value: pa.Array, target: pa.DataType) -> pa.Array:

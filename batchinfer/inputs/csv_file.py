@@ -23,6 +23,7 @@ from batchinfer.errors import InputError
 from batchinfer.inputs.list_file import conversion, is_parquet, unreadable
 
 DELIMITERS = ",;\t"
+MOST_COLUMNS = 16_384  # as many as a spreadsheet can have
 MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read all of a large file into one cell
 
 
@@ -144,9 +145,11 @@ def _rows(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple[in
             width = width or len(row)
             yield begun, row + [""] * (width - len(row))
     except csv.Error as exc:
-        raise InputError(
-            f"{path}, line {reader.line_num}: this is not valid CSV: {exc}. Look for a quote that is not closed."
-        ) from exc
+        if "field larger" in str(exc):
+            said = f"a cell has more than {MOST_CELL >> 20} MB of text, which cannot be used, or a quote before it is not closed."
+        else:
+            said = f"this is not valid CSV: {exc}. Look for a quote that is not closed."
+        raise InputError(f"{path}, line {reader.line_num}: {said}") from exc
     if not width:
         raise InputError(f"{path} is empty: its first line should name the columns.")
 
@@ -159,6 +162,8 @@ def _called(names: list[str], known: Sequence[str]) -> list[str]:
 
 
 def _fault_of_header(names: list[str]) -> str | None:
+    if len(names) > MOST_COLUMNS:
+        return f"the header has {len(names):,} columns, and at most {MOST_COLUMNS:,} can be read: leave out what is not needed."
     known = set[str]()
     for number, name in enumerate(names, 1):
         if not name:

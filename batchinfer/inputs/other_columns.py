@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -26,10 +27,12 @@ class OtherColumns:
     def __init__(self, files: Sequence[ListFile], spec: InputSpec) -> None:
         schemas = [file.schema() for file in files]
         first = [name for name in schemas[0].names if not name.startswith("\x1f")]  # those are ours
-        self.order = [name for name in first if name in spec.key or _is_good(name, spec.key, schemas)]
+        good = _good_names(spec.key, schemas)
+        self.order = [name for name in first if name in spec.key or name in good]
         self.names = [name for name in self.order if name not in spec.key]
         every = dict.fromkeys(name for schema in schemas for name in schema.names)
-        self.left_out = [name for name in every if name not in self.order and not name.startswith("\x1f")]
+        kept = set(self.order)
+        self.left_out = [name for name in every if name not in kept and not name.startswith("\x1f")]
         kinds = {name: _kind(name, schemas) for name in self.names}
         # A value that does not fit is not there; that makes no row bad, as it would in a column that is used.
         own = {"where": {}, "normalize": [], "optional": self.names, "types": spec.types | kinds}
@@ -51,12 +54,14 @@ class OtherColumns:
             yield pa.concat_tables([batch.good, batch.lost])
 
 
-def _is_good(name: str, key: Sequence[str], schemas: Sequence[pa.Schema]) -> bool:
-    """Whether each file has the column once, and none that is written almost so."""
-    return all(
-        schema.names.count(name) == 1 and sum(name.lower() == other.lower() for other in {*schema.names, *key}) == 1
-        for schema in schemas
-    )
+def _good_names(key: Sequence[str], schemas: Sequence[pa.Schema]) -> set[str]:
+    """The columns that each file has once, with none that is written almost so."""
+    found = set(schemas[0].names)
+    for schema in schemas:
+        counts = Counter(schema.names)
+        lowered = Counter(name.lower() for name in {*counts, *key})
+        found &= {name for name, count in counts.items() if count == 1 and lowered[name.lower()] == 1}
+    return found
 
 
 def _kind(name: str, schemas: Sequence[pa.Schema]) -> Kind:

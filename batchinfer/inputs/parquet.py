@@ -6,6 +6,7 @@ Text is read as bytes and checked here: one row of invalid UTF-8 would otherwise
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
@@ -95,7 +96,8 @@ class ListSource:
         schemas = [file.schema() for file in self.files]
         for file, schema in zip(self.files, schemas, strict=True):
             _check_columns(self._names, schema, file, spec)
-        if alike := [name for name in self._names if sum(name.lower() == other.lower() for other in self._names) > 1]:
+        lowered = Counter(name.lower() for name in self._names)
+        if alike := [name for name in self._names if lowered[name.lower()] > 1]:
             raise InputError(f"The columns {' and '.join(alike)} differ only in case: rename one of them.")
         fields = {name: _telling(name, self.files, schemas) for name in self._names}
         self.kinds: dict[str, Kind] = {
@@ -241,14 +243,15 @@ def _has_zone(field: pa.Field) -> bool:
 
 
 def _check_columns(names: Sequence[str], schema: pa.Schema, file: ListFile, spec: InputSpec) -> None:
+    counts = Counter(schema.names)
     for name in names:
         if not name or "\0" in name:
             raise InputError(f"The column {name!r} cannot be used: give it a name in the list, without U+0000.")
-        if name not in schema.names:
+        if name not in counts:
             there = [other for other in schema.names if not other.startswith("\x1f")]  # those are ours
             hint = did_you_mean(name, there) or f"it has {', '.join(there)}."
             raise UnfitList(f"{file.name} has no column {name}: {hint}", at=_naming(name, spec), column=name)
-        if schema.names.count(name) > 1:
+        if counts[name] > 1:
             raise InputError(f"{file.name} has the column {name} more than once: rename one of them.")
 
 

@@ -136,11 +136,10 @@ class _Rows:
         if batch is not None:
             found = self._db.sql(answers).to_arrow_table()
             rows = batch.take(pc.index_in(found[ROW], pc.unique(batch[ROW])))
-            for name in self._others.names:
-                found = found.append_column(self._names[name], self._texts.shortened(rows[name]))
-            free = [*self._names.values()]
-            names = [*free, *(name for name in found.column_names if name not in free and name != ROW)]
-            self._db.register("batch", found.select(names))
+            beside = {self._names[name]: self._texts.shortened(rows[name]) for name in self._others.names}
+            columns = dict(zip(found.column_names, found.columns, strict=True)) | beside
+            names = dict.fromkeys([*self._names.values(), *columns])
+            self._db.register("batch", pa.table({name: columns[name] for name in names if name != ROW}))
             answers = "FROM batch"
         else:
             answers = f"SELECT * EXCLUDE ({quoted(ROW)}) FROM ({answers})"

@@ -10,6 +10,7 @@ asked for last are kept.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from array import array
 from bisect import bisect_right
@@ -30,14 +31,17 @@ LONG = 0x01  # the kind of a node whose body has pages of its own
 NOWHERE = 2**64 - 1  # the root of an empty tree
 PAGE_SIZES = {1 << bits for bits in range(9, 17)}
 DEEPEST = 32
+MOST_INDEX = 24  # bits
 NO_LIMIT = 2**64
 ROOM = 4 << 20  # bytes of bodies that are kept
 BESIDE = 200  # bytes that keeping a body takes beside it
 KEY_LENGTH = struct.pack("=H", KEY)  # stands before each key; a body, which is JSON, has no NUL, so it is never in one
+FIRST_KEY, BEFORE_KEY = HEAD + NODE - len(KEY_LENGTH), NODE - len(KEY_LENGTH)  # bytes of a page, and of a node
 _META = struct.Struct("=16xII16xI50xH24xQQQQ")  # magic, layout, page size; depth, entries, root, last page, transaction
 _HEADER = struct.Struct("=8x2xHHH")  # flags, and the ends of the free room
 _NODE = struct.Struct("=HHHH")  # two halves of a number, flags, length of the key
 _unpack_node = _NODE.unpack_from
+_unpack_begin = struct.Struct(">Q").unpack_from  # the first half of a key
 _FLAGS = 10  # where a page says its kind
 _WORD = struct.Struct("=Q")
 _COUNT = struct.Struct("=12xI")
@@ -82,6 +86,7 @@ class EntryFile:
         self._firsts, self._leaves = array("Q"), array("Q")  # what the keys of each leaf begin with, and its page
         if self._tree.root != NOWHERE:
             self._gather(self._tree.root, 0, self._tree.depth)
+        self._shift, self._starts = _index(self._firsts)
 
     def __len__(self) -> int:
         return self._tree.entries
@@ -122,13 +127,14 @@ class EntryFile:
         self._kept[key] = body
 
     def _find(self, key: bytes, most: int) -> bytes | None:
-        begin = int.from_bytes(key[:8], "big")
-        place = bisect_right(self._firsts, begin) - 1
+        begin: int = _unpack_begin(key)[0]
+        bucket, starts = begin >> self._shift, self._starts
+        place = bisect_right(self._firsts, begin, starts[bucket], starts[bucket + 1]) - 1
         while place >= 0:
             page = self._leaf(self._leaves[place])
-            at = page.find(KEY_LENGTH + key, HEAD + NODE - len(KEY_LENGTH))
+            at = page.find(KEY_LENGTH + key, FIRST_KEY)
             if at >= 0:
-                return self._body(page, at + len(KEY_LENGTH) - NODE, most)
+                return self._body(page, at - BEFORE_KEY, most)
             if self._firsts[place] != begin:
                 return None
             place -= 1  # the keys of two leaves may begin alike
@@ -170,6 +176,10 @@ class EntryFile:
     def _body(self, page: bytes, node: int, most: int = NO_LIMIT) -> bytes:
         try:
             low, high, flags, key_length = _unpack_node(page, node)
+            if not flags and key_length == KEY and not high:  # nearly all
+                body = page[node + NODE + KEY : node + NODE + KEY + low]
+                if len(body) == low:
+                    return body
             if flags & LONG:
                 if low | high << 16 > most:
                     raise LongEntry
@@ -222,6 +232,18 @@ class EntryFile:
         if _HEADER.unpack_from(pages)[0] & KINDS != kind:
             raise self._file.damaged("a page is of the wrong kind")
         return pages
+
+
+def _index(firsts: array[int]) -> tuple[int, array[int]]:
+    """Where to look among sorted numbers of 64 bits: hashes are spread evenly, so how one begins nearly says its place.
+
+    Returns by how many bits a number is shifted to be that of its bucket, and how many numbers lie before each bucket.
+    """
+    shift = 64 - min(max(len(firsts).bit_length(), 1), MOST_INDEX)
+    counts = array("I", bytes(4 << (64 - shift)))
+    for first in firsts:
+        counts[first >> shift] += 1
+    return shift, array("I", itertools.accumulate(counts, initial=0))
 
 
 def page_checks(path: Path) -> bytes:

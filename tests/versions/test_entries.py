@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from array import array
+from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -160,3 +162,15 @@ def test_a_long_body_is_told_before_it_is_read(tmp_path: Path, monkeypatch: pyte
             entries.get(key_of(0), len(body_of(0)) - 1)
     assert entries.get(key_of(0), len(body_of(0))) == body_of(0)
     assert entries.get(key_of(1), 0) == body_of(1)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 1000])
+@pytest.mark.parametrize("bits", [2, 40, 64])
+def test_an_index_leads_to_the_place_among_all(count: int, bits: int) -> None:
+    """A number is found in its bucket where it would be among all of them, also where they are not spread evenly."""
+    chosen = random.Random(count)
+    firsts = array("Q", sorted([0, *(chosen.getrandbits(bits) for _ in range(count - 1))][:count]))
+    shift, starts = entries_of._index(firsts)
+    for number in (0, 1, 2**64 - 1, *firsts, *(chosen.getrandbits(64) for _ in range(100))):
+        bucket = number >> shift
+        assert bisect_right(firsts, number, starts[bucket], starts[bucket + 1]) == bisect_right(firsts, number)
