@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -15,6 +16,7 @@ from batchinfer.cli.values import Integer, OneOf
 from batchinfer.core.clock import iso
 
 jobs_argument = click.argument("jobs", nargs=-1, metavar="[JOB]...")
+DAY = timedelta(days=1)
 KINDS = ("systemd", "cron", "kubernetes", "airflow")
 
 
@@ -81,15 +83,33 @@ def schedule_list(jobs: tuple[str, ...], as_json: bool) -> None:
     from batchinfer.schedule.listing import ListedJob, listed_jobs
     from batchinfer.schedule.memory import Memory
 
-    def cells(line: ListedJob) -> list[object]:
-        failed = "" if line.exit_code in (None, 0) else f" (exit code {line.exit_code})"
-        return [line.job, line.words, f"{iso(line.last)}{failed}" if line.last else "never", iso(line.next) or "never"]
+    now = datetime.now(UTC)
 
-    lines = listed_jobs(named_entries(jobs), Memory(data_dir()).read(), datetime.now(UTC))
+    def cells(line: ListedJob) -> list[object]:
+        failed = "" if line.exit_code in (None, 0) else f", exit code {line.exit_code}"
+        return [
+            line.job,
+            line.words,
+            _in_words(line.last, line.timezone, now) + failed,
+            _in_words(line.next, line.timezone, now),
+        ]
+
+    lines = listed_jobs(named_entries(jobs), Memory(data_dir()).read(), now)
     emit(
         [line.to_json() for line in lines], as_json,
-        lambda: table("", ["job", "when", "last run", "next"], [cells(line) for line in lines], free=["when"]),
+        lambda: table("", ["job", "when", "last run", "next"], [cells(line) for line in lines], free=["when", "last run", "next"]),
     )  # fmt: skip
+
+
+def _in_words(time: datetime | None, zone: str, now: datetime) -> str:
+    """A time on the clocks of a zone, and how far away it is."""
+    from batchinfer.cli.progress import duration
+
+    if time is None:
+        return "never"
+    distance = abs(time - now)
+    away = duration(distance.total_seconds()) if distance < 2 * DAY else f"{round(distance / DAY)} days"
+    return f"{time.astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M} ({f'in {away}' if time > now else f'{away} ago'})"
 
 
 @schedule_.command("export")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from batchinfer.core.records import Info
-from batchinfer.errors import BatchinferError, UsageError, counted
+from batchinfer.errors import BatchinferError, UsageError
 from batchinfer.job import reader
 from batchinfer.job.reader import FILE, Job
 from batchinfer.schedule.agenda import ScheduledJob
@@ -24,7 +24,7 @@ def named_entries(jobs: Sequence[str]) -> list[ScheduledJob]:
     entries = [ScheduledJob(job, job.spec.schedule) for job in found if job.spec.schedule is not None]
     if not entries:
         raise UsageError(
-            f"None of the {counted(len(found), 'job')} below {Path('jobs').absolute()} has a section schedule: "
+            f"No job below {Path('jobs').absolute()} has a section schedule: "
             'add schedule: {cron: "0 3 * * 1"} to a job file, or name a job that has one.'
         )
     return entries

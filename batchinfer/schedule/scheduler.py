@@ -159,7 +159,7 @@ class Scheduler:
         """Notes how a run ended. It stays unfinished where it was stopped with the scheduler, or something else held the job."""
         name, now = due.entry.name, self._clock.now()
         is_held = ended.exit_code == ExitCode.BUSY
-        is_cut = self._stopping and ended.exit_code in (ExitCode.STOPPED, ExitCode.INTERRUPTED)
+        is_cut = self._stopping and (ended.exit_code < 0 or ended.exit_code in (ExitCode.STOPPED, ExitCode.INTERRUPTED))
         if is_held:
             self._held[name] = now + HELD_AGAIN
         unfinished = due.at if is_held or is_cut else None

@@ -62,7 +62,7 @@ class SimulatedRun:
 
     def ended(self) -> Ended | None:
         if self.stopped:
-            return Ended(ExitCode.STOPPED, "It was told to stop.")
+            return Ended(self.exit_code or ExitCode.STOPPED, "It was told to stop.")
         return Ended(self.exit_code, "It was long.") if self.clock.now() >= self.ends else None
 
     def stop(self) -> None:

@@ -191,6 +191,20 @@ def test_a_stop_ends_runs_in_order_once(tmp_path: Path) -> None:
     assert [name for name, _ in world.launcher.begun] == ["shop", "shop", "other"]
 
 
+def test_a_run_that_a_stop_kills_goes_on_after_the_next_start(tmp_path: Path) -> None:
+    """SIGTERM may come before the run minds it. One that something else kills has failed."""
+    for stops, count in ((True, 2), (False, 1)):
+        world = Simulation(tmp_path / str(stops), [scheduled()])
+        world.launcher.codes = lambda *_: -15
+        world.until(datetime(2026, 1, 5, 3, 1, tzinfo=UTC))
+        if stops:
+            world.scheduler.stop()
+        world.after(timedelta(hours=1))
+        world.restart()
+        world.after(timedelta(hours=1))
+        assert len(world.launcher.begun) == count
+
+
 def test_max_hours_settles_a_due_time(tmp_path: Path) -> None:
     """A run that stopped by itself, to go on later, is not begun again before its next time."""
     world = Simulation(tmp_path, [scheduled()])
