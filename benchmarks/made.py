@@ -13,7 +13,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal
 from batchinfer.publish import build, lookup_index
 from batchinfer.versions import folders, pointers
-from batchinfer.versions.layout import FORMAT, PREDICTIONS
+from batchinfer.versions.layout import FORMAT, PREDICTIONS, STUDENT
 from batchinfer.versions.manifest import Manifest
 
 JOB = "bench"
@@ -25,8 +25,11 @@ def key_of(number: int) -> str:
     return f"k{number:012d}"
 
 
-def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> JobData:
-    """Publishes a version of `entries` entries, with bodies of about 250 bytes. Entry i says in which version it was made."""
+def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB", student: bytes | None = None) -> JobData:
+    """Publishes a version of `entries` entries, with bodies of about 250 bytes. Entry i says in which version it was made.
+
+    student: its student.npz, which is asked on misses.
+    """
     data = JobData(root, JOB)
     draft = data.versions / ".making"
     draft.mkdir(parents=True)
@@ -43,9 +46,13 @@ def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB") -> 
             TO {literal(str(draft / PREDICTIONS))} (FORMAT parquet, COMPRESSION zstd)"""
         )
         lookup_index.write_lookup(db, KEY, draft, JOB, is_json=False)
+    serve = {"max_age": "60s"}
+    if student is not None:
+        (draft / STUDENT).write_bytes(student)
+        serve["on_miss"] = "student"
     document = {
         "format": FORMAT, "job": JOB, "version": version, "created_at": "2026-01-05T03:00:00Z", "rows": entries, "carried": 0,
-        "key": [{"name": "id", "kind": "string"}], "normalize": [], "prediction": "string", "spec": {"serve": {"max_age": "60s"}},
+        "key": [{"name": "id", "kind": "string"}], "normalize": [], "prediction": "string", "spec": {"serve": serve},
         "gate": {"status": "passed", "checks": []}, "files": {},
     }  # fmt: skip
     build.write_manifest(draft, Manifest.of(document))

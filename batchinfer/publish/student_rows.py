@@ -26,7 +26,7 @@ from batchinfer.student.learn import Lesson
 Floats = npt.NDArray[np.float64]
 HELD, HELD_ASKED = 4, 2  # one row of so many is held out, always the same ones; of those that clients asked for more
 MOST_ROWS = 260_000  # that it learns from or is held against the model on; of more, a sample
-MOST_SIGNS = 40_000_000  # characters of their texts: the columns of more would not fit into memory
+MOST_SIGNS = 30_000_000  # characters of their texts: the columns of more would not fit into memory
 MOST_JUDGED = 100_000  # rows that people changed
 AT_ONCE = 2_000
 WEEKS = timedelta(weeks=8)  # what clients asked for longer ago is no sample of what they ask now

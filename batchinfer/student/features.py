@@ -35,6 +35,7 @@ def _powers(base: int, count: int) -> U64:
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse: dividing by it takes a run's place out of its sum
 _UP, _DOWN = (_powers(base, 2 * MOST_CHARACTERS + 2) for base in (_BASE, pow(_BASE, -1, 1 << 64)))
 _ODD = _powers(0xBF58476D1CE4E5B9, 6)[1:]  # one for each kind of run, so that a word and a piece alike differ
+_WORD, _PAIR, *_PIECES = (_DOWN * factor for factor in _ODD)  # what a run's difference of sums is multiplied by
 _HALF = np.uint64(32)
 
 
@@ -78,21 +79,25 @@ class Features:
         np.cumsum(codes * _UP[: len(codes)], out=sums[1:])
         space = codes == SPACE
         hashes = np.concatenate((*_of_words(space, sums), *_of_pieces(~space, sums)))
-        columns: Columns = (((hashes ^ (hashes >> _HALF)) * _ODD[WORDS]) >> self._shift).astype(np.intp)
-        return TextColumns(columns, 2 * len(tokens) - 1)
+        hashes ^= hashes >> _HALF
+        hashes *= _ODD[WORDS]
+        hashes >>= self._shift
+        return TextColumns(hashes.view(np.intp), 2 * len(tokens) - 1)
 
 
 def _of_words(space: npt.NDArray[np.bool_], sums: U64) -> tuple[U64, U64]:
     """Of words, and of pairs of them."""
     spaces = space.nonzero()[0]
     starts = spaces[:-1] + 1
-    first, scale = sums.take(starts), _DOWN.take(starts)
-    words = (sums.take(spaces[1:]) - first) * scale * _ODD[WORDS]
-    pairs = (sums.take(spaces[2:]) - first[:-1]) * scale[:-1] * _ODD[PAIRS]
+    first, ends = sums.take(starts), sums.take(spaces)
+    words = (ends[1:] - first) * _WORD.take(starts)
+    pairs = (ends[2:] - first[:-1]) * _PAIR.take(starts[:-1])
     return words, pairs
 
 
 def _of_pieces(inside: npt.NDArray[np.bool_], sums: U64) -> tuple[U64, U64, U64]:
     """Those within words, with the space at a word's beginning and end."""
-    two, three, four = ((sums[size:] - sums[:-size]) * _DOWN[: len(sums) - size] * _ODD[size] for size in PIECES)
+    two, three, four = [
+        (sums[size:] - sums[:-size]) * factor[: len(sums) - size] for size, factor in zip(PIECES, _PIECES, strict=True)
+    ]
     return two, three[inside[1:-1]], four[inside[1:-2] & inside[2:-1]]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring as _json  # without the encoder that json.dumps makes for each call
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,9 +56,8 @@ class MissAnswers:
         self._choices = tuple(map(_json, student.choices))
         names = ",".join(f"{name.replace('%', '%%')}:%r" for name in self._choices)
         self._scores = f'"scores":{{{names}}}'
-        self._end = (
-            f',"source":"student","model":null,"generated_at":null,"abstained":false,"version":{_json(version)}}}'
-        )
+        made_by = "null" if version is None else version
+        self._end = f',"source":"student","model":null,"generated_at":null,"abstained":false,"version":{made_by}}}'
 
     def __call__(self, text: str) -> bytes | None:
         """The body of a hit, and which version says so; None if the student abstains."""
@@ -82,7 +81,3 @@ class MissAnswers:
         except OSError as exc:
             raise StoreError(f"{path} is missing or cannot be read: {exc.strerror}.") from exc
         return cls(job, column, version, LinearStudent.from_bytes(content))
-
-
-def _json(value: str | int | None) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -29,7 +29,7 @@ from tests.damage import edit_manifest, flipped, made_to_fit, next_version, poin
 from tests.factories import Templates, World
 from tests.misses.counts import found
 from tests.pupils import CHOICES, four_words, published
-from tests.serving import Server, serving
+from tests.serving import Server, eventually, serving
 from tests.tiny import ROOT, Cli
 
 SURE, UNSURE = "plum plum fig pear apple peach", "saw plum drill fig"
@@ -158,7 +158,8 @@ def test_answered_misses_are_recorded(world: World, tmp_path: Path) -> None:
     """The model is to see all that clients ask, not the hard ones alone."""
     with serving(world.data.root, tmp_path / "server") as server:
         assert [server.lookup("shop", text=text).status for text in (SURE, UNSURE)] == [200, 404]
-    assert found(world.data) == {f'{{"text":"{SURE}"}}': 1, f'{{"text":"{UNSURE}"}}': 1}
+        expected = {f'{{"text":"{SURE}"}}': 1, f'{{"text":"{UNSURE}"}}': 1}
+        eventually(lambda: found(world.data) == expected, server.said)
 
 
 def test_the_command(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
