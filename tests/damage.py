@@ -205,7 +205,7 @@ VERSIONS: dict[str, tuple[Damage, str]] = {
     "a manifest that is none": (no_list, "manifest.json is damaged"),
     "a manifest that cannot be parsed": (nested, "manifest.json is damaged"),
     "an odd time to keep": (odd_max_age, "serve.max_age is '5m'"),
-    "no time at which it was made": (undated, "manifest.json is damaged: ValueError("),
+    "no time at which it was made": (undated, "manifest.json is damaged: "),
     "a file elsewhere": (escaping, "'../../CURRENT' is not the name of a file in it"),
     "other entries than counted": (fewer_entries, "the manifest says"),
     "something else than predictions": (other_entries, "holds something other than predictions"),

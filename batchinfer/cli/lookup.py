@@ -14,11 +14,14 @@ import click
 from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_data, table
 from batchinfer.cli.values import OneOf
 from batchinfer.core.home import JobData
-from batchinfer.errors import BatchinferError, NotFound, UsageError, counted, did_you_mean
+from batchinfer.errors import BatchinferError, NotFound, UsageError, counted, did_you_mean, shortened
 from batchinfer.versions.query import OFFSETS, language_ranges
 
 if TYPE_CHECKING:
     from batchinfer.publish.score_curve import ScoreCurve
+
+
+LONGEST_KEY = 300  # characters of a key that is told
 
 
 @click.command("lookup")
@@ -48,7 +51,9 @@ def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
             if fault is None
             else f", and its student cannot be asked. {fault}"
         )
-        raise NotFound(f"{data.name} has no prediction for {', '.join(pair)} in version {snapshot.number}{why}")
+        raise NotFound(
+            f"{data.name} has no prediction for {shortened(', '.join(pair), LONGEST_KEY)} in version {snapshot.number}{why}"
+        )
     click.echo(body.decode() if as_json else json.dumps(json.loads(body), indent=2, ensure_ascii=False))
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import getpass
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from batchinfer.errors import StoreError
+from batchinfer.errors import StoreError, shortened
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # of Linux
+LONGEST_REASON = 200  # characters
 FIX_PERMISSIONS = "Fix its permissions, or choose another data folder with --home."
 
 
@@ -36,6 +38,17 @@ def fault_of_path(path: Path) -> str | None:
 def why_unread(exc: Exception) -> str:
     """Why a file could not be read, without the number and the name that errors of the system repeat."""
     return exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+
+
+def why_damaged(exc: Exception) -> str:
+    """What an error says of the content of a file of ours that was being read, as the rest of a sentence."""
+    if isinstance(exc, KeyError):
+        return f"it lacks {shortened(str(exc.args[0]) if exc.args else '')}"
+    if isinstance(exc, UnicodeError):
+        return "it is not UTF-8"
+    if isinstance(exc, json.JSONDecodeError):
+        return "it is not JSON"
+    return shortened(" ".join(str(exc).split()) or repr(exc), LONGEST_REASON)
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:

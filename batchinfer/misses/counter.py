@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from batchinfer.core.files import why_damaged
 from batchinfer.core.keys import canonical_json
 from batchinfer.errors import StoreError
 
@@ -161,7 +162,7 @@ def read_spooled(path: Path) -> list[Miss]:
         since, until = (datetime.fromisoformat(content[name]).astimezone(UTC) for name in ("since", "until"))
         return [_miss(query, count, since, until) for query, count in content["misses"]]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
-        raise StoreError(f"{path} is damaged, so its misses are lost: {exc!r}.") from exc
+        raise StoreError(f"{path} is damaged, so its misses are lost: {why_damaged(exc)}.") from exc
 
 
 def _miss(query: str, count: int, since: datetime, until: datetime) -> Miss:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import write_atomically
+from batchinfer.core.files import why_damaged, write_atomically
 from batchinfer.core.locks import lock_in_turn
 from batchinfer.errors import NotFound, StoreError, UsageError
 
@@ -125,7 +125,9 @@ class KeyFile:
                 f"{self.path} cannot be read: {exc.strerror}. The user who runs the service must own it."
             ) from exc
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
-            raise StoreError(f"{self.path} is damaged: {exc!r}. Restore it, or remove it and make new keys.") from exc
+            raise StoreError(
+                f"{self.path} is damaged: {why_damaged(exc)}. Restore it, or remove it and make new keys."
+            ) from exc
 
     def add(self, name: str, jobs: list[str] | None) -> NewKey:
         """Makes a key. The key itself is not stored. Raises UsageError for a name that another key has."""

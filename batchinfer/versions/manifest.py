@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack
 
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
-from batchinfer.core.files import user_name
+from batchinfer.core.files import user_name, why_damaged
 from batchinfer.core.keys import ENCODERS, canonical_json
 from batchinfer.core.records import SMALL_GROUPS, Check
 from batchinfer.errors import StoreError, shortened
@@ -205,7 +205,7 @@ class Manifest:
         except KeyError as exc:
             raise StoreError(f"{path} is damaged: it has no field {exc}.") from exc
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
-            raise StoreError(f"{path} is damaged: {exc!r}.") from exc
+            raise StoreError(f"{path} is damaged: {why_damaged(exc)}.") from exc
         if digest is not None and hashlib.sha256(data).hexdigest() != digest:
             raise StoreError(f"{path} is not the manifest that was published: its checksum differs.")
         return manifest

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from batchinfer.core.files import why_unread
+from batchinfer.core.files import why_damaged, why_unread
 from tests.tiny import (
     ROOT,
     process,
@@ -25,6 +26,24 @@ while True:
     for letter in b"ab":
         write_atomically(Path(sys.argv[1]), bytes([letter]) * 1_000_000)
 """
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff" * 300, "it is not UTF-8"),
+        (b"{", "it is not JSON"),
+        (b"{}", "it lacks version"),
+        (b'{"version": "' + b"x" * 5000 + b'"}', "invalid literal for int() with base 10: 'xxx"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_in_words(content: bytes, said: str) -> None:
+    """Neither the names of Python's errors nor the file's own bytes are in a sentence."""
+    with pytest.raises((ValueError, KeyError)) as caught:
+        int(json.loads(content.decode())["version"])
+    why = why_damaged(caught.value)
+    assert why.startswith(said)
+    assert len(why) <= 200
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
