@@ -119,6 +119,8 @@ def in_key(prefix: str, name: str) -> str:
     section = prefix.partition(".")[0] or name
     if section in fingerprint.NOT_IN_KEY or (section == "output" and name in fingerprint.OUTPUT_NOT_IN_KEY):
         return ""
+    if section == "model" and (name == "cascade" or prefix == "model.cascade."):
+        return ""
     return "yes"
 
 
@@ -137,6 +139,8 @@ def type_of(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return for eac
             "MissesSpec": "`{at_least: 3}`",
             "GoldenSpec": "[section](#gategolden)",
             "EvalGoldenSpec": "[section](#evalgolden)",
+            "CascadeSpec": "[section](#modelcascade)",
+            "OneModelSpec": "[model](#model)",
             "AuditLimits": "[section](#auditlimits)",
             "LabelsSpec": "`{path: labels.parquet}`, `{job: large}`",
         }[field["$ref"].rpartition("/")[2]]

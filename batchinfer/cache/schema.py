@@ -57,6 +57,10 @@ MIGRATIONS: list[tuple[str, str]] = [
         """,
     ),
     ("long texts in pieces", "CREATE TABLE long_texts (digest BLOB, part INTEGER, text VARCHAR);"),
+    (
+        "questions of runs that asked more than one",
+        "CREATE TABLE run_questions (run_id INTEGER, fingerprint BLOB, parts VARCHAR);",
+    ),
 ]
 
 

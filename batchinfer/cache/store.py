@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.cache import pieces
+from batchinfer.cache.questions import ASKED
 from batchinfer.cache.schema import (
     ASIDE_SQL,
     CURRENT_FAILURES,
@@ -168,9 +169,8 @@ class Store:
     def runs(self) -> list[RunRow]:
         """All runs, newest first."""
         with self.open() as db:
-            rows = db.execute(
-                "SELECT run_id, status, started_at, finished_at, report FROM runs ORDER BY run_id DESC"
-            ).fetchall()
+            sql = "SELECT run_id, status, started_at, finished_at, report FROM runs ORDER BY run_id DESC"
+            rows = db.execute(sql).fetchall()
         return [
             RunRow(run_id, RunStatus(status), iso(started), iso(finished), json.loads(report or "{}"))
             for run_id, status, started, finished, report in rows
@@ -190,8 +190,8 @@ class Store:
         """The question that most generations answer, if any do. One that was only compared with others does not count."""
         with self.open() as db:
             rows = db.execute(
-                "SELECT fingerprint, count(*), (SELECT first(parts) FROM runs r WHERE r.fingerprint = g.fingerprint) "
-                f"FROM generations g SEMI JOIN (FROM runs WHERE status NOT IN {ASIDE_SQL}) USING (fingerprint) GROUP BY fingerprint "
+                f"SELECT fingerprint, count(*), (SELECT first(parts) FROM {ASKED} r WHERE r.fingerprint = g.fingerprint) "
+                f"FROM generations g SEMI JOIN (FROM {ASKED} WHERE status NOT IN {ASIDE_SQL}) USING (fingerprint) GROUP BY fingerprint "
                 "ORDER BY 2 DESC, max(created_at) DESC LIMIT 1"
             ).fetchall()
         return MostCached(bytes(rows[0][0]), json.loads(rows[0][2] or "{}"), rows[0][1]) if rows else None

@@ -65,6 +65,12 @@ class Verdicts:
         """Makes `covered` alone, without rows: for who asks the model, whatever people said."""
         self._db.execute("CREATE OR REPLACE TABLE covered (prompt_key BLOB)")
 
+    def cover_pairs(self, pairs: str) -> None:
+        """Takes prompts that need no model for such whichever of two models they are for. pairs: SQL for small_key and large_key."""
+        self._db.execute(
+            f"INSERT INTO covered SELECT large_key FROM {pairs} WHERE small_key IN (SELECT prompt_key FROM covered)"
+        )
+
     def _add_canonical(self) -> None:
         if self._spec.output.is_json:
             add_text_function(self._db, CANONICAL, _canonical)

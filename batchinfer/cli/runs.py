@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchinfer.cli.cascade import print_cascade_plan
 from batchinfer.cli.common import (
     cell,
     counted,
@@ -83,6 +84,8 @@ def _print_plan(result: PlanReport, *, asks: bool) -> None:
         tell(
             f"{result.looked_at:,} of the prompts were looked at: all fit the model's window of {result.window:,} tokens."
         )
+    if result.cascade is not None:
+        print_cascade_plan(result.cascade)
     if result.prompt is None:
         return
     none = "The first prompt of the list, without the model's chat form; a run would ask none:"

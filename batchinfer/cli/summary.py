@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batchinfer.cli.cascade import print_cascade
 from batchinfer.cli.common import cell, counted, table, tell
 from batchinfer.core.columns import query_text
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 def print_report(report: RunReport, *, asks: bool) -> None:
     """All that a run has to say at its end."""
     print_summary(report, asks=asks)
+    if report.cascade is not None:
+        print_cascade(report.cascade)
     if report.choice_mass is not None:
         small = (
             f" In {counted(report.choice_mass.small, 'row')} it is under 0.10: the model wanted to say something else."

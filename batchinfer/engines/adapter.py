@@ -40,7 +40,9 @@ def adapter_faults(identity: ModelIdentity, data: JobData) -> list[str]:
         return [f"{folder / CONFIG} holds no JSON object."]
     faults = [*_base_faults(folder / PROVENANCE, identity), *_config_faults(config)]
     if (folder / WEIGHTS).is_file():
-        return faults + list(_weight_faults(folder / WEIGHTS, config, _base_config(identity, data), identity.label))
+        return faults + list(
+            _weight_faults(folder / WEIGHTS, config, _base_config(identity, data), identity.base_label)
+        )
     if not any((folder / name).is_file() for name in OTHER_WEIGHTS):
         faults.append(f"{folder} has no weights: there is no {WEIGHTS} in it.")
     return faults
@@ -61,7 +63,7 @@ def _base_faults(path: Path, identity: ModelIdentity) -> Iterator[str]:
         return
     if digest != identity.digest:
         yield (
-            f"it was trained on other weights of its base model, {model}, than {identity.label} has now: train it again with "
+            f"it was trained on other weights of its base model, {model}, than {identity.base_label} has now: train it again with "
             "batchinfer finetune, or put the base model back that it was trained on."
         )
 

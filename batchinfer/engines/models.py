@@ -15,10 +15,10 @@ from batchinfer.core.home import JobData, cache_folder
 from batchinfer.core.records import Info
 from batchinfer.engines import bundled
 from batchinfer.errors import MissingExtra, ModelError, StoreError
+from batchinfer.job.model_spec import ModelSpec
 from batchinfer.job.reader import Job
-from batchinfer.job.spec import ModelSpec
 
-ID = ("model", "id")
+SHOWN_DIGITS = 12  # of a commit or digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class ModelIdentity:
     source: the id as vLLM takes it, a folder or a hub id.
     revision: a hub commit; None for a folder.
     digest: stands for the weights in keys.
-    label: for people.
+    label: for people, with the beginning of the adapter's digest where it has one.
     adapter: folder of its LoRA adapter, or None.
     adapter_digest: stands for the adapter in keys.
     """
@@ -39,6 +39,16 @@ class ModelIdentity:
     label: str
     adapter: str | None = None
     adapter_digest: str | None = None
+
+    @property
+    def base_label(self) -> str:
+        """The label of the model without its adapter."""
+        return self.label if self.adapter_digest is None else self.label.removesuffix(_suffix(self.adapter_digest))
+
+    @property
+    def weights(self) -> tuple[str, str | None]:
+        """What tells models apart, however they are spelled."""
+        return self.digest, self.adapter_digest
 
 
 def resolve(job: Job, data: JobData, *, update: bool = False) -> ModelIdentity:
@@ -52,7 +62,7 @@ def resolve(job: Job, data: JobData, *, update: bool = False) -> ModelIdentity:
         raise ModelError(f"The job {job.name} has no model: it has only imported answers.")
     known = None if update else data.record().get("models", {}).get(_request(spec))
     identity = _identify(spec, job, known["revision"] if known else None)
-    if known and (known["digest"], known["adapter_digest"]) != (identity.digest, identity.adapter_digest):
+    if known and (known["digest"], known["adapter_digest"]) != identity.weights:
         raise ModelError(
             f"The files of {spec.id if known['digest'] != identity.digest else spec.adapter} changed since the last run: "
             f"run again with --update-model to use them, or put the old files back."
@@ -88,30 +98,42 @@ def _local(spec: ModelSpec, job: Job) -> Path | None:
 
 
 def _identify(spec: ModelSpec, job: Job, commit: str | None) -> ModelIdentity:
-    adapter = job.inside("model.adapter", spec.adapter) if spec.adapter else None
+    at = (*job.model_at, "id")
+    adapter = job.inside(".".join((*job.model_at, "adapter")), spec.adapter) if spec.adapter else None
     extra: dict[str, Any] = {}
+    suffix = ""
     if adapter is not None:
         if not (adapter / "adapter_config.json").is_file():
             there = "it has no adapter_config.json" if adapter.is_dir() else "there is no such folder"
-            raise ModelError(f"{adapter} is not a LoRA adapter: {there}.", field=("model", "adapter"))
+            raise ModelError(f"{adapter} is not a LoRA adapter: {there}.", field=(*job.model_at, "adapter"))
         extra = {"adapter": str(adapter), "adapter_digest": folder_digest(adapter)}
+        suffix = _suffix(extra["adapter_digest"])
     if spec.id.startswith(bundled.PREFIX):
         if spec.id != bundled.PREFIX + bundled.NAME:
             said = f"There is no model {spec.id}: the only bundled one is {bundled.PREFIX}{bundled.NAME}."
-            raise ModelError(said, field=ID)
-        return ModelIdentity(spec.id, None, bundled.digest(), spec.id, **extra)
+            raise ModelError(said, field=at)
+        return ModelIdentity(spec.id, None, bundled.digest(), spec.id + suffix, **extra)
     if folder := _local(spec, job):
         if not (folder / "config.json").is_file():
             raise ModelError(
-                f"There is no model in {folder}: a model folder holds config.json, weights and a tokenizer.", field=ID
+                f"There is no model in {folder}: a model folder holds config.json, weights and a tokenizer.", field=at
             )
-        return ModelIdentity(str(folder), None, folder_digest(folder), spec.id, **extra)
-    commit = commit or hub_commit(spec.id, spec.revision)
-    return ModelIdentity(spec.id, commit, f"{spec.id}@{commit}", f"{spec.id}@{commit[:12]}", **extra)
+        return ModelIdentity(str(folder), None, folder_digest(folder), spec.id + suffix, **extra)
+    commit = commit or hub_commit(spec.id, spec.revision, job.model_at)
+    label = f"{spec.id}@{commit[:SHOWN_DIGITS]}{suffix}"
+    return ModelIdentity(spec.id, commit, f"{spec.id}@{commit}", label, **extra)
 
 
-def hub_commit(model: str, revision: str | None) -> str:
-    """The commit of a hub model's branch or tag, from the hub, or from the local cache without a network."""
+def _suffix(adapter_digest: str) -> str:
+    """What the label of a model with an adapter ends with."""
+    return f"+{adapter_digest[:SHOWN_DIGITS]}"
+
+
+def hub_commit(model: str, revision: str | None, at: tuple[str, ...] = ("model",)) -> str:
+    """The commit of a hub model's branch or tag, from the hub, or from the local cache without a network.
+
+    at: the place of the model in the job file.
+    """
     try:
         from huggingface_hub import HfApi, try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
@@ -129,11 +151,11 @@ def hub_commit(model: str, revision: str | None) -> str:
             return str(found)
     except HFValidationError as exc:
         said = f"There is no model {model}: that is neither a folder nor a hub id such as org/name."
-        raise ModelError(said, field=ID) from exc
+        raise ModelError(said, field=(*at, "id")) from exc
     except (RepositoryNotFoundError, RevisionNotFoundError) as exc:
-        at = f" at revision {revision}" if revision else ""
-        said = f"The hub has no model {model}{at}, or it requires a login."
-        raise ModelError(said, field=("model", "revision") if revision else ID) from exc
+        named = f" at revision {revision}" if revision else ""
+        said = f"The hub has no model {model}{named}, or it requires a login."
+        raise ModelError(said, field=(*at, "revision" if revision else "id")) from exc
     except Exception:  # noqa: BLE001, S110 - no network, or a hub that answers oddly: its client's errors share no base
         pass
     cached = try_to_load_from_cache(model, "config.json", revision=revision)
@@ -141,7 +163,7 @@ def hub_commit(model: str, revision: str | None) -> str:
         return Path(cached).parent.name
     raise ModelError(
         f"The model {model} is not on this machine, and no model hub can be reached: correct the id, or connect this machine to the hub.",
-        field=ID,
+        field=(*at, "id"),
     )
 
 

@@ -14,8 +14,8 @@ from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json, short
 from batchinfer.errors import UsageError, counted, did_you_mean
 from batchinfer.evaluate.labelled import LabelledRows
+from batchinfer.job.model_spec import ModelSpec
 from batchinfer.job.reader import Job
-from batchinfer.job.spec import ModelSpec
 from batchinfer.planning import question as questions
 from batchinfer.planning.question import Question
 from batchinfer.prompting.spec import Example, PromptSpec
@@ -244,5 +244,10 @@ def _asking(job: Job, prompt: PromptSpec | None, model: ModelSpec | None = None)
         "where": {},
         "include_misses": None,
     }
-    update = {"prompt": prompt, "input": job.spec.input.model_copy(update=given)}
-    return replace(job, spec=job.spec.model_copy(update=update | ({"model": model} if model else {})))
+    asked = model or job.spec.model
+    update = {
+        "prompt": prompt,
+        "input": job.spec.input.model_copy(update=given),
+        "model": None if asked is None else asked.model_copy(update={"cascade": None}),
+    }
+    return replace(job, spec=job.spec.model_copy(update=update))

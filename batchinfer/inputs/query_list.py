@@ -9,7 +9,9 @@
 | table       | columns                                                                         |
 | ----------- | ------------------------------------------------------------------------------- |
 | list        | row, q_NAME for each column that is used, lookup_hash and prompt_key (16 bytes) |
+|             | and where two models may be asked the key of each: small_key and large_key      |
 | prompts     | prompt_key, first (row)                                                         |
+| pairs       | small_key, large_key, first: of prompts that two models may be asked            |
 | repeats     | lookup_hash, first (row)                                                        |
 | missed      | as list, and count                                                              |
 | bad_rows    | row, query (JSON), reason, detail                                               |
@@ -72,18 +74,25 @@ class QueryList:
         self.source = source
         self.columns = list(columns)
         self.misses: int | None = None
+        self._has_large = False
 
-    def load(self, fingerprint: bytes, missed: Iterable[pa.Table] | None = None, at_least: int = 1) -> None:
+    def load(
+        self, fingerprint: bytes, missed: Iterable[pa.Table] | None = None, at_least: int = 1, large: bytes = b""
+    ) -> None:
         """Reads the list and makes every row's keys.
 
         fingerprint: empty for a job that asks no model; its keys cannot conflict. missed: the rows of `misses.rows`;
-        those asked for at least so often, and not in the list, are added to it.
+        those asked for at least so often, and not in the list, are added to it. large: the fingerprint of the question to a large
+        model, which may be asked in place of the one that all rows ask at first.
         """
         lookup_hash = keys.lookup_hash_sql(self.source.key, self.source.normalize)
         template = [Column(name, self.source.kinds[name]) for name in sorted(self.columns)]
         prompt_key = keys.row_hash_sql(fingerprint, template) if fingerprint else lookup_hash
         kept = ", ".join(f"{quoted(_short(name))} AS {listed(name)}" for name in self._kept())
         keyed = f"{quoted(ROW)} AS row, {kept}, {lookup_hash} AS lookup_hash, {prompt_key} AS prompt_key"
+        if large:
+            self._has_large = True
+            keyed += f", {prompt_key} AS small_key, {keys.row_hash_sql(large, template)} AS large_key"
         self._read(keyed, lookup_hash)
         self._set_conflicts_aside()
         self._db.execute(
@@ -92,7 +101,35 @@ class QueryList:
         )
         if missed is not None:
             self.misses = self._add_missed(missed, at_least, keyed)
-        self._db.execute("CREATE TABLE prompts AS SELECT prompt_key, min(row) AS first FROM list GROUP BY prompt_key")
+        self._number_prompts()
+
+    def _number_prompts(self) -> None:
+        if not self._has_large:
+            self._db.execute(
+                "CREATE TABLE prompts AS SELECT prompt_key, min(row) AS first FROM list GROUP BY prompt_key"
+            )
+            return
+        self._db.execute(
+            "CREATE TABLE pairs AS SELECT small_key, any_value(large_key) AS large_key, min(row) AS first FROM list GROUP BY small_key"
+        )
+        self._db.execute("CREATE TABLE prompts AS SELECT small_key AS prompt_key, first FROM pairs")
+
+    def ask_large(self, small_keys: str) -> None:
+        """Lets the rows of these prompts ask the large model, and all others the small one. small_keys: SQL for the prompts' keys."""
+        asked = f"CASE WHEN small_key IN ({small_keys}) THEN large_key ELSE small_key END"
+        self._db.execute(f"UPDATE list SET prompt_key = {asked}")
+        self._db.execute(f"CREATE OR REPLACE TABLE prompts AS SELECT {asked} AS prompt_key, first FROM pairs")
+
+    pairs_sql = "pairs"
+    """Of each prompt its key for the small model and for the large one, where there are two: small_key, large_key."""
+
+    @property
+    def all_prompts_sql(self) -> str:
+        """The keys of all prompts that may be asked, each with the first row that asks it, for both models where there are two."""
+        if not self._has_large:
+            return "(SELECT prompt_key, first FROM prompts)"
+        each = (f"SELECT {name} AS prompt_key, first FROM pairs" for name in ("small_key", "large_key"))
+        return f"({' UNION ALL '.join(each)})"
 
     def _read(self, keyed: str, lookup_hash: str) -> None:
         """Makes `list`, `bad_rows` and `bad_keys`. keyed: the columns of `list`; lookup_hash: SQL for the hash of the lookup key."""
@@ -231,7 +268,10 @@ class QueryList:
     def rows(self, prompt_keys: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
         """For each of these prompts that the list has, the first row that asks it."""
         self._db.register("wanted", pa.table({"prompt_key": pa.array(prompt_keys, pa.binary())}))
-        sql = "SELECT l.* FROM wanted JOIN prompts USING (prompt_key) JOIN list l ON l.row = first"
+        sql = (
+            "SELECT l.* REPLACE (w.prompt_key AS prompt_key) FROM wanted w "
+            f"JOIN {self.all_prompts_sql} p USING (prompt_key) JOIN list l ON l.row = p.first"
+        )
         rows = self._db.sql(sql).to_arrow_table()
         self._db.unregister("wanted")
         return {record["prompt_key"]: self.own_columns(record) for record in rows.to_pylist()}

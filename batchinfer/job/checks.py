@@ -213,6 +213,25 @@ def finetune_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, s
     return {(locate(place, tree)[1], fault) for place, fault in found}
 
 
+def cascade_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for each reason why a small and a large model could not share the job's list."""
+    if spec.model is None or spec.model.cascade is None:
+        return set()
+    small, large, found = spec.model, spec.model.cascade.large, dict[tuple[str, ...], str]()
+    if spec.output.choices is None:
+        found["model", "cascade"] = (
+            "the small model's scores say where it is sure, and only choices have scores: it needs output.type choice."
+        )
+    if (small.id, small.revision, small.adapter) == (large.id, large.revision, large.adapter):
+        found["model", "cascade", "large"] = "it is the same model as model.id: name another one, or an adapter."
+    if spec.output.prior != "none":
+        found["output", "prior"] = "a prior is of one model, and this job has two: leave it out, or model.cascade."
+    for field, names in (("swaps", spec.audit.swaps), ("templates", spec.audit.templates)):
+        if names:
+            found["audit", field] = "one model is asked, and this job has two: leave it out, or model.cascade."
+    return {(locate(place, tree)[1], f"{'.'.join(place)}: {fault}") for place, fault in found.items()}
+
+
 def audit_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for a gate that asks for an audit of nothing, and for sentences that cannot be judged."""
     found = set()

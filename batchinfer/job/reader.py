@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -17,6 +17,7 @@ from batchinfer.errors import BatchinferError, SpecError, UsageError, did_you_me
 from batchinfer.job import yaml_file
 from batchinfer.job.checks import (
     audit_problems,
+    cascade_problems,
     eval_problems,
     example_problems,
     finetune_problems,
@@ -33,6 +34,7 @@ from batchinfer.job.spec import JobSpec
 
 FILE = "job.yaml"
 ROOTS_VARIABLE = "BATCHINFER_INPUT_ROOTS"
+LARGE_MODEL = ("model", "cascade", "large")
 
 
 class NoJobFile(UsageError):
@@ -46,11 +48,13 @@ class Job:
     spec: its content.
     path: the file, absolute.
     roots: folders outside its own that its paths may lead to.
+    model_at: the place in the file of the model that is asked.
     """
 
     spec: JobSpec
     path: Path
     roots: tuple[Path, ...]
+    model_at: tuple[str, ...] = ("model",)
 
     @property
     def name(self) -> str:
@@ -59,6 +63,14 @@ class Job:
     @property
     def folder(self) -> Path:
         return self.path.parent
+
+    @property
+    def large(self) -> Job | None:
+        """The same job, asking the large model of its cascade alone; None without a cascade."""
+        model = None if self.spec.model is None else self.spec.model.large
+        if model is None:
+            return None
+        return replace(self, spec=self.spec.model_copy(update={"model": model}), model_at=LARGE_MODEL)
 
     def inside(self, field: str, text: str) -> Path:
         """A path named in the job file, made absolute. Raises SpecError if it leaves the folder and allowed roots."""
@@ -144,6 +156,7 @@ def parse(text: str, name: str) -> JobSpec:
             | gate_problems(spec, tree)
             | student_problems(spec, tree)
             | finetune_problems(spec, tree)
+            | cascade_problems(spec, tree)
         )
     except ValidationError as exc:
         problems |= described(exc.errors(), tree)
@@ -172,8 +185,9 @@ def _dotted(at: Sequence[str | int]) -> str:
 def _is_written(job: Job, section: str) -> bool:
     """Whether a section is as the file has it: an evaluation asks with others, too."""
     with contextlib.suppress(OSError, UnicodeDecodeError, BatchinferError):
-        written = parse(job.path.read_text(encoding="utf-8"), str(job.path))
-        return bool(getattr(written, section) == getattr(job.spec, section))
+        written = replace(job, spec=parse(job.path.read_text(encoding="utf-8"), str(job.path)))
+        asking = written.large if job.model_at == LARGE_MODEL else written
+        return asking is not None and bool(getattr(asking.spec, section) == getattr(job.spec, section))
     return False
 
 

@@ -6,7 +6,7 @@ The descriptions here are the field's documentation: the JSON Schema and docs/jo
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from batchinfer.job.audit_spec import AuditSpec
 from batchinfer.job.calibrate_spec import CalibrateSpec
 from batchinfer.job.eval_spec import EvalSpec
 from batchinfer.job.finetune_spec import FinetuneSpec
+from batchinfer.job.model_spec import ModelSpec
 from batchinfer.job.parts import Part
 from batchinfer.job.schedule_spec import ScheduleSpec
 from batchinfer.job.student_spec import StudentSpec
@@ -92,42 +93,6 @@ class InputSpec(Section):
         if self.carry and not self.job:
             raise ValueError("carry belongs to job: of a file, all columns are there")
         return self
-
-
-OWNED_OPTIONS = {
-    "model": "model.id",
-    "tokenizer": "model.id",
-    "revision": "model.revision",
-    "dtype": "model.dtype",
-    "quantization": "model.quantization",
-    "enable_lora": "model.adapter",
-    "tensor_parallel_size": "engine.tensor_parallel",
-    "data_parallel_size": "engine.replicas",
-}
-
-
-class ModelSpec(Section):
-    """The model that answers."""
-
-    id: NonEmpty = Field(description="A hub id, a local folder, or a bundled/ model.")
-    revision: str | None = Field(None, description="Branch, tag or commit of a hub model; resolved once and recorded.")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Precision of the weights.")
-    quantization: str | None = Field(None, description="A quantisation method that vLLM knows.")
-    adapter: str | None = Field(
-        None, description="Folder of a LoRA adapter, below the job's folder or an allowed root."
-    )
-    options: dict[str, Any] = Field(
-        {},
-        description="Passed on to vLLM's engine as they are; a name that it does not have, or a value out of its bounds, is refused.",
-    )
-
-    @field_validator("options")
-    @classmethod
-    def _not_owned(cls, options: dict[str, Any]) -> dict[str, Any]:
-        for name in options:
-            if name in OWNED_OPTIONS:
-                raise ValueError(f"{name} is set by {OWNED_OPTIONS[name]}, not here")
-        return options
 
 
 class EngineSpec(Section):

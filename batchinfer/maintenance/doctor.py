@@ -112,6 +112,8 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
             engine = opened.spec.engine
             with placing(opened):
                 yield Finding("model", models.resolve(opened, data).label)
+                if (large := opened.large) is not None:
+                    yield Finding("large model", models.resolve(large, data).label)
                 placed = place_here(engine.replicas, engine.tensor_parallel)
             yield Finding("replicas", "; ".join(placement.description for placement in placed))
         except BatchinferError as exc:

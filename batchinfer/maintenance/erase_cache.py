@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.cache import pieces
+from batchinfer.cache.questions import ATTACHED
 from batchinfer.cache.rewrite import GoneRows, settle
 from batchinfer.cache.schema import SENTENCES, RunStatus
 from batchinfer.cache.store import Store
@@ -147,7 +148,7 @@ def _of_table(db: duckdb.DuckDBPyConnection, table: pa.Table, sql: str) -> list[
 
 def past_questions(db: duckdb.DuckDBPyConnection) -> list[PastQuestion]:
     """All that runs ever asked, by the cache, which is attached."""
-    rows = db.execute("SELECT fingerprint, any_value(parts) FROM cache.runs GROUP BY fingerprint").fetchall()
+    rows = db.execute(f"SELECT fingerprint, any_value(parts) FROM {ATTACHED} GROUP BY fingerprint").fetchall()
     kinds = {bytes(fingerprint): (json.loads(parts or "null") or {}).get("columns") for fingerprint, parts in rows}
     return [
         PastQuestion(fingerprint, tuple(Column(name, columns[name]) for name in sorted(columns)))

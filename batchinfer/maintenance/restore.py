@@ -107,12 +107,21 @@ def restore_generations(db: duckdb.DuckDBPyConnection, version: VersionFile) -> 
         db,
         version,
         "generations",
-        f"""SELECT {PROMPT_KEY} AS key, ?::BLOB AS fingerprint, raw_text AS text, 'stop' AS finish_reason,
+        f"""SELECT {PROMPT_KEY} AS key, {_fingerprint(version.manifest)} AS fingerprint, raw_text AS text, 'stop' AS finish_reason,
                    {_logprobs(version.manifest)} AS logprobs, ? AS parser, {version.prediction} AS prediction,
                    {_own_score(version.manifest)} AS score, scores, mass, model, run_id, generated_at AS created_at
             FROM {version.rows} WHERE lookup IN ({missing} GROUP BY {PROMPT_KEY})""",
-        [version.manifest.run.fingerprint, version.manifest.run.parser],
+        [version.manifest.run.parser],
     )
+
+
+def _fingerprint(manifest: Manifest) -> str:
+    """SQL for what an entry's question is known by; where two models were asked, the model that answered tells."""
+    run = manifest.run
+    models = () if run.cascade is None else (run.cascade.small, run.cascade.large)
+    cases = " ".join(f"WHEN {literal(each.model)} THEN unhex('{each.fingerprint.hex()}')" for each in models)
+    made_of = "NULL::BLOB" if run.fingerprint is None else f"unhex('{run.fingerprint.hex()}')"
+    return f"CASE model {cases} ELSE {made_of} END" if cases else made_of
 
 
 def _restore(

@@ -8,7 +8,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.job.reader import Job
 from batchinfer.planning.estimate import PlanReport, estimate
-from batchinfer.planning.loadable import check_loadable
+from batchinfer.planning.loadable import check_models
 from batchinfer.planning.prepare import Options, prepare, quiet
 from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import tell_list
@@ -20,8 +20,8 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
     differs = tell_list(job, data, options.input, info)
     with prepare(job, data, options, info) as prepared:
         prepare_gate(job, prepared.query_list.source)
-        if prepared.question is not None and prepared.plan.counts.to_generate:
-            check_loadable(job, data, prepared.question, info)
+        if prepared.question is not None and (prepared.cascade or prepared.plan.counts.to_generate):
+            check_models(prepared, info)
             tell_shown_rows(prepared, info)
         report = replace(estimate(prepared, info), list_differs=differs)
     if not data.root.is_dir():

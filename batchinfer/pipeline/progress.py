@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,6 +55,15 @@ class Progress:
         self.generated += 1
         if read.choice_mass is not None:
             self.choice_masses.append(read.choice_mass)
+
+    @classmethod
+    def together(cls, parts: Sequence[Progress]) -> Progress:
+        """What several turns came to, in the time that all of them took."""
+        whole = cls(started=0.0, ended=sum(part.seconds for part in parts))
+        for name in ("todo", "generated", "failed", "prompt_tokens", "cached_tokens", "output_tokens", "load_seconds"):
+            setattr(whole, name, sum(getattr(part, name) for part in parts))
+        whole.choice_masses = [mass for part in parts for mass in part.choice_masses]
+        return whole
 
     @property
     def seconds(self) -> float:

@@ -128,7 +128,7 @@ def _hold(workspace: Workspace, data: JobData) -> None:
 
 
 def _mark(prepared: Prepared, gone: GoneRows) -> None:
-    asked = f"SELECT prompt_key FROM {prepared.query_list.prompts_sql}"
+    asked = f"SELECT prompt_key FROM {prepared.query_list.all_prompts_sql}"
     gone.mark(
         "generations",
         f"SELECT id FROM (SELECT rowid AS id, run_id, created_at, md5_number(text) AS hash FROM cache.generations "

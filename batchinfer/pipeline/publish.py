@@ -32,8 +32,9 @@ def publish_prepared(
         model=asked.identity if asked else None,
         upstream=prepared.upstream,
         input=prepared.place,
-        fingerprint=asked.fingerprint.hex() if asked else None,
+        fingerprint=prepared.workspace.fingerprint,
         parser=asked.parser_id if asked else None,
+        cascade=prepared.cascade.published() if prepared.cascade else None,
     )
     with os_errors(prepared.data.versions):
         return release(prepared.data, prepared.workspace, facts, person, failed=failed, known=known, consent=consent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,7 @@ from batchinfer.errors import BatchinferError, Interrupted, NotConfirmed, Stoppe
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import RunReport
 from batchinfer.pipeline.stop import StopNow
+from batchinfer.planning.cascade import Stage
 from batchinfer.planning.prepare import Options, Prepared
 from batchinfer.publish.release import Release
 
@@ -22,7 +24,8 @@ class RunRecord:
     """A context manager: entering it writes that a run began, leaving it how the run ended.
 
     run_id: the run's number.
-    progress: counts while it goes on.
+    progress: counts while it goes on; where two models are asked in turns, those of the turn.
+    turns: what came of the turns before, each with its stage.
     outcome: of publishing, once there is one.
     report: once it was left; a stop carries it too.
     """
@@ -35,6 +38,7 @@ class RunRecord:
         self._refresh = options.refresh_text
         self.run_id = 0
         self.progress = Progress()
+        self.turns: list[tuple[Stage | None, Progress]] = []
         self.outcome: Release | None = None
         self.report: RunReport
 
@@ -42,6 +46,8 @@ class RunRecord:
         prepared, question = self._prepared, self._prepared.question
         if question is not None:
             models.remember(prepared.job, prepared.data, question.identity)
+        if prepared.cascade is not None and (large := prepared.job.large) is not None:
+            models.remember(large, prepared.data, prepared.cascade.large.identity)
         if prepared.selection.refresh_since is not None:
             prepared.data.remember_refresh(self._refresh, prepared.selection.refresh_since)
         prepared.store.replace_bad_rows(prepared.query_list.bad_rows(), prepared.workspace.texts)
@@ -50,6 +56,13 @@ class RunRecord:
         )
         return self
 
+    def turn(self, compare: Callable[[int], object]) -> None:
+        """Begins another turn. compare: compares the list with the cache again, for the run of this number."""
+        stage = None if self._prepared.cascade is None else self._prepared.cascade.stage
+        compare(self.run_id)
+        self.turns.append((stage, self.progress))
+        self.progress = Progress()
+
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -57,7 +70,7 @@ class RunRecord:
         self.report = RunReport.of(
             self._prepared, status, self.progress, self.outcome,
             run_id=self.run_id, list_name=self._list_name, seconds=time.monotonic() - self._began,
-            list_differs=self._list_differs,
+            list_differs=self._list_differs, turns=self.turns,
         )  # fmt: skip
         ended_by = exc if isinstance(exc, NotConfirmed) else _request(exc)
         if ended_by is not None:

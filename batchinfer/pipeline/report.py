@@ -14,6 +14,7 @@ from batchinfer.core.records import Check
 from batchinfer.errors import GateFailed
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.job.reader import Job
+from batchinfer.pipeline.cascade_report import CascadeReport, Turns, report_cascade
 from batchinfer.pipeline.progress import Progress
 from batchinfer.planning.prepare import Prepared
 from batchinfer.publish.changes import ServedChanges
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 SMALL_MASS = 0.1
 JSON_NAMES = {"choice_mass": "mass"}  # fields that --json calls otherwise
 OLDER_NAMES = {"cached": "hits", "failed": "failures", "remaining": "left"}  # --json has both: programs rely on these
-WHERE_IT_IS = ("run_id", "input", "seconds", "mass")  # fields that --json leaves out where there is nothing to say
+WHERE_IT_IS = (
+    "run_id",
+    "input",
+    "seconds",
+    "mass",
+    "cascade",
+)  # fields that --json leaves out where there is nothing to say
 
 
 def figure(report: Mapping[str, Any], name: str) -> Any:
@@ -102,6 +109,7 @@ class RunReport:
     choice_mass: how the choices fared; None in a job without choices.
     seconds: of the whole run; None for a publishing.
     list_differs: that the list is another one than the served version's, as a sentence.
+    cascade: how two models shared the list; None in a job with one.
     """
 
     job: str
@@ -138,6 +146,7 @@ class RunReport:
     choice_mass: ChoiceMass | None
     seconds: float | None
     list_differs: str | None
+    cascade: CascadeReport | None = None
 
     @classmethod
     def of(
@@ -151,9 +160,16 @@ class RunReport:
         list_name: str | None = None,
         seconds: float | None = None,
         list_differs: str | None = None,
+        turns: Turns = (),
     ) -> Self:
-        """list_name: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published."""
+        """list_name: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published.
+
+        turns: those before the one of `progress`, where two models were asked in turns.
+        """
         counts, contents = prepared.plan.counts, outcome.contents if outcome else None
+        before, cascade = prepared.plan.answered, prepared.cascade
+        every = [*turns, (cascade.stage if cascade else None, progress)]
+        spent = Progress.together([turn for _, turn in every]) if turns else progress
         return cls(
             job=prepared.job.name,
             run_id=run_id,
@@ -165,8 +181,8 @@ class RunReport:
             bad=counts.bad,
             duplicates=counts.duplicates,
             unique=counts.unique,
-            cached=counts.cached,
-            generated=progress.generated,
+            cached=counts.cached - before,
+            generated=before + progress.generated,
             failed=counts.failed + progress.failed,
             remaining=counts.to_generate - progress.done,
             carried=contents.carried if contents else 0,
@@ -181,14 +197,15 @@ class RunReport:
             match=outcome.match if outcome else None,
             student=outcome.student if outcome else None,
             gate=outcome.checks if outcome else (),
-            engine_load_seconds=round(progress.load_seconds, 3),
-            rows_per_second=_rounded(progress.rate(progress.done)),
-            prompt_tokens_per_second=_rounded(progress.rate(progress.prompt_tokens)),
-            output_tokens_per_second=_rounded(progress.rate(progress.output_tokens)),
-            prefix_saving=_rounded(progress.prefix_saving),
-            choice_mass=ChoiceMass.of(progress.choice_masses) if progress.choice_masses else None,
+            engine_load_seconds=round(spent.load_seconds, 3),
+            rows_per_second=_rounded(spent.rate(spent.done)),
+            prompt_tokens_per_second=_rounded(spent.rate(spent.prompt_tokens)),
+            output_tokens_per_second=_rounded(spent.rate(spent.output_tokens)),
+            prefix_saving=_rounded(spent.prefix_saving),
+            choice_mass=ChoiceMass.of(spent.choice_masses) if spent.choice_masses else None,
             seconds=_rounded(seconds),
             list_differs=list_differs,
+            cascade=report_cascade(cascade, every) if cascade else None,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -204,6 +221,7 @@ class RunReport:
             "student": self.student.to_json() if self.student else None,
             "gate": [check.to_json() for check in self.gate],
             "mass": self.choice_mass.to_json() if self.choice_mass else None,
+            "cascade": self.cascade.to_json() if self.cascade else None,
         }
         return {name: value for name, value in whole.items() if value is not None or name not in WHERE_IT_IS}
 

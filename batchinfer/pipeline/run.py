@@ -8,13 +8,10 @@ import time
 from batchinfer.core.clock import iso, now
 from batchinfer.core.home import JobData
 from batchinfer.core.person import ask
-from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine
-from batchinfer.engines.start import engine_for
-from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import counted
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.generate import Generator
+from batchinfer.pipeline.asking import Asking
 from batchinfer.pipeline.on_errors import mostly_bad
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.publish import publish_prepared
@@ -22,9 +19,8 @@ from batchinfer.pipeline.record import RunRecord
 from batchinfer.pipeline.report import RunReport, refusal
 from batchinfer.pipeline.stop import Stop, stopping
 from batchinfer.planning.fingerprint import changes
-from batchinfer.planning.loadable import check_loadable
+from batchinfer.planning.loadable import check_models
 from batchinfer.planning.prepare import Options, Prepared, begun, prepare_to_write
-from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import Consent, confirm_list, tell_list
 from batchinfer.publish.release import prepare_gate
@@ -44,8 +40,8 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
         differs = _look_at_list(job, data, options, console)
         prepared = held.enter_context(prepare_to_write(job, data, options, console.info))
         known = prepare_gate(job, prepared.query_list.source)
-        if engine is None and prepared.question is not None and prepared.plan.counts.to_generate:
-            check_loadable(job, data, prepared.question, console.info)
+        if engine is None and prepared.question is not None and (prepared.cascade or prepared.plan.counts.to_generate):
+            check_models(prepared, console.info)
             tell_shown_rows(prepared, console.info)
         confirm_regeneration(prepared, options, console)
         with RunRecord(prepared, options, began, differs) as record:
@@ -71,7 +67,12 @@ def confirm_regeneration(prepared: Prepared, options: Options, console: Console)
     if question is None or options.limit is not None:
         return
     most = prepared.store.most_cached()
-    if most is None or most.fingerprint == question.fingerprint or counts.to_generate <= MOSTLY * counts.unique:
+    asked = [question, *([prepared.cascade.large] if prepared.cascade else [])]
+    if (
+        most is None
+        or most.fingerprint in [each.fingerprint for each in asked]
+        or counts.to_generate <= MOSTLY * counts.unique
+    ):
         return
     changed = ", ".join(changes(most.parts, question.parts))
     text = (
@@ -85,9 +86,13 @@ def generate(
     prepared: Prepared, options: Options, console: Console, stop: Stop, record: RunRecord, engine: Engine | None
 ) -> None:
     """Asks the model for what is missing; loads nothing if nothing is. Raises Stopped if it was asked to end."""
+    asking = Asking(prepared, options, console, stop, record, engine)
     if prepared.question is not None and prepared.plan.counts.to_generate:
         _check_list(prepared)
-        _ask(prepared, options, console, stop, record, engine)
+        if prepared.cascade is None:
+            asking.ask()
+    if prepared.cascade is not None:
+        asking.ask_both(prepared.cascade)
     if stop.reason is not None:
         raise stop.reason
 
@@ -100,31 +105,6 @@ def _check_list(prepared: Prepared) -> None:
     stop = mostly_bad(prepared.job.name, limits, prepared.plan.counts, query_list.bad_reasons())
     if stop is not None:
         raise stop
-
-
-def _ask(
-    prepared: Prepared, options: Options, console: Console, stop: Stop, record: RunRecord, engine: Engine | None
-) -> None:
-    question, progress = prepared.question, record.progress
-    assert question is not None
-    source = models.weights(question.identity, prepared.data, console.info)
-    began = time.monotonic()
-    config = question.engine_config(source)
-    own = (
-        engine_for(prepared.job, prepared.data, config, console.info)
-        if engine is None
-        else contextlib.nullcontext(engine)
-    )
-    with own as ready:
-        console.info("Loading the model ...")
-        tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
-        maker = PromptMaker(prepared.job, question, tokenizer)
-        loaded = ready.wait_ready()
-        progress.load_seconds = time.monotonic() - began
-        console.info(f"{loaded.description}, ready after {progress.load_seconds:.0f} s.")
-        generator = Generator(prepared, record.run_id, stop, progress, options.limit)
-        cached = prepared.plan.counts.cached
-        generator.run(ready, maker, loaded.max_model_len, lambda: console.progress(progress, cached))
 
 
 def _note_end(prepared: Prepared, options: Options, record: RunRecord) -> None:

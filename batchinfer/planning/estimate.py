@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from batchinfer.core.records import Counts, Info, Prompt
@@ -16,6 +16,7 @@ from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.vllm import block_size
 from batchinfer.engines.window import window_of
 from batchinfer.planning.prepare import Prepared
+from batchinfer.planning.price import CascadePlan, price_cascade
 from batchinfer.planning.prompts import FilledPrompt, PromptMaker, too_long
 from batchinfer.planning.question import Question
 from batchinfer.prompting.template import TemplateFault
@@ -73,6 +74,8 @@ class PlanReport:
     looked_at: prompts that were held against it; fewer than all in a long list, of which a sample is counted.
     too_long: those of them that do not fit it.
     too_long_rows: the lookup keys of the first of them.
+    cascade: what each of two models would be asked; None in a job with one. All else is of the model that is asked next, but
+        for `estimate_seconds`, which is of both.
     """
 
     job: str
@@ -88,6 +91,7 @@ class PlanReport:
     looked_at: int = 0
     too_long: int = 0
     too_long_rows: tuple[dict[str, Any], ...] = ()
+    cascade: CascadePlan | None = None
 
     def to_json(self) -> dict[str, Any]:
         counts = self.counts
@@ -100,11 +104,20 @@ class PlanReport:
             "estimate_seconds": self.estimate_seconds, "prompt": self.prompt, "list_differs": self.list_differs,
             "scoring": self.scoring.to_json() if self.scoring else None,
             "window": self.window, "looked_at": self.looked_at, "too_long": self.too_long, "too_long_rows": list(self.too_long_rows),
+            **({} if self.cascade is None else {"cascade": self.cascade.to_json()}),
         }  # fmt: skip
 
 
 def estimate(prepared: Prepared, info: Info) -> PlanReport:
     """What a run would cost."""
+    if prepared.cascade is None:
+        return _estimate(prepared, info)
+    priced = price_cascade(prepared.cascade, prepared.store)
+    next_model = replace(prepared, question=prepared.asking)
+    return replace(_estimate(next_model, info), cascade=priced, estimate_seconds=priced.estimate_seconds)
+
+
+def _estimate(prepared: Prepared, info: Info) -> PlanReport:
     counts = prepared.plan.counts
     if prepared.question is None or not counts.to_generate:
         nothing: dict[str, Any] = {"prompt_tokens": 0, "prompt_tokens_exact": True, "prefix_saving": None}
@@ -181,8 +194,9 @@ class _Tokens:
 
 def _look_at(prepared: Prepared, maker: PromptMaker, window: int | None) -> tuple[_Tokens, bool]:
     """The prompts that are to generate, counted, and whether they all were. window: see `PlanReport`."""
-    assert prepared.job.spec.model is not None
-    options, count = prepared.job.spec.model.options, prepared.plan.counts.to_generate
+    assert prepared.question is not None
+    assert prepared.question.spec.model is not None
+    options, count = prepared.question.spec.model.options, prepared.plan.counts.to_generate
     block = block_size(options, on_cpu=not find_gpus())
     found = _Tokens(block, window)
     if count <= EXACT_UP_TO and _count(prepared, maker, found, prepared.plan.todo(), EXACT_CHARACTERS):

@@ -16,6 +16,9 @@ NOT_IN_KEY = frozenset({
 
 OUTPUT_NOT_IN_KEY = frozenset({"steps", "min_mass", "prior"})  # how an answer is read, not what it is
 
+# What names a model resolves to an identity, which is in the key; a cascade says which model is asked, not what it says.
+MODEL_NOT_IN_KEY = frozenset({"id", "revision", "adapter", "cascade"})
+
 OPTIONS_NOT_IN_KEY = frozenset({
     "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "kv_cache_memory_bytes", "block_size", "swap_space",
     "cpu_offload_gb", "enforce_eager", "enable_prefix_caching", "enable_chunked_prefill", "disable_log_stats",
@@ -38,7 +41,7 @@ def answer_parts(
     parts["output"] = {name: value for name, value in output.items() if name not in OUTPUT_NOT_IN_KEY}
     prompt = {name: value for name, value in spec["prompt"].items() if name != "shots"}
     parts["prompt"] = prompt | {"examples": [[dict(row), output] for row, output in examples]}
-    written = {name: value for name, value in spec["model"].items() if name not in ("id", "revision", "adapter")}
+    written = {name: value for name, value in spec["model"].items() if name not in MODEL_NOT_IN_KEY}
     options = {name: value for name, value in written.get("options", {}).items() if name not in OPTIONS_NOT_IN_KEY}
     parts["model"] = written | {"identity": model, "adapter": adapter, "options": options}
     parts.setdefault("sampling", {})

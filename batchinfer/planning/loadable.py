@@ -11,12 +11,21 @@ from batchinfer.engines import grammars, vllm_options, vllm_source
 from batchinfer.engines.adapter import adapter_faults
 from batchinfer.errors import did_you_mean
 from batchinfer.job import reader
+from batchinfer.job.model_spec import ModelSpec
 from batchinfer.job.reader import Job
-from batchinfer.job.spec import ModelSpec
+from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.question import Question
 
 Fault = tuple[tuple[str | int, ...], str]
 """A field of the job file, and what is wrong with it."""
+
+
+def check_models(prepared: Prepared, info: Info) -> None:
+    """The same for each model that a run would ask."""
+    assert prepared.question is not None
+    check_loadable(prepared.job, prepared.data, prepared.question, info)
+    if prepared.cascade is not None and (large := prepared.job.large) is not None:
+        check_loadable(large, prepared.data, prepared.cascade.large, info)
 
 
 def check_loadable(job: Job, data: JobData, question: Question, info: Info) -> None:
@@ -25,8 +34,9 @@ def check_loadable(job: Job, data: JobData, question: Question, info: Info) -> N
     Says what an answer is held to only once it is there.
     """
     assert job.spec.model is not None
-    adapter = [(("model", "adapter"), fault) for fault in adapter_faults(question.identity, data)]
-    faults = [*_option_faults(job.spec.model), *_quantization_faults(job.spec.model), *adapter]
+    of_model: list[Fault] = [(("adapter",), fault) for fault in adapter_faults(question.identity, data)]
+    of_model += [*_option_faults(job.spec.model), *_quantization_faults(job.spec.model)]
+    faults = [((*job.model_at, *place), fault) for place, fault in of_model]
     faults += _output_faults(job, question, info)
     if faults:
         raise reader.faulty(job, faults)
@@ -38,16 +48,16 @@ def _option_faults(model: ModelSpec) -> Iterator[Fault]:
         return
     for name, value in model.options.items():
         if name not in known:
-            yield ("model", "options", name), f"vLLM has no engine option {name}{_hint(name, known)}"
+            yield ("options", name), f"vLLM has no engine option {name}{_hint(name, known)}"
         elif fault := vllm_options.value_fault(name, value):
-            yield ("model", "options", name), fault
+            yield ("options", name), fault
 
 
 def _quantization_faults(model: ModelSpec) -> Iterator[Fault]:
     known = vllm_source.quantization_methods()
     if model.quantization is not None and known is not None and model.quantization not in known:
         said = f"vLLM has no quantisation method {model.quantization}{_hint(model.quantization, known)}"
-        yield ("model", "quantization"), said
+        yield ("quantization",), said
 
 
 def _output_faults(job: Job, question: Question, info: Info) -> Iterator[Fault]:

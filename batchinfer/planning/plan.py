@@ -4,7 +4,8 @@
 
 | table | columns                                                 | what it holds                                 |
 | ----- | ------------------------------------------------------- | --------------------------------------------- |
-| state | prompt_key, first, covered, made, refreshed, failed     | what is known of each prompt of the list      |
+| state | prompt_key, first, covered, made, refreshed, failed,    | what is known of each prompt of the list      |
+|       | tried and answered (in this run)                        |                                               |
 | todo  | prompt_key, row, q_NAME for each column of the template | prompts to generate, shared prefixes together |
 """
 
@@ -49,18 +50,39 @@ class Plan:
     """What is to be generated, and what the list comes to. Owns the tables above in the workspace's database.
 
     counts: of the list, by what the cache has.
+    answered: how many of the prompts were answered by the run that it was compared for last.
     """
 
     def __init__(self, workspace: Workspace, parser: str, selection: Selection) -> None:
         """parser: how answers are read; failures of another parser are none."""
         self._workspace, self._db, self._list = workspace, workspace.db, workspace.query_list
-        self._compare(parser, selection)
-        self._order(selection)
-        self.counts = self._counted()
+        self._parser, self._selection = parser, selection
+        self.counts: Counts
+        self.answered = 0
+        self.compare()
 
-    def _compare(self, parser: str, selection: Selection) -> None:
+    def compare(self, run_id: int | None = None, within: str = "") -> None:
+        """Compares the list with the cache, again where its rows ask other prompts now.
+
+        run_id: of the run that goes on; what it asked is not asked again. within: SQL for the keys of the prompts that may be
+        asked; all unless given.
+        """
+        self._compare(self._parser, self._selection, run_id)
+        self._order(self._selection, within)
+        self.counts = self._counted()
+        self.answered = (
+            0 if run_id is None else self._count("SELECT count(*) FROM state WHERE answered AND NOT covered")
+        )
+
+    def _compare(self, parser: str, selection: Selection, run_id: int | None) -> None:
         """Makes `state`."""
         oldest = None if selection.max_age is None else now() - selection.max_age
+        tried = answered = "false"
+        if run_id is not None:
+            made_now = f"SELECT key FROM cache.generations WHERE run_id = {run_id}"
+            answered = f"prompt_key IN ({made_now} AND prediction IS NOT NULL)"
+            lost_now = f"SELECT key FROM cache.failures WHERE run_id = {run_id} AND key IS NOT NULL"
+            tried = f"prompt_key IN ({made_now} UNION ALL {lost_now})"
         with self._workspace.store.attached(self._db):
             self._db.execute(
                 f"""CREATE OR REPLACE TABLE state AS
@@ -69,7 +91,8 @@ class Plan:
                        prompt_key IN (SELECT key FROM cache.generations WHERE created_at BETWEEN $oldest AND $newest) AS made,
                        prompt_key IN (SELECT key FROM cache.generations WHERE created_at BETWEEN $refreshed AND $latest) AS refreshed,
                        prompt_key IN (SELECT key FROM cache.failures
-                               WHERE key IS NOT NULL AND (stage = 'engine' OR parser = $parser)) AS failed
+                               WHERE key IS NOT NULL AND (stage = 'engine' OR parser = $parser)) AS failed,
+                       {tried} AS tried, {answered} AS answered
                 FROM {self._list.prompts_sql}""",
                 {
                     "oldest": oldest or EVER,
@@ -80,14 +103,15 @@ class Plan:
                 },
             )
 
-    def _order(self, selection: Selection) -> None:
+    def _order(self, selection: Selection, within: str) -> None:
         """Makes `todo`."""
         columns = self._list.columns
         again, values = self._again(selection)
+        chosen = f" AND s.prompt_key IN {within}" if within else ""
         self._db.execute(
             f"""CREATE OR REPLACE TABLE todo AS SELECT s.prompt_key, l.* EXCLUDE (prompt_key, lookup_hash)
             FROM state s JOIN {self._list.rows_sql} l ON l.row = s.first
-            WHERE NOT covered AND ((NOT made AND NOT failed) OR {again})
+            WHERE NOT covered AND NOT tried AND ((NOT made AND NOT failed) OR {again}){chosen}
             ORDER BY {", ".join(["s.first"] if not columns else [f"l.{listed(name)}" for name in columns])}""",
             values,
         )

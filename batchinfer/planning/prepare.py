@@ -27,8 +27,10 @@ from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.place import list_place
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.inputs.upstream import Upstream
-from batchinfer.job.reader import Job, placing
+from batchinfer.job.reader import LARGE_MODEL, Job, faulty, placing
+from batchinfer.job.spec import JobSpec
 from batchinfer.planning import question as questions
+from batchinfer.planning.cascade import Cascade, joint_fingerprint, need_threshold_libraries
 from batchinfer.planning.plan import Plan, Selection
 from batchinfer.planning.question import Question
 from batchinfer.prompting.likelihood import used_columns
@@ -93,6 +95,7 @@ class Prepared:
     selection: what is made again although it is cached.
     upstream: what the list was made of, if the job is chained.
     place: where the list comes from, as versions record it.
+    cascade: how two models share the list; None in a job with one. `question` is the small one's then.
     """
 
     job: Job
@@ -103,6 +106,7 @@ class Prepared:
     selection: Selection
     upstream: Upstream | None
     place: str
+    cascade: Cascade | None = None
 
     @property
     def query_list(self) -> QueryList:
@@ -111,6 +115,11 @@ class Prepared:
     @property
     def store(self) -> Store:
         return self.workspace.store
+
+    @property
+    def asking(self) -> Question | None:
+        """The question of the model that is asked now."""
+        return self.question if self.cascade is None else self.cascade.asking
 
     @property
     def list_name(self) -> str:
@@ -169,14 +178,15 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
     data.check_owner(job.path)
     spec = job.spec
     question = questions.make(job, data, update_model=options.update_model) if spec.prompt else None
+    large = _large(job, data, options, question)
     columns = question.columns if question else list(spec.input.key)
     selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
     with data.scratch() as scratch, scratch_database(scratch) as db, contextlib.closing(LongTexts(scratch)) as texts:
         files, upstream = list_files(job, data, options.input, scratch)
         narrowed = bool(spec.input.where) or options.input is not None
         query_list = QueryList(db, open_list(job, files, columns), columns, texts, narrowed=narrowed)
-        question = question and question.of_kinds(*_kinds(query_list.source, columns))
-        load_list(query_list, job, data, question)
+        question, large = (asked and asked.of_kinds(*_kinds(query_list.source, columns)) for asked in (question, large))
+        load_list(query_list, job, data, question, large)
         if writes:
             data.prepare(job.path)
         store = _store(data, scratch, writes=writes)
@@ -184,17 +194,50 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
             store = store.copied(scratch)
         if store.has_long_texts():
             texts.add_source(store.long_texts)
-        fingerprint = question.fingerprint.hex() if question else None
+        fingerprint = _fingerprint(spec, question, large)
         workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec), data, fingerprint)
-        if writes and question is not None:
-            _reread(workspace, question)
+        for asked in (question, large):
+            if writes and asked is not None:
+                _reread(workspace, asked)
         if options.despite_people:
             workspace.verdicts.ignore()
         else:
             _rebuild_lookups(workspace, data, info, is_own=writes or store.path != data.cache)
             workspace.verdicts.resolve(store, query_list)
         plan = Plan(workspace, question.parser_id if question else "", selection)
-        yield Prepared(job, data, workspace, plan, question, selection, upstream, list_place(job, options.input))
+        cascade = _cascade(workspace, plan, question, large)
+        yield Prepared(
+            job, data, workspace, plan, question, selection, upstream, list_place(job, options.input), cascade
+        )
+
+
+def _large(job: Job, data: JobData, options: Options, small: Question | None) -> Question | None:
+    """What the large model is asked, in a job that has one. Raises SpecError where it is the small one."""
+    if (asking := job.large) is None or small is None:
+        return None
+    need_threshold_libraries()
+    large = questions.make(asking, data, update_model=options.update_model)
+    if large.identity.weights == small.identity.weights:
+        raise faulty(job, [(LARGE_MODEL, f"it is the same model as model.id, {small.identity.label}.")])
+    return large
+
+
+def _fingerprint(spec: JobSpec, question: Question | None, large: Question | None) -> str | None:
+    """What stands for all that the list is asked, in hexadecimal digits."""
+    if question is None:
+        return None
+    if large is None:
+        return question.fingerprint.hex()
+    assert spec.model is not None
+    assert spec.model.cascade is not None
+    return joint_fingerprint(question, large, spec.model.cascade).hex()
+
+
+def _cascade(workspace: Workspace, plan: Plan, small: Question | None, large: Question | None) -> Cascade | None:
+    model = workspace.spec.model
+    if small is None or large is None or model is None or model.cascade is None:
+        return None
+    return Cascade(workspace, plan, model.cascade, small, large)
 
 
 def _kinds(source: ListSource, names: Sequence[str]) -> tuple[dict[str, Kind], list[str]]:
@@ -202,13 +245,16 @@ def _kinds(source: ListSource, names: Sequence[str]) -> tuple[dict[str, Kind], l
     return {name: source.kinds[name] for name in names}, [name for name in names if name in source.zoned]
 
 
-def load_list(query_list: QueryList, job: Job, data: JobData, question: Question | None) -> None:
-    """Reads the list, and what clients asked for and did not find, if the job takes that in."""
+def load_list(
+    query_list: QueryList, job: Job, data: JobData, question: Question | None, large: Question | None = None
+) -> None:
+    """Reads the list, and what clients asked for and did not find, if the job takes that in. large: to a second model."""
     include = job.spec.input.include_misses
     query_list.load(
         question.fingerprint if question else b"",
         misses.rows(data, query_list.source) if include else None,
         include.at_least if include else 1,
+        large.fingerprint if large else b"",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from batchinfer.inputs.upstream import Upstream
 from batchinfer.publish.contents import Candidate
 from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, version_column
 from batchinfer.versions.manifest import Forced, Manifest
+from batchinfer.versions.published_run import PublishedCascade
 from batchinfer.versions.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class RunFacts:
     input: where the list came from.
     fingerprint: of the question, in hexadecimal digits; None for a job without one.
     parser: how its answers are read; None for a job without a question.
+    cascade: how two models share the answers; None in a job with one.
     """
 
     run_id: int
@@ -50,9 +52,12 @@ class RunFacts:
     input: str
     fingerprint: str | None
     parser: str | None
+    cascade: PublishedCascade | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        plain = asdict(replace(self, cascade=None))
+        del plain["cascade"]
+        return plain if self.cascade is None else plain | {"cascade": self.cascade.to_json()}
 
 
 def write_manifest(target: Path, manifest: Manifest) -> None:

@@ -16,14 +16,15 @@ from batchinfer.core.columns import Column
 from batchinfer.core.files import user_name, why_damaged
 from batchinfer.core.keys import ENCODERS, canonical_json
 from batchinfer.core.records import SMALL_GROUPS, Check
-from batchinfer.errors import StoreError, shortened
+from batchinfer.errors import StoreError
 from batchinfer.match.version import MATCHER, MatcherVersion
+from batchinfer.versions.checked import checked_count, checked_text
 from batchinfer.versions.keep import Keep
 from batchinfer.versions.layout import FORMAT, MANIFEST
+from batchinfer.versions.published_run import PublishedRun
 from batchinfer.versions.student import StudentRecord
 
 SECONDS = re.compile("[0-9]{1,12}s")
-MOST = 2**63  # of anything
 SERVE_BEFORE = {"on_miss": "miss"}  # fields of the section serve that older manifests lack
 KEEP_VERSIONS = Keep(5)  # where an old manifest does not say it
 
@@ -68,22 +69,6 @@ class FileFacts:
 
     size: int
     sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedRun:
-    """Of what a version is made.
-
-    run_id: the newest run, whose answers it holds; 0 before the first.
-    input: where the list came from; None in an old manifest.
-    fingerprint: of the question that its answers answer; None for a job without a model, and in an old manifest.
-    parser: how they were read; None like the fingerprint.
-    """
-
-    run_id: int
-    input: str | None
-    fingerprint: bytes | None = None
-    parser: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +199,11 @@ class Manifest:
     def of(cls, document: Mapping[str, Any]) -> Manifest:
         """A manifest from what its file says. Raises ValueError, KeyError, TypeError or AttributeError for a damaged one."""
         return cls(
-            version=None if document["version"] is None else _count(document["version"]),
-            job=_text(document["job"]),
+            version=None if document["version"] is None else checked_count(document["version"]),
+            job=checked_text(document["job"]),
             created_at=datetime.fromisoformat(document["created_at"]),
-            rows=_count(document["rows"]),
-            carried=_count(document.get("carried", 0)),
+            rows=checked_count(document["rows"]),
+            carried=checked_count(document.get("carried", 0)),
             key=tuple(_column(column) for column in document["key"]),
             normalize=tuple(document["normalize"]),
             prediction=document["prediction"],
@@ -226,12 +211,12 @@ class Manifest:
             gate=_gate(document["gate"]),
             forced=_forced(document.get("forced")),
             parent=document.get("parent"),
-            run=_run(document.get("run", {})),
+            run=PublishedRun.of(document.get("run", {})),
             spec=_spec(document["spec"]),
             match=_match(document.get("match")),
             student=StudentRecord.of(document.get("student")),
             candidate=document.get("candidate"),
-            erased=_count(document.get("forgot", 0)),
+            erased=checked_count(document.get("forgot", 0)),
             files={_file_name(name): _file(facts) for name, facts in document["files"].items()},
             document=document,
         )
@@ -272,7 +257,7 @@ def plain_checks(checks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _gate(document: Mapping[str, Any]) -> GateRecord:
-    return GateRecord(_text(document["status"]), tuple(_check(check) for check in document["checks"]))
+    return GateRecord(checked_text(document["status"]), tuple(_check(check) for check in document["checks"]))
 
 
 def _check(document: Mapping[str, Any]) -> Check:
@@ -287,18 +272,7 @@ def _forced(document: Mapping[str, Any] | None) -> Forced | None:
 def _column(document: Mapping[str, Any]) -> Column:
     if document["kind"] not in ENCODERS:
         raise ValueError(f"a key column has the unknown kind {document['kind']}")
-    return Column(_text(document["name"]), document["kind"], zoned=document.get("zoned") is True)
-
-
-def _run(document: Mapping[str, Any]) -> PublishedRun:
-    place = document.get("input")
-    made_of, parser = document.get("fingerprint"), document.get("parser")
-    return PublishedRun(
-        run_id=_count(document.get("run_id", 0)),
-        input=place if isinstance(place, str) else None,
-        fingerprint=None if made_of is None else bytes.fromhex(made_of),
-        parser=None if parser is None else _text(parser),
-    )
+    return Column(checked_text(document["name"]), document["kind"], zoned=document.get("zoned") is True)
 
 
 def _spec(document: Mapping[str, Any]) -> PublishedSpec:
@@ -318,11 +292,11 @@ def _match(document: Mapping[str, Any] | None) -> HeldTerms | None:
         return None
     known = document.keys() >= set(MatcherVersion._fields)
     made_by = MatcherVersion(*(document[name] for name in MatcherVersion._fields)) if known else None
-    return HeldTerms(_count(document["terms"]), made_by)
+    return HeldTerms(checked_count(document["terms"]), made_by)
 
 
 def _file(document: Mapping[str, Any]) -> FileFacts:
-    return FileFacts(_count(document["size"]), _text(document["sha256"]))
+    return FileFacts(checked_count(document["size"]), checked_text(document["sha256"]))
 
 
 def _file_name(name: str) -> str:
@@ -330,18 +304,6 @@ def _file_name(name: str) -> str:
     if name in ("", ".", "..") or set(name) & {"/", "\0"}:
         raise ValueError(f"{name!r} is not the name of a file in it")
     return name
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MOST:
-        raise ValueError(f"{shortened(repr(value))} is not a number of anything")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{shortened(repr(value))} is not a text")
-    return value
 
 
 def _seconds(text: str) -> int:

@@ -103,6 +103,7 @@ def test_the_first_use_makes_the_tables(tmp_path: Path) -> None:
         "import_keys",
         "long_texts",
         "runs",
+        "run_questions",
         "versions",
     }
     recorded = rows(cache, "SELECT number, name FROM migrations ORDER BY number")

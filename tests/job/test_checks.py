@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,59 @@ from batchinfer.errors import SpecError
 from batchinfer.job import reader
 from batchinfer.job.spec import JobSpec
 from tests.job.files import SMALLEST, problems
+
+CASCADE = "prompt: {template: '{{ term }}'}\noutput: {type: choice, choices: [a, b]}\n"
+CASCADES = [
+    (
+        "prompt: {template: '{{ term }}'}\nmodel: {id: s, cascade: {large: {id: l}}}",
+        "model.cascade: the small model's scores say where it is sure, and only choices have scores: it needs output.type choice.",
+    ),
+    (
+        CASCADE + "model: {id: s, adapter: a, cascade: {large: {id: s, adapter: a}}}",
+        "model.cascade.large: it is the same model as model.id: name another one, or an adapter.",
+    ),
+    (CASCADE + "model: {id: s, cascade: {}}", "model.cascade.large: is missing."),
+    (
+        CASCADE + "model: {id: s, cascade: {large: {id: l}, agree: 1}}",
+        "model.cascade.agree: input should be less than or equal to 0.999",
+    ),
+    (
+        CASCADE + "model: {id: s, cascade: {large: {id: l, cascade: {large: {id: m}}}}}",
+        "model.cascade.large.cascade: there is no such",
+    ),
+    (
+        CASCADE + "model: {id: s, cascade: {large: {id: l, options: {dtype: auto}}}}",
+        "model.cascade.large.options: dtype is set by model.dtype, not here.",
+    ),
+    (
+        CASCADE.replace("b]", "b], prior: list") + "model: {id: s, cascade: {large: {id: l}}}",
+        "output.prior: a prior is of one model, and this job has two: leave it out, or model.cascade.",
+    ),
+    (
+        CASCADE + "model: {id: s, cascade: {large: {id: l}}}\naudit: {swaps: [s.yaml]}",
+        "audit.swaps: one model is asked, and this job has two: leave it out, or model.cascade.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), CASCADES)
+def test_two_models_that_cannot_share_a_list(text: str, said: str) -> None:
+    """Each fault of a cascade has its line and says what to do."""
+    [problem] = problems(SMALLEST + text)
+    assert re.match(r"line \d+: ", problem)
+    assert said in problem
+
+
+def test_two_models_that_can(tmp_path: Path) -> None:
+    """The large one is a model as any, and a job of it alone is at hand."""
+    text = SMALLEST + CASCADE + "model: {id: s, options: {seed: 1}, cascade: {large: {id: l, adapter: a}, agree: 0.9}}"
+    (tmp_path / "job.yaml").write_text(text, encoding="utf-8")
+    job = reader.load(str(tmp_path), {})
+    assert job.large is not None
+    assert job.large.spec.model is not None
+    assert job.large.spec.model.beyond_defaults() == {"id": "l", "adapter": "a"}
+    assert job.large.large is None
+
 
 CROSS = [
     ("output: {type: json}", "output: type: json needs schema."),

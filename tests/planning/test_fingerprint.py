@@ -35,6 +35,7 @@ FULL: dict[str, Any] = {
     "model": {
         "id": "org/name", "revision": "main", "dtype": "bfloat16", "quantization": "awq", "adapter": "adapter",
         "options": {"max_model_len": 1024, "hf_overrides": {"rope_theta": 10000.0}, "seed": 0},
+        "cascade": {"large": {"id": "org/large"}},
     },
     "engine": {"kind": "vllm", "replicas": 2, "tensor_parallel": 2, "stall": "5m"},
     "sampling": {"temperature": 0.5, "max_tokens": 64, "seed": 1, "stop": ["\n"]},
@@ -54,6 +55,7 @@ IN_NO_KEY: set[Path_] = {
     ("schedule",), ("keep_versions",), ("on_errors",), ("eval",), ("calibrate",), ("student",), ("finetune",), ("audit",),
     ("output", "steps"), ("output", "min_mass"), ("output", "prior"),  # how an answer is read
     ("prompt", "shots"),  # the examples that are shown are in the key themselves
+    ("model", "cascade"),  # which model is asked, not what it says
     ("model", "id"), ("model", "revision"), ("model", "adapter"),  # what they resolve to is in the key instead
 }  # fmt: skip
 OPTIONS_IN_NO_KEY = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,8 @@ from batchinfer.errors import GateFailed, StoreError
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.keep import Keep
 from batchinfer.versions.layout import MANIFEST, PREDICTIONS
-from batchinfer.versions.manifest import FileFacts, HeldTerms, Manifest, PublishedRun, PublishedSpec
+from batchinfer.versions.manifest import FileFacts, HeldTerms, Manifest, PublishedSpec
+from batchinfer.versions.published_run import PublishedRun
 from tests.damage import edit_manifest
 from tests.factories import LENIENT, World, model_job
 
@@ -121,3 +123,25 @@ def test_what_an_old_manifest_does_not_say(world: World) -> None:
     assert manifest.run == PublishedRun(0, None)
     assert manifest.spec == PublishedSpec(None, Keep(5), 60, records_misses=True, asks_student=False, sections={})
     assert manifest.match == HeldTerms(3, None)
+
+
+def test_two_models_that_shared_the_answers_are_typed(world: World) -> None:
+    """What is said of them is read and written alike; damaged, it makes the manifest a damaged one, in one sentence."""
+    folder = folder_of(world.data, 1)
+    document = json.loads((folder / MANIFEST).read_bytes())
+    assert "cascade" not in document["run"]
+    model = {"model": "org/name", "fingerprint": "00ff", "answers": 3}
+    shared = {
+        "agree": 0.95, "confidence": 0.9, "sample": 360, "threshold": 0.8, "agreement": 0.99, "coverage": 0.7, "problem": None,
+        "small": model, "large": model | {"answers": None},
+    }  # fmt: skip
+    cascade = Manifest.of(document | {"run": document["run"] | {"cascade": shared}}).run.cascade
+    assert cascade is not None
+    assert cascade.to_json() == shared
+    assert (cascade.small.fingerprint, cascade.large.answers) == (b"\0\xff", None)
+    lost, negative = model | {"fingerprint": "no"}, model | {"answers": -1}
+    broken: list[Any] = [{}, [], 1, shared | {"small": lost}, shared | {"large": negative}]
+    for damaged in broken:
+        (folder / MANIFEST).write_text(json.dumps(document | {"run": {"cascade": damaged}}), encoding="utf-8")
+        with pytest.raises(StoreError, match="is damaged"):
+            Manifest.read(folder)

@@ -1,0 +1,119 @@
+"""Asks the model of a job for what the cache lacks; or its two models, one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from batchinfer.cache.questions import ask_next
+from batchinfer.engines import models
+from batchinfer.engines.protocol import Engine
+from batchinfer.engines.start import engine_for
+from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.job.reader import Job
+from batchinfer.pipeline.generate import Generator
+from batchinfer.pipeline.progress import Console
+from batchinfer.pipeline.record import RunRecord
+from batchinfer.pipeline.stop import Stop
+from batchinfer.planning.cascade import Cascade, Stage
+from batchinfer.planning.prepare import Options, Prepared
+from batchinfer.planning.prompts import PromptMaker
+from batchinfer.planning.question import Question
+
+
+@dataclass(frozen=True, slots=True)
+class _LoadedModel:
+    """A model that can be asked. maker: of its prompts. max_len: tokens that its window has room for."""
+
+    engine: Engine
+    maker: PromptMaker
+    max_len: int
+
+
+class Asking:
+    """The part of a run in which models are asked.
+
+    engine: one that is already loaded and answers for any of them, or None to start the job's own.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        options: Options,
+        console: Console,
+        stop: Stop,
+        record: RunRecord,
+        engine: Engine | None,
+    ) -> None:
+        self._prepared, self._console, self._stop, self._record, self._engine = prepared, console, stop, record, engine
+        self._left = options.limit
+
+    def ask(self) -> None:
+        """Asks the job's one model."""
+        question = self._prepared.question
+        assert question is not None
+        with self._loaded(self._prepared.job, question) as model:
+            self._pass(model, question)
+
+    def ask_both(self, cascade: Cascade) -> None:
+        """Asks the small model, then the large one, never both loaded; whose answer each row takes is settled in the end."""
+        large = self._prepared.job.large
+        assert large is not None
+        if self._ask_stages(cascade, self._prepared.job, cascade.small, (Stage.SMALL,)):
+            ask_next(self._prepared.store, self._record.run_id, cascade.large.fingerprint, cascade.large.parts)
+            self._ask_stages(cascade, large, cascade.large, (Stage.SAMPLE, Stage.REST))
+        if self._stop.reason is None and self._left is None:
+            self._record.turn(cascade.settle)
+
+    def _ask_stages(self, cascade: Cascade, job: Job, question: Question, stages: tuple[Stage, ...]) -> bool:
+        """Asks one of two models what some stages ask; whether all of that was done."""
+        with contextlib.ExitStack() as held:
+            model = None
+            for stage in stages:
+                todo = self._turn(cascade, stage)
+                if stage is Stage.REST:
+                    self._console.info(str(cascade.published()))
+                if not todo:
+                    continue
+                if self._left == 0:
+                    return False
+                model = model or held.enter_context(self._loaded(job, question))
+                self._pass(model, question)
+                if self._stop.reason is not None or self._turn(cascade, stage):
+                    return False
+        return True
+
+    def _turn(self, cascade: Cascade, stage: Stage) -> int:
+        """How many prompts a stage has to ask now."""
+        self._record.turn(lambda run_id: cascade.turn_to(stage, run_id))
+        return self._prepared.plan.counts.to_generate
+
+    @contextlib.contextmanager
+    def _loaded(self, job: Job, question: Question) -> Iterator[_LoadedModel]:
+        data, info = self._prepared.data, self._console.info
+        source = models.weights(question.identity, data, info)
+        began = time.monotonic()
+        own = (
+            engine_for(job, data, question.engine_config(source), info)
+            if self._engine is None
+            else contextlib.nullcontext(self._engine)
+        )
+        with own as ready:
+            info("Loading the model ...")
+            tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
+            maker = PromptMaker(job, question, tokenizer)
+            loaded = ready.wait_ready()
+            seconds = self._record.progress.load_seconds = time.monotonic() - began
+            info(f"{loaded.description}, ready after {seconds:.0f} s.")
+            yield _LoadedModel(ready, maker, loaded.max_model_len)
+
+    def _pass(self, model: _LoadedModel, question: Question) -> None:
+        """Asks what the plan has now."""
+        prepared, progress = replace(self._prepared, question=question), self._record.progress
+        generator = Generator(prepared, self._record.run_id, self._stop, progress, self._left)
+        cached = prepared.plan.counts.cached
+        generator.run(model.engine, model.maker, model.max_len, lambda: self._console.progress(progress, cached))
+        if self._left is not None:
+            self._left -= progress.done
