@@ -5,12 +5,15 @@ ARGS ?=
 # One more than cores: tests of processes and locks wait now and then.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 BIN := .venv/bin
+# Else each of the hundreds of processes that tests start would compile all modules again.
+test test-fast: export PYTHONDONTWRITEBYTECODE :=
 STAMP := .venv/.ready
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
 # The tests' files are many, small and synced, so they lie in memory where there is room for them.
 ROOMY := $(shell [ "$$(df --output=avail -B1G /dev/shm 2>/dev/null | tail -n 1)" -ge 8 ] 2>/dev/null && echo /dev/shm)
-MAKE_ROOM = folder=$$(mktemp -d -p "$(ROOMY)" batchinfer-tests-XXXXXX); chmod 755 "$$folder"; trap 'rm -rf "$$folder"' EXIT
+MAKE_ROOM = folder=$$(mktemp -d -p "$(ROOMY)" batchinfer-tests-XXXXXX); chmod 755 "$$folder"; trap 'leave' EXIT; \
+	slow=; leave() { [ -z "$$slow" ] || { kill -INT -- "-$$slow"; wait "$$slow"; } || true; rm -rf "$$folder"; }
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -28,13 +31,23 @@ setup: $(STAMP) ## make .venv with all that is needed (3.9 GB, some minutes; not
 demo: setup ## ask a real model 480 sentences, look at the answers, look one up
 	@$(BIN)/python jobs/sentiment/demo.py
 
-# The tests that load a model run in one process after all others: two engines would fight for cores and memory.
-# (xdist could make them a group beside the others, but loses groups with pytest 9.2.)
+# The tests that load a model run in one process, since two engines would fight for cores and memory; the others run
+# beside it. What it says comes when they are done. It has a process group of its own, which Ctrl-C reaches by `leave`.
 test: setup ## run the tests; with ARGS="tests/core -x" only what they say to pytest, in one process
 ifeq ($(strip $(ARGS)),)
-	$(MAKE_ROOM)
-	TMPDIR=$$folder $(BIN)/pytest -n $(WORKERS) -m "not slow" --durations=15
-	$(BIN)/pytest -m slow --durations=15
+	@$(MAKE_ROOM)
+	set -m
+	$(BIN)/pytest -m slow --durations=15 $$(grep -rlE 'mark\.slow' --include='test_*.py' tests) </dev/null >"$$folder/slow" 2>&1 &
+	slow=$$!
+	set +m
+	trap 'exit 130' INT
+	failed=0
+	TMPDIR=$$folder $(BIN)/pytest -n $(WORKERS) -m "not slow" --durations=15 || failed=$$?
+	echo "The tests that load a model or build an image:"
+	tail -f -n +1 --pid=$$slow "$$folder/slow"
+	wait $$slow || failed=$$?
+	slow=
+	exit $$failed
 else
 	$(BIN)/pytest $(ARGS)
 endif

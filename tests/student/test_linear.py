@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 from typing import Any
@@ -36,6 +37,7 @@ def sentences(kinds: int, rows: int, seed: int = 0) -> tuple[list[str], np.ndarr
     return texts, odds / odds.sum(1, keepdims=True)
 
 
+@functools.cache
 def student(kinds: int, threshold: float = 0.0) -> LinearStudent:
     texts, scores = sentences(kinds, 300)
     fitted = fit(matrix(Features(BITS), texts), scores)
