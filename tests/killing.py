@@ -11,7 +11,11 @@ from typing import Any
 
 # A process that has loaded all that work needs, and forks for each: starting Python again takes a second of a core.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tests.factories", "batchinfer.maintenance.erase", "batchinfer.misses.collector"])
+# The work and what it is given should lie in these: each process would import a module of tests for itself.
+_PROCESSES.set_forkserver_preload([
+    "tests.factories", "batchinfer.maintenance.erase", "batchinfer.maintenance.repair", "batchinfer.misses.collector",
+    "batchinfer.pipeline.prune", "batchinfer.versions.replication",
+])  # fmt: skip
 SECONDS = 60
 
 

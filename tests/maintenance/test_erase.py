@@ -541,16 +541,24 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.long
-def test_killed_at_any_step(world: World, step: str, *, after: bool) -> None:
-    """A kill before or after any step leaves what is served whole; said again, forget finishes."""
+def asked_twice(folder: Path) -> World:
+    """`asked_once`, with misses, a log and a second version."""
+    world = asked_once(folder)
     _miss(world, "2026-01-01", [PRIVATE, "Dora"])
+    world.data.logs.mkdir(exist_ok=True)
     (world.data.logs / "engine.log").write_text(PRIVATE)
     world.answer(lambda row: f"second {row['text']}", refresh=True)
     world.publish()
-    kill_at(step, forget, world, after=after)
+    return world
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.long
+def test_killed_at_any_step(templates: Templates, tmp_path: Path, step: str, *, after: bool) -> None:
+    """A kill before or after any step leaves what is served whole; said again, forget finishes."""
+    world = templates.world(asked_twice, tmp_path)
+    kill_at(step, erase.erase_entry, world.job, world.data, {"name": PRIVATE}, after=after)
     with world.served() as snapshot:
         snapshot.verify()
         assert snapshot.get({"name": "Ann"}) is not None

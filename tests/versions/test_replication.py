@@ -16,7 +16,7 @@ from batchinfer.versions import folders, pointers, replication
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.snapshot import Snapshot
-from tests.factories import LENIENT, World, imports_job
+from tests.factories import LENIENT, Quiet, World, imports_job
 from tests.killing import kill_at
 from tests.tiny import Cli
 
@@ -265,7 +265,7 @@ def test_killed_half_way(world: World, dest: Path, step: str) -> None:
     """A copy that is killed at any step leaves the other folder serving what it did; the next one finishes the work."""
     replication.replicate(world.data, dest, quiet)
     say(world, "two")
-    kill_at(step, replication.replicate, world.data, dest, quiet)
+    kill_at(step, replication.replicate, world.data, dest, Quiet().info)
     assert served(dest) == (1, "one")
     replication.replicate(world.data, dest, quiet)
     assert served(dest) == (2, "two")
