@@ -187,7 +187,30 @@ def student_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, st
     if (kind := spec.input.types.get(spec.student.text, "string")) != "string":
         fault = f"student.text: a student reads texts, but input.types says that {spec.student.text} is {kind}."
         found.add((locate(("student", "text"), tree)[1], fault))
-    return found
+    return found | _number_problems(spec.student.score, spec.output.choices, tree)
+
+
+def _number_problems(
+    score: dict[str, float] | None, choices: list[str] | None, tree: yaml.Node | None
+) -> set[tuple[int, str]]:
+    """Line and sentence for numbers of choices that a student could not learn."""
+    if score is None or choices is None:
+        return set()
+    found: list[tuple[str | None, str]] = [
+        (name, f"student.score.{name}: there is no such choice in output.choices.")
+        for name in score
+        if name not in choices
+    ]
+    if lacking := [choice for choice in choices if choice not in score]:
+        found.append(
+            (None, f"student.score: it should have a number for each choice, but has none for {', '.join(lacking)}.")
+        )
+    elif len({score[choice] for choice in choices}) == 1:
+        found.append((None, "student.score: all choices have the same number, so there is nothing to learn."))
+    return {
+        (locate(("student", "score") if name is None else ("student", "score", name), tree)[1], fault)
+        for name, fault in found
+    }
 
 
 def finetune_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from batchinfer.core.fields import NonEmpty, Section
+
+Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 
 
 class StudentSpec(Section):
@@ -29,3 +32,14 @@ class StudentSpec(Section):
         le=1,
         description="Most of the queries that it may leave unanswered; one that leaves more is not used.",
     )
+    score: dict[str, Number] | None = Field(
+        None, description="A number for each choice: it then learns of each text the one that the model expects."
+    )
+
+    def scale(self, choices: Sequence[str]) -> tuple[float, ...] | None:
+        """What `score` says of each choice, from 0 for the least to 1 for the most; None without it."""
+        if self.score is None:
+            return None
+        numbers = [self.score[choice] for choice in choices]
+        least, most = min(numbers), max(numbers)
+        return tuple((number - least) / (most - least) for number in numbers)

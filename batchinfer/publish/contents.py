@@ -184,9 +184,9 @@ class Candidate:
 
     def _is_served_alike(self, manifest: Manifest) -> bool:
         """Whether a version's entries are found and served as the job says now."""
-        theirs, ours = manifest.spec.sections, self.spec.model_dump(mode="json", by_alias=True)
-        alike = all(theirs.get(section, "null") == canonical_json(ours[section]) for section in ("match", "student"))
-        alike = alike and manifest.spec.is_served_as(canonical_json(ours["serve"]))
+        ours = self.spec.model_dump(mode="json", by_alias=True)
+        sections = ("match", "student", "serve")
+        alike = all(manifest.spec.has_section(name, canonical_json(ours[name])) for name in sections)
         alike = alike and (self.spec.student is None or manifest.student is not None)  # an erasure removed it
         if self.spec.match is not None:
             alike = alike and manifest.match is not None and manifest.match.made_by == matcher_version()

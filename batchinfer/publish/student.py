@@ -51,13 +51,14 @@ class Pupil:
         lesson = rows.lesson
         held = np.flatnonzero(lesson.held)
         info(f"Learning a student from {counted(len(lesson.texts) - len(held), 'row')} ...")
-        learned = learn(lesson, spec.agree, spec.confidence)
+        scale = spec.scale(choices)
+        learned = learn(lesson, spec.agree, spec.confidence, scale)
         self.content = learned.to_bytes(choices)
         teacher, found = lesson.scores[held], learned.threshold
         self.report = StudentReport(
             workspace.spec.name, rows.rows, len(lesson.texts) - len(held), len(held), learned.asked, found, spec.agree, spec.confidence,
-            spec.max_abstain, likeness(learned.said, teacher), likeness(learned.rounded, teacher),
-            float(np.bincount(teacher.argmax(1)).max() / len(held)), _beside_people(rows, learned),
+            spec.max_abstain, likeness(learned.said, teacher, scale), likeness(learned.rounded, teacher, scale),
+            float(np.bincount(teacher.argmax(1)).max() / len(held)), _beside_people(rows, learned, scale),
             _by_slices(workspace, candidate, rows, learned), len(self.content), _problem(spec, found, learned.asked or len(held)),
         )  # fmt: skip
 
@@ -129,7 +130,7 @@ def _answers(said: Floats, found: Threshold | None) -> npt.NDArray[np.bool_]:
     return np.asarray(said.max(1) >= (np.inf if found is None else found.score))
 
 
-def _beside_people(rows: StudentRows, learned: Learned) -> PeopleLikeness | None:
+def _beside_people(rows: StudentRows, learned: Learned, scale: Sequence[float] | None) -> PeopleLikeness | None:
     """On what was held out, and on what people put another answer in place of: the model was not right about all of that."""
     lesson, judged = rows.lesson, rows.judged
     known = rows.right[lesson.held] != NOBODY
@@ -142,7 +143,11 @@ def _beside_people(rows: StudentRows, learned: Learned) -> PeopleLikeness | None
     answered, truth = _answers(said, learned.threshold), only(right, said.shape[1])
     is_right = (said.argmax(1) == right) & answered
     return PeopleLikeness(
-        len(right), likeness(said, truth), likeness(teacher, truth), int(answered.sum()), int(is_right.sum())
+        len(right),
+        likeness(said, truth, scale),
+        likeness(teacher, truth, scale),
+        int(answered.sum()),
+        int(is_right.sum()),
     )
 
 

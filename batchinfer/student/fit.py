@@ -1,6 +1,13 @@
 """Fits the weights of a linear student to a teacher's scores: soft cross-entropy, L2 chosen by cross-validation. Pure.
 
 Numeric scores say more than the choice that they round to: a text that the teacher was unsure of pulls neither way.
+
+Choices on a scale share one column of weights, which counts for each choice by its place there:
+
+    logit of a choice = place * (sum of the weights of the text's columns) + bias of the choice
+
+Of a text's scores the slope of these weights has one number alone: the place that the teacher expects (Anderson's stereotype
+model, "Regression and ordered categorical variables", 1984, with places that are given).
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ from batchinfer.student.features import Features
 from batchinfer.student.linear import PAIR
 
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.float32] | None  # (1, choices), if they share weights
 PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)  # from the simplest student on
 FOLDS = 3
 MOST_CHOOSING = 20_000  # rows that penalties are compared on
@@ -59,24 +67,40 @@ def _joined(parts: list[Any], kind: Any) -> Any:
     return np.concatenate(parts) if parts else np.empty(0, kind)
 
 
-def fit(rows: sparse.csr_matrix, targets: Floats, penalty: float | None = None) -> Fitted:
-    """targets: of each row, the teacher's scores of the choices, which add up to 1. penalty: found by trying, unless given."""
+def fit(
+    rows: sparse.csr_matrix, targets: Floats, penalty: float | None = None, scale: Sequence[float] | None = None
+) -> Fitted:
+    """targets: of each row, the teacher's scores of the choices, which add up to 1. penalty: found by trying, unless given.
+
+    scale: the place of each choice from 0 to 1, if they share weights.
+    """
     with threadpool_limits(1):  # of linear algebra: vectors this short are done before a second thread has begun
-        return _fit(rows, targets, penalty)
+        return _fit(rows, targets, penalty, scale)
 
 
-def _fit(rows: sparse.csr_matrix, targets: Floats, penalty: float | None) -> Fitted:
+def _fit(rows: sparse.csr_matrix, targets: Floats, penalty: float | None, scale: Sequence[float] | None) -> Fitted:
     used = np.unique(rows.indices)
     inner = rows[:, used]
     goal = targets[:, :1] if targets.shape[1] == PAIR else targets
-    penalty = penalty or _best_penalty(inner, goal)
-    weights, bias = _solve(inner, goal, penalty)
+    places = _places(goal.shape[1], scale)
+    penalty = penalty or _best_penalty(inner, goal, places)
+    weights, bias = _solve(inner, goal, penalty, places)
     whole = np.zeros((goal.shape[1], rows.shape[1]), np.float32)
-    whole[:, used] = weights.T.astype(np.float16)  # as the file will have them
+    whole[:, used] = _by_choice(weights, places).T.astype(np.float16)  # as the file will have them
     return Fitted(whole, bias, penalty)
 
 
-def _best_penalty(rows: sparse.csr_matrix, goal: Floats) -> float:
+def _places(count: int, scale: Sequence[float] | None) -> Places:
+    """One choice that stands for both is on a scale anyway."""
+    return None if scale is None or count == 1 else np.array([scale], np.float32)
+
+
+def _by_choice(of_weights: Any, places: Places) -> Any:
+    """(rows, choices) of (rows, columns of weights)."""
+    return of_weights if places is None else of_weights @ places
+
+
+def _best_penalty(rows: sparse.csr_matrix, goal: Floats, places: Places) -> float:
     """The one with the least cross-entropy on rows that were not learned from. Past the best, none is tried."""
     order = np.random.default_rng(0).permutation(rows.shape[0])[:MOST_CHOOSING]
     parts = np.arange(len(order)) % FOLDS
@@ -86,8 +110,8 @@ def _best_penalty(rows: sparse.csr_matrix, goal: Floats) -> float:
     for penalty in PENALTIES:
         total = 0.0
         for number, (learned, held) in enumerate(folds):
-            weights, bias = starts[number] = _solve(rows[learned], goal[learned], penalty, starts[number])
-            total += _loss(rows[held] @ weights + bias, goal[held])[0] * len(held)
+            weights, bias = starts[number] = _solve(rows[learned], goal[learned], penalty, places, starts[number])
+            total += _loss(_by_choice(rows[held] @ weights, places) + bias, goal[held])[0] * len(held)
         if total > best[0]:
             break
         best = (total, penalty)
@@ -95,25 +119,27 @@ def _best_penalty(rows: sparse.csr_matrix, goal: Floats) -> float:
 
 
 def _solve(
-    rows: sparse.csr_matrix, goal: Floats, penalty: float, start: tuple[Any, Floats] | None = None
+    rows: sparse.csr_matrix, goal: Floats, penalty: float, places: Places, start: tuple[Any, Floats] | None = None
 ) -> tuple[npt.NDArray[np.float32], Floats]:
-    """Weights (columns x choices) and bias (choices) of the least penalised loss."""
+    """Weights (columns x choices, or x 1 where choices share them) and bias (choices) of the least penalised loss."""
     width, count = rows.shape[1], goal.shape[1]
+    lines = count if places is None else 1
     turned = rows.T.tocsr()
 
     def loss(flat: Floats) -> tuple[float, Floats]:
-        weights, bias = flat[:-count].reshape(width, count), flat[-count:]
-        value, slope = _loss(rows @ weights.astype(np.float32) + bias, goal)
-        inner = turned @ slope.astype(np.float32) + penalty * weights
+        weights, bias = flat[:-count].reshape(width, lines), flat[-count:]
+        value, slope = _loss(_by_choice(rows @ weights.astype(np.float32), places) + bias, goal)
+        pull = slope if places is None else slope @ places.T
+        inner = turned @ pull.astype(np.float32) + penalty * weights
         return value + penalty / 2 * float(np.vdot(weights, weights)), np.concatenate([inner.ravel(), slope.sum(0)])
 
-    begin = np.zeros(width * count + count)
+    begin = np.zeros(width * lines + count)
     if start is not None:
         begin = np.concatenate([start[0].ravel(), start[1]])
     found = optimize.minimize(
         loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "ftol": 1e-7, "gtol": 1e-7}
     )
-    return found.x[:-count].reshape(width, count).astype(np.float32), found.x[-count:]
+    return found.x[:-count].reshape(width, lines).astype(np.float32), found.x[-count:]
 
 
 def _loss(logits: Floats, goal: Floats) -> tuple[float, Floats]:

@@ -8,6 +8,7 @@ What is held out is asked of the weights as the file has them, so that the promi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,16 +71,19 @@ class Learned:
         return LinearStudent(choices, threshold, self.fitted.weights, self.fitted.bias).to_bytes()
 
 
-def learn(lesson: Lesson, agree: float, confidence: float) -> Learned:
-    """agree, confidence: what is to be promised. At least one text is learned from, and one is held out."""
+def learn(lesson: Lesson, agree: float, confidence: float, scale: Sequence[float] | None = None) -> Learned:
+    """agree, confidence: what is to be promised. scale: of the choices, as `fit` has it.
+
+    At least one text is learned from, and one is held out.
+    """
     choices = lesson.scores.shape[1]
     bits = _bits(len(lesson.texts), choices)
     rows = matrix(Features(bits), lesson.texts)
     learned, held = np.flatnonzero(~lesson.held), np.flatnonzero(lesson.held)
     known, goal, kept = rows[learned], lesson.scores[learned], rows[held]
     del rows
-    fitted = fit(known, goal)
-    rounded = fit(known, only(goal.argmax(1), choices), fitted.penalty)
+    fitted = fit(known, goal, scale=scale)
+    rounded = fit(known, only(goal.argmax(1), choices), fitted.penalty, scale)
     said, teacher = said_by(kept, fitted), lesson.scores[held].argmax(1)
     judging = judging_rows(lesson.asked[held], agree, confidence)
     found = find_threshold(said.max(1)[judging], (said.argmax(1) == teacher)[judging], agree, confidence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -16,7 +17,8 @@ class Likeness:
     """How alike two say the same rows.
 
     agreement: share of the rows of which both find the same choice likeliest.
-    spearman: rank correlation of their scores of the first choice; None where one of them does not vary.
+    spearman: rank correlation of their scores of the first choice, or of the numbers that they expect where choices are on
+        a scale; None where one of them does not vary.
     brier: mean square of the difference of scores, all choices together.
     ece: how far the first's scores of its likeliest choices are off the share of rows on which the other says so too,
         on average over ten groups of such scores.
@@ -31,12 +33,13 @@ class Likeness:
         return asdict(self)
 
 
-def likeness(one: Floats, other: Floats) -> Likeness:
-    """Of at least one row. one, other: (rows, choices), scores that add up to 1."""
+def likeness(one: Floats, other: Floats, scale: Sequence[float] | None = None) -> Likeness:
+    """Of at least one row. one, other: (rows, choices), scores that add up to 1. scale: the place of each choice, if they have one."""
+    numbers = [said[:, 0] if scale is None else said @ np.array(scale) for said in (one, other)]
     alike, sure = one.argmax(1) == other.argmax(1), one.max(1)
     return Likeness(
         float(alike.mean()),
-        _rank_correlation(one[:, 0], other[:, 0]),
+        _rank_correlation(*numbers),
         float(((one - other) ** 2).sum(1).mean()),
         _calibration_error(sure, alike),
     )

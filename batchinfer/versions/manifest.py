@@ -25,7 +25,8 @@ from batchinfer.versions.published_run import PublishedRun
 from batchinfer.versions.student import StudentRecord
 
 SECONDS = re.compile("[0-9]{1,12}s")
-SERVE_BEFORE = {"on_miss": "miss"}  # fields of the section serve that older manifests lack
+# Fields of sections that older manifests lack.
+BEFORE: Mapping[str, dict[str, Any]] = {"serve": {"on_miss": "miss"}, "student": {"score": None}}
 KEEP_VERSIONS = Keep(5)  # where an old manifest does not say it
 
 
@@ -102,9 +103,10 @@ class PublishedSpec:
     asks_student: bool
     sections: Mapping[str, str]
 
-    def is_served_as(self, serve: str) -> bool:
-        """Whether its section serve says the same, canonical JSON with all defaults. Older ones lack newer fields."""
-        return canonical_json(SERVE_BEFORE | json.loads(self.sections.get("serve", "{}"))) == serve
+    def has_section(self, name: str, said: str) -> bool:
+        """Whether a section says the same, canonical JSON with all defaults, or null. Older ones lack newer fields."""
+        theirs = json.loads(self.sections.get(name, "null"))
+        return canonical_json(BEFORE.get(name, {}) | theirs if isinstance(theirs, dict) else theirs) == said
 
 
 class Changes(TypedDict, total=False):

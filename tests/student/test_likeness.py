@@ -34,6 +34,14 @@ def test_two_that_differ() -> None:
     assert likeness(of([0.5, 0.5]), of([0.1, 0.9])).spearman is None
 
 
+def test_choices_on_a_scale_are_ranked_by_the_number_expected() -> None:
+    """Not by the first choice's score."""
+    one, other = np.array([[0.2, 0.8, 0], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3]]), only(np.array([0, 2, 1]), 3)
+    assert likeness(one, other, [0, 0.5, 1]).spearman == pytest.approx(1)
+    assert likeness(one, other, [1, 0.5, 0]).spearman == pytest.approx(1)
+    assert likeness(one, other, [1, 0, 0]).spearman == likeness(one, other).spearman != pytest.approx(1)
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=40))
 def test_rank_correlation_is_that_of_scipy(pairs: list[tuple[int, int]]) -> None:
     """With ties, too."""

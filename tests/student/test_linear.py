@@ -14,6 +14,7 @@ import pytest
 from batchinfer.errors import StoreError
 from batchinfer.student.features import Features
 from batchinfer.student.fit import fit, matrix
+from batchinfer.student.learn import said_by
 from batchinfer.student.linear import LinearStudent
 from batchinfer.student.version import NewerStudent
 
@@ -69,6 +70,50 @@ def test_the_file_says_what_the_trainer_said(kinds: int) -> None:
     for text, row in zip(texts, logits, strict=True):
         odds = np.exp(np.append(row, 0.0)) if kinds == 2 else np.exp(row)
         assert np.allclose(read(text).scores, odds / odds.sum(), atol=1e-3)
+
+
+def rated(rows: int, seed: int) -> tuple[list[str], np.ndarray]:
+    """Texts of four words, each of which says how good a thing is, and a teacher's scores of 1 to 5 stars."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(40, size=(rows, 4))
+    texts = [" ".join(f"w{number}x" for number in row) for row in drawn]
+    odds = np.exp(-2 * (np.arange(5) - drawn.mean(1, keepdims=True) / 10) ** 2)
+    return texts, odds / odds.sum(1, keepdims=True)
+
+
+def test_choices_on_a_scale_share_their_weights() -> None:
+    """Learned from few texts, the number that it expects of others is nearer to the teacher's; it still has a score of each choice."""
+    (texts, scores), (others, theirs), stars = rated(100, 0), rated(300, 1), np.arange(5) / 4
+    rows, further = matrix(Features(BITS), texts), matrix(Features(BITS), others)
+    apart, shared = fit(rows, scores, 1e-5), fit(rows, scores, 1e-5, stars.tolist())
+    assert np.linalg.matrix_rank(shared.weights) == 1 < np.linalg.matrix_rank(apart.weights)
+    said_apart, said = said_by(further, apart), said_by(further, shared)
+    assert np.allclose(said.sum(1), 1)
+    assert np.abs((said - theirs) @ stars).mean() < np.abs((said_apart - theirs) @ stars).mean()
+    read = LinearStudent(("1", "2", "3", "4", "5"), 0.0, shared.weights, shared.bias)
+    assert np.allclose([read(text).scores for text in others[:20]], said[:20], atol=1e-3)
+
+
+@pytest.mark.parametrize("middle", [0.25, 0.5, 0.9])
+def test_on_a_scale_the_weights_learn_one_number_of_a_text(middle: float) -> None:
+    """Teachers that expect the same of each text, and say each choice as often, teach the same."""
+    rows, scale = matrix(Features(BITS), ["plum", "saw", "fig", "drill"]), [0, middle, 1]
+    one = np.array([[0.4, 0.5, 0.1], [0.1, 0.5, 0.4], [0.3, 0.5, 0.2], [0.2, 0.6, 0.2]])
+    other = one + 0.05 * np.outer([1, -1, -1, 1], [1 - middle, -1, middle])
+    assert np.allclose(one @ scale, other @ scale)
+    learned, same = (fit(rows, said, 1e-2, scale).weights for said in (one, other))
+    assert np.allclose(learned, same, atol=1e-3 * np.abs(learned).max())
+    apart, others = (fit(rows, said, 1e-2).weights for said in (one, other))
+    assert not np.allclose(apart, others, atol=1e-2)
+
+
+def test_two_choices_are_on_a_scale_anyway() -> None:
+    """Numbers change nothing of what is learned of them."""
+    texts, scores = sentences(2, 100)
+    rows = matrix(Features(BITS), texts)
+    plain, scaled = fit(rows, scores), fit(rows, scores, scale=[0, 1])
+    assert np.array_equal(plain.weights, scaled.weights)
+    assert np.array_equal(plain.bias, scaled.bias)
 
 
 def test_below_its_threshold_it_abstains() -> None:

@@ -47,6 +47,17 @@ def test_it_learns_what_the_model_says(world: World) -> None:
     assert report.to_json()["served"] is True
 
 
+def test_it_learns_numbers_of_choices(world: World) -> None:
+    """Of two choices whose numbers these are, that is what it learns anyway; the report ranks by the number."""
+    plain = learn(world)
+    numbered = learn(world.changed(student={"text": "text", "score": {"tool": 10, "fruit": -10}}))
+    assert numbered.to_json() == plain.to_json() | {
+        "student": numbered.student.to_json(),
+        "rounded": numbered.rounded.to_json(),
+    }
+    assert numbered.student.spearman == pytest.approx(plain.student.spearman)
+
+
 def test_nothing_is_kept(world: World) -> None:
     """It only says what a student would be worth."""
 
@@ -102,6 +113,11 @@ def test_a_job_without_answers(tmp_path: Path) -> None:
         learn(world)
 
 
+def number(score: dict[str, Any]) -> dict[str, Any]:
+    """A section whose choices have numbers."""
+    return {"student": {"text": "text", "score": score}}
+
+
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
@@ -111,6 +127,12 @@ def test_a_job_without_answers(tmp_path: Path) -> None:
         ({"student": {"text": "text", "kind": "forest"}}, "student.kind"),
         ({"student": {"text": "text", "agree": 1}}, "student.agree"),
         ({"student": {}}, "student.text"),
+        (number({"fruit": 1, "tool": 0, "car": 2}), "student.score.car: there is no such choice in output.choices"),
+        (number({"fruit": 1}), "student.score: it should have a number for each choice, but has none for tool"),
+        (number({"fruit": 1, "tool": 1}), "student.score: all choices have the same number"),
+        (number({"fruit": 1, "tool": "much"}), "student.score.tool"),
+        (number({"fruit": 1, "tool": float("nan")}), "student.score.tool"),
+        (number({}), "student.score: it should have a number for each choice, but has none for fruit, tool"),
         (
             {"student": None, "serve": {"on_miss": "student"}},
             "serve.on_miss: the job has no student that could be asked",
