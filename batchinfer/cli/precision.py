@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 @click.option("--out", metavar="FILE", help="With --sample: a .csv or .parquet file; - for standard output.")
 @format_option(FORMATS)
 @click.option(
+    "--all", "everything", is_flag=True, help="With --sample: of a checking job, also what match.where and min_score leave out."
+)
+@click.option(
     "--where", multiple=True, metavar="COLUMN=VALUE", help="With --sample: only rows with this value; may be repeated."
 )
 @click.option("--version", type=Integer(min=1), metavar="N", help="A version other than the one that is served.")
@@ -45,8 +48,8 @@ if TYPE_CHECKING:
 @yes_option
 @json_option
 def precision_(
-    job: str, sample: int | None, out: str | None, chosen: str | None, where: tuple[str, ...], version: int | None,
-    input_path: Path | None, yes: bool, as_json: bool,
+    job: str, sample: int | None, out: str | None, chosen: str | None, everything: bool, where: tuple[str, ...],
+    version: int | None, input_path: Path | None, yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Say how many of the served predictions are right, by people's verdicts on a sample, with an interval.
 
@@ -56,12 +59,12 @@ def precision_(
     """
     if (sample is None) != (out is None):
         raise UsageError("--sample and --out go together: --sample N --out FILE draws N rows into a file to be marked.")
-    if sample is None and (where or chosen):
-        raise UsageError("--where and --format go with --sample N --out FILE.")
+    if sample is None and (where or chosen or everything):
+        raise UsageError("--where, --all and --format go with --sample N --out FILE.")
     if sample is None or out is None:
         _figure(job, version, input_path, as_json)
     else:
-        _draw(job, sample, output_file(out, chosen, as_json, FORMATS), where, version, input_path, yes, as_json)
+        _draw(job, sample, output_file(out, chosen, as_json, FORMATS), where, version, input_path, yes, as_json, everything)
 
 
 def _figure(job: str, version: int | None, input_path: Path | None, as_json: bool) -> None:
@@ -75,7 +78,7 @@ def _figure(job: str, version: int | None, input_path: Path | None, as_json: boo
 
 def _draw(
     job: str, count: int, output: OutputFile, where: tuple[str, ...], version: int | None, input_path: Path | None, yes: bool,
-    as_json: bool,
+    as_json: bool, everything: bool,
 ) -> None:  # fmt: skip
     from batchinfer.cli.progress import ProgressConsole
     from batchinfer.evaluate.precision import draw_sample
@@ -84,7 +87,7 @@ def _draw(
     opened, data = open_job(job)
     options, only = Options(input=input_path, yes=yes), pairs(where, opened.spec.input.key)
     with ProgressConsole() as show:
-        drawn = draw_sample(opened, data, options, output, count, only, version, show)
+        drawn = draw_sample(opened, data, options, output, count, only, version, show, everything=everything)
     marked = "FILE" if output.path is None else str(output)
     before = f" ({drawn.judged:,} more that were drawn have a verdict already)" if drawn.judged else ""
     done = (

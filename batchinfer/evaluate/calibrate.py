@@ -113,7 +113,7 @@ def calibrate(
         known = _gather(workspace, candidate.proposals(), group or _group_of(job.spec))
         others = OtherScores(workspace)
         fingerprint = workspace.fingerprint
-    _check_enough(job.name, known.rows)
+    _check_enough(job, known.rows)
     names, are_scores = [column.name for column in known.columns], [column.is_score for column in known.columns]
     fitted = fit_scores(known.rows, names, are_scores)
     points = learning_curve(known.rows, names, are_scores, fitted.penalties)
@@ -170,14 +170,16 @@ def _grouped(workspace: Workspace, group: str) -> tuple[str, str]:
     return f"coalesce(s.{listed(group)}, '')", f"LEFT JOIN {SLICE_VALUES} s ON l.row = s.row"
 
 
-def _check_enough(name: str, rows: JudgedScores) -> None:
+def _check_enough(job: Job, rows: JudgedScores) -> None:
     """Raises TooFewVerdicts, with how many are wanted."""
+    name = job.name
+    everything = " --all" if verdicts.is_checking(job.spec) else ""  # what it passed says nothing of the other scores
     count, right = len(rows.right), int(rows.right.sum())
     if more := verdicts_missing(right, count - right):
         raise TooFewVerdicts(
             f"{counted(count, 'verdict')} on what {name} says now, {right:,} of them right, are too few to learn from; about {more:,} more "
             "are wanted",
-            fix=f"batchinfer precision {name} --sample {more} --out FILE draws what to judge, batchinfer import {name} FILE takes it in.",
+            fix=f"batchinfer precision {name} --sample {more}{everything} --out FILE draws what to judge, batchinfer import {name} FILE takes it in.",
         )
     if (groups := len(set(rows.groups))) < FEWEST_GROUPS:
         raise TooFewVerdicts(

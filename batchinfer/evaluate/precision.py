@@ -163,11 +163,13 @@ def draw_sample(
     version: int | None = None,
     person: Person = Nobody(),  # noqa: B008 - it has no state
     seed: str | None = None,
+    *,
+    everything: bool = False,
 ) -> DrawnSample:
     """Draws so many rows, and writes those that nobody has judged as a review.
 
     version: which to draw from; None for what would be published now. seed: by which to draw; random unless given.
-    Raises UsageError where nothing can be drawn, and NotFound where the data folder has nothing of the job.
+    everything: of a checking job, also what match.where and match.min_score leave out. Raises UsageError where nothing can be drawn, and NotFound where the data folder has nothing of the job.
     """
     data.require()
     differs = confirm_list(job, data, options.input, person, yes=options.yes)
@@ -180,7 +182,7 @@ def draw_sample(
         check_slices(job, prepared.query_list.source)
         candidate = Candidate(prepared.workspace, now_served.folder if now_served else None)
         rows = candidate.entries_sql if version is None else _rows_of(job, data, prepared, version)
-        draw = _Draw(prepared.workspace, rows, candidate.withheld_sql, seed or secrets.token_hex(8))
+        draw = _Draw(prepared.workspace, rows, candidate.withheld_sql, seed or secrets.token_hex(8), everything)
         strata = draw.fill(count, where)
         name = draw.sample_id
         sheet = Sheet(prepared.workspace, candidate, now_served.number if now_served else 0, draw.rows(name))
@@ -198,8 +200,9 @@ class _Draw:
 
     frame_sql = "frame"
 
-    def __init__(self, workspace: Workspace, rows_sql: str, withheld_sql: str, seed: str) -> None:
-        """rows_sql: the entries. withheld_sql: see `SampledPrecision`."""
+    def __init__(self, workspace: Workspace, rows_sql: str, withheld_sql: str, seed: str, everything: bool) -> None:
+        """rows_sql: the entries. withheld_sql: see `SampledPrecision`. everything: see `draw_sample`."""
+        self._everything = everything
         self._workspace, self._db, self._spec = workspace, workspace.db, workspace.spec
         self._rows, self._withheld, self.seed = rows_sql, withheld_sql, seed
         self._slices = [name for name in workspace.spec.audit.slices if name not in workspace.spec.input.key]
@@ -245,19 +248,22 @@ class _Draw:
         spec, names = self._spec, ", ".join(listed(name) for name in self._spec.input.key)
         chosen = "".join(f" AND {name}::VARCHAR = ?" for name in self._columns(where))
         marked = f"*, {judged_mark(spec, 'prediction')} AS value"
-        fit = f"{verdicts.matched(spec, listed)} AND {size_sql(spec)} > 0"
+        is_matched = f"coalesce({verdicts.matched(spec, listed)}, false)"
+        marked += f", {is_matched} AS is_matched"
+        fit = f"{'true' if self._everything else is_matched} AND {size_sql(spec)} > 0"
         return f"""
             WITH judged AS (
                 SELECT DISTINCT lookup_hash, {verdict_mark(spec)} AS value FROM {IMPORTS} WHERE verdict IS NOT NULL AND sample IS NOT NULL),
             withheld AS (SELECT {marked} FROM ({self._withheld}) WHERE {fit}),
             proposed AS (
-                SELECT lookup_hash, {names}, prediction, score, source, model, {judged_mark(spec, "prediction")} AS value
+                SELECT lookup_hash, {names}, prediction, score, source, model, {judged_mark(spec, "prediction")} AS value,
+                       {is_matched} AS is_matched
                 FROM {self._rows} WHERE source <> '{Source.IMPORT}' AND {fit}),
             every AS (
                 FROM proposed UNION ALL BY NAME
                 FROM withheld SEMI JOIN judged USING (lookup_hash, value) ANTI JOIN proposed USING (lookup_hash, value)),
             scored AS (
-                SELECT e.lookup_hash, e.value, coalesce(e.score, w.score, 0.5) AS score, {self._slice()} AS slice,
+                SELECT e.lookup_hash, e.value, e.is_matched, coalesce(e.score, w.score, 0.5) AS score, {self._slice()} AS slice,
                        (e.lookup_hash, e.value) IN (SELECT (lookup_hash, value) FROM judged) AS known
                 FROM every e LEFT JOIN withheld w ON e.lookup_hash = w.lookup_hash AND e.value = w.value
                 LEFT JOIN {self._workspace.query_list.first_rows_sql} l ON e.lookup_hash = l.lookup_hash
@@ -266,9 +272,9 @@ class _Draw:
                 SELECT slice FROM scored GROUP BY slice HAVING count(*) * {count} >= {LEAST_SHARE} * (SELECT count(*) FROM scored)),
             grouped AS (
                 SELECT s.* REPLACE (large.slice AS slice), dense_rank() OVER (ORDER BY large.slice) AS number,
-                       ntile({BANDS}) OVER (PARTITION BY large.slice ORDER BY score, lookup_hash) AS band
+                       ntile({BANDS}) OVER (PARTITION BY large.slice ORDER BY is_matched, score, lookup_hash) AS band
                 FROM scored s LEFT JOIN large ON s.slice = large.slice)
-            SELECT * EXCLUDE (slice, number, band), dense_rank() OVER (ORDER BY number, band) - 1 AS stratum FROM grouped"""
+            SELECT * EXCLUDE (slice, number, band, is_matched), dense_rank() OVER (ORDER BY number, band) - 1 AS stratum FROM grouped"""
 
     def _slice(self) -> str:
         """SQL for the group that a row belongs to, by the columns of audit.slices."""

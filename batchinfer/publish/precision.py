@@ -2,7 +2,8 @@
 
 A sample stands for the rows of its frame. What counts of it are rows that are still proposed with the same value: those
 that are served, and those that would be, had people not rejected or corrected them; else the verdicts themselves would
-make what was never looked at seem better than it is.
+make what was never looked at seem better than it is. For the same reason a row that is there by people's word alone, since
+the model does not say it or `match` leaves its score out, counts as given and stands for no other.
 
     frames ─┬─► drawn (with verdicts) ─► labels ─┐
             └─► standing ◄── target, withheld    ├─► inference ─► Precision
@@ -167,6 +168,7 @@ class SampledPrecision:
                 SELECT lookup_hash, {judged_mark(spec, "prediction")} AS value, {size_sql(spec)}::DOUBLE AS size
                 FROM ({self._withheld}) WHERE {verdicts.matched(spec, listed)})
             SELECT lookup_hash, value, size, score, chance, stratum, true AS served FROM target JOIN known USING (lookup_hash, value)
+            WHERE NOT given OR (lookup_hash, value) IN (SELECT (lookup_hash, value) FROM withheld)
             UNION ALL
             SELECT lookup_hash, value, size, score, chance, stratum, false FROM withheld JOIN known USING (lookup_hash, value)
             WHERE size > 0 AND lookup_hash NOT IN (SELECT lookup_hash FROM target WHERE NOT given)

@@ -198,11 +198,19 @@ def test_too_few_verdicts(judged: World) -> None:
     """It ends with 1, and says how many more are wanted; so it does where all are of one group."""
     few = judged.changed(input=JOB["input"] | {"where": {"language": ["de", "fr"]}})
     with pytest.raises(
-        TooFewVerdicts, match=r"about 13 more are wanted: batchinfer precision shop --sample 13"
+        TooFewVerdicts, match=r"about 13 more are wanted: batchinfer precision shop --sample 13 --all --out FILE"
     ) as told:
         learned(few)
     assert (told.value.exit_code, told.value.code()) == (1, "too_few_verdicts")
     assert not judged.data.calibration.exists()
+
+
+def test_only_a_checking_job_has_more_to_draw_from(judged: World) -> None:
+    """Elsewhere a sample is of all predictions anyway, and the sentence names no flag."""
+    sections: dict[str, Any] = {"match": None, "calibrate": None, "gate": LENIENT}
+    world = judged.changed(input=JOB["input"] | {"where": {"language": ["de", "fr"]}}, **sections)
+    with pytest.raises(TooFewVerdicts, match=r"--sample \d+ --out FILE"):
+        learned(world)
 
 
 @pytest.mark.long

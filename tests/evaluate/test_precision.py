@@ -311,7 +311,8 @@ def test_the_command(served: World) -> None:
         return " ".join(result.output.split()) or str(result.exception)
 
     assert "--sample and --out go together" in call("precision", job, "--sample", "10")
-    assert "--where and --format go with --sample" in call("precision", job, "--where", "id=1")
+    for words in (["--where", "id=1"], ["--all"]):
+        assert "--where, --all and --format go with --sample" in call("precision", job, *words)
     assert f"Wrote 50 rows to {file}, drawn by chance from 400." in call(
         "precision", job, "--sample", "50", "--out", file
     )
@@ -344,3 +345,30 @@ def test_the_terms_of_a_checking_job(tmp_path: Path) -> None:
     after = figure(world)
     assert after["verdicts"] == 40
     assert after["low"] < 40 / after["rows"] < after["high"]
+
+
+@pytest.mark.long
+def test_a_sample_of_all_that_a_checking_job_judged(tmp_path: Path) -> None:
+    """It spans the cut-off, and what people accept below it says nothing of what is above it."""
+    terms = [f"term {number}" for number in range(400)]
+    job = CHECK | {"match": CHECK["match"] | {"min_score": 0.8}}
+    world = model_job(tmp_path, {"thing": ["x"] * 400, "term": terms}, **job, gate=LENIENT)
+    tenth = {term: number % 10 for number, term in enumerate(terms)}
+    right = {term: tenth[term] < 8 or number // 10 % 2 == 0 for number, term in enumerate(terms)}
+    world.answer(lambda row: scores(0.05 + tenth[row["term"]] / 10))
+    world.publish()
+    assert {tenth[row["term"]] for row in drawn(world, 40)} == {8, 9}
+    rows = drawn(world, 250, everything=True, seed="c")
+    assert {tenth[row["term"]] for row in rows} == set(range(10))
+    judged(world, rows, lambda row: right[row["term"]])
+    before = figure(world)
+    above = [row for row in rows if tenth[row["term"]] >= 8]
+    assert (before["rows"], before["covered"], before["verdicts"]) == (80, 80, len(above))
+    assert before["low"] < 0.5 < before["high"] < 0.75
+    world.publish()
+    after = figure(world)
+    unseen = {term for term in terms if tenth[term] >= 8} - {row["term"] for row in above}
+    truth = 1 - sum(not right[term] for term in unseen) / after["rows"]
+    assert after["rows"] == 80 + len(rows) - len(above) - sum(not right[row["term"]] for row in above)
+    assert after["verdicts"] == len(above)
+    assert after["low"] < truth < after["high"] < 1
