@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 @click.option("--out", metavar="FILE", help="With --sample: a .csv or .parquet file; - for standard output.")
 @format_option(FORMATS)
 @click.option(
-    "--all", "everything", is_flag=True, help="With --sample: of a checking job, also what match.where and min_score leave out."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="With --sample: of a checking job, also what match.where and min_score leave out.",
 )
 @click.option(
     "--where", multiple=True, metavar="COLUMN=VALUE", help="With --sample: only rows with this value; may be repeated."
@@ -64,7 +67,17 @@ def precision_(
     if sample is None or out is None:
         _figure(job, version, input_path, as_json)
     else:
-        _draw(job, sample, output_file(out, chosen, as_json, FORMATS), where, version, input_path, yes, as_json, everything)
+        _draw(
+            job,
+            sample,
+            output_file(out, chosen, as_json, FORMATS),
+            where,
+            version,
+            input_path,
+            yes,
+            as_json,
+            everything,
+        )
 
 
 def _figure(job: str, version: int | None, input_path: Path | None, as_json: bool) -> None:

@@ -17,24 +17,26 @@ from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.core.sql import listed, quoted
 from batchinfer.errors import TooFewVerdicts, UsageError, counted, did_you_mean
+from batchinfer.evaluate.logistic import folds_of
 from batchinfer.evaluate.score_fit import (
     FittedScores,
     JudgedScores,
     LearningPoint,
     chance_error,
     fit_scores,
+    held_out_area,
     learning_curve,
     ranked_bins,
     scale_of,
     verdicts_missing,
     worthwhile,
 )
-from batchinfer.evaluate.stats import Bin, area, calibration_error
+from batchinfer.evaluate.stats import Bin, calibration_error
 from batchinfer.inputs.other_columns import OtherColumns
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, prepare, quiet
-from batchinfer.publish.calibrated import VOTES, FeatureColumn, Proposals
+from batchinfer.publish.calibrated import SCORE, VOTES, FeatureColumn, Proposals, wanted_choice
 from batchinfer.publish.contents import Candidate
 from batchinfer.publish.other_scores import OtherScores
 from batchinfer.publish.sliced import SLICE_VALUES, read_slice_values
@@ -50,8 +52,8 @@ class CalibrationReport:
 
     job: its name.
     model: what was learned.
-    auc_before, auc_after: the areas under the ROC curve of the score as it was and as it is, on all verdicts; None without a score.
-    ece_before, ece_after: the expected calibration errors; None where what was is no probability.
+    auc_before: the area under the ROC curve of the job's own score, taken like that of the model; None without a score.
+    ece_before: its expected calibration error; None where it is no probability.
     reliability: verdicts of groups that were held out, by their scores from the lowest.
     learning: what parts of the verdicts would have come to.
     more: about how many more verdicts would be worth their while.
@@ -61,9 +63,7 @@ class CalibrationReport:
     job: str
     model: ScoreModel
     auc_before: float | None
-    auc_after: float
     ece_before: float | None
-    ece_after: float
     reliability: tuple[Bin, ...]
     learning: tuple[LearningPoint, ...]
     more: int
@@ -73,8 +73,8 @@ class CalibrationReport:
         model = self.model
         return {
             "job": self.job, "verdicts": model.verdicts, "right": model.right, "group": model.group, "groups": model.groups,
-            "auc": {"before": self.auc_before, "after": self.auc_after},
-            "ece": {"before": self.ece_before, "after": self.ece_after},
+            "auc": {"before": self.auc_before, "after": model.auc},
+            "ece": {"before": self.ece_before, "after": model.ece},
             "held_out_groups": {"auc": model.auc, "ece": model.ece, "chance": model.chance},
             "features": [asdict(feature) for feature in model.features],
             "reliability": [asdict(each) for each in self.reliability],
@@ -124,7 +124,7 @@ def calibrate(
         for name, made_of in others.fingerprints.items()
         if f"score of {name}" in looked_at or name in voters
     }
-    model = _model(known, fitted, fingerprint, job.spec.output.prior, used)
+    model = _model(known, fitted, fingerprint, job.spec, used)
     write_atomically(data.calibration, model.to_bytes())
     return _report(job, known, fitted, model, points)
 
@@ -179,7 +179,8 @@ def _check_enough(job: Job, rows: JudgedScores) -> None:
         raise TooFewVerdicts(
             f"{counted(count, 'verdict')} on what {name} says now, {right:,} of them right, are too few to learn from; about {more:,} more "
             "are wanted",
-            fix=f"batchinfer precision {name} --sample {more}{everything} --out FILE draws what to judge, batchinfer import {name} FILE takes it in.",
+            fix=f"batchinfer precision {name} --sample {more}{everything} --out FILE draws what to judge, "
+            f"batchinfer import {name} FILE takes it in.",
         )
     if (groups := len(set(rows.groups))) < FEWEST_GROUPS:
         raise TooFewVerdicts(
@@ -191,29 +192,30 @@ def _check_enough(job: Job, rows: JudgedScores) -> None:
 
 
 def _model(
-    known: _Verdicts, fitted: FittedScores, fingerprint: str | None, prior: str, jobs: dict[str, str | None]
+    known: _Verdicts, fitted: FittedScores, fingerprint: str | None, spec: JobSpec, jobs: dict[str, str | None]
 ) -> ScoreModel:
     bins = ranked_bins(fitted.held_out, known.rows.right)
+    auc = held_out_area(fitted.held_out, known.rows.right, folds_of(known.rows.groups))
     return ScoreModel(
         made_at=iso(now()) or "", verdicts=len(known.rows.right), right=int(known.rows.right.sum()), digest=known.digest,
-        fingerprint=fingerprint, prior=prior, jobs=jobs, group=known.group, groups=len(set(known.rows.groups)),
-        auc=area(fitted.held_out, known.rows.right), ece=calibration_error(bins), chance=chance_error(bins),
+        fingerprint=fingerprint, prior=spec.output.prior, jobs=jobs, group=known.group, groups=len(set(known.rows.groups)),
+        auc=auc, ece=calibration_error(bins), chance=chance_error(bins),
         intercept=fitted.intercept, features=fitted.features,
+        wanted=wanted_choice(spec),
     )  # fmt: skip
 
 
 def _report(
     job: Job, known: _Verdicts, fitted: FittedScores, model: ScoreModel, points: Sequence[LearningPoint]
 ) -> CalibrationReport:
-    right = known.rows.right
-    scores = [values for column, values in zip(known.columns, known.rows.values.T, strict=True) if column.is_score]
-    before = next((values for values in scores if np.isfinite(values).all()), None)
+    right, folds = known.rows.right, folds_of(known.rows.groups)
+    own = [values for column, values in zip(known.columns, known.rows.values.T, strict=True) if column.name == SCORE]
+    before = next((values for values in own if np.isfinite(values).all()), None)
     is_share = before is not None and scale_of(before) is Scale.LOGIT
     return CalibrationReport(
         job.name, model,
-        auc_before=None if before is None else area(before, right), auc_after=area(fitted.scores, right),
+        auc_before=None if before is None else held_out_area(before, right, folds),
         ece_before=calibration_error(ranked_bins(before, right)) if before is not None and is_share else None,
-        ece_after=calibration_error(ranked_bins(fitted.scores, right)),
         reliability=tuple(ranked_bins(fitted.held_out, right)), learning=tuple(points), more=worthwhile(points),
         used=job.spec.calibrate is not None,
     )  # fmt: skip

@@ -169,7 +169,8 @@ def draw_sample(
     """Draws so many rows, and writes those that nobody has judged as a review.
 
     version: which to draw from; None for what would be published now. seed: by which to draw; random unless given.
-    everything: of a checking job, also what match.where and match.min_score leave out. Raises UsageError where nothing can be drawn, and NotFound where the data folder has nothing of the job.
+    everything: of a checking job, also what match.where and match.min_score leave out.
+    Raises UsageError where nothing can be drawn, and NotFound where the data folder has nothing of the job.
     """
     data.require()
     differs = confirm_list(job, data, options.input, person, yes=options.yes)
@@ -182,7 +183,9 @@ def draw_sample(
         check_slices(job, prepared.query_list.source)
         candidate = Candidate(prepared.workspace, now_served.folder if now_served else None)
         rows = candidate.entries_sql if version is None else _rows_of(job, data, prepared, version)
-        draw = _Draw(prepared.workspace, rows, candidate.withheld_sql, seed or secrets.token_hex(8), everything)
+        draw = _Draw(
+            prepared.workspace, rows, candidate.withheld_sql, seed or secrets.token_hex(8), everything=everything
+        )
         strata = draw.fill(count, where)
         name = draw.sample_id
         sheet = Sheet(prepared.workspace, candidate, now_served.number if now_served else 0, draw.rows(name))
@@ -200,7 +203,7 @@ class _Draw:
 
     frame_sql = "frame"
 
-    def __init__(self, workspace: Workspace, rows_sql: str, withheld_sql: str, seed: str, everything: bool) -> None:
+    def __init__(self, workspace: Workspace, rows_sql: str, withheld_sql: str, seed: str, *, everything: bool) -> None:
         """rows_sql: the entries. withheld_sql: see `SampledPrecision`. everything: see `draw_sample`."""
         self._everything = everything
         self._workspace, self._db, self._spec = workspace, workspace.db, workspace.spec

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from batchinfer.evaluate.logistic import PENALTIES, cross_fit, fit_many, folds_of, held_out_scales, log_losses
-from batchinfer.evaluate.stats import Bin, Floats, area
+from batchinfer.evaluate.stats import Bin, Floats, area, weighted_areas
 from batchinfer.versions.calibration import EDGE, Feature, Scale
 
 FEWEST, FEWEST_OF_A_KIND = 50, 15  # verdicts, and right or wrong ones
@@ -59,14 +59,12 @@ class FittedScores:
     intercept: log-odds of a row whose features are all at their mean.
     features: those that have a weight.
     penalties: on the squares of the weights, one for each column of the design.
-    scores: of the judged rows, from 0 to 1.
-    held_out: the same, by the verdicts of other groups alone.
+    held_out: scores of the judged rows, from 0 to 1, each by the verdicts of other groups alone.
     """
 
     intercept: float
     features: tuple[Feature, ...]
     penalties: Floats
-    scores: Floats
     held_out: Floats
 
 
@@ -93,7 +91,7 @@ def fit_scores(judged: JudgedScores, names: Sequence[str], are_scores: Sequence[
     weights = weights * crossed.scale[0] + np.append(np.zeros(len(weights) - 1), crossed.scale[1])
     return FittedScores(
         float(weights[-1]), design.features(weights[:-1], crossed.penalties < WITHOUT * PENALTIES.min()), crossed.penalties,
-        special.expit(design.x @ weights[:-1] + weights[-1]), special.expit(crossed.log_odds),
+        special.expit(crossed.log_odds),
     )  # fmt: skip
 
 
@@ -180,10 +178,24 @@ def learning_curve(
         odds = np.einsum("drw,rw->dr", mine[..., :-1], x) + mine[..., -1]
         whole = np.ones((1, len(x)))
         scales = np.stack([held_out_scales(each, judged.right, whole)[0] for each in odds])
-        areas, odds = [area(each, judged.right) for each in odds], scales[:, :1] * odds + scales[:, 1:]
+        areas, odds = [held_out_area(each, judged.right, folds) for each in odds], scales[:, :1] * odds + scales[:, 1:]
         loss = float(log_losses(odds, judged.right).mean())
         found.append(LearningPoint(round(part * len(x)), float(np.mean(areas)), loss))
     return tuple(found)
+
+
+def held_out_area(scores: Floats, right: NDArray[np.bool_], folds: NDArray[np.int64]) -> float:
+    """The area under the ROC curve of scores that each fold got from a model of its own: over the pairs within folds.
+
+    Those models differ in their offsets, so rows of two folds cannot be put in one order. Where no fold has rows of both kinds,
+    all pairs count.
+    """
+    members = (folds[None] == np.arange(int(folds.max()) + 1)[:, None]).astype(float)
+    pairs = (members @ right) * (members @ ~right)
+    if not pairs.any():
+        return area(scores, right)
+    areas = weighted_areas(scores, right, members[pairs > 0])
+    return float(np.average(areas, weights=pairs[pairs > 0]))
 
 
 def worthwhile(points: Sequence[LearningPoint]) -> int:

@@ -172,7 +172,7 @@ class QueryList:
         self._db.execute("CREATE TABLE missed AS SELECT *, 0::BIGINT AS count FROM list LIMIT 0")
         for batch in missed:
             self._append("missed", f"SELECT {keyed}, {quoted(COUNT)} AS count FROM batch", self._with_short(batch))
-        last = self._count("SELECT coalesce(max(row), 0) FROM list")
+        last = sum(file.num_rows for file in self.source.files)  # bad and filtered rows have numbers, too
         [(added,)] = self._db.execute(
             """INSERT INTO list BY NAME
             SELECT * EXCLUDE (count) REPLACE (row + $last AS row) FROM missed ANTI JOIN all_lookups USING (lookup_hash)

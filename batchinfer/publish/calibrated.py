@@ -28,15 +28,15 @@ from batchinfer.core.files import os_errors
 from batchinfer.core.home import CALIBRATION
 from batchinfer.core.sql import json_path, listed, literal, quoted
 from batchinfer.errors import NotFound, StoreError
-from batchinfer.job.scripts import foreign_script
+from batchinfer.job.scripts import ScriptFault, script_fault
 from batchinfer.job.spec import JobSpec
 from batchinfer.publish.other_scores import OtherScores
 from batchinfer.versions.calibration import EDGE, Feature, Scale, ScoreModel, ScoreSource
 
 MOST_ANSWERS = 10  # choices that are told apart
 LANGUAGE = "language"
-VOTES = "votes"
-WRONG_SCRIPT = "batchinfer_wrong_script"
+SCORE, VOTES = "score", "votes"
+SCRIPT_FAULT = "batchinfer_script_fault"
 NOT_LATIN = r"'\P{L}|\p{Latin}'"
 
 
@@ -84,8 +84,8 @@ class Proposals:
             f"{', '.join(f'{sql} AS {name}' for name, sql in texts.items())} FROM {rows_sql}"
         )
         self._others.load([job for _, job in joined])
-        if any(column.sql.startswith(WRONG_SCRIPT) for column in columns):
-            _add_wrong_script(self._db)
+        if any(column.sql.startswith(SCRIPT_FAULT) for column in columns):
+            _add_script_fault(self._db)
         joins = " ".join(self._others.join_sql(job, alias, "p") for alias, job in joined)
         if any(column.name == VOTES for column in columns):
             self._others.load_lists()
@@ -151,10 +151,8 @@ def write_calibration(calibration: ScoreSource, folder: Path) -> None:
 
 def _misfit(workspace: Workspace, model: ScoreModel) -> str | None:
     """Why what was learned does not hold for what is asked now."""
-    if model.fingerprint != workspace.fingerprint:
-        return "what was learned of verdicts was for another prompt or model"
-    if model.prior != workspace.spec.output.prior:
-        return f"what was learned of verdicts was for scores with output.prior: {model.prior}"
+    if (problem := _own_misfit(workspace, model)) is not None:
+        return problem
     try:
         others = OtherScores(workspace)
     except NotFound as exc:
@@ -168,6 +166,21 @@ def _misfit(workspace: Workspace, model: ScoreModel) -> str | None:
     return None
 
 
+def _own_misfit(workspace: Workspace, model: ScoreModel) -> str | None:
+    """The same, as far as the job's own question and scores go."""
+    if model.fingerprint != workspace.fingerprint:
+        return "what was learned of verdicts was for another prompt or model"
+    if model.prior != workspace.spec.output.prior:
+        return f"what was learned of verdicts was for scores with output.prior: {model.prior}"
+    if model.wanted not in (None, wanted_choice(workspace.spec)):
+        return "what was learned of verdicts was for the score of " + (
+            f"the choice {model.wanted}, which the match section does not ask for now"
+            if model.wanted
+            else "the likeliest choice"
+        )
+    return None
+
+
 def _term_sql(feature: Feature) -> str:
     """What a feature adds to the log-odds."""
     value = quoted(feature.name)
@@ -177,15 +190,23 @@ def _term_sql(feature: Feature) -> str:
     return f"coalesce(({value} - {feature.mean!r}) / {feature.spread!r} * {feature.weight!r}, {feature.missing!r})"
 
 
+def wanted_choice(spec: JobSpec) -> str:
+    """The choice that the feature `score` is of: in a checking job the one that is matched, or the first; else empty: the likeliest."""
+    choices = spec.output.choices
+    if not choices or not verdicts.is_checking(spec):
+        return ""
+    wanted = verdicts.expected_parts(spec).get("prediction", choices[0])
+    return wanted if wanted in choices else ""
+
+
 def _own_columns(spec: JobSpec) -> list[FeatureColumn]:
     """The job's own score, and what else the model said of its answer."""
     choices = spec.output.choices
     if spec.output.type == "likelihood":
-        return [FeatureColumn("score", "try_cast(p.prediction AS DOUBLE)", is_score=True)]
+        return [FeatureColumn(SCORE, "try_cast(p.prediction AS DOUBLE)", is_score=True)]
     if not choices:
         return []
-    wanted = verdicts.expected_parts(spec).get("prediction", choices[0])
-    if verdicts.is_checking(spec) and wanted in choices:  # people judge the term, whatever the answer
+    if wanted := wanted_choice(spec):  # people judge the term, whatever the answer
         own, answers = _choice_sql(wanted), []
     else:
         own = f"greatest({', '.join(map(_choice_sql, choices))})"
@@ -193,7 +214,7 @@ def _own_columns(spec: JobSpec) -> list[FeatureColumn]:
             FeatureColumn(f"answer {choice}", f"p.prediction = {literal(choice)}") for choice in choices[1:MOST_ANSWERS]
         ]
     return [
-        FeatureColumn("score", own, is_score=True),
+        FeatureColumn(SCORE, own, is_score=True),
         FeatureColumn("mass", f"ln(greatest(p.mass, {EDGE}))"),
         *answers,
     ]
@@ -221,11 +242,9 @@ def _fact_columns(spec: JobSpec) -> list[FeatureColumn]:
     if texts["term"] is None:
         return []
     others = f"regexp_replace(p.term, {NOT_LATIN}, '', 'g') <> ''"
-    latin = r"regexp_matches(p.term, '\p{Latin}')"
     found = [
         FeatureColumn("length", "ln(1 + length(p.term))"),
         FeatureColumn("other script", others),
-        FeatureColumn("mixed scripts", f"{others} AND {latin}"),
     ]
     if texts["concept"] is None:
         found.append(FeatureColumn("keys", "ln(s.keys)"))
@@ -234,19 +253,19 @@ def _fact_columns(spec: JobSpec) -> list[FeatureColumn]:
         found.append(FeatureColumn("echo", "contains(lower(p.term), lower(p.concept))"))
     if texts[LANGUAGE] is not None:
         found.append(FeatureColumn("languages", "ln(greatest(s.languages, 1))"))
-        wrong = f"{WRONG_SCRIPT}(to_json([p.language, p.term])::VARCHAR)"
-        found.append(FeatureColumn("wrong script", wrong))
+        fault = f"{SCRIPT_FAULT}(to_json([p.language, p.term])::VARCHAR)"
+        found += [FeatureColumn(kind.value, f"{fault} = {literal(kind)}") for kind in ScriptFault if kind]
     return found
 
 
-def _add_wrong_script(db: duckdb.DuckDBPyConnection) -> None:
-    """Lets SQL ask whether a step would drop a text for its script. Raises MissingExtra."""
-    foreign = foreign_script()
+def _add_script_fault(db: duckdb.DuckDBPyConnection) -> None:
+    """Lets SQL ask whether a step would drop a text for its script, and which. Raises MissingExtra."""
+    fault = script_fault()
 
-    def is_wrong(pair: str | None) -> str | None:
+    def fault_of(pair: str | None) -> str | None:
         language, text = json.loads(pair) if pair else (None, None)
-        return None if language is None or text is None else str(int(foreign(language, text)))
+        return None if language is None or text is None else fault(language, text)
 
     add_text_function(
-        db, WRONG_SCRIPT, lambda pairs: pa.array([is_wrong(pair) for pair in pairs.to_pylist()], pa.string())
+        db, SCRIPT_FAULT, lambda pairs: pa.array([fault_of(pair) for pair in pairs.to_pylist()], pa.string())
     )

@@ -49,6 +49,7 @@ class ScoreModel:
     digest: SHA-256 of them, in hexadecimal digits.
     fingerprint: of the question whose answers were judged; None for a job without one.
     prior: how scores were read, as output.prior has it.
+    wanted: the choice that the feature score is of; empty for the likeliest, or without choices; None in a file that does not say.
     jobs: the fingerprints of other jobs whose scores it looks at, by their names.
     group: the column whose values were held out in turn; None for rows by chance.
     groups: how many there are.
@@ -73,6 +74,7 @@ class ScoreModel:
     chance: float
     intercept: float
     features: tuple[Feature, ...]
+    wanted: str | None = None
 
     @property
     def excess(self) -> float:
@@ -89,7 +91,7 @@ class ScoreModel:
         content = json.loads(data)
         if content["format"] != CALIBRATION_FORMAT:
             raise ValueError("it has a format that this batchinfer does not know")
-        fingerprint, group = content["fingerprint"], content["group"]
+        fingerprint, group, wanted = content["fingerprint"], content["group"], content.get("wanted")
         return cls(
             made_at=str(content["made_at"]),
             verdicts=int(_number(content["verdicts"])),
@@ -105,6 +107,7 @@ class ScoreModel:
             chance=_number(content["chance"]),
             intercept=_number(content["intercept"]),
             features=tuple(_feature(each) for each in content["features"]),
+            wanted=None if wanted is None else str(wanted),
         )
 
 

@@ -18,6 +18,7 @@ from batchinfer.evaluate.score_fit import (
     JudgedScores,
     chance_error,
     fit_scores,
+    held_out_area,
     learning_curve,
     ranked_bins,
     scaled_values,
@@ -126,7 +127,7 @@ def test_nothing_is_known(judged: JudgedScores) -> None:
     """Where no column differs, every row has the share of right ones."""
     fitted = fit_scores(JudgedScores(judged.values[:, 3:], judged.right, judged.groups), ["same"], [False])
     assert fitted.features == ()
-    assert fitted.scores == pytest.approx([judged.right.mean()] * len(judged.right), abs=0.01)
+    assert special.expit(fitted.intercept) == pytest.approx(judged.right.mean(), abs=0.01)
 
 
 def test_more_verdicts_are_worth_less_and_less(judged: JudgedScores) -> None:
@@ -157,6 +158,27 @@ def test_a_row_that_is_held_out_says_nothing_of_itself() -> None:
     own = fit_many(x, right, np.ones((1, 60)), np.full((1, 20), 0.1))[0]
     assert area(x @ own[:-1], right) > 0.8
     assert area(crossed.log_odds, right) < 0.65
+
+
+def test_one_score_is_ordered_as_it_was(judged: JudgedScores) -> None:
+    """The models of two folds differ in their offsets, which is no fault of the order that each puts its rows in."""
+    score, folds = judged.values[:, 0], folds_of(judged.groups)
+    fitted = fit_scores(JudgedScores(judged.values[:, :1], judged.right, judged.groups), ["score"], [True])
+    own = held_out_area(score, judged.right, folds)
+    assert held_out_area(fitted.held_out, judged.right, folds) == pytest.approx(own)
+    assert area(fitted.held_out, judged.right) < area(score, judged.right)
+    whole = learning_curve(
+        JudgedScores(judged.values[:, :1], judged.right, judged.groups), ["score"], [True], np.ones(1)
+    )[-1]
+    assert whole.auc == pytest.approx(own)
+
+
+def test_pairs_of_rows_count_within_folds() -> None:
+    """Each fold by its pairs of a right and a wrong row; all pairs where no fold has any."""
+    right, folds = np.array([1, 1, 0, 1, 0, 0, 0], dtype=bool), np.array([0, 0, 0, 1, 1, 1, 2])
+    scores = np.array([0.3, 0.1, 0.2, 0.8, 0.9, 0.9, 0.0])
+    assert held_out_area(scores, right, folds) == pytest.approx((1 + 0) / 4)
+    assert held_out_area(scores, right, np.arange(7)) == pytest.approx(area(scores, right))
 
 
 def test_a_penalty_is_judged_by_scores_as_they_are_used() -> None:

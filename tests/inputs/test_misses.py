@@ -101,6 +101,27 @@ def test_a_key_of_the_list_is_no_miss(make: Callable[..., World]) -> None:
 
 
 @pytest.mark.parametrize(
+    "last",
+    [(None, "two", "de"), (1, "other", "de"), (2, "two", "fr")],
+    ids=["bad", "conflicting", "filtered"],
+)
+def test_a_miss_has_no_number_of_a_row(make: Callable[..., World], last: tuple[int | None, str, str]) -> None:
+    """Whatever row the list ends with, misses are counted from behind it: they have nothing of its columns."""
+    rows = [(0, "zero", "de"), (1, "one", "de"), last]
+    names = ("id", "text", "language")
+    keyed = {"path": "queries.parquet", "key": ["id", "language"], "optional": ["text"], "where": {"language": ["de"]}}
+    world = make(
+        dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)),
+        keyed | {"include_misses": {}},
+        prompt={"template": "{{ id }} {{ text or '' }}"},
+    )
+    asked(world.data, [(7, "de")], ("id", "language"))
+    with world.prepared() as p:
+        found = p.workspace.db.execute(f"SELECT q_id, row FROM {p.query_list.first_rows_sql}").fetchall()
+    assert dict(found)[7] == 4
+
+
+@pytest.mark.parametrize(
     ("listed", "values"),
     [
         pytest.param(pa.array(["a"]), ["b", "é", "1", "x\x00y", '"quoted"\\'], id="string"),

@@ -30,6 +30,7 @@ TERMS = [
     ("Pfizer", "ru", "вакцина"),
     ("Moderna", "ru", "Вакцина"),
     ("Moderna", "ru", "vaкцина"),
+    ("Moderna", "ru", "прививка Moderna"),
 ]
 MODEL = ScoreModel("2026-01-01T00:00:00Z", 60, 30, "d", None, "none", {}, None, 60, 0.9, 0.02, 0.01, 0.25, ())
 
@@ -71,18 +72,18 @@ def test_what_is_known_of_terms(tmp_path: Path) -> None:
     )
     world.answer(lambda row: scores(0.75))
     found = features(world)
-    assert [row["score"] for row in found] == pytest.approx([0.25] * 5)
-    assert [row["mass"] for row in found] == pytest.approx([0] * 5)
+    assert [row["score"] for row in found] == pytest.approx([0.25] * 6)
+    assert [row["mass"] for row in found] == pytest.approx([0] * 6)
     assert [row["length"] for row in found] == pytest.approx([math.log(1 + len(term)) for term in terms])
-    said = {name: [row[name] for row in found] for name in ("other script", "mixed scripts", "wrong script", "echo")}
+    said = {name: [row[name] for row in found] for name in ("other script", "foreign letters", "wrong script", "echo")}
     assert said == {
-        "other script": [0, 1, 1, 1, 1],
-        "mixed scripts": [0, 0, 0, 0, 1],
-        "wrong script": [0, 1, 0, 0, 0],
-        "echo": [1, 0, 0, 0, 0],
+        "other script": [0, 1, 1, 1, 1, 1],
+        "foreign letters": [0, 0, 0, 0, 1, 0],
+        "wrong script": [0, 1, 0, 0, 0, 0],
+        "echo": [1, 0, 0, 0, 0, 1],
     }
-    assert [row["concepts"] for row in found] == pytest.approx([0, math.log(2), math.log(2), math.log(2), 0])
-    assert [row["languages"] for row in found] == pytest.approx([0, math.log(2), math.log(2), math.log(2), 0])
+    assert [row["concepts"] for row in found] == pytest.approx([0, *[math.log(2)] * 3, 0, 0])
+    assert [row["languages"] for row in found] == pytest.approx([0, *[math.log(2)] * 3, 0, 0])
 
 
 def test_what_is_known_of_values(tmp_path: Path) -> None:
