@@ -50,21 +50,16 @@ class Fitted:
 def matrix(features: Features, texts: Sequence[str]) -> sparse.csr_matrix:
     """Of texts and columns, as the scorer weighs them: words and pieces count by the square root of their number."""
     indices: list[npt.NDArray[np.int32]] = []
-    values: list[npt.NDArray[np.float32]] = []
-    ends = np.zeros(len(texts) + 1, np.int64)
+    counts = np.empty((len(texts), 2), np.int64)  # of words and pieces
     for number, text in enumerate(texts):
         columns, words = features(text)
         indices.append(columns.astype(np.int32))
-        weighed = np.empty(len(columns), np.float32)
-        weighed[:words], weighed[words:] = (1 / np.sqrt(max(count, 1)) for count in (words, len(columns) - words))
-        values.append(weighed)
-        ends[number + 1] = ends[number] + len(columns)
-    shape = (len(texts), 1 << features.bits)
-    return sparse.csr_matrix((_joined(values, np.float32), _joined(indices, np.int32), ends), shape=shape)
-
-
-def _joined(parts: list[Any], kind: Any) -> Any:
-    return np.concatenate(parts) if parts else np.empty(0, kind)
+        counts[number] = words, len(columns) - words
+    weighed = (1 / np.sqrt(np.maximum(counts, 1))).astype(np.float32)
+    values = np.repeat(weighed.ravel(), counts.ravel())
+    ends = np.append(0, np.cumsum(counts.sum(1)))
+    joined = np.concatenate([*indices, np.empty(0, np.int32)])
+    return sparse.csr_matrix((values, joined, ends), shape=(len(texts), 1 << features.bits))
 
 
 def fit(
@@ -79,8 +74,7 @@ def fit(
 
 
 def _fit(rows: sparse.csr_matrix, targets: Floats, penalty: float | None, scale: Sequence[float] | None) -> Fitted:
-    used = np.unique(rows.indices)
-    inner = rows[:, used]
+    inner, used = _used(rows)
     goal = targets[:, :1] if targets.shape[1] == PAIR else targets
     places = _places(goal.shape[1], scale)
     penalty = penalty or _best_penalty(inner, goal, places)
@@ -88,6 +82,14 @@ def _fit(rows: sparse.csr_matrix, targets: Floats, penalty: float | None, scale:
     whole = np.zeros((goal.shape[1], rows.shape[1]), np.float32)
     whole[:, used] = _by_choice(weights, places).T.astype(np.float16)  # as the file will have them
     return Fitted(whole, bias, penalty)
+
+
+def _used(rows: sparse.csr_matrix) -> tuple[sparse.csr_matrix, npt.NDArray[np.intp]]:
+    """The columns that rows have, next to each other, and which they were. Shares the values."""
+    used = np.flatnonzero(np.bincount(rows.indices, minlength=1))
+    place = np.zeros(rows.shape[1], np.int32)
+    place[used] = np.arange(len(used), dtype=np.int32)
+    return sparse.csr_matrix((rows.data, place[rows.indices], rows.indptr), shape=(rows.shape[0], len(used))), used
 
 
 def _places(count: int, scale: Sequence[float] | None) -> Places:
@@ -103,8 +105,9 @@ def _by_choice(of_weights: Any, places: Places) -> Any:
 def _best_penalty(rows: sparse.csr_matrix, goal: Floats, places: Places) -> float:
     """The one with the least cross-entropy on rows that were not learned from. Past the best, none is tried."""
     order = np.random.default_rng(0).permutation(rows.shape[0])[:MOST_CHOOSING]
+    rows, goal = _used(rows[order])[0], goal[order]
     parts = np.arange(len(order)) % FOLDS
-    folds = [(order[parts != part], order[parts == part]) for part in range(FOLDS)]
+    folds = [(np.flatnonzero(parts != part), np.flatnonzero(parts == part)) for part in range(FOLDS)]
     starts: list[Any] = [None] * FOLDS
     best = (np.inf, PENALTIES[0])
     for penalty in PENALTIES:
