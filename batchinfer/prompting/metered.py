@@ -1,84 +1,31 @@
-"""Jinja2 for prompts: plain text, and a budget of steps and of text for each prompt, as a template can ask for years of work. Pure."""
+"""Jinja2 for prompts: plain text, and a bounded amount of work for each prompt, as a template can ask for years of it. Pure."""
 
 from __future__ import annotations
 
 import functools
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import StrictUndefined, nodes, pass_context
+from jinja2.filters import make_attrgetter
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
 from jinja2.visitor import NodeTransformer
+from markupsafe import Markup
 
-MOST_TEXT = 2**24  # bytes of one prompt
-MOST_STEPS = 200_000  # turns of loops, calls and filters for one prompt
-MOST_WORK = 16 * MOST_TEXT  # characters that are made on the way to one prompt
-MOST_BITS = 100_000  # of an integer that is multiplied
-MOST_WIDTH = 1_000_000  # of a field that is padded
-MOST_INDENT = 100  # spaces
-ITEM = 16  # characters that an item of a list counts for
-
-EACH, JOINED = " each", " joined"  # filters that no template can name
-PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "indent", "batch", "slice", "to_bytes"})
-PER_PART = frozenset({"expandtabs", "indent"})  # of these each part of the text grows, not the whole
-WRITTEN = frozenset(
-    {"join", "string", "tojson", "pprint", "format", "format_map", "escape", "e", "forceescape", "xmlattr"}
+from batchinfer.prompting.growth import (
+    COMPARING,
+    MOST_INDENT,
+    PERCENT,
+    SORTING,
+    PromptBudget,
+    check_growth,
+    check_product,
+    size_of,
 )
-DIGITS = re.compile(r"\d{7,}")
 
-
-class BudgetSpent(Exception):
-    """The template asks for more work than a prompt may take."""
-
-
-class PromptBudget:
-    """Work that may still be done for one prompt."""
-
-    def __init__(self) -> None:
-        self.refill()
-
-    def refill(self) -> None:
-        """A new prompt begins."""
-        self._steps, self._work = MOST_STEPS, MOST_WORK
-
-    def step(self, count: int = 1) -> None:
-        self._steps -= count
-        if self._steps < 0:
-            raise BudgetSpent(f"it takes more than {MOST_STEPS:,} steps for one prompt")
-
-    def make(self, characters: int) -> None:
-        """To be called before so much text is made."""
-        self._work -= characters
-        if self._work < 0:
-            raise BudgetSpent(f"it makes more than {MOST_TEXT // 2**20} MB of text for one prompt")
-
-    def made(self, value: Any) -> Any:
-        """A result, which counts."""
-        self.make(_size(value))
-        return value
-
-    def written(self, value: Any) -> None:
-        """To be called before a value is made a text: what it holds counts, as often as it holds it."""
-        waiting = [value]
-        while waiting:
-            held = waiting.pop()
-            self.make(_size(held) + ITEM)
-            if isinstance(held, dict):
-                waiting += [*held.keys(), *held.values()]
-            elif isinstance(held, list | tuple | set | frozenset):
-                waiting += held
-
-
-def _size(value: Any) -> int:
-    """About how many characters a value takes, without what it holds."""
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, int):
-        return value.bit_length() // 3
-    return ITEM * len(value) if isinstance(value, list | tuple | dict | set | frozenset) else 1
+EACH, JOINED, COMPARED, SLICED = " each", " joined", " compared", " sliced"  # filters that no template can name
 
 
 class Metered(ImmutableSandboxedEnvironment):
@@ -98,10 +45,10 @@ class Metered(ImmutableSandboxedEnvironment):
         # The same row must give the same prompt: nothing random, and no names that columns may have.
         self.globals = {name: self.globals[name] for name in ("range", "namespace")}
         del self.filters["random"]
-        self.filters["tojson"] = functools.partial(_tojson, self.budget)
+        self.filters |= {"tojson": functools.partial(_tojson, self.budget), "sum": self._sum}
         self.filters = {name: self._metered(name, function) for name, function in dict[str, Any](self.filters).items()}
         self.tests = {name: self._metered(name, function) for name, function in dict[str, Any](self.tests).items()}
-        self.filters |= {EACH: self._each, JOINED: self._joined}
+        self.filters |= {EACH: self._each, JOINED: self._joined, COMPARED: self._compared, SLICED: self._sliced}
 
     def prepared(self, tree: nodes.Template) -> nodes.Template:
         """A parsed template, with what counts its work."""
@@ -111,11 +58,11 @@ class Metered(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         self.budget.step()
         if operator in ("*", "**"):
-            _check_product(self.budget, operator, left, right)
+            check_product(self.budget, operator, left, right)
         elif operator == "%" and isinstance(left, str):
-            _check_format(self.budget, left, [right])
+            check_growth(self.budget, PERCENT, left, right if isinstance(right, tuple) else [right])
         elif operator == "+":
-            self.budget.make(_size(left) + _size(right))
+            self.budget.make(size_of(left) + size_of(right))
         return self.budget.made(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805, PYI063 - as Jinja has it
@@ -123,18 +70,45 @@ class Metered(ImmutableSandboxedEnvironment):
         __self.budget.step(1 + sum(len(value) for value in given if isinstance(value, list | tuple | dict | range)))
         method = getattr(__obj, "__wrapped__", __obj)
         if isinstance(subject := getattr(method, "__self__", None), str | bytes | int):
-            _check_growth(__self.budget, method.__name__, subject, given)
+            check_growth(__self.budget, method.__name__, subject, given)
+        elif getattr(method, "__name__", None) in COMPARING:
+            for value in (subject, *given):
+                __self.budget.compared(value)
         return __self.budget.made(super().call(__context, __obj, *args, **kwargs))
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """The method format of a text, or format_map, with each field counted before it is filled."""
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None:
+            return None
+        text = value.__self__
+        made: type[str] = type(text)
+        formatter = _EscapedFields(self, escape=text.escape) if isinstance(text, Markup) else _Fields(self)
+
+        def fill(*args: Any, **kwargs: Any) -> str:
+            if value.__name__ == "format":
+                return made(formatter.vformat(text, args, kwargs))
+            if len(args) == 1 and not kwargs and isinstance(args[0], Mapping):
+                return made(formatter.vformat(text, (), args[0]))
+            return wrapped(*args, **kwargs)  # which says what is wrong
+
+        return functools.update_wrapper(fill, value)
 
     def _metered(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """A filter or test that counts. The first argument may be Jinja's context."""
         budget, first = self.budget, int(hasattr(function, "jinja_pass_arg"))
+        does = PERCENT if name == "format" else name
 
         @functools.wraps(function)
         def counted(*args: Any, **kwargs: Any) -> Any:
             budget.step()
             if len(args) > first:
-                _check_growth(budget, name, args[first], [*args[first + 1 :], *kwargs.values()])
+                if name in SORTING and isinstance(args[first], Iterator):
+                    args = (*args[:first], list(args[first]), *args[first + 1 :])
+                given = [*args[first + 1 :], *kwargs.values()]
+                for value in given:  # a name, of a filter or an attribute, is hashed
+                    budget.compared(value)
+                check_growth(budget, does, args[first], given)
             return budget.made(function(*args, **kwargs))
 
         return counted
@@ -149,11 +123,44 @@ class Metered(ImmutableSandboxedEnvironment):
         self.budget.written(items)
         return "".join(map(str, items))
 
+    def _compared(self, value: Any) -> Any:
+        self.budget.compared(value)
+        return value
+
+    def _sliced(self, value: Any, start: Any, stop: Any, step: Any) -> Any:
+        self.budget.step()
+        return self.budget.made(value[start:stop:step])
+
+    def _sum(self, items: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
+        """Jinja's, but what is made on the way counts: the sum of lists copies each one again and again."""
+        total = start
+        for item in items if attribute is None else map(make_attrgetter(self, attribute), items):
+            self.budget.make(size_of(total) + size_of(item))
+            total = total + item
+        return total
+
     @pass_context
     def _written_out(self, _: Context, value: Any) -> Any:
         """What stands in a prompt for a value: its text."""
         self.budget.written(value)
         return value if isinstance(value, str) else str(value)
+
+
+class _Fields(SandboxedFormatter):
+    """Fills the fields of a text, and counts what each becomes before it is made."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        value, first = super().get_field(field_name, args, kwargs)
+        self._env.budget.written(value)  # type: ignore[attr-defined]
+        return value, first
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        self._env.budget.padded(format_spec)  # type: ignore[attr-defined]
+        return str(super().format_field(value, format_spec))
+
+
+class _EscapedFields(_Fields, SandboxedEscapeFormatter):
+    """The same for what counts as HTML."""
 
 
 class _Counting(NodeTransformer):
@@ -164,6 +171,27 @@ class _Counting(NodeTransformer):
         node.iter = _filtered(node.iter, EACH)
         return node
 
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.expr = _compared(node.expr)
+        for operand in node.ops:
+            operand.expr = _compared(operand.expr)
+        return node
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        for pair in node.items:
+            pair.key = _compared(pair.key)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            parts = (node.arg.start, node.arg.stop, node.arg.step)
+            return _filtered(node.node, SLICED, *(part or nodes.Const(None, lineno=node.lineno) for part in parts))
+        node.arg = _compared(node.arg)
+        return node
+
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         return _filtered(nodes.List(node.nodes, lineno=node.lineno), JOINED)
@@ -172,8 +200,12 @@ class _Counting(NodeTransformer):
         return nodes.Const(node.data, lineno=node.lineno)
 
 
-def _filtered(node: Any, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+def _filtered(node: Any, name: str, *given: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(node, name, list(given), [], None, None, lineno=node.lineno)
+
+
+def _compared(node: nodes.Expr) -> nodes.Expr:
+    return node if isinstance(node, nodes.Const) else _filtered(node, COMPARED)
 
 
 def _tojson(budget: PromptBudget, value: Any, indent: int | None = None) -> str:
@@ -185,47 +217,3 @@ def _tojson(budget: PromptBudget, value: Any, indent: int | None = None) -> str:
         budget.make(len(part))  # what indents it grows with its depth
         parts.append(part)
     return "".join(parts)
-
-
-def _check_product(budget: PromptBudget, operator: str, left: Any, right: Any) -> None:
-    if isinstance(left, int) and isinstance(right, int):
-        bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
-        if bits > MOST_BITS and abs(left) > 1:
-            raise BudgetSpent(f"a number in it has more than {MOST_BITS:,} bits")
-    elif operator == "*" and (isinstance(left, int) or isinstance(right, int)):
-        times, repeated = (left, right) if isinstance(left, int) else (right, left)
-        budget.make(max(times, 0) * _size(repeated))
-
-
-def _check_growth(budget: PromptBudget, name: str, subject: Any, given: Sequence[Any]) -> None:
-    """Counts what a method of a text, or a filter, will make, before it makes it."""
-    if name in PADDING:
-        widths = [value if isinstance(value, int) else len(value) for value in given if isinstance(value, int | str)]
-        if (width := max(widths, default=0)) > MOST_WIDTH:
-            raise BudgetSpent(f"a field in it is more than {MOST_WIDTH:,} characters wide")
-        parts = subject.count("\n") + subject.count("\t") + 1 if name in PER_PART and isinstance(subject, str) else 1
-        budget.make(width * parts)
-    elif name == "replace" and len(given) > 1 and all(isinstance(value, str) for value in (subject, *given[:2])):
-        budget.make(subject.count(given[0]) * len(given[1]))
-    elif name in ("format", "format_map") and isinstance(subject, str):
-        _check_format(budget, subject, given)
-    if name in WRITTEN:
-        budget.written([subject, *given])
-        if name == "join" and given:  # a method of what stands between the parts, or a filter of the parts
-            between, parts = (subject, given[0]) if isinstance(subject, str) else (given[0], subject)
-            budget.make(_size(between) * _count(parts))
-
-
-def _count(value: Any) -> int:
-    return len(value) if hasattr(value, "__len__") else 1
-
-
-def _check_format(budget: PromptBudget, form: str, given: Sequence[Any]) -> None:
-    """Counts what a text with gaps becomes: each may hold any value, and be padded."""
-    values = [part for value in given for part in (value if isinstance(value, tuple | list) else [value])]
-    takes_width = "*" in form or re.search(r"\{[^}]*\{", form) is not None
-    widest = max((value for value in values if isinstance(value, int)), default=0) if takes_width else 0
-    if DIGITS.search(form) or widest > MOST_WIDTH:
-        raise BudgetSpent(f"a field in it is more than {MOST_WIDTH:,} characters wide")
-    largest = max((_size(value) for value in values), default=0)
-    budget.make(len(form) + (form.count("%") + form.count("{")) * (largest + widest))

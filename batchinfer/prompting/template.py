@@ -14,8 +14,9 @@ from jinja2.meta import find_undeclared_variables
 
 from batchinfer.core.limits import TookTooLong, time_limit
 from batchinfer.core.records import TEXT, Message
-from batchinfer.errors import SpecError, counted
-from batchinfer.prompting.metered import MOST_TEXT, BudgetSpent, Metered
+from batchinfer.errors import SpecError, counted, shortened
+from batchinfer.prompting.growth import MOST_TEXT, BudgetSpent
+from batchinfer.prompting.metered import Metered
 from batchinfer.prompting.spec import Example, PromptSpec
 
 ROW = "row"  # in a template: the row itself, for columns whose names are no variables, as in row["Product Name"]
@@ -27,6 +28,7 @@ class TemplateFault(Exception):
 
 SECONDS = 1.0  # that one prompt may take, beside its budget of steps
 MOST_LEVELS = 100  # of nesting in a template
+MOST_SAID = 300  # characters of what Python says of a value, which it may repeat
 GIVE_UP_AFTER = 5  # prompts that ask for too much, where none before them did not
 BROKEN = (
     TemplateSyntaxError,
@@ -142,9 +144,11 @@ class PromptTemplate:
                 text = template.render(values | {ROW: values} if self._by_name else values)
             size = len(text.encode())
         except UndefinedError as exc:
-            raise TemplateFault(f"the template needs a value that is not there: {exc.message}.") from exc
+            raise TemplateFault(
+                f"the template needs a value that is not there: {shortened(str(exc.message), MOST_SAID)}."
+            ) from exc
         except SecurityError as exc:
-            raise TemplateFault(f"the template may not do that: {exc}.") from exc
+            raise TemplateFault(f"the template may not do that: {shortened(str(exc), MOST_SAID)}.") from exc
         except (BudgetSpent, TookTooLong) as exc:
             self._spent += 1
             if self._spent == GIVE_UP_AFTER:
@@ -153,7 +157,9 @@ class PromptTemplate:
         except UnicodeEncodeError as exc:
             raise TemplateFault(f"the prompt has {text[exc.start]!r}, which is not a character.") from exc
         except Exception as exc:  # a template calls methods of values, which may raise anything
-            raise TemplateFault(f"the template could not be filled: {str(exc) or repr(exc)}.") from exc
+            raise TemplateFault(
+                f"the template could not be filled: {shortened(str(exc) or repr(exc), MOST_SAID)}."
+            ) from exc
         if size > MOST_TEXT:
             raise TemplateFault(f"the prompt has {size / 2**20:.1f} MB; at most {MOST_TEXT // 2**20} MB can be asked.")
         self._spent = -sys.maxsize  # it is not the template that asks for too much, but some rows

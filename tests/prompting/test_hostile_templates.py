@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from batchinfer.errors import SpecError
 from batchinfer.job import reader
-from batchinfer.prompting.metered import MOST_TEXT, Metered
+from batchinfer.prompting.growth import MOST_TEXT
+from batchinfer.prompting.metered import Metered
 from batchinfer.prompting.spec import Example, PromptSpec
 from batchinfer.prompting.template import PromptTemplate, TemplateFault
 
@@ -82,12 +83,80 @@ def test_a_template_that_works_without_end_is_ended(text: str) -> None:
         GROW.format(start="[1]", step="[ns.a, ns.a]", end="ns.a | tojson"),
         GROW.format(start="[1]", step="[ns.a, ns.a]", end="ns.a | string"),
         GROW.format(start="[1]", step="[ns.a]", end="([ns.a] * 100000) | tojson(indent=10 ** 9)"),
+        "{{ ('%999999s' * 2000) | format(*([x] * 2000)) }}",
+        "{{ ('%(a(b))999999s' * 2000) % {'a(b)': 1} }}",
+        "{{ ('%(a)s' * 100000) % {'a': 'x' * 1000000} }}",
+        "{{ ('{:999999}' * 2000).format(*([x] * 2000)) }}",
+        "{{ (('{:999999}' * 2000) | safe).format(*([x] * 2000)) }}",
+        "{{ '{a:{b}{b}}'.format_map({'a': x, 'b': '99999'}) }}",
+        "{{ ('{0!r}' * 1000).format('x' * 1000000) }}",
+        "{{ ('a' * 1000000).translate({97: 'x' * 1000000}) }}",
+        "{{ ('http://a.com ' * 50000) | urlize(target='x' * 100000) }}",
+        "{{ ('a ' * 50000) | wordwrap(1, true, 'x' * 100000) }}",
+        "{% set s = 'x' * 8000000 %}{% for i in range(100000) %}{% set t = s[1:] %}{% endfor %}",
+        "{{ ([[0] * 99999] * 99999) | sum(start=[]) }}",
+        "{{ (['x' * 100000] * 10000) | sort | length }}",
     ],
 )
 @pytest.mark.long
 def test_a_template_that_asks_for_all_memory_gets_none(text: str) -> None:
     """What would be too long is known before it is made, whichever operator, method or filter makes it."""
     assert fault(text).startswith("the template asks for too much: ")
+
+
+TWINS = "{{% set ns = namespace(a={0}, b={0}) %}}{{% for i in range(40) %}}{1}{{% endfor %}}"
+LISTS = TWINS.format("[]", "{% set ns.a = [ns.a, ns.a] %}{% set ns.b = [ns.b, ns.b] %}")
+PAIRS = TWINS.format("()", "{% set ns.a = (ns.a, ns.a) %}{% set ns.b = (ns.b, ns.b) %}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LISTS + "{{ ns.a == ns.b }}",
+        LISTS + "{{ ns.a in [ns.b] }}",
+        LISTS + "{{ [ns.a].index(ns.b) }}",
+        LISTS + "{{ {'c': ns.a}.items() == {'c': ns.b}.items() }}",
+        LISTS + "{{ [ns.a, ns.b] | map('list') | sort }}",
+        LISTS + "{{ [ns.a] | select('eq', ns.b) | list }}",
+        LISTS + "{% for i in [1, 2] %}{{ loop.changed(ns.a) }}{{ loop.changed(ns.b) }}{% endfor %}",
+        LISTS + "{{ ns }}",
+        PAIRS + "{{ {ns.a: 1} | length }}",
+        PAIRS + "{{ {}[ns.a] }}",
+        PAIRS + "{{ {}.get(ns.a) }}",
+        PAIRS + "{{ [x] | map(ns.a) | list }}",
+        PAIRS + "{{ x | attr(ns.a) }}",
+    ],
+)
+def test_what_holds_itself_twice_at_each_level_is_not_gone_through(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparing or hashing forty levels of pairs would take 2 ** 40 steps, in which Python cannot be interrupted."""
+    monkeypatch.setattr("batchinfer.prompting.growth.MOST_WORK", 2**18)
+    assert fault(text).startswith("the template asks for too much: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ("{{ '{a} {0[1]} {b.real!r:>5} {c:,.2f}'.format([1, 2], a=x, b=3, c=12345.678) }}", "v 2     3 12,345.68"),
+        ("{{ '{b}'.format_map({'b': x}) }}{{ ('<{}>' | safe).format('<') }}", "v<&lt;>"),
+        ("{{ '%-5s|%05.1f|%%' % (x, 3.14159) }}{{ '%(a)s'|format(a=3) }}", "v    |003.1|%3"),
+        ("{{ 'Order 12345678: %s' % x }}", "Order 12345678: v"),
+        ("{{ (x ~ 'bcdef')[1:3] }}{{ 'abc'[::-1] }}{{ [1, 2, 3][:2] }}", "bccba[1, 2]"),
+        ("{{ [1, 2] | sum }}{{ [{'a': 1.5}] | sum(attribute='a') }}{{ [[x], [2]] | sum(start=[]) }}", "31.5['v', 2]"),
+        ("{{ 1 < 2 < 3 }}{{ x in ['v'] and x != 'w' }}{{ {'a': {x: 1}}['a'][x] }}", "TrueTrue1"),
+        ("{{ ['b', 'A'] | map('upper') | sort | join }}{{ [x, 'V'] | unique | list }}", "AB['v']"),
+    ],
+)
+def test_what_is_counted_gives_what_jinja_gives(text: str, prompt: str) -> None:
+    """Fields, slices, sums, comparisons and sorting work as ever, long numerals in the text beside fields too."""
+    assert filled(text, {"x": "v"}) == prompt
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ {}['q' * 900000] }}", "{{ [].index('q' * 900000) }}", "{{ [x] | map('q' * 900000) | list }}"]
+)
+def test_a_fault_does_not_repeat_a_long_value(text: str) -> None:
+    """What Python says of a text of 900,000 characters is stored with the row, and shown."""
+    assert len(fault(text)) < 400
 
 
 def test_a_prompt_has_a_longest_length() -> None:
