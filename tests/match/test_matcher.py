@@ -233,6 +233,13 @@ def test_generic_terms(tmp_path: Path, generic: str, there: int) -> None:
     assert found(world, "b1 jab") == [("b1", "b1 jab")]
 
 
+@pytest.mark.parametrize(("share", "generic"), [(0.7, 1), (0.8, 0), (0.01, 1)])
+def test_a_share_of_the_concepts(tmp_path: Path, share: float, generic: int) -> None:
+    """Of four concepts 0.7 are two whole ones, 0.8 are three, and no share is less than one."""
+    terms = [(name, "en", ["the vaccine"] if name != "d1" else ["d1 jab"]) for name in ("a1", "b1", "c1", "d1")]
+    assert matcher_facts(job(tmp_path, terms, most_concepts=share))["generic"] == generic
+
+
 def test_a_generic_term_stays_with_the_concept_that_clearly_scores_best(tmp_path: Path) -> None:
     """By default a term of more than a fifth of the concepts is generic; people's word counts as the best score."""
     names = [f"c{number}" for number in range(11)]

@@ -61,6 +61,16 @@ def test_whole_choices_share_their_prompt(tmp_path: Path, tiny: Path) -> None:
     assert found.scoring == ScoringReport(2, whole=True, collisions=("yes and yeses begin with ' '",))
 
 
+def test_a_likelihood_costs_its_prompt_and_its_text(tmp_path: Path, tiny: Path) -> None:
+    """Each row is one request: its prompt with the text behind it, and a prefix that two of them share is saved."""
+    output = {"type": "likelihood", "text": "{{ term }}"}
+    rows = {"text": ["aaaabb", "aaaacc"], "term": ["x", "xyz"]}
+    job, data = make_job(tmp_path / "shop", rows, tiny, prompt=COMPLETION, script=BLOCKS, output=output)
+    found = estimated(job, data)
+    assert (found.counts.to_generate, found.scoring, found.prefix_saving) == (2, None, round(4 / 18, 4))
+    assert found.prompt_tokens == len("aaaabb x") + len("aaaacc xyz")
+
+
 def test_a_long_list_is_sampled(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a size windows of neighbours stand for all; prompts of one length are told exactly all the same."""
     job, data = make_job(tmp_path / "shop", numbered(60), tiny, prompt=COMPLETION, script=BLOCKS)

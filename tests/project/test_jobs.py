@@ -203,15 +203,39 @@ def test_a_vaccine_is_found_by_its_own_name(tmp_path: Path) -> None:
     assert [(match.text, match.names[0].concept) for match in found] == [
         ("Moderna", "Moderna"), ("mRNA vaccine", "mRNA vaccine"), ("Spikevax", "Moderna"),
     ]  # fmt: skip
-    assert len(MAKE["WORDS"]) == 57
+
+
+@pytest.mark.long
+def test_every_own_name_is_found_in_every_language(tmp_path: Path) -> None:
+    """All 21, and an alias, beside that language's word for vaccine, with the language named or not, and glued to it."""
+    names = [*MAKE["VACCINES"], *MAKE["PLATFORMS"]]
+    assert (len(names), len(MAKE["WORDS"])) == (21, 57)
+    lists, check = by_imports(SYNONYMS, tmp_path), by_imports(CHECK, tmp_path)
+    homes = [JobData(tmp_path / "home", name) for name in (SYNONYMS, CHECK)]
+    key = {"vaccine": names, "language": ["en"] * len(names)}
+    terms = [f"alternative {number}" for number in range(len(names))]
+    rows = key | {"prediction": [json.dumps({"names": [term]}) for term in terms]}
+    predictions.import_predictions(lists, homes[0], write(tmp_path / "lists.parquet", rows), "a test")
+    publish(lists, homes[0], Options(), Quiet())
+    rows = key | {"term": terms, "prediction": ["Yes"] * len(names)}
+    predictions.import_predictions(check, homes[1], write(tmp_path / "terms.parquet", rows), "a test")
+    publish(check, homes[1], Options(), Quiet())
     with Snapshot(folders.folder_of(homes[1], 1)) as version:
         for tag, word in MAKE["WORDS"].items():
-            text = f"{word} Moderna: {word} mRNA-1273 {word}"
-            for languages in ([], [tag], ["en"]):
-                there = {each.text: each.names for each in version.matcher.find(text, languages=languages)}
-                assert {"Moderna", "mRNA-1273"} <= there.keys()
-                for term in ("Moderna", "mRNA-1273"):
-                    assert {name.concept for name in there[term]} == {"Moderna"}
+            for name in [*names, "mRNA-1273"]:
+                for languages in ([], [tag], ["en"]):
+                    found = version.matcher.find(f"{word}: {name} {word}", languages=languages)
+                    there = {each.text: {one.concept for one in each.names} for each in found}
+                    assert there.get(name) == {"Moderna" if name == "mRNA-1273" else name}, (tag, name, languages)
+        for text, tag in (
+            ("Moderna疫苗", "zh-Hans"),
+            ("接種Moderna疫苗", "zh-Hant"),
+            ("Moderna백신", "ko"),
+            ("Modernaワクチン", "ja"),
+        ):
+            for languages in ([], [tag]):
+                [brand] = version.matcher.find(text, languages=languages)
+                assert (brand.text, brand.names[0].concept) == ("Moderna", "Moderna")
 
 
 # With the real model.
