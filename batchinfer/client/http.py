@@ -23,6 +23,7 @@ from batchinfer import errors
 from batchinfer.client.encoding import as_json, as_text, each_as_json, in_portions, text_as_json
 from batchinfer.client.types import POOL_SIZE, Outcome, Result
 from batchinfer.core.columns import Column
+from batchinfer.core.files import why_damaged
 from batchinfer.core.http_limits import MAX_TEXTS, MAX_URL
 from batchinfer.core.version import __version__
 from batchinfer.errors import BatchinferError, NotFound, NotPublished, StoreError, UsageError
@@ -279,7 +280,7 @@ class HttpBackend:
             yield
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise StoreError(
-                f"{self._url} gave a reply that this batchinfer does not understand ({exc!r}): "
+                f"{self._url} gave a reply that this batchinfer does not understand ({why_damaged(exc)}): "
                 "is it the address of a batchinfer service, and no newer than this program?"
             ) from exc
 

@@ -48,7 +48,7 @@ def why_damaged(exc: Exception) -> str:
         return "it is not UTF-8"
     if isinstance(exc, json.JSONDecodeError):
         return "it is not JSON"
-    return shortened(" ".join(str(exc).split()) or repr(exc), LONGEST_REASON)
+    return shortened(" ".join(str(exc).split()) or f"an unforeseen {type(exc).__name__}", LONGEST_REASON)
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:

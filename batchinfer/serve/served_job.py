@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from batchinfer.core.clock import iso
+from batchinfer.core.files import why_damaged
 from batchinfer.core.home import JobData
 from batchinfer.errors import MissingExtra, StoreError, counted
 from batchinfer.match.version import IncompatibleMatcher
@@ -173,7 +174,7 @@ class VersionOpener:
         try:
             self.opened = OpenVersion.of(snapshot, pointer.version, self._counter(snapshot))
         except Exception as exc:
-            raise StoreError(f"What is published of {self._job} cannot be served: {exc!r}.") from exc
+            raise StoreError(f"What is published of {self._job} cannot be served: {why_damaged(exc)}.") from exc
 
     def _counter(self, snapshot: Snapshot) -> MissCounter | None:
         """The one in use, as long as the lookup key stays as it is."""

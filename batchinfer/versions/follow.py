@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from batchinfer.core.files import why_damaged
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, MissingExtra, StoreError
 from batchinfer.match.version import IncompatibleMatcher
@@ -119,7 +120,7 @@ class Follower:
             return str(exc)
         if isinstance(exc, OSError):
             return f"{exc.filename or self.data.folder} cannot be read: {exc.strerror}."
-        return f"{self.data.folder} cannot be used: {exc!r}."
+        return f"{self.data.folder} cannot be used: {why_damaged(exc)}."
 
     def _without_name(self) -> FollowedVersion:
         """CURRENT is missing: nothing was ever published, or somebody took it away."""

@@ -29,6 +29,8 @@ def test_a_miss(batchinfer: Cli, shop: Callable[..., Path]) -> None:
     batchinfer("run", "shop")
     done = batchinfer("lookup", "shop", "text=seven")
     assert (done.code, done.sentence) == (6, "shop has no prediction for text=seven in version 1.")
+    done = batchinfer("lookup", "shop", f"text={'x' * 100_000}")
+    assert (done.code, len(done.sentence)) == (6, len(f"shop has no prediction for {'x' * 300} in version 1."))
     done = batchinfer("lookup", "shop", "txt=one")
     assert (done.code, done.sentence) == (2, "txt is not part of the lookup key of shop: did you mean text?")
     done = batchinfer("lookup", "shop", "language=one")

@@ -186,11 +186,14 @@ def test_other_answers_are_not_asked_for_again(server: Scripted, lookup: Lookup,
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"\xff", b"{}"])
-def test_answers_of_something_else_are_told(server: Scripted, lookup: Lookup, body: bytes) -> None:
-    """Such as a login page, or a service of another kind."""
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [(b"<html>", "it is not JSON"), (b"[]", "no JSON object"), (b"\xff", "it is not UTF-8"), (b"{}", "it lacks ")],
+)
+def test_answers_of_something_else_are_told(server: Scripted, lookup: Lookup, body: bytes, why: str) -> None:
+    """Such as a login page, or a service of another kind; in words, and not in those of Python."""
     server.first((200, {}, body))
-    with pytest.raises(StoreError, match="gave a reply that this batchinfer does not understand"):
+    with pytest.raises(StoreError, match=rf"gave a reply that this batchinfer does not understand \({why}"):
         lookup.get_many([{"id": "a"}])
     server.first((200, {}, body))
     with Lookup(server.url, "shop") as made, pytest.raises(StoreError, match="does not understand"):

@@ -71,6 +71,14 @@ def test_functions_and_files_are_small() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE} == {}
 
 
+def test_no_sentence_holds_an_error_as_python_writes_it() -> None:
+    """What went wrong is told in words, as `core.files.why_damaged` has them: no gap of a text holds the repr of an error."""
+    sentences = {
+        str(name) for name, path in FILES.items() if re.search(r"\{exc(eption)?!r\}", path.read_text(encoding="utf-8"))
+    }
+    assert sentences == set()
+
+
 def test_the_top_has_few_entries() -> None:
     """Packages and modules directly in batchinfer/, those left out that stand on the others."""
     there = {package(name) for name in FILES}

@@ -201,7 +201,7 @@ def test_a_version_that_cannot_be_taken_leaves_the_old_one(tmp_path: Path, monke
     registry.refresh()
     [status] = registry.statuses()
     assert (status.version, status.degraded, status.failed_loads) == (1, True, 1)
-    assert status.problem == "What is published of shop cannot be served: ZeroDivisionError()."
+    assert status.problem == "What is published of shop cannot be served: an unforeseen ZeroDivisionError."
 
 
 def test_another_unicode_is_warned_of(
