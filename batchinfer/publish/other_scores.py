@@ -17,10 +17,12 @@ from typing import Any
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.home import CALIBRATION, JobData
+from batchinfer.core.long_rows import has_long_texts
 from batchinfer.core.sql import json_path, listed, literal
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.parts import PREDICTION, Part
 from batchinfer.job.spec import JobSpec
+from batchinfer.publish.predictions_file import loaded
 from batchinfer.versions.layout import PREDICTIONS, version_column
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import open_served
@@ -52,7 +54,7 @@ class OtherScores:
     def __init__(self, workspace: Workspace) -> None:
         """Looks at what is served now. Raises NotFound or UsageError for a job that the section calibrate names; StoreError."""
         self._db, self._data, self._key = workspace.db, workspace.data, workspace.spec.input.key
-        self._spec = workspace.spec.input
+        self._spec, self._texts = workspace.spec.input, workspace.texts
         self.jobs = tuple(self._opened(workspace.spec))
         names = workspace.spec.calibrate.votes if workspace.spec.calibrate else []
         self.voters = tuple(self._voter(name, workspace.spec.name) for name in names)
@@ -106,11 +108,20 @@ class OtherScores:
         self._db.execute("CREATE OR REPLACE TABLE other_scores (job VARCHAR, mark UBIGINT, score DOUBLE)")
         for job in jobs:
             with open_served(JobData(self._data.root, job.name)) as version:
-                rows = parquet_rows(version.folder / PREDICTIONS)
+                path = version.folder / PREDICTIONS
+                is_long = has_long_texts(path)  # then keys are tokens on both sides of the join
+                columns = f"SELECT {', '.join([*map(version_column, job.key), 'score', 'scores'])} FROM"
+                rows = (
+                    loaded(self._db, self._texts, path, columns, is_json=version.manifest.is_json)
+                    if is_long
+                    else parquet_rows(path)
+                )
                 self._db.execute(
                     f"INSERT INTO other_scores SELECT {literal(job.name)}, {_mark(job.key, version_column)}, {_score(version.manifest)} "
                     f"FROM {rows}"
                 )
+                if is_long:
+                    self._db.execute(f"DROP TABLE {rows}")
 
     def load_lists(self) -> None:
         """Makes the table of the voters' lists."""

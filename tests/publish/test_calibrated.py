@@ -186,6 +186,23 @@ def test_who_cannot_vote(tmp_path: Path, name: str, sections: dict[str, Any] | N
         OtherScores(prepared.workspace)
 
 
+def test_another_jobs_score_of_a_long_key_is_found(tmp_path: Path) -> None:
+    """Tables hold tokens of long keys, and the other job's file the keys themselves: they are the same key."""
+    rows = {"text": ["short", *(f"{number} {'long ' * 2000}" for number in range(3))]}
+    sections = {
+        "input": {"path": "queries.parquet", "key": ["text"]},
+        "output": CHOICE,
+        "gate": LENIENT,
+        "prompt": {"template": "{{ text[:9] }}"},
+    }
+    other = model_job(tmp_path / "a", rows, **{**sections, "name": "other"})
+    other.answer(lambda row: scores(0.75))
+    other.publish()
+    world = model_job(tmp_path / "a", rows, **{**sections, "calibrate": {"scores": ["other"]}})
+    world.answer(lambda row: scores(0.5))
+    assert [row["score of other"] for row in features(world)] == [pytest.approx(0.75)] * 4
+
+
 def test_only_items_of_lists_are_voted_on(tmp_path: Path) -> None:
     """A job whose rows are no items of another one's lists has nothing to vote on."""
     world = model_job(tmp_path, {"id": [1], "text": ["a"]}, calibrate={"votes": ["other"]}, output=CHOICE)
