@@ -8,6 +8,7 @@ All runs are hashed at once: a run's hash is a difference of two sums over the t
 
 from __future__ import annotations
 
+import unicodedata
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from batchinfer.match.folding import EDGE, Folding
 
 VERSION = 1  # raise it when a text has other columns: the weights of students that are there would not fit them
 MOST_CHARACTERS = 8_192  # of a text, those at its beginning
+LONGEST_FORM = 18  # characters that one becomes in normal form, at most
 SPACE = 32
 WORDS, PAIRS = 0, 1  # kinds of runs; pieces of n characters are of kind n
 PIECES = (2, 3, 4)
@@ -71,7 +73,7 @@ class Features:
 
     def __call__(self, text: str) -> TextColumns:
         """No columns at all for a text of white space."""
-        tokens = self._fold(text[:MOST_CHARACTERS]).marked[:MOST_CHARACTERS].replace(EDGE, " ").split()
+        tokens = self._fold(_beginning(text)).marked[:MOST_CHARACTERS].replace(EDGE, " ").split()
         if not tokens:
             return NOTHING
         codes = np.frombuffer(f" {' '.join(tokens)} ".encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -83,6 +85,15 @@ class Features:
         hashes *= _ODD[WORDS]
         hashes >>= self._shift
         return TextColumns(hashes.view(np.intp), 2 * len(tokens) - 1)
+
+
+def _beginning(text: str) -> str:
+    """What of a text counts: less of it where its normal form is longer, so that folding takes no longer."""
+    if len(text) <= MOST_CHARACTERS // LONGEST_FORM:
+        return text
+    begin = text[:MOST_CHARACTERS]
+    length = len(unicodedata.normalize("NFKC", begin))
+    return begin if length <= MOST_CHARACTERS else begin[: MOST_CHARACTERS * len(begin) // length]
 
 
 def _of_words(space: npt.NDArray[np.bool_], sums: U64) -> tuple[U64, U64]:

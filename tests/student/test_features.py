@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchinfer.match.folding import EDGE, Folding
+from batchinfer.match.folding import EDGE, Folded, Folding
 from batchinfer.student.features import MOST_CHARACTERS, PIECES, Features
 
 BITS = 20
@@ -65,6 +65,28 @@ def test_texts_that_matching_takes_for_alike_are_alike(one: str, other: str) -> 
 def test_a_word_and_a_piece_alike_differ() -> None:
     """A word's column is not that of the piece of the same characters."""
     assert features("ab").words[0] not in features("cabd").pieces
+
+
+def test_no_more_is_folded_than_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A character that 18 stand for in normal form costs no more than these: a text of such is folded in part."""
+    folded: list[str] = []
+    inner = Features(BITS)
+
+    def noting(text: str) -> Folded:
+        folded.append(text)
+        return fold(text)
+
+    monkeypatch.setattr(inner, "_fold", noting)
+    for text in (
+        "\ufdfa" * MOST_CHARACTERS,
+        "word \ufdfa" * MOST_CHARACTERS,
+        "word " * MOST_CHARACTERS,
+        "\ufdfa" * 400,
+    ):
+        inner(text)
+    lengths = [len(fold(text).marked) for text in folded]
+    assert max(lengths) <= 1.5 * MOST_CHARACTERS  # with the marks of edges
+    assert folded[2:] == [("word " * MOST_CHARACTERS)[:MOST_CHARACTERS], "\ufdfa" * 400]
 
 
 def test_what_is_beyond_the_most_characters_does_not_count() -> None:
