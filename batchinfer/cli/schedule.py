@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from datetime import UTC, datetime, timedelta
@@ -55,20 +56,20 @@ def schedule_run(jobs: tuple[str, ...], at_once: int, as_json: bool) -> None:
 
     def say(text: str) -> None:
         at = str(iso(datetime.now(UTC)))
-        click.echo(json.dumps({"at": at, "message": text}, ensure_ascii=False) if as_json else f"{at} {text}")
+        with contextlib.suppress(OSError):  # nobody reads it any more, or the disk is full: jobs are run all the same
+            click.echo(json.dumps({"at": at, "message": text}, ensure_ascii=False) if as_json else f"{at} {text}")
 
-    named_entries(jobs)  # what is wrong now is said at once
-    memory, clock = Memory(data_dir()), SystemClock()
+    files, memory, clock = JobFiles(jobs, say), Memory(data_dir()), SystemClock()
+    if jobs or not files():
+        named_entries(jobs)  # what is wrong with what was named, or with all there is, is said at once
     with memory.scheduling():
-        scheduler = Scheduler(
-            JobFiles(jobs, say), ProcessLauncher(data_dir(), memory, clock.wake), memory, clock, say, at_once
-        )
+        scheduler = Scheduler(files, ProcessLauncher(data_dir(), memory, clock.wake), memory, clock, say, at_once)
 
         def on_signal(_number: int, _frame: object) -> None:
             scheduler.stop()
             clock.wake()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, on_signal)
         scheduler.run()
     say("Stopped. What was unfinished goes on when the scheduler starts again.")

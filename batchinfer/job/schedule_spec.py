@@ -23,7 +23,10 @@ class ScheduleSpec(Section):
     cron: str = Field(description="Five cron fields: minute, hour, day of the month, month, day of the week.")
     timezone: Timezone = Field("UTC", description="The time zone of the cron fields, such as Europe/Berlin.")
     max_hours: float | None = Field(
-        None, gt=0, description="A run stops in order after so many hours; the next one goes on from there."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="A run stops in order after so many hours; the next one goes on from there.",
     )
 
     @field_validator("cron")
@@ -58,7 +61,8 @@ class ScheduleSpec(Section):
         from cronsim import CronSim
 
         for time in CronSim(self.cron, moment.astimezone(ZoneInfo(self.timezone))):
-            yield time.astimezone(UTC)
+            if (found := time.astimezone(UTC)) > moment:  # it forgets which of two equal hours a moment is in
+                yield found
 
     @property
     def words(self) -> str:

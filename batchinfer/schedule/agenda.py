@@ -7,7 +7,7 @@ since ──●──────●──────●── now       due ti
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from batchinfer.job.reader import Job
@@ -43,6 +43,7 @@ class Settled:
     unfinished: the one that was being run when the scheduler was stopped; None if there is none.
     began, ended: of the last run; None before the first, and while it runs.
     exit_code: that it ended with.
+    line: the cron fields and time zone that these times are of.
     """
 
     since: datetime
@@ -50,6 +51,14 @@ class Settled:
     began: datetime | None = None
     ended: datetime | None = None
     exit_code: int | None = None
+    line: str | None = None
+
+    def under(self, entry: ScheduledJob, now: datetime) -> Settled:
+        """The same for the cron line that a job has now: times that another line left open were never this one's."""
+        line = f"{entry.schedule.cron} {entry.schedule.timezone}"
+        if self.line == line:
+            return self
+        return replace(self, since=now if self.line else self.since, line=line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +85,11 @@ def due_run(entry: ScheduledJob, settled: Settled, now: datetime) -> Due | None:
     return None if at is None else Due(entry, at, passed)
 
 
-def to_start(due: Sequence[Due], running: Collection[str], at_once: int) -> list[Due]:
+def to_start(due: Sequence[Due], running: Collection[str], held: Collection[str], at_once: int) -> list[Due]:
     """What can begin now, the longest due first. A chained job waits for what it chains on.
 
-    running: names of jobs that run; none is started on top of itself. at_once: how many may run.
+    running: names of jobs that run; none is started on top of itself. held: those that something else is in the way of.
+    at_once: how many may run.
     """
     started: list[Due] = []
     unready = {*running, *(each.entry.name for each in due)}
@@ -87,7 +97,7 @@ def to_start(due: Sequence[Due], running: Collection[str], at_once: int) -> list
     for each in sorted(due, key=lambda each: (each.at, each.entry.name)):
         if len(running) + len(started) >= at_once:
             break
-        if each.entry.name not in running and not unready & _above(each.entry.name, upstream):
+        if each.entry.name not in {*running, *held} and not unready & _above(each.entry.name, upstream):
             started.append(each)
     return started
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from batchinfer.schedule.agenda import ScheduledJob
-from batchinfer.schedule.place import Target, UnitFile, plain_fields
+from batchinfer.schedule.place import Target, UnitFile, plain_line
 
 KIND = "airflow"
 HEAD = '''\
@@ -38,7 +38,7 @@ TASK = """\
     tasks[{name!r}] = BashOperator(
         task_id={name!r},
         bash_command={command!r},
-        env={{"BATCHINFER_HOME": {home!r}}},
+        env={environment!r},
         append_env=True,
     )
 """
@@ -47,8 +47,6 @@ STOPPED = "|| [ $? -eq 4 ]"  # after max_hours: the next run goes on from there
 
 def airflow_files(entries: Sequence[ScheduledJob], target: Target) -> list[UnitFile]:
     """One file. Raises UsageError."""
-    for entry in entries:
-        plain_fields(entry, KIND)
     by_name = {entry.name: entry for entry in entries}
     groups: dict[str, list[ScheduledJob]] = {}
     for entry in entries:
@@ -79,15 +77,24 @@ def _above(entry: ScheduledJob, by_name: dict[str, ScheduledJob]) -> ScheduledJo
 
 def _dag(name: str, members: Sequence[ScheduledJob], target: Target) -> str:
     schedule, inner = members[0].schedule, {entry.name: entry for entry in members}
-    head = DAG.format(dag=f"batchinfer_{name}", words=schedule.words, cron=schedule.cron, zone=schedule.timezone)
-    home = _plain(str(target.home))
-    tasks = [TASK.format(name=entry.name, command=_command(entry, target), home=home) for entry in members]
+    head = DAG.format(
+        dag=f"batchinfer_{name}", words=schedule.words, cron=plain_line(members[0], KIND), zone=schedule.timezone
+    )
+    tasks = [
+        TASK.format(name=entry.name, command=_command(entry, target), environment=_environment(entry, target))
+        for entry in members
+    ]
     chained = [(above.name, entry.name) for entry in members if (above := _above(entry, inner)) is not None]
     return "".join([head, *tasks, *(f"    tasks[{above!r}] >> tasks[{below!r}]\n" for above, below in chained)])
 
 
 def _command(entry: ScheduledJob, target: Target) -> str:
     return _plain(f"cd {shlex.quote(str(target.folder))} && {shlex.join(target.command(entry))} {STOPPED}")
+
+
+def _environment(entry: ScheduledJob, target: Target) -> dict[str, str]:
+    pairs = (each.partition("=") for each in target.environment(entry))
+    return {name: _plain(value) for name, _, value in pairs}
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from batchinfer.errors import UsageError
 from batchinfer.schedule.agenda import ScheduledJob
-from batchinfer.schedule.place import Target, UnitFile, plain_fields
+from batchinfer.schedule.place import Target, UnitFile, plain_line
 
 KIND = "cron"
 HEAD = """\
@@ -20,18 +20,17 @@ def crontab_files(entries: Sequence[ScheduledJob], target: Target) -> list[UnitF
     """One file. Raises UsageError."""
     lines, zone = [HEAD], None
     for entry in entries:
-        plain_fields(entry, KIND)
         if entry.schedule.timezone != zone:
             zone = entry.schedule.timezone
             lines.append(f"CRON_TZ={zone}\n")
-        lines.append(f"{entry.schedule.cron} {_command(entry, target)}\n")
+        lines.append(f"{plain_line(entry, KIND)} {_command(entry, target)}\n")
     return [UnitFile("batchinfer.crontab", "".join(lines))]
 
 
 def _command(entry: ScheduledJob, target: Target) -> str:
     """For the shell, with each % escaped: cron would begin the command's input there."""
-    run = shlex.join(target.command(entry))
-    command = f"cd {shlex.quote(str(target.folder))} && BATCHINFER_HOME={shlex.quote(str(target.home))} {run}"
+    run = shlex.join(["env", *target.environment(entry), *target.command(entry)])
+    command = f"cd {shlex.quote(str(target.folder))} && {run}"
     if "\n" in command:
         raise UsageError(f"{entry.job.path}: a path has a line break in it, and a line of a crontab cannot: rename it.")
     return command.replace("%", "\\%")

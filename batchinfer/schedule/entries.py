@@ -19,7 +19,7 @@ def named_entries(jobs: Sequence[str]) -> list[ScheduledJob]:
     Raises UsageError or SpecError.
     """
     if jobs:
-        return [_entry(reader.load(job, os.environ)) for job in jobs]
+        return _distinct([_entry(reader.load(job, os.environ)) for job in jobs])
     found = [reader.load(str(path), os.environ) for path in _files()]
     entries = [ScheduledJob(job, job.spec.schedule) for job in found if job.spec.schedule is not None]
     if not entries:
@@ -27,7 +27,20 @@ def named_entries(jobs: Sequence[str]) -> list[ScheduledJob]:
             f"No job below {Path('jobs').absolute()} has a section schedule: "
             'add schedule: {cron: "0 3 * * 1"} to a job file, or name a job that has one.'
         )
+    return _distinct(entries)
+
+
+def _distinct(entries: list[ScheduledJob]) -> list[ScheduledJob]:
+    """Raises UsageError for two jobs of one name."""
+    first: dict[str, ScheduledJob] = {}
+    for entry in entries:
+        if first.setdefault(entry.name, entry) is not entry:
+            raise UsageError(_two_of(first[entry.name], entry))
     return entries
+
+
+def _two_of(one: ScheduledJob, other: ScheduledJob) -> str:
+    return f"{one.job.path} and {other.job.path} are both named {one.name}: rename one of the jobs."
 
 
 class JobFiles:
@@ -38,6 +51,7 @@ class JobFiles:
         self._paths = [reader.find(job) for job in jobs]
         self._info = info
         self._read: dict[Path, tuple[int, ScheduledJob | None]] = {}
+        self._said: dict[Path, str] = {}
 
     def __call__(self) -> list[ScheduledJob]:
         """Those that have a schedule now, each name once. What cannot be read is left out as long as that is so."""
@@ -45,8 +59,8 @@ class JobFiles:
         paths = self._paths or _files()
         self._read = {path: read for path, read in self._read.items() if path in paths}
         for path in paths:
-            if (entry := self._entry(path)) is not None:
-                entries.setdefault(entry.name, entry)
+            if (entry := self._entry(path)) is not None and entries.setdefault(entry.name, entry) is not entry:
+                self._say(path, f"{_two_of(entries[entry.name], entry)} The second one is not run.")
         return list(entries.values())
 
     def _entry(self, path: Path) -> ScheduledJob | None:
@@ -55,16 +69,19 @@ class JobFiles:
         except OSError:
             changed = 0
         if path not in self._read or self._read[path][0] != changed:
-            self._read[path] = changed, self._load(path)
+            try:
+                job = reader.load(str(path), os.environ)
+            except (BatchinferError, OSError) as exc:  # it may pass without a change of the file: it is tried again
+                self._say(path, f"{exc} It is not run as long as that is so.")
+                return None
+            self._said.pop(path, None)
+            self._read[path] = changed, None if job.spec.schedule is None else ScheduledJob(job, job.spec.schedule)
         return self._read[path][1]
 
-    def _load(self, path: Path) -> ScheduledJob | None:
-        try:
-            job = reader.load(str(path), os.environ)
-        except BatchinferError as exc:
-            self._info(f"{exc} It is not run as long as that is so.")
-            return None
-        return None if job.spec.schedule is None else ScheduledJob(job, job.spec.schedule)
+    def _say(self, path: Path, text: str) -> None:
+        if self._said.get(path) != text:
+            self._said[path] = text
+            self._info(text)
 
 
 def _files() -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from batchinfer.schedule.agenda import ScheduledJob
-from batchinfer.schedule.place import Target, UnitFile, hours_option, plain_fields
+from batchinfer.schedule.place import Target, UnitFile, hours_option, plain_line
 
 KIND = "kubernetes"
 LONGEST = 52  # characters of a CronJob's name
@@ -28,13 +28,12 @@ def kubernetes_files(entries: Sequence[ScheduledJob], target: Target) -> list[Un
 
 def manifest(entry: ScheduledJob, target: Target) -> dict[str, Any]:
     """A CronJob. The claim has the folders data, jobs and cache."""
-    plain_fields(entry, KIND)
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
         "metadata": {"name": resource_name(entry.name), "labels": {"app.kubernetes.io/name": "batchinfer"}},
         "spec": {
-            "schedule": entry.schedule.cron,
+            "schedule": plain_line(entry, KIND),
             "timeZone": entry.schedule.timezone,
             "concurrencyPolicy": "Forbid",
             "startingDeadlineSeconds": LATE_SECONDS,

@@ -79,9 +79,12 @@ class _Process:
 
     def _wait(self) -> None:
         code = self._process.wait()
-        with open(self._report, "rb") as file:  # noqa: PTH123 - a descriptor
-            file.seek(0)
-            printed = file.read()
+        try:
+            with open(self._report, "rb") as file:  # noqa: PTH123 - a descriptor
+                file.seek(0)
+                printed = file.read()
+        except OSError:
+            printed = b""
         self._ended = Ended(code, _sentence(code, printed, self._log))
         self._wake()
 
@@ -99,9 +102,10 @@ def _sentence(code: int, printed: bytes, log: Path) -> str:
         content = json.loads(printed)
     except ValueError:
         content = {}
+    content = content if isinstance(content, dict) else {}
     if code == ExitCode.DONE:
-        return _done(content)
-    error = content.get("error") if isinstance(content, dict) else None
+        return _done(content) if content else "Done."
+    error = content.get("error")
     if isinstance(error, dict) and "message" in error:
         return str(error["message"])
     how = f"signal {-code} ended it" if code < 0 else f"it ended with exit code {code}"
@@ -109,7 +113,7 @@ def _sentence(code: int, printed: bytes, log: Path) -> str:
 
 
 def _done(report: dict[str, Any]) -> str:
-    generated, failed = report.get("generated", 0), report.get("failed", 0)
+    generated, failed = report.get("generated") or 0, report.get("failed") or 0
     work = f"{generated:,} answers made{f', {failed:,} rows failed' if failed else ''}"
     if report.get("version") is not None:
         return f"Version {report['version']} is published: {work}."

@@ -75,19 +75,22 @@ def believable(settled: Settled, now: datetime) -> Settled:
     """
     if settled.since <= now + AHEAD:
         return settled
-    return Settled(now, None, settled.began, settled.ended, settled.exit_code)
+    return Settled(now, None, settled.began, settled.ended, settled.exit_code, settled.line)
 
 
 def _settled(facts: dict[str, Any]) -> Settled:
     since, unfinished, began, ended = (_time(facts[name]) for name in TIMES)
     if since is None:
         raise ValueError("a job has no time")
-    return Settled(since, unfinished, began, ended, facts["exit_code"])
+    return Settled(since, unfinished, began, ended, facts["exit_code"], facts.get("line"))
 
 
 def _plain(settled: Settled) -> dict[str, Any]:
     times = {name: getattr(settled, name) for name in TIMES}
-    return {name: time and time.isoformat() for name, time in times.items()} | {"exit_code": settled.exit_code}
+    return {name: time and time.isoformat() for name, time in times.items()} | {
+        "exit_code": settled.exit_code,
+        "line": settled.line,
+    }
 
 
 def _time(text: str | None) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Self
 
 from cronsim import CronSim
 
+from batchinfer.core.home import VARIABLE
 from batchinfer.core.version import __version__
 from batchinfer.errors import UsageError
+from batchinfer.job.reader import ROOTS_VARIABLE
 from batchinfer.job.schedule_spec import FROM
 from batchinfer.schedule.agenda import ScheduledJob
 
@@ -51,6 +54,11 @@ class Target:
         """With the interpreter that runs now, in the folder where it does."""
         return cls(sys.executable, home.absolute(), Path.cwd(), image or IMAGE, claim or CLAIM)
 
+    def environment(self, entry: ScheduledJob) -> list[str]:
+        """NAME=VALUE of the variables that a run needs to find its data folder and its list."""
+        roots = os.pathsep.join(map(str, entry.job.roots))
+        return [f"{VARIABLE}={self.home}", *([f"{ROOTS_VARIABLE}={roots}"] if roots else [])]
+
     def command(self, entry: ScheduledJob) -> list[str]:
         """The words that run a job on this machine."""
         return [self.python, "-m", "batchinfer", "run", str(entry.job.path), *hours_option(entry)]
@@ -90,3 +98,19 @@ def plain_fields(entry: ScheduledJob, kind: str) -> PlainFields:
     weekdays = {day % 7 for day in parsed.weekdays if isinstance(day, int)}
     minutes, hours, days, months = (tuple(sorted(field)) for field in fields[:4])
     return PlainFields(minutes, hours, days, months, tuple(sorted(weekdays)), parsed.day_and)
+
+
+def plain_line(entry: ScheduledJob, kind: str) -> str:
+    """The cron line in numbers that all crons read alike. Raises UsageError for one that they do not."""
+    fields = plain_fields(entry, kind)
+    whole = (60, 24, 31, 12, 7)
+    values = (fields.minutes, fields.hours, fields.days, fields.months, fields.weekdays)
+    said = ["*" if len(each) == count else ",".join(map(str, each)) for each, count in zip(values, whole, strict=True)]
+    if not fields.both_days and "*" in (said[2], said[4]):  # one of them is enough, and one always fits
+        said[2] = said[4] = "*"
+    if fields.both_days and "*" not in (said[2], said[4]):
+        raise UsageError(
+            f"{entry.job.path}: schedule.cron is {entry.schedule.cron}, where both the day of the month and the day of the week must fit: "
+            f"{kind} would take either. Use systemd, or batchinfer schedule run."
+        )
+    return " ".join(said)

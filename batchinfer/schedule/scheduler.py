@@ -10,7 +10,8 @@ begins it again, and the cache has what was answered.
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import queue
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from typing import Protocol
 
 from batchinfer.core.clock import iso
 from batchinfer.core.records import Info
-from batchinfer.errors import BatchinferError, ExitCode, counted
+from batchinfer.errors import BatchinferError, ExitCode, StoreError, counted
 from batchinfer.schedule.agenda import Due, ScheduledJob, Settled, due_run, to_start
 from batchinfer.schedule.launch import Ended, Launcher, Running
 from batchinfer.schedule.memory import Memory, believable
@@ -43,18 +44,20 @@ class SystemClock:
     """The system's clock. Threads and handlers of signals may wake who waits."""
 
     def __init__(self) -> None:
-        self._woken = threading.Event()
+        self._woken = queue.SimpleQueue[None]()  # of which a handler may put into while the same thread takes out
 
     def now(self) -> datetime:
         return datetime.now(UTC)
 
     def wait(self, seconds: float) -> None:
-        self._woken.wait(seconds)
-        self._woken.clear()
+        with contextlib.suppress(queue.Empty):
+            self._woken.get(timeout=seconds)
+            while True:
+                self._woken.get_nowait()
 
     def wake(self) -> None:
         """Ends the wait that is going on, or the next one."""
-        self._woken.set()
+        self._woken.put(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,9 @@ class Scheduler:
         self._known = memory.read()
         self._runs: dict[str, _Run] = {}
         self._held: dict[str, datetime] = {}  # jobs that something else holds, and when to try again
+        self._told: set[str] = set()  # those of them that were told of
         self._names: set[str] = set()
+        self._is_written, self._has_complained = True, False
         self._asked: set[str] = set()  # runs that were told to stop
         self._stopping = False
 
@@ -100,13 +105,15 @@ class Scheduler:
     def step(self) -> float:
         """One look: settles what ended, starts what is due. Returns the seconds until something can happen by itself."""
         self._settle_ended()
+        self._written()
         if self._stopping:
             self._stop_runs()
             return LOOK_SECONDS if self._runs else 0.0
         now = self._clock.now()
         entries = self._entries(now)
-        due = [found for entry in entries if (found := self._due(entry, now)) is not None]
-        for each in to_start(due, self._runs.keys(), self._at_once):
+        due = [found for entry in entries if (found := due_run(entry, self._known[entry.name], now)) is not None]
+        held = {name for name, until in self._held.items() if until > now}
+        for each in to_start(due, self._runs.keys(), held, self._at_once):
             self._start(each, now)
         return self._until_next(entries, now)
 
@@ -114,17 +121,15 @@ class Scheduler:
         """Asks each run once: asked again, it would not finish what is in flight."""
         for name in self._runs.keys() - self._asked:
             self._asked.add(name)
-            self._info(f"{name}: asked to stop in order.")
             self._runs[name].process.stop()
+            self._info(f"{name}: asked to stop in order.")
 
     def _entries(self, now: datetime) -> list[ScheduledJob]:
         """The jobs as their files have them now; what is new is noted: its times count from here on."""
         entries = list(self._source())
         names = {entry.name for entry in entries}
         for entry in entries:
-            if entry.name not in self._known:
-                self._remember(entry.name, Settled(now))
-            self._remember(entry.name, believable(self._known[entry.name], now))
+            self._remember(entry.name, believable(self._known.get(entry.name, Settled(now)), now).under(entry, now))
             if entry.name not in self._names:
                 self._info(f"{entry.name}: {entry.schedule.words}; next at {_next(entry, self._known[entry.name])}")
         for name in sorted(self._names - names):
@@ -132,21 +137,22 @@ class Scheduler:
         self._names = names
         return entries
 
-    def _due(self, entry: ScheduledJob, now: datetime) -> Due | None:
-        if self._held.get(entry.name, now) > now:
-            return None
-        return due_run(entry, self._known[entry.name], now)
-
     def _start(self, due: Due, now: datetime) -> None:
         name, before = due.entry.name, self._known[due.entry.name]
         self._held.pop(name, None)
-        self._remember(name, replace(before, since=max(before.since, due.at), unfinished=due.at, began=now, ended=None))
+        begun = replace(
+            before, since=max(before.since, due.at), unfinished=due.at, began=now, ended=None, exit_code=None
+        )
+        if not self._remember(name, begun):
+            self._known[name] = before
+            return
         more = f", which stands for {counted(due.passed, 'due time')}" if due.passed > 1 else ""
-        self._info(f"{name}: the run of {iso(due.at)} begins{more}.")
+        if name not in self._told:
+            self._info(f"{name}: the run of {iso(due.at)} begins{more}.")
         try:
             self._runs[name] = _Run(due, self._launch(due.entry))
         except (BatchinferError, OSError) as exc:
-            self._settle(due, Ended(ExitCode.FAILED, f"It could not be started: {exc}"))
+            self._settle(due, Ended(ExitCode.BUSY, f"It could not be started: {exc} It is tried again in a minute."))
 
     def _settle_ended(self) -> None:
         for name, run in list(self._runs.items()):
@@ -164,13 +170,30 @@ class Scheduler:
             self._held[name] = now + HELD_AGAIN
         unfinished = due.at if is_held or is_cut else None
         self._remember(name, replace(self._known[name], unfinished=unfinished, ended=now, exit_code=ended.exit_code))
+        if is_held and name in self._told:
+            return
+        (self._told.add if is_held else self._told.discard)(name)
         failed = "" if ended.exit_code == ExitCode.DONE else f" (exit code {ended.exit_code})"
         self._info(f"{name}: the run of {iso(due.at)} ended{failed}. {ended.said}")
 
-    def _remember(self, name: str, settled: Settled) -> None:
+    def _remember(self, name: str, settled: Settled) -> bool:
+        """Whether it is on disk, too."""
         if self._known.get(name) != settled:
-            self._known[name] = settled
-            self._memory.write(self._known)
+            self._known[name], self._is_written = settled, False
+        return self._written()
+
+    def _written(self) -> bool:
+        """Writes what is not on disk yet. A disk that is full for a while is no reason to end: it is tried at each look."""
+        if not self._is_written:
+            try:
+                self._memory.write(self._known)
+            except StoreError as exc:
+                if not self._has_complained:
+                    self._info(f"{exc} No run begins as long as that is so.")
+                self._has_complained = True
+                return False
+        self._is_written, self._has_complained = True, False
+        return True
 
     def _until_next(self, entries: Sequence[ScheduledJob], now: datetime) -> float:
         """Seconds until something is due, or to be tried again; runs that end wake the clock."""

@@ -18,10 +18,12 @@ Description=batchinfer run {name}
 [Service]
 Type=oneshot
 WorkingDirectory={folder}
-Environment={home}
+{environment}
 ExecStart={command}
 # Stopped after max_hours: the next run goes on from there.
 SuccessExitStatus=4
+# The run alone is told to stop: its engine finishes what is in flight.
+KillMode=mixed
 TimeoutStopSec=60
 """
 TIMER = """\
@@ -49,7 +51,7 @@ def systemd_files(entries: Sequence[ScheduledJob], target: Target) -> list[UnitF
             name=entry.name,
             after=f"After={_unit(upstream)}.service\n" if upstream else "",
             folder=_escaped(str(target.folder)),
-            home=_quoted(f"BATCHINFER_HOME={target.home}"),
+            environment="\n".join(f"Environment={_quoted(each)}" for each in target.environment(entry)),
             command=" ".join(_quoted(word).replace("$", "$$") for word in target.command(entry)),
         )
         times = "\n".join(f"OnCalendar={time}" for time in calendar(entry))

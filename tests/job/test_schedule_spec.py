@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -26,6 +26,7 @@ from tests.job.files import SMALLEST, problems
         ("{cron: '5-1 * * * *'}", "schedule.cron: is no cron line that ever fires (bad minute)"),
         ("{cron: '0 0 29 2 1#5', timezone: Mars/Base}", "schedule.timezone"),
         ("{cron: '0 3 * * 1', max_hours: 0}", "schedule.max_hours"),
+        ("{cron: '0 3 * * 1', max_hours: .inf}", "schedule.max_hours"),
         ("{timezone: UTC}", "schedule.cron"),
     ],
 )
@@ -59,6 +60,17 @@ def test_nights_on_which_clocks_change() -> None:
         "10-25 00:30",
         "10-26 01:30",
     ]
+
+
+def test_no_time_comes_before_the_moment() -> None:
+    """Also in an hour that comes twice, where the clock alone does not say which of the two it is."""
+    for minutes in range(0, 150, 5):
+        moment = datetime(2026, 10, 24, 23, 0, tzinfo=UTC) + timedelta(minutes=minutes)
+        schedule = reader.parse(
+            f"{SMALLEST}schedule: {{cron: '30 2 * * *', timezone: Europe/Berlin}}\n", "job.yaml"
+        ).schedule
+        assert schedule is not None
+        assert next(schedule.times_after(moment)) > moment
 
 
 def test_lines_that_begin_with_a_star_follow_the_clock() -> None:

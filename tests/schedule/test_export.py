@@ -6,6 +6,7 @@ import ast
 import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,17 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from cronsim import CronSim
 
 from batchinfer.errors import UsageError
 from batchinfer.schedule.export import KINDS, exported, write_files
 from batchinfer.schedule.kubernetes import LONGEST, resource_name
-from batchinfer.schedule.place import Target
+from batchinfer.schedule.place import Target, plain_line
 from batchinfer.schedule.systemd import calendar
 from tests.schedule.made import scheduled
 
 TARGET = Target("/opt/venv 1/bin/python", Path("/srv/100% data"), Path("/srv/it's $HOME {{ here }}"))
 LINES = [
+    "0 3 1-31 * 1",
     "0 3 * * 1",
     "*/15 2-4 * * *",
     "30 6 1,15 * MON-FRI",
@@ -32,6 +33,7 @@ LINES = [
     "0 22 */2 * *",
     "0 1 1-7 * */2",
 ]
+BOTH_DAYS = ["0 1 1-7 * */2", "0 0 */2 * 1"]
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 needs_model: dict[str, Any] = {
     "prompt": {"template": "{{ id }}"}, "model": {"id": "org/name"}, "engine": {"replicas": 2, "tensor_parallel": 4},
@@ -100,7 +102,7 @@ def test_crontab_lines_run_the_command(tmp_path: Path) -> None:
     assert [line for line in lines if line.startswith("CRON_TZ")] == ["CRON_TZ=Europe/Berlin", "CRON_TZ=UTC"]
     line = next(line for line in lines if line.endswith("--max-hours 6.5"))
     fields, command = line.split(" ", 5)[:5], line.split(" ", 5)[5]
-    CronSim(" ".join(fields), datetime(2026, 1, 1, tzinfo=UTC))
+    assert fields == ["0", "3", "*", "*", "1"]
     assert "%" not in command.replace("\\%", "")
     said = subprocess.run(["/bin/sh", "-c", command.replace("\\%", "%")], capture_output=True, text=True, check=True)
     path = "/srv/jobs/names/job.yaml"
@@ -162,6 +164,38 @@ def test_a_dag_is_taken_by_airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     bag = loader.DagBag(str(tmp_path / "dags"))
     assert bag.import_errors == {}
     assert set(bag.dags) == {"batchinfer_names", "batchinfer_other"}
+
+
+@pytest.mark.parametrize("line", [each for each in LINES if each not in BOTH_DAYS])
+def test_lines_for_others_are_plain_and_fire_alike(line: str) -> None:
+    """Numbers alone, from 0 to 6 for days of the week, that fire when the job's own line does."""
+    entry = scheduled(cron=line, timezone="Asia/Tokyo")
+    plain = plain_line(entry, "cron")
+    assert set(plain) <= set("0123456789,* ")
+    assert "7" not in plain.split()[4]
+    begin, count = datetime(2027, 5, 1, tzinfo=UTC), 60
+    found = scheduled(cron=plain, timezone="Asia/Tokyo").schedule.times_after(begin)
+    assert [next(found) for _ in range(count)] == [
+        time for time, _ in zip(entry.schedule.times_after(begin), range(count), strict=False)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["cron", "kubernetes", "airflow"])
+@pytest.mark.parametrize("line", BOTH_DAYS)
+def test_days_that_must_both_fit_are_refused(kind: str, line: str) -> None:
+    """These would take either, and run on other days without a word."""
+    with pytest.raises(UsageError, match=f"{kind} would take either"):
+        exported(kind, [scheduled(cron=line)], TARGET)
+
+
+def test_roots_go_with_the_job(tmp_path: Path) -> None:
+    """A list outside the job's folder is found in runs of others, too."""
+    entry = scheduled()
+    entry = replace(entry, job=replace(entry.job, roots=(Path("/srv/lists"), Path("/srv/more"))))
+    for kind in ("systemd", "cron", "airflow"):
+        content = "".join(file.content for file in exported(kind, [entry], TARGET))
+        assert "/srv/lists:/srv/more" in content
+    assert "KillMode=mixed" in exported("systemd", [entry], TARGET)[0].content
 
 
 @pytest.mark.parametrize("line", ["0 0 L * *", "0 0 LW * *", "0 0 * * 1#2", "0 0 * * 5L"])

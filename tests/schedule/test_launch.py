@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from batchinfer.errors import UsageError
 from batchinfer.schedule.agenda import ScheduledJob
-from batchinfer.schedule.entries import JobFiles
+from batchinfer.schedule.entries import JobFiles, named_entries
 from batchinfer.schedule.launch import Ended, ProcessLauncher
 from batchinfer.schedule.memory import Memory
+from batchinfer.schedule.scheduler import SystemClock
 from tests.factories import LENIENT, World, imports_job
 
 EVERY_MINUTE = {"cron": "* * * * *"}
@@ -112,3 +114,28 @@ def test_job_files_are_read_again_when_they_change(world: World) -> None:
     world.job.path.unlink()
     assert files() == []
     assert "is not run as long as that is so" in said[1]
+
+
+def test_two_jobs_of_one_name(world: World, tmp_path: Path) -> None:
+    """The second is said, once, and not run; where both are named, they are refused."""
+    other = tmp_path / "other" / "job.yaml"
+    other.parent.mkdir()
+    other.write_text(world.job.path.read_text())
+    said: list[str] = []
+    files = JobFiles([str(world.job.path), str(other)], said.append)
+    assert [entry.job.path for entry in files()] == [entry.job.path for entry in files()] == [world.job.path]
+    [sentence] = said
+    assert f"{world.job.path} and {other} are both named shop" in sentence
+    with pytest.raises(UsageError, match="are both named shop: rename one"):
+        named_entries([str(world.job.path), str(other)])
+
+
+def test_a_handler_may_wake_the_clock_at_any_time() -> None:
+    """The wait ends at once, and one wake-up before it is not lost; many are one."""
+    clock = SystemClock()
+    for _ in range(3):
+        clock.wake()
+    clock.wait(60)
+    began = clock.now()
+    clock.wait(0.01)
+    assert clock.now() > began

@@ -260,16 +260,86 @@ def test_a_clock_that_went_wrong(tmp_path: Path) -> None:
     assert len(world.launcher.begun) == 3
 
 
-def test_a_run_that_cannot_be_started(tmp_path: Path) -> None:
-    """It counts as failed, and is said; the scheduler goes on."""
+def test_a_run_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """Memory or disk may be short for a while: it is said once, and the due time is kept."""
     world = Simulation(tmp_path, [scheduled()])
 
-    def failing(_name: str, _number: int) -> timedelta:
-        raise StoreError("The disk is full.")
+    def failing(_name: str, number: int) -> timedelta:
+        if number < 5:
+            raise StoreError("The disk is full.")
+        return timedelta(minutes=1)
 
     world.launcher.takes = failing
     world.after(timedelta(weeks=1))
-    assert any("could not be started: The disk is full." in said for said in world.said)
+    assert len(world.launcher.begun) == 6
+    assert sum("could not be started: The disk is full." in said for said in world.said) == 1
+    assert Memory(tmp_path).read()["shop"].unfinished is None
+
+
+def test_what_cannot_be_noted_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full for an hour ends nothing: runs begin when there is room, and how they ended is noted then."""
+    monkeypatch.setattr(scheduler, "LOOK_SECONDS", 60)
+    world = Simulation(tmp_path, [scheduled()], start=datetime(2026, 1, 5, 2, 50, tzinfo=UTC))
+    world.after(timedelta(minutes=1))
+    write = Memory.write
+
+    def full(_memory: Memory, _known: object) -> None:
+        raise StoreError("The disk is full.")
+
+    monkeypatch.setattr(Memory, "write", full)
+    world.after(timedelta(hours=1))
+    assert world.launcher.begun == []
+    assert sum("The disk is full. No run begins" in said for said in world.said) == 1
+    monkeypatch.setattr(Memory, "write", write)
+    world.after(timedelta(minutes=5))
+    monkeypatch.setattr(Memory, "write", full)
+    world.after(timedelta(hours=1))
+    monkeypatch.setattr(Memory, "write", write)
+    world.after(timedelta(minutes=5))
+    assert len(world.launcher.begun) == 1
+    assert Memory(tmp_path).read()["shop"].exit_code == 0
+
+
+def test_a_chained_job_waits_for_one_that_is_held(tmp_path: Path) -> None:
+    """Where a person runs the upstream at that time, the chained job does not go ahead with last week's version."""
+    world = Simulation(
+        tmp_path, [scheduled("below", input={"job": "above", "key": ["id"]}), scheduled("above")], at_once=2
+    )
+    world.launcher.takes = lambda *_: timedelta(seconds=2)
+    world.launcher.codes = lambda name, number: ExitCode.BUSY if name == "above" and number < 3 else ExitCode.DONE
+    world.after(timedelta(weeks=1))
+    assert [name for name, _ in world.launcher.begun] == ["above"] * 4 + ["below"]
+    assert sum("above: the run" in said and "ended (exit code 5)" in said for said in world.said) == 1
+
+
+def test_another_line_leaves_no_times_open(tmp_path: Path) -> None:
+    """From Monday to Wednesday on a Friday: the Wednesday that has passed was never this line's."""
+    world = Simulation(tmp_path, [scheduled()])
+    world.until(datetime(2026, 1, 9, tzinfo=UTC))
+    world.entries = [scheduled(cron="0 3 * * 3")]
+    world.restart()
+    world.until(datetime(2026, 1, 16, tzinfo=UTC))
+    assert world.launcher.times("shop") == [datetime(2026, 1, day, 3, tzinfo=UTC) for day in (5, 14)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "line", "start"),
+    [
+        ("Europe/Berlin", "30 2 * * *", datetime(2026, 10, 24, 22, tzinfo=UTC)),
+        ("Australia/Lord_Howe", "45 1 * * *", datetime(2026, 4, 4, 12, tzinfo=UTC)),
+    ],
+)
+def test_no_look_follows_at_once_on_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, line: str, start: datetime
+) -> None:
+    """In a night in which an hour, or half of one, comes twice, too: a scheduler that does not sleep keeps a core busy."""
+    monkeypatch.setattr(scheduler, "LOOK_SECONDS", 60)
+    world = Simulation(tmp_path, [scheduled(cron=line, timezone=zone)], start=start)
+    for _ in range(400):
+        seconds = world.scheduler.step()
+        assert seconds > 0
+        world.clock.time += timedelta(seconds=min(seconds, 60))
+    assert len(world.launcher.begun) == 1
 
 
 def test_a_failure_of_the_scheduler_stops_its_runs(tmp_path: Path) -> None:
