@@ -19,7 +19,7 @@ from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.beside import SWITCH_SECONDS
 from batchinfer.serve.problems import Reply
 from batchinfer.serve.sending import LARGE
-from batchinfer.serve.supervisor import ending_at_once
+from batchinfer.serve.supervisor import end_at_once, restore
 
 
 class RsgiApp:
@@ -33,11 +33,12 @@ class RsgiApp:
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called before the first connection is taken."""
         sys.setswitchinterval(SWITCH_SECONDS)
-        with ending_at_once():
-            loop.run_until_complete(self._lifespan.__aenter__())
+        handlers = end_at_once()
+        loop.run_until_complete(self._lifespan.__aenter__())
         # What is there by now stays: the collector need not look at it again and again, and a page is less often copied.
         gc.collect()
         gc.freeze()
+        loop.call_soon(restore, handlers)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called when the last request was answered."""

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,16 +114,11 @@ def end_at_once() -> dict[int, Any]:
     }
 
 
-@contextlib.contextmanager
-def ending_at_once() -> Iterator[None]:
-    """The same for as long as it is open. granian's handlers are there by then, and forget what they hear before it serves."""
-    before = end_at_once()
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-            signal.siginterrupt(number, False)  # noqa: FBT003 - as event loops set it
+def restore(handlers: dict[int, Any]) -> None:
+    """What `end_at_once` took away. To be called by the loop that serves: before it runs, what the handlers hear is lost."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+        signal.siginterrupt(number, False)  # noqa: FBT003 - as event loops set it
 
 
 def _held_back(load: Callable[[], Any], wait: float) -> Any:

@@ -20,20 +20,25 @@ from tests.tiny import ROOT
 LOADS_FOR_EVER = """
 import asyncio, os, sys, time
 from pathlib import Path
-from batchinfer.serve.supervisor import WorkerSupervisor, ending_at_once
+from batchinfer.serve.supervisor import WorkerSupervisor, end_at_once, restore
 from granian.constants import Interfaces
 
 class Begins:
     def __rsgi_init__(self, loop):
-        with ending_at_once():
-            os.write(1, b"loading\\n")
-            loop.run_until_complete(asyncio.sleep(600))
+        handlers = end_at_once()
+        if sys.argv[3] == "has begun":
+            loop.run_until_complete(asyncio.sleep(0))
+        os.write(1, b"loading\\n")
+        if sys.argv[3] == "has begun":
+            time.sleep(600)
+        loop.run_until_complete(asyncio.sleep(600))
+        loop.call_soon(restore, handlers)
 
     async def __rsgi__(self, scope, protocol):
         pass
 
 def load(_):
-    if sys.argv[3] == "begins":
+    if sys.argv[3] != "loads":
         return Begins()
     os.write(1, b"loading\\n")
     time.sleep(600)
@@ -99,7 +104,7 @@ def test_it_can_be_stopped_while_a_worker_is_held_back(world: World, tmp_path: P
     [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGTERM), (os.killpg, signal.SIGINT)],
     ids=["SIGTERM", "SIGTERM to all", "Ctrl-C"],
 )
-@pytest.mark.parametrize("how", ["loads", "begins"])
+@pytest.mark.parametrize("how", ["loads", "begins", "has begun"])
 @pytest.mark.long
 def test_it_can_be_stopped_while_workers_load(
     tmp_path: Path, how: str, send: Callable[[int, int], None], number: signal.Signals
