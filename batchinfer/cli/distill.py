@@ -66,6 +66,7 @@ def _print_student(report: StudentReport) -> None:
             f"{percent(found.agreement)} of them as the model. At least {percent(report.agree)} can be promised, with "
             f"{percent(report.confidence)} confidence."
         )
+    tell("Agreement with the model is not truth: how right the model is, batchinfer precision says.")
     if report.student.agreement <= report.most_frequent:
         tell("Always saying the most frequent answer agrees as often: look at how scores are ranked, not at answers.")
     if report.people is not None:

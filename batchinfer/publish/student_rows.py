@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -83,7 +83,7 @@ def gather_rows(workspace: Workspace, candidate: Candidate, golden: Golden | Non
     lesson = Lesson([rows[number][0] for number in kept], scores[kept], held, were_asked)
     known = _known(workspace, candidate, golden)
     right = np.array([known.get(each, NOBODY) for each in lookup_hashes], dtype=np.intp)
-    judged = _judged(workspace, candidate)
+    judged = _judged(workspace, candidate, asked)
     return StudentRows(lesson, lookup_hashes, right, judged, asked, int(one(workspace.db, f"SELECT count(*) {scored}")))
 
 
@@ -136,10 +136,14 @@ def _known(workspace: Workspace, candidate: Candidate, golden: Golden | None) ->
     return found
 
 
-def _judged(workspace: Workspace, candidate: Candidate) -> JudgedTexts:
-    """What people put another answer in place of, or, where there are two choices, rejected."""
+def _judged(workspace: Workspace, candidate: Candidate, asked: Mapping[bytes, datetime]) -> JudgedTexts:
+    """What people put another answer in place of, or, where there are two choices, rejected.
+
+    Nothing of it is learned, but only as large a share of it counts as is held out of what they accepted: else the model
+    would look wrong more often than it is.
+    """
     choices, texts, withheld = _choices(workspace), workspace.texts, candidate.withheld_sql
-    columns = f"{_text(workspace)}::VARCHAR, w.scores"
+    columns = f"lookup_hash, w.{_text(workspace)}::VARCHAR, w.scores"
     corrected = (
         f"SELECT w.{columns}, e.prediction FROM ({withheld}) w JOIN {candidate.entries_sql} e USING (lookup_hash) "
         f"WHERE e.source IN {PEOPLE} AND w.scores IS NOT NULL LIMIT {MOST_JUDGED}"
@@ -152,7 +156,11 @@ def _judged(workspace: Workspace, candidate: Candidate) -> JudgedTexts:
         rows = [(*row, True) for row in workspace.db.execute(corrected).fetchall()]
         if len(choices) == PAIR:
             rows += [(*row, False) for row in workspace.db.execute(rejected).fetchall()]
-    known: list[Any] = [row for row in rows if row[2] in choices]
+    known: list[Any] = [
+        (text, scores, said, is_right)
+        for lookup_hash, text, scores, said, is_right in rows
+        if said in choices and _is_held(bytes(lookup_hash), asked=bytes(lookup_hash) in asked)
+    ]
     right = [choices.index(said) if is_right else 1 - choices.index(said) for _, _, said, is_right in known]
     scores = _scores([said for _, said, _, _ in known], choices)
     whole = np.flatnonzero(np.isfinite(scores).all(1))

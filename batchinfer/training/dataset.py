@@ -101,6 +101,7 @@ def gather(
         held = [row for row in rows if _is_held(row, spec.holdout)]
         rows = [row for row in rows if not _is_held(row, spec.holdout)]
         held_from, held_out = "labels that it does not learn", left_out
+    left_out[f"beyond the {MOST_LEARNED:,} that are learned"] += max(0, len(rows) - MOST_LEARNED)
     texts = _Tokenized(prepared, maker, tokenizer, window)
     learned = texts.of(rows[:MOST_LEARNED], left_out)
     holding = texts.of(held[:MOST_HELD], held_out)
@@ -177,7 +178,8 @@ def _apart(
             fix="remove them from one of the two.",
         )
     left_out["of golden rows"] += len(met)
-    return [row for row in rows if row not in set(met)]
+    golden_rows = set(met)
+    return [row for row in rows if row not in golden_rows]
 
 
 def _is_held(row: _Answered, share: float) -> bool:

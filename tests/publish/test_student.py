@@ -196,12 +196,14 @@ def test_people_are_asked_beside_the_model(made: Templates, tmp_path: Path) -> N
     assert 200 / HELD / 2 < report.people.rows < 200 / HELD * 2
     assert report.people.model.agreement == 1
     assert 0.8 < report.people.student.agreement <= 1
-    rows = world.review()[:20]
-    world.judge([row | {"verdict": "reject"} for row in rows])
+    rows = [row for row in world.review() if row["text"] not in texts[:200]]
+    rejected = [row | {"verdict": "reject"} for row in rows[::2]]
+    world.judge([*rejected, *(row | {"verdict": "accept"} for row in rows[1::2])])
     after = distill(world.job, world.data, Options())
     assert after.people is not None
-    assert after.people.rows >= report.people.rows + 10
-    assert after.people.model.agreement < 1
+    right = 1 - len(rejected) / (len(rows) + 200)  # by all that people know, of which a share is held out
+    assert after.people.rows > report.people.rows
+    assert abs(after.people.model.agreement - right) < 0.1
 
 
 def said(text: str) -> str:
