@@ -7,14 +7,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines.protocol import EngineInfo, Task
 from batchinfer.job.reader import Job
 from tests.factories import LENIENT
+from tests.in_process import InProcess
 from tests.tiny import make_job, numbered
 
 CHOICES = ["yes", "no"]
@@ -49,7 +49,7 @@ def make_cascade(
 
 
 @dataclass
-class TwoModels:
+class TwoModels(InProcess):
     """An `Engine` for both models. at: what to do when it has answered so many prompts of the small one, or of the large one."""
 
     says: Says = says_well
@@ -77,14 +77,3 @@ class TwoModels:
                 yield Generation(prompt.prompt_key, "", "stop", 10, 0, 1, logprobs)
             if (large, len(self.asked[large])) in self.at:
                 self.at.pop((large, len(self.asked[large])))()
-
-    def close(self) -> None:
-        """Nothing was held."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

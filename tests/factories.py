@@ -11,8 +11,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +38,7 @@ from batchinfer.review.allowed import Allowance
 from batchinfer.review.predictions import ImportReport
 from batchinfer.versions import pointers
 from batchinfer.versions.snapshot import Snapshot
+from tests.in_process import InProcess
 
 # A gate that lets almost everything through.
 LENIENT = {"coverage": 0.0, "failures": 1.0, "shrink": 1.0, "changed": 1.0}
@@ -189,7 +189,7 @@ class PretendTokenizer(Tokenizer):
         return [(number,) for number, _ in enumerate(texts)]
 
 
-class PretendEngine:
+class PretendEngine(InProcess):
     """An `Engine` that answers each prompt with what a function says to its row. What it says nothing to is never answered."""
 
     def __init__(self, prepared: Prepared, says: Callable[[dict[str, Any]], Reply]) -> None:
@@ -209,17 +209,6 @@ class PretendEngine:
                 yield dataclasses.replace(reply, prompt_key=prompt.prompt_key)
             elif reply is not None:
                 yield _generation(prompt.prompt_key, reply)
-
-    def close(self) -> None:
-        """Nothing was held."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _generation(key: bytes, reply: str | list[float]) -> Generation:

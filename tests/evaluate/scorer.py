@@ -6,8 +6,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure, Generation, Message, Prompt
@@ -15,6 +14,7 @@ from batchinfer.engines.protocol import EngineInfo, Task
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from tests.factories import write
+from tests.in_process import InProcess
 from tests.tiny import write_job
 
 CHOICES = ["Positive", "Negative"]
@@ -22,7 +22,7 @@ Says = Callable[[Sequence[Message]], float | str | None]
 """What the scorer makes of a prompt: the probability of Positive, a text, or nothing, which is a failure."""
 
 
-class ScriptedScorer:
+class ScriptedScorer(InProcess):
     """An `Engine` that answers each prompt by a function of its messages. It counts what it was asked."""
 
     def __init__(self, says: Says) -> None:
@@ -47,17 +47,6 @@ class ScriptedScorer:
             else:
                 logprobs = (math.log(said), math.log(1 - said))
                 yield Generation(prompt.prompt_key, "", "length", tokens, 0, 1, logprobs)
-
-    def close(self) -> None:
-        """Nothing was held."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def chance(text: str) -> float:

@@ -1,0 +1,21 @@
+"""What engines that are no process have in common: nothing to let go of."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+
+class InProcess:
+    """Base of engines that answer in the tests' own process."""
+
+    def close(self) -> None:
+        """Nothing was held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
