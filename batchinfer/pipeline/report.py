@@ -109,6 +109,7 @@ class RunReport:
     choice_mass: how the choices fared; None in a job without choices.
     seconds: of the whole run; None for a publishing.
     list_differs: that the list is another one than the served version's, as a sentence.
+    model: the label of the one that was asked; None where there is none, or two share the list.
     cascade: how two models shared the list; None in a job with one.
     """
 
@@ -146,6 +147,7 @@ class RunReport:
     choice_mass: ChoiceMass | None
     seconds: float | None
     list_differs: str | None
+    model: str | None = None
     cascade: CascadeReport | None = None
 
     @classmethod
@@ -205,6 +207,7 @@ class RunReport:
             choice_mass=ChoiceMass.of(spent.choice_masses) if spent.choice_masses else None,
             seconds=_rounded(seconds),
             list_differs=list_differs,
+            model=prepared.question.identity.label if prepared.question and cascade is None else None,
             cascade=report_cascade(cascade, every) if cascade else None,
         )
 

@@ -1,5 +1,8 @@
 """Two models for one list: a small one answers all, a large one what the small one is not sure of, and a sample of the rest.
 
+How sure the small one is, its score says: how likely it finds its answer. It is stored with each answer; of two choices the margin
+between them orders rows in the same way. Which measure it is changes nothing of the promise, only how much it saves.
+
     answers of the small model ──► small_said ──► sampled ─┐
     answers of the large one to the sample ────────────────┴──► threshold ──► whose answer each prompt takes
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:  # brings SciPy, which only jobs with a cascade need
 TIMES = 8  # the sample has so many times the rows without which nothing can be shown
 MOST_SAMPLED = 20_000
 ALL, NOBODY = "SELECT small_key FROM small_said", "SELECT NULL"
+BOTH = "SELECT small_key FROM sampled WHERE agreed IS NOT NULL"  # what the large one says of these is there anyway
 
 
 class Stage(StrEnum):
@@ -163,6 +167,12 @@ class Cascade:
         tried = self._count("FROM sampled WHERE tried")
         return min(self._size, self.division.prompts) - tried
 
+    @property
+    def unsure_share(self) -> float | None:
+        """Of what the small model was asked, the share that it is not sure of; None as long as no threshold is known."""
+        found, asked = self.division.threshold, self._count("FROM small_said WHERE score IS NOT NULL OR failed")
+        return self._count(_unsure_sql(found.score)) / asked if found is not None and asked else None
+
     def large_alone(self) -> int:
         """How many prompts the large model would be asked in a job that has no other."""
         self._list.ask_large(ALL)
@@ -217,9 +227,9 @@ class Cascade:
             )
             return replace(everything, problem=why)
         unsure = _unsure_sql(found.score)
-        large = self._count(unsure)
+        large = self._count(f"{unsure} UNION {BOTH}")
         both = self._count(f"{unsure} UNION SELECT small_key FROM sampled")
-        small = self._count(f"FROM small_said WHERE score >= {found.score!r}")
+        small = self._count(f"FROM small_said WHERE score >= {found.score!r} AND small_key NOT IN ({BOTH})")
         return replace(plain, threshold=found, small=small, large=large, large_asked=both)
 
     def _threshold(self) -> Threshold | None:
@@ -236,7 +246,7 @@ class Cascade:
     def _unsure(self) -> str:
         """SQL for the keys of the prompts that the large model answers."""
         found = self.division.threshold
-        return ALL if found is None else _unsure_sql(found.score)
+        return ALL if found is None else f"{_unsure_sql(found.score)} UNION {BOTH}"
 
     def _count(self, sql: str) -> int:
         return int(one(self._db, f"SELECT count(*) FROM ({sql})"))

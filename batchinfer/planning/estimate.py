@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -19,6 +18,7 @@ from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.price import CascadePlan, price_cascade
 from batchinfer.planning.prompts import FilledPrompt, PromptMaker, too_long
 from batchinfer.planning.question import Question
+from batchinfer.planning.rates import run_reports, seconds_of
 from batchinfer.prompting.template import TemplateFault
 
 EXACT_UP_TO = 50_000
@@ -256,13 +256,7 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def _seconds(prepared: Prepared) -> float | None:
-    """Engine loading plus rows at the median rate of the last five runs that generated; None without one."""
-    if prepared.plan.counts.to_generate == 0:
-        return 0.0
-    runs = [run.report for run in prepared.store.runs() if run.report.get("rows_per_second")][:5]
-    if not runs:
-        return None
-    load = statistics.median(run["engine_load_seconds"] for run in runs)
-    return round(
-        float(load + prepared.plan.counts.to_generate / statistics.median(run["rows_per_second"] for run in runs)), 1
-    )
+    """None without a run that asked the job's model."""
+    count, question = prepared.plan.counts.to_generate, prepared.question
+    model = "" if question is None else question.identity.label
+    return seconds_of(run_reports(prepared.store), model, count, alone=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchinfer.cache.store import Store
 from batchinfer.planning.cascade import Cascade, Stage
+from batchinfer.planning.rates import Reports, run_reports, seconds_of
 from batchinfer.versions.published_run import PublishedCascade
-
-RUNS = 5  # the newest that asked a model tell its rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,42 +56,41 @@ class CascadePlan:
 
 def price_cascade(cascade: Cascade, store: Store) -> CascadePlan:
     """Leaves the plan as the next stage of a run would have it."""
-    reports = [run.report["cascade"] for run in store.runs() if run.report.get("cascade")]
+    reports = run_reports(store)
     small, sample = cascade.turn_to(Stage.SMALL), cascade.turn_to(Stage.SAMPLE)
     rest, alone = cascade.turn_to(Stage.REST), cascade.large_alone()
     cascade.turn_to(Stage.SMALL if small else Stage.SAMPLE if sample else Stage.REST)
     said, division = cascade.published(), cascade.division
+    told = max(sample, rest)  # once the division is known, the rest has the sample in it
     if division.is_known and (not small or division.problem is not None):
-        sure = sample + rest if division.threshold else alone
-        large = ModelPrice(said.large.model, sure, sure, sure, _seconds(reports, said.large.model, sure))
+        sure = told if division.threshold else alone
+        large = ModelPrice(said.large.model, sure, sure, sure, seconds_of(reports, said.large.model, sure))
     else:
-        share = (
-            _share(said, reports)
-            if division.threshold is None
-            else (division.large or 0) / max(division.prompts - small, 1)
-        )
+        share = _share(said, reports) if cascade.unsure_share is None else cascade.unsure_share
         new = None if share is None else round(share * (small if division.is_known else alone))
-        guess = None if new is None else min(new + (sample + rest if division.is_known else 0), alone)
-        least = min(sample + rest if division.is_known else cascade.sample_left, alone)
+        guess = None if new is None else min(new + (told if division.is_known else 0), alone)
+        least = min(told if division.is_known else cascade.sample_left, alone)
         large = ModelPrice(
             said.large.model,
             None if guess is None else max(guess, least),
             least,
             alone,
-            _seconds(reports, said.large.model, guess),
+            seconds_of(reports, said.large.model, guess),
         )
     return CascadePlan(
         said,
-        ModelPrice(said.small.model, small, small, small, _seconds(reports, said.small.model, small)),
+        ModelPrice(said.small.model, small, small, small, seconds_of(reports, said.small.model, small)),
         large,
-        ModelPrice(said.large.model, alone, alone, alone, _seconds(reports, said.large.model, alone)),
+        ModelPrice(said.large.model, alone, alone, alone, seconds_of(reports, said.large.model, alone)),
     )
 
 
-def _share(said: PublishedCascade, reports: list[Mapping[str, Any]]) -> float | None:
+def _share(said: PublishedCascade, reports: Reports) -> float | None:
     """The share of the prompts that the large model was asked in the newest run of these two; None without one."""
     for report in reports:
-        small, large = report["small"], report["large"]
+        if (shared := report.get("cascade")) is None:
+            continue
+        small, large = shared["small"], shared["large"]
         if (
             (small["model"], large["model"]) == (said.small.model, said.large.model)
             and large["asked"]
@@ -102,22 +98,3 @@ def _share(said: PublishedCascade, reports: list[Mapping[str, Any]]) -> float | 
         ):
             return float(large["asked"] / small["asked"])
     return None
-
-
-def _figures(reports: list[Mapping[str, Any]], model: str) -> Iterator[Mapping[str, Any]]:
-    """What runs say of a model that they asked, the newest first."""
-    for report in reports:
-        yield from (
-            each for each in (report["small"], report["large"]) if each["model"] == model and each["rows_per_second"]
-        )
-
-
-def _seconds(reports: list[Mapping[str, Any]], model: str, count: int | None) -> float | None:
-    """Loading it, and its rows at the median rate."""
-    if not count:
-        return None if count is None else 0.0
-    runs = list(_figures(reports, model))[:RUNS]
-    if not runs:
-        return None
-    load, rate = (statistics.median(run[name] for run in runs) for name in ("engine_load_seconds", "rows_per_second"))
-    return round(float(load + count / rate), 1)

@@ -1,0 +1,42 @@
+"""How long a model takes for so many prompts, by the runs that asked it here, whether alone or beside another."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from batchinfer.cache.store import Store
+
+RUNS = 5  # the newest that asked a model tell its rate
+Reports = Sequence[Mapping[str, Any]]
+
+
+def run_reports(store: Store) -> Reports:
+    """What runs said at their end, the newest first."""
+    return [run.report for run in store.runs()]
+
+
+def seconds_of(reports: Reports, model: str, count: int | None, *, alone: bool = False) -> float | None:
+    """Loading the model, and so many prompts at the median rate; None without a run that asked it, or without a count.
+
+    model: its label. alone: whether the job has no other, so that runs of an older program, which name none, were of it, too.
+    """
+    if not count:
+        return None if count is None else 0.0
+    runs = list(_figures(reports, model, alone=alone))[:RUNS]
+    if not runs:
+        return None
+    load, rate = (statistics.median(run[name] for run in runs) for name in ("engine_load_seconds", "rows_per_second"))
+    return round(float(load + count / rate), 1)
+
+
+def _figures(reports: Reports, model: str, *, alone: bool) -> Iterator[Mapping[str, Any]]:
+    """What runs say of a model that they asked."""
+    for report in reports:
+        shared = report.get("cascade")
+        parts = [report] if shared is None else [shared["small"], shared["large"]]
+        for part in parts:
+            named = part.get("model")
+            if part.get("rows_per_second") and (named == model or (alone and shared is None and named is None)):
+                yield part
