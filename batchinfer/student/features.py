@@ -8,13 +8,16 @@ All runs are hashed at once: a run's hash is a difference of two sums over the t
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from batchinfer.match.folding import EDGE, Folding
+from batchinfer.match.folding import EDGE, ODD, Folding
 
 VERSION = 1  # raise it when a text has other columns: the weights of students that are there would not fit them
 MOST_CHARACTERS = 8_192  # of a text, those at its beginning
@@ -39,6 +42,8 @@ _UP, _DOWN = (_powers(base, 2 * MOST_CHARACTERS + 2) for base in (_BASE, pow(_BA
 _ODD = _powers(0xBF58476D1CE4E5B9, 6)[1:]  # one for each kind of run, so that a word and a piece alike differ
 _WORD, _PAIR, *_PIECES = (_DOWN * factor for factor in _ODD)  # what a run's difference of sums is multiplied by
 _HALF = np.uint64(32)
+_MODULUS, _MOST, _MIX = 1 << 64, (1 << 64) - 1, int(_ODD[WORDS])
+_ascii_words = re.compile("[a-z0-9]+|[^a-z0-9 ]+").findall
 
 
 class TextColumns(NamedTuple):
@@ -60,6 +65,29 @@ class TextColumns(NamedTuple):
         return self.every[self.pieces_from :]
 
 
+class Joint(NamedTuple):
+    """Of a word: its plain hash, and the hash of a pair that it begins, as `begin + step * plain hash of the other`."""
+
+    plain: int
+    begin: int
+    step: int
+
+
+class WordColumns(NamedTuple):
+    """What single words add to the columns of a text that has them.
+
+    words: the column of each.
+    pieces: the columns of their pieces, as often as they have them.
+    of_piece: the number of the word that each of those is of.
+    joints: by which `Features.pairs` gives pairs of them their columns.
+    """
+
+    words: Columns
+    pieces: Columns
+    of_piece: Columns
+    joints: list[Joint]
+
+
 NOTHING = TextColumns(np.empty(0, np.intp), 0)
 
 
@@ -68,23 +96,62 @@ class Features:
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
-        self._shift = np.uint64(64 - bits)
+        self._rest = 64 - bits
+        self._shift = np.uint64(self._rest)
         self._fold = Folding()
 
     def __call__(self, text: str) -> TextColumns:
         """No columns at all for a text of white space."""
-        tokens = self._fold(_beginning(text)).marked[:MOST_CHARACTERS].replace(EDGE, " ").split()
-        if not tokens:
-            return NOTHING
-        codes = np.frombuffer(f" {' '.join(tokens)} ".encode("utf-32-le", "surrogatepass"), np.uint32)
-        sums = np.zeros(len(codes) + 1, np.uint64)
-        np.cumsum(codes * _UP[: len(codes)], out=sums[1:])
-        space = codes == SPACE
+        words = self.words(text)
+        return self.columns(words) if words else NOTHING
+
+    def words(self, text: str) -> list[str]:
+        """The words and marks of a text, folded, in order."""
+        if len(text) < MOST_CHARACTERS // 2 and text.isascii() and text.isprintable():  # most: in a third of the time
+            return _ascii_words(text.lower().replace("_", ODD).replace("`", "'"))
+        return self._fold(_beginning(text)).marked[:MOST_CHARACTERS].replace(EDGE, " ").split()
+
+    def columns(self, words: Sequence[str]) -> TextColumns:
+        """Of at least one word, of at most as many characters together as a text may have."""
+        sums, space = _sums(words)
         hashes = np.concatenate((*_of_words(space, sums), *_of_pieces(~space, sums)))
+        return TextColumns(self._columns(hashes), 2 * len(words) - 1)
+
+    def of_words(self, words: Sequence[str]) -> WordColumns:
+        """The same of each word alone."""
+        sums, space = _sums(words)
+        starts = space.nonzero()[0]
+        starts, after = starts[:-1] + 1, starts[1:]
+        plain = (sums.take(after) - sums.take(starts)) * _DOWN.take(starts)
+        ends = after - starts
+        begin, step = (plain + np.uint64(SPACE) * _UP.take(ends)) * _ODD[PAIRS], _UP.take(ends + 1) * _ODD[PAIRS]
+        joints = list(map(Joint, plain.tolist(), begin.tolist(), step.tolist()))
+        inside, of_place = ~space, np.cumsum(space) - 1
+        pieces = np.concatenate(_of_pieces(inside, sums))
+        of_piece = np.concatenate((of_place[:-1], *_within(inside, of_place[:-2], of_place[:-3])))
+        return WordColumns(self._columns(plain * _ODD[WORDS]), self._columns(pieces), of_piece, joints)
+
+    def pairs(self, joints: Sequence[Joint]) -> list[int]:
+        """The columns of words and the next, without numpy, which costs more for so few."""
+        rest = self._rest
+        return [
+            ((found := word[1] + word[2] * after[0] & _MOST) ^ found >> 32) * _MIX % _MODULUS >> rest
+            for word, after in pairwise(joints)  # by number: it is half of a look-up
+        ]
+
+    def _columns(self, hashes: U64) -> Columns:
         hashes ^= hashes >> _HALF
         hashes *= _ODD[WORDS]
         hashes >>= self._shift
-        return TextColumns(hashes.view(np.intp), 2 * len(tokens) - 1)
+        return hashes.view(np.intp)
+
+
+def _sums(words: Sequence[str]) -> tuple[U64, npt.NDArray[np.bool_]]:
+    """Of words with one space before, between and behind: the sums up to each character, and which is a space."""
+    codes = np.frombuffer(f" {' '.join(words)} ".encode("utf-32-le", "surrogatepass"), np.uint32)
+    sums = np.zeros(len(codes) + 1, np.uint64)
+    np.cumsum(codes * _UP[: len(codes)], out=sums[1:])
+    return sums, codes == SPACE
 
 
 def _beginning(text: str) -> str:
@@ -111,4 +178,9 @@ def _of_pieces(inside: npt.NDArray[np.bool_], sums: U64) -> tuple[U64, U64, U64]
     two, three, four = [
         (sums[size:] - sums[:-size]) * factor[: len(sums) - size] for size, factor in zip(PIECES, _PIECES, strict=True)
     ]
-    return two, three[inside[1:-1]], four[inside[1:-2] & inside[2:-1]]
+    return two, *_within(inside, three, four)
+
+
+def _within(inside: npt.NDArray[np.bool_], three: Any, four: Any) -> tuple[Any, Any]:
+    """What there is at each place, where a piece of 3 or of 4 characters that begins there has no space but at its ends."""
+    return three[inside[1:-1]], four[inside[1:-2] & inside[2:-1]]

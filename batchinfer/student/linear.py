@@ -7,6 +7,7 @@ import json
 import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,8 +16,8 @@ import numpy.typing as npt
 
 from batchinfer.errors import StoreError
 from batchinfer.student import features as columns_of
-from batchinfer.student.features import Features
 from batchinfer.student.version import NewerStudent
+from batchinfer.student.word_sums import WordSums
 
 FORMAT = 1
 MOST_BITS = 20
@@ -55,28 +56,21 @@ class LinearStudent:
                  bias: npt.NDArray[np.floating[Any]]) -> None:  # fmt: skip
         """weights: of each choice (of the first alone where there are two) and column. bias: of each of those choices."""
         self.choices, self.threshold = choices, threshold
-        self._features = Features(int(weights.shape[1]).bit_length() - 1)
-        self._weights = np.ascontiguousarray(weights, np.float32)
+        self._weights = weights  # for the file
         self._bias = np.asarray(bias, np.float64)
-        self._of_first = self._weights[0] if len(choices) == PAIR else None
+        self._biases: list[float] = self._bias.tolist()
+        self._sums = WordSums(np.asarray(weights, np.float32))
+        self._pair = len(choices) == PAIR
 
     def __call__(self, text: str) -> StudentAnswer:
         """Of a text without a word or a mark it knows nothing: it abstains."""
-        columns, words = self._features(text)
-        if not words:
-            return self._answer(self._bias, knows=False)
-        return self._answer(self._sum(columns[:words]) + self._sum(columns[words:]) + self._bias, knows=True)
+        sums = self._sums(text)
+        logits = [one + other for one, other in zip(sums, self._biases, strict=True)] if sums else self._biases
+        return self._answer(logits, knows=bool(sums))
 
-    def _sum(self, columns: npt.NDArray[np.intp]) -> Any:
-        """Of their weights, by the square root of their number."""
-        root = math.sqrt(len(columns))
-        if self._of_first is not None:
-            return np.add.reduce(self._of_first.take(columns)) / root
-        return np.add.reduce(self._weights.take(columns, axis=1), axis=1) / root
-
-    def _answer(self, logits: npt.NDArray[np.float64], *, knows: bool) -> StudentAnswer:
-        if self._of_first is not None:
-            first, second = scores = _two(float(logits[0]))
+    def _answer(self, logits: Sequence[float], *, knows: bool) -> StudentAnswer:
+        if self._pair:
+            first, second = scores = _two(logits[0])
             best = int(second > first)
             return StudentAnswer(scores, best, not knows or scores[best] < self.threshold)
         many = _many(logits)
@@ -133,6 +127,8 @@ def _two(logit: float) -> tuple[float, float]:
     return first, 1 - first
 
 
-def _many(logits: npt.NDArray[np.float64]) -> tuple[float, ...]:
-    odds = np.exp(logits - logits.max())
-    return tuple((odds / odds.sum()).tolist())
+def _many(logits: Sequence[float]) -> tuple[float, ...]:
+    most = max(logits)
+    odds = [math.exp(logit - most) for logit in logits]
+    total = sum(odds)
+    return tuple([odd / total for odd in odds])
