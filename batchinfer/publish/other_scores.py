@@ -10,14 +10,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from batchinfer.cache.workspace import Workspace
+from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.home import CALIBRATION, JobData
-from batchinfer.core.long_rows import has_long_texts
+from batchinfer.core.long_rows import has_long_texts, read_parts
+from batchinfer.core.long_texts import shortened_column
 from batchinfer.core.sql import json_path, listed, literal
 from batchinfer.errors import NotFound, UsageError
 from batchinfer.job.parts import PREDICTION, Part
@@ -126,16 +131,29 @@ class OtherScores:
     def load_lists(self) -> None:
         """Makes the table of the voters' lists."""
         self._db.execute("CREATE OR REPLACE TABLE other_lists (job VARCHAR, mark UBIGINT)")
-        place = literal(Part.parse(self._spec.explode or PREDICTION).json_path + "[*]")
         for job in self.voters:
             with open_served(JobData(self._data.root, job.name)) as version:
-                rows = parquet_rows(version.folder / PREDICTIONS)
-                items = f"SELECT *, unnest(json_extract(prediction::JSON, {place})) ->> '$' AS item FROM {rows}"
-                keyed, listing = _mark(job.key, version_column), _mark(job.key, version_column, "lower(item)")
-                self._db.execute(
-                    f"INSERT INTO other_lists SELECT {literal(job.name)}, mark FROM "
-                    f"(SELECT {keyed} AS mark FROM {rows} UNION SELECT {listing} FROM ({items}) WHERE item IS NOT NULL)"
-                )
+                for batch in self._items(version.folder / PREDICTIONS, job.key):
+                    self._db.register("list_batch", batch)
+                    marks = (_mark(job.key, version_column, more) for more in (None, "lower(item)"))
+                    of_keys, of_items = (f"SELECT {literal(job.name)}, {mark} FROM list_batch" for mark in marks)
+                    self._db.execute(f"INSERT INTO other_lists {of_keys} UNION {of_items} WHERE item IS NOT NULL")
+                    self._db.unregister("list_batch")
+        self._db.execute("CREATE OR REPLACE TABLE other_lists AS SELECT DISTINCT * FROM other_lists")
+
+    def _items(self, path: Path, key: Sequence[str]) -> Iterator[pa.Table]:
+        """The key of each row of a version with each item of its list, and once without; tokens in place of long texts."""
+        place = Part.parse(self._spec.explode or PREDICTION)
+        items = f"list_append(json_extract(prediction::JSON, {literal(place.json_path + '[*]')}), NULL)"
+        select = f"SELECT {', '.join(map(version_column, key))}, unnest({items}) ->> '$' AS item FROM"
+        reading = self._db.cursor()  # rows are added while others are read
+        try:
+            parts = read_parts(reading, path, lambda rows: f"{select} {rows}", TEXT_ROWS, {PREDICTION: [place.path]})
+            for batch in parts:
+                columns = [shortened_column(column, lambda _digest, _data: None) for column in batch.columns]
+                yield pa.table(columns, names=batch.schema.names)
+        finally:
+            reading.close()
 
     def votes_sql(self, rows: str) -> tuple[str, str]:
         """The share of the voters that list a row's item, less sure the fewer they are, and the joins that this needs.

@@ -163,6 +163,27 @@ def test_other_lists_vote(tmp_path: Path) -> None:
         assert scores_of(prepared, proposals) == pytest.approx([1 / (1 + math.exp(-0.25 - each)) for each in odds])
 
 
+@pytest.mark.long
+def test_other_lists_of_long_keys_vote(tmp_path: Path) -> None:
+    """Tables hold tokens of long keys and items, the other job's file the texts themselves, in lists that may be long, too."""
+    key, item = ("Moderna " + "long " * 2000, "de"), "named " * 2000
+    others = [f"name {number}" for number in range(10_000)]
+    first = upstream(
+        tmp_path, {key: {"names": ["Spikevax", item, "Impfung"]}, ("Pfizer", "de"): {"names": ["Biontech"]}}
+    )
+    voter(first, "twin", {key: {"names": [*others, item, "SPIKEVAX"]}, ("Pfizer", "de"): {"names": []}})
+    world = downstream(first, calibrate={"votes": ["twin"]}, prompt={"template": "{{ term[:9] }} {{ vaccine[:9] }}"})
+    world.answer(lambda row: scores(0.9))
+    with world.prepared() as prepared:
+        texts = prepared.workspace.texts
+        found = prepared.workspace.db.execute(
+            f"SELECT q_term FROM {prepared.query_list.first_rows_sql} ORDER BY row"
+        ).fetchall()
+        names = [name for (name,) in texts.whole_rows(found)]
+    said = dict(zip(names, (row["votes"] for row in features(world)), strict=True))
+    assert said == {"Spikevax": 0.75, item: 0.75, "Impfung": 0.25, "Biontech": 0.25}
+
+
 @pytest.mark.parametrize(
     ("name", "sections", "said"),
     [
