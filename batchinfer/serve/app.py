@@ -236,7 +236,8 @@ class Service:
         if not self.registry.ready:
             raise Problem("not-published", "No version of some published job is open yet: try again in a second.", SOON)
         died = WorkerDeaths.read(self._settings.run_folder)
-        content = {"status": "ready", "worker_deaths": died.deaths, "workers_held_back": died.held_back}
+        workers = {"worker_deaths": died.deaths, "workers_held_back": died.held_back}
+        content = {"status": "ready", **workers, "degraded_jobs": self.registry.degraded}
         return JSONResponse(content, headers={"cache-control": "no-store"})
 
     async def metrics(self, request: Request) -> Response:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batchinfer.core.home import JobData, job_names
-from batchinfer.serve.served_job import JobStatus, ServedJob
+from batchinfer.serve.served_job import JobState, JobStatus, ServedJob
 
 log = logging.getLogger("batchinfer.serve")
 
@@ -76,6 +76,11 @@ class JobRegistry:
     def statuses(self) -> list[JobStatus]:
         """Of all jobs, by name."""
         return [job.status() for _, job in sorted(self.jobs.items())]
+
+    @property
+    def degraded(self) -> int:
+        """How many jobs are served otherwise than they should be."""
+        return sum(job.situation.state is JobState.DEGRADED for job in self.jobs.values())
 
     @property
     def ready(self) -> bool:

@@ -81,7 +81,7 @@ class JobState(StrEnum):
     STARTING = "starting"  # nobody has looked for a version yet
     EMPTY = "empty"  # nothing was ever published
     SERVING = "serving"  # the version that should be served is open
-    DEGRADED = "degraded"  # another version is open, or none
+    DEGRADED = "degraded"  # another version is open, or one without its damaged parts, or none
 
 
 NOTHING_OPEN = {
@@ -118,7 +118,7 @@ class JobStatus:
     entries: how many predictions the version has.
     key: name and kind of each column of the lookup key.
     pinned: whether a pin decides what is served.
-    degraded: whether something else is served than what should be.
+    degraded: whether something else is served than what should be, or not all of it.
     problem: why, a sentence.
     last_success_at: when the job's last successful run ended, ISO 8601.
     failed_loads: how often this worker could not open a version.
@@ -295,7 +295,7 @@ def _still_served(opened: OpenVersion | None) -> str:
     """What can be answered although something is wrong."""
     if opened is None:
         return "Nothing can be served"
-    damaged = opened.snapshot.is_suspect
+    damaged = opened.snapshot.is_suspect or opened.snapshot.left_out
     return (
         f"What is whole of version {opened.version} is served"
         if damaged
@@ -318,7 +318,7 @@ def _log_version(job: str, opened: OpenVersion) -> None:
         log.warning("%s: the student of version %d is not asked. %s", job, opened.version, snapshot.student_fault)
     try:
         _ = snapshot.matches and snapshot.matcher
-    except (MissingExtra, IncompatibleMatcher) as exc:
+    except (MissingExtra, IncompatibleMatcher, StoreError) as exc:
         log.warning("%s: texts cannot be matched. %s", job, exc)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from batchinfer.core.files import why_damaged
 from batchinfer.errors import StoreError
 from batchinfer.student import features as columns_of
 from batchinfer.student.version import NewerStudent
@@ -106,7 +107,8 @@ class LinearStudent:
             _check(choices, weights, bias)
         except (ValueError, KeyError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error,
                 NotImplementedError) as exc:  # fmt: skip
-            raise StoreError(f"student.npz is truncated or corrupt: {exc}.") from exc
+            why = "it is not one" if "pickle" in str(exc) else why_damaged(exc)  # numpy would have it loaded unsafely
+            raise StoreError(f"student.npz is truncated or corrupt: {why}.") from exc
         return cls(choices, threshold, weights, bias)
 
 

@@ -6,22 +6,25 @@
 A reader takes the reference once and uses it to its end; the old version is closed when its last reader lets go of it.
 
 An open version in which something damaged was found, or whose files somebody wrote to, is opened and checked again as a
-whole, and left for the newest whole one if it does not pass.
+whole, and left for the newest whole one if it does not pass. Where there is no whole one, look-ups go on with what they need
+of a damaged one: a student or a matcher that is damaged takes only itself away.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from batchinfer.core.files import why_damaged
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, MissingExtra, StoreError
-from batchinfer.match.version import IncompatibleMatcher
+from batchinfer.match.version import MATCHER, IncompatibleMatcher
+from batchinfer.student.version import NewerStudent
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.checksums import verify_again, verify_once
+from batchinfer.versions.layout import STUDENT
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
 
@@ -108,12 +111,13 @@ class Follower:
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a version, what is open must go on
             self.failed_loads += 1
             pin = pin or _signature(self.data, PIN) is not None
-            return self._fall_back(self._sentence(exc), pin=pin)
+            return self._fall_back(self._sentence(exc), named, pin=pin)
 
     @property
     def _is_sound(self) -> bool:
         """Whether a version is open in which nothing damaged was found."""
-        return self.followed.snapshot is not None and self.followed.pointer not in self._distrusted
+        opened = self.followed.snapshot
+        return opened is not None and not opened.left_out and self.followed.pointer not in self._distrusted
 
     def _sentence(self, exc: Exception) -> str:
         if isinstance(exc, BatchinferError):
@@ -129,24 +133,31 @@ class Follower:
         self.failed_loads += 1
         return self._fall_back(f"{self.data.folder / CURRENT} is missing.", pin=False)
 
-    def _fall_back(self, problem: str, *, pin: bool) -> FollowedVersion:
+    def _fall_back(self, problem: str, named: Pointer | None = None, *, pin: bool) -> FollowedVersion:
         """What was open stays, if it is sound. Otherwise the newest whole version is picked up, but never in place of a pin.
 
-        If there is none, a damaged one stays if each of its pages has a checksum: what is whole of it can be served.
+        If there is none, a damaged one stays if each of its pages has a checksum: what is whole of it can be served. Or one is
+        picked up of which nothing is damaged that look-ups need. named: by CURRENT or PIN.
         """
         if self._is_sound:
             return replace(self.followed, problem=problem)
-        if not pin:
-            for number in reversed(self._numbers()):
-                try:
-                    pointer = pointers.pointer_to(self.data, number)
-                    return FollowedVersion(self._open(pointer), pointer, problem=problem)
-                except Exception:  # noqa: BLE001, S112 - the one before it may be whole
-                    continue
+        others = [] if pin else list(self._pointers())
+        for pointer in others:
+            with contextlib.suppress(Exception):  # the one before it may be whole
+                return FollowedVersion(self._open(pointer), pointer, problem=problem)
         opened = self.followed.snapshot
-        if opened is not None and opened.entries.is_checked:
+        if opened is not None and (opened.entries.is_checked or opened.left_out):
             return replace(self.followed, problem=problem)
+        for pointer in [*([] if named is None else [named]), *others]:
+            with contextlib.suppress(Exception):
+                return FollowedVersion(self._open_lookups(pointer), pointer, pin, problem)
         return FollowedVersion(problem=problem)
+
+    def _pointers(self) -> Iterator[Pointer]:
+        """Those to the complete versions, the newest first."""
+        for number in reversed(self._numbers()):
+            with contextlib.suppress(Exception):
+                yield pointers.pointer_to(self.data, number)
 
     def _numbers(self) -> list[int]:
         """The complete versions; none where their folder cannot be read."""
@@ -157,23 +168,48 @@ class Follower:
 
     def _open(self, named: Pointer) -> Snapshot:
         """Raises StoreError."""
-        snapshot = Snapshot(folders.folder_of(self.data, named.version), digest=named.digest)
-        if snapshot.manifest.job != self.data.name:
-            raise StoreError(
-                f"{snapshot.folder} is a version of the job {snapshot.manifest.job}, not of {self.data.name}."
-            )
+        snapshot = self._named(named)
         if named in self._distrusted:
             verify_again(snapshot)
         else:
             verify_once(snapshot)
         snapshot.probe()
-        _ = snapshot.on_miss  # opened now, so that no query waits for it
+        with contextlib.suppress(MissingExtra, NewerStudent):  # the log says so
+            _ = snapshot.manifest.spec.asks_student and snapshot.student  # opened now, so that no query waits for it
         if self.matching and snapshot.matches:
             with contextlib.suppress(MissingExtra, IncompatibleMatcher):  # a request for a match says so
                 _ = snapshot.matcher
         if self._prepare is not None:
             self._prepare(snapshot, named)
         self._distrusted.discard(named)
+        return snapshot
+
+    def _open_lookups(self, named: Pointer) -> Snapshot:
+        """A version without what is damaged of it, as far as look-ups can do without that. Raises StoreError."""
+        snapshot = self._named(named)
+        snapshot.verify_lookups()
+        snapshot.probe()
+        for name, is_wanted, opening in (
+            (STUDENT, snapshot.manifest.spec.asks_student, lambda: snapshot.student),
+            (MATCHER, self.matching and snapshot.matches, lambda: snapshot.matcher),
+        ):
+            try:
+                _ = is_wanted and opening()
+            except (MissingExtra, NewerStudent, IncompatibleMatcher):
+                pass
+            except StoreError as exc:
+                snapshot.left_out[name] = str(exc)  # so that no request tries it again
+        if self._prepare is not None:
+            self._prepare(snapshot, named)
+        return snapshot
+
+    def _named(self, named: Pointer) -> Snapshot:
+        """Raises StoreError."""
+        snapshot = Snapshot(folders.folder_of(self.data, named.version), digest=named.digest)
+        if snapshot.manifest.job != self.data.name:
+            raise StoreError(
+                f"{snapshot.folder} is a version of the job {snapshot.manifest.job}, not of {self.data.name}."
+            )
         return snapshot
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Container
 
+from batchinfer.core.home import CALIBRATION
 from batchinfer.core.sql import quoted
+from batchinfer.match.version import MATCHER
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -13,6 +15,7 @@ LOOKUP = "lookup.lmdb"
 CHECKS = "lookup.crc"  # of its pages; old versions have none
 PREDICTIONS = "predictions.parquet"
 STUDENT = "student.npz"  # of jobs with a section student, if a promise can be kept
+BESIDE_LOOKUPS = frozenset({STUDENT, CALIBRATION, MATCHER})  # files that look-ups do not need
 VALUE_COLUMNS = "prediction, raw_text, scores, score, mass, source, model, run_id, generated_at, carried"
 PROMPT_KEY = "prompt_key"  # of the cache; NULL for what people gave; no column where the key has one of that name
 ALIASES = "aliases"  # further names of what a row is about, a JSON list; a column where match.everywhere names such of the list

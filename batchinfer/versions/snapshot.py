@@ -15,13 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batchinfer.core.open_file import OpenFile
+from batchinfer.core.open_file import DamagedFile, OpenFile
 from batchinfer.errors import MissingExtra, StoreError, UsageError, counted
 from batchinfer.match.matcher import Matcher
 from batchinfer.match.version import MATCHER
 from batchinfer.student.version import NewerStudent
 from batchinfer.versions.entries import NO_LIMIT, EntryFile
-from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST, STUDENT
+from batchinfer.versions.layout import BESIDE_LOOKUPS, CHECKS, LOOKUP, MANIFEST, STUDENT
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.query import QueryReader
 from batchinfer.versions.student import MissAnswers
@@ -45,11 +45,15 @@ def _share(handle: int, path: Path) -> None:
 
 
 class Snapshot:
-    """A version, opened for lookups. Any number of threads may ask it."""
+    """A version, opened for lookups. Any number of threads may ask it.
+
+    left_out: its files that are damaged, and of which nothing is served, each with what is wrong, a sentence.
+    """
 
     def __init__(self, folder: Path, *, digest: str | None = None) -> None:
         """digest: SHA-256 of the manifest, if known. Raises StoreError."""
         self.folder = folder
+        self.left_out = dict[str, str]()
         self.manifest = Manifest.read(folder, digest=digest)
         self.reader = QueryReader(self.manifest.job, self.manifest.key, self.manifest.normalize)
         path, checks = folder / LOOKUP, folder / CHECKS if CHECKS in self.manifest.files else None
@@ -115,14 +119,33 @@ class Snapshot:
 
     def verify(self) -> None:
         """Compares every file's checksum with the manifest's. Raises StoreError."""
-        for name, facts in self.manifest.files.items():
+        for name in self.manifest.files:
+            self._verify_file(name)
+        self._verify_count()
+
+    def verify_lookups(self) -> None:
+        """The same, but leaves damaged files out that look-ups do not need. Raises StoreError."""
+        for name in self.manifest.files:
             try:
-                with (self.folder / name).open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as exc:
-                raise StoreError(f"{self.folder / name} is missing or cannot be read: {exc.strerror}.") from exc
-            if digest != facts.sha256:
-                raise StoreError(f"{self.folder / name} is damaged: its checksum differs from the manifest's.")
+                self._verify_file(name)
+            except StoreError as exc:
+                if name not in BESIDE_LOOKUPS:
+                    raise
+                self.left_out[name] = str(exc)
+        self._verify_count()
+
+    def _verify_file(self, name: str) -> None:
+        """Raises StoreError."""
+        try:
+            with (self.folder / name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as exc:
+            raise StoreError(f"{self.folder / name} is missing or cannot be read: {exc.strerror}.") from exc
+        if digest != self.manifest.files[name].sha256:
+            raise StoreError(f"{self.folder / name} is damaged: its checksum differs from the manifest's.")
+
+    def _verify_count(self) -> None:
+        """Raises StoreError."""
         if len(self) != self.manifest.rows:
             raise StoreError(
                 f"{self.folder / LOOKUP} holds {counted(len(self), 'entry', 'entries')}, the manifest says {self.manifest.rows:,}."
@@ -146,6 +169,8 @@ class Snapshot:
         """
         if not self.matches:
             raise UsageError(f"The job {self.manifest.job} has no match section, so there are no terms to find.")
+        if MATCHER in self.left_out:
+            raise DamagedFile(self.left_out[MATCHER])
         return Matcher(self.folder / MATCHER, self._matcher_file)
 
     @property
@@ -162,22 +187,21 @@ class Snapshot:
         manifest, key = self.manifest, self.manifest.key
         if STUDENT not in manifest.files or len(key) != 1 or key[0].kind != "string":
             return None
+        if STUDENT in self.left_out:
+            raise DamagedFile(self.left_out[STUDENT])
         return MissAnswers.open(self.folder, manifest.job, key[0].name, manifest.version)
 
     @cached_property
     def on_miss(self) -> MissAnswers | None:
-        """What is asked on a miss; None where the job does not want that, or `student_fault` says why it cannot be.
-
-        Raises StoreError for a damaged student.
-        """
+        """What is asked on a miss; None where the job does not want that, or `student_fault` says why it cannot be."""
         return self.student if self.manifest.spec.asks_student and self.student_fault is None else None
 
     @cached_property
     def student_fault(self) -> str | None:
-        """Why this program cannot ask a student that the job wants to be asked, a sentence. Raises StoreError for a damaged one."""
+        """Why a student that the job wants to be asked cannot be, a sentence."""
         try:
             _ = self.manifest.spec.asks_student and self.student
-        except (NewerStudent, MissingExtra) as exc:
+        except (StoreError, NewerStudent, MissingExtra) as exc:
             return str(exc)
         return None
 

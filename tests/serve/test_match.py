@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import pytest
 
+from batchinfer.core.open_file import DamagedFile
 from batchinfer.match.version import MATCHER
 from batchinfer.serve import beside, match
 from batchinfer.serve.apikeys import KeyFile
@@ -446,10 +447,34 @@ def other_content(folder: Path) -> None:
     edit_manifest(folder, files=content["files"] | {MATCHER: facts})
 
 
-@pytest.mark.parametrize(
+DAMAGED = pytest.mark.parametrize(
     "damage", [without(MATCHER), cut(MATCHER), flipped(MATCHER), zeroed(MATCHER), other_content],
     ids=["missing", "cut", "flipped", "zeroed", "something else"],
 )  # fmt: skip
+
+
+@DAMAGED
+def test_a_damaged_matcher_without_another_version(
+    world: World, damage: Damage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes only matching away: look-ups go on, a match is refused with a reason, and the job is reported as degraded."""
+    damage(folder_of(world.data, 1))
+    point(world.data, 1)
+    registry = JobRegistry(world.data.root, lambda _: None, records_misses=False)
+    registry.refresh()
+    served = registry.jobs["vaccines"]
+    assert (served.open_version().version, served.situation.state) == (1, JobState.DEGRADED)
+    assert (registry.ready, registry.degraded) == (True, 1)
+    assert MATCHER in (served.situation.problem or "")
+    assert served.open_version().snapshot.entries.first() is not None
+    asked = MatchRequest([TEXT], (), utf16=False, is_batch=False)
+    with pytest.raises(DamagedFile, match=MATCHER):
+        asyncio.run(match.match_texts(served.open_version(), asked, Beside()))
+    assert "What is whole of version 1 is served" in caplog.text
+    assert "texts cannot be matched" in caplog.text
+
+
+@DAMAGED
 @pytest.mark.long
 def test_a_damaged_matcher_leaves_the_old_version(world: World, damage: Damage) -> None:
     """The old version goes on being looked up and matched, and what is wrong is reported; the next good one is picked up."""

@@ -41,7 +41,12 @@ def test_a_job_without_a_version_holds_nobody_back(server: Server) -> None:
     reply = server.batch("empty", [{"text": "x"}])
     assert reply.problem == (503, "not-published", "The job empty has no published version yet.")
     assert "retry-after" not in reply.headers
-    assert server.get("/readyz").json == {"status": "ready", "worker_deaths": 0, "workers_held_back": 0}
+    assert server.get("/readyz").json == {
+        "status": "ready",
+        "worker_deaths": 0,
+        "workers_held_back": 0,
+        "degraded_jobs": 0,
+    }
     assert server.get("/livez").json == {"status": "alive"}
     assert server.lookup("shop", text="Tee").status == 200
 

@@ -25,7 +25,7 @@ from batchinfer.versions import folders
 from batchinfer.versions.follow import Follower
 from batchinfer.versions.layout import STUDENT
 from batchinfer.versions.student import MissAnswers
-from tests.damage import edit_manifest, flipped, made_to_fit, next_version, point
+from tests.damage import Damage, cut, edit_manifest, flipped, made_to_fit, next_version, point, without
 from tests.factories import Templates, World
 from tests.misses.counts import found
 from tests.pupils import CHOICES, four_words, published
@@ -199,6 +199,52 @@ def test_a_damaged_student_is_a_damaged_version(world: World, damaged: str) -> N
     assert follower.followed.pointer is not None
     assert follower.followed.pointer.version == 1
     assert "student.npz is" in (follower.followed.problem or "")
+
+
+def no_zip(folder: Path) -> None:
+    """A file that was published so, and holds no student."""
+    (folder / STUDENT).write_bytes(b"PK no zip")
+    made_to_fit(folder)
+
+
+@pytest.mark.parametrize("damage", [cut(STUDENT), without(STUDENT), no_zip], ids=["cut", "gone", "no zip"])
+def test_a_damaged_student_without_another_version(
+    world: World,
+    damage: Damage,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It takes only itself away: look-ups go on, misses are misses, and the job is reported as degraded."""
+    damage(folders.folder_of(world.data, 1))
+    point(world.data, 1)
+    served = ServedJob(world.data, records_misses=False)
+    with caplog.at_level(logging.WARNING, "batchinfer.serve"):
+        served.refresh()
+    assert (served.status().version, served.status().degraded) == (1, True)
+    assert "student.npz is" in (served.status().problem or "")
+    assert "What is whole of version 1 is served" in caplog.text
+    assert "the student of version 1 is not asked" in caplog.text
+    assert served.open_version().student is None
+    assert b"abstain" not in served.open_version().miss_reply[2]
+    with Lookup(world.data.root, "shop") as lookup:
+        assert [hit is None for hit in (lookup.get(text=LISTED), lookup.get(text=SURE))] == [False, True]
+    batchinfer = Cli(monkeypatch, capsys, world.data.root)
+    assert batchinfer("lookup", "shop", f"text={LISTED}", "--json").json["source"] == "model"
+    missed = batchinfer("lookup", "shop", f"text={SURE}")
+    assert (missed.code, "its student cannot be asked" in missed.sentence) == (6, True)
+
+
+@pytest.mark.long
+def test_a_service_that_starts_on_a_damaged_student(world: World, tmp_path: Path) -> None:
+    """It is ready, answers look-ups, and says in three places that the job is degraded."""
+    cut(STUDENT)(folders.folder_of(world.data, 1))
+    with serving(world.data.root, tmp_path / "server") as server:
+        assert [server.lookup("shop", text=text).status for text in (LISTED, SURE)] == [200, 404]
+        assert server.get("/readyz").json["degraded_jobs"] == 1
+        assert server.metric("batchinfer_degraded", job="shop") == 1
+        assert "student.npz is damaged" in server.get("/v1/jobs/shop").json["problem"]
+        assert "student.npz is damaged" in server.said()
 
 
 def newer(folder: Path) -> None:

@@ -18,7 +18,7 @@ from batchinfer.versions.follow import FollowedVersion, Follower
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
-from tests.damage import POINTERS, VERSIONS, Damage, next_version, point
+from tests.damage import POINTERS, VERSIONS, Damage, cut, flipped, made_to_fit, next_version, point, without
 from tests.tiny import BECOME_NOBODY, folder_for_all, process
 from tests.versions.following import following, says
 
@@ -275,5 +275,63 @@ def test_nothing_whole_at_all(data: JobData) -> None:
     """Where no version is whole, nothing is served, and it is said why."""
     for number in (1, 2, 3):
         (folder_of(data, number) / LOOKUP).unlink()
+    follower = following(data)
+    assert (says(follower), follower.followed.degraded) == (None, True)
+
+
+BESIDE = "calibration.json"
+SPOILED = pytest.mark.parametrize(
+    "damage", [cut(BESIDE), flipped(BESIDE), without(BESIDE)], ids=["cut", "flipped", "gone"]
+)
+
+
+def with_a_file_beside(data: JobData, number: int) -> Path:
+    """The folder of a version that has a file which look-ups do not need."""
+    folder = folder_of(data, number)
+    (folder / BESIDE).write_bytes(b'{"format": 1}')
+    made_to_fit(folder)
+    return folder
+
+
+@SPOILED
+def test_what_look_ups_do_not_need_takes_nothing_away(data: JobData, damage: Damage, at_once: None) -> None:
+    """Where no other version is whole, look-ups go on without a file that is damaged, and it is said until it is repaired."""
+    folder = with_a_file_beside(data, 3)
+    point(data, 3)
+    for number in (1, 2):
+        shutil.rmtree(folder_of(data, number))
+    good = (folder / BESIDE).read_bytes()
+    damage(folder)
+    follower = following(data)
+    assert (says(follower), follower.followed.degraded, follower.failed_loads) == ("3", True, 1)
+    assert BESIDE in str(follower.followed.problem)
+    before = follower.followed.snapshot
+    follower.refresh()
+    assert (follower.followed.snapshot, follower.followed.degraded, follower.failed_loads) == (before, True, 2)
+    (folder / BESIDE).write_bytes(good)
+    follower.refresh()
+    assert (says(follower), follower.followed.problem) == ("3", None)
+
+
+@SPOILED
+def test_a_whole_version_goes_before_one_that_is_not(data: JobData, damage: Damage) -> None:
+    """An older one is picked up rather than the newest without a damaged file; but never in place of a pin."""
+    damage(with_a_file_beside(data, 3))
+    point(data, 3)
+    follower = following(data)
+    assert (says(follower), follower.followed.degraded) == ("2", True)
+    (data.folder / CURRENT).rename(data.folder / PIN)
+    point(data, 2)
+    pinned = following(data).followed
+    assert pinned.snapshot is not None
+    assert (pinned.snapshot.number, pinned.pinned, pinned.degraded) == (3, True, True)
+
+
+def test_what_look_ups_need_is_never_left_out(data: JobData) -> None:
+    """With a damaged lookup file beside it, nothing of the version is served."""
+    folder = with_a_file_beside(data, 3)
+    point(data, 3, name=PIN)
+    cut(BESIDE)(folder)
+    flipped(LOOKUP)(folder)
     follower = following(data)
     assert (says(follower), follower.followed.degraded) == (None, True)
