@@ -15,6 +15,8 @@ import importlib.util
 import json
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 import types
@@ -37,7 +39,9 @@ MISREAD = re.compile(rf"(?:[^\\\[]|\\[^AZ0]|\\0(?![0-7])|{_SET})*?(\\[AZ]|\\0[0-
 LOOKS_AROUND = re.compile(r"\(\?<?[=!]")
 PREFIX = re.compile(r"^\[[0-9:]+\] \S+: ")  # time and place in xgrammar's source
 BYTES = [bytes([byte]) for byte in range(256)]
-SECONDS = 60.0  # that compiling may take; vLLM would take as long for each run
+MOST_OPTIONAL = 1_000  # properties of an object that may be left out: xgrammar's time grows with their number cubed
+SECONDS = 30  # of the processor that compiling may take; vLLM would take as long for each run
+PATIENCE = 600.0  # seconds, on a machine however busy
 
 SETTINGS = "structured_outputs_config"  # vLLM's option, with which a job may choose something else than xgrammar
 
@@ -82,13 +86,13 @@ def followed_elsewhere(kind: str, text: str, answers: tuple[str, ...] = ()) -> C
             [sys.executable, "-m", __name__],
             input=json.dumps([[kind, value, answers]]).encode(),
             capture_output=True,
-            timeout=SECONDS,
+            timeout=PATIENCE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             check=True,
         )
-    except subprocess.TimeoutExpired:
-        return Constraint(value, refusal=f"takes vLLM more than {SECONDS:.0f} s to prepare: make it simpler")
-    except subprocess.CalledProcessError:
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as exc:
+        if isinstance(exc, subprocess.TimeoutExpired) or exc.returncode == -signal.SIGXCPU:
+            return Constraint(value, refusal=f"takes vLLM more than {SECONDS} s to prepare: make it simpler")
         return Constraint(value, refusal="ends the process that prepares it for vLLM: make it simpler")
     [found] = json.loads(asked.stdout)
     left_out = tuple(tuple(place) for place in found["left_out"])
@@ -176,6 +180,11 @@ def _schema_refusal(schema: Any) -> str | None:
         return "is nested too deeply for vLLM"
     if unsupported is not None and unsupported(schema):
         return "has keywords that vLLM cannot hold a model to"
+    if (optional := _most_optional(schema)) > MOST_OPTIONAL:
+        return (
+            f"has an object of {optional:,} properties that are not required, of which vLLM can prepare {MOST_OPTIONAL:,}: "
+            "name them under required, or make fewer"
+        )
     for pattern in _patterns(schema):
         if (why := _misread(pattern)) is not None:
             return f"has the pattern {pattern[:60]}, which {why}"
@@ -187,6 +196,17 @@ def _schema_refusal(schema: Any) -> str | None:
 def _compile_schema(compiler: Any, schema: Any) -> Any:
     """The grammar that vLLM makes of it, with `disable_any_whitespace`."""
     return compiler.compile_json_schema(json.dumps(schema), any_whitespace=False, separators=(",", ":"))
+
+
+def _most_optional(schema: Any) -> int:
+    """How many properties of an object may be left out, of that which has most of them."""
+    if isinstance(schema, list):
+        return max(map(_most_optional, schema), default=0)
+    if not isinstance(schema, dict):
+        return 0
+    names, required = schema.get("properties"), schema.get("required")
+    own = set(names if isinstance(names, dict) else ()) - set(required if isinstance(required, list) else ())
+    return max(len(own), *map(_most_optional, schema.values()), 0)
 
 
 def _patterns(schema: Any) -> Iterator[str]:
@@ -261,6 +281,7 @@ def _import_xgrammar() -> None:
 
 def main() -> None:
     """Answers for each value on standard input."""
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
     _import_xgrammar()
     json.dump([asdict(followed(*asked)) for asked in json.load(sys.stdin)], sys.stdout)
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from re._parser import parse as parsed  # type: ignore[import-not-found]  # which alone tells how long a match is
 from typing import Any
 
 from batchinfer.core.schema_keywords import PART_MAPS, PARTS, SAME_VALUE, SAME_VALUE_MAPS
 
+MOST_PATTERN = 65_536  # characters of a regular expression: the time that compiling one takes grows faster than it
+MOST_ANSWER = 1 << 24  # characters, as of other texts
 LONG_TEXT = 10_000  # characters; Python cannot interrupt one search of a longer text for a pattern
 REFERENCES = ("$ref", "$dynamicRef")
 POSIX_CLASS = re.compile(r"\[:\^?[a-z]+:\](?=[^\]]*\])")  # which Python would take for a set of these letters
 
 
 def compiles(pattern: str) -> str:
-    """The pattern, if it is a regular expression. Raises ValueError."""
+    """The pattern, if it is a regular expression that some answer can match. Raises ValueError."""
+    if len(pattern) > MOST_PATTERN:
+        raise ValueError(f"has {len(pattern):,} characters, and a regular expression may have {MOST_PATTERN:,}")
     if found := POSIX_CLASS.search(pattern):
         raise ValueError(
             f"is not a valid regular expression here: {found[0]} is not known, write letters as a-z or \\w"
@@ -25,10 +30,13 @@ def compiles(pattern: str) -> str:
             action="ignore", category=FutureWarning
         ):  # of sets that may be read otherwise some day
             re.compile(pattern)
+            least = parsed(pattern).getwidth()[0]
     except (re.error, OverflowError) as exc:
         raise ValueError(f"is not a valid regular expression: {exc}") from exc
     except RecursionError as exc:
         raise ValueError("is not a valid regular expression: it is nested too deeply") from exc
+    if least > MOST_ANSWER:
+        raise ValueError(f"matches no text of less than {least:,} characters, and one may have {MOST_ANSWER:,}")
     return pattern
 
 

@@ -215,6 +215,27 @@ def test_an_example_that_the_model_could_not_write_is_known() -> None:
     assert of_pattern.unwritable == (1, 2)
 
 
+def test_more_optional_properties_than_can_be_prepared_are_refused() -> None:
+    """Preparing some thousands would take minutes for some thousands, wherever in a schema; those that are required cost nothing."""
+    names = [f"p{number}" for number in range(2000)]
+    many: dict[str, Any] = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+    within = {"type": "array", "items": {"anyOf": [many, {"type": "null"}]}}
+    required, optional, deeper = followed(("json", many | {"required": names[1:]}), ("json", many), ("json", within))
+    assert required.refusal is None
+    for found in (optional, deeper):
+        assert "an object of 2,000 properties that are not required, of which vLLM can prepare 1,000" in str(
+            found.refusal
+        )
+
+
+def test_what_takes_too_long_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the processor's time, so that a busy machine refuses nothing."""
+    code = "import os, resource, signal; os.kill(os.getpid(), signal.SIGXCPU)"
+    real = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda _, **options: real([sys.executable, "-c", code], **options))
+    assert "takes vLLM more than 30 s to prepare" in str(grammars.followed_elsewhere("regex", "a{8}").refusal)
+
+
 def test_a_process_that_dies_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would end the engine is refused before; what is nothing to vLLM's grammar is not asked about."""
     monkeypatch.setattr(sys, "executable", "/bin/false")

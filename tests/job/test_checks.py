@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from batchinfer.errors import SpecError
 from batchinfer.job import reader
 from batchinfer.job.spec import JobSpec
-from tests.job.files import SMALLEST, problems
+from tests.job.files import ASKING, SMALLEST, problems
 
 CASCADE = "prompt: {template: '{{ term }}'}\noutput: {type: choice, choices: [a, b]}\n"
 CASCADES = [
@@ -277,6 +277,31 @@ def refused(lines: str) -> str:
     with pytest.raises(SpecError) as caught:
         reader.parse(f"{SMALLEST}{lines}\n", "job.yaml")
     return "\n".join(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "output: {type: regex, pattern: 'PATTERN'}",
+        "output: {steps: [strip, {drop: 'PATTERN'}]}",
+        "output: {type: json, schema: {type: object, properties: {a: {type: string, pattern: 'PATTERN'}}}}",
+        "output: {type: json, schema: {type: object, patternProperties: {? 'PATTERN' : {}}}}",
+    ],
+)
+def test_a_pattern_that_is_too_large_is_refused_with_its_line(place: str) -> None:
+    """Wherever one may stand: what no answer could match, and what takes long to compile. Large ones within that are taken."""
+    for pattern, said in (
+        ("(?:(?:a{1000}){1000}){1000}", "matches no text of less than 1,000,000,000 characters"),
+        (
+            "|".join(f"w{number}" for number in range(20_000)),
+            "has 128,889 characters, and a regular expression may have 65,536",
+        ),
+    ):
+        [problem] = problems(SMALLEST + ASKING + place.replace("PATTERN", pattern))
+        assert problem.startswith("line 5: output.")
+        assert said in problem
+    for pattern in ("(?:a{1,1000}){1,1000}", "|".join(f"w{number}" for number in range(9_000))):
+        reader.parse(SMALLEST + ASKING + place.replace("PATTERN", pattern), "job.yaml")
 
 
 @pytest.mark.parametrize(
