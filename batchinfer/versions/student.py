@@ -14,6 +14,9 @@ from batchinfer.versions.layout import STUDENT
 if TYPE_CHECKING:
     from batchinfer.student.linear import LinearStudent
 
+ROOM = 4 << 20  # bytes of answers that are kept
+BESIDE = 250  # bytes that keeping an answer takes beside it
+
 
 @dataclass(frozen=True, slots=True)
 class StudentRecord:
@@ -47,11 +50,12 @@ class StudentRecord:
 
 
 class MissAnswers:
-    """Answers what a version does not have, by its student. Threads may share one."""
+    """Answers what a version does not have, by its student. Threads may share one. Answers that were given last are kept."""
 
     def __init__(self, job: str, column: str, version: int | None, student: LinearStudent) -> None:
         """column: whose text the student reads, which is the lookup key."""
         self._student = student
+        self._kept, self._room = dict[str, bytes](), ROOM
         self._begin = f'{{"job":{_json(job)},"query":{{{_json(column)}:'
         self._choices = tuple(map(_json, student.choices))
         names = ",".join(f"{name.replace('%', '%%')}:%r" for name in self._choices)
@@ -61,9 +65,27 @@ class MissAnswers:
 
     def __call__(self, text: str) -> bytes | None:
         """The body of a hit, and which version says so; None if the student abstains."""
+        body = self._kept.get(text)
+        if body is None:
+            body = self._answer(text)
+            self._keep(text, body)
+        return body or None
+
+    def _keep(self, text: str, body: bytes) -> None:
+        size = len(body) + 4 * len(text) + BESIDE
+        if size > ROOM // 100:
+            return
+        self._room -= size
+        if self._room < 0:
+            self._kept.clear()
+            self._room = ROOM - size
+        self._kept[text] = body
+
+    def _answer(self, text: str) -> bytes:
+        """Empty if the student abstains."""
         said = self._student(text)
         if said.abstains:
-            return None
+            return b""
         best = self._choices[said.best]
         scores = self._scores % said.scores
         return f'{self._begin}{_json(text)}}},"prediction":{best},{scores},"score":{said.score!r}{self._end}'.encode()

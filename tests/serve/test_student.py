@@ -22,6 +22,7 @@ from batchinfer.serve import openapi
 from batchinfer.serve.served_job import ServedJob
 from batchinfer.student.linear import LinearStudent
 from batchinfer.versions import folders
+from batchinfer.versions import student as students
 from batchinfer.versions.follow import Follower
 from batchinfer.versions.layout import STUDENT
 from batchinfer.versions.student import MissAnswers
@@ -300,3 +301,30 @@ def test_choices_with_any_characters() -> None:
     assert content["query"] == {"te%rxt": 'say "%s" \N{SNOWMAN}'}
     assert (content["prediction"], list(content["scores"])) == (choices[0], list(choices))
     assert sum(content["scores"].values()) == pytest.approx(1)
+
+
+def test_answers_that_are_kept_are_few_and_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of abstaining, too; a long text is not kept."""
+    monkeypatch.setattr(students, "ROOM", 70_000)
+    asked = list[str]()
+
+    class Noting(LinearStudent):
+        def __call__(self, text: str) -> Any:
+            asked.append(text)
+            return super().__call__(text)
+
+    weights = np.random.default_rng(0).normal(size=(1, 1 << 10))
+    answers = MissAnswers("job", "text", 1, Noting(("yes", "no"), 0.7, weights, np.zeros(1)))
+    texts = [f"plum {number}" for number in range(300)]
+    said = [answers(text) for text in texts]
+    assert None in said
+    assert len(set(said)) > 100
+    assert [answers(text) for text in texts[-5:]] == said[-5:]
+    assert len(asked) == 300
+    assert [answers(text) for text in texts] == said
+    assert 300 < len(asked) <= 600
+    assert 5 < len(answers._kept) < 250
+    del asked[:]
+    long = "plum " * 1_000
+    assert answers(long) == answers(long)
+    assert asked == [long, long]
