@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from batchinfer.training.finetune import FinetuneReport
     from batchinfer.training.merge import MergeReport
-    from batchinfer.training.records import Step
+    from batchinfer.training.records import Scored, Step
     from batchinfer.training.worth import Worth
 
 LINE_SECONDS = 10.0
@@ -75,23 +75,30 @@ class TrainingBar:
         self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=not self._console.is_terminal)
 
     def step(self, step: Step) -> None:
-        if self._console.is_terminal:
-            self._draw(step)
-        elif step.number == step.count or time.monotonic() - self._said > LINE_SECONDS:
-            self._said = time.monotonic()
-            self.info(step_line(step))
+        self._show(step.number, step.count, step_line(step))
 
-    def _draw(self, step: Step) -> None:
+    def scored(self, scored: Scored) -> None:
+        self._show(scored.done, scored.count, f"scored {scored.done:,} of {scored.count:,}")
+
+    def _show(self, done: int, count: int, line: str) -> None:
+        if self._console.is_terminal:
+            self._draw(done, count, line)
+        elif done == count or time.monotonic() - self._said > LINE_SECONDS:
+            self._said = time.monotonic()
+            self.info(line)
+
+    def _draw(self, done: int, count: int, line: str) -> None:
         if self._bar is None:
             from rich.progress import BarColumn, Progress, TextColumn
 
             self._bar = Progress(BarColumn(), TextColumn("{task.description}"), console=self._console, transient=True)
-            self._task = self._bar.add_task("", total=step.count)
+            self._task = self._bar.add_task("", total=count)
             self._bar.start()
         assert self._task is not None
-        self._bar.update(self._task, completed=step.number, description=step_line(step))
-        if step.number == step.count:
+        self._bar.update(self._task, completed=done, description=line)
+        if done == count:
             self._bar.stop()
+            self._bar = None
 
     def __enter__(self) -> Self:
         return self
@@ -125,8 +132,11 @@ def _print_adapter(report: FinetuneReport) -> None:
     tell(
         f"vLLM's log-probabilities are within {report.parity.largest:.5f} of the trained ones, on {report.parity.rows:,} rows."
     )
-    if report.after.loss >= report.before.loss:
-        tell("It is no better than the model alone on these rows: more labels, or a lower learning_rate, may help.")
+    if report.worse:
+        tell(
+            f"On these rows it is no better than the model alone in: {', '.join(report.worse)}. More labels, or a lower "
+            "learning_rate, may help."
+        )
     tell(
         f"To use it, write adapter: {report.adapter} under model in the job file. All rows will be asked anew with it."
     )

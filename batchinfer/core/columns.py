@@ -50,7 +50,12 @@ def typed(text: str, column: Column) -> Any:
 
 def query_text(query: Mapping[str, Any] | None) -> str:
     """A lookup key as it is written on the command line."""
-    return ", ".join(f"{name}={_value_text(value)}" for name, value in (query or {}).items())
+    return ", ".join(query_words(query or {}))
+
+
+def query_words(query: Mapping[str, Any]) -> list[str]:
+    """The same as arguments of a command, not quoted for a shell."""
+    return [f"{name}={_value_text(value)}" for name, value in query.items()]
 
 
 def _value_text(value: Any) -> str:

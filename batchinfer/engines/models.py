@@ -19,6 +19,7 @@ from batchinfer.job.model_spec import ModelSpec
 from batchinfer.job.reader import Job
 
 SHOWN_DIGITS = 12  # of a commit or digest
+LOADED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")  # files of a hub model that training looks at
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,21 @@ def weights(identity: ModelIdentity, data: JobData, info: Info) -> str:
         older = bundled.folder(data.models, identity.digest)
         return str(older if older.is_dir() else bundled.ensure(bundled.shared_folder(), identity.digest, info))
     return identity.source
+
+
+def files_of(source: str, revision: str | None) -> Path | None:
+    """The folder of a model's files, where they are on this machine or can be fetched to it; None where they cannot.
+
+    source: a folder, or a hub id, whose files of this commit the hub's own cache then has, in the form that is loaded.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(LOADED)))
+    except Exception:  # noqa: BLE001 - no hub, no network, no room: what loads the model says so with its reasons
+        return None
 
 
 def _local(spec: ModelSpec, job: Job) -> Path | None:

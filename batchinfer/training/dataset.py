@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
-from batchinfer.core.columns import query_text
+from batchinfer.core.columns import query_text, query_words
 from batchinfer.core.keys import canonical_json, short
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import InputError, TooFewRows, UsageError, counted
@@ -172,14 +174,29 @@ def _apart(
         queries = prepared.query_list.queries([row.prompt_key for row in met[:SHOWN]])
         named = "; ".join(query_text(query) for query in queries.values())
         more = f"; and {len(met) - SHOWN:,} more" if len(met) > SHOWN else ""
+        are = "is" if len(met) == 1 else "are"
         raise InputError(
-            f"{counted(len(met), 'label')} of {prepared.job.name} ({labels.source}) are on golden rows, by which the adapter is to be "
+            f"{counted(len(met), 'label')} of {prepared.job.name} ({labels.source}) {are} on golden rows, by which the adapter is to be "
             f"judged: {named}{more}",
-            fix="remove them from one of the two.",
+            fix=_apart_again(prepared, labels, next(iter(queries.values()))),
         )
     left_out["of golden rows"] += len(met)
     golden_rows = set(met)
     return [row for row in rows if row not in golden_rows]
+
+
+def _apart_again(prepared: Prepared, labels: Labels, query: Mapping[str, Any]) -> str:
+    """What to do about rows that are both golden and labelled, such as this one."""
+    job = prepared.job
+    golden = " and ".join(
+        sorted({each.path for each in (job.spec.gate.golden, job.spec.eval.golden) if each is not None})
+    )
+    if labels.path is not None:
+        return f"take these rows out of {golden} or out of {labels.path}."
+    return (
+        f"take these rows out of {golden}, or name a file of other labels (finetune.labels: {{path: FILE}}). What people said of a row "
+        f"goes with all else of it: batchinfer forget {job.name} {shlex.join(query_words(query))}."
+    )
 
 
 def _is_held(row: _Answered, share: float) -> bool:

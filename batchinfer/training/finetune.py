@@ -6,44 +6,36 @@ labels ─► rows ─► training process ─► draft ─► vLLM's scores equ
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json, short
-from batchinfer.core.locks import lock
 from batchinfer.core.version import __version__
 from batchinfer.engines import models
-from batchinfer.engines.adapter import PROVENANCE
 from batchinfer.engines.devices import Placement, hold, place_here
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.window import window_of
-from batchinfer.errors import Busy, UsageError, counted
+from batchinfer.errors import UsageError, counted
 from batchinfer.job.finetune_spec import FinetuneSpec
 from batchinfer.job.reader import Job, placing
 from batchinfer.planning.prepare import Options, prepare
 from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.question import Question
 from batchinfer.training.dataset import COMPARED, DataSet, gather
+from batchinfer.training.folders import NAMED, alone, drafted, keep
 from batchinfer.training.parity import Parity, check_parity
+from batchinfer.training.provenance import base_note, libraries, write_note
 from batchinfer.training.records import Course, Trained
-from batchinfer.training.room import check_room
+from batchinfer.training.room import check_room, needed_memory
 from batchinfer.training.teacher import StopAsked, TrainingConsole, teach
 from batchinfer.training.worth import Worth, worth_of
 
 ADAPTERS = "adapters"
-NAMED = 16  # digits of the digest that name the folder
-DRAFT = ".draft-"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "tokenizer_config.json")
+LESS = "set finetune.batch lower, shorten the prompt, or take a smaller model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +68,15 @@ class FinetuneReport:
     after: Worth
     parity: Parity
 
+    @property
+    def worse(self) -> list[str]:
+        """In what the adapter is no better than the model alone, in words for people; empty where it is better in all."""
+        before, after = self.before, self.after
+        pairs = {
+            "right answers": (before.accuracy, after.accuracy), "area": (before.area, after.area), "loss": (after.loss, before.loss),
+        }  # fmt: skip
+        return [name for name, (low, high) in pairs.items() if low is not None and high is not None and high <= low]
+
     def to_json(self) -> dict[str, Any]:
         return {
             "job": self.job, "adapter": self.adapter, "digest": self.digest, "base": self.base, "rows": self.rows, "steps": self.steps,
@@ -90,17 +91,19 @@ class _Pupil:
 
     question: without an adapter.
     source: a folder or hub id of the model.
+    folder: of the model's files; None where they cannot be had.
     dataset: the rows.
     """
 
     question: Question
     source: str
+    folder: Path | None
     dataset: DataSet
 
     def digest(self, spec: FinetuneSpec) -> str:
         """Of all that a training depends on."""
         settings = spec.model_dump(mode="json", exclude={"labels", "licence", "holdout"})
-        parts = [self.dataset.digest, settings, self.question.identity.digest, __version__]
+        parts = [self.dataset.digest, settings, self.question.identity.digest, __version__, libraries()]
         return short(canonical_json(parts).encode()).hex()
 
 
@@ -117,14 +120,15 @@ def finetune(
     with placing(base):
         placement = place_here(1, 1)[0]
     pupil = _pupil(base, data, spec, options, console)
-    check_room(pupil.source, spec, pupil.dataset.longest, placement)
     data.prepare(job.path)
-    with _alone(data), _draft(job) as draft:
+    with alone(data), drafted(job.folder / ADAPTERS) as draft:
         course = _course(pupil, spec, data, placement, draft)
         console.info(
             f"Learning from {counted(len(course.learned), 'row')}, held against {counted(len(course.held), 'row')} ..."
         )
         with hold([placement], f"batchinfer finetune {job.name}", console.info):
+            needed = needed_memory(pupil.folder, spec, pupil.dataset.longest)
+            check_room(needed, placement, "The training", LESS)
             learned = teach(course, data.logs / "finetune.log", console, stop)
         console.info("Serving it with vLLM, to compare ...")
         compared = [*course.held, *course.further][:COMPARED]
@@ -135,9 +139,10 @@ def finetune(
         before, after = (
             worth_of(course.held, scores[: len(course.held)], positive) for scores in (learned.before, learned.after)
         )
-        note = _provenance(job, pupil, spec, learned, (before, after), parity)
-        write_atomically(draft / PROVENANCE, json.dumps(note, indent=1, ensure_ascii=False).encode())
-        folder, digest = _keep(job, draft)
+        write_note(draft, _provenance(job, pupil, spec, learned, (before, after), parity))
+        digest = models.folder_digest(draft)
+        folder = job.folder / ADAPTERS / digest[:NAMED]
+        keep(draft, folder)
         data.checkpoint.unlink(missing_ok=True)
     dataset = pupil.dataset
     return FinetuneReport(
@@ -169,7 +174,8 @@ def _pupil(base: Job, data: JobData, spec: FinetuneSpec, options: Options, conso
         tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
         maker = PromptMaker(base, question, tokenizer)
         window = window_of(question.spec.model.options, source, question.identity.revision)
-        return _Pupil(question, source, gather(prepared, spec, maker, tokenizer, window))
+        dataset = gather(prepared, spec, maker, tokenizer, window)
+        return _Pupil(question, source, models.files_of(source, question.identity.revision), dataset)
 
 
 def _course(pupil: _Pupil, spec: FinetuneSpec, data: JobData, placement: Placement, draft: Path) -> Course:
@@ -178,45 +184,6 @@ def _course(pupil: _Pupil, spec: FinetuneSpec, data: JobData, placement: Placeme
         pupil.source, identity.revision, identity.label, placement, pupil.digest(spec), spec.rank, spec.alpha, spec.learning_rate,
         spec.epochs, spec.batch, spec.seed, dataset.learned, dataset.held, dataset.further, draft, data.checkpoint,
     )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _alone(data: JobData) -> Iterator[None]:
-    """One training of a job at a time. Raises Busy."""
-    with lock(data.folder / "finetune.lock", f"batchinfer finetune {data.name}") as holder:
-        if holder is not None:
-            raise Busy(f"An adapter of {data.name} is being trained by {holder}: wait for it, or stop it.")
-        yield
-
-
-@contextlib.contextmanager
-def _draft(job: Job) -> Iterator[Path]:
-    """A folder for an adapter that is not finished, beside the finished ones. The caller is alone with them."""
-    place = job.folder / ADAPTERS
-    with os_errors(place):
-        place.mkdir(exist_ok=True)
-        for left in place.glob(f"{DRAFT}*"):  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=place))
-        draft.chmod(0o755)
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            place.rmdir()  # if there is nothing else in it
-
-
-def _keep(job: Job, draft: Path) -> tuple[Path, str]:
-    """Puts the adapter in its place; returns that and the digest. One that was made before, all the same, stays."""
-    digest = models.folder_digest(draft)
-    folder = job.folder / ADAPTERS / digest[:NAMED]
-    with os_errors(folder):
-        for path in draft.iterdir():
-            path.chmod(0o644)  # safetensors lets nobody else read
-        if not folder.exists():
-            draft.rename(folder)
-    return folder, digest
 
 
 def _positive(job: Job) -> int | None:
@@ -230,14 +197,11 @@ def _positive(job: Job) -> int | None:
 def _provenance(
     job: Job, pupil: _Pupil, spec: FinetuneSpec, learned: Trained, worth: tuple[Worth, Worth], parity: Parity
 ) -> dict[str, Any]:
-    """How an adapter came to be. No time of day is in it, so that trainings that come to the same have the same digest."""
-    identity, dataset = pupil.question.identity, pupil.dataset
+    """How an adapter came to be."""
+    dataset = pupil.dataset
     before, after = worth
     return {
-        "job": job.name,
-        "base": {"model": identity.label, "digest": identity.digest, "revision": identity.revision},
-        "tokenizer": _files_digest(pupil.source, TOKENIZER_FILES),
-        "chat_template": _files_digest(pupil.source, ("chat_template.jinja", "tokenizer_config.json")),
+        "job": job.name, **base_note(pupil.question.identity, pupil.folder),
         "question": pupil.question.fingerprint.hex(),
         "labels": {
             "from": dataset.labels.source, "licence": spec.licence, "counts": dict(dataset.labels.counts),
@@ -250,14 +214,3 @@ def _provenance(
         "held_out": {"from": dataset.held_from, "before": asdict(before), "after": asdict(after)},
         "parity": asdict(parity),
     }  # fmt: skip
-
-
-def _files_digest(source: str, names: tuple[str, ...]) -> str | None:
-    """SHA-256 of those of these files that a model folder has, in hexadecimal digits; None where none is here."""
-    found = [Path(source) / name for name in names if (Path(source) / name).is_file()]
-    if not found:
-        return None
-    whole = hashlib.sha256()
-    for path in found:
-        whole.update(hashlib.sha256(path.read_bytes()).digest())
-    return whole.hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from batchinfer.cache import verdicts
@@ -35,6 +35,7 @@ class Labels:
     counts: how many are of each kind, such as accept or correct.
     by_people: whether people gave them; else a model did.
     unfit: how many the model could never write.
+    path: of the file that they come from, as the job file names it; None where they come from elsewhere.
     """
 
     answers: Mapping[bytes, str]
@@ -42,6 +43,7 @@ class Labels:
     counts: Mapping[str, int]
     by_people: bool = True
     unfit: int = 0
+    path: str | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ def read_labels(prepared: Prepared, labels: str | LabelsSpec) -> Labels:
             lookup_hash: (text, "answer")
             for lookup_hash, text in zip(rows["lookup_hash"].to_pylist(), texts, strict=True)
         }
-        return _written(prepared.job.spec, found.items(), labels.path)
+        return replace(_written(prepared.job.spec, found.items(), labels.path), path=labels.path)
     assert labels.job is not None
     source, found = _of_job(prepared, labels.job)
     return _written(prepared.job.spec, found.items(), source, by_people=False)

@@ -6,24 +6,27 @@
 from __future__ import annotations
 
 import os
-import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.engines import models
 from batchinfer.engines.adapter import adapter_faults
+from batchinfer.engines.devices import Placement, hold
+from batchinfer.engines.models import ModelIdentity
 from batchinfer.errors import ModelError, UsageError
 from batchinfer.job.reader import Job, faulty, placing
+from batchinfer.training.folders import NAMED, alone, drafted, keep
+from batchinfer.training.provenance import base_note, libraries, write_note
+from batchinfer.training.room import check_room, weights_memory
 from batchinfer.training.trainer import load_base
 
 MERGED = "merged"
-NAMED = 16  # digits of the adapter's digest that name the folder
+CPU = Placement(cores=tuple(sorted(os.sched_getaffinity(0))))  # a merge is no work for a GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,35 +60,34 @@ def merge_adapter(job: Job, data: JobData, info: Info) -> MergeReport:
     assert identity.adapter_digest is not None
     target = job.folder / MERGED / identity.adapter_digest[:NAMED]
     if not target.is_dir():
-        source = models.weights(identity, data, info)
-        info("Merging ...")
-        _write_merged([source, identity.revision or "", str(identity.adapter)], target)
+        data.prepare(job.path)
+        with alone(data), drafted(target.parent) as draft:
+            _merge(job, data, identity, draft, info)
+            keep(draft, target)
     return MergeReport(job.name, model.adapter, str(target.relative_to(job.folder)))
 
 
-def _write_merged(arguments: list[str], target: Path) -> None:
-    """Has a process of its own do it: torch is not for this one."""
-    with os_errors(target):
-        target.parent.mkdir(exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=target.parent))
-        draft.chmod(0o755)
-    try:
+def _merge(job: Job, data: JobData, identity: ModelIdentity, draft: Path, info: Info) -> None:
+    """Has a process of its own do it, since torch is not for this one, in its turn with other jobs. Raises ModelError."""
+    source = models.weights(identity, data, info)
+    folder = models.files_of(source, identity.revision)
+    with hold([CPU], f"batchinfer finetune {job.name} --merge", info):
+        needed = weights_memory(folder)
+        check_room(needed, CPU, "Merging", "end what else takes memory, or serve the model with its adapter.")
+        info("Merging ...")
         done = subprocess.run(
-            [sys.executable, "-m", "batchinfer.training.merge", *arguments, str(draft)],
-            capture_output=True,
-            text=True,
-            check=False,
+            [sys.executable, "-m", __name__, source, identity.revision or "", str(identity.adapter), str(draft)],
+            capture_output=True, text=True, check=False,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )  # fmt: skip
+    if done.returncode != 0:
+        killed = "its process was killed, as the system does where memory is short"
+        last = (
+            killed if done.returncode == -signal.SIGKILL else (done.stderr.strip().splitlines() or ["no message"])[-1]
         )
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ModelError(f"The adapter could not be merged: {last}")
-        with os_errors(target):
-            for path in draft.iterdir():
-                path.chmod(0o644)  # safetensors lets nobody else read
-            draft.rename(target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        raise ModelError(f"The adapter could not be merged: {last}")
+    adapter = {"digest": identity.adapter_digest}
+    write_note(draft, base_note(identity, folder) | {"adapter": adapter, "libraries": libraries()})
 
 
 def write_merged(source: str, revision: str | None, adapter: str, target: Path) -> None:

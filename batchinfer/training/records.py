@@ -103,6 +103,18 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """How far the scoring of held-out rows is.
+
+    done: prompts that are scored.
+    count: all that will be.
+    """
+
+    done: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
     """What a training came to.
 

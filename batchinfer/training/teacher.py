@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from batchinfer.errors import ModelError, Stopped
 from batchinfer.training import trainer
-from batchinfer.training.records import Course, Step, Trained
+from batchinfer.training.records import Course, Scored, Step, Trained
 
 POLL_SECONDS = 0.5
 END_SECONDS = 5.0
@@ -36,6 +36,8 @@ class TrainingConsole(Protocol):
     def info(self, text: str) -> None: ...
 
     def step(self, step: Step) -> None: ...
+
+    def scored(self, scored: Scored) -> None: ...
 
 
 def teach(
@@ -74,6 +76,8 @@ def _heed(kind: str, content: Any, console: TrainingConsole, stop: StopAsked, lo
         console.info(content)
     elif kind == "step":
         console.step(content)
+    elif kind == "scored":
+        console.scored(content)
     elif kind == "failed":
         raise ModelError(f"{content} What was printed meanwhile is in {log}.")
     elif kind in ("stopped", "done"):

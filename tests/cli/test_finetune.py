@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from batchinfer.cli.finetune import TrainingBar
 from batchinfer.training import finetune as module
 from batchinfer.training.finetune import FinetuneReport
 from batchinfer.training.parity import Parity
-from batchinfer.training.records import Step
+from batchinfer.training.records import Scored, Step
 from batchinfer.training.worth import Worth
 from tests.tiny import Cli
 
@@ -67,11 +68,35 @@ def test_what_it_prints(batchinfer: Cli, shop: Callable[..., Path], monkeypatch:
     assert found["before"] == {"rows": 240, "loss": 0.9, "accuracy": 0.61, "area": 0.8}
 
 
+@pytest.mark.parametrize(
+    ("after", "worse"),
+    [
+        (Worth(240, 0.4, 0.83, 0.9), None),
+        (Worth(240, 0.9, 0.7, 0.85), "loss"),
+        (Worth(240, 0.5, 0.6, 0.79), "right answers, area"),
+        (Worth(240, 0.5, 0.7, None), None),
+    ],
+)
+def test_what_it_does_not_improve_is_said(
+    batchinfer: Cli, shop: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, after: Worth, worse: str | None
+) -> None:
+    """A better loss alone makes no better adapter, nor does a better order of rows with fewer right answers."""
+    monkeypatch.setattr(module, "finetune", lambda *_: dataclasses.replace(REPORT, after=after))
+    shop()
+    said = " ".join(batchinfer("finetune", "shop").out.split())
+    assert ("no better than the model alone in" in said) == (worse is not None)
+    if worse is not None:
+        assert f"no better than the model alone in: {worse}. More labels" in said
+
+
 def test_elsewhere_than_on_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first step and the last, and between them one every ten seconds."""
+    """The first step and the last, and between them one every ten seconds; scoring is shown alike."""
     with TrainingBar() as bar:
+        bar.scored(Scored(32, 64))
+        bar.scored(Scored(64, 64))
+        bar._said = 0.0
         for number in range(1, 4):
             bar.step(Step(number, 3, 0.5, 2.0 * number))
     assert capsys.readouterr().err.splitlines() == [
-        "step 1 of 3, loss 0.500, about 4 s to go", "step 3 of 3, loss 0.500",
+        "scored 32 of 64", "scored 64 of 64", "step 1 of 3, loss 0.500, about 4 s to go", "step 3 of 3, loss 0.500",
     ]  # fmt: skip

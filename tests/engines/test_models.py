@@ -62,3 +62,21 @@ def test_a_memory_that_cannot_be_used_costs_time_alone(folder: Path, digests: Pa
     else:
         digests.write_bytes(content)
     assert models.folder_digest(folder) == first
+
+
+def test_files_of_a_hub_model_are_those_in_the_hubs_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its commit; where they cannot be had nobody guesses. A folder is its own."""
+    asked = list[tuple[str, str | None]]()
+
+    def snapshot(source: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((source, revision))
+        if source == "org/gone":
+            raise OSError(source)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert models.files_of("org/name", "a" * 40) == folder
+    assert models.files_of("org/gone", None) is None
+    assert asked == [("org/name", "a" * 40), ("org/gone", None)]
+    assert models.files_of(str(folder), None) == folder
+    assert len(asked) == 2

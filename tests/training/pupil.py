@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from batchinfer.engines.devices import Placement
-from batchinfer.training.records import Course, HeldRow, LearnedRow, RowScore, Step, Trained
+from batchinfer.training.records import Course, HeldRow, LearnedRow, RowScore, Scored, Step, Trained
 
 LEARNED = [LearnedRow((1, 2, 3), (4,)), LearnedRow((1, 2), (5,))]
 HELD = [HeldRow((1, 2, 3), ((4,), (5,)), (1, 1), 0), HeldRow((1, 2), ((4,), (5,)), (1, 1), 1)]
@@ -45,6 +45,7 @@ def write_adapter(folder: Path) -> None:
 def main(pipe: Connection) -> None:
     given: Course = pipe.recv()
     pipe.send(("note", "Scoring ..."))
+    pipe.send(("scored", Scored(2, 2)))
     if given.label == "fails":
         pipe.send(("failed", "The loss of step 1 is no number any more."))
         time.sleep(60)

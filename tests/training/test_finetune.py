@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from batchinfer.core.locks import lock
+from batchinfer.engines import models
 from batchinfer.engines.models import folder_digest
 from batchinfer.errors import BatchinferError, Busy, ModelError, SpecError, UsageError
 from batchinfer.pipeline.stop import Stop
@@ -149,8 +150,43 @@ def test_one_that_vllm_computes_otherwise_is_not_kept(world: World, stage: Stage
 
 def test_two_trainings_of_a_job_at_once(world: World, stage: Stage) -> None:
     """The second is told who is at it."""
-    with lock(world.data.folder / "finetune.lock", "a test"), pytest.raises(Busy, match="is being trained by a test"):
+    with (
+        lock(world.data.folder / "finetune.lock", "a test"),
+        pytest.raises(Busy, match="is being trained or merged by a test"),
+    ):
         train(world)
+
+
+def test_it_says_what_a_hub_model_was_made_of(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digests of tokenizer and chat template are those of its files, though the engine is given its id; so is the memory's need."""
+    files = world.job.folder / "model"
+    (files / "tokenizer.json").write_text("{}", encoding="utf-8")
+    asked = list[Path | None]()
+    monkeypatch.setattr(models, "weights", lambda *_: "org/name")
+    monkeypatch.setattr(models, "files_of", lambda source, _: files if source == "org/name" else None)
+    monkeypatch.setattr(module, "needed_memory", lambda folder, *_: asked.append(folder))
+    report = train(world)
+    note = json.loads((world.job.folder / report.adapter / "provenance.json").read_text(encoding="utf-8"))
+    assert (len(note["tokenizer"]), note["chat_template"]) == (64, None)
+    assert asked == [files]
+    assert stage.courses[0].source == "org/name"
+
+
+def test_no_memory_no_training(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said before anything is loaded, and no draft stays."""
+    monkeypatch.setattr(module, "needed_memory", lambda *_: 1 << 60)
+    with pytest.raises(ModelError, match=r"The training needs about .* GiB are free: set finetune\.batch lower"):
+        train(world)
+    assert not stage.courses
+    assert adapters(world) == []
+
+
+def test_other_libraries_begin_anew(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint of another torch or peft is not gone on with."""
+    train(world)
+    monkeypatch.setattr(module, "libraries", lambda: {"peft": "0.1"})
+    train(world)
+    assert len({course.digest for course in stage.courses}) == 2
 
 
 def test_a_job_without_the_section(world: World) -> None:
@@ -196,6 +232,19 @@ def test_only_an_adapter_can_be_merged(world: World, stage: Stage) -> None:
     changed = world.changed(model={"id": "./model", "adapter": report.adapter})
     with pytest.raises(SpecError, match=r"model\.adapter: it was trained on other weights of its base model"):
         merge_adapter(changed.job, changed.data, print)
+
+
+def test_a_merge_takes_its_turn_and_its_memory(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a training does: one at a time, refused where it would not fit, and nothing half-written stays."""
+    report = train(world)
+    merged = world.changed(model={"id": "./model", "adapter": report.adapter})
+    monkeypatch.setattr("batchinfer.training.merge.adapter_faults", lambda *_: [])
+    with lock(world.data.folder / "finetune.lock", "a test"), pytest.raises(Busy, match="or merged by a test"):
+        merge_adapter(merged.job, merged.data, print)
+    monkeypatch.setattr("batchinfer.training.merge.weights_memory", lambda _: 1 << 60)
+    with pytest.raises(ModelError, match=r"Merging needs about .* GiB are free: end what else takes memory"):
+        merge_adapter(merged.job, merged.data, print)
+    assert not (world.job.folder / "merged").exists()
 
 
 def test_rows_held_are_of_every_choice(world: World, stage: Stage) -> None:

@@ -129,7 +129,23 @@ def test_labels_that_meet_golden_rows_are_refused(tmp_path: Path, section: str) 
     world = make(tmp_path, **sections)
     write(world.job.folder / "labels.parquet", answers(KEYS[:40]))
     write(world.job.folder / "golden.parquet", answers(KEYS[38:]))
-    with refused(InputError, "2 labels of shop (labels.parquet) are on golden rows", KEYS[38], KEYS[39], "remove them"):
+    with refused(
+        InputError,
+        "2 labels of shop (labels.parquet) are on golden rows",
+        KEYS[38],
+        KEYS[39],
+        "take these rows out of golden.parquet or out of labels.parquet.",
+    ):
+        gathered(world)
+
+
+def test_golden_rows_that_people_judged_name_a_command(tmp_path: Path) -> None:
+    """What was imported stands in no file that could be edited: the sentence says how to be rid of it."""
+    world = make(tmp_path, eval={"golden": {"path": "golden.parquet"}})
+    write(world.job.folder / "golden.parquet", answers(KEYS[30:]))
+    world.take_in({"text": KEYS[:31], "prediction": [kind(text) for text in KEYS[:31]]})
+    command = f"batchinfer forget shop 'text={KEYS[30]}'"
+    with refused(InputError, "1 label of shop (imports and reviews) is on golden rows", command):
         gathered(world)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer.engines.devices import Gpu, Placement
+from batchinfer.engines.devices import Gpu, Placement, free_gpu_memory
 from batchinfer.errors import ModelError
 from batchinfer.job.finetune_spec import FinetuneSpec
 from batchinfer.training import room
@@ -30,7 +30,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def needed(model: Path, longest: int = 100, **settings: int) -> int:
-    found = needed_memory(str(model), FinetuneSpec.model_validate(settings), longest)
+    found = needed_memory(model, FinetuneSpec.model_validate(settings), longest)
     assert found is not None
     return found
 
@@ -44,25 +44,39 @@ def test_what_counts(model: Path) -> None:
     assert needed(model, rank=64) > needed(model)
 
 
-def test_a_training_that_would_not_fit_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With both figures and what to do; on a GPU its own memory counts."""
+def gpu(mib: int) -> Placement:
+    return Placement((Gpu("0", "GPU-0", "a card", mib),))
+
+
+def test_what_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With both figures and what to do; on a GPU what is free there counts."""
     monkeypatch.setattr(room, "free_memory", lambda: 2 * GIB)
-    spec = FinetuneSpec(batch=64)
-    with pytest.raises(
-        ModelError, match=r"needs about \d+\.\d GiB of memory, and 2\.0 GiB are free: set finetune\.batch lower"
-    ):
-        check_room(str(model), spec, 500, CPU)
-    check_room(str(model), FinetuneSpec(batch=1), 100, CPU)
-    small, unknown = (Placement((Gpu("0", "GPU-0", "a card", mib),)) for mib in (1024, 0))
-    with pytest.raises(ModelError, match=r"1\.0 GiB are on a card"):
-        check_room(str(model), spec, 100, small)
-    check_room(str(model), spec, 100, unknown)
+    said = r"The training needs about 3\.0 GiB of memory, and 2\.0 GiB are free: set finetune\.batch lower"
+    with pytest.raises(ModelError, match=said):
+        check_room(3 * GIB, CPU, "The training", "set finetune.batch lower.")
+    check_room(2 * GIB, CPU, "The training", "")
+    check_room(None, CPU, "The training", "")
+    monkeypatch.setattr(room, "free_gpu_memory", lambda gpu: gpu.memory_mib << 20)
+    with pytest.raises(ModelError, match=r"1\.0 GiB are free on a card"):
+        check_room(2 * GIB, gpu(1024), "The training", "")
+    check_room(2 * GIB, gpu(0), "The training", "")
+
+
+@pytest.mark.parametrize(("says", "free"), [("echo 512", 512), ("echo '[N/A]'", 1024), ("exit 9", 1024), (None, 1024)])
+def test_what_others_use_of_a_gpu_is_not_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str | None, free: int
+) -> None:
+    """Its driver is asked; where that does not tell, all that the GPU has counts."""
+    if says is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{says}\n", encoding="utf-8")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin" if says else str(tmp_path))
+    assert free_gpu_memory(gpu(1024).gpus[0]) == free << 20
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"hidden_size": "large"}'])
 def test_a_model_that_says_too_little_is_not_guessed_at(model: Path, content: str) -> None:
     """Nor one whose files are not on this machine."""
     (model / "config.json").write_text(content, encoding="utf-8")
-    assert needed_memory(str(model), FinetuneSpec(), 100) is None
-    assert needed_memory("org/name", FinetuneSpec(), 100) is None
-    check_room("org/name", FinetuneSpec(), 100, CPU)
+    assert needed_memory(model, FinetuneSpec(), 100) is None
+    assert needed_memory(None, FinetuneSpec(), 100) is None

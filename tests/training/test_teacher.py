@@ -12,7 +12,7 @@ import pytest
 from batchinfer.cli.finetune import step_line
 from batchinfer.errors import BatchinferError, Interrupted, ModelError, Stopped
 from batchinfer.pipeline.stop import stopping
-from batchinfer.training.records import Step, Trained
+from batchinfer.training.records import Scored, Step, Trained
 from batchinfer.training.teacher import teach
 from tests.tiny import press
 from tests.training import pupil
@@ -25,6 +25,7 @@ class Watching:
     at_step: Callable[[], None] = lambda: None
     said: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    scores: list[Scored] = field(default_factory=list)
 
     def info(self, text: str) -> None:
         self.said.append(text)
@@ -33,6 +34,9 @@ class Watching:
         self.steps.append(step)
         if len(self.steps) == 1:
             self.at_step()
+
+    def scored(self, scored: Scored) -> None:
+        self.scores.append(scored)
 
 
 def train(folder: Path, label: str, console: Watching) -> Trained:
@@ -46,6 +50,7 @@ def test_it_shows_how_it_goes(tmp_path: Path) -> None:
     console = Watching()
     assert train(tmp_path, "learns", console) == pupil.learned()
     assert console.said == ["Scoring ..."]
+    assert console.scores == [Scored(2, 2)]
     assert [step_line(step) for step in console.steps] == [
         "step 1 of 2, loss 2.000, about 1 s to go", "step 2 of 2, loss 1.000",
     ]  # fmt: skip

@@ -68,6 +68,7 @@ def test_an_adapter_is_trained_served_and_merged(workshop: Workshop, engine_slot
     note = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     assert note["base"]["model"] == MODEL
     assert {"torch", "transformers", "peft"} <= note["libraries"].keys()
+    assert [scored.done for scored in stopped.scores][-1] == HELD
     _check_merged(workshop, folder)
 
 
@@ -77,7 +78,11 @@ def _check_merged(workshop: Workshop, adapter: Path) -> None:
 
     model = {"id": MODEL, "adapter": f"adapters/{adapter.name}", "options": {"max_model_len": WINDOW}}
     job, data = workshop.job({"text": ["a"]}, model=model)
-    merged = load_file(job.folder / merge_adapter(job, data, print).merged / "model.safetensors")
+    folder = job.folder / merge_adapter(job, data, print).merged
+    note = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    assert (note["base"]["model"], note["adapter"]["digest"][:16]) == (MODEL, adapter.name)
+    assert len(note["tokenizer"]) == 64
+    merged = load_file(folder / "model.safetensors")
     base = load_file(next(workshop.models.glob("*/model.safetensors")))
     parts, layer = load_file(adapter / "adapter_model.safetensors"), "model.layers.7.mlp.up_proj"
     product = 2 * parts[f"base_model.model.{layer}.lora_B.weight"] @ parts[f"base_model.model.{layer}.lora_A.weight"]
