@@ -60,15 +60,14 @@ def _print_student(report: StudentReport) -> None:
     )
     if report.threshold is not None:
         found = report.threshold
-        rows = f"{counted(report.asked, 'live query', 'live queries')}" if report.asked else "the held-out rows"
         tell(
-            f"From a score of {found.score:.3f} on it answers {percent(found.answered)} of {rows}, "
+            f"From a score of {found.score:.3f} on it answers {percent(found.answered)} of {report.judged_by}, "
             f"{percent(found.agreement)} of them as the model. At least {percent(report.agree)} can be promised, with "
             f"{percent(report.confidence)} confidence."
         )
     tell("Agreement with the model is not truth: how right the model is, batchinfer precision says.")
-    if report.student.agreement <= report.most_frequent:
-        tell("Always saying the most frequent answer agrees as often: look at how scores are ranked, not at answers.")
+    if report.caution is not None:
+        tell(report.caution)
     if report.people is not None:
         _print_people(report.people)
     if report.slices:
@@ -81,7 +80,12 @@ def _print_student(report: StudentReport) -> None:
 
 def _print_people(people: PeopleLikeness) -> None:
     columns = ["as people", "rank correlation", "Brier score", "calibration error"]
-    rows = [["the student", *_cells(people.student)], ["the model", *_cells(people.model)]]
+    rows = [
+        ["the student", *_cells(people.student)],
+        ["the model", *_cells(people.model)],
+        ["one that learned rounded answers", *_cells(people.rounded)],
+        ["always the model's most frequent answer", percent(people.most_frequent), "", "", ""],
+    ]
     table(f"{counted(people.rows, 'row')} that people judged", ["what says it", *columns], rows, right=columns)
     if people.answered:
         tell(

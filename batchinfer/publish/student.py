@@ -55,10 +55,12 @@ class Pupil:
         learned = learn(lesson, spec.agree, spec.confidence, scale)
         self.content = learned.to_bytes(choices)
         teacher, found = lesson.scores[held], learned.threshold
+        asked_often, most = workspace.spec.input.include_misses, np.bincount(teacher.argmax(1))
         self.report = StudentReport(
-            workspace.spec.name, rows.rows, len(lesson.texts) - len(held), len(held), learned.asked, found, spec.agree, spec.confidence,
-            spec.max_abstain, likeness(learned.said, teacher, scale), likeness(learned.rounded, teacher, scale),
-            float(np.bincount(teacher.argmax(1)).max() / len(held)), _beside_people(rows, learned, scale),
+            workspace.spec.name, rows.rows, len(lesson.texts) - len(held), len(held), learned.asked,
+            asked_often.at_least if asked_often else 1, found, spec.agree, spec.confidence, spec.max_abstain,
+            likeness(learned.said, teacher, scale), likeness(learned.rounded, teacher, scale), float(most.max() / len(held)),
+            _always(learned, choices), _beside_people(rows, learned, int(most.argmax()), scale),
             _by_slices(workspace, candidate, rows, learned), len(self.content), _problem(spec, found, learned.asked or len(held)),
         )  # fmt: skip
 
@@ -130,22 +132,36 @@ def _answers(said: Floats, found: Threshold | None) -> npt.NDArray[np.bool_]:
     return np.asarray(said.max(1) >= (np.inf if found is None else found.score))
 
 
-def _beside_people(rows: StudentRows, learned: Learned, scale: Sequence[float] | None) -> PeopleLikeness | None:
-    """On what was held out, and on what people put another answer in place of: the model was not right about all of that."""
+def _always(learned: Learned, choices: Sequence[str]) -> str | None:
+    """The one choice that it answers held-out rows with, if it is one."""
+    said = np.unique(learned.said.argmax(1)[_answers(learned.said, learned.threshold)])
+    return choices[int(said[0])] if len(said) == 1 else None
+
+
+def _beside_people(
+    rows: StudentRows, learned: Learned, most_frequent: int, scale: Sequence[float] | None
+) -> PeopleLikeness | None:
+    """On what was held out, and on what people put another answer in place of: the model was not right about all of that.
+
+    most_frequent: the number of the choice that the model says most often.
+    """
     lesson, judged = rows.lesson, rows.judged
     known = rows.right[lesson.held] != NOBODY
     right = np.concatenate([rows.right[lesson.held][known], judged.right])
     if not len(right):
         return None
-    said, teacher = learned.said[known], lesson.scores[lesson.held][known]
+    said, rounded, teacher = learned.said[known], learned.rounded[known], lesson.scores[lesson.held][known]
     if judged.texts:
-        said, teacher = np.concatenate([said, learned.answers(judged.texts)]), np.concatenate([teacher, judged.scores])
+        parts = zip((said, rounded, teacher), (*learned.answers(judged.texts), judged.scores), strict=True)
+        said, rounded, teacher = (np.concatenate(pair) for pair in parts)
     answered, truth = _answers(said, learned.threshold), only(right, said.shape[1])
     is_right = (said.argmax(1) == right) & answered
     return PeopleLikeness(
         len(right),
         likeness(said, truth, scale),
         likeness(teacher, truth, scale),
+        likeness(rounded, truth, scale),
+        float((right == most_frequent).mean()),
         int(answered.sum()),
         int(is_right.sum()),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from batchinfer.errors import counted
 from batchinfer.publish.slices import FairVerdict
 from batchinfer.student.likeness import Likeness
 from batchinfer.student.threshold import Threshold
@@ -16,6 +17,8 @@ class PeopleLikeness:
 
     rows: of which people said what is right.
     student, model: how alike each of them and people are.
+    rounded: how alike people and a student are that learned the likeliest choices in place of scores.
+    most_frequent: how often what the model says most often is right.
     answered: of how many the student is sure enough to answer.
     right: how many of those it answers as people do.
     """
@@ -23,6 +26,8 @@ class PeopleLikeness:
     rows: int
     student: Likeness
     model: Likeness
+    rounded: Likeness
+    most_frequent: float
     answered: int
     right: int
 
@@ -61,11 +66,13 @@ class StudentReport:
     rows: how many have scores.
     learned, held: how many it learned from, and how many it was held against the model on.
     asked: how many that clients asked for its threshold was found with; 0 where rows of the list were needed, too.
+    at_least: how often clients asked for each of those, at least.
     threshold: from which score on it answers; None if nothing can be promised.
     agree, confidence, max_abstain: as the job file has them.
     student: of all held-out rows, whether it would answer or not.
     rounded: the same of a student that learned the likeliest choices in place of scores.
     most_frequent: how often the model says what it says most often.
+    always: what it says whenever it answers, of the held-out rows; None if it says several things, or answers nothing.
     people: beside people; None where they said nothing of rows that it did not learn from.
     slices: by groups of audit.slices.
     size: bytes of the file.
@@ -77,6 +84,7 @@ class StudentReport:
     learned: int
     held: int
     asked: int
+    at_least: int
     threshold: Threshold | None
     agree: float
     confidence: float
@@ -84,19 +92,40 @@ class StudentReport:
     student: Likeness
     rounded: Likeness
     most_frequent: float
+    always: str | None
     people: PeopleLikeness | None
     slices: tuple[StudentSlice, ...]
     size: int
     problem: str | None
 
+    @property
+    def judged_by(self) -> str:
+        """What its threshold was found with, for people."""
+        if not self.asked:
+            return "the held-out rows"
+        often = "" if self.at_least == 1 else f" that were asked {self.at_least:,} times or more"
+        return f"{counted(self.asked, 'live query', 'live queries')}{often}"
+
+    @property
+    def caution(self) -> str | None:
+        """That its answers say little, as a sentence; None if they say something."""
+        if self.always is not None:
+            return f"Whenever it answers it says {self.always}: look at how scores are ranked, not at answers."
+        if self.student.agreement <= self.most_frequent:
+            return (
+                "Always saying the most frequent answer agrees as often: look at how scores are ranked, not at answers."
+            )
+        return None
+
     def to_json(self) -> dict[str, Any]:
         found = self.threshold
         return {
-            "job": self.job, "rows": self.rows, "learned": self.learned, "held": self.held, "asked": self.asked,
+            "job": self.job, "rows": self.rows, "learned": self.learned, "held": self.held, "asked": self.asked, "at_least": self.at_least,
             "agreement": None if found is None else found.agreement, "coverage": None if found is None else found.answered,
             "threshold": None if found is None else found.score, "agree": self.agree, "confidence": self.confidence,
             "served": self.problem is None, "problem": self.problem, "bytes": self.size,
             "student": self.student.to_json(), "rounded": self.rounded.to_json(), "most_frequent": self.most_frequent,
+            "always": self.always,
             "people": None if self.people is None else self.people.to_json(),
             "slices": [each.to_json() for each in self.slices],
         }  # fmt: skip
@@ -112,6 +141,15 @@ class TurnedOut:
 
     answered: int
     right: int
+
+    def __str__(self) -> str:
+        """A sentence."""
+        if not self.answered:
+            return "The student before it answered none of the live queries that the model has answered since."
+        return (
+            f"The student before it answered {counted(self.answered, 'live query', 'live queries')} that the model has answered since, "
+            f"{self.right / self.answered:.0%} of them as the model."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +173,13 @@ class VersionStudent:
 
     @property
     def message(self) -> str:
-        """The same as a sentence."""
+        """The same in sentences."""
+        return " ".join([self._outcome, *([] if self.before is None else [str(self.before)])])
+
+    @property
+    def _outcome(self) -> str:
         if self.report is None or self.report.threshold is None or self.problem is not None:
             return f"The version has no student: {self.problem}."
-        found = self.report.threshold
-        return f"Its student answers {found.answered:.0%} of other queries, {found.agreement:.0%} of them as the model."
+        found, caution = self.report.threshold, self.report.caution
+        said = f"Its student answers {found.answered:.0%} of other queries, {found.agreement:.0%} of them as the model."
+        return said if caution is None else f"{said} {caution}"

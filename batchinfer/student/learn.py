@@ -8,8 +8,9 @@ What is held out is asked of the weights as the file has them, so that the promi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from batchinfer.student.threshold import Threshold, find_threshold, judging_rows
 Floats = npt.NDArray[np.float64]
 FEW_ROWS, FEW_BITS, MANY_BITS = 50_000, 16, 18  # columns are 2 ** bits
 MOST_BITS = 21  # of all weights: 8 MB in memory
+GRAIN = 2.0**-20  # of thresholds, about a millionth: far more than sums of weights differ by, far less than scores do
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Learned:
 
     fitted: its weights.
     said: (held texts, choices), its scores.
-    rounded: the same of a student that learned the likeliest choices in place of scores.
+    rounded_fitted: the weights of a student that learned the likeliest choices in place of scores.
+    rounded: what that one says of the held texts.
     threshold: from which score on it may answer; None if nothing can be promised.
     asked: how many texts that clients asked for the threshold was found with; 0 where the list's were needed, too.
     bits: of its columns.
@@ -56,14 +59,16 @@ class Learned:
 
     fitted: Fitted
     said: Floats
+    rounded_fitted: Fitted
     rounded: Floats
     threshold: Threshold | None
     asked: int
     bits: int
 
-    def answers(self, texts: list[str]) -> Floats:
-        """(texts, choices), its scores of other texts."""
-        return said_by(matrix(Features(self.bits), texts), self.fitted)
+    def answers(self, texts: list[str]) -> tuple[Floats, Floats]:
+        """(texts, choices), its scores of other texts, and those of the student that learned rounded answers."""
+        rows = matrix(Features(self.bits), texts)
+        return said_by(rows, self.fitted), said_by(rows, self.rounded_fitted)
 
     def to_bytes(self, choices: tuple[str, ...]) -> bytes:
         """student.npz; one without a threshold answers nothing."""
@@ -84,11 +89,23 @@ def learn(lesson: Lesson, agree: float, confidence: float, scale: Sequence[float
     del rows
     fitted = fit(known, goal, scale=scale)
     rounded = fit(known, only(goal.argmax(1), choices), fitted.penalty, scale)
-    said, teacher = said_by(kept, fitted), lesson.scores[held].argmax(1)
+    said, teacher = _said_in_service(fitted, [lesson.texts[number] for number in held]), lesson.scores[held].argmax(1)
     judging = judging_rows(lesson.asked[held], agree, confidence)
     found = find_threshold(said.max(1)[judging], (said.argmax(1) == teacher)[judging], agree, confidence)
     asked = 0 if judging.all() and not lesson.asked[held].all() else int(judging.sum())
-    return Learned(fitted, said, said_by(kept, rounded), found, asked, bits)
+    return Learned(fitted, said, rounded, said_by(kept, rounded), found and _lowered(found), asked, bits)
+
+
+def _said_in_service(fitted: Fitted, texts: list[str]) -> Floats:
+    """(texts, choices), the scores as the scorer itself adds them up: a sum in another order is off in its last digits."""
+    names = tuple(map(str, range(PAIR if len(fitted.weights) == 1 else len(fitted.weights))))
+    student = LinearStudent(names, 0.0, fitted.weights, fitted.bias)
+    return np.array([student(text).scores for text in texts])
+
+
+def _lowered(found: Threshold) -> Threshold:
+    """A threshold is the score of a row, and so of all rows like it: another processor's last digits must not drop them."""
+    return replace(found, score=math.floor(found.score / GRAIN) * GRAIN)
 
 
 def _bits(texts: int, choices: int) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from batchinfer.core.home import CALIBRATION
 from batchinfer.core.open_file import DamagedFile, OpenFile
 from batchinfer.errors import MissingExtra, StoreError, UsageError, counted
 from batchinfer.match.matcher import Matcher
@@ -189,7 +190,8 @@ class Snapshot:
             return None
         if STUDENT in self.left_out:
             raise DamagedFile(self.left_out[STUDENT])
-        return MissAnswers.open(self.folder, manifest.job, key[0].name, manifest.version)
+        calibrated = CALIBRATION in manifest.files
+        return MissAnswers.open(self.folder, manifest.job, key[0].name, manifest.version, calibrated=calibrated)
 
     @cached_property
     def on_miss(self) -> MissAnswers | None:

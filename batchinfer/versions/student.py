@@ -52,9 +52,14 @@ class StudentRecord:
 class MissAnswers:
     """Answers what a version does not have, by its student. Threads may share one. Answers that were given last are kept."""
 
-    def __init__(self, job: str, column: str, version: int | None, student: LinearStudent) -> None:
-        """column: whose text the student reads, which is the lookup key."""
-        self._student = student
+    def __init__(
+        self, job: str, column: str, version: int | None, student: LinearStudent, *, calibrated: bool = False
+    ) -> None:
+        """column: whose text the student reads, which is the lookup key.
+
+        calibrated: whether the version's scores are the chance of being right. Its own is how like the model it is, and is left out.
+        """
+        self._student, self._calibrated = student, calibrated
         self._kept, self._room = dict[str, bytes](), ROOM
         self._begin = f'{{"job":{_json(job)},"query":{{{_json(column)}:'
         self._choices = tuple(map(_json, student.choices))
@@ -88,11 +93,12 @@ class MissAnswers:
             return b""
         best = self._choices[said.best]
         scores = self._scores % said.scores
-        return f'{self._begin}{_json(text)}}},"prediction":{best},{scores},"score":{said.score!r}{self._end}'.encode()
+        score = "null" if self._calibrated else repr(said.score)
+        return f'{self._begin}{_json(text)}}},"prediction":{best},{scores},"score":{score}{self._end}'.encode()
 
     @classmethod
-    def open(cls, folder: Path, job: str, column: str, version: int | None) -> Self:
-        """Reads student.npz. Raises StoreError for a damaged one, NewerStudent, or MissingExtra."""
+    def open(cls, folder: Path, job: str, column: str, version: int | None, *, calibrated: bool = False) -> Self:
+        """Reads student.npz; the rest as the constructor has it. Raises StoreError for a damaged one, NewerStudent, or MissingExtra."""
         try:
             from batchinfer.student.linear import LinearStudent
         except ModuleNotFoundError as exc:
@@ -102,4 +108,4 @@ class MissAnswers:
             content = path.read_bytes()
         except OSError as exc:
             raise StoreError(f"{path} is missing or cannot be read: {exc.strerror}.") from exc
-        return cls(job, column, version, LinearStudent.from_bytes(content))
+        return cls(job, column, version, LinearStudent.from_bytes(content), calibrated=calibrated)

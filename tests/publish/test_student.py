@@ -196,6 +196,11 @@ def test_people_are_asked_beside_the_model(made: Templates, tmp_path: Path) -> N
     assert 200 / HELD / 2 < report.people.rows < 200 / HELD * 2
     assert report.people.model.agreement == 1
     assert 0.8 < report.people.student.agreement <= 1
+    assert 0.8 < report.people.rounded.agreement <= 1
+    most = max(CHOICES, key=[said(text) for text in texts].count)
+    assert report.people.most_frequent == pytest.approx(
+        [said(text) for text in texts[:200]].count(most) / 200, abs=0.15
+    )
     rows = [row for row in world.review() if row["text"] not in texts[:200]]
     rejected = [row | {"verdict": "reject"} for row in rows[::2]]
     world.judge([*rejected, *(row | {"verdict": "accept"} for row in rows[1::2])])
@@ -241,8 +246,10 @@ def test_answered_misses_judge_it(world: World) -> None:
     assert ENOUGH * least_rows(0.9, 0.9) <= judging < len(texts)
     assert report.student.report.threshold is not None
     assert report.student.report.threshold.rows == judging
+    assert report.student.report.judged_by == f"{judging} live queries"
     before = report.student.before
     assert before is not None
+    assert str(before) in report.student.message
     assert 0.8 * before.answered <= before.right <= before.answered <= len(texts)
     record = Manifest.read(folder_of(world, 2)).student
     assert record is not None
@@ -258,6 +265,18 @@ def test_a_few_answered_misses_are_held_out_beside_the_list(world: World) -> Non
     assert report.asked == 0
     assert report.threshold is not None
     assert report.threshold.rows == report.held
+
+
+@pytest.mark.long
+def test_misses_that_must_be_frequent_are_no_sample_of_all(world: World) -> None:
+    """Where the job takes only queries that were asked several times, what is found with them is said to be about such."""
+    world = world.changed(input={"path": "queries.parquet", "key": ["text"], "include_misses": {"at_least": 2}})
+    texts = further(3 * ENOUGH * least_rows(0.9, 0.9))
+    asked(world.data, [(text,) for text in texts * 2])
+    world.answer(by_words)
+    report = distill(world.job, world.data, Options())
+    assert report.at_least == 2
+    assert report.judged_by == f"{report.asked} live queries that were asked 2 times or more"
 
 
 def test_old_misses_do_not_judge(world: World) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from batchinfer import AsyncLookup, Lookup
 from batchinfer.client.types import Outcome
+from batchinfer.core.home import CALIBRATION
 from batchinfer.serve import openapi
 from batchinfer.serve.served_job import ServedJob
 from batchinfer.student.linear import LinearStudent
@@ -328,3 +329,23 @@ def test_answers_that_are_kept_are_few_and_the_same(monkeypatch: pytest.MonkeyPa
     long = "plum " * 1_000
     assert answers(long) == answers(long)
     assert asked == [long, long]
+
+
+def test_its_score_is_no_chance_of_being_right() -> None:
+    """Where a version's scores are calibrated they are that, so its own, how like the model it is, is not told as one."""
+    student = LinearStudent(("yes", "no"), 0.0, np.zeros((1, 16)), np.array([2.0]))
+    plain, calibrated = (
+        json.loads(MissAnswers("a", "text", 1, student, calibrated=said)("word") or b"") for said in (False, True)
+    )
+    assert plain["score"] == plain["scores"]["yes"]
+    assert calibrated == plain | {"score": None}
+
+
+def test_a_version_with_calibrated_scores_is_known_by_its_file(world: World) -> None:
+    """As its manifest has it."""
+    place = folders.folder_of(world.data, 1)
+    (place / CALIBRATION).write_bytes(b"{}")
+    made_to_fit(place)
+    point(world.data, 1)
+    with world.served() as version:
+        assert json.loads(version.answer({"text": SURE}) or b"")["score"] is None

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from batchinfer.errors import BatchinferError, NotFound, SpecError, TooFewRows, UsageError
 from batchinfer.job import reader
 from batchinfer.planning.prepare import Options
-from batchinfer.publish.student_report import StudentReport
+from batchinfer.publish.student_report import StudentReport, TurnedOut, VersionStudent
 from batchinfer.publish.student_rows import HELD
 from batchinfer.student.threshold import least_rows
 from batchinfer.training.distill import distill
 from tests.factories import Templates, World, model_job
-from tests.pupils import ROWS, by_chance, by_words, student_job
+from tests.pupils import ROWS, by_chance, by_words, four_words, student_job
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,43 @@ def test_what_nothing_can_be_learned_of(
     """A sentence says what is wanted."""
     with pytest.raises(kind, match=said):
         learn(student_job(tmp_path, rows, reply))
+
+
+def test_rows_without_a_text_teach_nothing(made: Templates, tmp_path: Path) -> None:
+    """A null is a bad row, and not learned as an empty text; a list of nothing else is as good as none."""
+    world = made.world(student_job, tmp_path)
+    texts: list[str | None] = [*four_words(ROWS)]
+    world.rows({"text": [None, *texts, None]})
+    assert learn(world).rows == ROWS
+    world.rows({"text": pa.nulls(40, pa.string())})
+    with pytest.raises(TooFewRows, match="0 rows of shop with scores are too few"):
+        learn(world)
+
+
+def unevenly(row: dict[str, Any]) -> list[float]:
+    """Whatever the text says, it is a fruit; of one kind of text the model is less sure, and now and then says the other."""
+    fruit = by_chance(row)[0] < math.log(0.97)
+    return [-0.05, -3.0] if fruit else [-0.9, -0.5]
+
+
+def test_one_that_says_one_thing_only_says_so(made: Templates, tmp_path: Path) -> None:
+    """It keeps its promise, by saying what the model nearly always says."""
+    report = learn(made.world(student_job, tmp_path, ROWS, unevenly))
+    assert (report.problem, report.always) == (None, "fruit")
+    assert report.caution == "Whenever it answers it says fruit: look at how scores are ranked, not at answers."
+    message = VersionStudent(report, report.problem, None).message
+    assert message.startswith("Its student answers ")
+    assert message.endswith(f"as the model. {report.caution}")
+
+
+def test_what_the_one_before_came_to_is_told() -> None:
+    """Whether there is a new one or not, and in what a run prints."""
+    told = "The student before it answered 40 live queries that the model has answered since, 90% of them as the model."
+    assert VersionStudent(None, "it is too little", TurnedOut(40, 36)).message == (
+        f"The version has no student: it is too little. {told}"
+    )
+    none = "The student before it answered none of the live queries that the model has answered since."
+    assert VersionStudent(None, "it is too little", TurnedOut(0, 0)).message.endswith(none)
 
 
 def test_a_job_without_answers(tmp_path: Path) -> None:
