@@ -1,6 +1,6 @@
 """Measures a student: how right it is beside its teacher, what soft scores gain, how fast it answers.
 
-    python -m benchmarks.student [--sdist vaderSentiment-3.3.2.tar.gz] [--scores FILE] [--splits 5]
+    python -m benchmarks.student [--sdist vaderSentiment-3.3.2.tar.gz] [--scores FILE] [--splits 5] [--embeddings FOLDER]
 
 The texts are the tweets of the source distribution of vaderSentiment 3.3.2 (MIT; Hutto & Gilbert, ICWSM 2014) that people
 rated clearly, with a mean of at least 0.5 on a scale from -4 to 4; without --sdist pip brings it. The bundled model scores
@@ -8,15 +8,16 @@ them, as jobs/sentiment asks, which takes some minutes; --scores keeps its score
 Students learn from four in five and are held against people's ratings of the others. Limits: an area under the ROC curve of
 0.87, a rank correlation 0.03 better than with rounded scores, 60 µs (p50) for a text of 100 characters and 300 µs (p99) for
 one of 280. With wrk, one server process on core 0 is asked from core 1, in turns, for entries, for some 6,000 texts of 100
-characters that only the student knows, again and again: at least 0.4 of the rate, and for some 100,000 such texts. A worker
+characters that only the student knows, again and again: at least 0.4 of the rate, and for some 100,000 such texts. With
+--embeddings, a folder or `wordllama`, a student of static embeddings is measured in place of the linear one, but for the rate. A worker
 may take 15 MB for a student beside numpy. It does not show other languages, nor a text of thousands of characters.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
+import runpy
 import shutil
 import statistics
 import subprocess
@@ -26,7 +27,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -37,19 +37,19 @@ import yaml
 from scipy.stats import spearmanr
 
 from batchinfer.evaluate.stats import area
-from batchinfer.student.features import Features
-from batchinfer.student.fit import fit, matrix
-from batchinfer.student.linear import LinearStudent
+from batchinfer.student.columns import HashedColumns, LearnedColumns, TokenColumns
+from batchinfer.student.embeddings import read_embeddings
+from batchinfer.student.file import read_student
+from batchinfer.student.student import Student
 from batchinfer.versions.layout import STUDENT
 from benchmarks.made import JOB, make
 from benchmarks.servers import SERVER_CORE, free_port, running, service
 from benchmarks.serving import load, private_memory, script, spread
 
-SENTIMENT = Path(__file__).parents[1] / "jobs" / "sentiment"
-CLEAR = 0.5  # the least mean rating, on either side
+JOBS = Path(__file__).parents[1] / "jobs"
+HALF = 0.5
 SHARE = 0.8  # that students learn from
 CHOICES = ("Positive", "Negative")
-BITS = 16
 ASKED = 5_000  # times that a text is asked
 ENTRIES = 100_000  # of the version that is served
 
@@ -63,33 +63,23 @@ class Scored:
     ratings: np.ndarray
 
 
-def recipe() -> ModuleType:
-    """The script that made the list of jobs/sentiment: it knows the source."""
-    spec = importlib.util.spec_from_file_location("make_queries", SENTIMENT / "make_queries.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def tweets(sdist: Path) -> pa.Table:
     """Those that people rated clearly, each once."""
-    made = recipe()
-    with tarfile.open(sdist) as outer, tarfile.open(fileobj=outer.extractfile(made.INNER_TAR)) as inner:
-        rows = made.read_domain(inner, "tweets")
-    first = {row.sentence: row for row in reversed(rows)}
-    kept = [
+    made = runpy.run_path(str(JOBS / "sentiment" / "make_queries.py"))
+    with tarfile.open(sdist) as outer, tarfile.open(fileobj=outer.extractfile(made["INNER_TAR"])) as inner:
+        found = made["read_domain"](inner, "tweets")
+    first = {row.sentence: row for row in reversed(found)}
+    rows = [
         row for row in first.values()
-        if abs(row.rating) >= CLEAR and made.SHORTEST <= len(row.sentence) <= made.LONGEST and not made.LOST_CHARACTER.search(row.sentence)
+        if abs(row.rating) >= HALF and made["SHORTEST"] <= len(row.sentence) <= made["LONGEST"]
+        and not made["LOST_CHARACTER"].search(row.sentence)
     ]  # fmt: skip
-    return pa.table({"sentence": [row.sentence for row in kept], "rating": [row.rating for row in kept]})
+    return pa.table({"sentence": [row.sentence for row in rows], "rating": [row.rating for row in rows]})
 
 
 def ask_teacher(table: pa.Table, folder: Path, to: Path) -> None:
     """The bundled model's scores, by the program itself."""
-    job = yaml.safe_load((SENTIMENT / "job.yaml").read_text(encoding="utf-8"))
+    job = yaml.safe_load((JOBS / "sentiment" / "job.yaml").read_text(encoding="utf-8"))
     job = {name: job[name] for name in ("prompt", "model", "output")} | {
         "name": "tweets", "input": {"path": "queries.parquet", "key": ["sentence"]},
     }  # fmt: skip
@@ -108,19 +98,19 @@ def read(path: Path) -> Scored:
     return Scored(table["sentence"].to_pylist(), np.array(scores), np.array(table["rating"]))
 
 
-def quality(scored: Scored, splits: int) -> LinearStudent:
+def quality(scored: Scored, splits: int, columns: LearnedColumns) -> Student:
     """Prints what students are worth; returns the last."""
-    rows, positive = matrix(Features(BITS), scored.texts), scored.ratings > 0
+    rows, positive = columns.rows(scored.texts), scored.ratings > 0
     soft = np.stack([scored.scores, 1 - scored.scores], axis=1)
-    rounded = (soft >= CLEAR).astype(float)
+    rounded = (soft >= HALF).astype(float)
     found: dict[str, list[float]] = {}
     for seed in range(splits):
         order = np.random.default_rng(seed).permutation(len(scored.texts))
         learned, held = np.split(order, [int(SHARE * len(order))])
         began = time.process_time()
-        fitted, other = fit(rows[learned], soft[learned]), None
+        fitted = columns.fit(rows[learned], soft[learned], None, None)
         took = time.process_time() - began
-        other = fit(rows[learned], rounded[learned])
+        other = columns.fit(rows[learned], rounded[learned], None, None)
         said, said_rounded = (rows[held] @ each.weights[0] + each.bias[0] for each in (fitted, other))
         for name, value in (
             ("area, teacher", area(scored.scores[held], positive[held])),
@@ -133,10 +123,10 @@ def quality(scored: Scored, splits: int) -> LinearStudent:
     print(f"{len(scored.texts):,} tweets, {len(learned):,} of them learned from, {splits} splits: mean (least to most)")
     for name, values in found.items():
         print(f"{name:<32} {statistics.mean(values):6.3f} ({min(values):.3f} to {max(values):.3f})")
-    return LinearStudent.from_bytes(LinearStudent(CHOICES, 0.0, fitted.weights, fitted.bias).to_bytes())
+    return read_student(columns.student(CHOICES, 0.0, fitted).to_bytes())
 
 
-def latency(student: LinearStudent, texts: list[str]) -> None:
+def latency(student: Student, texts: list[str]) -> None:
     """Prints how long texts of two lengths take, each cut from other tweets."""
     line = " ".join(texts)
     for length, limit in ((100, "p50 60"), (280, "p99 300")):
@@ -150,7 +140,7 @@ def latency(student: LinearStudent, texts: list[str]) -> None:
         print(f"{length} characters: p50 {cuts[49]:.0f} µs, p99 {cuts[98]:.0f} µs (limit {limit} µs)")
 
 
-def served(student: LinearStudent, texts: list[str], rounds: int) -> None:
+def served(student: Student, texts: list[str], rounds: int) -> None:
     """Prints the rates of misses that it answers, over that of hits. It answers all."""
     if shutil.which("wrk") is None:
         print("wrk is not installed: the rate over HTTP is left out.")
@@ -205,7 +195,7 @@ print(f"memory of a process that serves: numpy {there - before:.1f} MB, the stud
 """
 
 
-def memory(student: LinearStudent) -> None:
+def memory(student: Student) -> None:
     """Prints what a student takes beside numpy."""
     with tempfile.TemporaryDirectory(prefix="batchinfer-bench-") as name:
         (Path(name) / STUDENT).write_bytes(student.to_bytes())
@@ -218,6 +208,7 @@ def main() -> None:
     parser.add_argument("--sdist", type=Path)
     parser.add_argument("--scores", type=Path, help="where the teacher's scores are, or will be kept")
     parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--embeddings", help="a folder as model2vec writes it, or wordllama: the package's own")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -230,11 +221,19 @@ def main() -> None:
                 [sdist] = folder.glob("*.tar.gz")
             ask_teacher(tweets(sdist), folder, scores)
         scored = read(scores)
-    student = quality(scored, arguments.splits)
+    student = quality(scored, arguments.splits, columns_of(arguments.embeddings, len(scored.texts)))
     print(f"the file: {len(student.to_bytes()) / 1000:.0f} KB")
     latency(student, scored.texts)
     memory(student)
-    served(LinearStudent.from_bytes(student.to_bytes()), scored.texts, arguments.splits)
+    if arguments.embeddings is None:
+        served(student, scored.texts, arguments.splits)
+
+
+def columns_of(embeddings: str | None, texts: int) -> LearnedColumns:
+    """Those of the kind of student that is measured."""
+    if embeddings is None:
+        return HashedColumns(texts, len(CHOICES))
+    return TokenColumns(read_embeddings(None if embeddings == "wordllama" else Path(embeddings)))
 
 
 if __name__ == "__main__":

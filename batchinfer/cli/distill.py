@@ -53,6 +53,7 @@ def _print_student(report: StudentReport) -> None:
         ["what says it", "as the model", "rank correlation", "Brier score", "calibration error"],
         [
             ["the student", *_cells(report.student)],
+            *([] if report.linear is None else [["a linear one", *_cells(report.linear)]]),
             ["one that learned rounded answers", *_cells(report.rounded)],
             ["always the most frequent answer", percent(report.most_frequent), "", "", ""],
         ],

@@ -187,6 +187,9 @@ def student_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, st
     if (kind := spec.input.types.get(spec.student.text, "string")) != "string":
         fault = f"student.text: a student reads texts, but input.types says that {spec.student.text} is {kind}."
         found.add((locate(("student", "text"), tree)[1], fault))
+    if spec.student.embeddings is not None and spec.student.kind == "linear":
+        fault = "student.embeddings: a linear student has none: add kind: model2vec."
+        found.add((locate(("student", "embeddings"), tree)[1], fault))
     return found | _number_problems(spec.student.score, spec.output.choices, tree)
 
 

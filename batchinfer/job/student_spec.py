@@ -18,9 +18,17 @@ class StudentSpec(Section):
     Nothing here changes an answer.
     """
 
-    kind: Literal["linear"] = Field("linear", description="What it is: weights of words and of pieces of words.")
+    kind: Literal["linear", "model2vec"] = Field(
+        "linear",
+        description="What it is: weights of words and of pieces of words, or a head on static embeddings as model2vec makes them.",
+    )
     text: NonEmpty = Field(
         description="The column whose text it reads: the lookup key, which has no other column then."
+    )
+    embeddings: NonEmpty | None = Field(
+        None,
+        description="With kind model2vec: the folder of the embeddings (`tokenizer.json` and `model.safetensors`), below the job's folder "
+        "or an allowed root; those of the package wordllama unless given.",
     )
     agree: float = Field(
         0.9, ge=0.5, le=0.999, description="How often it should say what the model says, of what it answers at all."

@@ -27,6 +27,7 @@ from batchinfer.publish.aliases import check_aliases
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
 from batchinfer.publish.contents import Candidate
+from batchinfer.publish.embeddings import embeddings_of
 from batchinfer.publish.emptied import count_emptied
 from batchinfer.publish.fairness import Fairness
 from batchinfer.publish.gate import Figures
@@ -36,7 +37,6 @@ from batchinfer.publish.inference import Precision
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.precision import SampledPrecision
 from batchinfer.publish.recall import measure_recall
-from batchinfer.student.version import need_student_libraries
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.layout import PREDICTIONS, STUDENT
 from batchinfer.versions.manifest import Manifest
@@ -44,6 +44,7 @@ from batchinfer.versions.retention import Removed
 
 if TYPE_CHECKING:  # what learns is loaded for jobs with a student alone
     from batchinfer.publish.student_report import VersionStudent
+    from batchinfer.student.embeddings import Embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,13 @@ class Known:
     """What the gate holds a candidate against, out of files that the job names.
 
     golden: the job's golden rows, if it has some.
+    embeddings: that a student is learned on; None for another kind, or none.
     lists: a digest of the lists of terms and sentences that an audit asks; None where the gate does not look at them.
     """
 
     golden: Golden | None = None
     lists: str | None = None
+    embeddings: Embeddings | None = None
 
 
 def prepare_gate(job: Job, source: ListSource) -> Known:
@@ -102,12 +105,11 @@ def prepare_gate(job: Job, source: ListSource) -> Known:
     """
     if job.spec.match is not None:
         matcher.need_libraries()
-    if job.spec.student is not None:
-        need_student_libraries()
+    embeddings = embeddings_of(job)
     sliced.check_slices(job, source)
     check_aliases(job, source)
     lists = asked.digest_lists(job) if job.spec.gate.audit else None
-    return Known(golden.read_golden(job, source.key), lists)
+    return Known(golden.read_golden(job, source.key), lists, embeddings)
 
 
 def release(
@@ -173,7 +175,7 @@ def _add_student(
         return None
     from batchinfer.publish.student import add_student
 
-    return add_student(candidate, workspace, known.golden, before, draft, info)
+    return add_student(candidate, workspace, known, before, draft, info)
 
 
 def _judged(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import pyarrow as pa
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Info
-from batchinfer.errors import StoreError, TooFewRows, UsageError, counted
+from batchinfer.errors import BatchinferError, TooFewRows, UsageError, counted
 from batchinfer.job.spec import JobSpec
 from batchinfer.job.student_spec import StudentSpec
 from batchinfer.publish.contents import Candidate
@@ -21,12 +22,17 @@ from batchinfer.publish.sliced import SlicedKeys
 from batchinfer.publish.slices import SliceFigures, judge_slices
 from batchinfer.publish.student_report import PeopleLikeness, StudentReport, StudentSlice, TurnedOut, VersionStudent
 from batchinfer.publish.student_rows import HELD, NOBODY, StudentRows, gather_rows
-from batchinfer.student.learn import Floats, Learned, learn
+from batchinfer.student.embeddings import Embeddings
+from batchinfer.student.file import read_student
+from batchinfer.student.fit import Floats
+from batchinfer.student.learn import Learned, learn
 from batchinfer.student.likeness import likeness, only
-from batchinfer.student.linear import LinearStudent
 from batchinfer.student.threshold import Threshold, least_rows
 from batchinfer.versions.layout import STUDENT
 from batchinfer.versions.manifest import Manifest
+
+if TYPE_CHECKING:  # which imports this module, for jobs with a student
+    from batchinfer.publish.release import Known
 
 LEAST_SPREAD = 1e-6  # of scores, below which there is nothing to learn
 
@@ -43,8 +49,18 @@ class Pupil:
     content: student.npz, whether it can be used or not.
     """
 
-    def __init__(self, candidate: Candidate, workspace: Workspace, golden: Golden | None, info: Info) -> None:
-        """golden: rows of which people know what is right. Raises NothingToLearn, TooFewRows, InputError or StoreError."""
+    def __init__(
+        self,
+        candidate: Candidate,
+        workspace: Workspace,
+        golden: Golden | None,
+        embeddings: Embeddings | None,
+        info: Info,
+    ) -> None:
+        """golden: rows of which people know what is right. embeddings: None for a linear student.
+
+        Raises NothingToLearn, TooFewRows, InputError or StoreError.
+        """
         spec, choices = _section(workspace.spec), tuple(workspace.spec.output.choices or ())
         self.rows = rows = gather_rows(workspace, candidate, golden)
         _check_enough(workspace.spec, rows)
@@ -52,21 +68,22 @@ class Pupil:
         held = np.flatnonzero(lesson.held)
         info(f"Learning a student from {counted(len(lesson.texts) - len(held), 'row')} ...")
         scale = spec.scale(choices)
-        learned = learn(lesson, spec.agree, spec.confidence, scale)
+        learned = learn(lesson, spec.agree, spec.confidence, scale, embeddings)
         self.content = learned.to_bytes(choices)
         teacher, found = lesson.scores[held], learned.threshold
         asked_often, most = workspace.spec.input.include_misses, np.bincount(teacher.argmax(1))
         self.report = StudentReport(
-            workspace.spec.name, rows.rows, len(lesson.texts) - len(held), len(held), learned.asked,
+            workspace.spec.name, spec.kind, rows.rows, len(lesson.texts) - len(held), len(held), learned.asked,
             asked_often.at_least if asked_often else 1, found, spec.agree, spec.confidence, spec.max_abstain,
             likeness(learned.said, teacher, scale), likeness(learned.rounded, teacher, scale), float(most.max() / len(held)),
-            _always(learned, choices), _beside_people(rows, learned, int(most.argmax()), scale),
-            _by_slices(workspace, candidate, rows, learned), len(self.content), _problem(spec, found, learned.asked or len(held)),
+            None if learned.linear is None else likeness(learned.linear, teacher, scale), _always(learned, choices),
+            _beside_people(rows, learned, int(most.argmax()), scale), _by_slices(workspace, candidate, rows, learned),
+            len(self.content), _problem(spec, found, learned.asked or len(held)),
         )  # fmt: skip
 
 
 def add_student(
-    candidate: Candidate, workspace: Workspace, golden: Golden | None, before: Path | None, draft: Path, info: Info
+    candidate: Candidate, workspace: Workspace, known: Known, before: Path | None, draft: Path, info: Info
 ) -> VersionStudent | None:
     """Writes student.npz into a draft if a promise can be kept, and says if not. None for a job without the section.
 
@@ -75,7 +92,7 @@ def add_student(
     if workspace.spec.student is None:
         return None
     try:
-        pupil = Pupil(candidate, workspace, golden, info)
+        pupil = Pupil(candidate, workspace, known.golden, known.embeddings, info)
     except (NothingToLearn, TooFewRows) as exc:
         found = VersionStudent(None, exc.args[0].rstrip("."), None)
     else:
@@ -203,8 +220,8 @@ def _turned_out(rows: StudentRows, choices: Sequence[str], before: Path) -> Turn
     if STUDENT not in manifest.files:
         return None
     try:
-        student = LinearStudent.from_bytes((before / STUDENT).read_bytes())
-    except (OSError, StoreError):  # of a newer program, or damaged: whoever serves it says so
+        student = read_student((before / STUDENT).read_bytes())
+    except (OSError, BatchinferError):  # of a newer program or another kind, or damaged: whoever serves it says so
         return None
     made, lesson = manifest.created_at.replace(tzinfo=None), rows.lesson
     since = [number for number in np.flatnonzero(lesson.asked) if rows.asked[rows.lookup_hashes[number]] >= made]

@@ -63,6 +63,7 @@ class StudentReport:
     """What a student learned, and what it is worth.
 
     job: its name.
+    kind: as the job file has it.
     rows: how many have scores.
     learned, held: how many it learned from, and how many it was held against the model on.
     asked: how many that clients asked for its threshold was found with; 0 where rows of the list were needed, too.
@@ -72,6 +73,7 @@ class StudentReport:
     student: of all held-out rows, whether it would answer or not.
     rounded: the same of a student that learned the likeliest choices in place of scores.
     most_frequent: how often the model says what it says most often.
+    linear: the same as `student` of a linear one; None where this is one.
     always: what it says whenever it answers, of the held-out rows; None if it says several things, or answers nothing.
     people: beside people; None where they said nothing of rows that it did not learn from.
     slices: by groups of audit.slices.
@@ -80,6 +82,7 @@ class StudentReport:
     """
 
     job: str
+    kind: str
     rows: int
     learned: int
     held: int
@@ -92,6 +95,7 @@ class StudentReport:
     student: Likeness
     rounded: Likeness
     most_frequent: float
+    linear: Likeness | None
     always: str | None
     people: PeopleLikeness | None
     slices: tuple[StudentSlice, ...]
@@ -120,12 +124,13 @@ class StudentReport:
     def to_json(self) -> dict[str, Any]:
         found = self.threshold
         return {
-            "job": self.job, "rows": self.rows, "learned": self.learned, "held": self.held, "asked": self.asked, "at_least": self.at_least,
-            "agreement": None if found is None else found.agreement, "coverage": None if found is None else found.answered,
+            "job": self.job, "kind": self.kind, "rows": self.rows, "learned": self.learned, "held": self.held, "asked": self.asked,
+            "at_least": self.at_least, "agreement": None if found is None else found.agreement,
+            "coverage": None if found is None else found.answered,
             "threshold": None if found is None else found.score, "agree": self.agree, "confidence": self.confidence,
             "served": self.problem is None, "problem": self.problem, "bytes": self.size,
             "student": self.student.to_json(), "rounded": self.rounded.to_json(), "most_frequent": self.most_frequent,
-            "always": self.always,
+            "linear": None if self.linear is None else self.linear.to_json(), "always": self.always,
             "people": None if self.people is None else self.people.to_json(),
             "slices": [each.to_json() for each in self.slices],
         }  # fmt: skip

@@ -16,15 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from batchinfer.student.features import Features
-from batchinfer.student.fit import Fitted, fit, matrix
+from batchinfer.student.columns import HashedColumns, LearnedColumns, TokenColumns
+from batchinfer.student.embeddings import Embeddings
+from batchinfer.student.fit import Fitted, Floats
 from batchinfer.student.likeness import only
-from batchinfer.student.linear import PAIR, LinearStudent
+from batchinfer.student.student import PAIR
 from batchinfer.student.threshold import Threshold, find_threshold, judging_rows
 
-Floats = npt.NDArray[np.float64]
-FEW_ROWS, FEW_BITS, MANY_BITS = 50_000, 16, 18  # columns are 2 ** bits
-MOST_BITS = 21  # of all weights: 8 MB in memory
 GRAIN = 2.0**-20  # of thresholds, about a millionth: far more than sums of weights differ by, far less than scores do
 
 
@@ -54,7 +52,8 @@ class Learned:
     rounded: what that one says of the held texts.
     threshold: from which score on it may answer; None if nothing can be promised.
     asked: how many texts that clients asked for the threshold was found with; 0 where the list's were needed, too.
-    bits: of its columns.
+    columns: that it weighs.
+    linear: what a linear student says of the held texts; None where this is one.
     """
 
     fitted: Fitted
@@ -63,55 +62,73 @@ class Learned:
     rounded: Floats
     threshold: Threshold | None
     asked: int
-    bits: int
+    columns: LearnedColumns
+    linear: Floats | None
 
     def answers(self, texts: list[str]) -> tuple[Floats, Floats]:
         """(texts, choices), its scores of other texts, and those of the student that learned rounded answers."""
-        rows = matrix(Features(self.bits), texts)
+        rows = self.columns.rows(texts)
         return said_by(rows, self.fitted), said_by(rows, self.rounded_fitted)
 
     def to_bytes(self, choices: tuple[str, ...]) -> bytes:
         """student.npz; one without a threshold answers nothing."""
         threshold = self.threshold.score if self.threshold else np.inf
-        return LinearStudent(choices, threshold, self.fitted.weights, self.fitted.bias).to_bytes()
+        return self.columns.student(choices, threshold, self.fitted).to_bytes()
 
 
-def learn(lesson: Lesson, agree: float, confidence: float, scale: Sequence[float] | None = None) -> Learned:
-    """agree, confidence: what is to be promised. scale: of the choices, as `fit` has it.
+def learn(
+    lesson: Lesson,
+    agree: float,
+    confidence: float,
+    scale: Sequence[float] | None = None,
+    embeddings: Embeddings | None = None,
+) -> Learned:
+    """agree, confidence: what is to be promised. scale: of the choices, as `fit` has it. embeddings: None for a linear student.
 
     At least one text is learned from, and one is held out.
     """
     choices = lesson.scores.shape[1]
-    bits = _bits(len(lesson.texts), choices)
-    rows = matrix(Features(bits), lesson.texts)
+    hashed = HashedColumns(len(lesson.texts), choices)
+    columns: LearnedColumns = hashed if embeddings is None else TokenColumns(embeddings)
+    rows = columns.rows(lesson.texts)
     learned, held = np.flatnonzero(~lesson.held), np.flatnonzero(lesson.held)
     known, goal, kept = rows[learned], lesson.scores[learned], rows[held]
     del rows
-    fitted = fit(known, goal, scale=scale)
-    rounded = fit(known, only(goal.argmax(1), choices), fitted.penalty, scale)
-    said, teacher = _said_in_service(fitted, [lesson.texts[number] for number in held]), lesson.scores[held].argmax(1)
+    fitted = columns.fit(known, goal, None, scale)
+    rounded = columns.fit(known, only(goal.argmax(1), choices), fitted.penalty, scale)
+    said, teacher = (
+        _said_in_service(columns, fitted, [lesson.texts[number] for number in held]),
+        lesson.scores[held].argmax(1),
+    )
     judging = judging_rows(lesson.asked[held], agree, confidence)
     found = find_threshold(said.max(1)[judging], (said.argmax(1) == teacher)[judging], agree, confidence)
     asked = 0 if judging.all() and not lesson.asked[held].all() else int(judging.sum())
-    return Learned(fitted, said, rounded, said_by(kept, rounded), found and _lowered(found), asked, bits)
+    linear = None if columns is hashed else _by_words(lesson, hashed, learned, held, scale)
+    return Learned(fitted, said, rounded, said_by(kept, rounded), found and _lowered(found), asked, columns, linear)
 
 
-def _said_in_service(fitted: Fitted, texts: list[str]) -> Floats:
+def _said_in_service(columns: LearnedColumns, fitted: Fitted, texts: list[str]) -> Floats:
     """(texts, choices), the scores as the scorer itself adds them up: a sum in another order is off in its last digits."""
     names = tuple(map(str, range(PAIR if len(fitted.weights) == 1 else len(fitted.weights))))
-    student = LinearStudent(names, 0.0, fitted.weights, fitted.bias)
+    student = columns.student(names, 0.0, fitted)
     return np.array([student(text).scores for text in texts])
+
+
+def _by_words(
+    lesson: Lesson,
+    columns: HashedColumns,
+    learned: npt.NDArray[np.intp],
+    held: npt.NDArray[np.intp],
+    scale: Sequence[float] | None,
+) -> Floats:
+    """(held texts, choices), what a linear student of the same lesson says."""
+    rows = columns.rows(lesson.texts)
+    return said_by(rows[held], columns.fit(rows[learned], lesson.scores[learned], None, scale))
 
 
 def _lowered(found: Threshold) -> Threshold:
     """A threshold is the score of a row, and so of all rows like it: another processor's last digits must not drop them."""
     return replace(found, score=math.floor(found.score / GRAIN) * GRAIN)
-
-
-def _bits(texts: int, choices: int) -> int:
-    """So many that all weights together stay within bounds."""
-    rows = 1 if choices == PAIR else choices
-    return min(FEW_BITS if texts < FEW_ROWS else MANY_BITS, MOST_BITS - (rows - 1).bit_length())
 
 
 def said_by(rows: sparse.csr_matrix, fitted: Fitted) -> Floats:

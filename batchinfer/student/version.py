@@ -10,7 +10,7 @@ class NewerStudent(StoreError):
 
 
 def need_student_libraries() -> None:
-    """Raises MissingExtra where no student could be learned: before hours of work, not after them."""
+    """Raises MissingExtra where no student of any kind could be learned: before hours of work, not after them."""
     try:
         import regex  # noqa: F401
         import scipy  # noqa: F401

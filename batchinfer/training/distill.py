@@ -8,6 +8,7 @@ from batchinfer.errors import UsageError
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Options, prepare, quiet
 from batchinfer.publish.contents import Candidate
+from batchinfer.publish.embeddings import embeddings_of
 from batchinfer.publish.golden import read_golden
 from batchinfer.publish.sliced import check_slices
 from batchinfer.publish.student import Pupil
@@ -31,4 +32,4 @@ def distill(job: Job, data: JobData, options: Options, info: Info = quiet) -> St
         check_slices(job, prepared.query_list.source)
         golden = read_golden(job, prepared.query_list.source.key)
         candidate = Candidate(prepared.workspace, served.folder if served else None, calibration=ScoreSource())
-        return Pupil(candidate, prepared.workspace, golden, info).report
+        return Pupil(candidate, prepared.workspace, golden, embeddings_of(job), info).report

@@ -26,7 +26,7 @@ from batchinfer.versions.student import StudentRecord
 
 SECONDS = re.compile("[0-9]{1,12}s")
 # Fields of sections that older manifests lack.
-BEFORE: Mapping[str, dict[str, Any]] = {"serve": {"on_miss": "miss"}, "student": {"score": None}}
+BEFORE: Mapping[str, dict[str, Any]] = {"serve": {"on_miss": "miss"}, "student": {"score": None, "embeddings": None}}
 KEEP_VERSIONS = Keep(5)  # where an old manifest does not say it
 
 

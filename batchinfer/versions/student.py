@@ -12,7 +12,7 @@ from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.versions.layout import STUDENT
 
 if TYPE_CHECKING:
-    from batchinfer.student.linear import LinearStudent
+    from batchinfer.student.student import Student
 
 ROOM = 4 << 20  # bytes of answers that are kept
 BESIDE = 250  # bytes that keeping an answer takes beside it
@@ -53,7 +53,7 @@ class MissAnswers:
     """Answers what a version does not have, by its student. Threads may share one. Answers that were given last are kept."""
 
     def __init__(
-        self, job: str, column: str, version: int | None, student: LinearStudent, *, calibrated: bool = False
+        self, job: str, column: str, version: int | None, student: Student, *, calibrated: bool = False
     ) -> None:
         """column: whose text the student reads, which is the lookup key.
 
@@ -100,7 +100,7 @@ class MissAnswers:
     def open(cls, folder: Path, job: str, column: str, version: int | None, *, calibrated: bool = False) -> Self:
         """Reads student.npz; the rest as the constructor has it. Raises StoreError for a damaged one, NewerStudent, or MissingExtra."""
         try:
-            from batchinfer.student.linear import LinearStudent
+            from batchinfer.student.file import read_student
         except ModuleNotFoundError as exc:
             raise MissingExtra("numpy or regex, which a student needs,", "student") from exc
         path = folder / STUDENT
@@ -108,4 +108,4 @@ class MissAnswers:
             content = path.read_bytes()
         except OSError as exc:
             raise StoreError(f"{path} is missing or cannot be read: {exc.strerror}.") from exc
-        return cls(job, column, version, LinearStudent.from_bytes(content), calibrated=calibrated)
+        return cls(job, column, version, read_student(content), calibrated=calibrated)

@@ -22,7 +22,7 @@ STUDENT, ROUNDED, MODEL = (
     Likeness(0.83, None, 0.3, 0.11),
 )
 REPORT = StudentReport(
-    "shop", 4_000, 3_000, 1_000, 0, 1, Threshold(0.8125, 0.6, 0.942, 1_000), 0.9, 0.9, 0.6, STUDENT, ROUNDED, 0.55, None,
+    "shop", "linear", 4_000, 3_000, 1_000, 0, 1, Threshold(0.8125, 0.6, 0.942, 1_000), 0.9, 0.9, 0.6, STUDENT, ROUNDED, 0.55, None, None,
     PeopleLikeness(50, STUDENT, MODEL, ROUNDED, 0.62, 40, 36), (StudentSlice("place", None, 250, 0.5, 0.95, FairVerdict.PASS),),
     98_765, None,
 )  # fmt: skip
@@ -62,6 +62,7 @@ def test_what_people_are_told(printed: Callable[..., str]) -> None:
         ({"always": "fruit"}, "Whenever it answers it says fruit"),
         ({"most_frequent": 0.91}, "Always saying the most frequent answer agrees as often"),
         ({"asked": 240, "at_least": 3}, "of 240 live queries that were asked 3 times or more,"),
+        ({"linear": MODEL}, "a linear one 83.0%"),
         ({"asked": 240}, "of 240 live queries,"),
         ({"threshold": None, "problem": "it is too little"}, "A version would have no student: it is too little."),
     ],

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,16 +22,19 @@ from batchinfer.client.types import Outcome
 from batchinfer.core.home import CALIBRATION
 from batchinfer.serve import openapi
 from batchinfer.serve.served_job import ServedJob
+from batchinfer.student.file import read_student
 from batchinfer.student.linear import LinearStudent
+from batchinfer.student.student import Student
 from batchinfer.versions import folders
 from batchinfer.versions import student as students
 from batchinfer.versions.follow import Follower
 from batchinfer.versions.layout import STUDENT
 from batchinfer.versions.student import MissAnswers
 from tests.damage import Damage, cut, edit_manifest, flipped, made_to_fit, next_version, point, without
+from tests.embedded import embeddings_in
 from tests.factories import Templates, World
 from tests.misses.counts import found
-from tests.pupils import CHOICES, four_words, published
+from tests.pupils import CHOICES, four_words, published, student_job
 from tests.serving import Server, eventually, serving
 from tests.tiny import ROOT, Cli
 
@@ -71,8 +75,8 @@ def source(request: pytest.FixtureRequest, shop: World) -> str | Path:
     return request.getfixturevalue("server").url if request.param == "http" else shop.data.root
 
 
-def student_of(world: World) -> LinearStudent:
-    return LinearStudent.from_bytes((folders.folder_of(world.data, 1) / STUDENT).read_bytes())
+def student_of(world: World) -> Student:
+    return read_student((folders.folder_of(world.data, 1) / STUDENT).read_bytes())
 
 
 def conforms(schema: str, content: Any) -> None:
@@ -290,6 +294,27 @@ def test_a_manifest_that_asks_for_a_student_of_another_key(world: World) -> None
     follower.refresh()
     assert follower.followed.snapshot is not None
     assert follower.followed.snapshot.on_miss is None
+
+
+def test_a_student_of_embeddings_answers_words_that_the_list_has_not(
+    templates: Templates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The version has all that it needs, but for the library; without that, the version is served without a student."""
+    world = templates.world(student_job, tmp_path)
+    folder = embeddings_in(world.job.folder / "embeddings")
+    student = {"text": "text", "kind": "model2vec", "embeddings": "embeddings"}
+    world = world.changed(student=student, serve={"on_miss": "student"})
+    world.publish()
+    shutil.rmtree(folder)
+    with Lookup(world.data.root, "shop") as lookup:
+        found = lookup.get(text="quince cherry")
+        assert found is not None
+        assert (found["prediction"], found["source"]) == ("fruit", "student")
+        assert lookup.get(text="zzz") is None
+    monkeypatch.setitem(sys.modules, "batchinfer.student.tokens", None)
+    with Lookup(world.data.root, "shop") as lookup, caplog.at_level(logging.WARNING):
+        assert lookup.get(text="quince cherry") is None
+        assert lookup.get(text=LISTED) is not None
 
 
 def test_choices_with_any_characters() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from batchinfer.student.file import read_student
 from batchinfer.student.learn import GRAIN, Learned, Lesson, learn
-from batchinfer.student.linear import LinearStudent
 from tests.student.test_linear import sentences
 
 ROWS = 400
@@ -23,7 +23,7 @@ def test_the_row_at_the_threshold_is_answered() -> None:
     for kinds in (2, 3):
         lesson, learned = learned_of(kinds)
         assert learned.threshold is not None
-        student = LinearStudent.from_bytes(learned.to_bytes(tuple("abc"[:kinds])))
+        student = read_student(learned.to_bytes(tuple("abc"[:kinds])))
         texts = [text for text, is_held in zip(lesson.texts, lesson.held, strict=True) if is_held]
         said = [student(text) for text in texts]
         assert np.array_equal([answer.scores for answer in said], learned.said)

@@ -13,6 +13,7 @@ import pytest
 
 from batchinfer.errors import StoreError
 from batchinfer.student.features import Features
+from batchinfer.student.file import read_student
 from batchinfer.student.fit import fit, matrix
 from batchinfer.student.learn import said_by
 from batchinfer.student.linear import LinearStudent
@@ -63,7 +64,7 @@ def test_the_file_says_what_the_trainer_said(kinds: int) -> None:
     rows = matrix(Features(BITS), texts)
     fitted = fit(rows, scores)
     made = LinearStudent(tuple(KINDS)[:kinds], 0.5, fitted.weights, fitted.bias)
-    read = LinearStudent.from_bytes(made.to_bytes())
+    read = read_student(made.to_bytes())
     assert (read.choices, read.threshold) == (made.choices, made.threshold)
     assert read.to_bytes() == made.to_bytes()
     logits = rows @ fitted.weights.T + fitted.bias
@@ -161,7 +162,7 @@ def altered(facts: dict[str, Any] | None = None, **arrays: Any) -> bytes:
 def test_a_damaged_file_is_refused(content: bytes) -> None:
     """In a sentence, and nothing in it is ever executed."""
     with pytest.raises(StoreError, match=r"^student\.npz is truncated or corrupt: "):
-        LinearStudent.from_bytes(content)
+        read_student(content)
 
 
 def test_flipped_bytes_are_noticed_or_do_no_harm() -> None:
@@ -171,11 +172,11 @@ def test_flipped_bytes_are_noticed_or_do_no_harm() -> None:
         damaged = bytearray(content)
         damaged[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
         with contextlib.suppress(StoreError):
-            LinearStudent.from_bytes(bytes(damaged))("apple saw")
+            read_student(bytes(damaged))("apple saw")
 
 
-@pytest.mark.parametrize("facts", [{"format": 2}, {"features": 99}])
+@pytest.mark.parametrize("facts", [{"format": 3}, {"features": 99}])
 def test_a_newer_student_is_told_apart(facts: dict[str, Any]) -> None:
     """It is not damaged."""
     with pytest.raises(NewerStudent, match="newer batchinfer"):
-        LinearStudent.from_bytes(altered(facts))
+        read_student(altered(facts))

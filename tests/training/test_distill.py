@@ -11,15 +11,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batchinfer.errors import BatchinferError, NotFound, SpecError, TooFewRows, UsageError
+from batchinfer.errors import BatchinferError, InputError, MissingExtra, NotFound, SpecError, TooFewRows, UsageError
 from batchinfer.job import reader
 from batchinfer.planning.prepare import Options
 from batchinfer.publish.student_report import StudentReport, TurnedOut, VersionStudent
 from batchinfer.publish.student_rows import HELD
 from batchinfer.student.threshold import least_rows
 from batchinfer.training.distill import distill
+from tests.embedded import embeddings_in
 from tests.factories import Templates, World, model_job
 from tests.pupils import ROWS, by_chance, by_words, four_words, student_job
+
+EMBEDDED = {"text": "text", "kind": "model2vec", "embeddings": "embeddings"}
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,51 @@ def test_what_the_one_before_came_to_is_told() -> None:
     assert VersionStudent(None, "it is too little", TurnedOut(0, 0)).message.endswith(none)
 
 
+def test_one_of_embeddings_stands_beside_a_linear_one(made: Templates, tmp_path: Path) -> None:
+    """It is taken since the job says so, and its file is larger by the tokenizer; the report has what the other would be worth."""
+    world = made.world(student_job, tmp_path)
+    linear = learn(world)
+    embeddings_in(world.job.folder / "embeddings")
+    report = learn(world.changed(student=EMBEDDED))
+    assert (report.kind, report.problem) == ("model2vec", None)
+    assert (linear.kind, linear.linear) == ("linear", None)
+    assert abs(report.student.agreement - linear.student.agreement) < 0.1
+    assert report.to_json()["linear"] == pytest.approx(linear.student.to_json(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sections", "kind", "said"),
+    [
+        ({"embeddings": "nowhere"}, InputError, "student.embeddings: the embeddings "),
+        (
+            {"embeddings": "../../elsewhere"},
+            SpecError,
+            "student.embeddings: ../../elsewhere is outside the job's folder",
+        ),
+        ({}, MissingExtra, "wordllama, whose embeddings"),
+    ],
+)
+def test_embeddings_that_cannot_be_had(
+    world: World, sections: dict[str, str], kind: type[BatchinferError], said: str
+) -> None:
+    """It is said before anything is learned, and before a run asks the model."""
+    world = world.changed(student={"text": "text", "kind": "model2vec"} | sections)
+    for act in (learn, World.run):
+        with pytest.raises(kind) as caught:
+            act(world)
+        assert said in str(caught.value)
+
+
+def test_more_choices_than_there_is_room_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a weight for each token and choice."""
+    embeddings_in(world.job.folder / "embeddings")
+    monkeypatch.setattr("batchinfer.student.embeddings.most_choices", lambda _: 1)
+    with pytest.raises(
+        UsageError, match=r"These embeddings have 22 tokens, which allows 1 choices at most: .* or kind: linear"
+    ):
+        learn(world.changed(student=EMBEDDED))
+
+
 def test_a_job_without_answers(tmp_path: Path) -> None:
     """There is nothing in the data folder, or nobody wants a student."""
     world = model_job(tmp_path, {"id": ["a"]})
@@ -164,6 +212,10 @@ def number(score: dict[str, Any]) -> dict[str, Any]:
         ({"input": {"path": "queries.parquet", "key": ["text", "language"]}}, "which is text, language"),
         ({"output": {"type": "text"}}, "student: it learns the scores of choices"),
         ({"student": {"text": "text", "kind": "forest"}}, "student.kind"),
+        (
+            {"student": {"text": "text", "embeddings": "folder"}},
+            "student.embeddings: a linear student has none: add kind: model2vec.",
+        ),
         ({"student": {"text": "text", "agree": 1}}, "student.agree"),
         ({"student": {}}, "student.text"),
         (number({"fruit": 1, "tool": 0, "car": 2}), "student.score.car: there is no such choice in output.choices"),
