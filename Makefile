@@ -76,6 +76,7 @@ bench: setup ## run the benchmarks (an hour, all cores; some need wrk or npm)
 	$(BIN)/python -m benchmarks.experiments
 	$(BIN)/python -m benchmarks.student
 	$(BIN)/python -m benchmarks.distilling
+	$(BIN)/python -m benchmarks.finetuning
 	$(BIN)/python -m benchmarks.soak
 	$(BIN)/python -m benchmarks.hostile
 	$(BIN)/python -m benchmarks.matching

@@ -22,7 +22,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from dataclasses import dataclass
@@ -64,16 +63,8 @@ class Scored:
 
 
 def tweets(sdist: Path) -> pa.Table:
-    """Those that people rated clearly, each once."""
-    made = runpy.run_path(str(JOBS / "sentiment" / "make_queries.py"))
-    with tarfile.open(sdist) as outer, tarfile.open(fileobj=outer.extractfile(made["INNER_TAR"])) as inner:
-        found = made["read_domain"](inner, "tweets")
-    first = {row.sentence: row for row in reversed(found)}
-    rows = [
-        row for row in first.values()
-        if abs(row.rating) >= HALF and made["SHORTEST"] <= len(row.sentence) <= made["LONGEST"]
-        and not made["LOST_CHARACTER"].search(row.sentence)
-    ]  # fmt: skip
+    """Those that people rated clearly, each once: as the script says that made the list of jobs/tweets."""
+    rows = runpy.run_path(str(JOBS / "tweets" / "make_queries.py"))["clear_tweets"](sdist)
     return pa.table({"sentence": [row.sentence for row in rows], "rating": [row.rating for row in rows]})
 
 
