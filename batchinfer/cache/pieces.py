@@ -10,13 +10,16 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.core.database import one, record_batches
+from batchinfer.core.long_json import LONG_JSON, LONG_KEY, shortened_json
 from batchinfer.core.long_texts import (
+    CLOSE,
     DIGESTS_SQL,
     LONG,
+    MOST_TEXT,
+    OPEN_JSON,
     LongTexts,
     is_long,
     lacking,
-    shortened_json,
     text_digest,
     token,
     whole,
@@ -33,7 +36,9 @@ LONG_COLUMNS = {
     "imports": ["query", "prediction", "value"],
 }
 ROWS_AT_ONCE = 1000
-PLAIN, AS_JSON = ("text",), ("prediction", "query", "value")  # columns that may be long
+PLAIN = ("text",)  # columns that may be long
+AS_JSON = {"prediction": LONG_JSON, "query": LONG_KEY, "value": LONG_JSON}  # those of JSON, with how long they may be
+OLD_TOKEN = f'"{OPEN_JSON}[0-9a-f]{{144}}{CLOSE}"'  # of JSON, without the count that it has now
 
 
 class NewTexts:
@@ -45,7 +50,7 @@ class NewTexts:
     def short(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """A row of the cache with tokens in place of its long texts."""
         plain = {name: token(row[name], self._keep) for name in PLAIN if row.get(name) and is_long(row[name])}
-        as_json = {name: shortened_json(row[name], self._keep) for name in AS_JSON if row.get(name)}
+        as_json = {name: shortened_json(row[name], self._keep, most) for name, most in AS_JSON.items() if row.get(name)}
         return {**row, **plain, **as_json}
 
     def _keep(self, digest: bytes, data: bytes) -> None:
@@ -86,9 +91,11 @@ def _insert_pieces(db: duckdb.DuckDBPyConnection, table: str, pieces: Sequence[t
 
 
 def shorten_stored(db: duckdb.DuckDBPyConnection, migration: str) -> None:
-    """After the migration that makes their table: puts tokens in place of the long texts that the cache holds whole."""
-    if "long_texts" in migration:
+    """After the migrations that are about them: puts tokens in place of the long texts that the cache holds whole."""
+    if "TABLE long_texts" in migration:
         shorten_whole(db)
+    elif "long_texts" in migration:
+        _shorten_json(db)
 
 
 def shorten_whole(db: duckdb.DuckDBPyConnection, schema: str = "") -> None:
@@ -99,6 +106,18 @@ def shorten_whole(db: duckdb.DuckDBPyConnection, schema: str = "") -> None:
         sql = f"SELECT rowid, {size} FROM {schema}{table} WHERE ({is_whole}) AND len({digests_sql(columns)}) = 0"
         for rowids in _batches(db.execute(sql).fetchall()):
             _shorten_rows(db, schema, table, rowids)
+
+
+def _shorten_json(db: duckdb.DuckDBPyConnection) -> None:
+    """Puts tokens in place of what is long in JSON that was not long to older programs, or was one token to them."""
+    for table, columns in LONG_COLUMNS.items():
+        own = [name for name in columns if name in AS_JSON]
+        size = " + ".join(f"coalesce(strlen({name}), 0) + {MOST_TEXT} * len({digests_sql([name])})" for name in own)
+        is_old = " OR ".join(
+            f"strlen({name}) > {LONG_JSON} OR regexp_full_match({name}, {literal(OLD_TOKEN)})" for name in own
+        )
+        for rowids in _batches(db.execute(f"SELECT rowid, {size} FROM {table} WHERE {is_old}").fetchall()):
+            _shorten_rows(db, "", table, rowids, partial(whole_stored, db))
 
 
 def _batches(rows: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
@@ -114,11 +133,21 @@ def _batches(rows: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
         yield batch
 
 
-def _shorten_rows(db: duckdb.DuckDBPyConnection, schema: str, table: str, rowids: Sequence[int]) -> None:
+def _shorten_rows(
+    db: duckdb.DuckDBPyConnection,
+    schema: str,
+    table: str,
+    rowids: Sequence[int],
+    made_whole: Callable[[str], str] | None = None,
+) -> None:
+    """made_whole: gives cells of JSON their texts back first."""
     columns, numbers = LONG_COLUMNS[table], ", ".join(map(str, rowids))
     rows = db.execute(f"SELECT rowid, {', '.join(columns)} FROM {schema}{table} WHERE rowid IN ({numbers})").fetchall()
     new = NewTexts()
-    short = [new.short(dict(zip(("id", *columns), row, strict=True))) for row in rows]
+    cells = [dict(zip(("id", *columns), row, strict=True)) for row in rows]
+    if made_whole is not None:
+        cells = [{name: made_whole(cell) if name in AS_JSON else cell for name, cell in row.items()} for row in cells]
+    short = [new.short(row) for row in cells]
     new.store(db, f"{schema}long_texts")
     db.register("short", pa.Table.from_pylist(short))
     changed = ", ".join(f"{name} = s.{name}" for name in columns)

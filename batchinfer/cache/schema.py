@@ -61,6 +61,7 @@ MIGRATIONS: list[tuple[str, str]] = [
         "questions of runs that asked more than one",
         "CREATE TABLE run_questions (run_id INTEGER, fingerprint BLOB, parts VARCHAR);",
     ),
+    ("long lists of JSON among long texts", "SELECT 1 FROM long_texts LIMIT 1;"),
 ]
 
 

@@ -4,7 +4,7 @@ DuckDB works on 2,048 rows at a time, whatever they hold: with texts of megabyte
 than LONG is replaced by a token, and its text goes to a file (`LongTexts`) or, in pieces, to a table of the cache.
 
     text     ─► OPEN  start, stem, digest  CLOSE     48 bytes of the text, a hash of its first 4,096, a hash of all, in hexadecimal
-    JSON     ─► each long string in it so; what is longer than LONG_JSON even then: "OPEN_JSON … CLOSE", of the JSON text
+    JSON     ─► long strings in it so, and what else is long (`core/long_json.py`): "OPEN_JSON  count, start, stem, digest  CLOSE"
 
 Equal texts have equal tokens, texts that begin alike lie together when sorted, and JSON stays JSON. The marks are characters
 that Unicode keeps out of texts; a text that has one all the same is replaced as if it were long.
@@ -30,7 +30,7 @@ from batchinfer.core.memory import batch_bytes
 from batchinfer.errors import StoreError
 
 LONG = 4096  # bytes of a cell
-LONG_JSON = 65_536  # characters of JSON whose strings are short
+COUNT = 8  # digits: how many items a list has that a token stands for; 0 for other JSON
 MOST_TEXT = 1 << 24  # bytes of a text that can be used
 FIRST_INDEX = 1 << 20  # bytes of address space that an index begins with
 OPEN, CLOSE, OPEN_JSON = "\ufdd0", "\ufdd1", "\ufdd2"
@@ -39,6 +39,7 @@ MARK_BYTES = re.compile(b"\xef\xb7[\x90-\x92]")
 START, STEM, DIGEST = 48, 4096, 16
 TOKEN = re.compile(f"{OPEN}([0-9a-f]+){CLOSE}")
 JSON_TOKEN = re.compile(f'"{OPEN_JSON}([0-9a-f]+){CLOSE}"')
+EITHER = re.compile(f"{JSON_TOKEN.pattern}|{TOKEN.pattern}")
 DIGESTS_SQL = f"[{OPEN}{OPEN_JSON}][0-9a-f]*([0-9a-f]{{{2 * DIGEST}}}){CLOSE}"
 """A regular expression for SQL: the digests in a cell, as hexadecimal digits."""
 
@@ -93,34 +94,14 @@ def token(text: str, keep: Keep) -> str:
     return f"{OPEN}{_kept(text, keep)}{CLOSE}"
 
 
-def json_token(text: str, keep: Keep) -> str:
-    """JSON that stands for a whole JSON text, which is kept."""
-    return f'"{OPEN_JSON}{_kept(text, keep)}{CLOSE}"'
+def json_token(text: str, keep: Keep, count: int = 0) -> str:
+    """JSON that stands for a whole JSON text, which is kept. count: of the items of a list."""
+    return f'"{OPEN_JSON}{count:0{COUNT}}{_kept(text, keep)}{CLOSE}"'
 
 
 def short_text(text: str) -> str:
     """A text, or the token that stands for it in tables."""
     return token(text, lambda _digest, _data: None) if is_long(text) else text
-
-
-def shortened_json(text: str, keep: Keep) -> str:
-    """JSON text with tokens in place of its long strings, or of all of it."""
-    if len(text) <= LONG and MARKS.search(text) is None and len(text.encode()) <= LONG:
-        return text
-    short = json.dumps(_short_strings(json.loads(text), keep), ensure_ascii=False)
-    return short if len(short) <= LONG_JSON else json_token(text, keep)
-
-
-def _short_strings(value: Any, keep: Keep) -> Any:
-    if isinstance(value, str):
-        return token(value, keep) if is_long(value) else value
-    if isinstance(value, list):
-        return [_short_strings(item, keep) for item in value]
-    if isinstance(value, dict):
-        return {
-            token(name, keep) if is_long(name) else name: _short_strings(item, keep) for name, item in value.items()
-        }
-    return value
 
 
 def text_digest(data: bytes) -> bytes:
@@ -145,9 +126,14 @@ def whole(text: str, read: Callable[[bytes], bytes]) -> str:
     """A cell with the texts that its tokens stand for. read: gives the text of a digest."""
     if CLOSE not in text:
         return text
-    if match := (TOKEN.fullmatch(text) or JSON_TOKEN.fullmatch(text)):
+    if match := TOKEN.fullmatch(text):
         return read(token_digest(match)).decode()
-    return TOKEN.sub(lambda match: in_json(read(token_digest(match)).decode()), text)
+    return EITHER.sub(lambda match: _in_place(match, read(token_digest(match)).decode()), text)
+
+
+def _in_place(match: re.Match[str], text: str) -> str:
+    """What a token in JSON stands for there."""
+    return text if match[1] else in_json(text)
 
 
 def in_json(text: str) -> str:
@@ -193,10 +179,6 @@ class LongTexts:
     def shortened(self, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         """A column of texts with tokens in place of long ones. Raises StoreError."""
         return shortened_column(column, self.keep)
-
-    def shortened_json(self, text: str) -> str:
-        """JSON text with tokens in place of long strings. Raises StoreError."""
-        return shortened_json(text, self.keep)
 
     def keep(self, digest: bytes, data: bytes) -> None:
         """Notes a text. Raises StoreError."""

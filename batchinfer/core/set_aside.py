@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from typing import Any
 
@@ -12,8 +11,7 @@ import pyarrow as pa
 from batchinfer.core.json_parts import Place, json_parts
 from batchinfer.core.long_texts import (
     CLOSE,
-    JSON_TOKEN,
-    TOKEN,
+    EITHER,
     in_json,
     is_long,
     json_token,
@@ -24,7 +22,6 @@ from batchinfer.core.long_texts import (
 )
 
 AGAIN: Any = object()
-EITHER = re.compile(f"{JSON_TOKEN.pattern}|{TOKEN.pattern}")
 
 
 class SetAside:

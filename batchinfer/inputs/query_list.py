@@ -35,6 +35,7 @@ import pyarrow as pa
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.core.database import one
+from batchinfer.core.long_json import LONG_KEY, shortened_json
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.sql import LISTED, listed, query_json, quoted
 from batchinfer.inputs.misses import COUNT
@@ -151,7 +152,7 @@ class QueryList:
         return batch
 
     def _record(self, row: BadRow) -> dict[str, Any]:
-        query = self.texts.shortened_json(json.dumps(row.query, ensure_ascii=False))
+        query = shortened_json(json.dumps(row.query, ensure_ascii=False), self.texts.keep, LONG_KEY)
         return {
             "row": row.row,
             "query": query,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from batchinfer.core.database import one
+from batchinfer.core.long_json import list_length_sql
 from batchinfer.job.spec import JobSpec
 
 
@@ -14,8 +15,6 @@ def count_emptied(db: duckdb.DuckDBPyConnection, entries: str, spec: JobSpec) ->
         return 0
     value = "TRY_CAST(prediction AS JSON)"
     parts = f"CASE json_type({value}) WHEN 'ARRAY' THEN [{value}] ELSE json_extract({value}, '$.*') END"
-    lengths = (
-        f"list_transform({parts}, lambda part: CASE json_type(part) WHEN 'ARRAY' THEN json_array_length(part) END)"
-    )
+    lengths = f"list_transform({parts}, lambda part: {list_length_sql('part')})"
     found: int = one(db, f"SELECT count(*) FROM {entries} WHERE prediction LIKE '%[]%' AND list_sum({lengths}) = 0")
     return found

@@ -32,6 +32,7 @@ from batchinfer.cache.verdicts import IMPORTS
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import one
 from batchinfer.core.home import JobData
+from batchinfer.core.long_json import list_length_sql
 from batchinfer.core.records import Source, VerdictKind
 from batchinfer.core.sql import json_path, listed, literal
 from batchinfer.job.parts import Part
@@ -237,11 +238,10 @@ def size_sql(spec: JobSpec) -> str:
         return "1"
     places = [json_path(*part.path) for part in _places(spec)]
     if not places:
-        return "CASE WHEN json_type(prediction) = 'ARRAY' THEN json_array_length(prediction) ELSE 1 END"
+        return f"coalesce({list_length_sql('prediction')}, 1)"
+    parts = [f"json_extract(prediction, {literal(place)})" for place in places]
     return " + ".join(
-        f"CASE json_type(prediction, {literal(place)}) WHEN 'ARRAY' THEN json_array_length(prediction, {literal(place)}) "
-        "WHEN 'VARCHAR' THEN 1 ELSE 0 END"
-        for place in places
+        f"coalesce({list_length_sql(part)}, (json_type({part}) = 'VARCHAR')::UBIGINT, 0)" for part in parts
     )
 
 

@@ -22,6 +22,7 @@ from batchinfer.core.database import COPY_OPTIONS, ROW_GROUP, one, record_batche
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import short
+from batchinfer.core.long_json import shortened_json
 from batchinfer.core.long_rows import LONG_TEXTS, has_long_texts, large_group
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.parquet_batches import row_batches
@@ -109,6 +110,6 @@ def _shortened(batch: pa.RecordBatch, texts: LongTexts, *, is_json: bool) -> pa.
     columns = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if name == "prediction" and is_json:
-            column = pa.array([texts.shortened_json(text) for text in column.to_pylist()], pa.string())  # noqa: PLW2901
+            column = pa.array([shortened_json(text, texts.keep) for text in column.to_pylist()], pa.string())  # noqa: PLW2901
         columns[name] = texts.shortened(column) if not (name == "prediction" and is_json) else column
     return pa.table(columns)

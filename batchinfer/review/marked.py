@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from batchinfer.cache import imports, verdicts
+from batchinfer.cache.pieces import AS_JSON
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.columns import query_text
 from batchinfer.core.database import one
+from batchinfer.core.long_json import shortened_json
 from batchinfer.core.records import VerdictKind
 from batchinfer.errors import shortened
 from batchinfer.publish.contents import Candidate
@@ -40,8 +42,8 @@ class MarkedRows:
     def add(self, rows: Sequence[Verdict]) -> None:
         """Adds verdicts to the table."""
         columns = {name: [getattr(row, name) for row in rows] for name in VERDICTS.names}
-        for name in ("query", "value", "prediction"):
-            columns[name] = [text and self._texts.shortened_json(text) for text in columns[name]]
+        for name, most in AS_JSON.items():
+            columns[name] = [text and shortened_json(text, self._texts.keep, most) for text in columns[name]]
         self._insert("INSERT INTO marked FROM batch", pa.Table.from_pydict(columns, VERDICTS))
 
     def _insert(self, sql: str, batch: pa.Table) -> None:

@@ -24,6 +24,7 @@ from batchinfer.core import keys
 from batchinfer.core.columns import query_text
 from batchinfer.core.database import TEXT_ROWS, one, scratch_database
 from batchinfer.core.home import JobData
+from batchinfer.core.long_json import shortened_json
 from batchinfer.core.long_texts import MOST_TEXT, LongTexts, oversized
 from batchinfer.core.records import Info
 from batchinfer.core.sql import quoted
@@ -254,7 +255,7 @@ class _IncomingTable:
     def _insert(self, source: ListSource, good: pa.Table, predictions: pa.Array) -> None:
         own = source.kinds.keys() - {column.name for column in source.key}  # a key column may have either's name
         score, author = (quoted(name) if name in own else "NULL" for name in (SCORE, AUTHOR))
-        short = pa.array([self._texts.shortened_json(text) for text in predictions.to_pylist()], pa.string())
+        short = pa.array([shortened_json(text, self._texts.keep) for text in predictions.to_pylist()], pa.string())
         batch = good.append_column(READY, short)
         for column in source.key:  # keys are hashed of whole texts, and stored as tokens
             batch = batch.append_column(f"{column.name}\x1fshort", self._texts.shortened(good[column.name]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -22,11 +23,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer.cache import imports, store
+from batchinfer.cache import imports, pieces, store
 from batchinfer.cache.schema import MIGRATIONS, MostCached, RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.keys import short
-from batchinfer.core.long_texts import LongTexts
+from batchinfer.core.long_texts import CLOSE, OPEN_JSON, LongTexts, text_digest
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Provenance
 from batchinfer.errors import Busy, StoreError
 from batchinfer.inputs.query_list import BAD_ROWS
@@ -126,6 +127,34 @@ def test_an_older_cache_is_brought_up_to_date(cache: Store, monkeypatch: pytest.
     cache.prepare()
     assert rows(cache, "SELECT name FROM migrations ORDER BY number")[-1] == ("add notes",)
     assert (count(cache), count(cache, "notes")) == (1, 0)
+
+
+def test_long_json_of_an_older_cache_is_shortened(cache: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists that stood whole in a row, and JSON that one token stood for, become what a newer program makes of them."""
+    value = {"names": ["x" * 90] * 200, "sure": True, "note": "y" * 5000}
+    text = json.dumps(value)
+    old = f'"{OPEN_JSON}{"0" * 112}{text_digest(text.encode()).hex()}{CLOSE}"'
+    with monkeypatch.context() as older:
+        older.setattr(store, "MIGRATIONS", MIGRATIONS[:-1])
+        cache.path.unlink()
+        cache.prepare()
+        with cache.open(write=True) as db:
+            pieces.insert(
+                db, "long_texts", [text_digest(text.encode())], {text_digest(text.encode()): text.encode()}.__getitem__
+            )
+            db.execute("INSERT INTO generations (key, prediction) VALUES ('a', ?), ('b', ?)", [text, old])
+            db.execute(
+                "INSERT INTO imports (lookup, query, prediction) VALUES ('a', '{}', ?)", [json.dumps(value["names"])]
+            )
+    cache.prepare()
+    with cache.open() as db:
+        cells = db.execute("SELECT prediction FROM generations UNION ALL SELECT prediction FROM imports").fetchall()
+        assert max(len(cell) for (cell,) in cells) < 500
+        found = [json.loads(pieces.whole_stored(db, cell)) for (cell,) in cells]
+        assert found == [value, value, value["names"]]
+        assert db.execute(
+            "SELECT count(*) FROM generations WHERE json_extract_string(prediction, '$.sure') = 'true'"
+        ).fetchall() == [(2,)]
 
 
 def test_a_failing_migration_leaves_the_cache_as_it_was(cache: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import lmdb
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchinfer.core.long_texts import CLOSE, LONG, LONG_JSON, OPEN, LongTexts, is_long, named, short_text
+from batchinfer.core.long_json import LONG_JSON, list_length_sql, shortened_json
+from batchinfer.core.long_texts import CLOSE, LONG, OPEN, LongTexts, is_long, named, short_text
 from batchinfer.core.memory import VARIABLE
 from batchinfer.errors import StoreError
 
@@ -51,7 +53,7 @@ def test_json_stays_json(tmp_path_factory: pytest.TempPathFactory, parts: list[t
     texts = LongTexts(tmp_path_factory.mktemp("texts"))
     values = [part * times for part, times in parts]
     text = json.dumps({"values": values, "n": 1.5}, ensure_ascii=False)
-    short = texts.shortened_json(text)
+    short = shortened_json(text, texts.keep)
     assert json.loads(short)["n"] == 1.5
     assert texts.whole(short) == text
     assert short == text or len(short) < len(text)
@@ -61,9 +63,30 @@ def test_json_stays_json(tmp_path_factory: pytest.TempPathFactory, parts: list[t
 def test_json_of_many_short_strings_is_replaced_as_a_whole(texts: LongTexts) -> None:
     """Where no string is long but all of them together are, one token stands for the JSON text."""
     text = json.dumps(["word"] * LONG_JSON)
-    short = texts.shortened_json(text)
+    short = shortened_json(text, texts.keep)
     assert isinstance(json.loads(short), str)
     assert texts.whole(short) == text
+
+
+def test_of_long_json_plain_values_and_lengths_are_found(texts: LongTexts) -> None:
+    """One token stands for each long list, so that SQL finds the rest, and how many items it has."""
+    names = [f"name {number} {'x' * LONG if number == 7 else ''}" for number in range(3000)]
+    value = {"names": names, "few": ["a", "b"], "of": {"sure": True, "deep": [names]}, "one": "a", "none": []}
+    text = json.dumps(value, ensure_ascii=False)
+    short = shortened_json(text, texts.keep)
+    assert len(short) < LONG_JSON / 8
+    assert texts.whole(short) == text
+    places = ["$.names", "$.few", "$.of.deep", "$.one", "$.none", "$.not", "$.of"]
+    lengths = ", ".join(list_length_sql(f"json_extract(value, '{place}')") for place in places)
+    with duckdb.connect() as db:
+        sql = f"SELECT {lengths}, json_extract_string(value, '$.of.sure') FROM (SELECT ?::VARCHAR AS value)"
+        assert db.execute(sql, [short]).fetchall() == [(3000, 2, 1, None, 0, None, None, "true")]
+        all_of_it = shortened_json(json.dumps(names), texts.keep)
+        of_all = db.execute(
+            f"SELECT {list_length_sql('value')} FROM (SELECT ?::VARCHAR AS value)",
+            [all_of_it],
+        )
+        assert of_all.fetchall() == [(3000,)]
 
 
 def test_equal_texts_have_equal_tokens_and_those_that_begin_alike_lie_together() -> None:

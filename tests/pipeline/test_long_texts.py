@@ -128,6 +128,43 @@ def test_long_json_of_short_strings_is_published(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.long
+def test_rows_of_long_json_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of them lie together among short ones: they are published, compared, reviewed, exported, and chained."""
+    monkeypatch.setenv(VARIABLE, "40MB")
+    count, first, last = 900, 300, 600
+    values: list[dict[str, Any]] = [
+        {
+            "names": [f"{number} {place} {'y' * 80}" for place in range(600 if first <= number < last else 1)],
+            "sure": True,
+        }
+        for number in range(count)
+    ]
+    keys = [f"k{number}" for number in range(count)]
+    schema = {"output": {"type": "json", "schema": {}}}
+    world = model_job(tmp_path, {"id": keys, "text": keys}, gate=LENIENT, **schema)
+    world.answer(lambda row: json.dumps(values[int(row["id"][1:])]))
+    assert world.publish().version == 1
+    assert body(world, id=f"k{first}") == values[first]
+    for number in range(first, last):
+        values[number]["names"][-1] = "another"
+    world.answer(lambda row: json.dumps(values[int(row["id"][1:])]), refresh=True)
+    assert sum(json.loads(row["value"]) == values[int(row["id"][1:])] for row in world.review()) == count
+    assert world.publish().version == 2
+    compared = diff.compare(world.data, ["1", "2"], OutputFile.of(tmp_path / "diff.parquet"), 5)
+    assert (compared.added, compared.removed, compared.changed) == (0, 0, last - first)
+    export.export(world.job, world.data, Options(), OutputFile.of(tmp_path / "out.parquet"))
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert all(json.loads(row["prediction"]) == values[int(row["id"][1:])] for row in rows)
+    chained = {"job": "shop", "key": ["id"]}
+    second = model_job(
+        tmp_path / "next", {"id": ["unused"]}, name="second", input=chained, prompt={"template": "{{ prediction }}"}
+    )
+    second = dataclasses.replace(second, data=JobData(world.data.root, "second"))
+    with second.prepared() as prepared:
+        assert prepared.plan.counts.to_generate == count
+
+
+@pytest.mark.long
 def test_long_json_of_short_strings_is_reviewed_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is joined and sorted by tokens, too, a review has it whole and reads it back, and only other values differ."""
     monkeypatch.setattr(long_rows, "LARGE_GROUP", 1 << 16)
