@@ -1,6 +1,6 @@
 """Rows per second of scores: a choice of one token, choices as wholes, and likelihoods, of the same prompts.
 
-    python -m benchmarks.scores [--rows 200] [--rounds 3]
+    python -m benchmarks.scores [--rows 200] [--rounds 5]
 
 One engine with the bundled model takes all kinds in turns. Prompts share no prefix and end with the same
 question; no answer is in any cache. The whole choices are two of two to three tokens, and so are
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from batchinfer.engines.devices import place_here
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.tokenizer import Tokenizer
+from benchmarks.serving import spread
 
 WORDS = 40  # of a prompt
 LETTERS = "abcdefghijklmnoprstuvw"
@@ -48,7 +48,7 @@ def main() -> None:
     """Measures, and prints a line for each kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
 
     folder = bundled.shared_folder()
@@ -74,8 +74,8 @@ def main() -> None:
                 rates[name].append(arguments.rows / (time.monotonic() - began))
     print(f"{sum(len(prompt.token_ids) for prompt in asked) / arguments.rows:.0f} tokens per prompt")
     for name, measured in rates.items():
-        ratio = statistics.median(rate / base for rate, base in zip(measured[1:], rates[FIRST_TOKEN][1:], strict=True))
-        print(f"{name}: {statistics.median(measured[1:]):.1f} rows/s, {ratio:.2f} of a choice of one token")
+        ratios = [rate / base for rate, base in zip(measured[1:], rates[FIRST_TOKEN][1:], strict=True)]
+        print(f"{name}: {spread(measured[1:], 1)} rows/s, {spread(ratios)} of a choice of one token")
 
 
 if __name__ == "__main__":

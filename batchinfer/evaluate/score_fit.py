@@ -69,9 +69,12 @@ class FittedScores:
 
 
 def verdicts_missing(right: int, wrong: int) -> int:
-    """About how many more verdicts are needed before anything can be learned; 0 if there are enough."""
+    """About how many more verdicts are needed before anything can be learned; 0 if there are enough.
+
+    By the share of the rarer kind among those that there are, as if there were one more of each: none of a few is not none at all.
+    """
     count, fewer = right + wrong, min(right, wrong)
-    rate = max(fewer / count if count else 0.5, 0.1)
+    rate = (fewer + 1) / (count + 2)
     return max(FEWEST - count, math.ceil((FEWEST_OF_A_KIND - fewer) / rate), 0)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
@@ -70,6 +71,25 @@ def test_commands_in_the_docs_parse(page: Path) -> None:
             check_parses(line)
         except click.ClickException as exc:
             pytest.fail(f"{page.name}: {line}: {exc.format_message()}")
+
+
+def test_comparisons_in_the_docs_have_their_examples() -> None:
+    """No `eval` in a code block asks for more examples than its job has to draw from."""
+    asked = [shlex.split(line, comments=True) for page in PAGES for line in commands_in(page)]
+    compared = [words for words in asked if words[1] == "eval" and "--shots" in words and words[2] in JOB_FILES]
+    assert compared
+    for words in compared:
+        most = max(int(shots) for shots in words[words.index("--shots") + 1].split(","))
+        assert most <= examples_of(words[2]), words
+
+
+def examples_of(name: str) -> int:
+    """How many an example job has to draw from."""
+    spec = yaml.safe_load(JOB_FILES[name])
+    pool = spec.get("eval", {}).get("pool")
+    if pool:
+        return int(pq.read_metadata(ROOT / "jobs" / name / (pool if isinstance(pool, str) else pool["path"])).num_rows)
+    return len(spec["prompt"].get("examples", []))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

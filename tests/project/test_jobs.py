@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import runpy
@@ -37,6 +38,7 @@ from tests.tiny import RecordingConsole
 JOBS = Path(__file__).parents[2] / "jobs"
 SYNONYMS, CHECK, LIKELIHOOD = "vaccine_synonyms", "vaccine_synonyms_check", "vaccine_synonyms_likelihood"
 MAKE: dict[str, Any] = runpy.run_path(str(JOBS / SYNONYMS / "make_queries.py"))
+JUDGE: dict[str, Any] = runpy.run_path(str(JOBS / CHECK / "judge.py"))
 
 
 def job(name: str) -> Job:
@@ -236,6 +238,43 @@ def test_every_own_name_is_found_in_every_language(tmp_path: Path) -> None:
             for languages in ([], [tag]):
                 [brand] = version.matcher.find(text, languages=languages)
                 assert (brand.text, brand.names[0].concept) == ("Moderna", "Moderna")
+
+
+@pytest.mark.parametrize(
+    ("vaccine", "language", "term", "verdict"),
+    [
+        ("Moderna", "de", "Moderna-Impfstoff", "accept"),
+        ("Moderna", "fr", "Vaccin  MODERNA", "accept"),
+        ("Moderna", "fr", "vaccin de Moderna", "accept"),
+        ("Moderna", "de", "Impfstoff de Moderna", "reject"),
+        ("Moderna", "bg", "ваксина Moderna", "accept"),
+        ("Moderna", "ja", "Modernaワクチン", "accept"),
+        ("Moderna", "ja", "モデルナ", "accept"),
+        ("Moderna", "es", "Spikevax", "accept"),
+        ("mRNA vaccine", "de", "mRNA-Impfstoff", "accept"),
+        ("mRNA vaccine", "de", "mRNA", "reject"),
+        ("inactivated vaccine", "de", "Inactivated vaccine", "accept"),
+        ("inactivated vaccine", "de", "Impfstoff inactivated vaccine", "reject"),
+        ("Moderna", "de", "Impfstoff", "reject"),
+        ("Moderna", "de", "vaccin Moderna", "reject"),
+        ("Janssen", "de", "Moderna-Impfstoff", "reject"),
+        ("Moderna", "xx", "Moderna", "reject"),
+        ("Moderna", "en", "'-Moderna", "reject"),
+    ],
+)
+def test_the_rule_that_stands_in_for_people(
+    tmp_path: Path, vaccine: str, language: str, term: str, verdict: str
+) -> None:
+    """A name alone or beside its language's word for vaccine is right; what people marked, and every other cell, stays."""
+    path = tmp_path / "sample.csv"
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["vaccine", "language", "value", "verdict", "check"])
+        rows.writerows([[vaccine, language, term, "", "7"], [vaccine, language, term, "correct", "8"]])
+    assert JUDGE["mark"](path) == (1, int(verdict == "accept"))
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        marked = list(csv.reader(file))
+    assert marked[1:] == [[vaccine, language, term, verdict, "7"], [vaccine, language, term, "correct", "8"]]
 
 
 # With the real model.
