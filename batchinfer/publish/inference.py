@@ -131,8 +131,11 @@ class Precision:
         """Why there is no figure, a sentence; None where there is one."""
         if self.estimate is not None:
             return None
+        if not self.rows:
+            return f"it serves no {self.of} of the model"
         count = "counts" if self.verdicts == 1 else "count"
-        said = f"{counted(self.verdicts, 'verdict')} of samples {count} here, and at least {FEWEST} are needed"
+        needed = f"at least {FEWEST}" if self.rows > FEWEST else f"those on all {self.rows} {self.of} that are served"
+        said = f"{counted(self.verdicts, 'verdict')} of samples {count} here, and {needed} are needed"
         if self.others:
             said += (
                 f"; {counted(self.others, 'verdict')} of other reviews cannot be used, since those rows were not drawn by chance, "

@@ -86,7 +86,7 @@ class SampledPrecision:
             right = min(part * whole.size, served)
             return (right + given + of_rest * rest) / total
 
-        if known is None and (rest or not total):
+        if known is None and given < total:  # what nobody judged is not wrong
             enough = False
         return Precision(
             estimate=share(value, value) if enough else None,

@@ -372,3 +372,19 @@ def test_a_sample_of_all_that_a_checking_job_judged(tmp_path: Path) -> None:
     assert after["rows"] == 80 + len(rows) - len(above) - sum(not right[row["term"]] for row in above)
     assert after["verdicts"] == len(above)
     assert after["low"] < truth < after["high"] < 1
+
+
+def test_what_nobody_judged_has_no_figure(tmp_path: Path) -> None:
+    """Verdicts on what is not served say nothing of what is: neither that it is right, nor that it is wrong."""
+    terms = [f"term {number}" for number in range(40)]
+    job = CHECK | {"match": CHECK["match"] | {"min_score": 0.8}}
+    world = model_job(tmp_path, {"thing": ["x"] * 40, "term": terms}, **job, gate=LENIENT)
+    world.answer(lambda row: scores(0.9 if row["term"] in ("term 1", "term 2") else 0.6))
+    world.publish()
+    rows = drawn(world, 40, everything=True)
+    judged(world, [row for row in rows if float(row["score"]) < 0.8], lambda row: row["term"] == "term 3")
+    with pytest.raises(NotFound, match=r"0 verdicts of samples .* those on all 2 terms that are served are needed") as told:
+        figure(world)
+    assert "precision shop --sample 2 " in str(told.value.fix)
+    judged(world, [row for row in rows if float(row["score"]) > 0.8], lambda row: row["term"] == "term 1")
+    assert (figure(world)["estimate"], figure(world)["verdicts"]) == (0.5, 2)
