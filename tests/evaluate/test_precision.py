@@ -374,6 +374,7 @@ def test_a_sample_of_all_that_a_checking_job_judged(tmp_path: Path) -> None:
     assert after["low"] < truth < after["high"] < 1
 
 
+@pytest.mark.long
 def test_what_nobody_judged_has_no_figure(tmp_path: Path) -> None:
     """Verdicts on what is not served say nothing of what is: neither that it is right, nor that it is wrong."""
     terms = [f"term {number}" for number in range(40)]
@@ -383,7 +384,9 @@ def test_what_nobody_judged_has_no_figure(tmp_path: Path) -> None:
     world.publish()
     rows = drawn(world, 40, everything=True)
     judged(world, [row for row in rows if float(row["score"]) < 0.8], lambda row: row["term"] == "term 3")
-    with pytest.raises(NotFound, match=r"0 verdicts of samples .* those on all 2 terms that are served are needed") as told:
+    with pytest.raises(
+        NotFound, match=r"0 verdicts of samples .* those on all 2 terms that are served are needed"
+    ) as told:
         figure(world)
     assert "precision shop --sample 2 " in str(told.value.fix)
     judged(world, [row for row in rows if float(row["score"]) > 0.8], lambda row: row["term"] == "term 1")

@@ -205,7 +205,8 @@ def test_separable_rows_have_finite_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "more"), [(0, 0, FEWEST), (20, 20, 10), (60, 10, 33), (60, 0, 930), (6, 144, 196), (30, 30, 0), (85, 15, 0)]
+    ("right", "wrong", "more"),
+    [(0, 0, FEWEST), (20, 20, 10), (60, 10, 33), (60, 0, 930), (6, 144, 196), (30, 30, 0), (85, 15, 0)],
 )
 def test_how_many_verdicts_are_missing(right: int, wrong: int, more: int) -> None:
     """Fifty, and fifteen of each kind, which take as long to come by as they are rare."""
