@@ -197,22 +197,32 @@ def expected_parts(spec: JobSpec) -> dict[str, Any]:
     }
 
 
+def named_answer(spec: JobSpec) -> str | None:
+    """The prediction that a checking job's match section names for its terms, as JSON text; None where it names none."""
+    value = expected_parts(spec).get("prediction")
+    if value is None:
+        return None
+    text = value if isinstance(value, str) or spec.output.is_json else json.dumps(value)
+    return json.dumps(text, ensure_ascii=False)
+
+
 def answer_of(spec: JobSpec) -> str:
     """The answer that a row of `imports` carries, as JSON text; NULL where it carries none.
 
-    A term that people accepted has the prediction that the match section wants now, whatever that was at the time.
+    A term that people accepted has the prediction that the match section wants now, whatever that was at the time; once it
+    wants none, the one that it wanted then.
     """
-    expected = expected_parts(spec)
-    if not expected:
-        return "prediction"
-    answer = "prediction"
-    if "prediction" in expected:
-        value = expected.pop("prediction")
-        text = value if isinstance(value, str) or spec.output.is_json else json.dumps(value)
-        answer = literal(json.dumps(text, ensure_ascii=False))
-    for name, value in expected.items():  # a place in the model's own value, the rest of which stays
-        patch = reduce(lambda inner, field: {field: inner}, reversed(Part.parse(name).path), value)
+    expected, named = expected_parts(spec), named_answer(spec)
+    answer = "prediction" if named is None else literal(named)
+    for name in [
+        name for name in expected if name != "prediction"
+    ]:  # a place in the model's own value, the rest of which stays
+        patch = reduce(lambda inner, field: {field: inner}, reversed(Part.parse(name).path), expected[name])
         answer = f"json_merge_patch(coalesce({answer}, '{{}}'), {literal(json.dumps(patch, ensure_ascii=False))})"
+    if not expected and is_checking(spec) and spec.output.choices:  # it was not always written down what it wanted
+        answer = f"coalesce(prediction, {literal(json.dumps(spec.output.choices[0], ensure_ascii=False))})"
+    if answer == "prediction":
+        return answer
     return f"CASE WHEN verdict = '{VerdictKind.ACCEPT}' AND value IS NULL THEN {answer}::VARCHAR ELSE prediction END"
 
 

@@ -112,13 +112,12 @@ def _draw(
 
 def _said(report: VersionPrecision) -> str:
     """The figure, and what it rests on, as sentences."""
-    found = report.found
+    found, version = report.found, f"Version {report.version} of {report.job}"
     said = [
-        (
-            f"Version {report.version} of {report.job}: {percent(found.estimate)} of the {found.of} are right "
-            f"(95 % interval {percent(found.low)} to {percent(found.high)}), by {counted(found.verdicts, 'verdict')} "
-            f"on samples of {found.rows:,}."
-        )
+        f"{version}: {percent(found.estimate)} of the {found.of} are right (95 % interval {percent(found.low)} to "
+        f"{percent(found.high)}), by {counted(found.verdicts, 'verdict')} on samples of {found.rows:,}."
+        if found.verdicts
+        else f"{version}: all that is served ({found.rows:,} {found.of}) is there by people's word alone, and counts as right."
     ]
     if found.covered < found.rows:
         said.append(

@@ -129,6 +129,8 @@ def _precise(limit: float, found: Precision) -> Check:
     passed = found.estimate is not None and low >= limit
     if found.estimate is None:
         message = f"{found.problem} (a lower end of at least {limit:.1%} wanted"
+    elif not found.verdicts:
+        message = f"all that is served ({found.rows:,} {found.of}) is there by people's word alone (at least {limit:.1%} wanted"
     else:
         message = (
             f"{found.estimate:.1%} of the {found.of} are right by {counted(found.verdicts, 'verdict')}, "

@@ -316,9 +316,7 @@ class TermSubject(Subject):
 
     def verdicts(self, row: ReviewRow, verdict: VerdictKind, correction: Correction | None) -> list[Verdict]:
         """A correction is two: the old term is rejected, and the new one accepted."""
-        # Then the match section says what an accepted term has.
-        fixed = "prediction" in verdicts.expected_parts(self._spec)
-        accepted = None if fixed else self._stored(str(row.prediction))
+        accepted = verdicts.named_answer(self._spec) or self._stored(str(row.prediction))
         answer = accepted if verdict == VerdictKind.ACCEPT else None
         own = Verdict(
             row.line, row.place, row.lookup_hash, _as_json(row.query), verdict, None, answer, row.author, row.sample

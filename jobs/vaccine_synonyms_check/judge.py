@@ -1,6 +1,6 @@
 """Marks a review of this job by a written rule, to try the chain where nobody is at hand who reads 57 languages.
 
-    batchinfer precision vaccine_synonyms_check --sample 200 --all --out sample.csv
+    batchinfer precision vaccine_synonyms_check --sample 150 --all --out sample.csv
     python jobs/vaccine_synonyms_check/judge.py sample.csv
     batchinfer import vaccine_synonyms_check sample.csv --author "a rule"
 

@@ -391,3 +391,33 @@ def test_what_nobody_judged_has_no_figure(tmp_path: Path) -> None:
     assert "precision shop --sample 2 " in str(told.value.fix)
     judged(world, [row for row in rows if float(row["score"]) > 0.8], lambda row: row["term"] == "term 1")
     assert (figure(world)["estimate"], figure(world)["verdicts"]) == (0.5, 2)
+
+
+@pytest.mark.long
+def test_what_people_accepted_needs_no_score(tmp_path: Path) -> None:
+    """Whatever the match section wanted when it was accepted, and wants now: it is served, and right by people's word alone."""
+    terms = [f"term {number}" for number in range(4)]
+    job = CHECK | {"match": CHECK["match"] | {"min_score": 0.8}}
+    world = model_job(tmp_path, {"thing": ["x"] * 4, "term": terms}, **job, gate=LENIENT)
+    world.answer(lambda row: scores(0.3 + int(row["term"][5:]) / 10))
+    world.publish()
+    judged(world, drawn(world, 4, everything=True), lambda row: row["term"] == "term 0")
+    with world.store.open() as db:
+        assert db.execute("SELECT prediction FROM imports WHERE verdict = 'accept'").fetchall() == [('"Yes"',)]
+    for where in ({"prediction": "Yes"}, {}):
+        world = world.changed(match=CHECK["match"] | {"min_score": 0.8, "where": where})
+        world.publish()
+        assert served_rows(world) == [("term 0", "Yes", None, "review")]
+        result = CliRunner().invoke(cli, ["--home", str(world.data.root), "precision", str(world.job.folder)])
+        assert "all that is served (1 terms) is there by people's word alone" in " ".join(result.output.split())
+    with world.store.open(write=True) as db:  # as it was written once
+        db.execute("UPDATE imports SET prediction = NULL WHERE verdict = 'accept'")
+    world.publish()
+    assert served_rows(world) == [("term 0", "Yes", None, "review")]
+
+
+def served_rows(world: World) -> list[tuple[Any, ...]]:
+    """Term, prediction, score and source of what the newest version holds."""
+    newest = max(world.data.versions.glob("0*"))
+    rows = pq.read_table(newest / "predictions.parquet").to_pylist()
+    return [(row["term"], row["prediction"], row["score"], row["source"]) for row in rows]
