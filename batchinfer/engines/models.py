@@ -20,6 +20,7 @@ from batchinfer.job.reader import Job
 
 SHOWN_DIGITS = 12  # of a commit or digest
 LOADED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")  # files of a hub model that training looks at
+OTHER_FORMS = ("*/*", "consolidated*")  # the same weights once more, as others load them
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ def files_of(source: str, revision: str | None) -> Path | None:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(source, revision=revision, allow_patterns=list(LOADED)))
+        wanted = {"allow_patterns": list(LOADED), "ignore_patterns": list(OTHER_FORMS)}
+        return Path(snapshot_download(source, revision=revision, **wanted))
     except Exception:  # noqa: BLE001 - no hub, no network, no room: what loads the model says so with its reasons
         return None
 

@@ -160,9 +160,10 @@ def _section(job: Job) -> FinetuneSpec:
 
 
 def _without_adapter(job: Job) -> Job:
-    """The job as the base model is asked it."""
+    """The job as the base model alone is asked it: what it learns may become the adapter of a cascade's large one."""
     assert job.spec.model is not None  # a job with the section finetune has one
-    return replace(job, spec=job.spec.model_copy(update={"model": job.spec.model.model_copy(update={"adapter": None})}))
+    model = job.spec.model.model_copy(update={"adapter": None, "cascade": None})
+    return replace(job, spec=job.spec.model_copy(update={"model": model}))
 
 
 def _pupil(base: Job, data: JobData, spec: FinetuneSpec, options: Options, console: TrainingConsole) -> _Pupil:

@@ -68,8 +68,10 @@ def test_files_of_a_hub_model_are_those_in_the_hubs_cache(folder: Path, monkeypa
     """Of its commit; where they cannot be had nobody guesses. A folder is its own."""
     asked = list[tuple[str, str | None]]()
 
-    def snapshot(source: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def snapshot(source: str, *, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
         asked.append((source, revision))
+        assert {"*.json", "*.safetensors"} <= set(allow_patterns)
+        assert "*/*" in ignore_patterns
         if source == "org/gone":
             raise OSError(source)
         return str(folder)

@@ -139,6 +139,14 @@ def test_it_is_trained_on_the_base_model(world: World, stage: Stage) -> None:
     assert len({course.digest for course in stage.courses}) == 1
 
 
+def test_a_cascade_trains_the_adapter_that_it_waits_for(world: World, stage: Stage) -> None:
+    """The large model's adapter need not be there: the small one is trained, as in a job that asks it alone."""
+    report = train(world)
+    large = {"id": "./model", "adapter": "adapters/not-yet"}
+    cascade = world.changed(model={"id": "./model", "cascade": {"large": large}})
+    assert train(cascade).digest == report.digest
+
+
 def test_one_that_vllm_computes_otherwise_is_not_kept(world: World, stage: Stage) -> None:
     """The checkpoint is, so that nothing need be trained again."""
     stage.fails = ModelError("The adapter is not kept.")
