@@ -42,7 +42,7 @@ ifeq ($(strip $(ARGS)),)
 	set +m
 	trap 'exit 130' INT
 	failed=0
-	TMPDIR=$$folder $(BIN)/pytest -n $(WORKERS) -m "not slow" --durations=15 || failed=$$?
+	TMPDIR=$$folder $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" --durations=15 || failed=$$?
 	echo "The tests that load a model or build an image:"
 	tail -f -n +1 --pid=$$slow "$$folder/slow"
 	wait $$slow || failed=$$?

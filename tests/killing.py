@@ -14,7 +14,7 @@ _PROCESSES = multiprocessing.get_context("forkserver")
 # The work and what it is given should lie in these: each process would import a module of tests for itself.
 _PROCESSES.set_forkserver_preload([
     "tests.factories", "batchinfer.maintenance.erase", "batchinfer.maintenance.repair", "batchinfer.misses.collector",
-    "batchinfer.pipeline.prune", "batchinfer.versions.replication",
+    "batchinfer.pipeline.prune", "batchinfer.versions.replication", "pandas",  # which pyarrow would load in each
 ])  # fmt: skip
 SECONDS = 60
 

@@ -27,7 +27,7 @@ import pytest
 import yaml
 
 from batchinfer.cache.store import Store
-from batchinfer.cli.main import main
+from batchinfer.cli.main import dispatch, main
 from batchinfer.core.home import JobData
 from batchinfer.engines.devices import Placement
 from batchinfer.engines.pool import EnginePool
@@ -293,7 +293,7 @@ class Done:
 
 
 class Cli:
-    """Calls `batchinfer` in this process, through its entry point, with the scripted engine in place of vLLM.
+    """Calls `batchinfer` in this process, as its entry point does, with the scripted engine in place of vLLM.
 
     home: the data folder. Temporary files, and the locks of devices with them, lie beside it.
     """
@@ -318,7 +318,7 @@ class Cli:
         self._monkeypatch.setattr(sys, "argv", ["batchinfer", *map(str, arguments)])
         self._capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            main()
+            dispatch()
         out, err = self._capsys.readouterr()
         assert isinstance(ended.value.code, int)
         return Done(ended.value.code, out, err)

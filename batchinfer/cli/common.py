@@ -20,11 +20,11 @@ from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, UsageError, did_you_mean, shortened
-from batchinfer.job import reader
-from batchinfer.job.reader import Job
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from batchinfer.job.reader import Job
 
 WIDE = 60  # characters of a cell
 LONG_WORD = 16  # characters of a word that is not broken in a table; longer ones are paths and the like
@@ -59,6 +59,8 @@ def format_option(formats: Sequence[OutputFormat] = FORMATS) -> Callable[[Callab
 
 def open_job(name: str) -> tuple[Job, JobData]:
     """The job of that name or path, or the one that the data folder knows by that name; and its part of the data folder."""
+    from batchinfer.job import reader
+
     try:
         job = reader.load(name, os.environ)
     except reader.NoJobFile:
@@ -71,6 +73,8 @@ def open_job(name: str) -> tuple[Job, JobData]:
 
 def _known_job(name: str) -> Job | None:
     """The job whose file the data folder has noted under this name, if it still is there, and has that name."""
+    from batchinfer.job import reader
+
     bound = JobData(data_dir(), name).record().get("job_file") if re.fullmatch(JOB_NAME, name) else None
     if bound is None or not Path(bound).is_file():
         return None
@@ -103,6 +107,8 @@ def served_data(name: str) -> JobData:
     """
     data = JobData(data_dir(), name)
     if not (re.fullmatch(JOB_NAME, name) and data.is_known):
+        from batchinfer.job import reader  # which takes as long as all else that a look-up loads
+
         try:
             data = JobData(data.root, reader.load(name, os.environ).name)
         except reader.NoJobFile as exc:

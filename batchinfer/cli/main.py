@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from batchinfer.cli.usage import Group, usage_sentence
+from batchinfer.core.spared import spare_pandas
 from batchinfer.core.version import __version__
 from batchinfer.errors import (
     BatchinferError,
@@ -117,7 +118,13 @@ def cli(ctx: click.Context) -> None:
 
 
 def main() -> None:
-    """Entry point: errors become one sentence on stderr, with --json a value on stdout, and the contract's exit code."""
+    """Entry point of the process."""
+    spare_pandas()
+    dispatch()
+
+
+def dispatch() -> None:
+    """Runs the command; errors become one sentence on stderr, with --json a value on stdout, and the contract's exit code."""
     for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8; in JSON such escapes are right, too
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

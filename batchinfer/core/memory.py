@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -52,8 +53,9 @@ def _of_machine() -> int | None:
     return None if match is None else int(match[1]) << 10
 
 
+@functools.cache  # a handful of files, for each of the databases that a small command opens
 def _of_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The least of the limits on this process's control groups; None without one."""
+    """The least of the limits on this process's control groups, as they are at first; None without one."""
     limits: list[str] = []
     for line in _content(Path("/proc/self/cgroup")).splitlines():
         _, controllers, path = line.split(":", 2)

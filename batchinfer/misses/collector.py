@@ -24,6 +24,7 @@ from threading import Event, Lock, Thread
 
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
+from batchinfer.core.spared import spare_pandas
 from batchinfer.errors import StoreError
 from batchinfer.misses.counter import Miss, day_of, read_spooled, spooled
 
@@ -172,4 +173,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    spare_pandas()
     main()

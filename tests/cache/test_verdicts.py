@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,40 +106,46 @@ def expected(acts: list[Act]) -> tuple[set[str], str | None]:
     return rejected, None if answer in rejected else answer
 
 
-def record(db: duckdb.DuckDBPyConnection, number: int, act: Act) -> None:
-    """Stores an act as the import of that number."""
-    word, value, corrected = act
-    answer = {"import": value, "correct": corrected}.get(word)
-    verdict, judged = (None, None) if word == "import" else (word, json.dumps(value))
-    db.execute(
-        "INSERT INTO cache.imports (import_id, lookup, prediction, value, verdict) VALUES (?, 'key'::BLOB, ?, ?, ?)",
-        [number, None if answer is None else json.dumps(answer), judged, verdict],
-    )
+def record(db: duckdb.DuckDBPyConnection, acts: list[Act]) -> None:
+    """Stores each act as an import of its own, and nothing else."""
+    db.execute("DELETE FROM cache.imports")
+    for number, (word, value, corrected) in enumerate(acts, 1):
+        answer = {"import": value, "correct": corrected}.get(word)
+        verdict, judged = (None, None) if word == "import" else (word, json.dumps(value))
+        db.execute(
+            "INSERT INTO cache.imports (import_id, lookup, prediction, value, verdict) VALUES (?, 'key'::BLOB, ?, ?, ?)",
+            [number, None if answer is None else json.dumps(answer), judged, verdict],
+        )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(ACTS.filter(lambda act: act[0] != "correct" or act[1] != act[2])), st.booleans())
-@pytest.mark.long
-def test_the_last_word_on_a_value_holds(acts: list[Act], as_json: bool) -> None:
-    """Whatever people said in which order: rejected is what was rejected last, and the last answer stands unless it is."""
-    output = "output: {type: json, schema: {}}" if as_json else ""
-    spec = reader.parse(f"name: shop\ninput: {{path: q.parquet, key: [id]}}\n{output}", "job.yaml")
-    quote = json.dumps if as_json else str
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with an empty cache attached."""
     with duckdb.connect() as db:
         db.execute("ATTACH ':memory:' AS cache")
         db.execute("USE cache")
         for _, statements in MIGRATIONS:
             db.execute(statements)
         db.execute("USE memory")
-        for number, act in enumerate(acts, 1):
-            record(db, number, act)
-        resolved = Verdicts(db, spec)
-        for step in (resolved._add_canonical, resolved._read, resolved._judge):  # as `resolve` does, with no list
-            step()
-        hashes = {row[0] for row in db.execute("SELECT value FROM rejected").fetchall()}
-        found = {text: one(db, f"SELECT {verdicts.hashed(spec, literal(quote(text)))}") in hashes for text in "xyz"}
-        stands = [row[0] for row in db.execute(f"SELECT prediction FROM ({resolved.answers_sql})").fetchall()]
-        answered = db.execute(f"SELECT lookup_hash FROM {resolved._answered_sql}").fetchall()
+        yield db
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ACTS.filter(lambda act: act[0] != "correct" or act[1] != act[2])), st.booleans())
+@pytest.mark.long
+def test_the_last_word_on_a_value_holds(scratch: duckdb.DuckDBPyConnection, acts: list[Act], as_json: bool) -> None:
+    """Whatever people said in which order: rejected is what was rejected last, and the last answer stands unless it is."""
+    output = "output: {type: json, schema: {}}" if as_json else ""
+    spec = reader.parse(f"name: shop\ninput: {{path: q.parquet, key: [id]}}\n{output}", "job.yaml")
+    quote = json.dumps if as_json else str
+    record(scratch, acts)
+    resolved = Verdicts(scratch, spec)
+    for step in (resolved._add_canonical, resolved._read, resolved._judge):  # as `resolve` does, with no list
+        step()
+    hashes = {row[0] for row in scratch.execute("SELECT value FROM rejected").fetchall()}
+    found = {text: one(scratch, f"SELECT {verdicts.hashed(spec, literal(quote(text)))}") in hashes for text in "xyz"}
+    stands = [row[0] for row in scratch.execute(f"SELECT prediction FROM ({resolved.answers_sql})").fetchall()]
+    answered = scratch.execute(f"SELECT lookup_hash FROM {resolved._answered_sql}").fetchall()
     rejected, answer = expected(acts)
     assert {text for text, is_rejected in found.items() if is_rejected} == rejected
     assert stands == ([] if answer is None else [quote(answer)])

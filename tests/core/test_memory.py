@@ -68,4 +68,4 @@ def test_a_container_with_less_counts(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     assert memory._of_container(tmp_path) == 3 << 30
     monkeypatch.setattr(memory, "_content", lambda _: "")
-    assert memory._of_container(tmp_path) is None
+    assert memory._of_container(tmp_path / "none") is None

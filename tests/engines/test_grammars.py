@@ -6,6 +6,8 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -16,23 +18,54 @@ from batchinfer.engines import grammars
 from batchinfer.engines.grammars import Constraint, Place
 from batchinfer.prompting.examples import written_answer
 from batchinfer.prompting.output import OutputSpec
+from tests.tiny import ROOT
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("xgrammar") is None, reason="needs xgrammar, as vLLM has it")
+Followed = Callable[..., list[Constraint]]
 
 
-def followed(*asked_for: tuple[Any, ...]) -> list[Constraint]:
+# As grammars.main, for one line of values after the other: a process takes half a second to load xgrammar.
+PROGRAM = """
+import io, sys
+from batchinfer.engines import grammars
+for line in iter(sys.stdin.readline, ""):
+    sys.stdin, lines = io.StringIO(line), sys.stdin
+    grammars.main()
+    print(flush=True)
+    sys.stdin = lines
+"""
+SECONDS = 100
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[subprocess.Popen[str]]:
+    """A process that says what is followed."""
+    command = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as asked:
+        yield asked
+
+
+@pytest.fixture(scope="module")
+def followed(process: subprocess.Popen[str]) -> Followed:
     """What is said of many values, each with its kind and perhaps texts, by one process."""
-    asked = subprocess.run(
-        [sys.executable, "-m", grammars.__name__],
-        input=json.dumps(asked_for).encode(),
-        capture_output=True,
-        timeout=100,
-        check=True,
-    )
-    return [
-        Constraint(found["value"], tuple(map(tuple, found["left_out"])), found["refusal"], tuple(found["unwritable"]))
-        for found in json.loads(asked.stdout)
-    ]
+
+    def ask(*asked_for: tuple[Any, ...]) -> list[Constraint]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(asked_for) + "\n")
+        process.stdin.flush()
+        late = Timer(SECONDS, process.kill)
+        late.start()
+        answer = json.loads(process.stdout.readline())
+        late.cancel()
+        return [
+            Constraint(
+                found["value"], tuple(map(tuple, found["left_out"])), found["refusal"], tuple(found["unwritable"])
+            )
+            for found in answer
+        ]
+
+    return ask
 
 
 TEXT: dict[str, Any] = {"type": "string", "pattern": "^[A-Z]+$", "maxLength": 5}
@@ -76,7 +109,7 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
 }
 
 
-def test_what_cannot_be_followed_is_left_out_or_refused() -> None:
+def test_what_cannot_be_followed_is_left_out_or_refused(followed: Followed) -> None:
     """As few keywords are left out as needed; what says the kind of value is not, and a pattern is refused with a reason."""
     found = followed(
         *(("json", schema) for schema, _ in LEFT_OUT.values()),
@@ -116,10 +149,10 @@ def _within(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 SCHEMAS = st.recursive(st.fixed_dictionaries({}, optional=KEYWORDS), _within, max_leaves=6)
 
 
-@settings(max_examples=8)  # each is several schemas: of many at once hypothesis makes none
+@settings(max_examples=30)  # each is several schemas: of many at once hypothesis makes none
 @given(st.lists(SCHEMAS, min_size=3, max_size=5))
 @pytest.mark.long
-def test_what_is_left_is_followed(schemas: list[dict[str, Any]]) -> None:
+def test_what_is_left_is_followed(followed: Followed, schemas: list[dict[str, Any]]) -> None:
     """Whatever is accepted compiles as it is handed on, and nothing of it was added or changed."""
     accepted = [each for each in followed(*(("json", schema) for schema in schemas)) if each.refusal is None]
     again = followed(*(("json", each.value) for each in accepted))
@@ -192,7 +225,7 @@ PAIRS = st.recursive(_leaves(), _larger, max_leaves=6)
 @settings(max_examples=2, phases=[Phase.generate])  # each is many schemas, and takes long to shrink
 @given(st.lists(PAIRS | PAIRS.map(_referring), min_size=60, max_size=80))
 @pytest.mark.long
-def test_an_example_is_what_the_grammar_accepts(pairs: list[Pair]) -> None:
+def test_an_example_is_what_the_grammar_accepts(followed: Followed, pairs: list[Pair]) -> None:
     """Whatever the schema and the example, however it is spaced and ordered, what is shown is what the model may write.
 
     Parts whose schema says nothing are left out: after their commas xgrammar wants a space
@@ -206,7 +239,7 @@ def test_an_example_is_what_the_grammar_accepts(pairs: list[Pair]) -> None:
         assert found.unwritable == (), (schema, shown, found)
 
 
-def test_an_example_that_the_model_could_not_write_is_known() -> None:
+def test_an_example_that_the_model_could_not_write_is_known(followed: Followed) -> None:
     """Spaces that a schema's grammar forbids, an order that is not the schema's, a text that a pattern does not match."""
     names = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}, "b": {}}}
     shown = ['{"a":["x","y"]}', '{"a":["x", "y"]}', '{"b":1,"a":[]}', '{"a":["x","y"]']
@@ -215,7 +248,7 @@ def test_an_example_that_the_model_could_not_write_is_known() -> None:
     assert of_pattern.unwritable == (1, 2)
 
 
-def test_more_optional_properties_than_can_be_prepared_are_refused() -> None:
+def test_more_optional_properties_than_can_be_prepared_are_refused(followed: Followed) -> None:
     """Preparing some thousands would take minutes for some thousands, wherever in a schema; those that are required cost nothing."""
     names = [f"p{number}" for number in range(2000)]
     many: dict[str, Any] = {"type": "object", "properties": {name: {"type": "string"} for name in names}}

@@ -6,6 +6,7 @@ import-linter holds the floors (`make lint`); this holds what it cannot.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import statistics
 from collections import defaultdict
@@ -14,16 +15,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "batchinfer"
 FILES = {path.relative_to(ROOT): path for path in sorted(ROOT.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 LONGEST_FUNCTION, MEDIAN_FUNCTION, LONGEST_FILE = 60, 8, 350
 MOST_ENTRIES, MOST_ARROWS = 20, 60  # of the floor plan
 GROUND = ("core", "errors")  # everything stands on them
 ON_TOP = {"evaluate", "schedule", "reports", "student", "training"}  # came later, each a layer of its own
 
 
+@functools.cache  # two seconds' work, not for each process that collects tests
+def trees() -> dict[Path, ast.Module]:
+    """The files, parsed."""
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+
+
 def functions() -> Iterator[tuple[str, int]]:
     """Each function and how many lines it has."""
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno is not None
@@ -84,14 +90,14 @@ def test_the_top_has_few_entries() -> None:
     there = {package(name) for name in FILES}
     assert len(there - ON_TOP) <= MOST_ENTRIES
     for name in there - {"__init__", "__main__", "errors"}:
-        assert ast.get_docstring(TREES[Path(name) / "__init__.py"]), f"{name} says in its docstring what it is for"
+        assert ast.get_docstring(trees()[Path(name) / "__init__.py"]), f"{name} says in its docstring what it is for"
 
 
 def test_there_are_few_arrows_between_packages() -> None:
     """Which package imports which, those on the ground and on top left out."""
     arrows = {
         (package(name), node.module.split(".")[1])
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         and node.module
@@ -105,7 +111,7 @@ def test_there_are_few_arrows_between_packages() -> None:
 def test_a_class_name_means_one_thing() -> None:
     """No two classes of the package share a name, but for private ones of one module."""
     places = defaultdict(list)
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(str(name))
@@ -115,7 +121,7 @@ def test_a_class_name_means_one_thing() -> None:
 def test_a_function_name_means_one_thing() -> None:
     """No two modules have a public function of one name, but for the package's own, which stand for what they call."""
     places = defaultdict(list)
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for node in tree.body if name != Path("__init__.py") else ():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
                 places[node.name].append(str(name))
@@ -126,7 +132,7 @@ def test_a_function_name_means_one_thing() -> None:
 def owners_of_tables() -> dict[str, set[str]]:
     """The modules that make or declare each table or view."""
     owners = defaultdict(set)
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         declared = re.findall(r"^\| ([a-z_]+) +\| ", ast.get_docstring(tree) or "", re.MULTILINE)
         made = [
             re.findall(r"CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (?:IF NOT EXISTS )?([a-z_]+)\b", text)
@@ -158,7 +164,7 @@ def test_a_scratch_table_is_read_by_its_owner_alone() -> None:
     lasting = lasting_tables(owners)
     strangers = [
         f"{name} names {table}, a table of {', '.join(sorted(owners[table]))}: {text[:80]!r}"
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for text in texts(tree)
         for table in set(re.findall(r"\b(?:FROM|JOIN|INTO|TABLE|UPDATE|DESCRIBE) ([a-z_]+)\b(?![.(])", text))
         & owners.keys()

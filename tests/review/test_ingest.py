@@ -212,8 +212,8 @@ def test_a_review_is_known_by_its_columns(make: Make, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_many_rows_fit_into_little_memory(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list of many long values is written and imported within a small limit of memory."""
-    monkeypatch.setenv(memory.VARIABLE, "64MB")
-    count = 10_000
+    monkeypatch.setenv(memory.VARIABLE, "48MB")
+    count = 5_000
     world = make({"id": pa.array(range(count)), "text": ["x"] * count}, prompt={"template": "{{ id }}"})
     world.answer(lambda row: f"{row['id']} " + "long " * 800)
     rows = world.review()

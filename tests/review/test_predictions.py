@@ -239,9 +239,9 @@ def test_files_need_not_have_the_same_columns(make: Make, tmp_path: Path) -> Non
 @pytest.mark.long
 def test_a_large_import_is_of_bounded_memory(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """More rows than the memory may hold go in, over the disk; the one key that comes twice among them is found."""
-    world, count = make(), 300_000
+    world, count = make(), 60_000
     with duckdb.connect() as db:
-        sql = f"SELECT sha256(i::VARCHAR) AS id, repeat('x', 100) || i AS prediction FROM range({count}) r(i)"
+        sql = f"SELECT sha256(i::VARCHAR) AS id, repeat('x', 1000) || i AS prediction FROM range({count}) r(i)"
         db.execute(f"COPY ({sql}) TO '{tmp_path / 'large.parquet'}'")
         db.execute(f"COPY ({sql} UNION ALL FROM ({sql}) LIMIT {count + 1}) TO '{tmp_path / 'twice.parquet'}'")
     monkeypatch.setenv(memory.VARIABLE, "48MB")
@@ -473,9 +473,9 @@ def test_many_lookups_are_made_again_in_bounded_memory(
     make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """More rows than the memory may hold are given the lookups of the new key."""
-    world, count = make(), 200_000
+    world, count = make(), 50_000
     with duckdb.connect() as db:
-        sql = f"SELECT sha256(i::VARCHAR) AS id, repeat('x', 300) || i AS prediction FROM range({count}) r(i)"
+        sql = f"SELECT sha256(i::VARCHAR) AS id, repeat('x', 1600) || i AS prediction FROM range({count}) r(i)"
         db.execute(f"COPY ({sql}) TO '{tmp_path / 'large.parquet'}'")
     predictions.import_predictions(world.job, world.data, tmp_path / "large.parquet", None, ANY)
     world = world.changed(input={"path": "queries.parquet", "key": ["id"], "normalize": ["casefold"]})

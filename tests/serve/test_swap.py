@@ -19,6 +19,7 @@ from tests.factories import LENIENT, World, imports_job
 from tests.serving import PATIENCE, Reply, Server, reply_of, serving
 
 SECONDS = 5.0
+PAUSE = 0.003  # between two requests of a client: a hundred for each version do, and cores are for other tests, too
 BEHIND = 3.0  # seconds that a version may still be served after the next one is out
 IDS = [f"ü {number}" for number in range(20)]
 
@@ -44,6 +45,7 @@ class Load:
                 version = int(reply.headers["batchinfer-version"])
                 expected(reply, version)
                 self.seen[version] = self.seen.get(version, 0) + 1
+                time.sleep(PAUSE)
                 if self.published.get(version + 1, sent) < sent - BEHIND:
                     self.wrong.append(
                         f"version {version} was asked {sent - self.published[version + 1]:.1f} s too late"
