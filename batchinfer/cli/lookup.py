@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_data, table
+from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_data, table, tell
 from batchinfer.cli.values import OneOf
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, NotFound, UsageError, counted, did_you_mean, shortened
@@ -178,6 +178,9 @@ def _curve_table(curve: ScoreCurve) -> None:
     judged = f", {counted(curve.texts, 'golden text')} with {counted(curve.mentions, 'mention')}" if curve.texts else ""
     shown = columns[: len(rows[0])]
     table(f"{curve.job}, version {curve.version}, by match.min_score{judged}", shown, rows, right=shown)
+    if curve.unscored:
+        said = "term of the model has no score" if curve.unscored == 1 else "terms of the model have no score"
+        tell(f"{curve.unscored:,} {said}: any min_score leaves them out.")
 
 
 def _match_text(data: JobData, find: Find, text: str, version: int, *, as_json: bool) -> None:

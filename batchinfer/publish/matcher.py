@@ -165,6 +165,13 @@ class FoldedTerms:
             settled=settled,
         )  # fmt: skip
 
+    @property
+    def unscored(self) -> int:
+        """Terms of the model without a score, which any `min_score` leaves out."""
+        return self._count(
+            f"SELECT count(DISTINCT pattern) FROM folded WHERE score IS NULL AND source = '{Source.MODEL}'"
+        )
+
     def _most_concepts(self) -> int:
         """How many concepts a term may name, of those that are named at all."""
         most = self._spec.most_concepts

@@ -53,6 +53,7 @@ class ScoreCurve:
     min_score: that it was published with; None without any.
     texts: golden texts.
     mentions: what they mention, once for each text and concept.
+    unscored: terms of the model without a score, which any min_score leaves out.
     points: by min_score, the lowest first.
     """
 
@@ -61,6 +62,7 @@ class ScoreCurve:
     min_score: float | None
     texts: int
     mentions: int
+    unscored: int
     points: tuple[CurvePoint, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -89,8 +91,9 @@ def score_curve(version: Snapshot, texts: Sequence[GoldenText], scratch: Path) -
             held = folded.choose(least)
             found = _found(folded, wide, texts, scratch) if texts else None
             points.append(_point(least, held, texts, found))
+        unscored = folded.unscored
     mentions = sum(len(text.concepts) for text in texts)
-    return ScoreCurve(manifest.job, version.number, spec.min_score, len(texts), mentions, tuple(points))
+    return ScoreCurve(manifest.job, version.number, spec.min_score, len(texts), mentions, unscored, tuple(points))
 
 
 def _found(folded: FoldedTerms, spec: MatchSpec, texts: Sequence[GoldenText], scratch: Path) -> list[set[str]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,10 @@ def mark(path: Path) -> tuple[int, int]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         names, rows = list(reader.fieldnames or []), list(reader)
+    if lacking := [name for name in ("vaccine", "language", "value", "verdict") if name not in names]:
+        sys.exit(
+            f"{path} has no column {lacking[0]}: it is no CSV that precision --sample or review wrote of this job."
+        )
     right, fold = right_terms(), Folding().term
     blank = [row for row in rows if not row["verdict"]]
     for row in blank:
@@ -71,6 +76,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("review", type=Path, help="A CSV file that precision --sample or review wrote.")
     path: Path = parser.parse_args().review
+    if not path.is_file():
+        parser.error(f"there is no {path}")
     marked, right = mark(path)
     print(f"{path}: {marked} terms marked, {right} of them right.")
 

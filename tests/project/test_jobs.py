@@ -277,6 +277,14 @@ def test_the_rule_that_stands_in_for_people(
     assert marked[1:] == [[vaccine, language, term, verdict, "7"], [vaccine, language, term, "correct", "8"]]
 
 
+def test_the_rule_refuses_what_is_no_review(tmp_path: Path) -> None:
+    """In a sentence that names the column."""
+    path = tmp_path / "texts.csv"
+    path.write_text("vaccine,language,term\nModerna,de,Moderna\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="has no column value: it is no CSV that precision --sample or review wrote"):
+        JUDGE["mark"](path)
+
+
 # With the real model.
 
 

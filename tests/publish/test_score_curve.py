@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from batchinfer.cli.main import cli
 from batchinfer.errors import BatchinferError, StoreError, UsageError
 from batchinfer.publish.golden_texts import GoldenText, read_golden_texts
 from batchinfer.publish.score_curve import CUT_OFFS, ScoreCurve, score_curve
-from tests.factories import LENIENT, Templates, World, imports_job, write
+from tests.factories import LENIENT, Templates, World, imports_job, model_job, write
 
 MATCH: dict[str, Any] = {
     "terms": ["term"], "concept": "vaccine", "language": "language", "everywhere": ["vaccine", "aliases"],
@@ -87,12 +89,28 @@ def test_a_version_with_that_min_score_holds_as_much(world: World, tmp_path: Pat
 def test_without_texts_nothing_is_judged(world: World, tmp_path: Path) -> None:
     """Terms and concepts alone are known then; a damaged version is told."""
     found = curve(world, tmp_path, ())
+    assert found.unscored == 0  # people gave those that have none
     assert (found.mentions, {(point.hits, point.wrong) for point in found.points}) == (0, {(None, None)})
     with world.served() as version:
         path = version.folder / "predictions.parquet"
         path.write_bytes(path.read_bytes()[:-9] + b"x" * 9)
         with pytest.raises(StoreError, match=r"predictions\.parquet is damaged"):
             score_curve(version, (), tmp_path)
+
+
+@pytest.mark.long
+def test_terms_without_a_score_are_counted(tmp_path: Path) -> None:
+    """Lists that nobody judged have none to choose by: any cut-off leaves them out, and people are told so."""
+    world = model_job(
+        tmp_path, {"id": [1, 2], "text": ["a", "b"]}, output={"steps": [{"split": ","}]},
+        match={"terms": ["prediction"], "concept": "id"}, gate=LENIENT,
+    )  # fmt: skip
+    world.answer(lambda row: f"jab {row['text']},shot {row['text']}")
+    world.publish()
+    found = curve(world, tmp_path, ())
+    assert (found.unscored, [point.terms for point in found.points[:2]]) == (4, [4, 0])
+    result = CliRunner().invoke(cli, ["--home", str(world.data.root), "match", "shop", "--score-curve"])
+    assert "4 terms of the model have no score: any min_score leaves them out." in result.output
 
 
 def test_a_job_without_terms_has_no_curve(tmp_path: Path) -> None:
