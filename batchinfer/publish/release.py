@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,13 +90,13 @@ class Known:
     """What the gate holds a candidate against, out of files that the job names.
 
     golden: the job's golden rows, if it has some.
-    embeddings: that a student is learned on; None for another kind, or none.
+    embeddings: reads those that a student is learned on, as late as that, since they may be large; None gives none.
     lists: a digest of the lists of terms and sentences that an audit asks; None where the gate does not look at them.
     """
 
     golden: Golden | None = None
     lists: str | None = None
-    embeddings: Embeddings | None = None
+    embeddings: Callable[[], Embeddings | None] = lambda: None
 
 
 def prepare_gate(job: Job, source: ListSource) -> Known:
@@ -105,11 +106,11 @@ def prepare_gate(job: Job, source: ListSource) -> Known:
     """
     if job.spec.match is not None:
         matcher.need_libraries()
-    embeddings = embeddings_of(job)
+    embeddings_of(job)
     sliced.check_slices(job, source)
     check_aliases(job, source)
     lists = asked.digest_lists(job) if job.spec.gate.audit else None
-    return Known(golden.read_golden(job, source.key), lists, embeddings)
+    return Known(golden.read_golden(job, source.key), lists, partial(embeddings_of, job))
 
 
 def release(

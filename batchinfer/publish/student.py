@@ -92,7 +92,7 @@ def add_student(
     if workspace.spec.student is None:
         return None
     try:
-        pupil = Pupil(candidate, workspace, known.golden, known.embeddings, info)
+        pupil = Pupil(candidate, workspace, known.golden, known.embeddings(), info)
     except (NothingToLearn, TooFewRows) as exc:
         found = VersionStudent(None, exc.args[0].rstrip("."), None)
     else:
