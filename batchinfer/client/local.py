@@ -7,8 +7,9 @@ import logging
 import threading
 import weakref
 from collections.abc import Sequence
-from json.scanner import make_scanner
 from pathlib import Path
+
+from pydantic_core import from_json
 
 from batchinfer.client.types import Hit, Matches, Outcome, Query
 from batchinfer.core.home import JobData
@@ -108,19 +109,14 @@ class LocalBackend:
         self._start()
 
 
-_DECODER = json.JSONDecoder()
-_scan = make_scanner(_DECODER)  # type: ignore[arg-type]  # its stub says that it takes its own kind
-
-
 def _hit(body: bytes | None) -> Hit | None:
-    """A body as a dictionary. The scanner alone takes three quarters of the decoder's time, which also looks for spaces."""
+    """A body as a dictionary. Python's own parser takes three times as long, and takes some texts that the other does not."""
     if body is None:
         return None
-    text = body.decode()
     try:
-        hit: Hit = _scan(text, 0)[0]
-    except StopIteration:  # no JSON
-        hit = _DECODER.decode(text)
+        hit: Hit = from_json(body, cache_strings="keys")
+    except ValueError:  # half a surrogate pair, or lists very deep within lists
+        hit = json.loads(body)
     return hit
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import errno
 import gc
+import json
 import logging
 import math
 import os
@@ -24,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchinfer import Lookup
+from batchinfer.client.local import _hit
 from batchinfer.core.home import JobData
 from batchinfer.errors import NotFound, StoreError, UsageError
 from batchinfer.review import predictions
@@ -488,6 +490,21 @@ def test_without_urllib3_the_extra_is_named() -> None:
     """
     expected = "urllib3, which a Lookup over HTTP needs, is not installed: pip install 'batchinfer-cache[client]'.\n"
     assert in_a_child(script) == expected
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec=None)),
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(), parts, max_size=3),
+)
+
+
+@given(JSON, st.booleans())
+def test_a_body_is_read_as_python_reads_it(value: Any, ascii_only: bool) -> None:
+    """Numbers of any size, signs of all kinds, half of a surrogate pair, and lists very deep within lists."""
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    body = text.encode(errors="surrogatepass") if ascii_only else text.encode(errors="replace")
+    for written in (body, b"[" * 300 + body + b"]" * 300):
+        assert repr(_hit(written)) == repr(json.loads(written))
 
 
 @pytest.mark.long
