@@ -133,9 +133,13 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     from batchinfer.engines.environment import hide_vision_packages
 
     hide_vision_packages()
+    import gguf as reading
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+    # transformers reads the file three times over, and makes the map of all names anew for each part of the model.
+    for name in ("GGUFReader", "get_tensor_name_map"):
+        setattr(reading, name, functools.cache(getattr(reading, name)))
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
@@ -143,8 +147,9 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     # A model loaded from GGUF counts as quantised and refuses to be saved: copy it into a fresh one.
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    fresh = LlamaForCausalLM(config).to(torch.bfloat16)
-    fresh.load_state_dict(loaded.state_dict())
+    with torch.device("meta"):  # no weights of its own
+        fresh = LlamaForCausalLM(config)
+    fresh.load_state_dict(loaded.state_dict(), assign=True)
     fresh.tie_weights()
     fresh.save_pretrained(target)
     tokenizer.save_pretrained(target)
