@@ -23,6 +23,7 @@ from batchinfer.errors import InputError
 from batchinfer.inputs.list_file import conversion, is_parquet, unreadable
 
 DELIMITERS = ",;\t"
+ZIP = b"PK\x03\x04"  # what the files of spreadsheets begin with
 MOST_COLUMNS = 16_384  # as many as a spreadsheet can have
 MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read all of a large file into one cell
 
@@ -84,9 +85,16 @@ def _opened(path: Path) -> Iterator[tuple[Iterable[str], str]]:
 
 
 def _encoding(path: Path) -> str:
-    """UTF-16 where the file begins with its byte-order mark, or with two characters of ASCII in two bytes each."""
+    """UTF-16 where the file begins with its byte-order mark, or with two characters of ASCII in two bytes each.
+
+    Raises InputError for a spreadsheet's own file, whatever it is named.
+    """
     with path.open("rb") as file:
         first = file.read(4)
+    if first == ZIP:
+        raise InputError(
+            f"{path} is no CSV, but a spreadsheet or another zip file", fix=conversion(path.with_suffix(".xlsx"))
+        )
     if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return "utf-16"
     evenly, oddly = first[::2], first[1::2]

@@ -14,6 +14,10 @@ SHOWN_DIGITS = 3  # of a number with an exponent, which is shown rounded
 YES = {"true", "wahr", "vrai", "verdadero", "vero", "waar", "verdadeiro", "prawda", "истина"}
 NO = {"false", "falsch", "faux", "falso", "onwaar", "fałsz", "ложь"}
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?(\s?%)?", re.IGNORECASE)
+GROUPED = re.compile(  # 1,234.5 or 1.234,5 or 1'234 or 12,34,567: what stands between groups of digits
+    "[+-]?\\d{1,3}([.,'\N{RIGHT SINGLE QUOTATION MARK} \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}])"
+    r"(?:\d{2,3}\1)*\d{3}(?:(?!\1)[.,]\d+)?"
+)
 TIME = re.compile(r"(?:T|\b)(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?\s*([ap]m)?(?:Z|\b)", re.IGNORECASE)
 DATE = re.compile(
     r"\s*(?:[^\W\d_]{3,12}[.,]?\s+)?((?:\d{1,4}|[^\W\d_]{3,12})(?:[-/.\s]+(?:\d{1,4}|[^\W\d_]{3,12})\.?,?){1,2})\s*"
@@ -41,6 +45,14 @@ def _same_word(original: str, cell: str) -> bool:
     return (word == "true" and cell.lower() in YES) or (word == "false" and cell.lower() in NO)
 
 
+def _numbers(text: str) -> list[Decimal]:
+    """What a text can mean as a number: a sign between digits may begin decimals, or stand between groups."""
+    read = [_number(text)]
+    if found := GROUPED.fullmatch(text.strip()):
+        read.append(_number(text.replace(found[1], "")))
+    return [number for number in read if number is not None]
+
+
 def _number(text: str) -> Decimal | None:
     text = text.strip()
     if not NUMBER.fullmatch(text):
@@ -53,9 +65,11 @@ def _number(text: str) -> Decimal | None:
 
 
 def _same_number(original: str, cell: str) -> bool:
-    one, other = _number(original), _number(cell)
-    if one is None or other is None:
-        return False
+    return any(_alike(one, other, cell) for one, other in itertools.product(_numbers(original), _numbers(cell)))
+
+
+def _alike(one: Decimal, other: Decimal, cell: str) -> bool:
+    """Whether a cell shows a number as exactly as spreadsheets do. other: how the cell is read."""
     if one == other:
         return True
     digits = len(re.sub(r"e.*|\D", "", cell.lower()).strip("0"))

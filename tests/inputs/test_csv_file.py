@@ -102,6 +102,15 @@ def test_other_spreadsheets_are_told_what_to_do(tmp_path: Path, suffix: str) -> 
         as_parquet(tmp_path / f"a{suffix}", tmp_path)
 
 
+def test_a_spreadsheet_that_is_named_as_csv_is_told_what_to_do(tmp_path: Path) -> None:
+    """Its first bytes say what it is."""
+    (tmp_path / "a.csv").write_bytes(b"PK\x03\x04" + b"0" * 100)
+    with pytest.raises(
+        InputError, match=r"a\.csv is no CSV, but a spreadsheet or another zip file: save the spreadsheet as CSV"
+    ):
+        as_parquet(tmp_path / "a.csv", tmp_path)
+
+
 def test_known_columns_are_called_so_in_any_case(tmp_path: Path) -> None:
     """The header's case is forgiven where it leaves no doubt."""
     (tmp_path / "a.csv").write_text("ID,Prediction,other,Two,two\n1,x,y,z,w\n", encoding="utf-8")
