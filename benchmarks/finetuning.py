@@ -56,7 +56,8 @@ def print_shares(shared: dict[str, Any], rows: int) -> None:
         f"what has such a score in the sample of {shared['sample']}"
     )
     for name in ("small", "large"):
-        print(f"{name}: {shared[name]['rows_per_second'] or 0:.1f} rows/s")
+        if rate := shared[name]["rows_per_second"]:  # none where all was kept from a run before
+            print(f"{name}: {rate:.1f} rows/s")
 
 
 def measure(folder: Path) -> None:
