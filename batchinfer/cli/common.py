@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from batchinfer import errors
-from batchinfer.cli.values import OneOf
+from batchinfer.cli.values import Day, OneOf
 from batchinfer.core.home import JobData, data_folder, job_names, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
@@ -37,14 +37,28 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 yes_option = click.option(
     "--yes", is_flag=True, help="Answer yes to all that the command asks; each question is shown."
 )
-input_option = click.option(
+_path_option = click.option(
     "--input",
     "input_path",
     type=click.Path(path_type=Path),
     callback=lambda _context, _option, path: None if path is None else path.absolute(),
     metavar="PATH",
-    help="A Parquet file, glob or folder, instead of the job's own list.",
+    help="A file of Parquet, CSV or JSON lines, a glob or a folder, instead of the job's own list.",
 )
+_DATE = "batchinfer.date"  # where the context has it: `open_job` gives it to the job
+_date_option = click.option(
+    "--date",
+    type=Day(),
+    expose_value=False,
+    callback=lambda context, _option, day: context.meta.update({_DATE: day}),
+    metavar="YYYY-MM-DD",
+    help="The list of that date, where input.path has {date:…}; else the newest is taken.",
+)
+
+
+def input_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options by which a person chooses the list."""
+    return _path_option(_date_option(command))
 
 
 def format_option(formats: Sequence[OutputFormat] = FORMATS) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -68,7 +82,18 @@ def open_job(name: str) -> tuple[Job, JobData]:
         if known is None:
             raise
         job = known
-    return job, JobData(data_dir(), job.name)
+    return _at_date(job), JobData(data_dir(), job.name)
+
+
+def _at_date(job: Job) -> Job:
+    """The job with the list of the date that the command was given."""
+    context = click.get_current_context()
+    day = context.meta.get(_DATE)
+    if day is None:
+        return job
+    if context.params.get("input_path") is not None:
+        raise UsageError("--input names a list, and --date chooses one of the job's: give one of the two.")
+    return job.at_date(day)
 
 
 def _known_job(name: str) -> Job | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ from batchinfer.cli.common import (
 from batchinfer.cli.values import Integer
 from batchinfer.core.columns import query_text
 from batchinfer.errors import UsageError
+from batchinfer.job.reader import ROOTS_VARIABLE
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.scaffold import NewJob
@@ -34,19 +37,30 @@ if TYPE_CHECKING:
 
 @click.command("init")
 @click.argument("name")
-@click.option("--input", "input_path", type=click.Path(), metavar="FILE.parquet", help="Make the job for this list.")
+@click.option("--input", "input_path", type=click.Path(), metavar="FILE", help="Make the job for a copy of this list.")
+@click.option(
+    "--link",
+    type=click.Path(),
+    metavar="PATH",
+    help="Make it for a list that stays where it is: a file, folder or glob, which may have a date, as {date:%Y-%m-%d}.",
+)
 @click.option("--key", multiple=True, metavar="COLUMN", help="The key of the list; may be repeated.")
 @json_option
-def init_(name: str, input_path: str | None, key: tuple[str, ...], as_json: bool) -> None:
+def init_(name: str, input_path: str | None, link: str | None, key: tuple[str, ...], as_json: bool) -> None:
     """Scaffold jobs/NAME: a job that runs as it is. From a list it proposes key and question.
 
-    On a terminal it asks for the key where more than one would do.
+    A list is Parquet, CSV or JSON lines. On a terminal it asks for the key where more than one would do.
     """
+    from batchinfer.pipeline.list_to_use import ListToUse
     from batchinfer.pipeline.scaffold import init
 
+    if input_path is not None and link is not None:
+        raise UsageError("--input copies a list, and --link leaves it where it is: give one of the two.")
+    path = link or input_path
+    source = None if path is None else ListToUse.of(path, stays=link is not None)
     ask = None if as_json or not sys.stdin.isatty() else _ask_key
-    made = init(name, None if input_path is None else Path(input_path), Path("jobs"), key, ask)
-    emit(made.to_json(), as_json, lambda: _print_made(made, input_path))
+    made = init(name, source, Path("jobs"), key, ask)
+    emit(made.to_json(), as_json, lambda: _print_made(made, path))
 
 
 def _ask_key(columns: Sequence[str], proposed: Sequence[str]) -> list[str]:
@@ -56,9 +70,14 @@ def _ask_key(columns: Sequence[str], proposed: Sequence[str]) -> list[str]:
     return [said] if said in columns else [word.strip() for word in said.split(",")]
 
 
-def _print_made(made: NewJob, input_path: str | None) -> None:
-    what = f"with a copy of {input_path}" if input_path else "and a small queries.parquet"
-    tell(f"Made {made.folder}/job.yaml, {what}." if input_path else f"Made {made.folder}/job.yaml {what}.")
+def _print_made(made: NewJob, list_path: str | None) -> None:
+    job_file = f"{made.folder}/job.yaml"
+    if list_path is None:
+        tell(f"Made {job_file} and a small queries.parquet.")
+    elif made.path.startswith("/"):
+        tell(f"Made {job_file}, for the list {made.path}, which stays there.")
+    else:
+        tell(f"Made {job_file}, with a copy of {list_path}.")
     key = ", ".join(made.key)
     if not made.sure:
         tell(
@@ -68,7 +87,17 @@ def _print_made(made: NewJob, input_path: str | None) -> None:
         tell(
             f"Not in the question: {', '.join(made.left_out)} (no texts, or with nulls, or they look like labels, ids or ratings)."
         )
+    if made.root is not None:
+        tell(
+            f"A job's list may lie outside its folder where {ROOTS_VARIABLE} allows it. For this shell, and wherever the job "
+            f"is to run: export {ROOTS_VARIABLE}={shlex.quote(_roots_with(made.root))}"
+        )
     tell(f"Next: put your question into {made.folder}/job.yaml, then: batchinfer try {made.job}")
+
+
+def _roots_with(root: str) -> str:
+    """The folders that are allowed, and a further one."""
+    return os.pathsep.join(filter(None, (os.environ.get(ROOTS_VARIABLE), root)))
 
 
 @click.command("try")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 import click
@@ -36,6 +37,18 @@ class Positive(click.FloatRange):
         if not math.isfinite(number):
             self.fail(unexpected("a number above 0", value), param, ctx)
         return number
+
+
+class Day(click.ParamType[date]):
+    """A date."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return date.fromisoformat(str(value))
+        except ValueError:
+            self.fail(unexpected("a date such as 2026-11-30", value), param, ctx)
 
 
 class OneOf(click.Choice[str]):

@@ -23,6 +23,7 @@ from batchinfer.errors import InputError
 from batchinfer.inputs.list_file import conversion, is_parquet, unreadable
 
 DELIMITERS = ",;\t"
+SUFFIXES = (".csv", ".tsv")
 ZIP = b"PK\x03\x04"  # what the files of spreadsheets begin with
 MOST_COLUMNS = 16_384  # as many as a spreadsheet can have
 MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read all of a large file into one cell
@@ -40,7 +41,7 @@ def as_parquet(
     known: columns that are called so whatever their case in the header.
     rows_at_once: how many are held in memory.
     """
-    if path.suffix.lower() != ".csv":
+    if path.suffix.lower() not in SUFFIXES:
         return _checked(path)
     target = Path(tempfile.mkdtemp(dir=scratch)) / path.name
     try:

@@ -1,58 +1,92 @@
-"""The files of a query list: the job's own, those given with --input, or made from another job's version."""
+"""The files of a query list: the job's own, those given with --input, or made of a query or of another job's version.
+
+What is no Parquet becomes Parquet in the scratch folder, so that all lists are checked by the same rules.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 
 from batchinfer.core.home import JobData
 from batchinfer.errors import InputError
+from batchinfer.inputs import csv_file
 from batchinfer.inputs.carried import UpstreamList
-from batchinfer.inputs.list_file import ListFile
+from batchinfer.inputs.json_lines import lines_as_parquet
+from batchinfer.inputs.list_file import ListFile, NoListFile
+from batchinfer.inputs.newest import Find, newest_file, of_date
 from batchinfer.inputs.parquet import ListSource, UnfitList
+from batchinfer.inputs.place import query_place
+from batchinfer.inputs.sql_query import query_as_parquet
 from batchinfer.inputs.upstream import Upstream, write_list
 from batchinfer.job import reader
+from batchinfer.job.date_pattern import DatePattern
 from batchinfer.job.reader import Job, placing
+
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+KINDS = ((".parquet",), csv_file.SUFFIXES, JSON_SUFFIXES)  # of a folder's files, the first that there is
 
 
 def job_files(job: Job) -> list[ListFile]:
     """The files of a job's own list. Raises InputError if there is none, SpecError if one lies where it may not."""
-    field = "input.path"
+    path, field = job.spec.input.path or "", "input.path"
+
+    def find(place: Path) -> list[ListFile]:
+        files = find_files(place)
+        for file in files:  # a folder or glob may hold links that lead out
+            job.check_inside(field, file.path)
+        return files
+
+    place = job.inside(field, path)
     try:
-        files = find_files(job.inside(field, job.spec.input.path or ""))
+        files = of_path(place, find, job.folder, job.list_date)
+        return newest_file(files, job.folder) if job.spec.input.pick == "newest" else files
     except InputError as exc:
         exc.field = tuple(field.split("."))
         raise
-    for file in files:  # a folder or glob may hold links that lead out
-        job.check_inside(field, file.path)
-    return files
+
+
+def of_path(place: Path, find: Find, base: Path, day: date | None = None) -> list[ListFile]:
+    """The files of an absolute path; where it has a date, those of that day, or of the newest. base: from which names are given.
+
+    find: gives the files of a path without a date. Raises InputError.
+    """
+    return find(place) if DatePattern.of(str(place)) is None else of_date(place, day, find, base)
 
 
 def find_files(path: Path, advice: str = "correct the path, or name the list with --input") -> list[ListFile]:
-    """The Parquet files that a path, a folder or a glob names, sorted. Raises InputError if there is none.
+    """The files that a path, a folder or a glob names, sorted. Raises InputError if there is none.
 
-    Names that begin with . or _ below the folder are no data, as Spark and Arrow have it; a table's folder is refused.
+    Of a folder those of the first of these kinds that it has: Parquet, CSV, JSON lines. Names that begin with . or _ below
+    the folder are no data, as Spark and Arrow have it; a table's folder is refused.
     """
     if path.is_file():
         return [ListFile(path)]
     if path.is_dir():
-        folder, pattern = path, "**/*.parquet"
-        problem = f"The folder {path} holds no .parquet file."
+        folder, pattern = path, "**/*"
+        problem = f"The folder {path} holds no .parquet, .csv or .jsonl file."
+        found = next(filter(None, (_below(folder, kind) for kind in KINDS)), [])
     else:  # the part of it that is a folder is a name, and no pattern
         folder = next((parent for parent in path.parents if parent.is_dir()), Path(path.anchor))
         pattern = str(path.relative_to(folder))
         problem = f"There is no file {path}: {advice}."
-    found = sorted(file for file in folder.glob(pattern) if file.is_file())
+        found = sorted(file for file in folder.glob(pattern) if file.is_file())
     data = [file for file in found if not is_hidden(file.relative_to(folder), Path(pattern))]
     for place in dict.fromkeys(parent for file in [folder / "x", *found] for parent in _between(folder, file)):
         refuse_table(place)
     if not data:
         hidden = f" What it has there, such as {found[0]}, begins with . or _, and so is not data." if found else ""
-        raise InputError(problem + hidden)
+        raise NoListFile(problem + hidden)
     return [ListFile.below(folder, file) for file in data]
+
+
+def _below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files below a folder whose names end so."""
+    return sorted(file for suffix in suffixes for file in folder.glob(f"**/*{suffix}") if file.is_file())
 
 
 def is_hidden(path: Path, pattern: Path) -> bool:
@@ -94,13 +128,47 @@ def list_files(
     SpecError or StoreError.
     """
     if instead is not None:
-        return find_files(instead, "check --input"), None
+        return _all_parquet(find_files(instead, "check --input"), scratch), None
     with placing(job):
+        if job.spec.input.sql is not None:
+            return [_of_query(job, scratch, rows=rows)], None
         if job.spec.input.job is None:
-            return job_files(job), None
+            return _all_parquet(job_files(job), scratch), None
         own_list = partial(_upstream_list, job, data, scratch, rows=rows)
         path, upstream = write_list(job, data, scratch, own_list, rows=rows)
         return [ListFile(path)], upstream
+
+
+def _all_parquet(files: Sequence[ListFile], scratch: Path) -> list[ListFile]:
+    """The same files, those of other kinds as Parquet below `scratch`. Raises InputError."""
+    return [
+        replace(file, path=parquet_of(file.path, scratch), made_of=file.path) if is_text_file(file.path) else file
+        for file in files
+    ]
+
+
+def is_text_file(path: Path) -> bool:
+    """Whether a list's file is CSV or JSON lines, by its name."""
+    return path.suffix.lower() in (*csv_file.SUFFIXES, *JSON_SUFFIXES)
+
+
+def parquet_of(path: Path, scratch: Path) -> Path:
+    """A Parquet file below `scratch` with the rows of a CSV, whose cells are texts, or of JSON lines. Raises InputError."""
+    if path.suffix.lower() not in JSON_SUFFIXES:
+        return csv_file.as_parquet(path, scratch)
+    target = Path(tempfile.mkdtemp(dir=scratch)) / path.name
+    try:
+        lines_as_parquet(path, target)
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror}.") from exc
+    return target
+
+
+def _of_query(job: Job, scratch: Path, *, rows: bool) -> ListFile:
+    """What the job's query gives, in a file below `scratch`."""
+    target = Path(tempfile.mkdtemp(dir=scratch)) / "input.sql"
+    query_as_parquet(job, target, scratch, rows=rows)
+    return ListFile(target, found_by=query_place(job))
 
 
 def open_list(job: Job, files: Sequence[ListFile], columns: Sequence[str]) -> ListSource:

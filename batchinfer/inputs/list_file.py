@@ -1,4 +1,4 @@
-"""One Parquet file of a list: its own columns, and those that the folders above it name (lang=de)."""
+"""One file of a list, as Parquet: its own columns, and those that the folders above it name (lang=de)."""
 
 from __future__ import annotations
 
@@ -23,16 +23,24 @@ SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"}
 LONGEST = 200  # characters of what Arrow says of a damaged file
 
 
+class NoListFile(InputError):
+    """A path, folder or glob names no file of a list."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListFile:
     """A file, and what its place below the list's folder says of all its rows.
 
-    path: where it is.
+    path: where its rows are, as Parquet.
     partitions: columns that folders name, each with its text or null; a column of the file's own goes before them.
+    made_of: the file that its rows were read from, if that is no Parquet; None if it is.
+    found_by: what names it beside the job file, such as the path of a date; None if the job file does.
     """
 
     path: Path
     partitions: tuple[tuple[str, str | None], ...] = ()
+    made_of: Path | None = None
+    found_by: str | None = None
 
     @classmethod
     def below(cls, folder: Path, path: Path) -> Self:
@@ -41,11 +49,16 @@ class ListFile:
         return cls(path, tuple((unquote(name), None if text == NULL else unquote(text)) for name, _, text in named))
 
     def __str__(self) -> str:
-        return str(self.path)
+        return str(self.original)
+
+    @property
+    def original(self) -> Path:
+        """The file that people know."""
+        return self.made_of or self.path
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return self.original.name
 
     def schema(self) -> pa.Schema:
         """All columns. Raises InputError."""

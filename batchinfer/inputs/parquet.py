@@ -149,7 +149,7 @@ class ListSource:
         number = 0
         for file in self.files:
             for raw in file.batches(self._names, self._rows_at_once):
-                yield self.check(raw, number, file.path)
+                yield self.check(raw, number, file.original)
                 number += raw.num_rows
         if number == 0:
             raise InputError(f"{self.files[0]} has no rows: an empty list would remove everything that is served.")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import yaml
@@ -29,6 +31,7 @@ from batchinfer.job.checks import (
     student_problems,
     text_problems,
 )
+from batchinfer.job.date_pattern import DatePattern
 from batchinfer.job.problems import described, line_of, locate
 from batchinfer.job.spec import JobSpec
 
@@ -49,12 +52,14 @@ class Job:
     path: the file, absolute.
     roots: folders outside its own that its paths may lead to.
     model_at: the place in the file of the model that is asked.
+    list_date: whose list is taken, where the list's path has a date; None for the newest.
     """
 
     spec: JobSpec
     path: Path
     roots: tuple[Path, ...]
     model_at: tuple[str, ...] = ("model",)
+    list_date: date | None = None
 
     @property
     def name(self) -> str:
@@ -63,6 +68,15 @@ class Job:
     @property
     def folder(self) -> Path:
         return self.path.parent
+
+    def at_date(self, day: date) -> Job:
+        """The same job with the list of a date. Raises UsageError where its path has none."""
+        if self.spec.input.path is None or DatePattern.of(self.spec.input.path) is None:
+            raise UsageError(
+                f"The list of {self.name} is not chosen by a date",
+                fix="put one into input.path of the job file, such as exports/{date:%Y-%m-%d}/*.parquet, or leave out the date.",
+            )
+        return replace(self, list_date=day)
 
     @property
     def large(self) -> Job | None:
@@ -86,7 +100,9 @@ class Job:
         # What the path resolves to counts: a link must not lead out. Of a glob, its fixed part is resolved.
         if any(path.resolve().is_relative_to(root.resolve()) for root in (self.folder, *self.roots)):
             return
-        said = f"{text or path} is outside the job's folder: put it there, or name its root in ${ROOTS_VARIABLE}."
+        said = f"{text or path} is outside the job's folder: put it there, or name its root in ${ROOTS_VARIABLE}"
+        root = next((parent for parent in (path, *path.parents) if parent.is_dir()), path)
+        said += "." if root.parent == root else f": export {ROOTS_VARIABLE}={shlex.quote(str(root))}."
         raise faulty(self, [(tuple(field.split(".")), said)])
 
     def field_asking(self, column: str) -> tuple[str, str] | None:

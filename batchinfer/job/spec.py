@@ -20,6 +20,7 @@ from batchinfer.core.fields import ColumnType, Duration, Names, NonEmpty, Scalar
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.job.audit_spec import AuditSpec
 from batchinfer.job.calibrate_spec import CalibrateSpec
+from batchinfer.job.date_pattern import DatePattern
 from batchinfer.job.eval_spec import EvalSpec
 from batchinfer.job.finetune_spec import FinetuneSpec
 from batchinfer.job.model_spec import ModelSpec
@@ -39,6 +40,11 @@ class MissesSpec(Section):
     )
 
 
+def _with_one_date(path: str) -> str:
+    DatePattern.of(path)
+    return path
+
+
 def _part_of_prediction(name: str) -> str:
     Part.parse(name)
     return name
@@ -47,8 +53,16 @@ def _part_of_prediction(name: str) -> str:
 class InputSpec(Section):
     """The source of the queries."""
 
-    path: str | None = Field(
-        None, description="Parquet file, glob or folder, below the job's folder or an allowed root."
+    path: Annotated[str, AfterValidator(_with_one_date)] | None = Field(
+        None,
+        description="Parquet, CSV or JSON lines: a file, glob or folder, below the job's folder or an allowed root; "
+        "`{date:%Y-%m-%d}` in it is the newest date there is.",
+    )
+    pick: Literal["all", "newest"] = Field(
+        "all", description="newest: of the files that path names, the one that was written last."
+    )
+    sql: NonEmpty | None = Field(
+        None, description="Instead of a path: a query of DuckDB over files there; see [lists.md](lists.md)."
     )
     job: Annotated[str, Field(pattern=f"^{JOB_NAME}$")] | None = Field(
         None, description="Instead of a path: the version of this job that is served; see [chain.md](chain.md)."
@@ -86,8 +100,10 @@ class InputSpec(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> InputSpec:
-        if (self.path is None) == (self.job is None):
-            raise ValueError("needs path or job, and not both")
+        if (self.path, self.job, self.sql).count(None) != 2:  # noqa: PLR2004 - of three
+            raise ValueError("needs one of path, sql and job")
+        if self.pick != "all" and self.path is None:
+            raise ValueError("pick belongs to path: it chooses among files")
         if (self.explode is None) != (self.as_ is None) or (self.explode and not self.job):
             raise ValueError("explode and as belong together, and to job")
         if self.carry and not self.job:

@@ -16,9 +16,9 @@ from batchinfer.core.files import os_errors
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.engines import bundled
 from batchinfer.errors import UsageError, did_you_mean
-from batchinfer.inputs.convert import kind_of, stored, stored_type
-from batchinfer.inputs.list_file import unreadable
+from batchinfer.inputs.convert import kind_of
 from batchinfer.job.reader import FILE
+from batchinfer.pipeline.list_to_use import QUERIES, ListToUse
 from batchinfer.pipeline.proposal import (
     KeyProposal,
     QuestionProposal,
@@ -30,7 +30,6 @@ from batchinfer.pipeline.proposal import (
 
 AskKey = Callable[[Sequence[str], Sequence[str]], Sequence[str]]
 """Asks a person which of the columns are the key, with those that are proposed."""
-LOOK_AT_ROWS = 100_000
 SAMPLE = {"word": ["apple", "river", "violin", "granite", "sparrow", "lantern"]}
 
 TEXT = """\
@@ -39,7 +38,7 @@ name: {name}
 description: Say in a sentence what this list of answers is for.
 
 input:
-  path: queries.parquet
+  path: {path}
   # What other services will look an answer up by. These columns tell all rows apart.
   key: {key}
 
@@ -78,6 +77,8 @@ class NewJob:
     sure: whether only these would do as the key, or a person chose them.
     columns: those that its question shows.
     left_out: the list's other columns.
+    path: its list, as its job file has it.
+    root: a folder that BATCHINFER_INPUT_ROOTS has to name, so that its list may lie there; None if none has to be named.
     """
 
     job: str
@@ -86,17 +87,23 @@ class NewJob:
     sure: bool
     columns: list[str]
     left_out: list[str]
+    path: str
+    root: str | None = None
 
     def to_json(self) -> dict[str, object]:
         return {
-            "job": self.job, "folder": str(self.folder), "key": self.key, "columns": self.columns, "left_out": self.left_out
+            "job": self.job, "folder": str(self.folder), "key": self.key, "columns": self.columns, "left_out": self.left_out,
+            "path": self.path, "root": self.root,
         }  # fmt: skip
 
 
-def init(name: str, list_path: Path | None, parent: Path, key: Sequence[str] = (), ask: AskKey | None = None) -> NewJob:
-    """Makes `parent`/`name` with job.yaml and queries.parquet. Raises UsageError or InputError.
+def init(
+    name: str, source: ListToUse | None, parent: Path, key: Sequence[str] = (), ask: AskKey | None = None
+) -> NewJob:
+    """Makes `parent`/`name` with job.yaml, and a list unless it stays where it is. Raises UsageError or InputError.
 
-    key: its columns, if a person said so. ask: asks for them where they cannot be told; None where nobody is there.
+    source: None for a small sample. key: its columns, if a person said so. ask: asks for them where they cannot be told;
+    None where nobody is there.
     """
     if not re.fullmatch(JOB_NAME, name):
         raise UsageError(
@@ -105,7 +112,7 @@ def init(name: str, list_path: Path | None, parent: Path, key: Sequence[str] = (
     folder = parent / name
     if folder.exists():
         raise UsageError(f"{folder} exists already: choose another name, or remove it.")
-    table = pa.table(SAMPLE) if list_path is None else _read(list_path)
+    table = pa.table(SAMPLE) if source is None else source.sample()
     chosen = _key(table, key, ask)
     question = propose_question(table, chosen.columns)
     if not tells_questions_apart(table, chosen.columns, question.columns):
@@ -113,14 +120,16 @@ def init(name: str, list_path: Path | None, parent: Path, key: Sequence[str] = (
             f"The key {', '.join(chosen.columns)} does not tell the rows apart: some that share one ask different questions, "
             "and a key has one answer. Choose other columns with --key, which may be repeated."
         )
+    path = QUERIES if source is None else source.path
     with os_errors(folder):
         folder.mkdir(parents=True)
-        if list_path is None:
-            pq.write_table(table, folder / "queries.parquet")
-        else:
-            shutil.copyfile(list_path, folder / "queries.parquet")
-        (folder / FILE).write_text(_job_file(name, chosen.columns, question), encoding="utf-8")
-    return NewJob(name, folder, chosen.columns, chosen.sure, question.columns, question.left_out)
+        if source is None:
+            pq.write_table(table, folder / path)
+        elif not source.stays:
+            shutil.copyfile(source.place, folder / path)
+        (folder / FILE).write_text(_job_file(name, path, chosen.columns, question), encoding="utf-8")
+    root = source.root() if source is not None and source.stays else None
+    return NewJob(name, folder, chosen.columns, chosen.sure, question.columns, question.left_out, path, root)
 
 
 def _key(table: pa.Table, named: Sequence[str], ask: AskKey | None) -> KeyProposal:
@@ -149,21 +158,16 @@ def _checked(table: pa.Table, key: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(key))
 
 
-def _read(path: Path) -> pa.Table:
-    try:
-        with pq.ParquetFile(path) as file:
-            table = pa.Table.from_batches(file.iter_batches(LOOK_AT_ROWS), file.schema_arrow).slice(0, LOOK_AT_ROWS)
-    except (pa.ArrowInvalid, OSError) as exc:
-        raise unreadable(path, exc) from exc
-    columns = [pa.chunked_array(map(stored, column.chunks), stored_type(column.type)) for column in table.columns]
-    return pa.table(columns, table.column_names)
-
-
-def _job_file(name: str, key: list[str], question: QuestionProposal) -> str:
+def _job_file(name: str, path: str, key: list[str], question: QuestionProposal) -> str:
     flow = yaml.safe_dump(key, default_flow_style=True, allow_unicode=True, width=10_000).strip()
     names = ", ".join(repr(left) if not left.isprintable() else left for left in question.left_out)
     left_out = (
         f"\n  # Not shown (no texts, or with nulls, or they look like labels, ids or ratings): {names}" if names else ""
     )
     template = "\n".join(f"    {line}".rstrip() for line in question.template.split("\n"))
-    return TEXT.format(name=name, key=flow, template=template, left_out=left_out, model=bundled.PREFIX + bundled.NAME)
+    listed = (
+        yaml.safe_dump(path, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("...\n").strip()
+    )
+    return TEXT.format(
+        name=name, path=listed, key=flow, template=template, left_out=left_out, model=bundled.PREFIX + bundled.NAME
+    )

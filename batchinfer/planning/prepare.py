@@ -124,7 +124,7 @@ class Prepared:
     @property
     def list_name(self) -> str:
         """Where the list came from, but for --input: for people and for what is recorded."""
-        return str(self.upstream or self.job.spec.input.path)
+        return str(self.upstream or self.query_list.source.files[0].found_by or self.job.spec.input.path)
 
 
 @contextlib.contextmanager

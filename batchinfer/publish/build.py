@@ -19,6 +19,7 @@ from batchinfer.core.records import Check
 from batchinfer.core.version import __version__
 from batchinfer.engines.models import ModelIdentity
 from batchinfer.errors import StoreError
+from batchinfer.inputs.place import ListFacts
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.publish.contents import Candidate
 from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, version_column
@@ -41,6 +42,7 @@ class RunFacts:
     model: None for a job without one.
     upstream: the version that the list was made of, if the job is chained.
     input: where the list came from.
+    made_of: the files that it was made of.
     fingerprint: of the question, in hexadecimal digits; None for a job without one.
     parser: how its answers are read; None for a job without a question.
     cascade: how two models share the answers; None in a job with one.
@@ -50,6 +52,7 @@ class RunFacts:
     model: ModelIdentity | None
     upstream: Upstream | None
     input: str
+    made_of: ListFacts
     fingerprint: str | None
     parser: str | None
     cascade: PublishedCascade | None = None
@@ -57,6 +60,7 @@ class RunFacts:
     def to_json(self) -> dict[str, Any]:
         plain = asdict(replace(self, cascade=None))
         del plain["cascade"]
+        plain["list"] = plain.pop("made_of")
         return plain if self.cascade is None else plain | {"cascade": self.cascade.to_json()}
 
 

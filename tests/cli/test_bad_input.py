@@ -68,7 +68,7 @@ def test_another_list_that_is_not_there(batchinfer: Cli, shop: Callable[..., Pat
     shop()
     Path("void").mkdir()
     assert "There is no file" in batchinfer("plan", "shop", "--input", "gone.parquet").sentence
-    assert "holds no .parquet file" in batchinfer("plan", "shop", "--input", "void").sentence
+    assert "holds no .parquet, .csv or .jsonl file" in batchinfer("plan", "shop", "--input", "void").sentence
 
 
 @pytest.mark.long

@@ -31,7 +31,9 @@ def test_init_makes_a_job_that_runs(batchinfer: Cli, tiny: Path) -> None:
     """A new job can be planned, run and looked up as it is, but for its model."""
     made = batchinfer("init", "shop", "--json")
     assert (made.code, made.json) == (
-        0, {"job": "shop", "folder": "jobs/shop", "key": ["word"], "columns": ["word"], "left_out": []}
+        0,
+        {"job": "shop", "folder": "jobs/shop", "key": ["word"], "columns": ["word"], "left_out": [], "path": "queries.parquet",
+         "root": None},
     )  # fmt: skip
     use(Path("jobs/shop"), tiny)
     plan = batchinfer("plan", "shop", "--json").json
@@ -122,11 +124,13 @@ def test_init_from_a_list_that_cannot_be_a_job(batchinfer: Cli, columns: dict[st
 
 
 def test_init_from_no_list(batchinfer: Cli) -> None:
-    """A list that is not there, or is no Parquet file, is refused, and nothing is made."""
+    """A list that is not there, is none, or has no rows, is refused, and nothing is made."""
     Path("list.csv").write_text("a,b\n", encoding="utf-8")
-    convert = "convert it, for example with DuckDB: COPY (FROM 'list.csv') TO 'list.parquet'."
+    Path("list.json").write_text("[]\n", encoding="utf-8")
+    convert = "convert it, for example with DuckDB: COPY (FROM 'list.json') TO 'list.parquet'."
     for path, said in (
-        ("list.csv", f"list.csv is not Parquet: {convert}"),
+        ("list.csv", "The list has no column of texts or whole numbers without nulls: such a column must be the key."),
+        ("list.json", f"list.json is not Parquet: {convert}"),
         ("missing.parquet", "There is no file missing.parquet: check the name."),
     ):
         done = batchinfer("init", "shop", "--input", path)
@@ -208,3 +212,44 @@ def test_a_key_that_rows_with_different_questions_share(batchinfer: Cli) -> None
     assert not Path("jobs").exists()
     pq.write_table(pa.table({"text": texts, "label": ["a", "b", "c"]}), "list.parquet")
     assert batchinfer("init", "shop", "--input", "list.parquet", "--key", "text").code == 0
+
+
+def test_a_list_of_another_kind_is_copied_as_it_is(batchinfer: Cli, tmp_path: Path) -> None:
+    """CSV, for one; its cells are texts."""
+    (tmp_path / "words.CSV").write_text("word;note\nplum;x\nfig;\n", encoding="utf-8")
+    made = batchinfer("init", "shop", "--input", "words.CSV", "--json").json
+    assert (made["path"], made["key"], made["columns"]) == ("queries.csv", ["word"], ["word"])
+    assert Path("jobs/shop/queries.csv").read_text(encoding="utf-8") == "word;note\nplum;x\nfig;\n"
+
+
+def test_a_list_can_stay_where_it_is(
+    batchinfer: Cli, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path is absolute, and may have a date. It is said how to allow its folder, and with that the job runs."""
+    for day in ("2026-11-16", "2026-11-23"):
+        (tmp_path / "my exports" / day).mkdir(parents=True)
+        (tmp_path / "my exports" / day / "q.jsonl").write_text(f'{{"word": "plum {day}"}}\n', encoding="utf-8")
+    said = batchinfer("init", "shop", "--link", "my exports/{date:%Y-%m-%d}").out
+    root = tmp_path / "my exports"
+    assert f"for the list {root}/{{date:%Y-%m-%d}}, which stays there." in said
+    assert f"export BATCHINFER_INPUT_ROOTS='{root}'" in said
+    use(Path("jobs/shop"), tiny)
+    refused = batchinfer("plan", "shop")
+    assert refused.code == 2
+    assert f"input.path: {root}/{{date:%Y-%m-%d}} is outside the job's folder" in refused.err
+    monkeypatch.setenv("BATCHINFER_INPUT_ROOTS", str(root))
+    assert batchinfer("plan", "shop", "--json").json["to_generate"] == 1
+    ran = batchinfer("run", "shop", "--json").json
+    assert (ran["version"], ran["input"]) == (1, str(root / "2026-11-23"))
+    assert batchinfer("lookup", "shop", "word=plum 2026-11-23", "--json").code == 0
+    assert (
+        batchinfer("run", "shop", "--date", "2026-11-16", "--json").code == 3
+    )  # the gate: all that was served is gone
+    assert batchinfer("init", "other", "--link", str(root / "2026-11-16"), "--json").json["root"] is None
+    both = batchinfer("plan", "shop", "--date", "2026-11-16", "--input", str(root))
+    assert (both.code, "give one of the two" in both.err) == (2, True)
+    assert "no list of 2026-01-01" in batchinfer("plan", "shop", "--date", "2026-01-01").err.replace("\n", " ")
+    for wrong in ("--link=a/{date:%H}", "--link=nowhere/*.csv"):
+        assert batchinfer("init", "third", wrong).code == 2
+    assert batchinfer("init", "third", "--link", "x", "--input", "y").code == 2
+    assert not Path("jobs/third").exists()

@@ -15,7 +15,7 @@ import pytest
 
 from batchinfer.cli.common import table
 from batchinfer.cli.main import COMMANDS, cli
-from batchinfer.cli.values import Integer, OneOf, Positive
+from batchinfer.cli.values import Day, Integer, OneOf, Positive
 from batchinfer.core.version import __version__
 from tests.tiny import Cli
 
@@ -148,7 +148,7 @@ def test_bad_usage(batchinfer: Cli, shop: Callable[..., Path], command: list[str
 
 def test_values_are_refused_in_our_words() -> None:
     """No option or argument takes a kind of value that click would refuse in words of its own."""
-    ours = {Integer, Positive, OneOf, click.Path, type(click.STRING), type(click.BOOL), type(click.UNPROCESSED)}
+    ours = {Integer, Positive, Day, OneOf, click.Path, type(click.STRING), type(click.BOOL), type(click.UNPROCESSED)}
     waiting: list[click.Command] = [cli]
     while waiting:
         command = waiting.pop()

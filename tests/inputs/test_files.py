@@ -37,7 +37,7 @@ def test_files_are_found_by_name_folder_and_glob(tmp_path: Path) -> None:
 def test_a_list_that_is_not_there_is_said_to_be_missing(tmp_path: Path, name: str) -> None:
     """A file, glob or folder that names no list is refused with where to look."""
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"There is no file .*--input|holds no \.parquet file"):
+    with pytest.raises(InputError, match=r"There is no file .*--input|holds no \.parquet, \.csv or"):
         find_files(tmp_path / name)
 
 
@@ -96,7 +96,8 @@ def test_a_folder_of_hidden_names_alone_says_so(tmp_path: Path) -> None:
     """A person learns why files that are there are not taken; a glob that asks for them has them."""
     hidden = write(tmp_path / "_part.parquet", {"id": [1]})
     with pytest.raises(
-        InputError, match=r"holds no \.parquet file\. What it has there, such as .*_part.parquet, begins with"
+        InputError,
+        match=r"holds no \.parquet, \.csv or \.jsonl file\. What it has there, such as .*_part.parquet, begins with",
     ):
         find_files(tmp_path)
     assert paths(tmp_path / "_*.parquet") == [hidden]

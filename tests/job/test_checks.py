@@ -164,8 +164,10 @@ def test_fields_that_do_not_fit_together_are_refused(lines: str, sentence: str) 
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ("key: [k]", "needs path or job, and not both."),
-        ("path: q, job: other, key: [k]", "needs path or job, and not both."),
+        ("key: [k]", "needs one of path, sql and job."),
+        ("path: q, job: other, key: [k]", "needs one of path, sql and job."),
+        ("path: q, sql: SELECT 1, key: [k]", "needs one of path, sql and job."),
+        ("job: other, pick: newest, key: [k]", "pick belongs to path: it chooses among files."),
         ("path: q, explode: prediction.names, as: term, key: [k]", "explode and as belong together, and to job."),
         ("job: other, explode: prediction.names, key: [k]", "explode and as belong together, and to job."),
         ("job: other, as: term, key: [k]", "explode and as belong together, and to job."),

@@ -45,9 +45,20 @@ def test_a_path_that_leaves_the_job_is_refused(job: Job, text: str, monkeypatch:
     text = text.replace("{outside}", str(outside))
     with pytest.raises(SpecError) as caught:
         job.inside("input.path", text)
-    assert caught.value.problems == [
-        f"line 2: input.path: {text} is outside the job's folder: put it there, or name its root in $BATCHINFER_INPUT_ROOTS."
-    ]
+    [problem] = caught.value.problems
+    assert problem.startswith(
+        f"line 2: input.path: {text} is outside the job's folder: put it there, or name its root in $BATCHINFER_INPUT_ROOTS"
+    )
+
+
+def test_the_folder_to_allow_is_named(job: Job) -> None:
+    """As a command that a shell takes; never the root of all files."""
+    outside = job.folder.parent / "the lists"
+    outside.mkdir()
+    for text, ends in ((f"{outside}/*.parquet", f": export BATCHINFER_INPUT_ROOTS='{outside}'."), ("/", "ROOTS.")):
+        with pytest.raises(SpecError) as caught:
+            job.inside("input.path", text)
+        assert caught.value.problems[0].endswith(ends)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,143 @@
+"""JSON lines → Parquet in the scratch folder: an object for each row, whose values keep the kinds that JSON has."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchinfer.core.database import TEXT_ROWS
+from batchinfer.core.memory import batch_bytes
+from batchinfer.errors import InputError, shortened
+
+MOST_LINE = 256 << 20  # bytes; a file without line ends would else be read whole
+LEAST, MOST = -(1 << 63), (1 << 63) - 1  # integers that a column can hold
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """Some rows: the number of each one's line, and its object."""
+
+    numbers: list[int]
+    rows: list[dict[str, Any]]
+
+
+def lines_as_parquet(path: Path, target: Path) -> None:
+    """Writes a Parquet file with what a file of JSON lines holds. Raises InputError, with the line, and OSError.
+
+    A name that an object lacks is null there. The file is read twice: what a column is all its rows tell.
+    """
+    schema = pa.schema([])
+    for lines in _batches(path):
+        schema = _unified(path, schema, lines)
+    if not schema.names:
+        raise InputError(f"{path} is empty: write an object a line.")
+    with pq.ParquetWriter(target, schema) as writer:
+        for lines in _batches(path):
+            columns = [pa.array([row.get(field.name) for row in lines.rows], field.type) for field in schema]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _unified(path: Path, schema: pa.Schema, lines: _Lines) -> pa.Schema:
+    """The columns with those of further rows. Raises InputError for a column of two kinds."""
+    names = dict.fromkeys(name for row in lines.rows for name in row)
+    for name in names:
+        values = [row.get(name) for row in lines.rows]
+        known = schema.field(name) if name in schema.names else pa.field(name, pa.null())
+        try:
+            field = _wider(known, pa.array(values).type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as exc:
+            raise _two_kinds(path, known, lines, values) from exc
+        schema = schema.set(schema.get_field_index(name), field) if name in schema.names else schema.append(field)
+    return schema
+
+
+def _wider(known: pa.Field, found: pa.DataType) -> pa.Field:
+    other = pa.field(known.name, found)
+    return pa.unify_schemas([pa.schema([known]), pa.schema([other])], promote_options="permissive").field(0)
+
+
+def _two_kinds(path: Path, known: pa.Field, lines: _Lines, values: list[Any]) -> InputError:
+    """What to say of the first value that does not go with those before it."""
+    field = known
+    for number, value in zip(lines.numbers, values, strict=True):
+        try:
+            field = _wider(field, pa.array([value]).type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            said = f"{known.name} holds {shortened(json.dumps(value, ensure_ascii=False))}, and what is above it there is {field.type}"
+            return InputError(f"{path}, line {number}: {said}: a column has values of one kind.")
+    return InputError(f"{path}: the column {known.name} has values of more than one kind.")
+
+
+def _batches(path: Path) -> Iterator[_Lines]:
+    """The rows, some at a time: few where they are long. Empty lines are left out."""
+    batch, size, most = _Lines([], []), 0, batch_bytes()
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MOST_LINE):
+            number += 1
+            if len(line) == MOST_LINE:
+                raise InputError(f"{path}, line {number} has {MOST_LINE >> 20} MB or more: write an object a line.")
+            if not (text := line.strip(b"\xef\xbb\xbf \t\r\n" if number == 1 else None)):
+                continue
+            batch.numbers.append(number)
+            batch.rows.append(_object(path, number, text))
+            size += len(text)
+            if len(batch.rows) == TEXT_ROWS or size > most:
+                yield batch
+                batch, size = _Lines([], []), 0
+    if batch.rows:
+        yield batch
+
+
+def _object(path: Path, number: int, text: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(
+            text.decode(), parse_int=_integer, parse_float=_number, parse_constant=_number, object_pairs_hook=_named
+        )
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{path}, line {number} is not UTF-8: write JSON in UTF-8.") from exc
+    except RecursionError as exc:
+        raise InputError(f"{path}, line {number} is nested too deeply.") from exc
+    except json.JSONDecodeError as exc:
+        raise InputError(
+            f"{path}, line {number} is not JSON ({exc.msg}, column {exc.colno}): write an object a line."
+        ) from exc
+    except ValueError as exc:
+        raise InputError(f"{path}, line {number}: {exc}.") from exc
+    if not isinstance(row, dict):
+        raise InputError(
+            f"{path}, line {number} is {_KINDS.get(type(row), 'a value')} and not an object: write an object a line."
+        )
+    return row
+
+
+_KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "a truth value", type(None): "null"}
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or not LEAST <= (value := int(text)) <= MOST:  # noqa: PLR2004 - digits of the most and a sign
+        raise ValueError(f"the integer {shortened(text)} is beyond 64 bits: write it as a text")
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{shortened(text)} is no number: write null, or leave it out")
+    return value
+
+
+def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{shortened(twice)} is there more than once")
+    return row

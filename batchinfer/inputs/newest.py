@@ -1,0 +1,48 @@
+"""Which of a list's files are taken: those of the newest date, or of the one that was asked for, or the newest file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from batchinfer.inputs.list_file import ListFile, NoListFile
+from batchinfer.job.date_pattern import DatePattern
+
+Find = Callable[[Path], list[ListFile]]
+"""The files that a path, folder or glob names. Raises NoListFile where there is none."""
+
+
+def of_date(place: Path, wanted: date | None, find: Find, base: Path) -> list[ListFile]:
+    """The files of the newest date for which there are any. Raises InputError.
+
+    place: a path with a date, absolute. wanted: that date instead. base: the folder from which names are given.
+    """
+    pattern = DatePattern.of(str(place))
+    assert pattern is not None
+    for day in _days(pattern, Path(place.anchor)) if wanted is None else [wanted]:
+        path = Path(pattern.at(day))
+        try:
+            files = find(path)
+        except NoListFile:
+            continue
+        return [replace(file, found_by=_named(path, base)) for file in files]
+    of = "any date" if wanted is None else f"{wanted}"
+    raise NoListFile(f"There is no list of {of} in {place}: correct the path, or name the list with --input.")
+
+
+def _days(pattern: DatePattern, root: Path) -> list[date]:
+    """Those of which there is something, the newest first."""
+    days = {pattern.day_of(str(path)) for path in root.glob(pattern.glob().removeprefix(str(root)))}
+    return sorted((day for day in days if day is not None), reverse=True)
+
+
+def newest_file(files: Sequence[ListFile], base: Path) -> list[ListFile]:
+    """The file that was written last; of several at one moment, the last by name."""
+    newest = max(files, key=lambda file: (file.path.stat().st_mtime_ns, str(file.path)))
+    return [replace(newest, found_by=_named(newest.path, base))]
+
+
+def _named(path: Path, base: Path) -> str:
+    return str(path.relative_to(base) if path.is_relative_to(base) else path)

@@ -1,0 +1,118 @@
+"""Lists that are queries: what they may read, and that they write nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from batchinfer.errors import BatchinferError, InputError
+from batchinfer.inputs.files import list_columns, list_files
+from batchinfer.job import reader
+from tests.factories import World, imports_job, write
+
+
+def asking(folder: Path, sql: str) -> World:
+    """A job whose list is a query, with a file to ask beside it, and one outside its folder."""
+    world = imports_job(folder, {"id": ["a"]}, input={"sql": sql, "key": ["id"]})
+    write(world.job.folder / "in" / "a.parquet", {"id": ["x", "y"], "n": [1, 2]})
+    write(folder / "outside" / "b.parquet", {"id": ["secret"]})
+    return world
+
+
+def rows(world: World, scratch: Path) -> list[dict[str, Any]]:
+    [file], upstream = list_files(world.job, world.data, None, scratch)
+    assert upstream is None
+    return list(pq.read_table(file.path).to_pylist())
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT id, n FROM '{folder}/in/*.parquet' ORDER BY id",
+        "FROM '{folder}/in/a.parquet';",
+        "WITH q AS (FROM read_parquet('{folder}/in/a.parquet')) SELECT * FROM q -- all of them",
+    ],
+)
+def test_a_query_is_a_list(tmp_path: Path, sql: str) -> None:
+    """Over files below the job's folder."""
+    world = asking(tmp_path, sql)
+    assert rows(world, tmp_path) == [{"id": "x", "n": 1}, {"id": "y", "n": 2}]
+    source, _ = list_columns(world.job, world.data, used=["n"])
+    assert source.kinds == {"id": "string", "n": "integer"}
+
+
+def test_a_folder_with_a_quote(tmp_path: Path) -> None:
+    """The folder's name ends no text of the query."""
+    world = asking(tmp_path / "it's", "SELECT id FROM '{folder}/in/a.parquet'")
+    assert len(rows(world, tmp_path)) == 2
+
+
+def test_a_query_may_read_below_an_allowed_root(tmp_path: Path) -> None:
+    """By whole paths."""
+    outside = tmp_path / "outside"
+    world = asking(tmp_path, f"SELECT id FROM '{outside}/b.parquet'")
+    job = reader.load(str(world.job.folder), {reader.ROOTS_VARIABLE: str(outside)})
+    [file], _ = list_files(job, world.data, None, tmp_path)
+    assert pq.read_table(file.path).to_pylist() == [{"id": "secret"}]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM '{outside}/b.parquet'",
+        "SELECT * FROM '{folder}/../outside/b.parquet'",
+        "SELECT * FROM '{folder}/link/b.parquet'",
+        "SELECT * FROM 'in/a.parquet'",
+        "SELECT content AS id FROM read_text('/etc/hostname')",
+        "SELECT file AS id FROM glob('/etc/*')",
+        "SELECT * FROM 'https://example.org/a.parquet'",
+    ],
+)
+def test_a_query_reaches_nothing_outside(tmp_path: Path, sql: str) -> None:
+    """Not by .., nor by a link; a path that begins nowhere is told where it can begin."""
+    world = asking(tmp_path, sql.replace("{outside}", str(tmp_path / "outside")))
+    (world.job.folder / "link").symlink_to(tmp_path / "outside")
+    with pytest.raises(
+        BatchinferError, match=r"line 3: input\.sql: the query does not work: .*\{folder\}.*BATCHINFER_INPUT_ROOTS"
+    ):
+        rows(world, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sql", "sentence"),
+    [
+        ("COPY (SELECT 1 AS id) TO '{folder}/out.parquet'", "it must be one SELECT, which writes nothing, and is COPY"),
+        ("SELECT 1 AS id; DROP TABLE x", "and is SELECT, DROP"),
+        ("ATTACH 'x.db'", "and is ATTACH"),
+        ("INSTALL httpfs", "and is LOAD"),
+        ("SET threads = 1", "and is SET"),
+        ("-- nothing", "and is nothing"),
+        ("SELEC 1", "it cannot be read: Parser Error"),
+        ("SELECT 1 AS id) TO '{folder}/x' --", "it cannot be read|."),
+        ("SELECT id FROM there_is_none", "there_is_none does not exist"),
+        ("SELECT id FROM read_csv('{folder}/none.csv')", "No files found"),
+        ("SELECT CAST('x' AS INTEGER) AS id", "Could not convert"),
+    ],
+)
+def test_what_is_no_query_is_refused(tmp_path: Path, sql: str, sentence: str) -> None:
+    """With the line of the job file, and nothing is written."""
+    world = asking(tmp_path, sql)
+    with pytest.raises(BatchinferError, match=rf"line 3: input\.sql: the query does not work: .*({sentence})"):
+        rows(world, tmp_path)
+    assert sorted(path.name for path in world.job.folder.iterdir()) == ["in", "job.yaml", "queries.parquet"]
+
+
+def test_a_query_cannot_see_what_python_has(tmp_path: Path) -> None:
+    """Names are tables of the query alone."""
+    with pytest.raises(BatchinferError, match="does not exist"):
+        rows(asking(tmp_path, "SELECT * FROM schema"), tmp_path)
+
+
+def test_no_rows_are_refused_as_in_any_list(tmp_path: Path) -> None:
+    """An empty list would remove all that is served."""
+    world = asking(tmp_path, "SELECT id FROM '{folder}/in/a.parquet' WHERE n > 5")
+    with pytest.raises(InputError, match="has no rows"), world.prepared():
+        pass
