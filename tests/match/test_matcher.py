@@ -375,10 +375,15 @@ def test_a_changed_match_section_makes_a_new_version(tmp_path: Path) -> None:
     assert found(changed, "covid") == []
 
 
+def two_terms(folder: Path) -> World:
+    """A job whose one concept has two terms."""
+    return job(folder, [("it", "x", ["covid", "corona"])])
+
+
 @pytest.fixture
-def published(tmp_path: Path) -> Iterator[Path]:
+def published(templates: Templates, tmp_path: Path) -> Iterator[Path]:
     """A version's matcher.bin."""
-    world = job(tmp_path, [("it", "x", ["covid", "corona"])])
+    world = templates.world(two_terms, tmp_path)
     with world.served() as version:
         yield version.folder / "matcher.bin"
 

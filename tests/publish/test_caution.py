@@ -22,7 +22,7 @@ from batchinfer.review.ingest import import_review
 from batchinfer.versions import folders
 from batchinfer.versions.layout import MANIFEST
 from batchinfer.versions.manifest import Manifest
-from tests.factories import World, imports_job, write
+from tests.factories import Templates, World, imports_job, write
 from tests.publish.conftest import OPEN
 from tests.tiny import RecordingConsole
 
@@ -39,17 +39,23 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """A job that serves ten keys of its own list, and has a second list with the first four of them."""
-    made = imports_job(tmp_path, {"id": list(range(10))}, gate=OPEN)
+def ten_keys(folder: Path) -> World:
+    """A job that serves ten keys of its own list."""
+    made = imports_job(folder, {"id": list(range(10))}, gate=OPEN)
     made.take_in({"id": list(range(10)), "prediction": list("abcdefghij")})
     made.publish()
     return made
 
 
 @pytest.fixture
+def world(templates: Templates, tmp_path: Path) -> World:
+    """`ten_keys`."""
+    return templates.world(ten_keys, tmp_path)
+
+
+@pytest.fixture
 def week2(world: World) -> Path:
+    """A second list, with the first four of the keys."""
     return write(world.job.folder / "week2.parquet", {"id": list(range(4))})
 
 

@@ -456,15 +456,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)  # files of the failed attempt may still be mapped
 
 
-@pytest.mark.parametrize("left", [0, 100, 300, 600])
-@pytest.mark.long
-def test_no_space_while_publishing(small_disk: Path, left: int) -> None:
-    """Where the disk fills up at whatever point, one sentence says so, the old version is served, and the next attempt publishes."""
+def old_and_new(folder: Path) -> World:
+    """A job with one version, and other answers to all its keys that wait to be published."""
     count = 3000
-    world = imports_job(small_disk, {"id": range(count)}, gate=OPEN)
+    world = imports_job(folder, {"id": range(count)}, gate=OPEN)
     world.take_in({"id": range(count), "prediction": [f"old {number}" * 9 for number in range(count)]})
     world.publish()
     world.take_in({"id": range(count), "prediction": [f"{number} new {number**5}" * 9 for number in range(count)]})
+    return world
+
+
+@pytest.mark.parametrize("left", [0, 100, 300, 600])
+@pytest.mark.long
+def test_no_space_while_publishing(templates: Templates, small_disk: Path, left: int) -> None:
+    """Where the disk fills up at whatever point, one sentence says so, the old version is served, and the next attempt publishes."""
+    world = templates.world(old_and_new, small_disk)
     filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:

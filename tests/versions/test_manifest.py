@@ -17,7 +17,7 @@ from batchinfer.versions.layout import MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import FileFacts, HeldTerms, Manifest, PublishedSpec
 from batchinfer.versions.published_run import PublishedRun
 from tests.damage import edit_manifest
-from tests.factories import LENIENT, World, model_job
+from tests.factories import LENIENT, Templates, World, model_job
 
 FIELDS = [
     "format", "job", "version", "created_at", "rows", "carried", "key", "normalize", "prediction", "unicode", "gate",
@@ -26,16 +26,21 @@ FIELDS = [
 """Of every manifest, in their order."""
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
+def refused(folder: Path) -> World:
     """A job with one version of two entries, and a candidate that the gate refused for its coverage."""
-    world = model_job(tmp_path, {"id": [1, 2], "text": ["a", "b"]}, gate=LENIENT)
+    world = model_job(folder, {"id": [1, 2], "text": ["a", "b"]}, gate=LENIENT)
     world.answer(lambda row: f"about {row['text']}")
     world.publish()
     world.take_in({"id": [1], "prediction": ["other"]})
     with pytest.raises(GateFailed):
         world.changed(gate={"changed": 0, "rows": 3}).publish()
     return world
+
+
+@pytest.fixture
+def world(templates: Templates, tmp_path: Path) -> World:
+    """`refused`."""
+    return templates.world(refused, tmp_path)
 
 
 def places(world: World) -> list[Path]:

@@ -16,7 +16,7 @@ from batchinfer.versions import folders, pointers, replication
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.snapshot import Snapshot
-from tests.factories import LENIENT, Quiet, World, imports_job
+from tests.factories import LENIENT, Quiet, Templates, World, imports_job
 from tests.killing import kill_at
 from tests.tiny import Cli
 
@@ -28,12 +28,17 @@ def batchinfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     return Cli(monkeypatch, capsys, tmp_path / "home")
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
+def one_version(folder: Path) -> World:
     """A job with one version, in which 1 is one."""
-    made = imports_job(tmp_path, {"id": [1, 2]}, gate=LENIENT)
+    made = imports_job(folder, {"id": [1, 2]}, gate=LENIENT)
     say(made, "one")
     return made
+
+
+@pytest.fixture
+def world(templates: Templates, tmp_path: Path) -> World:
+    """`one_version`."""
+    return templates.world(one_version, tmp_path)
 
 
 def say(world: World, text: str) -> None:
