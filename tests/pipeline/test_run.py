@@ -242,7 +242,7 @@ def test_ctrl_c_on_the_real_command_commits_and_resumes(workshop: Workshop, engi
     """The command stops on Ctrl-C with 130 and a sentence, leaves no process, and the next run makes only the rest."""
     engine_slot.close()  # the command loads its own
     words = pa.table({"text": [f"Write a few lines about the number {i}." for i in range(2000)]})
-    job, data = workshop.job(words, sampling={"max_tokens": 40}, output={"type": "text", "steps": ["strip"]})
+    job, data = workshop.job(words, sampling={"max_tokens": 16}, output={"type": "text", "steps": ["strip"]})
     command = [sys.executable, "-m", "batchinfer", "--home", str(data.root), "run", str(job.folder), "--json"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
