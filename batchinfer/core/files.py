@@ -30,6 +30,10 @@ def fault_of_path(path: Path) -> str | None:
     """Why no file can have this path, as the rest of a sentence; None if one can. Every path that people give comes by here."""
     if "\0" in str(path):
         return "has the character U+0000 in it, which no path has: remove it."
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # bytes that the system takes, but neither Arrow nor DuckDB
+        return "has a name that is not UTF-8: rename it, or choose another."
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts) or len(os.fsencode(path)) > LONGEST_PATH:
         return f"is too long: a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH:,}."
     return None

@@ -39,7 +39,7 @@ from typing import Any
 
 import platformdirs
 
-from batchinfer.core.files import os_errors, why_unread, write_atomically
+from batchinfer.core.files import fault_of_path, os_errors, why_unread, write_atomically
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.locks import lock, lock_in_turn
 from batchinfer.core.records import Info
@@ -309,4 +309,7 @@ def cache_folder() -> Path:
 def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:
     """The data folder: --home, or $BATCHINFER_HOME, or the platform's user data folder. Raises UsageError."""
     chosen = option or environment.get(VARIABLE)
-    return Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("batchinfer"))
+    root = Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("batchinfer"))
+    if (fault := fault_of_path(root)) is not None:
+        raise UsageError(f"The data folder {root} {fault}")
+    return root

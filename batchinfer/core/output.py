@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from batchinfer.core.files import os_errors, sync_folder
+from batchinfer.core.files import fault_of_path, os_errors, sync_folder
 from batchinfer.errors import UsageError
 
 STDOUT = "-"
@@ -42,11 +42,14 @@ class OutputFile:
     ) -> OutputFile:
         """What a person means by a file's name, or by - and a format. formats: those that the command can write.
 
-        Raises UsageError, before anything is done, for an ending that none of them has and for a folder that is not there.
+        Raises UsageError, before anything is done, for an ending that none of them has, for a path that no file
+        can have, and for a folder that is not there.
         """
         if str(name) == STDOUT:
             return OutputFile(None, _chosen(chosen, formats))
         path = Path(name).absolute()
+        if (fault := fault_of_path(path)) is not None:
+            raise UsageError(f"{name} {fault}")
         known = {f".{each}": each for each in formats}
         if path.suffix.lower() not in known:
             found = (

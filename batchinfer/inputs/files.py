@@ -12,6 +12,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
+from batchinfer.core.files import fault_of_path
 from batchinfer.core.home import JobData
 from batchinfer.errors import InputError
 from batchinfer.inputs import csv_file
@@ -65,6 +66,7 @@ def find_files(path: Path, advice: str = "correct the path, or name the list wit
     the folder are no data, as Spark and Arrow have it; a table's folder is refused.
     """
     if path.is_file():
+        _check_name(path)
         return [ListFile(path)]
     if path.is_dir():
         folder, pattern = path, "**/*"
@@ -81,12 +83,20 @@ def find_files(path: Path, advice: str = "correct the path, or name the list wit
     if not data:
         hidden = f" What it has there, such as {found[0]}, begins with . or _, and so is not data." if found else ""
         raise NoListFile(problem + hidden)
+    for file in data:
+        _check_name(file)
     return [ListFile.below(folder, file) for file in data]
 
 
 def _below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The files below a folder whose names end so."""
     return sorted(file for suffix in suffixes for file in folder.glob(f"**/*{suffix}") if file.is_file())
+
+
+def _check_name(path: Path) -> None:
+    """Raises InputError for a path that was found, and cannot be opened by all that reads it."""
+    if (fault := fault_of_path(path)) is not None:
+        raise InputError(f"{path} {fault}")
 
 
 def is_hidden(path: Path, pattern: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,20 @@ def test_a_relative_data_folder_is_made_absolute(tmp_path: Path, monkeypatch: py
     """A relative data folder is below the folder in which the command was called."""
     monkeypatch.chdir(tmp_path)
     assert data_folder("data", {}) == tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("/x/a\udcff/b", "is not UTF-8: rename it, or choose another"),
+        ("/x\0", "U+0000"),
+        ("/" + "x" * 300, "is too long"),
+    ],
+)
+def test_a_data_folder_that_no_file_can_be_in_is_refused(name: str, said: str) -> None:
+    """By a name that the system takes, but not what reads and writes there; before anything is made."""
+    with pytest.raises(UsageError, match=re.escape(said)):
+        data_folder(name, {})
 
 
 def test_the_run_lock_names_its_holder(data: JobData, tmp_path: Path) -> None:

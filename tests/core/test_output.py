@@ -32,6 +32,8 @@ def test_the_ending_decides(tmp_path: Path) -> None:
         ("out", None, "it has no ending that says its format"),
         (".csv", None, "it has no ending that says its format"),
         ("out.csv", "jsonl", "--format jsonl does not fit out.csv"),
+        ("o\udcff.csv", None, "has a name that is not UTF-8: rename it"),
+        ("o\0.csv", None, "has the character U+0000 in it"),
         ("-", None, "- needs --format: parquet, csv or jsonl."),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,17 @@ def test_another_list_may_lie_anywhere(made: World, tmp_path: Path) -> None:
     other = write(tmp_path / "elsewhere.parquet", {"id": ["x"]})
     assert list_files(made.job, made.data, other, tmp_path) == ([ListFile(other)], None)
     assert list_files(made.job, made.data, None, tmp_path) == (job_files(made.job), None)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Neither Arrow nor DuckDB opens a path of other bytes than UTF-8, wherever in it they are."""
+    for name in (b"in/lang=\xff/a.parquet", b"a\xff.parquet"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        for asked in (path, path.parent):
+            with pytest.raises(InputError, match="has a name that is not UTF-8: rename it"):
+                find_files(asked)
 
 
 def test_columns_are_read_without_the_rows(made: World) -> None:
