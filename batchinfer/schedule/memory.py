@@ -68,14 +68,9 @@ class Memory:
             write_atomically(self._path, json.dumps({"format": FORMAT, "jobs": jobs}, indent=2).encode())
 
 
-def believable(settled: Settled, now: datetime) -> Settled:
-    """The same, unless its times are from the future: a clock that went wrong must not silence a job for a year.
-
-    One that is set back by hours is no reason to run anything again.
-    """
-    if settled.since <= now + AHEAD:
-        return settled
-    return Settled(now, None, settled.began, settled.ended, settled.exit_code, settled.line)
+def is_ahead(settled: Settled, now: datetime) -> bool:
+    """Whether its times are from the future, under one of the two clocks. One that is set back by hours is no reason to doubt."""
+    return settled.since > now + AHEAD
 
 
 def _settled(facts: dict[str, Any]) -> Settled:

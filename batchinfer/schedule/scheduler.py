@@ -22,9 +22,10 @@ from batchinfer.core.records import Info
 from batchinfer.errors import BatchinferError, ExitCode, StoreError, counted
 from batchinfer.schedule.agenda import Due, ScheduledJob, Settled, due_run, to_start
 from batchinfer.schedule.launch import Ended, Launcher, Running
-from batchinfer.schedule.memory import Memory, believable
+from batchinfer.schedule.memory import Memory, is_ahead
 
 LOOK_SECONDS = 60.0  # at most between two looks: job files change, and clocks are set
+DOUBT = timedelta(hours=6)  # after which the clock is believed that runs now, and not the one that ran before
 HELD_AGAIN = timedelta(minutes=1)  # after which a run that something else stood in the way of is tried again
 
 Source = Callable[[], Sequence[ScheduledJob]]  # the jobs that have a schedule now
@@ -84,6 +85,7 @@ class Scheduler:
         self._known = memory.read()
         self._runs: dict[str, _Run] = {}
         self._held: dict[str, datetime] = {}  # jobs that something else holds, and when to try again
+        self._doubted: datetime | None = None  # since when the clock is doubted
         self._told: set[str] = set()  # those of them that were told of
         self._names: set[str] = set()
         self._is_written, self._has_complained = True, False
@@ -110,6 +112,8 @@ class Scheduler:
             self._stop_runs()
             return LOOK_SECONDS if self._runs else 0.0
         now = self._clock.now()
+        if self._doubts_clock(now):
+            return min(LOOK_SECONDS, DOUBT.total_seconds())
         entries = self._entries(now)
         due = [found for entry in entries if (found := due_run(entry, self._known[entry.name], now)) is not None]
         held = {name for name, until in self._held.items() if until > now}
@@ -129,13 +133,33 @@ class Scheduler:
         entries = list(self._source())
         names = {entry.name for entry in entries}
         for entry in entries:
-            self._remember(entry.name, believable(self._known.get(entry.name, Settled(now)), now).under(entry, now))
+            self._remember(entry.name, self._known.get(entry.name, Settled(now)).under(entry, now))
             if entry.name not in self._names:
                 self._info(f"{entry.name}: {entry.schedule.words}; next at {_next(entry, self._known[entry.name])}")
         for name in sorted(self._names - names):
             self._info(f"{name} has no schedule any more.")
         self._names = names
         return entries
+
+    def _doubts_clock(self, now: datetime) -> bool:
+        """Whether jobs have times from the future. Either clock may be wrong, the one that runs now or the one that ran then.
+
+        A machine without a battery begins years ago, until it is told the time: nothing is due until then. But a clock that
+        once went ahead must not silence a job for a year: its times are given up for those of now after a while.
+        """
+        ahead = [name for name, settled in self._known.items() if is_ahead(settled, now)]
+        if not ahead:
+            self._doubted = None
+        elif self._doubted is None or now < self._doubted:
+            self._doubted = now
+            self._info(
+                f"The clock says {iso(now)}, and jobs were run after that: set it, or nothing runs for {DOUBT.seconds // 3600} hours."
+            )
+        elif now - self._doubted >= DOUBT:
+            for name in ahead:
+                self._remember(name, replace(self._known[name], since=now, unfinished=None))
+            self._doubted = None
+        return self._doubted is not None
 
     def _start(self, due: Due, now: datetime) -> None:
         name, before = due.entry.name, self._known[due.entry.name]

@@ -53,20 +53,27 @@ class SimulatedClock:
 
 @dataclass
 class SimulatedRun:
-    """A run that takes a while of a simulated clock. ends: at which time; stopped: whether it was told to stop."""
+    """A run that takes a while of a simulated clock.
+
+    begun, ends: at which time; stopped: whether it was told to stop; was_settled: whether the scheduler saw it come to its end.
+    """
 
     clock: SimulatedClock
+    begun: datetime
     ends: datetime
     exit_code: int = ExitCode.DONE
     stopped: bool = False
+    was_settled: bool = False
 
     def ended(self) -> Ended | None:
-        if self.stopped:
-            return Ended(self.exit_code or ExitCode.STOPPED, "It was told to stop.")
-        return Ended(self.exit_code, "It was long.") if self.clock.now() >= self.ends else None
+        if not self.stopped and self.clock.now() < self.ends:
+            return None
+        code = self.exit_code or ExitCode.STOPPED if self.stopped else self.exit_code
+        self.was_settled = code != ExitCode.BUSY and not (self.stopped and code == ExitCode.STOPPED)
+        return Ended(code, "It was told to stop." if self.stopped else "It was long.")
 
     def stop(self) -> None:
-        self.stopped = True
+        self.stopped, self.ends = True, min(self.ends, self.clock.now())
 
 
 @dataclass
@@ -78,6 +85,7 @@ class SimulatedLauncher:
     codes: Callable[[str, int], int] = lambda _name, _number: ExitCode.DONE
     begun: list[tuple[str, datetime]] = field(default_factory=list)
     runs: list[SimulatedRun] = field(default_factory=list)
+    made: list[tuple[str, SimulatedRun]] = field(default_factory=list)
     most_at_once: int = 0
 
     def __call__(self, entry: ScheduledJob) -> Running:
@@ -86,8 +94,9 @@ class SimulatedLauncher:
         self.most_at_once = max(self.most_at_once, len(going) + 1)
         number = sum(name == entry.name for name, _ in self.begun)
         self.begun.append((entry.name, now))
-        run = SimulatedRun(self.clock, now + self.takes(entry.name, number), self.codes(entry.name, number))
+        run = SimulatedRun(self.clock, now, now + self.takes(entry.name, number), self.codes(entry.name, number))
         self.runs.append(run)
+        self.made.append((entry.name, run))
         return run
 
     def times(self, name: str) -> list[datetime]:

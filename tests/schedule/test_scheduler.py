@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from batchinfer.schedule import scheduler
 from batchinfer.schedule.agenda import ScheduledJob
 from batchinfer.schedule.memory import Memory
 from batchinfer.schedule.scheduler import Scheduler
-from tests.schedule.made import START, SimulatedClock, SimulatedLauncher, scheduled
+from tests.schedule.made import START, SimulatedClock, SimulatedLauncher, SimulatedRun, scheduled
 
 YEAR = timedelta(weeks=52)
 
@@ -41,6 +42,10 @@ class Simulation:
         self.scheduler = Scheduler(
             lambda: self.entries, self.launcher, Memory(self.root), self.clock, self.said.append, self.at_once
         )
+
+    def settled(self, name: str) -> list[SimulatedRun]:
+        """The runs of a job that came to their end under the scheduler's eyes, and that nothing else stood in the way of."""
+        return [run for job, run in self.launcher.made if job == name and run.was_settled]
 
     def until(self, end: datetime) -> None:
         """Lets the scheduler work until then; it sleeps no longer than it wants to."""
@@ -258,6 +263,78 @@ def test_a_clock_that_went_wrong(tmp_path: Path) -> None:
     world.clock.time = before
     world.after(timedelta(weeks=1))
     assert len(world.launcher.begun) == 3
+
+
+def test_a_clock_that_begins_years_ago(tmp_path: Path) -> None:
+    """Nothing runs until it is set, and then only what is due: also for a job that became known meanwhile."""
+    world = Simulation(tmp_path, [scheduled()])
+    world.after(timedelta(weeks=2))
+    right, runs = world.clock.now(), len(world.launcher.begun)
+    world.clock.time = datetime(1970, 1, 1, tzinfo=UTC)
+    world.entries.append(scheduled("later", "0 4 * * 1"))
+    world.restart()
+    world.after(timedelta(minutes=5))
+    assert "The clock says 1970-01-01T00:00:00Z, and jobs were run after that: set it" in world.said[-1]
+    world.clock.time = right + timedelta(minutes=5)
+    world.after(timedelta(days=1))
+    assert len(world.launcher.begun) == runs
+    world.after(timedelta(weeks=1))
+    assert [name for name, _ in world.launcher.begun[runs:]] == ["shop", "later"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
+def test_a_year_of_everything(tmp_path: Path, zone: str) -> None:
+    """Crashes, stops, downtime, overruns, failures and jobs that are held: each due time is run once, none twice, in order.
+
+    Each run that came to its end stands for the due times since the one before it, which are some.
+    """
+    chance = random.Random(zone)
+    hours = {"names": (3, 0, 0), "names_check": (3, 0, 0), "daily": (4, 15, None), "noon": (12, 0, None)}
+    check = scheduled("names_check", "0 3 * * 1", zone, input={"job": "names", "key": ["id"]})
+    others = [
+        scheduled("names", "0 3 * * 1", zone),
+        scheduled("daily", "15 4 * * *", zone),
+        scheduled("noon", "0 12 * * *", zone),
+    ]
+    world = Simulation(tmp_path, [check, *others])
+    world.launcher.takes = lambda _name, _number: timedelta(
+        minutes=chance.choice([5, 20, 20, 90, 60 * 30, 60 * 24 * 9])
+    )
+    codes = [*[ExitCode.DONE] * 6, ExitCode.FAILED, ExitCode.REFUSED, ExitCode.STOPPED, ExitCode.BUSY]
+    world.launcher.codes = lambda _name, _number: chance.choice(codes)
+    idle = 0
+    while world.clock.now() < START + YEAR:
+        world.after(timedelta(hours=chance.expovariate(1 / 60)))
+        if not world.scheduler._runs and not world.scheduler._held:  # so nothing may be left to do
+            idle += 1
+            for name, (hour, minute, weekday) in hours.items():
+                last = max(days(zone, START, world.clock.now(), hour, minute, weekday), default=START)
+                assert last == START or world.settled(name)[-1].begun >= last, (name, last)
+        if chance.random() < 0.5:
+            world.scheduler.stop()
+            world.scheduler.step()
+            world.scheduler.step()
+        world.clock.time += timedelta(hours=chance.choice([0, 0, 0, 1, 30, 24 * 15]))
+        world.restart()
+    world.launcher.takes, world.launcher.codes = (lambda *_: timedelta(minutes=1)), (lambda *_: ExitCode.DONE)
+    world.after(timedelta(days=9))
+    end = world.clock.now()
+    world.after(timedelta(days=2))
+    assert idle >= 10
+    ended = {name: world.settled(name) for name in hours}
+    for name, (hour, minute, weekday) in hours.items():
+        begun, before = [run.begun for run in ended[name]], START
+        times = days(zone, START, end, hour, minute, weekday)
+        for time in begun:
+            assert [due for due in times if before < due <= time] or time > end, (name, time)
+            before = time
+        assert begun[-1] >= times[-1]
+        assert len(begun) > 20
+    for run in ended["names_check"]:
+        upstream = max(other.ends for other in ended["names"] if other.begun <= run.begun)
+        assert upstream <= run.begun
+    assert world.launcher.most_at_once == 1
 
 
 def test_a_run_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
