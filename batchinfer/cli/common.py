@@ -82,10 +82,10 @@ def open_job(name: str) -> tuple[Job, JobData]:
         if known is None:
             raise
         job = known
-    return _at_date(job), JobData(data_dir(), job.name)
+    return at_date(job), JobData(data_dir(), job.name)
 
 
-def _at_date(job: Job) -> Job:
+def at_date(job: Job) -> Job:
     """The job with the list of the date that the command was given."""
     context = click.get_current_context()
     day = context.meta.get(_DATE)

@@ -56,7 +56,7 @@ def init_(name: str, input_path: str | None, link: str | None, key: tuple[str, .
 
     if input_path is not None and link is not None:
         raise UsageError("--input copies a list, and --link leaves it where it is: give one of the two.")
-    path = link or input_path
+    path = input_path if link is None else link
     source = None if path is None else ListToUse.of(path, stays=link is not None)
     ask = None if as_json or not sys.stdin.isatty() else _ask_key
     made = init(name, source, Path("jobs"), key, ask)

@@ -11,6 +11,7 @@ import click
 
 from batchinfer.cli.common import (
     Terminal,
+    at_date,
     counted,
     data_dir,
     emit,
@@ -62,7 +63,7 @@ def _job_file(name: str) -> Job | None:
         reader.find(name)
     except UsageError:
         return None
-    return reader.load(name, os.environ)
+    return at_date(reader.load(name, os.environ))
 
 
 def _erased(report: ErasureReport, named: str) -> str:

@@ -11,6 +11,7 @@ from batchinfer.core.clock import iso
 from batchinfer.core.markdown import in_table
 from batchinfer.core.records import SMALL_GROUPS
 from batchinfer.errors import counted
+from batchinfer.inputs.place import list_place
 from batchinfer.job.reader import Job
 from batchinfer.publish.slices import AuditedSlice, FairVerdict, SliceFigures
 from batchinfer.versions.manifest import Manifest
@@ -94,7 +95,7 @@ def _intended(facts: CardFacts) -> Iterator[str]:
     yield f"- Intended use: {spec.description or 'not described: write it as description in the job file'}"
     unsure = f"; where it is not sure, {spec.model.cascade.large.id}" if spec.model and spec.model.cascade else ""
     yield f"- Model: {spec.model.id + unsure if spec.model else 'none; all answers were imported'}"
-    yield f"- Data: {spec.input.path or f'the served version of the job {spec.input.job}'}, {manifest.rows:,} entries"
+    yield f"- Data: {list_place(facts.job, None)}, {manifest.rows:,} entries"
     yield f"- Made at: {iso(manifest.created_at)}"
     yield f"- Golden rows: {golden.path if golden else 'none, so that accuracy is not known'}"
 

@@ -29,41 +29,45 @@ from batchinfer.job.date_pattern import DatePattern
 from batchinfer.job.reader import Job, placing
 
 JSON_SUFFIXES = (".jsonl", ".ndjson")
-KINDS = ((".parquet",), csv_file.SUFFIXES, JSON_SUFFIXES)  # of a folder's files, the first that there is
+KINDS = ((".parquet",), csv_file.SUFFIXES, JSON_SUFFIXES)
 
 
 def job_files(job: Job) -> list[ListFile]:
     """The files of a job's own list. Raises InputError if there is none, SpecError if one lies where it may not."""
     path, field = job.spec.input.path or "", "input.path"
 
+    newest = job.spec.input.pick == "newest"
+
     def find(place: Path) -> list[ListFile]:
-        files = find_files(place)
+        files = find_files(place, any_kind=newest)
         for file in files:  # a folder or glob may hold links that lead out
             job.check_inside(field, file.path)
         return files
 
     place = job.inside(field, path)
     try:
-        files = of_path(place, find, job.folder, job.list_date)
-        return newest_file(files, job.folder) if job.spec.input.pick == "newest" else files
+        files = of_path(place, path, find, job.folder, job.list_date)
+        return newest_file(files, job.folder) if newest else files
     except InputError as exc:
         exc.field = tuple(field.split("."))
         raise
 
 
-def of_path(place: Path, find: Find, base: Path, day: date | None = None) -> list[ListFile]:
-    """The files of an absolute path; where it has a date, those of that day, or of the newest. base: from which names are given.
+def of_path(place: Path, said: str, find: Find, base: Path, day: date | None = None) -> list[ListFile]:
+    """The files of an absolute path; where it has a date, those of that day, or of the newest. Raises InputError.
 
-    find: gives the files of a path without a date. Raises InputError.
+    said: the path as it was given. find: gives the files of a path without a date. base: from which names are given.
     """
-    return find(place) if DatePattern.of(str(place)) is None else of_date(place, day, find, base)
+    return find(place) if DatePattern.of(said) is None else of_date(place, day, find, base)
 
 
-def find_files(path: Path, advice: str = "correct the path, or name the list with --input") -> list[ListFile]:
+def find_files(
+    path: Path, advice: str = "correct the path, or name the list with --input", *, any_kind: bool = False
+) -> list[ListFile]:
     """The files that a path, a folder or a glob names, sorted. Raises InputError if there is none.
 
-    Of a folder those of the first of these kinds that it has: Parquet, CSV, JSON lines. Names that begin with . or _ below
-    the folder are no data, as Spark and Arrow have it; a table's folder is refused.
+    Names that begin with . or _ below the folder are no data, as Spark and Arrow have it; a table's folder is refused.
+    any_kind: whether a folder may have files of several kinds.
     """
     if path.is_file():
         _check_name(path)
@@ -71,12 +75,13 @@ def find_files(path: Path, advice: str = "correct the path, or name the list wit
     if path.is_dir():
         folder, pattern = path, "**/*"
         problem = f"The folder {path} holds no .parquet, .csv or .jsonl file."
-        found = next(filter(None, (_below(folder, kind) for kind in KINDS)), [])
     else:  # the part of it that is a folder is a name, and no pattern
         folder = next((parent for parent in path.parents if parent.is_dir()), Path(path.anchor))
         pattern = str(path.relative_to(folder))
         problem = f"There is no file {path}: {advice}."
-        found = sorted(file for file in folder.glob(pattern) if file.is_file())
+    found = sorted(file for file in folder.glob(pattern) if file.is_file())
+    if path.is_dir():
+        found = [file for file in found if _kind(file) is not None]
     data = [file for file in found if not is_hidden(file.relative_to(folder), Path(pattern))]
     for place in dict.fromkeys(parent for file in [folder / "x", *found] for parent in _between(folder, file)):
         refuse_table(place)
@@ -85,18 +90,23 @@ def find_files(path: Path, advice: str = "correct the path, or name the list wit
         raise NoListFile(problem + hidden)
     for file in data:
         _check_name(file)
+    kinds = list(dict.fromkeys(filter(None, map(_kind, data))))
+    if len(kinds) > 1 and path.is_dir() and not any_kind:
+        raise InputError(
+            f"{path} holds {' and '.join(kinds)} files", fix=f"name one kind, as in {path.name}/*{kinds[0]}."
+        )
     return [ListFile.below(folder, file) for file in data]
-
-
-def _below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The files below a folder whose names end so."""
-    return sorted(file for suffix in suffixes for file in folder.glob(f"**/*{suffix}") if file.is_file())
 
 
 def _check_name(path: Path) -> None:
     """Raises InputError for a path that was found, and cannot be opened by all that reads it."""
     if (fault := fault_of_path(path)) is not None:
         raise InputError(f"{path} {fault}")
+
+
+def _kind(path: Path) -> str | None:
+    """What a folder's file is, by the end of its name; None for what is no list."""
+    return next((kind[0] for kind in KINDS if path.suffix.lower() in kind), None)
 
 
 def is_hidden(path: Path, pattern: Path) -> bool:
@@ -176,9 +186,9 @@ def parquet_of(path: Path, scratch: Path) -> Path:
 
 def _of_query(job: Job, scratch: Path, *, rows: bool) -> ListFile:
     """What the job's query gives, in a file below `scratch`."""
-    target = Path(tempfile.mkdtemp(dir=scratch)) / "input.sql"
-    query_as_parquet(job, target, scratch, rows=rows)
-    return ListFile(target, found_by=query_place(job))
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    query_as_parquet(job, folder / "rows.parquet", folder, rows=rows)
+    return ListFile(folder / "rows.parquet", made_of=Path("input.sql"), found_by=query_place(job))
 
 
 def open_list(job: Job, files: Sequence[ListFile], columns: Sequence[str]) -> ListSource:

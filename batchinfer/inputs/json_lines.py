@@ -16,7 +16,9 @@ from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.memory import batch_bytes
 from batchinfer.errors import InputError, shortened
 
+DEEPEST = 32  # levels of lists and objects within each other, of which Parquet can read that many again
 MOST_LINE = 256 << 20  # bytes; a file without line ends would else be read whole
+EXACT = 1 << 53  # up to which a number with a point holds each integer
 LEAST, MOST = -(1 << 63), (1 << 63) - 1  # integers that a column can hold
 
 
@@ -52,8 +54,11 @@ def _unified(path: Path, schema: pa.Schema, lines: _Lines) -> pa.Schema:
         known = schema.field(name) if name in schema.names else pa.field(name, pa.null())
         try:
             field = _wider(known, pa.array(values).type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as exc:
+            fault = _fault_of(field.type)
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError) as exc:
             raise _two_kinds(path, known, lines, values) from exc
+        if fault:
+            raise InputError(f"{path}: the column {name} {fault}.")
         schema = schema.set(schema.get_field_index(name), field) if name in schema.names else schema.append(field)
     return schema
 
@@ -69,10 +74,30 @@ def _two_kinds(path: Path, known: pa.Field, lines: _Lines, values: list[Any]) ->
     for number, value in zip(lines.numbers, values, strict=True):
         try:
             field = _wider(field, pa.array([value]).type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        except UnicodeEncodeError:
+            return InputError(
+                f"{path}, line {number}: {known.name} holds half of a character (\\ud800 to \\udfff): remove it."
+            )
+        except (pa.ArrowException, OverflowError):
             said = f"{known.name} holds {shortened(json.dumps(value, ensure_ascii=False))}, and what is above it there is {field.type}"
             return InputError(f"{path}, line {number}: {said}: a column has values of one kind.")
-    return InputError(f"{path}: the column {known.name} has values of more than one kind.")
+    large = (
+        number for number, value in zip(lines.numbers, values, strict=True) if type(value) is int and abs(value) > EXACT
+    )
+    place = "".join(f", line {number}" for number in [next(large, None)] if number)
+    return InputError(
+        f"{path}{place}: {known.name} has integers beyond 2^53 beside numbers with a point, which would lose digits: write texts."
+    )
+
+
+def _fault_of(kind: pa.DataType, depth: int = 0) -> str | None:
+    """Why Parquet cannot hold it, as the rest of a sentence."""
+    if depth > DEEPEST:
+        return f"is nested more than {DEEPEST} levels deep"
+    inner = [kind.field(number).type for number in range(kind.num_fields)] if pa.types.is_nested(kind) else []
+    if pa.types.is_struct(kind) and not inner:
+        return "holds objects without a name in them ({}) alone: leave it out, or write null"
+    return next(filter(None, (_fault_of(each, depth + 1) for each in inner)), None)
 
 
 def _batches(path: Path) -> Iterator[_Lines]:
@@ -123,7 +148,7 @@ _KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", boo
 
 def _integer(text: str) -> int:
     if len(text) > 20 or not LEAST <= (value := int(text)) <= MOST:  # noqa: PLR2004 - digits of the most and a sign
-        raise ValueError(f"the integer {shortened(text)} is beyond 64 bits: write it as a text")
+        raise ValueError(f"the integer {shortened(text)} is beyond 63 bits and a sign: write it as a text")
     return value
 
 

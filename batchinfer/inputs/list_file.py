@@ -20,6 +20,7 @@ NULL = "__HIVE_DEFAULT_PARTITION__"
 MAGIC = b"PAR1"  # what a Parquet file begins with
 CONVERTIBLE = {".csv", ".tsv", ".json", ".jsonl", ".ndjson"}  # suffixes that DuckDB knows by themselves
 SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"}
+PACKED = {".gz", ".zip", ".zst", ".bz2", ".xz", ".7z"}
 LONGEST = 200  # characters of what Arrow says of a damaged file
 
 
@@ -115,7 +116,9 @@ def unreadable(path: Path, exc: Exception) -> InputError:
 def conversion(path: Path) -> str:
     """How to make Parquet of a file, a sentence."""
     if path.suffix.lower() in SPREADSHEETS:
-        return "save the spreadsheet as CSV (in Excel: CSV UTF-8), which import reads; a list has to be Parquet."
+        return "save the spreadsheet as CSV (in Excel: CSV UTF-8), which lists and imports can be."
+    if path.suffix.lower() in PACKED:
+        return "unpack it."
     if path.suffix.lower() not in CONVERTIBLE:
         return "convert it."
     return (

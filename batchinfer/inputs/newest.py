@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from batchinfer.inputs.list_file import ListFile, NoListFile
@@ -19,10 +19,12 @@ def of_date(place: Path, wanted: date | None, find: Find, base: Path) -> list[Li
 
     place: a path with a date, absolute. wanted: that date instead. base: the folder from which names are given.
     """
-    pattern = DatePattern.of(str(place))
-    assert pattern is not None
-    for day in _days(pattern, Path(place.anchor)) if wanted is None else [wanted]:
-        path = Path(pattern.at(day))
+    root = next(parent for parent in place.parents if parent.is_dir())  # a name, and no pattern
+    pattern = DatePattern.of(str(place.relative_to(root)))
+    if pattern is None:
+        raise NoListFile(f"There is no list in {place}: a folder has that very name.")
+    for day in [wanted] if wanted is not None else _days(pattern, root):
+        path = root / pattern.at(day)
         try:
             files = find(path)
         except NoListFile:
@@ -33,9 +35,10 @@ def of_date(place: Path, wanted: date | None, find: Find, base: Path) -> list[Li
 
 
 def _days(pattern: DatePattern, root: Path) -> list[date]:
-    """Those of which there is something, the newest first."""
-    days = {pattern.day_of(str(path)) for path in root.glob(pattern.glob().removeprefix(str(root)))}
-    return sorted((day for day in days if day is not None), reverse=True)
+    """Those of which there is something, the newest first; what is later than tomorrow is mistyped."""
+    days = {pattern.day_of(str(path.relative_to(root))) for path in root.glob(pattern.glob())}
+    latest = datetime.now(UTC).date() + timedelta(days=1)
+    return sorted((day for day in days if day is not None and day <= latest), reverse=True)
 
 
 def newest_file(files: Sequence[ListFile], base: Path) -> list[ListFile]:

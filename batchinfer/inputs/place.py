@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from batchinfer.core.clock import shown
+from batchinfer.core.files import os_errors
 from batchinfer.inputs.list_file import ListFile
 from batchinfer.job.reader import Job
 
@@ -19,26 +20,40 @@ UPSTREAM, QUERY = "the job ", "the query "  # what a place begins with that is n
 class ListFacts:
     """Of what a list was made; kept in the manifest.
 
-    name: where it came from; the path of the date, or the file, where one was chosen.
-    files: how many there are.
-    bytes: of them together.
-    modified: when the newest of them was written, by its time stamp, in UTC.
+    place: where it came from, as versions record it.
+    found_by: the path of the date, or the file, where one was chosen, or the query; None where the place says it.
+    files: how many there are; None for a query.
+    bytes: of them together; None for a query.
+    modified: when the newest of them was written, by its time stamp, in UTC; None for a query.
     """
 
-    name: str
-    files: int
-    bytes: int
-    modified: str
+    place: str
+    found_by: str | None
+    files: int | None = None
+    bytes: int | None = None
+    modified: str | None = None
 
     @classmethod
     def of(cls, files: Sequence[ListFile], place: str) -> Self:
-        """place: where the list comes from, as versions record it. Raises OSError."""
-        states = [file.original.stat() for file in files]
-        newest = max(state.st_mtime for state in states)
-        name = files[0].found_by or place
-        return cls(
-            name, len(files), sum(state.st_size for state in states), shown(datetime.fromtimestamp(int(newest), UTC))
-        )
+        """Raises StoreError for a file that is gone."""
+        found_by = files[0].found_by
+        if found_by is not None and found_by.startswith(QUERY):
+            return cls(place, found_by)
+        states = []
+        for file in files:
+            with os_errors(file.original):
+                states.append(file.original.stat())
+        newest = max(int(state.st_mtime) for state in states)
+        modified = shown(datetime.fromtimestamp(newest, UTC))
+        return cls(place, found_by, len(states), sum(state.st_size for state in states), modified)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.found_by or self.place,
+            "files": self.files,
+            "bytes": self.bytes,
+            "modified": self.modified,
+        }
 
 
 def list_place(job: Job, instead: Path | None) -> str:

@@ -46,7 +46,7 @@ class DatePattern:
             raise ValueError(f"has {len(fields)} dates, and can have one: {HINT}")
         [field] = fields
         codes = _CODE.findall(field[1] or "")
-        if set(codes) not in ENOUGH or len(codes) != len(set(codes)):
+        if ".." in field[0] or set(codes) not in ENOUGH or len(codes) != len(set(codes)):
             raise ValueError(f"has a date {field[0]} that names no day: {HINT}")
         return cls(path[: field.start()], field[1], path[field.end() :])
 

@@ -101,7 +101,8 @@ class Job:
         if any(path.resolve().is_relative_to(root.resolve()) for root in (self.folder, *self.roots)):
             return
         said = f"{text or path} is outside the job's folder: put it there, or name its root in ${ROOTS_VARIABLE}"
-        root = next((parent for parent in (path, *path.parents) if parent.is_dir()), path)
+        real = path.resolve()
+        root = next((parent for parent in (real, *real.parents) if parent.is_dir()), real)
         said += "." if root.parent == root else f": export {ROOTS_VARIABLE}={shlex.quote(str(root))}."
         raise faulty(self, [(tuple(field.split(".")), said)])
 

@@ -33,11 +33,17 @@ class ListToUse:
     @classmethod
     def of(cls, path: str, *, stays: bool) -> Self:
         """Raises UsageError for a path that cannot be one."""
+        fault = fault_of_path(Path(path))
         try:
-            fault = fault_of_path(Path(path))
             DatePattern.of(path)
         except ValueError as exc:
-            raise UsageError(f"{shortened(path)} {exc}") from exc
+            fault = str(exc)
+        if not path:
+            raise UsageError("The path of the list is empty: name a file, or leave the option out for a small sample.")
+        if stays and "$" in path:
+            fault = (
+                "has a $, which the job file would take for a variable: let the shell fill it in, or rename the file."
+            )
         if fault:
             raise UsageError(f"{shortened(path)} {fault}")
         return cls(Path(os.path.normpath(Path(path).absolute())) if stays else Path(path), stays)
@@ -51,11 +57,12 @@ class ListToUse:
 
     def sample(self) -> pa.Table:
         """Its first rows. Raises InputError."""
-        return _rows(of_path(self.place, find_files, Path.cwd())[0].path if self.stays else self.place)
+        return _rows(of_path(self.place, str(self.place), find_files, Path.cwd())[0].path if self.stays else self.place)
 
     def root(self) -> str | None:
         """The folder that it lies in, unless the environment allows that already."""
-        folder = next(parent for parent in self.place.parents if parent.is_dir())
+        place = self.place.resolve()
+        folder = next(parent for parent in (place, *place.parents) if parent.is_dir())
         allowed = [Path(root).absolute() for root in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if root]
         return None if any(folder.resolve().is_relative_to(root.resolve()) for root in allowed) else str(folder)
 

@@ -11,7 +11,6 @@ from batchinfer.core.home import JobData
 from batchinfer.core.person import Person
 from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.inputs.files import list_columns
-from batchinfer.inputs.place import ListFacts
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import RunReport, refusal
@@ -33,7 +32,7 @@ def publish_prepared(
         model=asked.identity if asked else None,
         upstream=prepared.upstream,
         input=prepared.place,
-        made_of=ListFacts.of(prepared.query_list.source.files, prepared.place),
+        made_of=prepared.made_of,
         fingerprint=prepared.workspace.fingerprint,
         parser=asked.parser_id if asked else None,
         cascade=prepared.cascade.published() if prepared.cascade else None,

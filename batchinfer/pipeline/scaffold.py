@@ -121,6 +121,7 @@ def init(
             "and a key has one answer. Choose other columns with --key, which may be repeated."
         )
     path = QUERIES if source is None else source.path
+    root = source.root() if source is not None and source.stays else None
     with os_errors(folder):
         folder.mkdir(parents=True)
         if source is None:
@@ -128,7 +129,6 @@ def init(
         elif not source.stays:
             shutil.copyfile(source.place, folder / path)
         (folder / FILE).write_text(_job_file(name, path, chosen.columns, question), encoding="utf-8")
-    root = source.root() if source is not None and source.stays else None
     return NewJob(name, folder, chosen.columns, chosen.sure, question.columns, question.left_out, path, root)
 
 

@@ -24,7 +24,7 @@ from batchinfer.errors import BatchinferError, UsageError, counted, did_you_mean
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_columns, list_files, open_list
 from batchinfer.inputs.parquet import ListSource
-from batchinfer.inputs.place import list_place
+from batchinfer.inputs.place import ListFacts, list_place
 from batchinfer.inputs.query_list import QueryList
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.job.reader import LARGE_MODEL, Job, faulty, placing
@@ -95,6 +95,7 @@ class Prepared:
     selection: what is made again although it is cached.
     upstream: what the list was made of, if the job is chained.
     place: where the list comes from, as versions record it.
+    made_of: the list's files, as they were when they were read.
     cascade: how two models share the list; None in a job with one. `question` is the small one's then.
     """
 
@@ -106,6 +107,7 @@ class Prepared:
     selection: Selection
     upstream: Upstream | None
     place: str
+    made_of: ListFacts
     cascade: Cascade | None = None
 
     @property
@@ -124,7 +126,7 @@ class Prepared:
     @property
     def list_name(self) -> str:
         """Where the list came from, but for --input: for people and for what is recorded."""
-        return str(self.upstream or self.query_list.source.files[0].found_by or self.job.spec.input.path)
+        return str(self.upstream or self.made_of.found_by or self.job.spec.input.path)
 
 
 @contextlib.contextmanager
@@ -183,6 +185,9 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
     selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
     with data.scratch() as scratch, scratch_database(scratch) as db, contextlib.closing(LongTexts(scratch)) as texts:
         files, upstream = list_files(job, data, options.input, scratch)
+        made_of = ListFacts.of(files, list_place(job, options.input))
+        if made_of.files is not None and made_of.found_by is not None:
+            info(f"The list: {made_of.found_by}.")
         narrowed = bool(spec.input.where) or options.input is not None
         query_list = QueryList(db, open_list(job, files, columns), columns, texts, narrowed=narrowed)
         question, large = (asked and asked.of_kinds(*_kinds(query_list.source, columns)) for asked in (question, large))
@@ -207,7 +212,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
         plan = Plan(workspace, question.parser_id if question else "", selection)
         cascade = _cascade(workspace, plan, question, large)
         yield Prepared(
-            job, data, workspace, plan, question, selection, upstream, list_place(job, options.input), cascade
+            job, data, workspace, plan, question, selection, upstream, list_place(job, options.input), made_of, cascade
         )
 
 

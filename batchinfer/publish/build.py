@@ -60,7 +60,8 @@ class RunFacts:
     def to_json(self) -> dict[str, Any]:
         plain = asdict(replace(self, cascade=None))
         del plain["cascade"]
-        plain["list"] = plain.pop("made_of")
+        del plain["made_of"]
+        plain["list"] = self.made_of.to_json()
         return plain if self.cascade is None else plain | {"cascade": self.cascade.to_json()}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +46,36 @@ def test_a_query_is_a_list(tmp_path: Path, sql: str) -> None:
     assert source.kinds == {"id": "string", "n": "integer"}
 
 
-def test_a_folder_with_a_quote(tmp_path: Path) -> None:
-    """The folder's name ends no text of the query."""
-    world = asking(tmp_path / "it's", "SELECT id FROM '{folder}/in/a.parquet'")
-    assert len(rows(world, tmp_path)) == 2
+@pytest.mark.parametrize("name", ["it's", "w[1]", "a*b?", "lang=de", "a%41 b"])
+@pytest.mark.parametrize("path", ["in/a.parquet", "in/*.parquet", "**/a.parquet"])
+def test_a_folder_of_any_name(tmp_path: Path, name: str, path: str) -> None:
+    """It ends no text of the query, stands for no other names, and names no column."""
+    world = asking(tmp_path / name, f"SELECT * FROM '{{folder}}/{path}'")
+    assert rows(world, tmp_path) == [{"id": "x", "n": 1}, {"id": "y", "n": 2}]
+
+
+def test_types_that_no_list_can_have_are_texts(tmp_path: Path) -> None:
+    """All of their digits are there."""
+    sql = "SELECT 'a' AS id, md5_number('c0') AS hash, -7::HUGEINT AS huge, INTERVAL 1 DAY AS day, union_value(k := 1) AS u; -- end"
+    [row] = rows(asking(tmp_path, sql), tmp_path)
+    assert row == {
+        "id": "a",
+        "hash": "22368101384436160489349229206389939376",
+        "huge": "-7",
+        "day": "1 day",
+        "u": "1",
+    } | {"hash": row["hash"]}
+    assert row["hash"].isdigit()
+    assert len(row["hash"]) > 36
+
+
+def test_a_signal_ends_a_query(tmp_path: Path) -> None:
+    """Whatever it is at: DuckDB does not look for signals by itself."""
+    sql = "SELECT count(*) AS id FROM range(3000000000) a(i), range(100000) b(j) WHERE i * j % 7 = 3"
+    world = asking(tmp_path, sql)
+    threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        rows(world, tmp_path)
 
 
 def test_a_query_may_read_below_an_allowed_root(tmp_path: Path) -> None:
@@ -95,6 +123,10 @@ def test_a_query_reaches_nothing_outside(tmp_path: Path, sql: str) -> None:
         ("SELECT id FROM there_is_none", "there_is_none does not exist"),
         ("SELECT id FROM read_csv('{folder}/none.csv')", "No files found"),
         ("SELECT CAST('x' AS INTEGER) AS id", "Could not convert"),
+        (
+            "SELECT CASE WHEN i = 90000 THEN CAST('x' || i AS INT) ELSE i END AS id FROM range(100000) r(i)",
+            "Could not convert",
+        ),
     ],
 )
 def test_what_is_no_query_is_refused(tmp_path: Path, sql: str, sentence: str) -> None:

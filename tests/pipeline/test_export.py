@@ -32,7 +32,7 @@ def test_an_export_names_its_target(tmp_path: Path) -> None:
     for target, fault in [
         (tmp_path / "none" / "out.parquet", "does not exist: make it first"),
         (tmp_path / "file" / "out.parquet", "Not a directory"),
-        (tmp_path / f"{'x' * 300}.csv", "File name too long"),
+        (tmp_path / f"{'x' * 300}.csv", "is too long: a name has at most 255 bytes"),
         (tmp_path / "pipe.csv", "is not a file"),
         (tmp_path / "folder.csv", "is not a file"),
     ]:

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from batchinfer.pipeline.publish import publish_prepared
+from batchinfer.publish.caution import Consent
+from batchinfer.publish.release import prepare_gate
 from batchinfer.versions import folders
 from batchinfer.versions.layout import MANIFEST
-from tests.factories import World, model_job
+from tests.factories import Quiet, World, model_job
 
 COLUMNS: dict[str, list[Any]] = {
     "id": [7, 8, 9],
@@ -111,3 +114,25 @@ def test_what_a_version_was_made_of_is_recorded(tmp_path: Path) -> None:
     report = earlier.publish(yes=False)
     assert (report.entries, report.list_differs) == (2, None)
     assert run_facts(world, 2)["list"]["name"] == "in/2026-11-16/*.csv"
+
+
+def test_a_file_that_moves_while_a_run_goes_on(tmp_path: Path) -> None:
+    """What was read is published, and recorded as it was."""
+    world = dated_world(tmp_path)
+    world.answer(lambda row: row["id"])
+    with world.prepared(writes=True) as prepared:
+        (world.job.folder / "in").rename(world.job.folder / "done")
+        outcome = publish_prepared(
+            prepared, 1, 0, prepare_gate(world.job, prepared.query_list.source), Quiet(), Consent()
+        )
+    assert outcome.version == 1
+    assert run_facts(world, 1)["list"]["bytes"] == 8
+
+
+def test_a_query_is_recorded_by_its_words(tmp_path: Path) -> None:
+    """It has no files that are known."""
+    world = model_job(tmp_path, COLUMNS, input={"key": ["id"], **as_sql(tmp_path)}, prompt={"template": "{{ text }}"})
+    world.answer(lambda row: "x")
+    world.publish()
+    name = "the query SELECT * FROM '{folder}/queries.parquet'"
+    assert run_facts(world, 1)["list"] == {"name": name, "files": None, "bytes": None, "modified": None}
