@@ -145,6 +145,11 @@ class Verdicts:
         value, answer = plain(self._spec, "value"), plain(self._spec, answer_of(self._spec))
         return f"SELECT lookup_hash, verdict, {value} AS value, {answer} AS answer FROM {IMPORTS} ORDER BY import_id, follows NULLS FIRST"
 
+    rejected_keys_sql = f"""(
+        SELECT lookup_hash, arg_max(query, import_id) AS query FROM {IMPORTS}
+        SEMI JOIN (SELECT lookup_hash FROM rejected WHERE value IS NULL) USING (lookup_hash) GROUP BY lookup_hash)"""
+    """Keys that people rejected as a whole, where the cache is attached: lookup_hash, query."""
+
     covered_sql = "covered"
     """Prompts that need no model: every row that asks them has an answer by people."""
 

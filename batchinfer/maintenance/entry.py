@@ -17,7 +17,7 @@ from batchinfer.core.database import LIST_ROWS, record_batches
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError, UsageError
-from batchinfer.versions.layout import PREDICTIONS, version_column
+from batchinfer.versions.layout import NAMES, PREDICTIONS, version_column
 from batchinfer.versions.manifest import Manifest
 
 
@@ -143,15 +143,17 @@ def search(
     """Looks for the entry in one version or candidate. Raises StoreError where it is damaged."""
     if {column.name for column in manifest.key} != entry.texts.keys():
         return SearchedVersion(name, folder, manifest, [], searched=False)
-    parquet = parquet_rows(folder / PREDICTIONS)
-    try:
-        find = _find_hash if manifest.normalize == entry.normalize else _find_spellings
-        return SearchedVersion(name, folder, manifest, find(db, parquet, manifest, entry), searched=True)
-    except duckdb.Error as exc:
-        reason = str(exc).splitlines()[0]
-        raise StoreError(
-            f"{folder / PREDICTIONS} cannot be searched: {reason}. Remove {folder}, then run this command again."
-        ) from exc
+    find = _find_hash if manifest.normalize == entry.normalize else _find_spellings
+    lookup_hashes = list[bytes]()
+    for path in (folder / file for file in (PREDICTIONS, NAMES) if file in manifest.files):
+        try:
+            lookup_hashes += find(db, parquet_rows(path), manifest, entry)
+        except duckdb.Error as exc:
+            reason = str(exc).splitlines()[0]
+            raise StoreError(
+                f"{path} cannot be searched: {reason}. Remove {folder}, then run this command again."
+            ) from exc
+    return SearchedVersion(name, folder, manifest, lookup_hashes, searched=True)
 
 
 def _find_hash(db: duckdb.DuckDBPyConnection, parquet: str, manifest: Manifest, entry: Entry) -> list[bytes]:

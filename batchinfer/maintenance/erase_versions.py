@@ -31,7 +31,7 @@ from batchinfer.publish.predictions_file import write_batches
 from batchinfer.publish.release import install_version, next_number
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.folders import draft_folder
-from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS, STUDENT
+from batchinfer.versions.layout import LOOKUP, MANIFEST, NAMES, PREDICTIONS, STUDENT
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 
@@ -147,19 +147,23 @@ def _rewrite(data: JobData, db: duckdb.DuckDBPyConnection, place: SearchedVersio
             retention.replace(place.folder, draft)
 
 
+def _write_rows(db: duckdb.DuckDBPyConnection, source: Path, others: str, target: Path) -> None:
+    """Writes those rows of a file again that a condition leaves."""
+    if has_long_texts(source):  # in their order already, which is that of the lookup hash
+        kept = read_batches(db, source, lambda rows: f"SELECT * FROM {rows} {others}", database.TEXT_ROWS)
+        write_batches(kept, pq.read_schema(source), target)
+    else:
+        rows = f"SELECT * FROM {parquet_rows(source)} {others} ORDER BY lookup"
+        db.execute(f"COPY ({rows}) TO {literal(str(target))} {database.COPY_OPTIONS}")
+
+
 def _write_others(db: duckdb.DuckDBPyConnection, place: SearchedVersion, draft: Path) -> Manifest:
     """Writes its files without the entry, from its predictions.parquet; returns the manifest, still without them."""
     manifest = place.manifest
     others = f"WHERE lookup NOT IN ({blobs(place.lookup_hashes)})" if place.lookup_hashes else ""
-    target, written = literal(str(draft / PREDICTIONS)), parquet_rows(draft / PREDICTIONS)
-    if has_long_texts(place.folder / PREDICTIONS):  # in their order already, which is that of the lookup hash
-        kept = read_batches(
-            db, place.folder / PREDICTIONS, lambda rows: f"SELECT * FROM {rows} {others}", database.TEXT_ROWS
-        )
-        write_batches(kept, pq.read_schema(place.folder / PREDICTIONS), draft / PREDICTIONS)
-    else:
-        rows = f"SELECT * FROM {place.predictions} {others} ORDER BY lookup"
-        db.execute(f"COPY ({rows}) TO {target} {database.COPY_OPTIONS}")
+    written = parquet_rows(draft / PREDICTIONS)
+    for file in {PREDICTIONS, NAMES} & manifest.files.keys():
+        _write_rows(db, place.folder / file, others, draft / file)
     if CALIBRATION in manifest.files:  # it says nothing of any entry
         shutil.copyfile(place.folder / CALIBRATION, draft / CALIBRATION)
     student = manifest.document.get("student")

@@ -76,6 +76,13 @@ class Aliases:
         name = aliases_column([column.name for column in self._list.source.key])
         return f"SELECT r.*, a.aliases AS {name} FROM ({rows}) r LEFT JOIN row_aliases a ON r.lookup = a.lookup_hash"
 
+    def marked(self, rows: str) -> str:
+        """SQL for rows with a lookup_hash, each with the mark of its aliases, NULL where it has none. Raises InputError."""
+        if not self._columns:
+            return f"SELECT *, NULL::UBIGINT AS mark FROM {rows}"
+        self._load()
+        return f"SELECT r.*, a.mark FROM {rows} r LEFT JOIN row_aliases a USING (lookup_hash)"
+
     def differ(self, entries: str, folder: Path) -> bool:
         """Whether those of entries are others than those of a version, which has entries for the same keys. Raises InputError."""
         if not self._columns:

@@ -35,7 +35,7 @@ from batchinfer.publish.release import (
     resolve_parent,
 )
 from batchinfer.versions import folders, retention
-from batchinfer.versions.layout import PREDICTIONS, STUDENT
+from batchinfer.versions.layout import NAMES, PREDICTIONS, STUDENT
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.retention import Removed
 
@@ -137,7 +137,7 @@ def release_candidate(
 def _copy_files(place: Path, draft: Path, manifest: Manifest) -> None:
     """What is published as it is; the other files are made of it."""
     with os_errors(draft):
-        for file in {PREDICTIONS, CALIBRATION, STUDENT} & manifest.files.keys():
+        for file in {PREDICTIONS, NAMES, CALIBRATION, STUDENT} & manifest.files.keys():
             shutil.copyfile(place / file, draft / file)
 
 
@@ -186,5 +186,5 @@ def _aliases(manifest: Manifest, spec: JobSpec) -> tuple[str, str]:
 
 def _equal(current: Manifest, candidate: Manifest) -> bool:
     """Whether both are looked up alike, and hold the same bytes."""
-    files = [(manifest.files[PREDICTIONS], manifest.files.get(STUDENT)) for manifest in (current, candidate)]
+    files = [[manifest.files.get(name) for name in (PREDICTIONS, NAMES, STUDENT)] for manifest in (current, candidate)]
     return files[0] == files[1] and (current.key, current.normalize) == (candidate.key, candidate.normalize)

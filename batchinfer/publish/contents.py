@@ -34,10 +34,10 @@ from batchinfer.core.records import Source
 from batchinfer.core.sql import listed, query_json
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.match.version import matcher_version
-from batchinfer.publish.aliases import Aliases
 from batchinfer.publish.calibrated import Proposals, find_calibration, write_calibration
 from batchinfer.publish.changes import Compared, Entries, compare_entries
 from batchinfer.publish.held import Contents
+from batchinfer.publish.listed_names import ListedNames
 from batchinfer.publish.other_scores import OtherScores
 from batchinfer.publish.predictions_file import version_rows, write_predictions
 from batchinfer.publish.prior import read_generations
@@ -64,7 +64,7 @@ class Candidate:
         self, workspace: Workspace, before: Path | None = None, current: Path | None = None, calibration: ScoreSource | None = None
     ) -> None:  # fmt: skip
         self._workspace, self._db, self.spec = workspace, workspace.db, workspace.spec
-        self._list, self._verdicts, self._aliases = workspace.query_list, workspace.verdicts, Aliases(workspace)
+        self._list, self._verdicts, self._names = workspace.query_list, workspace.verdicts, ListedNames(workspace)
         self._before, self._served = before, None if before is None else Manifest.read(before)
         self._gather()
         self._refuse()
@@ -150,7 +150,7 @@ class Candidate:
         if current is None or not self._is_served_alike(Manifest.read(current)):
             return False
         equal = (compared if current == self._before else self._compared(current)).equal
-        return equal and not self._aliases.differ(self.entries_sql, current)
+        return equal and not self._names.differ(self.entries_sql, current)
 
     def _reviewable(self) -> tuple[int, int]:
         """How many entries gate.reviewed is about, and how many of them nobody has looked at. Makes `awaiting`."""
@@ -271,7 +271,8 @@ class Candidate:
         names = ", ".join(f"{listed(name)} AS {version_column(name)}" for name in key)
         asked = "" if PROMPT_KEY in map(str.lower, key) else f"{PROMPT_KEY}, "
         rows = f"SELECT {names}, {VALUE_COLUMNS}, {asked}lookup_hash AS lookup FROM entries"
-        write_predictions(self._db, self._aliases.beside(rows), "lookup", target, self._workspace.texts)
+        write_predictions(self._db, self._names.beside(rows), "lookup", target, self._workspace.texts)
+        self._names.write(self.entries_sql, target.parent)
         write_calibration(self.calibration, target.parent)
 
     def answers_to(self, golden: pa.Table) -> Iterator[pa.RecordBatch]:

@@ -12,7 +12,7 @@ import tempfile
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,14 +24,23 @@ import pyarrow as pa
 from batchinfer.core.columns import Column
 from batchinfer.core.database import LIST_ROWS, TEXT_ROWS, one, record_batches, scratch_database
 from batchinfer.core.files import os_errors
+from batchinfer.core.json_parts import Place
 from batchinfer.core.long_rows import read_parts
 from batchinfer.core.records import Source
 from batchinfer.errors import MissingExtra, StoreError, counted
 from batchinfer.job.spec import MatchSpec
 from batchinfer.match.stored import MAGIC, TRAILER
 from batchinfer.match.version import MATCHER, matcher_version
-from batchinfer.publish.proposed import everywhere_sql, lists_of, proposed_sql, unwanted_sql
-from batchinfer.versions.layout import PREDICTIONS
+from batchinfer.publish.proposed import (
+    LIST,
+    everywhere_sql,
+    listed_sql,
+    lists_of,
+    proposed_sql,
+    struck_sql,
+    unwanted_sql,
+)
+from batchinfer.versions.layout import NAMES, PREDICTIONS
 
 MOST_EXAMPLES = 5
 CLEARLY = 0.2  # by which the score of a generic term's concept must be above that of the next
@@ -120,8 +129,8 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
 class FoldedTerms:
     """The terms of a version in their folded form, of which a matcher is made. Owns these tables in a database of its own.
 
-    folded: every term, with what it names. named: those that were chosen. generic: of these the patterns that name too much.
-    settled: the concepts that such patterns stay with.
+    folded: every term, with what it names. struck: those that people rejected, which are no names of every language then.
+    named: those that were chosen. generic: of these the patterns that name too much. settled: the concepts that such stay with.
     """
 
     def __init__(
@@ -134,11 +143,26 @@ class FoldedTerms:
         self._unwanted = sum(each.num_rows for each in read_parts(db, predictions, unwanted, LIST_ROWS, lists, 1))
         db.execute(f"CREATE OR REPLACE TABLE folded ({FOLDED})")
         for proposed in (proposed_sql, everywhere_sql) if spec.everywhere else (proposed_sql,):
-            select = partial(proposed, key, spec, is_json=is_json)
-            for batch in read_parts(db, predictions, select, TEXT_ROWS, lists):
-                db.register("filtered", self._filter(batch))
-                db.execute("INSERT INTO folded BY NAME FROM filtered")
-                db.unregister("filtered")
+            self._fold(predictions, partial(proposed, key, spec, is_json=is_json), lists)
+        names = predictions.with_name(NAMES)
+        if not spec.everywhere or not names.exists():
+            return
+        self._fold(names, partial(listed_sql, key, spec, is_json=is_json), lists)
+        db.execute(f"CREATE OR REPLACE TABLE struck ({FOLDED})")
+        self._fold(names, partial(struck_sql, key, spec, is_json=is_json), lists, "struck")
+        db.execute(
+            f"DELETE FROM folded WHERE source = '{LIST}' AND (pattern, concept) IN (SELECT (pattern, concept) FROM struck)"
+        )
+
+    def _fold(
+        self, file: Path, select: Callable[[str], str], lists: Mapping[str, Collection[Place]], table: str = "folded"
+    ) -> None:
+        """Puts the terms that a query gives of a file's rows into a table. What is left out of struck ones is not counted."""
+        chosen = self._filter if table == "folded" else TermFilter(self._spec)
+        for batch in read_parts(self._db, file, select, TEXT_ROWS, lists):
+            self._db.register("filtered", chosen(batch))
+            self._db.execute(f"INSERT INTO {table} BY NAME FROM filtered")
+            self._db.unregister("filtered")
 
     def choose(self, least: float | None = None) -> Terms:
         """Makes `named`. least: the score that entries must have; what people gave without one passes, and what the list has."""

@@ -41,6 +41,19 @@ def everywhere_sql(key: Sequence[Column], spec: MatchSpec, rows: str, *, is_json
     return f"SELECT DISTINCT * FROM ({_terms_sql(spec, values, names, facts, rows, is_json=is_json)})"
 
 
+def struck_sql(key: Sequence[Column], spec: MatchSpec, rows: str, *, is_json: bool) -> str:
+    """The same for the terms of rows that people rejected. rows: of names.parquet."""
+    names = [column.name for column in key]
+    values = [_part(name, names, is_json=is_json) for name in spec.terms]
+    facts = f"NULL::VARCHAR AS language, NULL::DOUBLE AS score, '{LIST}' AS source"
+    return _terms_sql(spec, values, names, facts, f"{rows} WHERE source <> '{LIST}'", is_json=is_json)
+
+
+def listed_sql(key: Sequence[Column], spec: MatchSpec, rows: str, *, is_json: bool) -> str:
+    """The terms that hold in every language of rows without an entry. rows: of names.parquet."""
+    return everywhere_sql(key, spec, f"{rows} WHERE source = '{LIST}'", is_json=is_json)
+
+
 def lists_of(key: Sequence[Column], spec: MatchSpec, *, is_json: bool) -> dict[str, list[tuple[str, ...]]]:
     """The lists of terms that these queries take apart: by columns of JSON, the places in them."""
     names = [column.name for column in key]

@@ -39,7 +39,7 @@ from batchinfer.publish.matcher import Terms
 from batchinfer.publish.precision import SampledPrecision
 from batchinfer.publish.recall import measure_recall
 from batchinfer.versions import folders, pointers, retention
-from batchinfer.versions.layout import PREDICTIONS, STUDENT
+from batchinfer.versions.layout import NAMES, PREDICTIONS, STUDENT
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.retention import Removed
 
@@ -306,7 +306,7 @@ def install_version(
 ) -> None:
     """The last steps of every publishing.
 
-    store: None where the data folder has no cache. bytes_of: whose predictions.parquet, calibration.json and student.npz these must be.
+    store: None where the data folder has no cache. bytes_of: whose predictions.parquet and files beside it these must be.
     current: whether it is to be served.
     """
     build.write_manifest(draft, manifest)
@@ -324,7 +324,7 @@ def install_version(
 
 def _check_same(written: Manifest, candidate: Manifest) -> None:
     """Raises StoreError where a version does not hold the bytes of the candidate that it is made from."""
-    for name in (PREDICTIONS, CALIBRATION, STUDENT):
+    for name in (PREDICTIONS, NAMES, CALIBRATION, STUDENT):
         if written.files.get(name) != candidate.files.get(name):
             raise StoreError(f"{name} of the candidate {written.candidate} is damaged: its checksum differs.")
 
