@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -124,7 +124,8 @@ def calibrate(
         for name, made_of in others.fingerprints.items()
         if f"score of {name}" in looked_at or name in voters
     }
-    model = _model(known, fitted, fingerprint, job.spec, used)
+    kinds = {name: kind for name, kind in others.kinds.items() if name in used}
+    model = replace(_model(known, fitted, fingerprint, job.spec, used), kinds=kinds)
     write_atomically(data.calibration, model.to_bytes())
     return _report(job, known, fitted, model, points)
 

@@ -160,6 +160,12 @@ def _misfit(workspace: Workspace, model: ScoreModel) -> str | None:
     there = others.fingerprints
     if moved := [name for name, made_of in model.jobs.items() if there.get(name, "") != made_of]:
         return f"what was learned of verdicts was for other scores of {', '.join(moved)}"
+    kinds = others.kinds
+    if moved := [name for name, kind in model.kinds.items() if kinds.get(name) != kind]:
+        return (
+            f"what was learned of verdicts was for scores of {', '.join(moved)} that were made otherwise, "
+            "by another calibration or output.prior, or without one"
+        )
     known = {column.name for column in Proposals(workspace, others).columns}
     if lacking := [feature.name for feature in model.features if feature.name not in known]:
         return f"what was learned of verdicts looks at what the job has no more: {', '.join(lacking)}"

@@ -42,11 +42,13 @@ class OtherJob:
     name: its name.
     fingerprint: of the question that its served version answers, in hexadecimal digits; None where it is not known.
     key: the columns that its rows are found by, which are columns of this job's key.
+    kind: of its scores, which may change where the question stays: the model's own, by what prior, or by which calibration.
     """
 
     name: str
     fingerprint: str | None
     key: tuple[str, ...]
+    kind: str
 
 
 class OtherScores:
@@ -69,6 +71,11 @@ class OtherScores:
         """The question that each of them answers."""
         return {other.name: other.fingerprint for other in (*self.jobs, *self.voters)}
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What kind of scores those have that have scores; of voters the lists alone count."""
+        return {other.name: other.kind for other in self.jobs}
+
     def _voter(self, name: str, own: str) -> OtherJob:
         """Raises NotFound or UsageError."""
         if self._spec.explode is None:
@@ -85,7 +92,7 @@ class OtherScores:
                 f"its key should be of {', '.join(wanted)}, and it should have lists."
             )
         made_of = manifest.run.fingerprint
-        return OtherJob(name, None if made_of is None else made_of.hex(), key)
+        return OtherJob(name, None if made_of is None else made_of.hex(), key, _kind(manifest))
 
     def _opened(self, spec: JobSpec) -> list[OtherJob]:
         found, wanted = [], spec.calibrate.scores if spec.calibrate else []
@@ -100,7 +107,7 @@ class OtherScores:
             key = tuple(column.name for column in manifest.key)
             if set(key) <= set(self._key):
                 made_of = manifest.run.fingerprint
-                found.append(OtherJob(name, None if made_of is None else made_of.hex(), key))
+                found.append(OtherJob(name, None if made_of is None else made_of.hex(), key, _kind(manifest)))
             elif name in wanted:
                 raise UsageError(
                     f"calibrate.scores: {name} is looked up by {', '.join(key)}, and the key of {spec.name} is {', '.join(self._key)}: "
@@ -183,6 +190,14 @@ def _mark(key: Sequence[str], column: Callable[[str], str], more: str | None = N
     """SQL for a hash of a row's key. more: SQL for a text that goes with it."""
     parts = [*(f"{column(name)}::VARCHAR" for name in key), *([] if more is None else [more])]
     return f"md5_number_lower(to_json([{', '.join(parts)}])::VARCHAR)"
+
+
+def _kind(manifest: Manifest) -> str:
+    """What a version's scores are, besides what its question makes them."""
+    if CALIBRATION in manifest.files:
+        return f"calibrated by {manifest.files[CALIBRATION].sha256}"
+    output: dict[str, Any] = json.loads(manifest.spec.sections.get("output", "{}"))
+    return f"with output.prior: {output.get('prior', 'none')}"
 
 
 def _score(manifest: Manifest) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -51,6 +51,7 @@ class ScoreModel:
     prior: how scores were read, as output.prior has it.
     wanted: the choice that the feature score is of; empty for the likeliest, or without choices; None in a file that does not say.
     jobs: the fingerprints of other jobs whose scores it looks at, by their names.
+    kinds: what kind of scores those jobs had, such as by which calibration; empty in a file that does not say.
     group: the column whose values were held out in turn; None for rows by chance.
     groups: how many there are.
     auc: the area under the ROC curve on groups that were held out, from 0 to 1.
@@ -75,6 +76,7 @@ class ScoreModel:
     intercept: float
     features: tuple[Feature, ...]
     wanted: str | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def excess(self) -> float:
@@ -108,6 +110,7 @@ class ScoreModel:
             intercept=_number(content["intercept"]),
             features=tuple(_feature(each) for each in content["features"]),
             wanted=None if wanted is None else str(wanted),
+            kinds={str(name): str(kind) for name, kind in dict(content.get("kinds", {})).items()},
         )
 
 

@@ -17,10 +17,13 @@ from batchinfer.core.home import JobData
 from batchinfer.core.person import Nobody
 from batchinfer.errors import GateFailed, StoreError, TooFewVerdicts, UsageError
 from batchinfer.evaluate.calibrate import CalibrationReport, calibrate
+from batchinfer.job.calibrate_spec import CalibrateSpec
 from batchinfer.maintenance.erase import erase_entry
 from batchinfer.maintenance.repair import repair
 from batchinfer.pipeline.publish import publish_candidate
 from batchinfer.planning.prepare import Options
+from batchinfer.publish.calibrated import find_calibration
+from batchinfer.publish.other_scores import OtherScores
 from batchinfer.versions.calibration import ScoreModel
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.manifest import Manifest
@@ -235,6 +238,42 @@ def test_the_gate_wants_scores_that_were_learned(judged: World, sections: dict[s
     assert why in str(refused.value)
     [folder] = world.data.rejected.iterdir()
     assert "calibration.json" not in Manifest.read(folder).files
+
+
+@pytest.mark.long
+def test_another_kind_of_another_jobs_score(judged: World) -> None:
+    """A calibration or prior changes scores, though the question stays: told, and refused by the gate; old files do not say."""
+    model = learned(judged).model
+    assert model.kinds == {"likely": "with output.prior: none"}
+    for kinds, problem in (({"likely": "calibrated by 0"}, True), ({}, False), (model.kinds, False)):
+        judged.data.calibration.write_bytes(dataclasses.replace(model, kinds=kinds).to_bytes())
+        with judged.prepared() as prepared:
+            found = find_calibration(prepared.workspace)
+        assert ("for scores of likely that were made otherwise" in (found.problem or "")) is problem
+        assert (found.model is None) is problem
+    judged.publish()
+    digest = hashlib.sha256(judged.data.calibration.read_bytes()).hexdigest()
+    assert kinds_of(judged) == {"shop": f"calibrated by {digest}"}
+    plain = judged.changed(calibrate=None, gate=LENIENT, output=CHOICE | {"prior": "list"})
+    plain.publish()
+    assert kinds_of(plain) == {"shop": "with output.prior: list"}
+
+
+def kinds_of(world: World) -> dict[str, str]:
+    """What another job with the same key would note of this one's scores."""
+    with world.prepared() as prepared:
+        spec = prepared.workspace.spec.model_copy(update={"calibrate": CalibrateSpec(scores=["shop"])})
+        return OtherScores(dataclasses.replace(prepared.workspace, spec=spec)).kinds
+
+
+def test_an_old_file_says_nothing_of_kinds(judged: World) -> None:
+    """It is read as it was, and goes on giving scores."""
+    learned(judged)
+    content = json.loads(judged.data.calibration.read_bytes())
+    del content["kinds"]
+    judged.data.calibration.write_text(json.dumps(content))
+    with judged.prepared() as prepared:
+        assert find_calibration(prepared.workspace).model is not None
 
 
 def test_too_few_verdicts(judged: World) -> None:
