@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -90,12 +91,14 @@ class _Verdicts:
     columns: of the features.
     digest: SHA-256 of the verdicts, in hexadecimal digits.
     group: the column that the groups are of; None where each row is one.
+    proposed: how many rows there are, judged or not.
     """
 
     rows: JudgedScores
     columns: tuple[FeatureColumn, ...]
     digest: str
     group: str | None
+    proposed: int
 
 
 def calibrate(
@@ -113,7 +116,7 @@ def calibrate(
         known = _gather(workspace, candidate.proposals(), group or _group_of(job.spec))
         others = OtherScores(workspace)
         fingerprint = workspace.fingerprint
-    _check_enough(job, known.rows)
+    _check_enough(job, known.rows, known.proposed)
     names, are_scores = [column.name for column in known.columns], [column.is_score for column in known.columns]
     fitted = fit_scores(known.rows, names, are_scores)
     points = learning_curve(known.rows, names, are_scores, fitted.penalties)
@@ -155,7 +158,8 @@ def _gather(workspace: Workspace, proposals: Proposals, group: str | None) -> _V
     digest = hashlib.sha256("\n".join(f"{key} {value} {right}" for key, value, right, *_ in rows).encode()).hexdigest()
     table = np.array([row[4:] for row in rows], dtype=float).reshape(len(rows), len(proposals.columns))
     judged = JudgedScores(table, np.array([row[2] for row in rows], dtype=bool), [row[3] for row in rows])
-    return _Verdicts(judged, proposals.columns, digest, group)
+    [(proposed,)] = workspace.db.execute(f"SELECT count(*) FROM {proposals.features_sql}").fetchall()
+    return _Verdicts(judged, proposals.columns, digest, group, int(proposed))
 
 
 def _grouped(workspace: Workspace, group: str) -> tuple[str, str]:
@@ -171,16 +175,18 @@ def _grouped(workspace: Workspace, group: str) -> tuple[str, str]:
     return f"coalesce(s.{listed(group)}, '')", f"LEFT JOIN {SLICE_VALUES} s ON l.row = s.row"
 
 
-def _check_enough(job: Job, rows: JudgedScores) -> None:
-    """Raises TooFewVerdicts, with how many are wanted."""
+def _check_enough(job: Job, rows: JudgedScores, proposed: int) -> None:
+    """Raises TooFewVerdicts, with how many are wanted. proposed: how many rows there are, judged or not."""
     name = job.name
     everything = " --all" if verdicts.is_checking(job.spec) else ""  # what it passed says nothing of the other scores
     count, right = len(rows.right), int(rows.right.sum())
     if more := verdicts_missing(right, count - right):
+        # A sample is drawn of all rows, and asks about those that nobody judged.
+        drawn = math.ceil(more * proposed / (proposed - count)) if proposed > count else more
         raise TooFewVerdicts(
             f"{counted(count, 'verdict')} on what {name} says now, {right:,} of them right, are too few to learn from; about {more:,} more "
             "are wanted",
-            fix=f"batchinfer precision {name} --sample {more}{everything} --out FILE draws what to judge, "
+            fix=f"batchinfer precision {name} --sample {drawn}{everything} --out FILE draws about so many that nobody has judged, "
             f"batchinfer import {name} FILE takes it in.",
         )
     if (groups := len(set(rows.groups))) < FEWEST_GROUPS:

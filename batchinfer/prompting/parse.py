@@ -114,10 +114,20 @@ class Parser:
         if broken := self._broken(done):
             if not self._is_emptied(done) or self._tidying is None:
                 raise ParseFailed(broken.reason, f"The answer {broken.fault}.")
-            left = self._tidying(generation, row)
-            if isinstance(left, Failure):  # there was nothing before the drops
-                raise ParseFailed(left.reason, left.detail)
+            if broken := self._tidying.broken_before(value, row):
+                raise ParseFailed(broken.reason, f"The answer {broken.fault}.")
         return done
+
+    def broken_before(self, value: Any, row: Mapping[str, Any]) -> BrokenRule | None:
+        """What is wrong with an answer of which further steps dropped all items, but for these items themselves."""
+        for step in self._steps:
+            value = step(value, row)
+        broken = self._broken(value)
+        if broken is None or self._schema is None or value in ("", []) or _is_bare(value):
+            return broken
+        faults = self._schema.iter_errors(value)
+        in_items = all(any(isinstance(part, int) for part in fault.absolute_path) for fault in faults)
+        return None if in_items else broken
 
     def _is_emptied(self, value: Any) -> bool:
         """Whether a value is what steps that drop may leave: all of its lists empty, and nothing else wrong with it."""

@@ -170,6 +170,9 @@ def test_a_name_in_the_wrong_script_is_dropped(tag: str, own: list[str], foreign
         ("ja", ["mRNAワクチン", "ファイザー", "疫苗"], ["ワクチン백신", "mRNA"]),
         ("zh-Hans", ["mRNA疫苗"], ["疫苗ワ"]),
         ("ko", ["mRNA백신"], ["백신ワ"]),
+        ("th", ["วัคซีนmRNA"], ["วัคซีนс"]),
+        ("he", ["הPfizer"], ["חיסוןа"]),
+        ("hi", ["Pfizerवाला"], ["টিকা", "टीकाа"]),
         ("xx", ["Vаccine"], []),
     ],
 )
@@ -262,6 +265,31 @@ def test_a_list_that_the_steps_emptied_is_an_empty_prediction(schema: dict[str, 
     parser = Parser(OutputSpec.model_validate({"type": "json", "schema": schema, "steps": steps}))
     assert parser.fault_of(value, {}) is None
     assert Parser(OutputSpec.model_validate({"type": "json", "schema": {"minItems": 1}})).fault_of([], {}) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('["Moderna", "a "]', []),
+        ('["N/A", "x "]', []),
+        ('["x "]', []),
+        ('["Moderna", "  "]', []),
+        ('["  "]', "empty"),
+        ('["Moderna", "a ", 1]', "not_in_schema"),
+        ('["Moderna", "Moderna", "a ", "Moderna", "N/A", "b "]', "not_in_schema"),
+        ('["Moderna", "a ", "Spikevax"]', ["Spikevax"]),
+    ],
+)
+def test_what_tidying_shortens_may_be_dropped(text: str, value: Any) -> None:
+    """An item that is too short once its spaces are gone, and is dropped, is no fault of a list that is empty then.
+
+    Too many items are, and an item that no step drops.
+    """
+    steps: list[Any] = ["squeeze", {"drop": ".?"}, {"drop": "N/A"}, {"drop_echo": "name"}, "drop_empty"]
+    schema = {"type": "array", "items": {"type": "string", "minLength": 2}, "minItems": 1, "maxItems": 5}
+    parser = Parser(OutputSpec.model_validate({"type": "json", "schema": schema, "steps": steps}))
+    found = parser(generation(text), {"name": "Moderna"})
+    assert (found.value if isinstance(found, Prediction) else found.reason) == value
 
 
 def test_a_split_text_may_be_emptied_too() -> None:
