@@ -181,13 +181,20 @@ def _check_enough(job: Job, rows: JudgedScores, proposed: int) -> None:
     everything = " --all" if verdicts.is_checking(job.spec) else ""  # what it passed says nothing of the other scores
     count, right = len(rows.right), int(rows.right.sum())
     if more := verdicts_missing(right, count - right):
-        # A sample is drawn of all rows, and asks about those that nobody judged.
-        drawn = math.ceil(more * proposed / (proposed - count)) if proposed > count else more
+        said = (
+            f"{counted(count, 'verdict')} on what {name} says now, {right:,} of them right, are too few to learn from; "
+        )
+        said += f"about {more:,} more "
+        left = max(proposed - count, 0)
+        if left < more:
+            raise TooFewVerdicts(f"{said}are wanted, and {left:,} are left to judge", fix="learn of a longer list.")
+        drawn = math.ceil(
+            more * proposed / left
+        )  # a sample is drawn of all rows, and asks about those that nobody judged
         raise TooFewVerdicts(
-            f"{counted(count, 'verdict')} on what {name} says now, {right:,} of them right, are too few to learn from; about {more:,} more "
-            "are wanted",
-            fix=f"batchinfer precision {name} --sample {drawn}{everything} --out FILE draws about so many that nobody has judged, "
-            f"batchinfer import {name} FILE takes it in.",
+            f"{said}are wanted",
+            fix=f"batchinfer precision {name} --sample {drawn}{everything} --out FILE draws that many that nobody has judged, more or "
+            f"less, batchinfer import {name} FILE takes it in.",
         )
     if (groups := len(set(rows.groups))) < FEWEST_GROUPS:
         raise TooFewVerdicts(

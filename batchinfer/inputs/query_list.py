@@ -173,14 +173,18 @@ class QueryList:
         self._db.execute("CREATE TABLE missed AS SELECT *, 0::BIGINT AS count FROM list LIMIT 0")
         for batch in missed:
             self._append("missed", f"SELECT {keyed}, {quoted(COUNT)} AS count FROM batch", self._with_short(batch))
-        last = sum(file.num_rows for file in self.source.files)  # bad and filtered rows have numbers, too
         [(added,)] = self._db.execute(
             """INSERT INTO list BY NAME
             SELECT * EXCLUDE (count) REPLACE (row + $last AS row) FROM missed ANTI JOIN all_lookups USING (lookup_hash)
             WHERE row IN (SELECT min(row) FROM missed GROUP BY lookup_hash HAVING sum(count) >= $at_least)""",
-            {"last": last, "at_least": at_least},
+            {"last": self._own_rows, "at_least": at_least},
         ).fetchall()
         return int(added)
+
+    @property
+    def _own_rows(self) -> int:
+        """The number of the list's last row; bad and filtered rows have numbers, too. Those of misses come after it."""
+        return sum(file.num_rows for file in self.source.files)
 
     def _kept(self) -> list[str]:
         return list(dict.fromkeys([*(column.name for column in self.source.key), *self.columns]))
@@ -224,6 +228,11 @@ class QueryList:
         return (
             "(" + " UNION ALL ".join(f"SELECT {names} FROM {name}" for name in ("list", "conflicts", "bad_keys")) + ")"
         )
+
+    @property
+    def own_key_sql(self) -> str:
+        """The same without what clients asked for."""
+        return f"(FROM {self.every_key_sql} WHERE row <= {self._own_rows})"
 
     def query_sql(self) -> str:
         """SQL for a row's lookup key as JSON text, where its key columns are."""

@@ -167,6 +167,7 @@ def _check_fits(job: Job, name: str, manifest: Manifest, key: Sequence[Column] |
         ("normalize", ", ".join(manifest.normalize) or "nothing", ", ".join(spec.input.normalize) or "nothing"),
         ("kind of prediction", manifest.prediction, spec.output.kind),
         ("set of columns with aliases", *_aliases(manifest, spec)),
+        ("set of names of every language", *_own_names(manifest, spec)),
     ):
         if theirs != ours:
             raise UsageError(
@@ -181,6 +182,14 @@ def _aliases(manifest: Manifest, spec: JobSpec) -> tuple[str, str]:
     match = json.loads(manifest.spec.sections.get("match", "null")) or {}
     key = [column.name for column in manifest.key]
     theirs = sorted(name for name in match.get("everywhere", []) if not is_part(name, key)) if ours else []
+    return ", ".join(theirs) or "nothing", ", ".join(ours) or "nothing"
+
+
+def _own_names(manifest: Manifest, spec: JobSpec) -> tuple[str, str]:
+    """The key columns whose texts hold in every language, of a candidate and of the job; the job may want none."""
+    ours = sorted({*spec.match.everywhere} & {*spec.input.key}) if spec.match else []
+    match = json.loads(manifest.spec.sections.get("match", "null")) or {}
+    theirs = sorted({*match.get("everywhere", [])} & {column.name for column in manifest.key}) if ours else []
     return ", ".join(theirs) or "nothing", ", ".join(ours) or "nothing"
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from batchinfer.cache import imports, verdicts
 from batchinfer.cache.workspace import Workspace
@@ -67,10 +68,11 @@ class ListedNames:
         """Makes `listed_names`; returns how many there are."""
         if not self._wanted:
             return 0
-        every = self._workspace.query_list.every_key_sql
+        every = self._workspace.query_list.own_key_sql  # what a client made up is no name
+        firsts = f"SELECT min(row) FROM {every} GROUP BY lookup_hash"
         self._db.execute(
             f"CREATE OR REPLACE TABLE listed_names AS SELECT * EXCLUDE (row), '{LIST}' AS source FROM {every} "
-            f"ANTI JOIN {entries} USING (lookup_hash) QUALIFY row_number() OVER (PARTITION BY lookup_hash ORDER BY row) = 1"
+            f"ANTI JOIN {entries} USING (lookup_hash) WHERE row IN ({firsts})"
         )
         if verdicts.is_checking(self._workspace.spec):
             values = imports.values_sql(self._workspace.query_list)
@@ -80,13 +82,19 @@ class ListedNames:
                     f"INSERT INTO listed_names BY NAME SELECT lookup_hash, {key}, '{Source.REVIEW}' AS source "
                     f"FROM {self._workspace.verdicts.rejected_keys_sql}"
                 )
+            as_listed = ", ".join(f"{name} = own.{name}" for name in map(listed, self._key))
+            self._db.execute(  # as the list spells the concept now
+                f"UPDATE listed_names SET {as_listed} FROM (FROM {every} WHERE row IN ({firsts})) own "
+                f"WHERE listed_names.source = '{Source.REVIEW}' AND listed_names.lookup_hash = own.lookup_hash"
+            )
         return int(one(self._db, "SELECT count(*) FROM listed_names"))
 
     def _others(self, entries: str, path: Path) -> bool:
         """Whether a version's file, or that it has none, says something else."""
         held = self._gather(entries)
-        if not held or not path.exists():
-            return bool(held) or path.exists()
+        kept = pq.read_metadata(path).num_rows if path.exists() else 0  # none are left where all were forgotten
+        if not held or not kept:
+            return bool(held or kept)
         self._read(path)
         now, then = f"FROM ({self._aliases.marked('listed_names')})", "FROM old_names"
         there = (

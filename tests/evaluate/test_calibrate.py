@@ -287,6 +287,13 @@ def test_too_few_verdicts(judged: World) -> None:
     assert not judged.data.calibration.exists()
 
 
+def test_too_few_rows_to_judge(judged: World) -> None:
+    """No sample of this list would do."""
+    few = judged.changed(input=JOB["input"] | {"where": {"language": ["de"]}})
+    with pytest.raises(TooFewVerdicts, match=r"more are wanted, and \d+ are left to judge: learn of a longer list"):
+        learned(few)
+
+
 def test_only_a_checking_job_has_more_to_draw_from(judged: World) -> None:
     """Elsewhere a sample is of all predictions anyway, and the sentence names no flag."""
     sections: dict[str, Any] = {"match": None, "calibrate": None, "gate": LENIENT}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batchinfer.errors import GateFailed
+from batchinfer.errors import GateFailed, UsageError
 from batchinfer.maintenance import erase
 from batchinfer.pipeline.publish import publish_candidate
 from batchinfer.planning.prepare import Options
@@ -68,6 +68,37 @@ def test_names_of_a_row_without_an_answer(world: World) -> None:
     assert found(world, "Novavax Nova Covovax", ("ja",)) == ["Novavax", "Covovax"]
     assert world.get(vaccine="Novavax", language="de", term="Nova") is None
     assert world.publish().version is None
+
+
+@pytest.mark.long
+def test_a_rejected_name_that_the_list_spells_otherwise_now(world: World) -> None:
+    """It stays out: the verdict is on the same key."""
+    key = {"path": "queries.parquet", "key": ["vaccine", "language", "term"], "normalize": ["casefold"]}
+    other = world.changed(input=key)
+    rows = [("Moderna", "de", "Moderna"), ("Moderna", "fr", "Vaccin")]
+    other.rows(key_columns(rows) | {"aliases": [["Spikevax"]] * 2})
+    other.answer(lambda row: scores(0.9))
+    other.publish(yes=True)
+    reject(other, rows[0])
+    other.publish(yes=True)
+    assert found(other, "Moderna Spikevax") == ["Spikevax"]
+    other.rows(
+        key_columns([("MODERNA", "de", "Moderna"), ("MODERNA", "fr", "Vaccin")]) | {"aliases": [["Spikevax"]] * 2}
+    )
+    other.answer(lambda row: scores(0.9))
+    other.publish(yes=True)
+    assert found(other, "Moderna Spikevax") == ["Spikevax"]
+
+
+@pytest.mark.long
+def test_a_candidate_of_no_such_names(world: World) -> None:
+    """It does not become a version of a job that wants them."""
+    without = world.changed(match=MATCH | {"everywhere": ["aliases"]}, gate=LENIENT | {"coverage": 1.0})
+    with pytest.raises(GateFailed):
+        without.publish()
+    world = without.changed(match=MATCH)
+    with pytest.raises(UsageError, match="its set of names of every language is nothing, the job's is vaccine"):
+        publish_candidate(world.job, world.data, Options(), Quiet(), "r1", "because")
 
 
 @pytest.mark.long
