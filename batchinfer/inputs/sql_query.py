@@ -51,7 +51,9 @@ def query_as_parquet(job: Job, target: Path, scratch: Path, *, rows: bool) -> No
             while not work.done():  # in slices, since DuckDB would not hear of a signal
                 wait([work], LISTEN_SECONDS)
         except BaseException:
-            db.interrupt()
+            while not work.done():  # again and again: one that comes before the query has begun is lost
+                db.interrupt()
+                wait([work], LISTEN_SECONDS)
             raise
         work.result()
 

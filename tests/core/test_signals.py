@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +21,15 @@ def test_ctrl_c_while_duckdb_works(tmp_path: Path) -> None:
         raise RuntimeError("Query interrupted")
 
 
+@pytest.fixture
+def _heeds_ctrl_c() -> Iterator[None]:
+    """A shell may have it ignored by what runs in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_ctrl_c")
 def test_ctrl_c_in_a_function_that_duckdb_calls(tmp_path: Path) -> None:
     """The same within code of ours that a query calls; what else goes wrong there is an error as ever."""
 

@@ -73,9 +73,13 @@ def test_a_signal_ends_a_query(tmp_path: Path) -> None:
     """Whatever it is at: DuckDB does not look for signals by itself."""
     sql = "SELECT count(*) AS id FROM range(3000000000) a(i), range(100000) b(j) WHERE i * j % 7 = 3"
     world = asking(tmp_path, sql)
-    threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
-    with pytest.raises(KeyboardInterrupt):
-        rows(world, tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+    try:
+        threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            rows(world, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_query_may_read_below_an_allowed_root(tmp_path: Path) -> None:

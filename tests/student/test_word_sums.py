@@ -21,6 +21,12 @@ weights = np.random.default_rng(0).normal(size=(3, 1 << BITS)).astype(np.float32
 texts = st.text(max_size=60) | st.text("ab ,_`", max_size=30) | st.sampled_from(["", "a" * 40, "fig, plum! " * 50])
 
 
+@pytest.fixture(autouse=True)
+def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few words are enough to be remembered."""
+    monkeypatch.setattr(word_sums, "AT_ONCE", 1)
+
+
 def plain(text: str, of: np.ndarray = weights) -> np.ndarray:
     """Column by column."""
     found = features(text)
@@ -54,7 +60,7 @@ def test_what_is_remembered_adds_the_same(many: list[str]) -> None:
     """Again, and with words of earlier texts among new ones, for two choices and three."""
     for of in (weights[:1], weights):
         sums = WordSums(of)
-        for text in many * 2:
+        for text in many * 3:
             said = sums(text)
             assert said == [] if not features.words(text) else np.allclose(said, plain(text, of), atol=1e-4)
 
@@ -63,8 +69,9 @@ def test_a_full_memory_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """It never holds more than the most, nor a word of any length, and what it says stays right."""
     monkeypatch.setattr(word_sums, "MOST_REMEMBERED", 10)
     sums = WordSums(weights)
-    for number in range(40):
+    for number in [*range(20), *range(20)] * 2:
         text = f"plum {number} fig {number * 7} " + "x" * (LONGEST + 1)
+        sums(text[: -LONGEST - 1])
         assert np.allclose(sums(text), plain(text), atol=1e-4)
         assert len(sums._remembered) <= 10
         assert not any(len(word) > LONGEST for word in sums._remembered)
@@ -75,7 +82,26 @@ def test_a_student_of_many_choices_remembers_no_words() -> None:
     many = WordSums(np.concatenate([weights] * 4))
     said = many("plum, fig!")
     assert np.allclose(said[:3], plain("plum, fig!"), atol=1e-4)
+    assert many("plum, fig!") == many("plum, fig!") == said
     assert (said[3:6], many._remembered, many(" ")) == (said[:3], {}, [])
+
+
+def test_a_word_is_remembered_when_it_is_met_again() -> None:
+    """Once met it takes little room."""
+    sums = WordSums(weights)
+    sums("plum fig")
+    assert (sums._remembered, sums._met) == ({}, {"plum", "fig"})
+    sums("plum pear")
+    assert list(sums._remembered) == ["plum"]
+
+
+def test_words_are_remembered_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word of its own would take as long as a text."""
+    monkeypatch.setattr(word_sums, "AT_ONCE", 3)
+    sums = WordSums(weights)
+    for text, count in (("plum fig", 0), ("plum fig", 0), ("plum", 2), ("plum fig", 2)):
+        assert np.allclose(sums(text), plain(text), atol=1e-4)
+        assert len(sums._remembered) == count
 
 
 def test_threads_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
