@@ -35,7 +35,6 @@ KINDS = ((".parquet",), csv_file.SUFFIXES, JSON_SUFFIXES)
 def job_files(job: Job) -> list[ListFile]:
     """The files of a job's own list. Raises InputError if there is none, SpecError if one lies where it may not."""
     path, field = job.spec.input.path or "", "input.path"
-
     newest = job.spec.input.pick == "newest"
 
     def find(place: Path) -> list[ListFile]:

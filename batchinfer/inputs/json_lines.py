@@ -17,6 +17,7 @@ from batchinfer.core.memory import batch_bytes
 from batchinfer.errors import InputError, shortened
 
 DEEPEST = 32  # levels of lists and objects within each other, of which Parquet can read that many again
+MOST_NAMES = 1_000  # of all objects together: each is a column, which has a value or null in each row
 MOST_LINE = 256 << 20  # bytes; a file without line ends would else be read whole
 EXACT = 1 << 53  # up to which a number with a point holds each integer
 LEAST, MOST = -(1 << 63), (1 << 63) - 1  # integers that a column can hold
@@ -49,6 +50,10 @@ def lines_as_parquet(path: Path, target: Path) -> None:
 def _unified(path: Path, schema: pa.Schema, lines: _Lines) -> pa.Schema:
     """The columns with those of further rows. Raises InputError for a column of two kinds."""
     names = dict.fromkeys(name for row in lines.rows for name in row)
+    if len({*schema.names, *names}) > MOST_NAMES:
+        raise InputError(
+            f"{path}: its objects have more than {MOST_NAMES:,} names up to line {lines.numbers[-1]}: leave out what is not needed."
+        )
     for name in names:
         values = [row.get(name) for row in lines.rows]
         known = schema.field(name) if name in schema.names else pa.field(name, pa.null())

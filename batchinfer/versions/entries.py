@@ -20,6 +20,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from batchinfer.core.open_file import DamagedFile, OpenFile
+from batchinfer.versions.kept_bodies import KeptBodies
 
 KEY = 16  # bytes of a lookup key's hash
 HEAD = 16  # bytes of a page before its pointers, or before a long body
@@ -82,7 +83,7 @@ class EntryFile:
         self._size = self._tree.page_size
         if self._checks is not None and len(self._checks) < self._tree.pages:
             raise DamagedFile(f"{checks} is damaged: it has too few checksums.")
-        self._kept, self._room = dict[bytes, bytes](), ROOM
+        self._kept = KeptBodies[bytes](ROOM)
         self._firsts, self._leaves = array("Q"), array("Q")  # what the keys of each leaf begin with, and its page
         if self._tree.root != NOWHERE:
             self._gather(self._tree.root, 0, self._tree.depth)
@@ -118,13 +119,8 @@ class EntryFile:
     def _keep(self, key: bytes, body: bytes) -> None:
         """Keeps a body, as it was when it was compared with its checksum."""
         size = len(body) + BESIDE
-        if size > self._size:
-            return
-        self._room -= size
-        if self._room < 0:
-            self._kept.clear()
-            self._room = ROOM - size
-        self._kept[key] = body
+        if size <= self._size:
+            self._kept.keep(key, body, size)
 
     def _find(self, key: bytes, most: int) -> bytes | None:
         begin: int = _unpack_begin(key)[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from batchinfer.errors import MissingExtra, StoreError
+from batchinfer.versions.kept_bodies import KeptBodies
 from batchinfer.versions.layout import STUDENT
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class MissAnswers:
         calibrated: whether the version's scores are the chance of being right. Its own is how like the model it is, and is left out.
         """
         self._student, self._calibrated = student, calibrated
-        self._kept, self._room = dict[str, bytes](), ROOM
+        self._kept = KeptBodies[str](ROOM)
         self._begin = f'{{"job":{_json(job)},"query":{{{_json(column)}:'
         self._choices = tuple(map(_json, student.choices))
         names = ",".join(f"{name.replace('%', '%%')}:%r" for name in self._choices)
@@ -73,18 +74,10 @@ class MissAnswers:
         body = self._kept.get(text)
         if body is None:
             body = self._answer(text)
-            self._keep(text, body)
+            size = len(body) + 4 * len(text) + BESIDE
+            if size <= ROOM // 100:
+                self._kept.keep(text, body, size)
         return body or None
-
-    def _keep(self, text: str, body: bytes) -> None:
-        size = len(body) + 4 * len(text) + BESIDE
-        if size > ROOM // 100:
-            return
-        self._room -= size
-        if self._room < 0:
-            self._kept.clear()
-            self._room = ROOM - size
-        self._kept[text] = body
 
     def _answer(self, text: str) -> bytes:
         """Empty if the student abstains."""

@@ -62,6 +62,10 @@ def test_values_keep_their_kinds(
         (b"null\n", "line 1 is null and not an object"),
         (b'{"a": 1}\n{"a": "\xff"}\n', "line 2 is not UTF-8"),
         (b'{"a": 1, "a": 2}\n', "line 1: a is there more than once"),
+        (
+            b"".join(b'{"a%d": 1}\n' % number for number in range(1_200)),
+            "its objects have more than 1,000 names up to line 1200: leave out",
+        ),
         (b"\n \n", "is empty: write an object a line"),
         (b"", "is empty"),
         (b"[" * 100_000, "line 1 is nested too deeply"),

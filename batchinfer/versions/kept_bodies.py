@@ -1,0 +1,24 @@
+"""Bodies of answers that were given last, so that what is asked for often is not made again."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+Asked = TypeVar("Asked")
+
+
+class KeptBodies(dict[Asked, bytes]):
+    """By what was asked; `get` is that of a dictionary, since it is on the way of each look-up. Threads may share one."""
+
+    def __init__(self, room: int) -> None:
+        """room: bytes that all of them may take."""
+        super().__init__()
+        self._room = self._left = room
+
+    def keep(self, asked: Asked, body: bytes, size: int) -> None:
+        """size: bytes that it takes with all that belongs to it. Where there is no room left, all others are let go of."""
+        self._left -= size
+        if self._left < 0:
+            self.clear()
+            self._left = self._room - size
+        self[asked] = body
