@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import regex
 
-from batchinfer.match.matcher import Occurrence
+from batchinfer.match.names import Occurrence
 
 Kind = Literal["spaced", "particles", "unspaced"]
 Find = Callable[..., list[Occurrence]]

@@ -9,20 +9,18 @@ of the rest each process has a copy.
 from __future__ import annotations
 
 import itertools
-import json
-import math
 import struct
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from batchinfer.core.open_file import OpenFile
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.match.budget import LEAST_WRITTEN, MatchBudget
-from batchinfer.match.languages import is_in, is_turkic
+from batchinfer.match.names import Named, NamedTerms, Occurrence
 from batchinfer.match.stored import deserialized, read_facts
 from batchinfer.match.version import MATCHER_FORMAT, IncompatibleMatcher
 
@@ -30,139 +28,12 @@ if TYPE_CHECKING:  # these need the libraries of matching, which a service witho
     from batchinfer.match.suffixes import Place
     from batchinfer.match.windows import Window
 
-MOST_KEPT = 8 << 20  # bytes of names in the file: some 50 MB when read; what common terms name is read once
-FEW = 64  # bytes that any names take beside what the file has
+SHORT = 1024  # characters of a text that is searched as a whole
 BLOCK = 1024  # places that are looked at between two looks at the clock
 Span = tuple[int, int]
 
 
-class Name(NamedTuple):
-    """One thing that a term names.
-
-    concept: what is named.
-    language: the term's language, as a BCP 47 tag, if it has one.
-    term: the term as it was listed.
-    score: that of the prediction, if it has one.
-    source: where the prediction comes from.
-    """
-
-    concept: Any
-    language: str | None
-    term: str
-    score: float | None
-    source: str
-
-
-class Occurrence(NamedTuple):
-    """A place in a text where a term occurs.
-
-    start: the offset of its first character.
-    end: the offset after its last character.
-    text: the text between them.
-    names: all that the term names.
-    """
-
-    start: int
-    end: int
-    text: str
-    names: tuple[Name, ...]
-
-    def flat(self) -> list[dict[str, Any]]:
-        """One mapping for each concept, as HTTP and the command line give them."""
-        return [
-            {
-                "concept": name.concept, "language": name.language, "languages": languages, "term": name.term,
-                "start": self.start, "end": self.end, "text": self.text, "score": name.score, "source": name.source,
-            }
-            for name, languages in by_concept(self.names)
-        ]  # fmt: skip
-
-
-def by_concept(names: Sequence[Name]) -> list[tuple[Name, list[str] | None]]:
-    """Of each concept what is surest, a person's word before a score, and all languages; None where it holds in every one."""
-    found: dict[str, list[Name]] = {}
-    for name in names:
-        found.setdefault(repr(name.concept), []).append(name)
-    return [(max(alike, key=_sureness), _languages(alike)) for alike in found.values()]
-
-
-def _sureness(name: Name) -> tuple[bool, float]:
-    return name.source not in ("model", "list"), -math.inf if name.score is None else name.score
-
-
-def _languages(names: Sequence[Name]) -> list[str] | None:
-    tags = {name.language for name in names}
-    return None if None in tags else sorted(tag for tag in tags if tag is not None)
-
-
-class _Entries:
-    """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common."""
-
-    __slots__ = ("_parts", "concepts", "names", "turkic")
-
-    def __init__(self, names: tuple[Name, ...], *, turkic: bool = False) -> None:
-        """turkic: whether any is of a language whose spellings have to be looked at."""
-        self.names, self.turkic = names, turkic
-        self.concepts = len({repr(name.concept) for name in names})
-        self._parts: list[str] | None = None
-
-    def json(self, start: int, end: int, text: str) -> str:
-        """`Occurrence.flat` as JSON, without its brackets: all but the span is the same each time, and written once."""
-        if self._parts is None:
-            self._parts = _parts(self.names)
-        return f'"start":{start},"end":{end},"text":{_quoted(text)},'.join(self._parts)
-
-
-class _Named:
-    """What the patterns of a matcher stand for: read from the file, and kept as long as there is room."""
-
-    def __init__(self, file: OpenFile, offsets: array[int], checks: array[int] | None) -> None:
-        self._file, self._offsets, self._checks = file, offsets, checks
-        self._kept = dict[tuple[int, tuple[str, ...]], _Entries]()
-        self._room = MOST_KEPT
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    def __call__(self, number: int, ranges: tuple[str, ...], budget: MatchBudget) -> _Entries:
-        """Those of a pattern, restricted to languages. Raises StoreError, or ResultTooLarge for more than is to be read."""
-        entries = self._kept.get((number, ranges))
-        if entries is None:
-            size = self._offsets[number + 1] - self._offsets[number] + FEW
-            if size < self._file.size:  # what is damaged, reading tells
-                budget.need_names(size)
-            entries = self._read(number, ranges)
-            self._room -= size
-            if self._room < 0:
-                self._kept.clear()
-                self._room = MOST_KEPT - size
-            self._kept[number, ranges] = entries
-        return entries
-
-    def terms(self, least: int) -> Iterator[str]:
-        """A spelling of each term of which the file has this many bytes. Raises StoreError."""
-        offsets = self._offsets
-        for number in range(len(self)):
-            if offsets[number + 1] - offsets[number] >= least:
-                yield from (name.term for name in self._read(number, ()).names[:1])
-
-    def _read(self, number: int, ranges: tuple[str, ...]) -> _Entries:
-        """The file has it by columns, as one value where all of a column are equal."""
-        data = self._file.read(self._offsets[number], self._offsets[number + 1])
-        if self._checks is not None and zlib.crc32(data) != self._checks[number]:
-            raise self._file.damaged("what a term names differs from its checksum")
-        try:
-            columns, _ = _decode(str(data, "utf-8"))
-            count = len(columns[0])
-            whole = [column if isinstance(column, list) else itertools.repeat(column, count) for column in columns]
-            names = tuple(map(Name._make, zip(*whole, strict=False)))
-        except (ValueError, IndexError, TypeError) as exc:
-            raise self._file.damaged("what a term names cannot be read") from exc
-        named = tuple(name for name in names if is_in(name.language, ranges)) if ranges else names
-        return _Entries(named, turkic=any(is_turkic(name.language) for name in named))
-
-
-Match = tuple[Span, _Entries]
+Match = tuple[Span, Named]
 
 
 class Matcher:
@@ -191,7 +62,7 @@ class Matcher:
                 raise file.damaged("the automaton differs from its checksum")
             # An automaton of no patterns cannot be kept in a file.
             searched = deserialized(CharwiseDoubleArrayAhoCorasick.deserialize, automaton)
-            self._named = _Named(file, array("Q", file.read(*facts["offsets"])), checks)
+            self._named = NamedTerms(file, array("Q", file.read(*facts["offsets"])), checks)
         except OSError as exc:
             raise StoreError(f"{path} cannot be opened: {exc.strerror}.") from exc
         except (ValueError, KeyError, TypeError, struct.error) as exc:
@@ -238,14 +109,14 @@ class Matcher:
         parts = []
         for (start, end), place, entries in self._places(text, languages, utf16=utf16, budget=budget):
             budget.need_room((LEAST_WRITTEN + end - start) * entries.concepts)
-            part = entries.json(*place, text[start:end]).encode()
+            part = entries.json(*place, text[start:end])
             budget.spend_room(len(part) + 1)
             parts.append(part)
         return b"[%b]" % b",".join(parts)
 
     def _places(
         self, text: str, languages: Collection[str], *, utf16: bool, budget: MatchBudget
-    ) -> Iterable[tuple[Span, Span, _Entries]]:
+    ) -> Iterable[tuple[Span, Span, Named]]:
         """Where terms stand, in code points and as asked for, and what each stands for."""
         if self._suffixes is None:
             return ()
@@ -256,16 +127,10 @@ class Matcher:
             return [(span, (units(span[0]), units(span[1])), entries) for span, entries in matches]
         return [(span, span, entries) for span, entries in matches]
 
-    def _spelled(self, entries: _Entries, text: str, span: Span) -> _Entries:
-        """Those entries whose term is really what stands there: a pattern may be more than one Turkish word's."""
-        if not entries.turkic:
-            return entries
-        found, is_spelled = text[slice(*span)], self._fold.is_spelled
-        names = [name for name in entries.names if not is_turkic(name.language) or is_spelled(found, name.term)]
-        return entries if len(names) == len(entries.names) else _Entries(tuple(names))
-
     def _matches(self, text: str, ranges: tuple[str, ...], budget: MatchBudget) -> list[Match]:
         """Those that are reported, in order."""
+        if len(text) <= SHORT and (few := self._few_matches(text, ranges, budget)) is not None:
+            return few
         kept, pending = list[Match](), list[Match]()
         size = 0  # of what is found, as JSON, at least
         for window in self._windows(self._fold, text, self._longest):
@@ -281,6 +146,28 @@ class Matcher:
             return sorted(pending, key=_leftmost_longest) if len(pending) > 1 else pending
         return _settle(kept, pending, len(text) + 1)[0]
 
+    def _few_matches(self, text: str, ranges: tuple[str, ...], budget: MatchBudget) -> list[Match] | None:
+        """The same of a short text, without windows; None where terms stand at very many places of it."""
+        assert self._suffixes is not None
+        folded = self._fold(text)
+        places = self._suffixes.few_places(folded.marked, BLOCK, budget)
+        if not places:
+            return None if places is None else []
+        budget.spend_places(len(places))
+        spans, matches = folded.spans([(start, end) for start, end, _ in places]), list[Match]()
+        kept, named, plain = self._named.kept, self._named, folded.plain
+        for (_, end, number), span in zip(places, spans, strict=True):
+            entries = kept.get((number, ranges)) or named(number, ranges, budget)
+            if entries.turkic:
+                entries = entries.spelled(text[slice(*span)], self._fold)
+            if entries.names and (plain or not folded.cuts(end)):
+                matches.append((span, entries))
+        if len(matches) > 1:
+            matches.sort(key=_leftmost_longest)
+            if not self._overlaps:
+                return _apart([], matches)
+        return matches
+
     def _in_window(self, text: str, window: Window, ranges: tuple[str, ...], budget: MatchBudget) -> Iterator[Match]:
         """What ends in a window of a text, in some languages."""
         budget.check_time()
@@ -291,25 +178,11 @@ class Matcher:
             for (_, end, number), span in zip(
                 block, window.spans([(start, end) for start, end, _ in block]), strict=True
             ):
-                entries = self._spelled(self._named(number, ranges, budget), text, span)
+                entries = self._named(number, ranges, budget)
+                if entries.turkic:
+                    entries = entries.spelled(text[slice(*span)], self._fold)
                 if entries.names and not window.cuts(end):
                     yield span, entries
-
-
-_decode = json.JSONDecoder().raw_decode
-_quoted = json.encoder.encode_basestring
-
-
-def _parts(names: Sequence[Name]) -> list[str]:
-    """JSON texts between which the span is put."""
-    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-    parts = [""]
-    for name, languages in by_concept(names):
-        known = f'"language":{encode(name.language)},"languages":{encode(languages)}'
-        head = f'{{"concept":{encode(name.concept)},{known},"term":{encode(name.term)},'
-        parts[-1] += ("," if len(parts) > 1 else "") + head
-        parts.append(f'"score":{encode(name.score)},"source":{encode(name.source)}}}')
-    return parts
 
 
 def _leftmost_longest(match: Match) -> Span:
@@ -322,14 +195,19 @@ def _settle(kept: list[Match], pending: list[Match], before: int) -> tuple[list[
 
     before: the offset before which all that begin are known. Returns what is kept by now, and what is not settled.
     """
-    last = kept[-1][0] if kept else (-1, -1)
     later = [match for match in pending if match[0][0] >= before]
-    for match in sorted([match for match in pending if match[0][0] < before], key=_leftmost_longest):
+    return _apart(kept, sorted([match for match in pending if match[0][0] < before], key=_leftmost_longest)), later
+
+
+def _apart(kept: list[Match], ordered: Iterable[Match]) -> list[Match]:
+    """The same of matches in order: `kept`, with what is kept of them."""
+    last = kept[-1][0] if kept else (-1, -1)
+    for match in ordered:
         span = match[0]
         if span[0] >= last[1] or span == last:
             kept.append(match)
             last = span
-    return kept, later
+    return kept
 
 
 def _blocks(places: Iterator[Place]) -> Iterator[list[Place]]:

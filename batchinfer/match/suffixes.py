@@ -43,6 +43,31 @@ class Suffixes:
                 start = end - lengths[number]
                 yield start, end, number
 
+    def few_places(self, marked: str, most: int, budget: MatchBudget) -> list[Place] | None:
+        """The same of a whole text as one list, sooner; None where there are more than so many."""
+        budget.check_time()
+        found: list[Place] = self._longest(marked)
+        numbers, lengths = self._numbers, self._lengths
+        if len(found) > most:
+            return None
+        if all([numbers[number] == NONE for _, _, number in found]):  # noqa: C419 - the list is quicker
+            return found
+        places = list[Place]()
+        for place in found:
+            places.append(place)
+            start, end, number = place
+            while (shorter := numbers[number]) != NONE:
+                if shorter == UNKNOWN:
+                    budget.check_time()
+                    self._look_up(number, marked[start:end])
+                    continue
+                number = shorter
+                start = end - lengths[number]
+                places.append((start, end, number))
+                if len(places) > most:
+                    return None
+        return places
+
     def _look_up(self, number: int, term: str) -> None:
         """Remembers the longest term that another one ends with."""
         places = self._longest(term[1:])

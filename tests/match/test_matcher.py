@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from batchinfer.errors import MissingExtra, StoreError, UsageError
-from batchinfer.match import folding, matcher
-from batchinfer.match.matcher import Matcher, Occurrence
+from batchinfer.match import folding, matcher, names
+from batchinfer.match.matcher import Matcher
+from batchinfer.match.names import Occurrence
 from batchinfer.match.version import IncompatibleMatcher
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.manifest import Manifest
@@ -444,12 +445,53 @@ def test_many_marks_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_what_is_kept_of_names_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are read again once too many are kept, in whatever languages they were asked for."""
-    monkeypatch.setattr(matcher, "MOST_KEPT", 350)
+    monkeypatch.setattr(names, "MOST_KEPT", 350)
     world = job(tmp_path, [(f"it{number}", "en", ["covid"]) for number in range(3)])
     with world.served() as version:
         for tag in ("en", "en-GB", "de", "fr", "EN"):
             assert len(flat(version.matcher.find("covid", languages=[tag]))) == (3 if tag.lower() == "en" else 0)
-            assert len(version.matcher._named._kept) <= 3
+            assert len(version.matcher._named.kept) <= 3
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_short_texts_are_searched_sooner_and_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlaps: bool
+) -> None:
+    """Without windows the same is found: nested, Turkish, marked and mixed texts, in any language, and where too much stands."""
+    nested = ["ha" * count for count in range(1, 120)]
+    terms = [("a", "en", ["jab", "the jab", "jab jab", "ab", "é"]), ("b", "tr", ["ISI", "ısı", "isi", "jab"]), ("c", "und", nested),
+             ("d", "ja", ["ワクチン", "クチン", "ﾜｸﾁﾝ接種"]), ("e", "ko", ["백신", "신"])]  # fmt: skip
+    world = job(tmp_path, terms, overlaps=overlaps, most_concepts=20, min_length=1)
+    chance = random.Random(7)
+    pieces = [
+        "jab",
+        "the ",
+        " ",
+        "isi",
+        "ISI",
+        "ısı",
+        "İ",
+        "ha" * 3,
+        "ワクチン",
+        "ﾜｸﾁﾝ接種",
+        "백신은",
+        "e\u0301",
+        "™",
+        "😷",
+        "ab",
+        "-",
+    ]
+    texts = ["".join(chance.choices(pieces, k=chance.randrange(12))) for _ in range(400)] + [
+        "ha" * 300,
+        "ha" * 40 + " jab",
+    ]
+    with world.served() as version:
+        for languages in ((), ("tr",), ("en", "ja")):
+            sooner = [version.matcher.find(text, languages=languages, utf16=True) for text in texts]
+            with monkeypatch.context() as patched:
+                patched.setattr(matcher, "SHORT", -1)
+                assert [version.matcher.find(text, languages=languages, utf16=True) for text in texts] == sooner
+            assert any(sooner)
 
 
 def test_a_matcher_goes_with_its_last_user(published: Path) -> None:

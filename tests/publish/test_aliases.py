@@ -19,7 +19,7 @@ from batchinfer.errors import BatchinferError, GateFailed, UsageError
 from batchinfer.job import reader
 from batchinfer.maintenance import erase
 from batchinfer.maintenance.repair import repair
-from batchinfer.match.matcher import Name
+from batchinfer.match.names import Name
 from batchinfer.pipeline import export
 from batchinfer.pipeline.plan import plan
 from batchinfer.pipeline.publish import publish_candidate

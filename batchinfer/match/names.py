@@ -1,0 +1,178 @@
+"""What terms name: read from the file of a matcher, and written as replies have it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from batchinfer.core.open_file import OpenFile
+from batchinfer.match.budget import MatchBudget
+from batchinfer.match.languages import is_in, is_turkic
+
+if TYPE_CHECKING:  # it needs the libraries of matching, which a service without matching does not have
+    from batchinfer.match.folding import Folding
+
+MOST_KEPT = 8 << 20  # bytes of names in the file: some 50 MB when read; what common terms name is read once
+FEW = 64  # bytes that any names take beside what the file has
+SPELLINGS = 64  # of a pattern that are remembered
+
+
+class Name(NamedTuple):
+    """One thing that a term names.
+
+    concept: what is named.
+    language: the term's language, as a BCP 47 tag, if it has one.
+    term: the term as it was listed.
+    score: that of the prediction, if it has one.
+    source: where the prediction comes from.
+    """
+
+    concept: Any
+    language: str | None
+    term: str
+    score: float | None
+    source: str
+
+
+class Occurrence(NamedTuple):
+    """A place in a text where a term occurs.
+
+    start: the offset of its first character.
+    end: the offset after its last character.
+    text: the text between them.
+    names: all that the term names.
+    """
+
+    start: int
+    end: int
+    text: str
+    names: tuple[Name, ...]
+
+    def flat(self) -> list[dict[str, Any]]:
+        """One mapping for each concept, as HTTP and the command line give them."""
+        return [
+            {
+                "concept": name.concept, "language": name.language, "languages": languages, "term": name.term,
+                "start": self.start, "end": self.end, "text": self.text, "score": name.score, "source": name.source,
+            }
+            for name, languages in by_concept(self.names)
+        ]  # fmt: skip
+
+
+def by_concept(names: Sequence[Name]) -> list[tuple[Name, list[str] | None]]:
+    """Of each concept what is surest, a person's word before a score, and all languages; None where it holds in every one."""
+    found: dict[str, list[Name]] = {}
+    for name in names:
+        found.setdefault(repr(name.concept), []).append(name)
+    return [(max(alike, key=_sureness), _languages(alike)) for alike in found.values()]
+
+
+def _sureness(name: Name) -> tuple[bool, float]:
+    return name.source not in ("model", "list"), -math.inf if name.score is None else name.score
+
+
+def _languages(names: Sequence[Name]) -> list[str] | None:
+    tags = {name.language for name in names}
+    return None if None in tags else sorted(tag for tag in tags if tag is not None)
+
+
+class Named:
+    """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common."""
+
+    __slots__ = ("_parts", "_spelled", "concepts", "names", "turkic")
+
+    def __init__(self, names: tuple[Name, ...], *, turkic: bool = False) -> None:
+        """turkic: whether any is of a language whose spellings have to be looked at."""
+        self.names, self.turkic = names, turkic
+        self.concepts = len({repr(name.concept) for name in names})
+        self._parts: list[bytes] | None = None
+        self._spelled = dict[str, Named]()
+
+    def json(self, start: int, end: int, text: str) -> bytes:
+        """`Occurrence.flat` as JSON, without its brackets: all but the span is the same each time, and written once."""
+        if self._parts is None:
+            self._parts = _parts(self.names)
+        return (b'"start":%d,"end":%d,"text":%b,' % (start, end, _quoted(text).encode())).join(self._parts)
+
+    def spelled(self, text: str, fold: Folding) -> Named:
+        """Those whose term is really what stands there: a pattern may be more than one Turkish word's."""
+        found = self._spelled.get(text)
+        if found is None:
+            names = [name for name in self.names if not is_turkic(name.language) or fold.is_spelled(text, name.term)]
+            found = self if len(names) == len(self.names) else Named(tuple(names))
+            if len(self._spelled) < SPELLINGS:
+                self._spelled[text] = found
+        return found
+
+
+class NamedTerms:
+    """What the patterns of a matcher stand for: read from the file, and kept as long as there is room.
+
+    kept: by the number of a pattern and the languages.
+    """
+
+    def __init__(self, file: OpenFile, offsets: array[int], checks: array[int] | None) -> None:
+        self._file, self._offsets, self._checks = file, offsets, checks
+        self.kept = dict[tuple[int, tuple[str, ...]], Named]()
+        self._room = MOST_KEPT
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __call__(self, number: int, ranges: tuple[str, ...], budget: MatchBudget) -> Named:
+        """Those of a pattern, restricted to languages. Raises StoreError, or ResultTooLarge for more than is to be read."""
+        entries = self.kept.get((number, ranges))
+        if entries is None:
+            size = self._offsets[number + 1] - self._offsets[number] + FEW
+            if size < self._file.size:  # what is damaged, reading tells
+                budget.need_names(size)
+            entries = self._read(number, ranges)
+            self._room -= size
+            if self._room < 0:
+                self.kept.clear()
+                self._room = MOST_KEPT - size
+            self.kept[number, ranges] = entries
+        return entries
+
+    def terms(self, least: int) -> Iterator[str]:
+        """A spelling of each term of which the file has this many bytes. Raises StoreError."""
+        offsets = self._offsets
+        for number in range(len(self)):
+            if offsets[number + 1] - offsets[number] >= least:
+                yield from (name.term for name in self._read(number, ()).names[:1])
+
+    def _read(self, number: int, ranges: tuple[str, ...]) -> Named:
+        """The file has it by columns, as one value where all of a column are equal."""
+        data = self._file.read(self._offsets[number], self._offsets[number + 1])
+        if self._checks is not None and zlib.crc32(data) != self._checks[number]:
+            raise self._file.damaged("what a term names differs from its checksum")
+        try:
+            columns, _ = _decode(str(data, "utf-8"))
+            count = len(columns[0])
+            whole = [column if isinstance(column, list) else itertools.repeat(column, count) for column in columns]
+            names = tuple(map(Name._make, zip(*whole, strict=False)))
+        except (ValueError, IndexError, TypeError) as exc:
+            raise self._file.damaged("what a term names cannot be read") from exc
+        named = tuple(name for name in names if is_in(name.language, ranges)) if ranges else names
+        return Named(named, turkic=any(is_turkic(name.language) for name in named))
+
+
+_decode = json.JSONDecoder().raw_decode
+_quoted = json.encoder.encode_basestring
+
+
+def _parts(names: Sequence[Name]) -> list[bytes]:
+    """JSON texts between which the span is put."""
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    parts = [""]
+    for name, languages in by_concept(names):
+        known = f'"language":{encode(name.language)},"languages":{encode(languages)}'
+        head = f'{{"concept":{encode(name.concept)},{known},"term":{encode(name.term)},'
+        parts[-1] += ("," if len(parts) > 1 else "") + head
+        parts.append(f'"score":{encode(name.score)},"source":{encode(name.source)}}}')
+    return [part.encode() for part in parts]
