@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,8 +40,11 @@ _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse: dividing by it tak
 _UP, _DOWN = (_powers(base, 2 * MOST_CHARACTERS + 2) for base in (_BASE, pow(_BASE, -1, 1 << 64)))
 _ODD = _powers(0xBF58476D1CE4E5B9, 6)[1:]  # one for each kind of run, so that a word and a piece alike differ
 _WORD, _PAIR, *_PIECES = (_DOWN * factor for factor in _ODD)  # what a run's difference of sums is multiplied by
-_HALF = np.uint64(32)
-_MODULUS, _MOST, _MIX = 1 << 64, (1 << 64) - 1, int(_ODD[WORDS])
+_HALF, _MIXED = (
+    np.array(32, np.uint64),
+    _ODD[WORDS, ...],
+)  # as arrays, which numpy takes in half the time of its own numbers
+_PLACE = np.dtype(np.intp)
 _ascii_words = re.compile("[a-z0-9]+|[^a-z0-9 ]+").findall
 
 
@@ -65,27 +67,20 @@ class TextColumns(NamedTuple):
         return self.every[self.pieces_from :]
 
 
-class Joint(NamedTuple):
-    """Of a word: its plain hash, and the hash of a pair that it begins, as `begin + step * plain hash of the other`."""
-
-    plain: int
-    begin: int
-    step: int
-
-
 class WordColumns(NamedTuple):
     """What single words add to the columns of a text that has them.
 
     words: the column of each.
     pieces: the columns of their pieces, as often as they have them.
     of_piece: the number of the word that each of those is of.
-    joints: by which `Features.pairs` gives pairs of them their columns.
+    joints: by which `Features.pairs` gives pairs of them their columns: (words, 3). That of a pair is found from
+        begin + step * plain, where begin and step are of its first word, and plain is of the other, its plain hash.
     """
 
     words: Columns
     pieces: Columns
     of_piece: Columns
-    joints: list[Joint]
+    joints: U64
 
 
 NOTHING = TextColumns(np.empty(0, np.intp), 0)
@@ -96,8 +91,7 @@ class Features:
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
-        self._rest = 64 - bits
-        self._shift = np.uint64(self._rest)
+        self._shift = np.array(64 - bits, np.uint64)
         self._fold = Folding()
 
     def __call__(self, text: str) -> TextColumns:
@@ -125,25 +119,23 @@ class Features:
         plain = (sums.take(after) - sums.take(starts)) * _DOWN.take(starts)
         ends = after - starts
         begin, step = (plain + np.uint64(SPACE) * _UP.take(ends)) * _ODD[PAIRS], _UP.take(ends + 1) * _ODD[PAIRS]
-        joints = list(map(Joint, plain.tolist(), begin.tolist(), step.tolist()))
+        joints = np.stack((begin, step, plain), 1)
         inside, of_place = ~space, np.cumsum(space) - 1
         pieces = np.concatenate(_of_pieces(inside, sums))
         of_piece = np.concatenate((of_place[:-1], *_within(inside, of_place[:-2], of_place[:-3])))
         return WordColumns(self._columns(plain * _ODD[WORDS]), self._columns(pieces), of_piece, joints)
 
-    def pairs(self, joints: Sequence[Joint]) -> list[int]:
-        """The columns of words and the next, without numpy, which costs more for so few."""
-        rest = self._rest
-        return [
-            ((found := word[1] + word[2] * after[0] & _MOST) ^ found >> 32) * _MIX % _MODULUS >> rest
-            for word, after in pairwise(joints)  # by number: it is half of a look-up
-        ]
+    def pairs(self, joints: U64) -> Columns:
+        """The columns of words and the next, by all that `of_words` says of joining them, in their order."""
+        hashes = joints[:-1, 1] * joints[1:, 2]
+        hashes += joints[:-1, 0]
+        return self._columns(hashes)
 
     def _columns(self, hashes: U64) -> Columns:
         hashes ^= hashes >> _HALF
-        hashes *= _ODD[WORDS]
+        hashes *= _MIXED
         hashes >>= self._shift
-        return hashes.view(np.intp)
+        return hashes.view(_PLACE)
 
 
 def _sums(words: Sequence[str]) -> tuple[U64, npt.NDArray[np.bool_]]:

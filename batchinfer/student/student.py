@@ -7,8 +7,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,7 @@ PAIR = 2  # choices, of which one stands for both
 MOST_LOGIT = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class StudentAnswer:
+class StudentAnswer(NamedTuple):
     """What a student says to a text.
 
     scores: of each choice; they add up to 1.
@@ -62,14 +60,12 @@ class Student(ABC):
     def __call__(self, text: str) -> StudentAnswer:
         """Of a text without anything that it reads it knows nothing: it abstains."""
         sums = self._sums(text)
-        logits = [one + other for one, other in zip(sums, self._biases, strict=True)] if sums else self._biases
-        return self._answer(logits, knows=bool(sums))
-
-    def _answer(self, logits: Sequence[float], *, knows: bool) -> StudentAnswer:
+        knows = bool(sums)
         if self._pair:
-            first, second = scores = _two(logits[0])
-            best = int(second > first)
+            first, second = scores = _two(sums[0] + self._biases[0] if knows else self._biases[0])
+            best = 1 if second > first else 0
             return StudentAnswer(scores, best, not knows or scores[best] < self.threshold)
+        logits = [one + other for one, other in zip(sums, self._biases, strict=True)] if knows else self._biases
         many = _many(logits)
         best = max(range(len(many)), key=many.__getitem__)
         return StudentAnswer(many, best, not knows or many[best] < self.threshold)
@@ -98,7 +94,9 @@ class Student(ABC):
 
 def _two(logit: float) -> tuple[float, float]:
     """The scores of two choices, by the logit of the first."""
-    first = 1 / (1 + math.exp(-min(max(logit, -MOST_LOGIT), MOST_LOGIT)))
+    if not -MOST_LOGIT < logit < MOST_LOGIT:
+        logit = math.copysign(MOST_LOGIT, logit)
+    first = 1 / (1 + math.exp(-logit))
     return first, 1 - first
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import operator
 import re
+from binascii import a2b_qp
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from batchinfer import errors
 from batchinfer.core import keys
@@ -21,6 +21,7 @@ AS_IN_JSON = {  # as a URL has them: Python itself also reads 1_0, nan and digit
     "integer": re.compile(r"-?(0|[1-9][0-9]*)"),
     "number": re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"),
 }
+_from_mail = a2b_qp  # mails are escaped as URLs are, with = for %: this is read in C, and urllib's own way in Python
 INTEGERS = range(-(2**63), 2**64)  # what a column can hold
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # a basic language range of RFC 4647
 MAX_LANGUAGES = 200
@@ -163,7 +164,7 @@ def _unescaped(raw: bytes) -> str:
     if b"%" in raw or b"+" in raw:
         if NO_ESCAPE.search(raw):
             raise UsageError("The URL has a % that is not followed by two hexadecimal digits: write %25 for a % sign.")
-        raw = unquote_to_bytes(raw.replace(b"+", b" "))
+        raw = _from_mail(raw.replace(b"=", b"=3D").replace(b"+", b" ").replace(b"%", b"="))
     try:
         return raw.decode()
     except UnicodeDecodeError as exc:

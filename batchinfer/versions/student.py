@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from json.encoder import encode_basestring as _json  # without the encoder that json.dumps makes for each call
 from pathlib import Path
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Self
 
 from batchinfer.errors import MissingExtra, StoreError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from batchinfer.student.student import Student
 
 ROOM = 4 << 20  # bytes of answers that are kept
-BESIDE = 250  # bytes that keeping an answer takes beside it
+BESIDE = 130  # bytes that keeping an answer takes beside it and its text: their places among those kept, and its head
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,9 @@ class MissAnswers:
         self._student, self._calibrated = student, calibrated
         self._kept = KeptBodies[str](ROOM)
         self._begin = f'{{"job":{_json(job)},"query":{{{_json(column)}:'
-        self._choices = tuple(map(_json, student.choices))
-        names = ",".join(f"{name.replace('%', '%%')}:%r" for name in self._choices)
-        self._scores = f'"scores":{{{names}}}'
+        choices = [_json(choice).replace("%", "%%") for choice in student.choices]
+        scores = ",".join(f"{choice}:%s" for choice in choices)
+        self._answers = tuple(f'}},"prediction":{choice},"scores":{{{scores}}},"score":' for choice in choices)
         made_by = "null" if version is None else version
         self._end = f',"source":"student","model":null,"generated_at":null,"abstained":false,"version":{made_by}}}'
 
@@ -74,7 +75,7 @@ class MissAnswers:
         body = self._kept.get(text)
         if body is None:
             body = self._answer(text)
-            size = len(body) + 4 * len(text) + BESIDE
+            size = len(body) + getsizeof(text) + BESIDE
             if size <= ROOM // 100:
                 self._kept.keep(text, body, size)
         return body or None
@@ -84,10 +85,9 @@ class MissAnswers:
         said = self._student(text)
         if said.abstains:
             return b""
-        best = self._choices[said.best]
-        scores = self._scores % said.scores
-        score = "null" if self._calibrated else repr(said.score)
-        return f'{self._begin}{_json(text)}}},"prediction":{best},{scores},"score":{score}{self._end}'.encode()
+        scores = tuple(map(repr, said.scores))
+        score = "null" if self._calibrated else scores[said.best]
+        return f"{self._begin}{_json(text)}{self._answers[said.best] % scores}{score}{self._end}".encode()
 
     @classmethod
     def open(cls, folder: Path, job: str, column: str, version: int | None, *, calibrated: bool = False) -> Self:

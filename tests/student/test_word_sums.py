@@ -43,10 +43,10 @@ def test_words_have_the_columns_that_their_text_has(text: str) -> None:
     found, whole = features.of_words(words), features(text)
     assert sorted([*found.words, *features.pairs(found.joints)]) == sorted(whole.words)
     assert sorted(found.pieces) == sorted(whole.pieces)
-    alone = [features.of_words([word]) for word in words]
-    for number, one in enumerate(alone):
-        assert sorted(one.pieces) == sorted(found.pieces[found.of_piece == number])
-        assert one.joints == [found.joints[number]]
+    for number, word in enumerate(words):
+        alone = features.of_words([word])
+        assert sorted(alone.pieces) == sorted(found.pieces[found.of_piece == number])
+        assert np.array_equal(alone.joints, found.joints[number : number + 1])
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=80) | st.text("aZ _`'.", max_size=30))

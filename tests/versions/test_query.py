@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, get_args
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote_to_bytes
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from batchinfer.core.columns import Column, Kind
 from batchinfer.core.keys import lookup_hash
 from batchinfer.errors import UsageError
-from batchinfer.versions.query import CHECKS, QueryReader
+from batchinfer.versions.query import CHECKS, QueryReader, _unescaped
 
 NOON = datetime(2026, 1, 31, 12)  # noqa: DTZ001 - lists hold times without a zone
 STEPS = ("nfkc", "casefold", "trim")
@@ -192,6 +192,17 @@ def test_a_plus_is_a_space_also_in_a_columns_name() -> None:
     reader = QueryReader("shop", [Column("a b", "string"), Column("a+b", "string"), Column("%41", "string")], ())
     assert reader.from_url(b"a+b=1&a%2Bb=2&%2541=3") == ("1", "2", "3")
     assert reader.from_url(b"a%20b=x+y&a%2bb=x%2By&%2541=%E2%82%AC") == ("x y", "x+y", "€")
+
+
+PARTS = st.sampled_from(
+    [b"%41", b"%3d", b"%E2%82%AC", b"%0a", b"=", b"==", b"=3D", b"=\n", b"+", b"\r\n", b"_", b". ", b"\0"]
+)
+
+
+@given(st.lists(PARTS | TEXTS.map(lambda text: text.replace("%", "%25").encode())).map(b"".join))
+def test_a_url_is_unescaped_as_urllib_does(raw: bytes) -> None:
+    """Whatever is in it, mail's own escapes, too."""
+    assert _unescaped(raw) == unquote_to_bytes(raw.replace(b"+", b" ")).decode()
 
 
 def test_zeros_are_one_number() -> None:
