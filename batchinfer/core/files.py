@@ -8,6 +8,7 @@ import getpass
 import json
 import os
 import secrets
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,13 @@ from batchinfer.errors import StoreError, shortened
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # of Linux
 LONGEST_REASON = 200  # characters
+DAMAGE: tuple[type[Exception], ...] = (
+    ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError, struct.error,
+)  # fmt: skip
+"""What making sense of a small file of ours can raise, such as JSON, once a disk or anybody changed what stands in it."""
+UNREAD: tuple[type[Exception], ...] = (OSError, *DAMAGE)
+"""The same, and what opening it can raise."""
+
 FIX_PERMISSIONS = "Fix its permissions, or choose another data folder with --home."
 
 
@@ -52,6 +60,8 @@ def why_damaged(exc: Exception) -> str:
         return "it is not UTF-8"
     if isinstance(exc, json.JSONDecodeError):
         return "it is not JSON"
+    if isinstance(exc, RecursionError):
+        return "it is nested too deeply"
     return shortened(" ".join(str(exc).split()) or f"an unforeseen {type(exc).__name__}", LONGEST_REASON)
 
 

@@ -39,7 +39,7 @@ from typing import Any
 
 import platformdirs
 
-from batchinfer.core.files import fault_of_path, os_errors, why_unread, write_atomically
+from batchinfer.core.files import DAMAGE, fault_of_path, os_errors, why_damaged, why_unread, write_atomically
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.locks import lock, lock_in_turn
 from batchinfer.core.records import Info
@@ -186,12 +186,19 @@ class JobData:
 
     def record(self) -> dict[str, Any]:
         """The content of job.json; empty if there is none."""
+        path = self.folder / "job.json"
         try:
-            content = json.loads((self.folder / "job.json").read_text(encoding="utf-8"))
+            content = json.loads(path.read_bytes())
+            _check_record(content)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as exc:
-            raise StoreError(f"{self.folder / 'job.json'} cannot be read: {why_unread(exc)}.") from exc
+        except OSError as exc:
+            raise StoreError(f"{path} cannot be read: {why_unread(exc)}.") from exc
+        except DAMAGE as exc:
+            raise StoreError(
+                f"{path} cannot be read: {why_damaged(exc)}. Remove it: the next run writes it again, and takes the model's files as "
+                "they are then."
+            ) from exc
         return dict(content)
 
     def refresh_since(self, what: str) -> datetime | None:
@@ -272,6 +279,19 @@ class JobData:
         """
         with lock_in_turn(self.folder / "versions.lock", doing):
             yield
+
+
+def _check_record(content: Any) -> None:
+    """Raises one of DAMAGE for a job.json that this program did not write. What only newer ones know is no fault."""
+    bound, models, refresh, agreed = (content.get(name) for name in ("job_file", "models", "refresh", "list"))
+    if bound is not None and (fault := fault_of_path(Path(bound))) is not None:
+        raise ValueError(f"its job_file {fault}")
+    for identity in (models or {}).values():
+        _ = [identity[name] for name in ("revision", "digest", "adapter_digest")]
+    if refresh is not None:
+        _ = refresh["what"], datetime.fromisoformat(refresh["since"])
+    if agreed is not None:
+        _ = agreed["version"], agreed["place"]
 
 
 def check_job_name(name: str) -> str:

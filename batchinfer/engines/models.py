@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import write_atomically
+from batchinfer.core.files import UNREAD, write_atomically
 from batchinfer.core.home import JobData, cache_folder
 from batchinfer.core.records import Info
 from batchinfer.engines import bundled
@@ -195,25 +196,27 @@ def folder_digest(folder: Path) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     known = _known_digests()
-    if known.get(str(folder), [None])[0] == stamp:
-        return str(known[str(folder)][1])
+    if (entry := known.get(str(folder))) is not None and entry[0] == stamp:
+        return entry[1]
     whole = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.relative_to(folder)}\0{inner}\n".encode())
-    _remember_digests(known | {str(folder): [stamp, whole.hexdigest()]})
+    _remember_digests(known | {str(folder): (stamp, whole.hexdigest())})
     return whole.hexdigest()
 
 
-def _known_digests() -> dict[str, Any]:
+def _known_digests() -> dict[str, tuple[list[Any], str]]:
+    """Of each folder its files, and the digest."""
     try:
-        return dict(json.loads(digests_file().read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        content = json.loads(digests_file().read_bytes())
+        return {folder: (list(stamp), bytes.fromhex(digest).hex()) for folder, (stamp, digest) in content.items()}
+    except UNREAD:
         return {}  # only a cache: a damaged one is made again
 
 
-def _remember_digests(known: dict[str, Any]) -> None:
+def _remember_digests(known: Mapping[str, tuple[list[Any], str]]) -> None:
     """Writes those of folders that are still there; where it cannot, folders are read again next time."""
     content = json.dumps({path: entry for path, entry in known.items() if Path(path).is_dir()})
     with contextlib.suppress(OSError, StoreError):

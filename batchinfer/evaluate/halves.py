@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from batchinfer.core.files import write_atomically
+from batchinfer.core.files import UNREAD, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json, short
 from batchinfer.evaluate.labelled import LabelledRows
@@ -33,7 +33,7 @@ def remembered(data: JobData, share: float) -> dict[bytes, bool]:
             bytes.fromhex(unit): False for unit in content["test"]
         }
         return known if content["share"] == share else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except UNREAD:
         return {}  # of a new job, or a damaged file: then they are split again
 
 

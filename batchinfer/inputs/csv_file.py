@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.memory import batch_bytes
 from batchinfer.errors import InputError
-from batchinfer.inputs.list_file import conversion, is_parquet, unreadable
+from batchinfer.inputs.list_file import MOST_LINE, conversion, is_parquet, unreadable
 
 DELIMITERS = ",;\t"
 SUFFIXES = (".csv", ".tsv")
@@ -74,15 +75,26 @@ def _opened(path: Path) -> Iterator[tuple[Iterable[str], str]]:
     """The lines of a CSV, and what stands between its cells."""
     csv.field_size_limit(MOST_CELL)
     with path.open(encoding=_encoding(path), newline="") as file:
-        first = file.readline()
-        if said := re.fullmatch(r"sep=(.)\s*", first):  # as Excel has it; a line all the same
-            yield itertools.chain([first[len(first.rstrip("\r\n")) :]], file), said[1]
+        lines = _lines(path, file)
+        first = next(lines, "").lstrip("\ufeff")  # one mark more, of files that were put together
+        if said := re.fullmatch(r"sep=([^\r\n\0\"])[\r\n]*", first):  # as Excel has it; a line all the same
+            yield itertools.chain([first[len("sep=;") :]], lines), said[1]
             return
         plain = re.sub(r'"[^"]*("|$)', "", first)
         yield (
-            itertools.chain([first], file),
+            itertools.chain([first], lines),
             max(DELIMITERS, key=lambda sign: (plain.count(sign), -DELIMITERS.index(sign))),
         )
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    """The lines of a file. Raises InputError for one that is not to be held in memory, as of a file without line ends."""
+    number = 0
+    while line := file.readline(MOST_LINE):
+        number += 1
+        if len(line) == MOST_LINE:
+            raise InputError(f"{path}, line {number} has {MOST_LINE >> 20} MB or more: write a row a line.")
+        yield line
 
 
 def _encoding(path: Path) -> str:
@@ -188,14 +200,18 @@ def _fault_of_header(names: list[str]) -> str | None:
 def _fault_of_row(row: list[str], width: int) -> str | None:
     if len(row) <= width:
         return None
-    return f"the row has {len(row)} cells, but the header has {width}: put quotes around cells that hold the delimiter."
+    said = f"the row has {len(row)} cells, but the header has {width}: put quotes around cells that hold the delimiter"
+    title = ", or, if the file begins with a title, as Numbers writes the names of tables, remove that line"
+    return f"{said}{title if width == 1 else ''}."
 
 
 def _first_not_utf8(path: Path) -> int:
+    decoder, number = codecs.getincrementaldecoder("utf-8")(), 1
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        while piece := file.read(1 << 20):
             try:
-                line.decode()
-            except UnicodeDecodeError:
-                return number
-    return 0
+                decoder.decode(piece)
+            except UnicodeDecodeError as exc:
+                return number + exc.object.count(b"\n", 0, exc.start)
+            number += piece.count(b"\n")
+    return number

@@ -18,7 +18,7 @@ from batchinfer.errors import InputError
 from batchinfer.inputs import csv_file
 from batchinfer.inputs.carried import UpstreamList
 from batchinfer.inputs.json_lines import lines_as_parquet
-from batchinfer.inputs.list_file import ListFile, NoListFile
+from batchinfer.inputs.list_file import ListFile, NoListFile, globbed
 from batchinfer.inputs.newest import Find, newest_file, of_date
 from batchinfer.inputs.parquet import ListSource, UnfitList
 from batchinfer.inputs.place import query_place
@@ -78,7 +78,7 @@ def find_files(
         folder = next((parent for parent in path.parents if parent.is_dir()), Path(path.anchor))
         pattern = str(path.relative_to(folder))
         problem = f"There is no file {path}: {advice}."
-    found = sorted(file for file in folder.glob(pattern) if file.is_file())
+    found = sorted(file for file in globbed(folder, pattern) if file.is_file())
     if path.is_dir():
         found = [file for file in found if _kind(file) is not None]
     data = [file for file in found if not is_hidden(file.relative_to(folder), Path(pattern))]

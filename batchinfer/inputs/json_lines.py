@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from batchinfer.core.database import TEXT_ROWS
 from batchinfer.core.memory import batch_bytes
 from batchinfer.errors import InputError, shortened
+from batchinfer.inputs.list_file import MOST_LINE
 
 DEEPEST = 32  # levels of lists and objects within each other, of which Parquet can read that many again
-MOST_NAMES = 1_000  # of all objects together: each is a column, which has a value or null in each row
-MOST_LINE = 256 << 20  # bytes; a file without line ends would else be read whole
+MOST_NAMES = 1_000  # of all objects together, inner ones too: each is a column, which has a value or null in each row
 EXACT = 1 << 53  # up to which a number with a point holds each integer
 LEAST, MOST = -(1 << 63), (1 << 63) - 1  # integers that a column can hold
 
@@ -43,29 +43,64 @@ def lines_as_parquet(path: Path, target: Path) -> None:
         raise InputError(f"{path} is empty: write an object a line.")
     with pq.ParquetWriter(target, schema) as writer:
         for lines in _batches(path):
-            columns = [pa.array([row.get(field.name) for row in lines.rows], field.type) for field in schema]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+            writer.write_batch(pa.record_batch([_column(path, field, lines) for field in schema], schema=schema))
+
+
+def _column(path: Path, field: pa.Field, lines: _Lines) -> pa.Array:
+    """Raises InputError for what is no text, and for integers that lose digits as what all rows together are."""
+    values = [row.get(field.name) for row in lines.rows]
+    try:
+        return pa.array(values, field.type)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as exc:
+        raise _two_kinds(path, field, lines, values) from exc
 
 
 def _unified(path: Path, schema: pa.Schema, lines: _Lines) -> pa.Schema:
     """The columns with those of further rows. Raises InputError for a column of two kinds."""
     names = dict.fromkeys(name for row in lines.rows for name in row)
     if len({*schema.names, *names}) > MOST_NAMES:
-        raise InputError(
-            f"{path}: its objects have more than {MOST_NAMES:,} names up to line {lines.numbers[-1]}: leave out what is not needed."
-        )
+        raise _too_many_names(path, lines)
+    fields = {field.name: field for field in schema}
     for name in names:
         values = [row.get(name) for row in lines.rows]
-        known = schema.field(name) if name in schema.names else pa.field(name, pa.null())
+        known = fields[name] if name in fields else _new_column(path, lines, name)
         try:
-            field = _wider(known, pa.array(values).type)
+            field = _wider(
+                known, pa.infer_type(values)
+            )  # without an array, which would have a column for each inner name
             fault = _fault_of(field.type)
         except (pa.ArrowException, OverflowError, UnicodeEncodeError) as exc:
             raise _two_kinds(path, known, lines, values) from exc
         if fault:
             raise InputError(f"{path}: the column {name} {fault}.")
-        schema = schema.set(schema.get_field_index(name), field) if name in schema.names else schema.append(field)
-    return schema
+        fields[name] = field
+    if sum(_names_in(field.type) + 1 for field in fields.values()) > MOST_NAMES:
+        raise _too_many_names(path, lines)
+    return pa.schema(fields.values())
+
+
+def _too_many_names(path: Path, lines: _Lines) -> InputError:
+    return InputError(
+        f"{path}: its objects have more than {MOST_NAMES:,} names, those of objects in them too, up to line {lines.numbers[-1]}: "
+        "leave out what is not needed, or write objects whose names are values as lists."
+    )
+
+
+def _names_in(kind: pa.DataType) -> int:
+    """How many names the objects in a column's values have."""
+    inner = [kind.field(number).type for number in range(kind.num_fields)] if pa.types.is_nested(kind) else []
+    return (len(inner) if pa.types.is_struct(kind) else 0) + sum(map(_names_in, inner))
+
+
+def _new_column(path: Path, lines: _Lines, name: str) -> pa.Field:
+    """Raises InputError for a name that is no text."""
+    try:
+        return pa.field(name, pa.null())
+    except UnicodeEncodeError as exc:
+        number = next(number for number, row in zip(lines.numbers, lines.rows, strict=True) if name in row)
+        raise InputError(
+            f"{path}, line {number}: a name holds half of a character (\\ud800 to \\udfff): correct it."
+        ) from exc
 
 
 def _wider(known: pa.Field, found: pa.DataType) -> pa.Field:
@@ -78,11 +113,18 @@ def _two_kinds(path: Path, known: pa.Field, lines: _Lines, values: list[Any]) ->
     field = known
     for number, value in zip(lines.numbers, values, strict=True):
         try:
-            field = _wider(field, pa.array([value]).type)
+            own = pa.array([value]).type
+        except pa.ArrowException:
+            said = (
+                f"{known.name} holds {shortened(json.dumps(value, ensure_ascii=False))}, with values of several kinds"
+            )
+            return InputError(f"{path}, line {number}: {said}: a column has values of one kind.")
         except UnicodeEncodeError:
             return InputError(
                 f"{path}, line {number}: {known.name} holds half of a character (\\ud800 to \\udfff): remove it."
             )
+        try:
+            field = _wider(field, own)
         except (pa.ArrowException, OverflowError):
             said = f"{known.name} holds {shortened(json.dumps(value, ensure_ascii=False))}, and what is above it there is {field.type}"
             return InputError(f"{path}, line {number}: {said}: a column has values of one kind.")

@@ -16,6 +16,7 @@ from batchinfer.core.parquet_batches import row_batches
 from batchinfer.core.sql import literal
 from batchinfer.errors import InputError, shortened
 
+MOST_LINE = 64 << 20  # characters or bytes of a text file's line; a file without line ends would else be read whole
 NULL = "__HIVE_DEFAULT_PARTITION__"
 MAGIC = b"PAR1"  # what a Parquet file begins with
 CONVERTIBLE = {".csv", ".tsv", ".json", ".jsonl", ".ndjson"}  # suffixes that DuckDB knows by themselves
@@ -26,6 +27,16 @@ LONGEST = 200  # characters of what Arrow says of a damaged file
 
 class NoListFile(InputError):
     """A path, folder or glob names no file of a list."""
+
+
+def globbed(folder: Path, pattern: str) -> list[Path]:
+    """What a pattern finds below a folder. Raises InputError for one that says nothing."""
+    if any("**" in part and part != "**" for part in Path(pattern).parts):
+        raise InputError(
+            f"{folder / pattern} has ** beside other characters: * stands for any of a name, and ** for folders in folders, alone between "
+            "slashes."
+        )
+    return list(folder.glob(pattern))
 
 
 @dataclass(frozen=True, slots=True)

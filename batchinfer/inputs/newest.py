@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from batchinfer.inputs.list_file import ListFile, NoListFile
+from batchinfer.inputs.list_file import ListFile, NoListFile, globbed
 from batchinfer.job.date_pattern import DatePattern
 
 Find = Callable[[Path], list[ListFile]]
@@ -36,7 +36,7 @@ def of_date(place: Path, wanted: date | None, find: Find, base: Path) -> list[Li
 
 def _days(pattern: DatePattern, root: Path) -> list[date]:
     """Those of which there is something, the newest first; what is later than tomorrow is mistyped."""
-    days = {pattern.day_of(str(path.relative_to(root))) for path in root.glob(pattern.glob())}
+    days = {pattern.day_of(str(path.relative_to(root))) for path in globbed(root, pattern.glob())}
     latest = datetime.now(UTC).date() + timedelta(days=1)
     return sorted((day for day in days if day is not None and day <= latest), reverse=True)
 

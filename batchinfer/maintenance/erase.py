@@ -19,7 +19,7 @@ from batchinfer.cache.rewrite import remove_cache_drafts, rewrite
 from batchinfer.cache.store import Store
 from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
-from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.files import DAMAGE, os_errors, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Nobody, Person, ask
 from batchinfer.errors import InputError, NotFound, UsageError, did_you_mean
@@ -282,7 +282,7 @@ def _drop_notes(data: JobData) -> None:
         try:
             report = erase_cache.without_examples(json.loads(path.read_bytes()))
             write_atomically(path, json.dumps(report).encode())
-        except (ValueError, TypeError, AttributeError):  # damaged: the next run writes it again
+        except DAMAGE:  # damaged: the next run writes it again
             path.unlink()
     if data.record().get("refresh", {}).get("what", "all") != "all":
         data.clear_refresh()

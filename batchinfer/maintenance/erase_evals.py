@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.files import UNREAD, why_damaged, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.markdown import in_table
 from batchinfer.errors import StoreError
@@ -37,15 +37,18 @@ def _erase_groups(folder: Path, entry: Entry) -> int:
         gone = [
             each for each in content["slices"] if each["rows"] == 1 and entry.texts.get(each["column"]) == each["value"]
         ]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise StoreError(f"{path} cannot be searched: {exc}", fix="remove its folder, then run again.") from exc
+        kept = content | {"slices": [each for each in content["slices"] if each not in gone]}
+        written = json.dumps(kept, ensure_ascii=False, indent=2).encode()
+    except UNREAD as exc:
+        raise StoreError(
+            f"{path} cannot be searched: {why_damaged(exc)}", fix="remove its folder, then run again."
+        ) from exc
     if not gone:
         return 0
-    kept = [each for each in content["slices"] if each not in gone]
-    write_atomically(path, json.dumps(content | {"slices": kept}, ensure_ascii=False, indent=2).encode())
+    write_atomically(path, written)
     names = [in_table(f"{each['column']}={each['value']}") for each in gone]
     if card.is_file():
-        lines = card.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = card.read_bytes().decode(errors="replace").splitlines(keepends=True)
         others = [line for line in lines if not any(line.startswith((f"| {name} |", f"- {name}")) for name in names)]
         write_atomically(card, "".join(others).encode())
     return len(gone)
@@ -87,13 +90,14 @@ def _erase_from_frame(path: Path, lookup_hash: bytes) -> None:
 
 def _erase_hash(path: Path, lookup_hash: str) -> None:
     """Takes a lookup hash out of the lists of a JSON file."""
-    with os_errors(path):
-        text = path.read_text(encoding="utf-8")
-    if lookup_hash not in text:
-        return
-    content = json.loads(text)
-    kept = {
-        name: [one for one in value if one != lookup_hash] if isinstance(value, list) else value
-        for name, value in content.items()
-    }
+    try:
+        data = path.read_bytes()
+        if lookup_hash.encode() not in data:
+            return
+        kept = {
+            name: [one for one in value if one != lookup_hash] if isinstance(value, list) else value
+            for name, value in json.loads(data).items()
+        }
+    except UNREAD as exc:
+        raise StoreError(f"{path} cannot be searched: {why_damaged(exc)}", fix="remove it, then run again.") from exc
     write_atomically(path, json.dumps(kept).encode())

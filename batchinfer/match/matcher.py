@@ -9,7 +9,6 @@ of the rest each process has a copy.
 from __future__ import annotations
 
 import itertools
-import struct
 import zlib
 from array import array
 from bisect import bisect_left
@@ -17,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchinfer.core.files import DAMAGE, why_damaged
 from batchinfer.core.open_file import OpenFile
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.match.budget import LEAST_WRITTEN, MatchBudget
@@ -65,8 +65,8 @@ class Matcher:
             self._named = NamedTerms(file, array("Q", file.read(*facts["offsets"])), checks)
         except OSError as exc:
             raise StoreError(f"{path} cannot be opened: {exc.strerror}.") from exc
-        except (ValueError, KeyError, TypeError, struct.error) as exc:
-            raise StoreError(f"{path} is damaged: {exc}.") from exc
+        except DAMAGE as exc:
+            raise StoreError(f"{path} is damaged: {why_damaged(exc)}.") from exc
         self._fold = folding.Folding(accents=facts["accents"], version=facts["folding"])
         self._overlaps: bool = facts["overlaps"]
         self._suffixes = suffixes.Suffixes(searched, len(self._named)) if searched is not None else None

@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import why_damaged
+from batchinfer.core.files import DAMAGE, why_damaged
 from batchinfer.core.keys import canonical_json
 from batchinfer.errors import StoreError
 
@@ -146,8 +146,15 @@ def _write(folder: Path, moment: datetime, content: bytes) -> None:
 
 
 def spooled(folder: Path) -> list[Path]:
-    """The files in a spool folder, oldest first."""
-    return sorted(path for path in folder.iterdir() if SPOOLED.fullmatch(path.name))
+    """The files in a spool folder, oldest first. Those of other names are none of ours."""
+    return sorted(path for path in folder.iterdir() if SPOOLED.fullmatch(path.name) and _has_day(path))
+
+
+def _has_day(path: Path) -> bool:
+    try:
+        return bool(day_of(path))
+    except ValueError:
+        return False
 
 
 def day_of(path: Path) -> date:
@@ -161,7 +168,7 @@ def read_spooled(path: Path) -> list[Miss]:
         content = json.loads(path.read_bytes())
         since, until = (datetime.fromisoformat(content[name]).astimezone(UTC) for name in ("since", "until"))
         return [_miss(query, count, since, until) for query, count in content["misses"]]
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
+    except DAMAGE as exc:
         raise StoreError(f"{path} is damaged, so its misses are lost: {why_damaged(exc)}.") from exc
 
 

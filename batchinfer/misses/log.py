@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from batchinfer.core.columns import Column
 from batchinfer.core.database import LIST_ROWS
-from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.files import DAMAGE, UNREAD, os_errors, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.locks import lock_in_turn
 from batchinfer.errors import StoreError, UsageError
@@ -97,7 +97,9 @@ def values_of(query: str, reader: QueryReader) -> list[Any] | None:
         found = json.loads(query)
         values = reader.from_values(found) if isinstance(found, dict) else ()
         return [_naive(value) if isinstance(value, datetime) else value for value in values]
-    except (UsageError, ValueError, TypeError, OverflowError, RecursionError):
+    except UsageError:
+        return None
+    except DAMAGE:  # not even JSON
         return None
 
 
@@ -151,11 +153,17 @@ def _read(path: Path) -> tuple[pa.Table, set[str]]:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as exc:
-        raise StoreError(
-            f"{path} is damaged, cannot be read, or holds no misses: {next(iter(str(exc).splitlines()), repr(exc))} "
-            "Move it away (what was asked for on that day is lost then), then run again."
-        ) from exc
+    except pa.ArrowException as exc:
+        raise _unreadable(path, exc) from exc
+    except UNREAD as exc:
+        raise _unreadable(path, exc) from exc
+
+
+def _unreadable(path: Path, exc: Exception) -> StoreError:
+    return StoreError(
+        f"{path} is damaged, cannot be read, or holds no misses: {next(iter(str(exc).splitlines()), repr(exc))} "
+        "Move it away (what was asked for on that day is lost then), then run again."
+    )
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 
+from batchinfer.core.files import UNREAD
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
 from batchinfer.errors import InputError
@@ -54,5 +55,5 @@ def _fitting(data: JobData, settings: str) -> Iterator[AskedAudit]:
             content = json.loads(path.read_bytes())
             if content["settings"] == settings:
                 yield AskedAudit.of(content)
-        except (OSError, ValueError, KeyError, TypeError):  # the gate does without it, and says what to do
+        except UNREAD:  # the gate does without it, and says what to do
             continue

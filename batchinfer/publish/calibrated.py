@@ -24,7 +24,7 @@ import pyarrow as pa
 from batchinfer.cache import verdicts
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import add_text_function
-from batchinfer.core.files import os_errors
+from batchinfer.core.files import DAMAGE, os_errors, why_damaged
 from batchinfer.core.home import CALIBRATION
 from batchinfer.core.sql import json_path, listed, literal, quoted
 from batchinfer.errors import NotFound, StoreError
@@ -134,9 +134,9 @@ def find_calibration(workspace: Workspace) -> ScoreSource:
         content = path.read_bytes()
     try:
         model = ScoreModel.of(content)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+    except DAMAGE as exc:
         raise StoreError(
-            f"{path} is damaged: {exc}", fix=f"batchinfer calibrate {workspace.data.name} learns it again."
+            f"{path} is damaged: {why_damaged(exc)}", fix=f"batchinfer calibrate {workspace.data.name} learns it again."
         ) from exc
     problem = _misfit(workspace, model)
     return ScoreSource(problem=problem) if problem else ScoreSource(model, None, content)

@@ -21,10 +21,11 @@ from typing import Any
 import duckdb
 
 from batchinfer.core.duckdb_paths import parquet_rows
-from batchinfer.core.files import os_errors, sync_folder, why_unread
+from batchinfer.core.files import UNREAD, os_errors, sync_folder, why_damaged, why_unread
 from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError
+from batchinfer.versions.checked import checked_count, checked_text
 
 SAMPLE, FRAME = "sample.json", "frame.parquet"
 FRAME_COLUMNS = "lookup_hash, value, score, stratum, place, known"
@@ -66,9 +67,19 @@ class Sample:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Sample:
-        """A sample from what its file says."""
-        strata = tuple(Stratum(**stratum) for stratum in content["strata"])
-        return cls(**{**content, "strata": strata})
+        """A sample from what its file says. Raises one of DAMAGE."""
+        version, where = content["version"], content["where"].items()
+        return cls(
+            id=checked_text(content["id"]),
+            created_at=checked_text(content["created_at"]),
+            version=None if version is None else checked_count(version),
+            where={checked_text(name): checked_text(value) for name, value in where},
+            seed=checked_text(content["seed"]),
+            strata=tuple(
+                Stratum(checked_count(each["rows"]), checked_count(each["drawn"]), float(each["score"]))
+                for each in content["strata"]
+            ),
+        )
 
     @property
     def rows(self) -> int:
@@ -83,11 +94,12 @@ def read_samples(data: JobData) -> list[Sample]:
         paths = sorted(data.samples.glob(f"[!.]*/{SAMPLE}")) if data.samples.is_dir() else []
     for path in paths:
         try:
-            found.append(Sample.of(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, KeyError, TypeError) as exc:
-            raise StoreError(
-                f"{path} cannot be read: {why_unread(exc)}. Remove {path.parent} to do without this sample."
-            ) from exc
+            found.append(Sample.of(json.loads(path.read_bytes())))
+            if found[-1].id != path.parent.name:
+                raise ValueError("it is of another sample than its folder")
+        except UNREAD as exc:
+            why = why_unread(exc) if isinstance(exc, OSError) else why_damaged(exc)
+            raise StoreError(f"{path} cannot be read: {why}. Remove {path.parent} to do without this sample.") from exc
     return sorted(found, key=lambda sample: (sample.created_at, sample.id))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
 
 MONTHS_OF_YEAR, DAYS_OF_MONTH, SHORT = 12, 31, 2  # SHORT: digits of a year without its century, of a month, of a day
@@ -30,6 +31,12 @@ MONTHS = {
     for name in names.split()
 }  # fmt: skip
 Day = tuple[int | None, int, int]
+SERIALS = (
+    date(1899, 12, 30),
+    date(1904, 1, 1),
+)  # day 0 of the numbers by which spreadsheets keep dates, and older ones for the Mac
+MOST_SERIAL = 2_958_465  # the last day of the year 9999
+DAY = 86_400  # seconds
 
 
 def is_retyped(original: str, cell: str) -> bool:
@@ -37,7 +44,8 @@ def is_retyped(original: str, cell: str) -> bool:
     first, second = (re.sub(r"\r\n?", "\n", text) for text in (original, cell))
     if first == second or (len(cell) >= LONGEST_CELL and first.startswith(second)):
         return True
-    return _same_word(first.strip(), second.strip()) or _same_number(first, second) or _same_time(first, second)
+    alike = (_same_number, _same_time, _same_serial)
+    return _same_word(first.strip(), second.strip()) or any(same(first, second) for same in alike)
 
 
 def _same_word(original: str, cell: str) -> bool:
@@ -87,6 +95,24 @@ def _same_time(original: str, cell: str) -> bool:
         return ":" in original and ":" in cell
     days = [list(_days(text)) for text in dates]
     return any(a[1:] == b[1:] and (a[0] == b[0] or None in (a[0], b[0])) for a, b in itertools.product(*days))
+
+
+def _same_serial(original: str, cell: str) -> bool:
+    """Whether a cell has the number of a date: days, and the time as a part of one. So they are shown in cells that are no dates."""
+    number = _number(cell)
+    if number is None or not 0 <= number <= MOST_SERIAL or not (TIME.search(original) or DATE.fullmatch(original)):
+        return False
+    days, seconds = divmod(round(number * DAY), DAY)
+    hour, minute, second = _clock(original)
+    if seconds != (hour * 60 + minute) * 60 + second:
+        return False
+    if not (text := TIME.sub("", original).strip()):
+        return days == 0
+    meant = [first + timedelta(days) for first in SERIALS if days <= (date.max - first).days]
+    said = list(_days(text))
+    return any(
+        day[0] in (None, one.year) and day[1:] == (one.month, one.day) for day, one in itertools.product(said, meant)
+    )
 
 
 def _clock(text: str) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import os_errors, why_unread, write_atomically
+from batchinfer.core.files import UNREAD, os_errors, why_damaged, why_unread, write_atomically
 from batchinfer.core.locks import lock
 from batchinfer.errors import Busy, StoreError
 from batchinfer.schedule.agenda import Settled
@@ -55,9 +55,10 @@ class Memory:
             return {name: _settled(facts) for name, facts in content["jobs"].items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        except UNREAD as exc:
+            why = why_unread(exc) if isinstance(exc, OSError) else why_damaged(exc)
             raise StoreError(
-                f"{self._path} cannot be read: {why_unread(exc)}. Remove it: jobs then run at their next times."
+                f"{self._path} cannot be read: {why}. Remove it: jobs then run at their next times."
             ) from exc
 
     def write(self, known: dict[str, Settled]) -> None:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import why_damaged, write_atomically
+from batchinfer.core.files import DAMAGE, why_damaged, write_atomically
 from batchinfer.core.locks import lock_in_turn
 from batchinfer.errors import NotFound, StoreError, UsageError
 
@@ -124,7 +124,7 @@ class KeyFile:
             raise StoreError(
                 f"{self.path} cannot be read: {exc.strerror}. The user who runs the service must own it."
             ) from exc
-        except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        except DAMAGE as exc:
             raise StoreError(
                 f"{self.path} is damaged: {why_damaged(exc)}. Restore it, or remove it and make new keys."
             ) from exc

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from batchinfer.core.clock import iso
-from batchinfer.core.files import why_damaged
+from batchinfer.core.files import UNREAD, why_damaged
 from batchinfer.core.home import JobData
 from batchinfer.errors import MissingExtra, StoreError, counted
 from batchinfer.match.version import IncompatibleMatcher
@@ -327,6 +327,6 @@ def _finished_at(path: Path) -> str | None:
         content: dict[str, Any] = json.loads(path.read_bytes())
         moment: str = content["finished_at"]
         datetime.fromisoformat(moment).timestamp()
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except UNREAD:
         return None
     return moment

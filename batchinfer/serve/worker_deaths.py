@@ -7,6 +7,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from batchinfer.core.files import UNREAD
+
 FILE = "workers.json"
 
 
@@ -29,8 +31,10 @@ class WorkerDeaths:
     @classmethod
     def read(cls, folder: Path) -> WorkerDeaths:
         try:
-            return cls(**json.loads((folder / FILE).read_bytes()))
-        except (OSError, ValueError, TypeError):
+            content = json.loads((folder / FILE).read_bytes())
+            waits = {str(number): float(until) for number, until in (content["waits"] or {}).items()}
+            return cls(int(content["deaths"]), waits or None)
+        except UNREAD:
             return cls()
 
     def write(self, folder: Path) -> None:

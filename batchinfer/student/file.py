@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batchinfer.core.files import why_damaged
+from batchinfer.core.files import UNREAD, why_damaged
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.student.student import PAIR, Student
 from batchinfer.student.version import NewerStudent
@@ -35,10 +35,15 @@ def read_student(content: bytes) -> Student:
             if facts["kind"] == MODEL2VEC:
                 return _of_tokens(choices, threshold, weights, bias, arrays["tokenizer"].tobytes())
             return _of_words(choices, threshold, weights, bias, facts["features"])
-    except (ValueError, KeyError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error,
-            NotImplementedError) as exc:  # fmt: skip
-        why = "it is not one" if "pickle" in str(exc) else why_damaged(exc)  # numpy would have it loaded unsafely
-        raise StoreError(f"student.npz is truncated or corrupt: {why}.") from exc
+    except UNREAD as exc:
+        raise _damaged(exc) from exc
+    except (EOFError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError) as exc:
+        raise _damaged(exc) from exc
+
+
+def _damaged(exc: Exception) -> StoreError:
+    why = "it is not one" if "pickle" in str(exc) else why_damaged(exc)  # numpy would have it loaded unsafely
+    return StoreError(f"student.npz is truncated or corrupt: {why}.")
 
 
 def _of_words(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from batchinfer.core.files import UNREAD
 from batchinfer.core.memory import free_memory
 from batchinfer.engines.devices import Placement, free_gpu_memory
 from batchinfer.errors import ModelError
@@ -33,7 +34,7 @@ def needed_memory(folder: Path | None, spec: FinetuneSpec, longest: int) -> int 
         hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
         inner, heads = int(config.get("intermediate_size", 4 * hidden)), int(config.get("num_attention_heads", 1))
         vocabulary = int(config["vocab_size"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except UNREAD:
         return None
     trained = layers * spec.rank * (8 * hidden + 3 * (hidden + inner)) * STATE
     kept = layers * (PER_HIDDEN * hidden + PER_INNER * inner + PER_PLACE * heads * longest)
@@ -48,7 +49,7 @@ def weights_memory(folder: Path | None) -> int | None:
         content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         kind = str(content.get("dtype") or content.get("torch_dtype") or "bfloat16")
-    except (OSError, ValueError, AttributeError):
+    except UNREAD:
         return None
     return BASIS + size // SIZES.get(kind, 2) * FLOAT if size else None
 

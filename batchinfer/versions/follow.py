@@ -13,9 +13,11 @@ of a damaged one: a student or a matcher that is damaged takes only itself away.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from batchinfer.core.files import why_damaged
 from batchinfer.core.home import JobData
@@ -29,7 +31,8 @@ from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
 
 LOOK_SECONDS = 0.5  # between two looks for a new version, of a service and of a Lookup
-RETRY_SECONDS = 10.0  # between two looks at a version that could not be opened
+RETRY_SECONDS = 10.0  # between two looks at the files of a version that could not be opened
+MOST_RETRY_SECONDS = 600.0  # between two openings of one of which no file changed: each reads all that there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +76,18 @@ class Follower:
         self._seen: object = None
         self._distrusted = set[Pointer]()  # were found damaged, and have not passed a check of all of them since
         self._judged: Snapshot | None = None  # the last that was
-        self._retry_at = 0.0
+        self._retries = _Retries(data)
 
     def refresh(self) -> bool:
         """Looks at CURRENT and PIN, and picks up what they name; returns whether anything changed. Raises nothing."""
         seen = tuple(_signature(self.data, name) for name in (PIN, CURRENT))
-        due = self.followed.degraded and time.monotonic() >= self._retry_at
+        due = self.followed.degraded and self._retries.are_due()
         if seen == self._seen and not due and not self._is_newly_suspect():
             return False
-        before = self.followed
-        self._retry_at = time.monotonic() + RETRY_SECONDS
+        before, files = self.followed, _files_of(self.data)
         self.followed, self._seen = self._look(), seen
+        if self.followed.degraded:
+            self._retries.failed(files)
         if self._judged is not self.followed.snapshot:
             self._judged = None  # its files are closed with the last reference
         return self.followed != before
@@ -211,6 +215,46 @@ class Follower:
                 f"{snapshot.folder} is a version of the job {snapshot.manifest.job}, not of {self.data.name}."
             )
         return snapshot
+
+
+class _Retries:
+    """When a version that could not be opened is tried again: soon if a file changed, ever more rarely if none did."""
+
+    def __init__(self, data: JobData) -> None:
+        self._data = data
+        self._files: object = None  # as they were when it was tried last
+        self._wait = self._look_at = self._try_at = 0.0
+
+    def are_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + RETRY_SECONDS
+        return now >= self._try_at or _files_of(self._data) != self._files
+
+    def failed(self, files: object) -> None:
+        """Notes a try. files: as they were before it."""
+        self._wait = min(2 * self._wait, MOST_RETRY_SECONDS) if files == self._files else RETRY_SECONDS
+        now = time.monotonic()
+        self._files, self._look_at, self._try_at = files, now + RETRY_SECONDS, now + self._wait
+
+
+def _files_of(data: JobData) -> list[tuple[object, ...]]:
+    """What changes when a file of any version does, or comes, goes, or may be read."""
+    found = list[tuple[object, ...]]()
+    for path in itertools.chain.from_iterable(map(_below, _below(data.versions))):
+        with contextlib.suppress(OSError):
+            facts = path.stat()
+            found.append((path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
+    return found
+
+
+def _below(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted; nothing where that cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _signature(data: JobData, name: str) -> tuple[int, int, int] | None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchinfer.core.clock import iso
-from batchinfer.core.files import os_errors, sync_folder, why_damaged, write_atomically
+from batchinfer.core.files import DAMAGE, os_errors, sync_folder, why_damaged, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, NotPublished, StoreError
@@ -97,7 +97,7 @@ def pointer(data: JobData, name: str = CURRENT) -> Pointer | None:
         return None
     except OSError as exc:
         raise PointerUnreadable(f"{path} cannot be read: {exc.strerror}.") from exc
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as exc:
+    except DAMAGE as exc:
         advice = f"batchinfer {'unpin' if name == PIN else 'publish'} {data.name} fixes it"
         raise StoreError(f"{path} is damaged: {why_damaged(exc)}. {advice}.") from exc
 

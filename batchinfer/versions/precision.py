@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from batchinfer.core.files import UNREAD
 from batchinfer.core.home import JobData
 
 
@@ -90,7 +91,7 @@ def read_figures(data: JobData, version: int) -> ServedFigures:
     """The figures of a version; none where there is no file that can be read."""
     try:
         found = ServedFigures.of(json.loads(precision_file(data, version).read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+    except UNREAD:
         return ServedFigures()
     return found if found.version == version else ServedFigures()
 

@@ -16,6 +16,7 @@ from tests.factories import write
 READ = [
     pytest.param(b"a,b\n1,x\n", [("1", "x")], id="plain"),
     pytest.param(b"\xef\xbb\xbfa,b\r\n1,\xc3\xa9\r\n", [("1", "é")], id="as spreadsheets write it"),
+    pytest.param(b"\xef\xbb\xbf\xef\xbb\xbfa,b\n1,x\n", [("1", "x")], id="two marks"),
     pytest.param(b"a;b\n1,5;x\n", [("1,5", "x")], id="semicolons"),
     pytest.param(b'a,b\n"1\n\n2","say ""x"", y"\n', [("1\n\n2", 'say "x", y')], id="lines and quotes in cells"),
     pytest.param(b'a,b\n,""\n1,x\n,y\n', [("1", "x"), (None, "y")], id="empty cells, and rows of them"),
@@ -52,6 +53,8 @@ REFUSED = [
     ),
     pytest.param(",".join(f"c{n}" for n in range(20_000)).encode(), "line 1: the header has 20,000 columns", id="too wide"),
     pytest.param(b"a,a\n1,2\n", "line 1: the header has the column a more than once", id="name twice"),
+    pytest.param(b"Table 1\na,b\n1,2\n", "line 2: .* the header has 1: put quotes .* title, as Numbers", id="a title"),
+    pytest.param(b"a,b\n1,x\n" + b"x" * 100 + b"\xc3", "line 3 is not UTF-8", id="a character that breaks off"),
     pytest.param(b"a,,b\n1,2,3\n", "line 1: column 2 of the header has no name", id="no name"),
 ]  # fmt: skip
 
@@ -80,6 +83,16 @@ def test_what_is_no_csv_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(InputError, match=said) as raised:
         as_parquet(path, tmp_path)
     assert str(raised.value).startswith(str(path))
+
+
+def test_a_file_without_line_ends_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line has an end somewhere, also the first one."""
+    monkeypatch.setattr(csv_file, "MOST_LINE", 1000)
+    for number, text in enumerate(("x" * 5000, "a,b\n" + "1," * 5000), 1):
+        path = tmp_path / "q.csv"
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=f"line {number} has .* MB or more"):
+            as_parquet(path, tmp_path)
 
 
 def test_other_files_are_left_as_they_are(tmp_path: Path) -> None:

@@ -42,6 +42,15 @@ def test_a_list_that_is_not_there_is_said_to_be_missing(tmp_path: Path, name: st
         find_files(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["**.parquet", "lists/a**", "***", "**a/b.parquet", "in/{date:%Y}/**.csv"])
+def test_two_stars_within_a_name_are_refused(tmp_path: Path, name: str) -> None:
+    """They would stand for nothing that one does not; a date may be beside them."""
+    write(tmp_path / "job" / "in" / "2025" / "a.csv", {"id": [1]})
+    world = imports_job(tmp_path, {"id": ["a"]}, input={"path": name, "key": ["id"]})
+    with pytest.raises(InputError, match=r"\*\* beside other characters: \* stands for"):
+        job_files(world.job)
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> World:
     """A job whose list is a folder of two files, with a link beside them."""

@@ -43,6 +43,7 @@ def test_values_keep_their_kinds(
             b'{"a": 1}\n\n{"a": "x"}\n',
             r'line 3: a holds "x", and what is above it there is int64: a column has values of one kind',
         ),
+        (b'{"a": [1, {"b": 2}]}\n', r'line 1: a holds \[1, {"b": 2}\], with values of several kinds'),
         (b'{"a": true}\n{"a": 1}\n', "line 2: a holds 1, and what is above it there is bool"),
         (
             b'{"a": 9223372036854775808}\n',
@@ -64,8 +65,14 @@ def test_values_keep_their_kinds(
         (b'{"a": 1, "a": 2}\n', "line 1: a is there more than once"),
         (
             b"".join(b'{"a%d": 1}\n' % number for number in range(1_200)),
-            "its objects have more than 1,000 names up to line 1200: leave out",
+            "its objects have more than 1,000 names, those of objects in them too, up to line 1200: leave out",
         ),
+        (
+            b"".join(b'{"a": {"b%d": {"c%d": 1}}}\n' % (number % 200, number) for number in range(40_000)),
+            "its objects have more than 1,000 names, .* as lists",
+        ),
+        (b'{"b": 1}\n{"\\ud800": 1}\n', "line 2: a name holds half of a character"),
+        (b'{"b": 1}\n{"b": null, "a": {"\\ud800": 1}}\n', "line 2: a holds half of a character"),
         (b"\n \n", "is empty: write an object a line"),
         (b"", "is empty"),
         (b"[" * 100_000, "line 1 is nested too deeply"),
@@ -76,6 +83,15 @@ def test_what_is_no_list_is_refused_with_its_line(tmp_path: Path, text: bytes, s
     path = tmp_path / "q.jsonl"
     path.write_bytes(text)
     with pytest.raises(InputError, match=sentence):
+        lines_as_parquet(path, tmp_path / "q.parquet")
+
+
+def test_digits_are_not_lost_to_what_comes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows lie between an integer beyond 2^53 and the first number with a point."""
+    monkeypatch.setattr(json_lines, "TEXT_ROWS", 1)
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"a": 1}\n{"a": 9007199254740993}\n{"a": 1.5}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 2: a has integers beyond 2\^53"):
         lines_as_parquet(path, tmp_path / "q.parquet")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from batchinfer.errors import BatchinferError, InputError
 from batchinfer.inputs.files import list_columns, list_files
+from batchinfer.inputs.sql_process import AskedQuery
 from batchinfer.job import reader
 from tests.factories import World, imports_job, write
 
@@ -80,6 +81,28 @@ def test_a_signal_ends_a_query(tmp_path: Path) -> None:
             rows(world, tmp_path)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        pytest.param("SELECT repeat('x', 3000000000) AS id", id="one text of 3 GB"),
+        pytest.param("SELECT i || repeat('x', 9000000) AS id FROM range(2000) r(i)", id="18 GB in two thousand rows"),
+        pytest.param("SELECT string_agg(repeat('x', 1000000)) AS id FROM range(9000)", id="9 GB put together"),
+    ],
+)
+@pytest.mark.long
+def test_a_query_that_needs_all_memory_gets_none(tmp_path: Path, sql: str) -> None:
+    """It is refused in words, and the process that asked for it goes on."""
+    with pytest.raises(BatchinferError, match=r"line 3: input\.sql: .* too much memory: .*BATCHINFER_MEMORY higher"):
+        rows(asking(tmp_path, sql), tmp_path)
+
+
+def test_a_process_that_dies_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its exit code."""
+    monkeypatch.setattr(AskedQuery, "__module__", "batchinfer.there_is_none")
+    with pytest.raises(InputError, match=r"it ended the process that it ran in \(exit code 1\)"):
+        rows(asking(tmp_path, "SELECT 1 AS id"), tmp_path)
 
 
 def test_a_query_may_read_below_an_allowed_root(tmp_path: Path) -> None:

@@ -242,6 +242,43 @@ def test_a_folder_that_vanishes_while_it_is_read(data: JobData, at_once: None, m
     assert says(follower) == "3"
 
 
+class Clock:
+    """A clock that a test moves. now: in seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(follow.time, "monotonic", lambda: self.now)  # type: ignore[attr-defined]
+
+    def pass_by(self, follower: Follower, seconds: int) -> int:
+        """How often what is damaged was tried in so many seconds, with a look each half of one."""
+        before = follower.failed_loads
+        for _ in range(2 * seconds):
+            self.now += 0.5
+            follower.refresh()
+        return follower.failed_loads - before
+
+
+@pytest.mark.parametrize(
+    "damage", [cut(PREDICTIONS), flipped(LOOKUP), without(MANIFEST)], ids=["cut", "flipped", "gone"]
+)
+def test_what_nobody_changed_is_tried_ever_more_rarely(
+    data: JobData, damage: Damage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try reads all files; a change of any is noticed soon, and tried soon again after that."""
+    good = {path: path.read_bytes() for path in folder_of(data, 3).iterdir()}
+    damage(folder_of(data, 3))
+    clock = Clock(monkeypatch)
+    follower = following(data)
+    assert (says(follower), follower.failed_loads) == ("2", 1)
+    assert clock.pass_by(follower, 3600) <= 13
+    os.utime(folder_of(data, 3) / LOOKUP)
+    assert clock.pass_by(follower, 31) == 2
+    for path, content in good.items():
+        path.write_bytes(content)
+    assert clock.pass_by(follower, 11) == 0
+    assert (says(follower), follower.followed.degraded) == ("3", False)
+
+
 def test_what_a_preparation_raises_is_a_fault_of_the_version(data: JobData, at_once: None) -> None:
     """A version that cannot be prepared is not picked up: at the start the one before it is, later what is open stays."""
     prepared: list[int] = []
