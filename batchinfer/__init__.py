@@ -102,6 +102,7 @@ def run(
     input: str | Path | None = None,  # noqa: A002
     limit: int | None = None,
     max_hours: float | None = None,
+    budget: float | None = None,
     publish: bool = True,
     retry_failed: bool = False,
     refresh: bool | tuple[str, str] = False,
@@ -112,7 +113,8 @@ def run(
     """Generates what the cache lacks, stores it, gates it, publishes a version. Call it in the main thread: it handles SIGINT.
 
     input: the list in place of the job's own. limit: of prompts; nothing is published then. max_hours: after them it stops,
-    and can be resumed. publish: False to fill the cache only. retry_failed: try again what failed before.
+    and can be resumed. budget: the same once it, and the runs before it that did not come to their end, cost so much.
+    publish: False to fill the cache only. retry_failed: try again what failed before.
     refresh: make again what is cached: all, or the rows of (column, value). update_model: take the model as it is now.
     yes: without asking, take another list than the served version's, regenerate most of the cache, remove most of what is
     served. console: whom to tell how it goes, and to ask.
@@ -122,7 +124,8 @@ def run(
     from batchinfer.planning.prepare import Options
 
     options = Options(
-        input=_path(input), limit=limit, max_hours=max_hours, publish=publish, retry_failed=retry_failed, refresh=bool(refresh),
+        input=_path(input), limit=limit, max_hours=max_hours, budget=budget, publish=publish, retry_failed=retry_failed,
+        refresh=bool(refresh),
         refresh_where=refresh if isinstance(refresh, tuple) else None, update_model=update_model, yes=yes,
     )  # fmt: skip
     return run_job(job, data.of(job.name), options, CallersConsole(console))

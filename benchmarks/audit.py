@@ -24,6 +24,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchinfer.core.cost import Devices
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Generation, Prompt
 from batchinfer.engines.protocol import EngineInfo, Task
@@ -48,6 +49,8 @@ AGAIN = 5  # audits of what the cache has
 
 class ScoresAtOnce:
     """An engine that answers each prompt by chance. seconds: that it had the turn."""
+
+    devices = Devices("cpu", 1)
 
     def __init__(self) -> None:
         self.seconds, self._chance = 0.0, random.Random(1)

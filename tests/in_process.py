@@ -5,9 +5,13 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from batchinfer.core.cost import Devices
+
 
 class InProcess:
     """Base of engines that answer in the tests' own process."""
+
+    devices = Devices("cpu", 1)
 
     def close(self) -> None:
         """Nothing was held."""

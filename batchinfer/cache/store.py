@@ -34,8 +34,10 @@ from batchinfer.cache.schema import (
     applied_migrations,
     failure_row,
     generation_row,
+    note_used,
 )
 from batchinfer.core.clock import iso, now
+from batchinfer.core.cost import Cost
 from batchinfer.core.database import database_file, detach, duckdb_errors, one, transaction
 from batchinfer.core.duckdb_paths import database_place
 from batchinfer.core.files import os_errors
@@ -197,19 +199,16 @@ class Store:
         return MostCached(bytes(rows[0][0]), json.loads(rows[0][2] or "{}"), rows[0][1]) if rows else None
 
     def commit(
-        self,
-        answers: Sequence[Answer],
-        failures: Sequence[tuple[Failure, Mapping[str, Any]]],
-        provenance: Provenance,
-        *,
-        replace: bool,
-    ) -> None:
+        self, answers: Sequence[Answer], failures: Sequence[tuple[Failure, Mapping[str, Any]]], provenance: Provenance, *,
+        replace: bool, used: Cost | None = None,
+    ) -> None:  # fmt: skip
         """One chunk, in one transaction.
 
         answers: generations with what was read from them.
         failures: those, and prompts that got no generation, each with its query.
         provenance: the same for all.
         replace: keys may be there already (a refresh).
+        used: what the run used so far, which is known then even if it is killed.
         """
         new = pieces.NewTexts()
         generations = [new.short(generation_row(answer, provenance)) for answer in answers]
@@ -225,6 +224,7 @@ class Store:
                 db.execute("DELETE FROM failures WHERE key IN (SELECT key FROM chunk UNION ALL SELECT key FROM failed)")
             db.execute("INSERT INTO generations BY NAME SELECT * FROM chunk")
             db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
+            note_used(db, provenance.run_id, used)
 
     def has_long_texts(self) -> bool:
         """Whether there may be tokens in its tables."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +23,20 @@ from batchinfer.cli.common import (
     open_job,
     output_file,
     pairs,
-    served_data,
     table,
     tell,
     teller,
     yes_option,
 )
+from batchinfer.cli.costs import tell_ledger
 from batchinfer.cli.summary import print_candidate, print_published, print_report, print_summary, tell_changes
 from batchinfer.cli.values import Integer, Positive
 from batchinfer.core.columns import query_text
+from batchinfer.core.cost import money_text
 from batchinfer.errors import BatchinferError, GateFailed, UsageError
 
 if TYPE_CHECKING:
     from batchinfer.job.reader import Job
-    from batchinfer.pipeline.history import Failures
     from batchinfer.planning.estimate import PlanReport
 
 SHOWN = 20
@@ -107,7 +107,14 @@ def _cost(result: PlanReport) -> list[tuple[str, Any]]:
         *([] if saved is None else [("  of which prefix caching will save", saved)]),
         *([("requests per prompt", f"{result.scoring.requests:,}")] if result.scoring and result.scoring.whole else []),
         ("time, from earlier runs here", "unknown" if seconds is None else duration(seconds)),
+        *_money(result),
     ]
+
+
+def _money(result: PlanReport) -> list[tuple[str, Any]]:
+    if result.estimate_money is None or result.currency is None:
+        return []
+    return [("cost, from the same", money_text(result.estimate_money, result.currency))]
 
 
 @click.command("run")
@@ -115,6 +122,12 @@ def _cost(result: PlanReport) -> list[tuple[str, Any]]:
 @input_option
 @click.option("--limit", type=Integer(min=1), metavar="N", help="Generate at most N prompts; publishes nothing.")
 @click.option("--max-hours", type=Positive(), metavar="H", help="Stop after H hours, as with Ctrl-C.")
+@click.option(
+    "--budget",
+    type=Positive(),
+    metavar="MONEY",
+    help="Stop once this run, and those before it that did not come to their end, cost so much in cost.currency.",
+)
 @click.option(
     "--stop-seconds",
     type=Positive(),
@@ -136,7 +149,7 @@ def _cost(result: PlanReport) -> list[tuple[str, Any]]:
 @click.option("--update-model", is_flag=True, help="Use the model as it is now, instead of the recorded one.")
 @yes_option
 @json_option
-def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float | None, stop_seconds: float,
+def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float | None, budget: float | None, stop_seconds: float,
          no_publish: bool, retry_failed: bool, refresh: str | None, update_model: bool, yes: bool, as_json: bool) -> None:  # fmt: skip
     """Plan, generate what the cache lacks, store it, gate it, publish a version.
 
@@ -144,19 +157,27 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
     or if more than half of what is served would be removed. --yes answers yes to all of these.
     """
     from batchinfer.cli.progress import ProgressConsole
+    from batchinfer.pipeline.ledger import read_ledger
     from batchinfer.pipeline.run import run
     from batchinfer.planning.prepare import Options
 
     opened, data = open_job(job)
     options = Options(
-        input=input_path, limit=limit, max_hours=max_hours, stop_seconds=stop_seconds, publish=not no_publish, retry_failed=retry_failed,
+        input=input_path, limit=limit, max_hours=max_hours, budget=budget, stop_seconds=stop_seconds, publish=not no_publish,
+        retry_failed=retry_failed,
         refresh=refresh is not None, refresh_where=next(iter(pairs([refresh], opened.spec.input.key).items())) if refresh else None,
         update_model=update_model, yes=yes,
     )  # fmt: skip
     model_note(opened, as_json=as_json)
     with reporting(opened, as_json=as_json), ProgressConsole() as show:
         report = run(opened, data, options, show)
-    emit(report.to_json(), as_json, lambda: print_report(report, asks=opened.spec.prompt is not None))
+    ledger = read_ledger(data)
+
+    def text() -> None:
+        print_report(report, asks=opened.spec.prompt is not None)
+        tell_ledger(ledger)
+
+    emit(report.to_json() | {"ledger": ledger.to_json()}, as_json, text)
 
 
 @click.command("publish")
@@ -230,86 +251,6 @@ def _print_refused(refused: GateFailed) -> None:
     rows = [(check["name"], example) for check in checks for example in check["examples"]]
     if rows:
         table("Refused by the gate, for example", ["check", "row"], rows, free=["row"])
-
-
-@click.command("failures")
-@job_argument
-@click.option("--limit", type=Integer(min=1), metavar="N", help=f"Show at most N.  [default: {SHOWN}; all with --json]")
-@json_option
-def failures_(job: str, limit: int | None, as_json: bool) -> None:
-    """Rows without a prediction, and why."""
-    from batchinfer.pipeline.history import failures
-
-    data = served_data(job)
-    found = failures(data, limit or (None if as_json else SHOWN))
-
-    def text() -> None:
-        if found.reasons:
-            _print_failures(data.name, found)
-        else:
-            click.echo(f"No failures of {data.name} in the data folder {data.root}.")
-        _tell_remaining(data.name, found.remaining)
-
-    emit([row.to_json() for row in found.rows], as_json, text)
-
-
-def _tell_remaining(job: str, remaining: int | None) -> None:
-    """That rows have no prediction although they did not fail."""
-    if remaining is None:
-        tell("The last run is still going, or was cut short: more rows may have no prediction yet.")
-    elif remaining:
-        tell(
-            f"When the last run ended, {counted(remaining, 'more prompt')} had no prediction yet: batchinfer plan {job}"
-        )
-
-
-def _print_failures(job: str, found: Failures) -> None:
-    """The reasons with the fix of each, then the newest rows."""
-    reasons = [[f"{reason.count:,}", reason.reason, reason.fix] for reason in found.reasons]
-    table("", ["count", "reason", "fix"], reasons, right=["count"], free=["fix"])
-    shown = [[row.reason, cell(query_text(row.query)), cell(row.detail, WIDEST)] for row in found.rows]
-    columns = ["reason", "query", "what happened"]
-    if any(row.text for row in found.rows):
-        shown = [[*cells, cell(row.text or "", WIDEST)] for cells, row in zip(shown, found.rows, strict=True)]
-        columns.append("what the model wrote")
-    table("", columns, shown, free=columns[1:])
-    if found.count > len(found.rows):
-        tell(
-            f"The newest {len(found.rows)} of {found.count:,} are shown; --limit shows more; --json shows all of them in full."
-        )
-    if passing := [reason.reason for reason in found.reasons if reason.may_pass]:
-        tell(f"Trying again may help for {', '.join(passing)}: batchinfer run {job} --retry-failed")
-
-
-@click.command("runs")
-@job_argument
-@json_option
-def runs_(job: str, as_json: bool) -> None:
-    """The history of runs, newest first."""
-    from batchinfer.pipeline.history import runs
-
-    reports = [run.to_json() for run in runs(served_data(job))]
-    emit(reports, as_json, lambda: _print_runs(reports))
-
-
-def _print_runs(reports: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each run. A count that no run has, such as of failed rows, has no column."""
-    from batchinfer.cli.progress import saving
-    from batchinfer.pipeline.report import figure
-
-    rows = [
-        {
-            "run": report["run_id"], "started (UTC)": report["started_at"][5:16].replace("T", " "), "status": report["status"],
-            "rows": report.get("rows"), "cached": figure(report, "cached"), "generated": report.get("generated"),
-            "failed": figure(report, "failed") or None, "remaining": figure(report, "remaining") or None, "version": report.get("version"),
-            "rows/s": report.get("rows_per_second") and f"{report['rows_per_second']:.1f}",
-            "saved": saving(report.get("prefix_saving")),
-        }
-        for report in reports
-    ]  # fmt: skip
-    columns = [name for name in (rows[0] if rows else {}) if any(row[name] is not None for row in rows)]
-    right = [name for name in columns if name not in ("started (UTC)", "status")]
-    table("", columns, [[row[name] for name in columns] for row in rows], right=right)
 
 
 @click.command("export")

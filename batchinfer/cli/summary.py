@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from batchinfer.cli.cascade import print_cascade
 from batchinfer.cli.common import cell, counted, table, tell
+from batchinfer.cli.costs import cost_rows, tell_costs
 from batchinfer.core.columns import query_text
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def print_summary(report: RunReport, *, asks: bool) -> None:
     rows.append(("time", duration(report.seconds or 0)))
     if report.engine_load_seconds:
         rows.append(("  of which to load the model", duration(report.engine_load_seconds)))
+    rows += cost_rows(report)
     table(f"Run {report.run_id} of {report.job}", ["what", "figure"], rows, right=["figure"])
 
 
@@ -85,6 +87,7 @@ def print_published(report: RunReport) -> None:
             f"{rest}batchinfer publish {report.job} does both{' now' if rest else ''}."
         )
     _tell_served(report)
+    tell_costs(report)
     if report.failed or report.bad:
         tell(f"See batchinfer failures {report.job}.")
 

@@ -17,6 +17,7 @@ $BATCHINFER_HOME/
         finetune.pt        the checkpoint of an adapter that is being trained; its lock is finetune.lock
         calibration.json   what `calibrate` learned of verdicts; published with each version that uses it
         samples/<id>/      rows drawn for a review, and what they were drawn from
+        served/            how many look-ups were answered, a file for each server
         misses/            what clients asked for and did not find, a file for each day and server
         logs/engine.log    what vLLM printed in the last run
         audits/v3/         what audits of a version found: audit.json, and card.md for people
@@ -119,6 +120,11 @@ class JobData:
     @property
     def misses(self) -> Path:
         return self.folder / "misses"
+
+    @property
+    def served(self) -> Path:
+        """Of counts: how many look-ups a service answered."""
+        return self.folder / "served"
 
     @property
     def logs(self) -> Path:

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from batchinfer.core.cost import Devices
 from batchinfer.core.locks import lock_in_turn, machine_wide
 from batchinfer.core.records import Info
 from batchinfer.errors import UsageError, counted
@@ -122,6 +123,12 @@ def place(replicas: int | str, tensor_parallel: int, gpus: list[Gpu], cores: lis
             field=("engine", "tensor_parallel" if replicas == "auto" else "replicas"),
         )
     return [Placement(gpus=group) for group in groups[:count]]
+
+
+def devices_of(placements: list[Placement]) -> Devices:
+    """What engines at these places hold."""
+    gpus = sum(len(placement.gpus) for placement in placements)
+    return Devices("gpu", gpus) if gpus else Devices("cpu", 1)
 
 
 def place_here(replicas: int | str, tensor_parallel: int) -> list[Placement]:

@@ -18,9 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from batchinfer.core.cost import Devices
 from batchinfer.core.records import Failure, Generation, Info, Prompt
 from batchinfer.engines import child
-from batchinfer.engines.devices import Placement
+from batchinfer.engines.devices import Placement, devices_of
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.errors import ModelError, Stopped
 
@@ -115,6 +116,10 @@ class EnginePool:
         self._task: Task | None = None
         self._suspects: deque[Prompt] = deque()  # were under way when a process died
         self._deaths = 0
+
+    @property
+    def devices(self) -> Devices:
+        return devices_of(self._placements)
 
     def start(self) -> None:
         self._members = [self._spawn(placement) for placement in self._placements]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from batchinfer.core.cost import Devices
 from batchinfer.core.records import Failure, Generation, Prompt
 
 
@@ -67,7 +68,13 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """Something that answers prompts. A context manager: entering starts it, leaving stops it."""
+    """Something that answers prompts. A context manager: entering starts it, leaving stops it.
+
+    devices: what it holds meanwhile.
+    """
+
+    @property
+    def devices(self) -> Devices: ...
 
     def start(self) -> None:
         """Begins to load, and returns at once."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from batchinfer.cache.schema import RunStatus
+from batchinfer.core.cost import Devices
 from batchinfer.core.home import JobData
 from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine, EngineConfig
@@ -16,6 +17,7 @@ from batchinfer.engines.start import engine_for
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.evaluate.arms import Arm
 from batchinfer.pipeline.generate import Generator
+from batchinfer.pipeline.meter import cost_of
 from batchinfer.pipeline.progress import Console, Progress
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.loadable import check_loadable
@@ -126,16 +128,20 @@ def _ask_model(alike: Sequence[AskedArm], session: Session, overall: _Overall) -
         info(f"{loaded.description}, ready after {time.monotonic() - began:.0f} s.")
         overall.begin(time.monotonic() - began)
         with contextlib.ExitStack() as held:
+            loading = (time.monotonic() - began) / len(alike)  # what each arm is charged of it
             for each in alike:
-                held.enter_context(_recorded(each, session))
+                held.enter_context(_recorded(each, session, ready.devices, loading))
             while waiting := [each for each in alike if each.remaining]:
                 for each in waiting:
                     _take_turn(each, session, ready, makers[each.arm.name], loaded.max_model_len, overall)
 
 
 @contextlib.contextmanager
-def _recorded(asked: AskedArm, session: Session) -> Iterator[None]:
-    """Records an arm among the runs: answers are stored with the number of what made them, and erased by what it asked."""
+def _recorded(asked: AskedArm, session: Session, devices: Devices, loading: float) -> Iterator[None]:
+    """Records an arm among the runs: answers are stored with the number of what made them, and erased by what it asked.
+
+    devices: that the engine holds. loading: seconds of loading it that are the arm's.
+    """
     store, question = asked.prepared.store, asked.question
     asked.run_id = store.start_run(question.fingerprint, question.parts, session.status)
     try:
@@ -143,7 +149,11 @@ def _recorded(asked: AskedArm, session: Session) -> Iterator[None]:
     finally:
         made = {"generated": asked.progress.generated, "failed": asked.progress.failed}
         about = {"job": session.data.name, str(session.status): session.number, "arm": asked.arm.name}
-        store.finish_run(asked.run_id, session.status, about | made)
+        price = asked.arm.job.spec.cost
+        cost = cost_of(
+            asked.progress, devices.kind, (loading + asked.seconds) * devices.count, price.price if price else None
+        )
+        store.finish_run(asked.run_id, session.status, about | made | {"cost": cost.to_json()})
 
 
 def _take_turn(

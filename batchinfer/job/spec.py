@@ -20,6 +20,7 @@ from batchinfer.core.fields import ColumnType, Duration, Names, NonEmpty, Scalar
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.job.audit_spec import AuditSpec
 from batchinfer.job.calibrate_spec import CalibrateSpec
+from batchinfer.job.cost_spec import CostSpec
 from batchinfer.job.date_pattern import DatePattern
 from batchinfer.job.eval_spec import EvalSpec
 from batchinfer.job.finetune_spec import FinetuneSpec
@@ -271,6 +272,7 @@ class JobSpec(Section):
     match: MatchSpec | None = None
     serve: ServeSpec = ServeSpec()
     schedule: ScheduleSpec | None = None
+    cost: CostSpec | None = None
     keep_versions: Annotated[int, Field(ge=1)] | KeepVersionsSpec = Field(
         KeepVersionsSpec(), description="How many versions stay, and how long."
     )

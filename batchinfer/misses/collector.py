@@ -1,6 +1,6 @@
-"""The process that merges what a server's workers spooled into the jobs' folders.
+"""The process that merges what a server's workers spooled, and what they answered, into the jobs' folders.
 
-python -m batchinfer.misses.collector DATA SPOOL SERVER
+python -m batchinfer.misses.collector DATA SPOOL METRICS SERVER
 
 It ends, after a last round, when its stdin closes: so it outlives no server, however that ends.
 """
@@ -27,6 +27,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.spared import spare_pandas
 from batchinfer.errors import StoreError
 from batchinfer.misses.counter import Miss, day_of, read_spooled, spooled
+from batchinfer.misses.served import ServedCounter
 
 log = logging.getLogger("batchinfer.serve")
 INTERVAL = 5.0  # seconds between two looks
@@ -34,21 +35,21 @@ MOST_WAIT = 60.0  # seconds before it is started again, if it goes on dying
 MOST_FILES, MOST_BYTES = 1000, 64 << 20  # that wait for one job while they cannot be merged
 
 
-def start(data: Path, spool: Path, server: str) -> subprocess.Popen[bytes]:
+def start(data: Path, spool: Path, metrics: Path, server: str) -> subprocess.Popen[bytes]:
     """Starts the process. Close its stdin when all workers have spooled for the last time, then wait for it.
 
-    spool: a folder of this server alone, with one folder a job in it.
+    spool: a folder of this server alone, with one folder a job in it. metrics: one with its workers' counters.
     server: its name, the same for each start that uses this spool folder again.
     """
-    command = [sys.executable, "-m", "batchinfer.misses.collector", str(data), str(spool), server]
+    command = [sys.executable, "-m", "batchinfer.misses.collector", str(data), str(spool), str(metrics), server]
     return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 
 class Supervisor:
     """Starts the process, and restarts it when it dies: at once, then after ever longer waits."""
 
-    def __init__(self, data: Path, spool: Path, server: str) -> None:
-        self._start = partial(start, data, spool, server)
+    def __init__(self, data: Path, spool: Path, metrics: Path, server: str) -> None:
+        self._start = partial(start, data, spool, metrics, server)
         self._process = self._start()
         self._turn, self._stopping = Lock(), Event()
         Thread(target=self._watch, name="collector", daemon=True).start()
@@ -159,17 +160,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="batchinfer.misses.collector")
     parser.add_argument("data", type=Path)
     parser.add_argument("spool", type=Path)
+    parser.add_argument("metrics", type=Path)
     parser.add_argument("server")
     parser.add_argument("--interval", type=float, default=INTERVAL)
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all of a server's processes: the workers spool once more
         signal.signal(number, signal.SIG_IGN)
     collector = Collector(options.data, options.spool, options.server)
+    answers = ServedCounter(options.data, options.metrics, options.server, _print)
     closed = False
     while not closed:
         readable, _, _ = select.select([sys.stdin], [], [], options.interval)
         closed = bool(readable) and not os.read(sys.stdin.fileno(), 1024)
         collector.round()
+        answers.round()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,6 +144,11 @@ def _write(folder: Path, moment: datetime, content: bytes) -> None:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
         raise
+
+
+def server_name(server: str) -> str:
+    """A server, and the machine that it runs on, as part of a file's name."""
+    return "-".join(re.sub(r"[^A-Za-z0-9._-]", "_", name)[:64] for name in (socket.gethostname(), server))
 
 
 def spooled(folder: Path) -> list[Path]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -25,7 +23,7 @@ from batchinfer.core.files import DAMAGE, UNREAD, os_errors, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.locks import lock_in_turn
 from batchinfer.errors import StoreError, UsageError
-from batchinfer.misses.counter import Miss
+from batchinfer.misses.counter import Miss, server_name
 from batchinfer.versions.query import QueryReader
 
 MOST_QUERIES = 100_000  # in one file; those asked for most often stay
@@ -43,7 +41,7 @@ def merge(data: JobData, day: date, server: str, counted: Mapping[str, Sequence[
     """
     if not data.folder.is_dir():
         raise StoreError(f"{data.folder} is not there: mount or make the data folder again.")
-    path = data.misses / f"{day.isoformat()}-{_safe(socket.gethostname())}-{_safe(server)}.parquet"
+    path = data.misses / f"{day.isoformat()}-{server_name(server)}.parquet"
     with _locked(data):
         before, merged = _read(path) if path.exists() else (SCHEMA.empty_table(), set())
         new = [miss for name, misses in counted.items() if name not in merged for miss in misses]
@@ -173,8 +171,3 @@ def _locked(data: JobData) -> Iterator[None]:
         data.misses.mkdir(exist_ok=True)
     with lock_in_turn(data.misses / ".lock", "batchinfer misses"):
         yield
-
-
-def _safe(name: str) -> str:
-    """A name as part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:64]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from batchinfer.core.cost import Cost
 from batchinfer.core.memory import batch_bytes
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Prompt
 from batchinfer.engines.protocol import Engine
@@ -42,14 +43,16 @@ class Generator:
     """
 
     def __init__(
-        self, prepared: Prepared, run_id: int, stop: Stop, progress: Progress, limit: int | None, start: int = 0
-    ) -> None:
-        """start: how many rows of `todo` are left out before the first."""
+        self, prepared: Prepared, run_id: int, stop: Stop, progress: Progress, limit: int | None, start: int = 0,
+        used: Callable[[], Cost | None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """start: how many rows of `todo` are left out before the first. used: what the run used so far."""
         assert prepared.question is not None  # a job without one has nothing to generate
         self._plan, self._list, self._store = prepared.plan, prepared.query_list, prepared.store
         self._question, self._replace = prepared.question, prepared.selection.replaces
         self._provenance = prepared.question.provenance(run_id)
         self._stop, self._progress, self._limit, self._start = stop, progress, limit, start
+        self._used = used
         self._job, limits = prepared.job.name, prepared.job.spec.on_errors
         self._limits = None if limits == "continue" else limits
         self._underway: dict[bytes, AwaitedRow] = {}
@@ -157,7 +160,9 @@ class Generator:
     def _commit(self) -> None:
         if self._answers or self._failures:
             self._is_changing = True
-            self._store.commit(self._answers, self._failures, self._provenance, replace=self._replace)
+            self._store.commit(
+                self._answers, self._failures, self._provenance, replace=self._replace, used=self._used()
+            )
         self._answers, self._failures, self._is_changing, self._size = [], [], False, 0
         self._committed = time.monotonic()
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.job.reader import Job
+from batchinfer.pipeline.ledger import Ledger
 from batchinfer.planning.estimate import PlanReport, estimate
 from batchinfer.planning.loadable import check_models
-from batchinfer.planning.prepare import Options, prepare, quiet
+from batchinfer.planning.prepare import Options, Prepared, prepare, quiet
 from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import tell_list
 from batchinfer.publish.release import prepare_gate
@@ -23,9 +25,17 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
         if prepared.question is not None and (prepared.cascade or prepared.plan.counts.to_generate):
             check_models(prepared, info)
             tell_shown_rows(prepared, info)
-        report = replace(estimate(prepared, info), list_differs=differs)
+        report = replace(estimate(prepared, info), list_differs=differs, **_money(prepared))
     if not data.root.is_dir():
         info(f"There is no data folder {data.root} yet, so nothing is cached.")
     elif not data.is_known:
         info(f"The data folder {data.root} has nothing of the job {job.name} yet, so nothing is cached.")
     return report
+
+
+def _money(prepared: Prepared) -> dict[str, Any]:
+    """What the answers would cost, by what those of earlier runs did."""
+    cost, ledger = prepared.job.spec.cost, Ledger.of(prepared.store.runs(), {})
+    if cost is None or ledger.per_answer is None or ledger.currency != cost.currency:
+        return {}
+    return {"estimate_money": prepared.plan.counts.to_generate * ledger.per_answer, "currency": cost.currency}

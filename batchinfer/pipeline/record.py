@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from batchinfer.cache.schema import RunStatus
+from batchinfer.core.cost import Cost
 from batchinfer.core.signals import meant
 from batchinfer.engines import models
 from batchinfer.errors import BatchinferError, Interrupted, NotConfirmed, Stopped
+from batchinfer.pipeline.meter import Meter
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import RunReport
 from batchinfer.pipeline.stop import StopNow
@@ -24,6 +26,7 @@ class RunRecord:
     """A context manager: entering it writes that a run began, leaving it how the run ended.
 
     run_id: the run's number.
+    meter: counts what devices it holds.
     progress: counts while it goes on; where two models are asked in turns, those of the turn.
     turns: what came of the turns before, each with its stage.
     outcome: of publishing, once there is one.
@@ -36,7 +39,7 @@ class RunRecord:
         self._prepared, self._began = prepared, began
         self._list_name = str(options.input or prepared.list_name)
         self._refresh = options.refresh_text
-        self.run_id = 0
+        self.run_id, self.meter = 0, Meter()
         self.progress = Progress()
         self.turns: list[tuple[Stage | None, Progress]] = []
         self.outcome: Release | None = None
@@ -63,6 +66,14 @@ class RunRecord:
         self.turns.append((stage, self.progress))
         self.progress = Progress()
 
+    def cost(self) -> Cost | None:
+        """What it used so far; None in a job without a model."""
+        if self._prepared.job.spec.prompt is None:
+            return None
+        price = self._prepared.job.spec.cost
+        spent = Progress.together([*(turn for _, turn in self.turns), self.progress])
+        return self.meter.cost(spent, price.price if price else None)
+
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -70,7 +81,7 @@ class RunRecord:
         self.report = RunReport.of(
             self._prepared, status, self.progress, self.outcome,
             run_id=self.run_id, list_name=self._list_name, seconds=time.monotonic() - self._began,
-            list_differs=self._list_differs, turns=self.turns,
+            list_differs=self._list_differs, turns=self.turns, cost=self.cost(),
         )  # fmt: skip
         ended_by = exc if isinstance(exc, NotConfirmed) else _request(exc)
         if ended_by is not None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from batchinfer.cache.schema import RunStatus
+from batchinfer.core.cost import Cost
 from batchinfer.core.reasons import advice
 from batchinfer.core.records import Check
 from batchinfer.errors import GateFailed
@@ -20,6 +21,7 @@ from batchinfer.planning.prepare import Prepared
 from batchinfer.publish.changes import ServedChanges
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.release import Release
+from batchinfer.versions.answers_cost import VersionCost
 
 if TYPE_CHECKING:
     from batchinfer.publish.student_report import VersionStudent
@@ -33,6 +35,8 @@ WHERE_IT_IS = (
     "seconds",
     "mass",
     "cascade",
+    "cost",
+    "version_cost",
 )  # fields that --json leaves out where there is nothing to say
 
 
@@ -111,6 +115,8 @@ class RunReport:
     list_differs: that the list is another one than the served version's, as a sentence.
     model: the label of the one that was asked; None where there is none, or two share the list.
     cascade: how two models shared the list; None in a job with one.
+    cost: what it used; None for a publishing, and in a job without a model.
+    version_cost: what the answers of the version took to make; None without a candidate, and in a job without a model.
     """
 
     job: str
@@ -149,22 +155,16 @@ class RunReport:
     list_differs: str | None
     model: str | None = None
     cascade: CascadeReport | None = None
+    cost: Cost | None = None
+    version_cost: VersionCost | None = None
 
     @classmethod
     def of(
-        cls,
-        prepared: Prepared,
-        status: RunStatus,
-        progress: Progress,
-        outcome: Release | None,
-        *,
-        run_id: int | None = None,
-        list_name: str | None = None,
-        seconds: float | None = None,
-        list_differs: str | None = None,
-        turns: Turns = (),
-    ) -> Self:
-        """list_name: where the list came from; run_id, seconds: of a run. outcome: None where nothing was to be published.
+        cls, prepared: Prepared, status: RunStatus, progress: Progress, outcome: Release | None, *, run_id: int | None = None,
+        list_name: str | None = None, seconds: float | None = None, list_differs: str | None = None, turns: Turns = (),
+        cost: Cost | None = None,
+    ) -> Self:  # fmt: skip
+        """list_name: where the list came from; run_id, seconds, cost: of a run. outcome: None where nothing was to be published.
 
         turns: those before the one of `progress`, where two models were asked in turns.
         """
@@ -209,6 +209,8 @@ class RunReport:
             list_differs=list_differs,
             model=prepared.question.identity.label if prepared.question and cascade is None else None,
             cascade=report_cascade(cascade, every) if cascade else None,
+            cost=cost,
+            version_cost=outcome.cost if outcome else None,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -225,6 +227,8 @@ class RunReport:
             "gate": [check.to_json() for check in self.gate],
             "mass": self.choice_mass.to_json() if self.choice_mass else None,
             "cascade": self.cascade.to_json() if self.cascade else None,
+            "cost": self.cost.to_json() if self.cost else None,
+            "version_cost": self.version_cost.to_json() if self.version_cost else None,
         }
         return {name: value for name, value in whole.items() if value is not None or name not in WHERE_IT_IS}
 

@@ -12,6 +12,7 @@ from batchinfer.engines.protocol import Engine
 from batchinfer.errors import counted
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.asking import Asking
+from batchinfer.pipeline.budget import check_priced
 from batchinfer.pipeline.on_errors import mostly_bad
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.publish import publish_prepared
@@ -34,6 +35,7 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
     Raises Stopped, GateFailed and other BatchinferErrors; what was committed stays.
     """
     began = time.monotonic()
+    check_priced(job, options.budget)
     with contextlib.ExitStack() as held:
         held.enter_context(begun(job, data, f"batchinfer run {job.name}", options.input, console.info))
         stop = held.enter_context(stopping(options.max_hours, console.info, options.stop_seconds))

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and --max-hours: requests to end a run, in order or at once."""
+"""Ctrl-C, SIGTERM, --max-hours and --budget: requests to end a run, in order or at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Stop:
     """
 
     def __init__(self, max_hours: float | None, info: Info, stop_seconds: float = STOP_SECONDS) -> None:
-        self._deadline = None if max_hours is None else time.monotonic() + max_hours * 3600
+        self._bounds: list[tuple[float, Stopped, str]] = []  # by the monotonic clock
         self._info, self._stop_seconds = info, stop_seconds
         self._notice: str | None = None
         self._saying = threading.Lock()
@@ -42,6 +42,13 @@ class Stop:
         self._is_over = False
         self.graceful = False
         self.reason: Stopped | None = None
+        if max_hours is not None:
+            said = f"The run reached --max-hours. {HOW_TO_GO_ON}"
+            self.bound(max_hours * 3600, said, "--max-hours is reached: finishing what is in flight.")
+
+    def bound(self, seconds: float, said: str, notice: str) -> None:
+        """Asks the run to end in order after so many seconds. said: why it ended. notice: printed when it is asked."""
+        self._bounds.append((time.monotonic() + seconds, Stopped(said), notice))
 
     def request(self, reason: Stopped, notice: str) -> None:
         """Asks the run to end in order, unless it was asked already."""
@@ -50,9 +57,9 @@ class Stop:
 
     def requested(self) -> bool:
         """Whether no new prompt should be started. Prints a notice the first time."""
-        if self.reason is None and self._deadline is not None and time.monotonic() > self._deadline:
-            self.reason = Stopped(f"The run reached --max-hours. {HOW_TO_GO_ON}")
-            self._notice = "--max-hours is reached: finishing what is in flight."
+        for deadline, reason, notice in self._bounds:
+            if time.monotonic() > deadline:
+                self.request(reason, notice)
         self._say()
         return self.reason is not None
 

@@ -74,6 +74,8 @@ class PlanReport:
     looked_at: prompts that were held against it; fewer than all in a long list, of which a sample is counted.
     too_long: those of them that do not fit it.
     too_long_rows: the lookup keys of the first of them.
+    estimate_money: what the answers would cost, by what answers of earlier runs cost; None without a price or such a run.
+    currency: of that.
     cascade: what each of two models would be asked; None in a job with one. All else is of the model that is asked next, but
         for `estimate_seconds`, which is of both.
     """
@@ -92,6 +94,8 @@ class PlanReport:
     too_long: int = 0
     too_long_rows: tuple[dict[str, Any], ...] = ()
     cascade: CascadePlan | None = None
+    estimate_money: float | None = None
+    currency: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         counts = self.counts
@@ -101,7 +105,8 @@ class PlanReport:
             "failed": counts.failed, "hits": counts.cached, "failures": counts.failed,
             "to_generate": counts.to_generate, "prompt_tokens": self.prompt_tokens,
             "prompt_tokens_exact": self.prompt_tokens_exact, "prefix_saving": self.prefix_saving,
-            "estimate_seconds": self.estimate_seconds, "prompt": self.prompt, "list_differs": self.list_differs,
+            "estimate_seconds": self.estimate_seconds, "estimate_money": self.estimate_money,
+            "currency": self.currency, "prompt": self.prompt, "list_differs": self.list_differs,
             "scoring": self.scoring.to_json() if self.scoring else None,
             "window": self.window, "looked_at": self.looked_at, "too_long": self.too_long, "too_long_rows": list(self.too_long_rows),
             **({} if self.cascade is None else {"cascade": self.cascade.to_json()}),

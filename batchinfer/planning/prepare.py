@@ -50,6 +50,7 @@ class Options:
     input: the list in place of the job's own.
     limit: of prompts; nothing is published then.
     max_hours: after them it stops as by Ctrl-C.
+    budget: what it may cost, with the runs before it that did not come to their end, in the job's currency.
     stop_seconds: that what is in flight has after Ctrl-C or SIGTERM.
     publish: False to fill the cache only.
     retry_failed: try again what failed before.
@@ -63,6 +64,7 @@ class Options:
     input: Path | None = None
     limit: int | None = None
     max_hours: float | None = None
+    budget: float | None = None
     stop_seconds: float = 30.0
     publish: bool = True
     retry_failed: bool = False

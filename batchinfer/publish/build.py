@@ -22,6 +22,7 @@ from batchinfer.errors import StoreError
 from batchinfer.inputs.place import ListFacts
 from batchinfer.inputs.upstream import Upstream
 from batchinfer.publish.contents import Candidate
+from batchinfer.versions.answers_cost import VersionCost
 from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, version_column
 from batchinfer.versions.manifest import Forced, Manifest
 from batchinfer.versions.published_run import PublishedCascade
@@ -81,6 +82,7 @@ def manifest_of(
     parent: int | None,
     forced: Forced | None,
     student: VersionStudent | None = None,
+    cost: VersionCost | None = None,
 ) -> Manifest:
     """The manifest of a new version, without its files yet. version: None for a rejected candidate."""
     spec, source = candidate.spec, candidate.source
@@ -109,6 +111,8 @@ def manifest_of(
     }
     if student is not None:
         document["student"] = student.to_json()
+    if cost is not None:
+        document["cost"] = cost.to_json()
     return Manifest.of(document)
 
 

@@ -38,7 +38,9 @@ from batchinfer.publish.inference import Precision
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.precision import SampledPrecision
 from batchinfer.publish.recall import measure_recall
+from batchinfer.publish.spent import version_cost
 from batchinfer.versions import folders, pointers, retention
+from batchinfer.versions.answers_cost import VersionCost
 from batchinfer.versions.layout import NAMES, PREDICTIONS, STUDENT
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.retention import Removed
@@ -54,6 +56,7 @@ class Release:
 
     version: None if nothing was published.
     same_as: the current version, if it says all this already.
+    cost: what the candidate's answers took to make.
     contents: of the candidate.
     checks: of the gate; none where nothing is new.
     rejected: where the failed candidate lies.
@@ -74,6 +77,7 @@ class Release:
     reasons: tuple[FailureReason, ...] = ()
     removed: Removed = field(default_factory=Removed)
     same_as: int | None = None
+    cost: VersionCost | None = None
 
     @property
     def candidate(self) -> str | None:
@@ -155,10 +159,11 @@ def release(
                 check_not_empty(candidate.contents.entries, consent)
                 confirm_removal(candidate.contents.changes, candidate.contents.served, person, yes=consent.yes)
             version = next_number(data, workspace.store) if passed else None
+            cost = version_cost(workspace, candidate.entries_sql)
             manifest = build.manifest_of(
-                candidate, checks, version=version, run=run, parent=parent, forced=forced, student=student
+                candidate, checks, version=version, run=run, parent=parent, forced=forced, student=student, cost=cost
             )
-            outcome = Release(version, candidate.contents, tuple(checks), student=student)
+            outcome = Release(version, candidate.contents, tuple(checks), student=student, cost=cost)
             outcome = (
                 replace(outcome, rejected=_reject(data, draft, manifest), reasons=candidate.failure_reasons())
                 if version is None

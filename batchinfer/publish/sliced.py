@@ -173,6 +173,14 @@ class SlicedKeys:
         self._db.unregister("slice_tally")
         return rows
 
+    def sums(self, column: str, table: str, sums: str, least: int) -> list[tuple[Any, ...]]:
+        """The groups of a column of so many keys of a table at least, the largest first, each with aggregates of its rows."""
+        return self._db.execute(
+            f"SELECT {listed(column)}, {sums} FROM {table} "
+            f"JOIN (SELECT lookup_hash, {listed(column)} FROM sliced) USING (lookup_hash) "
+            f"GROUP BY 1 HAVING count(*) >= {least} ORDER BY count(*) DESC, 1 LIMIT {MOST_VALUES}"
+        ).fetchall()
+
     def _field(self, column: str) -> tuple[str | int, ...]:
         """The place of a column in the job file."""
         return ("audit", "slices", self._columns.index(column))

@@ -113,7 +113,9 @@ def _supervisor(settings: Settings, host: str, port: int, workers: int) -> Worke
 def _collecting(settings: Settings, port: int) -> Iterator[None]:
     """The collector of misses, where they are recorded, runs beside the workers, and a little longer."""
     supervisor = (
-        collector.Supervisor(settings.data, settings.spool_folder, str(port)) if settings.records_misses else None
+        collector.Supervisor(settings.data, settings.spool_folder, settings.metrics_folder, str(port))
+        if settings.records_misses
+        else None
     )
     try:
         yield

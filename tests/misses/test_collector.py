@@ -141,6 +141,7 @@ def test_the_process_takes_in_what_comes_and_ends_with_its_server(data: JobData,
         "batchinfer.misses.collector",
         str(data.root),
         str(spool),
+        str(tmp_path / "metrics"),
         "one",
         "--interval",
         "0.05",
@@ -163,7 +164,7 @@ def test_the_server_can_start_it(data: JobData, tmp_path: Path, monkeypatch: pyt
     """`start` gives a process whose last round comes when its stdin is closed."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     counted([("Ulm",)]).spool(tmp_path / "spool" / "shop")
-    process = collector.start(data.root, tmp_path / "spool", "one")
+    process = collector.start(data.root, tmp_path / "spool", tmp_path / "metrics", "one")
     assert process.stdin is not None
     process.stdin.close()
     assert process.wait(30) == 0
@@ -176,7 +177,7 @@ def test_one_that_has_just_died_makes_its_last_round(
 ) -> None:
     """If the collector dies in the moment in which the server stops, what the workers left is merged anyway."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    supervisor = collector.Supervisor(data.root, tmp_path / "spool", "one")
+    supervisor = collector.Supervisor(data.root, tmp_path / "spool", tmp_path / "metrics", "one")
     supervisor._stopping.set()
     supervisor._process.kill()
     supervisor._process.wait(30)
@@ -202,7 +203,7 @@ def test_one_that_goes_on_dying_is_started_ever_more_rarely(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(sys, "executable", "false")
     monkeypatch.setattr(collector, "Event", Impatient)
-    supervisor = collector.Supervisor(data.root, tmp_path / "spool", "one")
+    supervisor = collector.Supervisor(data.root, tmp_path / "spool", tmp_path / "metrics", "one")
     eventually(lambda: len(waits) > 8)
     supervisor.stop(30)
     assert waits == [0, 1, 3, 7, 15, 31, 60, 60, 60]

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchinfer.misses import log
+from batchinfer.versions.lookups import read_lookups
 from tests.factories import LENIENT, World, model_job
 from tests.serving import Server, eventually, serving
 
@@ -33,6 +34,9 @@ def test_a_miss_feeds_back(world: World, tmp_path: Path) -> None:
     with serving(world.data.root, tmp_path / "server") as server:
         for text in ["milk"] * 3 + ["rum"] * 2:
             assert server.lookup("shop", text=text).status == 404
+        for _ in range(7):
+            assert server.lookup("shop", text="tea").status == 200
+    assert read_lookups(world.data) == {1: 7}
     world.answer(lambda row: f"about {row['text']}")
     report = world.publish()
     assert (report.misses, report.entries) == (1, 2)
@@ -54,9 +58,11 @@ def test_a_collector_that_dies_is_started_again(world: World, tmp_path: Path) ->
             [killed] = eventually(lambda: server.children(collector=True))
             os.kill(killed, signal.SIGKILL)
             eventually(partial(another, server, killed), server.said)
+            assert server.lookup("shop", text="tea").status == 200
         assert server.lookup("shop", text="tea, please").status == 404
         assert server.log.count("The collector of misses ended with the exit code -9: it is started again.") == 2
     recorded = {query for path in log.files(world.data) for query in pq.read_table(path)["query"].to_pylist()}
+    assert read_lookups(world.data) == {1: 2}, "each collector goes on from what the one before counted"
     assert recorded == {'{"text":"milk"}', '{"text":"rum"}', '{"text":"tea, please"}'}
 
 

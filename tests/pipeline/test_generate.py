@@ -15,6 +15,7 @@ import pytest
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.protocol import EngineConfig
 from batchinfer.errors import Busy, GateFailed, ModelError, Stopped, UsageError
 from batchinfer.pipeline.report import ChoiceMass
 from batchinfer.pipeline.run import run
@@ -56,9 +57,9 @@ def pool(log: Path) -> Iterator[EnginePool]:
 
 
 @pytest.fixture
-def no_engine() -> EnginePool:
+def no_engine(log: Path) -> EnginePool:
     """An engine that was not started, for runs that must not need one."""
-    return EnginePool.__new__(EnginePool)
+    return EnginePool(EngineConfig("none"), [], log)
 
 
 def reasons(data: JobData) -> dict[str, str]:

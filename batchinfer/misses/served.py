@@ -1,0 +1,72 @@
+"""Counts the look-ups that a server's workers answered into the jobs' folders, by version.
+
+The workers' own counters are the source: they never go back while a server runs, so that nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.home import JobData
+from batchinfer.errors import StoreError
+from batchinfer.misses.counter import server_name
+from batchinfer.versions import pointers
+from batchinfer.versions.lookups import COUNTED, ServedVersions, Totals
+
+
+class ServedCounter:
+    """Adds what a server's workers counted to the jobs' folders, round by round."""
+
+    def __init__(self, data: Path, metrics: Path, server: str, report: Callable[[str], None]) -> None:
+        """metrics: the folder of the workers' counters. server: its name, the same for each start. report: told of faults, once."""
+        self._data, self._metrics, self._server, self._report = data, metrics, server, report
+        self._reported: dict[str, str] = {}  # by job
+        self._versions: dict[str, int] = {}  # as of the round before: what was answered since is mostly theirs
+
+    def round(self) -> None:
+        """What cannot be written now is counted by a later round."""
+        for job, totals in self._totals().items():
+            try:
+                with os_errors(self._data / job):
+                    self._add(job, totals)
+                self._reported.pop(job, None)
+            except StoreError as exc:
+                if self._reported.get(job) != str(exc):
+                    self._report(f"The look-ups of {job} that were answered are not counted yet: {exc}")
+                self._reported[job] = str(exc)
+
+    def _totals(self) -> dict[str, Totals]:
+        """By job: what all workers of this start counted, those that died, too."""
+        totals: dict[str, Totals] = {}
+        for path in sorted(self._metrics.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError):
+                for name, job, count in json.loads(path.read_bytes())["counters"]:
+                    if name in COUNTED and job:
+                        totals.setdefault(job, Counter())[name] += count
+        return totals
+
+    def _add(self, job: str, totals: Totals) -> None:
+        data = JobData(self._data, job)
+        if data.is_removed or not data.folder.is_dir() or (now := _version(data)) is None:
+            return
+        path = data.served / f"{server_name(self._server)}.json"
+        before = ServedVersions.read(path, str(self._metrics))
+        version = self._versions.get(job, now)
+        self._versions[job] = now
+        if any(totals.get(name, 0) != before.seen.get(name, 0) for name in COUNTED):
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, before.plus(version, totals).to_bytes())
+
+
+def _version(data: JobData) -> int | None:
+    """What is served now, as far as the pointers say."""
+    with contextlib.suppress(StoreError):
+        pinned = pointers.pinned(data)
+        current = pointers.pointer(data)
+        return pinned or (current.version if current else None)
+    return None

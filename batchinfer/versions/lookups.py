@@ -1,0 +1,59 @@
+"""How many look-ups services answered, by version: a small file beside the job for each server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchinfer.core.home import JobData
+from batchinfer.versions.checked import checked_count
+
+COUNTED = ("hits", "student_answers")  # counters of a worker that are answers to look-ups
+Totals = dict[str, int]  # by name of a counter
+
+
+@dataclass(frozen=True, slots=True)
+class ServedVersions:
+    """What one server counted of a job.
+
+    run: which start of the server the totals are of.
+    seen: totals of that start that are counted already.
+    versions: answers by version, of all starts.
+    """
+
+    run: str
+    seen: Totals
+    versions: dict[int, int]
+
+    @classmethod
+    def read(cls, path: Path, run: str) -> ServedVersions:
+        """Of a file; from another start of the server, its totals begin anew. A damaged or missing one counts nothing."""
+        try:
+            document = json.loads(path.read_bytes())
+            versions = {int(version): checked_count(count) for version, count in document["versions"].items()}
+            seen = {str(name): checked_count(count) for name, count in document["seen"].items()}
+            return cls(run, seen if document["run"] == run else {}, versions)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return cls(run, {}, {})
+
+    def plus(self, version: int, totals: Mapping[str, int]) -> ServedVersions:
+        """With what was answered since, which is counted to a version."""
+        new = sum(max(totals.get(name, 0) - self.seen.get(name, 0), 0) for name in COUNTED)
+        versions = self.versions | {version: self.versions.get(version, 0) + new}
+        return ServedVersions(self.run, {name: totals.get(name, 0) for name in COUNTED}, versions)
+
+    def to_bytes(self) -> bytes:
+        return json.dumps({"run": self.run, "seen": self.seen, "versions": self.versions}).encode()
+
+
+def read_lookups(data: JobData) -> dict[int, int]:
+    """Look-ups that were answered over HTTP, by version. A file that is damaged counts nothing."""
+    counts: Counter[int] = Counter()
+    with contextlib.suppress(OSError):
+        for path in data.served.glob("*.json"):
+            counts.update(ServedVersions.read(path, "").versions)
+    return dict(counts)
