@@ -37,18 +37,17 @@ def schedule_(ctx: click.Context) -> None:
 @click.option(
     "--at-once",
     type=Integer(min=1),
-    default=1,
-    show_default=True,
     metavar="N",
-    help="Jobs that may run at the same time.",
+    help="Jobs that may run at the same time.  [default: one for each GPU; one without]",
 )
 @json_option
-def schedule_run(jobs: tuple[str, ...], at_once: int, as_json: bool) -> None:
+def schedule_run(jobs: tuple[str, ...], at_once: int | None, as_json: bool) -> None:
     """Run jobs when they are due, until Ctrl-C or SIGTERM, which ends what runs in order.
 
     Due times that passed while nothing was scheduled, or a job still ran, are made up for by one run. A run that needs
     an answer from a person fails and says so: nothing here says --yes. With --json each line is a JSON object.
     """
+    from batchinfer.engines.devices import find_gpus
     from batchinfer.schedule.entries import JobFiles, named_entries
     from batchinfer.schedule.launch import ProcessLauncher
     from batchinfer.schedule.memory import Memory
@@ -63,6 +62,7 @@ def schedule_run(jobs: tuple[str, ...], at_once: int, as_json: bool) -> None:
     if jobs or not files():
         named_entries(jobs)  # what is wrong with what was named, or with all there is, is said at once
     with memory.scheduling():
+        at_once = at_once or max(1, len(find_gpus()))
         scheduler = Scheduler(files, ProcessLauncher(data_dir(), memory, clock.wake), memory, clock, say, at_once)
 
         def on_signal(_number: int, _frame: object) -> None:

@@ -14,7 +14,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchinfer.core.files import os_errors
@@ -45,21 +45,23 @@ def lock(path: Path, doing: str) -> Iterator[str | None]:
 
 @contextlib.contextmanager
 def lock_in_turn(
-    path: Path, doing: str, *, name: str = "", info: Info = log.warning, patience: float | None = None
-) -> Iterator[None]:
+    path: Path, doing: str, *, name: str = "", info: Info = log.warning, patience: float | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Iterator[None]:  # fmt: skip
     """Holds the lock, after waiting for it.
 
     name: of what is waited for, in messages; else the path.
     info: told whom a wait is for.
+    meanwhile: called again and again while it waits; what it raises ends the wait.
     patience: seconds; PATIENCE_SECONDS if not said. Raises Busy after them, StoreError for a file that cannot be a lock.
     """
     with _opened(path) as handle:
-        _wait(handle, name or str(path), info, PATIENCE_SECONDS if patience is None else patience)
+        _wait(handle, name or str(path), info, PATIENCE_SECONDS if patience is None else patience, meanwhile)
         _sign(handle, doing)
         yield
 
 
-def _wait(handle: int, name: str, info: Info, patience: float) -> None:
+def _wait(handle: int, name: str, info: Info, patience: float, meanwhile: Callable[[], object]) -> None:
     began, silent = time.monotonic(), True
     while not _try_lock(handle):
         waited = time.monotonic() - began
@@ -68,6 +70,7 @@ def _wait(handle: int, name: str, info: Info, patience: float) -> None:
         if silent and waited > SILENT_SECONDS:
             info(f"Waiting for {name}, used by {_holder(handle)} ...")
             silent = False
+        meanwhile()
         time.sleep(LOOKING_SECONDS)
 
 

@@ -6,11 +6,11 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from batchinfer.core.cost import Devices
-from batchinfer.core.locks import lock_in_turn, machine_wide
+from batchinfer.core.locks import lock, lock_in_turn, machine_wide
 from batchinfer.core.records import Info
 from batchinfer.errors import UsageError, counted
 
@@ -132,16 +132,32 @@ def devices_of(placements: list[Placement]) -> Devices:
 
 
 def place_here(replicas: int | str, tensor_parallel: int) -> list[Placement]:
-    """`place` on this machine as it is."""
-    return place(replicas, tensor_parallel, find_gpus(), sorted(os.sched_getaffinity(0)))
+    """`place` on this machine as it is: on GPUs that no other job holds, where there are enough of them."""
+    return place(replicas, tensor_parallel, _free_first(find_gpus()), sorted(os.sched_getaffinity(0)))
+
+
+def _free_first(gpus: list[Gpu]) -> list[Gpu]:
+    """The GPUs in their order, those that another job holds behind the others."""
+
+    def is_held(gpu: Gpu) -> bool:
+        with lock(machine_wide(gpu.uuid), "looking for a free GPU") as holder:
+            return holder is not None
+
+    return sorted(gpus, key=is_held) if len(gpus) > 1 else gpus
 
 
 @contextlib.contextmanager
-def hold(placements: list[Placement], doing: str, info: Info) -> Iterator[None]:
-    """Holds the machine-wide lock of every device in `placements`, waiting for other jobs and naming them."""
+def hold(
+    placements: list[Placement], doing: str, info: Info, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Holds the machine-wide lock of every device in `placements`, waiting for other jobs and naming them.
+
+    meanwhile: called while it waits; what it raises ends the wait.
+    """
     with contextlib.ExitStack() as held:
         for name in sorted({name for placement in placements for name in placement.locks}):
             device = "the CPU" if name == "cpu" else f"GPU {name}"
             path = machine_wide(name)  # jobs of all users share the devices
-            held.enter_context(lock_in_turn(path, doing, name=device, info=info, patience=PATIENCE_SECONDS))
+            waiting = lock_in_turn(path, doing, name=device, info=info, patience=PATIENCE_SECONDS, meanwhile=meanwhile)
+            held.enter_context(waiting)
         yield

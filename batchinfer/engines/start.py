@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchinfer.core.home import JobData
@@ -17,12 +17,17 @@ from batchinfer.job.reader import Job, placing
 
 
 @contextlib.contextmanager
-def engine_for(job: Job, data: JobData, config: EngineConfig, info: Info) -> Iterator[Engine]:
-    """Starts the job's engine on this machine's devices, once they are free."""
+def engine_for(
+    job: Job, data: JobData, config: EngineConfig, info: Info, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[Engine]:
+    """Starts the job's engine on this machine's devices, once they are free.
+
+    meanwhile: called while it waits for them; what it raises ends the wait.
+    """
     spec = job.spec.engine
     with placing(job):
         placements = place_here(spec.replicas, spec.tensor_parallel)
-    with _log(data) as log, hold(placements, f"batchinfer job {job.name}", info):
+    with _log(data) as log, hold(placements, f"batchinfer job {job.name}", info, meanwhile):
         pool = EnginePool(config, placements, log, stall_seconds=spec.stall.total_seconds(), info=info)
         with pool:
             yield pool

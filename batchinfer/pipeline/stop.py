@@ -63,6 +63,11 @@ class Stop:
         self._say()
         return self.reason is not None
 
+    def check(self) -> None:
+        """Raises Stopped if it was asked to end: for waits before anything is in flight."""
+        if self.requested() and self.reason is not None:
+            raise self.reason
+
     def _say(self) -> None:
         """Prints the notice, if there is one, once."""
         if self._notice is not None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from batchinfer.engines.devices import Gpu, Placement, find_gpus, hold, place, place_here
-from batchinfer.errors import UsageError
+from batchinfer.errors import Stopped, UsageError
+from batchinfer.pipeline.stop import Stop
 from tests.tiny import BECOME_NOBODY, folder_for_all, process, until
 
 GPUS = [Gpu(str(number), f"GPU-{letter * 8}", "NVIDIA H100", 81559) for number, letter in enumerate("abcd")]
@@ -214,6 +215,31 @@ def test_other_devices_are_free(tmp_path: Path, temporary: Path) -> None:
         with hold([Placement(gpus=(GPUS[1],)), Placement()], "batchinfer job second", said.append):
             pass
     assert said == []
+
+
+def test_gpus_that_no_other_job_holds_are_taken_first(commands: Path, temporary: Path) -> None:
+    """A second job of one GPU runs beside the first one; a job that wants all of them takes all, in whatever order."""
+    install_smi(commands, LISTING)
+    first = place_here(1, 1)
+    assert indexes(first) == [["0"]]
+    with hold(first, "batchinfer job first", print):
+        assert indexes(place_here(1, 1)) == [["1"]]
+        assert indexes(place_here(1, 2)) == [["1", "2"]]
+        assert sorted(indexes(place_here("auto", 1))) == [["0"], ["1"], ["2"], ["3"]]
+    assert indexes(place_here(1, 1)) == [["0"]]
+
+
+def test_a_wait_for_a_device_can_end(temporary: Path) -> None:
+    """--max-hours counts while a run waits for another job's device: it ends resumably, and holds nothing."""
+    said: list[str] = []
+    stop = Stop(1e-12, said.append)
+    with (
+        hold([Placement()], "batchinfer job first", print),
+        pytest.raises(Stopped, match="reached --max-hours") as stopped,
+        hold([Placement()], "batchinfer job second", print, stop.check),
+    ):
+        raise AssertionError("the device was held by another")
+    assert stopped.value.exit_code == 4
 
 
 def test_devices_are_shared_between_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
