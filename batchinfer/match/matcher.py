@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # these need the libraries of matching, which a service witho
     from batchinfer.match.windows import Window
 
 SHORT = 1024  # characters of a text that is searched as a whole
+FEW_CONCEPTS = 16  # that a term names: what is written of them is small
 BLOCK = 1024  # places that are looked at between two looks at the clock
 Span = tuple[int, int]
 
@@ -94,11 +95,10 @@ class Matcher:
         offsets in UTF-16 units, as JavaScript and Java do, rather than in code points. budget: what it may cost, the
         usual limits for one request if it is not given. Raises ResultTooLarge or TooMuchWork beyond it.
         """
+        matches, places = self._found(text, languages, utf16=utf16, budget=budget or MatchBudget())
         return [
             Occurrence(*place, text[start:end], entries.names)
-            for (start, end), place, entries in self._places(
-                text, languages, utf16=utf16, budget=budget or MatchBudget()
-            )
+            for ((start, end), entries), place in zip(matches, places, strict=True)
         ]
 
     def find_json(
@@ -107,25 +107,27 @@ class Matcher:
         """The same as a JSON list of flat matches, in UTF-8."""
         budget = budget or MatchBudget()
         parts = []
-        for (start, end), place, entries in self._places(text, languages, utf16=utf16, budget=budget):
-            budget.need_room((LEAST_WRITTEN + end - start) * entries.concepts)
+        matches, places = self._found(text, languages, utf16=utf16, budget=budget)
+        for ((start, end), entries), place in zip(matches, places, strict=True):
+            if entries.concepts > FEW_CONCEPTS:
+                budget.need_room((LEAST_WRITTEN + end - start) * entries.concepts)
             part = entries.json(*place, text[start:end])
             budget.spend_room(len(part) + 1)
             parts.append(part)
         return b"[%b]" % b",".join(parts)
 
-    def _places(
+    def _found(
         self, text: str, languages: Collection[str], *, utf16: bool, budget: MatchBudget
-    ) -> Iterable[tuple[Span, Span, Named]]:
-        """Where terms stand, in code points and as asked for, and what each stands for."""
+    ) -> tuple[list[Match], list[Span]]:
+        """What is found, in code points, and where that is as asked for."""
         if self._suffixes is None:
-            return ()
+            return [], []
         ranges = tuple(sorted(tag.lower() for tag in languages)) if languages else ()
         matches = self._matches(text, ranges, budget)
         if utf16 and matches and not text.isascii() and max(text) > "\uffff":
             units = _utf16_units(text)
-            return [(span, (units(span[0]), units(span[1])), entries) for span, entries in matches]
-        return [(span, span, entries) for span, entries in matches]
+            return matches, [(units(start), units(end)) for (start, end), _ in matches]
+        return matches, [span for span, _ in matches]
 
     def _matches(self, text: str, ranges: tuple[str, ...], budget: MatchBudget) -> list[Match]:
         """Those that are reported, in order."""
