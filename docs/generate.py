@@ -27,6 +27,7 @@ PACKAGE = HERE.parent / "batchinfer"
 WIDTH = 88
 MADE = "<!-- Made by docs/generate.py: edit that, or the code it reads, then run make docs. -->\n"
 FLOORS = re.compile(r"(?<=<!-- floors: made by docs/generate.py -->\n).*?(?=<!-- end of floors -->)", re.DOTALL)
+LISTED = ("#/$defs/AlertSpec",)  # sections of which a job file has a list
 TEXTS: dict[str, Any] = yaml.safe_load((HERE / "texts.yaml").read_text(encoding="utf-8"))
 
 
@@ -51,7 +52,7 @@ def schema() -> dict[str, Any]:
                 field.setdefault("description", note)
             if isinstance(field.get("default"), dict):
                 del field["default"]
-            if iso := re.fullmatch(r"PT(\d+)([HMS])", str(field.get("default"))):
+            if iso := re.fullmatch(r"PT?(\d+)([DHMS])", str(field.get("default"))):
                 field["default"] = iso[1] + iso[2].lower()
     for inner in whole["$defs"].values():
         inner.pop("title", None)
@@ -64,6 +65,8 @@ def section_refs(whole: dict[str, Any]) -> dict[str, str]:
     for name, field in whole["properties"].items():
         kinds = [field, *field.get("anyOf", [])]
         ref = next((kind["$ref"] for kind in kinds if "$ref" in kind), None)
+        listed = field.get("items", {}).get("$ref")
+        ref = listed if listed in LISTED else ref
         if ref is not None:
             found[name] = ref.removeprefix("#/$defs/")
     return found
@@ -109,7 +112,9 @@ def table(prefix: str, section: dict[str, Any], whole: dict[str, Any]) -> list[s
 
 
 def section_type(name: str, field: dict[str, Any]) -> str:
-    """A link to a section, after what may stand in its place."""
+    """A link to a section, or that there is a list of them, after what may stand in its place."""
+    if field.get("items", {}).get("$ref") in LISTED:
+        return f"list of: [section](#{name})"
     others = [kind for kind in field.get("anyOf", []) if "$ref" not in kind and kind.get("type") != "null"]
     return " or ".join([*map(type_of, others), f"[section](#{name})"])
 
@@ -142,6 +147,7 @@ def type_of(field: dict[str, Any]) -> str:  # noqa: PLR0911 - one return for eac
             "CascadeSpec": "[section](#modelcascade)",
             "OneModelSpec": "[model](#model)",
             "AuditLimits": "[section](#auditlimits)",
+            "MailSpec": "[section](#alertsmail)",
             "LabelsSpec": "`{path: labels.parquet}`, `{job: large}`",
         }[field["$ref"].rpartition("/")[2]]
     if "const" in field:

@@ -126,7 +126,12 @@ class Server:
                 pids += map(int, (task / "children").read_text().split())
         for pid in pids:
             with contextlib.suppress(OSError):
-                if (b"batchinfer.misses.collector" in Path(f"/proc/{pid}/cmdline").read_bytes()) is collector:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                is_collector, is_watcher = (
+                    b"batchinfer.misses.collector" in command,
+                    b"batchinfer.alerts.watcher" in command,
+                )
+                if is_collector is collector and not is_watcher:
                     found.append(pid)
         return found
 

@@ -7,8 +7,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -187,11 +188,13 @@ def table(
     *,
     right: Sequence[str] = (),
     free: Sequence[str] = (),
+    colours: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Prints a table as wide as the terminal. Where that is too narrow, columns of free text are broken at words.
 
     What is too wide even so comes in several tables, each with the first column; elsewhere than on a terminal in one.
     right: columns whose values stand to the right. free: columns of free text; values of all others stay whole.
+    colours: of cells, by what is in them.
     """
     from rich.console import Console
     from rich.text import Text
@@ -208,7 +211,7 @@ def table(
         widths = _fitting([(narrowest[place], widest[place]) for place in places], console.width)
         drawn = _drawn([(columns[place], width) for place, width in zip(places, widths, strict=True)], right, free)
         for row in texts:
-            drawn.add_row(*(Text(row[place]) for place in places))
+            drawn.add_row(*(Text(row[place], style=colours.get(row[place], "")) for place in places))
         # A narrow terminal breaks lines, but no column is lost.
         console.width = max(console.width, _width(widths))
         console.print(drawn)

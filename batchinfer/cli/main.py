@@ -41,6 +41,7 @@ COMMANDS = {
     "export": ("runs", "Predictions with raw text and scores, as a file."),
     "failures": ("history", "Rows without a prediction, and why."),
     "runs": ("history", "The history of runs."),
+    "status": ("status", "Whether all is well with each job."),
     "schedule": ("schedule", "Run jobs at their times, or let another scheduler."),
     "audit": ("audit", "How well each group of rows is served."),
     "versions": ("versions", "The published versions."),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import click
 
@@ -15,9 +15,9 @@ from batchinfer.cli.common import counted, data_dir, emit, json_option, table, t
 from batchinfer.cli.usage import Group
 from batchinfer.cli.values import Integer, OneOf
 from batchinfer.core.clock import iso
+from batchinfer.errors import StoreError
 
 jobs_argument = click.argument("jobs", nargs=-1, metavar="[JOB]...")
-DAY = timedelta(days=1)
 KINDS = ("systemd", "cron", "kubernetes", "airflow")
 
 
@@ -47,6 +47,7 @@ def schedule_run(jobs: tuple[str, ...], at_once: int | None, as_json: bool) -> N
     Due times that passed while nothing was scheduled, or a job still ran, are made up for by one run. A run that needs
     an answer from a person fails and says so: nothing here says --yes. With --json each line is a JSON object.
     """
+    from batchinfer.alerts.watcher import watching_alerts
     from batchinfer.engines.devices import find_gpus
     from batchinfer.schedule.entries import JobFiles, named_entries
     from batchinfer.schedule.launch import ProcessLauncher
@@ -61,9 +62,10 @@ def schedule_run(jobs: tuple[str, ...], at_once: int | None, as_json: bool) -> N
     files, memory, clock = JobFiles(jobs, say), Memory(data_dir()), SystemClock()
     if jobs or not files():
         named_entries(jobs)  # what is wrong with what was named, or with all there is, is said at once
-    with memory.scheduling():
+    with memory.scheduling(), watching_alerts(data_dir(), runs_commands=True):
         at_once = at_once or max(1, len(find_gpus()))
-        scheduler = Scheduler(files, ProcessLauncher(data_dir(), memory, clock.wake), memory, clock, say, at_once)
+        launcher = ProcessLauncher(data_dir(), memory, clock.wake)
+        scheduler = Scheduler(files, launcher, memory, clock, say, at_once, partial(_note_failure, data_dir()))
 
         def on_signal(_number: int, _frame: object) -> None:
             scheduler.stop()
@@ -75,11 +77,21 @@ def schedule_run(jobs: tuple[str, ...], at_once: int | None, as_json: bool) -> N
     say("Stopped. What was unfinished goes on when the scheduler starts again.")
 
 
+def _note_failure(root: Path, job: str, began: datetime, said: str) -> None:
+    """Notes that a run failed, where it could not do so itself: who looks after alerts tells it."""
+    from batchinfer.alerts.attempts import note_failure
+    from batchinfer.core.home import JobData
+
+    with contextlib.suppress(StoreError):
+        note_failure(JobData(root, job), began, said)
+
+
 @schedule_.command("list")
 @jobs_argument
 @json_option
 def schedule_list(jobs: tuple[str, ...], as_json: bool) -> None:
     """When each job ran last, and when it is due next."""
+    from batchinfer.cli.times import time_in_zone
     from batchinfer.schedule.entries import named_entries
     from batchinfer.schedule.listing import ListedJob, listed_jobs
     from batchinfer.schedule.memory import Memory
@@ -91,8 +103,8 @@ def schedule_list(jobs: tuple[str, ...], as_json: bool) -> None:
         return [
             line.job,
             line.words,
-            _in_words(line.last, line.timezone, now) + failed,
-            _in_words(line.next, line.timezone, now),
+            time_in_zone(line.last, line.timezone, now) + failed,
+            time_in_zone(line.next, line.timezone, now),
         ]
 
     lines = listed_jobs(named_entries(jobs), Memory(data_dir()).read(), now)
@@ -100,17 +112,6 @@ def schedule_list(jobs: tuple[str, ...], as_json: bool) -> None:
         [line.to_json() for line in lines], as_json,
         lambda: table("", ["job", "when", "last run", "next"], [cells(line) for line in lines], free=["when", "last run", "next"]),
     )  # fmt: skip
-
-
-def _in_words(time: datetime | None, zone: str, now: datetime) -> str:
-    """A time on the clocks of a zone, and how far away it is."""
-    from batchinfer.cli.progress import duration
-
-    if time is None:
-        return "never"
-    distance = abs(time - now)
-    away = duration(distance.total_seconds()) if distance < 2 * DAY else f"{round(distance / DAY)} days"
-    return f"{time.astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M} ({f'in {away}' if time > now else f'{away} ago'})"
 
 
 @schedule_.command("export")

@@ -2,6 +2,7 @@
 
 $BATCHINFER_HOME/
   .removed/                the names of jobs that `jobs remove` removed, for services that run
+  .metrics/                the last run of each job, for Prometheus
   api-keys.json            who may ask the service; no file: everybody
   <job>/cache.duckdb       the cache of truth
         job.json           which job file the name belongs to, and which model it was resolved to
@@ -13,6 +14,8 @@ $BATCHINFER_HOME/
         CURRENT            the version that was published last
         PIN                the version that is served instead, if there is one
         last_run.json      the last run that ended well
+        last_attempt.json  the last run, however it ended, and what is wrong since when
+        alerts.json        who was told of that, and what is still to be told; alerts.lock while it is changed
         evals/             what prompts and answers were found to be worth, such as precision-v3.json
         finetune.pt        the checkpoint of an adapter that is being trained; its lock is finetune.lock
         calibration.json   what `calibrate` learned of verdicts; published with each version that uses it

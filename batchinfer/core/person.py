@@ -17,6 +17,10 @@ class Person(Protocol):
         """Asks a question; whether the answer is yes, and None where nobody can answer. typed: what must be typed to say yes."""
 
 
+class SaidNo(NotConfirmed):
+    """A person was asked, and did not agree."""
+
+
 class Nobody:
     """A `Person` who is not there: hears nothing, and answers nothing."""
 
@@ -40,4 +44,4 @@ def ask(person: Person, said: str, fix: str, *, yes: bool, typed: str | None = N
     if answer is None:
         raise NotConfirmed(said, fix=fix)
     if not answer:
-        raise NotConfirmed(f"{said} Stopped, since the answer was no.")
+        raise SaidNo(f"{said} Stopped, since the answer was no.")

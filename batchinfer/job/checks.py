@@ -258,6 +258,23 @@ def cascade_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, st
     return {(locate(place, tree)[1], f"{'.'.join(place)}: {fault}") for place, fault in found.items()}
 
 
+def alert_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for a receiver that is named twice, and for a limit that each wait for the next run would pass."""
+    found, receivers = set(), dict[str, int]()
+    gap = None if spec.schedule is None else spec.schedule.longest_gap
+    for number, rule in enumerate(spec.alerts):
+        first = receivers.setdefault(rule.receiver_name, number)
+        if first != number:
+            line = locate(("alerts", number), tree)[1]
+            found.add((line, f"alerts.{number}: it has the receiver of alerts.{first}: make one of the two."))
+        if gap is not None and rule.stale_after is not None and rule.stale_after < gap:
+            line = locate(("alerts", number, "stale_after"), tree)[1]
+            hours = round(gap.total_seconds() / 3600)
+            fault = f"the schedule leaves {hours:,}h between two runs, and this is less: make it longer than that."
+            found.add((line, f"alerts.{number}.stale_after: {fault}"))
+    return found
+
+
 def audit_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for a gate that asks for an audit of nothing, and for sentences that cannot be judged."""
     found = set()

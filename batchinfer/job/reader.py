@@ -18,6 +18,7 @@ from batchinfer.core.files import fault_of_path, why_unread
 from batchinfer.errors import BatchinferError, SpecError, UsageError, did_you_mean, shortened
 from batchinfer.job import yaml_file
 from batchinfer.job.checks import (
+    alert_problems,
     audit_problems,
     cascade_problems,
     eval_problems,
@@ -174,6 +175,7 @@ def parse(text: str, name: str) -> JobSpec:
             | student_problems(spec, tree)
             | finetune_problems(spec, tree)
             | cascade_problems(spec, tree)
+            | alert_problems(spec, tree)
         )
     except ValidationError as exc:
         problems |= described(exc.errors(), tree)

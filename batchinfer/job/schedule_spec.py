@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
@@ -12,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from batchinfer.core.fields import Section, Timezone
 
 FIELDS = 5
+COUNTED_TIMES = 60  # of a weekly job more than a year
 FIELD = re.compile(r"[0-9A-Za-z*/,#-]+")
 EXAMPLE = "such as 0 3 * * 1 (Mondays at 3:00)"
 FROM = datetime(2024, 1, 1, tzinfo=UTC)  # a line that does not fire in the decades from here on never does
@@ -63,6 +65,12 @@ class ScheduleSpec(Section):
         for time in CronSim(self.cron, moment.astimezone(ZoneInfo(self.timezone))):
             if (found := time.astimezone(UTC)) > moment:  # it forgets which of two equal hours a moment is in
                 yield found
+
+    @property
+    def longest_gap(self) -> timedelta:
+        """The longest time between two due times, of those that come first."""
+        times = list(islice(self.times_after(FROM), COUNTED_TIMES))
+        return max((later - earlier for earlier, later in pairwise(times)), default=timedelta())
 
     @property
     def words(self) -> str:

@@ -18,6 +18,7 @@ from pydantic import (
 
 from batchinfer.core.fields import ColumnType, Duration, Names, NonEmpty, Scalar, Section, Share, distinct
 from batchinfer.core.keys import JOB_NAME
+from batchinfer.job.alerts_spec import AlertSpec
 from batchinfer.job.audit_spec import AuditSpec
 from batchinfer.job.calibrate_spec import CalibrateSpec
 from batchinfer.job.cost_spec import CostSpec
@@ -273,6 +274,7 @@ class JobSpec(Section):
     serve: ServeSpec = ServeSpec()
     schedule: ScheduleSpec | None = None
     cost: CostSpec | None = None
+    alerts: list[AlertSpec] = Field([], description="Whom to tell when the job needs somebody, and of what.")
     keep_versions: Annotated[int, Field(ge=1)] | KeepVersionsSpec = Field(
         KeepVersionsSpec(), description="How many versions stay, and how long."
     )

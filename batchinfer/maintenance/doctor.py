@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from batchinfer.alerts.rules import missing_secrets, read_rules
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.engines import bundled, models
@@ -96,6 +97,16 @@ def _data_folder(root: Path) -> Iterator[Finding]:
     yield Finding("free disk", f"{free / GIB:.0f} GiB", free > LOW_DISK, None if free > LOW_DISK else "free some space")
 
 
+def _alerts(opened: Job) -> Iterator[Finding]:
+    """Whether those who are to be told can be, in this environment."""
+    rules = read_rules(opened.spec.model_dump(mode="json", by_alias=True)["alerts"])
+    lacking = missing_secrets(rules, os.environ)
+    for sentence in lacking:
+        yield Finding("alerts", sentence, ok=False, fix="set it where the job runs, and where it is served")
+    if rules and not lacking:
+        yield Finding("alerts", f"{', '.join(rule.receiver.name for rule in rules)} can be told")
+
+
 def job(opened: Job, data: JobData) -> Iterator[Finding]:
     """Findings about one job."""
     yield Finding("job file", str(opened.path))
@@ -118,6 +129,7 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
             yield Finding("replicas", "; ".join(placement.description for placement in placed))
         except BatchinferError as exc:
             yield Finding("model", opened.spec.model.id, ok=False, fix=str(exc))
+    yield from _alerts(opened)
     if data.cache.exists():
         try:
             runs = Store(data.cache).runs()

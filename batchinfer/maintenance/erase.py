@@ -15,6 +15,8 @@ from typing import Any
 
 import duckdb
 
+from batchinfer.alerts.attempts import forget_said
+from batchinfer.alerts.notes import AlertNotes, without_messages
 from batchinfer.cache.rewrite import remove_cache_drafts, rewrite
 from batchinfer.cache.store import Store
 from batchinfer.core.columns import Column
@@ -284,5 +286,8 @@ def _drop_notes(data: JobData) -> None:
             write_atomically(path, json.dumps(report).encode())
         except DAMAGE:  # damaged: the next run writes it again
             path.unlink()
+    forget_said(data)
+    if (notes := AlertNotes(data, lambda _: None)).is_there:
+        notes.change(without_messages)
     if data.record().get("refresh", {}).get("what", "all") != "all":
         data.clear_refresh()

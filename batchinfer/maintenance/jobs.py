@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from batchinfer.alerts.textfile import metrics_file
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import JobData, job_names, require_folder
 from batchinfer.errors import NotFound, StoreError
@@ -94,6 +95,7 @@ def remove_job(data: JobData) -> RemovedJob:
             away = Path(tempfile.mkdtemp(prefix=GOING, dir=marks)) / data.name
             data.folder.rename(away)
             sync_folder(data.root)
+            metrics_file(data).unlink(missing_ok=True)
     for left in marks.glob(f"{GOING}*"):  # also by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     return RemovedJob(data.name, size)

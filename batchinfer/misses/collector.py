@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
 import select
 import shutil
@@ -17,10 +16,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from itertools import groupby
 from pathlib import Path
-from threading import Event, Lock, Thread
 
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
@@ -29,9 +26,7 @@ from batchinfer.errors import StoreError
 from batchinfer.misses.counter import Miss, day_of, read_spooled, spooled
 from batchinfer.misses.served import ServedCounter
 
-log = logging.getLogger("batchinfer.serve")
 INTERVAL = 5.0  # seconds between two looks
-MOST_WAIT = 60.0  # seconds before it is started again, if it goes on dying
 MOST_FILES, MOST_BYTES = 1000, 64 << 20  # that wait for one job while they cannot be merged
 
 
@@ -43,50 +38,6 @@ def start(data: Path, spool: Path, metrics: Path, server: str) -> subprocess.Pop
     """
     command = [sys.executable, "-m", "batchinfer.misses.collector", str(data), str(spool), str(metrics), server]
     return subprocess.Popen(command, stdin=subprocess.PIPE)
-
-
-class Supervisor:
-    """Starts the process, and restarts it when it dies: at once, then after ever longer waits."""
-
-    def __init__(self, data: Path, spool: Path, metrics: Path, server: str) -> None:
-        self._start = partial(start, data, spool, metrics, server)
-        self._process = self._start()
-        self._turn, self._stopping = Lock(), Event()
-        Thread(target=self._watch, name="collector", daemon=True).start()
-
-    def _watch(self) -> None:
-        wait = 0.0
-        while True:
-            code = self._process.wait()
-            if self._stopping.wait(wait):
-                return
-            with self._turn:
-                if self._stopping.is_set():
-                    return
-                log.warning("The collector of misses ended with the exit code %d: it is started again.", code)
-                self._restart()
-            wait = min(2 * wait + 1, MOST_WAIT)
-
-    def stop(self, seconds: float) -> None:
-        """Lets it merge what the workers left, and waits so many seconds for it."""
-        with self._turn:
-            self._stopping.set()
-            if self._process.poll() is not None:
-                self._restart()
-        self._close()
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _restart(self) -> None:
-        self._close()
-        self._process = self._start()
-
-    def _close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
 
 
 class Collector:

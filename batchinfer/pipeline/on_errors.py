@@ -12,6 +12,10 @@ from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.stop import HOW_TO_GO_ON
 
 
+class MostlyFailed(Stopped):
+    """A run stopped since most rows fail, not since anybody asked it to."""
+
+
 def too_many(limits: OnErrorsSpec, progress: Progress) -> bool:
     """Whether so large a share of what is finished failed that the run is to stop."""
     return _is_too_many(limits, progress.failed, progress.done)
@@ -47,4 +51,4 @@ def _is_too_many(limits: OnErrorsSpec, failed: int, finished: int) -> bool:
 def _stopped(said: str, job: str, reasons: Mapping[str, int], next_step: str) -> Stopped:
     cause = advice(job, ranked(reasons))
     fix = f"{cause} {next_step} on_errors in the job file says when a run stops."
-    return Stopped(said, fix=fix)
+    return MostlyFailed(said, fix=fix)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.job.reader import Job
+from batchinfer.pipeline.attempt import tell_missing_secrets
 from batchinfer.pipeline.ledger import Ledger
 from batchinfer.planning.estimate import PlanReport, estimate
 from batchinfer.planning.loadable import check_models
@@ -19,6 +21,7 @@ from batchinfer.publish.release import prepare_gate
 
 def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanReport:
     """Reads the list and compares it with the cache. May run beside a run. Raises BatchinferErrors."""
+    tell_missing_secrets(job, os.environ, info)
     differs = tell_list(job, data, options.input, info)
     with prepare(job, data, options, info) as prepared:
         prepare_gate(job, prepared.query_list.source)

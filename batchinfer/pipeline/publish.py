@@ -12,6 +12,7 @@ from batchinfer.core.person import Person
 from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
+from batchinfer.pipeline.attempt import Attempt
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import RunReport, refusal
 from batchinfer.planning.prepare import Options, Prepared, begun, prepare_to_write
@@ -50,7 +51,9 @@ def publish(
     """
     consent = Consent(_forced(why), options.yes, allow_empty)
     with contextlib.ExitStack() as held:
+        attempt = held.enter_context(Attempt(job, data, person.info, runs=False).told())
         held.enter_context(begun(job, data, f"batchinfer publish {job.name}", options.input, person.info))
+        held.enter_context(attempt.going_on())
         differs = confirm_list(job, data, options.input, person, yes=options.yes)
         prepared = held.enter_context(prepare_to_write(job, data, options, person.info))
         known = prepare_gate(job, prepared.query_list.source)
@@ -84,7 +87,8 @@ def publish_candidate(
     consent = Consent(_forced(why), options.yes, allow_empty)
     data.require()
     data.prepare(job.path)
-    with data.run_lock(f"batchinfer publish {job.name}"):
+    attempt = Attempt(job, data, person.info, runs=False)
+    with attempt.told(), data.run_lock(f"batchinfer publish {job.name}"), attempt.going_on():
         key = None
         with contextlib.suppress(InputError, SpecError):
             key = list_columns(job, data, options.input)[0].key

@@ -12,6 +12,7 @@ from batchinfer.engines.protocol import Engine
 from batchinfer.errors import counted
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.asking import Asking
+from batchinfer.pipeline.attempt import Attempt
 from batchinfer.pipeline.budget import check_priced
 from batchinfer.pipeline.on_errors import mostly_bad
 from batchinfer.pipeline.progress import Console
@@ -34,11 +35,22 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
 
     Raises Stopped, GateFailed and other BatchinferErrors; what was committed stays.
     """
-    began = time.monotonic()
     check_priced(job, options.budget)
+    if options.limit is not None:  # somebody tries the job: nothing is told of it
+        return _run(job, data, options, console, engine, None)
+    with Attempt(job, data, console.info, publishes=options.publishes).told() as attempt:
+        return _run(job, data, options, console, engine, attempt)
+
+
+def _run(
+    job: Job, data: JobData, options: Options, console: Console, engine: Engine | None, attempt: Attempt | None
+) -> RunReport:
+    began = time.monotonic()
     with contextlib.ExitStack() as held:
         held.enter_context(begun(job, data, f"batchinfer run {job.name}", options.input, console.info))
         stop = held.enter_context(stopping(options.max_hours, console.info, options.stop_seconds))
+        if attempt is not None:
+            held.enter_context(attempt.going_on())
         differs = _look_at_list(job, data, options, console)
         prepared = held.enter_context(prepare_to_write(job, data, options, console.info))
         known = prepare_gate(job, prepared.query_list.source)
@@ -47,6 +59,8 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
             tell_shown_rows(prepared, console.info)
         confirm_regeneration(prepared, options, console)
         with RunRecord(prepared, options, began, differs) as record:
+            if attempt is not None:
+                attempt.record = record
             generate(prepared, options, console, stop, record, engine)
             if options.publishes:
                 failed = prepared.plan.counts.failed + record.progress.failed
@@ -117,4 +131,5 @@ def _note_end(prepared: Prepared, options: Options, record: RunRecord) -> None:
         refused = refusal(prepared.job, record.outcome, record.report.remaining)
         refused.report = record.report
         raise refused
-    prepared.data.record_success(record.run_id, str(iso(now())))
+    if options.limit is None:
+        prepared.data.record_success(record.run_id, str(iso(now())))

@@ -11,7 +11,7 @@ from batchinfer.core.keys import canonical_json, short
 NOT_IN_KEY = frozenset({
     "audit",
     "name", "description", "input", "engine", "on_failure", "on_errors", "cache", "gate", "match", "serve", "schedule", "keep_versions",
-    "eval", "calibrate", "student", "finetune", "cost",
+    "alerts", "eval", "calibrate", "student", "finetune", "cost",
 })  # fmt: skip
 
 OUTPUT_NOT_IN_KEY = frozenset({"steps", "min_mass", "prior"})  # how an answer is read, not what it is

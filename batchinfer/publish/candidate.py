@@ -142,11 +142,12 @@ def _copy_files(place: Path, draft: Path, manifest: Manifest) -> None:
 
 
 def _matched_spec(manifest: Manifest, job: Job) -> dict[str, Any]:
-    """A candidate's job file, with the match section of the job as it is now, by which its matcher is made.
+    """A candidate's job file, with sections of the job as it is now: match, by which its matcher is made, and alerts.
 
     Who makes the matcher anew, without an entry, goes by it.
     """
-    return {**manifest.document["spec"], "match": job.spec.model_dump(mode="json", by_alias=True)["match"]}
+    ours = job.spec.model_dump(mode="json", by_alias=True)
+    return {**manifest.document["spec"], "match": ours["match"], "alerts": ours["alerts"]}
 
 
 def _compared(data: JobData, candidate: Path, manifest: Manifest, parent: int | None) -> Compared:

@@ -185,7 +185,7 @@ class Candidate:
     def _is_served_alike(self, manifest: Manifest) -> bool:
         """Whether a version's entries are found and served as the job says now."""
         ours = self.spec.model_dump(mode="json", by_alias=True)
-        sections = ("match", "student", "serve")
+        sections = ("match", "student", "serve", "alerts")
         alike = all(manifest.spec.has_section(name, canonical_json(ours[name])) for name in sections)
         alike = alike and (self.spec.student is None or manifest.student is not None)  # an erasure removed it
         if self.spec.match is not None:

@@ -20,7 +20,7 @@ def named_entries(jobs: Sequence[str]) -> list[ScheduledJob]:
     """
     if jobs:
         return _distinct([_entry(reader.load(job, os.environ)) for job in jobs])
-    found = [reader.load(str(path), os.environ) for path in _files()]
+    found = [reader.load(str(path), os.environ) for path in all_job_files()]
     entries = [ScheduledJob(job, job.spec.schedule) for job in found if job.spec.schedule is not None]
     if not entries:
         raise UsageError(
@@ -56,7 +56,7 @@ class JobFiles:
     def __call__(self) -> list[ScheduledJob]:
         """Those that have a schedule now, each name once. What cannot be read is left out as long as that is so."""
         entries: dict[str, ScheduledJob] = {}
-        paths = self._paths or _files()
+        paths = self._paths or all_job_files()
         self._read = {path: read for path, read in self._read.items() if path in paths}
         for path in paths:
             if (entry := self._entry(path)) is not None and entries.setdefault(entry.name, entry) is not entry:
@@ -84,7 +84,8 @@ class JobFiles:
             self._info(text)
 
 
-def _files() -> list[Path]:
+def all_job_files() -> list[Path]:
+    """Those below ./jobs."""
     return sorted(path.absolute() for path in Path("jobs").glob(f"*/{FILE}"))
 
 

@@ -28,6 +28,14 @@ LOOK_SECONDS = 60.0  # at most between two looks: job files change, and clocks a
 DOUBT = timedelta(hours=6)  # after which the clock is believed that runs now, and not the one that ran before
 HELD_AGAIN = timedelta(minutes=1)  # after which a run that something else stood in the way of is tried again
 
+WELL_KNOWN = (
+    ExitCode.DONE,
+    ExitCode.REFUSED,
+    ExitCode.STOPPED,
+    ExitCode.BUSY,
+    ExitCode.INTERRUPTED,
+)  # no failures, or told by the run
+
 Source = Callable[[], Sequence[ScheduledJob]]  # the jobs that have a schedule now
 
 
@@ -77,9 +85,14 @@ class Scheduler:
     """Runs jobs at their times, until it is told to stop."""
 
     def __init__(
-        self, source: Source, launch: Launcher, memory: Memory, clock: Clock, info: Info, at_once: int = 1
-    ) -> None:
-        """info: told what happens, one line each. at_once: how many jobs may run. Raises StoreError."""
+        self, source: Source, launch: Launcher, memory: Memory, clock: Clock, info: Info, at_once: int = 1,
+        on_failure: Callable[[str, datetime, str], None] = lambda *_: None,
+    ) -> None:  # fmt: skip
+        """info: told what happens, one line each. at_once: how many jobs may run.
+
+        on_failure: given a job's name, when its run began, and a sentence, where it failed. Raises StoreError.
+        """
+        self._on_failure = on_failure
         self._source, self._launch, self._memory, self._clock, self._info = source, launch, memory, clock, info
         self._at_once = at_once
         self._known = memory.read()
@@ -193,6 +206,8 @@ class Scheduler:
         if is_held:
             self._held[name] = now + HELD_AGAIN
         unfinished = due.at if is_held or is_cut else None
+        if not is_cut and ended.exit_code not in WELL_KNOWN:
+            self._on_failure(name, self._known[name].began or now, ended.said)
         self._remember(name, replace(self._known[name], unfinished=unfinished, ended=now, exit_code=ended.exit_code))
         if is_held and name in self._told:
             return

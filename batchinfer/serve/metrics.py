@@ -50,6 +50,7 @@ GAUGES = (  # name, help, field of a JobStatus
         "student_checked",
     ),
     ("student_right", "Those of them that the model gave, too.", "student_right"),
+    ("stale", "1 if no run ended well for longer than the job's alerts allow.", "stale"),
     ("last_success_timestamp_seconds", "When the job's last successful run ended.", "last_success"),
 )
 Labels = tuple[str, ...]

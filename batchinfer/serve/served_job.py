@@ -7,11 +7,14 @@ import logging
 import time
 import unicodedata
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from batchinfer.alerts.attempts import moment
+from batchinfer.alerts.health import is_stale
+from batchinfer.alerts.standing import published_facts
 from batchinfer.core.clock import iso
 from batchinfer.core.files import UNREAD, why_damaged
 from batchinfer.core.home import JobData
@@ -20,6 +23,7 @@ from batchinfer.match.version import IncompatibleMatcher
 from batchinfer.misses.counter import MissCounter
 from batchinfer.serve.problems import MEDIA_TYPE, Problem, Reply, problem_body, reply
 from batchinfer.versions.follow import Follower
+from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import Pointer
 from batchinfer.versions.precision import ServedFigures, read_figures
 from batchinfer.versions.query import QueryReader
@@ -121,6 +125,7 @@ class JobStatus:
     degraded: whether something else is served than what should be, or not all of it.
     problem: why, a sentence.
     last_success_at: when the job's last successful run ended, ISO 8601.
+    stale: whether no run ended well for longer than the job's alerts allow; None if they allow any time.
     failed_loads: how often this worker could not open a version.
     precision: of the version, by verdicts on samples, as batchinfer precision wrote it; None if it did not.
     recall: the same by golden rows that say what an answer contains.
@@ -137,6 +142,7 @@ class JobStatus:
     degraded: bool
     problem: str | None
     last_success_at: str | None
+    stale: bool | None
     failed_loads: int
     precision: dict[str, Any] | None
     recall: dict[str, Any] | None
@@ -284,6 +290,7 @@ class ServedJob:
             degraded=situation.state is JobState.DEGRADED,
             problem=situation.problem,
             last_success_at=self._last_success,
+            stale=None if manifest is None else _is_stale(manifest, self._last_success),
             failed_loads=self.failed_loads,
             precision=None if figures.precision is None else figures.precision.to_json(),
             recall=None if figures.recall is None else figures.recall.to_json(),
@@ -320,6 +327,12 @@ def _log_version(job: str, opened: OpenVersion) -> None:
         _ = snapshot.matches and snapshot.matcher
     except (MissingExtra, IncompatibleMatcher, StoreError) as exc:
         log.warning("%s: texts cannot be matched. %s", job, exc)
+
+
+def _is_stale(manifest: Manifest, last_success: str | None) -> bool | None:
+    facts = published_facts(manifest)
+    succeeded_at = None if last_success is None else moment(last_success)
+    return None if facts is None else is_stale(facts, succeeded_at, datetime.now(UTC))
 
 
 def _finished_at(path: Path) -> str | None:

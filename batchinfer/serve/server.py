@@ -1,4 +1,4 @@
-"""Starts the service: granian with worker processes, and beside them the collector of misses."""
+"""Starts the service: granian with worker processes, and beside them the collector of misses and who looks after alerts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from typing import Any, Literal
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
+from batchinfer.alerts.watcher import watching_alerts
+from batchinfer.core.companion import Companion
 from batchinfer.core.http_limits import MAX_CONNECTIONS
 from batchinfer.errors import UsageError
 from batchinfer.misses import collector
@@ -77,7 +79,7 @@ def serve(data: Path, host: str, port: int, *, workers: int, latch: Latch, misse
         )
         settings.make_folders()
         server = _supervisor(settings, host, port, workers)
-        with watching(latch, data), _collecting(settings, port):
+        with watching(latch, data), _collecting(settings, port), watching_alerts(data):
             tell(Started(f"http://{_shown(host)}:{port}", data, workers, _keys(latch)))
             server.serve(target_loader=partial(_load, settings))
 
@@ -112,16 +114,13 @@ def _supervisor(settings: Settings, host: str, port: int, workers: int) -> Worke
 @contextlib.contextmanager
 def _collecting(settings: Settings, port: int) -> Iterator[None]:
     """The collector of misses, where they are recorded, runs beside the workers, and a little longer."""
-    supervisor = (
-        collector.Supervisor(settings.data, settings.spool_folder, settings.metrics_folder, str(port))
-        if settings.records_misses
-        else None
-    )
+    start = partial(collector.start, settings.data, settings.spool_folder, settings.metrics_folder, str(port))
+    companion = Companion(start, "The collector of misses") if settings.records_misses else None
     try:
         yield
     finally:
-        if supervisor is not None:
-            supervisor.stop(LAST_ROUND_SECONDS)
+        if companion is not None:
+            companion.stop(LAST_ROUND_SECONDS, again=True)
 
 
 def _load(settings: Settings, _target: str) -> Any:

@@ -27,6 +27,7 @@ from batchinfer.versions.student import StudentRecord
 SECONDS = re.compile("[0-9]{1,12}s")
 # Fields of sections that older manifests lack.
 BEFORE: Mapping[str, dict[str, Any]] = {"serve": {"on_miss": "miss"}, "student": {"score": None, "embeddings": None}}
+ABSENT: Mapping[str, str] = {"alerts": "[]"}  # what a section says where older manifests do not have it; else null
 KEEP_VERSIONS = Keep(5)  # where an old manifest does not say it
 
 
@@ -105,7 +106,7 @@ class PublishedSpec:
 
     def has_section(self, name: str, said: str) -> bool:
         """Whether a section says the same, canonical JSON with all defaults, or null. Older ones lack newer fields."""
-        theirs = json.loads(self.sections.get(name, "null"))
+        theirs = json.loads(self.sections.get(name, ABSENT.get(name, "null")))
         return canonical_json(BEFORE.get(name, {}) | theirs if isinstance(theirs, dict) else theirs) == said
 
 

@@ -41,6 +41,7 @@ FAILS: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("failures",): (["other"], 6),
     ("runs",): (["other"], 6),
     ("audit",): (["gone"], 2),
+    ("status",): (["gone"], 6),
     ("schedule",): (["nothing"], 2),
     ("schedule", "run"): (["gone"], 2),
     ("schedule", "list"): (["gone"], 2),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer.core.locks import lock, lock_in_turn, machine_wide
+from batchinfer.core.locks import is_held, lock, lock_in_turn, machine_wide
 from batchinfer.errors import Busy, StoreError
 from tests.tiny import BECOME_NOBODY, folder_for_all, process, until
 
@@ -153,3 +153,16 @@ def test_a_lock_that_may_not_be_opened_is_said(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StoreError, match=r"Permission denied for .*lock"), lock(tmp_path / "lock", "me"):
         pass
+
+
+def test_who_only_asks_takes_no_lock(tmp_path: Path) -> None:
+    """Whether a lock is held is known without making it, and without keeping others from it."""
+    path = tmp_path / "lock"
+    assert not is_held(path)
+    assert not path.exists()
+    with lock(path, "testing") as holder:
+        assert holder is None
+        assert is_held(path)
+    assert not is_held(path)
+    with lock(path, "testing") as holder:
+        assert holder is None

@@ -11,6 +11,7 @@ from batchinfer.core.home import JobData
 from batchinfer.engines.devices import Gpu
 from batchinfer.maintenance import doctor
 from batchinfer.maintenance.doctor import Finding
+from tests.alerts.made import SECRET
 from tests.factories import World, imports_job, model_job
 
 GPU = Gpu("0", "GPU-1", "NVIDIA H100", 81559)
@@ -108,3 +109,16 @@ def test_a_template_that_the_list_does_not_fit(tmp_path: Path) -> None:
     assert not fault.ok
     assert (fault.fix or "").endswith("prompt.template: queries.parquet has no column txet: did you mean text?")
     assert f"{world.job.path}: line " in (fault.fix or "")
+
+
+def test_who_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that the environment lacks is missing; with it, receivers are named."""
+    hook = {"on": ["failed"], "webhook": "https://alerts.example/hook", "secret_env": "ALERTS_SECRET"}
+    world = imports_job(tmp_path, {"id": [1]}, alerts=[hook, {"on": ["failed"], "command": ["page"]}])
+    monkeypatch.delenv("ALERTS_SECRET", raising=False)
+    finding = found(world)["alerts"]
+    assert not finding.ok
+    assert "the environment has no ALERTS_SECRET" in finding.detail
+    monkeypatch.setenv("ALERTS_SECRET", SECRET)
+    assert found(world)["alerts"] == Finding("alerts", "https://alerts.example, page can be told")
+    assert "alerts" not in found(world.changed(alerts=None))

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchinfer.alerts.attempts import AttemptStatus, LastAttempt, read_attempt, write_attempt
+from batchinfer.alerts.event import AlertEvent
+from batchinfer.alerts.notes import AlertNotes, PendingAlert
+from batchinfer.alerts.rules import AlertKind, CommandReceiver
 from batchinfer.cache.schema import RunStatus
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure
@@ -30,6 +35,7 @@ from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import PIN
+from tests.alerts.made import START
 from tests.factories import LENIENT, Quiet, Templates, World, imports_job, model_job, write
 from tests.killing import kill_at
 from tests.tiny import Cli, RecordingConsole
@@ -333,8 +339,15 @@ def test_what_gates_quote_is_dropped(world: World) -> None:
     report = {"status": "rejected", "gate": [{"name": "changed", "examples": [f"name={PRIVATE[:5]}…"]}]}
     world.store.finish_run(2, RunStatus.REJECTED, report)
     (world.data.folder / "last_run.json").write_text(json.dumps(report))
+    attempt = LastAttempt(AttemptStatus.RUNNING, START).ended(AttemptStatus.FAILED, START, f"name={PRIVATE[:5]}…")
+    write_attempt(world.data, attempt)
+    body = AlertEvent("shop", AlertKind.FAILED, 1, 2, START, attempt.said, 0, "", None).body(START)
+    pending = PendingAlert("x", CommandReceiver(("page",)), body, START, START)
+    AlertNotes(world.data, print).change(lambda memory: replace(memory, pending=(pending,)))
     assert forget(world)["versions_removed"] == [1]
     assert traces(world.data.folder, PRIVATE[:5]) == []
+    assert read_attempt(world.data) is not None
+    assert len(AlertNotes(world.data, print).read().pending) == 1
     assert Manifest.read(place).rows == 2
     assert world.store.runs()[0].report["gate"] == [{"name": "changed"}]
 

@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from batchinfer.core import companion
+from batchinfer.core.companion import Companion
 from batchinfer.core.home import JobData
 from batchinfer.misses import collector, log
 from batchinfer.misses.collector import Collector
@@ -17,6 +20,14 @@ from batchinfer.misses.counter import spooled
 from tests.misses.counts import asked, collect, counted, found
 from tests.serving import eventually
 from tests.tiny import ROOT
+
+
+def watched(data: JobData, spool: Path) -> Companion:
+    """A collector, as a server has one."""
+    return Companion(
+        partial(collector.start, data.root, spool, spool.parent / "metrics", "one"), "The collector of misses"
+    )
+
 
 DIES_BEFORE_REMOVING = """
 import os, pathlib, signal, sys
@@ -177,12 +188,12 @@ def test_one_that_has_just_died_makes_its_last_round(
 ) -> None:
     """If the collector dies in the moment in which the server stops, what the workers left is merged anyway."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    supervisor = collector.Supervisor(data.root, tmp_path / "spool", tmp_path / "metrics", "one")
+    supervisor = watched(data, tmp_path / "spool")
     supervisor._stopping.set()
     supervisor._process.kill()
     supervisor._process.wait(30)
     counted([("Ulm",)]).spool(tmp_path / "spool" / "shop")
-    supervisor.stop(30)
+    supervisor.stop(30, again=True)
     assert supervisor._process.poll() == 0
     assert found(data) == {'{"text":"Ulm"}': 1}
 
@@ -202,10 +213,10 @@ def test_one_that_goes_on_dying_is_started_ever_more_rarely(
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(sys, "executable", "false")
-    monkeypatch.setattr(collector, "Event", Impatient)
-    supervisor = collector.Supervisor(data.root, tmp_path / "spool", tmp_path / "metrics", "one")
+    monkeypatch.setattr(companion, "Event", Impatient)
+    supervisor = watched(data, tmp_path / "spool")
     eventually(lambda: len(waits) > 8)
-    supervisor.stop(30)
+    supervisor.stop(30, again=True)
     assert waits == [0, 1, 3, 7, 15, 31, 60, 60, 60]
     message = "The collector of misses ended with the exit code 1: it is started again."
     assert [record.message for record in caplog.records] == [message] * 8

@@ -123,10 +123,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(folder: Path, leave: int) -> Path:
     """Takes all room on a disk but for some bytes; returns the file that does."""
     path = folder / "filler"
-    with path.open("wb") as file, contextlib.suppress(OSError):
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):  # a buffer could not be emptied at the end
         while True:
             file.write(b"x" * 65536)
-            file.flush()
     os.truncate(path, max(0, path.stat().st_size - leave))
     return path
 

@@ -47,13 +47,15 @@ FULL: dict[str, Any] = {
     "serve": {"max_age": "60s"},
     "schedule": {"cron": "0 3 * * 1", "timezone": "UTC"},
     "cost": {"per_gpu_hour": 2.5},
+    "alerts": [{"on": ["failed"], "command": ["page"]}],
     "keep_versions": 3,
 }  # fmt: skip
 
 # Written out, not taken from keys.py: whoever adds a setting to the deny-list has to say so here as well.
 IN_NO_KEY: set[Path_] = {
     ("name",), ("description",), ("input",), ("engine",), ("on_failure",), ("cache",), ("gate",), ("match",), ("serve",),
-    ("schedule",), ("keep_versions",), ("on_errors",), ("eval",), ("calibrate",), ("student",), ("finetune",), ("audit",), ("cost",),
+    ("schedule",), ("alerts",), ("keep_versions",), ("on_errors",), ("eval",), ("calibrate",), ("student",), ("finetune",), ("audit",),
+    ("cost",),
     ("output", "steps"), ("output", "min_mass"), ("output", "prior"),  # how an answer is read
     ("prompt", "shots"),  # the examples that are shown are in the key themselves
     ("model", "cascade"),  # which model is asked, not what it says

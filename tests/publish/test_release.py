@@ -291,7 +291,11 @@ def test_a_first_publish_says_nothing_of_current(world: World) -> None:
 
 @pytest.mark.parametrize(
     "sections",
-    [{"serve": {"max_age": "5m"}}, {"match": {"terms": ["prediction"], "concept": "id"}}],
+    [
+        {"serve": {"max_age": "5m"}},
+        {"alerts": [{"on": ["failed"], "command": ["page"]}]},
+        {"match": {"terms": ["prediction"], "concept": "id"}},
+    ],
     ids=lambda sections: next(iter(sections)),
 )
 def test_another_way_to_serve_is_news(having: Having, sections: dict[str, Any]) -> None:

@@ -463,3 +463,28 @@ def test_a_memory_of_a_newer_program(tmp_path: Path) -> None:
     (memory.folder / "jobs.json").write_text('{"format": 2, "jobs": {}}')
     with pytest.raises(StoreError, match="newer batchinfer"):
         memory.read()
+
+
+def test_failures_are_handed_on(tmp_path: Path) -> None:
+    """A run that failed is told to who asked for it, with its beginning; not one that was refused, stopped or cut."""
+    codes = [
+        ExitCode.FAILED,
+        ExitCode.DONE,
+        ExitCode.REFUSED,
+        ExitCode.STOPPED,
+        ExitCode.INTERRUPTED,
+        ExitCode.USAGE,
+        -9,
+    ]
+    failed = list[tuple[str, datetime, str]]()
+    simulation = Simulation(tmp_path, [scheduled()])
+    simulation.launcher.codes = lambda _name, number: codes[number] if number < len(codes) else -15
+    simulation.scheduler._on_failure = lambda *facts: failed.append(facts)
+    simulation.after(timedelta(weeks=len(codes)))
+    begun = simulation.launcher.times("shop")
+    assert failed == [("shop", begun[number], "It was long.") for number in (0, 5, 6)]
+    simulation.until(simulation.clock.now() + timedelta(weeks=1) - timedelta(days=2, hours=20, minutes=55))
+    simulation.scheduler.stop()
+    simulation.after(timedelta(hours=1))
+    assert simulation.launcher.runs[-1].stopped
+    assert len(failed) == 3, "what was stopped with the scheduler did not fail"

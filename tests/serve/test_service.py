@@ -22,7 +22,7 @@ def test_what_is_served_is_listed(server: Server, shop: World, typed: World) -> 
     assert list(jobs) == ["empty", "shop", "typed"]
     assert jobs["empty"] == {
         "job": "empty", "version": None, "created_at": None, "age_seconds": None, "entries": None, "key": [], "pinned": False,
-        "degraded": False, "problem": None, "last_success_at": None, "failed_loads": 0, "precision": None, "recall": None,
+        "degraded": False, "problem": None, "last_success_at": None, "stale": None, "failed_loads": 0, "precision": None, "recall": None,
         "student": None,
     }  # fmt: skip
     manifest = typed.served().manifest

@@ -1,0 +1,79 @@
+"""Notices what is to be told of one job, and tells it: at the end of a run, and by whoever looks now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from batchinfer.alerts.attempts import LastAttempt
+from batchinfer.alerts.decision import decide
+from batchinfer.alerts.delivery import ROUND_SECONDS, Send, after_round, due_alerts, send_all
+from batchinfer.alerts.notes import AlertNotes, PendingAlert
+from batchinfer.alerts.rules import AlertRule, CommandReceiver, Receiver
+from batchinfer.alerts.standing import StandingReader
+from batchinfer.core.home import JobData
+from batchinfer.core.locks import lock
+from batchinfer.core.records import Info
+from batchinfer.errors import BatchinferError
+
+
+class AlertDesk:
+    """What one process does about one job's alerts."""
+
+    def __init__(self, data: JobData, info: Info, *, runs_commands: bool, send: Send | None = None) -> None:
+        """info: told what was told, and what could not be. runs_commands: whether this process starts the programs that rules name."""
+        self._data, self._info, self._send = data, info, send
+        self._runs_commands = runs_commands
+        self._notes = AlertNotes(data, info)
+        self._reader = StandingReader(data)
+
+    def look(
+        self, now: datetime | None = None, rules: Sequence[AlertRule] | None = None, attempt: LastAttempt | None = None
+    ) -> None:
+        """Notes what is to be told. now: in UTC.
+
+        rules: of the job file; else those that the data folder has. attempt: the last run, where it could not be written.
+        """
+        standing = self._reader.read()
+        if attempt is not None:
+            standing = replace(standing, attempt=attempt)
+        rules = standing.rules if rules is None else rules
+        if rules or self._notes.is_there:
+            at = now or datetime.now(UTC)
+            self._notes.change(
+                lambda memory: decide(memory, rules, standing, at, lambda rule: self._tells(rule.receiver))
+            )
+
+    def deliver(self, now: datetime | None = None) -> None:
+        """Tells what is still to be told, unless another process is about that. Ends within ROUND_SECONDS, and a little."""
+        if not self._due(now):
+            return
+        if not (self._data.folder.is_dir() and self._data.is_writable):
+            self._round(now)
+            return
+        try:
+            with lock(self._data.folder / "alerts-sending.lock", "telling of alerts") as holder:
+                if holder is None:
+                    self._round(now)
+        except BatchinferError:  # a disk that is full is a reason to tell somebody
+            self._round(now)
+
+    def _round(self, now: datetime | None) -> None:
+        due = self._due(now)
+        outcomes = send_all(due, ROUND_SECONDS, self._send)
+        self._notes.change(lambda memory: after_round(memory, outcomes, now or datetime.now(UTC)))
+        for each in due:
+            if (outcome := outcomes.get((each.id, each.key))) is not None:
+                self._say(each, "was told" if outcome.delivered else "could not be told", outcome.said)
+
+    def _due(self, now: datetime | None) -> list[PendingAlert]:
+        pending = [each for each in self._notes.read().pending if self._tells(each.receiver)]
+        return due_alerts(pending, now or datetime.now(UTC))
+
+    def _tells(self, receiver: Receiver) -> bool:
+        return self._runs_commands or not isinstance(receiver, CommandReceiver)
+
+    def _say(self, alert: PendingAlert, done: str, why: str) -> None:
+        again = "" if done == "was told" else " It is tried again later."
+        self._info(f"{alert.receiver.name} {done} of {self._data.name}{f': {why}' if why else '.'}{again}")

@@ -1,0 +1,132 @@
+"""How a job stands: what is published of it, when a run ended well last, and what is wrong. Read from small files alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from batchinfer.alerts.attempts import LastAttempt, Trouble, moment, read_attempt
+from batchinfer.alerts.rules import AlertRule, read_rules
+from batchinfer.core.home import JobData
+from batchinfer.errors import BatchinferError
+from batchinfer.versions import folders, pointers
+from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.pointers import CURRENT, PIN
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFacts:
+    """What the version that was published last says.
+
+    version: its number.
+    made_at: when it was made; UTC.
+    rules: by which somebody is told.
+    """
+
+    version: int
+    made_at: datetime
+    rules: tuple[AlertRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a job stands.
+
+    job: its name.
+    published: the version that was published last; None if there is none, or none that can be read.
+    succeeded_at: when a run ended well last; UTC, None if none is known of.
+    attempt: the last run or publishing; None if none is known of.
+    """
+
+    job: str
+    published: PublishedFacts | None = None
+    succeeded_at: datetime | None = None
+    attempt: LastAttempt | None = None
+
+    @property
+    def fresh_times(self) -> list[datetime]:
+        """The moments at which what is served was as new as could be."""
+        made_at = None if self.published is None else self.published.made_at
+        return [each for each in (made_at, self.succeeded_at) if each is not None]
+
+    @property
+    def troubles(self) -> tuple[Trouble, ...]:
+        """What went wrong since a run ended well."""
+        return () if self.attempt is None else self.attempt.troubles
+
+    @property
+    def rules(self) -> tuple[AlertRule, ...]:
+        """Those of the last run here; where none ran, as on a copy, those that were published."""
+        if self.attempt is not None:
+            return self.attempt.rules
+        return () if self.published is None else self.published.rules
+
+
+class StandingReader:
+    """Reads how one job stands, again and again: a manifest only when another is named."""
+
+    def __init__(self, data: JobData) -> None:
+        self._data = data
+        self._seen: object = None
+        self._published: PublishedFacts | None = None
+
+    def read(self) -> Standing:
+        """As of now. Raises nothing: what cannot be read is not known."""
+        seen = [_content(self._data.folder / name) for name in (CURRENT, PIN)]
+        if seen != self._seen or self._published is None:
+            self._seen, self._published = seen, _published(self._data)
+        return Standing(self._data.name, self._published, read_success(self._data), read_attempt(self._data))
+
+
+def read_success(data: JobData) -> datetime | None:
+    """When the last run that ended well did so; UTC. None if none is known of."""
+    try:
+        content: dict[str, Any] = json.loads((data.folder / "last_run.json").read_bytes())
+        return moment(content["finished_at"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def published_facts(manifest: Manifest) -> PublishedFacts | None:
+    """What a version says of alerts; None for a candidate."""
+    if manifest.version is None:
+        return None
+    rules = read_rules(json.loads(manifest.spec.sections.get("alerts", "[]")))
+    made_at = manifest.created_at
+    return PublishedFacts(manifest.version, made_at.replace(tzinfo=made_at.tzinfo or UTC).astimezone(UTC), rules)
+
+
+def _published(data: JobData) -> PublishedFacts | None:
+    """Of CURRENT; of PIN where that is damaged, then of the newest version that can be read."""
+    for version in _versions(data):
+        try:
+            manifest = Manifest.read(folders.folder_of(data, version))
+        except BatchinferError:
+            continue
+        return published_facts(manifest)
+    return None
+
+
+def _versions(data: JobData) -> Iterable[int]:
+    for name in (CURRENT, PIN):
+        try:
+            found = pointers.pointer(data, name)
+        except BatchinferError:
+            continue
+        if found is not None:
+            yield found.version
+    try:
+        yield from reversed(folders.numbers(data))
+    except OSError:
+        return
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

@@ -1,0 +1,251 @@
+"""Who looks after alerts beside what serves and what schedules: of staleness once a data folder, by one id everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer.alerts import delivery
+from batchinfer.alerts import watcher as watcher_module
+from batchinfer.alerts.attempts import AttemptStatus, note_failure, read_attempt
+from batchinfer.alerts.desk import AlertDesk
+from batchinfer.alerts.notes import PendingAlert
+from batchinfer.alerts.outcome import Outcome
+from batchinfer.alerts.standing import StandingReader
+from batchinfer.alerts.watcher import AlertWatcher
+from batchinfer.core.home import JobData
+from batchinfer.publish import build
+from batchinfer.versions import pointers
+from batchinfer.versions.replication import replicate
+from tests.alerts.made import SECRET, web_receiver
+from tests.factories import LENIENT, Templates, World, imports_job, world_at
+from tests.serving import eventually, serving
+from tests.tiny import ROOT, until
+
+LONG_AGO = timedelta(days=9)
+HOOK = {"webhook": "http://127.0.0.1:9/hook", "secret_env": "ALERTS_SECRET", "stale_after": "8d"}
+
+
+def stale(folder: Path, *rules: dict[str, Any]) -> World:
+    """A job whose last run ended well nine days ago."""
+    world = imports_job(folder, {"id": [1]}, gate=LENIENT, alerts=list(rules or (HOOK,)))
+    world.take_in({"id": [1], "prediction": ["one"]})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(build, "now", lambda: datetime.now(UTC).replace(tzinfo=None) - LONG_AGO)
+        world.run()
+    path = world.data.folder / "last_run.json"
+    ended = datetime.now(UTC) - LONG_AGO
+    path.write_text(json.dumps({"run_id": 1, "finished_at": ended.isoformat(timespec="seconds")}))
+    return world
+
+
+@pytest.fixture
+def world(templates: Templates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """`stale`."""
+    monkeypatch.setenv("ALERTS_SECRET", SECRET)
+    templates.copy(stale, tmp_path)
+    return world_at(tmp_path)
+
+
+class Told:
+    """What receivers got. It takes everything."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.data: list[dict[str, Any]] = []
+
+    def __call__(self, alert: PendingAlert, _seconds: float) -> Outcome:
+        self.ids.append(alert.id)
+        self.data.append(json.loads(alert.body)["data"])
+        return Outcome(delivered=True)
+
+
+def watching(root: Path, told: Told, said: list[str] | None = None, *, runs_commands: bool = False) -> AlertWatcher:
+    heard = list[str]() if said is None else said
+    return AlertWatcher(root, heard.append, runs_commands=runs_commands, send=told)
+
+
+def test_what_goes_stale_is_told_once_a_data_folder(world: World) -> None:
+    """Several services on one folder agree; it is told as what a served version says, without a job file."""
+    world.job.path.unlink()
+    told = Told()
+    for watcher in [watching(world.data.root, told) for _ in range(3)] * 2:
+        watcher.round()
+    [data] = told.data
+    assert (data["event"], data["version"], data["job"]) == ("stale", 1, "shop")
+    assert data["message"].endswith("9 days ago; it was to be told after 8 days.")
+
+
+def test_at_the_same_moment(world: World) -> None:
+    """Also where they look at once."""
+    told = Told()
+    threads = [threading.Thread(target=watching(world.data.root, told).round) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    watching(world.data.root, told).round()
+    assert len(told.ids) == 1
+
+
+def test_replicas_tell_it_by_the_same_id(world: World, tmp_path: Path) -> None:
+    """A copy has the rules, the limit and the last run; what it tells is the same event, also from a folder that is read-only."""
+    other = tmp_path / "other"
+    replicate(world.data, other, lambda _: None)
+    copy = JobData(other.resolve(), "shop")
+    assert not (copy.folder / "last_attempt.json").exists()
+    here, there = Told(), Told()
+    watching(world.data.root, here).round()
+    watching(other, there).round()
+    assert here.ids == there.ids
+    assert len(here.ids) == 1
+
+
+def test_a_folder_that_cannot_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process remembers what it told; another one tells it by the same id; what was noted by others counts."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    first, second = Told(), Told()
+    for watcher in [watching(world.data.root, first)] * 3 + [watching(world.data.root, second)]:
+        watcher.round()
+    assert first.ids == second.ids
+    assert len(first.ids) == 1
+    assert not (world.data.folder / "alerts.json").exists()
+    monkeypatch.undo()
+    noted, third = Told(), Told()
+    watching(world.data.root, noted).round()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    watching(world.data.root, third).round()
+    assert (len(noted.ids), third.ids) == (1, [])
+
+
+def test_a_run_that_finds_nothing_new_makes_it_fresh(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No version is published, and none is needed: the last run that ended well counts, here and, once copied, elsewhere."""
+    other = tmp_path / "other"
+    replicate(world.data, other, lambda _: None)
+    here, there = Told(), Told()
+    watching(world.data.root, here).round()
+    watching(other, there).round()
+    monkeypatch.setattr(delivery, "send_apart", here)
+    assert world.run().unchanged
+    assert not replicate(world.data, other, lambda _: None).copied
+    watching(world.data.root, here).round()
+    watching(other, there).round()
+    assert [[data["event"] for data in told.data] for told in (here, there)] == [["stale", "recovered"]] * 2
+    assert here.ids[1] == there.ids[1]
+
+
+def test_what_serves_starts_no_programs(tmp_path: Path) -> None:
+    """A command that a data folder names is run by who runs and schedules jobs, not by who may only read their answers."""
+    world = stale(tmp_path, {"command": ["page"], "stale_after": "8d"})
+    told = Told()
+    watching(world.data.root, told).round()
+    assert told.ids == []
+    assert not (world.data.folder / "alerts.json").exists()
+    watching(world.data.root, told, runs_commands=True).round()
+    assert len(told.ids) == 1
+
+
+def test_one_job_does_not_keep_others_from_being_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with one is said once; damaged notes are said, and begun anew; a folder that is away is waited for."""
+    (world.data.root / "broken").mkdir()
+    (world.data.root / "broken" / "job.json").write_text("{}")
+    look = AlertDesk.look
+
+    def breaks(desk: AlertDesk, *rest: Any) -> None:
+        if desk._data.name == "broken":
+            raise RuntimeError("out of order")
+        look(desk, *rest)
+
+    monkeypatch.setattr(AlertDesk, "look", breaks)
+    (world.data.folder / "alerts.json").write_text("{")
+    told, said = Told(), list[str]()
+    watcher = watching(world.data.root, told, said)
+    away = world.data.root.with_name("away")
+    for _ in range(3):
+        watcher.round()
+        world.data.root.rename(away)
+        watcher.round()
+        away.rename(world.data.root)
+    assert len(told.ids) == 1
+    assert said[0] == "Alerts of broken cannot be looked after: out of order"
+    assert said[1].endswith(
+        "alerts.json is damaged: it is not JSON. It is begun anew: what was told may be told again."
+    )
+    assert said[2:] == ["http://127.0.0.1:9 was told of shop."]
+
+
+def test_damaged_files_of_a_job(world: World) -> None:
+    """Whatever a file says, the rest is looked at; what CURRENT does not tell, the newest version does."""
+    data = world.data
+    for name, content in (
+        ("last_run.json", '{"finished_at": 7}'), ("last_attempt.json", '{"status": "odd"}'), (pointers.CURRENT, "?"), (pointers.PIN, "?"),
+    ):  # fmt: skip
+        (data.folder / name).write_text(content)
+    standing = StandingReader(data).read()
+    assert standing.published is not None
+    assert (standing.published.version, standing.succeeded_at, standing.attempt) == (1, None, None)
+    assert len(standing.rules) == 1
+    told = Told()
+    watching(data.root, told).round()
+    assert [each["event"] for each in told.data] == ["stale"]
+
+
+def test_a_failure_that_the_run_could_not_note(world: World) -> None:
+    """Who started a run notes that it failed, unless the run did so itself; of a job without any run nothing is made."""
+    now = datetime.now(UTC)
+    note_failure(world.data, now + timedelta(seconds=5), "Signal 9 ended it.")
+    attempt = read_attempt(world.data)
+    assert attempt is not None
+    assert (attempt.status, attempt.said) == (AttemptStatus.FAILED, "Signal 9 ended it.")
+    note_failure(world.data, now - timedelta(seconds=60), "Signal 15 ended it.")
+    assert read_attempt(world.data) == attempt
+    note_failure(JobData(world.data.root, "gone"), now, "x")
+    assert not (world.data.root / "gone").exists()
+
+
+def test_the_process_ends_with_who_started_it(world: World, tmp_path: Path) -> None:
+    """It looks at once, goes on through the signals that all processes of a service get, and ends when its stdin closes."""
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "batchinfer.alerts.watcher", str(world.data.root)]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=errors, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        ) as process,
+    ):
+        until(lambda: "could not be told of shop" in log.read_text())
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.poll() is None
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(30) == 0
+    assert "Connection refused. It is tried again later." in log.read_text()
+
+
+@pytest.mark.long
+def test_a_service_tells_what_goes_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`batchinfer serve` alone, with nothing that schedules and no job file, tells a real receiver of it, once."""
+    monkeypatch.setenv("ALERTS_SECRET", SECRET)
+    with web_receiver() as receiver:
+        world = stale(tmp_path, HOOK | {"webhook": receiver.url})
+        world.job.path.unlink()
+        with serving(world.data.root, tmp_path / "server", workers=1) as server:
+            eventually(lambda: receiver.got, server.said)
+            assert server.stop() == 0
+        assert "was told of shop." in server.log
+    [(headers, body)] = receiver.got
+    assert json.loads(body)["type"] == "job.stale"
+    assert headers["webhook-id"].startswith("batchinfer_")
+    assert watcher_module.LOOK_SECONDS + watcher_module.LAST_SECONDS < 60

@@ -1,0 +1,94 @@
+"""Webhooks: what a receiver gets is signed as Standard Webhooks has it, and what it answers is understood."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from batchinfer.alerts.outcome import Outcome
+from batchinfer.alerts.rules import WebhookReceiver
+from batchinfer.alerts.webhook import send_webhook
+from tests.alerts.made import SECRET, WebReceiver, web_receiver
+
+BODY = json.dumps({"type": "job.failed", "data": {"job": "shop", "message": "Тут ошибка"}}, ensure_ascii=False)
+ENVIRONMENT = {"ALERTS_SECRET": SECRET}
+
+
+def sent(receiver: WebReceiver, url: str = "", secret: str = SECRET) -> Outcome:
+    to = WebhookReceiver(url or receiver.url, "ALERTS_SECRET")
+    return send_webhook(to, "batchinfer_1", BODY, {"ALERTS_SECRET": secret}, datetime.now(UTC), 5.0)
+
+
+def test_a_receiver_can_verify_what_it_gets() -> None:
+    """The reference library takes headers and body; another secret, or one byte more, it does not."""
+    with web_receiver() as receiver:
+        assert sent(receiver) == Outcome(delivered=True)
+    [(headers, body)] = receiver.got
+    assert Webhook(SECRET).verify(body, headers) == json.loads(BODY)
+    assert (headers["webhook-id"], headers["content-type"]) == ("batchinfer_1", "application/json")
+    for secret, content in ((f"whsec_{base64.b64encode(bytes(32)).decode()}", body), (SECRET, body + b" ")):
+        with pytest.raises(WebhookVerificationError):
+            Webhook(secret).verify(content, headers)
+
+
+def test_nothing_is_sent_unsigned() -> None:
+    """Without a secret, or with one that is none, the receiver hears nothing; the sentence names the variable alone."""
+    with web_receiver() as receiver:
+        for secret in ("", "hunter2"):
+            outcome = sent(receiver, secret=secret)
+            assert (outcome.delivered, outcome.lasting) == (False, False)
+            assert "ALERTS_SECRET" in outcome.said
+            assert "hunter2" not in outcome.said
+    assert receiver.got == []
+
+
+@pytest.mark.parametrize(
+    ("status", "lasting", "said"),
+    [
+        (500, False, "it answered 500."), (503, False, "it answered 503."), (429, False, "it answered 429."),
+        (408, False, "it answered 408."), (404, True, "it answered 404."), (410, True, "it answered 410."),
+        (302, True, "it answered 302, and redirects are not followed"),
+    ],
+)  # fmt: skip
+def test_an_answer_says_whether_to_try_again(status: int, lasting: bool, said: str) -> None:
+    """What says that the request is wrong is another thing than what says that the moment is; nobody is followed elsewhere."""
+    with web_receiver() as elsewhere, web_receiver(status, location=elsewhere.url, retry_after="120") as receiver:
+        outcome = sent(receiver)
+    assert (outcome.delivered, outcome.lasting) == (False, lasting)
+    assert outcome.said.startswith(said)
+    assert elsewhere.got == []
+    assert len(receiver.got) == 1
+    assert outcome.wait == (0.0 if status == 302 else 120.0)
+
+
+@pytest.mark.parametrize("wait", ["soon", "-5", "1e9", "99999999"])
+def test_a_wait_that_a_receiver_asks_for_has_bounds(wait: str) -> None:
+    """Nobody is silenced for good by a header."""
+    with web_receiver(503, retry_after=wait) as receiver:
+        assert 0 <= sent(receiver).wait <= 6 * 3600
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:9/", "Connection refused"),
+        ("https://127.0.0.1:9/", "Connection refused"),
+    ],
+)
+def test_a_receiver_that_is_not_there(url: str, said: str) -> None:
+    """A sentence says why, and it is tried again."""
+    outcome = sent(WebReceiver(), url)
+    assert (outcome.delivered, outcome.lasting) == (False, False)
+    assert said in outcome.said
+
+
+def test_what_answers_with_something_else() -> None:
+    """A server that speaks no HTTP, or no TLS where TLS was named, is a receiver that cannot be reached."""
+    with web_receiver() as receiver:
+        outcome = sent(receiver, receiver.url.replace("http:", "https:"))
+    assert outcome.said.startswith("it cannot be reached: ")
+    assert not outcome.delivered
