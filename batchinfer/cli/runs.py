@@ -63,6 +63,11 @@ def _print_plan(result: PlanReport, *, asks: bool) -> None:
     """asks: whether the job asks a model; otherwise it lives by imports."""
     counts = result.counts
     rows: list[tuple[str, Any]] = [
+        *(
+            []
+            if result.made_of is None or result.made_of.found_by is None
+            else [("list", cell(result.made_of.found_by))]
+        ),
         ("rows in the list", f"{counts.rows:,}"),
         *([] if counts.misses is None else [("  asked for and not found", f"{counts.misses:,}")]),
         ("  bad rows", f"{counts.bad:,}"),

@@ -28,7 +28,7 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
         if prepared.question is not None and (prepared.cascade or prepared.plan.counts.to_generate):
             check_models(prepared, info)
             tell_shown_rows(prepared, info)
-        report = replace(estimate(prepared, info), list_differs=differs, **_money(prepared))
+        report = replace(estimate(prepared, info), list_differs=differs, made_of=prepared.made_of, **_money(prepared))
     if not data.root.is_dir():
         info(f"There is no data folder {data.root} yet, so nothing is cached.")
     elif not data.is_known:

@@ -14,6 +14,7 @@ from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.vllm import block_size
 from batchinfer.engines.window import window_of
+from batchinfer.inputs.place import ListFacts
 from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.price import CascadePlan, price_cascade
 from batchinfer.planning.prompts import FilledPrompt, PromptMaker, too_long
@@ -76,6 +77,7 @@ class PlanReport:
     too_long_rows: the lookup keys of the first of them.
     estimate_money: what the answers would cost, by what answers of earlier runs cost; None without a price or such a run.
     currency: of that.
+    made_of: what the list is, as versions record it.
     cascade: what each of two models would be asked; None in a job with one. All else is of the model that is asked next, but
         for `estimate_seconds`, which is of both.
     """
@@ -96,6 +98,7 @@ class PlanReport:
     cascade: CascadePlan | None = None
     estimate_money: float | None = None
     currency: str | None = None
+    made_of: ListFacts | None = None
 
     def to_json(self) -> dict[str, Any]:
         counts = self.counts
@@ -109,6 +112,7 @@ class PlanReport:
             "currency": self.currency, "prompt": self.prompt, "list_differs": self.list_differs,
             "scoring": self.scoring.to_json() if self.scoring else None,
             "window": self.window, "looked_at": self.looked_at, "too_long": self.too_long, "too_long_rows": list(self.too_long_rows),
+            "list": self.made_of.to_json() if self.made_of else None,
             **({} if self.cascade is None else {"cascade": self.cascade.to_json()}),
         }  # fmt: skip
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from batchinfer.pipeline.plan import plan
 from batchinfer.pipeline.publish import publish_prepared
+from batchinfer.planning.prepare import Options
 from batchinfer.publish.caution import Consent
 from batchinfer.publish.release import prepare_gate
 from batchinfer.versions import folders
@@ -105,8 +107,10 @@ def test_what_a_version_was_made_of_is_recorded(tmp_path: Path) -> None:
     """The date that was taken. Another date of the same path is no other list: nobody is asked."""
     world = dated_world(tmp_path)
     world.answer(lambda row: row["id"])
+    planned = plan(world.job, world.data, Options()).to_json()["list"]
     assert world.publish(yes=False).entries == 3
     of = run_facts(world, 1)
+    assert of["list"] == planned
     assert of["input"] == "in/{date:%Y-%m-%d}/*.csv"
     assert (of["list"]["name"], of["list"]["files"], of["list"]["bytes"]) == ("in/2026-11-23/*.csv", 1, 8)
     assert of["list"]["modified"].endswith("Z")
