@@ -86,13 +86,20 @@ def private_memory(parent: int) -> float:
     Clean private pages are left out: those of the mapped file count as private while only one process has them mapped,
     and the kernel can take them back.
     """
+    rows = Path(f"/proc/{_worker(parent)}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return sum(int(row.split()[1]) for row in rows if row.startswith("Private_Dirty:")) / 1000
+
+
+def processor_seconds(parent: int) -> float:
+    """What the one worker below `parent` has taken of a core so far: what else runs on the machine counts for little then."""
+    fields = Path(f"/proc/{_worker(parent)}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _worker(parent: int) -> str:
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
-    sizes = []
-    for child in children:
-        rows = Path(f"/proc/{child}/smaps_rollup").read_text(encoding="ascii").splitlines()
-        if b"collector" not in Path(f"/proc/{child}/cmdline").read_bytes():
-            sizes.append(sum(int(row.split()[1]) for row in rows if row.startswith("Private_Dirty:")) / 1000)
-    return max(sizes)
+    [worker] = [child for child in children if b"collector" not in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return worker
 
 
 def keys_per_second(port: int, entries: int, seconds: float, folder: Path) -> float:

@@ -8,7 +8,8 @@ them, as jobs/sentiment asks, which takes some minutes; --scores keeps its score
 Students learn from four in five and are held against people's ratings of the others. Limits: an area under the ROC curve of
 0.87, a rank correlation 0.03 better than with rounded scores, 60 µs (p50) for a text of 100 characters and 300 µs (p99) for
 one of 280. With wrk, one server process on core 0 is asked from core 1, in turns, for entries, for some 6,000 texts of 100
-characters that only the student knows, again and again: at least 0.4 of the rate, and for some 100,000 such texts. With
+characters that only the student knows, again and again: at least 0.4 of the rate, and for some 100,000 such texts; and what the worker
+takes of its core for each, which says the same where the machine has other work. With
 --embeddings, a folder or `wordllama`, a student of static embeddings is measured in place of the linear one, but for the rate. A worker
 may take 15 MB for a student beside numpy. It does not show other languages, nor a text of thousands of characters.
 """
@@ -43,7 +44,7 @@ from batchinfer.student.student import Student
 from batchinfer.versions.layout import STUDENT
 from benchmarks.made import JOB, make
 from benchmarks.servers import SERVER_CORE, free_port, running, service
-from benchmarks.serving import load, private_memory, script, spread
+from benchmarks.serving import load, private_memory, processor_seconds, script, spread
 
 JOBS = Path(__file__).parents[1] / "jobs"
 HALF = 0.5
@@ -51,6 +52,7 @@ SHARE = 0.8  # that students learn from
 CHOICES = ("Positive", "Negative")
 ASKED = 5_000  # times that a text is asked
 ENTRIES = 100_000  # of the version that is served
+SECONDS = 5  # for which each is asked
 
 
 @dataclass(frozen=True)
@@ -136,24 +138,40 @@ def served(student: Student, texts: list[str], rounds: int) -> None:
     if shutil.which("wrk") is None:
         print("wrk is not installed: the rate over HTTP is left out.")
         return
-    again, new = list[float](), list[float]()
+    rates, times = list[list[float]](), list[list[float]]()
     with tempfile.TemporaryDirectory(prefix="batchinfer-bench-") as name:
         folder, port = Path(name), free_port()
         make(folder / "home", ENTRIES, student=student.to_bytes())
-        few, many = _asking(folder / "few.lua", texts, 50), _asking(folder / "many.lua", texts, 3)
-        hits = script(folder, ENTRIES)
+        scripts = (
+            script(folder, ENTRIES),
+            _asking(folder / "few.lua", texts, 50),
+            _asking(folder / "many.lua", texts, 3),
+        )
         url = f"http://127.0.0.1:{port}/readyz"
         with running(service(folder / "home", port, "--workers", "1", "--no-misses"), SERVER_CORE, {}, url) as pid:
             for _ in range(rounds):
-                hit, some, others = loads = [load("wrk", port, 5, lua) for lua in (hits, few, many)]
-                assert not any(one.failed for one in loads), loads
-                again.append(some.rate / hit.rate)
-                new.append(others.rate / hit.rate)
+                asked = [_asked(port, pid, lua) for lua in scripts]
+                rates.append([rate for rate, _ in asked])
+                times.append([time for _, time in asked])
                 print(
-                    f"hits {hit.rate:,.0f}/s, misses that the student answers {some.rate:,.0f}/s, new ones {others.rate:,.0f}/s"
+                    "hits, misses again and again, new ones: "
+                    + ", ".join(f"{rate:,.0f}/s {time:.0f} µs" for rate, time in asked)
                 )
             print(f"private memory of the worker: {private_memory(pid):.0f} MB")
-    print(f"misses over hits: {spread(again)} (limit 0.4); texts that were never asked before: {spread(new)}")
+    for what, of in (
+        ("rate of", [[one / row[0] for one in row] for row in rates]),
+        ("a worker's time for", [[row[0] / one for one in row] for row in times]),
+    ):
+        again, new = (spread([row[number] for row in of]) for number in (1, 2))
+        print(f"{what} misses beside hits: {again} (limit 0.4); texts that were never asked before: {new}")
+
+
+def _asked(port: int, pid: int, lua: Path) -> tuple[float, float]:
+    """How many are answered in a second, and microseconds that the worker takes for one."""
+    before = processor_seconds(pid)
+    found = load("wrk", port, SECONDS, lua)
+    assert not found.failed, found
+    return found.rate, (processor_seconds(pid) - before) / found.rate / SECONDS * 1e6
 
 
 def _asking(lua: Path, texts: list[str], step: int) -> Path:

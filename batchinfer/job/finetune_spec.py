@@ -50,3 +50,8 @@ class FinetuneSpec(Section):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
         0, description="Of the first weights and of the order of rows."
     )
+    trainer: Literal["plain", "trl"] | None = Field(
+        None,
+        description="Who takes the steps: a plain loop, or TRL's SFTTrainer, which the extra trl installs. By default TRL on a GPU, "
+        "and the plain loop on CPUs. Both learn the same.",
+    )

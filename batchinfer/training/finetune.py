@@ -6,6 +6,7 @@ labels ─► rows ─► training process ─► draft ─► vLLM's scores equ
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from batchinfer.engines.devices import Placement, hold, place_here
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.window import window_of
-from batchinfer.errors import UsageError, counted
+from batchinfer.errors import MissingExtra, UsageError, counted
 from batchinfer.job.finetune_spec import FinetuneSpec
 from batchinfer.job.reader import Job, placing
 from batchinfer.planning.prepare import Options, prepare
@@ -100,10 +101,10 @@ class _Pupil:
     folder: Path | None
     dataset: DataSet
 
-    def digest(self, spec: FinetuneSpec) -> str:
-        """Of all that a training depends on."""
-        settings = spec.model_dump(mode="json", exclude={"labels", "licence", "holdout"})
-        parts = [self.dataset.digest, settings, self.question.identity.digest, __version__, libraries()]
+    def digest(self, spec: FinetuneSpec, trainer: str) -> str:
+        """Of all that a training depends on. trainer: who takes its steps."""
+        settings = spec.model_dump(mode="json", exclude={"labels", "licence", "holdout"}) | {"trainer": trainer}
+        parts = [self.dataset.digest, settings, self.question.identity.digest, __version__, libraries(trainer)]
         return short(canonical_json(parts).encode()).hex()
 
 
@@ -119,10 +120,11 @@ def finetune(
     spec, base = _section(job), _without_adapter(job)
     with placing(base):
         placement = place_here(1, 1)[0]
+    trainer = _trainer(spec, placement)
     pupil = _pupil(base, data, spec, options, console)
     data.prepare(job.path)
     with alone(data), drafted(job.folder / ADAPTERS) as draft:
-        course = _course(pupil, spec, data, placement, draft)
+        course = _course(pupil, spec, trainer, data, placement, draft)
         console.info(
             f"Learning from {counted(len(course.learned), 'row')}, held against {counted(len(course.held), 'row')} ..."
         )
@@ -139,7 +141,7 @@ def finetune(
         before, after = (
             worth_of(course.held, scores[: len(course.held)], positive) for scores in (learned.before, learned.after)
         )
-        write_note(draft, _provenance(job, pupil, spec, learned, (before, after), parity))
+        write_note(draft, _provenance(job, pupil, course, learned, (before, after), parity))
         digest = models.folder_digest(draft)
         folder = job.folder / ADAPTERS / digest[:NAMED]
         keep(draft, folder)
@@ -157,6 +159,14 @@ def _section(job: Job) -> FinetuneSpec:
             f"The job {job.name} has no section finetune: add finetune: {{labels: imports}} to {job.path}."
         )
     return job.spec.finetune
+
+
+def _trainer(spec: FinetuneSpec, placement: Placement) -> str:
+    """Who takes the steps. Raises MissingExtra."""
+    trainer = spec.trainer or ("plain" if placement.is_cpu else "trl")
+    if trainer == "trl" and importlib.util.find_spec("trl") is None:
+        raise MissingExtra("TRL, which trains on GPUs unless finetune.trainer is plain,", "trl")
+    return trainer
 
 
 def _without_adapter(job: Job) -> Job:
@@ -179,11 +189,13 @@ def _pupil(base: Job, data: JobData, spec: FinetuneSpec, options: Options, conso
         return _Pupil(question, source, models.files_of(source, question.identity.revision), dataset)
 
 
-def _course(pupil: _Pupil, spec: FinetuneSpec, data: JobData, placement: Placement, draft: Path) -> Course:
+def _course(
+    pupil: _Pupil, spec: FinetuneSpec, trainer: str, data: JobData, placement: Placement, draft: Path
+) -> Course:
     identity, dataset = pupil.question.identity, pupil.dataset
     return Course(
-        pupil.source, identity.revision, identity.label, placement, pupil.digest(spec), spec.rank, spec.alpha, spec.learning_rate,
-        spec.epochs, spec.batch, spec.seed, dataset.learned, dataset.held, dataset.further, draft, data.checkpoint,
+        pupil.source, identity.revision, identity.label, placement, pupil.digest(spec, trainer), spec.rank, spec.alpha, spec.learning_rate,
+        spec.epochs, spec.batch, spec.seed, trainer, dataset.learned, dataset.held, dataset.further, draft, data.checkpoint,
     )  # fmt: skip
 
 
@@ -196,10 +208,10 @@ def _positive(job: Job) -> int | None:
 
 
 def _provenance(
-    job: Job, pupil: _Pupil, spec: FinetuneSpec, learned: Trained, worth: tuple[Worth, Worth], parity: Parity
+    job: Job, pupil: _Pupil, course: Course, learned: Trained, worth: tuple[Worth, Worth], parity: Parity
 ) -> dict[str, Any]:
     """How an adapter came to be."""
-    dataset = pupil.dataset
+    dataset, spec = pupil.dataset, _section(job)
     before, after = worth
     return {
         "job": job.name, **base_note(pupil.question.identity, pupil.folder),
@@ -209,7 +221,7 @@ def _provenance(
             "left_out": dict(dataset.left_out),
         },
         "rows": {"learned": dataset.learned_keys, "held_out": dataset.held_keys},
-        "settings": spec.model_dump(mode="json", exclude={"labels", "licence"}),
+        "settings": spec.model_dump(mode="json", exclude={"labels", "licence"}) | {"trainer": course.trainer},
         "libraries": {"batchinfer": __version__, **learned.libraries},
         "losses": [round(loss, 6) for loss in learned.losses],
         "held_out": {"from": dataset.held_from, "before": asdict(before), "after": asdict(after)},

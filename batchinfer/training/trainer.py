@@ -27,6 +27,7 @@ from batchinfer.engines.devices import Placement
 from batchinfer.engines.models import adapter_rank
 from batchinfer.engines.vllm import adapter_refusal
 from batchinfer.errors import BatchinferError, MissingExtra, ModelError
+from batchinfer.training.answer_tokens import AnswerTokens
 from batchinfer.training.provenance import libraries
 from batchinfer.training.records import Course, HeldRow, LearnedRow, RowScore, Scored, Step, Tokens, Trained
 from batchinfer.training.steps import rate_at, steps_of
@@ -107,7 +108,9 @@ class _Training:
             self._save()
             self._pipe.send(("stopped", None))
             return
-        learned = Trained(tuple(self._losses), self._seconds, tuple(self._before), tuple(self._after), libraries())
+        learned = Trained(
+            tuple(self._losses), self._seconds, tuple(self._before), tuple(self._after), libraries(self._course.trainer)
+        )
         self._pipe.send(("done", learned))
 
     def _go(self) -> None:
@@ -163,34 +166,47 @@ class _Training:
         """Takes all steps that are left. Raises _StopAsked after the step that is under way."""
         course = self._course
         plan = list(steps_of(course.learned, course.batch, course.epochs, course.seed))
+        left, self._count = plan[len(self._losses) :], len(plan)
         self._model.train()
-        saved = began = time.monotonic()
-        before = self._seconds
-        for number, batch in enumerate(plan[len(self._losses) :], len(self._losses) + 1):
-            loss = self._step(batch, rate_at(number, len(plan)) * course.learning_rate)
-            if not math.isfinite(loss):
-                raise ModelError(
-                    f"The loss of step {number:,} is no number any more: take a lower finetune.learning_rate."
-                )
-            self._losses.append(loss)
-            self._seconds = before + time.monotonic() - began
-            self._pipe.send(("step", Step(number, len(plan), loss, self._seconds)))
-            self._heed()
-            if time.monotonic() - saved > SAVED_SECONDS:
-                self._save()
-                saved = time.monotonic()
+        self._saved = time.monotonic()
+        self._began = self._saved - self._seconds
+        if course.trainer == "trl":
+            from batchinfer.training.sft import take_steps
 
-    def _step(self, batch: Sequence[LearnedRow], rate: float) -> float:
-        """One step; returns the loss before it: the mean over the answers' tokens."""
+            take_steps(course, self._model, self._optimizer, left, self._set_rate, self._note_step)
+            return
+        for batch in left:
+            self._set_rate()
+            self._note_step(self._step(batch))
+
+    def _set_rate(self) -> None:
+        """That of the next step."""
+        rate = rate_at(len(self._losses) + 1, self._count) * self._course.learning_rate
         for group in self._optimizer.param_groups:
             group["lr"] = rate
+
+    def _step(self, batch: Sequence[LearnedRow]) -> float:
+        """One step; returns the loss before it: the mean over the answers' tokens."""
         loss = -self._of_answers([(row.prompt, row.answer) for row in batch]).logprobs.mean()
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
         return float(loss.detach())
 
-    def _of_answers(self, rows: Sequence[tuple[Tokens, Tokens]]) -> _Answers:
+    def _note_step(self, loss: float) -> None:
+        """What is to be done after each. Raises ModelError for a loss that is none, and _StopAsked."""
+        number = len(self._losses) + 1
+        if not math.isfinite(loss):
+            raise ModelError(f"The loss of step {number:,} is no number any more: take a lower finetune.learning_rate.")
+        self._losses.append(loss)
+        self._seconds = time.monotonic() - self._began
+        self._pipe.send(("step", Step(number, self._count, loss, self._seconds)))
+        self._heed()
+        if time.monotonic() - self._saved > SAVED_SECONDS:
+            self._save()
+            self._saved = time.monotonic()
+
+    def _of_answers(self, rows: Sequence[tuple[Tokens, Tokens]]) -> AnswerTokens:
         """What the model gives the tokens of answers that follow prompts, row by row in one go."""
         import torch
 
@@ -209,7 +225,7 @@ class _Training:
         logits = self._model(
             input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=most, use_cache=False
         ).logits[:, -most:]
-        return _Answers(logits, goals)
+        return AnswerTokens(logits, goals)
 
     def _scores(self, rows: Sequence[HeldRow]) -> list[RowScore]:
         """Scores of the candidates of each row. Candidates that differ in their last token alone share a pass. Raises _StopAsked."""
@@ -284,30 +300,6 @@ class _Training:
         config = json.loads((draft / "adapter_config.json").read_text(encoding="utf-8"))
         config |= {"target_modules": sorted(config["target_modules"]), "base_model_name_or_path": self._course.label}
         (draft / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
-
-
-class _Answers:
-    """What the model gives the tokens of answers. goals: those tokens, to the right; -1 elsewhere: (rows, tokens)."""
-
-    def __init__(self, logits: Any, goals: Any) -> None:
-        self._logits, self._goals = logits.float(), goals
-
-    @property
-    def logprobs(self) -> Any:
-        """Of all tokens of all answers, in one row."""
-        said = self._logits.log_softmax(-1)
-        known = self._goals >= 0
-        return said[known].gather(-1, self._goals[known].unsqueeze(-1)).squeeze(-1)
-
-    def logprob(self, row: int, answer: Tokens) -> float:
-        """Of a whole answer to that row."""
-        said = self._logits[row, -len(answer) :].double().log_softmax(-1)
-        return math.fsum(float(said[place, token]) for place, token in enumerate(answer))
-
-    def is_greedy(self, row: int, answer: Tokens) -> bool:
-        """Whether each token of an answer to that row is the likeliest in its place."""
-        likeliest: list[int] = self._logits[row, -len(answer) :].argmax(-1).tolist()
-        return likeliest == list(answer)
 
 
 def load_base(source: str, revision: str | None) -> Any:

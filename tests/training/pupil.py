@@ -22,7 +22,7 @@ def course(folder: Path, label: str) -> Course:
     draft = folder / "draft"
     draft.mkdir(parents=True)
     return Course(
-        "a model", None, label, Placement(cores=(0,)), "digest", 8, 16, 5e-4, 1, 8, 0, LEARNED, HELD, [], draft,
+        "a model", None, label, Placement(cores=(0,)), "digest", 8, 16, 5e-4, 1, 8, 0, "plain", LEARNED, HELD, [], draft,
         folder / "finetune.pt",
     )  # fmt: skip
 

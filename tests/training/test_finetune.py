@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tempfile
 from collections.abc import Sequence
@@ -12,14 +13,16 @@ import pytest
 
 from batchinfer.core.locks import lock
 from batchinfer.engines import models
+from batchinfer.engines.devices import Gpu, Placement
 from batchinfer.engines.models import folder_digest
-from batchinfer.errors import BatchinferError, Busy, ModelError, SpecError, UsageError
+from batchinfer.errors import BatchinferError, Busy, MissingExtra, ModelError, SpecError, UsageError
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Options
 from batchinfer.training import finetune as module
 from batchinfer.training.finetune import FinetuneReport, finetune
 from batchinfer.training.merge import merge_adapter
 from batchinfer.training.parity import Parity
+from batchinfer.training.provenance import libraries
 from batchinfer.training.records import Course, HeldRow, Trained
 from tests.factories import PretendTokenizer, World, write
 from tests.training import pupil
@@ -96,6 +99,7 @@ def test_what_is_kept(world: World, stage: Stage) -> None:
         {"answer": 60},
     )
     assert (len(note["rows"]["learned"]), len(note["rows"]["held_out"])) == (len(course.learned), len(course.held))
+    assert note["settings"]["trainer"] == course.trainer == "plain"
     assert (note["settings"]["seed"], note["losses"], note["libraries"]["peft"]) == (0, [2.0, 1.0], "1")
     assert note["held_out"]["after"]["accuracy"] == report.after.accuracy
     assert note["parity"] == {"rows": report.parity.rows, "largest": 0.001, "bound": 0.02}
@@ -123,7 +127,7 @@ def test_the_same_training_makes_the_same_files(world: World, stage: Stage) -> N
     assert len(adapters(world)) == 1
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"rank": 4}, {"epochs": 1}, {"holdout": 0.5}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"rank": 4}, {"epochs": 1}, {"holdout": 0.5}, {"trainer": "trl"}])
 def test_another_training_has_another_checkpoint(world: World, stage: Stage, change: dict[str, Any]) -> None:
     """What was saved of one is not taken up by another."""
     train(world)
@@ -192,9 +196,49 @@ def test_no_memory_no_training(world: World, stage: Stage, monkeypatch: pytest.M
 def test_other_libraries_begin_anew(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint of another torch or peft is not gone on with."""
     train(world)
-    monkeypatch.setattr(module, "libraries", lambda: {"peft": "0.1"})
+    monkeypatch.setattr(module, "libraries", lambda _: {"peft": "0.1"})
     train(world)
     assert len({course.digest for course in stage.courses}) == 2
+
+
+GPU = Placement(gpus=(Gpu("0", "uuid", "H200", 0),))
+
+
+@pytest.mark.parametrize(
+    ("settings", "placement", "expected"),
+    [
+        ({}, Placement(cores=(0,)), "plain"),
+        ({}, GPU, "trl"),
+        ({"trainer": "plain"}, GPU, "plain"),
+        ({"trainer": "trl"}, Placement(cores=(0,)), "trl"),
+    ],
+    ids=["CPU", "GPU", "GPU, plain", "CPU, TRL"],
+)
+def test_who_takes_the_steps(
+    world: World,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    placement: Placement,
+    expected: str,
+) -> None:
+    """TRL on a GPU and the plain loop on CPUs, unless the job says; an adapter tells by whom and with which version."""
+    monkeypatch.setattr(module, "place_here", lambda *_: [placement])
+    monkeypatch.setattr(module, "check_room", lambda *_: None)
+    report = train(world.changed(finetune=LABELS | settings))
+    note = json.loads((world.job.folder / report.adapter / "provenance.json").read_text(encoding="utf-8"))
+    assert note["settings"]["trainer"] == stage.courses[0].trainer == expected
+    assert ("trl" in libraries(expected)) == (expected == "trl")
+
+
+def test_trl_that_is_not_installed(world: World, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is named before anything else is done, and so is how to do without."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "trl" else object())
+    with pytest.raises(
+        MissingExtra, match=r"finetune\.trainer is plain, is not installed: pip install 'batchinfer-cache\[trl\]'"
+    ):
+        train(world.changed(finetune=LABELS | {"trainer": "trl"}))
+    assert not stage.courses
 
 
 def test_a_job_without_the_section(world: World) -> None:
@@ -214,6 +258,7 @@ def test_a_job_without_the_section(world: World) -> None:
         ({"finetune": {"labels": {"job": "other", "path": "a"}}}, "needs job or path, and not both"),
         ({"finetune": {"labels": "people"}}, "finetune.labels"),
         ({"finetune": {"rank": 0}}, "finetune.rank"),
+        ({"finetune": {"trainer": "mine"}}, "finetune.trainer"),
         ({"finetune": {"holdout": 1}}, "finetune.holdout"),
     ],
 )
