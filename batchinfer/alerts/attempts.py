@@ -170,7 +170,11 @@ def _has_died(data: JobData, attempt: LastAttempt) -> bool:
 def note_failure(data: JobData, began_at: datetime, said: str) -> None:
     """Notes that a run failed which could not note that itself. began_at: when it was started; UTC. Raises StoreError."""
     found = read_attempt(data)
-    if found is None or not data.folder.is_dir() or (found.ended_at is not None and found.ended_at >= began_at):
+    if (
+        found is None
+        or found.status is AttemptStatus.RUNNING
+        or (found.ended_at is not None and found.ended_at >= began_at)
+    ):
         return
     write_attempt(data, found.ended(AttemptStatus.FAILED, datetime.now(UTC), said))
 

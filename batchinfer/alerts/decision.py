@@ -102,8 +102,9 @@ def _for_rule(
 
 def _marked_troubles(rule: AlertRule, memory: AlertMemory, standing: Standing, now: datetime) -> list[_Marked]:
     marked = [_Marked(each, _marker(each, standing)) for each in standing.troubles]
-    stale = stale_trouble(rule, fresh_since(standing, memory.doubted, now), now)
-    return marked if stale is None else [*marked, _Marked(stale, str(iso(stale.since)))]
+    fresh = fresh_since(standing, memory.doubted, now)
+    stale = stale_trouble(rule, fresh, now)
+    return marked if stale is None else [*marked, _Marked(stale, str(iso(fresh)))]  # whatever limit passed
 
 
 def _marker(trouble: Trouble, standing: Standing) -> str:

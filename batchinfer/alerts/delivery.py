@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from batchinfer.alerts.notes import AlertMemory, PendingAlert
 from batchinfer.alerts.outcome import Outcome
 
-ROUND_SECONDS = 8.0  # for all receivers together
+ROUND_SECONDS = 6.0  # for all receivers together; a run may be held up for ten
 MOST_AT_ONCE = 8  # receivers
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=6)  # between two tries
 REFUSED_FOR = timedelta(days=3)  # after which what a receiver refuses is given up

@@ -16,7 +16,7 @@ from typing import Any, Self
 from batchinfer.alerts.attempts import moment
 from batchinfer.alerts.rules import AlertKind, Receiver, receiver_key, receiver_of
 from batchinfer.core.clock import iso
-from batchinfer.core.files import why_damaged, write_atomically
+from batchinfer.core.files import why_damaged, why_unread, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.locks import lock_in_turn
 from batchinfer.core.records import Info
@@ -122,13 +122,6 @@ class AlertMemory:
             "doubted": None if self.doubted is None else [iso(each) for each in self.doubted],
         }
 
-    def with_own(self, own: AlertMemory) -> AlertMemory:
-        """The file's, and what a process remembers that could not write it."""
-        known = {(each.id, each.key) for each in own.pending}
-        told = {key: _newest(self.told.get(key, ()), own.told.get(key, ())) for key in {**self.told, **own.told}}
-        pending = (*(each for each in self.pending if (each.id, each.key) not in known), *own.pending)
-        return replace(self, told=told, pending=pending, doubted=self.doubted or own.doubted)
-
 
 def without_messages(memory: AlertMemory) -> AlertMemory:
     """The same without the sentences of what is still to be told, which may quote anything."""
@@ -141,10 +134,6 @@ def _without_message(body: str) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
-def _newest(ours: tuple[Told, ...], own: tuple[Told, ...]) -> tuple[Told, ...]:
-    return tuple({each.kind: each for each in (*ours, *own)}.values())
-
-
 class AlertNotes:
     """Reads and changes a job's alerts.json."""
 
@@ -152,26 +141,27 @@ class AlertNotes:
         """info: told what is wrong with the file."""
         self._data, self._info = data, info
         self._path = data.folder / "alerts.json"
-        self._own = AlertMemory()  # what could not be written
+        self._own = _Own()
         self._said: set[str] = set()
 
     @property
     def is_there(self) -> bool:
         """Whether anything is known of alerts."""
-        return self._own != AlertMemory() or self._path.exists()
+        return self._own.memory is not None or self._path.exists()
 
     def read(self) -> AlertMemory:
         """As of now. A file that is damaged is said, and begun anew by who changes it next."""
+        return self._own.beside(self._file())
+
+    def _file(self) -> AlertMemory:
         try:
-            found = AlertMemory.of(json.loads(self._path.read_bytes()))
+            return AlertMemory.of(json.loads(self._path.read_bytes()))
         except FileNotFoundError:
-            found = AlertMemory()
+            return AlertMemory()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
-            self._say(
-                f"{self._path} is damaged: {why_damaged(exc)}. It is begun anew: what was told may be told again."
-            )
-            found = AlertMemory()
-        return found if self._own == AlertMemory() else found.with_own(self._own)
+            why = why_unread(exc) if isinstance(exc, OSError) else why_damaged(exc)
+            self._say(f"{self._path} cannot be used: {why}. It is begun anew: what was told may be told again.")
+            return AlertMemory()
 
     def change(self, change: Callable[[AlertMemory], AlertMemory]) -> AlertMemory:
         """What is known after a change, which is written where that is possible. Raises nothing."""
@@ -180,16 +170,17 @@ class AlertNotes:
                 with lock_in_turn(
                     self._data.folder / "alerts.lock", "noting alerts", info=_quiet, patience=PATIENCE_SECONDS
                 ):
-                    return self._write(change(before := self.read()), before)
+                    before = self.read()
+                    return self._write(change(before), before)
             except BatchinferError as exc:
                 self._say(f"{exc} Alerts are remembered by this process alone.")
-        self._own = change(self.read())
-        return self._own
+        before = self.read()
+        return self._own.remember(change(before), before)
 
     def _write(self, after: AlertMemory, before: AlertMemory) -> AlertMemory:
-        if after != before or self._own != AlertMemory():
+        if after != before or self._own.memory is not None:
             write_atomically(self._path, json.dumps(after.to_json(), indent=2, ensure_ascii=False).encode())
-            self._own = AlertMemory()
+            self._own = _Own()
         return after
 
     def _say(self, text: str) -> None:
@@ -197,6 +188,44 @@ class AlertNotes:
             self._said.add(text)
             with contextlib.suppress(OSError):
                 self._info(text)
+
+
+class _Own:
+    """What a process remembers that cannot write the file, beside what others write there.
+
+    memory: what it knows; None as long as it had to remember nothing.
+    """
+
+    def __init__(self) -> None:
+        self.memory: AlertMemory | None = None
+        self._settled: set[tuple[str, str]] = set()  # what it has told, or dropped, by event and receiver
+        self._from_file: set[tuple[str, str]] = set()
+
+    def beside(self, file: AlertMemory) -> AlertMemory:
+        """Both together: what others told meanwhile is not told again, nor what this process told."""
+        there = {(each.id, each.key) for each in file.pending}
+        gone, self._from_file = self._from_file - there, self._from_file | there
+        if self.memory is None:
+            return file
+        own = [each for each in self.memory.pending if (each.id, each.key) not in gone]
+        known = {(each.id, each.key) for each in own} | self._settled
+        told = {
+            key: _newest(file.told.get(key, ()), self.memory.told.get(key, ()))
+            for key in {**file.told, **self.memory.told}
+        }
+        pending = (*(each for each in file.pending if (each.id, each.key) not in known), *own)
+        return AlertMemory(told, pending, file.doubted or self.memory.doubted)
+
+    def remember(self, after: AlertMemory, before: AlertMemory) -> AlertMemory:
+        """Keeps what is known after a change."""
+        left = {(each.id, each.key) for each in after.pending}
+        self._settled |= {(each.id, each.key) for each in before.pending} - left
+        self.memory = after
+        return after
+
+
+def _newest(ours: tuple[Told, ...], own: tuple[Told, ...]) -> tuple[Told, ...]:
+    return tuple({each.kind: each for each in (*ours, *own)}.values())
 
 
 def _quiet(_text: str) -> None:

@@ -60,10 +60,11 @@ class Standing:
 
     @property
     def rules(self) -> tuple[AlertRule, ...]:
-        """Those of the last run here; where none ran, as on a copy, those that were published."""
-        if self.attempt is not None:
-            return self.attempt.rules
-        return () if self.published is None else self.published.rules
+        """Those of the last run here, or of what was published since, as on a copy of what runs elsewhere."""
+        attempt, published = self.attempt, self.published
+        if attempt is not None and (published is None or published.made_at < attempt.began_at):
+            return attempt.rules
+        return () if published is None else published.rules
 
 
 class StandingReader:

@@ -13,6 +13,7 @@ from batchinfer.cli.cascade import print_cascade_plan
 from batchinfer.cli.common import (
     cell,
     counted,
+    data_dir,
     dim,
     emit,
     format_option,
@@ -26,6 +27,7 @@ from batchinfer.cli.common import (
     table,
     tell,
     teller,
+    warn,
     yes_option,
 )
 from batchinfer.cli.costs import tell_ledger
@@ -33,9 +35,10 @@ from batchinfer.cli.summary import print_candidate, print_published, print_repor
 from batchinfer.cli.values import Integer, Positive
 from batchinfer.core.columns import query_text
 from batchinfer.core.cost import money_text
-from batchinfer.errors import BatchinferError, GateFailed, UsageError
+from batchinfer.errors import BatchinferError, GateFailed, SpecError, UsageError
 
 if TYPE_CHECKING:
+    from batchinfer.core.home import JobData
     from batchinfer.job.reader import Job
     from batchinfer.planning.estimate import PlanReport
 
@@ -166,7 +169,7 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
     from batchinfer.pipeline.run import run
     from batchinfer.planning.prepare import Options
 
-    opened, data = open_job(job)
+    opened, data = open_job(job) if limit else _open_to_run(job)
     options = Options(
         input=input_path, limit=limit, max_hours=max_hours, budget=budget, stop_seconds=stop_seconds, publish=not no_publish,
         retry_failed=retry_failed,
@@ -183,6 +186,18 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
         tell_ledger(ledger)
 
     emit(report.to_json() | {"ledger": ledger.to_json()}, as_json, text)
+
+
+def _open_to_run(job: str) -> tuple[Job, JobData]:
+    """The job; if its file is wrong, whoever is to know that no run began is told. Raises SpecError."""
+    try:
+        return open_job(job)
+    except SpecError as exc:
+        from batchinfer.pipeline.attempt import tell_bad_job_file
+
+        if exc.listed:
+            tell_bad_job_file(data_dir(), Path(exc.listed[0].file), exc, warn)
+        raise
 
 
 @click.command("publish")

@@ -6,14 +6,15 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchinfer.alerts.attempts import AttemptStatus, LastAttempt, read_attempt, write_attempt
+from batchinfer.alerts.attempts import AttemptStatus, LastAttempt, note_failure, read_attempt, write_attempt
 from batchinfer.alerts.desk import AlertDesk
 from batchinfer.alerts.rules import AlertKind, AlertRule, missing_secrets, read_rules
 from batchinfer.alerts.standing import StandingReader
 from batchinfer.alerts.textfile import write_metrics_file
-from batchinfer.core.home import JobData
+from batchinfer.core.home import JobData, job_names
 from batchinfer.core.person import SaidNo
 from batchinfer.core.records import Info
 from batchinfer.core.signals import meant
@@ -36,6 +37,18 @@ def tell_missing_secrets(job: Job, environment: Mapping[str, str], info: Info) -
     """Says whom nothing can be told as things are."""
     for sentence in missing_secrets(alert_rules(job), environment):
         info(f"alerts: {sentence}")
+
+
+def tell_bad_job_file(root: Path, path: Path, error: BatchinferError, info: Info) -> None:
+    """Tells that a run could not begin since the job file is wrong, by the rules that it had when it ran last."""
+    for name in job_names(root) if root.is_dir() else ():
+        data = JobData(root, name)
+        with contextlib.suppress(BatchinferError):
+            if data.record().get("job_file") == str(path):
+                note_failure(data, _now(), _sentence(error))
+                desk = AlertDesk(data, info, runs_commands=True)
+                desk.look()
+                desk.deliver()
 
 
 class Attempt:

@@ -135,6 +135,16 @@ def test_replicas_name_what_goes_stale_alike() -> None:
     assert here.ids == there.ids
 
 
+def test_another_limit_is_not_another_event() -> None:
+    """Who shortens or lengthens the limit of what is stale already is not told again."""
+    job, told = WeeklyJob(), Told()
+    job.ends(DONE, START)
+    for days, limit in ((9, 8), (10, 4), (11, 10)):
+        told.rules = (rule(stale_after=limit * DAY, remind_after=30 * DAY),)
+        told.look(job.standing, START + days * DAY)
+    assert told.told == [(9, "stale", 0)]
+
+
 def test_going_stale_again_is_another_event() -> None:
     """The same version that goes stale twice, since runs between found nothing new, is told under two ids."""
     told = weekly(

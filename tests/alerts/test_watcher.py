@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from batchinfer.alerts import delivery
 from batchinfer.alerts import watcher as watcher_module
-from batchinfer.alerts.attempts import AttemptStatus, note_failure, read_attempt
+from batchinfer.alerts.attempts import AttemptStatus, note_failure, read_attempt, write_attempt
 from batchinfer.alerts.desk import AlertDesk
 from batchinfer.alerts.notes import PendingAlert
 from batchinfer.alerts.outcome import Outcome
@@ -127,6 +128,35 @@ def test_a_folder_that_cannot_be_written(world: World, monkeypatch: pytest.Monke
     assert (len(noted.ids), third.ids) == (1, [])
 
 
+def test_what_others_left_undelivered_in_a_folder_that_cannot_be_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once by this process, and not at all where the one that left it told it meanwhile."""
+    desk = AlertDesk(world.data, lambda _: None, runs_commands=False, send=Told())
+    desk.look()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    first, second, refused = Told(), Told(), list[str]()
+
+    def refuses(alert: PendingAlert, _seconds: float) -> Outcome:
+        refused.append(alert.id)
+        return Outcome(said="it answered 500.")
+
+    later = AlertWatcher(world.data.root, lambda _: None, runs_commands=False, send=refuses)
+    later.round()
+    for watcher in [watching(world.data.root, first)] * 3:
+        watcher.round()
+    assert len(first.ids) == len(refused) == 1
+    monkeypatch.undo()
+    desk.deliver()
+    assert json.loads((world.data.folder / "alerts.json").read_bytes())["pending"] == []
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    later._send = second
+    for desk in later._desks.values():
+        desk._send = second
+        desk.deliver(datetime.now(UTC) + timedelta(hours=1))
+    assert second.ids == []
+
+
 def test_a_run_that_finds_nothing_new_makes_it_fresh(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +173,16 @@ def test_a_run_that_finds_nothing_new_makes_it_fresh(
     watching(other, there).round()
     assert [[data["event"] for data in told.data] for told in (here, there)] == [["stale", "recovered"]] * 2
     assert here.ids[1] == there.ids[1]
+
+
+def test_a_folder_that_was_once_run_in(world: World, tmp_path: Path) -> None:
+    """What was published since by another machine says who is told, and not what a run here said long ago."""
+    attempt = read_attempt(world.data)
+    assert attempt is not None
+    write_attempt(world.data, replace(attempt, began_at=datetime(2020, 1, 1, tzinfo=UTC), rules=()))
+    assert len(StandingReader(world.data).read().rules) == 1
+    write_attempt(world.data, replace(attempt, rules=()))
+    assert StandingReader(world.data).read().rules == ()
 
 
 def test_what_serves_starts_no_programs(tmp_path: Path) -> None:
@@ -180,7 +220,7 @@ def test_one_job_does_not_keep_others_from_being_looked_at(world: World, monkeyp
     assert len(told.ids) == 1
     assert said[0] == "Alerts of broken cannot be looked after: out of order"
     assert said[1].endswith(
-        "alerts.json is damaged: it is not JSON. It is begun anew: what was told may be told again."
+        "alerts.json cannot be used: it is not JSON. It is begun anew: what was told may be told again."
     )
     assert said[2:] == ["http://127.0.0.1:9 was told of shop."]
 

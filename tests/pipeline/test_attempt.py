@@ -30,7 +30,7 @@ from batchinfer.planning.prepare import Options
 from batchinfer.versions.manifest import Manifest
 from tests.alerts.made import SECRET, START, hanging_receiver, web_receiver
 from tests.factories import LENIENT, Quiet, Templates, World, imports_job, model_job
-from tests.tiny import RecordingConsole, press
+from tests.tiny import Cli, RecordingConsole, press
 
 if TYPE_CHECKING:
     from batchinfer.engines.protocol import Engine
@@ -225,6 +225,34 @@ def looked(world: World) -> None:
     desk = AlertDesk(world.data, lambda _: None, runs_commands=False)
     desk.look()
     desk.deliver()
+
+
+def test_a_job_file_that_is_wrong_is_told(
+    world: World, told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`run` tells it by the rules of the last run, once; one that another run is at, or of a job that never ran, is let be."""
+    cli = Cli(monkeypatch, capsys, world.data.root)
+    world.run()
+    text = world.job.path.read_text()
+    world.job.path.write_text(text + "colour: red\n")
+    for _ in range(2):
+        assert cli("run", world.job.path).code == 2
+    [failed] = told
+    assert failed["event"] == "failed"
+    assert "colour: there is no such field" in failed["message"]
+    assert cli("plan", world.job.path).code == cli("run", world.job.path, "--limit", 1).code == 2
+    world.job.path.write_text(text)
+    assert cli("run", world.job.path).code == 0
+    assert events(told) == ["failed", "recovered"]
+    with world.data.run_lock("a test"):
+        write_attempt(world.data, LastAttempt(AttemptStatus.RUNNING, START, rules=read_rules_of(world)))
+        world.job.path.write_text(text + "colour: red\n")
+        assert cli("run", world.job.path).code == 2
+    assert len(told) == 2
+    other = world.job.folder.parent / "other.yaml"
+    other.write_text("name: [")
+    assert cli("run", other).code == 2
+    assert len(told) == 2
 
 
 def test_a_new_job_that_cannot_begin_is_told_and_leaves_nothing(
