@@ -192,8 +192,17 @@ def forget_said(data: JobData) -> None:
 
 def moment(text: str) -> datetime:
     """A time as files have it, in UTC. Raises ValueError or TypeError."""
-    found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    return in_utc(datetime.fromisoformat(text))
+
+
+def in_utc(time: datetime) -> datetime:
+    """The same time in UTC; one without a zone is in UTC already, and one at the end of all times keeps its digits."""
+    if time.tzinfo is None:
+        return time.replace(tzinfo=UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        return time.replace(tzinfo=UTC)
 
 
 def _file(data: JobData) -> Path:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.alerts.attempts import LastAttempt, Trouble, moment, read_attempt
+from batchinfer.alerts.attempts import LastAttempt, Trouble, in_utc, moment, read_attempt
 from batchinfer.alerts.rules import AlertRule, read_rules
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError
@@ -97,8 +97,16 @@ def published_facts(manifest: Manifest) -> PublishedFacts | None:
     if manifest.version is None:
         return None
     rules = read_rules(json.loads(manifest.spec.sections.get("alerts", "[]")))
-    made_at = manifest.created_at
-    return PublishedFacts(manifest.version, made_at.replace(tzinfo=made_at.tzinfo or UTC).astimezone(UTC), rules)
+    return PublishedFacts(manifest.version, in_utc(manifest.created_at), rules)
+
+
+def pinned_facts(data: JobData) -> PublishedFacts | None:
+    """Of the version that is pinned, if one is, and can be read."""
+    try:
+        pinned = pointers.pinned(data)
+        return None if pinned is None else published_facts(Manifest.read(folders.folder_of(data, pinned)))
+    except BatchinferError:
+        return None
 
 
 def _published(data: JobData) -> PublishedFacts | None:

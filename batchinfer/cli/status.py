@@ -32,8 +32,9 @@ def status_(jobs: tuple[str, ...], as_json: bool) -> None:
     lines = overview(data_dir(), [_named(job) for job in jobs], now)
 
     def cells(line: JobLine) -> list[object]:
+        version = f"{line.version} (pinned)" if line.pinned else line.version
         return [
-            line.job, line.health, line.version, None if line.age is None else long_ago(line.age),
+            line.job, line.health, version, None if line.age is None else long_ago(line.age),
             time_in_zone(line.last_run, line.timezone, now) + (f", {line.last_status}" if line.last_status else ""),
             time_in_zone(line.next_run, line.timezone, now) if line.timezone else None,
         ]  # fmt: skip

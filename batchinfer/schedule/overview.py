@@ -11,6 +11,7 @@ from typing import Any
 
 from batchinfer.alerts.attempts import AttemptStatus
 from batchinfer.alerts.health import Health, job_health
+from batchinfer.alerts.standing import pinned_facts
 from batchinfer.core.clock import iso
 from batchinfer.core.home import Data, job_names
 from batchinfer.errors import BatchinferError, NotFound
@@ -25,7 +26,8 @@ class JobLine:
 
     job: its name.
     health: in a word.
-    version: that was published last; None if there is none.
+    version: that is served, so the pinned one, else the one that was published last; None if there is none.
+    pinned: whether a pin says so.
     age: since that was made; None without one.
     fresh_at: when a run ended well last, or a person published; UTC, None if never.
     stale_after: the limit of its alerts; None without one.
@@ -41,6 +43,7 @@ class JobLine:
     job: str
     health: Health
     version: int | None
+    pinned: bool
     age: timedelta | None
     fresh_at: datetime | None
     stale_after: timedelta | None
@@ -55,7 +58,8 @@ class JobLine:
     def to_json(self) -> dict[str, Any]:
         """Times in RFC 3339, lengths of time in seconds."""
         return {
-            "job": self.job, "version": self.version, "age_seconds": None if self.age is None else round(self.age.total_seconds()),
+            "job": self.job, "version": self.version, "pinned": self.pinned,
+            "age_seconds": None if self.age is None else round(self.age.total_seconds()),
             "last_run": iso(self.last_run), "next_run": iso(self.next_run), "health": self.health,
             "last_status": self.last_status, "fresh_at": iso(self.fresh_at),
             "stale_after_seconds": None if self.stale_after is None else round(self.stale_after.total_seconds()),
@@ -80,16 +84,17 @@ def overview(root: Path, names: Sequence[str], now: datetime) -> list[JobLine]:
 
 
 def _line(root: Path, name: str, schedule: ScheduleSpec | None, now: datetime) -> JobLine:
-    found = job_health(Data(root).of(name), now)
-    published = found.standing.published
+    data = Data(root).of(name)
+    found, pinned = job_health(data, now), pinned_facts(data)
+    served = pinned or found.standing.published
     undelivered = {
         each.key: f"{each.receiver.name} {'was given up' if each.given_up else 'could not be told yet'}: {each.said}"
         for each in found.pending
         if each.said
     }
     return JobLine(
-        job=name, health=found.health, version=None if published is None else published.version,
-        age=None if published is None else max(now - published.made_at, timedelta()),
+        job=name, health=found.health, version=None if served is None else served.version, pinned=pinned is not None,
+        age=None if served is None else max(now - served.made_at, timedelta()),
         fresh_at=found.fresh_at, stale_after=found.stale_after, last_run=found.last_run_at, last_status=found.last_status,
         next_run=None if schedule is None else next(schedule.times_after(now), None),
         timezone=None if schedule is None else schedule.timezone, wrong=found.wrong,

@@ -19,6 +19,7 @@ from batchinfer.alerts import delivery
 from batchinfer.alerts import watcher as watcher_module
 from batchinfer.alerts.attempts import AttemptStatus, note_failure, read_attempt, write_attempt
 from batchinfer.alerts.desk import AlertDesk
+from batchinfer.alerts.health import job_health
 from batchinfer.alerts.notes import PendingAlert
 from batchinfer.alerts.outcome import Outcome
 from batchinfer.alerts.standing import StandingReader
@@ -239,6 +240,31 @@ def test_damaged_files_of_a_job(world: World) -> None:
     told = Told()
     watching(data.root, told).round()
     assert [each["event"] for each in told.data] == ["stale"]
+
+
+EARLY, LATE = "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"  # no other zone has them
+ODD = ["", "null", "[]", "7", '"x"', "{}", "[" * 100_000, "\ud800", '{"format": 1}']
+ATTEMPTS: list[dict[str, Any]] = [
+    {"status": "done", "began_at": 7}, {"status": "done", "began_at": EARLY, "troubles": 7},
+    {"status": "failed", "began_at": LATE, "troubles": [{"kind": "failed", "since": EARLY, "said": 3}]},
+    {"status": "running", "began_at": "2026-01-01", "host": 7, "alerts": [{"on": 3}], "run_id": []},
+]  # fmt: skip
+NOTES: list[dict[str, Any]] = [
+    {"told": 7, "pending": []}, {"told": {"x": [7]}, "pending": []}, {"told": {}, "pending": [{"id": 1}]},
+    {"told": {"x": [{"kind": "failed", "marker": None, "reminders": "9"}]}, "pending": [], "doubted": [LATE, EARLY]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["last_attempt.json", "alerts.json", "last_run.json"])
+def test_whatever_a_file_holds(world: World, name: str) -> None:
+    """A file that says nothing, or anything at all, ends no look, and neither times at the ends of all times."""
+    contents = {"last_attempt.json": ATTEMPTS, "alerts.json": NOTES}.get(name, [{"finished_at": LATE}])
+    for content in [*ODD, *map(json.dumps, contents)]:
+        (world.data.folder / name).write_bytes(content.encode(errors="surrogatepass"))
+        said = list[str]()
+        watching(world.data.root, Told(), said).round()
+        assert not [text for text in said if "cannot be looked after" in text], content
+        assert job_health(world.data, datetime.now(UTC)).standing.job == "shop"
 
 
 def test_a_failure_that_the_run_could_not_note(world: World) -> None:

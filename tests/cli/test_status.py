@@ -120,6 +120,19 @@ def test_health_has_a_colour(batchinfer: Cli, data: JobData, monkeypatch: pytest
     assert styles["shop"] == ""
 
 
+def test_the_version_is_the_one_that_clients_get(batchinfer: Cli, data: JobData, shop: Callable[..., Path]) -> None:
+    """A pin decides it, and is told; a damaged pin is none."""
+    shop(serve={"max_age": "5m"})
+    assert batchinfer("run", "shop").code == 0
+    assert batchinfer("pin", "shop", 1).code == 0
+    [line] = batchinfer("status", "--json").json
+    assert (line["version"], line["pinned"], line["health"]) == (1, True, "ok")
+    assert "1 (pinned)" in batchinfer("status").out
+    (data.folder / "PIN").write_text("?")
+    [line] = batchinfer("status", "--json").json
+    assert (line["version"], line["pinned"]) == (2, False)
+
+
 def test_a_folder_that_is_read_only_or_a_copy(batchinfer: Cli, data: JobData, tmp_path: Path) -> None:
     """Nothing is written; a copy says what it has; a job is known by its file, too."""
     before = sorted(path.name for path in data.folder.iterdir())
