@@ -97,8 +97,9 @@ def processor_seconds(parent: int) -> float:
 
 
 def _worker(parent: int) -> str:
+    """The one that answers, among the children of a service."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
-    [worker] = [child for child in children if b"collector" not in Path(f"/proc/{child}/cmdline").read_bytes()]
+    [worker] = [child for child in children if b" worker-" in Path(f"/proc/{child}/cmdline").read_bytes()]
     return worker
 
 

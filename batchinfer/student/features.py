@@ -142,7 +142,7 @@ def _sums(words: Sequence[str]) -> tuple[U64, npt.NDArray[np.bool_]]:
     """Of words with one space before, between and behind: the sums up to each character, and which is a space."""
     codes = np.frombuffer(f" {' '.join(words)} ".encode("utf-32-le", "surrogatepass"), np.uint32)
     sums = np.zeros(len(codes) + 1, np.uint64)
-    np.cumsum(codes * _UP[: len(codes)], out=sums[1:])
+    np.add.accumulate(codes * _UP[: len(codes)], out=sums[1:])
     return sums, codes == SPACE
 
 

@@ -28,7 +28,7 @@ from batchinfer.student.student import Student
 from batchinfer.versions import folders
 from batchinfer.versions import student as students
 from batchinfer.versions.follow import Follower
-from batchinfer.versions.layout import STUDENT
+from batchinfer.versions.layout import MANIFEST, STUDENT
 from batchinfer.versions.student import MissAnswers
 from tests.damage import Damage, cut, edit_manifest, flipped, made_to_fit, next_version, point, without
 from tests.embedded import embeddings_in
@@ -166,6 +166,18 @@ def test_answered_misses_are_recorded(world: World, tmp_path: Path) -> None:
         assert [server.lookup("shop", text=text).status for text in (SURE, UNSURE)] == [200, 404]
         expected = {f'{{"text":"{SURE}"}}': 1, f'{{"text":"{UNSURE}"}}': 1}
         eventually(lambda: found(world.data) == expected, server.said)
+
+
+@pytest.mark.long
+def test_how_the_one_before_turned_out_is_a_metric(world: World, tmp_path: Path) -> None:
+    """Of its answers to live queries those that the model has answered since, and those of them that the model gave, too."""
+    folder = folders.folder_of(world.data, 1)
+    said = json.loads((folder / MANIFEST).read_bytes())["student"]
+    edit_manifest(folder, student=said | {"before": {"answered": 40, "right": 37}})
+    point(world.data, 1)
+    with serving(world.data.root, tmp_path / "server") as server:
+        found = [server.metric(f"batchinfer_student_{name}", job="shop") for name in ("checked", "right")]
+    assert found == [40, 37]
 
 
 def test_the_command(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
