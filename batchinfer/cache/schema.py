@@ -12,7 +12,6 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.core.clock import now, shown
-from batchinfer.core.cost import Cost
 from batchinfer.core.database import one
 from batchinfer.core.records import Answer, Failure, Prediction, Provenance
 from batchinfer.core.sql import literal
@@ -190,10 +189,10 @@ FAILURE_SCHEMA = pa.schema(
 )  # fmt: skip
 
 
-def note_used(db: duckdb.DuckDBPyConnection, run_id: int | None, used: Cost | None) -> None:
-    """Writes what a run used so far, if anybody counts it, so that it is known of one that is killed, too."""
-    if used is not None:
-        db.execute("UPDATE runs SET report = ? WHERE run_id = ?", [json.dumps({"cost": used.to_json()}), run_id])
+def note_used(db: duckdb.DuckDBPyConnection, run_id: int | None, used: Mapping[str, Any] | None) -> None:
+    """Writes what a run used and made so far, if anybody counts it, so that it is known of one that is killed, too."""
+    if used:
+        db.execute("UPDATE runs SET report = ? WHERE run_id = ?", [json.dumps(used), run_id])
 
 
 def generation_row(answer: Answer, provenance: Provenance) -> dict[str, Any]:

@@ -37,7 +37,6 @@ from batchinfer.cache.schema import (
     note_used,
 )
 from batchinfer.core.clock import iso, now
-from batchinfer.core.cost import Cost
 from batchinfer.core.database import database_file, detach, duckdb_errors, one, transaction
 from batchinfer.core.duckdb_paths import database_place
 from batchinfer.core.files import os_errors
@@ -200,7 +199,7 @@ class Store:
 
     def commit(
         self, answers: Sequence[Answer], failures: Sequence[tuple[Failure, Mapping[str, Any]]], provenance: Provenance, *,
-        replace: bool, used: Cost | None = None,
+        replace: bool, used: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """One chunk, in one transaction.
 
@@ -208,7 +207,7 @@ class Store:
         failures: those, and prompts that got no generation, each with its query.
         provenance: the same for all.
         replace: keys may be there already (a refresh).
-        used: what the run used so far, which is known then even if it is killed.
+        used: what the run used and made so far, which is known then even if it is killed.
         """
         new = pieces.NewTexts()
         generations = [new.short(generation_row(answer, provenance)) for answer in answers]

@@ -35,15 +35,17 @@ def cost_rows(report: RunReport) -> list[tuple[str, str]]:
 def run_costs(report: Mapping[str, Any]) -> dict[str, str | None]:
     """Cells of the table of runs: what one cost, and what its version answered."""
     cost, served = Cost.of(report.get("cost")), report.get("served") or {}
-    currency = "" if cost is None or cost.currency is None else cost.currency
-    sums = {
-        "cost": None if cost is None else cost.money,
-        "for 1,000 look-ups": served.get("money_per_1000"),
-        "live calls": served.get("live_money") or None,
+    lookups, currency = served.get("lookups"), served.get("currency")
+    return {
+        "cost": None if cost is None else _sum(cost.money, cost.currency),
+        "look-ups": f"{lookups:,}" if lookups else None,
+        "for 1,000 look-ups": _sum(served.get("money_per_1000"), currency),
+        "live calls": _sum(served.get("live_money") or None, currency),
     }
-    texts = {name: None if money is None else money_text(money, currency) for name, money in sums.items()}
-    lookups = served.get("lookups")
-    return {"cost": texts.pop("cost"), "look-ups": f"{lookups:,}" if lookups else None, **texts}
+
+
+def _sum(money: float | None, currency: str | None) -> str | None:
+    return None if money is None or currency is None else money_text(money, currency)
 
 
 def tell_costs(report: RunReport) -> None:
@@ -83,7 +85,7 @@ def _sums(cost: AnswersCost) -> list[str]:
     return [seconds, money_text(cost.money, cost.currency), money_text(THOUSAND * cost.each, cost.currency)]
 
 
-def tell_ledger(ledger: Ledger) -> None:
+def tell_ledger(ledger: Ledger | None) -> None:
     """What all runs cost, where there is something to set it against."""
-    if said := str(ledger):
+    if ledger is not None and (said := str(ledger)):
         tell(said)

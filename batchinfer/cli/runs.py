@@ -179,13 +179,15 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
     model_note(opened, as_json=as_json)
     with reporting(opened, as_json=as_json), ProgressConsole() as show:
         report = run(opened, data, options, show)
-    ledger = read_ledger(data)
+    ledger = None
+    with contextlib.suppress(BatchinferError):  # the run is over and well, whoever works with the cache by now
+        ledger = read_ledger(data)
 
     def text() -> None:
         print_report(report, asks=opened.spec.prompt is not None)
         tell_ledger(ledger)
 
-    emit(report.to_json() | {"ledger": ledger.to_json()}, as_json, text)
+    emit(report.to_json() | {"ledger": None if ledger is None else ledger.to_json()}, as_json, text)
 
 
 def _open_to_run(job: str) -> tuple[Job, JobData]:

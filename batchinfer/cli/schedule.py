@@ -38,7 +38,7 @@ def schedule_(ctx: click.Context) -> None:
     "--at-once",
     type=Integer(min=1),
     metavar="N",
-    help="Jobs that may run at the same time.  [default: one for each GPU; one without]",
+    help="Jobs that may run at the same time.  [default: as many as there are GPUs for; one without]",
 )
 @json_option
 def schedule_run(jobs: tuple[str, ...], at_once: int | None, as_json: bool) -> None:
@@ -49,6 +49,7 @@ def schedule_run(jobs: tuple[str, ...], at_once: int | None, as_json: bool) -> N
     """
     from batchinfer.alerts.watcher import watching_alerts
     from batchinfer.engines.devices import find_gpus
+    from batchinfer.schedule.agenda import Room
     from batchinfer.schedule.entries import JobFiles, named_entries
     from batchinfer.schedule.launch import ProcessLauncher
     from batchinfer.schedule.memory import Memory
@@ -63,9 +64,9 @@ def schedule_run(jobs: tuple[str, ...], at_once: int | None, as_json: bool) -> N
     if jobs or not files():
         named_entries(jobs)  # what is wrong with what was named, or with all there is, is said at once
     with memory.scheduling(), watching_alerts(data_dir(), runs_commands=True):
-        at_once = at_once or max(1, len(find_gpus()))
+        room = Room(at_once, len(find_gpus()))
         launcher = ProcessLauncher(data_dir(), memory, clock.wake)
-        scheduler = Scheduler(files, launcher, memory, clock, say, at_once, partial(_note_failure, data_dir()))
+        scheduler = Scheduler(files, launcher, memory, clock, say, room, partial(_note_failure, data_dir()))
 
         def on_signal(_number: int, _frame: object) -> None:
             scheduler.stop()

@@ -44,6 +44,20 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelShare:
+    """What one of several models took of a run.
+
+    model: its label.
+    device_seconds: for how long devices were held for it, times their number.
+    tokens: that it computed.
+    """
+
+    model: str
+    device_seconds: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What a run used.
 
@@ -54,6 +68,7 @@ class Cost:
     output_tokens: of the answers.
     money: None where the job names no price.
     currency: of the money.
+    models: the shares of two models that shared the list; empty where there was one.
     """
 
     device: DeviceKind | None
@@ -63,11 +78,14 @@ class Cost:
     output_tokens: int
     money: float | None
     currency: str | None
+    models: tuple[ModelShare, ...] = ()
 
     @property
-    def computed_tokens(self) -> int:
-        """Tokens that the model worked on: what a share of the cost is reckoned by."""
-        return self.prompt_tokens - self.cached_tokens + self.output_tokens
+    def shares(self) -> tuple[tuple[str | None, float, int], ...]:
+        """Model, device-seconds and computed tokens of each; one share of no name where there was one model."""
+        if self.models:
+            return tuple((each.model, each.device_seconds, each.tokens) for each in self.models)
+        return ((None, self.device_seconds, self.prompt_tokens - self.cached_tokens + self.output_tokens),)
 
     @classmethod
     def of(cls, document: Any) -> Self | None:
@@ -75,14 +93,29 @@ class Cost:
         if not isinstance(document, Mapping):
             return None
         try:
-            cost = cls(**{name: document[name] for name in cls.__dataclass_fields__})
-            seconds, money = float(cost.device_seconds), float(cost.money or 0)
+            shares = [
+                ModelShare(str(each["model"]), _amount(each["device_seconds"]), int(_amount(each["tokens"])))
+                for each in document.get("models", ())
+            ]
+            prompt, cached, output = (
+                int(_amount(document[name])) for name in ("prompt_tokens", "cached_tokens", "output_tokens")
+            )
+            seconds, money = _amount(document["device_seconds"]), document["money"]
+            paid = None if money is None else _amount(money)
+            return cls(document["device"], seconds, prompt, cached, output, paid, document["currency"], tuple(shares))
         except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        return cost if math.isfinite(seconds) and math.isfinite(money) else None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(self)
+        return found if self.models else {name: value for name, value in found.items() if name != "models"}
+
+
+def _amount(value: Any) -> float:
+    """A number that may be added. Raises TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{value!r} is no amount")
+    return value
 
 
 def money_text(money: float, currency: str) -> str:

@@ -6,14 +6,17 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from batchinfer.core.cost import Devices
 from batchinfer.core.locks import lock, lock_in_turn, machine_wide
 from batchinfer.core.records import Info
-from batchinfer.errors import UsageError, counted
+from batchinfer.errors import Busy, StoreError, UsageError, counted
 
+SMI_SECONDS = 30.0  # that nvidia-smi has to answer
+LOOKING_SECONDS = 1.0  # between two looks whether GPUs are free
 PATIENCE_SECONDS = 24 * 3600.0  # for a device: what another job does there may take hours
 
 
@@ -61,13 +64,19 @@ class Placement:
 
 
 def find_gpus() -> list[Gpu]:
-    """The NVIDIA GPUs of this machine that CUDA_VISIBLE_DEVICES allows, without loading torch."""
+    """The NVIDIA GPUs of this machine that CUDA_VISIBLE_DEVICES allows, without loading torch.
+
+    Raises StoreError where their driver does not answer.
+    """
     if shutil.which("nvidia-smi") is None:
         return []
     fields = "--query-gpu=index,uuid,name,memory.total"
-    listing = subprocess.run(
-        ["nvidia-smi", fields, "--format=csv,noheader,nounits"], capture_output=True, text=True, check=False, timeout=30
-    )
+    asked = ["nvidia-smi", fields, "--format=csv,noheader,nounits"]
+    try:
+        listing = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=SMI_SECONDS)
+    except subprocess.TimeoutExpired as exc:
+        said = f"nvidia-smi did not answer within {SMI_SECONDS:g} s, so nobody knows which GPUs there are"
+        raise StoreError(said, fix="restart the driver of the GPUs, or the machine.") from exc
     if listing.returncode != 0:
         return []
     gpus = []
@@ -132,18 +141,52 @@ def devices_of(placements: list[Placement]) -> Devices:
 
 
 def place_here(replicas: int | str, tensor_parallel: int) -> list[Placement]:
-    """`place` on this machine as it is: on GPUs that no other job holds, where there are enough of them."""
-    return place(replicas, tensor_parallel, _free_first(find_gpus()), sorted(os.sched_getaffinity(0)))
+    """`place` on this machine as it is."""
+    return place(replicas, tensor_parallel, find_gpus(), sorted(os.sched_getaffinity(0)))
 
 
-def _free_first(gpus: list[Gpu]) -> list[Gpu]:
-    """The GPUs in their order, those that another job holds behind the others."""
+@contextlib.contextmanager
+def hold_free(
+    replicas: int | str, tensor_parallel: int, doing: str, info: Info, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[list[Placement]]:
+    """Holds devices for so many replicas, and gives their places: on whichever GPUs no other job holds, waiting for enough.
 
-    def is_held(gpu: Gpu) -> bool:
-        with lock(machine_wide(gpu.uuid), "looking for a free GPU") as holder:
-            return holder is not None
+    meanwhile: called while it waits; what it raises ends the wait. Raises UsageError where they never fit.
+    """
+    gpus, cores = find_gpus(), sorted(os.sched_getaffinity(0))
+    wanted = place(replicas, tensor_parallel, gpus, cores)
+    needed = sum(len(placement.gpus) for placement in wanted)
+    if needed == len(gpus):  # all of them, or there are none
+        with hold(wanted, doing, info, meanwhile):
+            yield wanted
+        return
+    deadline, told = time.monotonic() + PATIENCE_SECONDS, False
+    while True:
+        with contextlib.ExitStack() as held:
+            free, holder = _take_free(gpus, needed, doing, held)
+            if len(free) == needed:
+                yield place(replicas, tensor_parallel, free, cores)
+                return
+        if time.monotonic() > deadline:
+            raise Busy(
+                f"Too few GPUs are free, and one is in use by {holder}: wait for it, or stop it, then try again."
+            )
+        if not told:
+            info(f"Waiting for {counted(needed, 'GPU')} of {len(gpus)}; one is used by {holder} ...")
+            told = True
+        meanwhile()
+        time.sleep(LOOKING_SECONDS)
 
-    return sorted(gpus, key=is_held) if len(gpus) > 1 else gpus
+
+def _take_free(gpus: list[Gpu], needed: int, doing: str, held: contextlib.ExitStack) -> tuple[list[Gpu], str]:
+    """GPUs that nobody holds, at most as many as are needed, which `held` holds now; and who holds another one."""
+    free, holder = list[Gpu](), ""
+    for gpu in gpus:
+        if len(free) < needed:
+            other = held.enter_context(lock(machine_wide(gpu.uuid), doing))
+            free += [gpu] if other is None else []
+            holder = other or holder
+    return free, holder
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -109,7 +109,10 @@ class EnginePool:
         driver: str = VLLM_DRIVER,
         stall_seconds: float = 600.0,
         info: Info = lambda _: None,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
+        """meanwhile: called again and again while it loads; what it raises ends that."""
+        self._meanwhile = meanwhile
         self._config, self._placements, self._log = config, placements, log
         self._driver, self._stall_seconds, self._info = driver, stall_seconds, info
         self._members: list[_Member] = []
@@ -128,6 +131,7 @@ class EnginePool:
         while any(member.loaded is None for member in self._members):
             for _ in self._listen():
                 pass
+            self._meanwhile()
         return next(member.loaded for member in self._members if member.loaded is not None)
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
-from batchinfer.engines.devices import hold, place_here
+from batchinfer.engines.devices import hold_free
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import Engine, EngineConfig
 from batchinfer.job.reader import Job, placing
@@ -22,13 +22,16 @@ def engine_for(
 ) -> Iterator[Engine]:
     """Starts the job's engine on this machine's devices, once they are free.
 
-    meanwhile: called while it waits for them; what it raises ends the wait.
+    meanwhile: called while it waits for them, and for the model to load; what it raises ends the wait.
     """
     spec = job.spec.engine
-    with placing(job):
-        placements = place_here(spec.replicas, spec.tensor_parallel)
-    with _log(data) as log, hold(placements, f"batchinfer job {job.name}", info, meanwhile):
-        pool = EnginePool(config, placements, log, stall_seconds=spec.stall.total_seconds(), info=info)
+    with _log(data) as log, contextlib.ExitStack() as held:
+        with placing(job):
+            devices = hold_free(spec.replicas, spec.tensor_parallel, f"batchinfer job {job.name}", info, meanwhile)
+            placements = held.enter_context(devices)
+        pool = EnginePool(
+            config, placements, log, stall_seconds=spec.stall.total_seconds(), info=info, meanwhile=meanwhile
+        )
         with pool:
             yield pool
 

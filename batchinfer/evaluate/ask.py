@@ -6,7 +6,9 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from batchinfer.cache.schema import RunStatus
 from batchinfer.core.cost import Devices
@@ -37,6 +39,7 @@ class AskedArm:
     progress: what asking it came to so far.
     seconds: of generation so far.
     run_id: the number that its answers are stored with; None before it is asked.
+    held: the devices of the engine that answers, and seconds of loading it that are the arm's.
     """
 
     arm: Arm
@@ -44,6 +47,7 @@ class AskedArm:
     progress: Progress = field(default_factory=Progress)
     seconds: float = 0.0
     run_id: int | None = None
+    held: tuple[Devices, float] = (Devices("cpu", 0), 0.0)
 
     @property
     def question(self) -> Question:
@@ -144,16 +148,21 @@ def _recorded(asked: AskedArm, session: Session, devices: Devices, loading: floa
     """
     store, question = asked.prepared.store, asked.question
     asked.run_id = store.start_run(question.fingerprint, question.parts, session.status)
+    asked.held = devices, loading
     try:
         yield
     finally:
-        made = {"generated": asked.progress.generated, "failed": asked.progress.failed}
-        about = {"job": session.data.name, str(session.status): session.number, "arm": asked.arm.name}
-        price = asked.arm.job.spec.cost
-        cost = cost_of(
-            asked.progress, devices.kind, (loading + asked.seconds) * devices.count, price.price if price else None
-        )
-        store.finish_run(asked.run_id, session.status, about | made | {"cost": cost.to_json()})
+        store.finish_run(asked.run_id, session.status, _used(asked, session))
+
+
+def _used(asked: AskedArm, session: Session) -> dict[str, Any]:
+    """What an arm is, and what it used and made so far, as the record of its run has it."""
+    about = {"job": session.data.name, str(session.status): session.number, "arm": asked.arm.name}
+    made = {"generated": asked.progress.generated, "failed": asked.progress.failed}
+    devices, loading = asked.held
+    price, seconds = asked.arm.job.spec.cost, (loading + asked.seconds) * devices.count
+    cost = cost_of(asked.progress, devices.kind, seconds, price.price if price else None)
+    return about | made | {"cost": cost.to_json()}
 
 
 def _take_turn(
@@ -162,7 +171,8 @@ def _take_turn(
     """Asks the next rows of one arm. Raises Stopped."""
     progress = asked.progress
     assert asked.run_id is not None
-    generator = Generator(asked.prepared, asked.run_id, session.stop, progress, session.turn, progress.done)
+    used = partial(_used, asked, session)
+    generator = Generator(asked.prepared, asked.run_id, session.stop, progress, session.turn, progress.done, used=used)
     try:
         generator.run(engine, maker, max_len, overall.show)
     finally:

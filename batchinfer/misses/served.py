@@ -1,13 +1,13 @@
 """Counts the look-ups that a server's workers answered into the jobs' folders, by version.
 
-The workers' own counters are the source: they never go back while a server runs, so that nothing is counted twice.
+The workers' own counters are the source. What of them is counted already is written with each count, so that nothing is counted
+twice, whoever is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +26,9 @@ class ServedCounter:
         """metrics: the folder of the workers' counters. server: its name, the same for each start. report: told of faults, once."""
         self._data, self._metrics, self._server, self._report = data, metrics, server, report
         self._reported: dict[str, str] = {}  # by job
+        self._gone: dict[
+            str, Totals
+        ] = {}  # of jobs that were removed: what was answered before is not their successors'
         self._versions: dict[str, int] = {}  # as of the round before: what was answered since is mostly theirs
 
     def round(self) -> None:
@@ -41,26 +44,32 @@ class ServedCounter:
                 self._reported[job] = str(exc)
 
     def _totals(self) -> dict[str, Totals]:
-        """By job: what all workers of this start counted, those that died, too."""
+        """By job: what each worker of this start counted, those that died, too."""
         totals: dict[str, Totals] = {}
         for path in sorted(self._metrics.glob("*.json")):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it is whole in the next round
                 for name, job, count in json.loads(path.read_bytes())["counters"]:
                     if name in COUNTED and job:
-                        totals.setdefault(job, Counter())[name] += count
+                        workers = totals.setdefault(job, {})
+                        workers[path.stem] = workers.get(path.stem, 0) + count
         return totals
 
     def _add(self, job: str, totals: Totals) -> None:
         data = JobData(self._data, job)
-        if data.is_removed or not data.folder.is_dir() or (now := _version(data)) is None:
+        if data.is_removed or not data.folder.is_dir():
+            self._gone[job] = totals
+            self._versions.pop(job, None)
+            return
+        if (now := _version(data)) is None:
             return
         path = data.served / f"{server_name(self._server)}.json"
-        before = ServedVersions.read(path, str(self._metrics))
+        before = ServedVersions.read(path, str(self._metrics), self._gone.get(job, {}))
         version = self._versions.get(job, now)
         self._versions[job] = now
-        if any(totals.get(name, 0) != before.seen.get(name, 0) for name in COUNTED):
+        after = before.plus(version, totals)
+        if after != before:
             path.parent.mkdir(exist_ok=True)
-            write_atomically(path, before.plus(version, totals).to_bytes())
+            write_atomically(path, after.to_bytes())
 
 
 def _version(data: JobData) -> int | None:

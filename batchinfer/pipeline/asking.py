@@ -50,7 +50,11 @@ class Asking:
     ) -> None:
         self._prepared, self._console, self._stop, self._record, self._engine = prepared, console, stop, record, engine
         self._left = options.limit
-        self._budget = Budget.of(prepared.job, options.budget, prepared.store.runs())
+        self._budget = (
+            None if options.budget is None else Budget.of(prepared.job, options.budget, prepared.store.runs())
+        )
+        if self._budget is not None:
+            self._budget.bound(stop, record.meter)
 
     def ask(self) -> None:
         """Asks the job's one model."""
@@ -96,7 +100,7 @@ class Asking:
     def _loaded(self, job: Job, question: Question) -> Iterator[_LoadedModel]:
         data, info = self._prepared.data, self._console.info
         if self._budget is not None:
-            self._budget.check(self._record.meter.device_seconds)
+            self._budget.check(self._record.meter)
         source = models.weights(question.identity, data, info)
         began = time.monotonic()
         own = (
@@ -104,9 +108,8 @@ class Asking:
             if self._engine is None
             else contextlib.nullcontext(self._engine)
         )
-        with own as ready, self._record.meter.holding(ready.devices):
-            if self._budget is not None:
-                self._budget.bound(self._stop, ready.devices.count, self._record.meter.device_seconds)
+        with self._record.meter.until_released(), own as ready:
+            self._record.meter.hold(ready.devices, question.identity.label)
             info("Loading the model ...")
             tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
             maker = PromptMaker(job, question, tokenizer)
@@ -118,7 +121,7 @@ class Asking:
     def _pass(self, model: _LoadedModel, question: Question) -> None:
         """Asks what the plan has now."""
         prepared, progress = replace(self._prepared, question=question), self._record.progress
-        generator = Generator(prepared, self._record.run_id, self._stop, progress, self._left, used=self._record.cost)
+        generator = Generator(prepared, self._record.run_id, self._stop, progress, self._left, used=self._record.used)
         cached = prepared.plan.counts.cached
         generator.run(model.engine, model.maker, model.max_len, lambda: self._console.progress(progress, cached))
         if self._left is not None:

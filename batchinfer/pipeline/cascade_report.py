@@ -54,8 +54,9 @@ class CascadeReport:
 def report_cascade(cascade: Cascade, turns: Turns) -> CascadeReport:
     """turns: of the run, each with its stage; none of a publishing."""
     said, division = cascade.published(), cascade.division
-    small = Progress.together([turn for stage, turn in turns if stage is Stage.SMALL])
-    large = Progress.together([turn for stage, turn in turns if stage in (Stage.SAMPLE, Stage.REST)])
+    small, large = (
+        Progress.together([turn for stage, turn in turns if stage in stages]) for _, stages in cascade.questions
+    )
     return CascadeReport(
         said,
         _figures(said.small.model, division.small_asked, said.small.answers, small),

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from batchinfer.core.cost import Cost
 from batchinfer.core.memory import batch_bytes
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Prompt
 from batchinfer.engines.protocol import Engine
@@ -44,9 +43,9 @@ class Generator:
 
     def __init__(
         self, prepared: Prepared, run_id: int, stop: Stop, progress: Progress, limit: int | None, start: int = 0,
-        used: Callable[[], Cost | None] = lambda: None,
+        used: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:  # fmt: skip
-        """start: how many rows of `todo` are left out before the first. used: what the run used so far."""
+        """start: how many rows of `todo` are left out before the first. used: what the run used and made so far, for its record."""
         assert prepared.question is not None  # a job without one has nothing to generate
         self._plan, self._list, self._store = prepared.plan, prepared.query_list, prepared.store
         self._question, self._replace = prepared.question, prepared.selection.replaces

@@ -14,6 +14,7 @@ from batchinfer.pipeline.ledger import Ledger
 from batchinfer.planning.estimate import PlanReport, estimate
 from batchinfer.planning.loadable import check_models
 from batchinfer.planning.prepare import Options, Prepared, prepare, quiet
+from batchinfer.planning.rates import RUNS
 from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import tell_list
 from batchinfer.publish.release import prepare_gate
@@ -37,8 +38,12 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
 
 
 def _money(prepared: Prepared) -> dict[str, Any]:
-    """What the answers would cost, by what those of earlier runs did."""
-    cost, ledger = prepared.job.spec.cost, Ledger.of(prepared.store.runs(), {})
-    if cost is None or ledger.per_answer is None or ledger.currency != cost.currency:
+    """What the answers would cost, by what those of the newest runs that asked this model did."""
+    cost, question = prepared.job.spec.cost, prepared.question
+    if cost is None or question is None or prepared.cascade is not None:
+        return {}
+    runs = [run for run in prepared.store.runs() if run.report.get("model") == question.identity.label]
+    ledger = Ledger.of([run for run in runs if run.report.get("generated")][:RUNS], {})
+    if ledger.per_answer is None or ledger.currency != cost.currency:
         return {}
     return {"estimate_money": prepared.plan.counts.to_generate * ledger.per_answer, "currency": cost.currency}

@@ -81,6 +81,11 @@ class Progress:
         return self.generated + self.failed
 
     @property
+    def computed_tokens(self) -> int:
+        """Tokens that the model worked on: what a share of the cost is reckoned by."""
+        return self.prompt_tokens - self.cached_tokens + self.output_tokens
+
+    @property
     def prefix_saving(self) -> float | None:
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
 

@@ -6,14 +6,14 @@ import contextlib
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from batchinfer.cache.schema import RunStatus
-from batchinfer.core.cost import Cost
+from batchinfer.core.cost import Cost, ModelShare
 from batchinfer.core.signals import meant
 from batchinfer.engines import models
 from batchinfer.errors import BatchinferError, Interrupted, NotConfirmed, Stopped
-from batchinfer.pipeline.meter import Meter
+from batchinfer.pipeline.meter import Meter, cost_of
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import RunReport
 from batchinfer.pipeline.stop import StopNow
@@ -66,13 +66,30 @@ class RunRecord:
         self.turns.append((stage, self.progress))
         self.progress = Progress()
 
-    def cost(self) -> Cost | None:
-        """What it used so far; None in a job without a model."""
-        if self._prepared.job.spec.prompt is None:
+    def used(self) -> dict[str, Any]:
+        """What it used and made so far, as its report has it, too; empty in a job without a model."""
+        cost = self._cost()
+        spent = self._spent()
+        return {} if cost is None else {"cost": cost.to_json(), "generated": spent.generated, "failed": spent.failed}
+
+    def _spent(self) -> Progress:
+        return Progress.together([*(turn for _, turn in self.turns), self.progress]) if self.turns else self.progress
+
+    def _cost(self) -> Cost | None:
+        """None in a job without a model."""
+        prepared, meter = self._prepared, self.meter
+        if prepared.job.spec.prompt is None:
             return None
-        price = self._prepared.job.spec.cost
-        spent = Progress.together([*(turn for _, turn in self.turns), self.progress])
-        return self.meter.cost(spent, price.price if price else None)
+        price, shares = prepared.job.spec.cost, []
+        if prepared.cascade is not None:
+            turns = [*self.turns, (prepared.cascade.stage, self.progress)]
+            for question, stages in prepared.cascade.questions:
+                tokens, model = (
+                    sum(turn.computed_tokens for stage, turn in turns if stage in stages),
+                    question.identity.label,
+                )
+                shares.append(ModelShare(model, round(meter.seconds_of(model), 3), tokens))
+        return cost_of(self._spent(), meter.kind, meter.device_seconds, price.price if price else None, shares)
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
@@ -81,7 +98,7 @@ class RunRecord:
         self.report = RunReport.of(
             self._prepared, status, self.progress, self.outcome,
             run_id=self.run_id, list_name=self._list_name, seconds=time.monotonic() - self._began,
-            list_differs=self._list_differs, turns=self.turns, cost=self.cost(),
+            list_differs=self._list_differs, turns=self.turns, cost=self._cost(),
         )  # fmt: skip
         ended_by = exc if isinstance(exc, NotConfirmed) else _request(exc)
         if ended_by is not None:

@@ -109,7 +109,10 @@ def generate(
             asking.ask()
     if prepared.cascade is not None:
         asking.ask_both(prepared.cascade)
-    if stop.reason is not None:
+    is_all_done = prepared.cascade is None and prepared.plan.counts.to_generate == record.progress.done
+    if stop.reason is not None and not (
+        stop.is_bound and is_all_done
+    ):  # a bound that the last answers passed is no matter
         raise stop.reason
 
 

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from batchinfer.core.records import Info
@@ -33,7 +33,7 @@ class Stop:
     """
 
     def __init__(self, max_hours: float | None, info: Info, stop_seconds: float = STOP_SECONDS) -> None:
-        self._bounds: list[tuple[float, Stopped, str]] = []  # by the monotonic clock
+        self._bounds: list[tuple[Callable[[], bool], Stopped, str]] = []
         self._info, self._stop_seconds = info, stop_seconds
         self._notice: str | None = None
         self._saying = threading.Lock()
@@ -41,14 +41,15 @@ class Stop:
         self._late = Stopped(HOW_TO_GO_ON)
         self._is_over = False
         self.graceful = False
+        self.is_bound = False
         self.reason: Stopped | None = None
         if max_hours is not None:
-            said = f"The run reached --max-hours. {HOW_TO_GO_ON}"
-            self.bound(max_hours * 3600, said, "--max-hours is reached: finishing what is in flight.")
+            said, end = f"The run reached --max-hours. {HOW_TO_GO_ON}", time.monotonic() + max_hours * 3600
+            self.bound(lambda: time.monotonic() > end, said, "--max-hours is reached: finishing what is in flight.")
 
-    def bound(self, seconds: float, said: str, notice: str) -> None:
-        """Asks the run to end in order after so many seconds. said: why it ended. notice: printed when it is asked."""
-        self._bounds.append((time.monotonic() + seconds, Stopped(said), notice))
+    def bound(self, is_reached: Callable[[], bool], said: str, notice: str) -> None:
+        """Asks the run to end in order once that is so. said: why it ended. notice: printed when it is asked."""
+        self._bounds.append((is_reached, Stopped(said), notice))
 
     def request(self, reason: Stopped, notice: str) -> None:
         """Asks the run to end in order, unless it was asked already."""
@@ -57,9 +58,11 @@ class Stop:
 
     def requested(self) -> bool:
         """Whether no new prompt should be started. Prints a notice the first time."""
-        for deadline, reason, notice in self._bounds:
-            if time.monotonic() > deadline:
-                self.request(reason, notice)
+        if self.reason is None:
+            for is_reached, reason, notice in self._bounds:
+                if is_reached():
+                    self.is_bound = True
+                    self.request(reason, notice)
         self._say()
         return self.reason is not None
 

@@ -125,6 +125,11 @@ class Cascade:
         """The question of the model that is asked now, or last."""
         return self.small if self.stage is Stage.SMALL else self.large
 
+    @property
+    def questions(self) -> tuple[tuple[Question, tuple[Stage, ...]], ...]:
+        """What each model is asked, and in which stages."""
+        return (self.small, (Stage.SMALL,)), (self.large, (Stage.SAMPLE, Stage.REST))
+
     def published(self) -> PublishedCascade:
         """As reports and manifests have it."""
         division = self.division

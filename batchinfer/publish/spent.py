@@ -23,59 +23,78 @@ from batchinfer.core.records import Source
 from batchinfer.publish.sliced import SlicedKeys
 from batchinfer.versions.answers_cost import AnswersCost, GroupCost, VersionCost
 
-RATES = pa.schema({"run_id": pa.int32(), "device_seconds": pa.float64(), "money": pa.float64()})  # of a computed token
-SUMS = "count(*), count(tokens), sum(tokens), sum(device_seconds), sum(money)"
+RATES = pa.schema({"run_id": pa.int32(), "model": pa.string(), "device_seconds": pa.float64(), "money": pa.float64()})
+RATED = "r.run_id = g.run_id AND coalesce(r.model, g.model) IS NOT DISTINCT FROM g.model"
+TOKENS = "(g.prompt_tokens - g.cached_tokens + g.output_tokens)"
 
 
 def version_cost(workspace: Workspace, entries: str) -> VersionCost | None:
-    """entries: SQL for lookup hash, prompt key and source of what would be published. None in a job without a model."""
+    """entries: SQL for what would be published. None in a job without a model."""
     if workspace.spec.prompt is None:
         return None
     spec, db = workspace.spec, workspace.db
     price = spec.cost.price if spec.cost else None
     db.register("cost_rates", pa.Table.from_pylist(_rates(workspace, price), RATES))
+    try:
+        return VersionCost(_whole(workspace, entries, price), tuple(_slices(workspace, entries, price)))
+    finally:
+        db.unregister("cost_rates")
+
+
+def _rates(workspace: Workspace, price: Price | None) -> list[dict[str, Any]]:
+    """What a computed token took, in each run that said what it used, for each of its models."""
+    found = []
+    for run in workspace.store.runs():
+        cost = Cost.of(run.report.get("cost"))
+        if cost is None:
+            continue
+        per_second = None if price is None else price.of_seconds(1.0)
+        if cost.money is not None and price is not None and cost.currency == price.currency and cost.device_seconds:
+            per_second = cost.money / cost.device_seconds
+        for model, seconds, tokens in cost.shares:
+            if tokens:
+                money = None if per_second is None else seconds * per_second / tokens
+                found.append({"run_id": run.run_id, "model": model, "device_seconds": seconds / tokens, "money": money})
+    return found
+
+
+def _whole(workspace: Workspace, entries: str, price: Price | None) -> AnswersCost:
+    """Of all answers. A prompt that several entries have is counted once."""
+    db, made = workspace.db, f"(SELECT prompt_key, run_id, model FROM {entries} WHERE source = '{Source.MODEL}')"
+    known = f"SELECT prompt_key FROM {made} g JOIN cost_rates r ON {RATED} WHERE prompt_key IS NOT NULL"
+    answers, count = db.execute(f"SELECT (SELECT count(*) FROM {made}), (SELECT count(*) FROM ({known}))").fetchall()[0]
+    with workspace.store.attached(db):
+        sums = db.execute(
+            f"""SELECT sum(tokens), sum(tokens * r.device_seconds), sum(tokens * r.money) FROM (
+                SELECT run_id, model, sum({TOKENS}) AS tokens FROM cache.generations g
+                WHERE key IN (SELECT prompt_key FROM {made}) GROUP BY run_id, model) g JOIN cost_rates r ON {RATED}"""
+        ).fetchall()[0]
+    return _cost((answers, count, *sums), price)
+
+
+def _slices(workspace: Workspace, entries: str, price: Price | None) -> list[GroupCost]:
+    """Groups that are too small to be told of are left out."""
+    columns, least, db = workspace.spec.audit.slices, workspace.spec.audit.limits.least_rows, workspace.db
+    if not columns:
+        return []
     with workspace.store.attached(db):
         db.execute(
             f"""CREATE OR REPLACE TABLE answer_costs AS
             WITH given AS (SELECT lookup_hash, prompt_key FROM {entries} WHERE source = '{Source.MODEL}'),
             asked AS (SELECT prompt_key AS key, count(*) AS sharing FROM given GROUP BY prompt_key),
-            made AS (SELECT key, (prompt_tokens - cached_tokens + output_tokens) / sharing AS tokens, run_id
-                     FROM cache.generations JOIN asked USING (key))
+            made AS (SELECT key, {TOKENS} / sharing AS tokens, run_id, model FROM cache.generations g JOIN asked USING (key))
             SELECT lookup_hash, CASE WHEN r.run_id IS NOT NULL THEN tokens END AS tokens,
                    tokens * r.device_seconds AS device_seconds, tokens * r.money AS money
-            FROM given LEFT JOIN made ON made.key = given.prompt_key LEFT JOIN cost_rates r USING (run_id)"""
+            FROM given LEFT JOIN made g ON g.key = given.prompt_key LEFT JOIN cost_rates r ON {RATED}"""
         )
-    db.unregister("cost_rates")
-    [whole] = db.execute(f"SELECT {SUMS} FROM answer_costs").fetchall()
-    return VersionCost(_cost(whole, price), tuple(_slices(workspace, entries, price)))
-
-
-def _rates(workspace: Workspace, price: Price | None) -> list[dict[str, Any]]:
-    """What a computed token took, in each run that said what it used."""
-    found = []
-    for run in workspace.store.runs():
-        cost = Cost.of(run.report.get("cost"))
-        if cost is None or cost.computed_tokens <= 0:
-            continue
-        paid = cost.money if price is not None and cost.currency == price.currency else None
-        if paid is None and price is not None:
-            paid = price.of_seconds(cost.device_seconds)
-        each = {"device_seconds": cost.device_seconds / cost.computed_tokens}
-        found.append({"run_id": run.run_id, **each, "money": None if paid is None else paid / cost.computed_tokens})
-    return found
-
-
-def _slices(workspace: Workspace, entries: str, price: Price | None) -> list[GroupCost]:
-    """Groups that are too small to be told of are left out."""
-    columns, least = workspace.spec.audit.slices, workspace.spec.audit.limits.least_rows
-    if not columns:
-        return []
     keys = SlicedKeys(workspace, columns)
-    keys.fill(entries, None)
+    if not workspace.spec.gate.audit:  # otherwise the gate has just put the keys into their groups
+        keys.fill(entries, None)
+    sums = "count(*), count(tokens), sum(tokens), sum(device_seconds), sum(money)"
     return [
-        GroupCost(column, value, _cost(sums, price))
+        GroupCost(column, value, _cost(found, price))
         for column in columns
-        for value, *sums in keys.sums(column, "answer_costs", SUMS, least)
+        for value, *found in keys.sums(column, "answer_costs", sums, least)
     ]
 
 

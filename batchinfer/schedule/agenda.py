@@ -29,6 +29,13 @@ class ScheduledJob:
     def name(self) -> str:
         return self.job.name
 
+    def needs(self, gpus: int) -> int:
+        """How many of a machine's GPUs its run holds: all where its replicas are auto, and one place where there are none."""
+        engine = self.job.spec.engine
+        if self.job.spec.model is None or not gpus:
+            return 1
+        return gpus if engine.replicas == "auto" else min(gpus, int(engine.replicas) * engine.tensor_parallel)
+
     @property
     def upstream(self) -> str | None:
         """The job whose served version is this one's list, if it is chained."""
@@ -85,20 +92,40 @@ def due_run(entry: ScheduledJob, settled: Settled, now: datetime) -> Due | None:
     return None if at is None else Due(entry, at, passed)
 
 
-def to_start(due: Sequence[Due], running: Collection[str], held: Collection[str], at_once: int) -> list[Due]:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a machine has for runs.
+
+    at_once: how many may run; None for as many as its GPUs allow.
+    gpus: of the machine.
+    """
+
+    at_once: int | None = None
+    gpus: int = 0
+
+    def left_by(self, running: Collection[ScheduledJob]) -> int:
+        return (self.at_once or max(1, self.gpus)) - sum(map(self.taken_by, running))
+
+    def taken_by(self, entry: ScheduledJob) -> int:
+        return 1 if self.at_once else entry.needs(self.gpus)
+
+
+def to_start(due: Sequence[Due], running: Collection[ScheduledJob], held: Collection[str], room: Room) -> list[Due]:
     """What can begin now, the longest due first. A chained job waits for what it chains on.
 
-    running: names of jobs that run; none is started on top of itself. held: those that something else is in the way of.
-    at_once: how many may run.
+    running: jobs that run; none is started on top of itself. held: names of those that something else is in the way of.
     """
     started: list[Due] = []
-    unready = {*running, *(each.entry.name for each in due)}
+    names, left = {entry.name for entry in running}, room.left_by(running)
+    unready = {*names, *(each.entry.name for each in due)}
     upstream = {each.entry.name: each.entry.upstream for each in due}
     for each in sorted(due, key=lambda each: (each.at, each.entry.name)):
-        if len(running) + len(started) >= at_once:
+        if each.entry.name in {*names, *held} or unready & _above(each.entry.name, upstream):
+            continue
+        left -= room.taken_by(each.entry)
+        if left < 0:  # nor does a smaller one overtake it, or it would wait for ever
             break
-        if each.entry.name not in {*running, *held} and not unready & _above(each.entry.name, upstream):
-            started.append(each)
+        started.append(each)
     return started
 
 

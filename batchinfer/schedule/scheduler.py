@@ -20,12 +20,13 @@ from typing import Protocol
 from batchinfer.core.clock import iso
 from batchinfer.core.records import Info
 from batchinfer.errors import BatchinferError, ExitCode, StoreError, counted
-from batchinfer.schedule.agenda import Due, ScheduledJob, Settled, due_run, to_start
+from batchinfer.schedule.agenda import Due, Room, ScheduledJob, Settled, due_run, to_start
 from batchinfer.schedule.launch import Ended, Launcher, Running
 from batchinfer.schedule.memory import Memory, is_ahead
 
 LOOK_SECONDS = 60.0  # at most between two looks: job files change, and clocks are set
 DOUBT = timedelta(hours=6)  # after which the clock is believed that runs now, and not the one that ran before
+ONE_AT_A_TIME = Room(at_once=1)
 HELD_AGAIN = timedelta(minutes=1)  # after which a run that something else stood in the way of is tried again
 
 WELL_KNOWN = (
@@ -85,16 +86,16 @@ class Scheduler:
     """Runs jobs at their times, until it is told to stop."""
 
     def __init__(
-        self, source: Source, launch: Launcher, memory: Memory, clock: Clock, info: Info, at_once: int = 1,
+        self, source: Source, launch: Launcher, memory: Memory, clock: Clock, info: Info, room: Room = ONE_AT_A_TIME,
         on_failure: Callable[[str, datetime, str], None] = lambda *_: None,
     ) -> None:  # fmt: skip
-        """info: told what happens, one line each. at_once: how many jobs may run.
+        """info: told what happens, one line each. room: of the machine.
 
         on_failure: given a job's name, when its run began, and a sentence, where it failed. Raises StoreError.
         """
         self._on_failure = on_failure
         self._source, self._launch, self._memory, self._clock, self._info = source, launch, memory, clock, info
-        self._at_once = at_once
+        self._room = room
         self._known = memory.read()
         self._runs: dict[str, _Run] = {}
         self._held: dict[str, datetime] = {}  # jobs that something else holds, and when to try again
@@ -130,7 +131,7 @@ class Scheduler:
         entries = self._entries(now)
         due = [found for entry in entries if (found := due_run(entry, self._known[entry.name], now)) is not None]
         held = {name for name, until in self._held.items() if until > now}
-        for each in to_start(due, self._runs.keys(), held, self._at_once):
+        for each in to_start(due, [run.due.entry for run in self._runs.values()], held, self._room):
             self._start(each, now)
         return self._until_next(entries, now)
 

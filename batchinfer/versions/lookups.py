@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from batchinfer.core.home import JobData
 from batchinfer.versions.checked import checked_count
 
 COUNTED = ("hits", "student_answers")  # counters of a worker that are answers to look-ups
-Totals = dict[str, int]  # by name of a counter
+Totals = dict[str, int]  # answers of each worker, by what its file is called
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +31,37 @@ class ServedVersions:
     versions: dict[int, int]
 
     @classmethod
-    def read(cls, path: Path, run: str) -> ServedVersions:
-        """Of a file; from another start of the server, its totals begin anew. A damaged or missing one counts nothing."""
+    def read(cls, path: Path, run: str, seen: Mapping[str, int] = MappingProxyType({})) -> ServedVersions:
+        """Of a file; from another start of the server, its totals begin anew. A damaged one counts nothing.
+
+        seen: totals that are not to be counted where there is no file. Raises OSError for one that is there and cannot be read.
+        """
         try:
             document = json.loads(path.read_bytes())
             versions = {int(version): checked_count(count) for version, count in document["versions"].items()}
-            seen = {str(name): checked_count(count) for name, count in document["seen"].items()}
-            return cls(run, seen if document["run"] == run else {}, versions)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return cls(run, {}, {})
+            before = {str(name): checked_count(count) for name, count in document["seen"].items()}
+            return cls(run, before if document["run"] == run else {}, versions)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return cls(run, dict(seen), {})
 
     def plus(self, version: int, totals: Mapping[str, int]) -> ServedVersions:
-        """With what was answered since, which is counted to a version."""
-        new = sum(max(totals.get(name, 0) - self.seen.get(name, 0), 0) for name in COUNTED)
+        """With what was answered since, which is counted to a version. A worker whose total went back began anew."""
+        new = 0
+        for worker, total in totals.items():
+            before = self.seen.get(worker, 0)
+            new += total - before if total >= before else total
         versions = self.versions | {version: self.versions.get(version, 0) + new}
-        return ServedVersions(self.run, {name: totals.get(name, 0) for name in COUNTED}, versions)
+        return ServedVersions(self.run, {**self.seen, **totals}, versions)
 
     def to_bytes(self) -> bytes:
         return json.dumps({"run": self.run, "seen": self.seen, "versions": self.versions}).encode()
 
 
 def read_lookups(data: JobData) -> dict[int, int]:
-    """Look-ups that were answered over HTTP, by version. A file that is damaged counts nothing."""
+    """Look-ups that were answered over HTTP, by version. A file that is damaged, or cannot be read, counts nothing."""
     counts: Counter[int] = Counter()
     with contextlib.suppress(OSError):
         for path in data.served.glob("*.json"):
-            counts.update(ServedVersions.read(path, "").versions)
+            with contextlib.suppress(OSError):
+                counts.update(ServedVersions.read(path, "").versions)
     return dict(counts)

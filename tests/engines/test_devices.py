@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer.engines.devices import Gpu, Placement, find_gpus, hold, place, place_here
-from batchinfer.errors import Stopped, UsageError
+from batchinfer.engines.devices import Gpu, Placement, find_gpus, hold, hold_free, place, place_here
+from batchinfer.errors import Stopped, StoreError, UsageError
 from batchinfer.pipeline.stop import Stop
 from tests.tiny import BECOME_NOBODY, folder_for_all, process, until
 
@@ -217,16 +217,40 @@ def test_other_devices_are_free(tmp_path: Path, temporary: Path) -> None:
     assert said == []
 
 
-def test_gpus_that_no_other_job_holds_are_taken_first(commands: Path, temporary: Path) -> None:
-    """A second job of one GPU runs beside the first one; a job that wants all of them takes all, in whatever order."""
+def test_gpus_that_no_other_job_holds_are_taken(commands: Path, temporary: Path) -> None:
+    """A second job of one GPU runs beside the first one; one that needs more than are free waits for any of them."""
     install_smi(commands, LISTING)
-    first = place_here(1, 1)
-    assert indexes(first) == [["0"]]
-    with hold(first, "batchinfer job first", print):
-        assert indexes(place_here(1, 1)) == [["1"]]
-        assert indexes(place_here(1, 2)) == [["1", "2"]]
-        assert sorted(indexes(place_here("auto", 1))) == [["0"], ["1"], ["2"], ["3"]]
-    assert indexes(place_here(1, 1)) == [["0"]]
+    said: list[str] = []
+    with hold_free(1, 1, "batchinfer job first", said.append) as first:
+        assert indexes(first) == [["0"]]
+        with hold_free(1, 2, "batchinfer job second", said.append) as second:
+            assert indexes(second) == [["1", "2"]]
+            with hold_free(1, 1, "batchinfer job third", said.append) as third:
+                assert indexes(third) == [["3"]]
+    assert said == []
+    with hold_free("auto", 1, "batchinfer job first", said.append) as every:
+        assert indexes(every) == [["0"], ["1"], ["2"], ["3"]]
+
+
+def test_whichever_gpu_is_free_first_is_taken(commands: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the one that was looked at first: other jobs may hold that for hours."""
+    install_smi(commands, "\n".join(LISTING.splitlines()[:2]))
+    monkeypatch.setattr("batchinfer.engines.devices.LOOKING_SECONDS", 0.01)
+    said: list[str] = []
+    with hold([Placement(gpus=(GPUS[0],))], "batchinfer job first", print), contextlib.ExitStack() as second:
+        second.enter_context(hold([Placement(gpus=(GPUS[1],))], "batchinfer job second", print))
+        with hold_free(1, 1, "batchinfer job third", said.append, second.close) as taken:
+            assert indexes(taken) == [["1"]]
+    assert said == [f"Waiting for 1 GPU of 2; one is used by batchinfer job second (process {os.getpid()}) ..."]
+
+
+def test_a_driver_that_hangs(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said in a sentence."""
+    monkeypatch.setattr("batchinfer.engines.devices.SMI_SECONDS", 0.1)
+    install_smi(commands, LISTING)
+    (commands / "nvidia-smi").write_text("#!/bin/sh\nexec /bin/sleep 60\n", encoding="utf-8")
+    with pytest.raises(StoreError, match=r"nvidia-smi did not answer within 0\.1 s"):
+        find_gpus()
 
 
 def test_a_wait_for_a_device_can_end(temporary: Path) -> None:

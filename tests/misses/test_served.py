@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -92,6 +93,62 @@ def test_what_cannot_be_written_is_counted_later_and_told_once(shop: World, tmp_
     assert said[0].startswith("The look-ups of shop that were answered are not counted yet: ")
     counter.round()
     assert read_lookups(shop.data) == {1: 3}
+
+
+def test_a_worker_that_cannot_be_read_for_a_round_is_counted_once(shop: World, tmp_path: Path, said: list[str]) -> None:
+    """Nor is one that began anew with the same number taken for less than nothing."""
+    metrics = tmp_path / "metrics"
+    counter = ServedCounter(shop.data.root, metrics, "1", said.append)
+    counters(metrics, 1, hits=100)
+    counters(metrics, 2, hits=50)
+    counter.round()
+    for broken in ("", "[]", '{"series": []}', '{"counters": [[1]]}'):
+        (metrics / "2.json").write_text(broken, encoding="utf-8")
+        counter.round()
+    counters(metrics, 2, hits=51)
+    counter.round()
+    assert read_lookups(shop.data) == {1: 151}
+    counters(metrics, 2, hits=3)
+    counter.round()
+    assert read_lookups(shop.data) == {1: 154}
+    assert said == []
+
+
+def test_a_file_that_cannot_be_read_is_not_replaced(shop: World, tmp_path: Path, said: list[str]) -> None:
+    """A share that is away for a moment must not take years of counts with it."""
+    metrics = tmp_path / "metrics"
+    counters(metrics, 1, hits=100)
+    counter = ServedCounter(shop.data.root, metrics, "1", said.append)
+    counter.round()
+    counters(metrics, 1, hits=101)
+    with mock.patch("batchinfer.versions.lookups.Path.read_bytes", side_effect=OSError(116, "Stale file handle")):
+        assert read_lookups(shop.data) == {}
+    original = Path.read_bytes
+
+    def stale(path: Path) -> bytes:
+        if path.parent.name == "served":
+            raise OSError(116, "Stale file handle")
+        return original(path)
+
+    with mock.patch.object(Path, "read_bytes", stale):
+        counter.round()
+    assert len(said) == 1
+    counter.round()
+    assert read_lookups(shop.data) == {1: 101}
+
+
+def test_a_job_that_was_made_again_begins_at_nothing(shop: World, tmp_path: Path, said: list[str]) -> None:
+    """What was answered of the one before is not its successor's."""
+    metrics = tmp_path / "metrics"
+    counters(metrics, 1, hits=100)
+    counter = ServedCounter(shop.data.root, metrics, "1", said.append)
+    counter.round()
+    kept = shop.data.folder.rename(tmp_path / "kept")
+    counter.round()
+    shutil.copytree(kept, shop.data.folder, ignore=shutil.ignore_patterns("served"))
+    counters(metrics, 1, hits=102)
+    counter.round()
+    assert read_lookups(shop.data) == {1: 2}
 
 
 def test_nothing_is_made_for_jobs_that_are_not_there(tmp_path: Path, said: list[str]) -> None:

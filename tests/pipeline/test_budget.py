@@ -13,16 +13,20 @@ from batchinfer.cache.store import Store
 from batchinfer.core.cost import Cost, Devices, Price, money_text
 from batchinfer.core.home import JobData
 from batchinfer.engines.devices import Gpu, Placement, devices_of
+from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.protocol import EngineConfig
 from batchinfer.errors import SpecError, Stopped, UsageError
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.budget import Budget
 from batchinfer.pipeline.generate import CHUNK
-from batchinfer.pipeline.meter import Meter
+from batchinfer.pipeline.meter import Meter, cost_of
 from batchinfer.pipeline.plan import plan
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.run import run
+from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Options
+from tests.scripted import DRIVER
 from tests.tiny import RecordingConsole, make_job, numbered, scripted, stored, write_job
 
 ROWS = 1000
@@ -77,7 +81,7 @@ def test_a_budget_ends_a_run_within_a_chunk_and_a_larger_one_goes_on(
         assert 300 <= answered <= 300 + CHUNK < ROWS
         assert [cost.money for cost in costs(data) if cost] == [3.0]
     with scripted(tmp_path / "engine.log", answer="echo") as pool:
-        with pytest.raises(Stopped, match="is spent: the runs since the last that came to its end cost 3"):
+        with pytest.raises(Stopped, match="is spent: the runs since the last that left nothing to do cost 3"):
             run(job, data, Options(budget=2.0), RecordingConsole(), pool)
         assert stored(data)[0] == answered
         report = run(job, data, Options(budget=4.0), RecordingConsole(), pool)
@@ -86,6 +90,66 @@ def test_a_budget_ends_a_run_within_a_chunk_and_a_larger_one_goes_on(
         again = run(job, data, Options(budget=0.000001), RecordingConsole(), pool)
     assert again.cost is not None
     assert (again.cost.device, again.cost.device_seconds, again.cost.money) == (None, 0.0, 0.0)
+
+
+def test_waiting_for_the_next_model_costs_nothing(priced: tuple[Job, JobData], clock: Clock) -> None:
+    """A budget is of device time, not of the clock on the wall."""
+    job, _ = priced
+    stop, meter = Stop(None, lambda _: None), Meter()
+    budget = Budget.of(job, 10.0, [])
+    assert budget is not None
+    budget.bound(stop, meter)
+    for seconds, is_over in ((4, False), (5, False), (2, True)):
+        with meter.until_released():
+            meter.hold(Devices("cpu", 1), "small")
+            clock.passes(seconds)
+            assert stop.requested() is is_over
+        clock.passes(100)
+    with pytest.raises(Stopped, match=r"cost 11\.00 EUR"):
+        budget.check(meter)
+
+
+@pytest.mark.long
+def test_a_budget_that_loading_takes_ends_the_run(priced: tuple[Job, JobData], tmp_path: Path, clock: Clock) -> None:
+    """Nothing is asked then: the load of a large model may cost more than was meant for all of the list."""
+    job, _ = priced
+    stop, meter = Stop(None, lambda _: None), Meter()
+    budget = Budget.of(job, 2.0, [])
+    assert budget is not None
+    budget.bound(stop, meter)
+
+    def passes() -> None:
+        clock.passes(1)
+        stop.check()
+
+    options = EngineConfig("a script", options={"loads": ["hang"], "diary": str(tmp_path / "diary")})
+    meter.hold(Devices("cpu", 1), "small")
+    pool = EnginePool(options, [Placement(cores=(0,))], tmp_path / "log", driver=DRIVER, meanwhile=passes)
+    with pool, pytest.raises(Stopped, match="reached its budget"):
+        pool.wait_ready()
+
+
+def test_a_bound_that_the_last_answers_passed_is_no_matter(
+    priced: tuple[Job, JobData], tmp_path: Path, clock: Clock
+) -> None:
+    """Nothing is left to ask: the version is published, and the next run begins at nothing."""
+    job, data = priced
+    console = RecordingConsole(at={ROWS: lambda: clock.passes(60)})
+    with scripted(tmp_path / "engine.log", answer="echo") as pool:
+        report = run(job, data, Options(budget=2.0), console, pool)
+    assert (report.version, report.remaining) == (1, 0)
+    assert report.cost is not None
+    assert report.cost.money == 60.0
+
+
+def test_runs_of_a_few_rows_add_up(priced: tuple[Job, JobData], tmp_path: Path, clock: Clock) -> None:
+    """--limit leaves something to do, so what it cost counts until a run leaves nothing."""
+    job, data = priced
+    with scripted(tmp_path / "engine.log", answer="echo") as pool:
+        for _ in range(2):
+            run(job, data, Options(limit=10, budget=10.0), RecordingConsole(at={5: lambda: clock.passes(3)}), pool)
+        with pytest.raises(Stopped, match=r"cost 6\.00 EUR"):
+            run(job, data, Options(limit=10, budget=5.0), RecordingConsole(), pool)
 
 
 def test_what_a_run_used_is_recorded(priced: tuple[Job, JobData], tmp_path: Path) -> None:
@@ -135,7 +199,7 @@ def test_a_run_that_is_killed_said_what_it_used(priced: tuple[Job, JobData], tmp
     budget = Budget.of(job, 2.0, Store(data.cache).runs())
     assert budget is not None
     with pytest.raises(Stopped, match=r"cost 2\.50 EUR"):
-        budget.check(0.0)
+        budget.check(Meter())
 
 
 def _fields(money: float) -> str:
@@ -182,15 +246,19 @@ def test_what_is_held() -> None:
 def test_a_meter_counts_only_while_devices_are_held(clock: Clock) -> None:
     """Two GPUs for ten seconds and one for five are 25 device-seconds, whatever passes between."""
     meter = Meter()
-    with meter.holding(Devices("gpu", 2)):
+    with meter.until_released():
+        clock.passes(1000)  # waiting for them
+        meter.hold(Devices("gpu", 2), "small")
         clock.passes(10)
         assert meter.device_seconds == 20
     clock.passes(1000)
-    with meter.holding(Devices("gpu", 1)):
+    with meter.until_released():
+        meter.hold(Devices("gpu", 1), "large")
         clock.passes(5)
+    assert [meter.seconds_of(model) for model in ("small", "large", "none")] == [20, 5, 0]
     assert meter.device_seconds == 25
-    assert meter.cost(Progress(), Price(3.6, "USD")).money == pytest.approx(0.025)
-    assert meter.cost(Progress(), None).money is None
+    assert cost_of(Progress(), "gpu", 25, Price(3.6, "USD")).money == pytest.approx(0.025)
+    assert cost_of(Progress(), "gpu", 25, None).money is None
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_what_was_paid_for_look_ups_and_what_live_calls_would_have_cost() -> Non
         row(2, 5.0, RunStatus.EVAL, generated=1000),
         row(1, 10.0, generated=100, version=1),
     ]
-    ledger = Ledger.of(runs, {1: 5000, 2: 1000})
+    ledger = Ledger.of(runs, {1: 5000, 2: 1000}, {1: [1], 3: [2]})
     assert (ledger.money, ledger.currency, ledger.device_seconds, ledger.per_answer) == (17.0, "USD", 17.0, 0.12)
     third, aside, first = (ledger.served(run) for run in runs)
     assert third is not None
@@ -47,7 +47,7 @@ def test_what_was_paid_for_look_ups_and_what_live_calls_would_have_cost() -> Non
 )  # fmt: skip
 def test_where_there_is_nothing_to_compare(runs: list[RunRow], lookups: dict[int, int]) -> None:
     """Without prices, without look-ups, and of older programs: no sentence, and nothing divided by nothing."""
-    ledger = Ledger.of(runs, lookups)
+    ledger = Ledger.of(runs, lookups, {run.run_id: [1] for run in runs})
     assert str(ledger) == ""
     assert all(ledger.served(run) is not None for run in runs)
     assert ledger.to_json()["lookups"] == sum(lookups.values())
@@ -58,4 +58,17 @@ def test_another_currency_is_not_added() -> None:
     old = RunRow(
         1, RunStatus.DONE, None, None, {"cost": Cost("gpu", 9.0, 1, 0, 1, 9.0, "EUR").to_json(), "generated": 9}
     )
-    assert Ledger.of([row(2, 1.0, generated=4), old], {}).money == 1.0
+    ledger = Ledger.of([row(2, 1.0, generated=4), old], {1: 1000}, {1: [1]})
+    assert (ledger.money, ledger.is_whole) == (1.0, False)
+    assert str(ledger) == "", "what was paid is not all that was paid for these look-ups"
+    served = ledger.served(old)
+    assert served is not None
+    assert (served.money_per_1000, served.live_money, served.currency) == (None, 250.0, "USD")
+
+
+def test_versions_that_were_published_later_count_for_their_run() -> None:
+    """By `publish`, after a run with --no-publish, or again as a refused candidate."""
+    ledger = Ledger.of([row(1, 2.0, generated=4)], {1: 500, 2: 500}, {1: [1, 2]})
+    served = ledger.served(row(1, 2.0, generated=4))
+    assert served is not None
+    assert (served.lookups, served.money_per_1000) == (1000, 2.0)

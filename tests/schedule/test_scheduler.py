@@ -6,13 +6,14 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from batchinfer.errors import Busy, ExitCode, StoreError
 from batchinfer.schedule import scheduler
-from batchinfer.schedule.agenda import ScheduledJob
+from batchinfer.schedule.agenda import Room, ScheduledJob
 from batchinfer.schedule.memory import Memory
 from batchinfer.schedule.scheduler import Scheduler
 from tests.schedule.made import START, SimulatedClock, SimulatedLauncher, SimulatedRun, scheduled
@@ -29,8 +30,15 @@ def _sleepy(monkeypatch: pytest.MonkeyPatch) -> None:
 class Simulation:
     """A scheduler over simulated time, that can be stopped, killed and started again."""
 
-    def __init__(self, root: Path, entries: Sequence[ScheduledJob], start: datetime = START, at_once: int = 1) -> None:
-        self.root, self.entries, self.at_once = root, list(entries), at_once
+    def __init__(
+        self,
+        root: Path,
+        entries: Sequence[ScheduledJob],
+        start: datetime = START,
+        at_once: int | None = 1,
+        gpus: int = 0,
+    ) -> None:
+        self.root, self.entries, self.room = root, list(entries), Room(at_once, gpus)
         self.clock = SimulatedClock(start)
         self.launcher = SimulatedLauncher(self.clock)
         self.said: list[str] = []
@@ -40,7 +48,7 @@ class Simulation:
         """A new scheduler on the same folder, as after a crash: what ran is gone with the old one."""
         self.launcher.runs.clear()
         self.scheduler = Scheduler(
-            lambda: self.entries, self.launcher, Memory(self.root), self.clock, self.said.append, self.at_once
+            lambda: self.entries, self.launcher, Memory(self.root), self.clock, self.said.append, self.room
         )
 
     def settled(self, name: str) -> list[SimulatedRun]:
@@ -397,6 +405,27 @@ def test_another_line_leaves_no_times_open(tmp_path: Path) -> None:
     world.restart()
     world.until(datetime(2026, 1, 16, tzinfo=UTC))
     assert world.launcher.times("shop") == [datetime(2026, 1, day, 3, tzinfo=UTC) for day in (5, 14)]
+
+
+@pytest.mark.parametrize(
+    ("engines", "most"),
+    [
+        ([{}, {}, {}], 1),  # replicas: auto takes all GPUs
+        ([{"replicas": 1}] * 6, 4),
+        ([{"replicas": 2}] * 3, 2),
+        ([{"replicas": 1, "tensor_parallel": 2}, {"replicas": 1}, {"replicas": 1}, {"replicas": 1}], 3),
+        ([{"replicas": 9}, {"replicas": 1}], 1),
+    ],
+)
+def test_as_many_jobs_run_as_there_are_gpus_for(tmp_path: Path, engines: list[dict[str, int]], most: int) -> None:
+    """None waits for a GPU while its max_hours pass; --at-once says otherwise; each due time is run."""
+    asks: dict[str, Any] = {"model": {"id": "small"}, "prompt": {"template": "{{ id }}"}}
+    entries = [scheduled(f"job{number}", engine=engine, **asks) for number, engine in enumerate(engines)]
+    world = Simulation(tmp_path, entries, at_once=None, gpus=4)
+    world.launcher.takes = lambda *_: timedelta(hours=3)
+    world.after(timedelta(weeks=2))
+    assert world.launcher.most_at_once == most
+    assert {len(world.launcher.times(entry.name)) for entry in entries} == {2}
 
 
 @pytest.mark.parametrize(
