@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +19,7 @@ from batchinfer.core.locks import is_held
 from batchinfer.errors import shortened
 
 MOST_SAID = 1000  # characters
+NEVER = "never"  # where no run ended well yet
 
 
 class AttemptStatus(StrEnum):
@@ -45,24 +46,58 @@ class Trouble:
     kind: failed, refused or stale.
     since: when it was found first; UTC.
     said: a sentence about it, as it was found last.
+    marker: what tells it from an earlier one of its kind.
     run_id: of the run that it is of; None where it is of none.
     """
 
     kind: AlertKind
     since: datetime
     said: str
+    marker: str
     run_id: int | None = None
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> Self:
         """Raises KeyError, TypeError or ValueError."""
-        said, run_id = str(document["said"]), document.get("run_id")
-        return cls(
-            AlertKind(document["kind"]), moment(document["since"]), said, None if run_id is None else int(run_id)
-        )
+        since, run_id = moment(document["since"]), document.get("run_id")
+        said, marker = str(document["said"]), str(document.get("marker", iso(since)))
+        return cls(AlertKind(document["kind"]), since, said, marker, None if run_id is None else int(run_id))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"since": iso(self.since)}
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How a run or a publishing ended.
+
+    status: in a word.
+    at: when; UTC.
+    said: its error, a sentence.
+    run_id: the run's number; None where it has none.
+    succeeded_at: when a run ended well last; UTC, None if none did.
+    """
+
+    status: AttemptStatus
+    at: datetime
+    said: str = ""
+    run_id: int | None = None
+    succeeded_at: datetime | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The error as it is noted."""
+        return shortened(" ".join(self.said.split()), MOST_SAID)
+
+    def troubles(self, before: Iterable[Trouble], clears: Collection[AlertKind]) -> tuple[Trouble, ...]:
+        """What is wrong then. Failures are one trouble until a run ends well, whoever notices which of them."""
+        is_well = self.status is AttemptStatus.DONE
+        troubles = {each.kind: each for each in before if not (is_well and each.kind in clears)}
+        if (kind := TROUBLES.get(self.status)) is not None:
+            marker = str(iso(self.at)) if kind is AlertKind.REFUSED else iso(self.succeeded_at) or NEVER
+            first = troubles.get(kind) or Trouble(kind, self.at, "", marker)
+            troubles[kind] = replace(first, said=self.sentence, run_id=self.run_id)
+        return tuple(troubles.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +145,18 @@ class LastAttempt:
             "alerts": [rule.to_json() for rule in self.rules], "host": self.host,
         }  # fmt: skip
 
-    def ended(
-        self, status: AttemptStatus, at: datetime, said: str = "", run_id: int | None = None,
-        clears: Collection[AlertKind] = (),
-    ) -> LastAttempt:  # fmt: skip
+    def ended(self, end: AttemptEnd, clears: Collection[AlertKind] = ()) -> LastAttempt:
         """The same attempt at its end. clears: what is wrong no more if it ended well."""
-        said = shortened(" ".join(said.split()), MOST_SAID)
-        troubles = _troubles(self.troubles, status, at, said, run_id, clears)
-        return replace(self, status=status, ended_at=at, said=said, run_id=run_id, troubles=troubles)
+        troubles = end.troubles(self.troubles, clears)
+        return replace(
+            self, status=end.status, ended_at=end.at, said=end.sentence, run_id=end.run_id, troubles=troubles
+        )
 
-    def published(self, status: AttemptStatus, at: datetime, said: str, clears: Collection[AlertKind]) -> LastAttempt:
+    def published(self, end: AttemptEnd, clears: Collection[AlertKind]) -> LastAttempt:
         """The same run after a publishing without one: what is wrong since then."""
-        said = shortened(" ".join(said.split()), MOST_SAID)
-        after = self if self.status is not AttemptStatus.RUNNING else replace(self, status=status, ended_at=at)
-        return replace(after, troubles=_troubles(self.troubles, status, at, said, None, clears))
+        is_new = self.status is AttemptStatus.RUNNING
+        after = replace(self, status=end.status, ended_at=end.at) if is_new else self
+        return replace(after, troubles=end.troubles(self.troubles, clears))
 
     def after(self, before: LastAttempt) -> LastAttempt:
         """The same attempt, with what was wrong when it began."""
@@ -134,15 +167,13 @@ class LastAttempt:
         return replace(self, rules=rules)
 
 
-def _troubles(
-    before: tuple[Trouble, ...], status: AttemptStatus, at: datetime, said: str, run_id: int | None,
-    clears: Collection[AlertKind],
-) -> tuple[Trouble, ...]:  # fmt: skip
-    """What is wrong after an attempt ended."""
-    troubles = {each.kind: each for each in before if status is not AttemptStatus.DONE or each.kind not in clears}
-    if (kind := TROUBLES.get(status)) is not None:
-        troubles[kind] = Trouble(kind, troubles[kind].since if kind in troubles else at, said, run_id)
-    return tuple(troubles.values())
+def read_success(data: JobData) -> datetime | None:
+    """When the last run that ended well did so; UTC. None if none is known of."""
+    try:
+        content: dict[str, Any] = json.loads((data.folder / "last_run.json").read_bytes())
+        return moment(content["finished_at"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 def read_attempt(data: JobData, *, holds_lock: bool = False) -> LastAttempt | None:
@@ -159,7 +190,7 @@ def read_attempt(data: JobData, *, holds_lock: bool = False) -> LastAttempt | No
     if found.status is not AttemptStatus.RUNNING or not (holds_lock or _has_died(data, found)):
         return found
     said = f"The run that began at {iso(found.began_at)} died: it did not say how it ended."
-    return found.ended(AttemptStatus.FAILED, found.began_at, said)
+    return found.ended(AttemptEnd(AttemptStatus.FAILED, found.began_at, said, None, read_success(data)))
 
 
 def _has_died(data: JobData, attempt: LastAttempt) -> bool:
@@ -176,7 +207,9 @@ def note_failure(data: JobData, began_at: datetime, said: str) -> None:
         or (found.ended_at is not None and found.ended_at >= began_at)
     ):
         return
-    write_attempt(data, found.ended(AttemptStatus.FAILED, datetime.now(UTC), said))
+    write_attempt(
+        data, found.ended(AttemptEnd(AttemptStatus.FAILED, datetime.now(UTC), said, None, read_success(data)))
+    )
 
 
 def write_attempt(data: JobData, attempt: LastAttempt) -> None:

@@ -7,7 +7,7 @@ standing ──► troubles (failed, refused, stale) ──► for each receiver
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from batchinfer.alerts.attempts import Trouble
@@ -18,16 +18,7 @@ from batchinfer.alerts.standing import Standing
 from batchinfer.core.clock import SKEW, iso
 from batchinfer.errors import counted
 
-NEVER = "never"  # where no run ended well yet
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Marked:
-    """A trouble, and what tells it from an earlier one of its kind."""
-
-    trouble: Trouble
-    marker: str
 
 
 def decide(
@@ -71,7 +62,7 @@ def stale_trouble(rule: AlertRule, fresh: datetime | None, now: datetime) -> Tro
         f"What is served is stale: no run ended well since {iso(fresh)}, {_days(now - fresh)} ago; "
         f"it was to be told after {_days(rule.stale_after)}."
     )
-    return Trouble(AlertKind.STALE, fresh + rule.stale_after, said)
+    return Trouble(AlertKind.STALE, fresh + rule.stale_after, said, str(iso(fresh)))  # whatever limit passed
 
 
 def _doubted(memory: AlertMemory, standing: Standing, now: datetime) -> tuple[datetime, datetime] | None:
@@ -79,8 +70,9 @@ def _doubted(memory: AlertMemory, standing: Standing, now: datetime) -> tuple[da
     ahead = [each for each in standing.fresh_times if each > now + SKEW]
     if not ahead:
         return None
-    if memory.doubted is not None and memory.doubted[0] == max(ahead) and memory.doubted[1] <= now + SKEW:
-        return memory.doubted
+    known = memory.doubted
+    if known is not None and iso(known[0]) == iso(max(ahead)) and known[1] <= now + SKEW:  # as the file has it
+        return known
     return max(ahead), now
 
 
@@ -88,7 +80,8 @@ def _for_rule(
     rule: AlertRule, told: tuple[Told, ...], memory: AlertMemory, standing: Standing, now: datetime
 ) -> tuple[tuple[Told, ...], list[AlertEvent]]:
     """What the receiver of a rule knows afterwards, and what it is told for that."""
-    wrong = {each.trouble.kind: each for each in _marked_troubles(rule, memory, standing, now)}
+    stale = stale_trouble(rule, fresh_since(standing, memory.doubted, now), now)
+    wrong = {each.kind: each for each in (*standing.troubles, *([] if stale is None else [stale]))}
     before = {each.kind: each for each in told if each.kind in rule.kinds}
     known = {kind: each for kind, each in before.items() if kind not in wrong and not _is_over(kind, memory, standing)}
     events = list[AlertEvent]()
@@ -100,25 +93,13 @@ def _for_rule(
     return tuple(known.values()), sorted(events, key=lambda event: (event.since, event.kind))
 
 
-def _marked_troubles(rule: AlertRule, memory: AlertMemory, standing: Standing, now: datetime) -> list[_Marked]:
-    marked = [_Marked(each, _marker(each, standing)) for each in standing.troubles]
-    fresh = fresh_since(standing, memory.doubted, now)
-    stale = stale_trouble(rule, fresh, now)
-    return marked if stale is None else [*marked, _Marked(stale, str(iso(fresh)))]  # whatever limit passed
-
-
-def _marker(trouble: Trouble, standing: Standing) -> str:
-    """Of failures the last run that ended well: they are one trouble until the next one does, whoever notices which of them."""
-    return str(iso(trouble.since)) if trouble.kind is AlertKind.REFUSED else iso(standing.succeeded_at) or NEVER
-
-
-def _known(found: _Marked, before: Told | None, rule: AlertRule, now: datetime) -> tuple[Told, int | None]:
+def _known(found: Trouble, before: Told | None, rule: AlertRule, now: datetime) -> tuple[Told, int | None]:
     """What the receiver knows of a trouble afterwards, and as which reminder it is told that, 0 for none; None if it is not.
 
     Reminders that were missed are one.
     """
-    count = max(0, (now - found.trouble.since) // rule.remind_after)
-    after = Told(found.trouble.kind, found.marker, count)
+    count = max(0, (now - found.since) // rule.remind_after)
+    after = Told(found.kind, found.marker, count)
     if before is None or before.marker != found.marker:
         return after, 0
     return after, count if count > before.reminders else None  # fewer: the clock had gone ahead
@@ -131,12 +112,11 @@ def _is_over(kind: AlertKind, memory: AlertMemory, standing: Standing) -> bool:
     return standing.attempt is not None
 
 
-def _event(found: _Marked, standing: Standing, reminder: int) -> AlertEvent:
-    trouble = found.trouble
+def _event(trouble: Trouble, standing: Standing, reminder: int) -> AlertEvent:
     run = "The run" if trouble.run_id is None else f"Run {trouble.run_id}"
     said = f"{run} failed: {trouble.said}" if trouble.kind is AlertKind.FAILED else trouble.said
     return AlertEvent(
-        standing.job, trouble.kind, _version(standing), trouble.run_id, trouble.since, said, reminder, found.marker,
+        standing.job, trouble.kind, _version(standing), trouble.run_id, trouble.since, said, reminder, trouble.marker,
         standing.succeeded_at,
     )  # fmt: skip
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from batchinfer.alerts.attempts import LastAttempt, Trouble, in_utc, moment, read_attempt
+from batchinfer.alerts.attempts import LastAttempt, Trouble, in_utc, read_attempt, read_success
 from batchinfer.alerts.rules import AlertRule, read_rules
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError
@@ -81,15 +80,6 @@ class StandingReader:
         if seen != self._seen or self._published is None:
             self._seen, self._published = seen, _published(self._data)
         return Standing(self._data.name, self._published, read_success(self._data), read_attempt(self._data))
-
-
-def read_success(data: JobData) -> datetime | None:
-    """When the last run that ended well did so; UTC. None if none is known of."""
-    try:
-        content: dict[str, Any] = json.loads((data.folder / "last_run.json").read_bytes())
-        return moment(content["finished_at"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return None
 
 
 def published_facts(manifest: Manifest) -> PublishedFacts | None:

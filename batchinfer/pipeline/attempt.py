@@ -9,7 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchinfer.alerts.attempts import AttemptStatus, LastAttempt, note_failure, read_attempt, write_attempt
+from batchinfer.alerts.attempts import (
+    AttemptEnd,
+    AttemptStatus,
+    LastAttempt,
+    note_failure,
+    read_attempt,
+    read_success,
+    write_attempt,
+)
 from batchinfer.alerts.desk import AlertDesk
 from batchinfer.alerts.rules import AlertKind, AlertRule, missing_secrets, read_rules
 from batchinfer.alerts.standing import StandingReader
@@ -114,7 +122,8 @@ class Attempt:
 
     def _note_run(self, status: AttemptStatus, said: str, report: Mapping[str, Any]) -> None:
         assert self._last is not None
-        self._last = self._last.ended(status, _now(), said, report.get("run_id"), self._clears)
+        end = AttemptEnd(status, _now(), said, report.get("run_id"), read_success(self._data))
+        self._last = self._last.ended(end, self._clears)
         self._is_noted = True
         self._write()
         if self._data.folder.is_dir():
@@ -127,7 +136,7 @@ class Attempt:
         if self._last is None and status is AttemptStatus.DONE:
             return
         last = self._last or LastAttempt(AttemptStatus.RUNNING, self._began, rules=self._rules)
-        self._last = last.published(status, _now(), said, self._clears)
+        self._last = last.published(AttemptEnd(status, _now(), said), self._clears)
         self._write()
 
     def _report(self, exc: BaseException | None) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from batchinfer.alerts.attempts import AttemptStatus, LastAttempt
+from batchinfer.alerts.attempts import AttemptEnd, AttemptStatus, LastAttempt
 from batchinfer.alerts.rules import AlertKind, AlertRule, CommandReceiver, WebhookReceiver
 from batchinfer.alerts.standing import PublishedFacts, Standing
 
@@ -47,7 +47,8 @@ class WeeklyJob:
         self.runs += 1
         before = self.standing.attempt
         begun = LastAttempt(AttemptStatus.RUNNING, at)
-        attempt = (begun if before is None else begun.after(before)).ended(status, at, said, self.runs, RUNS)
+        end = AttemptEnd(status, at, said, self.runs, self.standing.succeeded_at)
+        attempt = (begun if before is None else begun.after(before)).ended(end, RUNS)
         self.standing = replace(self.standing, attempt=attempt)
         if status is AttemptStatus.DONE:
             published = (

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from batchinfer.alerts.attempts import AttemptStatus
+from batchinfer.alerts.attempts import AttemptEnd, AttemptStatus
 from batchinfer.alerts.decision import decide
 from batchinfer.alerts.notes import AlertMemory
 from batchinfer.alerts.rules import AlertKind, AlertRule
@@ -174,14 +174,14 @@ def test_a_published_version_is_fresh_and_mends_a_refusal() -> None:
     told.look(job.ends(REFUSED, START + 7 * DAY), START + 7 * DAY)
     attempt = job.standing.attempt
     assert attempt is not None
-    mended = attempt.published(DONE, START + 8 * DAY, "", {AlertKind.REFUSED})
+    mended = attempt.published(AttemptEnd(DONE, START + 8 * DAY), {AlertKind.REFUSED})
     job.standing = replace(job.standing, attempt=mended, published=PublishedFacts(2, START + 8 * DAY))
     told.pass_time(job, START + 8 * DAY, 5)
     assert told.told == [(7, "failed", 0), (7, "refused", 0)]
     assert [each.kind for each in mended.troubles] == [AlertKind.FAILED]
 
 
-@pytest.mark.parametrize("ahead", [2 * HOUR, 400 * DAY])
+@pytest.mark.parametrize("ahead", [2 * HOUR, 400 * DAY, 400 * DAY + timedelta(microseconds=7)])
 def test_a_time_from_the_future_neither_silences_nor_storms(ahead: timedelta) -> None:
     """A run that ended well under a clock that was ahead counts from when it was met: it goes stale all the same, once."""
     job, told = WeeklyJob(), Told()
@@ -215,6 +215,16 @@ def test_a_clock_that_jumps_for_a_moment() -> None:
     told.look(job.standing, START - 20000 * DAY)  # as a machine without a battery begins
     told.look(job.standing, START + 24 * DAY)
     assert told.told[-1] == (24, "stale", 0)
+
+
+def test_a_run_that_is_just_ending_well() -> None:
+    """Its success is noted before its end is: whoever looks between takes no old failure for a new one."""
+    job, told = WeeklyJob(), Told(rule(stale_after=60 * DAY))
+    job.ends(DONE, START)
+    told.look(job.ends(FAILED, START + 7 * DAY), START + 7 * DAY)
+    told.look(replace(job.standing, succeeded_at=START + 8 * DAY), START + 8 * DAY)
+    told.look(job.ends(DONE, START + 8 * DAY), START + 8 * DAY)
+    assert told.told == [(7, "failed", 0), (8, "recovered", 0)]
 
 
 def test_what_is_not_known_is_no_recovery() -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer.alerts.attempts import AttemptStatus, LastAttempt, read_attempt, write_attempt
+from batchinfer.alerts.attempts import AttemptEnd, AttemptStatus, LastAttempt, read_attempt, write_attempt
 from batchinfer.alerts.event import AlertEvent
 from batchinfer.alerts.notes import AlertNotes, PendingAlert
 from batchinfer.alerts.rules import AlertKind, CommandReceiver
@@ -339,7 +339,9 @@ def test_what_gates_quote_is_dropped(world: World) -> None:
     report = {"status": "rejected", "gate": [{"name": "changed", "examples": [f"name={PRIVATE[:5]}…"]}]}
     world.store.finish_run(2, RunStatus.REJECTED, report)
     (world.data.folder / "last_run.json").write_text(json.dumps(report))
-    attempt = LastAttempt(AttemptStatus.RUNNING, START).ended(AttemptStatus.FAILED, START, f"name={PRIVATE[:5]}…")
+    attempt = LastAttempt(AttemptStatus.RUNNING, START).ended(
+        AttemptEnd(AttemptStatus.FAILED, START, f"name={PRIVATE[:5]}…")
+    )
     write_attempt(world.data, attempt)
     body = AlertEvent("shop", AlertKind.FAILED, 1, 2, START, attempt.said, 0, "", None).body(START)
     pending = PendingAlert("x", CommandReceiver(("page",)), body, START, START)
