@@ -36,6 +36,16 @@ def need_wrk() -> None:
         sys.exit("wrk is not installed. This benchmark needs it (Debian and Ubuntu: apt install wrk).")
 
 
+def workers_of(parent: int) -> list[int]:
+    """The processes of a service that answer; beside them it has some that look after misses and alerts."""
+    found = []
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        with contextlib.suppress(OSError):  # a child may just have ended
+            children = (task / "children").read_text(encoding="ascii").split()
+            found += [int(child) for child in children if b" worker-" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return found
+
+
 def free_port() -> int:
     """One that nobody listens on."""
     with socket.socket() as probe:

@@ -30,7 +30,18 @@ from rich.table import Table
 
 from benchmarks import inprocess
 from benchmarks.made import JOB, body, key_of, make
-from benchmarks.servers import LOAD_CORE, SERVER_CORE, databases, free_port, granian, need_wrk, running, say, service
+from benchmarks.servers import (
+    LOAD_CORE,
+    SERVER_CORE,
+    databases,
+    free_port,
+    granian,
+    need_wrk,
+    running,
+    say,
+    service,
+    workers_of,
+)
 
 CONNECTIONS = 32
 BATCH = 1000
@@ -96,10 +107,9 @@ def processor_seconds(parent: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _worker(parent: int) -> str:
+def _worker(parent: int) -> int:
     """The one that answers, among the children of a service."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
-    [worker] = [child for child in children if b" worker-" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    [worker] = workers_of(parent)
     return worker
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from batchinfer.versions import folders, pointers
 from benchmarks.made import JOB, key_of
-from benchmarks.servers import free_port, running, service
+from benchmarks.servers import free_port, running, service, workers_of
 from benchmarks.swapping import Publisher, entries_of
 
 CLIENTS, SLOW, SILENT = 4, 2, 50
@@ -73,10 +73,7 @@ class Soak:
 
     def workers(self) -> list[int]:
         """Process ids, the oldest first."""
-        pids = [
-            int(pid) for task in Path(f"/proc/{self.main}/task").iterdir() for pid in _read(task / "children").split()
-        ]
-        return sorted(pid for pid in pids if b"batchinfer.misses.collector" not in _read(Path(f"/proc/{pid}/cmdline")))
+        return sorted(workers_of(self.main))
 
     def ask(self) -> None:
         """A client."""
