@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from batchinfer.alerts.attempts import LastAttempt
 from batchinfer.alerts.decision import decide
 from batchinfer.alerts.delivery import ROUND_SECONDS, Send, after_round, due_alerts, send_all
-from batchinfer.alerts.notes import AlertNotes, PendingAlert
+from batchinfer.alerts.notes import AlertMemory, AlertNotes, PendingAlert
 from batchinfer.alerts.rules import AlertRule, CommandReceiver, Receiver
 from batchinfer.alerts.standing import StandingReader
 from batchinfer.core.home import JobData
@@ -39,11 +39,13 @@ class AlertDesk:
         if attempt is not None:
             standing = replace(standing, attempt=attempt)
         rules = standing.rules if rules is None else rules
-        if rules or self._notes.is_there:
-            at = now or datetime.now(UTC)
-            self._notes.change(
-                lambda memory: decide(memory, rules, standing, at, lambda rule: self._tells(rule.receiver))
-            )
+        at = now or datetime.now(UTC)
+
+        def after(memory: AlertMemory) -> AlertMemory:
+            return decide(memory, rules, standing, at, lambda rule: self._tells(rule.receiver))
+
+        if (rules or self._notes.is_there) and after(known := self._notes.read()) != known:
+            self._notes.change(after)
 
     def deliver(self, now: datetime | None = None) -> None:
         """Tells what is still to be told, unless another process is about that. Ends within ROUND_SECONDS, and a little."""

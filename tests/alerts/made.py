@@ -5,23 +5,43 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.server
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from batchinfer.alerts.attempts import AttemptEnd, AttemptStatus, LastAttempt
 from batchinfer.alerts.rules import AlertKind, AlertRule, CommandReceiver, WebhookReceiver
 from batchinfer.alerts.standing import PublishedFacts, Standing
+from batchinfer.publish import build
+from tests.factories import LENIENT, World, imports_job
 
 SECRET = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
 START = datetime(2026, 1, 5, 3, tzinfo=UTC)  # a Monday
 DAY = timedelta(days=1)
 ALL = frozenset(AlertKind)
+HOOK = {"webhook": "http://127.0.0.1:9/hook", "secret_env": "ALERTS_SECRET", "stale_after": "8d"}
 RUNS = frozenset({AlertKind.FAILED, AlertKind.REFUSED})
+
+
+def stale_job(folder: Path, *rules: dict[str, Any], **sections: Any) -> World:
+    """A job on disk whose last run ended well nine days ago."""
+    world = imports_job(folder, {"id": [1]}, gate=LENIENT, alerts=list(rules or (HOOK,)), **sections)
+    world.take_in({"id": [1], "prediction": ["one"]})
+    ended = datetime.now(UTC) - 9 * DAY
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(build, "now", lambda: ended.replace(tzinfo=None))
+        world.run()
+    content = {"run_id": 1, "finished_at": ended.isoformat(timespec="seconds")}
+    (world.data.folder / "last_run.json").write_text(json.dumps(content))
+    return world
 
 
 def rule(url: str = "http://127.0.0.1:9/hook", kinds: frozenset[AlertKind] = ALL, **changes: Any) -> AlertRule:

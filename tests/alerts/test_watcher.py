@@ -25,36 +25,19 @@ from batchinfer.alerts.outcome import Outcome
 from batchinfer.alerts.standing import StandingReader
 from batchinfer.alerts.watcher import AlertWatcher
 from batchinfer.core.home import JobData
-from batchinfer.publish import build
 from batchinfer.versions import pointers
 from batchinfer.versions.replication import replicate
-from tests.alerts.made import SECRET, web_receiver
-from tests.factories import LENIENT, Templates, World, imports_job, world_at
+from tests.alerts.made import HOOK, SECRET, stale_job, web_receiver
+from tests.factories import Templates, World, world_at
 from tests.serving import eventually, serving
 from tests.tiny import ROOT, until
-
-LONG_AGO = timedelta(days=9)
-HOOK = {"webhook": "http://127.0.0.1:9/hook", "secret_env": "ALERTS_SECRET", "stale_after": "8d"}
-
-
-def stale(folder: Path, *rules: dict[str, Any]) -> World:
-    """A job whose last run ended well nine days ago."""
-    world = imports_job(folder, {"id": [1]}, gate=LENIENT, alerts=list(rules or (HOOK,)))
-    world.take_in({"id": [1], "prediction": ["one"]})
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(build, "now", lambda: datetime.now(UTC).replace(tzinfo=None) - LONG_AGO)
-        world.run()
-    path = world.data.folder / "last_run.json"
-    ended = datetime.now(UTC) - LONG_AGO
-    path.write_text(json.dumps({"run_id": 1, "finished_at": ended.isoformat(timespec="seconds")}))
-    return world
 
 
 @pytest.fixture
 def world(templates: Templates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """`stale`."""
+    """`stale_job`."""
     monkeypatch.setenv("ALERTS_SECRET", SECRET)
-    templates.copy(stale, tmp_path)
+    templates.copy(stale_job, tmp_path)
     return world_at(tmp_path)
 
 
@@ -188,7 +171,7 @@ def test_a_folder_that_was_once_run_in(world: World, tmp_path: Path) -> None:
 
 def test_what_serves_starts_no_programs(tmp_path: Path) -> None:
     """A command that a data folder names is run by who runs and schedules jobs, not by who may only read their answers."""
-    world = stale(tmp_path, {"command": ["page"], "stale_after": "8d"})
+    world = stale_job(tmp_path, {"command": ["page"], "stale_after": "8d"})
     told = Told()
     watching(world.data.root, told).round()
     assert told.ids == []
@@ -305,7 +288,7 @@ def test_a_service_tells_what_goes_stale(tmp_path: Path, monkeypatch: pytest.Mon
     """`batchinfer serve` alone, with nothing that schedules and no job file, tells a real receiver of it, once."""
     monkeypatch.setenv("ALERTS_SECRET", SECRET)
     with web_receiver() as receiver:
-        world = stale(tmp_path, HOOK | {"webhook": receiver.url})
+        world = stale_job(tmp_path, HOOK | {"webhook": receiver.url})
         world.job.path.unlink()
         with serving(world.data.root, tmp_path / "server", workers=1) as server:
             eventually(lambda: receiver.got, server.said)

@@ -18,7 +18,9 @@ from batchinfer.schedule.entries import JobFiles, named_entries
 from batchinfer.schedule.launch import Ended, ProcessLauncher
 from batchinfer.schedule.memory import Memory
 from batchinfer.schedule.scheduler import SystemClock
+from tests.alerts.made import stale_job
 from tests.factories import LENIENT, World, imports_job
+from tests.tiny import until
 
 EVERY_MINUTE = {"cron": "* * * * *"}
 
@@ -97,6 +99,29 @@ def test_schedule_run_until_it_is_told_to_stop(world: World) -> None:
     assert (line["job"], line["cron"], line["timezone"], line["exit_code"]) == ("shop", "0 0 1 1 *", "UTC", 0)
     assert line["last"].endswith("Z")
     assert line["next"].endswith(":00Z")
+
+
+@pytest.mark.long
+def test_schedule_run_tells_what_is_stale(tmp_path: Path) -> None:
+    """Beside it a process looks after alerts, which starts programs, too; it ends with it."""
+    told = tmp_path / "told"
+    words = [sys.executable, "-c", f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read())"]
+    world = stale_job(tmp_path, {"command": words, "stale_after": "8d"}, schedule={"cron": "0 3 * * 1"})
+    command = [
+        sys.executable,
+        "-m",
+        "batchinfer",
+        "--home",
+        str(world.data.root),
+        "schedule",
+        "run",
+        str(world.job.path),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: told.exists() and told.read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert json.loads(told.read_text())["type"] == "job.stale"
 
 
 def test_job_files_are_read_again_when_they_change(world: World) -> None:
