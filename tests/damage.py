@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,16 @@ def flipped(name: str) -> Damage:
         data = bytearray((folder / name).read_bytes())
         data[len(data) // 2] ^= 1
         (folder / name).write_bytes(data)
+
+    return damage
+
+
+def piped(name: str) -> Damage:
+    """A pipe that nobody writes into is in a file's place."""
+
+    def damage(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
 
     return damage
 
@@ -199,6 +210,12 @@ VERSIONS: dict[str, tuple[Damage, str]] = {
     "wrong checksum of the predictions": (flipped(PREDICTIONS), "predictions.parquet is damaged: its checksum"),
     "wrong checksum of the manifest": (flipped(MANIFEST), "manifest.json is"),
     "lookup file of zeros": (zeroed(LOOKUP), "lookup.lmdb cannot be opened"),
+    "a pipe for a manifest": (piped(MANIFEST), "manifest.json cannot be read: It is no plain file"),
+    "a pipe for predictions": (
+        piped(PREDICTIONS),
+        "predictions.parquet is missing or cannot be read: It is no plain file",
+    ),
+    "a pipe for checksums": (piped(CHECKS), "It is no plain file"),
     "unknown format": (unknown_format, "has format 2, and this batchinfer knows 1: upgrade it"),
     "a manifest of another job": (of_another_job, "is a version of the job shoes, not of shop"),
     "unknown kind of a key column": (unknown_kind, "has the unknown kind colour"),

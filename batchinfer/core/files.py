@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import getpass
+import io
 import json
 import os
 import secrets
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 from batchinfer.errors import StoreError, shortened
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # of Linux
+MOST_SMALL = 64 << 20  # bytes
 LONGEST_REASON = 200  # characters
 DAMAGE: tuple[type[Exception], ...] = (
     ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError, struct.error,
@@ -45,6 +48,34 @@ def fault_of_path(path: Path) -> str | None:
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts) or len(os.fsencode(path)) > LONGEST_PATH:
         return f"is too long: a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH:,}."
     return None
+
+
+def plain_handle(path: Path) -> int:
+    """A descriptor to read a file by. Raises OSError, also for what is no plain file: a pipe would be waited for for ever."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "It is no plain file", str(path))
+    return handle
+
+
+def open_plain(path: Path) -> io.BufferedReader:
+    """The same as a file."""
+    return open(plain_handle(path), "rb")
+
+
+def read_small(path: Path) -> bytes:
+    """A whole file that should have some KB. Raises OSError, also for what is no plain file, or far too large."""
+    with open_plain(path) as file:
+        data = file.read(MOST_SMALL + 1)
+    if len(data) > MOST_SMALL:
+        raise OSError(errno.EFBIG, f"It has more than {MOST_SMALL >> 20} MB", str(path))
+    return data
+
+
+def real_path(path: Path) -> Path:
+    """Where a path leads, absolute. Links that lead in a circle stay as they are: what opens them says so."""
+    return Path(os.path.realpath(path))
 
 
 def why_unread(exc: Exception) -> str:

@@ -43,7 +43,15 @@ from typing import Any
 
 import platformdirs
 
-from batchinfer.core.files import DAMAGE, fault_of_path, os_errors, why_damaged, why_unread, write_atomically
+from batchinfer.core.files import (
+    DAMAGE,
+    fault_of_path,
+    os_errors,
+    read_small,
+    why_damaged,
+    why_unread,
+    write_atomically,
+)
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.locks import lock, lock_in_turn
 from batchinfer.core.records import Info
@@ -197,17 +205,15 @@ class JobData:
         """The content of job.json; empty if there is none."""
         path = self.folder / "job.json"
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(read_small(path))
             _check_record(content)
         except FileNotFoundError:
             return {}
         except OSError as exc:
             raise StoreError(f"{path} cannot be read: {why_unread(exc)}.") from exc
         except DAMAGE as exc:
-            raise StoreError(
-                f"{path} cannot be read: {why_damaged(exc)}. Remove it: the next run writes it again, and takes the model's files as "
-                "they are then."
-            ) from exc
+            fix = "Remove it: the next run writes it again, and takes the model's files as they are then."
+            raise StoreError(f"{path} cannot be read: {why_damaged(exc)}. {fix}") from exc
         return dict(content)
 
     def refresh_since(self, what: str) -> datetime | None:

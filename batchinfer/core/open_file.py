@@ -7,6 +7,7 @@ import os
 import weakref
 from pathlib import Path
 
+from batchinfer.core.files import plain_handle
 from batchinfer.errors import StoreError
 
 
@@ -26,7 +27,7 @@ class OpenFile:
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
         self.path, self.is_damaged = path, False
-        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._handle = plain_handle(path)
         weakref.finalize(self, os.close, self._handle)
         self.pread = functools.partial(os.pread, self._handle)
         self.size, _ = self._facts = self._signature()

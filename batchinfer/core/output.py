@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from batchinfer.core.files import fault_of_path, os_errors, sync_folder
+from batchinfer.core.files import fault_of_path, os_errors, real_path, sync_folder
 from batchinfer.errors import UsageError
 
 STDOUT = "-"
@@ -107,7 +107,7 @@ def _printed() -> Iterator[Path]:
 @contextlib.contextmanager
 def _replaced(target: Path) -> Iterator[Path]:
     """A draft next to the file, put in its place at the end. It lies in a folder of its own: others may write next to it."""
-    place = target.resolve()  # a link stays a link
+    place = real_path(target)  # a link stays a link
     try:
         if place.exists() and not place.is_file():
             raise UsageError(f"{target} is not a file: name one that can be replaced, or that does not exist yet.")

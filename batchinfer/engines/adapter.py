@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import why_unread
+from batchinfer.core.files import UNREAD, open_plain, read_small, why_unread
 from batchinfer.core.home import JobData
 from batchinfer.engines import bundled
 from batchinfer.engines.models import ModelIdentity
@@ -18,13 +18,15 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PROVENANCE = "provenance.json"  # what `batchinfer finetune` notes of how it came to be; others' adapters have none
 OTHER_WEIGHTS = ("adapter_model.bin", "adapter_model.pt")
 MOST_RANK = 512
-MOST_HEADER = 100_000_000  # bytes; a safetensors file says how long its header is, and a damaged one says anything
+MOST_HEADER = (
+    16 << 20
+)  # bytes; those of adapters have some KB; a safetensors file says how long its header is, and a damaged one says anything
 UNSUPPORTED = (
     "use_dora", "lora_bias", "alora_invocation_tokens", "layer_replication", "use_bdlora", "use_qalora", "modules_to_save",
 )  # fmt: skip
 PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")  # those that leave the base model's weights alone
 READS_HIDDEN = re.compile(r"\.(q_proj|k_proj|v_proj|gate_proj|up_proj)\.lora_A\.")  # their input is the hidden state
-LAYER = re.compile(r"\.layers\.(\d+)\.")
+LAYER = re.compile(r"\.layers\.(\d{1,9})\.")
 
 
 def adapter_faults(identity: ModelIdentity, data: JobData) -> list[str]:
@@ -33,7 +35,7 @@ def adapter_faults(identity: ModelIdentity, data: JobData) -> list[str]:
         return []
     folder = Path(identity.adapter)
     try:
-        config = json.loads((folder / CONFIG).read_bytes())
+        config = json.loads(read_small(folder / CONFIG))
     except (OSError, ValueError, RecursionError) as exc:
         return [f"{folder / CONFIG} cannot be read: {why_unread(exc)}."]
     if not isinstance(config, dict):
@@ -51,7 +53,7 @@ def adapter_faults(identity: ModelIdentity, data: JobData) -> list[str]:
 def _base_faults(path: Path, identity: ModelIdentity) -> Iterator[str]:
     """That the base model is another one than the adapter was trained on, where that is known."""
     try:
-        base = json.loads(path.read_bytes())["base"]
+        base = json.loads(read_small(path))["base"]
         digest, model = base["digest"], base["model"]
     except FileNotFoundError:
         return
@@ -116,7 +118,7 @@ def _weight_faults(path: Path, config: Mapping[str, Any], base: Mapping[str, Any
 def _shapes(path: Path) -> dict[str, list[int]] | None:
     """The shape of each tensor of a safetensors file, by its header; None for one that is not whole."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > MOST_HEADER:
                 return None
@@ -125,16 +127,22 @@ def _shapes(path: Path) -> dict[str, list[int]] | None:
         end = max((facts["data_offsets"][1] for facts in tensors.values()), default=0)
         if path.stat().st_size < 8 + length + end:
             return None
-        return {name: list(facts["shape"]) for name, facts in tensors.items()}
-    except (OSError, ValueError, struct.error, AttributeError, KeyError, TypeError, IndexError, RecursionError):
+        return {name: [_size(size) for size in facts["shape"]] for name, facts in tensors.items()}
+    except UNREAD:
         return None
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no size")
+    return value
 
 
 def _base_config(identity: ModelIdentity, data: JobData) -> dict[str, Any] | None:
     """The base model's config.json, where it is on this machine."""
     path = _config_path(identity, data)
     try:
-        content = json.loads(path.read_bytes()) if path is not None else None
+        content = json.loads(read_small(path)) if path is not None else None
     except (OSError, ValueError, RecursionError):
         return None
     inner = content.get("text_config", content) if isinstance(content, dict) else None  # of a model that also sees

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import UNREAD, write_atomically
+from batchinfer.core.files import UNREAD, read_small, real_path, write_atomically
 from batchinfer.core.home import JobData, cache_folder
 from batchinfer.core.records import Info
 from batchinfer.engines import bundled
@@ -112,7 +112,7 @@ def files_of(source: str, revision: str | None) -> Path | None:
 
 def _local(spec: ModelSpec, job: Job) -> Path | None:
     if spec.id.startswith(("/", ".", "~")) or (job.folder / spec.id).is_dir():
-        return (job.folder / Path(spec.id).expanduser()).resolve()
+        return real_path(job.folder / Path(spec.id).expanduser())
     return None
 
 
@@ -202,7 +202,7 @@ def folder_digest(folder: Path) -> str:
     for path in files:
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{path.relative_to(folder)}\0{inner}\n".encode())
+        whole.update(os.fsencode(path.relative_to(folder)) + f"\0{inner}\n".encode())
     _remember_digests(known | {str(folder): (stamp, whole.hexdigest())})
     return whole.hexdigest()
 
@@ -210,7 +210,7 @@ def folder_digest(folder: Path) -> str:
 def _known_digests() -> dict[str, tuple[list[Any], str]]:
     """Of each folder its files, and the digest."""
     try:
-        content = json.loads(digests_file().read_bytes())
+        content = json.loads(read_small(digests_file()))
         return {folder: (list(stamp), bytes.fromhex(digest).hex()) for folder, (stamp, digest) in content.items()}
     except UNREAD:
         return {}  # only a cache: a damaged one is made again
@@ -228,5 +228,5 @@ def adapter_rank(folder: str | None) -> int:
     """The rank of a LoRA adapter, rounded up to one that vLLM knows."""
     if folder is None:
         return 16
-    rank = int(json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8")).get("r", 16))
+    rank = int(json.loads(read_small(Path(folder) / "adapter_config.json")).get("r", 16))
     return next((known for known in (8, 16, 32, 64, 128, 256, 320, 512) if rank <= known), rank)

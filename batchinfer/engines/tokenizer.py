@@ -48,8 +48,9 @@ class Tokenizer:
                 raise MissingExtra("vLLM") from exc
             try:
                 self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-            except (OSError, ValueError, KeyError) as exc:
-                reason = str(exc).strip().splitlines()[0]
+            except Exception as exc:
+                # Whatever its files hold: of a damaged config.json nobody knows what is raised.
+                reason = next(iter(str(exc).strip().splitlines()), type(exc).__name__)
                 raise ModelError(f"The tokenizer of {source} cannot be loaded: {reason}") from exc
         self._kwargs = chat_template_kwargs
         self._in_parts = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from batchinfer.core.files import UNREAD, write_atomically
+from batchinfer.core.files import UNREAD, read_small, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json, short
 from batchinfer.evaluate.labelled import LabelledRows
@@ -28,7 +28,7 @@ def source_rows(job: Job, rows: LabelledRows) -> tuple[bytes, ...]:
 def remembered(data: JobData, share: float) -> dict[bytes, bool]:
     """Which source rows were to choose on (True) or to report on, in earlier comparisons with the same share."""
     try:
-        content = json.loads((data.evals / FILE).read_text(encoding="utf-8"))
+        content = json.loads(read_small(data.evals / FILE))
         known = {bytes.fromhex(unit): True for unit in content["dev"]} | {
             bytes.fromhex(unit): False for unit in content["test"]
         }

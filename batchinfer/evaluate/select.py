@@ -6,7 +6,7 @@ import difflib
 import stat
 from typing import Any
 
-from batchinfer.core.files import write_atomically
+from batchinfer.core.files import real_path, write_atomically
 from batchinfer.errors import UsageError
 from batchinfer.evaluate.arms import Arm
 from batchinfer.job import reader
@@ -44,7 +44,7 @@ def difference(job: Job, text: str) -> str:
 
 def write_chosen(job: Job, text: str) -> None:
     """Replaces the job file. Raises StoreError."""
-    path = job.path.resolve()
+    path = real_path(job.path)
     write_atomically(path, text.encode(), mode=stat.S_IMODE(path.stat().st_mode))
 
 

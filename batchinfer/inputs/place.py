@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from batchinfer.core.clock import shown
-from batchinfer.core.files import os_errors
+from batchinfer.core.files import os_errors, real_path
 from batchinfer.inputs.list_file import ListFile
 from batchinfer.job.reader import Job
 
@@ -61,7 +61,7 @@ def list_place(job: Job, instead: Path | None) -> str:
     own = job.spec.input
     if instead is None:
         return query_place(job) if own.sql is not None else own.path if own.path is not None else f"{UPSTREAM}{own.job}"
-    if own.path is not None and (job.folder / own.path).resolve() == instead.resolve():
+    if own.path is not None and real_path(job.folder / own.path) == real_path(instead):
         return own.path
     return str(instead.absolute())
 
@@ -75,4 +75,4 @@ def is_one_place(job: Job, place: str, other: str) -> bool:
     """Whether two places are one: the same words, or two paths of one file or folder."""
     if place == other or any(one.startswith((UPSTREAM, QUERY)) for one in (place, other)):
         return place == other
-    return (job.folder / place).resolve() == (job.folder / other).resolve()
+    return real_path(job.folder / place) == real_path(job.folder / other)

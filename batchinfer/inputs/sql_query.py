@@ -16,6 +16,7 @@ import duckdb
 
 from batchinfer.core.database import first_line
 from batchinfer.core.duckdb_paths import found_by_duckdb
+from batchinfer.core.files import real_path
 from batchinfer.core.memory import VARIABLE, table_memory
 from batchinfer.errors import InputError
 from batchinfer.inputs.sql_process import OUT_OF_MEMORY, AskedQuery
@@ -34,7 +35,7 @@ def query_as_parquet(job: Job, target: Path, scratch: Path, *, rows: bool) -> No
     folder = scratch / "folder"  # whose path has no sign that stands for others, and no part that names a column
     folder.symlink_to(job.folder)
     allowed = (job.folder, *job.roots)
-    folders = [f"{folder}/", *(f"{path}/" for place in allowed for path in (place, place.resolve()))]
+    folders = [f"{folder}/", *(f"{path}/" for place in allowed for path in (place, real_path(place)))]
     asked = AskedQuery(
         sql=_selection(job.spec.input.sql or "").replace(FOLDER, str(folder)),
         target=str(target),

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from batchinfer.core.files import fault_of_path, why_unread
+from batchinfer.core.files import fault_of_path, real_path, why_unread
 from batchinfer.errors import BatchinferError, SpecError, UsageError, did_you_mean, shortened
 from batchinfer.job import yaml_file
 from batchinfer.job.checks import (
@@ -99,10 +99,10 @@ class Job:
     def check_inside(self, field: str, path: Path, text: str | None = None) -> None:
         """Raises SpecError for an absolute path that leaves the folder and allowed roots. text: as the file has it."""
         # What the path resolves to counts: a link must not lead out. Of a glob, its fixed part is resolved.
-        if any(path.resolve().is_relative_to(root.resolve()) for root in (self.folder, *self.roots)):
+        if any(real_path(path).is_relative_to(real_path(root)) for root in (self.folder, *self.roots)):
             return
         said = f"{text or path} is outside the job's folder: put it there, or name its root in ${ROOTS_VARIABLE}"
-        real = path.resolve()
+        real = real_path(path)
         root = next((parent for parent in (real, *real.parents) if parent.is_dir()), real)
         said += "." if root.parent == root else f": export {ROOTS_VARIABLE}={shlex.quote(str(root))}."
         raise faulty(self, [(tuple(field.split(".")), said)])

@@ -21,7 +21,7 @@ from batchinfer.cache.rewrite import remove_cache_drafts, rewrite
 from batchinfer.cache.store import Store
 from batchinfer.core.columns import Column
 from batchinfer.core.database import scratch_database
-from batchinfer.core.files import DAMAGE, os_errors, write_atomically
+from batchinfer.core.files import DAMAGE, os_errors, read_small, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Nobody, Person, ask
 from batchinfer.errors import InputError, NotFound, UsageError, did_you_mean
@@ -282,7 +282,7 @@ def _drop_notes(data: JobData) -> None:
     path = data.folder / "last_run.json"
     if path.is_file():
         try:
-            report = erase_cache.without_examples(json.loads(path.read_bytes()))
+            report = erase_cache.without_examples(json.loads(read_small(path)))
             write_atomically(path, json.dumps(report).encode())
         except DAMAGE:  # damaged: the next run writes it again
             path.unlink()

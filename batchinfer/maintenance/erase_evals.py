@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer.core.files import UNREAD, why_damaged, write_atomically
+from batchinfer.core.files import UNREAD, read_small, why_damaged, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.markdown import in_table
 from batchinfer.errors import StoreError
@@ -33,7 +33,7 @@ def _erase_groups(folder: Path, entry: Entry) -> int:
     """Takes groups out of an audit that are of the entry alone, which a column of the key can make; returns how many."""
     path, card = folder / AUDIT, folder / CARD
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_small(path))
         gone = [
             each for each in content["slices"] if each["rows"] == 1 and entry.texts.get(each["column"]) == each["value"]
         ]
@@ -91,7 +91,7 @@ def _erase_from_frame(path: Path, lookup_hash: bytes) -> None:
 def _erase_hash(path: Path, lookup_hash: str) -> None:
     """Takes a lookup hash out of the lists of a JSON file."""
     try:
-        data = path.read_bytes()
+        data = read_small(path)
         if lookup_hash.encode() not in data:
             return
         kept = {

@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import DAMAGE, why_damaged
+from batchinfer.core.files import DAMAGE, read_small, why_damaged
 from batchinfer.core.keys import canonical_json
 from batchinfer.errors import StoreError
 
@@ -171,7 +171,7 @@ def day_of(path: Path) -> date:
 def read_spooled(path: Path) -> list[Miss]:
     """The misses in a spooled file. Raises StoreError if it is damaged, OSError if it cannot be read."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_small(path))
         since, until = (datetime.fromisoformat(content[name]).astimezone(UTC) for name in ("since", "until"))
         return [_miss(query, count, since, until) for query, count in content["misses"]]
     except DAMAGE as exc:

@@ -11,7 +11,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer.core.files import fault_of_path
+from batchinfer.core.files import fault_of_path, real_path
 from batchinfer.errors import UsageError, shortened
 from batchinfer.inputs.convert import stored, stored_type
 from batchinfer.inputs.files import find_files, is_text_file, of_path, parquet_of
@@ -61,10 +61,10 @@ class ListToUse:
 
     def root(self) -> str | None:
         """The folder that it lies in, unless the environment allows that already."""
-        place = self.place.resolve()
+        place = real_path(self.place)
         folder = next(parent for parent in (place, *place.parents) if parent.is_dir())
         allowed = [Path(root).absolute() for root in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if root]
-        return None if any(folder.resolve().is_relative_to(root.resolve()) for root in allowed) else str(folder)
+        return None if any(real_path(folder).is_relative_to(real_path(root)) for root in allowed) else str(folder)
 
 
 def _rows(path: Path) -> pa.Table:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 
-from batchinfer.core.files import UNREAD
+from batchinfer.core.files import UNREAD, read_small
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
 from batchinfer.errors import InputError
@@ -52,7 +52,7 @@ def read_asked(data: JobData, settings: str) -> AskedAudit | None:
 def _fitting(data: JobData, settings: str) -> Iterator[AskedAudit]:
     for path in data.audits.glob(f"*/{REPORT}") if data.audits.is_dir() else ():
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(read_small(path))
             if content["settings"] == settings:
                 yield AskedAudit.of(content)
         except UNREAD:  # the gate does without it, and says what to do

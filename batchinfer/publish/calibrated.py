@@ -24,7 +24,7 @@ import pyarrow as pa
 from batchinfer.cache import verdicts
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.database import add_text_function
-from batchinfer.core.files import DAMAGE, os_errors, why_damaged
+from batchinfer.core.files import DAMAGE, os_errors, read_small, why_damaged
 from batchinfer.core.home import CALIBRATION
 from batchinfer.core.sql import json_path, listed, literal, quoted
 from batchinfer.errors import NotFound, StoreError
@@ -131,7 +131,7 @@ def find_calibration(workspace: Workspace) -> ScoreSource:
     if not path.exists():
         return ScoreSource(problem="nothing has been learned of verdicts yet")
     with os_errors(path):
-        content = path.read_bytes()
+        content = read_small(path)
     try:
         model = ScoreModel.of(content)
     except DAMAGE as exc:

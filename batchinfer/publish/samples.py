@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 
 from batchinfer.core.duckdb_paths import parquet_rows
-from batchinfer.core.files import UNREAD, os_errors, sync_folder, why_damaged, why_unread
+from batchinfer.core.files import UNREAD, os_errors, read_small, sync_folder, why_damaged, why_unread
 from batchinfer.core.home import JobData
 from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError
@@ -94,7 +94,7 @@ def read_samples(data: JobData) -> list[Sample]:
         paths = sorted(data.samples.glob(f"[!.]*/{SAMPLE}")) if data.samples.is_dir() else []
     for path in paths:
         try:
-            found.append(Sample.of(json.loads(path.read_bytes())))
+            found.append(Sample.of(json.loads(read_small(path))))
             if found[-1].id != path.parent.name:
                 raise ValueError("it is of another sample than its folder")
         except UNREAD as exc:

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchinfer.cache.workspace import Workspace
+from batchinfer.core.long_texts import LONG
 from batchinfer.core.sql import listed, quoted
 from batchinfer.errors import InputError
 from batchinfer.inputs.other_columns import OtherColumns
@@ -72,7 +73,7 @@ def audit_list(workspace: Workspace, entries: str, golden: Golden | None) -> Aud
 
 
 def read_slice_values(workspace: Workspace, columns: Sequence[str]) -> None:
-    """Makes `slice_values`. columns: of the list, beside its key. Raises InputError."""
+    """Makes `slice_values`. columns: of the list, beside its key; a long text has a token. Raises InputError."""
     db, query_list = workspace.db, workspace.query_list
     names = "".join(f", {listed(name)} VARCHAR" for name in columns)
     db.execute(f"CREATE OR REPLACE TABLE slice_values (row BIGINT{names})")
@@ -80,7 +81,8 @@ def read_slice_values(workspace: Workspace, columns: Sequence[str]) -> None:
         return
     values = ", ".join(f"{quoted(name)}::VARCHAR" for name in columns)
     for batch in OtherColumns(query_list.source.files, workspace.spec.input).batches():
-        db.register("slice_batch", batch)
+        short = {name: query_list.texts.shortened(batch[name]) for name in columns}
+        db.register("slice_batch", pa.table({ROW: batch[ROW], **short}))
         db.execute(f"INSERT INTO slice_values SELECT {quoted(ROW)}, {values} FROM slice_batch")
         db.unregister("slice_batch")
 
@@ -157,7 +159,14 @@ class SlicedKeys:
                 f"name one with at most {MOST_VALUES}.",
                 field=self._field(column),
             )
-        return [(column, value, figures) for value, figures in found]
+        whole = self._workspace.texts.whole
+        values = [None if value is None else whole(value) for value, _ in found]
+        if any(value is not None and len(value.encode()) > LONG for value in values):
+            said = (
+                f"The column {column} of audit.slices has texts of more than {LONG:,} bytes, so that it makes no groups"
+            )
+            raise InputError(said, fix="leave it out, or name one with short values.", field=self._field(column))
+        return [(column, value, figures) for value, (_, figures) in zip(values, found, strict=True)]
 
     def tally(self, column: str, judged: pa.Table) -> list[tuple[str | None, int, int, int]]:
         """The groups of a column among some keys: how many there are, how many are answered, and how many are agreed on.
@@ -171,7 +180,7 @@ class SlicedKeys:
             "FROM slice_tally t JOIN sliced USING (lookup_hash) GROUP BY 1 ORDER BY 2 DESC, 1"
         ).fetchall()
         self._db.unregister("slice_tally")
-        return rows
+        return self._workspace.texts.whole_rows(rows)
 
     def sums(self, column: str, table: str, sums: str, least: int) -> list[tuple[Any, ...]]:
         """The groups of a column of so many keys of a table at least, the largest first, each with aggregates of its rows."""

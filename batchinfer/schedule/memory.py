@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import UNREAD, os_errors, why_damaged, why_unread, write_atomically
+from batchinfer.core.files import UNREAD, os_errors, read_small, why_damaged, why_unread, write_atomically
 from batchinfer.core.locks import lock
 from batchinfer.errors import Busy, StoreError
 from batchinfer.schedule.agenda import Settled
@@ -49,7 +49,7 @@ class Memory:
     def read(self) -> dict[str, Settled]:
         """What is known of each job, by its name. Raises StoreError for a damaged file."""
         try:
-            content = json.loads(self._path.read_bytes())
+            content = json.loads(read_small(self._path))
             if content["format"] > FORMAT:
                 raise StoreError(f"{self._path} was written by a newer batchinfer: use that.")
             return {name: _settled(facts) for name, facts in content["jobs"].items()}

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import DAMAGE, why_damaged, write_atomically
+from batchinfer.core.files import DAMAGE, read_small, why_damaged, write_atomically
 from batchinfer.core.locks import lock_in_turn
 from batchinfer.errors import NotFound, StoreError, UsageError
 
@@ -115,7 +115,7 @@ class KeyFile:
     def read(self, *, missing_ok: bool = True) -> list[Record]:
         """All keys, revoked ones too. missing_ok: no file, no keys. Raises StoreError."""
         try:
-            return [_record(key) for key in json.loads(self.path.read_bytes())["keys"]]
+            return [_record(key) for key in json.loads(read_small(self.path))["keys"]]
         except FileNotFoundError as exc:
             if missing_ok:
                 return []

@@ -16,7 +16,7 @@ from batchinfer.alerts.attempts import moment
 from batchinfer.alerts.health import is_stale
 from batchinfer.alerts.standing import published_facts
 from batchinfer.core.clock import iso
-from batchinfer.core.files import UNREAD, why_damaged
+from batchinfer.core.files import UNREAD, read_small, why_damaged
 from batchinfer.core.home import JobData
 from batchinfer.errors import MissingExtra, StoreError, counted
 from batchinfer.match.version import IncompatibleMatcher
@@ -337,7 +337,7 @@ def _is_stale(manifest: Manifest, last_success: str | None) -> bool | None:
 
 def _finished_at(path: Path) -> str | None:
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
+        content: dict[str, Any] = json.loads(read_small(path))
         moment: str = content["finished_at"]
         datetime.fromisoformat(moment).timestamp()
     except UNREAD:

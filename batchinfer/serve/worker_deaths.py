@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from batchinfer.core.files import UNREAD
+from batchinfer.core.files import UNREAD, read_small
 
 FILE = "workers.json"
 
@@ -31,7 +31,7 @@ class WorkerDeaths:
     @classmethod
     def read(cls, folder: Path) -> WorkerDeaths:
         try:
-            content = json.loads((folder / FILE).read_bytes())
+            content = json.loads(read_small(folder / FILE))
             waits = {str(number): float(until) for number, until in (content["waits"] or {}).items()}
             return cls(int(content["deaths"]), waits or None)
         except UNREAD:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import UNREAD
+from batchinfer.core.files import UNREAD, read_small
 from batchinfer.core.memory import free_memory
 from batchinfer.engines.devices import Placement, free_gpu_memory
 from batchinfer.errors import ModelError
@@ -29,7 +29,7 @@ def needed_memory(folder: Path | None, spec: FinetuneSpec, longest: int) -> int 
     if folder is None or weights is None:
         return None
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        content = json.loads(read_small(folder / CONFIG))
         config: dict[str, Any] = content.get("text_config") or content
         hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
         inner, heads = int(config.get("intermediate_size", 4 * hidden)), int(config.get("num_attention_heads", 1))
@@ -46,7 +46,7 @@ def weights_memory(folder: Path | None) -> int | None:
     if folder is None:
         return None
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        content = json.loads(read_small(folder / CONFIG))
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         kind = str(content.get("dtype") or content.get("torch_dtype") or "bfloat16")
     except UNREAD:

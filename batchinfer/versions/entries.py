@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+from batchinfer.core.files import open_plain
 from batchinfer.core.open_file import DamagedFile, OpenFile
 from batchinfer.versions.kept_bodies import KeptBodies
 
@@ -281,5 +282,6 @@ def _meta(file: OpenFile, begin: int) -> _Tree | None:
 
 
 def _whole_words(path: Path) -> bytes:
-    data = path.read_bytes()
+    with open_plain(path) as file:
+        data = file.read()
     return data[: len(data) // 4 * 4]

@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack
 
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
-from batchinfer.core.files import user_name, why_damaged
+from batchinfer.core.files import read_small, user_name, why_damaged
 from batchinfer.core.keys import ENCODERS, canonical_json
 from batchinfer.core.records import SMALL_GROUPS, Check
 from batchinfer.errors import StoreError
@@ -179,7 +179,7 @@ class Manifest:
         """The manifest in a version's folder. Raises StoreError if it is missing, damaged, or of an unknown format."""
         path = folder / MANIFEST
         try:
-            data = path.read_bytes()
+            data = read_small(path)
             document = json.loads(data)
             number = document["format"]
             if number != FORMAT:

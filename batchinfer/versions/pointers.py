@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from batchinfer.core.clock import iso
-from batchinfer.core.files import DAMAGE, os_errors, sync_folder, why_damaged, write_atomically
+from batchinfer.core.files import DAMAGE, os_errors, read_small, sync_folder, why_damaged, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, NotPublished, StoreError
@@ -91,7 +91,7 @@ def pointer(data: JobData, name: str = CURRENT) -> Pointer | None:
     """What the file CURRENT or PIN says, or None without one. Raises StoreError if it is damaged or cannot be read."""
     path = data.folder / name
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_small(path))
         return Pointer(int(content["version"]), str(content["manifest_sha256"]))
     except FileNotFoundError:
         return None
@@ -175,7 +175,7 @@ def pointer_to(data: JobData, version: int) -> Pointer:
     """What CURRENT or PIN would say to name this version. Raises StoreError."""
     path = folder_of(data, version) / MANIFEST
     try:
-        return Pointer(version, hashlib.sha256(path.read_bytes()).hexdigest())
+        return Pointer(version, hashlib.sha256(read_small(path)).hexdigest())
     except OSError as exc:
         raise StoreError(f"{path} cannot be read: {exc.strerror}.") from exc
 

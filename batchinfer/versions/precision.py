@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import UNREAD
+from batchinfer.core.files import UNREAD, read_small
 from batchinfer.core.home import JobData
 
 
@@ -90,7 +90,7 @@ def precision_file(data: JobData, version: int) -> Path:
 def read_figures(data: JobData, version: int) -> ServedFigures:
     """The figures of a version; none where there is no file that can be read."""
     try:
-        found = ServedFigures.of(json.loads(precision_file(data, version).read_bytes()))
+        found = ServedFigures.of(json.loads(read_small(precision_file(data, version))))
     except UNREAD:
         return ServedFigures()
     return found if found.version == version else ServedFigures()

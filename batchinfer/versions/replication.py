@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.files import os_errors, real_path, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.core.sizes import size_text
@@ -88,7 +88,7 @@ def _destination(data: JobData, root: Path) -> JobData:
         raise UsageError(f"{root} is not a folder: name a data folder, or one that is to be made.")
     if root.exists() and root.samefile(data.root):
         raise UsageError(f"{root} is the data folder that the version lies in: name another one.")
-    return JobData(root.resolve(), data.name)
+    return JobData(real_path(root), data.name)
 
 
 def _is_there(there: JobData, found: Pointer) -> bool:

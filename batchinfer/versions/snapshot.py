@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from batchinfer.core.files import open_plain
 from batchinfer.core.home import CALIBRATION
 from batchinfer.core.open_file import DamagedFile, OpenFile
 from batchinfer.errors import MissingExtra, StoreError, UsageError, counted
@@ -138,7 +139,7 @@ class Snapshot:
     def _verify_file(self, name: str) -> None:
         """Raises StoreError."""
         try:
-            with (self.folder / name).open("rb") as file:
+            with open_plain(self.folder / name) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as exc:
             raise StoreError(f"{self.folder / name} is missing or cannot be read: {exc.strerror}.") from exc

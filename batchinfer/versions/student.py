@@ -9,6 +9,7 @@ from pathlib import Path
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Self
 
+from batchinfer.core.files import open_plain
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.versions.kept_bodies import KeptBodies
 from batchinfer.versions.layout import STUDENT
@@ -98,7 +99,8 @@ class MissAnswers:
             raise MissingExtra("numpy or regex, which a student needs,", "student") from exc
         path = folder / STUDENT
         try:
-            content = path.read_bytes()
+            with open_plain(path) as file:
+                content = file.read()
         except OSError as exc:
             raise StoreError(f"{path} is missing or cannot be read: {exc.strerror}.") from exc
         return cls(job, column, version, read_student(content), calibrated=calibrated)

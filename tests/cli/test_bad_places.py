@@ -71,6 +71,8 @@ def test_a_hub_that_cannot_be_reached(
         ("tokenizer.json", "{"),
         ("tokenizer_config.json", "{"),
         ("config.json", "{"),
+        ("config.json", "null"),
+        ("config.json", "[" * 100_000),
         ("config.json", "{}"),
     ],
 )

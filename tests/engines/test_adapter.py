@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from batchinfer.core.home import JobData
+from batchinfer.engines import models
 from batchinfer.engines.adapter import adapter_faults
 from batchinfer.engines.models import ModelIdentity
 
@@ -150,6 +152,46 @@ def test_weights_that_are_truncated(adapter: Path, length: int) -> None:
     path = adapter / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:length])
     assert faults(adapter) == [f"{path} is truncated or corrupt: copy it again."]
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"layers.0.q_proj.lora_A.b": ["x", 8]}, {"layers.0.q_proj.lora_A.b": [None, None], "layers.1.q_proj.lora_A.b": [3, 4]},
+        {"layers.0.q_proj.lora_A.b": [[1], 8]}, {"layers.0.q_proj.lora_A.b": [8, -1]}, {"layers.0.q_proj.lora_A.b": "88"},
+    ],
+)  # fmt: skip
+def test_shapes_that_are_none(adapter: Path, tensors: dict[str, Any]) -> None:
+    """They are numbers, or the file is damaged."""
+    header = json.dumps({name: {"shape": shape, "data_offsets": [0, 0]} for name, shape in tensors.items()}).encode()
+    path = adapter / "adapter_model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert faults(adapter) == [f"{path} is truncated or corrupt: copy it again."]
+
+
+def test_a_layer_of_very_many_digits(adapter: Path) -> None:
+    """It is a name like another."""
+    (adapter / "adapter_model.safetensors").write_bytes(safetensors({f"m.layers.{'9' * 5000}.lora_A.b": [8, 32]}))
+    assert faults(adapter) == []
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "provenance.json"])
+def test_what_is_no_file(adapter: Path, name: str) -> None:
+    """A pipe is not waited for, and a device not read without an end."""
+    for stage in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (adapter / name).unlink(missing_ok=True)
+        stage(adapter / name)
+        [fault] = faults(adapter)
+        assert fault == f"{adapter / name} cannot be read: It is no plain file."
+
+
+def test_files_of_any_name_have_a_digest(adapter: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also where that is not UTF-8; it is another one than without the file, and remembered."""
+    monkeypatch.setattr(models, "cache_folder", lambda: tmp_path / "cache")
+    before = models.folder_digest(adapter)
+    (adapter / os.fsdecode(b"\xff\xfe")).write_text("x")
+    assert models.folder_digest(adapter) != before
+    assert models.folder_digest(adapter) == models.folder_digest(adapter)
 
 
 @pytest.mark.parametrize("header", [b"[]", b"{}x", b'{"a": 7}', b'{"a": {"shape": 7, "data_offsets": []}}', b"\xff"])

@@ -12,6 +12,7 @@ from batchinfer.core.clock import iso, now
 from batchinfer.core.records import Failure
 from batchinfer.errors import BatchinferError, GateFailed, InputError, NotFound, SpecError
 from batchinfer.evaluate.audit import audit
+from batchinfer.publish.sliced import SLICE_VALUES, read_slice_values
 from batchinfer.publish.slices import FairVerdict
 from tests.factories import LENIENT, Quiet, Reply, Templates, World, model_job, write
 from tests.tiny import Cli
@@ -27,6 +28,7 @@ def job(folder: Path) -> World:
     rows = {
         "id": ids, "text": [f"{language} {number}" for number, language in zip(ids, languages, strict=True)],
         "language": languages, "half": ["a" if number % 2 else "b" for number in ids], "empty": [None] * len(ids),
+        "long": ["x" * 5000 + language if language else None for language in languages], "mark": ["\ufdd0 mark"] * len(ids),
     }  # fmt: skip
     world = model_job(folder, rows, audit=AUDIT, gate=LENIENT | {"golden": {"path": "golden.parquet", "accuracy": 0}})
     write(world.job.folder / "golden.parquet", {"id": ids, "answer": ["right"] * len(ids)})
@@ -62,6 +64,21 @@ def test_groups_are_counted_and_judged(world: World) -> None:
     assert found["language=(none)"].verdict is FairVerdict.UNKNOWN
     assert found["language=en"].figures.tokens == 13
     assert found["language=en"].tokens_ratio == 1
+
+
+def test_a_group_has_its_whole_name(world: World) -> None:
+    """Also where it has a sign that tables have for themselves."""
+    changed = world.changed(audit={"slices": ["mark"]})
+    assert [each.value for each in audit(changed.job, changed.data, None, Quiet()).slices] == ["\ufdd0 mark"]
+
+
+def test_long_texts_are_kept_out_of_the_table(world: World) -> None:
+    """Tokens stand for them there, as everywhere."""
+    with world.prepared() as prepared:
+        read_slice_values(prepared.workspace, ["long", "language"])
+        sql = f"SELECT max(strlen(COLUMNS(* EXCLUDE row))) FROM {SLICE_VALUES}"
+        [(most, _)] = prepared.workspace.db.execute(sql).fetchall()
+    assert most < 4096
 
 
 def test_golden_rows_of_eval_will_do(world: World) -> None:
@@ -129,6 +146,7 @@ def test_the_gate_refuses_what_stands_apart(world: World) -> None:
         ({"audit": {"slices": ["langage"]}}, SpecError, "the list has no column langage: it has id, text, language"),
         ({"audit": {"slices": ["empty"]}}, InputError, "is null in every row"),
         ({"audit": {"slices": ["id"]}}, InputError, "has 204 different values"),
+        ({"audit": {"slices": ["long"]}}, InputError, "has texts of more than 4,096 bytes, so that it makes no groups"),
         ({"audit": None}, SpecError, "names nothing to look at"),
     ],
 )

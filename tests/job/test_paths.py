@@ -81,6 +81,12 @@ def test_a_link_within_the_job_is_allowed(job: Job) -> None:
     assert job.inside("input.path", "latest/q.parquet") == job.folder / "latest" / "q.parquet"
 
 
+def test_a_link_that_leads_in_a_circle_is_a_file_that_is_not_there(job: Job) -> None:
+    """What opens it says so."""
+    (job.folder / "circle").symlink_to(job.folder / "circle")
+    assert job.inside("input.path", "circle/q.parquet") == job.folder / "circle" / "q.parquet"
+
+
 def test_a_job_may_itself_be_reached_by_a_link(tmp_path: Path) -> None:
     """A job whose folder is a link reads what lies in it."""
     write_job(tmp_path / "releases" / "42")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -159,6 +160,41 @@ def test_a_file_that_is_damaged_as_a_whole(note: Note) -> None:
     """Emptied, cut, full of zeros, or something else."""
     for content in DAMAGED:
         read(note, content)
+
+
+def pipe(path: Path) -> None:
+    """Nobody ever writes into it."""
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    """A link to a device without an end."""
+    path.symlink_to("/dev/zero")
+
+
+def circle(path: Path) -> None:
+    """A link to itself."""
+    path.symlink_to(path.name)
+
+
+def huge(path: Path) -> None:
+    """A file of a terabyte, of which nothing was written."""
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize(
+    "stage", [pipe, endless, circle, Path.mkdir, huge], ids=["pipe", "endless", "circle", "folder", "huge"]
+)
+@pytest.mark.parametrize("note", NOTES.values(), ids=NOTES)
+def test_what_is_no_file_is_not_read(note: Note, stage: Callable[[Path], None]) -> None:
+    """It is neither waited for, nor read without an end."""
+    for reader in note.readers:
+        with holding(note, b"") as data:
+            (data.root / note.place).unlink()
+            stage(data.root / note.place)
+            with contextlib.suppress(BatchinferError):
+                reader(data)
 
 
 def test_what_is_no_file_of_misses_is_left_alone(tmp_path: Path) -> None:
