@@ -35,7 +35,8 @@ def decide(
     """
     memory = replace(memory, doubted=_doubted(memory, standing, now))
     told = {rule.key: memory.told[rule.key] for rule in rules if rule.key in memory.told}
-    pending = list(memory.pending)
+    named = {rule.key for rule in rules}
+    pending = [each for each in memory.pending if each.key in named]
     for rule in filter(may_tell, rules):
         known, events = _for_rule(rule, told.get(rule.key, ()), memory, standing, now)
         told[rule.key] = known

@@ -38,6 +38,8 @@ class AlertDesk:
         standing = self._reader.read()
         if attempt is not None:
             standing = replace(standing, attempt=attempt)
+        if standing.attempt is None and standing.published is None:
+            return  # nothing can be read: who is to be told is not known
         rules = standing.rules if rules is None else rules
         at = now or datetime.now(UTC)
 

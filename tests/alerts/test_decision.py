@@ -121,6 +121,10 @@ def test_a_receiver_that_is_new_is_told_what_is_wrong_already() -> None:
     told.look(job.standing, START + DAY + HOUR)
     assert told.told == [(0, "failed", 0), (1, "failed", 0)]
     assert len(told.memory.told) == 1
+    wrong, right = rule("http://wrong.example/"), rule("http://right.example/")
+    memory = decide(AlertMemory(), (wrong,), job.standing, START)
+    assert [each.receiver for each in decide(memory, (right,), job.standing, START).pending] == [right.receiver]
+    assert decide(memory, (), job.standing, START) == AlertMemory()
 
 
 def test_replicas_name_what_goes_stale_alike() -> None:

@@ -250,6 +250,23 @@ def test_whatever_a_file_holds(world: World, name: str) -> None:
         assert job_health(world.data, datetime.now(UTC)).standing.job == "shop"
 
 
+def test_a_folder_of_which_nothing_can_be_read(world: World) -> None:
+    """What was told is not forgotten, and nothing is taken for mended."""
+    told = Told()
+    watcher = watching(world.data.root, told)
+    watcher.round()
+    away = world.data.versions.rename(world.data.root / "away")
+    attempt = (world.data.folder / "last_attempt.json").rename(world.data.root / "attempt")
+    fresh = watching(world.data.root, told)
+    for each in (watcher, fresh):
+        each.round()
+    away.rename(world.data.versions)
+    attempt.rename(world.data.folder / "last_attempt.json")
+    for each in (watcher, fresh):
+        each.round()
+    assert len(told.ids) == 1
+
+
 def test_a_failure_that_the_run_could_not_note(world: World) -> None:
     """Who started a run notes that it failed, unless the run did so itself; of a job without any run nothing is made."""
     now = datetime.now(UTC)

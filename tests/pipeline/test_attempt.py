@@ -22,6 +22,7 @@ from batchinfer.alerts.outcome import Outcome
 from batchinfer.alerts.textfile import metrics_file
 from batchinfer.cache.schema import RunStatus
 from batchinfer.errors import Busy, ExitCode, GateFailed, InputError, NotConfirmed, Stopped
+from batchinfer.maintenance.jobs import remove_job
 from batchinfer.pipeline import run as run_module
 from batchinfer.pipeline.plan import plan
 from batchinfer.pipeline.publish import publish
@@ -348,3 +349,5 @@ def test_prometheus_reads_how_the_last_run_ended(world: World) -> None:
         1,
     )
     assert [path.name for path in metrics_file(world.data).parent.iterdir()] == ["batchinfer_shop.prom"]
+    remove_job(world.data)
+    assert not metrics_file(world.data).exists()
