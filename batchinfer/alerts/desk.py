@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ from batchinfer.alerts.attempts import LastAttempt
 from batchinfer.alerts.decision import decide
 from batchinfer.alerts.delivery import ROUND_SECONDS, Send, after_round, due_alerts, send_all
 from batchinfer.alerts.notes import AlertMemory, AlertNotes, PendingAlert
-from batchinfer.alerts.rules import AlertRule, CommandReceiver, Receiver
+from batchinfer.alerts.rules import AlertRule, CommandReceiver, Receiver, receiver_key
 from batchinfer.alerts.standing import StandingReader
 from batchinfer.core.home import JobData
 from batchinfer.core.locks import lock
@@ -19,12 +19,17 @@ from batchinfer.errors import BatchinferError
 
 
 class AlertDesk:
-    """What one process does about one job's alerts."""
+    """What one process does about one job's alerts.
 
-    def __init__(self, data: JobData, info: Info, *, runs_commands: bool, send: Send | None = None) -> None:
-        """info: told what was told, and what could not be. runs_commands: whether this process starts the programs that rules name."""
+    commands: what stands for the programs that it may start. Those that only the data folder names are started by nobody.
+    """
+
+    def __init__(
+        self, data: JobData, info: Info, *, commands: Collection[str] = frozenset(), send: Send | None = None
+    ) -> None:
+        """info: told what was told, and what could not be."""
+        self.commands = commands
         self._data, self._info, self._send = data, info, send
-        self._runs_commands = runs_commands
         self._notes = AlertNotes(data, info)
         self._reader = StandingReader(data)
 
@@ -76,7 +81,7 @@ class AlertDesk:
         return due_alerts(pending, now or datetime.now(UTC))
 
     def _tells(self, receiver: Receiver) -> bool:
-        return self._runs_commands or not isinstance(receiver, CommandReceiver)
+        return not isinstance(receiver, CommandReceiver) or receiver_key(receiver) in self.commands
 
     def _say(self, alert: PendingAlert, done: str, why: str) -> None:
         again = "" if done == "was told" else " It is tried again later."

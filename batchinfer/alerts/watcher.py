@@ -1,22 +1,21 @@
 """The process that looks now and then what is to be told of the jobs of a data folder, beside what serves and what schedules.
 
-python -m batchinfer.alerts.watcher DATA [--commands]
+python -m batchinfer.alerts.watcher DATA
 
-It ends when its stdin closes: so it outlives nobody, however that ends.
+It ends when its stdin closes: so it outlives nobody, however that ends. It starts no programs: what names them lies in the data
+folder, and whoever can write there could otherwise start anything.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from batchinfer.alerts.delivery import Send
@@ -31,31 +30,34 @@ MOST_AT_ONCE = 8  # jobs whose receivers are told at the same time
 
 
 @contextlib.contextmanager
-def watching_alerts(root: Path, *, runs_commands: bool = False) -> Iterator[None]:
-    """Has the process run beside this one.
-
-    runs_commands: whether it starts the programs that rules name: what names them lies in the data folder, so who only
-    serves that does not.
-    """
-    companion = Companion(partial(_start, root, runs_commands=runs_commands), "The process that looks after alerts")
+def watching_alerts(start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Has a process that looks after alerts run beside this one."""
+    companion = Companion(start, "The process that looks after alerts")
     try:
         yield
     finally:
         companion.stop(LAST_SECONDS)
 
 
-def _start(root: Path, *, runs_commands: bool) -> subprocess.Popen[bytes]:
-    commands = ["--commands"] if runs_commands else []
-    command = [sys.executable, "-m", "batchinfer.alerts.watcher", str(root), *commands]
+def start_watcher(root: Path) -> subprocess.Popen[bytes]:
+    """Starts the process, which ends when its stdin is closed."""
+    command = [sys.executable, "-m", "batchinfer.alerts.watcher", str(root)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+
+def no_commands() -> frozenset[str]:
+    """None of the programs that rules name is started."""
+    return frozenset()
 
 
 class AlertWatcher:
     """Looks at all jobs of a data folder, round by round."""
 
-    def __init__(self, root: Path, info: Info, *, runs_commands: bool, send: Send | None = None) -> None:
-        """info: told what happens."""
-        self._root, self._info, self._runs_commands, self._send = root, info, runs_commands, send
+    def __init__(
+        self, root: Path, info: Info, *, commands: Callable[[], frozenset[str]] = no_commands, send: Send | None = None
+    ) -> None:
+        """info: told what happens. commands: what stands for the programs that may be started now."""
+        self._root, self._info, self._commands, self._send = root, info, commands, send
         self._desks: dict[str, AlertDesk] = {}
         self._said: dict[str, str] = {}
 
@@ -66,7 +68,9 @@ class AlertWatcher:
         except OSError:  # gone for a while: what serves says so
             return
         self._desks = {name: self._desks.get(name) or self._desk(name) for name in names}
+        commands = self._commands()
         for name, desk in self._desks.items():
+            desk.commands = commands
             try:
                 desk.look()
                 self._said.pop(name, None)
@@ -77,7 +81,7 @@ class AlertWatcher:
 
     def _desk(self, name: str) -> AlertDesk:
         data = JobData(self._root, name)
-        return AlertDesk(data, self._info, runs_commands=self._runs_commands, send=self._send)
+        return AlertDesk(data, self._info, send=self._send)
 
     def _deliver(self, name: str) -> None:
         try:
@@ -92,25 +96,25 @@ class AlertWatcher:
             self._info(said)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def look_until_closed(watcher: AlertWatcher, seconds: float = LOOK_SECONDS) -> None:
     """Looks every few seconds, until stdin closes."""
-    parser = argparse.ArgumentParser(prog="batchinfer.alerts.watcher")
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--commands", action="store_true")
-    parser.add_argument("--interval", type=float, default=LOOK_SECONDS)
-    options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes of who started it: that one closes stdin
         signal.signal(number, signal.SIG_IGN)
-    watcher = AlertWatcher(options.data, _print, runs_commands=options.commands)
     closed = False
     while not closed:
         watcher.round()
-        readable, _, _ = select.select([sys.stdin], [], [], options.interval)
+        readable, _, _ = select.select([sys.stdin], [], [], seconds)
         closed = bool(readable) and not os.read(sys.stdin.fileno(), 1024)
 
 
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the log of who started it is this process's stderr
+def print_line(text: str) -> None:
+    """Tells on stderr, which is the log of who started the process."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - as said
+
+
+def main() -> None:
+    """Looks at the data folder that is named."""
+    look_until_closed(AlertWatcher(Path(sys.argv[1]), print_line))
 
 
 if __name__ == "__main__":

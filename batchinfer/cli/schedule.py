@@ -50,6 +50,7 @@ def schedule_run(jobs: tuple[str, ...], at_once: int | None, as_json: bool) -> N
     from batchinfer.alerts.watcher import watching_alerts
     from batchinfer.engines.devices import find_gpus
     from batchinfer.schedule.agenda import Room
+    from batchinfer.schedule.alerting import start_alerting
     from batchinfer.schedule.entries import JobFiles, named_entries
     from batchinfer.schedule.launch import ProcessLauncher
     from batchinfer.schedule.memory import Memory
@@ -63,7 +64,7 @@ def schedule_run(jobs: tuple[str, ...], at_once: int | None, as_json: bool) -> N
     files, memory, clock = JobFiles(jobs, say), Memory(data_dir()), SystemClock()
     if jobs or not files():
         named_entries(jobs)  # what is wrong with what was named, or with all there is, is said at once
-    with memory.scheduling(), watching_alerts(data_dir(), runs_commands=True):
+    with memory.scheduling(), watching_alerts(partial(start_alerting, data_dir(), jobs)):
         room = Room(at_once, len(find_gpus()))
         launcher = ProcessLauncher(data_dir(), memory, clock.wake)
         scheduler = Scheduler(files, launcher, memory, clock, say, room, partial(_note_failure, data_dir()))

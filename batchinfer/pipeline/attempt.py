@@ -48,13 +48,13 @@ def tell_missing_secrets(job: Job, environment: Mapping[str, str], info: Info) -
 
 
 def tell_bad_job_file(root: Path, path: Path, error: BatchinferError, info: Info) -> None:
-    """Tells that a run could not begin since the job file is wrong, by the rules that it had when it ran last."""
+    """Tells that a run could not begin since the job file is wrong, by the rules that it had when it ran last; no program is started."""
     for name in job_names(root) if root.is_dir() else ():
         data = JobData(root, name)
         with contextlib.suppress(BatchinferError):
             if data.record().get("job_file") == str(path):
                 note_failure(data, _now(), _sentence(error))
-                desk = AlertDesk(data, info, runs_commands=True)
+                desk = AlertDesk(data, info)
                 desk.look()
                 desk.deliver()
 
@@ -153,7 +153,7 @@ class Attempt:
         if not self._is_noted:
             return
         try:
-            desk = AlertDesk(self._data, self._info, runs_commands=True)
+            desk = AlertDesk(self._data, self._info, commands={rule.key for rule in self._rules})
             desk.look(rules=self._rules, attempt=self._last)
             if delivers:
                 desk.deliver()

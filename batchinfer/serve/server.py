@@ -17,7 +17,7 @@ from typing import Any, Literal
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from batchinfer.alerts.watcher import watching_alerts
+from batchinfer.alerts.watcher import start_watcher, watching_alerts
 from batchinfer.core.companion import Companion
 from batchinfer.core.http_limits import MAX_CONNECTIONS
 from batchinfer.errors import UsageError
@@ -79,7 +79,7 @@ def serve(data: Path, host: str, port: int, *, workers: int, latch: Latch, misse
         )
         settings.make_folders()
         server = _supervisor(settings, host, port, workers)
-        with watching(latch, data), _collecting(settings, port), watching_alerts(data):
+        with watching(latch, data), _collecting(settings, port), watching_alerts(partial(start_watcher, data)):
             tell(Started(f"http://{_shown(host)}:{port}", data, workers, _keys(latch)))
             server.serve(target_loader=partial(_load, settings))
 

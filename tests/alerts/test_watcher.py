@@ -54,9 +54,9 @@ class Told:
         return Outcome(delivered=True)
 
 
-def watching(root: Path, told: Told, said: list[str] | None = None, *, runs_commands: bool = False) -> AlertWatcher:
+def watching(root: Path, told: Told, said: list[str] | None = None) -> AlertWatcher:
     heard = list[str]() if said is None else said
-    return AlertWatcher(root, heard.append, runs_commands=runs_commands, send=told)
+    return AlertWatcher(root, heard.append, send=told)
 
 
 def test_what_goes_stale_is_told_once_a_data_folder(world: World) -> None:
@@ -116,7 +116,7 @@ def test_what_others_left_undelivered_in_a_folder_that_cannot_be_written(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told once by this process, and not at all where the one that left it told it meanwhile."""
-    desk = AlertDesk(world.data, lambda _: None, runs_commands=False, send=Told())
+    desk = AlertDesk(world.data, lambda _: None, send=Told())
     desk.look()
     monkeypatch.setattr(os, "access", lambda *_: False)
     first, second, refused = Told(), Told(), list[str]()
@@ -125,7 +125,7 @@ def test_what_others_left_undelivered_in_a_folder_that_cannot_be_written(
         refused.append(alert.id)
         return Outcome(said="it answered 500.")
 
-    later = AlertWatcher(world.data.root, lambda _: None, runs_commands=False, send=refuses)
+    later = AlertWatcher(world.data.root, lambda _: None, send=refuses)
     later.round()
     for watcher in [watching(world.data.root, first)] * 3:
         watcher.round()
@@ -170,13 +170,14 @@ def test_a_folder_that_was_once_run_in(world: World, tmp_path: Path) -> None:
 
 
 def test_what_serves_starts_no_programs(tmp_path: Path) -> None:
-    """A command that a data folder names is run by who runs and schedules jobs, not by who may only read their answers."""
+    """A command that a data folder names is started only by who knows it from a job file, too."""
     world = stale_job(tmp_path, {"command": ["page"], "stale_after": "8d"})
     told = Told()
     watching(world.data.root, told).round()
     assert told.ids == []
     assert not (world.data.folder / "alerts.json").exists()
-    watching(world.data.root, told, runs_commands=True).round()
+    [rule] = StandingReader(world.data).read().rules
+    AlertWatcher(world.data.root, lambda _: None, commands=lambda: frozenset({rule.key}), send=told).round()
     assert len(told.ids) == 1
 
 

@@ -223,7 +223,7 @@ def read_rules_of(world: World) -> Any:
 
 def looked(world: World) -> None:
     """A look by another process."""
-    desk = AlertDesk(world.data, lambda _: None, runs_commands=False)
+    desk = AlertDesk(world.data, lambda _: None)
     desk.look()
     desk.deliver()
 

@@ -103,10 +103,14 @@ def test_schedule_run_until_it_is_told_to_stop(world: World) -> None:
 
 @pytest.mark.long
 def test_schedule_run_tells_what_is_stale(tmp_path: Path) -> None:
-    """Beside it a process looks after alerts, which starts programs, too; it ends with it."""
-    told = tmp_path / "told"
+    """Beside it a process looks after alerts. It starts the programs of job files, and none that only the data folder names."""
+    told, planted = tmp_path / "told", tmp_path / "planted"
     words = [sys.executable, "-c", f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read())"]
     world = stale_job(tmp_path, {"command": words, "stale_after": "8d"}, schedule={"cron": "0 3 * * 1"})
+    path = world.data.folder / "last_attempt.json"
+    notes = json.loads(path.read_bytes())
+    notes["alerts"] = [notes["alerts"][0] | {"command": ["touch", str(planted)]}, *notes["alerts"]]
+    path.write_text(json.dumps(notes))
     command = [
         sys.executable,
         "-m",
@@ -122,6 +126,7 @@ def test_schedule_run_tells_what_is_stale(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert json.loads(told.read_text())["type"] == "job.stale"
+    assert not planted.exists()
 
 
 def test_job_files_are_read_again_when_they_change(world: World) -> None:
