@@ -21,14 +21,15 @@ from batchinfer.errors import BatchinferError
 class AlertDesk:
     """What one process does about one job's alerts.
 
-    commands: what stands for the programs that it may start. Those that only the data folder names are started by nobody.
+    trusted: what stands for the receivers that job files name: only these are told. None where none are known: then all that
+        the data folder names are, but no program is started, which whoever can write there could have put into it.
     """
 
     def __init__(
-        self, data: JobData, info: Info, *, commands: Collection[str] = frozenset(), send: Send | None = None
+        self, data: JobData, info: Info, *, trusted: Collection[str] | None = None, send: Send | None = None
     ) -> None:
         """info: told what was told, and what could not be."""
-        self.commands = commands
+        self.trusted = trusted
         self._data, self._info, self._send = data, info, send
         self._notes = AlertNotes(data, info)
         self._reader = StandingReader(data)
@@ -81,7 +82,9 @@ class AlertDesk:
         return due_alerts(pending, now or datetime.now(UTC))
 
     def _tells(self, receiver: Receiver) -> bool:
-        return not isinstance(receiver, CommandReceiver) or receiver_key(receiver) in self.commands
+        if self.trusted is None:
+            return not isinstance(receiver, CommandReceiver)
+        return receiver_key(receiver) in self.trusted
 
     def _say(self, alert: PendingAlert, done: str, why: str) -> None:
         again = "" if done == "was told" else " It is tried again later."

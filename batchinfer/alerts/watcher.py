@@ -45,19 +45,23 @@ def start_watcher(root: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 
-def no_commands() -> frozenset[str]:
-    """None of the programs that rules name is started."""
-    return frozenset()
+def trust_nobody() -> None:
+    """No job file is known."""
 
 
 class AlertWatcher:
     """Looks at all jobs of a data folder, round by round."""
 
     def __init__(
-        self, root: Path, info: Info, *, commands: Callable[[], frozenset[str]] = no_commands, send: Send | None = None
+        self,
+        root: Path,
+        info: Info,
+        *,
+        trusted: Callable[[], frozenset[str] | None] = trust_nobody,
+        send: Send | None = None,
     ) -> None:
-        """info: told what happens. commands: what stands for the programs that may be started now."""
-        self._root, self._info, self._commands, self._send = root, info, commands, send
+        """info: told what happens. trusted: what stands for the receivers that job files name now; None where none are known."""
+        self._root, self._info, self._trusted, self._send = root, info, trusted, send
         self._desks: dict[str, AlertDesk] = {}
         self._said: dict[str, str] = {}
 
@@ -68,9 +72,9 @@ class AlertWatcher:
         except OSError:  # gone for a while: what serves says so
             return
         self._desks = {name: self._desks.get(name) or self._desk(name) for name in names}
-        commands = self._commands()
+        trusted = self._trusted()
         for name, desk in self._desks.items():
-            desk.commands = commands
+            desk.trusted = trusted
             try:
                 desk.look()
                 self._said.pop(name, None)

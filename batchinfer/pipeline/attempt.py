@@ -153,7 +153,7 @@ class Attempt:
         if not self._is_noted:
             return
         try:
-            desk = AlertDesk(self._data, self._info, commands={rule.key for rule in self._rules})
+            desk = AlertDesk(self._data, self._info, trusted={rule.key for rule in self._rules})
             desk.look(rules=self._rules, attempt=self._last)
             if delivers:
                 desk.deliver()

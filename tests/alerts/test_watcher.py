@@ -177,7 +177,7 @@ def test_what_serves_starts_no_programs(tmp_path: Path) -> None:
     assert told.ids == []
     assert not (world.data.folder / "alerts.json").exists()
     [rule] = StandingReader(world.data).read().rules
-    AlertWatcher(world.data.root, lambda _: None, commands=lambda: frozenset({rule.key}), send=told).round()
+    AlertWatcher(world.data.root, lambda _: None, trusted=lambda: frozenset({rule.key}), send=told).round()
     assert len(told.ids) == 1
 
 

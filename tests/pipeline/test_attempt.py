@@ -318,15 +318,22 @@ def test_a_run_is_not_held_up_and_what_it_could_not_tell_arrives_once(
         assert time.monotonic() - began < 30, "a bound for a busy machine: without one it would hang"
         notes = changed.data.folder / "alerts.json"
         assert len(json.loads(notes.read_bytes())["pending"]) == 3
-        content = json.loads(notes.read_bytes())
-        for each in content["pending"]:  # as if a minute had passed
-            each["next_at"] = each["made_at"]
-        notes.write_text(json.dumps(content))
-        for _ in range(2):
-            looked(changed)
-    assert [headers["webhook-id"] for headers, _ in receiver.got] == [content["pending"][2]["id"]] * 2, (
-        "refused, then taken"
-    )
+        for _ in range(20):  # on a busy machine a try may be too slow
+            if len(receiver.got) < 2:
+                looked_later(changed, notes)
+        looked_later(changed, notes)
+    ids = [headers["webhook-id"] for headers, _ in receiver.got]
+    assert len(ids) == 2, "refused, then taken"
+    assert len(set(ids)) == 1
+
+
+def looked_later(world: World, notes: Path) -> None:
+    """A look by another process, as if some minutes had passed."""
+    content = json.loads(notes.read_bytes())
+    for each in content["pending"]:
+        each["next_at"] = each["made_at"]
+    notes.write_text(json.dumps(content))
+    looked(world)
 
 
 def test_prometheus_reads_how_the_last_run_ended(world: World) -> None:
