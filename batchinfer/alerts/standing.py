@@ -61,7 +61,7 @@ class Standing:
     def rules(self) -> tuple[AlertRule, ...]:
         """Those of the last run here, or of what was published since, as on a copy of what runs elsewhere."""
         attempt, published = self.attempt, self.published
-        if attempt is not None and (published is None or published.made_at < attempt.began_at):
+        if attempt is not None and (published is None or published.made_at <= attempt.began_at):
             return attempt.rules
         return () if published is None else published.rules
 
