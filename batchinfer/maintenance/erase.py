@@ -173,6 +173,7 @@ def _remove_all(
         )
     _drop_logs(data)
     _drop_notes(data)
+    data.checkpoint.unlink(missing_ok=True)  # of a training that was stopped: its weights may have learned the row
     exchanged = 0
     if store is not None:  # even if no row is the entry's: what was deleted before may still lie in free blocks
         exchanged = erase_cache.mark_exchanged(store, db)

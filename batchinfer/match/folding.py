@@ -87,7 +87,8 @@ _BY_CATEGORY = {"Pd": "-", "Cf": "", "Cs": HALF, "Zs": " ", "Zl": " ", "Zp": " "
 Sizes = tuple[int, int, int]
 Piece = tuple[str, Sizes]
 FEW = 8  # spans; the marks before each of more are not counted from the beginning: a long text can hold very many
-MOST_CACHED = 50_000  # clusters; all living languages have fewer
+MOST_CACHED = 20_000  # clusters, and characters: far more than texts of any language have; a hostile text has a million
+LONGEST_CACHED = 8  # characters of a cluster that is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,8 @@ class Folding:
         if len(self._clusters) >= MOST_CACHED:
             self._clusters.clear()
         folded = self._fold(cluster)
-        return self._clusters.setdefault(cluster, (folded, (len(cluster), _visible(cluster), _length(folded))))
+        piece = folded, (len(cluster), _visible(cluster), _length(folded))
+        return piece if len(cluster) > LONGEST_CACHED else self._clusters.setdefault(cluster, piece)
 
     def _fold(self, cluster: str) -> str:
         """A character, with what melts into it, in its normal form."""
@@ -242,6 +244,9 @@ class _Signs(dict[int, str]):
 
     def __missing__(self, number: int) -> str:
         sign = chr(number)
+        if len(self) >= MOST_CACHED:
+            for remembered in (self, self.single, self.simple):
+                remembered.clear()
         if IOTA_BELOW in unicodedata.normalize("NFKD", sign):
             return self.setdefault(number, NEVER_NORMAL)  # a text with it is folded the general way
         folded = self._fold(sign)

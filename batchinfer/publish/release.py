@@ -24,9 +24,9 @@ from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.publish import asked, build, evidence, gate, golden, lookup_index, matcher, sliced
-from batchinfer.publish.aliases import check_aliases
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
+from batchinfer.publish.columns import check_columns
 from batchinfer.publish.contents import Candidate
 from batchinfer.publish.embeddings import embeddings_of
 from batchinfer.publish.emptied import count_emptied
@@ -111,8 +111,7 @@ def prepare_gate(job: Job, source: ListSource) -> Known:
     if job.spec.match is not None:
         matcher.need_libraries()
     embeddings_of(job)
-    sliced.check_slices(job, source)
-    check_aliases(job, source)
+    check_columns(job, source)
     lists = asked.digest_lists(job) if job.spec.gate.audit else None
     return Known(golden.read_golden(job, source.key), lists, partial(embeddings_of, job))
 

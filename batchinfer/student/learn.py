@@ -127,8 +127,11 @@ def _by_words(
 
 
 def _lowered(found: Threshold) -> Threshold:
-    """A threshold is the score of a row, and so of all rows like it: another processor's last digits must not drop them."""
-    return replace(found, score=math.floor(found.score / GRAIN) * GRAIN)
+    """A threshold is the score of a row, and so of all rows like it: other last digits must not drop them.
+
+    They differ by the processor, and by whether a text's words were remembered.
+    """
+    return replace(found, score=(math.floor(found.score / GRAIN) - 1) * GRAIN)
 
 
 def said_by(rows: sparse.csr_matrix, fitted: Fitted) -> Floats:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from batchinfer.student.features import Features
 
 MOST_REMEMBERED = 20_000  # words; some 5 MB of a student of two choices
+MOST_CHARACTERS = 400_000  # of them together
 MOST_MET = 20_000
 AT_ONCE = 64  # words that are remembered together
 MOST_CHOICES = 10  # of a student that remembers words, which then take twice as much
@@ -37,7 +38,8 @@ class WordSums:
         self._pack = struct.Struct(f"={self._numbers}d3Q").pack
         self._remembered = dict[str, bytes]()
         """Of each choice the weight of a word, then of each the sum of its pieces' weights, how many pieces there are, and its joint."""
-        self._met = set[str]()  # words that were asked
+        self._characters = 0  # of the words that are remembered
+        self._met = set[str]()  # words that were asked, and are not remembered
         self._again = list[str]()  # those that were met again, and are to be remembered
 
     def __call__(self, text: str) -> list[float]:
@@ -82,9 +84,11 @@ class WordSums:
             self._keep(name, self._pack(*numbers, *joint))
 
     def _keep(self, name: str, word: bytes) -> None:
-        if len(self._remembered) >= MOST_REMEMBERED:  # what is asked now is likelier to be asked again
-            self._remembered = {}
+        if len(self._remembered) >= MOST_REMEMBERED or self._characters > MOST_CHARACTERS:
+            self._remembered, self._characters = {}, 0  # what is asked now is likelier to be asked again
         self._remembered[name] = word
+        self._characters += len(name)
+        self._met.discard(name)
 
     def _at_once(self, names: Sequence[str]) -> list[float]:
         """The same without what is remembered; always so for many choices, of which each word would have as many numbers."""

@@ -7,6 +7,7 @@ from batchinfer.core.records import Info
 from batchinfer.errors import UsageError
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Options, prepare, quiet
+from batchinfer.publish.columns import check_student_text
 from batchinfer.publish.contents import Candidate
 from batchinfer.publish.embeddings import embeddings_of
 from batchinfer.publish.golden import read_golden
@@ -30,6 +31,7 @@ def distill(job: Job, data: JobData, options: Options, info: Info = quiet) -> St
     data.require()
     with prepare(job, data, options, info) as prepared, open_if_served(data) as served:
         check_slices(job, prepared.query_list.source)
+        check_student_text(job, prepared.query_list.source)
         golden = read_golden(job, prepared.query_list.source.key)
         candidate = Candidate(prepared.workspace, served.folder if served else None, calibration=ScoreSource())
         return Pupil(candidate, prepared.workspace, golden, embeddings_of(job), info).report

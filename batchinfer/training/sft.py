@@ -41,7 +41,7 @@ def trainer_of(
     places = {row: place for place, row in enumerate(rows)}
     trainer = _Trainer(
         model, _config(course), train_dataset=Dataset.from_list([_marked(row) for row in rows]),
-        processing_class=AutoTokenizer.from_pretrained(course.source, revision=course.revision),
+        processing_class=_padding(AutoTokenizer.from_pretrained(course.source, revision=course.revision)),
         optimizers=(optimizer, LambdaLR(optimizer, lambda _: 1.0)),
     )  # fmt: skip
     trainer.batches = [[places[row] for row in batch] for batch in batches]
@@ -49,13 +49,20 @@ def trainer_of(
     return trainer
 
 
+def _padding(tokenizer: Any) -> Any:
+    """The tokenizer, which fills short rows with any token where it knows none for that: nothing there is looked at."""
+    if tokenizer.pad_token is None and tokenizer.eos_token is None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
 def _config(course: Course) -> SFTConfig:
     """In float32, as the plain loop. Nothing is saved, and nobody is told: that is done step by step."""
     return SFTConfig(
         output_dir=str(course.draft), seed=course.seed, use_cpu=course.placement.is_cpu,
         completion_only_loss=True, max_length=None, num_train_epochs=1, per_device_train_batch_size=course.batch,
-        max_grad_norm=0.0, bf16=False, gradient_checkpointing=False, save_strategy="no", logging_strategy="no", report_to="none",
-        disable_tqdm=True,
+        max_grad_norm=0.0, router_aux_loss_coef=0.0, bf16=False, gradient_checkpointing=False, save_strategy="no", logging_strategy="no",
+        report_to="none", disable_tqdm=True,
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from batchinfer.training.records import Course, HeldRow, LearnedRow, RowScore, S
 from batchinfer.training.steps import rate_at, steps_of
 
 SAVED_SECONDS = 30.0  # after which it saves a checkpoint
+RANKS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SCORED = 32  # sequences at a time
 NO_MEMORY = (
     "out of memory",
@@ -72,12 +73,22 @@ def prepare_process(placement: Placement) -> None:
     """Settings that must be made before torch is imported. Leaves Ctrl-C to the process that started this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(TOKENIZERS_PARALLELISM="false", VLLM_NO_USAGE_STATS="1", HF_HUB_DISABLE_TELEMETRY="1")
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_") or name in RANKS]:
+        del os.environ[name]  # what was meant for another program: 16 bits, or a part of a cluster
     environment.hide_vision_packages()
     if placement.is_cpu:
         environment.prepare_cpu(list(placement.cores))
     else:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts them
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.index for gpu in placement.gpus)
+
+
+def _need_sft() -> None:
+    """Raises MissingExtra where TRL is not there, or too old, before hours of scoring."""
+    try:
+        from batchinfer.training import sft  # noqa: F401
+    except (ImportError, RuntimeError) as exc:  # it loads its own parts late, and says so by a RuntimeError
+        raise MissingExtra("trl", "trl") from exc
 
 
 def _receive(pipe: Connection, asked: threading.Event) -> None:
@@ -143,6 +154,8 @@ class _Training:
         except ImportError as exc:
             raise MissingExtra("peft", "finetune") from exc
         course = self._course
+        if course.trainer == "trl":
+            _need_sft()
         self._config = LoraConfig(
             r=course.rank, lora_alpha=_plain(course.alpha), lora_dropout=0.0, target_modules="all-linear", bias="none",
             task_type="CAUSAL_LM", base_model_name_or_path=course.label,

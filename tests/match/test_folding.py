@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batchinfer.match import folding
 from batchinfer.match.folding import EDGE, Folding
 
 FOLD = Folding()
@@ -177,3 +178,20 @@ def test_terms_of_turkic_languages_have_patterns_for_each_i(
 ) -> None:
     """Their own case folding counts beside that of all languages; the text may be in capitals."""
     assert [pattern.replace(EDGE, "") for pattern in FOLD.patterns(term, language)] == patterns
+
+
+def test_what_is_remembered_of_signs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text may have any of a million characters, and heaps of marks: they are folded alike, and forgotten again."""
+    monkeypatch.setattr(folding, "MOST_CACHED", 50)
+    bounded, fold = Folding(), Folding()
+    texts = ["".join(map(chr, range(start, start + 40))) for start in range(0x0250, 0x2000, 40)]
+    texts += [f"{chr(0x61 + number % 26)}{chr(0x300 + number) * 12} e\u0301" for number in range(100)]
+    expected = []
+    with monkeypatch.context() as patched:
+        patched.setattr(folding, "MOST_CACHED", 20_000)
+        expected = [fold(text).marked for text in texts]
+    for text, marked in zip(texts, expected, strict=True):
+        assert bounded(text).marked == marked
+        signs = bounded._signs
+        assert max(len(signs), len(signs.single), len(signs.simple), len(bounded._clusters)) <= 50
+        assert all(len(cluster) <= folding.LONGEST_CACHED for cluster in bounded._clusters)

@@ -77,6 +77,19 @@ def test_a_full_memory_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not any(len(word) > LONGEST for word in sums._remembered)
 
 
+def test_long_words_take_no_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their characters are counted; and a word that is remembered is held once."""
+    monkeypatch.setattr(word_sums, "MOST_CHARACTERS", 300)
+    monkeypatch.setattr(word_sums, "AT_ONCE", 1)
+    sums = WordSums(weights)
+    for number in range(40):
+        text = f"{number:0{LONGEST}d} fig"
+        for _ in range(3):
+            assert np.allclose(sums(text), plain(text), atol=1e-4)
+        assert sum(map(len, sums._remembered)) <= 300 + LONGEST
+        assert not sums._met & sums._remembered.keys()
+
+
 def test_a_student_of_many_choices_remembers_no_words() -> None:
     """A word's numbers are as many as the choices. It says what one of few would say."""
     many = WordSums(np.concatenate([weights] * 4))

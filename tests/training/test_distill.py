@@ -242,6 +242,17 @@ def test_a_section_that_does_not_fit_the_job(world: World, sections: dict[str, A
     assert "line" in str(caught.value) or ":" in caught.value.problems[0]
 
 
+@pytest.mark.parametrize("values", [pa.array(range(ROWS)), pa.array([None, *([0.5] * (ROWS - 1))], pa.float64())])
+def test_a_list_without_texts_teaches_nobody(world: World, values: pa.Array) -> None:
+    """What the column holds is known once the list is read: the student would be published, and never asked."""
+    world.rows(pa.table({"text": values}))
+    for ask in (learn, World.publish):
+        with pytest.raises(
+            SpecError, match=r"line \d+: student\.text: a student reads texts, but the column text of the list is"
+        ):
+            ask(world)
+
+
 def test_the_section_changes_no_answer(world: World) -> None:
     """Everything stays cached without it."""
     with world.changed(student=None).prepared() as prepared:

@@ -66,6 +66,32 @@ def weights(training: InProcess, folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture
+def mixture(tmp_path: Path, model_folder: Path) -> Path:
+    """A tiny mixture of experts by chance, with the bundled model's tokenizer."""
+    hide_vision_packages()
+    import torch
+    from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    torch.manual_seed(1)
+    config = MixtralConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, num_local_experts=4, max_position_embeddings=64,
+    )  # fmt: skip
+    folder = tmp_path / "mixture"
+    MixtralForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_mixture_of_experts_is_no_other_loss(tmp_path: Path, mixture: Path) -> None:
+    """Such models have a loss of their own beside, which the plain loop leaves out, as who asks for the answers' does."""
+    losses = [InProcess(course_of(tmp_path / kind, mixture, kind)).learn() for kind in ("plain", "trl")]
+    assert len(losses[0]) == STEPS
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
 def test_trl_learns_what_the_plain_loop_learns(tmp_path: Path, model_folder: Path) -> None:
     """The same losses, step by step, and the same adapter, also where it was stopped after a step and went on."""
     hide_vision_packages()

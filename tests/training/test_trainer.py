@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from batchinfer.errors import ModelError
+from batchinfer.engines.devices import Placement
+from batchinfer.errors import MissingExtra, ModelError
 from batchinfer.training import trainer
 from batchinfer.training.records import HeldRow, Scored
 from tests.training import pupil
@@ -119,6 +120,29 @@ def failing(exc: Exception) -> Any:
         raise exc
 
     return run
+
+
+def test_settings_of_other_programs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 bits, or ranks of a cluster, that somebody exported for another training."""
+    exported = {
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+        "ACCELERATE_USE_FSDP": "true",
+        "WORLD_SIZE": "8",
+        "PATH": "/bin",
+    }
+    monkeypatch.setattr("os.environ", exported)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(environment, "prepare_cpu", lambda _: None)
+    trainer.prepare_process(Placement(cores=(0,)))
+    assert not exported.keys() & {"ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_FSDP", "WORLD_SIZE"}
+    assert exported["PATH"] == "/bin"
+
+
+def test_a_trl_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is scored: an older one lacks what is needed."""
+    monkeypatch.setitem(sys.modules, "batchinfer.training.sft", None)
+    with pytest.raises(MissingExtra, match=r"pip install '.*trl"):
+        trainer._need_sft()
 
 
 @pytest.mark.parametrize(
