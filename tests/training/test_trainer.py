@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from batchinfer.engines import environment
 from batchinfer.engines.devices import Placement
 from batchinfer.errors import MissingExtra, ModelError
 from batchinfer.training import trainer
