@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from batchinfer.core.files import os_errors, replace_durably
+from batchinfer.core.files import check_plain, os_errors, replace_durably
 from batchinfer.core.home import cache_folder
 from batchinfer.core.locks import lock_in_turn
 from batchinfer.core.sql import literal
@@ -41,6 +41,7 @@ def parquet_rows(path: Path) -> str:
 
     A path is a name: its stars and brackets are no pattern, and `town=Ulm` in it is no column.
     """
+    check_plain(path)
     name = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in found_by_duckdb(path))
     return f"read_parquet({literal(name)}, hive_partitioning = false)"
 
@@ -51,6 +52,8 @@ def database_place(path: Path, *, read_only: bool) -> Iterator[str]:
 
     What was written to a copy takes the file's place then, unless anything is raised. Raises StoreError or Busy.
     """
+    for place in (path, path.with_name(f"{path.name}.wal")):
+        check_plain(place)
     if read_only or "?" not in os.path.realpath(path):
         yield found_by_duckdb(path)
         return

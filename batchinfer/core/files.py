@@ -59,6 +59,16 @@ def plain_handle(path: Path) -> int:
     return handle
 
 
+def check_plain(path: Path) -> None:
+    """Raises StoreError where something else stands in the place of a file of ours, which others open and would wait for."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # who opens it says what is wrong
+        return
+    if not stat.S_ISREG(mode):
+        raise StoreError(f"{path} is no plain file: move it away, then run again.")
+
+
 def open_plain(path: Path) -> io.BufferedReader:
     """The same as a file."""
     return open(plain_handle(path), "rb")

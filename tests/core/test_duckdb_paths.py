@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from batchinfer.core import locks
 from batchinfer.core.database import database_file, transaction
+from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.errors import Busy, StoreError
 from tests.killing import kill_at
 
@@ -26,6 +28,17 @@ def file(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     with database_file(path, read_only=False) as db:
         db.execute("CREATE TABLE numbers AS SELECT 1 AS number")
     return path
+
+
+@pytest.mark.parametrize("name", ["cache.duckdb", "cache.duckdb.wal", "rows.parquet"])
+def test_a_pipe_in_a_files_place_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    """DuckDB would, without an end and without a word."""
+    os.mkfifo(tmp_path / name)
+    with (
+        pytest.raises(StoreError, match=rf"{name} is no plain file: move it away"),
+        database_file(tmp_path / "cache.duckdb", read_only=False) as db,
+    ):
+        db.execute(f"FROM {parquet_rows(tmp_path / 'rows.parquet')}")
 
 
 def add_row(path: Path, *, interrupted: bool = False) -> None:
