@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import multiprocessing
 import os
 import signal
@@ -23,6 +22,8 @@ from batchinfer.core.records import Failure, Generation, Info, Prompt
 from batchinfer.engines import child
 from batchinfer.engines.devices import Placement, devices_of
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
+from batchinfer.engines.sharing import PromptQueue
+from batchinfer.engines.vllm import block_size
 from batchinfer.errors import ModelError, Stopped
 
 VLLM_DRIVER = "batchinfer.engines.vllm:VllmDriver"
@@ -68,6 +69,10 @@ class _Member:
         if self.loaded is None or (self.alone and self.prompts):
             return 0
         return self.loaded.max_in_flight - len(self.prompts)
+
+    def is_hungry(self) -> bool:
+        """Whether half of those that wait within it are gone, so that it is soon without work."""
+        return self.loaded is not None and 4 * self.room() >= self.loaded.max_in_flight
 
     def overdue(self, stall_seconds: float) -> bool:
         """Whether it has been silent for longer than its work explains."""
@@ -142,29 +147,30 @@ class EnginePool:
         self._task = task
         for member in self._members:
             member.send("task", task)
-        source = iter(prompts)
-        more = True
+        on_cpu = self._placements[0].is_cpu
+        queue = PromptQueue(prompts, len(self._members), block_size(self._config.options, on_cpu=on_cpu))
         while True:
-            more = self._feed(source) if more or self._suspects else False
-            if not (more or self._suspects or any(member.prompts for member in self._members)):
+            self._feed(queue)
+            if not (queue.has_more or self._suspects or any(member.prompts for member in self._members)):
                 return
             yield from self._listen()
 
-    def _feed(self, source: Iterator[Prompt]) -> bool:
-        """Fills the processes; False once `source` is empty. Suspects of a crash go first, each alone."""
+    def _feed(self, queue: PromptQueue) -> None:
+        """Fills the processes. Suspects of a crash go first, each alone."""
         for member in self._members:
             if self._suspects and member.loaded is not None and not member.prompts:
                 member.give([self._suspects.popleft()], alone=True)
-        while not self._suspects:
-            member = max(self._members, key=_Member.room)  # the idlest: a short list is to keep all of them busy
-            if (room := min(member.room(), BATCH)) <= 0:
-                break
-            batch = list(itertools.islice(source, room))
-            if batch:
+        while not self._suspects and self._feed_one(queue):
+            pass
+
+    def _feed_one(self, queue: PromptQueue) -> bool:
+        """Gives prompts to the idlest process that can have any: a short list is to keep all of them busy."""
+        for number, member in sorted(enumerate(self._members), key=lambda entry: -entry[1].room()):
+            room = min(member.room(), BATCH)
+            if room > 0 and (batch := queue.take(number, room, is_hungry=member.is_hungry())):
                 member.give(batch)
-            if len(batch) < room:
-                return False
-        return True
+                return True
+        return False
 
     def _listen(self) -> Iterator[Generation | Failure]:
         """Waits up to a second for the processes; yields what they finished, replaces those that died."""
