@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from batchinfer.alerts.rules import AlertKind, AlertRule, read_rules
 from batchinfer.core.clock import iso
-from batchinfer.core.files import write_atomically
+from batchinfer.core.files import read_small, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.locks import is_held
 from batchinfer.errors import shortened
@@ -170,7 +170,7 @@ class LastAttempt:
 def read_success(data: JobData) -> datetime | None:
     """When the last run that ended well did so; UTC. None if none is known of."""
     try:
-        content: dict[str, Any] = json.loads((data.folder / "last_run.json").read_bytes())
+        content: dict[str, Any] = json.loads(read_small(data.folder / "last_run.json"))
         return moment(content["finished_at"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
@@ -184,7 +184,7 @@ def read_attempt(data: JobData, *, holds_lock: bool = False) -> LastAttempt | No
     holds_lock: whether who asks holds it.
     """
     try:
-        found = LastAttempt.of(json.loads(_file(data).read_bytes()))
+        found = LastAttempt.of(json.loads(read_small(_file(data))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     if found.status is not AttemptStatus.RUNNING or not (holds_lock or _has_died(data, found)):

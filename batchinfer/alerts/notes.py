@@ -16,7 +16,7 @@ from typing import Any, Self
 from batchinfer.alerts.attempts import moment
 from batchinfer.alerts.rules import AlertKind, Receiver, receiver_key, receiver_of
 from batchinfer.core.clock import iso
-from batchinfer.core.files import why_damaged, why_unread, write_atomically
+from batchinfer.core.files import read_small, why_damaged, why_unread, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.locks import lock_in_turn
 from batchinfer.core.records import Info
@@ -155,7 +155,7 @@ class AlertNotes:
 
     def _file(self) -> AlertMemory:
         try:
-            return AlertMemory.of(json.loads(self._path.read_bytes()))
+            return AlertMemory.of(json.loads(read_small(self._path)))
         except FileNotFoundError:
             return AlertMemory()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from batchinfer.alerts.attempts import LastAttempt, Trouble, in_utc, read_attempt, read_success
 from batchinfer.alerts.rules import AlertRule, read_rules
+from batchinfer.core.files import read_small
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError
 from batchinfer.versions import folders, pointers
@@ -126,6 +127,6 @@ def _versions(data: JobData) -> Iterable[int]:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_small(path)
     except OSError:
         return None

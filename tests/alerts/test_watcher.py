@@ -252,6 +252,10 @@ def test_whatever_a_file_holds(world: World, name: str) -> None:
         watching(world.data.root, Told(), said).round()
         assert not [text for text in said if "cannot be looked after" in text], content
         assert job_health(world.data, datetime.now(UTC)).standing.job == "shop"
+    path = world.data.folder / name
+    path.unlink()
+    os.mkfifo(path)
+    assert job_health(world.data, datetime.now(UTC)).standing.job == "shop", "a pipe is not waited for"
 
 
 def test_a_folder_of_which_nothing_can_be_read(world: World) -> None:
