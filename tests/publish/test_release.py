@@ -197,7 +197,7 @@ def test_a_current_that_cannot_be_read_is_left_alone(having: Having) -> None:
     path.unlink()
     path.mkdir()  # not by permissions: root may read anything
     world.take_in({"id": [1], "prediction": ["three"]})
-    with pytest.raises(StoreError, match=r"CURRENT cannot be read: Is a directory\."):
+    with pytest.raises(StoreError, match=r"CURRENT cannot be read: It is no plain file\."):
         world.publish()
     assert path.is_dir()
     assert folders.numbers(world.data) == [1, 2]
