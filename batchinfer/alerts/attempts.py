@@ -183,14 +183,22 @@ def read_attempt(data: JobData, *, holds_lock: bool = False) -> LastAttempt | No
 
     holds_lock: whether who asks holds it.
     """
-    try:
-        found = LastAttempt.of(json.loads(read_small(_file(data))))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        return None
-    if found.status is not AttemptStatus.RUNNING or not (holds_lock or _has_died(data, found)):
+    found = _noted(data)
+    if found is None or found.status is not AttemptStatus.RUNNING or not (holds_lock or _has_died(data, found)):
+        return found
+    found = _noted(data) or found  # it may have ended, and let go of its lock, since it was read
+    if found.status is not AttemptStatus.RUNNING:
         return found
     said = f"The run that began at {iso(found.began_at)} died: it did not say how it ended."
     return found.ended(AttemptEnd(AttemptStatus.FAILED, found.began_at, said, None, read_success(data)))
+
+
+def _noted(data: JobData) -> LastAttempt | None:
+    """As the file has it."""
+    try:
+        return LastAttempt.of(json.loads(read_small(_file(data))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
 
 
 def _has_died(data: JobData, attempt: LastAttempt) -> bool:

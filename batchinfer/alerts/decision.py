@@ -84,7 +84,10 @@ def _for_rule(
     stale = stale_trouble(rule, fresh_since(standing, memory.doubted, now), now)
     wrong = {each.kind: each for each in (*standing.troubles, *([] if stale is None else [stale]))}
     before = {each.kind: each for each in told if each.kind in rule.kinds}
-    known = {kind: each for kind, each in before.items() if kind not in wrong and not _is_over(kind, memory, standing)}
+    known = {  # until all is well again, which they are still to be told
+        kind: each for kind, each in before.items()
+        if kind not in wrong and (wrong or not _is_over(kind, memory, standing))
+    }  # fmt: skip
     events = list[AlertEvent]()
     for kind in sorted(wrong.keys() & rule.kinds):
         known[kind], number = _known(wrong[kind], before.get(kind), rule, now)
@@ -125,7 +128,7 @@ def _event(trouble: Trouble, standing: Standing, reminder: int) -> AlertEvent:
 def _recovered(standing: Standing, told: Collection[AlertKind], now: datetime) -> AlertEvent:
     since = max((each for each in standing.fresh_times), default=now)
     served = "" if standing.published is None else f", and version {standing.published.version} was published last"
-    said = f"All is well again, after it was {' and '.join(sorted(told))}: a run ended well at {iso(since)}{served}."
+    said = f"All is well again, after it was {' and '.join(sorted(told))}: what is served is as new as of {iso(since)}{served}."
     return AlertEvent(
         standing.job, AlertKind.RECOVERED, _version(standing), None, since, said, 0, str(iso(since)), standing.succeeded_at
     )  # fmt: skip

@@ -26,6 +26,7 @@ MOST_AT_ONCE = 8  # receivers
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=6)  # between two tries
 REFUSED_FOR = timedelta(days=3)  # after which what a receiver refuses is given up
 TRIED_FOR = timedelta(days=14)  # after which anything is
+LEAST_TRIES = 5  # before anything is given up: a clock may have gone ahead by years
 KEPT_FOR = timedelta(days=30)  # that what was given up is still shown
 
 Send = Callable[[PendingAlert, float], Outcome]
@@ -72,7 +73,7 @@ def send_all(due: Sequence[PendingAlert], seconds: float, send: Send | None = No
 def send_apart(alert: PendingAlert, seconds: float) -> Outcome:
     """One try, in a process of its own that is ended after so many seconds."""
     wanted = {"id": alert.id, "receiver": alert.receiver.to_json(), "body": alert.body, "seconds": seconds}
-    command = [sys.executable, "-m", "batchinfer.alerts.postman"]
+    command = [sys.executable, "-P", "-m", "batchinfer.alerts.postman"]
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
@@ -114,5 +115,6 @@ def _tried(alert: PendingAlert, outcome: Outcome, now: datetime) -> PendingAlert
     """The same after a try in vain."""
     wait = min(FIRST_WAIT * 2 ** min(alert.tries, 16), LONGEST_WAIT)
     wait = max(wait, min(timedelta(seconds=outcome.wait), LONGEST_WAIT))
-    given_up = now - alert.made_at >= (REFUSED_FOR if outcome.lasting else TRIED_FOR)
+    is_long = now - alert.made_at >= (REFUSED_FOR if outcome.lasting else TRIED_FOR)
+    given_up = is_long and alert.tries + 1 >= LEAST_TRIES
     return replace(alert, tries=alert.tries + 1, next_at=now + wait, said=outcome.said, given_up=given_up)

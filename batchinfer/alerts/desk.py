@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ from batchinfer.alerts.delivery import ROUND_SECONDS, Send, after_round, due_ale
 from batchinfer.alerts.notes import AlertMemory, AlertNotes, PendingAlert
 from batchinfer.alerts.rules import AlertRule, CommandReceiver, Receiver, receiver_key
 from batchinfer.alerts.standing import StandingReader
+from batchinfer.alerts.textfile import refresh_metrics_file
 from batchinfer.core.home import JobData
 from batchinfer.core.locks import lock
 from batchinfer.core.records import Info
@@ -30,6 +33,7 @@ class AlertDesk:
     ) -> None:
         """info: told what was told, and what could not be."""
         self.trusted = trusted
+        self._lacking: set[str] = set()  # whose secrets are not there, and that was said
         self._data, self._info, self._send = data, info, send
         self._notes = AlertNotes(data, info)
         self._reader = StandingReader(data)
@@ -42,6 +46,8 @@ class AlertDesk:
         rules: of the job file; else those that the data folder has. attempt: the last run, where it could not be written.
         """
         standing = self._reader.read()
+        with contextlib.suppress(BatchinferError):
+            refresh_metrics_file(self._data, standing)
         if attempt is not None:
             standing = replace(standing, attempt=attempt)
         if standing.attempt is None and standing.published is None:
@@ -55,23 +61,23 @@ class AlertDesk:
         if (rules or self._notes.is_there) and after(known := self._notes.read()) != known:
             self._notes.change(after)
 
-    def deliver(self, now: datetime | None = None) -> None:
-        """Tells what is still to be told, unless another process is about that. Ends within ROUND_SECONDS, and a little."""
+    def deliver(self, now: datetime | None = None, seconds: float = ROUND_SECONDS) -> None:
+        """Tells what is still to be told, unless another process is about that. Ends within so many seconds, and a little."""
         if not self._due(now):
             return
         if not (self._data.folder.is_dir() and self._data.is_writable):
-            self._round(now)
+            self._round(now, seconds)
             return
         try:
             with lock(self._data.folder / "alerts-sending.lock", "telling of alerts") as holder:
                 if holder is None:
-                    self._round(now)
+                    self._round(now, seconds)
         except BatchinferError:  # a disk that is full is a reason to tell somebody
-            self._round(now)
+            self._round(now, seconds)
 
-    def _round(self, now: datetime | None) -> None:
+    def _round(self, now: datetime | None, seconds: float) -> None:
         due = self._due(now)
-        outcomes = send_all(due, ROUND_SECONDS, self._send)
+        outcomes = send_all(due, seconds, self._send)
         self._notes.change(lambda memory: after_round(memory, outcomes, now or datetime.now(UTC)))
         for each in due:
             if (outcome := outcomes.get((each.id, each.key))) is not None:
@@ -82,6 +88,12 @@ class AlertDesk:
         return due_alerts(pending, now or datetime.now(UTC))
 
     def _tells(self, receiver: Receiver) -> bool:
+        """Whether this process tells a receiver: another may have the secret that this one lacks, so it must not use up its tries."""
+        if (lacks := receiver.lacks(os.environ)) is not None:
+            if receiver.name not in self._lacking:
+                self._lacking.add(receiver.name)
+                self._info(f"{receiver.name} cannot be told of {self._data.name} by this process: {lacks}")
+            return False
         if self.trusted is None:
             return not isinstance(receiver, CommandReceiver)
         return receiver_key(receiver) in self.trusted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import smtplib
 import ssl
@@ -13,18 +14,21 @@ from email.utils import format_datetime
 from batchinfer.alerts.outcome import Outcome
 from batchinfer.alerts.rules import MailReceiver
 
+ADDRESSES = 2  # of a host, each of which has its share of the time: the first may lead nowhere
 LASTING = 500  # from this reply of a mail server on, trying again does not help
 
 
 def send_mail(
     receiver: MailReceiver, event_id: str, body: str, environment: Mapping[str, str], now: datetime, seconds: float
 ) -> Outcome:
-    """One try. seconds: for each step of it; who calls ends it as a whole."""
+    """One try. seconds: for all of it; who calls ends it then."""
     if (lacks := receiver.lacks(environment)) is not None:
         return Outcome(said=lacks)
     try:
         message = mail_of(receiver, event_id, body, now)
-        with _connected(receiver, seconds) as server:
+        with contextlib.closing(
+            _connected(receiver, seconds / ADDRESSES)
+        ) as server:  # no QUIT, at which some servers hang
             if receiver.user_env is not None and receiver.password_env is not None:
                 server.login(environment[receiver.user_env], environment[receiver.password_env])
             refused = server.send_message(message)  # raises if all are refused

@@ -129,9 +129,12 @@ def without_messages(memory: AlertMemory) -> AlertMemory:
 
 
 def _without_message(body: str) -> str:
-    content = json.loads(body)
-    content["data"]["message"] = "What was wrong is not told any more, since an entry of the job was erased."
-    return json.dumps(content, ensure_ascii=False)
+    try:
+        content = json.loads(body)
+        content["data"]["message"] = "What was wrong is not told any more, since an entry of the job was erased."
+        return json.dumps(content, ensure_ascii=False)
+    except (ValueError, KeyError, TypeError):  # somebody else wrote it: then nothing of it stays
+        return json.dumps({"data": {}})
 
 
 class AlertNotes:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+LONGEST = 300  # characters of what is said
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -24,10 +26,9 @@ class Outcome:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
-        """Raises KeyError, TypeError or ValueError."""
-        return cls(
-            bool(document["delivered"]), str(document["said"]), bool(document["lasting"]), float(document["wait"])
-        )
+        """What receivers say may be of any length, and orders to a terminal. Raises KeyError, TypeError or ValueError."""
+        said = "".join(sign if sign.isprintable() else "?" for sign in str(document["said"])[:LONGEST])
+        return cls(bool(document["delivered"]), said, bool(document["lasting"]), float(document["wait"]))
 
     def to_json(self) -> dict[str, Any]:
         """As the process that tries prints it."""

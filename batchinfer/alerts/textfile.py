@@ -12,7 +12,7 @@ from typing import Any
 
 from batchinfer.alerts.attempts import AttemptStatus, LastAttempt
 from batchinfer.alerts.standing import Standing
-from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.files import os_errors, read_small, write_atomically
 from batchinfer.core.home import JobData
 
 FOLDER = ".metrics"  # no job's name begins with a dot
@@ -37,6 +37,20 @@ def write_metrics_file(data: JobData, standing: Standing, report: Mapping[str, A
     write_atomically(path, "".join(_lines(standing, report)).encode())
 
 
+def refresh_metrics_file(data: JobData, standing: Standing) -> None:
+    """Brings a file up to date that a run wrote, where that died since, or a person published: its figures stay. Raises StoreError."""
+    path = metrics_file(data)
+    try:
+        before = read_small(path).decode()
+    except (OSError, ValueError):  # no run wrote one yet; or it is damaged, and the next run writes it anew
+        return
+    figures = tuple(f"batchinfer_run_{name}{{" for name, _, _ in FIGURES)
+    kept = {line.partition("{")[0]: line.split()[-1] for line in before.splitlines() if line.startswith(figures)}
+    report = {field: float(kept[metric]) for name, _, field in FIGURES if (metric := f"batchinfer_run_{name}") in kept}
+    if (after := "".join(_lines(standing, report))) != before:
+        write_atomically(path, after.encode())
+
+
 def _lines(standing: Standing, report: Mapping[str, Any]) -> Iterator[str]:
     for name, text, value in _gauges(standing, report):
         if value is not None:
@@ -57,6 +71,8 @@ def _gauges(standing: Standing, report: Mapping[str, Any]) -> Iterator[tuple[str
     yield "last_success_timestamp_seconds", "When the last run that ended well did so.", _stamp(standing.succeeded_at)
     yield "version", "The version that was published last.", None if published is None else published.version
     yield "version_timestamp_seconds", "When it was made.", None if published is None else _stamp(published.made_at)
+    limits = [rule.stale_after.total_seconds() for rule in standing.rules if rule.stale_after is not None]
+    yield "stale_after_seconds", "How long after a run that ended well the job is stale.", min(limits, default=None)
     for name, text, field in FIGURES:
         yield name, text, report.get(field)
 

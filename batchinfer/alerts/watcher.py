@@ -26,6 +26,9 @@ from batchinfer.core.records import Info
 
 LOOK_SECONDS = 20.0  # between two looks: what goes stale is told within a minute
 LAST_SECONDS = 0.5  # that it has to end: what is not told by then, another tells
+PATIENT_SECONDS = (
+    20.0  # that receivers have: nobody waits for this process, and a slow server is not told again and again
+)
 MOST_AT_ONCE = 8  # jobs whose receivers are told at the same time
 
 
@@ -41,7 +44,7 @@ def watching_alerts(start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[No
 
 def start_watcher(root: Path) -> subprocess.Popen[bytes]:
     """Starts the process, which ends when its stdin is closed."""
-    command = [sys.executable, "-m", "batchinfer.alerts.watcher", str(root)]
+    command = [sys.executable, "-P", "-m", "batchinfer.alerts.watcher", str(root)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 
@@ -89,7 +92,7 @@ class AlertWatcher:
 
     def _deliver(self, name: str) -> None:
         try:
-            self._desks[name].deliver()
+            self._desks[name].deliver(seconds=PATIENT_SECONDS)
         except Exception as exc:  # noqa: BLE001 - as above
             self._complain(name, exc)
 

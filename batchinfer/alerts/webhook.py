@@ -18,13 +18,14 @@ from batchinfer.core.version import __version__
 
 AGAIN = (408, 425, 429)  # of the 4xx that say that the request is wrong, these say that the moment is
 OK, REDIRECTED, REFUSED, BROKEN = 200, 300, 400, 500
+ADDRESSES = 2  # of a host, each of which has its share of the time: the first may lead nowhere
 MOST_WAIT = 6 * 3600.0  # seconds that a receiver may ask to be left alone
 
 
 def send_webhook(
     receiver: WebhookReceiver, event_id: str, body: str, environment: Mapping[str, str], now: datetime, seconds: float
 ) -> Outcome:
-    """One try. seconds: for each step of it; who calls ends it as a whole."""
+    """One try. seconds: for all of it; who calls ends it then."""
     secret = webhook_secret(environment.get(receiver.secret_env, ""))
     if secret is None:
         return Outcome(said=str(receiver.lacks(environment)))
@@ -32,7 +33,7 @@ def send_webhook(
     headers = signed_headers(event_id, content, secret, now)
     request = urllib.request.Request(receiver.url, content, headers, method="POST")  # noqa: S310 - rules take only http and https
     try:
-        with urllib.request.build_opener(_Stay).open(request, timeout=seconds) as reply:
+        with urllib.request.build_opener(_Stay).open(request, timeout=seconds / ADDRESSES) as reply:
             return _judged(reply.status, reply.headers)
     except urllib.error.HTTPError as exc:
         with exc:

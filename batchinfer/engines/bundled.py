@@ -114,7 +114,7 @@ def _convert(cache: Path, target: Path, info: Info) -> None:
     try:
         # A process of its own: the conversion loads torch, and this process should stay small.
         done = subprocess.run(
-            [sys.executable, "-m", "batchinfer.engines.bundled", str(gguf_file()), str(draft)],
+            [sys.executable, "-P", "-m", "batchinfer.engines.bundled", str(gguf_file()), str(draft)],
             capture_output=True,
             text=True,
             check=False,

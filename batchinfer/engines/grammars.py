@@ -83,7 +83,7 @@ def followed_elsewhere(kind: str, text: str, answers: tuple[str, ...] = ()) -> C
         return Constraint(value)
     try:
         asked = subprocess.run(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-P", "-m", __name__],
             input=json.dumps([[kind, value, answers]]).encode(),
             capture_output=True,
             timeout=PATIENCE,

@@ -223,7 +223,7 @@ class EnginePool:
         ours, theirs = multiprocessing.Pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # nor before it has that session
         process = subprocess.Popen(
-            [sys.executable, "-m", child.__name__, str(theirs.fileno())],
+            [sys.executable, "-P", "-m", child.__name__, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,

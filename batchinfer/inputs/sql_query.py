@@ -64,7 +64,7 @@ def _selection(sql: str) -> str:
 def _fault_of(asked: AskedQuery) -> str | None:
     """Runs the query in a process of its own; returns what went wrong. A signal, such as Ctrl-C, ends it at once."""
     with subprocess.Popen(
-        [sys.executable, "-m", AskedQuery.__module__],
+        [sys.executable, "-P", "-m", AskedQuery.__module__],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     ) as process:  # fmt: skip

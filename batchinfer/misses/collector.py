@@ -36,7 +36,7 @@ def start(data: Path, spool: Path, metrics: Path, server: str) -> subprocess.Pop
     spool: a folder of this server alone, with one folder a job in it. metrics: one with its workers' counters.
     server: its name, the same for each start that uses this spool folder again.
     """
-    command = [sys.executable, "-m", "batchinfer.misses.collector", str(data), str(spool), str(metrics), server]
+    command = [sys.executable, "-P", "-m", "batchinfer.misses.collector", str(data), str(spool), str(metrics), server]
     return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 

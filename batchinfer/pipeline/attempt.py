@@ -145,8 +145,12 @@ class Attempt:
         return {} if report is None else report.to_json()
 
     def _write(self) -> None:
-        if self._last is not None and self._data.folder.is_dir():
-            with contextlib.suppress(BatchinferError):  # a disk that is full ends the run for itself
+        if self._last is None:
+            return
+        with contextlib.suppress(BatchinferError, OSError):  # a disk that is full ends the run for itself
+            if self._rules:  # or a first run that fails each time would be told each time
+                self._data.folder.mkdir(parents=True, exist_ok=True)
+            if self._data.folder.is_dir():
                 write_attempt(self._data, self._last)
 
     def _tell(self, *, delivers: bool) -> None:

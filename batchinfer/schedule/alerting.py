@@ -10,7 +10,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from batchinfer.alerts.watcher import AlertWatcher, look_until_closed, print_line
@@ -20,20 +19,29 @@ from batchinfer.schedule.entries import JobFiles
 
 def start_alerting(root: Path, jobs: Sequence[str]) -> subprocess.Popen[bytes]:
     """Starts the process, which ends when its stdin is closed. jobs: as they were named; none: all below ./jobs."""
-    command = [sys.executable, "-m", "batchinfer.schedule.alerting", str(root), *jobs]
+    command = [sys.executable, "-P", "-m", "batchinfer.schedule.alerting", str(root), *jobs]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 
-def named_receivers(files: JobFiles) -> frozenset[str]:
-    """What stands for the receivers that job files name now, as far as they can be read."""
-    return frozenset(rule.key for entry in files() for rule in alert_rules(entry.job))
+class NamedReceivers:
+    """What stands for the receivers that job files name; of a file that is wrong by now, those that it named when it was read last."""
+
+    def __init__(self, files: JobFiles) -> None:
+        self._files = files
+        self._known: dict[Path, frozenset[str]] = {}
+
+    def __call__(self) -> frozenset[str]:
+        self._known = {path: keys for path, keys in self._known.items() if path.exists()}
+        for entry in self._files():
+            self._known[entry.job.path] = frozenset(rule.key for rule in alert_rules(entry.job))
+        return frozenset().union(*self._known.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Looks every few seconds, until stdin closes."""
     root, *jobs = sys.argv[1:] if arguments is None else arguments
     files = JobFiles(jobs, lambda _: None)  # the scheduler says what is wrong with one
-    look_until_closed(AlertWatcher(Path(root), print_line, trusted=partial(named_receivers, files)))
+    look_until_closed(AlertWatcher(Path(root), print_line, trusted=NamedReceivers(files)))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,17 @@ class ProcessLauncher:
         self._root, self._memory, self._wake = root, memory, wake
 
     def __call__(self, entry: ScheduledJob) -> Running:
-        command = [sys.executable, "-m", "batchinfer", "--home", str(self._root), "run", str(entry.job.path), "--json"]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "batchinfer",
+            "--home",
+            str(self._root),
+            "run",
+            str(entry.job.path),
+            "--json",
+        ]
         if (hours := entry.schedule.max_hours) is not None:
             command += ["--max-hours", f"{hours:g}"]
         path = self._memory.log_of(entry.name)

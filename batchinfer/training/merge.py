@@ -76,7 +76,7 @@ def _merge(job: Job, data: JobData, identity: ModelIdentity, draft: Path, info: 
         check_room(needed, CPU, "Merging", "end what else takes memory, or serve the model with its adapter.")
         info("Merging ...")
         done = subprocess.run(
-            [sys.executable, "-m", __name__, source, identity.revision or "", str(identity.adapter), str(draft)],
+            [sys.executable, "-P", "-m", __name__, source, identity.revision or "", str(identity.adapter), str(draft)],
             capture_output=True, text=True, check=False,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )  # fmt: skip

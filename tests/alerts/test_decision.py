@@ -89,6 +89,22 @@ def test_failing_refused_and_well_again() -> None:
     assert len(set(told.ids)) == len(told.ids)
 
 
+def test_being_well_again_is_told_after_troubles_that_overlap() -> None:
+    """Who was told of one trouble hears when all is well, also where that one ended while another, of which they are not told, held."""
+    job, told = WeeklyJob(), Told(rule(kinds=frozenset({AlertKind.REFUSED, AlertKind.RECOVERED})))
+    published = PublishedFacts(1, START)
+    for days, status in ((0, DONE), (1, REFUSED), (2, FAILED)):
+        told.look(job.ends(status, START + days * DAY, "new" if not days else ""), START + days * DAY)
+    assert job.standing.attempt is not None
+    by_hand = job.standing.attempt.published(AttemptEnd(DONE, START + 3 * DAY, ""), frozenset({AlertKind.REFUSED}))
+    mended = replace(job.standing, attempt=by_hand, published=replace(published, version=2, made_at=START + 3 * DAY))
+    told.look(mended, START + 3 * DAY)
+    assert [event for _, event, _ in told.told] == ["refused"], "the run is failing still"
+    job.standing = mended
+    told.look(job.ends(DONE, START + 4 * DAY), START + 4 * DAY)
+    assert told.told == [(1, "refused", 0), (4, "recovered", 0)]
+
+
 def test_what_was_not_asked_for_is_not_told() -> None:
     """A rule of staleness alone says nothing of failures, nor of recovery."""
     only = rule(kinds=frozenset({AlertKind.STALE}))

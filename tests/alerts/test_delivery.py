@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -155,3 +156,40 @@ def test_a_try_is_a_process_that_is_not_waited_for(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "executable", "false")
     assert send_apart(alert, 5.0).said == "the process that was to tell it died."
     assert os.environ["ALERTS_SECRET"] not in json.dumps(alert.to_json())
+
+
+def test_a_clock_that_goes_ahead_gives_nothing_up() -> None:
+    """One try under a clock of next year is no reason to be silent for ever."""
+    memory = rounds(AlertMemory(pending=tuple(alerts(rule()))), Receivers(e0=[NO, DONE]), [365 * DAY, MINUTE])
+    assert memory.pending == ()
+
+
+def test_what_receivers_say_is_short_and_plain() -> None:
+    """It is shown in terminals and kept in files."""
+    said = Outcome.of({"delivered": False, "said": "\x1b]0;owned\x07" + "x" * 50_000, "lasting": False, "wait": 0}).said
+    assert said.startswith("?]0;owned?xxx")
+    assert len(said) == 300
+
+
+def test_a_program_can_be_told_to_end(tmp_path: Path) -> None:
+    """Who looks after alerts heeds no SIGTERM; what it starts does."""
+    asked = tmp_path / "asked"
+    script = f"import signal; open({str(asked)!r}, 'w').write(str(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL))"
+    [alert] = alerts(command_rule(sys.executable, "-c", script))
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert send_apart(alert, 20.0).delivered
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert asked.read_text() == "True"
+
+
+def test_modules_of_the_folder_that_it_is_started_in_are_none_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the name of one of Python's modules lies beside many jobs."""
+    (tmp_path / "hmac.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    with web_receiver() as good:
+        [alert] = alerts(rule(good.url))
+        assert send_apart(alert, 20.0).delivered

@@ -37,11 +37,15 @@ class MailServer:
         self.refuses: dict[str, str] = {}
         self.replies: list[str] = []
         self.port = 0
+        self.goodbye = "221 Bye"
 
     async def handle_RCPT(self, _: Any, __: Session, envelope: Envelope, address: str, ___: Any) -> str:  # noqa: N802 - its name there
         if address not in self.refuses:
             envelope.rcpt_tos.append(address)
         return self.refuses.get(address, "250 OK")
+
+    async def handle_QUIT(self, *_: Any) -> str:  # noqa: N802 - the same
+        return self.goodbye
 
     async def handle_DATA(self, _server: Any, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - the same
         if self.replies:
@@ -166,3 +170,11 @@ def test_the_event_as_json() -> None:
             "since": "2026-01-05T03:00:00Z", "reminder": 0, "last_success_at": "2026-01-05T03:00:00Z",
         },
     }  # fmt: skip
+
+
+def test_a_server_that_is_odd_at_the_end_has_the_mail() -> None:
+    """What it took is not sent again, whatever it says to a goodbye."""
+    with mail_server() as server:
+        server.goodbye = "500 What?"
+        assert sent(receiver(server.port)).delivered
+        assert len(server.got) == 1

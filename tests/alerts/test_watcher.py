@@ -105,6 +105,7 @@ def test_a_folder_that_cannot_be_written(world: World, monkeypatch: pytest.Monke
     assert len(first.ids) == 1
     assert not (world.data.folder / "alerts.json").exists()
     monkeypatch.undo()
+    monkeypatch.setenv("ALERTS_SECRET", SECRET)
     noted, third = Told(), Told()
     watching(world.data.root, noted).round()
     monkeypatch.setattr(os, "access", lambda *_: False)
@@ -131,6 +132,7 @@ def test_what_others_left_undelivered_in_a_folder_that_cannot_be_written(
         watcher.round()
     assert len(first.ids) == len(refused) == 1
     monkeypatch.undo()
+    monkeypatch.setenv("ALERTS_SECRET", SECRET)
     desk.deliver()
     assert json.loads((world.data.folder / "alerts.json").read_bytes())["pending"] == []
     monkeypatch.setattr(os, "access", lambda *_: False)
@@ -323,3 +325,21 @@ def test_a_service_tells_what_goes_stale(tmp_path: Path, monkeypatch: pytest.Mon
     assert json.loads(body)["type"] == "job.stale"
     assert headers["webhook-id"].startswith("batchinfer_")
     assert watcher_module.LOOK_SECONDS + watcher_module.LAST_SECONDS < 60
+
+
+def test_a_process_without_the_secret_leaves_it_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so once, and uses up none of the tries of the one that has it."""
+    with web_receiver() as good:
+        stale = stale_job(tmp_path, HOOK | {"webhook": good.url})
+        said: list[str] = []
+        monkeypatch.delenv("ALERTS_SECRET", raising=False)
+        watcher = AlertWatcher(stale.data.root, said.append)
+        for _ in range(3):
+            watcher.round()
+        assert [text.partition(": ")[0].rpartition(" cannot")[2] for text in said] == [
+            " be told of shop by this process"
+        ]
+        assert good.got == []
+        monkeypatch.setenv("ALERTS_SECRET", SECRET)
+        AlertWatcher(stale.data.root, said.append).round()
+        assert len(good.got) == 1

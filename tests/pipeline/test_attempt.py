@@ -256,17 +256,28 @@ def test_a_job_file_that_is_wrong_is_told(
     assert len(told) == 2
 
 
-def test_a_new_job_that_cannot_begin_is_told_and_leaves_nothing(
+def test_a_new_job_that_cannot_begin_is_told_once(
     tmp_path: Path, told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first run fails before there is a folder: none is made for the notes."""
+    """Its runs fail before there is a folder: one is made for the notes, and nobody lists the job for that."""
     monkeypatch.setenv("ALERTS_SECRET", SECRET)
     made = imports_job(tmp_path, {"id": [1]}, alerts=[HOOK])
     world = replace(made, data=replace(made.data, root=tmp_path / "new"))
     without_list(world)
+    for _ in range(3):
+        with pytest.raises(InputError):
+            world.run()
+    assert events(told) == ["failed"]
+    assert not world.data.is_known
+
+
+def test_a_new_job_without_alerts_leaves_nothing(tmp_path: Path) -> None:
+    """A run that cannot begin makes no folder."""
+    made = imports_job(tmp_path, {"id": [1]})
+    world = replace(made, data=replace(made.data, root=tmp_path / "new"))
+    without_list(world)
     with pytest.raises(InputError):
         world.run()
-    assert events(told) == ["failed"]
     assert not world.data.root.exists()
 
 
@@ -282,7 +293,7 @@ def test_a_secret_that_is_missing_is_said_at_once(world: World, monkeypatch: pyt
         run(world.job, world.data, Options(), console)
     assert sum(text.startswith(said) for text in console.said) == 2
     assert console.said[-1].startswith(
-        "http://127.0.0.1:9 could not be told of shop: the environment has no ALERTS_SECRET"
+        "http://127.0.0.1:9 cannot be told of shop by this process: the environment has no ALERTS_SECRET"
     )
 
 
@@ -355,6 +366,18 @@ def test_prometheus_reads_how_the_last_run_ended(world: World) -> None:
         4,
         1,
     )
+    begun = read_attempt(world.data)
+    assert begun is not None
+    write_attempt(
+        world.data, replace(begun, status=AttemptStatus.RUNNING, ended_at=None)
+    )  # as one that was killed leaves it
+    AlertDesk(world.data, lambda _: None).look()
+    later = {
+        family.name: family.samples[0].value
+        for family in text_string_to_metric_families(metrics_file(world.data).read_text())
+    }
+    assert (later["batchinfer_run_success"], later["batchinfer_run_troubles"]) == (0, 1)
+    assert (later["batchinfer_run_rows"], later["batchinfer_run_stale_after_seconds"]) == (4, 8 * 86400)
     assert [path.name for path in metrics_file(world.data).parent.iterdir()] == ["batchinfer_shop.prom"]
     remove_job(world.data)
     assert not metrics_file(world.data).exists()

@@ -77,7 +77,8 @@ def expressions() -> list[str]:
 def printed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The names of all samples that the service and a run's file really have."""
     folder = tmp_path_factory.mktemp("monitored")
-    world: World = imports_job(folder, {"id": [1]}, gate=LENIENT)
+    alerts = [{"command": ["true"], "stale_after": "8d"}]
+    world: World = imports_job(folder, {"id": [1]}, gate=LENIENT, alerts=alerts)
     world.take_in({"id": [1], "prediction": ["one"]})
     world.run()
     registry = JobRegistry(world.data.root, lambda _: None, records_misses=False)

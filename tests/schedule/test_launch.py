@@ -14,6 +14,7 @@ import pytest
 
 from batchinfer.errors import UsageError
 from batchinfer.schedule.agenda import ScheduledJob
+from batchinfer.schedule.alerting import NamedReceivers
 from batchinfer.schedule.entries import JobFiles, named_entries
 from batchinfer.schedule.launch import Ended, ProcessLauncher
 from batchinfer.schedule.memory import Memory
@@ -170,3 +171,20 @@ def test_a_handler_may_wake_the_clock_at_any_time() -> None:
     began = clock.now()
     clock.wait(0.01)
     assert clock.now() > began
+
+
+def test_whom_a_job_file_named_is_told_though_it_is_wrong_by_now(world: World) -> None:
+    """That nothing runs any more is what they are to hear; once the file is gone they are told nothing."""
+    world = world.changed(alerts=[{"command": ["true"], "stale_after": "8d"}])
+    receivers = NamedReceivers(JobFiles([str(world.job.path)], lambda _: None))
+    named = receivers()
+    assert len(named) == 1
+    text = world.job.path.read_text()
+    world.job.path.write_text(text.replace("* * * * *", "61 * * * *"))
+    os.utime(world.job.path, ns=(1, 1))
+    assert receivers() == named
+    world.job.path.write_text(text)
+    world.changed(alerts=None)
+    assert receivers() == frozenset()
+    world.job.path.unlink()
+    assert receivers() == frozenset()
