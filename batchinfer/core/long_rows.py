@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from batchinfer.core.database import one, query_engine, record_batches
 from batchinfer.core.duckdb_paths import parquet_rows
+from batchinfer.core.files import check_plain
 from batchinfer.core.json_parts import Place
 from batchinfer.core.long_texts import LONG, MOST_TEXT, LongTexts
 from batchinfer.core.memory import table_memory
@@ -34,7 +35,8 @@ def large_group() -> int:
 
 
 def has_long_texts(path: Path) -> bool:
-    """Whether its rows have to be read with care. Raises what Arrow or DuckDB raises."""
+    """Whether its rows have to be read with care. Raises what Arrow or DuckDB raises, and StoreError for what is no file."""
+    check_plain(path)
     facts, most = pq.read_metadata(path), large_group()
     if any(facts.row_group(number).total_byte_size > most for number in range(facts.num_row_groups)):
         return True

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batchinfer.core.files import check_plain
 from batchinfer.core.memory import batch_bytes
 
 BUFFER = 1 << 20  # bytes of a file that are read at once
@@ -20,6 +21,7 @@ TEXT = "BYTE_ARRAY"
 
 def row_batches(path: Path, names: Sequence[str], rows_at_once: int) -> Iterator[pa.RecordBatch]:
     """These columns of all rows, at most `rows_at_once` and about `batch_bytes` at a time. Raises what Arrow raises."""
+    check_plain(path)
     with pq.ParquetFile(path, buffer_size=BUFFER) as file:
         decoded = (
             batch

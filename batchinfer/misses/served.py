@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from batchinfer.core.files import os_errors, write_atomically
+from batchinfer.core.files import UNREAD, os_errors, read_small, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError
 from batchinfer.misses.counter import server_name
@@ -47,8 +47,8 @@ class ServedCounter:
         """By job: what each worker of this start counted, those that died, too."""
         totals: dict[str, Totals] = {}
         for path in sorted(self._metrics.glob("*.json")):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it is whole in the next round
-                for name, job, count in json.loads(path.read_bytes())["counters"]:
+            with contextlib.suppress(*UNREAD):  # it is whole in the next round
+                for name, job, count in json.loads(read_small(path))["counters"]:
                     if name in COUNTED and job:
                         workers = totals.setdefault(job, {})
                         workers[path.stem] = workers.get(path.stem, 0) + count

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from batchinfer.core.files import DAMAGE, read_small
 from batchinfer.core.home import JobData
 from batchinfer.versions.checked import checked_count
 
@@ -37,11 +38,13 @@ class ServedVersions:
         seen: totals that are not to be counted where there is no file. Raises OSError for one that is there and cannot be read.
         """
         try:
-            document = json.loads(path.read_bytes())
+            document = json.loads(read_small(path))
             versions = {int(version): checked_count(count) for version, count in document["versions"].items()}
             before = {str(name): checked_count(count) for name, count in document["seen"].items()}
             return cls(run, before if document["run"] == run else {}, versions)
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except FileNotFoundError:
+            return cls(run, dict(seen), {})
+        except DAMAGE:
             return cls(run, dict(seen), {})
 
     def plus(self, version: int, totals: Mapping[str, int]) -> ServedVersions:

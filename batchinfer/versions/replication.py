@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import os_errors, real_path, write_atomically
+from batchinfer.core.files import os_errors, plain_handle, read_small, real_path, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.core.sizes import size_text
@@ -97,7 +97,7 @@ def _is_there(there: JobData, found: Pointer) -> bool:
     if not place.exists():
         return False
     try:
-        digest = hashlib.sha256((place / MANIFEST).read_bytes()).hexdigest()
+        digest = hashlib.sha256(read_small(place / MANIFEST)).hexdigest()
     except OSError:
         raise UsageError(f"{place} is not a complete version: remove that folder, then copy again.") from None
     if digest != found.digest:
@@ -133,7 +133,7 @@ def _copy(source: Snapshot, found: Pointer, there: JobData, info: Info) -> int:
 def _copy_file(source: Path, target: Path, sha256: str) -> None:
     digest = hashlib.sha256()
     try:
-        handle = os.open(source, os.O_RDONLY)
+        handle = plain_handle(source)
     except OSError as exc:
         raise StoreError(f"{source} is missing or cannot be read: {exc.strerror}.") from exc
     with os.fdopen(handle, "rb") as reading, os_errors(target), target.open("wb") as writing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from batchinfer.core.memory import VARIABLE, batch_bytes
 from batchinfer.core.parquet_batches import row_batches
+from batchinfer.errors import StoreError
 
 SIZE = 100_000
 LONG = [f"{number} " + "x" * SIZE for number in range(200)]
@@ -48,3 +50,10 @@ def test_small_row_groups_are_put_together(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": range(1000)}), path, row_group_size=10)
     assert [batch.num_rows for batch in row_batches(path, ["id"], 400)] == [400, 400, 200]
     assert sum(batch.num_rows for batch in row_batches(path, [], 400)) == 1000
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Arrow would, without an end."""
+    os.mkfifo(tmp_path / "rows.parquet")
+    with pytest.raises(StoreError, match=r"rows.parquet is no plain file"):
+        list(row_batches(tmp_path / "rows.parquet", ["id"], 10))

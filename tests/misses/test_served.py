@@ -121,16 +121,9 @@ def test_a_file_that_cannot_be_read_is_not_replaced(shop: World, tmp_path: Path,
     counter = ServedCounter(shop.data.root, metrics, "1", said.append)
     counter.round()
     counters(metrics, 1, hits=101)
-    with mock.patch("batchinfer.versions.lookups.Path.read_bytes", side_effect=OSError(116, "Stale file handle")):
+    with mock.patch("batchinfer.versions.lookups.read_small", side_effect=OSError(116, "Stale file handle")):
         assert read_lookups(shop.data) == {}
-    original = Path.read_bytes
-
-    def stale(path: Path) -> bytes:
-        if path.parent.name == "served":
-            raise OSError(116, "Stale file handle")
-        return original(path)
-
-    with mock.patch.object(Path, "read_bytes", stale):
+    with mock.patch("batchinfer.versions.lookups.read_small", side_effect=OSError(116, "Stale file handle")):
         counter.round()
     assert len(said) == 1
     counter.round()

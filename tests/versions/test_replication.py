@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -182,8 +183,16 @@ def test_a_damaged_version_there(world: World, dest: Path) -> None:
     assert served(dest) == (1, "one")
 
 
+def pipe_for(path: Path) -> None:
+    """Puts a pipe into a file's place."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize("name", [PREDICTIONS, LOOKUP])
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x")])
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), pipe_for]
+)
 def test_a_damaged_source_is_not_shipped(world: World, dest: Path, name: str, damage: Callable[[Path], object]) -> None:
     """A file that is missing here, or not what was published, stops the copy; the other folder serves what it did."""
     replication.replicate(world.data, dest, quiet)
@@ -193,7 +202,7 @@ def test_a_damaged_source_is_not_shipped(world: World, dest: Path, name: str, da
     with pytest.raises(StoreError):
         replication.replicate(world.data, empty, quiet)
     assert not (empty / "shop").exists()  # not even as a job without a version
-    with pytest.raises(StoreError, match=f"000002/{name} (is missing|is damaged|cannot be opened)"):
+    with pytest.raises(StoreError, match=f"000002/{name} (is missing|is damaged|cannot be opened|is truncated)"):
         replication.replicate(world.data, dest, quiet)
     assert served(dest) == (1, "one")
     assert [path.name for path in (dest / "shop" / "versions").iterdir()] == ["000001"]
