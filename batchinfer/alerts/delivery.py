@@ -66,7 +66,8 @@ def send_all(due: Sequence[PendingAlert], seconds: float, send: Send | None = No
                 return
 
     with ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="batchinfer-alerts") as threads:
-        list(threads.map(tell, by_receiver.values()))
+        # Those that hang come last: they must not keep others waiting for ever.
+        list(threads.map(tell, sorted(by_receiver.values(), key=lambda alerts: alerts[0].tries)))
     return outcomes
 
 

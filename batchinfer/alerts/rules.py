@@ -55,7 +55,7 @@ class WebhookReceiver:
         """Why nothing can be sent, as a sentence; None if it can."""
         if not environment.get(self.secret_env):
             return f"the environment has no {self.secret_env}, which is to hold the webhook's secret."
-        if webhook_secret(environment[self.secret_env]) is None:
+        if not webhook_secrets(environment[self.secret_env]):
             return f"{self.secret_env} is no secret of a webhook: it should be {SECRET_PREFIX} and {LEAST_SECRET} bytes or more in base64."
         return None
 
@@ -194,13 +194,18 @@ def receiver_key(receiver: Receiver) -> str:
     return hashlib.sha256(canonical_json(receiver.to_json()).encode()).hexdigest()[:16]
 
 
-def webhook_secret(text: str) -> bytes | None:
-    """The bytes to sign with; None for what is no secret."""
+def webhook_secrets(text: str) -> list[bytes]:
+    """The bytes to sign with, of each secret in a text: the old one beside the new one, while they change. None of what is no secret."""
+    return [secret for part in text.split() if len(secret := _decoded(part)) >= LEAST_SECRET]
+
+
+def _decoded(text: str) -> bytes:
+    """Empty for what is not base64."""
+    bare = text.removeprefix(SECRET_PREFIX).rstrip("=")
     try:
-        secret = base64.b64decode(text.strip().removeprefix(SECRET_PREFIX), validate=True)
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except (binascii.Error, ValueError):
-        return None
-    return secret if len(secret) >= LEAST_SECRET else None
+        return b""
 
 
 def missing_secrets(rules: Iterable[AlertRule], environment: Mapping[str, str]) -> list[str]:

@@ -8,12 +8,12 @@ import hmac
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.message import Message
 
 from batchinfer.alerts.outcome import Outcome
-from batchinfer.alerts.rules import WebhookReceiver, webhook_secret
+from batchinfer.alerts.rules import WebhookReceiver, webhook_secrets
 from batchinfer.core.version import __version__
 
 AGAIN = (408, 425, 429)  # of the 4xx that say that the request is wrong, these say that the moment is
@@ -26,11 +26,11 @@ def send_webhook(
     receiver: WebhookReceiver, event_id: str, body: str, environment: Mapping[str, str], now: datetime, seconds: float
 ) -> Outcome:
     """One try. seconds: for all of it; who calls ends it then."""
-    secret = webhook_secret(environment.get(receiver.secret_env, ""))
-    if secret is None:
+    secrets = webhook_secrets(environment.get(receiver.secret_env, ""))
+    if not secrets:
         return Outcome(said=str(receiver.lacks(environment)))
     content = body.encode()
-    headers = signed_headers(event_id, content, secret, now)
+    headers = signed_headers(event_id, content, secrets, now)
     request = urllib.request.Request(receiver.url, content, headers, method="POST")  # noqa: S310 - rules take only http and https
     try:
         with urllib.request.build_opener(_Stay).open(request, timeout=seconds / ADDRESSES) as reply:
@@ -43,16 +43,17 @@ def send_webhook(
         return Outcome(said=f"it cannot be reached: {_words(reason)}.")
 
 
-def signed_headers(event_id: str, content: bytes, secret: bytes, now: datetime) -> dict[str, str]:
+def signed_headers(event_id: str, content: bytes, secrets: Sequence[bytes], now: datetime) -> dict[str, str]:
     """What tells the receiver who sent it, and that nobody changed it."""
     at = str(int(now.timestamp()))
-    digest = hmac.new(secret, b".".join([event_id.encode(), at.encode(), content]), hashlib.sha256).digest()
+    signed = b".".join([event_id.encode(), at.encode(), content])
+    digests = [hmac.new(secret, signed, hashlib.sha256).digest() for secret in secrets]
     return {
         "content-type": "application/json",
         "user-agent": f"batchinfer/{__version__}",
         "webhook-id": event_id,
         "webhook-timestamp": at,
-        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests),
     }
 
 

@@ -8,11 +8,13 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from batchinfer.alerts import delivery
 from batchinfer.alerts.delivery import KEPT_FOR, LONGEST_WAIT, after_round, due_alerts, send_all, send_apart
 from batchinfer.alerts.notes import AlertMemory, PendingAlert
 from batchinfer.alerts.outcome import Outcome
@@ -156,6 +158,16 @@ def test_a_try_is_a_process_that_is_not_waited_for(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "executable", "false")
     assert send_apart(alert, 5.0).said == "the process that was to tell it died."
     assert os.environ["ALERTS_SECRET"] not in json.dumps(alert.to_json())
+
+
+def test_those_that_hang_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other: who was told in vain before does not use up the time of who was not tried yet."""
+    monkeypatch.setattr(delivery, "MOST_AT_ONCE", 1)
+    tried = [replace(each, tries=3) for each in alerts(rule("http://one.example/"), rule("http://two.example/"))]
+    [new] = alerts(rule("http://new.example/"), name="new")
+    receivers = Receivers()
+    send_all([*tried, new], 5.0, receivers)
+    assert receivers.got[0] == "new0"
 
 
 def test_a_clock_that_goes_ahead_gives_nothing_up() -> None:

@@ -13,7 +13,7 @@ from batchinfer.alerts.rules import (
     MailReceiver,
     missing_secrets,
     read_rules,
-    webhook_secret,
+    webhook_secrets,
 )
 from batchinfer.errors import SpecError
 from batchinfer.job import reader
@@ -144,5 +144,6 @@ def test_a_secret_that_is_missing_is_named() -> None:
 @pytest.mark.parametrize("text", ["", "whsec_", "whsec_%%%", "whsec_c2hvcnQ=", "no base64 at all!"])
 def test_what_is_no_secret(text: str) -> None:
     """Too short, or not base64."""
-    assert webhook_secret(text) is None
-    assert webhook_secret(SECRET) == webhook_secret(SECRET.removeprefix("whsec_")) == bytes(range(32))
+    assert webhook_secrets(text) == []
+    assert webhook_secrets(SECRET) == webhook_secrets(SECRET.removeprefix("whsec_").rstrip("=")) == [bytes(range(32))]
+    assert webhook_secrets(f" {SECRET} {text} {SECRET}") == [bytes(range(32))] * 2, "the old one and the new one"

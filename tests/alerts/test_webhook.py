@@ -35,6 +35,16 @@ def test_a_receiver_can_verify_what_it_gets() -> None:
             Webhook(secret).verify(content, headers)
 
 
+def test_secrets_can_change_without_a_gap() -> None:
+    """Both sign, so that the receiver may know either."""
+    new = f"whsec_{base64.b64encode(bytes(32)).decode()}"
+    with web_receiver() as receiver:
+        assert sent(receiver, secret=f"{SECRET} {new}").delivered
+    [(headers, body)] = receiver.got
+    for secret in (SECRET, new):
+        assert Webhook(secret).verify(body, headers) == json.loads(BODY)
+
+
 def test_nothing_is_sent_unsigned() -> None:
     """Without a secret, or with one that is none, the receiver hears nothing; the sentence names the variable alone."""
     with web_receiver() as receiver:
