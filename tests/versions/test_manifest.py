@@ -21,9 +21,9 @@ from tests.factories import LENIENT, Templates, World, model_job
 
 FIELDS = [
     "format", "job", "version", "created_at", "rows", "carried", "key", "normalize", "prediction", "unicode", "gate",
-    "forced", "parent", "run", "spec", "made_by",
+    "forced", "parent", "run", "spec", "made_by", "cost",
 ]  # fmt: skip
-"""Of every manifest, in their order."""
+"""Of the manifest of a job with a model, in their order."""
 
 
 def refused(folder: Path) -> World:
