@@ -61,8 +61,12 @@ class AlertDesk:
         if (rules or self._notes.is_there) and after(known := self._notes.read()) != known:
             self._notes.change(after)
 
-    def deliver(self, now: datetime | None = None, seconds: float = ROUND_SECONDS) -> None:
-        """Tells what is still to be told, unless another process is about that. Ends within so many seconds, and a little."""
+    def deliver(self, now: datetime | None = None, seconds: float | None = None) -> None:
+        """Tells what is still to be told, unless another process is about that. Ends within so many seconds, and a little.
+
+        seconds: ROUND_SECONDS unless given.
+        """
+        seconds = ROUND_SECONDS if seconds is None else seconds
         if not self._due(now):
             return
         if not (self._data.folder.is_dir() and self._data.is_writable):
@@ -83,6 +87,10 @@ class AlertDesk:
             if (outcome := outcomes.get((each.id, each.key))) is not None:
                 self._say(each, "was told" if outcome.delivered else "could not be told", outcome.said)
 
+    def tries_of_due(self, now: datetime | None = None) -> int | None:
+        """How often those who are to be told now were tried at least; None where nobody is."""
+        return min((each.tries for each in self._due(now)), default=None)
+
     def _due(self, now: datetime | None) -> list[PendingAlert]:
         pending = [each for each in self._notes.read().pending if self._tells(each.receiver)]
         return due_alerts(pending, now or datetime.now(UTC))
@@ -90,8 +98,8 @@ class AlertDesk:
     def _tells(self, receiver: Receiver) -> bool:
         """Whether this process tells a receiver: another may have the secret that this one lacks, so it must not use up its tries."""
         if (lacks := receiver.lacks(os.environ)) is not None:
-            if receiver.name not in self._lacking:
-                self._lacking.add(receiver.name)
+            if receiver_key(receiver) not in self._lacking:
+                self._lacking.add(receiver_key(receiver))
                 self._info(f"{receiver.name} cannot be told of {self._data.name} by this process: {lacks}")
             return False
         if self.trusted is None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import smtplib
+import socket
 import ssl
 from collections.abc import Mapping
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 
+from batchinfer.alerts.connecting import connected
 from batchinfer.alerts.outcome import Outcome
 from batchinfer.alerts.rules import MailReceiver
 
-ADDRESSES = 2  # of a host, each of which has its share of the time: the first may lead nowhere
 LASTING = 500  # from this reply of a mail server on, trying again does not help
 
 
@@ -26,9 +27,7 @@ def send_mail(
         return Outcome(said=lacks)
     try:
         message = mail_of(receiver, event_id, body, now)
-        with contextlib.closing(
-            _connected(receiver, seconds / ADDRESSES)
-        ) as server:  # no QUIT, at which some servers hang
+        with contextlib.closing(_connected(receiver, seconds)) as server:  # no QUIT, at which some servers hang
             if receiver.user_env is not None and receiver.password_env is not None:
                 server.login(environment[receiver.user_env], environment[receiver.password_env])
             refused = server.send_message(message)  # raises if all are refused
@@ -65,11 +64,25 @@ def mail_of(receiver: MailReceiver, event_id: str, body: str, now: datetime) -> 
     return message
 
 
+class _Server(smtplib.SMTP):
+    """Connects by `connected`."""
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return connected((host, port), timeout)
+
+
+class _SecretServer(smtplib.SMTP_SSL):
+    """The same, with TLS from the beginning."""
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return self.context.wrap_socket(connected((host, port), timeout), server_hostname=host)
+
+
 def _connected(receiver: MailReceiver, seconds: float) -> smtplib.SMTP:
     context = ssl.create_default_context()
     if receiver.tls == "tls":
-        return smtplib.SMTP_SSL(receiver.host, receiver.port, timeout=seconds, context=context)
-    server = smtplib.SMTP(receiver.host, receiver.port, timeout=seconds)
+        return _SecretServer(receiver.host, receiver.port, timeout=seconds, context=context)
+    server = _Server(receiver.host, receiver.port, timeout=seconds)
     if receiver.tls == "starttls":
         server.starttls(context=context)
     return server

@@ -18,7 +18,6 @@ from batchinfer.core.keys import canonical_json
 SECONDS = re.compile("[0-9]{1,12}s")
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how secrets of Standard Webhooks begin
 LEAST_SECRET = 16  # bytes
-PORTS = {"none": 25, "starttls": 587, "tls": 465}
 
 
 class AlertKind(StrEnum):
@@ -55,7 +54,7 @@ class WebhookReceiver:
         """Why nothing can be sent, as a sentence; None if it can."""
         if not environment.get(self.secret_env):
             return f"the environment has no {self.secret_env}, which is to hold the webhook's secret."
-        if not webhook_secrets(environment[self.secret_env]):
+        if len(webhook_secrets(environment[self.secret_env])) < max(1, len(environment[self.secret_env].split())):
             return f"{self.secret_env} is no secret of a webhook: it should be {SECRET_PREFIX} and {LEAST_SECRET} bytes or more in base64."
         return None
 
@@ -185,7 +184,7 @@ def receiver_of(document: Mapping[str, Any]) -> Receiver:
         return CommandReceiver(tuple(_text(word) for word in words))
     mail = document["mail"]
     to, names = tuple(_text(each) for each in mail["to"]), (mail.get("user_env"), mail.get("password_env"))
-    port = int(mail["port"] or PORTS[mail["tls"]])
+    port = int(mail["port"])
     return MailReceiver(to, _text(mail["from"]), _text(mail["host"]), port, mail["tls"], *names)
 
 

@@ -40,13 +40,15 @@ def write_metrics_file(data: JobData, standing: Standing, report: Mapping[str, A
 def refresh_metrics_file(data: JobData, standing: Standing) -> None:
     """Brings a file up to date that a run wrote, where that died since, or a person published: its figures stay. Raises StoreError."""
     path = metrics_file(data)
+    figures = {f"batchinfer_run_{name}": field for name, _, field in FIGURES}
     try:
         before = read_small(path).decode()
-    except (OSError, ValueError):  # no run wrote one yet; or it is damaged, and the next run writes it anew
+        kept = {
+            line.partition("{")[0]: line.split()[-1] for line in before.splitlines() if line.startswith(tuple(figures))
+        }
+        report = {figures[metric]: float(value) for metric, value in kept.items() if metric in figures}
+    except (OSError, ValueError, IndexError):  # no run wrote one yet; or it is damaged, and the next run writes it anew
         return
-    figures = tuple(f"batchinfer_run_{name}{{" for name, _, _ in FIGURES)
-    kept = {line.partition("{")[0]: line.split()[-1] for line in before.splitlines() if line.startswith(figures)}
-    report = {field: float(kept[metric]) for name, _, field in FIGURES if (metric := f"batchinfer_run_{name}") in kept}
     if (after := "".join(_lines(standing, report))) != before:
         write_atomically(path, after.encode())
 

@@ -6,19 +6,21 @@ import base64
 import hashlib
 import hmac
 import http.client
+import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from email.message import Message
+from typing import Any
 
+from batchinfer.alerts.connecting import connected
 from batchinfer.alerts.outcome import Outcome
 from batchinfer.alerts.rules import WebhookReceiver, webhook_secrets
 from batchinfer.core.version import __version__
 
 AGAIN = (408, 425, 429)  # of the 4xx that say that the request is wrong, these say that the moment is
 OK, REDIRECTED, REFUSED, BROKEN = 200, 300, 400, 500
-ADDRESSES = 2  # of a host, each of which has its share of the time: the first may lead nowhere
 MOST_WAIT = 6 * 3600.0  # seconds that a receiver may ask to be left alone
 
 
@@ -33,7 +35,7 @@ def send_webhook(
     headers = signed_headers(event_id, content, secrets, now)
     request = urllib.request.Request(receiver.url, content, headers, method="POST")  # noqa: S310 - rules take only http and https
     try:
-        with urllib.request.build_opener(_Stay).open(request, timeout=seconds / ADDRESSES) as reply:
+        with urllib.request.build_opener(_Stay, _Http, _Https).open(request, timeout=seconds) as reply:
             return _judged(reply.status, reply.headers)
     except urllib.error.HTTPError as exc:
         with exc:
@@ -55,6 +57,31 @@ def signed_headers(event_id: str, content: bytes, secrets: Sequence[bytes], now:
         "webhook-timestamp": at,
         "webhook-signature": " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests),
     }
+
+
+class _Http(urllib.request.HTTPHandler):
+    """Connects by `connected`."""
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_by(http.client.HTTPConnection), request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    """Connects by `connected`."""
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_by(http.client.HTTPSConnection), request, context=ssl.create_default_context())
+
+
+def _by(kind: Callable[..., http.client.HTTPConnection]) -> Callable[..., http.client.HTTPConnection]:
+    """Such connections, made by `connected`."""
+
+    def make(*args: Any, **kwargs: Any) -> http.client.HTTPConnection:
+        made = kind(*args, **kwargs)
+        made._create_connection = connected  # type: ignore[attr-defined] # noqa: SLF001 - the only way in
+        return made
+
+    return make
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):

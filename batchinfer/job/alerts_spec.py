@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_serializer, model_validator
 
 from batchinfer.core.fields import Duration, NonEmpty, Section, distinct
 
-LEAST_TIME = timedelta(minutes=1)
+LEAST_TIME, LEAST_REMINDER = timedelta(minutes=1), timedelta(days=1)
+PORTS = {"none": 25, "starttls": 587, "tls": 465}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 Kind = Literal["failed", "refused", "stale", "recovered"]
 
@@ -19,6 +20,12 @@ Kind = Literal["failed", "refused", "stale", "recovered"]
 def _longer(value: timedelta) -> timedelta:
     if value < LEAST_TIME:
         raise ValueError("must be a minute or more")
+    return value
+
+
+def _seldom(value: timedelta) -> timedelta:
+    if value < LEAST_REMINDER:
+        raise ValueError("must be a day or more: who is reminded all the time stops to look")
     return value
 
 
@@ -75,6 +82,10 @@ class MailSpec(Section):
     user_env: Variable | None = Field(None, description="The environment variable with the user's name at that server.")
     password_env: Variable | None = Field(None, description="The one with the password.")
 
+    @field_serializer("port")
+    def _port(self, port: int | None) -> int:
+        return port or PORTS[self.tls]
+
     @model_validator(mode="after")
     def _whole(self) -> MailSpec:
         if (self.user_env is None) != (self.password_env is None):
@@ -92,7 +103,7 @@ class AlertSpec(Section):
         description="What is told: a run failed, the gate refused its version, no run ended well for `stale_after`, all is well again.",
     )
     stale_after: Span | None = Field(None, description="How long after the last run that ended well; needed for stale.")
-    remind_after: Span = Field(
+    remind_after: Annotated[Duration, AfterValidator(_seldom)] = Field(
         timedelta(days=7), description="How long after that it is told again, as long as nobody has mended it."
     )
     webhook: Annotated[str, AfterValidator(_web_address)] | None = Field(

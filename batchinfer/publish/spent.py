@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.cost import Cost, Price
+from batchinfer.core.database import one
 from batchinfer.core.records import Source
 from batchinfer.publish.sliced import SlicedKeys
 from batchinfer.versions.answers_cost import AnswersCost, GroupCost, VersionCost
@@ -34,7 +35,11 @@ def version_cost(workspace: Workspace, entries: str) -> VersionCost | None:
         return None
     spec, db = workspace.spec, workspace.db
     price = spec.cost.price if spec.cost else None
-    db.register("cost_rates", pa.Table.from_pylist(_rates(workspace, price), RATES))
+    rates = _rates(workspace, price)
+    if not rates:  # of older programs, or by imports alone: nothing is looked for
+        count = one(db, f"SELECT count(*) FROM {entries} WHERE source = '{Source.MODEL}'")
+        return VersionCost(_cost((int(count), 0, None, None, None), price))
+    db.register("cost_rates", pa.Table.from_pylist(rates, RATES))
     try:
         return VersionCost(_whole(workspace, entries, price), tuple(_slices(workspace, entries, price)))
     finally:

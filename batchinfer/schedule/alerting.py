@@ -31,9 +31,9 @@ class NamedReceivers:
         self._known: dict[Path, frozenset[str]] = {}
 
     def __call__(self) -> frozenset[str]:
-        self._known = {path: keys for path, keys in self._known.items() if path.exists()}
-        for entry in self._files():
-            self._known[entry.job.path] = frozenset(rule.key for rule in alert_rules(entry.job))
+        found = {entry.job.path: frozenset(rule.key for rule in alert_rules(entry.job)) for entry in self._files()}
+        wrong = {path: keys for path, keys in self._known.items() if path not in found and self._files.is_wrong(path)}
+        self._known = wrong | found
         return frozenset().union(*self._known.values())
 
 

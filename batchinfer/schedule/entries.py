@@ -63,6 +63,10 @@ class JobFiles:
                 self._say(path, f"{_two_of(entries[entry.name], entry)} The second one is not run.")
         return list(entries.values())
 
+    def is_wrong(self, path: Path) -> bool:
+        """Whether a job file is there, and something is wrong with it."""
+        return path in self._said and path.exists()
+
     def _entry(self, path: Path) -> ScheduledJob | None:
         try:
             changed = path.stat().st_mtime_ns

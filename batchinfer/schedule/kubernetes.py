@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from batchinfer.errors import UsageError
 from batchinfer.schedule.agenda import ScheduledJob
 from batchinfer.schedule.place import Target, UnitFile, hours_option, plain_line
 
@@ -27,7 +28,12 @@ def kubernetes_files(entries: Sequence[ScheduledJob], target: Target) -> list[Un
 
 
 def manifest(entry: ScheduledJob, target: Target) -> dict[str, Any]:
-    """A CronJob. The claim has the folders data, jobs and cache."""
+    """A CronJob. The claim has the folders data, jobs and cache. Raises UsageError for a job that needs what a container has not."""
+    if entry.job.roots:
+        raise UsageError(
+            f"{entry.name} may read files below {', '.join(map(str, entry.job.roots))} of this machine, which a container has not: put its "
+            "list into the job's folder, which the volume claim has, and unset BATCHINFER_INPUT_ROOTS."
+        )
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
@@ -57,6 +63,7 @@ def _pod(entry: ScheduledJob, target: Target) -> dict[str, Any]:
                 "name": "run",
                 "image": target.image,
                 "args": ["run", f"jobs/{entry.job.folder.name}", *hours_option(entry)],
+                **({"env": secrets} if (secrets := _secrets(entry)) else {}),
                 "volumeMounts": [*mounts, {"name": "shm", "mountPath": SHARED}],
                 "resources": {"limits": {"nvidia.com/gpu": gpus}} if gpus else {},
             }
@@ -66,6 +73,19 @@ def _pod(entry: ScheduledJob, target: Target) -> dict[str, Any]:
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}},
         ],
     }
+
+
+def _secrets(entry: ScheduledJob) -> list[dict[str, Any]]:
+    """The variables that the job's alerts need, each a key of the secret batchinfer."""
+    names = {
+        name
+        for alert in entry.job.spec.alerts
+        for name in (alert.secret_env, *((alert.mail.user_env, alert.mail.password_env) if alert.mail else ()))
+        if name
+    }
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": "batchinfer", "key": name}}} for name in sorted(names)
+    ]
 
 
 def _gpus(entry: ScheduledJob) -> int:

@@ -73,17 +73,18 @@ def overview(root: Path, names: Sequence[str], now: datetime) -> list[JobLine]:
     now: in UTC. Raises NotFound where there are none.
     """
     there = job_names(root) if root.is_dir() else []
-    schedules = _schedules(root, names or there)
+    schedules, broken = _schedules(root, names or there)
     found = names or sorted({*there, *schedules})
     if not found:
         raise NotFound(
             f"There are no jobs in the data folder {root}, and none below {Path('jobs').absolute()} has a schedule",
             fix="batchinfer run makes them, or choose another data folder with --home.",
         )
-    return [_line(root, name, schedules.get(name), now) for name in found]
+    return [_line(root, name, schedules.get(name), broken.get(name), now) for name in found]
 
 
-def _line(root: Path, name: str, schedule: ScheduleSpec | None, now: datetime) -> JobLine:
+def _line(root: Path, name: str, schedule: ScheduleSpec | None, broken: str | None, now: datetime) -> JobLine:
+    """broken: what is wrong with its job file."""
     data = Data(root).of(name)
     found, pinned = job_health(data, now), pinned_facts(data)
     served = pinned or found.standing.published
@@ -93,33 +94,40 @@ def _line(root: Path, name: str, schedule: ScheduleSpec | None, now: datetime) -
         if each.said
     }
     return JobLine(
-        job=name, health=found.health, version=None if served is None else served.version, pinned=pinned is not None,
+        job=name, health=found.health if broken is None else Health.FAILING,
+        version=None if served is None else served.version, pinned=pinned is not None,
         age=None if served is None else max(now - served.made_at, timedelta()),
         fresh_at=found.fresh_at, stale_after=found.stale_after, last_run=found.last_run_at, last_status=found.last_status,
         next_run=None if schedule is None else next(schedule.times_after(now), None),
-        timezone=None if schedule is None else schedule.timezone, wrong=found.wrong,
+        timezone=None if schedule is None else schedule.timezone, wrong=found.wrong if broken is None else (*found.wrong, broken),
         pending=sum(not each.given_up for each in found.pending), undelivered=tuple(undelivered.values()),
     )  # fmt: skip
 
 
-def _schedules(root: Path, names: Iterable[str]) -> dict[str, ScheduleSpec]:
-    """The sections schedule of jobs below ./jobs, and of the files that the data folder knows these jobs by.
+def _schedules(root: Path, names: Iterable[str]) -> tuple[dict[str, ScheduleSpec], dict[str, str]]:
+    """The sections schedule of jobs below ./jobs, and of the files that the data folder knows these jobs by; and what is wrong with a file.
 
     What cannot be read is left out: a look at all jobs must not end at one of them.
     """
-    paths = all_job_files()
+    paths = {
+        path: path.parent.name for path in all_job_files()
+    }  # as most jobs are called; the data folder knows better
     for name in names:
         try:
             known = Data(root).of(name).record().get("job_file")
         except BatchinferError:
             continue
-        paths += [Path(known)] if isinstance(known, str) and Path(known).is_file() else []
+        if isinstance(known, str) and Path(known).is_file():
+            paths[Path(known)] = name
     found: dict[str, ScheduleSpec] = {}
-    for path in dict.fromkeys(paths):
+    wrong: dict[str, str] = {}
+    for path, known_as in paths.items():
         try:
             job = reader.load(str(path), os.environ)
-        except (BatchinferError, OSError):
+        except (BatchinferError, OSError) as exc:
+            said = (exc.summary if isinstance(exc, BatchinferError) else None) or exc
+            wrong[known_as] = f"It does not run as long as its job file is wrong: {said}"
             continue
         if job.spec.schedule is not None:
             found.setdefault(job.name, job.spec.schedule)
-    return found
+    return found, wrong

@@ -87,6 +87,8 @@ def test_a_rule_as_people_write_it() -> None:
         ([FAILING | {"mail": MAIL | {"tls": "none", "user_env": "A", "password_env": "B"}}], "others can read"),
         ([FAILING | {"mail": MAIL | {"port": 0}}], "greater than or equal to 1"),
         ([FAILING | HOOK, FAILING | HOOK | {"remind_after": "1d"}], "it has the receiver of alerts.0"),
+        ([FAILING | {"mail": MAIL}, FAILING | {"mail": MAIL | {"port": 587}}], "it has the receiver of alerts.0"),
+        ([FAILING | HOOK | {"remind_after": "1m"}], "must be a day or more"),
         ([FAILING | HOOK | {"secret": "x"}], "there is no such field"),
     ],
 )
@@ -147,3 +149,5 @@ def test_what_is_no_secret(text: str) -> None:
     assert webhook_secrets(text) == []
     assert webhook_secrets(SECRET) == webhook_secrets(SECRET.removeprefix("whsec_").rstrip("=")) == [bytes(range(32))]
     assert webhook_secrets(f" {SECRET} {text} {SECRET}") == [bytes(range(32))] * 2, "the old one and the new one"
+    if text:
+        assert missing_secrets([rule()], {"ALERTS_SECRET": f"{SECRET} {text}"}), "one of two that is mistyped is said"

@@ -11,6 +11,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -343,3 +344,13 @@ def test_a_process_without_the_secret_leaves_it_to_others(tmp_path: Path, monkey
         monkeypatch.setenv("ALERTS_SECRET", SECRET)
         AlertWatcher(stale.data.root, said.append).round()
         assert len(good.got) == 1
+
+
+def test_news_come_first_and_what_was_tried_in_vain_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many jobs have receivers that hang, a job that goes stale now is told of in this round."""
+    monkeypatch.setattr(watcher_module, "MOST_AT_ONCE", 2)
+    monkeypatch.setenv("ALERTS_SECRET", SECRET)
+    watcher = AlertWatcher(tmp_path, lambda _: None)
+    tries = {"a": 3, "b": 1, "c": 2, "d": None, "e": 0, "f": 0}
+    watcher._desks = {name: SimpleNamespace(tries_of_due=lambda count=count: count) for name, count in tries.items()}  # type: ignore[misc]
+    assert watcher._to_deliver() == ["e", "f", "b", "c"]

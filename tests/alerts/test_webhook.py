@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -102,3 +107,52 @@ def test_what_answers_with_something_else() -> None:
         outcome = sent(receiver, receiver.url.replace("http:", "https:"))
     assert outcome.said.startswith("it cannot be reached: ")
     assert not outcome.delivered
+
+
+def test_a_slow_answer_is_an_answer() -> None:
+    """Only connecting has to be quick: a host may have a second address."""
+    with slow_receiver(1.2) as url:
+        to = WebhookReceiver(url, "ALERTS_SECRET")
+        outcome = send_webhook(to, "batchinfer_1", BODY, {"ALERTS_SECRET": SECRET}, datetime.now(UTC), 2.0)
+    assert outcome.delivered
+
+
+def test_a_silent_address_leaves_time_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first address of a host leads nowhere; the second one is reached within the same try."""
+    with web_receiver() as receiver:
+        port = int(receiver.url.rpartition(":")[2].partition("/")[0])
+        there = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        with silent_address() as nowhere:
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(*there[:4], nowhere), there])
+            to = WebhookReceiver(f"http://two.example:{port}/hook", "ALERTS_SECRET")
+            outcome = send_webhook(to, "batchinfer_1", BODY, {"ALERTS_SECRET": SECRET}, datetime.now(UTC), 2.0)
+    assert outcome.delivered
+
+
+@contextlib.contextmanager
+def silent_address() -> Iterator[tuple[str, int]]:
+    """One that takes no connection and refuses none: its queue is full."""
+    with socket.socket() as listener, contextlib.ExitStack() as held:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()
+
+
+@contextlib.contextmanager
+def slow_receiver(seconds: float) -> Iterator[str]:
+    """A server that answers after so long."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                time.sleep(seconds)
+                connection.sendall(b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/hook"

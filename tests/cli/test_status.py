@@ -167,3 +167,16 @@ def test_where_there_are_no_jobs(batchinfer: Cli) -> None:
     done = batchinfer("status")
     assert done.code == 6
     assert done.sentence.startswith("There are no jobs in the data folder")
+
+
+def test_a_job_file_that_is_wrong_by_now(batchinfer: Cli, data: JobData) -> None:
+    """The job does not run as long as that is so: all is not well, though what is served is still new."""
+    path = Path("jobs") / "shop" / "job.yaml"
+    path.write_text(path.read_text() + "\nscedule: {}\n")
+    done = batchinfer("status", "--json")
+    assert done.code == 1
+    [line] = done.json
+    assert line["health"] == "failing"
+    [problem] = line["problems"]
+    assert problem.startswith("It does not run as long as its job file is wrong: ")
+    assert "scedule" in problem

@@ -195,6 +195,8 @@ def test_roots_go_with_the_job(tmp_path: Path) -> None:
     for kind in ("systemd", "cron", "airflow"):
         content = "".join(file.content for file in exported(kind, [entry], TARGET))
         assert "/srv/lists:/srv/more" in content
+    with pytest.raises(UsageError, match="below /srv/lists, /srv/more of this machine, which a container has not"):
+        exported("kubernetes", [entry], TARGET)
     assert "KillMode=mixed" in exported("systemd", [entry], TARGET)[0].content
 
 
@@ -210,3 +212,22 @@ def test_a_line_break_in_a_path_cannot_be_in_a_crontab() -> None:
     """It would be two lines."""
     with pytest.raises(UsageError, match="a path has a line break"):
         exported("cron", [scheduled()], Target("/bin/python", Path("/srv/a\nb"), Path("/srv")))
+
+
+def test_secrets_of_alerts_come_from_the_cluster() -> None:
+    """Nothing would be told otherwise: a container has no environment of its own."""
+    mail = {
+        "to": "a@example.org",
+        "from": "b@example.org",
+        "host": "smtp.example.org",
+        "user_env": "U",
+        "password_env": "P",
+    }
+    alerts = [
+        {"on": ["failed"], "webhook": "https://example.org/", "secret_env": "HOOK"},
+        {"on": ["failed"], "mail": mail},
+    ]
+    [file] = exported("kubernetes", [scheduled(alerts=alerts)], TARGET)
+    [container] = yaml.safe_load(file.content)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert [each["name"] for each in container["env"]] == ["HOOK", "P", "U"]
+    assert container["env"][0]["valueFrom"] == {"secretKeyRef": {"name": "batchinfer", "key": "HOOK"}}
