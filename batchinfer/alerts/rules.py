@@ -18,6 +18,7 @@ from batchinfer.core.keys import canonical_json
 SECONDS = re.compile("[0-9]{1,12}s")
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how secrets of Standard Webhooks begin
 LEAST_SECRET = 16  # bytes
+PORTS = {"none": 25, "starttls": 587, "tls": 465}
 
 
 class AlertKind(StrEnum):
@@ -54,7 +55,7 @@ class WebhookReceiver:
         """Why nothing can be sent, as a sentence; None if it can."""
         if not environment.get(self.secret_env):
             return f"the environment has no {self.secret_env}, which is to hold the webhook's secret."
-        if len(webhook_secrets(environment[self.secret_env])) < max(1, len(environment[self.secret_env].split())):
+        if not webhook_secrets(environment[self.secret_env]):
             return f"{self.secret_env} is no secret of a webhook: it should be {SECRET_PREFIX} and {LEAST_SECRET} bytes or more in base64."
         return None
 
@@ -184,7 +185,7 @@ def receiver_of(document: Mapping[str, Any]) -> Receiver:
         return CommandReceiver(tuple(_text(word) for word in words))
     mail = document["mail"]
     to, names = tuple(_text(each) for each in mail["to"]), (mail.get("user_env"), mail.get("password_env"))
-    port = int(mail["port"])
+    port = int(mail["port"] or PORTS[mail["tls"]])  # the first manifests lack it
     return MailReceiver(to, _text(mail["from"]), _text(mail["host"]), port, mail["tls"], *names)
 
 
@@ -209,8 +210,14 @@ def _decoded(text: str) -> bytes:
 
 def missing_secrets(rules: Iterable[AlertRule], environment: Mapping[str, str]) -> list[str]:
     """A sentence for each receiver that cannot be told as things are."""
+    rules = list(rules)
     lacking = [(rule.receiver, rule.receiver.lacks(environment)) for rule in rules]
-    return [f"{receiver.name} cannot be told of anything: {why}" for receiver, why in lacking if why is not None]
+    said = [f"{receiver.name} cannot be told of anything: {why}" for receiver, why in lacking if why is not None]
+    for receiver in [receiver for receiver, why in lacking if why is None and isinstance(receiver, WebhookReceiver)]:
+        held = environment[receiver.secret_env]
+        if len(webhook_secrets(held)) < len(held.split()):
+            said.append(f"{receiver.name}: one of the secrets in {receiver.secret_env} is none, and does not sign.")
+    return said
 
 
 def _duration(text: str) -> timedelta:

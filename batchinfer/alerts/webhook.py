@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 import http.client
-import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +69,7 @@ class _Https(urllib.request.HTTPSHandler):
     """Connects by `connected`."""
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_by(http.client.HTTPSConnection), request, context=ssl.create_default_context())
+        return self.do_open(_by(http.client.HTTPSConnection), request)
 
 
 def _by(kind: Callable[..., http.client.HTTPConnection]) -> Callable[..., http.client.HTTPConnection]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from batchinfer.errors import UsageError
+from batchinfer.errors import SpecError, UsageError
 from batchinfer.schedule.agenda import ScheduledJob
 from batchinfer.schedule.place import Target, UnitFile, hours_option, plain_line
 
@@ -28,12 +29,8 @@ def kubernetes_files(entries: Sequence[ScheduledJob], target: Target) -> list[Un
 
 
 def manifest(entry: ScheduledJob, target: Target) -> dict[str, Any]:
-    """A CronJob. The claim has the folders data, jobs and cache. Raises UsageError for a job that needs what a container has not."""
-    if entry.job.roots:
-        raise UsageError(
-            f"{entry.name} may read files below {', '.join(map(str, entry.job.roots))} of this machine, which a container has not: put its "
-            "list into the job's folder, which the volume claim has, and unset BATCHINFER_INPUT_ROOTS."
-        )
+    """A CronJob. The claim has the folders data, jobs and cache. Raises UsageError for a list of this machine."""
+    _check_list(entry)
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
@@ -46,6 +43,19 @@ def manifest(entry: ScheduledJob, target: Target) -> dict[str, Any]:
             "jobTemplate": {"spec": {"backoffLimit": 0, "template": {"spec": _pod(entry, target)}}},
         },
     }
+
+
+def _check_list(entry: ScheduledJob) -> None:
+    """Raises UsageError for a list that lies on this machine, and not in the job's folder."""
+    path, here = entry.job.spec.input.path, "put the list into the job's folder, which the volume claim has."
+    try:
+        if path is not None:
+            replace(entry.job, roots=()).inside("input.path", path)
+    except SpecError as exc:
+        raise UsageError(f"The list of {entry.name}, {path}, is not there in a container: {here}") from exc
+    if entry.job.spec.input.sql is not None and entry.job.roots:
+        roots = ", ".join(map(str, entry.job.roots))
+        raise UsageError(f"The query of {entry.name} may read below {roots}, which is not there in a container: {here}")
 
 
 def _pod(entry: ScheduledJob, target: Target) -> dict[str, Any]:
@@ -84,7 +94,8 @@ def _secrets(entry: ScheduledJob) -> list[dict[str, Any]]:
         if name
     }
     return [
-        {"name": name, "valueFrom": {"secretKeyRef": {"name": "batchinfer", "key": name}}} for name in sorted(names)
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": "batchinfer", "key": name, "optional": True}}}
+        for name in sorted(names)
     ]
 
 

@@ -14,7 +14,7 @@ from batchinfer.alerts.health import Health, job_health
 from batchinfer.alerts.standing import pinned_facts
 from batchinfer.core.clock import iso
 from batchinfer.core.home import Data, job_names
-from batchinfer.errors import BatchinferError, NotFound
+from batchinfer.errors import BatchinferError, NotFound, SpecError
 from batchinfer.job import reader
 from batchinfer.job.schedule_spec import ScheduleSpec
 from batchinfer.schedule.entries import all_job_files
@@ -109,24 +109,25 @@ def _schedules(root: Path, names: Iterable[str]) -> tuple[dict[str, ScheduleSpec
 
     What cannot be read is left out: a look at all jobs must not end at one of them.
     """
-    paths = {
-        path: path.parent.name for path in all_job_files()
-    }  # as most jobs are called; the data folder knows better
+    paths = {path: path.parent.name for path in all_job_files()}  # as most jobs are called
+    bound: dict[str, Path] = {}  # the files of which the data folder knows it
     for name in names:
         try:
             known = Data(root).of(name).record().get("job_file")
         except BatchinferError:
             continue
         if isinstance(known, str) and Path(known).is_file():
-            paths[Path(known)] = name
+            paths[Path(known)], bound[name] = name, Path(known)
     found: dict[str, ScheduleSpec] = {}
     wrong: dict[str, str] = {}
     for path, known_as in paths.items():
         try:
             job = reader.load(str(path), os.environ)
-        except (BatchinferError, OSError) as exc:
-            said = (exc.summary if isinstance(exc, BatchinferError) else None) or exc
-            wrong[known_as] = f"It does not run as long as its job file is wrong: {said}"
+        except SpecError as exc:
+            if bound.get(known_as, path) == path:
+                wrong[known_as] = f"It does not run as long as its job file is wrong: {exc.summary or exc}"
+            continue
+        except (BatchinferError, OSError):  # others may be able to read it
             continue
         if job.spec.schedule is not None:
             found.setdefault(job.name, job.spec.schedule)

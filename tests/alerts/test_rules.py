@@ -151,3 +151,10 @@ def test_what_is_no_secret(text: str) -> None:
     assert webhook_secrets(f" {SECRET} {text} {SECRET}") == [bytes(range(32))] * 2, "the old one and the new one"
     if text:
         assert missing_secrets([rule()], {"ALERTS_SECRET": f"{SECRET} {text}"}), "one of two that is mistyped is said"
+
+
+def test_a_mail_server_of_the_first_manifests_has_its_usual_port() -> None:
+    """They have no port where the job file named none."""
+    [known] = parsed(FAILING | {"mail": MAIL})
+    [old] = read_rules([known | {"mail": known["mail"] | {"port": None}}])
+    assert old == read_rules([known])[0]

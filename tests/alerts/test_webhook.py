@@ -8,8 +8,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -125,8 +126,23 @@ def test_a_silent_address_leaves_time_for_the_next_one(monkeypatch: pytest.Monke
         with silent_address() as nowhere:
             monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(*there[:4], nowhere), there])
             to = WebhookReceiver(f"http://two.example:{port}/hook", "ALERTS_SECRET")
+            timeouts = list[float]()
+            monkeypatch.setattr(socket.socket, "settimeout", noting(timeouts, socket.socket.settimeout))
             outcome = send_webhook(to, "batchinfer_1", BODY, {"ALERTS_SECRET": SECRET}, datetime.now(UTC), 2.0)
     assert outcome.delivered
+    assert timeouts == [1.0, 1.0, 2.0], "each address half of the time, and what follows all of it"
+
+
+def noting(
+    timeouts: list[float], original: Callable[[socket.socket, Any], None]
+) -> Callable[[socket.socket, Any], None]:
+    """`settimeout`, which notes what it is told."""
+
+    def settimeout(one: socket.socket, value: Any) -> None:
+        timeouts.append(value)
+        original(one, value)
+
+    return settimeout
 
 
 @contextlib.contextmanager

@@ -195,8 +195,14 @@ def test_roots_go_with_the_job(tmp_path: Path) -> None:
     for kind in ("systemd", "cron", "airflow"):
         content = "".join(file.content for file in exported(kind, [entry], TARGET))
         assert "/srv/lists:/srv/more" in content
-    with pytest.raises(UsageError, match="below /srv/lists, /srv/more of this machine, which a container has not"):
-        exported("kubernetes", [entry], TARGET)
+    exported("kubernetes", [entry], TARGET)  # whose list lies in its folder
+    linked = scheduled(input={"path": "/srv/lists/q.parquet", "key": ["id"]})
+    linked = replace(linked, job=replace(linked.job, roots=(Path("/srv/lists"),)))
+    asked = scheduled(input={"sql": "FROM '/srv/lists/q.parquet'", "key": ["id"]})
+    asked = replace(asked, job=replace(asked.job, roots=(Path("/srv/lists"),)))
+    for outside, said in ((linked, "The list of shop, /srv/lists/q.parquet,"), (asked, "may read below /srv/lists,")):
+        with pytest.raises(UsageError, match=f"{said}.* is not there in a container"):
+            exported("kubernetes", [outside], TARGET)
     assert "KillMode=mixed" in exported("systemd", [entry], TARGET)[0].content
 
 
@@ -230,4 +236,4 @@ def test_secrets_of_alerts_come_from_the_cluster() -> None:
     [file] = exported("kubernetes", [scheduled(alerts=alerts)], TARGET)
     [container] = yaml.safe_load(file.content)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     assert [each["name"] for each in container["env"]] == ["HOOK", "P", "U"]
-    assert container["env"][0]["valueFrom"] == {"secretKeyRef": {"name": "batchinfer", "key": "HOOK"}}
+    assert container["env"][0]["valueFrom"] == {"secretKeyRef": {"name": "batchinfer", "key": "HOOK", "optional": True}}
