@@ -258,7 +258,7 @@ def test_the_death_of_a_replica_loses_no_row(log: Path, diary: str) -> None:
     """When one of two processes dies over a prompt, all the others are answered, by either."""
     with scripted(log, 2, answer="echo", slow=0.01, in_flight=8, die_on=[20], diary=diary) as pool:
         results = texts(list(pool.generate(TASK, prompts(*range(60)))))
-        assert len(children(diary)) == 4
+        until(lambda: len(children(diary)) == 4)  # the last one may still begin: the others answered all
     assert results == echoes(*(n for n in range(60) if n != 20)) | {20: "engine_died"}
 
 
