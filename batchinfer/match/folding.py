@@ -88,7 +88,7 @@ Sizes = tuple[int, int, int]
 Piece = tuple[str, Sizes]
 FEW = 8  # spans; the marks before each of more are not counted from the beginning: a long text can hold very many
 MOST_CACHED = 20_000  # clusters, and characters: far more than texts of any language have; a hostile text has a million
-LONGEST_CACHED = 8  # characters of a cluster that is remembered
+MOST_CHARACTERS = 200_000  # of the clusters together
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Folding:
         self._accents, self._version = accents, version
         self._alike = _ALIKE if version > 1 else _ALIKE_1
         self._signs = _Signs(self._fold)
-        self._clusters = dict[str, Piece]()
+        self._clusters, self._characters = dict[str, Piece](), 0
 
     def __call__(self, text: str) -> Folded:
         """The folded text."""
@@ -205,11 +205,12 @@ class Folding:
         return Folded(_marked(folded), lambda: clusters, plain=False)
 
     def _remember(self, cluster: str) -> Piece:
-        if len(self._clusters) >= MOST_CACHED:
+        if len(self._clusters) >= MOST_CACHED or self._characters > MOST_CHARACTERS:
             self._clusters.clear()
+            self._characters = 0
+        self._characters += len(cluster)
         folded = self._fold(cluster)
-        piece = folded, (len(cluster), _visible(cluster), _length(folded))
-        return piece if len(cluster) > LONGEST_CACHED else self._clusters.setdefault(cluster, piece)
+        return self._clusters.setdefault(cluster, (folded, (len(cluster), _visible(cluster), _length(folded))))
 
     def _fold(self, cluster: str) -> str:
         """A character, with what melts into it, in its normal form."""

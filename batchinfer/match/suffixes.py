@@ -6,6 +6,7 @@ each term's next shorter one is looked up in the term itself when it is first ne
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Iterator
 from typing import Any
@@ -28,26 +29,18 @@ class Suffixes:
 
     def all_places(self, window: Window, budget: MatchBudget) -> Iterator[Place]:
         """Where terms end in a window, beyond what is not fresh; by their ends, the longest first."""
-        marked, fresh, numbers, lengths = window.marked, window.fresh, self._numbers, self._lengths
+        marked, fresh = window.marked, window.fresh
         for place in self._longest(marked):
             if place[1] <= fresh:
                 continue
             yield place
-            start, end, number = place
-            while (shorter := numbers[number]) != NONE:
-                if shorter == UNKNOWN:
-                    budget.check_time()
-                    self._look_up(number, marked[start:end])
-                    continue
-                number = shorter
-                start = end - lengths[number]
-                yield start, end, number
+            yield from self._shorter(place, marked, budget)
 
     def few_places(self, marked: str, most: int, budget: MatchBudget) -> list[Place] | None:
         """The same of a whole text as one list, sooner; None where there are more than so many."""
         budget.check_time()
         found: list[Place] = self._longest(marked)
-        numbers, lengths = self._numbers, self._lengths
+        numbers = self._numbers
         if len(found) > most:
             return None
         if all([numbers[number] == NONE for _, _, number in found]):  # noqa: C419 - the list is quicker
@@ -55,18 +48,24 @@ class Suffixes:
         places = list[Place]()
         for place in found:
             places.append(place)
-            start, end, number = place
-            while (shorter := numbers[number]) != NONE:
-                if shorter == UNKNOWN:
-                    budget.check_time()
-                    self._look_up(number, marked[start:end])
-                    continue
-                number = shorter
-                start = end - lengths[number]
-                places.append((start, end, number))
+            if numbers[place[2]] != NONE:
+                places.extend(itertools.islice(self._shorter(place, marked, budget), most))
                 if len(places) > most:
                     return None
         return places
+
+    def _shorter(self, place: Place, marked: str, budget: MatchBudget) -> Iterator[Place]:
+        """The other terms that end where one does, the longest first."""
+        numbers, lengths = self._numbers, self._lengths
+        start, end, number = place
+        while (shorter := numbers[number]) != NONE:
+            if shorter == UNKNOWN:
+                budget.check_time()
+                self._look_up(number, marked[start:end])
+                continue
+            number = shorter
+            start = end - lengths[number]
+            yield start, end, number
 
     def _look_up(self, number: int, term: str) -> None:
         """Remembers the longest term that another one ends with."""

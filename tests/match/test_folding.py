@@ -183,6 +183,7 @@ def test_terms_of_turkic_languages_have_patterns_for_each_i(
 def test_what_is_remembered_of_signs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A text may have any of a million characters, and heaps of marks: they are folded alike, and forgotten again."""
     monkeypatch.setattr(folding, "MOST_CACHED", 50)
+    monkeypatch.setattr(folding, "MOST_CHARACTERS", 200)
     bounded, fold = Folding(), Folding()
     texts = ["".join(map(chr, range(start, start + 40))) for start in range(0x0250, 0x2000, 40)]
     texts += [f"{chr(0x61 + number % 26)}{chr(0x300 + number) * 12} e\u0301" for number in range(100)]
@@ -194,4 +195,4 @@ def test_what_is_remembered_of_signs_is_bounded(monkeypatch: pytest.MonkeyPatch)
         assert bounded(text).marked == marked
         signs = bounded._signs
         assert max(len(signs), len(signs.single), len(signs.simple), len(bounded._clusters)) <= 50
-        assert all(len(cluster) <= folding.LONGEST_CACHED for cluster in bounded._clusters)
+        assert sum(map(len, bounded._clusters)) <= 200 + folding.MOST_MARKS + 1
