@@ -44,8 +44,8 @@ def pages() -> dict[Path, str]:
 def schema() -> dict[str, Any]:
     """The JSON Schema of a job file, as editors want it: described fields, defaults as they are written in YAML."""
     whole = JobSpec.model_json_schema(by_alias=True)
-    sections = {f"{name}.": whole["$defs"][ref] for name, ref in section_refs(whole).items()}
-    for prefix, section in {"": whole, **sections}.items():
+    sections = [(f"{name}.", whole["$defs"][ref]) for name, refs in section_refs(whole).items() for ref in refs]
+    for prefix, section in [("", whole), *sections]:
         for name, field in section["properties"].items():
             field.pop("title", None)
             if note := TEXTS["notes"].get(prefix + name):
@@ -59,16 +59,17 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "title": "batchinfer job file"}
 
 
-def section_refs(whole: dict[str, Any]) -> dict[str, str]:
-    """The name of each section and of its definition."""
+def section_refs(whole: dict[str, Any]) -> dict[str, list[str]]:
+    """The name of each section and of its definition: one for each of its kinds, where it has several."""
     found = {}
     for name, field in whole["properties"].items():
-        kinds = [field, *field.get("anyOf", [])]
-        ref = next((kind["$ref"] for kind in kinds if "$ref" in kind), None)
+        kinds = field["oneOf"] if "discriminator" in field else [field, *field.get("anyOf", [])]
+        refs = [kind["$ref"] for kind in kinds if "$ref" in kind]
         listed = field.get("items", {}).get("$ref")
-        ref = listed if listed in LISTED else ref
-        if ref is not None:
-            found[name] = ref.removeprefix("#/$defs/")
+        if listed in LISTED:
+            refs = [listed]
+        if refs:
+            found[name] = [ref.removeprefix("#/$defs/") for ref in (refs if "discriminator" in field else refs[:1])]
     return found
 
 
@@ -81,13 +82,18 @@ def job_file_page() -> str:
         "## All fields\n",
         *table("", whole, whole),
     ]
-    for name, ref in section_refs(whole).items():
-        section = whole["$defs"][ref]
-        parts += [f"\n## {name}\n", f"{section['description']}\n"]
-        parts += table(f"{name}.", section, whole)
-        for inner, inner_ref in section_refs(section).items():
-            below = whole["$defs"][inner_ref]
-            parts += [f"\n### {name}.{inner}\n", f"{below['description']}\n", *table(f"{name}.{inner}.", below, whole)]
+    for name, refs in section_refs(whole).items():
+        parts.append(f"\n## {name}\n")
+        for ref in refs:
+            section = whole["$defs"][ref]
+            if len(refs) > 1:
+                gap = "" if ref == refs[0] else "\n"
+                parts.append(f"{gap}### {name}, kind: {section['properties']['kind']['const']}\n")
+            parts += [f"{section['description']}\n", *table(f"{name}.", section, whole)]
+            for inner, [inner_ref] in section_refs(section).items():
+                below = whole["$defs"][inner_ref]
+                parts += [f"\n### {name}.{inner}\n", f"{below['description']}\n"]
+                parts += table(f"{name}.{inner}.", below, whole)
         if more := TEXTS["sections"].get(name):
             options = ", ".join(f"`{option}`" for option in sorted(fingerprint.OPTIONS_NOT_IN_KEY))
             parts.append("\n" + more.replace("{options}", options))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 HOUR = 3600.0  # seconds
-DeviceKind = Literal["gpu", "cpu"]
+DeviceKind = Literal["gpu", "cpu", "server"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Devices:
     """What an engine holds.
 
     kind: of device.
-    count: how many GPUs; all CPUs of a machine count as one.
+    count: how many GPUs; all CPUs of a machine count as one, and so does a server that others run.
     """
 
     kind: DeviceKind

@@ -41,6 +41,7 @@ class EngineConfig:
     adapter: folder of a LoRA adapter.
     adapter_rank: the adapter's rank.
     options: passed on to vLLM as they are.
+    settings: those of the job's section model that change answers and are not at their defaults, such as options.seed.
     """
 
     model: str
@@ -51,6 +52,7 @@ class EngineConfig:
     adapter: str | None = None
     adapter_rank: int = 16
     options: dict[str, Any] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,13 @@ class EngineInfo:
     max_model_len: tokens of a prompt and its answer together.
     max_in_flight: how many prompts it can work on, with as many again that wait.
     description: what it is and where it runs, for people.
+    checked: of a server that others run, what was looked at to know that it has the job's model, a sentence each.
     """
 
     max_model_len: int
     max_in_flight: int
     description: str
+    checked: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

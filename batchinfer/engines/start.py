@@ -1,4 +1,4 @@
-"""The engine that a job wants, on this machine's devices."""
+"""The engine that a job wants: its own processes on this machine's devices, or a server that is there already."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from batchinfer.core.home import JobData
@@ -13,18 +14,34 @@ from batchinfer.core.records import Info
 from batchinfer.engines.devices import hold_free
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import Engine, EngineConfig
+from batchinfer.job.engine_spec import OpenAISpec, VllmSpec
 from batchinfer.job.reader import Job, placing
 
 
-@contextlib.contextmanager
 def engine_for(
     job: Job, data: JobData, config: EngineConfig, info: Info, meanwhile: Callable[[], object] = lambda: None
-) -> Iterator[Engine]:
-    """Starts the job's engine on this machine's devices, once they are free.
+) -> contextlib.AbstractContextManager[Engine]:
+    """Starts the job's engine, of whichever kind it is.
 
-    meanwhile: called while it waits for them, and for the model to load; what it raises ends the wait.
+    config: what it is to answer with. meanwhile: called while it waits for devices, for the model to load, or for a server
+    that answers nothing; what it raises ends the wait.
     """
     spec = job.spec.engine
+    match spec:
+        case VllmSpec():
+            return vllm_engine(job, data, spec, config, info, meanwhile)
+        case OpenAISpec():
+            from batchinfer.engines.openai import openai_engine
+
+            return openai_engine(job, spec, config, info, meanwhile)
+
+
+@contextlib.contextmanager
+def vllm_engine(
+    job: Job, data: JobData, spec: VllmSpec, config: EngineConfig, info: Info, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[Engine]:  # fmt: skip
+    """Starts vLLM on this machine's devices, once they are free."""
+    config = replace(config, tensor_parallel=spec.tensor_parallel)
     with _log(data) as log, contextlib.ExitStack() as held:
         with placing(job):
             devices = hold_free(spec.replicas, spec.tensor_parallel, f"batchinfer job {job.name}", info, meanwhile)

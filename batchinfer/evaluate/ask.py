@@ -124,7 +124,7 @@ def _ask_model(alike: Sequence[AskedArm], session: Session, overall: _Overall) -
         else contextlib.nullcontext(session.engine)
     )
     with own as ready:
-        info("Loading the model ...")
+        info("Looking at the server ..." if ready.devices.kind == "server" else "Loading the model ...")
         began = time.monotonic()
         tokenizer = Tokenizer(source, first.question.identity.revision, first.question.prompt.chat_template_kwargs)
         makers = {each.arm.name: PromptMaker(each.arm.job, each.question, tokenizer) for each in alike}

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from batchinfer.errors import SpecError
+from batchinfer.job.engine_spec import ServerSpec
 from batchinfer.job.matched import alias_columns
 from batchinfer.job.parts import Part
 from batchinfer.job.problems import line_of, locate
@@ -252,6 +253,10 @@ def cascade_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, st
         found["model", "cascade", "large"] = "it is the same model as model.id: name another one, or an adapter."
     if spec.output.prior != "none":
         found["output", "prior"] = "a prior is of one model, and this job has two: leave it out, or model.cascade."
+    if isinstance(spec.engine, ServerSpec) and spec.engine.served_model_name is not None:
+        found["engine", "served_model_name"] = (
+            "it names one model, and this job has two: leave it out, or model.cascade."
+        )
     for field, names in (("swaps", spec.audit.swaps), ("templates", spec.audit.templates)):
         if names:
             found["audit", field] = "one model is asked, and this job has two: leave it out, or model.cascade."

@@ -16,7 +16,8 @@ class CostSpec(Section):
     per_gpu_hour: float = Field(
         gt=0,
         allow_inf_nan=False,
-        description="The price of an hour of one GPU; where a run has none, of an hour of the machine's CPUs together.",
+        description="The price of an hour of one GPU; where a run has none, of an hour of the machine's CPUs together, "
+        "and where a server is asked, of an hour of that server.",
     )
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = Field(
         "USD", description="Of the price: three capital letters, such as EUR."

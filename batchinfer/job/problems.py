@@ -66,8 +66,12 @@ def _joined(sentences: Sequence[str]) -> list[str]:
 
 
 def _fault(error: Any, tree: yaml.Node | None) -> _Fault:
-    place, line, model = locate(error["loc"], tree)
-    kind, message = error["type"], error["msg"].removeprefix("Value error, ")
+    kind, message, at = error["type"], error["msg"].removeprefix("Value error, "), error["loc"]
+    if kind == "union_tag_invalid":  # of a section with fields of its own for each kind
+        name = str(error["ctx"]["discriminator"]).strip("'")
+        place, line, _ = locate((*at, name), tree)
+        return _Fault(place, line, f"{SHOULD_BE}{_either(error['ctx']['expected_tags'])}", _shown(error["input"][name]))
+    place, line, model = locate(at, tree)
     if kind == "extra_forbidden":
         unknown = str(error["loc"][-1])
         names = _names(model) if model else []
@@ -75,12 +79,22 @@ def _fault(error: Any, tree: yaml.Node | None) -> _Fault:
         return _Fault(place, line, f"there is no such field; {hint}", "")
     if kind == "missing":
         return _Fault(place, line, "is missing")
-    if kind == "model_type" and (section := _section(model, _last_part(place))) is not None:
+    if kind in ("model_type", "model_attributes_type") and (section := _section(model, _last_part(place))) is not None:
         message = f"{SHOULD_BE}a section with the fields {', '.join(_names(section))}"
     sentence = (message[0].lower() + message[1:]).partition(", unable to parse")[0]
-    got = error.get("input")
-    shown = f" (it is {got!r})." if isinstance(got, str | int | float | bool) and kind != "value_error" else "."
+    shown = _shown(None if kind == "value_error" else error.get("input"))
     return _Fault(place, line, sentence, shown, kind.endswith(("_type", "_parsing")) or kind == "literal_error")
+
+
+def _shown(value: Any) -> str:
+    """The end of a sentence: the value, if it can be shown."""
+    return f" (it is {value!r})." if isinstance(value, str | int | float | bool) else "."
+
+
+def _either(tags: str) -> str:
+    """The kinds in words: 'a', 'b' or 'c'."""
+    *before, last = tags.split(", ")
+    return f"{', '.join(before)} or {last}" if before else last
 
 
 def _last_part(place: str) -> int | str:
@@ -111,6 +125,7 @@ def locate(loc: tuple[int | str, ...], tree: yaml.Node | None) -> tuple[str, int
         last = position == len(loc) - 1
         child = _child(node, part)
         if child is None and not (last and _is_field(model, part)) and (names or not last):
+            model = _of_tag(owner, names, part) or model
             continue
         names.append(str(part))
         owner, model = model, _section(model, part)
@@ -131,6 +146,21 @@ def _child(node: yaml.Node | None, part: int | str) -> tuple[int, yaml.Node] | N
 
 def _is_field(model: type[BaseModel] | None, part: int | str) -> bool:
     return model is not None and any(part in (name, field.alias) for name, field in model.model_fields.items())
+
+
+def _of_tag(owner: type[BaseModel] | None, names: Sequence[str], tag: int | str) -> type[BaseModel] | None:
+    """The section of the kind that a tag names, of a field that may hold several."""
+    for name, field in owner.model_fields.items() if owner is not None and names else ():
+        if names[-1] in (name, field.alias):
+            kinds = (each for each in get_args(field.annotation) if hasattr(each, "model_fields"))
+            return next((each for each in kinds if tag in _kinds(each)), None)
+    return None
+
+
+def _kinds(section: type[BaseModel]) -> tuple[Any, ...]:
+    """What the kind of a section may be."""
+    kind = section.model_fields.get("kind")
+    return () if kind is None else get_args(kind.annotation)
 
 
 def _section(model: type[BaseModel] | None, part: int | str) -> type[BaseModel] | None:

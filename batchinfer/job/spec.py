@@ -23,6 +23,7 @@ from batchinfer.job.audit_spec import AuditSpec
 from batchinfer.job.calibrate_spec import CalibrateSpec
 from batchinfer.job.cost_spec import CostSpec
 from batchinfer.job.date_pattern import DatePattern
+from batchinfer.job.engine_spec import EngineSpec, VllmSpec
 from batchinfer.job.eval_spec import EvalSpec
 from batchinfer.job.finetune_spec import FinetuneSpec
 from batchinfer.job.model_spec import ModelSpec
@@ -111,15 +112,6 @@ class InputSpec(Section):
         if self.carry and not self.job:
             raise ValueError("carry belongs to job: of a file, all columns are there")
         return self
-
-
-class EngineSpec(Section):
-    """The engine that runs the model. Nothing here changes an answer, so nothing here is part of the cache's key."""
-
-    kind: Literal["vllm"] = "vllm"
-    replicas: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="auto: one per group of GPUs.")
-    tensor_parallel: Annotated[int, Field(ge=1)] = Field(1, description="GPUs that share one copy of the model.")
-    stall: Duration = Field(timedelta(minutes=10), description="An engine silent for longer is restarted.")
 
 
 class CacheSpec(Section):
@@ -254,7 +246,7 @@ class JobSpec(Section):
     input: InputSpec
     prompt: PromptSpec | None = Field(None, description="Without prompt and model, a job has only imported answers.")
     model: ModelSpec | None = None
-    engine: EngineSpec = EngineSpec()
+    engine: EngineSpec = VllmSpec()
     sampling: SamplingSpec = SamplingSpec()
     output: OutputSpec = OutputSpec()
     on_failure: Literal["keep", "drop"] = Field(

@@ -20,6 +20,7 @@ from batchinfer.engines.devices import find_gpus, place_here
 from batchinfer.engines.environment import intel_openmp
 from batchinfer.errors import BatchinferError, counted
 from batchinfer.inputs import files
+from batchinfer.job.engine_spec import EngineSpec, VllmSpec
 from batchinfer.job.reader import Job, placing
 from batchinfer.prompting.likelihood import used_columns
 
@@ -107,6 +108,19 @@ def _alerts(opened: Job) -> Iterator[Finding]:
         yield Finding("alerts", f"{', '.join(rule.receiver.name for rule in rules)} can be told")
 
 
+def _place(engine: EngineSpec) -> Finding:
+    """Where the model runs. Raises UsageError where it does not fit, or a key is missing."""
+    if isinstance(engine, VllmSpec):
+        placed = place_here(engine.replicas, engine.tensor_parallel)
+        return Finding("replicas", "; ".join(placement.description for placement in placed))
+    from batchinfer.engines.openai import model_names
+
+    try:
+        return Finding("server", f"{engine.base_url} lists {', '.join(model_names(engine))}")
+    except ConnectionError as exc:
+        return Finding("server", f"{engine.base_url} {exc}", ok=False, fix="start it, or correct engine.base_url")
+
+
 def job(opened: Job, data: JobData) -> Iterator[Finding]:
     """Findings about one job."""
     yield Finding("job file", str(opened.path))
@@ -125,8 +139,7 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
                 yield Finding("model", models.resolve(opened, data).label)
                 if (large := opened.large) is not None:
                     yield Finding("large model", models.resolve(large, data).label)
-                placed = place_here(engine.replicas, engine.tensor_parallel)
-            yield Finding("replicas", "; ".join(placement.description for placement in placed))
+                yield _place(engine)
         except BatchinferError as exc:
             yield Finding("model", opened.spec.model.id, ok=False, fix=str(exc))
     yield from _alerts(opened)

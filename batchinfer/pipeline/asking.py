@@ -110,10 +110,11 @@ class Asking:
         )
         with self._record.meter.until_released(), own as ready:
             self._record.meter.hold(ready.devices, question.identity.label)
-            info("Loading the model ...")
+            info("Looking at the server ..." if ready.devices.kind == "server" else "Loading the model ...")
             tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
             maker = PromptMaker(job, question, tokenizer)
             loaded = ready.wait_ready()
+            self._record.checked += loaded.checked
             seconds = self._record.progress.load_seconds = time.monotonic() - began
             info(f"{loaded.description}, ready after {seconds:.0f} s.")
             yield _LoadedModel(ready, maker, loaded.max_model_len)

@@ -29,6 +29,7 @@ class RunRecord:
     meter: counts what devices it holds.
     progress: counts while it goes on; where two models are asked in turns, those of the turn.
     turns: what came of the turns before, each with its stage.
+    checked: of a server that answers, what was looked at to know that it has the job's model.
     outcome: of publishing, once there is one.
     report: once it was left; a stop carries it too.
     """
@@ -41,6 +42,7 @@ class RunRecord:
         self._refresh = options.refresh_text
         self.run_id, self.meter = 0, Meter()
         self.progress = Progress()
+        self.checked: tuple[str, ...] = ()
         self.turns: list[tuple[Stage | None, Progress]] = []
         self.outcome: Release | None = None
         self.report: RunReport
@@ -98,7 +100,7 @@ class RunRecord:
         self.report = RunReport.of(
             self._prepared, status, self.progress, self.outcome,
             run_id=self.run_id, list_name=self._list_name, seconds=time.monotonic() - self._began,
-            list_differs=self._list_differs, turns=self.turns, cost=self._cost(),
+            list_differs=self._list_differs, turns=self.turns, cost=self._cost(), checked=self.checked,
         )  # fmt: skip
         ended_by = exc if isinstance(exc, NotConfirmed) else _request(exc)
         if ended_by is not None:

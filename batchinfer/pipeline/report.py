@@ -37,6 +37,7 @@ WHERE_IT_IS = (
     "cascade",
     "cost",
     "version_cost",
+    "checked",
 )  # fields that --json leaves out where there is nothing to say
 
 
@@ -117,6 +118,7 @@ class RunReport:
     cascade: how two models shared the list; None in a job with one.
     cost: what it used; None for a publishing, and in a job without a model.
     version_cost: what the answers of the version took to make; None without a candidate, and in a job without a model.
+    checked: what was looked at to know that a server has the job's model, a sentence each; None where no server was asked.
     """
 
     job: str
@@ -157,12 +159,13 @@ class RunReport:
     cascade: CascadeReport | None = None
     cost: Cost | None = None
     version_cost: VersionCost | None = None
+    checked: tuple[str, ...] | None = None
 
     @classmethod
     def of(
         cls, prepared: Prepared, status: RunStatus, progress: Progress, outcome: Release | None, *, run_id: int | None = None,
         list_name: str | None = None, seconds: float | None = None, list_differs: str | None = None, turns: Turns = (),
-        cost: Cost | None = None,
+        cost: Cost | None = None, checked: tuple[str, ...] = (),
     ) -> Self:  # fmt: skip
         """list_name: where the list came from; run_id, seconds, cost: of a run. outcome: None where nothing was to be published.
 
@@ -211,6 +214,7 @@ class RunReport:
             cascade=report_cascade(cascade, every) if cascade else None,
             cost=cost,
             version_cost=outcome.cost if outcome else None,
+            checked=checked or None,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -50,6 +50,13 @@ def answer_parts(
     return parts
 
 
+def model_settings(parts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The settings of the model in `answer_parts` beside its identity, as places in its section."""
+    model = parts["model"]
+    named = [name for name in model if name not in ("identity", "adapter", "options")]
+    return (*named, *(f"options.{name}" for name in model["options"]))
+
+
 def _scoring(output: Mapping[str, Any]) -> str | None:
     """The method by which texts are scored; None where answers are generated.
 

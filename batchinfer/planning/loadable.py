@@ -7,13 +7,16 @@ from collections.abc import Iterable, Iterator
 
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
-from batchinfer.engines import grammars, vllm_options, vllm_source
+from batchinfer.engines import grammars, models, vllm_options, vllm_source
 from batchinfer.engines.adapter import adapter_faults
+from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import did_you_mean
 from batchinfer.job import reader
+from batchinfer.job.engine_spec import OpenAISpec
 from batchinfer.job.model_spec import ModelSpec
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Prepared
+from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.question import Question
 
 Fault = tuple[tuple[str | int, ...], str]
@@ -29,7 +32,7 @@ def check_models(prepared: Prepared, info: Info) -> None:
 
 
 def check_loadable(job: Job, data: JobData, question: Question, info: Info) -> None:
-    """Raises SpecError, with a line for each setting that vLLM would refuse. Loads nothing.
+    """Raises SpecError, with a line for each setting that vLLM would refuse, and what a server would fail with. Loads nothing.
 
     Says what an answer is held to only once it is there.
     """
@@ -40,6 +43,18 @@ def check_loadable(job: Job, data: JobData, question: Question, info: Info) -> N
     faults += _output_faults(job, question, info)
     if faults:
         raise reader.faulty(job, faults)
+    if isinstance(spec := job.spec.engine, OpenAISpec):
+        _check_server(job, data, spec, question, info)
+
+
+def _check_server(job: Job, data: JobData, spec: OpenAISpec, question: Question, info: Info) -> None:
+    from batchinfer.engines.openai import check_server
+
+    source = models.weights(question.identity, data, info)
+    tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
+    task = PromptMaker(job, question, tokenizer).task
+    with reader.placing(job):
+        check_server(job, spec, question.engine_config(source), task, info)
 
 
 def _option_faults(model: ModelSpec) -> Iterator[Fault]:

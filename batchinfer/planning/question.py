@@ -23,7 +23,7 @@ from batchinfer.errors import InputError, SpecError
 from batchinfer.inputs.shortest import plain_values
 from batchinfer.job.reader import Job, placing
 from batchinfer.job.spec import JobSpec
-from batchinfer.planning.fingerprint import answer_parts, fingerprint, parser_fingerprint
+from batchinfer.planning.fingerprint import answer_parts, fingerprint, model_settings, parser_fingerprint
 from batchinfer.prompting.examples import as_written
 from batchinfer.prompting.likelihood import ScoredText, scored_text
 from batchinfer.prompting.parse import Parser
@@ -118,10 +118,10 @@ class Question:
             revision=self.identity.revision,
             dtype=spec.dtype,
             quantization=spec.quantization,
-            tensor_parallel=self.spec.engine.tensor_parallel,
             adapter=self.identity.adapter,
             adapter_rank=models.adapter_rank(self.identity.adapter),
             options=spec.options,
+            settings=model_settings(self.parts),
         )
 
 

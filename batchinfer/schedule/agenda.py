@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from batchinfer.job.engine_spec import VllmSpec
 from batchinfer.job.reader import Job
 from batchinfer.job.schedule_spec import ScheduleSpec
 
@@ -30,9 +31,9 @@ class ScheduledJob:
         return self.job.name
 
     def needs(self, gpus: int) -> int:
-        """How many of a machine's GPUs its run holds: all where its replicas are auto, and one place where there are none."""
+        """How many of a machine's GPUs its run holds: all where its replicas are auto, and one place where it needs none."""
         engine = self.job.spec.engine
-        if self.job.spec.model is None or not gpus:
+        if self.job.spec.model is None or not gpus or not isinstance(engine, VllmSpec):
             return 1
         return gpus if engine.replicas == "auto" else min(gpus, int(engine.replicas) * engine.tensor_parallel)
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from batchinfer.errors import SpecError, UsageError
+from batchinfer.job.engine_spec import VllmSpec
 from batchinfer.schedule.agenda import ScheduledJob
 from batchinfer.schedule.place import Target, UnitFile, hours_option, plain_line
 
@@ -86,13 +87,16 @@ def _pod(entry: ScheduledJob, target: Target) -> dict[str, Any]:
 
 
 def _secrets(entry: ScheduledJob) -> list[dict[str, Any]]:
-    """The variables that the job's alerts need, each a key of the secret batchinfer."""
+    """The variables that the job's alerts and its engine's server need, each a key of the secret batchinfer."""
     names = {
         name
         for alert in entry.job.spec.alerts
         for name in (alert.secret_env, *((alert.mail.user_env, alert.mail.password_env) if alert.mail else ()))
         if name
     }
+    engine = entry.job.spec.engine
+    if not isinstance(engine, VllmSpec) and engine.api_key_env:
+        names.add(engine.api_key_env)
     return [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": "batchinfer", "key": name, "optional": True}}}
         for name in sorted(names)
@@ -100,9 +104,9 @@ def _secrets(entry: ScheduledJob) -> list[dict[str, Any]]:
 
 
 def _gpus(entry: ScheduledJob) -> int:
-    """How many a run asks for: one group, unless the job says how many; none where no model is asked."""
+    """How many a run asks for: one group, unless the job says how many; none where no model is asked on its machine."""
     engine = entry.job.spec.engine
-    if entry.job.spec.model is None:
+    if entry.job.spec.model is None or not isinstance(engine, VllmSpec):
         return 0
     return engine.tensor_parallel * (1 if engine.replicas == "auto" else engine.replicas)
 

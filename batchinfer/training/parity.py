@@ -12,8 +12,9 @@ from batchinfer.core.home import JobData
 from batchinfer.core.records import Continuation, Failure, Info, Prompt
 from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine, Task
-from batchinfer.engines.start import engine_for
+from batchinfer.engines.start import vllm_engine
 from batchinfer.errors import ModelError
+from batchinfer.job.engine_spec import VllmSpec
 from batchinfer.job.reader import Job
 from batchinfer.planning.question import Question
 from batchinfer.training.records import HeldRow, RowScore
@@ -57,7 +58,11 @@ def check_parity(
     firsts = _first_tokens(rows)
     task = Task({"temperature": 0.0}, score_tokens=firsts, score_continuations=firsts is None, adapter=folder)
     found: dict[int, tuple[float, ...]] = {}
-    with engine_for(job, data, config, info) if engine is None else contextlib.nullcontext(engine) as ready:
+    spec = (
+        job.spec.engine if isinstance(job.spec.engine, VllmSpec) else VllmSpec()
+    )  # it is trained on this machine, too
+    own = vllm_engine(job, data, spec, config, info) if engine is None else contextlib.nullcontext(engine)
+    with own as ready:
         ready.wait_ready()
         for result in ready.generate(task, prompts):
             if isinstance(result, Failure):

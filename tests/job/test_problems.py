@@ -149,6 +149,32 @@ ASKED = "prompt: {{template: '{{{{ term }}}}', {}}}\nmodel: {{id: m}}"
         ),
         ("keep_versions: {count: many}", "keep_versions.count: input should be a valid integer (it is 'many')."),
         ("engine: {replicas: many}", "engine.replicas: input should be a valid integer, or 'auto' (it is 'many')."),
+        ("engine: {kind: vlm}", "engine.kind: input should be 'vllm' or 'openai' (it is 'vlm')."),
+        ("engine: {kind: [vllm]}", "engine.kind: input should be 'vllm' or 'openai'."),
+        (
+            "engine: vllm",
+            "engine: input should be a section with the fields kind, replicas, tensor_parallel, stall (it is 'vllm').",
+        ),
+        ("engine: {kind: openai}", "engine.base_url: is missing."),
+        (
+            "engine: {kind: openai, base_url: 'http://host/v1', replicas: 2}",
+            (
+                "engine.replicas: there is no such field; known are kind, base_url, api_key_env, served_model_name, trust_model, patience, "
+                "in_flight, stall."
+            ),
+        ),
+        (
+            "engine: {kind: openai, base_url: host}",
+            "engine.base_url: must be the address of an API, such as http://host:8000/v1.",
+        ),
+        (
+            "engine: {kind: openai, base_url: 'http://me:key@host/v1'}",
+            "engine.base_url: must not hold a password: name the variable that holds the key in api_key_env.",
+        ),
+        (
+            "engine: {kind: openai, base_url: 'http://host/v1', in_flight: 0}",
+            "engine.in_flight: input should be greater than or equal to 1 (it is 0).",
+        ),
         ("sampling: {seed: often}", "sampling.seed: input should be a valid integer (it is 'often')."),
         (ASKED.format("shots: some"), "prompt.shots: input should be a valid integer, or 'all' (it is 'some')."),
         (ASKED.format("examples: 5"), "prompt.examples: input should be a valid list, or a valid string (it is 5)."),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from batchinfer.errors import SpecError, UsageError
 from batchinfer.job import reader
+from batchinfer.job.engine_spec import VllmSpec
 from batchinfer.prompting.output import SplitStep
 from batchinfer.versions.keep import Keep
 from tests.job.files import ASKING, SMALLEST, problems, write_job
@@ -86,6 +87,7 @@ def test_sections_of_later_work_are_kept() -> None:
     }  # fmt: skip
     assert (spec.schedule.cron, spec.schedule.timezone) == ("0 3 * * 1", "Europe/Berlin")
     assert (spec.serve.max_age, spec.cache.max_age) == (timedelta(minutes=15), timedelta(weeks=2))
+    assert isinstance(spec.engine, VllmSpec)
     assert (spec.engine.replicas, spec.engine.tensor_parallel, spec.engine.stall) == (2, 4, timedelta(seconds=90))
 
 

@@ -13,6 +13,7 @@ from batchinfer.maintenance import doctor
 from batchinfer.maintenance.doctor import Finding
 from tests.alerts.made import SECRET
 from tests.factories import World, imports_job, model_job
+from tests.openai_server import card, serving
 
 GPU = Gpu("0", "GPU-1", "NVIDIA H100", 81559)
 
@@ -63,6 +64,15 @@ def test_a_job_that_can_run(tmp_path: Path) -> None:
     assert all(finding.ok and finding.fix is None for finding in findings.values())
     assert findings["query list"].detail == f"1 file, {world.job.folder / 'queries.parquet'}"
     assert findings["cache"].detail.endswith(" MiB, 0 runs")
+
+
+def test_a_job_that_asks_a_server(tmp_path: Path) -> None:
+    """What the server lists is the finding in place of replicas, or that it is away."""
+    with serving(models=[card("org/name"), card("org/other")]) as server:
+        world = model_job(tmp_path, {"id": [1], "text": ["a"]}, engine={"kind": "openai", "base_url": server.url})
+        assert found(world)["server"].detail == f"{server.url} lists org/name, org/other"
+    away = found(world)["server"]
+    assert (away.ok, away.fix) == (False, "start it, or correct engine.base_url")
 
 
 def test_a_job_of_imports_needs_no_model(tmp_path: Path) -> None:

@@ -237,3 +237,12 @@ def test_secrets_of_alerts_come_from_the_cluster() -> None:
     [container] = yaml.safe_load(file.content)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     assert [each["name"] for each in container["env"]] == ["HOOK", "P", "U"]
     assert container["env"][0]["valueFrom"] == {"secretKeyRef": {"name": "batchinfer", "key": "HOOK", "optional": True}}
+
+
+def test_a_job_that_asks_a_server_gets_its_key_and_no_gpu() -> None:
+    """The model runs elsewhere."""
+    engine = {"kind": "openai", "base_url": "http://host/v1", "api_key_env": "SERVER_KEY"}
+    [file] = exported("kubernetes", [scheduled(**(needs_model | {"engine": engine}))], TARGET)
+    [container] = yaml.safe_load(file.content)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert [each["name"] for each in container["env"]] == ["SERVER_KEY"]
+    assert container["resources"] == {}

@@ -415,9 +415,10 @@ def test_another_line_leaves_no_times_open(tmp_path: Path) -> None:
         ([{"replicas": 2}] * 3, 2),
         ([{"replicas": 1, "tensor_parallel": 2}, {"replicas": 1}, {"replicas": 1}, {"replicas": 1}], 3),
         ([{"replicas": 9}, {"replicas": 1}], 1),
+        ([{"kind": "openai", "base_url": "http://host/v1"}] * 6, 4),  # a server's GPUs are its own
     ],
 )
-def test_as_many_jobs_run_as_there_are_gpus_for(tmp_path: Path, engines: list[dict[str, int]], most: int) -> None:
+def test_as_many_jobs_run_as_there_are_gpus_for(tmp_path: Path, engines: list[dict[str, Any]], most: int) -> None:
     """None waits for a GPU while its max_hours pass; --at-once says otherwise; each due time is run."""
     asks: dict[str, Any] = {"model": {"id": "small"}, "prompt": {"template": "{{ id }}"}}
     entries = [scheduled(f"job{number}", engine=engine, **asks) for number, engine in enumerate(engines)]

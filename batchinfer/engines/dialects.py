@@ -1,0 +1,227 @@
+"""How a prompt is put to a server, and how its reply is read: as tokens to vLLM's, as chat turns to others."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from batchinfer.core.records import Continuation, Failure, Generation, Prompt
+from batchinfer.engines import grammars
+from batchinfer.engines.protocol import Task
+from batchinfer.engines.server_api import Broken
+from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.errors import ModelError
+
+MOST_TOP = 20  # of the likeliest tokens that a chat API tells the log-probabilities of
+NOT_CHAT = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+}  # sampling that OpenAI's API lacks, at what it does anyway
+FILTERED = "content_filter"
+TOKEN = "token_id:"  # noqa: S105 - how vLLM spells a token by its number
+
+
+class Dialect(ABC):
+    """Requests and replies of one task.
+
+    path: below the API's address.
+    """
+
+    path: str
+
+    @abstractmethod
+    def body(self, prompt: Prompt) -> dict[str, Any]:
+        """The request."""
+
+    @abstractmethod
+    def _read(self, prompt: Prompt, reply: Any) -> Generation | Failure:
+        """Raises LookupError, TypeError or ValueError for a reply that is not as it should be."""
+
+    def read(self, prompt: Prompt, reply: Any) -> Generation | Failure:
+        """What a reply says of the prompt. Raises Broken for one that lacks what it must have."""
+        try:
+            return self._read(prompt, reply)
+        except (LookupError, TypeError, ValueError, AttributeError) as exc:
+            raise Broken("sent a reply that lacks what an answer must have") from exc
+
+
+class TokenDialect(Dialect):
+    """Tokens in, as they are: what only vLLM's own server takes, so that it answers what vLLM does in a child process."""
+
+    path = "/completions"
+
+    def __init__(self, task: Task, name: str, *, follows_xgrammar: bool = True) -> None:
+        """name: of the model, or of its adapter, at the server."""
+        self._task = task
+        self._common: dict[str, Any] = {"model": name, "add_special_tokens": False, **task.sampling}
+        if task.score_tokens is not None:
+            self._common |= {
+                "max_tokens": 1, "logprobs": 0, "logprob_token_ids": list(task.score_tokens),
+                "return_tokens_as_token_ids": True,
+            }  # fmt: skip
+        elif task.score_continuations:
+            self._common |= {"max_tokens": 1, "prompt_logprobs": 0}
+        elif task.constraint is not None:
+            kind, value = task.constraint
+            self._common["structured_outputs"] = {kind: _followed(kind, value) if follows_xgrammar else value}
+
+    def body(self, prompt: Prompt) -> dict[str, Any]:
+        tokens = list(prompt.token_ids)
+        if self._task.score_continuations:
+            return self._common | {"prompt": [[*tokens, *each.token_ids] for each in prompt.continuations]}
+        return self._common | {"prompt": tokens}
+
+    def _read(self, prompt: Prompt, reply: Any) -> Generation | Failure:
+        choices, usage = sorted(reply["choices"], key=lambda choice: int(choice["index"])), reply["usage"]
+        read, sent = int(usage["prompt_tokens"]), _sent(prompt)
+        if read != sent:
+            said = (
+                f"The server read {read:,} tokens where {sent:,} were sent: it is not vLLM's own, or changes prompts."
+            )
+            return Failure(prompt.prompt_key, "engine", "other_tokens", said)
+        logprobs = None
+        if self._task.score_continuations:
+            pairs = zip(prompt.continuations, choices, strict=True)
+            logprobs = _all(_logprob(scored, choice.get("prompt_logprobs")) for scored, choice in pairs)
+        elif self._task.score_tokens is not None:
+            told = ((choices[0].get("logprobs") or {}).get("top_logprobs") or [{}])[0]
+            logprobs = _all(_finite(told.get(f"{TOKEN}{token}")) for token in self._task.score_tokens)
+        if logprobs is None and (self._task.score_continuations or self._task.score_tokens is not None):
+            return _score_missing(prompt)
+        is_scored = self._task.score_continuations
+        return Generation(
+            prompt_key=prompt.prompt_key,
+            text="" if is_scored else str(choices[0]["text"]),
+            finish_reason=str(choices[0]["finish_reason"] or "unknown"),
+            prompt_tokens=read,
+            cached_tokens=_cached(usage),
+            output_tokens=0 if is_scored else int(usage["completion_tokens"]),
+            logprobs=logprobs,
+        )
+
+
+class ChatDialect(Dialect):
+    """Chat turns in, and the likeliest tokens out: what every server of the kind has."""
+
+    path = "/chat/completions"
+
+    def __init__(self, task: Task, name: str, tokenizer: Tokenizer, chat_template_kwargs: Mapping[str, Any]) -> None:
+        """Raises ModelError for a task that needs vLLM."""
+        self._task = task
+        self._common: dict[str, Any] = {"model": name, **_sampling(task)}
+        if chat_template_kwargs:
+            self._common["chat_template_kwargs"] = dict(chat_template_kwargs)
+        if task.constraint is not None:
+            self._common["response_format"] = _response_format(*task.constraint)
+        self._spelled = _spelled(task.score_tokens, tokenizer)
+        if task.score_continuations:
+            raise needs_vllm("Whole choices, and the likelihood of a text, are")
+        if task.score_tokens is not None:
+            self._common |= {"max_tokens": 1, "logprobs": True, "top_logprobs": MOST_TOP}
+
+    def body(self, prompt: Prompt) -> dict[str, Any]:
+        turns = [{"role": role, "content": content} for role, content in prompt.messages]
+        return self._common | {"messages": turns}
+
+    def _read(self, prompt: Prompt, reply: Any) -> Generation | Failure:
+        choice, usage = reply["choices"][0], reply.get("usage") or {}
+        if choice["finish_reason"] == FILTERED:
+            return Failure(prompt.prompt_key, "engine", "refused", "The server's filter withheld the answer.")
+        logprobs = None
+        if self._spelled:
+            content = (choice.get("logprobs") or {}).get("content") or [{}]
+            told = {str(each["token"]): each["logprob"] for each in content[0].get("top_logprobs") or ()}
+            logprobs = _all(_finite(told.get(text)) for text in self._spelled)
+            if logprobs is None:
+                return _score_missing(prompt)
+        return Generation(
+            prompt_key=prompt.prompt_key,
+            text=str(choice["message"]["content"] or ""),
+            finish_reason=str(choice["finish_reason"] or "unknown"),
+            prompt_tokens=int(usage.get("prompt_tokens") or 0),
+            cached_tokens=_cached(usage),
+            output_tokens=int(usage.get("completion_tokens") or 0),
+            logprobs=logprobs,
+        )
+
+
+def _followed(kind: str, value: Any) -> Any:
+    """What vLLM can follow of a schema or a pattern."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return grammars.followed_elsewhere(kind, text).value
+
+
+def _sampling(task: Task) -> dict[str, Any]:
+    """As OpenAI's API has it; what it lacks is said only where it is to do something."""
+    return {
+        name: value for name, value in task.sampling.items()
+        if value is not None and value != [] and NOT_CHAT.get(name, ...) != value
+    }  # fmt: skip
+
+
+def _response_format(kind: str, value: Any) -> dict[str, Any]:
+    if kind != "json":
+        raise needs_vllm("output.pattern is")
+    return (
+        {"type": "json_schema", "json_schema": {"name": "answer", "schema": value}}
+        if value
+        else {"type": "json_object"}
+    )
+
+
+def _spelled(tokens: Sequence[int] | None, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The tokens to score, as the server writes them. Raises ModelError where two of them are written alike."""
+    spelled = tuple(tokenizer.spelled(token) for token in tokens or ())
+    if len(set(spelled)) < len(spelled):
+        raise needs_vllm("Choices that begin with tokens of one spelling are")
+    return spelled
+
+
+def needs_vllm(what: str) -> ModelError:
+    """Why a server that is not vLLM's cannot be asked. what: with its verb."""
+    return ModelError(
+        f"{what} for vLLM alone, and the server is another one: use a vLLM server, or leave the engine out.",
+        field=("engine",),
+    )
+
+
+def _sent(prompt: Prompt) -> int:
+    """The tokens of a prompt's requests together."""
+    length = len(prompt.token_ids)
+    if not prompt.continuations:
+        return length
+    return sum(length + len(each.token_ids) for each in prompt.continuations)
+
+
+def _logprob(continuation: Continuation, told: Sequence[Any] | None) -> float | None:
+    """A continuation's log-probability by its length; None if the server told too little."""
+    count = len(continuation.token_ids)
+    if told is None or len(told) < count:
+        return None
+    pairs = zip(continuation.token_ids, told[-count:], strict=True)
+    parts = _all(_finite((position or {}).get(str(token), {}).get("logprob")) for token, position in pairs)
+    return None if parts is None else math.fsum(parts) / continuation.length
+
+
+def _all(values: Any) -> tuple[float, ...] | None:
+    """All of them; None if one is missing."""
+    found = tuple(values)
+    return None if None in found else found
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _cached(usage: Mapping[str, Any]) -> int:
+    """Tokens of the prompt that the server had computed before, where it says so."""
+    return int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+
+
+def _score_missing(prompt: Prompt) -> Failure:
+    said = "The server told nothing of how likely one of the choices is."
+    return Failure(prompt.prompt_key, "engine", "score_missing", said)

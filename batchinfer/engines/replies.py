@@ -1,0 +1,78 @@
+"""Threads that each wait for one reply of a server at a time, for one that does nothing but hand out and collect."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from batchinfer.core.records import Prompt
+from batchinfer.engines.dialects import Dialect
+from batchinfer.engines.server_api import ServerApi, ServerFault
+
+
+@dataclass(slots=True)
+class Asked:
+    """A prompt that a server is asked.
+
+    prompt: the prompt.
+    strikes: how often the answer to it went wrong.
+    round: of the flow in which it was sent.
+    """
+
+    prompt: Prompt
+    strikes: int = 0
+    round: int = 0
+
+
+class Replies:
+    """Threads that each wait for one reply at a time. They die with the program: nobody waits for them at its end."""
+
+    def __init__(self, api: ServerApi) -> None:
+        self._api = api
+        self._inbox: queue.SimpleQueue[tuple[Dialect, Asked, int] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[Asked, Any, int]] = queue.SimpleQueue()
+        self._threads, self._busy, self._call = 0, 0, 0
+
+    def send(self, dialect: Dialect, asked: Asked) -> None:
+        """Lets a thread that is free ask, or one more."""
+        self._busy += 1
+        if self._busy > self._threads:
+            self._threads += 1
+            threading.Thread(target=self._work, name="batchinfer-request", daemon=True).start()
+        self._inbox.put((dialect, asked, self._call))
+
+    def wait(self, seconds: float) -> Iterator[tuple[Asked, Any]]:
+        """What came back: at least one reply, unless none does within so many seconds. Raises what no server is to blame for."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                asked, outcome, call = self._outbox.get(timeout=seconds)
+                seconds = 0.0
+                self._busy -= 1
+                if isinstance(outcome, BaseException) and not isinstance(outcome, ServerFault):
+                    raise outcome
+                if call == self._call:
+                    yield asked, outcome
+
+    def forget(self) -> None:
+        """What is under way is nobody's any more."""
+        self._call += 1
+
+    def close(self) -> None:
+        """Ends each thread, those that wait for a reply once that is there."""
+        self.forget()
+        for _ in range(self._threads):
+            self._inbox.put(None)
+        self._threads = self._busy = 0
+
+    def _work(self) -> None:
+        while (work := self._inbox.get()) is not None:
+            dialect, asked, call = work
+            try:
+                outcome: Any = dialect.read(asked.prompt, self._api.post(dialect.path, dialect.body(asked.prompt)))
+            except Exception as exc:  # noqa: BLE001 - told to the run's thread, which knows what to do
+                outcome = exc
+            self._outbox.put((asked, outcome, call))

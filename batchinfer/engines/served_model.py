@@ -1,0 +1,181 @@
+"""Whether a server has the job's model, as far as its own list and the tokens of a probe tell.
+
+The engine is no part of the cache's key, so what another model answers would be taken for this one's ever after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchinfer.engines.protocol import EngineConfig
+from batchinfer.engines.server_api import Broken, NoEntry, Refused, ServerApi
+from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.errors import ModelError, shortened
+from batchinfer.job.engine_spec import ServerSpec
+
+SECONDS = 60.0  # that a server may take for one answer of the check
+PROBE = "Größe 1,234.50 € — naïve café, 東京, Ελλάδα, привет; if x >= 10: return [x ** 2]\n\t🙂"
+WINDOW = "options.max_model_len"
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class AskedModel:
+    """The model that a job asks of a server.
+
+    id: as the job file has it.
+    config: what an engine of our own would load.
+    """
+
+    id: str
+    config: EngineConfig
+
+    def is_named(self, card: Mapping[str, Any]) -> bool:
+        """Whether an entry of a server's list says that it is this model."""
+        return any(isinstance(text, str) and self._is(text) for text in (card["id"], card.get("root")))
+
+    def _is(self, text: str) -> bool:
+        return text in (self.id, self.config.model) or _is_folder(text, self.config.model)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What a server was found to have.
+
+    name: of the model, or of its adapter, in requests.
+    takes_tokens: whether prompts can be sent as tokens, as vLLM's own server takes them.
+    max_model_len: tokens of a prompt and its answer together; None if the server does not tell.
+    checked: what was looked at, and what it came to, a sentence each.
+    unshown: what could not be shown of the model; empty where nothing is open.
+    """
+
+    name: str
+    takes_tokens: bool
+    max_model_len: int | None
+    checked: tuple[str, ...]
+    unshown: tuple[str, ...] = ()
+
+
+def find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer: Tokenizer) -> ServedModel:
+    """Looks at a server's list of models, and asks for the tokens of a probe.
+
+    Raises ModelError where it has another model, or where that cannot be shown and the job does not trust it, and Away
+    where it does not answer now.
+    """
+    try:
+        return _find_served(api, spec, asked, tokenizer)
+    except NoEntry as exc:
+        said = f"The server at {api.base_url} {exc.said}"
+        fix = (
+            "name the variable that holds a key of it in engine.api_key_env."
+            if spec.api_key_env is None
+            else f"put one that it takes into the variable {spec.api_key_env}."
+        )
+        raise ModelError(said, fix=fix, field=("engine", *(["api_key_env"] if spec.api_key_env else []))) from exc
+
+
+def _find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer: Tokenizer) -> ServedModel:
+    card = _card(listed_models(api), api, spec, asked)
+    name, is_vllm = str(card["id"]), card.get("owned_by") == "vllm"
+    checked = [f"The server at {api.base_url} lists {name}{_root_text(card)}."]
+    unshown = [*_name_unshown(card, asked), *_settings_unshown(card, asked.config)]
+    if is_vllm:
+        checked.append(_compare_tokens(api, str(card.get("parent") or name), asked, tokenizer))
+    else:
+        unshown.append("its tokens, which only vLLM's server tells")
+    if unshown and not spec.trust_model:
+        raise ModelError(
+            f"The server at {api.base_url} cannot be shown to have {asked.id}: open is {'; '.join(unshown)}. What another model answers "
+            "would stay in the cache: if you know that it is the same, set engine.trust_model: true.",
+            field=("engine",),
+        )
+    checked += [f"Not shown, but trusted (engine.trust_model): {what}." for what in unshown]
+    length = card.get("max_model_len")
+    return ServedModel(name, is_vllm, length if isinstance(length, int) else None, tuple(checked), tuple(unshown))
+
+
+def listed_models(api: ServerApi) -> list[Mapping[str, Any]]:
+    """The server's list of models. Raises ModelError for what is no such list."""
+    try:
+        content = api.get("/models", seconds=SECONDS)
+        return [card for card in content["data"] if isinstance(card["id"], str)]
+    except (Broken, Refused, LookupError, TypeError) as exc:
+        raise no_api(api) from exc
+
+
+def no_api(api: ServerApi) -> ModelError:
+    """For an address at which something else answers."""
+    said = f"{api.base_url} is no OpenAI-compatible API: {api.base_url}/models is no list of models. Such an address mostly ends in /v1."
+    return ModelError(said, field=("engine", "base_url"))
+
+
+def _card(cards: Sequence[Mapping[str, Any]], api: ServerApi, spec: ServerSpec, asked: AskedModel) -> Mapping[str, Any]:
+    """The model's entry in the list: by the name that the job gives, or by what it is. Raises ModelError."""
+    wanted = spec.served_model_name
+    adapter = asked.config.adapter
+    for card in cards:
+        if wanted is not None:
+            fits = card["id"] == wanted
+        elif adapter is not None:
+            fits = _is_folder(card.get("root"), adapter)
+        else:
+            fits = not card.get("parent") and asked.is_named(card)
+        if fits:
+            return card
+    named = ", ".join(shortened(str(card["id"])) for card in cards[:MOST_NAMED]) or "no model"
+    lacking = wanted or (f"the adapter {adapter}" if adapter else asked.id)
+    raise ModelError(
+        f"The server at {api.base_url} lists {named}, not {lacking}: start it with that model, or say in engine.served_model_name what "
+        "it calls it.",
+        field=("engine",),
+    )
+
+
+def _is_folder(text: Any, folder: str) -> bool:
+    """Whether a server names a folder of this machine."""
+    return isinstance(text, str) and Path(text).is_absolute() and Path(text).resolve() == Path(folder).resolve()
+
+
+def _root_text(card: Mapping[str, Any]) -> str:
+    root = card.get("root")
+    return f", which is {root}" if root and root != card["id"] else ""
+
+
+def _name_unshown(card: Mapping[str, Any], asked: AskedModel) -> list[str]:
+    """What the names in the list leave open."""
+    if asked.config.adapter is None:
+        return [] if asked.is_named(card) else [f"that {card['id']} is {asked.id}"]
+    if _is_folder(card.get("root"), asked.config.adapter) and card.get("parent"):
+        return []
+    return [f"that {card['id']} is the adapter in {asked.config.adapter}"]
+
+
+def _settings_unshown(card: Mapping[str, Any], config: EngineConfig) -> list[str]:
+    """Settings of the job's model that change answers, and that the server does not tell, or tells otherwise."""
+    window, wanted = card.get("max_model_len"), config.options.get("max_model_len")
+    unshown = [f"model.{name}" for name in config.settings if name != WINDOW]
+    if WINDOW in config.settings and window != wanted:
+        unshown.append(f"model.{WINDOW}, which is {wanted}, and the server lists {window or 'none'}")
+    return unshown
+
+
+def _compare_tokens(api: ServerApi, name: str, asked: AskedModel, tokenizer: Tokenizer) -> str:
+    """What the tokens of a probe came to, a sentence. Raises ModelError if they are others."""
+    content = {"model": name, "prompt": PROBE, "max_tokens": 1, "temperature": 0.0, "return_token_ids": True}
+    [own] = tokenizer.encode([PROBE], chat=False)
+    try:
+        theirs = api.post("/completions", content, seconds=SECONDS)["choices"][0].get("prompt_token_ids")
+    except (Broken, Refused, LookupError, TypeError, AttributeError) as exc:
+        raise ModelError(
+            f"The server at {api.base_url} lists models, but does not complete a text: {exc}.", field=("engine",)
+        ) from exc
+    if theirs != own:
+        raise ModelError(
+            f"The server at {api.base_url} makes other tokens of a text than {asked.id} has: it serves another model, or another version "
+            "of it, under that name.",
+            field=("engine",),
+        )
+    return f"It makes the same {len(own)} tokens of a probe as {asked.id}."

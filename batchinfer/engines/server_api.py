@@ -1,0 +1,190 @@
+"""An OpenAI-compatible API over HTTP: a request in, its JSON out, or why there is none.
+
+Faults are told apart by whom they concern: the whole server (`Away`), one request (`Broken`, `Refused`), or the person who
+runs the job (`NoEntry`).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from batchinfer.core.version import __version__
+from batchinfer.errors import MissingExtra, UsageError
+
+try:
+    import urllib3
+    from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+except ImportError as exc:
+    raise MissingExtra("urllib3, with which servers are asked,", "openai") from exc
+
+MOST_BYTES = 64 << 20  # of a reply
+CONNECT_SECONDS = 10.0
+OK, REFUSED, NO_ENTRY, GONE, BROKEN = 200, 400, (401, 403), (404, 408, 425, 502, 504), 500
+SHED = (429, 503)  # with or without Retry-After: too much at once
+SAID = 300  # characters of what a server says that a sentence repeats
+
+
+class ServerFault(Exception):
+    """A request was not answered. said: why, as the rest of a sentence that begins with the server."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.said = said
+
+
+class Away(ServerFault):
+    """The server takes no requests now.
+
+    wait: seconds that it asked to be left alone; None if it did not.
+    is_shed: whether it is there, and only has too much to do.
+    is_other: whether something answers there that is no such API, as where an address is wrong.
+    """
+
+    def __init__(self, said: str, wait: float | None = None, *, is_shed: bool = False, is_other: bool = False) -> None:
+        super().__init__(said)
+        self.wait, self.is_shed, self.is_other = wait, is_shed, is_other
+
+
+class Broken(ServerFault):
+    """The answer to this request went wrong, for whatever reason: it may be made again."""
+
+
+class Refused(ServerFault):
+    """The server does not take this request, and never will."""
+
+
+class NoEntry(ServerFault):
+    """The server does not take the key."""
+
+
+class ServerApi:
+    """Where an API is, and its key. Thread-safe.
+
+    base_url: where it begins, such as http://host:8000/v1.
+    """
+
+    def __init__(self, base_url: str, key: str | None, *, connections: int, stall_seconds: float) -> None:
+        """connections: that are kept open at most. stall_seconds: that an answer may take. Raises UsageError."""
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise UsageError("The key of the API has characters that no key can have: copy it again.")
+        self.base_url, self._stall_seconds = base_url, stall_seconds
+        headers = {"user-agent": f"batchinfer/{__version__}", "accept": "application/json"}
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        self._headers, self._pool = headers, _pool(base_url, connections)
+
+    def get(self, path: str, *, seconds: float | None = None) -> Any:
+        """What the server says of a path, as JSON. Raises a ServerFault."""
+        return self._json("GET", path, None, {}, seconds)
+
+    def post(self, path: str, content: Mapping[str, Any], *, seconds: float | None = None) -> Any:
+        """What it answers to some JSON, as JSON. seconds: that it may take, if not as long as any. Raises a ServerFault."""
+        return self._json("POST", path, json.dumps(content).encode(), {"content-type": "application/json"}, seconds)
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    def _json(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float | None
+    ) -> Any:
+        content = self.bytes(method, path, body, headers, seconds)
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as exc:
+            if content.lstrip()[:1] == b"<":
+                raise Away("answers with a page of HTML instead of JSON", is_other=True) from exc
+            raise Broken("sent half a reply, or something else than JSON") from exc
+
+    def bytes(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float | None = None
+    ) -> bytes:
+        """The body of a reply that is no fault. Raises a ServerFault."""
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds or self._stall_seconds)
+        try:
+            reply = self._pool.request(
+                method, f"{self.base_url}{path}", body=body, headers={**self._headers, **headers}, timeout=timeout,
+                retries=False, redirect=False, preload_content=False,
+            )  # fmt: skip
+            content = _content(reply)
+        except ReadTimeoutError as exc:
+            raise Broken(f"did not answer within {timeout.read_timeout:g} s") from exc
+        except ProtocolError as exc:
+            raise Broken("broke off the connection in the middle of a reply") from exc
+        except (HTTPError, OSError) as exc:
+            raise Away(f"cannot be reached: {_words(exc)}") from exc
+        if reply.status != OK:
+            raise _fault(reply.status, reply.headers, content)
+        return content
+
+
+def _pool(base_url: str, connections: int) -> urllib3.PoolManager:
+    """Connections to a server, by way of the proxy that the environment names for it."""
+    address = urlsplit(base_url)
+    proxy = urllib.request.getproxies().get(address.scheme)
+    if proxy and not urllib.request.proxy_bypass(str(address.hostname)):
+        return urllib3.ProxyManager(proxy, num_pools=1, maxsize=connections)
+    return urllib3.PoolManager(num_pools=1, maxsize=connections)
+
+
+def _content(reply: urllib3.BaseHTTPResponse) -> bytes:
+    """The whole body, whose connection is used again then."""
+    content = reply.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        reply.close()
+        raise Broken(f"sent a reply of more than {MOST_BYTES >> 20} MiB")
+    reply.release_conn()
+    return content
+
+
+def _fault(status: int, headers: Mapping[str, str], content: bytes) -> ServerFault:
+    """What a status other than 200 means."""
+    if status in NO_ENTRY:
+        return NoEntry(f"does not take the key (HTTP {status})")
+    said = f"answers with HTTP {status}"
+    if status in SHED:
+        return Away(f"has too much to do (HTTP {status})", _retry_after(headers.get("retry-after")), is_shed=True)
+    if status in GONE or status < REFUSED:
+        return Away(said, is_other=status < BROKEN)
+    reason = error_message(content)
+    if status >= BROKEN:
+        return Broken(f"{said}: {reason}" if reason else said)
+    return Refused(reason or said)
+
+
+def error_message(content: bytes) -> str:
+    """What a server says of an error, in one line; empty if that cannot be read."""
+    try:
+        found = json.loads(content)
+        error = found.get("error", found)
+        said = error if isinstance(error, str) else error.get("message") or found.get("detail") or ""
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return " ".join(str(said).split())[:SAID].rstrip(".")
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Seconds; None without a header, or with one that says nothing."""
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return float(header.strip()[:9])
+    parsed = email.utils.parsedate_tz(header)
+    return None if parsed is None else max(email.utils.mktime_tz(parsed) - time.time(), 0.0)
+
+
+def _words(exc: BaseException) -> str:
+    """Why a connection failed, in a few words, without addresses of objects."""
+    kind = type(exc).__name__
+    if kind == "NameResolutionError":
+        return "its name is not known"
+    if kind == "ConnectTimeoutError":
+        return f"no connection within {CONNECT_SECONDS:g} s"
+    cause = exc.__cause__ or exc.__context__ or exc
+    said = getattr(cause, "strerror", None) or str(cause).rpartition(": ")[2]
+    return (str(said) or kind)[:SAID].lower().rstrip(".")

@@ -1,0 +1,79 @@
+"""The section engine of the job file: what runs the model, with fields of its own for each kind.
+
+Nothing here changes an answer, so nothing here is part of the cache's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from batchinfer.core.fields import Duration, NonEmpty, Section
+
+MOST_IN_FLIGHT = 512
+
+
+class VllmSpec(Section):
+    """vLLM on this machine: the engine that runs the model unless another kind is named."""
+
+    kind: Literal["vllm"] = Field("vllm", description="vLLM on this machine's GPUs, or on its CPU.")
+    replicas: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="auto: one per group of GPUs.")
+    tensor_parallel: Annotated[int, Field(ge=1)] = Field(1, description="GPUs that share one copy of the model.")
+    stall: Duration = Field(timedelta(minutes=10), description="An engine silent for longer is restarted.")
+
+
+def _address(text: str) -> str:
+    """A base URL without the slash at its end."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be the address of an API, such as http://host:8000/v1")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a password: name the variable that holds the key in api_key_env")
+    _ = parts.port  # raises ValueError for one that is none
+    return text.rstrip("/")
+
+
+class ServerSpec(Section):
+    """What every engine has in common that is asked over the OpenAI API."""
+
+    kind: Literal["openai"] = Field(description="A server.")
+    base_url: Annotated[str, AfterValidator(_address)] = Field(
+        description="Where its API begins, such as http://host:8000/v1."
+    )
+    api_key_env: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = Field(
+        None, description="The environment variable that holds the key of the API."
+    )
+    served_model_name: NonEmpty | None = Field(
+        None, description="What the server calls the model, or its adapter; `model.id` unless given."
+    )
+    trust_model: bool = Field(
+        default=False,
+        description="Whether to ask the server although it cannot be shown that it has the job's model. "
+        "What another model answers would stay in the cache.",
+    )
+    patience: Duration = Field(
+        timedelta(hours=6), description="How long a server that answers nothing is waited for until the run stops."
+    )
+
+
+class OpenAISpec(ServerSpec):
+    """A server with an OpenAI-compatible API, that is asked row by row: vLLM's, or another one."""
+
+    kind: Literal["openai"] = Field(description="A server with an OpenAI-compatible API.")
+    in_flight: Annotated[int, Field(ge=1, le=MOST_IN_FLIGHT)] | Literal["auto"] = Field(
+        "auto",
+        description=f"Requests at a time at most; auto: as many as the server takes, {MOST_IN_FLIGHT} at most.",
+    )
+    stall: Duration = Field(timedelta(minutes=30), description="A request without an answer for so long is made again.")
+
+
+def _of_kind(value: Any) -> Any:
+    """The section with its kind; vLLM is the one that need not be named."""
+    return {"kind": "vllm", **value} if isinstance(value, Mapping) else value
+
+
+EngineSpec = Annotated[VllmSpec | OpenAISpec, Field(discriminator="kind"), BeforeValidator(_of_kind)]

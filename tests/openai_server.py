@@ -1,0 +1,198 @@
+"""A scripted server with an OpenAI-compatible API, for faults that a real one cannot be made to have.
+
+It echoes: the text of an answer is that of the prompt. Its tokens are those of `tests.tiny`: a token for each byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+HTML = b"<html><body>Please log in.</body></html>"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with a reply.
+
+    status, content, headers: of what is sent instead of the answer. half: whether only half of it is.
+    """
+
+    status: int = 200
+    content: bytes = b"{}"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    half: bool = False
+
+
+BUSY = Fault(503, b'{"error": {"message": "overloaded"}}')
+PAGE = Fault(200, HTML, {"content-type": "text/html"})
+HALF = Fault(half=True)
+
+
+@dataclass
+class ScriptedServer:
+    """What the server does.
+
+    models: cards that it lists. key: that it wants; None for none. answer: changes an answer before it is sent.
+    fault: of a request for an answer, by how many came before it and its content; None to answer it.
+    asked: the content of each request for an answer, probes left out. probes: how many of those there were.
+    """
+
+    models: list[dict[str, Any]]
+    key: str | None = None
+    answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda reply: reply
+    fault: Callable[[int, dict[str, Any]], Fault | None] = lambda _number, _content: None
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    probes: int = 0
+    most: int = 0  # that were in flight at a time
+    port: int = 0
+    _in_flight: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _http: ThreadingHTTPServer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self) -> None:
+        """Begins to listen, at the port that it had before if it was stopped."""
+        self._http = _Http(("127.0.0.1", self.port), _handler(self))
+        self.port = self._http.server_address[1]
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Listens no more."""
+        if self._http is not None:
+            self._http.shutdown()
+            self._http.server_close()
+        self._http = None
+
+    def take(self, content: dict[str, Any]) -> Fault | None:
+        """Counts a request for an answer; what is to go wrong with it."""
+        with self._lock:
+            self._in_flight += 1
+            self.most = max(self.most, self._in_flight)
+            self.asked.append(content)
+            return self.fault(len(self.asked) - 1, content)
+
+    def done(self) -> None:
+        """A request was answered."""
+        with self._lock:
+            self._in_flight -= 1
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: clients that went away are part of the script."""
+
+
+@contextlib.contextmanager
+def serving(**script: Any) -> Iterator[ScriptedServer]:
+    """A server that follows a script, until the end."""
+    server = ScriptedServer(**script)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def card(name: str, *, vllm: bool = True, **more: Any) -> dict[str, Any]:
+    """A model's entry in the list of a server."""
+    return {"id": name, "object": "model", "owned_by": "vllm" if vllm else "somebody", **more}
+
+
+def completion(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a completion, whose prompts are tokens or a text."""
+    prompt = content["prompt"]
+    prompts = [list(prompt.encode())] if isinstance(prompt, str) else [prompt] if isinstance(prompt[0], int) else prompt
+    choices = [_choice(number, tokens, content) for number, tokens in enumerate(prompts)]
+    usage = {"prompt_tokens": sum(map(len, prompts)), "completion_tokens": 1, "total_tokens": 1}
+    return {"object": "text_completion", "choices": choices, "usage": usage}
+
+
+def _choice(number: int, tokens: list[int], content: Mapping[str, Any]) -> dict[str, Any]:
+    choice: dict[str, Any] = {"index": number, "text": bytes(tokens).decode(), "finish_reason": "stop"}
+    if content.get("return_token_ids"):
+        choice["prompt_token_ids"] = tokens
+    if (wanted := content.get("logprob_token_ids")) is not None:
+        likely = {f"token_id:{token}": -1.0 - place for place, token in enumerate(wanted)}
+        choice["logprobs"] = {"top_logprobs": [likely]}
+    if content.get("prompt_logprobs") is not None:
+        choice["prompt_logprobs"] = [None, *({str(token): {"logprob": -token / 1000}} for token in tokens[1:])]
+    return choice
+
+
+def chat_completion(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to chat turns: the last of them."""
+    text = content["messages"][-1]["content"]
+    choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    if content.get("logprobs"):
+        top = [{"token": token, "logprob": -1.0 - place} for place, token in enumerate("PNX")]
+        choice["logprobs"] = {"content": [{"token": "P", "logprob": -1.0, "top_logprobs": top}]}
+    return {"object": "chat.completion", "choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
+
+
+def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - a class with small methods
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one packet
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the library
+            pass
+
+        def do_GET(self) -> None:
+            self._send(*self._listed())
+
+        def do_POST(self) -> None:
+            content = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if not self._is_welcome():
+                self._send(401, b"{}")
+            elif content.get("return_token_ids"):
+                server.probes += 1
+                self._send(200, json.dumps(server.answer(completion(content))).encode())
+            else:
+                fault = server.take(content)
+                try:
+                    self._answer(content, fault)
+                finally:
+                    server.done()
+
+        def _is_welcome(self) -> bool:
+            return server.key is None or self.headers.get("authorization") == f"Bearer {server.key}"
+
+        def _listed(self) -> tuple[int, bytes]:
+            if not self._is_welcome():
+                return 401, b'{"error": {"message": "no such key"}}'
+            if self.path != "/v1/models":
+                return 404, b'{"detail": "Not Found"}'
+            return 200, json.dumps({"object": "list", "data": server.models}).encode()
+
+        def _answer(self, content: dict[str, Any], fault: Fault | None) -> None:
+            if fault is not None and not fault.half:
+                self._send(fault.status, fault.content, fault.headers)
+                return
+            reply = chat_completion(content) if self.path.endswith("/chat/completions") else completion(content)
+            self._send(200, json.dumps(server.answer(reply)).encode(), half=fault is not None)
+
+        def _send(
+            self, status: int, content: bytes, headers: Mapping[str, str] | None = None, *, half: bool = False
+        ) -> None:
+            self.send_response(status)
+            for name, value in {"content-type": "application/json", **(headers or {})}.items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2] if half else content)
+            if half:
+                self.close_connection = True
+
+    return Handler

@@ -1,0 +1,174 @@
+"""Runs whose engine is a server: `plan`, `run` and what stops them, against a scripted server that stages faults."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer.cache.store import Store
+from batchinfer.core.home import JobData
+from batchinfer.errors import Interrupted, Stopped
+from batchinfer.job.reader import Job
+from batchinfer.pipeline.run import run
+from batchinfer.planning.prepare import Options
+from tests.openai_server import HALF, Fault, ScriptedServer, card, serving
+from tests.tiny import Cli, RecordingConsole, make_job, numbered, press, stored, write_job
+
+
+@pytest.fixture
+def server(tiny: Path) -> Iterator[ScriptedServer]:
+    with serving(models=[card(str(tiny))]) as started:
+        yield started
+
+
+@pytest.fixture
+def batchinfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    monkeypatch.chdir(tmp_path)
+    return Cli(monkeypatch, capsys, tmp_path / "home")
+
+
+def shop(folder: Path, tiny: Path, server: ScriptedServer, rows: int = 20, **more: Any) -> tuple[Job, JobData]:
+    """A job that asks the server. more: of its section engine."""
+    engine = {"kind": "openai", "base_url": server.url, **more}
+    return make_job(folder / "jobs" / "shop", numbered(rows), tiny, engine=engine)
+
+
+def written(folder: Path, tiny: Path, url: str, **more: Any) -> None:
+    write_job(folder / "jobs" / "shop", numbered(5), tiny, engine={"kind": "openai", "base_url": url, **more})
+
+
+def test_a_list_is_answered_by_a_server(tmp_path: Path, tiny: Path, server: ScriptedServer, batchinfer: Cli) -> None:
+    """As by any engine; what was checked of it is stored with the run, and the next run asks it nothing."""
+    written(tmp_path, tiny, server.url)
+    report = batchinfer("run", "shop", "--json").json
+    assert (report["generated"], report["failed"], report["version"]) == (5, 0, 1)
+    assert report["checked"][0] == f"The server at {server.url} lists {tiny}."
+    assert report["cost"]["device"] == "server"
+    [stored_run] = batchinfer("runs", "shop", "--json").json
+    assert stored_run["checked"] == report["checked"]
+    asked = len(server.asked), server.probes
+    assert batchinfer("run", "shop", "--json").json["unchanged"] is True
+    assert (len(server.asked), server.probes) == asked
+
+
+def test_plan_asks_no_row(tmp_path: Path, tiny: Path, server: ScriptedServer, batchinfer: Cli) -> None:
+    """It looks at the server, and only that."""
+    written(tmp_path, tiny, server.url)
+    assert batchinfer("plan", "shop", "--json").json["to_generate"] == 5
+    assert (len(server.asked), server.probes) == (0, 1)
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_another_model_fails_in_a_plan_as_in_a_run(
+    tmp_path: Path, tiny: Path, server: ScriptedServer, batchinfer: Cli, command: str
+) -> None:
+    """With the file and the line of the engine."""
+    server.models = [card("other/model"), card("third/model")]
+    written(tmp_path, tiny, server.url)
+    done = batchinfer(command, "shop")
+    assert done.code == 2
+    assert (
+        f"job.yaml: line 11: engine: the server at {server.url} lists other/model, third/model, not {tiny}" in done.err
+    )
+    assert not server.asked
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_key_that_is_missing_fails_in_a_plan_as_in_a_run(
+    tmp_path: Path, tiny: Path, server: ScriptedServer, batchinfer: Cli, command: str
+) -> None:
+    """Before anything is asked."""
+    written(tmp_path, tiny, server.url, api_key_env="BATCHINFER_TEST_KEY")
+    done = batchinfer(command, "shop")
+    assert done.code == 2
+    assert "engine.api_key_env: the environment has no BATCHINFER_TEST_KEY" in done.err
+
+
+def test_a_server_that_is_away_is_told_by_plan(tmp_path: Path, tiny: Path, batchinfer: Cli) -> None:
+    """It is no error: a run would wait for it. What it would ask is planned all the same."""
+    written(tmp_path, tiny, "http://127.0.0.1:9/v1")
+    done = batchinfer("plan", "shop")
+    assert done.code == 0
+    assert (
+        "http://127.0.0.1:9/v1 cannot be reached: connection refused: a run would wait for it, for up to 6 h."
+        in done.err
+    )
+
+
+def test_settings_that_no_server_tells_must_be_trusted(
+    tmp_path: Path, tiny: Path, server: ScriptedServer, batchinfer: Cli
+) -> None:
+    """They are in the key, and a server may have been started with others."""
+    model = {"id": str(tiny), "dtype": "float32", "options": {"max_model_len": 400, "block_size": 16}}
+    engine = {"kind": "openai", "base_url": server.url}
+    write_job(tmp_path / "jobs" / "shop", numbered(5), tiny, model=model, engine=engine)
+    done = batchinfer("plan", "shop")
+    assert done.code == 2
+    assert "open is model.dtype; model.options.max_model_len, which is 400, and the server lists none" in done.err
+    assert "block_size" not in done.err
+    write_job(tmp_path / "jobs" / "shop", numbered(5), tiny, model=model, engine=engine | {"trust_model": True})
+    checked = batchinfer("run", "shop", "--json").json["checked"]
+    assert checked[-2] == "Not shown, but trusted (engine.trust_model): model.dtype."
+
+
+def test_a_server_that_refuses_all_stops_the_run_early(tmp_path: Path, tiny: Path, server: ScriptedServer) -> None:
+    """on_errors holds: what most rows fail for is said once, in the server's words."""
+    server.fault = lambda _number, _content: Fault(400, b'{"error": {"message": "no such field"}}')
+    job, data = make_job(
+        tmp_path / "shop", numbered(300), tiny, on_errors={"stop_at": 0.5, "after": 20},
+        engine={"kind": "openai", "base_url": server.url, "in_flight": 4},
+    )  # fmt: skip
+    with pytest.raises(Stopped, match=r"Stopped early: all .* rows that are finished failed"):
+        run(job, data, Options(), RecordingConsole())
+    assert len(server.asked) <= 20 + 4
+
+
+class Watching(RecordingConsole):
+    """Presses Ctrl-C as soon as the server is said to be away."""
+
+    def info(self, text: str) -> None:
+        super().info(text)
+        if "Trying again" in text:
+            press(signal.SIGINT)()
+
+
+def test_ctrl_c_ends_the_wait_for_a_server(tmp_path: Path, tiny: Path, server: ScriptedServer) -> None:
+    """At once, and not when patience is at its end; what was answered stays, and the next run makes the rest."""
+    job, data = shop(tmp_path, tiny, server, in_flight=1)
+
+    def end(number: int, _content: dict[str, Any]) -> Fault | None:
+        if number == 5:
+            server.stop()
+        return HALF if number >= 5 else None
+
+    server.fault = end
+    with pytest.raises(Interrupted):
+        run(job, data, Options(), Watching())
+    assert stored(data) == (5, 5)
+    assert Store(data.cache).runs()[0].report["checked"][0].endswith(f"lists {tiny}.")
+    server.fault = lambda _number, _content: None
+    server.start()
+    report = run(job, data, Options(), RecordingConsole())
+    assert (report.cached, report.generated, report.version) == (5, 15, 1)
+
+
+def test_the_first_run_waits_for_a_server_that_is_started_later(
+    tmp_path: Path, tiny: Path, server: ScriptedServer
+) -> None:
+    """It begins as soon as it is there."""
+    job, data = shop(tmp_path, tiny, server)
+    server.stop()
+
+    class Starting(RecordingConsole):
+        def info(self, text: str) -> None:
+            super().info(text)
+            if "Trying again" in text:
+                server.start()
+
+    console = Starting()
+    assert run(job, data, Options(), console).version == 1
+    assert any("answers again" in said for said in console.said)
