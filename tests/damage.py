@@ -13,10 +13,11 @@ from typing import Any
 import lmdb
 
 from batchinfer.core.home import JobData
-from batchinfer.versions.entries import page_checks
 from batchinfer.versions.folders import folder_of
-from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.layout import CHECKS, INDEX, LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.pointers import CURRENT
+from batchinfer.versions.slices import Slices
+from batchinfer.versions.tree import PageTree, page_checks
 
 Damage = Callable[[Path], object]
 """Does something to a version's folder."""
@@ -162,6 +163,7 @@ def other_entries(folder: Path) -> None:
         for number in range(content["rows"]):
             transaction.put(b"%016d" % number, b'{"no": "prediction"}')
     (folder / CHECKS).write_bytes(page_checks(path))
+    (folder / INDEX).write_bytes(Slices.of(PageTree(path, folder / CHECKS)).to_bytes())
     made_to_fit(folder)
 
 
@@ -176,8 +178,9 @@ def made_to_fit(folder: Path) -> None:
 
 
 def as_before(folder: Path) -> None:
-    """No damage: a version as it was made before lookup files had checksums for their pages."""
+    """No damage: a version as it was made before lookup files had an index, and checksums for their pages."""
     (folder / CHECKS).unlink()
+    (folder / INDEX).unlink()
     made_to_fit(folder)
 
 
@@ -216,6 +219,9 @@ VERSIONS: dict[str, tuple[Damage, str]] = {
         "predictions.parquet is missing or cannot be read: It is no plain file",
     ),
     "a pipe for checksums": (piped(CHECKS), "It is no plain file"),
+    "no index, where the manifest has one": (without(INDEX), "lookup.index'"),
+    "truncated index": (cut(INDEX), "lookup.index is damaged: it differs from its own checksum"),
+    "an index of other bytes": (flipped(INDEX), "lookup.index is damaged: it differs from its own checksum"),
     "unknown format": (unknown_format, "has format 2, and this batchinfer knows 1: upgrade it"),
     "a manifest of another job": (of_another_job, "is a version of the job shoes, not of shop"),
     "unknown kind of a key column": (unknown_kind, "has the unknown kind colour"),

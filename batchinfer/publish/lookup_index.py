@@ -16,8 +16,9 @@ from batchinfer.core.long_rows import read_batches
 from batchinfer.core.set_aside import SetAside
 from batchinfer.core.sql import literal, query_json
 from batchinfer.errors import StoreError
-from batchinfer.versions.entries import page_checks
-from batchinfer.versions.layout import CHECKS, LOOKUP, PREDICTIONS, version_column
+from batchinfer.versions.layout import CHECKS, INDEX, LOOKUP, PREDICTIONS, version_column
+from batchinfer.versions.slices import Slices
+from batchinfer.versions.tree import PageTree, page_checks
 
 
 def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, *, is_json: bool) -> int:
@@ -61,6 +62,7 @@ def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: P
         environment.sync(force=True)
     with os_errors(target):
         (target / CHECKS).write_bytes(page_checks(path))
+        (target / INDEX).write_bytes(Slices.of(PageTree(path, target / CHECKS)).to_bytes())
     return count
 
 

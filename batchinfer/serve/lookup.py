@@ -20,7 +20,7 @@ from batchinfer.serve.beside import Beside
 from batchinfer.serve.metrics import WorkerMetrics
 from batchinfer.serve.problems import DAMAGED, SOON, Problem, Reply
 from batchinfer.serve.served_job import OpenVersion, ServedJob
-from batchinfer.versions.entries import NO_LIMIT, LongEntry
+from batchinfer.versions.tree import NO_LIMIT, LongEntry
 
 TOO_LARGE = f"The prediction has more than {MAX_ENTRY:,} bytes: read it from the version's Parquet file."
 AT_ONCE = 2 << 20  # bytes of an entry that the event loop reads itself, in a few milliseconds

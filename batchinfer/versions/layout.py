@@ -13,6 +13,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 LOOKUP = "lookup.lmdb"
 CHECKS = "lookup.crc"  # of its pages; old versions have none
+INDEX = "lookup.index"  # which part of it a look-up reads; old versions have none
 PREDICTIONS = "predictions.parquet"
 NAMES = "names.parquet"  # of jobs with match.everywhere: rows of the list without an entry, which has their names all the same
 STUDENT = "student.npz"  # of jobs with a section student, if a promise can be kept

@@ -22,11 +22,12 @@ from batchinfer.errors import MissingExtra, StoreError, UsageError, counted
 from batchinfer.match.matcher import Matcher
 from batchinfer.match.version import MATCHER
 from batchinfer.student.version import NewerStudent
-from batchinfer.versions.entries import NO_LIMIT, EntryFile
-from batchinfer.versions.layout import BESIDE_LOOKUPS, CHECKS, LOOKUP, MANIFEST, STUDENT
+from batchinfer.versions.entries import EntryFile
+from batchinfer.versions.layout import BESIDE_LOOKUPS, CHECKS, INDEX, LOOKUP, MANIFEST, STUDENT
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.query import QueryReader
 from batchinfer.versions.student import MissAnswers
+from batchinfer.versions.tree import NO_LIMIT
 
 REMOVING_SECONDS = 0.5
 
@@ -58,12 +59,13 @@ class Snapshot:
         self.left_out = dict[str, str]()
         self.manifest = Manifest.read(folder, digest=digest)
         self.reader = QueryReader(self.manifest.job, self.manifest.key, self.manifest.normalize)
-        path, checks = folder / LOOKUP, folder / CHECKS if CHECKS in self.manifest.files else None
+        path = folder / LOOKUP
+        checks, index = (folder / name if name in self.manifest.files else None for name in (CHECKS, INDEX))
         try:
             if path.stat().st_size != self.manifest.files[LOOKUP].size:
                 raise StoreError(f"{path} is truncated or corrupt: its size differs from the manifest's.")
             self._hold(folder / MANIFEST)
-            self._entries: EntryFile | None = EntryFile(path, checks)
+            self._entries: EntryFile | None = EntryFile(path, checks, index)
         except (OSError, KeyError) as exc:
             raise StoreError(f"{path} cannot be opened: {exc}.") from exc
         self._matcher_file = self._open_matcher()

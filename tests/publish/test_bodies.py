@@ -21,7 +21,7 @@ from batchinfer.core import keys
 from batchinfer.core.columns import Column
 from batchinfer.errors import NotFound, NotPublished
 from batchinfer.versions import pointers
-from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.layout import CHECKS, INDEX, LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.snapshot import Snapshot
 from tests.factories import model_job
@@ -180,8 +180,8 @@ def test_a_manifest_tells_what_a_version_is(make: Make) -> None:
         "failures": True,
         "rows": True,
     }
-    assert sorted(content["files"]) == [CHECKS, LOOKUP, PREDICTIONS]
-    assert sorted(file.name for file in path.iterdir()) == [CHECKS, LOOKUP, MANIFEST, PREDICTIONS]
+    assert sorted(content["files"]) == [CHECKS, INDEX, LOOKUP, PREDICTIONS]
+    assert sorted(file.name for file in path.iterdir()) == [CHECKS, INDEX, LOOKUP, MANIFEST, PREDICTIONS]
     for name, facts in content["files"].items():
         data = (path / name).read_bytes()
         assert facts == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
-from array import array
-from bisect import bisect_right
-from collections.abc import Mapping
 from pathlib import Path
 
-import lmdb
 import pytest
 
 from batchinfer.core.open_file import DamagedFile
 from batchinfer.versions import entries as entries_of
-from batchinfer.versions.entries import EntryFile, LongEntry, page_checks
+from batchinfer.versions.entries import EntryFile
+from batchinfer.versions.tree import LongEntry
+from tests.versions.lookup_files import AGES, body_of, key_of, write
 
-SIZES = {"none": 0, "one": 1, "a leaf": 20, "branches": 3000, "branches of branches": 30_000}
-
-
-def key_of(number: int) -> bytes:
-    """As lookup keys are hashed."""
-    return hashlib.blake2b(str(number).encode(), digest_size=16).digest()
+SIZES = {"none": 0, "one": 1, "a leaf": 20, "branches": 3000, "branches of branches": 8000}
 
 
-def body_of(number: int) -> bytes:
-    """Bodies of all lengths; some have pages of their own."""
-    return f"{number:06d}".encode() * (number % 50 if number % 100 else 4000)
-
-
-def write(folder: Path, bodies: Mapping[bytes, bytes], *, checked: bool = True) -> EntryFile:
-    """A lookup file as publishing writes it, opened."""
-    path, checks = folder / "lookup.lmdb", folder / "lookup.crc"
-    with (
-        lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 28, sync=False) as environment,
-        environment.begin(write=True) as transaction,
-    ):
-        transaction.cursor().putmulti(sorted(bodies.items()), append=True)
-    checks.write_bytes(page_checks(path))
-    return EntryFile(path, checks if checked else None)
-
-
+@pytest.mark.parametrize("age", AGES)
 @pytest.mark.parametrize("count", SIZES.values(), ids=SIZES)
-def test_all_is_found_that_lmdb_wrote(tmp_path: Path, count: int) -> None:
+def test_all_is_found_that_lmdb_wrote(tmp_path: Path, count: int, age: str) -> None:
     """Each key has its body, other keys have none, and all of it is read in order."""
     bodies = {key_of(number): body_of(number) for number in range(count)}
-    entries = write(tmp_path, bodies)
+    entries = write(tmp_path, bodies, age)
     assert len(entries) == count
     assert list(entries.get_many(bodies)) == list(bodies.values())
     assert all(entries.get(key) == body for key, body in bodies.items())
@@ -56,25 +32,26 @@ def test_all_is_found_that_lmdb_wrote(tmp_path: Path, count: int) -> None:
     assert list(entries.read_all()) == sorted(bodies.items())
     assert entries.first() == (bodies[min(bodies)] if bodies else None)
     entries.check()
-    assert entries.is_checked
+    assert entries.is_checked == (age != "oldest")
     assert not entries.is_suspect
 
 
-def test_keys_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
-    """Also where the leaves between them begin with the same eight bytes."""
+@pytest.mark.parametrize("age", AGES)
+def test_keys_that_begin_alike_are_told_apart(tmp_path: Path, age: str) -> None:
+    """Also where the slices or leaves between them begin with the same eight bytes."""
     bodies = {b"alike!!!" + number.to_bytes(8, "big"): b"%d" % number * 100 for number in range(0, 400, 2)}
-    entries = write(tmp_path, bodies)
+    entries = write(tmp_path, bodies, age)
     assert all(entries.get(key) == body for key, body in bodies.items())
     assert all(entries.get(b"alike!!!" + number.to_bytes(8, "big")) is None for number in range(1, 400, 2))
 
 
-@pytest.mark.parametrize("checked", [True, False])
-@pytest.mark.parametrize("seed", range(6))
-def test_no_damage_is_read_as_if_it_were_whole(tmp_path: Path, checked: bool, seed: int) -> None:
+@pytest.mark.parametrize("age", AGES)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_damage_is_read_as_if_it_were_whole(tmp_path: Path, age: str, seed: int) -> None:
     """After bits have flipped in the open file, what is checked is right or refused; without checksums nothing else is raised."""
     chance = random.Random(seed)
     bodies = {key_of(number): body_of(number) for number in range(2000)}
-    entries = write(tmp_path, bodies, checked=checked)
+    entries = write(tmp_path, bodies, age)
     with (tmp_path / "lookup.lmdb").open("r+b") as file:
         size = os.fstat(file.fileno()).st_size
         for _ in range(400):
@@ -90,7 +67,7 @@ def test_no_damage_is_read_as_if_it_were_whole(tmp_path: Path, checked: bool, se
             refused += 1
             assert "lookup.lmdb is damaged: " in str(exc)  # noqa: PT017
         else:
-            assert found == body or not checked
+            assert found == body or age == "oldest"
     assert refused
     assert entries.is_suspect
     with pytest.raises(DamagedFile):
@@ -113,15 +90,16 @@ def test_a_damaged_file_that_is_opened_says_so(tmp_path: Path, seed: int) -> Non
         del data[chance.randrange(len(data)) :]
     path.write_bytes(data)
     try:
-        EntryFile(path, None).check()
+        EntryFile(path, None, None).check()
     except DamagedFile as exc:  # bodies alone may have been hit, which nobody can know without checksums
         assert "lookup.lmdb is damaged: " in str(exc) or "lookup.lmdb cannot be opened: " in str(exc)  # noqa: PT017
 
 
-def test_a_file_that_is_cut_is_damaged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("age", AGES)
+def test_a_file_that_is_cut_is_damaged(tmp_path: Path, age: str) -> None:
     """It was open before; what is gone cannot be read, and that is all."""
     bodies = {key_of(number): body_of(number) for number in range(3000)}
-    entries = write(tmp_path, bodies, checked=False)
+    entries = write(tmp_path, bodies, age)
     os.truncate((tmp_path / "lookup.lmdb"), 8192)
     assert entries.is_suspect
     for key in bodies:
@@ -134,7 +112,7 @@ def test_checksums_that_are_cut_are_damaged(tmp_path: Path) -> None:
     write(tmp_path, {key_of(number): b"x" for number in range(100)})
     os.truncate(tmp_path / "lookup.crc", 5)
     with pytest.raises(DamagedFile, match=r"lookup\.crc is damaged: it has too few checksums"):
-        EntryFile((tmp_path / "lookup.lmdb"), tmp_path / "lookup.crc")
+        EntryFile(tmp_path / "lookup.lmdb", tmp_path / "lookup.crc", None)
 
 
 def test_bodies_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,20 +135,8 @@ def test_a_long_body_is_told_before_it_is_read(tmp_path: Path, monkeypatch: pyte
     """Who has no time for one asks with a limit; bodies that lie in a leaf are there anyway."""
     entries = write(tmp_path, {key_of(number): body_of(number) for number in range(300)})
     with monkeypatch.context() as patched:
-        patched.setattr(entries._file, "read", lambda *_: pytest.fail("it was read"))
+        patched.setattr(entries._tree.file, "read", lambda *_: pytest.fail("it was read"))
         with pytest.raises(LongEntry):
             entries.get(key_of(0), len(body_of(0)) - 1)
     assert entries.get(key_of(0), len(body_of(0))) == body_of(0)
     assert entries.get(key_of(1), 0) == body_of(1)
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 1000])
-@pytest.mark.parametrize("bits", [2, 40, 64])
-def test_an_index_leads_to_the_place_among_all(count: int, bits: int) -> None:
-    """A number is found in its bucket where it would be among all of them, also where they are not spread evenly."""
-    chosen = random.Random(count)
-    firsts = array("Q", sorted([0, *(chosen.getrandbits(bits) for _ in range(count - 1))][:count]))
-    shift, starts = entries_of._index(firsts)
-    for number in (0, 1, 2**64 - 1, *firsts, *(chosen.getrandbits(64) for _ in range(100))):
-        bucket = number >> shift
-        assert bisect_right(firsts, number, starts[bucket], starts[bucket + 1]) == bisect_right(firsts, number)

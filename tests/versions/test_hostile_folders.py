@@ -18,7 +18,7 @@ from batchinfer.errors import BatchinferError
 from batchinfer.match.version import MATCHER
 from batchinfer.versions import pointers
 from batchinfer.versions.folders import folder_of, verify
-from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.layout import CHECKS, INDEX, LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import CURRENT, PIN
 from batchinfer.versions.snapshot import Snapshot
@@ -124,7 +124,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @anything(4)
 @given(
-    name=st.sampled_from([LOOKUP, CHECKS, MATCHER, PREDICTIONS]),
+    name=st.sampled_from([LOOKUP, CHECKS, INDEX, MATCHER, PREDICTIONS]),
     place=st.integers(0, 1 << 16),
     noise=st.binary(min_size=1, max_size=64),
     cut=st.booleans(),

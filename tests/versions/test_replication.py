@@ -15,7 +15,7 @@ from batchinfer.core.home import JobData
 from batchinfer.errors import Busy, StoreError
 from batchinfer.versions import folders, pointers, replication
 from batchinfer.versions.folders import folder_of
-from batchinfer.versions.layout import CHECKS, LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.layout import CHECKS, INDEX, LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.snapshot import Snapshot
 from tests.factories import LENIENT, Quiet, Templates, World, imports_job
 from tests.killing import kill_at
@@ -291,4 +291,4 @@ def test_big_files_are_told_of(world: World, dest: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(replication, "BIG", 0)
     said: list[str] = []
     replication.replicate(world.data, dest, said.append)
-    assert [text.split()[1] for text in said] == [CHECKS, LOOKUP, PREDICTIONS]
+    assert [text.split()[1] for text in said] == [CHECKS, INDEX, LOOKUP, PREDICTIONS]
